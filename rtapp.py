@@ -1,0 +1,4165 @@
+#!/usr/bin/env python3
+"""rtapp: a whole real-time server in one module.
+
+It takes messages over HTTP, stores them durably and fans them out to Server-Sent Events
+streams without a gap or a duplicate across reconnects, restarts and crashes.
+
+The parts, top to bottom; a part uses only the parts above it:
+
+    Basics          time, small helpers
+    Settings        the table of settings and where their values come from
+    Errors          the table of error codes; one class that is raised and translated once
+    Storage         models, migrations, the one writer with its group commit, the readers
+    Observability   the event log and the counters
+    Log             append, read after a position, topics, retention, epoch: the head
+    Encodings       a message's bytes for each kind of stream, nothing else
+    Hub             subscribers, ring, poller, sweep, catch-up, slow consumers: live connections
+    Access          who is asking, and may they
+    Sessions        what a connected client says and is told: the SSE stream
+    HTTP            the routes: parse, guard, call, answer
+    Network         the listener: plain and TLS on one port, deadlines, handing sockets over
+    Lifecycle       build, start, jobs, graceful stop
+    Command line    `serve`
+"""
+
+from __future__ import annotations
+
+# Patching must come before anything imports socket, ssl or threading, and only in the program
+# itself: `import rtapp` in somebody else's process patches nothing.
+if __name__ == "__main__":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import _queue
+import _socket
+import argparse
+import base64
+import bisect
+import contextlib
+import errno
+import gc
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+import secrets
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import time
+import traceback
+import urllib.parse
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
+
+import bottle
+import gevent
+import gevent.event
+import gevent.lock
+import gevent.socket
+import msgspec
+import peewee
+import platformdirs
+from gevent import pywsgi
+from gevent.monkey import get_original
+
+__version__ = "0.1.0"
+
+T = TypeVar("T")
+
+
+# ----------------------------------------------------------------------------------------------
+# Basics
+# ----------------------------------------------------------------------------------------------
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, the form in which every table keeps its times."""
+    return time.time_ns() // 1_000_000
+
+
+def iso(ms: int) -> str:
+    """A time of the tables as ISO 8601 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
+
+
+def to_json(value: Any) -> str:
+    """A value as compact JSON text on one line."""
+    return msgspec.json.encode(value).decode()
+
+
+def sha256(text: str) -> str:
+    """The hex SHA-256 of a text: what is stored instead of a secret."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in slices of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+# ----------------------------------------------------------------------------------------------
+# Settings
+# ----------------------------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """A row of the table of settings: everything that is known about one of them."""
+
+    key: str
+    kind: str  # int, float, bool, text, list, choice
+    default: Any
+    group: str
+    description: str
+    low: float | None = None  # the smallest value that a number may have
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    flag: bool = False  # has a command-line option of its own besides --set
+    restart: bool = False  # takes effect at the next start
+    secret: bool = False
+
+
+SETTINGS: dict[str, Setting] = {
+    row.key: row
+    for row in (
+        Setting(
+            "host",
+            "text",
+            "127.0.0.1",
+            "network",
+            "Address to listen on. Leaving loopback needs RTAPP_ADMIN_TOKEN, and TLS or "
+            "insecure_http.",
+            flag=True,
+            restart=True,
+        ),
+        Setting(
+            "port",
+            "int",
+            8000,
+            "network",
+            "TCP port to listen on; 0 picks a free one.",
+            0,
+            65535,
+            flag=True,
+            restart=True,
+        ),
+        Setting(
+            "data",
+            "text",
+            "",
+            "storage",
+            "Folder of the database; empty means the platform's folder for user data.",
+            flag=True,
+            restart=True,
+        ),
+        Setting(
+            "database",
+            "text",
+            "",
+            "storage",
+            "Database URL; empty means the file rtapp.db in the data folder (sqlite:///PATH).",
+            flag=True,
+            restart=True,
+            secret=True,
+        ),
+        Setting(
+            "open_browser",
+            "bool",
+            False,
+            "network",
+            "Open the start page in the browser once the server listens.",
+            flag=True,
+            restart=True,
+        ),
+        Setting(
+            "insecure_http",
+            "bool",
+            False,
+            "network",
+            "Allow plain HTTP on an address that others can reach. Passwords and tokens then "
+            "cross the network unprotected.",
+            flag=True,
+            restart=True,
+        ),
+        Setting(
+            "tls_cert",
+            "text",
+            "",
+            "network",
+            "PEM file with the certificate chain; turns TLS on, on the same port.",
+            restart=True,
+        ),
+        Setting(
+            "tls_key",
+            "text",
+            "",
+            "network",
+            "PEM file with the certificate's private key.",
+            restart=True,
+        ),
+        Setting(
+            "public_url",
+            "text",
+            "",
+            "network",
+            "The address under which others reach this server, as https://chat.example.org.",
+        ),
+        Setting(
+            "allowed_hosts",
+            "list",
+            (),
+            "network",
+            "Host names that requests may be addressed to, besides IP addresses, localhost, "
+            "this machine's own names, *.local and public_url's host.",
+        ),
+        Setting(
+            "allowed_origins",
+            "list",
+            (),
+            "network",
+            "Origins of other sites' pages that may call this server (CORS), as "
+            "https://app.example.org.",
+        ),
+        Setting(
+            "access",
+            "choice",
+            "private",
+            "access",
+            "private: a credential is needed. open: whoever reaches the port may subscribe and "
+            "publish, as in the guide; administration is never open.",
+            choices=("private", "open"),
+        ),
+        Setting(
+            "max_connections",
+            "int",
+            10_000,
+            "limits",
+            "Streams that may be open at once; the next one is answered 503.",
+            1,
+            1_000_000,
+        ),
+        Setting(
+            "max_connections_per_address",
+            "int",
+            0,
+            "limits",
+            "Streams that one address outside loopback may hold open; 0 means no limit.",
+            0,
+            1_000_000,
+        ),
+        Setting(
+            "max_message_bytes",
+            "int",
+            1024 * 1024,
+            "limits",
+            "Largest body of one message, in bytes.",
+            1,
+            64 * 1024 * 1024,
+        ),
+        Setting(
+            "max_batch_bytes",
+            "int",
+            16 * 1024 * 1024,
+            "limits",
+            "Largest body of an NDJSON batch, in bytes.",
+            1,
+            256 * 1024 * 1024,
+        ),
+        Setting(
+            "ring_bytes",
+            "int",
+            64 * 1024 * 1024,
+            "limits",
+            "Memory for the newest messages, from which streams are served, in bytes. Whoever "
+            "is further behind is served from the database.",
+            65_536,
+            16 * 1024**3,
+        ),
+        Setting(
+            "ping_interval",
+            "float",
+            25.0,
+            "streams",
+            "Seconds between the heartbeats of a stream.",
+            0.2,
+            3600,
+        ),
+        Setting(
+            "ping_timeout",
+            "float",
+            20.0,
+            "streams",
+            "Seconds that a peer may take to acknowledge what was sent before it counts as gone.",
+            0.2,
+            3600,
+        ),
+        Setting(
+            "slow_consumer_seconds",
+            "float",
+            30.0,
+            "streams",
+            "A stream that takes nothing for this many seconds is closed; it resumes later.",
+            0.2,
+            3600,
+        ),
+        Setting(
+            "history_hours",
+            "float",
+            24.0,
+            "storage",
+            "Hours that a message is kept.",
+            0.001,
+            24 * 3650,
+        ),
+        Setting(
+            "history_messages",
+            "int",
+            100_000,
+            "storage",
+            "Messages that are kept at most.",
+            1,
+            1_000_000_000,
+        ),
+        Setting(
+            "log_days",
+            "float",
+            14.0,
+            "storage",
+            "Days that an entry of the event log is kept.",
+            0.001,
+            3650,
+        ),
+        Setting(
+            "durability",
+            "choice",
+            "full",
+            "storage",
+            "full: an acknowledged message survives a power cut. normal: it survives a crash of "
+            "the program; after a power cut clients are told to reset.",
+            choices=("full", "normal"),
+            restart=True,
+        ),
+    )
+}
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError("is neither true nor false")
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "bool": _parse_bool,
+    "list": _parse_list,
+    "text": str,
+    "choice": str,
+}
+_KINDS = {"int": "a whole number", "float": "a number"}
+
+
+def parse_setting(row: Setting, text: str) -> Any:
+    """The value that a text gives a setting.
+
+    Raises ValueError with a sentence that names the setting and what it takes.
+    """
+    try:
+        value = _PARSERS[row.kind](text.strip())
+    except ValueError as error:
+        reason = f"is not {_KINDS[row.kind]}" if row.kind in _KINDS else str(error)
+        raise ValueError(f"{row.key}: {text!r} {reason}") from None
+    if row.choices and value not in row.choices:
+        raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
+    if row.low is not None and not row.low <= value <= (row.high or value):
+        raise ValueError(f"{row.key}: {text} is not between {row.low:g} and {row.high:g}")
+    return value
+
+
+class Settings:
+    """The values in force: command line before environment before saved before default."""
+
+    def __init__(self, given: dict[str, str], environ: dict[str, str]) -> None:
+        """Take the texts of the command line and the process's environment.
+
+        Raises ValueError for an unknown key or a value that its row refuses.
+        """
+        for key in given:
+            if key not in SETTINGS:
+                raise ValueError(f"{key}: there is no such setting")
+        self._values = {key: row.default for key, row in SETTINGS.items()}
+        self._take(self._from_environ(environ))
+        self._take(given)
+
+    @staticmethod
+    def _from_environ(environ: dict[str, str]) -> dict[str, str]:
+        names = {"database": "DATABASE_URL"}
+        found = {}
+        for key in SETTINGS:
+            text = environ.get(f"RTAPP_{key.upper()}", environ.get(names.get(key, "")))
+            if text is not None:
+                found[key] = text
+        return found
+
+    def _take(self, texts: dict[str, str]) -> None:
+        for key, text in texts.items():
+            self._values[key] = parse_setting(SETTINGS[key], text)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder that holds everything this server keeps."""
+        return Path(self["data"] or platformdirs.user_data_dir("rtapp", appauthor=False))
+
+
+# ----------------------------------------------------------------------------------------------
+# Errors
+# ----------------------------------------------------------------------------------------------
+
+# code: (HTTP status, title). The code is stable; clients may rely on it.
+ERRORS: dict[str, tuple[int, str]] = {
+    "malformed": (400, "Malformed request"),
+    "malformed_json": (400, "Malformed JSON"),
+    "unauthorized": (401, "A credential is needed"),
+    "forbidden": (403, "Not allowed"),
+    "foreign_origin": (403, "Request from another site"),
+    "invalid_link": (403, "Link used or expired"),
+    "https_required": (403, "HTTPS is required"),
+    "reserved_channel": (403, "Reserved channel"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "too_large": (413, "Body too large"),
+    "not_json": (415, "The body must be JSON"),
+    "wrong_host": (421, "Unknown host name"),
+    "invalid": (422, "Invalid values"),
+    "reserved_type": (422, "Reserved type"),
+    "reserved_event": (422, "Reserved event"),
+    "idempotency_mismatch": (422, "Idempotency key used with another body"),
+    "too_many_connections": (503, "Too many connections"),
+    "storage_unavailable": (503, "Storage unavailable"),
+    "overloaded": (503, "Overloaded"),
+    "stopping": (503, "Shutting down"),
+    "internal": (500, "Internal error"),
+}
+
+
+class Problem(Exception):
+    """A named error of the table; HTTP answers it as problem+json (RFC 9457)."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        errors: Sequence[tuple[str, str]] = (),
+        retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Take a code of `ERRORS`, a sentence, `(field, message)` pairs, and seconds to wait."""
+        super().__init__(detail or ERRORS[code][1])
+        self.code = code
+        self.status, self.title = ERRORS[code]
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if retry_after is None and self.status in (429, 503):
+            retry_after = 2
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    def body(self) -> dict[str, Any]:
+        """The members of the problem details object."""
+        members: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+        }
+        if self.detail:
+            members["detail"] = self.detail
+        if self.errors:
+            members["errors"] = [{"field": f, "message": m} for f, m in self.errors]
+        return members
+
+
+class StartError(Exception):
+    """Why the program can't start, in one sentence for the person at the terminal."""
+
+
+# ----------------------------------------------------------------------------------------------
+# Storage
+# ----------------------------------------------------------------------------------------------
+
+
+class Table(peewee.Model):
+    """Base of the models: times are integers, milliseconds since 1970."""
+
+    class Meta:
+        legacy_table_names = False
+
+
+class Message(Table):
+    """A row of the log. The id grows for ever and never repeats within an epoch."""
+
+    id = peewee.BigAutoField()
+    topic = peewee.TextField()
+    kind = peewee.TextField()
+    event = peewee.TextField(null=True)
+    content = peewee.TextField()
+    attachments = peewee.BlobField(null=True)
+    sender = peewee.TextField(null=True)
+    exclude = peewee.TextField(null=True)
+    batch = peewee.TextField()
+    recipient_count = peewee.IntegerField(default=0)
+    expires_at = peewee.BigIntegerField(null=True)
+    sent_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "messages"
+
+
+class Topic(Table):
+    """What is still held of a topic: a position is complete iff trimmed_id <= it <= the head."""
+
+    topic = peewee.TextField(primary_key=True)
+    last_id = peewee.BigIntegerField(index=True)
+    trimmed_id = peewee.BigIntegerField(default=0)
+
+    class Meta:
+        table_name = "topics"
+
+
+class EventLog(Table):
+    """What happened on this server, for its administrator."""
+
+    id = peewee.BigAutoField()
+    timestamp = peewee.BigIntegerField(index=True)
+    level = peewee.TextField()
+    message = peewee.TextField()
+    metadata = peewee.TextField()
+
+    class Meta:
+        table_name = "event_logs"
+
+
+class AccessToken(Table):
+    """Setup links and browser sessions; only the hash of a secret is kept."""
+
+    token_hash = peewee.TextField(primary_key=True)
+    kind = peewee.TextField()
+    role = peewee.TextField()
+    created_at = peewee.BigIntegerField()
+    expires_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "access_tokens"
+
+
+class IdempotencyKey(Table):
+    """The first answer to a publish that carried an `Idempotency-Key`."""
+
+    key_hash = peewee.TextField(primary_key=True)
+    body_hash = peewee.TextField()
+    answer = peewee.TextField()
+    created_at = peewee.BigIntegerField(index=True)
+
+    class Meta:
+        table_name = "idempotency_keys"
+
+
+class Fact(Table):
+    """Facts about the database itself: schema version, epoch, how the last run ended."""
+
+    key = peewee.TextField(primary_key=True)
+    value = peewee.TextField()
+
+    class Meta:
+        table_name = "meta"
+
+
+# Migration n takes a database from version n to n + 1. They are SQL, not models: a model changes
+# later, what a released migration did does not.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        "CREATE TABLE messages (id {autoid}, topic TEXT NOT NULL, kind TEXT NOT NULL,"
+        " event TEXT, content TEXT NOT NULL, attachments {blob}, sender TEXT, exclude TEXT,"
+        " batch TEXT NOT NULL, recipient_count INTEGER NOT NULL, expires_at BIGINT,"
+        " sent_at BIGINT NOT NULL)",
+        "CREATE INDEX messages_topic_id ON messages (topic, id)",
+        "CREATE INDEX messages_expires_at ON messages (expires_at) WHERE expires_at IS NOT NULL",
+        "CREATE TABLE topics (topic TEXT PRIMARY KEY, last_id BIGINT NOT NULL,"
+        " trimmed_id BIGINT NOT NULL)",
+        "CREATE INDEX topics_last_id ON topics (last_id)",
+        "CREATE TABLE event_logs (id {autoid}, timestamp BIGINT NOT NULL, level TEXT NOT NULL,"
+        " message TEXT NOT NULL, metadata TEXT NOT NULL)",
+        "CREATE INDEX event_logs_timestamp ON event_logs (timestamp)",
+        "CREATE TABLE access_tokens (token_hash TEXT PRIMARY KEY, kind TEXT NOT NULL,"
+        " role TEXT NOT NULL, created_at BIGINT NOT NULL, expires_at BIGINT NOT NULL)",
+        "CREATE TABLE idempotency_keys (key_hash TEXT PRIMARY KEY, body_hash TEXT NOT NULL,"
+        " answer TEXT NOT NULL, created_at BIGINT NOT NULL)",
+        "CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at)",
+    ),
+)
+_SQLITE_TYPES = {"autoid": "INTEGER PRIMARY KEY AUTOINCREMENT", "blob": "BLOB"}
+DATABASE_FAULTS = (peewee.OperationalError, peewee.InterfaceError, peewee.DatabaseError)
+
+
+class Draft(NamedTuple):
+    """A message on its way into the log."""
+
+    topic: str
+    kind: str
+    event: str | None
+    content: str
+    attachments: bytes | None = None
+    sender: str | None = None
+    exclude: str | None = None
+    recipient_count: int = 0
+    expires_at: int | None = None
+    sent_at: int = 0
+
+
+class Stored(NamedTuple):
+    """A row of the log as it is read: what a message's receivers can depend on."""
+
+    id: int
+    topic: str
+    kind: str
+    event: str | None
+    content: str
+    attachments: bytes | None
+    sender: str | None
+    exclude: str | None
+    expires_at: int | None
+    sent_at: int
+
+
+_STORED_COLUMNS = ", ".join(Stored._fields)
+_INSERT = (
+    "INSERT INTO messages (id, batch, topic, kind, event, content, attachments, sender, exclude,"
+    " recipient_count, expires_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_UPSERT_TOPIC = (
+    "INSERT INTO topics (topic, last_id, trimmed_id) VALUES (?, ?, 0)"
+    " ON CONFLICT (topic) DO UPDATE SET last_id = excluded.last_id"
+)
+
+
+class Transaction:
+    """What a unit of work sees: the writer's database and a way into the log.
+
+    Rows appended get their ids at once and are inserted together. Belongs to the writer; a unit
+    must not keep it.
+    """
+
+    def __init__(self, database: peewee.Database) -> None:
+        self.database = database
+        self.batch = uuid.uuid4().hex
+        self.rows: list[Stored] = []
+        self._next_id = self._last_id() + 1
+        self._staged: list[tuple[Any, ...]] = []
+
+    def _last_id(self) -> int:
+        # sqlite_sequence remembers the highest id even when retention has deleted its row.
+        row = self.database.execute_sql(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
+        ).fetchone()
+        return row[0] if row else 0
+
+    def append(self, drafts: Sequence[Draft]) -> list[int]:
+        """Put messages into the log; their ids, which are final once the transaction commits."""
+        first = self._next_id
+        for draft in drafts:
+            number = self._next_id
+            self._next_id += 1
+            self._staged.append((number, self.batch, *draft))
+            topic, kind, event, content, attachments, sender, exclude, _, expires, sent = draft
+            self.rows.append(
+                Stored(
+                    number, topic, kind, event, content, attachments, sender, exclude, expires, sent
+                )
+            )
+        return list(range(first, self._next_id))
+
+    def run(self, unit: Callable[[Transaction], Any]) -> Any:
+        """Run a unit in a savepoint of its own, so that its error is its own."""
+        self.flush()
+        rows, next_id = len(self.rows), self._next_id
+        try:
+            with self.database.savepoint():
+                result = unit(self)
+                self.flush()
+                return result
+        except BaseException:
+            del self.rows[rows:]
+            self._staged.clear()
+            self._next_id = next_id
+            raise
+
+    def flush(self) -> None:
+        """Insert what was appended."""
+        if self._staged:
+            self._executemany(_INSERT, self._staged)
+            self._staged.clear()
+
+    def finish(self) -> None:
+        """Insert what is left and note each topic's last id."""
+        self.flush()
+        last = {row.topic: row.id for row in self.rows}
+        if last:
+            self._executemany(_UPSERT_TOPIC, list(last.items()))
+
+    def _executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        try:
+            self.database.cursor().executemany(sql, rows)
+        except sqlite3.Error as error:  # the cursor is the driver's own: peewee's names don't apply
+            raise peewee.OperationalError(str(error)) from error
+
+
+class Work(NamedTuple):
+    """Something given to the writer, and where its giver waits."""
+
+    waiter: gevent.event.AsyncResult
+    drafts: Sequence[Draft] | None  # rows for the log and nothing else
+    unit: Callable[[Transaction], Any] | None
+
+
+class Done(NamedTuple):
+    """A finished transaction: its log rows and each giver's result or error."""
+
+    rows: list[Stored]
+    answers: list[tuple[gevent.event.AsyncResult, Any, BaseException | None]]
+
+
+class Writer:
+    """The one thread that writes. Whatever waits goes into one transaction (group commit).
+
+    It is a real thread, since an fsync in a greenlet would stop the loop.
+    """
+
+    BATCH = 2_000  # works per transaction
+
+    def __init__(
+        self, connect: Callable[[], peewee.Database], finished: Callable[[Done], None]
+    ) -> None:
+        """Take what opens the writer's connection, and who hears of finished transactions.
+
+        `finished` is called in the writer's thread.
+        """
+        self._connect = connect
+        self._finished = finished
+        self._queue: Any = _queue.SimpleQueue()  # C's own: real locks even when patched
+        self._stopped = _queue.SimpleQueue()
+
+    def start(self) -> None:
+        """Start the thread."""
+        get_original("_thread", "start_new_thread")(self._main, ())
+
+    def stop(self) -> None:
+        """Write what waits, then end."""
+        self._queue.put(None)
+        with contextlib.suppress(_queue.Empty):
+            self._stopped.get(timeout=10)
+
+    def put(self, work: Work) -> None:
+        """Give the writer something to do."""
+        self._queue.put(work)
+
+    def waiting(self) -> int:
+        """How many works wait."""
+        return int(self._queue.qsize())
+
+    def _main(self) -> None:
+        database = self._connect()
+        while (batch := self._take()) is not None:
+            if batch:
+                self._finished(self._commit(database, batch))
+        database.close()
+        self._stopped.put(True)
+
+    def _take(self) -> list[Work] | None:
+        """All that waits, at least one; None when it is time to end."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch = [first]
+        with contextlib.suppress(_queue.Empty):
+            while len(batch) < self.BATCH:
+                following = self._queue.get_nowait()
+                if following is None:
+                    self._queue.put(None)
+                    break
+                batch.append(following)
+        return batch
+
+    def _commit(self, database: peewee.Database, batch: list[Work]) -> Done:
+        try:
+            with database.atomic("IMMEDIATE"):
+                transaction = Transaction(database)
+                answers = [self._perform(transaction, work) for work in batch]
+                transaction.finish()
+            return Done(transaction.rows, answers)
+        except Exception as error:
+            # A full disk, a lost database: the transaction is gone, so everybody is told.
+            with contextlib.suppress(*DATABASE_FAULTS):
+                if database.connection().in_transaction:
+                    database.rollback()
+            return Done([], [(work.waiter, None, storage_problem(error)) for work in batch])
+
+    @staticmethod
+    def _perform(
+        transaction: Transaction, work: Work
+    ) -> tuple[gevent.event.AsyncResult, Any, BaseException | None]:
+        if work.unit is None:
+            return work.waiter, transaction.append(work.drafts or ()), None
+        try:
+            return work.waiter, transaction.run(work.unit), None
+        except Exception as error:
+            if not transaction.database.connection().in_transaction:
+                raise  # the fault took the whole transaction with it
+            return work.waiter, None, storage_problem(error)
+
+
+def storage_problem(error: BaseException) -> BaseException:
+    """A fault of the database as the problem that a client is told; other errors as they are."""
+    if not isinstance(error, DATABASE_FAULTS):
+        return error
+    if isinstance(error, (peewee.IntegrityError, peewee.ProgrammingError)):
+        return error
+    problem = Problem("storage_unavailable", "The message was not stored; try again.", (), 5)
+    problem.__cause__ = error
+    return problem
+
+
+class Storage:
+    """The database: one writer, one reader on the loop, one reader for long reads beside it."""
+
+    QUEUE = 20_000  # works that may wait for the writer
+
+    def __init__(self, path: Path, durability: str) -> None:
+        """Open or create the SQLite database at `path`; `durability` is `full` or `normal`.
+
+        Raises StartError when it is damaged, newer than the program, or in use.
+        """
+        self.path = path
+        self.durability = durability
+        self.fault: str | None = None  # why the last transaction failed, if it did
+        self.queries = 0  # catch-up reads, for tests and metrics
+        self._lock = self._claim()
+        self._prepare()
+        self._reader = self._connect()
+        self._long_reader = self._connect()
+        self._long_turn = gevent.lock.Semaphore(1)
+        for model in Table.__subclasses__():
+            model.bind(self._reader)
+        self._done: deque[Done] = deque()
+        self._bell = gevent.event.Event()
+        self._async = gevent.get_hub().loop.async_()
+        self._writer = Writer(self._connect, self._finished)
+        self._on_rows: Callable[[list[Stored]], None] = lambda rows: None
+
+    def _claim(self) -> sqlite3.Connection:
+        """Hold the folder for this process. SQLite's own lock works on every platform and is
+        released by the system when the process dies."""
+        lock = sqlite3.connect(self.path.parent / "rtapp.lock", timeout=0, isolation_level=None)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            raise StartError(
+                f"The data folder {self.path.parent} is in use by another rtapp. Stop that one, "
+                "or choose another folder with --data."
+            ) from None
+        return lock
+
+    def _connect(self) -> peewee.Database:
+        database = peewee.SqliteDatabase(
+            str(self.path),
+            pragmas={
+                "journal_mode": "wal",
+                "synchronous": self.durability,
+                "busy_timeout": 10_000,
+                "foreign_keys": 1,
+            },
+            thread_safe=False,  # else peewee opens a connection for each greenlet
+            check_same_thread=False,
+        )
+        database.connect()
+        return database
+
+    # Opening
+
+    def _prepare(self) -> None:
+        try:
+            database = self._connect()
+            try:
+                self._check(database)
+                self._migrate(database)
+            finally:
+                database.close()
+        except peewee.DatabaseError as error:
+            raise StartError(
+                f"The database {self.path} can't be used: {error}. If it is damaged, move it "
+                "away and restore a backup."
+            ) from None
+
+    def _check(self, database: peewee.Database) -> None:
+        """Look for damage: thoroughly where that is quick."""
+        if self.path.stat().st_size < 64 * 1024 * 1024:
+            verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise peewee.DatabaseError(f"the file is damaged ({verdict.splitlines()[-1]})")
+
+    def _migrate(self, database: peewee.Database) -> None:
+        version = self._version(database)
+        if version > len(MIGRATIONS):
+            copy = f"{self.path.name}.v{len(MIGRATIONS)}.bak"
+            raise StartError(
+                f"The database {self.path} is of version {version}, newer than this program "
+                f"(version {len(MIGRATIONS)}). Use the newer program, or the copy {copy} made "
+                "before the migration."
+            )
+        if 0 < version < len(MIGRATIONS):
+            self._copy(database, version)
+        for number in range(version, len(MIGRATIONS)):
+            self._apply(database, number)
+
+    @staticmethod
+    def _version(database: peewee.Database) -> int:
+        if not database.table_exists("meta"):
+            return 0
+        sql = "SELECT value FROM meta WHERE key = 'schema_version'"
+        return int(database.execute_sql(sql).fetchone()[0])
+
+    def _copy(self, database: peewee.Database, version: int) -> None:
+        copy = sqlite3.connect(f"{self.path}.v{version}.bak")
+        database.connection().backup(copy)
+        copy.close()
+
+    @staticmethod
+    def _apply(database: peewee.Database, number: int) -> None:
+        with database.atomic("IMMEDIATE"):
+            for statement in MIGRATIONS[number]:
+                database.execute_sql(statement.format(**_SQLITE_TYPES))
+            database.execute_sql(
+                "INSERT INTO meta (key, value) VALUES ('schema_version', ?)"
+                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (str(number + 1),),
+            )
+
+    # Writing
+
+    def start(self, on_rows: Callable[[list[Stored]], None]) -> None:
+        """Start the writer. `on_rows` hears of committed log rows, before their giver does."""
+        self._on_rows = on_rows
+        self._async.start(self._bell.set)
+        gevent.spawn(self._tell)
+        self._writer.start()
+
+    def stop(self) -> None:
+        """Write what waits and close."""
+        self._writer.stop()
+        self._deliver()
+        self._async.stop()
+        for database in (self._reader, self._long_reader):
+            database.close()
+        self._lock.close()
+
+    def write(self, unit: Callable[[Transaction], T]) -> T:
+        """Run `unit` in the writer's next transaction; its result, after the commit.
+
+        Raises what the unit raises, or Problem `storage_unavailable`/`overloaded`.
+        """
+        return self._give(None, unit)  # type: ignore[no-any-return]
+
+    def append(self, drafts: Sequence[Draft]) -> list[int]:
+        """Store messages; their ids, after the commit. Raises as `write` does."""
+        return self._give(drafts, None)  # type: ignore[no-any-return]
+
+    def _give(
+        self, drafts: Sequence[Draft] | None, unit: Callable[[Transaction], Any] | None
+    ) -> Any:
+        if self._writer.waiting() >= self.QUEUE:
+            raise Problem("overloaded", "Too many writes are waiting.")
+        work = Work(gevent.event.AsyncResult(), drafts, unit)
+        self._writer.put(work)
+        return work.waiter.get()
+
+    def _finished(self, done: Done) -> None:
+        """In the writer's thread: hand a finished transaction to the loop."""
+        self._done.append(done)
+        self._async.send()
+
+    def _tell(self) -> None:
+        while True:
+            self._bell.wait()
+            self._bell.clear()
+            self._deliver()
+
+    def _deliver(self) -> None:
+        while self._done:
+            done = self._done.popleft()
+            if done.rows:
+                self._on_rows(done.rows)
+            for waiter, value, error in done.answers:
+                if error is None:
+                    waiter.set(value)
+                else:
+                    waiter.set_exception(error)
+            faults = [error for _, _, error in done.answers if isinstance(error, Problem)]
+            self.fault = str(faults[-1].__cause__) if faults and not done.rows else None
+
+    # Reading
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Rows of a short read, on the loop's own connection."""
+        return list(self._reader.execute_sql(sql, parameters).fetchall())
+
+    def read_long(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Rows of a read that may take a while: in a thread, one at a time."""
+
+        def read() -> list[Any]:
+            return list(self._long_reader.execute_sql(sql, parameters).fetchall())
+
+        with self._long_turn:
+            return gevent.get_hub().threadpool.apply(read)  # type: ignore[no-any-return]
+
+    def meta(self, key: str) -> str | None:
+        """A fact about the database."""
+        row = Fact.get_or_none(Fact.key == key)
+        return row.value if row else None
+
+    def set_meta(self, **facts: str) -> None:
+        """Note facts about the database."""
+        rows = [{"key": key, "value": value} for key, value in facts.items()]
+        self.write(lambda tx: Fact.insert_many(rows).on_conflict_replace().execute(tx.database))
+
+
+# ----------------------------------------------------------------------------------------------
+# Observability
+# ----------------------------------------------------------------------------------------------
+
+
+class Stats:
+    """Counters. Whoever does the thing counts it; nothing is formatted here."""
+
+    def __init__(self) -> None:
+        self.started_at = now_ms()
+        self.total_connections = 0
+        self.messages_sent = 0
+        self.deliveries = 0
+        self.bytes_sent = 0
+
+
+class Journal:
+    """The event log. Entries wait in memory and are written together once a second."""
+
+    BUFFER = 500  # entries a second; the rest of that second is counted, not kept
+    LEVELS = ("INFO", "CONN", "MSG", "WARN", "ERROR")
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._waiting: list[dict[str, Any]] = []
+        self._skipped: dict[str, int] = {}
+
+    def add(self, level: str, message: str, **metadata: Any) -> None:
+        """Note that something happened; `level` is one of `LEVELS`."""
+        if level in ("WARN", "ERROR"):
+            print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
+        if len(self._waiting) >= self.BUFFER:
+            self._skipped[level] = self._skipped.get(level, 0) + 1
+            return
+        self._waiting.append(self._entry(level, message, metadata))
+
+    @staticmethod
+    def _entry(level: str, message: str, metadata: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "timestamp": now_ms(),
+            "level": level,
+            "message": message,
+            "metadata": to_json(metadata),
+        }
+
+    def flush(self) -> None:
+        """Write what waits. A database that is away is waited for, within the buffer's bound."""
+        rows, self._waiting = self._waiting, []
+        skipped, self._skipped = self._skipped, {}
+        rows += [
+            self._entry(level, f"{count} more of this kind", {"skipped": count})
+            for level, count in skipped.items()
+        ]
+        if not rows:
+            return
+        try:
+            self._storage.write(lambda tx: EventLog.insert_many(rows).execute(tx.database))
+        except Problem:
+            self._waiting = (rows + self._waiting)[: self.BUFFER]
+
+    def trim(self, days: float) -> None:
+        """Delete entries that are older than `days`."""
+        limit = now_ms() - int(days * 86_400_000)
+        query = EventLog.delete().where(EventLog.timestamp < limit)
+        self._storage.write(lambda tx: query.execute(tx.database))
+
+
+# ----------------------------------------------------------------------------------------------
+# Log
+# ----------------------------------------------------------------------------------------------
+
+# Topics are typed, so that no user's name meets the server's.
+EVERYONE, HUB_TOPIC = "*", "sys/hub"
+MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
+
+
+def channel_topic(channel: str) -> str:
+    """The topic of a channel."""
+    return "c/" + channel
+
+
+def direct_topic(client_id: str) -> str:
+    """The topic of what is sent to one client."""
+    return "u/" + client_id
+
+
+def channel_of(topic: str) -> str | None:
+    """The channel whose topic this is, if it is one's."""
+    return topic[2:] if topic.startswith("c/") else None
+
+
+class Entry:
+    """A message of the log in memory, with its bytes for each encoding made at most once."""
+
+    __slots__ = ("content", "event", "exclude", "frames", "id", "kind", "sent_at", "topic")
+
+    def __init__(self, row: Stored) -> None:
+        self.id = row.id
+        self.topic = row.topic
+        self.kind = row.kind
+        self.event = row.event
+        self.exclude = row.exclude
+        self.sent_at = row.sent_at
+        self.content = stamped(row) if row.kind == MESSAGE else row.content
+        self.frames: dict[str, bytes] = {}
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that it takes, roughly: objects, text, and a frame of the same size."""
+        return 700 + 2 * len(self.content)
+
+
+def stamped(row: Stored) -> str:
+    """A message's content; an object also gets `id` and `timestamp` where it has none."""
+    text = row.content
+    if not text.startswith("{"):
+        return text
+    present = msgspec.json.decode(text)
+    missing = ""
+    if "id" not in present:
+        missing += f',"id":{row.id}'
+    if "timestamp" not in present:
+        missing += f',"timestamp":"{iso(row.sent_at)}"'
+    return text[:-1] + (missing if present else missing[1:]) + "}"
+
+
+_POSITION = re.compile(r"([0-9a-f]{8})-(\d{1,18})")
+
+
+class Log:
+    """The one log: store first, then tell. Owns the head and the epoch."""
+
+    READ_PAGE = 1_000  # rows of one read at start
+    TRIM_PAGE = 1_000  # rows that one transaction of the retention deletes
+    QUIET_TOPICS = 50_000  # topics with nothing left that are remembered
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._listener: Callable[[list[Entry]], None] = lambda entries: None
+        self.epoch = ""
+        self.head = 0
+        self._trimmed: dict[str, int] = {}  # topic: the highest id that retention took of it
+        self._floor = 0  # topics that were quiet before this id may be forgotten
+
+    def start(self, listener: Callable[[list[Entry]], None]) -> None:
+        """Begin; `listener` hears of new entries in the order of their ids."""
+        self._listener = listener
+        self.head = self._stored_head()
+        self._load_trimmed()
+        self.epoch = self._current_epoch()
+        self._storage.set_meta(
+            epoch=self.epoch, clean="0", boot=boot_id(), durability=self._storage.durability
+        )
+
+    def stop(self) -> None:
+        """Note that this run ended as it should."""
+        self._storage.set_meta(clean="1")
+
+    def _stored_head(self) -> int:
+        rows = self._storage.read("SELECT seq FROM sqlite_sequence WHERE name = 'messages'")
+        return rows[0][0] if rows else 0
+
+    def _load_trimmed(self) -> None:
+        sql = "SELECT topic, trimmed_id FROM topics WHERE trimmed_id > 0"
+        self._trimmed = dict(self._storage.read(sql))
+        self._floor = int(self._storage.meta("floor") or 0)
+
+    def _current_epoch(self) -> str:
+        """The database's epoch; a new one where ids that clients have seen may be gone."""
+        epoch = self._storage.meta("epoch")
+        lost = (
+            self._storage.meta("clean") == "0"
+            and self._storage.meta("durability") == "normal"
+            and self._storage.meta("boot") != boot_id()
+        )
+        return secrets.token_hex(4) if epoch is None or lost else epoch
+
+    # Positions
+
+    def position(self, number: int) -> str:
+        """An id as clients see it: `<epoch>-<n>`."""
+        return f"{self.epoch}-{number}"
+
+    def parse(self, position: str) -> int | None:
+        """The id in a client's position; None when it is not of this log."""
+        match = _POSITION.fullmatch(position)
+        if not match or match[1] != self.epoch or int(match[2]) > self.head:
+            return None
+        return int(match[2])
+
+    def complete(self, after: int, topics: Collection[str]) -> bool:
+        """Whether everything of `topics` after the id `after` is still held."""
+        trimmed = self._trimmed
+        return after >= self._floor and all(trimmed.get(topic, 0) <= after for topic in topics)
+
+    # Writing
+
+    def append(self, drafts: Sequence[Draft]) -> list[int]:
+        """Store messages and tell the listener; their ids. Raises as `Storage.write` does."""
+        return self._storage.append(drafts)
+
+    def control(self, event: str, **content: Any) -> None:
+        """Tell every hub, in the order of the log, of a change to live connections."""
+        draft = Draft(
+            HUB_TOPIC,
+            CONTROL,
+            event,
+            to_json(content),
+            expires_at=now_ms() + 60_000,
+            sent_at=now_ms(),
+        )
+        self.append([draft])
+
+    def committed(self, rows: list[Stored]) -> None:
+        """Advance the head over rows that have just been committed.
+
+        Ids missing before them are read first: with several nodes they are other nodes' rows.
+        """
+        if rows[0].id > self.head + 1:
+            rows = [*self._between(self.head, rows[0].id), *rows]
+        entries = [Entry(row) for row in rows]
+        self.head = rows[-1].id
+        self._listener(entries)
+
+    def _between(self, low: int, high: int) -> list[Stored]:
+        sql = f"SELECT {_STORED_COLUMNS} FROM messages WHERE id > ? AND id < ? ORDER BY id"
+        return [Stored(*row) for row in self._storage.read(sql, (low, high))]
+
+    # Reading
+
+    def newest(self, size: int) -> tuple[list[Entry], int]:
+        """The newest entries that together cost at most `size` bytes, oldest first, and the id
+        after which they are all that is held."""
+        found: list[Entry] = []
+        before = self.head + 1
+        while True:
+            sql = (
+                f"SELECT {_STORED_COLUMNS} FROM messages WHERE id < ? AND kind <> ?"
+                f" ORDER BY id DESC LIMIT {self.READ_PAGE}"
+            )
+            page = [Entry(Stored(*row)) for row in self._storage.read(sql, (before, CONTROL))]
+            for entry in page:
+                size -= entry.cost
+                if size < 0:
+                    return found[::-1], entry.id
+                found.append(entry)
+            if len(page) < self.READ_PAGE:
+                return found[::-1], 0
+            before = page[-1].id
+
+    def page(self, after: int, upto: int, topics: Collection[str], limit: int) -> list[Entry]:
+        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order."""
+        self._storage.queries += 1
+        marks = ", ".join("?" * len(topics))
+        sql = (
+            f"SELECT {_STORED_COLUMNS} FROM messages WHERE topic IN ({marks})"
+            " AND id > ? AND id <= ? ORDER BY id LIMIT ?"
+        )
+        rows = self._storage.read_long(sql, (*topics, after, upto, limit))
+        return [Entry(Stored(*row)) for row in rows]
+
+    # Retention
+
+    def trim(self, hours: float, messages: int) -> None:
+        """Delete what is older than `hours` or beyond the newest `messages`, and the expired."""
+        self._storage.write(self._delete_expired)
+        oldest = now_ms() - int(hours * 3_600_000)
+        beyond = self._beyond(messages)
+        more = True
+        while more:
+            gone, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
+            self._trimmed.update(gone)
+        if len(self._trimmed) > self.QUIET_TOPICS:
+            self._storage.write(self._forget_topics)
+            self._load_trimmed()
+
+    def _beyond(self, messages: int) -> int:
+        """The id of the newest message that the count doesn't keep."""
+        rows = self._storage.read_long(
+            "SELECT id FROM messages ORDER BY id DESC LIMIT 1 OFFSET ?", (messages,)
+        )
+        return rows[0][0] if rows else 0
+
+    @staticmethod
+    def _delete_expired(tx: Transaction) -> None:
+        Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
+
+    def _trim_page(
+        self, tx: Transaction, oldest: int, beyond: int
+    ) -> tuple[dict[str, int], bool]:
+        """Delete the log's beginning as far as it is old, a page at most: the highest id that
+        went of each topic, and whether there may be more. It stops at the first row that stays,
+        so a clock that went backwards leaves no hole."""
+        query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
+        page = list(query.order_by(Message.id).limit(self.TRIM_PAGE).tuples().execute(tx.database))
+        gone: dict[str, int] = {}
+        last = 0
+        for number, topic, sent_at, kind in page:
+            if sent_at >= oldest and number > beyond:
+                break
+            last = number
+            if kind not in (CONTROL, SIGNAL):
+                gone[topic] = number
+        if not last:
+            return gone, False
+        Message.delete().where(Message.id <= last).execute(tx.database)
+        for topic, number in gone.items():
+            update = Topic.update(trimmed_id=number).where(Topic.topic == topic)
+            update.execute(tx.database)
+        return gone, last == page[-1][0] and len(page) == self.TRIM_PAGE
+
+    def _forget_topics(self, tx: Transaction) -> None:
+        """Keep the table of topics bounded: the longest quiet ones go, and no position from
+        before them counts as complete any more."""
+        quiet = Topic.select().where(Topic.trimmed_id == Topic.last_id)
+        surplus = quiet.count(tx.database) - self.QUIET_TOPICS
+        if surplus <= 0:
+            return
+        rows = quiet.order_by(Topic.last_id).limit(surplus).execute(tx.database)
+        floor = max(row.last_id for row in rows)
+        Topic.delete().where(
+            (Topic.trimmed_id == Topic.last_id) & (Topic.last_id <= floor)
+        ).execute(tx.database)
+        Fact.replace(key="floor", value=str(floor)).execute(tx.database)
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from the one before."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        import psutil  # only where the system has no better word for it
+
+        return str(round(psutil.boot_time() / 60))
+
+
+# ----------------------------------------------------------------------------------------------
+# Encodings
+# ----------------------------------------------------------------------------------------------
+
+
+class Encoding(Protocol):
+    """How one kind of stream writes what it is told. Positions come as the log writes them."""
+
+    name: str
+
+    def message(self, entry: Entry, position: str) -> bytes:
+        """A message of the log."""
+        ...
+
+    def volatile(self, event: str | None, content: str) -> bytes:
+        """A message that is not in the log: no position."""
+        ...
+
+    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        """Something that the server itself says, with the position served so far."""
+        ...
+
+    def farewell(self, retry_ms: int) -> bytes:
+        """The last words of a server that stops: when to come back."""
+        ...
+
+
+class SseEncoding:
+    """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line."""
+
+    name = "sse"
+
+    def message(self, entry: Entry, position: str) -> bytes:
+        """`id`, `event` only when the publisher named one, and `data`."""
+        event = f"event: {entry.event}\n" if entry.event else ""
+        return f"id: {position}\n{event}data: {entry.content}\n\n".encode()
+
+    def volatile(self, event: str | None, content: str) -> bytes:
+        """The same without `id`: a client that resumes does not ask for it."""
+        name = f"event: {event}\n" if event else ""
+        return f"{name}data: {content}\n\n".encode()
+
+    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        """A server's event; with a position it moves the client's `lastEventId`."""
+        number = f"id: {position}\n" if position else ""
+        name = f"event: {event}\n" if event else ""
+        return f"{number}{name}data: {to_json(body)}\n\n".encode()
+
+    def farewell(self, retry_ms: int) -> bytes:
+        """The reconnection time, in milliseconds."""
+        return f"retry: {retry_ms}\n\n".encode()
+
+
+SSE = SseEncoding()
+
+
+# ----------------------------------------------------------------------------------------------
+# Hub
+# ----------------------------------------------------------------------------------------------
+
+READ, WRITE = 1, 2  # gevent's own numbers for the directions of a watcher
+
+
+class Poller(Protocol):
+    """Readiness of many sockets, told in one call. Every socket is watched for reading."""
+
+    def add(self, fd: int) -> None:
+        """Watch a socket for reading."""
+        ...
+
+    def modify(self, fd: int, writing: bool) -> None:
+        """Watch it for writing too, or no more."""
+        ...
+
+    def remove(self, fd: int) -> None:
+        """Forget a socket; call it before the socket is closed."""
+        ...
+
+    def wait(self) -> list[tuple[int, int]]:
+        """The sockets that are ready now, each with READ and WRITE bits; never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Release what the poller holds."""
+        ...
+
+
+class EpollPoller:
+    """Linux: one epoll for all sockets, itself one watcher of the loop. 200 bytes a socket."""
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        import select
+
+        # gevent's patch takes epoll out of the module; get_original still has it.
+        make = getattr(select, "epoll", None) or get_original("select", "epoll")
+        self._epoll = make()
+        self._in, self._out = 1, 4  # EPOLLIN, EPOLLOUT: fixed by Linux
+        self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), READ)
+        self._watcher.start(ready)
+
+    def add(self, fd: int) -> None:
+        """See Poller."""
+        self._epoll.register(fd, self._in)
+
+    def modify(self, fd: int, writing: bool) -> None:
+        """See Poller."""
+        self._epoll.modify(fd, self._in | self._out if writing else self._in)
+
+    def remove(self, fd: int) -> None:
+        """See Poller."""
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(fd)
+
+    def wait(self) -> list[tuple[int, int]]:
+        """See Poller. A hang-up or an error counts as readable: reading tells which."""
+        found = self._epoll.poll(0, 1024)
+        return [
+            (fd, (READ if mask & ~self._out else 0) | (WRITE if mask & self._out else 0))
+            for fd, mask in found
+        ]
+
+    def close(self) -> None:
+        """See Poller."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._epoll.close()
+
+
+class WatcherPoller:
+    """Everywhere else: a watcher of the loop for each socket."""
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self._loop = gevent.get_hub().loop
+        self._ready = ready
+        self._watchers: dict[int, Any] = {}
+        self._found: dict[int, int] = {}
+
+    def _start(self, fd: int, events: int) -> None:
+        watcher = self._loop.io(fd, events)
+        # A watcher doesn't tell which direction is ready; trying both is cheap and harmless.
+        watcher.start(self._note, fd, events)
+        self._watchers[fd] = watcher
+
+    def _note(self, fd: int, events: int) -> None:
+        if not self._found:
+            self._loop.run_callback(self._ready)
+        self._found[fd] = events
+
+    def _stop(self, fd: int) -> None:
+        watcher = self._watchers.pop(fd, None)
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+
+    def add(self, fd: int) -> None:
+        """See Poller."""
+        self._start(fd, READ)
+
+    def modify(self, fd: int, writing: bool) -> None:
+        """See Poller."""
+        self._stop(fd)
+        self._start(fd, READ | WRITE if writing else READ)
+
+    def remove(self, fd: int) -> None:
+        """See Poller."""
+        self._stop(fd)
+        self._found.pop(fd, None)
+
+    def wait(self) -> list[tuple[int, int]]:
+        """See Poller."""
+        found, self._found = list(self._found.items()), {}
+        return found
+
+    def close(self) -> None:
+        """See Poller."""
+        for fd in list(self._watchers):
+            self._stop(fd)
+
+
+def make_poller(ready: Callable[[], None]) -> Poller:
+    """The best poller here; RTAPP_POLLER=watchers forces the portable one."""
+    if os.environ.get("RTAPP_POLLER") != "watchers":
+        with contextlib.suppress(AttributeError, ImportError):
+            return EpollPoller(ready)
+    return WatcherPoller(ready)
+
+
+class Transport(Protocol):
+    """A connected socket that never blocks."""
+
+    def send(self, data: bytes) -> int:
+        """Bytes taken; 0 when it would block. What is left must be sent as the very same object
+        when nothing was taken (TLS). Raises OSError when the connection is gone."""
+        ...
+
+    def receive(self) -> bytes | None:
+        """What has come; None when nothing has, `b""` at the end."""
+        ...
+
+    def fileno(self) -> int:
+        """The descriptor, for the poller."""
+        ...
+
+    def tune(self, timeout_ms: int) -> None:
+        """Set the socket's options for a stream."""
+        ...
+
+    def close(self) -> None:
+        """Close the socket; what was sent still goes out."""
+        ...
+
+
+class PlainTransport:
+    """A TCP socket. The bare C object: the watchers of gevent's would cost 660 bytes."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, fd: int) -> None:
+        self._sock = _socket.socket(fileno=fd)
+        self._sock.setblocking(False)
+
+    def send(self, data: bytes) -> int:
+        """See Transport."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def receive(self) -> bytes | None:
+        """See Transport."""
+        try:
+            return self._sock.recv(65_536)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def fileno(self) -> int:
+        """See Transport."""
+        return self._sock.fileno()
+
+    def tune(self, timeout_ms: int) -> None:
+        """See Transport."""
+        tune(self._sock, timeout_ms)
+
+    def close(self) -> None:
+        """See Transport."""
+        close_politely(self._sock)
+
+
+class TlsTransport:
+    """A TLS connection. OpenSSL keeps a record that it could not send: the same bytes object must
+    be offered again, whole."""
+
+    __slots__ = ("_ssl", "_sock")
+
+    def __init__(self, sock: Any) -> None:
+        """Take gevent's SSLSocket over; it must not be used any more."""
+        self._ssl = sock._sslobj
+        self._sock = sock._sock
+        self._sock.setblocking(False)
+        sock._sslobj = None
+        sock._detach_socket("detached")  # drops its watchers, leaves the descriptor open
+
+    def send(self, data: bytes) -> int:
+        """See Transport."""
+        try:
+            return int(self._ssl.write(data))
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+
+    def receive(self) -> bytes | None:
+        """See Transport. Reads until want-read: decrypted bytes wake no poller."""
+        parts = []
+        try:
+            while part := self._ssl.read(65_536):
+                parts.append(part)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return b"".join(parts) or None
+        except ssl.SSLZeroReturnError:
+            pass
+        return b"".join(parts)
+
+    def fileno(self) -> int:
+        """See Transport."""
+        return int(self._sock.fileno())
+
+    def tune(self, timeout_ms: int) -> None:
+        """See Transport."""
+        tune(self._sock, timeout_ms)
+
+    def close(self) -> None:
+        """See Transport. Says close_notify where that doesn't block (RFC 8446, 6.1)."""
+        with contextlib.suppress(OSError, ValueError):
+            self._ssl.shutdown()
+        close_politely(self._sock)
+
+
+def close_politely(sock: Any) -> None:
+    """Close so that what was sent arrives: unread input would turn the close into a reset."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(65_536)
+    sock.close()
+
+
+def tune(sock: Any, timeout_ms: int) -> None:
+    """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
+    options = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+        (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", 131_072),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", timeout_ms),
+    )
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):
+        seconds = max(1, timeout_ms // 4000)
+        options += (
+            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", seconds),
+            (socket.IPPROTO_TCP, "TCP_KEEPINTVL", seconds),
+            (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        )
+    for level, name, value in options:
+        with contextlib.suppress(AttributeError, OSError):
+            sock.setsockopt(level, getattr(socket, name), value)
+
+
+class Run:
+    """The ring's entries of one topic, in order, and who wants them."""
+
+    __slots__ = ("_entries", "_start", "evicted", "owners", "views")
+
+    def __init__(self, evicted: int) -> None:
+        self._entries: list[Entry] = []
+        self._start = 0
+        self.evicted = evicted  # the ring has every entry of this topic after this id
+        self.views: set[View] = set()
+        self.owners: list[Subscriber] = []  # whose own topic this is
+
+    def append(self, entry: Entry) -> None:
+        """Take the newest entry."""
+        self._entries.append(entry)
+
+    def evict(self) -> None:
+        """Drop the oldest entry."""
+        self.evicted = self._entries[self._start].id
+        self._start += 1
+        if self._start > 64 and self._start * 2 > len(self._entries):
+            del self._entries[: self._start]
+            self._start = 0
+
+    def after(self, cursor: int, limit: int) -> list[Entry]:
+        """The first `limit` entries after an id."""
+        entries = self._entries
+        # Nearly everybody lacks only the last few, so look there before searching.
+        at = len(entries)
+        lowest = max(self._start, at - 8)
+        while at > lowest and entries[at - 1].id > cursor:
+            at -= 1
+        if at == lowest and at > self._start:
+            at = bisect.bisect_right(entries, cursor, self._start, at, key=_entry_id)
+        return entries[at : at + limit]
+
+    @property
+    def last(self) -> int:
+        """The id of the newest entry, 0 without one."""
+        return self._entries[-1].id if len(self._entries) > self._start else 0
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody would miss it."""
+        return not self.views and not self.owners and self._start == len(self._entries)
+
+
+def _entry_id(entry: Entry) -> int:
+    return entry.id
+
+
+class View:
+    """Subscribers that are sent the same bytes: one encoding, one set of shared topics."""
+
+    __slots__ = ("dirty_last", "encoding", "joins", "members", "position", "todo", "topics")
+
+    def __init__(self, encoding: Encoding, topics: frozenset[str], last: int) -> None:
+        self.encoding = encoding
+        self.topics = topics
+        self.members: list[Subscriber] = []
+        self.dirty_last = last  # the newest id of its topics: a cursor there lacks nothing
+        self.joins: dict[int, Join] = {}  # cursor: what a member there is sent next
+        self.position = 0  # the member that the sweep looks at next
+        self.todo = 0  # members that it has still to look at
+
+    def enter(self, subscriber: Subscriber) -> None:
+        """Add a member."""
+        subscriber.view = self
+        subscriber.index = len(self.members)
+        self.members.append(subscriber)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a member in constant time; the last one takes its place."""
+        last = self.members.pop()
+        if last is not subscriber:
+            self.members[subscriber.index] = last
+            last.index = subscriber.index
+            self.todo = len(self.members)  # the one that moved may have been passed over
+
+    def mark(self, number: int) -> None:
+        """An entry of its topics has come."""
+        self.dirty_last = number
+        self.todo = len(self.members)
+        self.joins.clear()
+
+
+class Join(NamedTuple):
+    """Frames put together for a cursor: the bytes, the cursor after them, how many."""
+
+    data: bytes
+    cursor: int
+    count: int
+
+
+class Subscriber:
+    """A connection that is served from the log: a cursor and the topics it wants."""
+
+    __slots__ = (
+        "address",
+        "after",
+        "agent",
+        "behind",
+        "blocked_at",
+        "bytes_sent",
+        "client_id",
+        "connected_at",
+        "count_after",
+        "cursor",
+        "encoding",
+        "fd",
+        "id",
+        "index",
+        "last_ping",
+        "later",
+        "messages",
+        "own_last",
+        "pending",
+        "transport",
+        "username",
+        "view",
+    )
+
+    def __init__(
+        self, client_id: str, encoding: Encoding, cursor: int, address: str, agent: str
+    ) -> None:
+        self.client_id = client_id
+        self.encoding = encoding
+        self.cursor = cursor  # served up to here
+        self.address = address
+        self.agent = agent
+        self.username: str | None = None
+        self.id = 0
+        self.fd = -1
+        self.index = 0
+        self.view: View
+        self.transport: Transport
+        self.pending: bytes | None = None  # begun and not all taken; sent before anything else
+        self.after = cursor  # the cursor once `pending` is taken
+        self.count_after = 0
+        self.own_last = 0  # newest id that concerns this client alone (direct, excluded)
+        self.later: tuple[tuple[int, frozenset[str]], ...] = ()  # topics from an id on
+        self.behind = False  # served by the catch-up, not by the sweep
+        self.blocked_at = 0.0
+        self.connected_at = now_ms()
+        self.last_ping = self.connected_at
+        self.messages = 0
+        self.bytes_sent = 0
+
+    @property
+    def own_topic(self) -> str:
+        """The topic of its direct messages."""
+        return direct_topic(self.client_id)
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels it is subscribed to, sorted."""
+        topics = self.later[-1][1] if self.later else self.view.topics
+        return sorted(name for t in topics if (name := channel_of(t)) is not None)
+
+
+class Hub:
+    """Owns the live connections: what the log gets, it brings to them.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
+    """
+
+    SLICE = 0.004  # seconds that a sweep takes before others have their turn
+    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    JOIN_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+
+    def __init__(self, log: Log, stats: Stats, journal: Journal, settings: Settings) -> None:
+        self._log = log
+        self._stats = stats
+        self._journal = journal
+        self._settings = settings
+        self._loop = gevent.get_hub().loop
+        self._poller = make_poller(self._poll)
+        self._ring: deque[Entry] = deque()
+        self._ring_size = 0
+        self._floor = 0  # the ring has everything after this id
+        self._runs: dict[str, Run] = {}
+        self._views: dict[tuple[str, frozenset[str]], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[bytes, Iterator[Subscriber]]] = deque()
+        self._excluded: dict[str, int] = {}  # client: newest id in the ring that excludes it
+        self._by_fd: dict[int, Subscriber] = {}
+        self._clients: dict[str, list[Subscriber]] = {}
+        self._addresses: dict[str, int] = {}
+        self._blocked: set[Subscriber] = set()
+        self._behind: dict[View, list[Subscriber]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self._next_id = 1
+        self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": self._kick,
+            "topics": self._change_topics,
+        }
+
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        entries, self._floor = self._log.newest(self._settings["ring_bytes"])
+        for entry in entries:
+            self._remember(entry)
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    # Who is there
+
+    @property
+    def count(self) -> int:
+        """Open connections."""
+        return len(self._by_fd)
+
+    def count_from(self, address: str) -> int:
+        """Open connections from one address."""
+        return self._addresses.get(address, 0)
+
+    def subscribers(self) -> list[Subscriber]:
+        """Everybody, oldest first."""
+        return sorted(self._by_fd.values(), key=lambda subscriber: subscriber.id)
+
+    def has_client(self, client_id: str) -> bool:
+        """Whether a client has a connection here."""
+        return client_id in self._clients
+
+    def of_client(self, client_id: str) -> list[Subscriber]:
+        """A client's connections here."""
+        return list(self._clients.get(client_id, ()))
+
+    def lag(self, subscriber: Subscriber) -> int:
+        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
+        head = self._log.head
+        return head - subscriber.cursor if self._lacks(subscriber, head) else 0
+
+    def status(self, subscriber: Subscriber) -> str:
+        """`connected`, or `reconnecting` when it takes nothing at the moment."""
+        return "connected" if subscriber.pending is None else "reconnecting"
+
+    def audience(self, topic: str, exclude: str | None) -> int:
+        """How many subscribers a message to `topic` would reach now."""
+        run = self._runs.get(topic)
+        if run is None:
+            return 0
+        reached = sum(len(view.members) for view in run.views) + len(run.owners)
+        for subscriber in self._clients.get(exclude or "", ()):
+            reached -= topic in subscriber.view.topics or topic == subscriber.own_topic
+        return reached
+
+    # Coming and going
+
+    def attach(
+        self,
+        subscriber: Subscriber,
+        topics: frozenset[str],
+        transport: Transport,
+        prefix: bytes,
+        early: bytes,
+    ) -> None:
+        """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
+        same segment as its handshake. The cursor must be complete for the topics."""
+        subscriber.transport = transport
+        subscriber.fd = transport.fileno()
+        subscriber.id = self._next_id
+        self._next_id += 1
+        self._register(subscriber, topics)
+        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
+        if subscriber.fd >= 0:
+            self._receive(subscriber, early)
+            self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
+        self._serve_soon(subscriber)
+
+    def _register(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
+        self._by_fd[subscriber.fd] = subscriber
+        self._clients.setdefault(subscriber.client_id, []).append(subscriber)
+        self._addresses[subscriber.address] = self._addresses.get(subscriber.address, 0) + 1
+        self._view(subscriber.encoding, topics).enter(subscriber)
+        own = self._run(subscriber.own_topic)
+        own.owners.append(subscriber)
+        subscriber.own_last = max(own.last, self._excluded.get(subscriber.client_id, 0))
+        if subscriber.cursor < own.evicted:
+            subscriber.own_last = max(subscriber.own_last, own.evicted)
+        self._poller.add(subscriber.fd)
+        self._stats.total_connections += 1
+
+    def _drop(self, subscriber: Subscriber, reason: str) -> None:
+        """Close a connection and forget it."""
+        if subscriber.fd < 0:
+            return
+        self._poller.remove(subscriber.fd)
+        del self._by_fd[subscriber.fd]
+        subscriber.fd = -1
+        subscriber.transport.close()
+        self._blocked.discard(subscriber)
+        self._forget(subscriber)
+        self._journal.add(
+            "CONN",
+            "Stream closed",
+            clientId=subscriber.client_id,
+            ipAddress=subscriber.address,
+            reason=reason,
+        )
+
+    def _forget(self, subscriber: Subscriber) -> None:
+        self._leave_view(subscriber)
+        own = self._runs[subscriber.own_topic]
+        own.owners.remove(subscriber)
+        self._release(subscriber.own_topic)
+        peers = self._clients[subscriber.client_id]
+        peers.remove(subscriber)
+        if not peers:
+            del self._clients[subscriber.client_id]
+        self._addresses[subscriber.address] -= 1
+        if not self._addresses[subscriber.address]:
+            del self._addresses[subscriber.address]
+
+    def drain(self) -> None:
+        """Tell everybody when to come back, and close."""
+        for subscriber in self.subscribers():
+            if subscriber.pending is None:
+                retry = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
+                with contextlib.suppress(OSError):
+                    subscriber.transport.send(subscriber.encoding.farewell(retry))
+            self._drop(subscriber, "server stopping")
+        self._poller.close()
+
+    # Topics and views
+
+    def _run(self, topic: str) -> Run:
+        run = self._runs.get(topic)
+        if run is None:
+            run = self._runs[topic] = Run(self._floor)
+        return run
+
+    def _release(self, topic: str) -> None:
+        if self._runs[topic].unused:
+            del self._runs[topic]
+
+    def _view(self, encoding: Encoding, topics: frozenset[str]) -> View:
+        key = (encoding.name, topics)
+        view = self._views.get(key)
+        if view is None:
+            runs = [self._run(topic) for topic in topics]
+            last = max((max(run.last, run.evicted) for run in runs), default=0)
+            view = self._views[key] = View(encoding, topics, last)
+            for run in runs:
+                run.views.add(view)
+        return view
+
+    def _leave_view(self, subscriber: Subscriber) -> None:
+        view = subscriber.view
+        view.leave(subscriber)
+        if view.members:
+            return
+        del self._views[view.encoding.name, view.topics]
+        self._dirty.pop(view, None)
+        for topic in view.topics:
+            self._runs[topic].views.discard(view)
+            self._release(topic)
+
+    def _switch(self, subscriber: Subscriber, number: int) -> None:
+        """Give a subscriber that has been served up to the id `number` its next topics."""
+        topics, subscriber.later = subscriber.later[0][1], subscriber.later[1:]
+        # Entering first keeps a view alive that both need.
+        old = subscriber.view
+        new = self._view(subscriber.encoding, topics)
+        if new is not old:
+            self._leave_view(subscriber)
+            new.enter(subscriber)
+        subscriber.cursor = max(subscriber.cursor, number)
+
+    # What the log tells
+
+    def advance(self, entries: list[Entry]) -> None:
+        """Take new entries of the log, in order, and bring them to whom they concern."""
+        for entry in entries:
+            self._remember(entry)
+            if entry.kind == CONTROL:
+                self._control(entry)
+            self._announce(entry)
+        self._evict()
+        self._wake()
+
+    def _remember(self, entry: Entry) -> None:
+        self._ring.append(entry)
+        self._ring_size += entry.cost
+        self._run(entry.topic).append(entry)
+        if entry.exclude:
+            self._excluded[entry.exclude] = entry.id
+
+    def _announce(self, entry: Entry) -> None:
+        run = self._runs[entry.topic]
+        for view in run.views:
+            view.mark(entry.id)
+            self._dirty[view] = None
+        concerned = [*run.owners, *self._clients.get(entry.exclude or "", ())]
+        for subscriber in concerned:
+            subscriber.own_last = entry.id
+        self._urgent.extend(run.owners)
+
+    def _evict(self) -> None:
+        while self._ring_size > self._settings["ring_bytes"] and self._ring:
+            entry = self._ring.popleft()
+            self._ring_size -= entry.cost
+            self._floor = entry.id
+            self._runs[entry.topic].evict()
+            self._release(entry.topic)
+            if entry.exclude and self._excluded.get(entry.exclude) == entry.id:
+                del self._excluded[entry.exclude]
+
+    def _control(self, entry: Entry) -> None:
+        act = self._controls.get(entry.event or "")
+        if act is not None:  # a newer node may know more kinds
+            act(entry.id, msgspec.json.decode(entry.content))
+
+    def _kick(self, number: int, order: dict[str, Any]) -> None:
+        for subscriber in list(self._clients.get(order["clientId"], ())):
+            self._serve(subscriber)
+            body = {"type": "disconnect", "reason": order["reason"]}
+            last = subscriber.encoding.notice("disconnect", body, None)
+            if subscriber.fd >= 0 and subscriber.pending is None:
+                self._push(subscriber, Join(last, subscriber.cursor, 0))
+            self._drop(subscriber, order["reason"])
+
+    def _change_topics(self, number: int, order: dict[str, Any]) -> None:
+        for subscriber in list(self._clients.get(order["clientId"], ())):
+            now = subscriber.later[-1][1] if subscriber.later else subscriber.view.topics
+            topics = (now | set(order["add"])) - set(order["remove"])
+            subscriber.later = (*subscriber.later, (number, frozenset(topics)))
+            self._urgent.append(subscriber)
+
+    # The sweep
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.run_callback(self._sweep)
+
+    def _serve_soon(self, subscriber: Subscriber) -> None:
+        self._urgent.append(subscriber)
+        self._wake()
+
+    def _sweep(self) -> None:
+        """Serve whom there is something for, for a slice of time; go on later with the rest."""
+        self._scheduled = False
+        until = time.perf_counter() + self.SLICE
+        try:
+            finished = self._sweep_urgent(until) and self._sweep_volatile(until)
+            while finished and self._dirty:
+                view = next(iter(self._dirty))
+                del self._dirty[view]
+                finished = self._sweep_view(view, until)
+                if not finished:
+                    self._dirty[view] = None  # at the end: nobody starves behind a busy view
+        except Exception:
+            self._journal.add("ERROR", "A sweep failed", traceback=traceback.format_exc())
+        if self._dirty or self._urgent or self._volatile:
+            self._wake()
+
+    def _sweep_urgent(self, until: float) -> bool:
+        while self._urgent:
+            subscriber = self._urgent.popleft()
+            if subscriber.fd >= 0:
+                self._serve(subscriber)
+            if time.perf_counter() > until:
+                return False
+        return True
+
+    def _sweep_view(self, view: View, until: float) -> bool:
+        members = view.members
+        while view.todo > 0 and members:
+            for _ in range(min(view.todo, 16)):
+                if view.position >= len(members):
+                    view.position = 0
+                    if not members:
+                        return True
+                subscriber = members[view.position]
+                view.position += 1
+                view.todo -= 1
+                if (
+                    subscriber.cursor < view.dirty_last
+                    and subscriber.pending is None
+                    and not subscriber.behind
+                ):
+                    self._serve(subscriber)
+            if view.todo > 0 and time.perf_counter() > until:
+                return False
+        return True
+
+    def _serve(self, subscriber: Subscriber) -> None:
+        """Bring a subscriber to the head, or until its socket takes no more."""
+        for _ in range(16):
+            if subscriber.fd < 0 or subscriber.pending is not None or subscriber.behind:
+                return
+            if subscriber.later and not self._lacks(subscriber, subscriber.later[0][0]):
+                self._switch(subscriber, subscriber.later[0][0])
+                continue
+            if not self._lacks(subscriber, self._log.head):
+                return
+            join = self._next(subscriber)
+            if join is None:
+                self._fall_behind(subscriber)
+                return
+            if not join.data:
+                subscriber.cursor = join.cursor
+            else:
+                self._push(subscriber, join)
+        self._serve_soon(subscriber)  # much to send: others have their turn first
+
+    @staticmethod
+    def _lacks(subscriber: Subscriber, upto: int) -> bool:
+        """Whether anything for it may lie between its cursor and the id `upto`."""
+        cursor = subscriber.cursor
+        return cursor < upto and (
+            cursor < subscriber.view.dirty_last or cursor < subscriber.own_last
+        )
+
+    def _next(self, subscriber: Subscriber) -> Join | None:
+        """What a subscriber is sent next; None when the ring does not reach back to its cursor."""
+        view, cursor = subscriber.view, subscriber.cursor
+        if subscriber.own_last > cursor or subscriber.later:
+            upto = subscriber.later[0][0] if subscriber.later else self._log.head
+            found = self._gather((*view.topics, subscriber.own_topic), cursor)
+            if found is None:
+                return None
+            mine = [e for e in found if e.exclude != subscriber.client_id and e.id <= upto]
+            complete = len(found) < self.JOIN_ENTRIES or found[-1].id > upto
+            return self._join(view.encoding, mine, upto if complete else found[-1].id)
+        join = view.joins.get(cursor)
+        if join is None:
+            found = self._gather(view.topics, cursor)
+            if found is None:
+                return None
+            complete = len(found) < self.JOIN_ENTRIES
+            join = self._join(
+                view.encoding, found, self._log.head if complete else found[-1].id
+            )
+            if len(view.joins) > 64:
+                view.joins.clear()
+            view.joins[cursor] = join
+        return join
+
+    def _gather(self, topics: Iterable[str], cursor: int) -> list[Entry] | None:
+        """The ring's first entries of `topics` after a cursor, in order: fewer than JOIN_ENTRIES
+        only when there are no more; None when some may have left the ring."""
+        found: list[Entry] = []
+        sources = 0
+        for topic in topics:
+            run = self._runs[topic]
+            if run.evicted > cursor:
+                return None
+            newer = run.after(cursor, self.JOIN_ENTRIES)
+            if newer:
+                sources += 1
+                found += newer
+        if sources > 1:
+            found.sort(key=_entry_id)
+        return found[: self.JOIN_ENTRIES]
+
+    def _join(self, encoding: Encoding, entries: list[Entry], upto: int) -> Join:
+        """Frames for one send. `upto` is the cursor when all of the entries fit."""
+        frames: list[bytes] = []
+        size = 0
+        for entry in entries:
+            frame = entry.frames.get(encoding.name)
+            if frame is None:
+                frame = encoding.message(entry, self._log.position(entry.id))
+                entry.frames[encoding.name] = frame
+            if frames and size + len(frame) > self.JOIN_BYTES:
+                return Join(b"".join(frames), entries[len(frames) - 1].id, len(frames))
+            frames.append(frame)
+            size += len(frame)
+        return Join(b"".join(frames), upto, len(frames))
+
+    # Sockets
+
+    def _push(self, subscriber: Subscriber, join: Join) -> None:
+        """Send; what the socket doesn't take waits, pinned, and the cursor with it."""
+        data = join.data
+        try:
+            taken = subscriber.transport.send(data)
+        except OSError as error:
+            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            return
+        subscriber.bytes_sent += taken
+        self._stats.bytes_sent += taken
+        if taken == len(data):
+            self._sent(subscriber, join.cursor, join.count)
+            return
+        subscriber.pending = data[taken:]
+        subscriber.after, subscriber.count_after = join.cursor, join.count
+        subscriber.blocked_at = time.monotonic()
+        self._blocked.add(subscriber)
+        self._poller.modify(subscriber.fd, True)
+
+    def _sent(self, subscriber: Subscriber, cursor: int, count: int) -> None:
+        subscriber.cursor = max(subscriber.cursor, cursor)
+        subscriber.messages += count
+        self._stats.deliveries += count
+
+    def _flush(self, subscriber: Subscriber) -> None:
+        """Offer the pinned bytes again."""
+        data = subscriber.pending
+        if data is None:
+            return
+        try:
+            taken = subscriber.transport.send(data)
+        except OSError as error:
+            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            return
+        if not taken:
+            return
+        subscriber.bytes_sent += taken
+        self._stats.bytes_sent += taken
+        subscriber.blocked_at = time.monotonic()
+        if taken < len(data):
+            subscriber.pending = data[taken:]
+            return
+        subscriber.pending = None
+        self._blocked.discard(subscriber)
+        self._poller.modify(subscriber.fd, False)
+        self._sent(subscriber, subscriber.after, subscriber.count_after)
+        self._serve_soon(subscriber)
+
+    def _poll(self) -> None:
+        for fd, events in self._poller.wait():
+            subscriber = self._by_fd.get(fd)
+            if subscriber is None:
+                continue
+            try:
+                if events & READ:
+                    self._read(subscriber)
+                if subscriber.fd >= 0:
+                    self._flush(subscriber)
+            except Exception:
+                self._drop(subscriber, "internal error")  # or its readiness would come for ever
+                self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
+
+    def _read(self, subscriber: Subscriber) -> None:
+        try:
+            data = subscriber.transport.receive()
+        except OSError as error:
+            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            return
+        if data == b"":
+            self._drop(subscriber, "closed by the client")
+        elif data:
+            self._receive(subscriber, data)
+
+    def _receive(self, subscriber: Subscriber, data: bytes) -> None:
+        """What a client says on its stream; on SSE it has nothing to say."""
+
+    # Volatile messages
+
+    def volatile(self, topic: str, event: str | None, content: str, exclude: str | None) -> int:
+        """Send a message that is not stored to who is there and ready; how many are addressed."""
+        run = self._runs.get(topic)
+        if run is None:
+            return 0
+        reached = 0
+        groups = [(view.encoding, view.members) for view in run.views]
+        groups += [(subscriber.encoding, [subscriber]) for subscriber in run.owners]
+        for encoding, members in groups:
+            chosen = [m for m in members if m.client_id != exclude]
+            reached += len(chosen)
+            self._volatile.append((encoding.volatile(event, content), iter(chosen)))
+        while len(self._volatile) > 1_000:
+            self._volatile.popleft()
+        self._wake()
+        return reached
+
+    def _sweep_volatile(self, until: float) -> bool:
+        while self._volatile:
+            frame, rest = self._volatile[0]
+            for subscriber in rest:
+                if subscriber.fd >= 0 and subscriber.pending is None:
+                    self._push(subscriber, Join(frame, subscriber.cursor, 1))
+                if time.perf_counter() > until:
+                    return False
+            self._volatile.popleft()
+        return True
+
+    # Time
+
+    def _tick(self) -> None:
+        """Pings, and an end to who takes nothing."""
+        second = 0
+        while True:
+            gevent.sleep(min(1.0, self._settings["ping_interval"] / 4))
+            second += 1
+            with reported(self._journal, "The heartbeat failed"):
+                self._close_stalled()
+                self._ping()
+
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
+            self._drop(subscriber, "took nothing for too long")
+
+    def _ping(self) -> None:
+        now = now_ms()
+        due = now - int(self._settings["ping_interval"] * 1000)
+        frames: dict[tuple[str, int], bytes] = {}
+        body = {"type": "ping", "timestamp": iso(now)}
+        for at, subscriber in enumerate(list(self._by_fd.values())):
+            if subscriber.last_ping <= due and subscriber.fd >= 0:
+                self._ping_one(subscriber, now, body, frames)
+            if at % 500 == 499:
+                gevent.sleep(0)
+
+    def _ping_one(
+        self,
+        subscriber: Subscriber,
+        now: int,
+        body: dict[str, Any],
+        frames: dict[tuple[str, int], bytes],
+    ) -> None:
+        """Ping who lacks nothing; for the others data is on its way, which says as much."""
+        subscriber.last_ping = now
+        head = self._log.head
+        if subscriber.pending or subscriber.behind or self._lacks(subscriber, head):
+            return
+        key = (subscriber.encoding.name, head)
+        if key not in frames:
+            frames[key] = subscriber.encoding.notice("ping", body, self._log.position(head))
+        self._push(subscriber, Join(frames[key], head, 0))
+
+    # Catch-up
+
+    def _fall_behind(self, subscriber: Subscriber) -> None:
+        subscriber.behind = True
+        self._behind.setdefault(subscriber.view, []).append(subscriber)
+        self._behind_bell.set()
+
+    def _catch_up(self) -> None:
+        """Serve who is behind the ring from the database, together those that want the same."""
+        while True:
+            self._behind_bell.wait()
+            self._behind_bell.clear()
+            gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
+            while self._behind:
+                view = next(iter(self._behind))
+                group = [s for s in self._behind.pop(view) if s.fd >= 0]
+                try:
+                    self._catch_up_group(view, group)
+                except Exception as error:  # the database is away: they stay and wait
+                    self._journal.add("WARN", f"A catch-up read failed: {error}")
+                    self._behind.setdefault(view, []).extend(group)
+                    gevent.sleep(1)
+
+    def _catch_up_group(self, view: View, group: list[Subscriber]) -> None:
+        for part in chunks(group, self.OWN_TOPICS):
+            low = min(subscriber.cursor for subscriber in part)
+            upto = self._floor
+            topics = {*view.topics, *(subscriber.own_topic for subscriber in part)}
+            page = self._log.page(low, upto, topics, self.PAGE)
+            if len(page) == self.PAGE:
+                upto = page[-1].id
+            joins: dict[tuple[int, int], list[Join]] = {}
+            for subscriber in part:
+                if subscriber.fd >= 0:
+                    self._serve_page(subscriber, page, upto, joins)
+                    gevent.sleep(0)
+
+    def _serve_page(
+        self,
+        subscriber: Subscriber,
+        page: list[Entry],
+        upto: int,
+        joins: dict[tuple[int, int], list[Join]],
+    ) -> None:
+        """Give a subscriber what a page read from the database holds for it."""
+        subscriber.behind = False
+        if not self._log.complete(
+            subscriber.cursor, {*subscriber.view.topics, subscriber.own_topic}
+        ):
+            self._reset(subscriber)
+            return
+        limit = min(upto, subscriber.later[0][0]) if subscriber.later else upto
+        for join in self._page_joins(subscriber, page, limit, joins):
+            if subscriber.fd < 0 or subscriber.pending is not None:
+                return
+            if join.data:
+                self._push(subscriber, join)
+            else:
+                subscriber.cursor = max(subscriber.cursor, join.cursor)
+        self._serve_soon(subscriber)
+
+    def _page_joins(
+        self,
+        subscriber: Subscriber,
+        page: list[Entry],
+        limit: int,
+        cache: dict[tuple[int, int], list[Join]],
+    ) -> list[Join]:
+        """A page's sends for a subscriber; those with nothing of their own share them."""
+        view, own = subscriber.view, subscriber.own_topic
+        private = any(
+            e.topic == own or e.exclude == subscriber.client_id
+            for e in page
+            if e.id > subscriber.cursor
+        )
+        key = (subscriber.cursor, limit)
+        if not private and key in cache:
+            return cache[key]
+        mine = [
+            e
+            for e in page
+            if subscriber.cursor < e.id <= limit
+            and (e.topic in view.topics or e.topic == own)
+            and e.exclude != subscriber.client_id
+        ]
+        joins = []
+        while True:
+            join = self._join(view.encoding, mine, limit)
+            joins.append(join)
+            mine = mine[join.count :]
+            if not mine:
+                break
+        if not private:
+            cache[key] = joins
+        return joins
+
+    def _reset(self, subscriber: Subscriber) -> None:
+        """Some of what it lacks is gone: say so and go on at the head."""
+        head = self._log.head
+        while subscriber.later:
+            self._switch(subscriber, subscriber.cursor)
+        frame = subscriber.encoding.notice("reset", RESET, self._log.position(head))
+        self._push(subscriber, Join(frame, head, 0))
+
+
+RESET = {
+    "type": "reset",
+    "message": "Messages after the asked position are no longer held; reload what you show.",
+}
+
+
+@contextlib.contextmanager
+def reported(journal: Journal, what: str) -> Iterator[None]:
+    """Let a job go on after an error that nobody expected, and say so in the event log."""
+    try:
+        yield
+    except Exception as error:
+        journal.add("ERROR", f"{what}: {error}", traceback=traceback.format_exc())
+
+
+# ----------------------------------------------------------------------------------------------
+# Access
+# ----------------------------------------------------------------------------------------------
+
+
+class Principal(NamedTuple):
+    """Who is asking."""
+
+    name: str
+    role: str  # anonymous, admin
+
+
+ANONYMOUS = Principal("anonymous", "anonymous")
+ADMIN_TOKEN = Principal("admin-token", "admin")
+
+_SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
+LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
+
+
+def client_id_of(session: str) -> str:
+    """The public `clientId` of a client's secret `session`."""
+    digest = hashlib.sha256(session.encode()).digest()
+    return base64.urlsafe_b64encode(digest).decode()[:21]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own, IPv4-mapped or not."""
+    try:
+        found = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return address == "localhost"
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_loopback
+
+
+class Access:
+    """Who is asking, and may they: tokens, sessions, hosts and origins."""
+
+    def __init__(self, storage: Storage, settings: Settings, admin_token: str | None) -> None:
+        """Raises StartError when the admin token is too short to be one."""
+        if admin_token is not None and len(admin_token) < 24:
+            raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
+        self._storage = storage
+        self._settings = settings
+        self._admin_token = admin_token
+        self._own_names = {"localhost", socket.gethostname().lower()}
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether somebody can administer this server without the printed link."""
+        return self._admin_token is not None
+
+    # Credentials
+
+    def by_token(self, token: str) -> Principal:
+        """The principal of a bearer token. Raises Problem `unauthorized`."""
+        expected = self._admin_token or ""
+        if expected and hmac.compare_digest(token.encode(), expected.encode()):
+            return ADMIN_TOKEN
+        raise Problem("unauthorized", "The access token is not valid.")
+
+    def by_cookie(self, secret: str) -> Principal:
+        """The principal of a browser's session; ANONYMOUS when there is none."""
+        row = AccessToken.get_or_none(
+            (AccessToken.token_hash == sha256(secret))
+            & (AccessToken.kind == "session")
+            & (AccessToken.expires_at > now_ms())
+        )
+        return Principal("session:" + row.token_hash[:16], row.role) if row else ANONYMOUS
+
+    def make_link_token(self) -> str:
+        """A single-use token for the link that is printed at the start."""
+        return self._make("setup", LINK_SECONDS)
+
+    def redeem(self, token: str) -> str:
+        """Trade a link's token for the secret of a new session.
+
+        Raises Problem `invalid_link` when it was used or has expired.
+        """
+
+        def unit(tx: Transaction) -> None:
+            used = AccessToken.delete().where(
+                (AccessToken.token_hash == sha256(token))
+                & (AccessToken.kind == "setup")
+                & (AccessToken.expires_at > now_ms())
+            )
+            if not used.execute(tx.database):
+                raise Problem(
+                    "invalid_link", "Start the program again: it prints a new link each time."
+                )
+
+        self._storage.write(unit)
+        return self._make("session", SESSION_SECONDS)
+
+    def end_session(self, secret: str) -> None:
+        """Forget a session."""
+        query = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
+        self._storage.write(lambda tx: query.execute(tx.database))
+
+    def _make(self, kind: str, seconds: int) -> str:
+        secret = secrets.token_urlsafe(32)
+        now = now_ms()
+        query = AccessToken.insert(
+            token_hash=sha256(secret),
+            kind=kind,
+            role="admin",
+            created_at=now,
+            expires_at=now + seconds * 1000,
+        )
+        self._storage.write(lambda tx: query.execute(tx.database))
+        return secret
+
+    def trim(self) -> None:
+        """Delete what has expired."""
+        query = AccessToken.delete().where(AccessToken.expires_at <= now_ms())
+        self._storage.write(lambda tx: query.execute(tx.database))
+
+    # Rights
+
+    def require(self, principal: Principal, role: str) -> None:
+        """Raise Problem `unauthorized` or `forbidden` unless the principal has the role."""
+        if role == "public" or principal.role == "admin":
+            return
+        if role in ("subscribe", "publish") and self._settings["access"] == "open":
+            return
+        if principal is ANONYMOUS:
+            raise Problem(
+                "unauthorized",
+                "Sign in by the link that the program printed, or send an access token.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        raise Problem("forbidden", "This needs another role.")
+
+    # Where a request comes from
+
+    def check_host(self, host: str) -> None:
+        """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
+        name = urllib.parse.urlsplit("//" + host).hostname or ""
+        if name in self._own_names or name.endswith((".local", ".localhost")):
+            return
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(name.split("%")[0])
+            return
+        public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
+        if name and name in (public, *self._settings["allowed_hosts"]):
+            return
+        raise Problem(
+            "wrong_host", "Add the name to the setting allowed_hosts to use this server under it."
+        )
+
+    def allowed_origin(self, origin: str) -> bool:
+        """Whether another site's pages may call this server."""
+        return origin in self._settings["allowed_origins"]
+
+    def check_origin(self, host: str, origin: str, site: str) -> None:
+        """Refuse what another site's page sends. Raises Problem `foreign_origin`.
+
+        `site` is the header `Sec-Fetch-Site`; `same-site` is foreign too: other ports and
+        subdomains are other people's.
+        """
+        if origin and self.allowed_origin(origin):
+            return
+        own = not origin or urllib.parse.urlsplit(origin).netloc == host
+        if own and site in ("", "same-origin", "none"):
+            return
+        raise Problem(
+            "foreign_origin", "Add the page's origin to the setting allowed_origins to allow it."
+        )
+
+
+# What users may not say, on any way in, so that nobody can forge what the server says.
+RESERVED_CHANNELS = ("client:", "room:", "sys:")
+RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
+RESERVED_PREFIXES = ("participant-", "room-")
+SOCKETIO_EVENTS = {
+    "connect",
+    "connect_error",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+}
+MAX_DEPTH = 200
+
+
+def check_channel(channel: str) -> str:
+    """A channel that users may use. Raises Problem `reserved_channel`."""
+    if channel.startswith(RESERVED_CHANNELS):
+        names = ", ".join(RESERVED_CHANNELS)
+        raise Problem("reserved_channel", f"Channels that begin with {names} are the server's.")
+    return channel
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name is a system message's."""
+    return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
+
+
+def check_publish(channel: str | None, event: str | None, value: Any) -> None:
+    """Refuse what only the server may say. Every way in calls this, and nothing else does."""
+    if channel is not None:
+        check_channel(channel)
+    if event is not None and (
+        is_reserved(event) or event in SOCKETIO_EVENTS or event.startswith("presence-")
+    ):
+        raise Problem("reserved_event", f"The event name {event} is the server's.")
+    if isinstance(value, dict):
+        kind = value.get("type")
+        if isinstance(kind, str) and is_reserved(kind):
+            raise Problem("reserved_type", f"The type {kind} is a system message's.")
+
+
+class Parsed(NamedTuple):
+    """A JSON value and its text on one line, which keeps the sender's own numbers."""
+
+    value: Any
+    text: str
+
+
+def parse_json(raw: bytes) -> Parsed:
+    """A JSON text as it is stored. Raises Problem `malformed_json`."""
+    try:
+        value = msgspec.json.decode(raw)
+        text = msgspec.json.format(raw, indent=-1).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem("malformed_json", json_fault(error)) from None
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+        raise Problem("malformed_json", f"It is nested deeper than {MAX_DEPTH} levels.")
+    return Parsed(value, text)
+
+
+def json_fault(error: Exception) -> str:
+    """What is wrong with a JSON text, in a sentence."""
+    if isinstance(error, RecursionError):
+        return f"It is nested deeper than {MAX_DEPTH} levels."
+    if isinstance(error, UnicodeDecodeError):
+        return "It is not valid UTF-8."
+    return f"{error}."
+
+
+def depth(value: Any) -> int:
+    """How deep a JSON value is nested."""
+    level, current = 0, [value]
+    while current:
+        level += 1
+        inner: list[Any] = []
+        for item in current:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        current = inner
+    return level
+
+
+# ----------------------------------------------------------------------------------------------
+# Sessions
+# ----------------------------------------------------------------------------------------------
+
+
+class StreamRequest(NamedTuple):
+    """What a client asks of a stream."""
+
+    session: str | None
+    channels: tuple[str, ...]
+    last_event_id: str | None
+    address: str
+    agent: str
+    username: str
+
+
+class Streams:
+    """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
+
+    def __init__(self, hub: Hub, log: Log, settings: Settings, journal: Journal) -> None:
+        self._hub = hub
+        self._log = log
+        self._settings = settings
+        self._journal = journal
+        self._agents: dict[str, str] = {}
+
+    def check_capacity(self, address: str) -> None:
+        """Raise Problem `too_many_connections` when there is no room for another stream."""
+        limit = self._settings["max_connections_per_address"]
+        full = self._hub.count >= self._settings["max_connections"]
+        crowded = (
+            limit and not is_loopback(address) and self._hub.count_from(address) >= limit
+        )
+        if full or crowded:
+            name = "max_connections" if full else "max_connections_per_address"
+            raise Problem(
+                "too_many_connections",
+                f"The setting {name} is reached.",
+                retry_after=2 + secrets.randbelow(9),
+            )
+
+    def open_sse(self, asked: StreamRequest, transport: Transport, head: bytes, early: bytes) -> None:
+        """Make an SSE stream of a connection whose response head is `head`."""
+        session = asked.session or secrets.token_urlsafe(16)
+        topics = frozenset({EVERYONE, *(channel_topic(name) for name in asked.channels)})
+        client_id = client_id_of(session)
+        resumed, reset = self._resume(asked.last_event_id, topics | {direct_topic(client_id)})
+        cursor = self._log.head if resumed is None else resumed
+        subscriber = Subscriber(client_id, SSE, cursor, asked.address, self._agent(asked.agent))
+        subscriber.username = asked.username
+        hello = self._hello(subscriber, session, asked, resumed is not None)
+        retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
+        position = self._log.position(cursor)
+        first = retry + SSE.notice(None, hello, position)
+        if reset:
+            first += SSE.notice("reset", RESET, position)
+        tune_transport(transport, self._settings)
+        self._hub.attach(subscriber, topics, transport, head + first, early)
+        self._journal.add(
+            "CONN", "Stream opened", clientId=client_id, ipAddress=asked.address, transport="sse"
+        )
+
+    def _resume(self, position: str | None, topics: Collection[str]) -> tuple[int | None, bool]:
+        """The id to go on after, None to begin at the head; and whether to say `reset`."""
+        if not position:
+            return None, False
+        number = self._log.parse(position)
+        if number is None or not self._log.complete(number, topics):
+            return None, True
+        return number, False
+
+    def _hello(
+        self, subscriber: Subscriber, session: str, asked: StreamRequest, recovered: bool
+    ) -> dict[str, Any]:
+        hello = {
+            "type": "connection",
+            "clientId": subscriber.client_id,
+            "message": "Connected to SSE",
+            "recovered": recovered,
+            "lastEventId": self._log.position(subscriber.cursor),
+            "pingInterval": self._settings["ping_interval"],
+            "pingTimeout": self._settings["ping_timeout"],
+            "channels": sorted(asked.channels),
+            "version": __version__,
+        }
+        if asked.session is None:
+            hello["session"] = session
+        return hello
+
+    def _agent(self, agent: str) -> str:
+        """The one copy of a text that thousands of connections share."""
+        if len(self._agents) > 1_000:
+            self._agents.clear()
+        return self._agents.setdefault(agent[:256], agent[:256])
+
+
+def tune_transport(transport: Transport, settings: Settings) -> None:
+    """Set the options of a stream's socket."""
+    seconds = max(
+        settings["ping_interval"] + settings["ping_timeout"], settings["slow_consumer_seconds"]
+    )
+    transport.tune(int(seconds * 1000))
+
+
+# ----------------------------------------------------------------------------------------------
+# HTTP
+# ----------------------------------------------------------------------------------------------
+
+
+class Call:
+    """A request as the routes see it: who asks, from where, for what."""
+
+    __slots__ = ("address", "agent", "arguments", "environ", "principal", "query", "raw_query")
+
+    def __init__(self, environ: dict[str, Any], principal: Principal) -> None:
+        self.environ = environ
+        self.principal = principal
+        self.address: str = environ.get("REMOTE_ADDR", "")
+        self.agent: str = environ.get("HTTP_USER_AGENT", "")
+        self.raw_query: str = environ.get("QUERY_STRING", "")
+        self.query: Any = None
+        self.arguments: dict[str, str] = {}
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type without parameters."""
+        return str(self.environ.get("CONTENT_TYPE", "")).split(";")[0].strip().lower()
+
+    @property
+    def session(self) -> str | None:
+        """The client's secret from the header `X-Session`. Raises Problem `invalid`."""
+        session = self.environ.get("HTTP_X_SESSION")
+        if session is not None and not _SESSION.fullmatch(session):
+            raise Problem("invalid", errors=[("X-Session", "must be 22-64 URL-safe characters")])
+        return session
+
+    def body(self, limit: int) -> bytes:
+        """The whole body. Raises Problem `too_large` as soon as it is known to be."""
+        length = self.environ.get("CONTENT_LENGTH")
+        if length and int(length) > limit:
+            self._refuse_body(limit)
+        raw: bytes = self.environ["wsgi.input"].read(limit + 1)
+        if len(raw) > limit:
+            self._refuse_body(limit)
+        return raw
+
+    def _refuse_body(self, limit: int) -> None:
+        raise Problem(
+            "too_large", f"At most {limit} bytes are taken here.", headers={"Connection": "close"}
+        )
+
+    def json_body(self, limit: int) -> bytes:
+        """The body of a request that must be JSON. Raises Problem `not_json`.
+
+        A browser sends other types across sites without asking first, so this is also what keeps
+        a foreign form from posting.
+        """
+        if self.content_type != "application/json":
+            raise Problem("not_json", "Send it with Content-Type: application/json.")
+        return self.body(limit)
+
+
+class Answer(NamedTuple):
+    """What a route returns when JSON with status 200 isn't all."""
+
+    body: Any = b""
+    status: int = 200
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+
+class Route(NamedTuple):
+    """A row of the table of routes."""
+
+    method: str
+    path: str
+    role: str
+    summary: str
+    handler: Callable[[Application, Call], Any]
+    query: type[msgspec.Struct] | None
+    body: Any
+
+
+ROUTES: list[Route] = []
+
+
+def route(
+    method: str,
+    path: str,
+    role: str,
+    summary: str,
+    query: type[msgspec.Struct] | None = None,
+    body: Any = None,
+) -> Callable[[Callable[[Application, Call], Any]], Callable[[Application, Call], Any]]:
+    """Declare a route: who may call it, what it takes, what it does."""
+
+    def declare(
+        handler: Callable[[Application, Call], Any],
+    ) -> Callable[[Application, Call], Any]:
+        ROUTES.append(Route(method, path, role, summary, handler, query, body))
+        return handler
+
+    return declare
+
+
+# Request types. Patterns are written for msgspec and shown in the OpenAPI.
+
+END = r"$(?!\n)"  # Python's own $ also matches before a last newline
+CHANNEL = r"^[A-Za-z0-9_.:/-]{1,128}" + END
+EVENT = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}" + END
+CLIENT_ID = r"^[A-Za-z0-9_-]{1,64}" + END
+SESSION = r"^[A-Za-z0-9_-]{22,64}" + END
+MAX_CHANNELS = 256
+
+Channel = Annotated[str, msgspec.Meta(pattern=CHANNEL)]
+EventName = Annotated[str, msgspec.Meta(pattern=EVENT)]
+ClientId = Annotated[str, msgspec.Meta(pattern=CLIENT_ID)]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Flag = Literal["0", "1", "false", "true"]
+
+
+class EventsQuery(msgspec.Struct, rename="camel"):
+    """What a stream is asked for."""
+
+    channel: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
+    session: Annotated[str, msgspec.Meta(pattern=SESSION)] | None = None
+    last_event_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+
+
+class BroadcastQuery(msgspec.Struct):
+    """To whom a message goes, and how."""
+
+    channel: Channel | None = None
+    to: ClientId | None = None
+    event: EventName | None = None
+    exclude: ClientId | None = None
+    volatile: Flag = "0"
+
+
+class MessagesQuery(msgspec.Struct):
+    """A part of the history."""
+
+    channel: Channel | None = None
+    before: RowId | None = None
+    after: RowId | None = None
+    limit: Limit = 100
+
+
+class ConnectionsQuery(msgspec.Struct):
+    """A part of the list of connections."""
+
+    q: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    transport: Literal["sse", "websocket", "socket.io"] | None = None
+    limit: Limit = 100
+    cursor: RowId = 0
+
+
+class TopicsBody(msgspec.Struct):
+    """Channels that a running stream gains and loses."""
+
+    session: Annotated[str, msgspec.Meta(pattern=SESSION)]
+    add: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
+    remove: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
+
+
+class SetupBody(msgspec.Struct):
+    """The token of a printed link."""
+
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+def convert(values: dict[str, Any], kind: type[T], strict: bool = True) -> T:
+    """`values` as a request type. Raises Problem `invalid` that names every wrong field.
+
+    msgspec stops at the first error, so on failure each field is converted by itself.
+    """
+    try:
+        return msgspec.convert(values, kind, strict=strict)
+    except msgspec.ValidationError as whole:
+        raise Problem("invalid", errors=field_errors(values, kind, strict, whole)) from None
+
+
+def field_errors(
+    values: dict[str, Any], kind: Any, strict: bool, whole: Exception
+) -> list[tuple[str, str]]:
+    """Each wrong field with what is wrong about it."""
+    found = []
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name not in values:
+            if field.required:
+                found.append((field.encode_name, "is required"))
+            continue
+        try:
+            msgspec.convert(values[field.encode_name], field.type, strict=strict)
+        except msgspec.ValidationError as error:
+            found.append((field.encode_name, str(error)))
+    return found or [("", str(whole))]
+
+
+def parse_query(text: str, kind: type[T]) -> T:
+    """A query string as a request type. Raises Problem `malformed` or `invalid`."""
+    try:
+        pairs = urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise Problem("malformed", "The query string is not valid UTF-8.") from None
+    lists = {f.encode_name for f in msgspec.structs.fields(kind) if f.default_factory is list}
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in lists:
+            values.setdefault(key, []).append(value)
+        else:
+            values[key] = value
+    return convert(values, kind, strict=False)
+
+
+def parse_body(raw: bytes, kind: type[T]) -> T:
+    """A JSON body as a request type. Raises Problem `malformed_json` or `invalid`."""
+    value = parse_json(raw).value
+    if not isinstance(value, dict):
+        raise Problem("invalid", "The body must be a JSON object.")
+    return convert(value, kind)
+
+
+# Streams
+
+
+@route("GET", "/api/events", "subscribe", "Open a stream of Server-Sent Events", EventsQuery)
+def events(app: Application, call: Call) -> Answer:
+    """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
+    query: EventsQuery = call.query
+    for name in query.channel:
+        check_channel(name)
+    head = {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-store, no-transform",
+        "X-Accel-Buffering": "no",
+        "Connection": "close",
+    }
+    if call.environ["REQUEST_METHOD"] == "HEAD":
+        return Answer(headers=head)
+    app.streams.check_capacity(call.address)
+    asked = StreamRequest(
+        query.session or call.session,
+        tuple(query.channel),
+        call.environ.get("HTTP_LAST_EVENT_ID") or query.last_event_id,
+        call.address,
+        call.agent,
+        call.principal.name,
+    )
+    call.environ["rtapp.attach"] = partial(app.streams.open_sse, asked)
+    return Answer(headers=head)
+
+
+@route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", body=TopicsBody)
+def change_topics(app: Application, call: Call) -> dict[str, Any]:
+    """The change has a place in the log: what was published before it belongs to the old set."""
+    body = parse_body(call.json_body(app.settings["max_message_bytes"]), TopicsBody)
+    client_id = client_id_of(body.session)
+    if not app.hub.has_client(client_id):
+        raise Problem("not_found", "This session has no stream.")
+    app.log.control(
+        "topics",
+        clientId=client_id,
+        add=[channel_topic(check_channel(name)) for name in body.add],
+        remove=[channel_topic(check_channel(name)) for name in body.remove],
+    )
+    channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
+    return {"success": True, "clientId": client_id, "channels": channels}
+
+
+# Messages
+
+
+@route("POST", "/api/broadcast", "publish", "Publish a message", BroadcastQuery, body=Any)
+def broadcast(app: Application, call: Call) -> Any:
+    """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
+    if call.content_type == "application/x-ndjson":
+        return broadcast_batch(app, call)
+    parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
+    draft = make_draft(app, call, parsed)
+    if call.query.volatile in ("1", "true"):
+        return broadcast_volatile(app, draft, parsed)
+    key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None:
+        return broadcast_once(app, call, key, draft, parsed)
+    app.stats.messages_sent += 1
+    return published(app.log.append([draft])[0], draft, parsed)
+
+
+def make_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
+    """A message as it will be stored. Raises what `check_publish` raises."""
+    query: BroadcastQuery = call.query
+    check_publish(query.channel, query.event, parsed.value)
+    if query.to and query.channel:
+        raise Problem("invalid", errors=[("to", "can't be given together with channel")])
+    topic = EVERYONE
+    if query.to:
+        topic = direct_topic(query.to)
+    elif query.channel:
+        topic = channel_topic(query.channel)
+    session = call.session
+    return Draft(
+        topic,
+        MESSAGE,
+        query.event,
+        parsed.text,
+        sender=client_id_of(session) if session else None,
+        exclude=query.exclude,
+        recipient_count=app.hub.audience(topic, query.exclude),
+        sent_at=now_ms(),
+    )
+
+
+def message_view(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any]:
+    """A message as the API shows it."""
+    kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
+    return {
+        "id": number,
+        "type": kind if isinstance(kind, str) else "message",
+        "content": msgspec.Raw(parsed.text.encode()),
+        "channel": channel_of(draft.topic),
+        "event": draft.event,
+        "sentAt": iso(draft.sent_at),
+        "recipientCount": draft.recipient_count,
+    }
+
+
+def published(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any]:
+    """The answer to a publish."""
+    return {
+        "success": True,
+        "recipientCount": draft.recipient_count,
+        "message": message_view(number, draft, parsed),
+    }
+
+
+def broadcast_volatile(app: Application, draft: Draft, parsed: Parsed) -> dict[str, Any]:
+    """Send without storing: who isn't there or isn't ready misses it."""
+    reached = app.hub.volatile(draft.topic, draft.event, draft.content, draft.exclude)
+    return published(None, draft._replace(recipient_count=reached), parsed)
+
+
+def broadcast_once(
+    app: Application, call: Call, key: str, draft: Draft, parsed: Parsed
+) -> Answer:
+    """Publish unless the same key was used within a day; then give the first answer again."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
+    key_hash = sha256(f"{call.principal.name} {key}")
+    body_hash = sha256(f"{call.raw_query} {parsed.text}")
+
+    def unit(tx: Transaction) -> str:
+        earlier = IdempotencyKey.select().where(IdempotencyKey.key_hash == key_hash)
+        row = next(iter(earlier.execute(tx.database)), None)
+        if row is not None and row.created_at > now_ms() - 86_400_000:
+            if row.body_hash != body_hash:
+                raise Problem("idempotency_mismatch", "Use a new key for a new message.")
+            return str(row.answer)
+        answer = to_json(published(tx.append([draft])[0], draft, parsed))
+        IdempotencyKey.replace(
+            key_hash=key_hash, body_hash=body_hash, answer=answer, created_at=now_ms()
+        ).execute(tx.database)
+        app.stats.messages_sent += 1
+        return answer
+
+    return Answer(app.storage.write(unit).encode())
+
+
+def broadcast_batch(app: Application, call: Call) -> dict[str, Any]:
+    """A message a line in one transaction; a bad line refuses the whole batch and is named."""
+    raw = call.body(app.settings["max_batch_bytes"])
+    lines = [line for line in enumerate(raw.split(b"\n"), 1) if line[1].strip()]
+    if not 1 <= len(lines) <= 10_000:
+        raise Problem("invalid", "A batch has 1 to 10,000 lines.")
+    limit = app.settings["max_message_bytes"]
+    drafts = []
+    for number, line in lines:
+        try:
+            if len(line) > limit:
+                raise Problem("too_large", f"A message has at most {limit} bytes.")
+            drafts.append(make_draft(app, call, parse_json(line)))
+        except Problem as problem:
+            problem.errors = [(f"line {number}", problem.detail or problem.title)]
+            raise
+    ids = app.log.append(drafts)
+    app.stats.messages_sent += len(ids)
+    return {"success": True, "count": len(ids), "firstId": ids[0], "lastId": ids[-1]}
+
+
+@route("GET", "/api/messages", "user", "List stored messages", MessagesQuery)
+def messages(app: Application, call: Call) -> Answer:
+    """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
+    query: MessagesQuery = call.query
+    where = Message.kind == MESSAGE
+    if query.channel:
+        where &= Message.topic == channel_topic(check_channel(query.channel))
+    else:
+        where &= (Message.topic == EVERYONE) | (Message.topic.startswith("c/"))
+    page = where
+    if query.before is not None:
+        page &= Message.id < query.before
+    if query.after is not None:
+        page &= Message.id > query.after
+    order = Message.id if query.after is not None else Message.id.desc()
+    rows = list(Message.select().where(page).order_by(order).limit(query.limit))
+    total = Message.select().where(where).count()
+    headers = {"X-Total-Count": str(total)}
+    if len(rows) == query.limit:
+        side = "after" if query.after is not None else "before"
+        headers["Link"] = next_link(call, **{side: rows[-1].id})
+    return Answer([stored_view(row) for row in rows], headers=headers)
+
+
+def stored_view(row: Any) -> dict[str, Any]:
+    """A row of the table as the API shows it."""
+    draft = Draft(
+        row.topic,
+        row.kind,
+        row.event,
+        row.content,
+        recipient_count=row.recipient_count,
+        sent_at=row.sent_at,
+    )
+    return message_view(row.id, draft, Parsed(msgspec.json.decode(row.content), row.content))
+
+
+def next_link(call: Call, **changed: Any) -> str:
+    """The header `Link` to the next page (RFC 8288), relative to the request."""
+    pairs = dict(urllib.parse.parse_qsl(call.raw_query))
+    pairs.update({key: str(value) for key, value in changed.items()})
+    return f'<?{urllib.parse.urlencode(pairs)}>; rel="next"'
+
+
+# Connections
+
+
+@route("GET", "/api/connections", "admin", "List open connections", ConnectionsQuery)
+def connections(app: Application, call: Call) -> Answer:
+    """Oldest first, a page at a time; `cursor` is the last id of the page before."""
+    query: ConnectionsQuery = call.query
+    needle = query.q.lower()
+    chosen = [
+        s
+        for s in app.hub.subscribers()
+        if (query.transport is None or s.encoding.name == query.transport)
+        and (not needle or needle in f"{s.client_id} {s.address} {s.agent} {s.username}".lower())
+    ]
+    page = [s for s in chosen if s.id > query.cursor][: query.limit]
+    headers = {"X-Total-Count": str(len(chosen))}
+    if len(page) == query.limit:
+        headers["Link"] = next_link(call, cursor=page[-1].id)
+    return Answer([connection_view(app, s) for s in page], headers=headers)
+
+
+def connection_view(app: Application, subscriber: Subscriber) -> dict[str, Any]:
+    """A connection as the API shows it."""
+    return {
+        "id": subscriber.id,
+        "clientId": subscriber.client_id,
+        "transport": subscriber.encoding.name,
+        "ipAddress": subscriber.address,
+        "userAgent": subscriber.agent,
+        "username": subscriber.username,
+        "channels": subscriber.channels,
+        "connectedAt": iso(subscriber.connected_at),
+        "lastPing": iso(subscriber.last_ping),
+        "messageCount": subscriber.messages,
+        "bytesSent": subscriber.bytes_sent,
+        "lag": app.hub.lag(subscriber),
+        "status": app.hub.status(subscriber),
+        "node": app.node,
+    }
+
+
+@route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
+def disconnect(app: Application, call: Call) -> dict[str, Any]:
+    """The client is told not to come back, on whichever node holds it."""
+    client_id = call.arguments["client_id"]
+    if not app.hub.has_client(client_id):
+        raise Problem("not_found", "No such client is connected.")
+    app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
+    app.journal.add(
+        "WARN", "Client disconnected", clientId=client_id, by=call.principal.name, at=call.address
+    )
+    return {"success": True}
+
+
+# Signing in
+
+
+@route("POST", "/api/auth/setup", "public", "Sign in by the printed link", body=SetupBody)
+def setup(app: Application, call: Call) -> Answer:
+    """The token is used up; the browser gets a session cookie."""
+    body = parse_body(call.json_body(10_000), SetupBody)
+    secret = app.access.redeem(body.token)
+    app.journal.add("INFO", "Signed in by the printed link", at=call.address)
+    return Answer({"success": True}, headers={"Set-Cookie": app.cookie(call, secret)})
+
+
+@route("GET", "/api/auth/me", "public", "Who is signed in")
+def me(app: Application, call: Call) -> dict[str, Any]:
+    """Never an error: a page asks this to know what to offer."""
+    principal = call.principal
+    if principal is ANONYMOUS:
+        return {"authenticated": False, "role": "anonymous", "access": app.settings["access"]}
+    return {"authenticated": True, "role": principal.role, "username": principal.name}
+
+
+@route("POST", "/api/auth/logout", "public", "Sign out")
+def logout(app: Application, call: Call) -> Answer:
+    """Ends the session of the request's cookie."""
+    secret = app.cookie_secret(call.environ)
+    if secret:
+        app.access.end_session(secret)
+    return Answer({"success": True}, headers={"Set-Cookie": app.cookie(call, "", 0)})
+
+
+# Health and pages
+
+
+@route("GET", "/healthz", "public", "Whether the process is alive")
+def healthz(app: Application, call: Call) -> dict[str, Any]:
+    """For a supervisor: answers as long as the loop turns."""
+    return {"status": "ok", "version": __version__}
+
+
+@route("GET", "/readyz", "public", "Whether requests can be served")
+def readyz(app: Application, call: Call) -> dict[str, Any]:
+    """For a load balancer: 503 while stopping or when nothing can be stored."""
+    if app.stopping:
+        raise Problem("stopping")
+    if app.storage.fault:
+        raise Problem("storage_unavailable")
+    return {"status": "ready"}
+
+
+PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'self'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+@route("GET", "/", "public", "The start page")
+def start_page(app: Application, call: Call) -> Answer:
+    """Live messages, and how to send some."""
+    return app.static.page("index.html")
+
+
+@route("GET", "/static/<path:path>", "public", "A static file")
+def static_file(app: Application, call: Call) -> Answer:
+    """Under the folder's hash it never changes, so browsers keep it for ever."""
+    return app.static.file(call.arguments["path"])
+
+
+class Static:
+    """The files of `static/`, read once: they are few and small."""
+
+    TYPES = {  # noqa: RUF012 - never changed
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".json": "application/json",
+        ".svg": "image/svg+xml",
+        ".html": "text/html; charset=utf-8",
+        ".woff2": "font/woff2",
+        ".png": "image/png",
+        ".txt": "text/plain; charset=utf-8",
+    }
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in self.TYPES
+        }
+        whole = hashlib.sha256()
+        for name, content in self._files.items():
+            whole.update(name.encode() + b"\0" + content)
+        self.version = whole.hexdigest()[:12]
+
+    def page(self, name: str) -> Answer:
+        """A page, its links to files leading to this version's. Raises Problem `not_found`."""
+        content = self._files.get(name)
+        if content is None:
+            raise Problem("not_found")
+        content = content.replace(b'"static/', f'"static/{self.version}/'.encode())
+        return Answer(content, headers=PAGE_HEADERS)
+
+    def file(self, path: str) -> Answer:
+        """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
+        version, _, rest = path.partition("/")
+        fixed = version == self.version
+        name = rest if fixed else path
+        content = self._files.get(name)
+        if content is None or name.endswith(".html"):
+            raise Problem("not_found")
+        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        kind = self.TYPES[Path(name).suffix]
+        return Answer(content, headers={"Content-Type": kind, "Cache-Control": cache})
+
+
+class Web:
+    """The Bottle application: finds the route, guards it, translates answers and errors."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self.wsgi = bottle.Bottle()
+        self.wsgi.default_error_handler = self._bottle_error
+        for row in ROUTES:
+            self.wsgi.route(row.path, row.method, partial(self._dispatch, row))
+        for path in {row.path for row in ROUTES}:
+            self.wsgi.route(path, "OPTIONS", partial(self._options, path))
+
+    def _dispatch(self, row: Route, **arguments: str) -> bytes:
+        environ = bottle.request.environ
+        bottle.response.set_header("X-Content-Type-Options", "nosniff")
+        try:
+            call = self._guard(row, environ)
+            call.arguments = arguments
+            return self._answer(row.handler(self._app, call))
+        except Problem as problem:
+            return self._problem(problem)
+        except bottle.HTTPResponse:
+            raise
+        except OSError as error:  # the client went away while its body was read
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
+        except Exception as error:
+            return self._unexpected(error)
+
+    def _guard(self, row: Route, environ: dict[str, Any]) -> Call:
+        access = self._app.access
+        host = environ.get("HTTP_HOST", "")
+        if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
+            access.check_host(host)
+        origin = environ.get("HTTP_ORIGIN", "")
+        if row.path.startswith("/api/"):
+            access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
+        if origin and access.allowed_origin(origin):
+            self._allow_origin(origin)
+        query = None
+        if row.query is not None:
+            query = parse_query(environ.get("QUERY_STRING", ""), row.query)
+        call = Call(environ, self._app.authenticate(environ, query))
+        access.require(call.principal, row.role)
+        call.query = query
+        return call
+
+    @staticmethod
+    def _allow_origin(origin: str) -> None:
+        bottle.response.set_header("Access-Control-Allow-Origin", origin)
+        bottle.response.set_header("Access-Control-Allow-Credentials", "true")
+        bottle.response.set_header("Access-Control-Expose-Headers", "Link, X-Total-Count")
+        bottle.response.set_header("Vary", "Origin")
+
+    def _answer(self, result: Any) -> bytes:
+        answer = result if isinstance(result, Answer) else Answer(result)
+        response = bottle.response
+        response.status = answer.status
+        response.set_header("Content-Type", "application/json")
+        response.set_header("Cache-Control", "no-store")
+        for name, value in answer.headers.items():
+            response.set_header(name, value)
+        if isinstance(answer.body, bytes):
+            return answer.body
+        return msgspec.json.encode(answer.body)
+
+    def _problem(self, problem: Problem) -> bytes:
+        environ = bottle.request.environ
+        if problem.status not in (401, 404, 503):
+            self._app.journal.add(
+                "INFO",
+                f"Refused: {problem.title}",
+                code=problem.code,
+                path=environ.get("PATH_INFO", ""),
+                ipAddress=environ.get("REMOTE_ADDR", ""),
+            )
+        headers = {"Content-Type": "application/problem+json", **problem.headers}
+        return self._answer(Answer(msgspec.json.encode(problem.body()), problem.status, headers))
+
+    def _unexpected(self, error: BaseException | None) -> bytes:
+        """Say nothing outside and everything in the log; the number connects the two."""
+        number = secrets.token_hex(4)
+        text = "".join(traceback.format_exception(error)) if error else ""
+        path = bottle.request.environ.get("PATH_INFO", "")
+        self._app.journal.add("ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=path)
+        return self._problem(Problem("internal", f"Look for {number} in the server's log."))
+
+    def _bottle_error(self, error: Any) -> bytes:
+        """Bottle's own errors: no such path, no such method."""
+        bottle.response.set_header("X-Content-Type-Options", "nosniff")
+        if error.status_code == 404:
+            return self._problem(Problem("not_found"))
+        if error.status_code == 405:
+            allow = f"{error.headers['Allow']},OPTIONS".replace(",OPTIONS,OPTIONS", ",OPTIONS")
+            return self._problem(Problem("method_not_allowed", headers={"Allow": allow}))
+        if error.status_code < 500:
+            return self._problem(Problem("malformed"))
+        return self._unexpected(error.exception)
+
+    def _options(self, path: str, **arguments: str) -> bytes:
+        """Which methods a path has; for other sites' pages, what they may send (CORS)."""
+        methods = sorted({row.method for row in ROUTES if row.path == path} | {"OPTIONS"})
+        if "GET" in methods:
+            methods.append("HEAD")
+        response = bottle.response
+        response.status = 204
+        response.set_header("Allow", ", ".join(methods))
+        origin = bottle.request.environ.get("HTTP_ORIGIN", "")
+        if origin and self._app.access.allowed_origin(origin):
+            self._allow_origin(origin)
+            response.set_header("Access-Control-Allow-Methods", ", ".join(methods))
+            response.set_header(
+                "Access-Control-Allow-Headers",
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Session",
+            )
+            response.set_header("Access-Control-Max-Age", "600")
+        return b""
+
+
+# ----------------------------------------------------------------------------------------------
+# Network
+# ----------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """A connection's input with the deadlines that pywsgi lacks. What is left in it when a stream
+    begins goes to the stream."""
+
+    IDLE_SECONDS = 75.0  # between two requests of a connection
+    HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
+    HEAD_BYTES = 65_536
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._data = b""
+        self._at = 0
+        self._deadline = 0.0
+        self.head_bytes = 0
+        self.closed = False
+
+    def begin(self) -> None:
+        """Wait for a request; its head must follow soon after its first byte."""
+        self.limit(self.IDLE_SECONDS)
+        self.head_bytes = 0
+        if self._at >= len(self._data):
+            self._fill()
+        self.limit(self.HEAD_SECONDS)
+
+    def limit(self, seconds: float) -> None:
+        """What is read from now on must be there within this time."""
+        self._deadline = time.monotonic() + seconds
+
+    def _fill(self) -> bool:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("too slow")
+        self._sock.settimeout(left)
+        part = self._sock.recv(65_536)
+        self._data = self._data[self._at :] + part
+        self._at = 0
+        return bool(part)
+
+    def readline(self, limit: int = 65_536) -> bytes:
+        """A line of the head with its end, or what there is before the input's end."""
+        start = 0
+        while True:
+            end = self._data.find(b"\n", self._at + start) + 1
+            if end or len(self._data) - self._at >= limit:
+                return self._take(min(end - self._at if end else limit, limit))
+            start = len(self._data) - self._at
+            if not self._fill():
+                return self._take(start)
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, fewer only at the input's end."""
+        if len(self._data) - self._at >= size:
+            return self._take(size)
+        parts = [self._take(len(self._data) - self._at)]
+        missing = size - len(parts[0])
+        while missing > 0 and self._fill():
+            parts.append(self._take(min(missing, len(self._data))))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def _take(self, size: int) -> bytes:
+        taken = self._data[self._at : self._at + size]
+        self._at += len(taken)
+        self.head_bytes += len(taken)
+        return taken
+
+    def rest(self) -> bytes:
+        """What was read and not used."""
+        return self._take(len(self._data) - self._at)
+
+    def close(self) -> None:
+        """No more is read."""
+        self.closed = True
+
+
+class Body(pywsgi.Input):
+    """A request's body. What a route left unread is dropped within bounds, so that the answer
+    arrives: closing on unread input would reset the connection."""
+
+    DROP_BYTES = 32 * 1024 * 1024
+    DROP_SECONDS = 5.0
+
+    __slots__ = ("handler",)
+
+    def _discard(self) -> None:
+        if self.handler.socket is None or self._chunked_input_error:
+            return
+        if not self.chunked_input and self.position >= (self.content_length or 0):
+            return
+        self.send_100_continue_enabled = False
+        self.rfile.limit(self.DROP_SECONDS)
+        dropped = 0
+        try:
+            while part := self.read(65_536):
+                dropped += len(part)
+                if dropped > self.DROP_BYTES:
+                    self.handler.close_connection = True
+                    return
+        except OSError:
+            self.handler.close_connection = True
+
+
+class Handler(pywsgi.WSGIHandler):
+    """pywsgi's handler with deadlines, one write for each answer, and the way out: a route that
+    sets `rtapp.attach` gets the socket."""
+
+    def read_requestline(self) -> str:
+        """The request line; waits for it."""
+        self.rfile.begin()
+        return super().read_requestline()  # type: ignore[no-any-return]
+
+    def read_request(self, raw_requestline: str) -> bool:
+        """The head, bounded in bytes and time."""
+        read = super().read_request(raw_requestline)
+        if self.rfile.head_bytes > Reader.HEAD_BYTES:
+            raise ValueError("The head is too large")
+        length = self.content_length or 0
+        self.rfile.limit(30 + length / 16_384)
+        return bool(read)
+
+    def get_environ(self) -> dict[str, Any]:
+        """The WSGI environment, with our body reader and the scheme."""
+        environ: dict[str, Any] = super().get_environ()
+        body = Body(
+            self.rfile,
+            self.content_length,
+            socket=self.wsgi_input.socket,
+            chunked_input=self.wsgi_input.chunked_input,
+        )
+        body.handler = self
+        self.wsgi_input = environ["wsgi.input"] = body
+        environ["wsgi.url_scheme"] = "https" if is_tls(self.socket) else "http"
+        return environ
+
+    def _sendall(self, data: bytes) -> None:
+        self.socket.settimeout(120)  # for all of it: a client that stops reading holds nobody
+        super()._sendall(data)
+
+    def _write_with_headers(self, data: bytes) -> None:
+        """Head and first data in one write: two would wait for the peer's delayed ACK."""
+        self.headers_sent = True
+        self.finalize_headers()
+        body = data
+        if self.response_use_chunked and data:
+            body = b"%x\r\n%b\r\n" % (len(data), data)
+        self._sendall(self._head() + body)
+
+    def _head(self) -> bytes:
+        lines = [b"HTTP/1.1 " + self.status]
+        lines += [name + b": " + value for name, value in self.response_headers]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def process_result(self) -> None:
+        """Answer, or hand the socket over."""
+        attach = self.environ.pop("rtapp.attach", None)
+        if attach is None:
+            super().process_result()
+            return
+        skip = (b"content-length", b"transfer-encoding")
+        self.response_headers = [h for h in self.response_headers if h[0].lower() not in skip]
+        self.headers_sent = self.close_connection = True
+        head, early = self._head(), self.rfile.rest()
+        sock, self.socket = self.socket, None
+        self.rfile.close()
+        attach(make_transport(sock), head, early)
+
+    def log_request(self) -> None:
+        """No access log: it would cost a line a request, and query strings may hold secrets."""
+
+    def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
+        self.server.bad_request(self.client_address, ex)
+        return ("400", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+
+def is_tls(sock: Any) -> bool:
+    """Whether a connection is encrypted."""
+    return getattr(sock, "_sslobj", None) is not None
+
+
+def make_transport(sock: Any) -> Transport:
+    """Take a gevent socket out of gevent's hands."""
+    if is_tls(sock):
+        return TlsTransport(sock)
+    return PlainTransport(sock.detach())
+
+
+class Listener(pywsgi.WSGIServer):
+    """One port for plain HTTP and, with a certificate, TLS: a first byte of 0x16 tells."""
+
+    handler_class = Handler
+    HANDSHAKE_SECONDS = 10.0
+
+    def __init__(
+        self, sock: Any, app: Any, journal: Journal, tls: ssl.SSLContext | None
+    ) -> None:
+        # SERVER_NAME is given, since pywsgi would ask the DNS for it.
+        super().__init__(sock, app, log=None, error_log=sys.stderr, environ={"SERVER_NAME": "rtapp"})
+        self._journal = journal
+        self._tls = tls
+
+    def handle(self, sock: Any, address: Any) -> None:
+        """Serve a connection."""
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        address = (str(address[0]).removeprefix("::ffff:"), *address[1:])
+        if self._tls is not None:
+            sock = self._secure(sock, address)
+            if sock is None:
+                return
+        Handler(sock, address, self, rfile=Reader(sock)).handle()
+
+    def _secure(self, sock: Any, address: Any) -> Any:
+        """Do the TLS handshake if that is what the client begins with; None to give up."""
+        try:
+            sock.settimeout(self.HANDSHAKE_SECONDS)
+            if sock.recv(1, socket.MSG_PEEK) == b"\x16":
+                assert self._tls is not None
+                return self._tls.wrap_socket(sock, server_side=True)
+            if is_loopback(address[0]):
+                return sock
+            problem = Problem("https_required", "Use https:// for this address.")
+            body = msgspec.json.encode(problem.body())
+            sock.sendall(
+                b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\n"
+                b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+        except OSError as error:  # SSLError is one: a refused certificate, a port scan
+            self._journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=address[0])
+        sock.close()
+        return None
+
+    def bad_request(self, address: Any, error: BaseException) -> None:
+        """Note a request that isn't HTTP, or came too slowly."""
+        self._journal.add("INFO", f"Refused: not a request ({error})"[:300], ipAddress=address[0])
+
+
+def listen(host: str, port: int) -> Any:
+    """A listening socket. Raises StartError with a sentence that says what to do."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":  # on Windows it would let a second program take the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
+        sock.bind((host, port))
+        sock.listen(4096)
+        return sock
+    except socket.gaierror:
+        raise StartError(f"The host {host!r} is not an address of this machine.") from None
+    except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            raise StartError(
+                f"Port {port} is in use by another program. Choose another one with --port, or "
+                "--port 0 for any free one."
+            ) from None
+        raise StartError(f"Can't listen on {host} port {port}: {error}.") from None
+
+
+def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
+    """The TLS context of a certificate, None without one. Raises StartError."""
+    if not cert and not key:
+        return None
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key or None)
+        return context
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(f"The certificate {cert} and key {key} can't be used: {error}.") from None
+
+
+# ----------------------------------------------------------------------------------------------
+# Lifecycle
+# ----------------------------------------------------------------------------------------------
+
+
+class Application:
+    """Everything, built from the settings. `start` and `stop` bracket its life."""
+
+    def __init__(self, settings: Settings, admin_token: str | None) -> None:
+        """Raises StartError with a sentence for the person at the terminal."""
+        self.settings = settings
+        self.node = socket.gethostname()
+        self.stopping = False
+        self.port = 0
+        path = database_path(settings)
+        tls = tls_context(settings["tls_cert"], settings["tls_key"])
+        self._refuse_exposure(tls, admin_token)
+        self._socket = listen(settings["host"], settings["port"])
+        self.port = self._socket.getsockname()[1]
+        self.storage = Storage(path, settings["durability"])
+        self.stats = Stats()
+        self.journal = Journal(self.storage)
+        self.log = Log(self.storage)
+        self.hub = Hub(self.log, self.stats, self.journal, settings)
+        self.access = Access(self.storage, settings, admin_token)
+        self.streams = Streams(self.hub, self.log, settings, self.journal)
+        self.static = Static(Path(__file__).resolve().parent / "static")
+        self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
+        self._scheme = "https" if tls else "http"
+
+    def _refuse_exposure(self, tls: ssl.SSLContext | None, admin_token: str | None) -> None:
+        if is_loopback(self.settings["host"]):
+            return
+        if admin_token is None:
+            raise StartError(
+                f"Listening on {self.settings['host']} lets others in, so there must be an "
+                "administrator first: set RTAPP_ADMIN_TOKEN (at least 24 characters)."
+            )
+        if tls is None and not self.settings["insecure_http"]:
+            raise StartError(
+                f"Listening on {self.settings['host']} without TLS sends secrets unprotected: "
+                "set tls_cert and tls_key, or accept that with --insecure-http."
+            )
+
+    @property
+    def url(self) -> str:
+        """The address to open on this machine."""
+        host = self.settings["host"]
+        host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+        host = f"[{host}]" if ":" in host else host
+        return f"{self._scheme}://{host}:{self.port}"
+
+    # Credentials of a request
+
+    def authenticate(self, environ: dict[str, Any], query: Any) -> Principal:
+        """Who sends a request: bearer token, `?token=` of a stream, cookie, in this order."""
+        header = environ.get("HTTP_AUTHORIZATION", "")
+        if header[:7].lower() == "bearer ":
+            return self.access.by_token(header[7:].strip())
+        token = getattr(query, "token", None)
+        if token:
+            return self.access.by_token(token)
+        secret = self.cookie_secret(environ)
+        return self.access.by_cookie(secret) if secret else ANONYMOUS
+
+    def cookie_secret(self, environ: dict[str, Any]) -> str:
+        """The secret in this server's cookie; the name has the port, since cookies ignore it."""
+        if "HTTP_COOKIE" not in environ:
+            return ""
+        return str(bottle.request.get_cookie(f"rtapp_{self.port}") or "")
+
+    def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
+        """The header that sets this server's cookie."""
+        secure = "; Secure" if call.environ["wsgi.url_scheme"] == "https" else ""
+        return (
+            f"rtapp_{self.port}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+        )
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to serve."""
+        raise_file_limit()
+        self.storage.start(self.log.committed)
+        self.log.start(self.hub.advance)
+        self.hub.start()
+        for seconds, job in (
+            (1.0, self.journal.flush),
+            (60.0, self._retention),
+        ):
+            gevent.spawn(self._repeat, seconds, job)
+        self._listener.start()
+        self.journal.add("INFO", "Server started", version=__version__)
+
+    def _repeat(self, seconds: float, job: Callable[[], None]) -> None:
+        while not self.stopping:
+            gevent.sleep(seconds)
+            with reported(self.journal, f"The job {job.__name__} failed"):
+                job()
+
+    def _retention(self) -> None:
+        self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
+        self.journal.trim(self.settings["log_days"])
+        self.access.trim()
+        old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
+        self.storage.write(lambda tx: old.execute(tx.database))
+
+    def stop(self) -> None:
+        """Take no more, tell everybody, write what waits."""
+        self.stopping = True
+        self._listener.stop(timeout=2)
+        self.hub.drain()
+        self.journal.add("INFO", "Server stopped")
+        with reported(self.journal, "Stopping"):
+            self.journal.flush()
+            self.log.stop()
+        self.storage.stop()
+
+
+def database_path(settings: Settings) -> Path:
+    """The SQLite file; its folder is made. Raises StartError."""
+    url = settings["database"]
+    if url and not url.startswith("sqlite:///"):
+        scheme = url.split(":")[0]
+        raise StartError(f"The database URL begins with {scheme!r}; use sqlite:///PATH.")
+    path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(path, "ab"):
+            pass
+        return path.resolve()
+    except OSError as error:
+        raise StartError(f"The database {path} can't be written: {error.strerror}.") from None
+
+
+def raise_file_limit() -> None:
+    """Allow as many open sockets as the system lets us."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+# ----------------------------------------------------------------------------------------------
+# Command line
+# ----------------------------------------------------------------------------------------------
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command and its options; every setting marked so has an option of its own."""
+    parser = argparse.ArgumentParser(prog="rtapp", description="A real-time server in one module.")
+    parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
+    parser.add_argument("command", nargs="?", default="serve", choices=["serve"])
+    for row in SETTINGS.values():
+        if row.flag:
+            add_option(parser, row)
+    parser.add_argument(
+        "--no-browser", dest="open_browser", action="store_const", const="no", help="Open none."
+    )
+    parser.add_argument(
+        "--set",
+        dest="pairs",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="Give any setting a value; may be repeated.",
+    )
+    return parser.parse_args(arguments)
+
+
+def add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
+    """A setting's own option."""
+    name = "--" + row.key.replace("_", "-")
+    text = row.description.replace("%", "%%")
+    if row.kind == "bool":
+        parser.add_argument(name, dest=row.key, action="store_const", const="yes", help=text)
+    else:
+        parser.add_argument(name, dest=row.key, metavar=row.kind.upper(), help=text)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings that the command line and the environment give. Raises StartError."""
+    given = {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
+    for pair in options.pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise StartError(f"--set {pair}: write it as --set key=value.")
+        given[key] = value
+    try:
+        return Settings(given, dict(os.environ))
+    except ValueError as error:
+        raise StartError(f"{error}.") from None
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
+    settings = settings_of(options)
+    app = Application(settings, os.environ.get("RTAPP_ADMIN_TOKEN"))
+    stopped = gevent.event.Event()
+
+    def end(*_: Any) -> None:
+        if stopped.is_set():
+            os._exit(130)
+        stopped.set()
+
+    for name in ("SIGTERM", "SIGINT"):
+        gevent.signal_handler(getattr(signal, name), end)
+    app.start()
+    announce(app)
+    gc.collect()
+    gc.freeze()  # what is there now stays; looking through it again is a waste
+    stopped.wait()
+    with gevent.Timeout(9, False):
+        app.stop()
+
+
+def announce(app: Application) -> None:
+    """Say where the server is and how to sign in."""
+    print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
+    link = app.url
+    if not app.access.has_admin:
+        link = f"{app.url}/#setup={app.access.make_link_token()}"
+        print(f"sign in (once, within 30 minutes): {link}", flush=True)
+    print(f"rtapp listening on {app.url}", flush=True)
+    if app.settings["open_browser"]:
+        import webbrowser
+
+        webbrowser.open(app.url)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the process's exit code."""
+    sys.modules.setdefault("rtapp", sys.modules[__name__])
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        serve(options)
+    except StartError as error:
+        print(f"rtapp: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
