@@ -1,0 +1,87 @@
+"""Fixtures: each test has a server and a data folder of its own."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import Server
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers and ends them after the test."""
+    made: list[Server] = []
+
+    def make(*arguments: str, data: Path | None = None, **more: Any) -> Server:
+        server = Server(data or tmp_path / f"data{len(made)}", *arguments, **more)
+        made.append(server)
+        return server.start()
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def server(make_server: Callable[..., Server]) -> Server:
+    """A server with its defaults."""
+    return make_server()
+
+
+@pytest.fixture(params=["epoll", "watchers"])
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test once with each backing of the poller."""
+    monkeypatch.setenv("RTAPP_POLLER", request.param)
+    return str(request.param)
+
+
+class Certificate:
+    """A self-signed certificate for 127.0.0.1, and a client's context that trusts it."""
+
+    def __init__(self, folder: Path) -> None:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "rtapp test")])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=2))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        self.cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        self.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        self.trusting = ssl.create_default_context(cafile=str(self.cert))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"tls_cert": str(self.cert), "tls_key": str(self.key)}
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate that the whole run shares."""
+    return Certificate(tmp_path_factory.mktemp("tls"))
