@@ -19,7 +19,7 @@ The parts, top to bottom; a part uses only the parts above it:
     HTTP            the routes: parse, guard, call, answer
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
     Lifecycle       build, start, jobs, graceful stop
-    Command line    `serve`
+    Command line    `serve`, `backup`, `restore`, `token`, `doctor`
 """
 
 from __future__ import annotations
@@ -37,14 +37,19 @@ import argparse
 import base64
 import bisect
 import contextlib
+import csv
+import difflib
 import errno
 import gc
 import hashlib
 import hmac
+import http.client
+import io
 import ipaddress
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -56,6 +61,7 @@ import urllib.parse
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
@@ -68,6 +74,7 @@ import gevent.socket
 import msgspec
 import peewee
 import platformdirs
+import psutil
 from gevent import pywsgi
 from gevent.monkey import get_original
 
@@ -128,228 +135,67 @@ class Setting(NamedTuple):
     secret: bool = False
 
 
-SETTINGS: dict[str, Setting] = {
-    row.key: row
-    for row in (
-        Setting(
-            "host",
-            "text",
-            "127.0.0.1",
-            "network",
-            "Address to listen on. Leaving loopback needs RTAPP_ADMIN_TOKEN, and TLS or "
-            "insecure_http.",
-            flag=True,
-            restart=True,
-        ),
-        Setting(
-            "port",
-            "int",
-            8000,
-            "network",
-            "TCP port to listen on; 0 picks a free one.",
-            0,
-            65535,
-            flag=True,
-            restart=True,
-        ),
-        Setting(
-            "data",
-            "text",
-            "",
-            "storage",
-            "Folder of the database; empty means the platform's folder for user data.",
-            flag=True,
-            restart=True,
-        ),
-        Setting(
-            "database",
-            "text",
-            "",
-            "storage",
-            "Database URL; empty means the file rtapp.db in the data folder (sqlite:///PATH).",
-            flag=True,
-            restart=True,
-            secret=True,
-        ),
-        Setting(
-            "open_browser",
-            "bool",
-            False,
-            "network",
-            "Open the start page in the browser once the server listens.",
-            flag=True,
-            restart=True,
-        ),
-        Setting(
-            "insecure_http",
-            "bool",
-            False,
-            "network",
-            "Allow plain HTTP on an address that others can reach. Passwords and tokens then "
-            "cross the network unprotected.",
-            flag=True,
-            restart=True,
-        ),
-        Setting(
-            "tls_cert",
-            "text",
-            "",
-            "network",
-            "PEM file with the certificate chain; turns TLS on, on the same port.",
-            restart=True,
-        ),
-        Setting(
-            "tls_key",
-            "text",
-            "",
-            "network",
-            "PEM file with the certificate's private key.",
-            restart=True,
-        ),
-        Setting(
-            "public_url",
-            "text",
-            "",
-            "network",
-            "The address under which others reach this server, as https://chat.example.org.",
-        ),
-        Setting(
-            "allowed_hosts",
-            "list",
-            (),
-            "network",
-            "Host names that requests may be addressed to, besides IP addresses, localhost, "
-            "this machine's own names, *.local and public_url's host.",
-        ),
-        Setting(
-            "allowed_origins",
-            "list",
-            (),
-            "network",
-            "Origins of other sites' pages that may call this server (CORS), as "
-            "https://app.example.org.",
-        ),
-        Setting(
-            "access",
-            "choice",
-            "private",
-            "access",
-            "private: a credential is needed. open: whoever reaches the port may subscribe and "
-            "publish, as in the guide; administration is never open.",
-            choices=("private", "open"),
-        ),
-        Setting(
-            "max_connections",
-            "int",
-            10_000,
-            "limits",
-            "Streams that may be open at once; the next one is answered 503.",
-            1,
-            1_000_000,
-        ),
-        Setting(
-            "max_connections_per_address",
-            "int",
-            0,
-            "limits",
-            "Streams that one address outside loopback may hold open; 0 means no limit.",
-            0,
-            1_000_000,
-        ),
-        Setting(
-            "max_message_bytes",
-            "int",
-            1024 * 1024,
-            "limits",
-            "Largest body of one message, in bytes.",
-            1,
-            64 * 1024 * 1024,
-        ),
-        Setting(
-            "max_batch_bytes",
-            "int",
-            16 * 1024 * 1024,
-            "limits",
-            "Largest body of an NDJSON batch, in bytes.",
-            1,
-            256 * 1024 * 1024,
-        ),
-        Setting(
-            "ring_bytes",
-            "int",
-            64 * 1024 * 1024,
-            "limits",
-            "Memory for the newest messages, from which streams are served, in bytes. Whoever "
-            "is further behind is served from the database.",
-            65_536,
-            16 * 1024**3,
-        ),
-        Setting(
-            "ping_interval",
-            "float",
-            25.0,
-            "streams",
-            "Seconds between the heartbeats of a stream.",
-            0.2,
-            3600,
-        ),
-        Setting(
-            "ping_timeout",
-            "float",
-            20.0,
-            "streams",
-            "Seconds that a peer may take to acknowledge what was sent before it counts as gone.",
-            0.2,
-            3600,
-        ),
-        Setting(
-            "slow_consumer_seconds",
-            "float",
-            30.0,
-            "streams",
-            "A stream that takes nothing for this many seconds is closed; it resumes later.",
-            0.2,
-            3600,
-        ),
-        Setting(
-            "history_hours",
-            "float",
-            24.0,
-            "storage",
-            "Hours that a message is kept.",
-            0.001,
-            24 * 3650,
-        ),
-        Setting(
-            "history_messages",
-            "int",
-            100_000,
-            "storage",
-            "Messages that are kept at most.",
-            1,
-            1_000_000_000,
-        ),
-        Setting(
-            "log_days",
-            "float",
-            14.0,
-            "storage",
-            "Days that an entry of the event log is kept.",
-            0.001,
-            3650,
-        ),
-        Setting(
-            "durability",
-            "choice",
-            "full",
-            "storage",
-            "full: an acknowledged message survives a power cut. normal: it survives a crash of "
-            "the program; after a power cut clients are told to reset.",
-            choices=("full", "normal"),
-            restart=True,
-        ),
-    )
-}
+# fmt: off
+_ROWS = (
+    # key, kind, default, group, description, then what bounds or marks it
+    Setting("host", "text", "127.0.0.1", "network", "Address to listen on. Leaving loopback needs "
+            "RTAPP_ADMIN_TOKEN, and TLS or insecure_http.", flag=True, restart=True),
+    Setting("port", "int", 8000, "network", "TCP port to listen on; 0 picks a free one.",
+            0, 65535, flag=True, restart=True),
+    Setting("data", "text", "", "storage", "Folder of the database; empty means the platform's "
+            "folder for user data.", flag=True, restart=True),
+    Setting("database", "text", "", "storage", "Database URL; empty means the file rtapp.db in the "
+            "data folder (sqlite:///PATH).", flag=True, restart=True, secret=True),
+    Setting("open_browser", "bool", False, "network", "Open the start page in the browser once the "
+            "server listens.", flag=True, restart=True),
+    Setting("insecure_http", "bool", False, "network", "Allow plain HTTP on an address that others "
+            "can reach. Passwords and tokens then cross the network unprotected.",
+            flag=True, restart=True),
+    Setting("tls_cert", "text", "", "network", "PEM file with the certificate chain; turns TLS on, "
+            "on the same port.", restart=True),
+    Setting("tls_key", "text", "", "network", "PEM file with the certificate's private key.",
+            restart=True),
+    Setting("public_url", "text", "", "network", "The address under which others reach this "
+            "server, as https://chat.example.org."),
+    Setting("allowed_hosts", "list", (), "network", "Host names that requests may be addressed to, "
+            "besides IP addresses, localhost, this machine's own names, *.local and public_url's "
+            "host; separated by commas."),
+    Setting("allowed_origins", "list", (), "network", "Origins of other sites' pages that may call "
+            "this server (CORS), as https://app.example.org; separated by commas."),
+    Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
+            "whoever reaches the port may subscribe and publish, as in the guide; administration "
+            "is never open.", choices=("private", "open")),
+    Setting("metrics_token", "text", "", "access", "Bearer token with which /metrics may be read; "
+            "empty means that only administrators read it.", secret=True),
+    Setting("max_connections", "int", 10_000, "limits", "Streams that may be open at once; the "
+            "next one is answered 503.", 1, 1_000_000),
+    Setting("max_connections_per_address", "int", 0, "limits", "Streams that one address outside "
+            "loopback may hold open; 0 means no limit.", 0, 1_000_000),
+    Setting("max_message_bytes", "int", 1_048_576, "limits", "Largest body of one message, in "
+            "bytes.", 1, 67_108_864),
+    Setting("max_batch_bytes", "int", 16_777_216, "limits", "Largest body of an NDJSON batch, in "
+            "bytes.", 1, 268_435_456),
+    Setting("ring_bytes", "int", 67_108_864, "limits", "Memory for the newest messages, from which "
+            "streams are served, in bytes. Whoever is further behind is served from the database.",
+            65_536, 17_179_869_184),
+    Setting("ping_interval", "float", 25.0, "streams", "Seconds between the heartbeats of a "
+            "stream.", 0.2, 3600),
+    Setting("ping_timeout", "float", 20.0, "streams", "Seconds that a peer may take to acknowledge "
+            "what was sent before it counts as gone.", 0.2, 3600),
+    Setting("slow_consumer_seconds", "float", 30.0, "streams", "A stream that takes nothing for "
+            "this many seconds is closed; it resumes later.", 0.2, 3600),
+    Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
+            0.001, 87_600),
+    Setting("history_messages", "int", 100_000, "storage", "Messages that are kept at most.",
+            1, 1_000_000_000),
+    Setting("log_days", "float", 14.0, "storage", "Days that an entry of the event log is kept.",
+            0.001, 3650),
+    Setting("durability", "choice", "full", "storage", "full: an acknowledged message survives a "
+            "power cut. normal: it survives a crash of the program; after a power cut clients are "
+            "told to reset.", choices=("full", "normal"), restart=True),
+)
+# fmt: on
+SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
@@ -402,10 +248,11 @@ class Settings:
         """
         for key in given:
             if key not in SETTINGS:
-                raise ValueError(f"{key}: there is no such setting")
-        self._values = {key: row.default for key, row in SETTINGS.items()}
-        self._take(self._from_environ(environ))
-        self._take(given)
+                raise ValueError(f"{key}: {unknown_setting(key)}")
+        self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
+        self._saved: dict[str, Any] = {}
+        self._fix("environment", self._from_environ(environ))
+        self._fix("command line", given)
 
     @staticmethod
     def _from_environ(environ: dict[str, str]) -> dict[str, str]:
@@ -417,17 +264,41 @@ class Settings:
                 found[key] = text
         return found
 
-    def _take(self, texts: dict[str, str]) -> None:
+    def _fix(self, source: str, texts: dict[str, str]) -> None:
         for key, text in texts.items():
-            self._values[key] = parse_setting(SETTINGS[key], text)
+            self._fixed[key] = source, parse_setting(SETTINGS[key], text)
 
     def __getitem__(self, key: str) -> Any:
-        return self._values[key]
+        if key in self._fixed:
+            return self._fixed[key][1]
+        return self._saved.get(key, SETTINGS[key].default)
+
+    def source(self, key: str) -> str:
+        """Where a value comes from: `command line`, `environment`, `saved` or `default`."""
+        if key in self._fixed:
+            return self._fixed[key][0]
+        return "saved" if key in self._saved else "default"
+
+    def take_saved(self, texts: dict[str, str]) -> list[str]:
+        """Replace the saved values; the keys whose text their row refuses, which count as unset."""
+        self._saved, refused = {}, []
+        for key, text in texts.items():
+            try:
+                self._saved[key] = parse_setting(SETTINGS[key], text)
+            except ValueError:
+                refused.append(key)
+        return refused
 
     @property
     def data_folder(self) -> Path:
         """The folder that holds everything this server keeps."""
         return Path(self["data"] or platformdirs.user_data_dir("rtapp", appauthor=False))
+
+
+def unknown_setting(key: str) -> str:
+    """Why a key is refused, with the name that was probably meant."""
+    near = difflib.get_close_matches(key, SETTINGS, 1)
+    return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
 # ----------------------------------------------------------------------------------------------
@@ -457,6 +328,8 @@ ERRORS: dict[str, tuple[int, str]] = {
     "storage_unavailable": (503, "Storage unavailable"),
     "overloaded": (503, "Overloaded"),
     "stopping": (503, "Shutting down"),
+    "setting_fixed": (409, "Setting fixed at the start"),
+    "unknown_setting": (422, "Unknown setting"),
     "internal": (500, "Internal error"),
 }
 
@@ -559,12 +432,38 @@ class EventLog(Table):
         table_name = "event_logs"
 
 
+class ServerSetting(Table):
+    """A saved setting, or a value of the administrator's own (`x-…`)."""
+
+    key = peewee.TextField(primary_key=True)
+    value = peewee.TextField()
+    description = peewee.TextField(null=True)
+    updated_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "server_settings"
+
+
+class StatsMinute(Table):
+    """The counters of a minute, as JSON: what is counted may grow without a migration."""
+
+    minute = peewee.BigIntegerField()
+    node = peewee.TextField()
+    counters = peewee.TextField()
+
+    class Meta:
+        table_name = "stats_minutes"
+        primary_key = peewee.CompositeKey("minute", "node")
+
+
 class AccessToken(Table):
-    """Setup links and browser sessions; only the hash of a secret is kept."""
+    """Setup links, browser sessions and API tokens; only the hash of a secret is kept."""
 
     token_hash = peewee.TextField(primary_key=True)
-    kind = peewee.TextField()
-    role = peewee.TextField()
+    kind = peewee.TextField()  # setup, session, api
+    name = peewee.TextField(default="")
+    scopes = peewee.TextField()  # of subscribe, publish, admin; separated by spaces
+    channels = peewee.TextField(null=True)  # patterns, separated by spaces; null: all
     created_at = peewee.BigIntegerField()
     expires_at = peewee.BigIntegerField()
 
@@ -612,7 +511,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " message TEXT NOT NULL, metadata TEXT NOT NULL)",
         "CREATE INDEX event_logs_timestamp ON event_logs (timestamp)",
         "CREATE TABLE access_tokens (token_hash TEXT PRIMARY KEY, kind TEXT NOT NULL,"
-        " role TEXT NOT NULL, created_at BIGINT NOT NULL, expires_at BIGINT NOT NULL)",
+        " name TEXT NOT NULL, scopes TEXT NOT NULL, channels TEXT, created_at BIGINT NOT NULL,"
+        " expires_at BIGINT NOT NULL)",
+        "CREATE TABLE server_settings (key TEXT PRIMARY KEY, value TEXT NOT NULL,"
+        " description TEXT, updated_at BIGINT NOT NULL)",
+        "CREATE TABLE stats_minutes (minute BIGINT NOT NULL, node TEXT NOT NULL,"
+        " counters TEXT NOT NULL, PRIMARY KEY (minute, node))",
         "CREATE TABLE idempotency_keys (key_hash TEXT PRIMARY KEY, body_hash TEXT NOT NULL,"
         " answer TEXT NOT NULL, created_at BIGINT NOT NULL)",
         "CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at)",
@@ -740,6 +644,7 @@ class Work(NamedTuple):
     waiter: gevent.event.AsyncResult
     drafts: Sequence[Draft] | None  # rows for the log and nothing else
     unit: Callable[[Transaction], Any] | None
+    alone: Callable[[peewee.Database], None] | None = None  # outside any transaction
 
 
 class Done(NamedTuple):
@@ -747,6 +652,7 @@ class Done(NamedTuple):
 
     rows: list[Stored]
     answers: list[tuple[gevent.event.AsyncResult, Any, BaseException | None]]
+    replaced: bool = False  # the whole database is another one now
 
 
 class Writer:
@@ -767,6 +673,7 @@ class Writer:
         self._connect = connect
         self._finished = finished
         self._queue: Any = _queue.SimpleQueue()  # C's own: real locks even when patched
+        self._next: Work | None = None  # taken from the queue and put off
         self._stopped = _queue.SimpleQueue()
 
     def start(self) -> None:
@@ -790,25 +697,43 @@ class Writer:
     def _main(self) -> None:
         database = self._connect()
         while (batch := self._take()) is not None:
-            if batch:
-                self._finished(self._commit(database, batch))
+            alone = batch[0].alone
+            done = (
+                self._commit(database, batch)
+                if alone is None
+                else self._run_alone(database, batch[0])
+            )
+            self._finished(done)
         database.close()
         self._stopped.put(True)
 
     def _take(self) -> list[Work] | None:
         """All that waits, at least one; None when it is time to end."""
-        first = self._queue.get()
+        first = self._next or self._queue.get()
+        self._next = None
         if first is None:
             return None
         batch = [first]
         with contextlib.suppress(_queue.Empty):
-            while len(batch) < self.BATCH:
+            while first.alone is None and len(batch) < self.BATCH:
                 following = self._queue.get_nowait()
                 if following is None:
                     self._queue.put(None)
                     break
+                if following.alone is not None:
+                    self._next = following
+                    break
                 batch.append(following)
         return batch
+
+    @staticmethod
+    def _run_alone(database: peewee.Database, work: Work) -> Done:
+        assert work.alone is not None
+        try:
+            work.alone(database)
+            return Done([], [(work.waiter, None, None)], replaced=True)
+        except Exception as error:
+            return Done([], [(work.waiter, None, storage_problem(error))])
 
     def _commit(self, database: peewee.Database, batch: list[Work]) -> Done:
         try:
@@ -875,6 +800,7 @@ class Storage:
         self._async = gevent.get_hub().loop.async_()
         self._writer = Writer(self._connect, self._finished)
         self._on_rows: Callable[[list[Stored]], None] = lambda rows: None
+        self._on_replaced: Callable[[], None] = lambda: None
 
     def _claim(self) -> sqlite3.Connection:
         """Hold the folder for this process. SQLite's own lock works on every platform and is
@@ -966,9 +892,13 @@ class Storage:
 
     # Writing
 
-    def start(self, on_rows: Callable[[list[Stored]], None]) -> None:
-        """Start the writer. `on_rows` hears of committed log rows, before their giver does."""
+    def start(
+        self, on_rows: Callable[[list[Stored]], None], on_replaced: Callable[[], None]
+    ) -> None:
+        """Start the writer. `on_rows` hears of committed log rows, before their giver does;
+        `on_replaced` that the whole database is another one now."""
         self._on_rows = on_rows
+        self._on_replaced = on_replaced
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
         self._writer.start()
@@ -1018,6 +948,8 @@ class Storage:
             done = self._done.popleft()
             if done.rows:
                 self._on_rows(done.rows)
+            if done.replaced:
+                self._on_replaced()
             for waiter, value, error in done.answers:
                 if error is None:
                     waiter.set(value)
@@ -1025,6 +957,27 @@ class Storage:
                     waiter.set_exception(error)
             faults = [error for _, _, error in done.answers if isinstance(error, Problem)]
             self.fault = str(faults[-1].__cause__) if faults and not done.rows else None
+
+    def backup(self, target: Path) -> None:
+        """Copy the database to a file while it is in use."""
+
+        def copy() -> None:
+            copy_database(self.path, target)
+
+        gevent.get_hub().threadpool.apply(copy)
+
+    def restore(self, source: Path) -> None:
+        """Become a copy of the database file `source`, while running. Raises StartError when it
+        is none of ours."""
+        check_backup(source)
+
+        def replace(database: peewee.Database) -> None:
+            fill_from(source, database)
+            self._migrate(database)
+
+        work = Work(gevent.event.AsyncResult(), None, None, replace)
+        self._writer.put(work)
+        work.waiter.get()
 
     # Reading
 
@@ -1052,13 +1005,48 @@ class Storage:
         self.write(lambda tx: Fact.insert_many(rows).on_conflict_replace().execute(tx.database))
 
 
+def copy_database(source: Path, target: Path) -> None:
+    """Copy an SQLite database that may be in use."""
+    with contextlib.closing(sqlite3.connect(source)) as old:
+        with contextlib.closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+
+
+def check_backup(path: Path) -> None:
+    """Raise StartError unless a file is a sound database that this program can open."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        ) as db:
+            verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            sql = "SELECT value FROM meta WHERE key = 'schema_version'"
+            version = int(db.execute(sql).fetchone()[0])
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        raise StartError(f"{path} is not a backup of rtapp: {error}.") from None
+    if verdict != "ok":
+        raise StartError(f"{path} is damaged: {verdict}.")
+    if version > len(MIGRATIONS):
+        raise StartError(f"{path} was made by a newer rtapp (version {version}).")
+
+
+def fill_from(source: Path, database: peewee.Database) -> None:
+    """Replace a database's content by another file's. It gets a new epoch: ids that clients have
+    seen since that backup mean other messages from now on."""
+    with contextlib.closing(sqlite3.connect(source)) as backup:
+        backup.backup(database.connection())
+    database.execute_sql("DELETE FROM meta WHERE key = 'epoch'")
+
+
 # ----------------------------------------------------------------------------------------------
 # Observability
 # ----------------------------------------------------------------------------------------------
 
 
 class Stats:
-    """Counters. Whoever does the thing counts it; nothing is formatted here."""
+    """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
+
+    WINDOW = 12  # samples that rates are taken over
+    SAMPLE_SECONDS = 5.0
 
     def __init__(self) -> None:
         self.started_at = now_ms()
@@ -1066,6 +1054,45 @@ class Stats:
         self.messages_sent = 0
         self.deliveries = 0
         self.bytes_sent = 0
+        self._latencies: deque[float] = deque(maxlen=1_000)
+        self._process = psutil.Process()
+        self._process.cpu_percent(None)
+        self.cpu_percent = 0.0
+        self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
+
+    def _now(self) -> tuple[float, int, int]:
+        return time.monotonic(), self.messages_sent, self.deliveries
+
+    def published(self, count: int, seconds: float) -> None:
+        """Messages were stored, `seconds` after they had come."""
+        self.messages_sent += count
+        self._latencies.append(seconds * 1000)
+
+    def sample(self) -> None:
+        """Take the sample that rates are computed from."""
+        self._samples.append(self._now())
+        self.cpu_percent = self._process.cpu_percent(None)
+
+    def view(self) -> dict[str, Any]:
+        """The counters as the API shows them."""
+        then, now = self._samples[0], self._now()
+        seconds = max(now[0] - then[0], 0.001)
+        return {
+            "totalConnections": self.total_connections,
+            "messagesSent": self.messages_sent,
+            "deliveries": self.deliveries,
+            "bytesSent": self.bytes_sent,
+            "uptime": (now_ms() - self.started_at) // 1000,
+            "messagesPerSecond": round((now[1] - then[1]) / seconds, 1),
+            "deliveriesPerSecond": round((now[2] - then[2]) / seconds, 1),
+            "publishLatencyMs": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
+            "cpuPercent": self.cpu_percent,
+            "memoryBytes": self._process.memory_info().rss,
+        }
+
+    def _percentile(self, share: float) -> float:
+        ordered = sorted(self._latencies)
+        return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
 
 
 class Journal:
@@ -1131,6 +1158,11 @@ MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
 def channel_topic(channel: str) -> str:
     """The topic of a channel."""
     return "c/" + channel
+
+
+def presence_topic(channel: str) -> str:
+    """The topic of who comes to a channel and leaves it."""
+    return "p/" + channel
 
 
 def direct_topic(client_id: str) -> str:
@@ -1199,9 +1231,17 @@ class Log:
     def start(self, listener: Callable[[list[Entry]], None]) -> None:
         """Begin; `listener` hears of new entries in the order of their ids."""
         self._listener = listener
+        self.reload()
+        self.note_epoch()
+
+    def reload(self) -> None:
+        """Learn from the database where the log stands."""
         self.head = self._stored_head()
         self._load_trimmed()
         self.epoch = self._current_epoch()
+
+    def note_epoch(self) -> None:
+        """Store the epoch, and that a run is under way."""
         self._storage.set_meta(
             epoch=self.epoch, clean="0", boot=boot_id(), durability=self._storage.durability
         )
@@ -1339,9 +1379,7 @@ class Log:
     def _delete_expired(tx: Transaction) -> None:
         Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
 
-    def _trim_page(
-        self, tx: Transaction, oldest: int, beyond: int
-    ) -> tuple[dict[str, int], bool]:
+    def _trim_page(self, tx: Transaction, oldest: int, beyond: int) -> tuple[dict[str, int], bool]:
         """Delete the log's beginning as far as it is old, a page at most: the highest id that
         went of each topic, and whether there may be more. It stops at the first row that stays,
         so a clock that went backwards leaves no hole."""
@@ -1383,8 +1421,6 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        import psutil  # only where the system has no better word for it
-
         return str(round(psutil.boot_time() / 60))
 
 
@@ -1489,20 +1525,17 @@ class EpollPoller:
         self._watcher.start(ready)
 
     def add(self, fd: int) -> None:
-        """See Poller."""
         self._epoll.register(fd, self._in)
 
     def modify(self, fd: int, writing: bool) -> None:
-        """See Poller."""
         self._epoll.modify(fd, self._in | self._out if writing else self._in)
 
     def remove(self, fd: int) -> None:
-        """See Poller."""
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
 
     def wait(self) -> list[tuple[int, int]]:
-        """See Poller. A hang-up or an error counts as readable: reading tells which."""
+        # A hang-up or an error counts as readable: reading tells which.
         found = self._epoll.poll(0, 1024)
         return [
             (fd, (READ if mask & ~self._out else 0) | (WRITE if mask & self._out else 0))
@@ -1510,7 +1543,6 @@ class EpollPoller:
         ]
 
     def close(self) -> None:
-        """See Poller."""
         self._watcher.stop()
         self._watcher.close()
         self._epoll.close()
@@ -1543,26 +1575,21 @@ class WatcherPoller:
             watcher.close()
 
     def add(self, fd: int) -> None:
-        """See Poller."""
         self._start(fd, READ)
 
     def modify(self, fd: int, writing: bool) -> None:
-        """See Poller."""
         self._stop(fd)
         self._start(fd, READ | WRITE if writing else READ)
 
     def remove(self, fd: int) -> None:
-        """See Poller."""
         self._stop(fd)
         self._found.pop(fd, None)
 
     def wait(self) -> list[tuple[int, int]]:
-        """See Poller."""
         found, self._found = list(self._found.items()), {}
         return found
 
     def close(self) -> None:
-        """See Poller."""
         for fd in list(self._watchers):
             self._stop(fd)
 
@@ -1610,29 +1637,24 @@ class PlainTransport:
         self._sock.setblocking(False)
 
     def send(self, data: bytes) -> int:
-        """See Transport."""
         try:
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
 
     def receive(self) -> bytes | None:
-        """See Transport."""
         try:
             return self._sock.recv(65_536)
         except (BlockingIOError, InterruptedError):
             return None
 
     def fileno(self) -> int:
-        """See Transport."""
         return self._sock.fileno()
 
     def tune(self, timeout_ms: int) -> None:
-        """See Transport."""
         tune(self._sock, timeout_ms)
 
     def close(self) -> None:
-        """See Transport."""
         close_politely(self._sock)
 
 
@@ -1651,14 +1673,13 @@ class TlsTransport:
         sock._detach_socket("detached")  # drops its watchers, leaves the descriptor open
 
     def send(self, data: bytes) -> int:
-        """See Transport."""
         try:
             return int(self._ssl.write(data))
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
 
     def receive(self) -> bytes | None:
-        """See Transport. Reads until want-read: decrypted bytes wake no poller."""
+        # Reads until want-read: decrypted bytes wake no poller.
         parts = []
         try:
             while part := self._ssl.read(65_536):
@@ -1670,15 +1691,13 @@ class TlsTransport:
         return b"".join(parts)
 
     def fileno(self) -> int:
-        """See Transport."""
         return int(self._sock.fileno())
 
     def tune(self, timeout_ms: int) -> None:
-        """See Transport."""
         tune(self._sock, timeout_ms)
 
     def close(self) -> None:
-        """See Transport. Says close_notify where that doesn't block (RFC 8446, 6.1)."""
+        # Says close_notify where that doesn't block (RFC 8446, 6.1).
         with contextlib.suppress(OSError, ValueError):
             self._ssl.shutdown()
         close_politely(self._sock)
@@ -1909,18 +1928,49 @@ class Hub:
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
         self._next_id = 1
+        self._presence: list[Draft] = []  # joins and leaves to be told
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
             "topics": self._change_topics,
         }
 
+    def on_control(self, event: str, act: Callable[[dict[str, Any]], None]) -> None:
+        """Let another part hear of a control entry that concerns it."""
+        self._controls[event] = lambda number, order: act(order)
+
     def start(self) -> None:
         """Fill the ring from the log's end and begin."""
+        self._fill()
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    def _fill(self) -> None:
         entries, self._floor = self._log.newest(self._settings["ring_bytes"])
         for entry in entries:
             self._remember(entry)
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
+
+    def restart(self) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        self._ring.clear()
+        self._ring_size = 0
+        self._excluded.clear()
+        everybody = self.subscribers()
+        wanted = [(s, s.later[-1][1] if s.later else s.view.topics) for s in everybody]
+        for subscriber in everybody:
+            self._leave_view(subscriber)
+        owned = {topic: run.owners for topic, run in self._runs.items() if run.owners}
+        self._runs.clear()
+        self._fill()
+        for topic, owners in owned.items():
+            self._run(topic).owners = owners
+        for subscriber, topics in wanted:
+            self._view(subscriber.encoding, topics).enter(subscriber)
+            subscriber.later, subscriber.behind, subscriber.own_last = (), False, 0
+            subscriber.cursor = subscriber.after = self._log.head
+            if subscriber.pending is None:
+                self._reset(subscriber)
+            else:  # in the middle of a message of the old log: it comes back and is told then
+                self._drop(subscriber, "restored from a backup")
 
     # Who is there
 
@@ -1964,6 +2014,60 @@ class Hub:
             reached -= topic in subscriber.view.topics or topic == subscriber.own_topic
         return reached
 
+    def by_transport(self) -> dict[str, int]:
+        """Open connections of each kind."""
+        counts: dict[str, int] = {}
+        for view in self._views.values():
+            counts[view.encoding.name] = counts.get(view.encoding.name, 0) + len(view.members)
+        return counts
+
+    def present(self, topic: str) -> list[Subscriber]:
+        """Who is on a topic, a client once."""
+        run = self._runs.get(topic)
+        members = [member for view in (run.views if run else ()) for member in view.members]
+        return list({member.client_id: member for member in members}.values())
+
+    def memory(self) -> dict[str, int]:
+        """Figures about the ring, for metrics."""
+        return {"bytes": self._ring_size, "entries": len(self._ring), "behind": len(self._behind)}
+
+    # Presence
+
+    def _note_presence(self, event: str, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """Remember a join or leave where somebody listens for it."""
+        for topic in topics:
+            channel = channel_of(topic)
+            if channel is None or presence_topic(channel) not in self._runs:
+                continue
+            if any(
+                topic in s.view.topics
+                for s in self._clients.get(subscriber.client_id, ())
+                if s is not subscriber
+            ):
+                continue  # another connection of the client is still there
+            body = {
+                "type": event,
+                "channel": channel,
+                "clientId": subscriber.client_id,
+                "username": subscriber.username,
+            }
+            self._presence.append(
+                Draft(
+                    presence_topic(channel),
+                    SYSTEM,
+                    event,
+                    to_json(body),
+                    sent_at=now_ms(),
+                    expires_at=now_ms() + 60_000,
+                )
+            )
+
+    def tell_presence(self) -> None:
+        """Put the joins and leaves since the last call into the log, together."""
+        drafts, self._presence = self._presence, []
+        if drafts:
+            self._log.append(drafts)
+
     # Coming and going
 
     def attach(
@@ -1999,6 +2103,7 @@ class Hub:
             subscriber.own_last = max(subscriber.own_last, own.evicted)
         self._poller.add(subscriber.fd)
         self._stats.total_connections += 1
+        self._note_presence("presence-join", subscriber, topics)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
@@ -2019,6 +2124,7 @@ class Hub:
         )
 
     def _forget(self, subscriber: Subscriber) -> None:
+        self._note_presence("presence-leave", subscriber, subscriber.view.topics)
         self._leave_view(subscriber)
         own = self._runs[subscriber.own_topic]
         own.owners.remove(subscriber)
@@ -2078,8 +2184,10 @@ class Hub:
     def _switch(self, subscriber: Subscriber, number: int) -> None:
         """Give a subscriber that has been served up to the id `number` its next topics."""
         topics, subscriber.later = subscriber.later[0][1], subscriber.later[1:]
-        # Entering first keeps a view alive that both need.
         old = subscriber.view
+        self._note_presence("presence-leave", subscriber, old.topics - topics)
+        self._note_presence("presence-join", subscriber, topics - old.topics)
+        # Made first, so that what both need stays alive.
         new = self._view(subscriber.encoding, topics)
         if new is not old:
             self._leave_view(subscriber)
@@ -2249,9 +2357,7 @@ class Hub:
             if found is None:
                 return None
             complete = len(found) < self.JOIN_ENTRIES
-            join = self._join(
-                view.encoding, found, self._log.head if complete else found[-1].id
-            )
+            join = self._join(view.encoding, found, self._log.head if complete else found[-1].id)
             if len(view.joins) > 64:
                 view.joins.clear()
             view.joins[cursor] = join
@@ -2567,11 +2673,22 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
 # ----------------------------------------------------------------------------------------------
 
 
+SCOPES = ("subscribe", "publish", "admin")
+
+
 class Principal(NamedTuple):
-    """Who is asking."""
+    """Who is asking, and what a credential lets them do."""
 
     name: str
-    role: str  # anonymous, admin
+    role: str  # anonymous, user, admin
+    scopes: frozenset[str] = frozenset(SCOPES)
+    channels: tuple[str, ...] | None = None  # patterns; None: all, and global broadcasts
+
+    def may_use(self, channel: str | None) -> bool:
+        """Whether the credential covers a channel; None is the global broadcast."""
+        if self.channels is None:
+            return True
+        return channel is not None and any(fnmatchcase(channel, p) for p in self.channels)
 
 
 ANONYMOUS = Principal("anonymous", "anonymous")
@@ -2595,6 +2712,24 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_loopback
+
+
+def new_token(
+    kind: str, name: str, scopes: Iterable[str], channels: str | None, seconds: int
+) -> tuple[str, dict[str, Any]]:
+    """A new secret, and the row that is stored for it."""
+    secret = secrets.token_urlsafe(32)
+    now = now_ms()
+    row = {
+        "token_hash": sha256(secret),
+        "kind": kind,
+        "name": name,
+        "scopes": " ".join(scopes),
+        "channels": channels,
+        "created_at": now,
+        "expires_at": now + seconds * 1000,
+    }
+    return secret, row
 
 
 class Access:
@@ -2621,16 +2756,27 @@ class Access:
         expected = self._admin_token or ""
         if expected and hmac.compare_digest(token.encode(), expected.encode()):
             return ADMIN_TOKEN
-        raise Problem("unauthorized", "The access token is not valid.")
+        row = self._find(token, "api")
+        if row is None:
+            raise Problem("unauthorized", "The access token is not valid.")
+        scopes = frozenset(row.scopes.split())
+        channels = None if row.channels is None else tuple(row.channels.split())
+        return Principal(
+            "token:" + row.name, "admin" if "admin" in scopes else "user", scopes, channels
+        )
 
     def by_cookie(self, secret: str) -> Principal:
         """The principal of a browser's session; ANONYMOUS when there is none."""
-        row = AccessToken.get_or_none(
+        row = self._find(secret, "session")
+        return Principal("session:" + row.token_hash[:16], "admin") if row else ANONYMOUS
+
+    @staticmethod
+    def _find(secret: str, kind: str) -> Any:
+        return AccessToken.get_or_none(
             (AccessToken.token_hash == sha256(secret))
-            & (AccessToken.kind == "session")
+            & (AccessToken.kind == kind)
             & (AccessToken.expires_at > now_ms())
         )
-        return Principal("session:" + row.token_hash[:16], row.role) if row else ANONYMOUS
 
     def make_link_token(self) -> str:
         """A single-use token for the link that is printed at the start."""
@@ -2662,16 +2808,8 @@ class Access:
         self._storage.write(lambda tx: query.execute(tx.database))
 
     def _make(self, kind: str, seconds: int) -> str:
-        secret = secrets.token_urlsafe(32)
-        now = now_ms()
-        query = AccessToken.insert(
-            token_hash=sha256(secret),
-            kind=kind,
-            role="admin",
-            created_at=now,
-            expires_at=now + seconds * 1000,
-        )
-        self._storage.write(lambda tx: query.execute(tx.database))
+        secret, row = new_token(kind, kind, SCOPES, None, seconds)
+        self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
         return secret
 
     def trim(self) -> None:
@@ -2685,15 +2823,23 @@ class Access:
         """Raise Problem `unauthorized` or `forbidden` unless the principal has the role."""
         if role == "public" or principal.role == "admin":
             return
-        if role in ("subscribe", "publish") and self._settings["access"] == "open":
-            return
         if principal is ANONYMOUS:
+            if role in ("subscribe", "publish") and self._settings["access"] == "open":
+                return
             raise Problem(
                 "unauthorized",
                 "Sign in by the link that the program printed, or send an access token.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        raise Problem("forbidden", "This needs another role.")
+        wanted = "subscribe" if role == "user" else role  # a user may list what it may hear
+        if wanted not in principal.scopes:
+            raise Problem("forbidden", f"This needs a credential with the scope {wanted}.")
+
+    def require_channel(self, principal: Principal, channel: str | None) -> None:
+        """Raise Problem `forbidden` unless the credential covers a channel, or all for None."""
+        if not principal.may_use(channel):
+            what = f"the channel {channel}" if channel else "global broadcasts"
+            raise Problem("forbidden", f"This token does not cover {what}.")
 
     # Where a request comes from
 
@@ -2829,7 +2975,17 @@ class StreamRequest(NamedTuple):
     last_event_id: str | None
     address: str
     agent: str
-    username: str
+    principal: Principal
+    presence: bool
+
+    def topics(self) -> frozenset[str]:
+        """The shared topics it gets; who is limited to channels gets no global broadcasts."""
+        topics = {channel_topic(name) for name in self.channels}
+        if self.principal.may_use(None):
+            topics.add(EVERYONE)
+        if self.presence:
+            topics |= {presence_topic(name) for name in self.channels}
+        return frozenset(topics)
 
 
 class Streams:
@@ -2846,9 +3002,7 @@ class Streams:
         """Raise Problem `too_many_connections` when there is no room for another stream."""
         limit = self._settings["max_connections_per_address"]
         full = self._hub.count >= self._settings["max_connections"]
-        crowded = (
-            limit and not is_loopback(address) and self._hub.count_from(address) >= limit
-        )
+        crowded = limit and not is_loopback(address) and self._hub.count_from(address) >= limit
         if full or crowded:
             name = "max_connections" if full else "max_connections_per_address"
             raise Problem(
@@ -2857,15 +3011,17 @@ class Streams:
                 retry_after=2 + secrets.randbelow(9),
             )
 
-    def open_sse(self, asked: StreamRequest, transport: Transport, head: bytes, early: bytes) -> None:
+    def open_sse(
+        self, asked: StreamRequest, transport: Transport, head: bytes, early: bytes
+    ) -> None:
         """Make an SSE stream of a connection whose response head is `head`."""
         session = asked.session or secrets.token_urlsafe(16)
-        topics = frozenset({EVERYONE, *(channel_topic(name) for name in asked.channels)})
+        topics = asked.topics()
         client_id = client_id_of(session)
         resumed, reset = self._resume(asked.last_event_id, topics | {direct_topic(client_id)})
         cursor = self._log.head if resumed is None else resumed
         subscriber = Subscriber(client_id, SSE, cursor, asked.address, self._agent(asked.agent))
-        subscriber.username = asked.username
+        subscriber.username = asked.principal.name
         hello = self._hello(subscriber, session, asked, resumed is not None)
         retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
         position = self._log.position(cursor)
@@ -3035,6 +3191,7 @@ ClientId = Annotated[str, msgspec.Meta(pattern=CLIENT_ID)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Flag = Literal["0", "1", "false", "true"]
+YES = ("1", "true")
 
 
 class EventsQuery(msgspec.Struct, rename="camel"):
@@ -3044,6 +3201,7 @@ class EventsQuery(msgspec.Struct, rename="camel"):
     session: Annotated[str, msgspec.Meta(pattern=SESSION)] | None = None
     last_event_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    presence: Flag = "0"
 
 
 class BroadcastQuery(msgspec.Struct):
@@ -3072,6 +3230,41 @@ class ConnectionsQuery(msgspec.Struct):
     transport: Literal["sse", "websocket", "socket.io"] | None = None
     limit: Limit = 100
     cursor: RowId = 0
+
+
+class PresenceQuery(msgspec.Struct):
+    """Whose presence."""
+
+    channel: Channel
+
+
+class HistoryQuery(msgspec.Struct):
+    """How far back."""
+
+    minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
+
+
+class LogsQuery(msgspec.Struct):
+    """A part of the event log."""
+
+    level: Literal["INFO", "CONN", "MSG", "WARN", "ERROR"] | None = None
+    q: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    before: RowId | None = None
+    limit: Limit = 100
+
+
+class ExportQuery(LogsQuery):
+    """A part of the event log, as a file."""
+
+    format: Literal["csv", "ndjson"] = "csv"
+
+
+class SettingBody(msgspec.Struct):
+    """A setting's new value, as text or as JSON."""
+
+    key: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,63}" + END)]
+    value: Any
+    description: Annotated[str, msgspec.Meta(max_length=500)] | None = None
 
 
 class TopicsBody(msgspec.Struct):
@@ -3148,7 +3341,7 @@ def events(app: Application, call: Call) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
     query: EventsQuery = call.query
     for name in query.channel:
-        check_channel(name)
+        app.access.require_channel(call.principal, check_channel(name))
     head = {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-store, no-transform",
@@ -3164,7 +3357,8 @@ def events(app: Application, call: Call) -> Answer:
         call.environ.get("HTTP_LAST_EVENT_ID") or query.last_event_id,
         call.address,
         call.agent,
-        call.principal.name,
+        call.principal,
+        query.presence in YES,
     )
     call.environ["rtapp.attach"] = partial(app.streams.open_sse, asked)
     return Answer(headers=head)
@@ -3174,14 +3368,16 @@ def events(app: Application, call: Call) -> Answer:
 def change_topics(app: Application, call: Call) -> dict[str, Any]:
     """The change has a place in the log: what was published before it belongs to the old set."""
     body = parse_body(call.json_body(app.settings["max_message_bytes"]), TopicsBody)
+    for name in (*body.add, *body.remove):
+        app.access.require_channel(call.principal, check_channel(name))
     client_id = client_id_of(body.session)
     if not app.hub.has_client(client_id):
         raise Problem("not_found", "This session has no stream.")
     app.log.control(
         "topics",
         clientId=client_id,
-        add=[channel_topic(check_channel(name)) for name in body.add],
-        remove=[channel_topic(check_channel(name)) for name in body.remove],
+        add=[channel_topic(name) for name in body.add],
+        remove=[channel_topic(name) for name in body.remove],
     )
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
     return {"success": True, "clientId": client_id, "channels": channels}
@@ -3197,19 +3393,23 @@ def broadcast(app: Application, call: Call) -> Any:
         return broadcast_batch(app, call)
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
     draft = make_draft(app, call, parsed)
-    if call.query.volatile in ("1", "true"):
+    if call.query.volatile in YES:
         return broadcast_volatile(app, draft, parsed)
     key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None:
         return broadcast_once(app, call, key, draft, parsed)
-    app.stats.messages_sent += 1
-    return published(app.log.append([draft])[0], draft, parsed)
+    started = time.perf_counter()
+    number = app.log.append([draft])[0]
+    app.stats.published(1, time.perf_counter() - started)
+    return published(number, draft, parsed)
 
 
 def make_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
     """A message as it will be stored. Raises what `check_publish` raises."""
     query: BroadcastQuery = call.query
     check_publish(query.channel, query.event, parsed.value)
+    if not query.to:
+        app.access.require_channel(call.principal, query.channel)
     if query.to and query.channel:
         raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
@@ -3259,9 +3459,7 @@ def broadcast_volatile(app: Application, draft: Draft, parsed: Parsed) -> dict[s
     return published(None, draft._replace(recipient_count=reached), parsed)
 
 
-def broadcast_once(
-    app: Application, call: Call, key: str, draft: Draft, parsed: Parsed
-) -> Answer:
+def broadcast_once(app: Application, call: Call, key: str, draft: Draft, parsed: Parsed) -> Answer:
     """Publish unless the same key was used within a day; then give the first answer again."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
@@ -3279,10 +3477,12 @@ def broadcast_once(
         IdempotencyKey.replace(
             key_hash=key_hash, body_hash=body_hash, answer=answer, created_at=now_ms()
         ).execute(tx.database)
-        app.stats.messages_sent += 1
         return answer
 
-    return Answer(app.storage.write(unit).encode())
+    started = time.perf_counter()
+    answer = app.storage.write(unit)
+    app.stats.published(1, time.perf_counter() - started)
+    return Answer(answer.encode())
 
 
 def broadcast_batch(app: Application, call: Call) -> dict[str, Any]:
@@ -3301,8 +3501,9 @@ def broadcast_batch(app: Application, call: Call) -> dict[str, Any]:
         except Problem as problem:
             problem.errors = [(f"line {number}", problem.detail or problem.title)]
             raise
+    started = time.perf_counter()
     ids = app.log.append(drafts)
-    app.stats.messages_sent += len(ids)
+    app.stats.published(len(ids), time.perf_counter() - started)
     return {"success": True, "count": len(ids), "firstId": ids[0], "lastId": ids[-1]}
 
 
@@ -3311,6 +3512,7 @@ def messages(app: Application, call: Call) -> Answer:
     """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
     query: MessagesQuery = call.query
     where = Message.kind == MESSAGE
+    app.access.require_channel(call.principal, query.channel)
     if query.channel:
         where &= Message.topic == channel_topic(check_channel(query.channel))
     else:
@@ -3398,10 +3600,314 @@ def disconnect(app: Application, call: Call) -> dict[str, Any]:
     if not app.hub.has_client(client_id):
         raise Problem("not_found", "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
-    app.journal.add(
-        "WARN", "Client disconnected", clientId=client_id, by=call.principal.name, at=call.address
-    )
+    app.audit(call, "Client disconnected", clientId=client_id)
     return {"success": True}
+
+
+@route("GET", "/api/presence", "user", "List who is on a channel", PresenceQuery)
+def presence(app: Application, call: Call) -> list[dict[str, Any]]:
+    """Each client once, however many connections it has."""
+    channel = check_channel(call.query.channel)
+    app.access.require_channel(call.principal, channel)
+    return [
+        {"clientId": s.client_id, "username": s.username, "connectedAt": iso(s.connected_at)}
+        for s in app.hub.present(channel_topic(channel))
+    ]
+
+
+# System
+
+
+@route("GET", "/api/stats", "user", "Statistics of this moment")
+def stats(app: Application, call: Call) -> dict[str, Any]:
+    """Rates are over the last minute."""
+    return app.stats_view()
+
+
+@route("GET", "/api/stats/history", "user", "Statistics, a row per minute", HistoryQuery)
+def stats_history(app: Application, call: Call) -> list[dict[str, Any]]:
+    """Oldest first."""
+    since = now_ms() - call.query.minutes * 60_000
+    rows = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
+    return [
+        {"minute": iso(row.minute), "node": row.node, **msgspec.json.decode(row.counters)}
+        for row in rows
+    ]
+
+
+@route("GET", "/api/logs", "admin", "List the event log", LogsQuery)
+def logs(app: Application, call: Call) -> Answer:
+    """Newest first."""
+    query: LogsQuery = call.query
+    app.journal.flush()
+    rows = list(log_rows(query, query.before, query.limit))
+    total = EventLog.select().where(log_filter(query)).count()
+    headers = {"X-Total-Count": str(total)}
+    if len(rows) == query.limit:
+        headers["Link"] = next_link(call, before=rows[-1].id)
+    return Answer([log_view(row) for row in rows], headers=headers)
+
+
+def log_filter(query: LogsQuery) -> Any:
+    """What of the event log is asked for."""
+    where = EventLog.id > 0
+    if query.level:
+        where &= EventLog.level == query.level
+    if query.q:
+        where &= EventLog.message.contains(query.q) | EventLog.metadata.contains(query.q)
+    return where
+
+
+def log_rows(query: LogsQuery, before: int | None, limit: int) -> Any:
+    """A page of the event log, newest first."""
+    where = log_filter(query)
+    if before is not None:
+        where &= EventLog.id < before
+    return EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
+
+
+def log_view(row: Any) -> dict[str, Any]:
+    """An entry as the API shows it."""
+    return {
+        "id": row.id,
+        "timestamp": iso(row.timestamp),
+        "level": row.level,
+        "message": row.message,
+        "metadata": msgspec.Raw(row.metadata.encode()),
+    }
+
+
+@route("DELETE", "/api/logs", "admin", "Clear the event log")
+def clear_logs(app: Application, call: Call) -> dict[str, Any]:
+    """One entry remains: who did it."""
+    app.journal.flush()
+    app.storage.write(lambda tx: EventLog.delete().execute(tx.database))
+    app.audit(call, "Event log cleared")
+    app.journal.flush()
+    return {"success": True}
+
+
+@route("GET", "/api/logs/export", "admin", "Download the event log", ExportQuery)
+def export_logs(app: Application, call: Call) -> Answer:
+    """All of it that the filter leaves, a page at a time, newest first."""
+    query: ExportQuery = call.query
+    app.journal.flush()
+    kind = "text/csv; charset=utf-8" if query.format == "csv" else "application/x-ndjson"
+    name = f'attachment; filename="rtapp-logs.{query.format}"'
+    write = csv_lines if query.format == "csv" else ndjson_lines
+    return Answer(write(query), headers={"Content-Type": kind, "Content-Disposition": name})
+
+
+def all_log_rows(query: LogsQuery) -> Iterator[list[Any]]:
+    """The whole event log in pages."""
+    before: int | None = None
+    while rows := list(log_rows(query, before, 1000)):
+        yield rows
+        before = rows[-1].id
+        gevent.sleep(0)
+
+
+def ndjson_lines(query: LogsQuery) -> Iterator[bytes]:
+    """An entry a line."""
+    for rows in all_log_rows(query):
+        yield b"".join(msgspec.json.encode(log_view(row)) + b"\n" for row in rows)
+
+
+def csv_lines(query: LogsQuery) -> Iterator[bytes]:
+    """For spreadsheets: RFC 4180, and no cell that they would take for a formula."""
+    yield b"id,timestamp,level,message,metadata\r\n"
+    for rows in all_log_rows(query):
+        text = io.StringIO(newline="")
+        for row in rows:
+            cells = (row.id, iso(row.timestamp), row.level, row.message, row.metadata)
+            csv.writer(text).writerow(
+                [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
+            )
+        yield text.getvalue().encode()
+
+
+@route("GET", "/api/settings", "admin", "List the settings")
+def list_settings(app: Application, call: Call) -> list[dict[str, Any]]:
+    """Every setting with its value, where that comes from, and what it takes."""
+    saved = {row.key: row for row in ServerSetting.select()}
+    known = [setting_view(app, row, saved.get(row.key)) for row in SETTINGS.values()]
+    return known + [own_setting_view(row) for key, row in saved.items() if key not in SETTINGS]
+
+
+def setting_view(app: Application, row: Setting, saved: Any) -> dict[str, Any]:
+    """A setting as the API shows it; secrets are masked."""
+    value = app.settings[row.key]
+    source = app.settings.source(row.key)
+    return {
+        "key": row.key,
+        "value": "********" if row.secret and value else value,
+        "type": row.kind,
+        "default": row.default,
+        "description": row.description,
+        "group": row.group,
+        "choices": row.choices,
+        "minimum": row.low,
+        "maximum": row.high,
+        "editable": not row.flag and source in ("saved", "default"),
+        "restart": row.restart,
+        "source": source,
+        "updatedAt": iso(saved.updated_at) if saved else None,
+    }
+
+
+def own_setting_view(row: Any) -> dict[str, Any]:
+    """A value of the administrator's own."""
+    return {
+        "key": row.key,
+        "value": msgspec.json.decode(row.value),
+        "type": "json",
+        "default": None,
+        "description": row.description,
+        "group": "own",
+        "editable": True,
+        "restart": False,
+        "source": "saved",
+        "updatedAt": iso(row.updated_at),
+    }
+
+
+@route("POST", "/api/settings", "admin", "Change a setting", body=SettingBody)
+def change_setting(app: Application, call: Call) -> dict[str, Any]:
+    """In force at once, on every node."""
+    body = parse_body(call.json_body(app.settings["max_message_bytes"]), SettingBody)
+    own = body.key.startswith("x-")
+    text = to_json(body.value) if own else checked_setting(app, body)
+    row = {"key": body.key, "value": text, "description": body.description, "updated_at": now_ms()}
+    app.storage.write(lambda tx: ServerSetting.replace(**row).execute(tx.database))
+    app.tell_settings()
+    app.audit(call, "Setting changed", key=body.key)
+    saved = ServerSetting.get_by_id(body.key)
+    return own_setting_view(saved) if own else setting_view(app, SETTINGS[body.key], saved)
+
+
+def checked_setting(app: Application, body: SettingBody) -> str:
+    """A setting's new value as text. Raises Problem `unknown_setting`, `setting_fixed`, `invalid`."""
+    row = SETTINGS.get(body.key)
+    if row is None:
+        raise Problem(
+            "unknown_setting",
+            f"{body.key}: {unknown_setting(body.key)}. A key of your own begins with x-.",
+        )
+    source = app.settings.source(body.key)
+    if row.flag or source in ("command line", "environment"):
+        raise Problem("setting_fixed", f"{body.key} is given when the program starts ({source}).")
+    value = body.value
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        parse_setting(row, text)
+    except ValueError as error:
+        raise Problem("invalid", errors=[("value", str(error))]) from None
+    return text
+
+
+@route("DELETE", "/api/settings/<key>", "admin", "Set a setting back to its default")
+def reset_setting(app: Application, call: Call) -> dict[str, Any]:
+    """Also removes a value of one's own."""
+    key = call.arguments["key"]
+    query = ServerSetting.delete().where(ServerSetting.key == key)
+    removed = app.storage.write(lambda tx: query.execute(tx.database))
+    if not removed and key not in SETTINGS:
+        raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
+    app.tell_settings()
+    app.audit(call, "Setting set back", key=key)
+    return setting_view(app, SETTINGS[key], None) if key in SETTINGS else {"success": True}
+
+
+@route("GET", "/api/admin/dashboard", "admin", "What a dashboard shows first, in one call")
+def dashboard(app: Application, call: Call) -> dict[str, Any]:
+    """Statistics, and the newest of each list."""
+    newest = app.hub.subscribers()[-20:][::-1]
+    rows = Message.select().where(Message.kind == MESSAGE, ~Message.topic.startswith("u/"))
+    entries = EventLog.select().order_by(EventLog.id.desc()).limit(20)
+    return {
+        "stats": app.stats_view(),
+        "connections": [connection_view(app, subscriber) for subscriber in newest],
+        "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
+        "logs": [log_view(row) for row in entries],
+        "settings": list_settings(app, call),
+    }
+
+
+@route("GET", "/api/backup", "admin", "Download a backup of the database")
+def backup(app: Application, call: Call) -> Answer:
+    """A consistent copy, made while the server runs. It holds everything, token hashes too."""
+    app.journal.flush()
+    path = app.storage.path.parent / f"backup-{secrets.token_hex(8)}.tmp"
+    app.storage.backup(path)
+    app.audit(call, "Backup downloaded")
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    headers = {
+        "Content-Type": "application/vnd.sqlite3",
+        "Content-Length": str(path.stat().st_size),
+        "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
+    }
+    return Answer(file_parts(path), headers=headers)
+
+
+def file_parts(path: Path) -> Iterator[bytes]:
+    """A temporary file's content; the file is deleted at the end."""
+    try:
+        with open(path, "rb") as file:
+            while part := file.read(262_144):
+                yield part
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@route("GET", "/metrics", "public", "Metrics for Prometheus")
+def metrics(app: Application, call: Call) -> Answer:
+    """For administrators, or with the setting metrics_token as bearer token."""
+    given = call.environ.get("HTTP_AUTHORIZATION", "")[7:]
+    token = app.settings["metrics_token"]
+    if not (token and hmac.compare_digest(given.encode(), token.encode())):
+        principal = call.principal
+        app.access.require(principal, "admin")
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    return Answer(prometheus_text(app), headers={"Content-Type": kind})
+
+
+def prometheus_text(app: Application) -> bytes:
+    """The counters in Prometheus's text format."""
+    from prometheus_client import CollectorRegistry, core, generate_latest  # slow to import
+
+    view, memory = app.stats_view(), app.hub.memory()
+    gauges = {
+        "ring_bytes": ("Memory of the newest messages", memory["bytes"]),
+        "ring_entries": ("Messages in memory", memory["entries"]),
+        "uptime_seconds": ("Since the start", view["uptime"]),
+        "memory_bytes": ("Resident memory", view["memoryBytes"]),
+        "database_bytes": ("Size of the database", view["databaseBytes"]),
+        "log_head": ("Newest id of the log", app.log.head),
+        "publish_latency_p50_ms": ("Median time to store", view["publishLatencyMs"]["p50"]),
+        "publish_latency_p99_ms": ("99th percentile of it", view["publishLatencyMs"]["p99"]),
+    }
+    counters = {
+        "connections": ("Streams opened", view["totalConnections"]),
+        "messages": ("Messages published", view["messagesSent"]),
+        "deliveries": ("Messages delivered", view["deliveries"]),
+        "sent_bytes": ("Bytes sent to streams", view["bytesSent"]),
+        "catch_up_reads": ("Pages read for streams behind the ring", view["catchUpReads"]),
+    }
+
+    class Collector:
+        def collect(self) -> Iterator[Any]:
+            for name, (text, value) in gauges.items():
+                yield core.GaugeMetricFamily(f"rtapp_{name}", text, value)
+            for name, (text, value) in counters.items():
+                yield core.CounterMetricFamily(f"rtapp_{name}", text, value)
+            live = core.GaugeMetricFamily("rtapp_live_connections", "Now", labels=["transport"])
+            for transport, count in app.hub.by_transport().items():
+                live.add_metric([transport], count)
+            yield live
+
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    return bytes(generate_latest(registry))
 
 
 # Signing in
@@ -3473,6 +3979,105 @@ def start_page(app: Application, call: Call) -> Answer:
     return app.static.page("index.html")
 
 
+@route("GET", "/api/docs", "public", "The API as a page")
+def docs_page(app: Application, call: Call) -> Answer:
+    """Shows /api/openapi.json; works offline."""
+    return app.static.page("docs.html", "../")
+
+
+@route("GET", "/api/openapi.json", "public", "The API as OpenAPI 3.1")
+def openapi(app: Application, call: Call) -> dict[str, Any]:
+    """Made from the table of routes, so that it says what the server does."""
+    return openapi_document()
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI description of `ROUTES`."""
+    types = [kind for row in ROUTES for kind in (row.query, row.body) if kind not in (None, Any)]
+    template = "#/components/schemas/{name}"
+    _, schemas = msgspec.json.schema_components(types, ref_template=template)
+    paths: dict[str, dict[str, Any]] = {}
+    for row in ROUTES:
+        path = re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", row.path)
+        paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "rtapp", "version": __version__, "description": "A real-time server."},
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas, "Problem": PROBLEM_SCHEMA},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<port>"},
+            },
+        },
+    }
+
+
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "RFC 9457",
+    "required": ["type", "title", "status", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": sorted(ERRORS)},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def operation(row: Route, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A route as an OpenAPI operation."""
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    if row.query is not None:
+        schema = schemas[row.query.__name__]
+        parameters += [
+            {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "schema": kind,
+            }
+            for name, kind in schema["properties"].items()
+        ]
+    problem = {"$ref": "#/components/schemas/Problem"}
+    described: dict[str, Any] = {
+        "operationId": row.handler.__name__,
+        "summary": row.summary,
+        "description": row.handler.__doc__,
+        "x-role": row.role,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Success"},
+            "default": {
+                "description": "A problem",
+                "content": {"application/problem+json": {"schema": problem}},
+            },
+        },
+    }
+    if row.role != "public":
+        described["security"] = [{"bearer": []}, {"cookie": []}]
+    if row.body is not None:
+        kind = {} if row.body is Any else {"$ref": f"#/components/schemas/{row.body.__name__}"}
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": kind}},
+        }
+    return described
+
+
 @route("GET", "/static/<path:path>", "public", "A static file")
 def static_file(app: Application, call: Call) -> Answer:
     """Under the folder's hash it never changes, so browsers keep it for ever."""
@@ -3504,12 +4109,13 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def page(self, name: str) -> Answer:
-        """A page, its links to files leading to this version's. Raises Problem `not_found`."""
+    def page(self, name: str, up: str = "") -> Answer:
+        """A page, its links to files leading to this version's; `up` is the way from the page's
+        own folder to the root. Raises Problem `not_found`."""
         content = self._files.get(name)
         if content is None:
             raise Problem("not_found")
-        content = content.replace(b'"static/', f'"static/{self.version}/'.encode())
+        content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS)
 
     def file(self, path: str) -> Answer:
@@ -3537,7 +4143,7 @@ class Web:
         for path in {row.path for row in ROUTES}:
             self.wsgi.route(path, "OPTIONS", partial(self._options, path))
 
-    def _dispatch(self, row: Route, **arguments: str) -> bytes:
+    def _dispatch(self, row: Route, **arguments: str) -> Any:
         environ = bottle.request.environ
         bottle.response.set_header("X-Content-Type-Options", "nosniff")
         try:
@@ -3578,7 +4184,7 @@ class Web:
         bottle.response.set_header("Access-Control-Expose-Headers", "Link, X-Total-Count")
         bottle.response.set_header("Vary", "Origin")
 
-    def _answer(self, result: Any) -> bytes:
+    def _answer(self, result: Any) -> Any:
         answer = result if isinstance(result, Answer) else Answer(result)
         response = bottle.response
         response.status = answer.status
@@ -3586,7 +4192,7 @@ class Web:
         response.set_header("Cache-Control", "no-store")
         for name, value in answer.headers.items():
             response.set_header(name, value)
-        if isinstance(answer.body, bytes):
+        if isinstance(answer.body, (bytes, Iterator)):
             return answer.body
         return msgspec.json.encode(answer.body)
 
@@ -3608,7 +4214,9 @@ class Web:
         number = secrets.token_hex(4)
         text = "".join(traceback.format_exception(error)) if error else ""
         path = bottle.request.environ.get("PATH_INFO", "")
-        self._app.journal.add("ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=path)
+        self._app.journal.add(
+            "ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=path
+        )
         return self._problem(Problem("internal", f"Look for {number} in the server's log."))
 
     def _bottle_error(self, error: Any) -> bytes:
@@ -3819,7 +4427,10 @@ class Handler(pywsgi.WSGIHandler):
 
     def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
         self.server.bad_request(self.client_address, ex)
-        return ("400", b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        return (
+            "400",
+            b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        )
 
 
 def is_tls(sock: Any) -> bool:
@@ -3840,11 +4451,11 @@ class Listener(pywsgi.WSGIServer):
     handler_class = Handler
     HANDSHAKE_SECONDS = 10.0
 
-    def __init__(
-        self, sock: Any, app: Any, journal: Journal, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, sock: Any, app: Any, journal: Journal, tls: ssl.SSLContext | None) -> None:
         # SERVER_NAME is given, since pywsgi would ask the DNS for it.
-        super().__init__(sock, app, log=None, error_log=sys.stderr, environ={"SERVER_NAME": "rtapp"})
+        super().__init__(
+            sock, app, log=None, error_log=sys.stderr, environ={"SERVER_NAME": "rtapp"}
+        )
         self._journal = journal
         self._tls = tls
 
@@ -3943,6 +4554,7 @@ class Application:
         self.log = Log(self.storage)
         self.hub = Hub(self.log, self.stats, self.journal, settings)
         self.access = Access(self.storage, settings, admin_token)
+        self.hub.on_control("setting", lambda order: self._take_settings())
         self.streams = Streams(self.hub, self.log, settings, self.journal)
         self.static = Static(Path(__file__).resolve().parent / "static")
         self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
@@ -4001,11 +4613,16 @@ class Application:
     def start(self) -> None:
         """Begin to serve."""
         raise_file_limit()
-        self.storage.start(self.log.committed)
+        self.storage.start(self.log.committed, self._restored)
+        self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
         for seconds, job in (
             (1.0, self.journal.flush),
+            (0.1, self.hub.tell_presence),
+            (1.0, self._restore_on_request),
+            (self.stats.SAMPLE_SECONDS, self.stats.sample),
+            (60.0, self._note_minute),
             (60.0, self._retention),
         ):
             gevent.spawn(self._repeat, seconds, job)
@@ -4018,12 +4635,87 @@ class Application:
             with reported(self.journal, f"The job {job.__name__} failed"):
                 job()
 
+    # What others ask of the whole
+
+    def stats_view(self) -> dict[str, Any]:
+        """The statistics of this moment."""
+        return {
+            "activeConnections": self.hub.count,
+            **self.stats.view(),
+            "videoParticipants": 0,
+            "activeVideoRooms": 0,
+            "databaseBytes": self.storage.path.stat().st_size,
+            "catchUpReads": self.storage.queries,
+            "nodes": [{"node": self.node, "connections": self.hub.count}],
+            "version": __version__,
+        }
+
+    def audit(self, call: Call, message: str, **metadata: Any) -> None:
+        """Note in the event log what an administrator did: who, and from where."""
+        who = {"by": call.principal.name, "ipAddress": call.address}
+        self.journal.add("INFO", message, **who, **metadata)
+
+    def tell_settings(self) -> None:
+        """Make every node read the saved settings again; when this returns, this one has."""
+        self.log.control("setting")
+
+    def _take_settings(self) -> None:
+        rows = {row.key: row.value for row in ServerSetting.select() if row.key in SETTINGS}
+        for key in self.settings.take_saved(rows):
+            self.journal.add("WARN", f"The saved value of {key} is not valid and is not used")
+
+    def _note_minute(self) -> None:
+        minute = now_ms() // 60_000 * 60_000
+        names = (
+            "activeConnections",
+            "messagesSent",
+            "deliveries",
+            "bytesSent",
+            "cpuPercent",
+            "memoryBytes",
+            "messagesPerSecond",
+            "deliveriesPerSecond",
+            "publishLatencyMs",
+        )
+        view = self.stats_view()
+        row = {
+            "minute": minute,
+            "node": self.node,
+            "counters": to_json(
+                {**{name: view[name] for name in names}, "transports": self.hub.by_transport()}
+            ),
+        }
+        self.storage.write(lambda tx: StatsMinute.replace(**row).execute(tx.database))
+
+    # Restoring while running
+
+    def _restored(self) -> None:
+        """The database was replaced: begin again from what it holds."""
+        self.log.reload()
+        self.hub.restart()
+        self._take_settings()
+
+    def _restore_on_request(self) -> None:
+        """`rtapp restore` leaves the file here; it waits until the file is gone."""
+        wanted = self.storage.path.parent / RESTORE_REQUEST
+        if not wanted.exists():
+            return
+        try:
+            self.storage.restore(wanted)
+            self.log.note_epoch()
+            self.journal.add("WARN", "Restored from a backup")
+        finally:
+            wanted.unlink()
+
     def _retention(self) -> None:
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
         self.journal.trim(self.settings["log_days"])
         self.access.trim()
         old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
         self.storage.write(lambda tx: old.execute(tx.database))
+        limit = now_ms() - int(self.settings["log_days"] * 86_400_000)
+        minutes = StatsMinute.delete().where(StatsMinute.minute < limit)
+        self.storage.write(lambda tx: minutes.execute(tx.database))
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
@@ -4037,13 +4729,18 @@ class Application:
         self.storage.stop()
 
 
-def database_path(settings: Settings) -> Path:
-    """The SQLite file; its folder is made. Raises StartError."""
+RESTORE_REQUEST = "restore-request.db"
+
+
+def database_path(settings: Settings, create: bool = True) -> Path:
+    """The SQLite file; with `create` it and its folder are made. Raises StartError."""
     url = settings["database"]
     if url and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
         raise StartError(f"The database URL begins with {scheme!r}; use sqlite:///PATH.")
     path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
+    if not create:
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(path, "ab"):
@@ -4069,16 +4766,22 @@ def raise_file_limit() -> None:
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command and its options; every setting marked so has an option of its own."""
-    parser = argparse.ArgumentParser(prog="rtapp", description="A real-time server in one module.")
+    lines = [f"  {name:9} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="rtapp",
+        description="A real-time server in one module.",
+        epilog="commands:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
-    parser.add_argument("command", nargs="?", default="serve", choices=["serve"])
+    parser.add_argument("command", nargs="?", default="serve", choices=list(COMMANDS))
+    parser.add_argument("arguments", nargs="*", help="what the command takes")
     for row in SETTINGS.values():
         if row.flag:
             add_option(parser, row)
-    parser.add_argument(
-        "--no-browser", dest="open_browser", action="store_const", const="no", help="Open none."
-    )
-    parser.add_argument(
+    option = parser.add_argument
+    option("--no-browser", dest="open_browser", action="store_const", const="no", help="Open none.")
+    option(
         "--set",
         dest="pairs",
         action="append",
@@ -4086,6 +4789,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="Give any setting a value; may be repeated.",
     )
+    option("--name", default="", help="token: what it is for")
+    option("--scope", action="append", choices=SCOPES, help="token: what it may do; repeatable")
+    option("--channel", action="append", help="token: pattern of channels, as news/*; repeatable")
+    option("--days", type=float, default=365, help="token: how long it is valid (365)")
     return parser.parse_args(arguments)
 
 
@@ -4113,8 +4820,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise StartError(f"{error}.") from None
 
 
-def serve(options: argparse.Namespace) -> None:
-    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
+def serve(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once (the default)."""
     settings = settings_of(options)
     app = Application(settings, os.environ.get("RTAPP_ADMIN_TOKEN"))
     stopped = gevent.event.Event()
@@ -4133,6 +4840,289 @@ def serve(options: argparse.Namespace) -> None:
     stopped.wait()
     with gevent.Timeout(9, False):
         app.stop()
+    return 0
+
+
+def existing_database(options: argparse.Namespace) -> Path:
+    """The database that a command works on. Raises StartError when there is none yet."""
+    path = database_path(settings_of(options), create=False)
+    if not path.exists():
+        raise StartError(
+            f"There is no database at {path}: start the server once first, or name "
+            "its folder with --data."
+        )
+    return path
+
+
+def one_argument(options: argparse.Namespace, what: str) -> str:
+    """A command's only argument. Raises StartError."""
+    if len(options.arguments) != 1:
+        raise StartError(f"{options.command} takes {what}.")
+    return str(options.arguments[0])
+
+
+def backup_command(options: argparse.Namespace) -> int:
+    """FILE: copy the database to a file, also while the server runs."""
+    target = Path(one_argument(options, "the file to write"))
+    if target.exists():
+        raise StartError(f"{target} exists already.")
+    try:
+        copy_database(existing_database(options), target)
+    except sqlite3.Error as error:
+        raise StartError(f"The backup {target} could not be written: {error}.") from None
+    print(f"saved {target} ({target.stat().st_size:,} bytes)")
+    return 0
+
+
+def restore_command(options: argparse.Namespace) -> int:
+    """FILE: make a backup the database, also while the server runs."""
+    source = Path(one_argument(options, "the file to read"))
+    check_backup(source)
+    path = database_path(settings_of(options))
+    lock = sqlite3.connect(path.parent / "rtapp.lock", timeout=0, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        ask_to_restore(source, path.parent)
+    else:
+        database = peewee.SqliteDatabase(str(path))
+        fill_from(source, database)
+        database.close()
+    print(f"restored {path} from {source}; connected clients are told to reset")
+    return 0
+
+
+def ask_to_restore(source: Path, folder: Path) -> None:
+    """Leave a running server the file, and wait until it has taken it. Raises StartError."""
+    wanted = folder / RESTORE_REQUEST
+    copy_database(source, wanted.with_suffix(".tmp"))
+    wanted.with_suffix(".tmp").replace(wanted)
+    deadline = time.monotonic() + 60
+    while wanted.exists():
+        if time.monotonic() > deadline:
+            wanted.unlink(missing_ok=True)
+            raise StartError("The running server did not take the backup within a minute.")
+        time.sleep(0.1)
+
+
+def token_command(options: argparse.Namespace) -> int:
+    """create|list|revoke NAME: API tokens, also while the server runs."""
+    acts = {"create": create_token, "list": list_tokens, "revoke": revoke_token}
+    act = options.arguments[0] if options.arguments else ""
+    if act not in acts:
+        raise StartError("token takes create --name NAME, list, or revoke NAME.")
+    database = peewee.SqliteDatabase(
+        str(existing_database(options)), pragmas={"busy_timeout": 10_000}
+    )
+    AccessToken.bind(database)
+    with database:
+        return acts[act](options)
+
+
+def create_token(options: argparse.Namespace) -> int:
+    """Print a new token; it is shown this once."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
+        raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
+    taken = (AccessToken.kind == "api") & (AccessToken.name == options.name)
+    if AccessToken.select().where(taken).exists():
+        raise StartError(f"There is a token {options.name} already; revoke it first.")
+    channels = " ".join(options.channel) if options.channel else None
+    scopes = options.scope or ["subscribe", "publish"]
+    secret, row = new_token("api", options.name, scopes, channels, int(options.days * 86_400))
+    AccessToken.insert(**row).execute()
+    print(secret)
+    return 0
+
+
+def list_tokens(options: argparse.Namespace) -> int:
+    """A line per token."""
+    for row in AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name):
+        covers = row.channels or "all channels"
+        print(f"{row.name}: {row.scopes}; {covers}; until {iso(row.expires_at)[:10]}")
+    return 0
+
+
+def revoke_token(options: argparse.Namespace) -> int:
+    """Forget a token."""
+    name = options.arguments[1] if len(options.arguments) == 2 else ""
+    gone = AccessToken.delete().where((AccessToken.kind == "api") & (AccessToken.name == name))
+    if not gone.execute():
+        raise StartError(f"There is no token {name!r}; see token list.")
+    print(f"revoked {name}")
+    return 0
+
+
+# doctor
+
+
+class Finding(NamedTuple):
+    """What a check of `doctor` found: fine, worth a look, or broken; and what to do."""
+
+    verdict: str  # ok, warn, FAIL
+    what: str
+    remedy: str = ""
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Check the installation and say what to do about what is wrong."""
+    try:
+        settings = settings_of(options)
+    except StartError as error:
+        print(f"FAIL  settings: {error}")
+        return 1
+    findings = [finding for check in CHECKS for finding in run_check(check, settings)]
+    for finding in findings:
+        remedy = f" {finding.remedy}" if finding.remedy else ""
+        print(f"{finding.verdict:5} {finding.what}{remedy}")
+    return int(any(finding.verdict == "FAIL" for finding in findings))
+
+
+def run_check(check: Callable[[Settings], Finding], settings: Settings) -> list[Finding]:
+    """A check's finding; an error of its own is one too."""
+    try:
+        return [check(settings)]
+    except (OSError, sqlite3.Error, StartError, ValueError) as error:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        return [Finding("FAIL", f"{name}: {error}")]
+
+
+def check_folder(settings: Settings) -> Finding:
+    """The data folder exists and takes files."""
+    folder = database_path(settings, create=False).parent
+    if not folder.exists():
+        return Finding(
+            "warn", f"data folder: {folder} is not there yet.", "The first start makes it."
+        )
+    probe = folder / f"doctor-{secrets.token_hex(4)}.tmp"
+    try:
+        probe.write_bytes(b"x" * 65_536)
+    except OSError as error:
+        return Finding(
+            "FAIL",
+            f"data folder: {folder} takes no files ({error.strerror}).",
+            "Give this user the right to write there, or choose another with --data.",
+        )
+    finally:
+        probe.unlink(missing_ok=True)
+    return Finding("ok", f"data folder: {folder}")
+
+
+def check_database(settings: Settings) -> Finding:
+    """The database is sound and of a version that this program opens."""
+    path = database_path(settings, create=False)
+    if not path.exists() or not path.stat().st_size:
+        return Finding("warn", "database: none yet.", "The first start makes it.")
+    try:
+        check_backup(path)
+    except StartError as error:
+        return Finding(
+            "FAIL",
+            f"database: {error}",
+            "Stop the server, move the file away, and run: restore BACKUP.",
+        )
+    return Finding("ok", f"database: {path} is sound ({path.stat().st_size:,} bytes)")
+
+
+def check_port(settings: Settings) -> Finding:
+    """The port is free, or an rtapp listens there."""
+    host, port = settings["host"], settings["port"]
+    try:
+        listen(host, port).close()
+        return Finding("ok", f"port: {port} is free")
+    except StartError as error:
+        if answers_as_rtapp(port):
+            return Finding("ok", f"port: an rtapp is listening on {port}")
+        return Finding("FAIL", f"port: {error}")
+
+
+def answers_as_rtapp(port: int) -> bool:
+    """Whether an rtapp serves plain HTTP on a port of this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+    try:
+        connection.request("GET", "/healthz")
+        return b'"version"' in connection.getresponse().read(1_000)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def check_clock(settings: Settings) -> Finding:
+    """The clock is not before the newest message."""
+    path = database_path(settings, create=False)
+    newest = max(path.stat().st_mtime if path.exists() else 0, Path(__file__).stat().st_mtime)
+    if time.time() < newest - 60:
+        return Finding(
+            "FAIL",
+            f"clock: it shows {iso(now_ms())}, earlier than files written before.",
+            "Set the clock; turn on time synchronization.",
+        )
+    return Finding("ok", f"clock: {iso(now_ms())}")
+
+
+def check_disk(settings: Settings) -> Finding:
+    """There is room for the database to grow."""
+    folder = database_path(settings, create=False).parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"disk: {free / 1e9:.1f} GB free"
+    if free < 50_000_000:
+        return Finding("FAIL", text + ".", "Make room: publishing answers 503 when it is full.")
+    if free < 1_000_000_000:
+        return Finding("warn", text + ".", "Make room soon.")
+    return Finding("ok", text)
+
+
+def check_files(settings: Settings) -> Finding:
+    """The system allows as many sockets as the settings do."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return Finding("ok", "open files: no limit on this system")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = settings["max_connections"] + 100
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        return Finding(
+            "FAIL",
+            f"open files: {hard} allowed, max_connections needs {wanted}.",
+            "Raise it (ulimit -n, or LimitNOFILE= in a systemd unit), or lower max_connections.",
+        )
+    return Finding("ok", f"open files: {hard} allowed")
+
+
+def check_exposure(settings: Settings) -> Finding:
+    """Nothing is open that need not be."""
+    if is_loopback(settings["host"]):
+        return Finding("ok", f"exposure: only this machine reaches {settings['host']}")
+    if settings["access"] == "open":
+        return Finding(
+            "warn",
+            f"exposure: whoever reaches {settings['host']} may publish.",
+            "Set access=private unless that is meant.",
+        )
+    if settings["insecure_http"]:
+        return Finding(
+            "warn", "exposure: secrets cross the network unprotected.", "Set tls_cert and tls_key."
+        )
+    if not settings["max_connections_per_address"]:
+        return Finding(
+            "warn",
+            "exposure: one address may open all connections.",
+            "Set max_connections_per_address to 200.",
+        )
+    return Finding("ok", "exposure: TLS, private, bounded")
+
+
+CHECKS = (
+    check_folder,
+    check_database,
+    check_port,
+    check_clock,
+    check_disk,
+    check_files,
+    check_exposure,
+)
 
 
 def announce(app: Application) -> None:
@@ -4149,16 +5139,24 @@ def announce(app: Application) -> None:
         webbrowser.open(app.url)
 
 
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "serve": serve,
+    "backup": backup_command,
+    "restore": restore_command,
+    "token": token_command,
+    "doctor": doctor_command,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
     sys.modules.setdefault("rtapp", sys.modules[__name__])
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
-        serve(options)
+        return COMMANDS[options.command](options)
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":
