@@ -2693,6 +2693,7 @@ class Principal(NamedTuple):
 
 ANONYMOUS = Principal("anonymous", "anonymous")
 ADMIN_TOKEN = Principal("admin-token", "admin")
+METRICS_TOKEN = Principal("metrics-token", "user", frozenset({"metrics"}), ())
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
@@ -2756,6 +2757,9 @@ class Access:
         expected = self._admin_token or ""
         if expected and hmac.compare_digest(token.encode(), expected.encode()):
             return ADMIN_TOKEN
+        expected = self._settings["metrics_token"]
+        if expected and hmac.compare_digest(token.encode(), expected.encode()):
+            return METRICS_TOKEN
         row = self._find(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
@@ -3786,7 +3790,10 @@ def change_setting(app: Application, call: Call) -> dict[str, Any]:
 
 
 def checked_setting(app: Application, body: SettingBody) -> str:
-    """A setting's new value as text. Raises Problem `unknown_setting`, `setting_fixed`, `invalid`."""
+    """A setting's new value as text.
+
+    Raises Problem `unknown_setting`, `setting_fixed` or `invalid`.
+    """
     row = SETTINGS.get(body.key)
     if row is None:
         raise Problem(
@@ -3859,14 +3866,9 @@ def file_parts(path: Path) -> Iterator[bytes]:
         path.unlink(missing_ok=True)
 
 
-@route("GET", "/metrics", "public", "Metrics for Prometheus")
+@route("GET", "/metrics", "metrics", "Metrics for Prometheus")
 def metrics(app: Application, call: Call) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
-    given = call.environ.get("HTTP_AUTHORIZATION", "")[7:]
-    token = app.settings["metrics_token"]
-    if not (token and hmac.compare_digest(given.encode(), token.encode())):
-        principal = call.principal
-        app.access.require(principal, "admin")
     kind = "text/plain; version=0.0.4; charset=utf-8"
     return Answer(prometheus_text(app), headers={"Content-Type": kind})
 
@@ -3928,7 +3930,8 @@ def me(app: Application, call: Call) -> dict[str, Any]:
     principal = call.principal
     if principal is ANONYMOUS:
         return {"authenticated": False, "role": "anonymous", "access": app.settings["access"]}
-    return {"authenticated": True, "role": principal.role, "username": principal.name}
+    name = None if principal.name.startswith("session:") else principal.name
+    return {"authenticated": True, "role": principal.role, "username": name}
 
 
 @route("POST", "/api/auth/logout", "public", "Sign out")
@@ -4986,10 +4989,17 @@ def run_check(check: Callable[[Settings], Finding], settings: Settings) -> list[
         return [Finding("FAIL", f"{name}: {error}")]
 
 
+def nearest_folder(path: Path) -> Path:
+    """A path, or what exists of the way to it."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
 def check_folder(settings: Settings) -> Finding:
     """The data folder exists and takes files."""
     folder = database_path(settings, create=False).parent
-    if not folder.exists():
+    if not folder.exists() and nearest_folder(folder).is_dir():
         return Finding(
             "warn", f"data folder: {folder} is not there yet.", "The first start makes it."
         )
@@ -5063,9 +5073,7 @@ def check_clock(settings: Settings) -> Finding:
 def check_disk(settings: Settings) -> Finding:
     """There is room for the database to grow."""
     folder = database_path(settings, create=False).parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     text = f"disk: {free / 1e9:.1f} GB free"
     if free < 50_000_000:
         return Finding("FAIL", text + ".", "Make room: publishing answers 503 when it is full.")

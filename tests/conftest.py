@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT, Server
 
-from support import Server
+sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
 
 @pytest.fixture

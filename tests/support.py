@@ -14,6 +14,7 @@ import re
 import select
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -24,12 +25,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "rtapp.py"
+# A changed copy can be tested too, to see that a test notices.
+PROGRAM = Path(os.environ.get("RTAPP_TEST_PROGRAM", ROOT / "rtapp.py")).absolute()
 ADMIN = "test-admin-token-0123456789"
 PATIENCE = 30.0  # seconds that a condition gets on a busy machine
+LONG = os.environ.get("RTAPP_LONG") == "1"  # the thorough form of the tests that have one
 
 
-def wait_for(condition: Callable[[], Any], what: str = "condition", seconds: float = PATIENCE) -> Any:
+def wait_for(
+    condition: Callable[[], Any], what: str = "condition", seconds: float = PATIENCE
+) -> Any:
     """The first true value of `condition`; fails when none comes within `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -410,3 +415,44 @@ def keep_alive(port: int) -> Iterator[http.client.HTTPConnection]:
         yield connection
     finally:
         connection.close()
+
+
+# Raw answers, the program's end, the database beside a running server
+
+
+def parse_answer(raw: bytes) -> Answer:
+    """The first answer in raw bytes that is not `100 Continue`; its body as it came."""
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    assert first.startswith("HTTP/1.1 "), raw[:200]
+    if first.split()[1] == "100":
+        return parse_answer(rest)
+    headers = dict(line.lower().split(": ", 1)[:1] + line.split(": ", 1)[1:] for line in lines)
+    return Answer(int(first.split()[1]), headers, rest)
+
+
+class Ended(NamedTuple):
+    """How the program ended by itself."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_program(*arguments: str, env: dict[str, str | None] | None = None) -> Ended:
+    """Run the program to its end; fails when it goes on."""
+    environment = Server(Path(), env=env).environment()
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def query_database(data: Path, sql: str, *parameters: Any) -> list[Any]:
+    """Rows of the SQLite database in a data folder, read beside a running server."""
+    with contextlib.closing(sqlite3.connect(data / "rtapp.db", timeout=PATIENCE)) as database:
+        return database.execute(sql, parameters).fetchall()

@@ -1,0 +1,190 @@
+/**
+ * Texts, numbers and dates in the reader's language.
+ *
+ * The catalogues are flat JSON, `static/i18n/<language>.json`, with the same keys in each. A text may
+ * hold `{name}` parameters. A text that counts has a key per plural category (`sent.one`,
+ * `sent.other`) and is asked for without it: `t('sent', { count: 3 })`.
+ *
+ * In HTML: `<h2 data-i18n="live.title"></h2>` sets the text, and
+ * `data-i18n-attr="placeholder:send.hint aria-label:send.label"` sets attributes.
+ */
+
+/** @typedef {Record<string, string | number>} Params */
+
+/** The languages there are, by their own names. @type {Record<string, string>} */
+export const LANGUAGES = { en: 'English', tr: 'Türkçe' };
+
+const KEY = 'rtapp.language';
+const DEFAULT = 'en';
+
+let current = DEFAULT;
+/** @type {Record<string, string>} */
+let catalogue = {};
+/** @type {Set<() => void>} */
+const listeners = new Set();
+/** Intl objects are dear to make and asked for on every message. @type {Map<string, unknown>} */
+const formats = new Map();
+
+/** Load the reader's language and put it into the page; call once, before anything asks for a text. */
+export async function initI18n() {
+  await setLanguage(preferred(), false);
+}
+
+/**
+ * Change the language of the page, and remember it in this browser.
+ * @param {string} language
+ * @param {boolean} [remember]
+ */
+export async function setLanguage(language, remember = true) {
+  const loaded = await load(language);
+  current = language;
+  catalogue = loaded;
+  formats.clear();
+  if (remember) save(language);
+  document.documentElement.lang = language;
+  translate(document);
+  document.documentElement.dataset.ready = '';
+  for (const listener of listeners) listener();
+}
+
+/** The language now shown, `en` or `tr`. */
+export const language = () => current;
+
+/**
+ * Be told after each change of the language, to render again what isn't in the HTML.
+ * @param {() => void} listener
+ */
+export function onLanguage(listener) {
+  listeners.add(listener);
+}
+
+/**
+ * The text of a key. A missing one is shown as the key itself, so that it's noticed.
+ * @param {string} key
+ * @param {Params} [params] numbers are written as the language writes them; `count` chooses the plural
+ * @returns {string}
+ */
+export function t(key, params) {
+  const text = catalogue[key] ?? plural(key, params?.count);
+  if (text === undefined) {
+    console.warn(`i18n: no text for "${key}" in "${current}"`);
+    return key;
+  }
+  if (!params) return text;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+    const value = params[name];
+    if (value === undefined) return whole;
+    return typeof value === 'number' ? formatNumber(value) : value;
+  });
+}
+
+/**
+ * @param {string} key
+ * @param {string | number | undefined} count
+ */
+function plural(key, count) {
+  if (typeof count !== 'number') return undefined;
+  const rules = cached('plural', () => new Intl.PluralRules(current));
+  return catalogue[`${key}.${rules.select(count)}`] ?? catalogue[`${key}.other`];
+}
+
+/**
+ * Put the texts into a part of the page, by its `data-i18n` and `data-i18n-attr`.
+ * @param {ParentNode} root
+ */
+export function translate(root) {
+  for (const element of root.querySelectorAll('[data-i18n]')) {
+    element.textContent = t(element.getAttribute('data-i18n') ?? '');
+  }
+  for (const element of root.querySelectorAll('[data-i18n-attr]')) {
+    for (const pair of (element.getAttribute('data-i18n-attr') ?? '').split(/\s+/)) {
+      const [attribute, key] = pair.split(':');
+      element.setAttribute(attribute, t(key));
+    }
+  }
+}
+
+/**
+ * @param {number} value
+ * @param {Intl.NumberFormatOptions} [options]
+ */
+export function formatNumber(value, options) {
+  const make = () => new Intl.NumberFormat(locale(), options);
+  return cached(`number${JSON.stringify(options)}`, make).format(value);
+}
+
+/**
+ * A date and time; by default a short date with minutes.
+ * @param {Date | number | string} value
+ * @param {Intl.DateTimeFormatOptions} [options]
+ */
+export function formatDate(value, options = { dateStyle: 'medium', timeStyle: 'short' }) {
+  const make = () => new Intl.DateTimeFormat(locale(), options);
+  return cached(`date${JSON.stringify(options)}`, make).format(new Date(value));
+}
+
+/**
+ * A time of the day with seconds.
+ * @param {Date | number | string} value
+ */
+export function formatTime(value) {
+  return formatDate(value, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+}
+
+/** The reader's own variety of the language (`en-GB`) where the browser tells it. */
+function locale() {
+  return navigator.languages.find((tag) => base(tag) === current) ?? current;
+}
+
+/** @param {string} tag */
+const base = (tag) => tag.toLowerCase().split('-')[0];
+
+/** The saved choice, else the first of the browser's languages that there is. */
+function preferred() {
+  const wanted = [saved() ?? '', ...navigator.languages.map(base)];
+  return wanted.find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? DEFAULT;
+}
+
+/**
+ * @param {string} language
+ * @returns {Promise<Record<string, string>>}
+ */
+async function load(language) {
+  // Written out, so that a tool that looks for the files finds both.
+  const url =
+    language === 'tr'
+      ? new URL('../i18n/tr.json', import.meta.url)
+      : new URL('../i18n/en.json', import.meta.url);
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url.pathname}: ${response.status}`);
+  return response.json();
+}
+
+/** Storage may be forbidden (private mode, policy): then the choice lasts as long as the page. */
+function saved() {
+  try {
+    return localStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string} language */
+function save(language) {
+  try {
+    localStorage.setItem(KEY, language);
+  } catch {
+    // Not remembered, that's all.
+  }
+}
+
+/**
+ * @template T
+ * @param {string} name
+ * @param {() => T} make
+ * @returns {T}
+ */
+function cached(name, make) {
+  if (!formats.has(name)) formats.set(name, make());
+  return /** @type {T} */ (formats.get(name));
+}

@@ -1,0 +1,146 @@
+/** What every page has: texts, links, the language switch, announcements, and small helpers for the DOM. */
+import { ApiError, ROOT } from './api.js';
+import { initI18n, language, LANGUAGES, onLanguage, setLanguage, t } from './i18n.js';
+
+/** Load the texts, wire the header, show the page. */
+export async function startPage() {
+  for (const link of /** @type {NodeListOf<HTMLAnchorElement>} */ (
+    document.querySelectorAll('a[data-href]')
+  )) {
+    link.href = new URL(link.dataset.href ?? '', ROOT).href;
+  }
+  for (const element of document.querySelectorAll('select[data-language-switch]')) {
+    wireLanguageSwitch(/** @type {HTMLSelectElement} */ (element));
+  }
+  document.body.append(announcer);
+  try {
+    await initI18n();
+  } finally {
+    document.documentElement.dataset.ready = '';
+  }
+}
+
+/** @param {HTMLSelectElement} select */
+function wireLanguageSwitch(select) {
+  for (const [tag, name] of Object.entries(LANGUAGES)) {
+    select.append(h('option', { value: tag, lang: tag }, name));
+  }
+  onLanguage(() => {
+    select.value = language();
+  });
+  select.addEventListener('change', () => {
+    setLanguage(select.value).catch(() => {
+      select.value = language();
+      announce(t('error.unreachable'));
+    });
+  });
+}
+
+const announcer = h('p', { class: 'visually-hidden', role: 'status' });
+
+/**
+ * Say something to a screen reader that the eye sees elsewhere.
+ * @param {string} text
+ */
+export function announce(text) {
+  announcer.textContent = text;
+}
+
+/**
+ * Make an element: `h('p', { class: 'hint' }, 'text')`. Strings become text, never HTML.
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {Record<string, string | boolean | undefined>} [attributes] `true` sets an empty one; false or undefined none
+ * @param {...(Node | string | undefined)} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, '');
+    else if (value !== undefined && value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== undefined));
+  return element;
+}
+
+/**
+ * An element that the page's HTML is known to have.
+ * @template {HTMLElement} [T=HTMLElement]
+ * @param {string} id
+ * @returns {T}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`#${id} is missing in the page`);
+  return /** @type {T} */ (element);
+}
+
+/** Statuses that have a text of their own; else the server's title is shown. @type {Record<number, string>} */
+const ERRORS = {
+  0: 'error.unreachable',
+  401: 'error.signedOut',
+  403: 'error.forbidden',
+  413: 'error.tooLarge',
+  422: 'error.invalid',
+  429: 'error.tooMany',
+  500: 'error.server',
+  503: 'error.busy',
+};
+
+/**
+ * One sentence on what went wrong, in the reader's language.
+ * @param {unknown} error
+ */
+export function errorTitle(error) {
+  if (!(error instanceof ApiError)) return t('error.unexpected');
+  return error.status in ERRORS ? t(ERRORS[error.status]) : error.title;
+}
+
+/**
+ * A banner with what went wrong; the server's own words (English) stand below ours.
+ * @param {unknown} error
+ */
+export function errorBanner(error) {
+  const words = error instanceof ApiError && error.status ? error.detail || error.title : '';
+  const fields = error instanceof ApiError ? error.errors : [];
+  return h(
+    'div',
+    { class: 'banner error', role: 'alert' },
+    h('p', { class: 'title' }, errorTitle(error)),
+    words ? h('p', { class: 'body', lang: 'en' }, words) : undefined,
+    fields.length ? h('ul', { class: 'body', lang: 'en' }, ...fields.map(fieldItem)) : undefined,
+  );
+}
+
+/** @param {import('./api.js').FieldError} error */
+const fieldItem = ({ field, message }) => h('li', {}, h('code', {}, field), ` ${message}`);
+
+/**
+ * Copy a text, say so on the button for a moment, and aloud.
+ * @param {HTMLButtonElement} button
+ * @param {HTMLElement} source
+ */
+export async function copyFrom(button, source) {
+  const done = (await toClipboard(source)) ? t('copy.done') : t('copy.failed');
+  button.textContent = done;
+  announce(done);
+  setTimeout(() => {
+    button.textContent = t('copy.button');
+  }, 2000);
+}
+
+/**
+ * The clipboard's own interface is missing on plain HTTP; the old command does it there, and leaves
+ * the text selected for a copy by hand where it doesn't.
+ * @param {HTMLElement} source
+ */
+async function toClipboard(source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent ?? '');
+    return true;
+  } catch {
+    getSelection()?.selectAllChildren(source);
+    return document.execCommand('copy');
+  }
+}

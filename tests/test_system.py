@@ -1,0 +1,386 @@
+"""The rest of the guide's API: settings, logs, statistics, presence, documents, commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import ADMIN, PROGRAM, Server, wait_for
+
+METRICS_TOKEN = "metrics-token-0123456789"
+
+
+def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the program."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith(("RTAPP_", "DATABASE_"))}
+    return subprocess.run(
+        [sys.executable, str(PROGRAM), *arguments],
+        env={**base, **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def setting(server: Server, key: str) -> dict[str, Any]:
+    return next(row for row in server.get("/api/settings").json if row["key"] == key)
+
+
+# Settings
+
+
+def test_the_guides_settings_call_works_and_acts_at_once(server: Server) -> None:
+    body = {
+        "key": "max_connections",
+        "value": "1",
+        "description": "Maximum concurrent connections",
+    }
+    changed = server.post("/api/settings", body)
+    assert changed.status == 200
+    assert changed.json["value"] == 1 and changed.json["source"] == "saved"
+    with server.stream():
+        assert server.get("/api/events").code == "too_many_connections"
+    back = server.request("DELETE", "/api/settings/max_connections").json
+    assert back["value"] == 10_000 and back["source"] == "default"
+    with server.stream(), server.stream():
+        pass
+
+
+def test_settings_survive_a_restart(server: Server) -> None:
+    server.post("/api/settings", {"key": "history_hours", "value": 48})
+    server.post("/api/settings", {"key": "x-theme", "value": {"dark": True}})
+    server.kill()
+    server.start()
+    assert setting(server, "history_hours")["value"] == 48
+    assert setting(server, "x-theme")["value"] == {"dark": True}
+    assert server.request("DELETE", "/api/settings/x-theme").json == {"success": True}
+    assert server.request("DELETE", "/api/settings/x-theme").code == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_connections", "many"),
+        ("max_connections", 0),
+        ("max_connections", None),
+        ("access", "ajar"),
+        ("ping_interval", "nan"),
+        ("ping_interval", "inf"),
+        ("history_hours", True),
+        ("max_connections", {"a": 1}),
+    ],
+)
+def test_bad_values_are_refused(server: Server, key: str, value: Any) -> None:
+    answer = server.post("/api/settings", {"key": key, "value": value})
+    assert answer.status == 422 and answer.code == "invalid"
+    assert answer.json["errors"][0]["field"] == "value"
+    assert setting(server, key)["source"] == "default"
+
+
+def test_unknown_and_fixed_settings(make_server: Callable[..., Server]) -> None:
+    server = make_server(ping_interval=30)
+    unknown = server.post("/api/settings", {"key": "max_conections", "value": 1})
+    assert unknown.code == "unknown_setting" and "max_connections" in unknown.json["detail"]
+    fixed = server.post("/api/settings", {"key": "ping_interval", "value": 10})
+    assert fixed.status == 409 and fixed.code == "setting_fixed"
+    assert setting(server, "ping_interval")["editable"] is False
+    assert server.post("/api/settings", {"key": "port", "value": 1}).code == "setting_fixed"
+
+
+def test_secrets_are_masked(make_server: Callable[..., Server]) -> None:
+    server = make_server(metrics_token=METRICS_TOKEN)
+    assert METRICS_TOKEN not in server.get("/api/settings").body.decode()
+    assert setting(server, "metrics_token")["value"] == "********"
+
+
+# Logs
+
+
+def test_logs_filter_export_and_clear(server: Server) -> None:
+    with server.stream():
+        pass
+    server.post("/api/settings", {"key": "x-note", "value": "=1+1"})
+    server.request("GET", "/api/events?channel=sys:x")
+    rows = server.get("/api/logs").json
+    assert rows == sorted(rows, key=lambda row: -row["id"])
+    assert {"id", "timestamp", "level", "message", "metadata"} == set(rows[0])
+    connected = server.get("/api/logs?level=CONN").json
+    assert connected and all(row["level"] == "CONN" for row in connected)
+    changed = server.get("/api/logs?q=Setting").json
+    assert [row["message"] for row in changed] == ["Setting changed"]
+    assert changed[0]["metadata"]["by"] == "admin-token"
+    page = server.get("/api/logs?limit=1")
+    assert len(page.json) == 1 and 'rel="next"' in page.headers["link"]
+    assert int(page.headers["x-total-count"]) >= len(rows)
+    lines = server.get("/api/logs/export?format=ndjson").body.splitlines()
+    assert {row["id"] for row in rows} <= {json.loads(line)["id"] for line in lines}
+    table = list(csv.reader(io.StringIO(server.get("/api/logs/export").body.decode())))
+    assert table[0] == ["id", "timestamp", "level", "message", "metadata"]
+    assert len(table) >= len(rows) + 1
+    assert server.request("DELETE", "/api/logs").json == {"success": True}
+    left = server.get("/api/logs").json
+    assert [row["message"] for row in left if row["level"] == "INFO"] == ["Event log cleared"]
+
+
+def test_event_log_is_capped(tmp_path: Path) -> None:
+    """Five thousand connects a second don't cost five thousand writes; the rest is counted."""
+    import rtapp
+
+    storage = rtapp.Storage(tmp_path / "rtapp.db", "full")
+    storage.start(lambda rows: None, lambda: None)
+    journal = rtapp.Journal(storage)
+    for n in range(5_000):
+        journal.add("CONN", "Stream opened", n=n)
+    journal.flush()
+    rows = storage.read("SELECT message, metadata FROM event_logs ORDER BY id")
+    assert len(rows) == rtapp.Journal.BUFFER + 1
+    assert json.loads(rows[-1][1])["skipped"] == 5_000 - rtapp.Journal.BUFFER
+    storage.stop()
+
+
+# Statistics
+
+
+def test_stats_count(server: Server) -> None:
+    with server.stream("channel=x") as stream, server.stream():
+        for n in range(5):
+            server.publish(n, "channel=x")
+        stream.take(5)
+        found = server.get("/api/stats").json
+        assert found["activeConnections"] == 2 and found["totalConnections"] == 2
+        assert found["messagesSent"] == 5 and found["deliveries"] == 5
+        assert found["publishLatencyMs"]["p99"] >= found["publishLatencyMs"]["p50"] > 0
+        assert found["memoryBytes"] > 1e6 and found["databaseBytes"] > 0
+        assert found["version"] and found["uptime"] >= 0
+        assert found["nodes"][0]["connections"] == 2
+        assert {"bytesSent", "messagesPerSecond", "deliveriesPerSecond", "cpuPercent"} <= set(found)
+        assert {"videoParticipants", "activeVideoRooms"} <= set(found)
+    assert isinstance(server.get("/api/stats/history?minutes=5").json, list)
+    assert server.get("/api/stats/history?minutes=0").code == "invalid"
+
+
+def test_dashboard_is_one_call(server: Server) -> None:
+    with server.stream():
+        server.publish({"a": 1})
+        found = server.get("/api/admin/dashboard").json
+    assert set(found) == {"stats", "connections", "messages", "logs", "settings"}
+    assert len(found["connections"]) == len(found["messages"]) == 1
+
+
+def test_metrics(make_server: Callable[..., Server]) -> None:
+    server = make_server(metrics_token=METRICS_TOKEN)
+    with server.stream():
+        server.publish(1)
+        text = server.get("/metrics").body.decode()
+        assert 'rtapp_live_connections{transport="sse"} 1.0' in text
+        assert "rtapp_messages_total 1.0" in text
+    assert server.get("/metrics", token=METRICS_TOKEN).status == 200
+    assert server.get("/metrics", token=None).code == "unauthorized"
+    assert server.get("/api/logs", token=METRICS_TOKEN).code == "forbidden"
+
+
+# Presence
+
+
+def test_presence(server: Server) -> None:
+    with server.stream("channel=x&presence=1") as watcher:
+        assert json.loads(watcher.next()["data"])["clientId"] == watcher.hello["clientId"]
+        with server.stream("channel=x", headers={"X-Session": "p" * 22}) as first:
+            client = first.hello["clientId"]
+            joined = watcher.next()
+            assert joined["event"] == "presence-join"
+            assert json.loads(joined["data"]) == {
+                "type": "presence-join",
+                "channel": "x",
+                "clientId": client,
+                "username": "admin-token",
+            }
+            with server.stream("channel=x", headers={"X-Session": "p" * 22}):
+                listed = server.get("/api/presence?channel=x").json
+                assert [row["clientId"] for row in listed].count(client) == 1
+                assert len(listed) == 2
+            assert watcher.silent(0.4)  # a second connection of the same client is nobody new
+        left = watcher.next()
+        assert left["event"] == "presence-leave" and client in left["data"]
+    assert server.get("/api/presence").code == "invalid"
+    assert server.get("/api/presence?channel=room:x").code == "reserved_channel"
+
+
+# Documents and pages
+
+
+def test_openapi_describes_every_route(server: Server) -> None:
+    import rtapp
+
+    document = server.get("/api/openapi.json", token=None).json
+    assert document["openapi"].startswith("3.1")
+    for row in rtapp.ROUTES:
+        path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", row.path)
+        found = document["paths"][path][row.method.lower()]
+        assert found["summary"] and found["x-role"] == row.role
+    query = document["paths"]["/api/events"]["get"]["parameters"]
+    assert {"channel", "session", "lastEventId", "token"} <= {p["name"] for p in query}
+
+
+def test_pages_and_immutable_files(server: Server) -> None:
+    page = server.get("/", token=None)
+    assert page.headers["cache-control"] == "no-cache"
+    policy = page.headers["content-security-policy"]
+    assert "unsafe" not in policy and "default-src 'none'" in policy
+    found = re.search(rb'"(static/[0-9a-f]{12}/css/base.css)"', page.body)
+    assert found
+    style = server.get("/" + found[1].decode(), token=None)
+    assert "immutable" in style.headers["cache-control"]
+    assert style.headers["content-type"].startswith("text/css")
+    docs = server.get("/api/docs", token=None)
+    assert b'"../static/' in docs.body
+
+
+# Commands
+
+
+def test_backup_and_restore_while_running(server: Server, tmp_path: Path) -> None:
+    server.publish("kept")
+    copy = tmp_path / "copy.db"
+    made = command("backup", str(copy), "--data", str(server.data))
+    assert made.returncode == 0, made
+    again = command("backup", str(copy), "--data", str(server.data))
+    assert again.returncode == 2 and "exists already" in again.stderr
+    server.publish("lost by the restore")
+    with server.stream() as stream:
+        done = command("restore", str(copy), "--data", str(server.data))
+        assert done.returncode == 0, done
+        reset = stream.next()
+        assert reset["event"] == "reset"
+        assert reset["id"].split("-")[0] != stream.hello["lastEventId"].split("-")[0]
+        assert [row["content"] for row in server.get("/api/messages").json] == ["kept"]
+        answer = server.publish("new").json
+        assert stream.values(1) == ["new"]
+        assert answer["message"]["id"] == 2
+    server.kill()
+    server.start()
+    with server.stream(headers={"Last-Event-ID": stream.last_id}) as stream:
+        assert stream.hello["recovered"] is True
+
+
+def test_backup_over_http_and_restore_while_stopped(server: Server, tmp_path: Path) -> None:
+    server.publish("kept")
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(server.get("/api/backup").body)
+    with sqlite3.connect(copy) as database:
+        assert database.execute("SELECT COUNT(*) FROM messages").fetchone() == (1,)
+    server.publish("lost")
+    with server.stream() as stream:
+        position = stream.last_id
+    assert server.stop() == 0
+    assert not list(server.data.glob("*.tmp"))
+    done = command("restore", str(copy), "--data", str(server.data))
+    assert done.returncode == 0, done
+    server.start()
+    with server.stream(headers={"Last-Event-ID": position}) as stream:
+        assert stream.hello["recovered"] is False
+    assert [row["content"] for row in server.get("/api/messages").json] == ["kept"]
+
+
+def test_restore_refuses_what_is_no_backup(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    other.write_bytes(b"this is no database, however long it may be" * 100)
+    for path in (other, tmp_path / "missing.db"):
+        done = command("restore", str(path), "--data", str(tmp_path / "data"))
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+
+
+def test_tokens(server: Server) -> None:
+    data = ("--data", str(server.data))
+    full = command("token", "create", "--name", "full", *data).stdout.strip()
+    news = ("--scope", "subscribe", "--channel", "news/*")
+    narrow = command("token", "create", "--name", "narrow", *news, *data).stdout.strip()
+    assert server.publish(1, token=full).status == 200
+    assert server.get("/api/logs", token=full).code == "forbidden"
+    assert server.post("/api/broadcast", 1, token=narrow).code == "forbidden"
+    assert server.get("/api/messages", token=narrow).code == "forbidden"
+    assert server.get("/api/messages?channel=other", token=narrow).code == "forbidden"
+    assert server.get("/api/events?channel=other", token=narrow).code == "forbidden"
+    with server.stream("channel=news/a", token=narrow) as stream:
+        server.publish("global: not for a narrow token")
+        server.publish("news", "channel=news/a")
+        assert stream.values(1) == ["news"]
+    listed = command("token", "list", *data).stdout
+    assert "narrow: subscribe; news/*" in listed and narrow not in listed
+    assert command("token", "create", "--name", "full", *data).returncode == 2
+    assert command("token", "revoke", "full", *data).returncode == 0
+    assert server.get("/api/messages", token=full).code == "unauthorized"
+    assert command("token", "revoke", "full", *data).returncode == 2
+    with sqlite3.connect(server.data / "rtapp.db") as database:
+        assert narrow not in str(database.execute("SELECT * FROM access_tokens").fetchall())
+
+
+def test_doctor(server: Server, tmp_path: Path) -> None:
+    fine = command("doctor", "--data", str(server.data), "--port", str(server.port))
+    assert fine.returncode == 0, fine
+    assert "an rtapp is listening" in fine.stdout and "FAIL" not in fine.stdout
+    fresh = command("doctor", "--data", str(tmp_path / "new"), "--port", "0")
+    assert fresh.returncode == 0 and "The first start makes it." in fresh.stdout
+    assert not (tmp_path / "new").exists()
+    exposed = command("doctor", "--host", "0.0.0.0", "--set", "access=open", "--port", "0")
+    assert "warn  exposure: whoever reaches" in exposed.stdout
+
+
+def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
+    server.publish("x" * 50_000)
+    server.stop()
+    path = server.data / "rtapp.db"
+    whole = path.read_bytes()
+    path.write_bytes(b"garbage!" * 1000 + whole[8000:])
+    broken = command("doctor", "--data", str(server.data), "--port", "0")
+    assert broken.returncode == 1 and "restore BACKUP" in broken.stdout, broken
+    path.write_bytes(whole)
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        foreign = command("doctor", "--data", str(server.data), "--port", port)
+        assert foreign.returncode == 1 and "--port 0" in foreign.stdout
+    os.utime(path, (4e9, 4e9))
+    clock = command("doctor", "--data", str(server.data), "--port", "0")
+    assert clock.returncode == 1 and "time synchronization" in clock.stdout
+    files = command(
+        "doctor", "--data", str(tmp_path), "--port", "0", "--set", "max_connections=1000000"
+    )
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < 1_000_000:
+        assert files.returncode == 1 and "ulimit -n" in files.stdout
+    wrong = command("doctor", "--set", "nonsense=1")
+    assert wrong.returncode == 1 and "no such setting" in wrong.stdout
+    file = tmp_path / "file"
+    file.write_text("")
+    folder = command("doctor", "--data", str(file / "sub"), "--port", "0")
+    assert folder.returncode == 1 and "FAIL" in folder.stdout
+
+
+def test_help_names_every_command() -> None:
+    text = command("--help").stdout
+    for name in ("serve", "backup", "restore", "token", "doctor"):
+        assert name in text
+    assert ADMIN not in text
+
+
+def test_first_start_prints_a_link(make_server: Callable[..., Server]) -> None:
+    server = make_server(env={"RTAPP_ADMIN_TOKEN": None})
+    line = wait_for(lambda: [x for x in server.output if "#setup=" in x], "the link")[0]
+    assert "30 minutes" in line
