@@ -62,9 +62,9 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 import bottle
 import gevent
@@ -1736,16 +1736,28 @@ class Run:
 
     __slots__ = ("_entries", "_start", "evicted", "owners", "views")
 
+    # There is a run for each client, nearly always empty: empty collections are shared.
+    NO_ENTRIES: ClassVar[list[Entry]] = []
+    NO_VIEWS: ClassVar[set[View]] = set()
+
     def __init__(self, evicted: int) -> None:
-        self._entries: list[Entry] = []
+        self._entries = Run.NO_ENTRIES
         self._start = 0
         self.evicted = evicted  # the ring has every entry of this topic after this id
-        self.views: set[View] = set()
+        self.views = Run.NO_VIEWS
         self.owners: list[Subscriber] = []  # whose own topic this is
 
     def append(self, entry: Entry) -> None:
         """Take the newest entry."""
+        if self._entries is Run.NO_ENTRIES:
+            self._entries = []
         self._entries.append(entry)
+
+    def join(self, view: View) -> None:
+        """Take a view that wants this topic."""
+        if self.views is Run.NO_VIEWS:
+            self.views = set()
+        self.views.add(view)
 
     def evict(self) -> None:
         """Drop the oldest entry."""
@@ -1921,7 +1933,6 @@ class Hub:
         self._volatile: deque[tuple[bytes, Iterator[Subscriber]]] = deque()
         self._excluded: dict[str, int] = {}  # client: newest id in the ring that excludes it
         self._by_fd: dict[int, Subscriber] = {}
-        self._clients: dict[str, list[Subscriber]] = {}
         self._addresses: dict[str, int] = {}
         self._blocked: set[Subscriber] = set()
         self._behind: dict[View, list[Subscriber]] = {}
@@ -1989,11 +2000,12 @@ class Hub:
 
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection here."""
-        return client_id in self._clients
+        return bool(self.of_client(client_id))
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
-        return list(self._clients.get(client_id, ()))
+        run = self._runs.get(direct_topic(client_id))
+        return list(run.owners) if run else []
 
     def lag(self, subscriber: Subscriber) -> int:
         """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
@@ -2010,7 +2022,7 @@ class Hub:
         if run is None:
             return 0
         reached = sum(len(view.members) for view in run.views) + len(run.owners)
-        for subscriber in self._clients.get(exclude or "", ()):
+        for subscriber in self.of_client(exclude) if exclude else ():
             reached -= topic in subscriber.view.topics or topic == subscriber.own_topic
         return reached
 
@@ -2041,7 +2053,7 @@ class Hub:
                 continue
             if any(
                 topic in s.view.topics
-                for s in self._clients.get(subscriber.client_id, ())
+                for s in self.of_client(subscriber.client_id)
                 if s is not subscriber
             ):
                 continue  # another connection of the client is still there
@@ -2093,7 +2105,6 @@ class Hub:
 
     def _register(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
         self._by_fd[subscriber.fd] = subscriber
-        self._clients.setdefault(subscriber.client_id, []).append(subscriber)
         self._addresses[subscriber.address] = self._addresses.get(subscriber.address, 0) + 1
         self._view(subscriber.encoding, topics).enter(subscriber)
         own = self._run(subscriber.own_topic)
@@ -2129,10 +2140,6 @@ class Hub:
         own = self._runs[subscriber.own_topic]
         own.owners.remove(subscriber)
         self._release(subscriber.own_topic)
-        peers = self._clients[subscriber.client_id]
-        peers.remove(subscriber)
-        if not peers:
-            del self._clients[subscriber.client_id]
         self._addresses[subscriber.address] -= 1
         if not self._addresses[subscriber.address]:
             del self._addresses[subscriber.address]
@@ -2167,7 +2174,7 @@ class Hub:
             last = max((max(run.last, run.evicted) for run in runs), default=0)
             view = self._views[key] = View(encoding, topics, last)
             for run in runs:
-                run.views.add(view)
+                run.join(view)
         return view
 
     def _leave_view(self, subscriber: Subscriber) -> None:
@@ -2218,8 +2225,9 @@ class Hub:
         for view in run.views:
             view.mark(entry.id)
             self._dirty[view] = None
-        concerned = [*run.owners, *self._clients.get(entry.exclude or "", ())]
-        for subscriber in concerned:
+        for subscriber in run.owners:
+            subscriber.own_last = entry.id
+        for subscriber in self.of_client(entry.exclude) if entry.exclude else ():
             subscriber.own_last = entry.id
         self._urgent.extend(run.owners)
 
@@ -2239,7 +2247,7 @@ class Hub:
             act(entry.id, msgspec.json.decode(entry.content))
 
     def _kick(self, number: int, order: dict[str, Any]) -> None:
-        for subscriber in list(self._clients.get(order["clientId"], ())):
+        for subscriber in self.of_client(order["clientId"]):
             self._serve(subscriber)
             body = {"type": "disconnect", "reason": order["reason"]}
             last = subscriber.encoding.notice("disconnect", body, None)
@@ -2248,7 +2256,7 @@ class Hub:
             self._drop(subscriber, order["reason"])
 
     def _change_topics(self, number: int, order: dict[str, Any]) -> None:
-        for subscriber in list(self._clients.get(order["clientId"], ())):
+        for subscriber in self.of_client(order["clientId"]):
             now = subscriber.later[-1][1] if subscriber.later else subscriber.view.topics
             topics = (now | set(order["add"])) - set(order["remove"])
             subscriber.later = (*subscriber.later, (number, frozenset(topics)))
@@ -3000,7 +3008,7 @@ class Streams:
         self._log = log
         self._settings = settings
         self._journal = journal
-        self._agents: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
 
     def check_capacity(self, address: str) -> None:
         """Raise Problem `too_many_connections` when there is no room for another stream."""
@@ -3024,7 +3032,9 @@ class Streams:
         client_id = client_id_of(session)
         resumed, reset = self._resume(asked.last_event_id, topics | {direct_topic(client_id)})
         cursor = self._log.head if resumed is None else resumed
-        subscriber = Subscriber(client_id, SSE, cursor, asked.address, self._agent(asked.agent))
+        subscriber = Subscriber(
+            client_id, SSE, cursor, self._shared(asked.address), self._shared(asked.agent)
+        )
         subscriber.username = asked.principal.name
         hello = self._hello(subscriber, session, asked, resumed is not None)
         retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
@@ -3065,11 +3075,11 @@ class Streams:
             hello["session"] = session
         return hello
 
-    def _agent(self, agent: str) -> str:
-        """The one copy of a text that thousands of connections share."""
-        if len(self._agents) > 1_000:
-            self._agents.clear()
-        return self._agents.setdefault(agent[:256], agent[:256])
+    def _shared(self, text: str) -> str:
+        """The one copy of a text that thousands of connections have in common."""
+        if len(self._texts) > 1_000:
+            self._texts.clear()
+        return self._texts.setdefault(text[:256], text[:256])
 
 
 def tune_transport(transport: Transport, settings: Settings) -> None:
@@ -3313,16 +3323,22 @@ def field_errors(
     return found or [("", str(whole))]
 
 
+@cache
+def list_fields(kind: Any) -> frozenset[str]:
+    """The fields of a request type that may be given several times. Asking msgspec is slow."""
+    fields = msgspec.structs.fields(kind)
+    return frozenset(field.encode_name for field in fields if field.default_factory is list)
+
+
 def parse_query(text: str, kind: type[T]) -> T:
     """A query string as a request type. Raises Problem `malformed` or `invalid`."""
     try:
         pairs = urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict")
     except ValueError:
         raise Problem("malformed", "The query string is not valid UTF-8.") from None
-    lists = {f.encode_name for f in msgspec.structs.fields(kind) if f.default_factory is list}
     values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in lists:
+        if key in list_fields(kind):
             values.setdefault(key, []).append(value)
         else:
             values[key] = value
@@ -4140,6 +4156,7 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self.wsgi = bottle.Bottle()
+        self.wsgi.config["json.enable"] = False  # msgspec encodes the answers
         self.wsgi.default_error_handler = self._bottle_error
         for row in ROUTES:
             self.wsgi.route(row.path, row.method, partial(self._dispatch, row))
@@ -4395,7 +4412,12 @@ class Handler(pywsgi.WSGIHandler):
 
     def _sendall(self, data: bytes) -> None:
         self.socket.settimeout(120)  # for all of it: a client that stops reading holds nobody
-        super()._sendall(data)
+        taken = self.socket.send(
+            data
+        )  # nearly always all: sendall looks at the buffer's size first
+        self.response_length += taken
+        if taken < len(data):
+            super()._sendall(data[taken:])
 
     def _write_with_headers(self, data: bytes) -> None:
         """Head and first data in one write: two would wait for the peer's delayed ACK."""
@@ -4616,6 +4638,9 @@ class Application:
     def start(self) -> None:
         """Begin to serve."""
         raise_file_limit()
+        # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
+        # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
+        sys.setswitchinterval(0.0001)
         self.storage.start(self.log.committed, self._restored)
         self._take_settings()
         self.log.start(self.hub.advance)

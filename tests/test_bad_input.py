@@ -1,0 +1,1186 @@
+"""What bad input gets: a problem that names what is wrong, nothing half done, a log that says who.
+
+Requests that are refused leave nothing behind, so most tests here share one server; the fixture
+`shared` looks after each of them that it is alive, has stored nothing and has shown no traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support import (
+    ADMIN,
+    PATIENCE,
+    Answer,
+    Server,
+    Stream,
+    number,
+    parse_answer,
+    query_database,
+    wait_for,
+)
+
+MEBIBYTE = 1024 * 1024
+JSON = {"Content-Type": "application/json"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+SESSION = "s" * 22
+AUTH = f"Authorization: Bearer {ADMIN}"
+
+# Every route that takes a JSON body.
+BODIES = ["/api/broadcast", "/api/events/topics", "/api/auth/setup"]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all tests of this file that only send what is refused."""
+    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def shared(running: Server) -> Iterator[Server]:
+    """The shared server; looks afterwards that what it refused left no trace."""
+    before, lines = stored(running), len(running.output)
+    yield running
+    assert running.get("/healthz").status == 200
+    assert stored(running) == before
+    assert_no_traceback(running, lines)
+
+
+def stored(server: Server) -> int:
+    """How many rows the log has."""
+    return int(query_database(server.data, "SELECT count(*) FROM messages")[0][0])
+
+
+def assert_no_traceback(server: Server, since: int = 0) -> None:
+    """Bad input is the client's fault: the server has nothing to explain."""
+    said = server.output[since:]
+    assert not [line for line in said if "Traceback" in line or "failed" in line]
+
+
+def fields(answer: Answer) -> set[str]:
+    """The names of the fields that a problem finds wrong; each with a message."""
+    errors = answer.json["errors"]
+    assert all(error["message"] for error in errors), errors
+    return {error["field"] for error in errors}
+
+
+def head(*lines: str, method: str = "POST", path: str = "/api/broadcast") -> bytes:
+    """A request's head that asks to close the connection after the answer."""
+    first = [f"{method} {path} HTTP/1.1", "Connection: close"]
+    if not any(line.lower().startswith("host:") for line in lines):
+        first.append("Host: 127.0.0.1")
+    return "\r\n".join([*first, *lines, "", ""]).encode("latin-1")
+
+
+# JSON
+
+BAD_JSON = {
+    "truncated": b'{"a":',
+    "trailing comma": b'{"a":1,}',
+    "NaN": b"NaN",
+    "Infinity": b'{"a":Infinity}',
+    "a minus": b"-",
+    "leading zero": b"[01]",
+    "too large a number": b"1e999",
+    "two values": b"1 2",
+    "single quotes": b"{'a':1}",
+    "key without quotes": b"{a:1}",
+    "a raw control character": b'"a\x01b"',
+    "a raw NUL": b'"a\x00b"',
+    "a lone high surrogate": b'"\\ud800"',
+    "a lone low surrogate": b'"\\udc00"',
+    "a lone surrogate in a key": b'{"\\ud800":1}',
+    "a bad escape": b'"\\x41"',
+    "invalid UTF-8": b'"\xff"',
+    "cut UTF-8": b'"\xe2\x82"',
+    "an overlong form": b'"\xc0\xaf"',
+    "an encoded surrogate": b'"\xed\xa0\x80"',
+    "a BOM": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"a":1}'.encode("utf-16"),
+    "201 arrays": b"[" * 201 + b"]" * 201,
+    "201 objects": b'{"a":' * 201 + b"1" + b"}" * 201,
+    "100,000 arrays": b"[" * 100_000 + b"]" * 100_000,
+    "100,000 open objects": b'{"a":' * 100_000,
+}
+EMPTY = {"nothing": b"", "blanks": b" \t "}
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("name", [*BAD_JSON, *EMPTY])
+def test_malformed_json(shared: Server, path: str, name: str) -> None:
+    answer = shared.post(path, {**BAD_JSON, **EMPTY}[name])
+    assert answer.status == 400 and answer.code == "malformed_json"
+    assert answer.json["detail"]
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_JSON if name != "UTF-16"])
+def test_malformed_line_is_named_and_nothing_of_the_batch_is_stored(
+    shared: Server, name: str
+) -> None:
+    answer = shared.post("/api/broadcast", b"1\n\n" + BAD_JSON[name] + b"\n2\n", headers=NDJSON)
+    assert answer.status == 400 and answer.code == "malformed_json"
+    assert "line 3" in str(answer.json["errors"])
+
+
+def test_json_may_be_200_levels_deep(server: Server) -> None:
+    deepest = b"[" * 200 + b"]" * 200
+    assert server.publish(deepest).json["message"]["content"]
+    assert server.post("/api/broadcast", deepest, headers=NDJSON).json["count"] == 1
+    assert len(server.get("/api/messages").json) == 2
+
+
+def test_brackets_in_texts_are_not_depth(server: Server) -> None:
+    with server.stream() as stream:
+        server.publish(["[" * 1000, {"{" * 1000: 1}])
+        assert stream.values(1) == [["[" * 1000, {"{" * 1000: 1}]]
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/json",
+        "application/jsonx",
+        "",
+    ],
+)
+def test_other_content_types_are_refused(shared: Server, path: str, kind: str) -> None:
+    """They are what a foreign form can send without asking first."""
+    answer = shared.post(path, b"{}", headers={"Content-Type": kind})
+    assert answer.status == 415 and answer.code == "not_json"
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_no_content_type_is_refused(shared: Server, path: str) -> None:
+    raw = shared.raw(head(AUTH, "Content-Length: 2", path=path) + b"{}")
+    assert parse_answer(raw).code == "not_json"
+
+
+def test_content_type_may_have_parameters_and_capitals(server: Server) -> None:
+    for kind in ("application/json; charset=utf-8", "Application/JSON;charset=UTF-8"):
+        server.publish({"ok": 1}, headers={"Content-Type": kind})
+
+
+@pytest.mark.parametrize("path", BODIES[1:])
+@pytest.mark.parametrize("body", [[], 1, "x", None, True])
+def test_body_that_is_no_object(shared: Server, path: str, body: Any) -> None:
+    answer = shared.post(path, json.dumps(body).encode())
+    assert answer.status == 422 and answer.code == "invalid"
+
+
+# Size
+
+
+def send_slowly_reading(sock: socket.socket, parts: Iterator[bytes]) -> bytes:
+    """Send until the parts end or the server answers; all that it says, then."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        for part in parts:
+            if select.select([sock], [], [], 0)[0]:
+                break
+            sock.sendall(part)
+    with contextlib.suppress(ConnectionError):
+        while part := sock.recv(65_536):
+            received += part
+    return received
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+def test_20_megabytes_are_refused_and_the_answer_arrives(shared: Server, framing: str) -> None:
+    """The client sends all of it before it reads: the server must drop what it doesn't want."""
+    total = 20 * MEBIBYTE
+    body = b'"' + b"x" * (total - 2) + b'"'
+    lines = [AUTH, "Content-Type: application/json"]
+    if framing == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (total, body)
+    else:
+        lines.append(f"Content-Length: {total}")
+    answer = parse_answer(shared.raw(head(*lines) + body))
+    assert answer.status == 413 and answer.code == "too_large"
+    assert str(MEBIBYTE) in answer.json["detail"]
+
+
+def test_expect_100_continue_gets_the_refusal_at_once(shared: Server) -> None:
+    """Not one byte of the body was asked for, nor sent."""
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
+        sock.sendall(
+            head(AUTH, *lines_of(JSON), f"Content-Length: {20 * MEBIBYTE}", "Expect: 100-continue")
+        )
+        got = sock.recv(65_536)
+        assert got.startswith(b"HTTP/1.1 413 ")
+
+
+def test_expect_100_continue_is_answered_for_a_body_that_is_wanted(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(head(AUTH, *lines_of(JSON), "Content-Length: 2", "Expect: 100-continue"))
+        assert sock.recv(100).startswith(b"HTTP/1.1 100 ")
+        sock.sendall(b"{}")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def lines_of(headers: dict[str, str]) -> list[str]:
+    """Headers as lines."""
+    return [f"{name}: {value}" for name, value in headers.items()]
+
+
+def test_a_client_that_goes_on_sending_gets_the_refusal(shared: Server) -> None:
+    """It reads only when there is something to read; 500 MB would be its end."""
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
+        sock.sendall(head(AUTH, *lines_of(JSON), "Transfer-Encoding: chunked"))
+        answer = send_slowly_reading(sock, (chunk for _ in range(8_000)))
+    assert parse_answer(answer).code == "too_large"
+
+
+def test_the_limit_itself(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_message_bytes=1_000, max_batch_bytes=3_000)
+    assert server.post("/api/broadcast", b'"' + b"x" * 998 + b'"').status == 200
+    assert server.post("/api/broadcast", b'"' + b"x" * 999 + b'"').code == "too_large"
+    line = b'"' + b"x" * 997 + b'"\n'
+    assert server.post("/api/broadcast", line * 3, headers=NDJSON).status == 200
+    assert server.post("/api/broadcast", line * 3 + b"1", headers=NDJSON).code == "too_large"
+    long = server.post("/api/broadcast", b"1\n" + b'"' + b"x" * 999 + b'"\n', headers=NDJSON)
+    assert long.code == "too_large" and "line 2" in str(long.json["errors"])
+    assert stored(server) == 4
+
+
+class Drip:
+    """Connections that send a byte of `bytes` every now and then, for ever."""
+
+    def __init__(self, port: int, begin: bytes, drop: bytes, count: int) -> None:
+        self._drop = drop
+        self._stop = threading.Event()
+        self.sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+        for sock in self.sockets:
+            sock.sendall(begin)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.5):
+            for sock in self.sockets:
+                with contextlib.suppress(OSError):
+                    sock.sendall(self._drop)
+
+    def __enter__(self) -> Drip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for sock in self.sockets:
+            sock.close()
+
+    def ended(self) -> bool:
+        """Whether the server has closed or answered all of them."""
+        return len(select.select(self.sockets, [], [], 0)[0]) == len(self.sockets)
+
+
+def test_those_who_never_finish_hold_nobody_up(server: Server) -> None:
+    """A head and a body at a byte now and then, and a refused body without end."""
+    chunked = head(AUTH, *lines_of(JSON), "Transfer-Encoding: chunked")
+    endless = head(AUTH, *lines_of(JSON), f"Content-Length: {10**12}")
+    with (
+        Drip(server.port, b"GET /healthz HTTP/1.1\r\nX: ", b"x", 30) as slow_heads,
+        Drip(server.port, chunked, b"1\r\n \r\n", 30),
+        Drip(server.port, endless, b"x", 10) as refused,
+        server.stream() as stream,
+    ):
+        for n in range(20):
+            server.publish(n)
+        assert stream.values(20) == list(range(20))
+        wait_for(refused.ended, "the answer to the bodies without end")
+        wait_for(slow_heads.ended, "an end to the heads without end")
+        server.publish("still fine")
+    assert_no_traceback(server)
+
+
+# Framing
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"zz\r\n{}\r\n0\r\n\r\n",
+        b"-2\r\n{}\r\n0\r\n\r\n",
+        b"0x2\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}XX0\r\n\r\n",
+        b"\r\n{}\r\n0\r\n\r\n",
+        b"F" * 40 + b"\r\n{}\r\n",
+        b"2;" + b"x" * 20_000 + b"\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_wrong_chunks(shared: Server, chunks: bytes) -> None:
+    """A client that is still there is told; silence would look like a broken network."""
+    raw = shared.raw(head(AUTH, *lines_of(JSON), "Transfer-Encoding: chunked") + chunks)
+    assert parse_answer(raw).status == 400
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: abc"],
+        ["Content-Length: -1"],
+        ["Content-Length: +2"],
+        ["Content-Length: 0_2"],
+        ["Content-Length: 2, 3"],
+        ["Content-Length: 2", "Content-Length: 3"],
+        ["Content-Length:"],
+        ["Transfer-Encoding: gzip, chunked"],
+        ["Transfer-Encoding: identity"],
+        ["Transfer-Encoding: xchunked"],
+    ],
+    ids=" + ".join,
+)
+def test_a_body_whose_length_is_in_doubt(shared: Server, lines: list[str]) -> None:
+    """Where two programs read two lengths, one smuggles requests past the other (RFC 9112, 6.3)."""
+    raw = shared.raw(head(AUTH, *lines_of(JSON), *lines) + b"{}")
+    assert parse_answer(raw).status in (400, 501)
+    assert raw.count(b"HTTP/1.1 ") == 1, "the body was read as a second request"
+
+
+def test_a_body_cut_short_is_not_taken(shared: Server) -> None:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
+        sock.sendall(head(AUTH, *lines_of(JSON), "Content-Length: 100") + b"[1]")
+        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            assert not sock.recv(1_000).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        head(AUTH, "X-Long: " + "x" * 70_000, method="GET", path="/healthz"),
+        head(AUTH, *[f"X-{n}: {'x' * 1000}" for n in range(90)], method="GET", path="/healthz"),
+        head(AUTH, *[f"X-{n}: 1" for n in range(200)], method="GET", path="/healthz"),
+        head(method="GET", path="/healthz?" + "x" * 70_000),
+        b"GET /" + b"x" * 200_000,
+        b"GET /healthz HTTP/1.1\r\n" + b"X-A: " + b"x" * 200_000,
+        head("no colon here", method="GET", path="/healthz"),
+        head(" : empty name", method="GET", path="/healthz"),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # TLS, to a server without
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    ids=[
+        "a line of 70 KB",
+        "90 KB in lines",
+        "200 lines",
+        "a query of 70 KB",
+        "a request line without end",
+        "a header without end",
+        "no colon",
+        "no name",
+        "another version",
+        "one word",
+        "nothing",
+        "bytes",
+        "TLS",
+        "HTTP/2",
+    ],
+)
+def test_heads_that_are_none(shared: Server, request_bytes: bytes) -> None:
+    """A 4xx or a closed connection, at once; never a 5xx, a hang or a traceback."""
+    raw = shared.raw(request_bytes)
+    assert not raw or 400 <= parse_answer(raw).status < 500 or parse_answer(raw).status == 505
+
+
+# Names
+
+CONTROLS = ["%00", "a%00b", "a%0Ab", "a%0A", "%0D", "a%1Bb", "a%7F", "a%C2%85b", "a%E2%80%A8b"]
+BAD = {
+    "channel": [*CONTROLS, "", "a%20b", "%C5%9F", "a" * 129, "a%2Cb", "a%3Fb", "%EF%BC%A1"],
+    "event": [*CONTROLS, "", "e" * 129],
+    "to": [*CONTROLS, "", "a%20b", "a%2Fb", "t" * 65],
+    "exclude": [*CONTROLS, "", "a%20b", "t" * 65],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in BAD.items() for value in values]
+)
+def test_names_of_a_publish(shared: Server, field: str, value: str) -> None:
+    answer = shared.post(f"/api/broadcast?{field}={value}", 1)
+    assert answer.status == 422 and answer.code == "invalid" and fields(answer) == {field}
+    batch = shared.post(f"/api/broadcast?{field}={value}", b"1\n", headers=NDJSON)
+    assert batch.status == 422 and batch.code == "invalid"
+
+
+@pytest.mark.parametrize("value", BAD["channel"])
+def test_channel_names_elsewhere(shared: Server, value: str) -> None:
+    assert fields(shared.get(f"/api/messages?channel={value}")) == {"channel"}
+    assert fields(shared.get(f"/api/events?channel=fine&channel={value}")) == {"channel"}
+
+
+@pytest.mark.parametrize("value", ["a\x00b", "a\nb", "a\n", "", "a b", "ş", "a" * 129, "\u2028"])
+def test_channel_names_in_a_change_of_topics(shared: Server, value: str) -> None:
+    body = {"session": SESSION, "add": ["fine", value], "remove": [value]}
+    answer = shared.post("/api/events/topics", body)
+    assert answer.code == "invalid" and fields(answer) == {"add", "remove"}
+
+
+@pytest.mark.parametrize(
+    "value", ["", "short", "s" * 21, "s" * 65, "s" * 22 + "%0A", "s" * 22 + "%00", "ş" * 22]
+)
+def test_sessions(shared: Server, value: str) -> None:
+    assert fields(shared.get(f"/api/events?session={quote(value, safe='%')}")) == {"session"}
+    body = {"session": value.replace("%0A", "\n").replace("%00", "\0")}
+    assert fields(shared.post("/api/events/topics", body)) == {"session"}
+
+
+@pytest.mark.parametrize("value", [b"", b"short", b"s" * 65, b"s" * 22 + b"\x00", b"\xc5" * 22])
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/broadcast"), ("GET", "/api/events")])
+def test_session_header(shared: Server, method: str, path: str, value: bytes) -> None:
+    lines = [AUTH, *lines_of(JSON), "Content-Length: 2", "X-Session: \x01"]
+    raw = shared.raw(head(*lines, method=method, path=path).replace(b"\x01", value) + b"{}")
+    assert 400 <= parse_answer(raw).status < 500
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b" ", b"a b", b"k" * 256, b"a\x00b", b"a\x0bb", b"\x85", b"\xc5\x9f", b"a\x7f"]
+)
+def test_idempotency_keys(shared: Server, value: bytes) -> None:
+    lines = [AUTH, *lines_of(JSON), "Content-Length: 2", "Idempotency-Key: \x01"]
+    raw = shared.raw(head(*lines).replace(b"\x01", value) + b"{}")
+    assert 400 <= parse_answer(raw).status < 500
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"a\x00b", b"\x01", b"\xff\xfe", b"x" * 5_000, b"-1", b"00000000-" + b"9" * 40, b"%00"],
+)
+def test_last_event_ids(shared: Server, value: bytes) -> None:
+    """Refused, or an unknown position, which is told; never served from somewhere."""
+    lines = [AUTH, "Last-Event-ID: \x02"]
+    request = head(*lines, method="GET", path="/api/events").replace(b"\x02", value)
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
+        sock.sendall(request)
+        got = b""
+        while b"event: reset" not in got and b"problem+json" not in got:
+            part = sock.recv(65_536)
+            assert part or got.startswith(b"HTTP/1.1 400"), got
+            if not part:
+                break
+            got += part
+        assert b'"recovered":true' not in got
+
+
+@pytest.mark.parametrize("value", ["x" * 65, "%00", "a%0Ab", "00000000-%D9%A3"])
+def test_last_event_ids_in_the_query(shared: Server, value: str) -> None:
+    stream = Stream(shared.port, f"lastEventId={value}")
+    with stream:
+        if stream.status == 200:
+            assert '"recovered":false' in stream.next()["data"]
+            assert stream.next()["event"] == "reset"
+        else:
+            assert stream.status == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/api/messages?limit=0", {"limit"}),
+        ("/api/messages?limit=1001", {"limit"}),
+        ("/api/messages?limit=-1", {"limit"}),
+        ("/api/messages?limit=ten", {"limit"}),
+        ("/api/messages?limit=1.5", {"limit"}),
+        ("/api/messages?limit=", {"limit"}),
+        ("/api/messages?before=-1", {"before"}),
+        ("/api/messages?before=9223372036854775808", {"before"}),
+        ("/api/messages?after=" + "9" * 400, {"after"}),
+        (
+            "/api/messages?after=x&before=y&limit=z&channel=a%20b",
+            {"after", "before", "limit", "channel"},
+        ),
+        ("/api/connections?transport=pigeon&limit=0&cursor=-1", {"transport", "limit", "cursor"}),
+        ("/api/connections?q=" + "q" * 201, {"q"}),
+        (
+            "/api/events?channel=a%20b&session=x&lastEventId=" + "x" * 65,
+            {"channel", "session", "lastEventId"},
+        ),
+        ("/api/events?" + "&".join(f"channel=c{n}" for n in range(257)), {"channel"}),
+    ],
+)
+def test_values_out_of_range_are_all_named(shared: Server, path: str, wrong: set[str]) -> None:
+    answer = shared.get(path)
+    assert answer.status == 422 and answer.code == "invalid" and fields(answer) == wrong
+
+
+def test_all_wrong_fields_of_a_publish_are_named_at_once(shared: Server) -> None:
+    query = "channel=a%20b&to=%0A&event=%00&exclude=%20&volatile=maybe"
+    answer = shared.post(f"/api/broadcast?{query}", 1)
+    assert answer.status == 422
+    assert fields(answer) == {"channel", "to", "event", "exclude", "volatile"}
+
+
+def test_all_wrong_fields_of_a_body_are_named_at_once(shared: Server) -> None:
+    answer = shared.post("/api/events/topics", {"add": "no list", "remove": [5]})
+    assert fields(answer) == {"session", "add", "remove"}
+    assert fields(shared.post("/api/auth/setup", {})) == {"token"}
+    assert fields(shared.post("/api/auth/setup", {"token": 5})) == {"token"}
+
+
+def test_to_and_channel_exclude_each_other(shared: Server) -> None:
+    answer = shared.post("/api/broadcast?to=someone&channel=x", 1)
+    assert answer.status == 422 and answer.code == "invalid" and "to" in fields(answer)
+
+
+def test_to_and_channel_exclude_each_other_on_a_batch(shared: Server) -> None:
+    """The query is wrong, not line 1: the answer names what to change."""
+    answer = shared.post("/api/broadcast?to=someone&channel=x", b"1\n2\n", headers=NDJSON)
+    assert answer.status == 422 and answer.code == "invalid"
+    assert "channel" in str(answer.json["errors"])
+
+
+@pytest.mark.parametrize("query", ["%FF", "channel=%FF", "event=%C3", "event=%ED%A0%80"])
+def test_query_that_is_not_utf8(shared: Server, query: str) -> None:
+    answer = shared.post(f"/api/broadcast?{query}", 1)
+    assert answer.status == 400 and answer.code == "malformed"
+
+
+# What only the server may say
+
+PREFIXES = ["client:", "room:", "sys:"]
+TYPES = [
+    "connection",
+    "ping",
+    "reset",
+    "disconnect",
+    "webrtc-signal",
+    "participant-joined",
+    "participant-",
+    "room-ended",
+    "room-updated",
+]
+EVENTS = [
+    *TYPES,
+    "presence-join",
+    "presence-leave",
+    "connect",
+    "connect_error",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_reserved_channels(shared: Server, prefix: str) -> None:
+    name = prefix + "x"
+    topics = {"session": SESSION}
+    with shared.stream(f"session={SESSION}") as stream:
+        answers = [
+            shared.get(f"/api/events?channel={name}"),
+            shared.get(f"/api/events?channel=fine&channel={name}"),
+            shared.request("HEAD", f"/api/events?channel={prefix}"),
+            shared.post(f"/api/broadcast?channel={name}", 1),
+            shared.post(f"/api/broadcast?channel={name}&volatile=1", 1),
+            shared.post(f"/api/broadcast?channel={name}", b"1\n", headers=NDJSON),
+            shared.get(f"/api/messages?channel={name}"),
+            shared.post("/api/events/topics", {**topics, "add": [name]}),
+            shared.post("/api/events/topics", {**topics, "remove": ["fine", name]}),
+        ]
+        assert stream.silent(0.1)
+    assert [answer.status for answer in answers] == [403] * len(answers)
+    assert {a.code for a in answers if a.body} == {"reserved_channel"}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_reserved_types(shared: Server, kind: str) -> None:
+    forged = {"type": kind, "roomId": "x"}
+    for answer in (
+        shared.post("/api/broadcast", forged),
+        shared.post("/api/broadcast?channel=x&event=fine", forged),
+        shared.post("/api/broadcast?to=someone&volatile=1", forged),
+        shared.post("/api/broadcast", json.dumps(forged).replace("type", "\\u0074ype").encode()),
+        shared.post("/api/broadcast", {**forged}, headers={"Idempotency-Key": "k"}),
+    ):
+        assert answer.status == 422 and answer.code == "reserved_type"
+    lines = b'{"type":"fine"}\n' + json.dumps(forged).encode() + b"\n"
+    batch = shared.post("/api/broadcast", lines, headers=NDJSON)
+    assert batch.code == "reserved_type" and "line 2" in str(batch.json["errors"])
+
+
+def test_reserved_type_given_twice(shared: Server) -> None:
+    """A parser that takes the first of two equal keys must not see a forgery either."""
+    for body in (b'{"type":"reset","type":"fine"}', b'{"type":"fine","type":"reset"}'):
+        answer = shared.post("/api/broadcast", body)
+        assert answer.status in (400, 422), body
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_reserved_events(shared: Server, event: str) -> None:
+    for query in (f"event={event}", f"channel=x&event={event}", f"event={event}&volatile=1"):
+        answer = shared.post(f"/api/broadcast?{query}", {})
+        assert answer.status == 422 and answer.code == "reserved_event"
+    batch = shared.post(f"/api/broadcast?event={event}", b"1\n2\n", headers=NDJSON)
+    assert batch.status == 422 and batch.code == "reserved_event"
+
+
+def test_what_only_looks_reserved_is_free(server: Server) -> None:
+    with server.stream("channel=clients&channel=x:room:") as stream:
+        server.publish({"type": "pinger"}, "channel=clients")
+        server.publish({"type": 5}, "event=participants")
+        server.publish([{"type": "reset"}], "channel=x:room:")
+        server.publish("reset", "event=Reset")
+        assert len(stream.values(4)) == 4
+
+
+# Batches
+
+
+def test_a_batch_may_have_blank_lines_and_carriage_returns(server: Server) -> None:
+    with server.stream() as stream:
+        body = b'\r\n1\r\n\n  \n{"a":2}\r\n\t3 \r\n4'
+        answer = server.post("/api/broadcast", body, headers=NDJSON).json
+        assert answer["count"] == 4 and answer["lastId"] - answer["firstId"] == 3
+        assert [v if isinstance(v, int) else v["a"] for v in stream.values(4)] == [1, 2, 3, 4]
+
+
+def test_how_many_lines_a_batch_has(server: Server) -> None:
+    many = server.post("/api/broadcast", b"1\n" * 10_001, headers=NDJSON)
+    assert many.status == 422 and "10,000" in many.json["detail"]
+    for none in (b"", b"\n\r\n  \n"):
+        assert server.post("/api/broadcast", none, headers=NDJSON).status == 422
+    assert stored(server) == 0
+    answer = server.post("/api/broadcast", b"1\n" * 10_000, headers=NDJSON).json
+    assert answer["count"] == 10_000
+    assert answer["lastId"] - answer["firstId"] == 9_999
+    assert stored(server) == 10_000
+
+
+def test_idempotency_key_holds_for_a_batch(server: Server) -> None:
+    """A batch that is sent again because its answer was lost must not be there twice."""
+    headers = {**NDJSON, "Idempotency-Key": "batch-1"}
+    first = server.post("/api/broadcast", b"1\n2\n", headers=headers)
+    second = server.post("/api/broadcast", b"1\n2\n", headers=headers)
+    assert first.status == second.status == 200
+    assert stored(server) == 2 and first.json == second.json
+    other = server.post("/api/broadcast", b"1\n3\n", headers=headers)
+    assert other.code == "idempotency_mismatch"
+
+
+def test_volatile_batch_is_not_stored(server: Server) -> None:
+    """`volatile` is not dropped in silence: the batch is volatile, or refused."""
+    answer = server.post("/api/broadcast?volatile=1", b"1\n2\n", headers=NDJSON)
+    assert answer.status in (200, 422)
+    assert stored(server) == 0
+
+
+# Where a request comes from
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:80",
+        "evil.example.",
+        "",
+        "[",
+        "]",
+        "a]b",
+        "x y",
+        "@127.0.0.1",
+        "127.0.0.1@evil.example",
+        "\xbd",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/messages"])
+def test_other_hosts(shared: Server, host: str, path: str) -> None:
+    """A name that leads here by DNS rebinding has the visitor's cookies."""
+    raw = shared.raw(head(AUTH, f"Host: {host}", method="GET", path=path))
+    answer = parse_answer(raw)
+    assert answer.status in (400, 421)
+    if host == "evil.example":
+        assert answer.code == "wrong_host" and "allowed_hosts" in answer.json["detail"]
+
+
+def test_missing_host(shared: Server) -> None:
+    new = shared.raw(f"GET /healthz HTTP/1.1\r\nConnection: close\r\n{AUTH}\r\n\r\n".encode())
+    assert parse_answer(new).status in (400, 421)
+    old = shared.raw(b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert parse_answer(old).status == 200
+
+
+def test_own_hosts(make_server: Callable[..., Server]) -> None:
+    server = make_server(
+        allowed_hosts="chat.test, other.test", public_url="https://public.test:8443/x"
+    )
+    names = ["127.0.0.1", "localhost", "LOCALHOST:1", "[::1]", "192.168.1.5:80", "me.local"]
+    names += [socket.gethostname(), "chat.test:8000", "other.test", "public.test"]
+    for name in names:
+        answer = server.get("/healthz", headers={"Host": name})
+        assert answer.status == 200, name
+    assert server.get("/healthz", headers={"Host": "x.chat.test"}).code == "wrong_host"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "evil"},
+        {"Origin": "http://127.0.0.1:1"},  # another port is another program
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "something new"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+    ],
+    ids=str,
+)
+def test_other_origins(shared: Server, headers: dict[str, str]) -> None:
+    answers = [
+        shared.post("/api/broadcast", 1, headers=headers),
+        shared.post("/api/broadcast", b"1\n", headers={**NDJSON, **headers}),
+        shared.get("/api/events", headers=headers),
+        shared.get("/api/messages", headers=headers),
+        shared.request("DELETE", "/api/connections/x", headers=headers),
+    ]
+    assert [a.code for a in answers] == ["foreign_origin"] * len(answers)
+    assert all("access-control-allow-origin" not in a.headers for a in answers)
+    assert "allowed_origins" in answers[0].json["detail"]
+
+
+def test_own_origin(server: Server) -> None:
+    own = f"http://127.0.0.1:{server.port}"
+    for headers in (
+        {"Origin": own},
+        {"Origin": own, "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ):
+        server.publish(1, headers=headers)
+
+
+def test_allowed_origin(make_server: Callable[..., Server]) -> None:
+    origin = "https://app.example.org"
+    server = make_server(allowed_origins=f"{origin}, https://b.example.org")
+    page = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+    answers = [
+        server.publish(1, headers=page),
+        server.get("/api/messages", headers=page),
+        server.get("/api/messages?limit=0", headers=page),
+        server.get("/api/messages", headers=page, token=None),
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 422, 401]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert answer.headers["vary"] == "Origin"
+    with server.stream(headers=page) as stream:
+        assert f"access-control-allow-origin: {origin}" in stream.head.lower()
+    for foreign in ("https://app.example.org.evil.example", "http://app.example.org"):
+        assert server.get("/api/messages", headers={"Origin": foreign}).code == "foreign_origin"
+
+
+def test_preflight(make_server: Callable[..., Server]) -> None:
+    """A browser asks before it sends JSON or a token to another site (Fetch, 4.8)."""
+    origin = "https://app.example.org"
+    server = make_server(allowed_origins=origin)
+    ask = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    yes = server.request("OPTIONS", "/api/broadcast", token=None, headers={"Origin": origin, **ask})
+    assert yes.status == 204 and yes.headers["access-control-allow-origin"] == origin
+    assert "POST" in yes.headers["access-control-allow-methods"]
+    allowed = yes.headers["access-control-allow-headers"].lower()
+    for name in ("authorization", "content-type", "idempotency-key", "last-event-id", "x-session"):
+        assert name in allowed
+    foreign = {"Origin": "https://evil.example", **ask}
+    no = server.request("OPTIONS", "/api/broadcast", token=None, headers=foreign)
+    assert not [name for name in no.headers if name.startswith("access-control-")]
+
+
+# Credentials
+
+GUARDED = [
+    ("GET", "/api/events"),
+    ("POST", "/api/broadcast"),
+    ("POST", "/api/events/topics"),
+    ("GET", "/api/messages"),
+    ("GET", "/api/connections"),
+    ("DELETE", "/api/connections/x"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer " + "x" * 30},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Bearer {ADMIN}x"},
+        {"Authorization": f"Bearer {ADMIN[:-1]}"},
+        {"Authorization": "Bearer \xe9"},
+        {"Authorization": f"Basic {ADMIN}"},
+        {"Authorization": ADMIN},
+        {"Cookie": "rtapp_{port}=nonsense"},
+        {"Cookie": 'rtapp_{port}="\\"; a(b@c=d; =; ;;; [x]=1'},
+    ],
+    ids=str,
+)
+def test_no_or_a_wrong_credential(
+    shared: Server, method: str, path: str, headers: dict[str, str]
+) -> None:
+    headers = {name: value.replace("{port}", str(shared.port)) for name, value in headers.items()}
+    body = {} if method == "POST" else None
+    answer = shared.request(method, path, body, headers=headers, token=None)
+    assert answer.status == 401 and answer.code == "unauthorized"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_token_in_the_query_of_a_stream_stays_secret(make_server: Callable[..., Server]) -> None:
+    """For EventSource, which sends no headers; it is nowhere to be read afterwards."""
+    server = make_server(ping_interval=0.2)
+    with server.stream(f"channel=x&token={ADMIN}", token=None) as stream:
+        server.publish(1, "channel=x")
+        assert stream.values(1) == [1]
+        assert ADMIN not in stream.head
+        assert ADMIN not in server.get("/api/connections").body.decode()
+    assert server.get("/api/events?token=wrong-token-in-a-query", token=None).status == 401
+    assert server.get(f"/api/events?token={ADMIN}&channel=a%20b", token=None).status == 422
+    assert server.post(f"/api/broadcast?token={ADMIN}", 1, token=None).status == 401
+    wait_for(lambda: "Stream closed" in str(event_log(server)), "the event log")
+    assert ADMIN not in "".join(server.output)
+    assert server.stop() == 0
+    for path in server.data.iterdir():
+        content = path.read_bytes()
+        assert ADMIN.encode() not in content and b"wrong-token-in-a-query" not in content, path
+
+
+def event_log(server: Server) -> list[dict[str, Any]]:
+    """The entries of the event log, oldest first, their metadata merged in."""
+    rows = query_database(
+        server.data, "SELECT level, message, metadata FROM event_logs ORDER BY id"
+    )
+    return [
+        {"level": level, "message": message, **json.loads(text)} for level, message, text in rows
+    ]
+
+
+def test_the_event_log_says_who_sent_what_was_refused(server: Server) -> None:
+    refused = [
+        server.post("/api/broadcast", b"{"),
+        server.post("/api/broadcast", b"1", headers={"Content-Type": "text/plain"}),
+        server.post("/api/broadcast", {"type": "reset"}),
+        server.get("/api/messages?limit=0"),
+        server.get("/api/messages", headers={"Host": "evil.example"}),
+        server.get("/api/messages", headers={"Origin": "https://evil.example"}),
+    ]
+    codes = {answer.code for answer in refused}
+    entries = wait_for(
+        lambda: (
+            [e for e in event_log(server) if e.get("code") in codes][len(codes) - 1 :]
+            and event_log(server)
+        ),
+        "the event log",
+    )
+    found = {entry["code"]: entry for entry in entries if "code" in entry}
+    assert set(found) == codes
+    assert all(entry["ipAddress"] == "127.0.0.1" for entry in found.values())
+    assert found["malformed_json"]["path"] == "/api/broadcast"
+    server.raw(b"nonsense\r\n\r\n")
+    wait_for(
+        lambda: [e for e in event_log(server) if "not a request" in e["message"]],
+        "what is no request, in the event log",
+    )
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../rtapp.py",
+        "/static/%2e%2e/rtapp.py",
+        "/static/..%2frtapp.py",
+        "/static/%2e%2e%2f%2e%2e%2fetc/passwd",
+        "/static/..\\rtapp.py",
+        "/static/..%5crtapp.py",
+        "/static/%252e%252e/rtapp.py",
+        "/static//etc/passwd",
+        "/static/x/../../rtapp.py",
+        "/static/%00",
+        "/static/css/%00.css",
+        "/static/",
+        "/static",
+        "/rtapp.py",
+        "/rtapp.db",
+        "/nothing",
+        "/api/nothing",
+        "/api/broadcast/",
+        "/API/broadcast",
+        "/%FF",
+        "/%0A",
+        "//healthz",
+    ],
+)
+def test_paths_that_lead_nowhere(shared: Server, path: str) -> None:
+    answer = parse_answer(shared.raw(head(AUTH, method="GET", path=path)))
+    assert answer.status == 404 and answer.code == "not_found"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "CONNECT", "post", "FOO"])
+def test_other_methods(shared: Server, method: str) -> None:
+    answer = parse_answer(shared.raw(head(AUTH, method=method)))
+    assert 400 <= answer.status < 500
+
+
+# The printed link
+
+
+def link_token(server: Server) -> str:
+    """The token in the link that the server printed."""
+    line = next(line for line in server.output if "/#setup=" in line)
+    return line.split("/#setup=")[1].split()[0]
+
+
+def sign_in(server: Server) -> dict[str, str]:
+    """Use the printed link as the start page does; the headers of a signed-in browser."""
+    answer = server.post("/api/auth/setup", {"token": link_token(server)}, token=None)
+    assert answer.status == 200, answer
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Path=/" in cookie
+    morsel = next(iter(SimpleCookie(cookie).values()))
+    return {"Cookie": f"{morsel.key}={morsel.value}"}
+
+
+@pytest.fixture
+def unattended(make_server: Callable[..., Server]) -> Server:
+    """A server without an admin's token: it prints a link."""
+    return make_server(env={"RTAPP_ADMIN_TOKEN": None})
+
+
+def test_the_link_works_once(unattended: Server) -> None:
+    server = unattended
+    assert server.get("/api/auth/me", token=None).json["authenticated"] is False
+    cookie = sign_in(server)
+    again = server.post("/api/auth/setup", {"token": link_token(server)}, token=None)
+    assert again.status == 403 and again.code == "invalid_link"
+    wrong = server.post("/api/auth/setup", {"token": "x" * 43}, token=None)
+    assert wrong.code == "invalid_link"
+    with server.stream(headers=cookie, token=None) as stream:
+        server.publish("hi", headers=cookie, token=None)
+        assert stream.values(1) == ["hi"]
+    assert server.get("/api/auth/me", headers=cookie, token=None).json["role"] == "admin"
+    assert server.get("/api/connections", headers=cookie, token=None).status == 200
+
+
+def test_two_who_open_the_link_at_once(unattended: Server) -> None:
+    token = link_token(unattended)
+    answers: list[Answer] = []
+    threads = [
+        threading.Thread(
+            target=lambda: answers.append(
+                unattended.post("/api/auth/setup", {"token": token}, token=None)
+            )
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status for answer in answers) == [200] + [403] * 7
+
+
+def test_signing_out_ends_the_session(unattended: Server) -> None:
+    cookie = sign_in(unattended)
+    out = unattended.post("/api/auth/logout", {}, headers=cookie, token=None)
+    assert out.status == 200 and "Max-Age=0" in out.headers["set-cookie"]
+    assert unattended.post("/api/broadcast", 1, headers=cookie, token=None).status == 401
+    assert unattended.get("/api/events", headers=cookie, token=None).status == 401
+
+
+def test_a_session_survives_a_restart(unattended: Server) -> None:
+    server = unattended
+    old_link = link_token(server)
+    cookie = sign_in(server)
+    assert server.stop() == 0
+    server.start()
+    server.publish("back", headers=cookie, token=None)
+    used = server.post("/api/auth/setup", {"token": old_link}, token=None)
+    assert used.code == "invalid_link"
+    server.kill()
+    server.start()
+    server.publish("again", headers=cookie, token=None)
+
+
+def test_a_foreign_page_can_not_use_the_session(unattended: Server) -> None:
+    cookie = sign_in(unattended)
+    for headers in (
+        {**cookie, "Origin": "https://evil.example"},
+        {**cookie, "Sec-Fetch-Site": "cross-site"},
+    ):
+        answer = unattended.post("/api/broadcast", 1, headers=headers, token=None)
+        assert answer.code == "foreign_origin"
+    form = {**cookie, "Content-Type": "text/plain"}
+    assert unattended.post("/api/broadcast", b"1", headers=form, token=None).code == "not_json"
+
+
+def test_secrets_are_not_in_the_data_folder(unattended: Server) -> None:
+    token = link_token(unattended)
+    secret = sign_in(unattended)["Cookie"].split("=")[1]
+    assert unattended.stop() == 0
+    for path in unattended.data.iterdir():
+        content = path.read_bytes()
+        assert token.encode() not in content and secret.encode() not in content, path
+
+
+# Open access
+
+
+def test_open_access_is_for_messages_only(make_server: Callable[..., Server]) -> None:
+    server = make_server(access="open")
+    with server.stream("channel=x", token=None) as stream:
+        server.publish("from anybody", "channel=x", token=None)
+        assert stream.values(1) == ["from anybody"]
+        client = stream.hello["clientId"]
+        assert server.get("/api/connections", token=None).status == 401
+        assert server.request("DELETE", f"/api/connections/{client}", token=None).status == 401
+        assert server.get("/api/messages", token=None).status == 401
+        server.publish("still here", token=None)
+        assert stream.values(1) == ["still here"]
+    assert server.post("/api/broadcast", {"type": "reset"}, token=None).code == "reserved_type"
+    assert server.get("/api/messages", token="x" * 30).status == 401
+
+
+# Anything at all
+
+ANYTHING = settings(
+    max_examples=120,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+ROUTES = [
+    ("GET", "/api/events"),
+    ("HEAD", "/api/events"),
+    ("POST", "/api/broadcast"),
+    ("GET", "/api/messages"),
+    ("GET", "/api/connections"),
+    ("GET", "/static/"),
+    ("OPTIONS", "/api/broadcast"),
+]
+
+
+def answer_to(server: Server, request: bytes) -> int:
+    """The status that a raw request gets; 0 when the connection is just closed."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(request)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while len(got) < 12 and (part := sock.recv(65_536)):
+                got += part
+        return int(got.split()[1]) if got else 0
+
+
+@ANYTHING
+@given(
+    body=st.one_of(
+        st.binary(max_size=300),
+        st.text(max_size=100).map(lambda text: json.dumps(text).encode()),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+            lambda inner: (
+                st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+            ),
+            max_leaves=10,
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+    kind=st.sampled_from(["application/json", "application/x-ndjson"]),
+    path=st.sampled_from(BODIES),
+)
+def test_any_body(running: Server, body: bytes, kind: str, path: str) -> None:
+    """Whatever is posted: an answer, and not that the server failed."""
+    answer = running.post(path, body, headers={"Content-Type": kind})
+    assert answer.status < 500, answer
+    if answer.status == 200 and path == "/api/broadcast" and kind == "application/json":
+        assert answer.json["message"]["content"] == json.loads(body)
+
+
+@ANYTHING
+@given(
+    route=st.sampled_from(ROUTES),
+    query=st.one_of(
+        st.binary(max_size=80).map(quote),
+        st.text(alphabet="abcdefghijklmnopqrstuvwxyz=&%+;0123456789.:/-_?[]'\"", max_size=80),
+        st.lists(
+            st.tuples(
+                st.sampled_from(
+                    "channel to event exclude volatile session lastEventId token before after "
+                    "limit q transport cursor".split()
+                ),
+                st.text(max_size=20) | st.integers().map(str),
+            ),
+            max_size=5,
+        ).map(lambda pairs: "&".join(f"{k}={quote(v, errors='replace')}" for k, v in pairs)),
+    ),
+)
+def test_any_query(running: Server, route: tuple[str, str], query: str) -> None:
+    method, path = route
+    request = head(
+        AUTH, *lines_of(JSON), "Content-Length: 1", method=method, path=f"{path}?{query}"
+    )
+    if method == "HEAD":
+        request = request.replace(b"Content-Length: 1\r\n", b"")
+    assert 0 < answer_to(running, request + b"1") < 500
+
+
+@ANYTHING
+@given(
+    name=st.sampled_from(
+        "Host Origin Cookie Authorization X-Session Last-Event-ID Idempotency-Key Content-Type "
+        "Content-Length Transfer-Encoding Sec-Fetch-Site Expect Connection".split()
+    ),
+    value=st.one_of(
+        st.binary(max_size=60),
+        st.text(alphabet="[]()@:;,=\"'\\ %abc019.-/{}<>\t", max_size=40).map(str.encode),
+    ),
+    route=st.sampled_from(ROUTES),
+)
+def test_any_header(running: Server, name: str, value: bytes, route: tuple[str, str]) -> None:
+    method, path = route
+    lines = [AUTH, *lines_of(JSON), f"{name}: \x01"]
+    request = head(*lines, method=method, path=path).replace(b"\x01", value)
+    assert answer_to(running, request + b"{}\r\n\r\n") < 500
+
+
+def test_the_server_survived_it_all(shared: Server) -> None:
+    """Last in this file: everything above went to one process."""
+    with shared.stream() as stream:
+        answer = shared.post("/api/broadcast?volatile=1", "alive")
+        assert answer.status == 200
+        assert stream.values(1) == ["alive"]
+        assert number(stream.last_id) >= 0
+    assert not shared.get("/healthz").status != 200
+    assert Path(shared.data / "rtapp.db").exists() and time.time() > 0
