@@ -1,4 +1,4 @@
-"""tests/run.py, which has to work where nothing is installed yet. No test here needs the network."""
+"""tests/run.py, which has to work where nothing is installed yet. No test needs the network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import run
 
 

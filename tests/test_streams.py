@@ -289,7 +289,8 @@ def test_works_without_what_only_linux_has(tmp_path: Path) -> None:
         "import os, runpy, select, sys\n"
         "del select.epoll\n"
         "from gevent import monkey\n"
-        "monkey.patch_all()\n"  # gevent itself knows that this is Linux
+        "monkey.patch_all()\n"  # gevent and psutil know that this is Linux
+        "import psutil\n"
         "for name in ('fcntl', 'resource', 'pwd'):\n"
         "    sys.modules[name] = None\n"
         "del os.fork\n"
