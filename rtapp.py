@@ -2802,9 +2802,9 @@ class Access:
             & (AccessToken.expires_at > now_ms())
         )
 
-    def make_link_token(self) -> str:
-        """A single-use token for the link that is printed at the start."""
-        return self._make("setup", LINK_SECONDS)
+    def make_link_token(self, seconds: int) -> str:
+        """A single-use token for a link that signs a browser in."""
+        return self._make("setup", seconds)
 
     def redeem(self, token: str) -> str:
         """Trade a link's token for the secret of a new session.
@@ -5184,15 +5184,34 @@ CHECKS = (
 def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
     print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
-    link = app.url
     if not app.access.has_admin:
-        link = f"{app.url}/#setup={app.access.make_link_token()}"
+        link = f"{app.url}/#setup={app.access.make_link_token(LINK_SECONDS)}"
         print(f"sign in (once, within 30 minutes): {link}", flush=True)
     print(f"rtapp listening on {app.url}", flush=True)
-    if app.settings["open_browser"]:
-        import webbrowser
+    if app.settings["open_browser"] and has_screen():
+        gevent.spawn(open_browser, app)
 
-        webbrowser.open(app.url)
+
+def has_screen() -> bool:
+    """Whether a browser's window would be seen; without one some systems start a text browser."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def open_browser(app: Application) -> None:
+    """Open the start page, signed in. The link is in a file that only this user can read: a
+    command line can be read by everybody on the machine."""
+    import webbrowser
+
+    link = f"{app.url}/#setup={app.access.make_link_token(60)}"
+    page = app.storage.path.parent / "open-browser.html"
+    page.unlink(missing_ok=True)
+    with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">')
+    gevent.get_hub().threadpool.apply(webbrowser.open, (page.as_uri(),))
+    gevent.sleep(60)
+    page.unlink(missing_ok=True)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support import ROOT, Server
 
 sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`

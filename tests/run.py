@@ -149,7 +149,17 @@ def install(venv: Path, files: Sequence[Path]) -> None:
     command += ["--disable-pip-version-check"]
     for file in files:
         command += ["--requirement", str(file)]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+    result = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        # Its warnings too: they tell a registry that is away from a version that doesn't exist.
+        print(result.stdout, file=sys.stderr)
         raise SetupError(
             "The requirements could not be installed: see pip's message above, "
             "and whether the package registry can be reached from here."

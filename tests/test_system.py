@@ -26,6 +26,7 @@ def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     base = {k: v for k, v in os.environ.items() if not k.startswith(("RTAPP_", "DATABASE_"))}
     return subprocess.run(
         [sys.executable, str(PROGRAM), *arguments],
+        check=False,
         env={**base, **env},
         capture_output=True,
         text=True,
