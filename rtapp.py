@@ -4775,6 +4775,7 @@ class Application:
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
         with reported(self.journal, "Stopping"):
+            self._note_minute()
             self.journal.flush()
             self.log.stop()
         self.storage.stop()

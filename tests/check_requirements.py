@@ -228,10 +228,10 @@ def ensure_reachable() -> None:
 
 
 def _complaint(result: subprocess.CompletedProcess[str]) -> str:
-    """pip's own words, or why they aren't about the pins."""
+    """pip's verdict, the last of its errors, once it's sure that they are about the pins."""
     ensure_reachable()
     errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR:")]
-    return " ".join(errors) or result.stderr.strip()
+    return errors[-1] if errors else result.stderr.strip()
 
 
 def find_wheels(target: Target, pins: Pins) -> tuple[list[dict[str, Any]], list[str]]:

@@ -48,18 +48,32 @@ def may_use_apt() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
+def quietly(command: Sequence[str], seconds: int | None = None, **variables: str) -> bool:
+    """Run a command, and show what it printed only if it fails; whether it succeeded."""
+    try:
+        result = subprocess.run(
+            command,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(error, file=sys.stderr)
+        return False
+    if result.returncode:
+        print(result.stdout, file=sys.stderr)
+    return result.returncode == 0
+
+
 def apt(*arguments: str) -> bool:
     """Run apt-get without a question, after any other that runs; whether it succeeded."""
     command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *arguments]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        result = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, timeout=APT_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"apt-get: {error}", file=sys.stderr)
-        return False
-    return result.returncode == 0
+    return quietly(command, APT_SECONDS, DEBIAN_FRONTEND="noninteractive")
 
 
 def apt_install(packages: Iterable[str]) -> list[str]:
@@ -137,8 +151,7 @@ def make_venv(venv: Path) -> None:
     """Make an empty virtual environment, in place of whatever is there."""
     ensure_venv_module()
     print(f"Making {venv.name} ...", flush=True)
-    command = [sys.executable, "-m", "venv", "--clear", str(venv)]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+    if not quietly([sys.executable, "-m", "venv", "--clear", str(venv)]):
         raise SetupError(f"The virtual environment {venv} could not be made.")
 
 
@@ -146,20 +159,10 @@ def install(venv: Path, files: Sequence[Path]) -> None:
     """Install requirement files into a virtual environment."""
     print("Installing the requirements ...", flush=True)
     command = [str(venv_python(venv)), "-m", "pip", "install", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check"]
+    command.append("--disable-pip-version-check")
     for file in files:
         command += ["--requirement", str(file)]
-    result = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        # Its warnings too: they tell a registry that is away from a version that doesn't exist.
-        print(result.stdout, file=sys.stderr)
+    if not quietly(command):
         raise SetupError(
             "The requirements could not be installed: see pip's message above, "
             "and whether the package registry can be reached from here."

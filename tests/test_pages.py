@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -23,7 +24,9 @@ expect.set_options(timeout=PATIENCE * 1000)
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # A container's root has no sandbox, and its pages may not need the graphics card.
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        arguments += ["--disable-background-networking", "--disable-component-update"]
+        arguments += ["--disable-sync"]
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield found
         found.close()
@@ -344,3 +347,62 @@ def test_docs_open_at_a_link_and_tell_an_error(page: Page, server: Server) -> No
     page.unroute("**/api/openapi.json")
     page.click("#operations button")
     wait_for(lambda: page.locator(".operation").count() > 0, "operations after another try")
+
+
+# The guide's own lines, as a newcomer pastes them into the console of a page of the server.
+GUIDE_CLIENT = """
+const eventSource = new EventSource('/api/events');
+eventSource.onmessage = (event) => { const data = JSON.parse(event.data); console.log('received:', data); };
+fetch('/api/broadcast', { method: 'POST', headers: { 'Content-Type': 'application/json' },
+  body: JSON.stringify({ message: 'Hello!' }) });
+window.heard = [];
+eventSource.addEventListener('message', (event) => window.heard.push(JSON.parse(event.data)));
+"""
+GUIDE_BROADCAST = """
+await fetch('/api/broadcast', { method: 'POST', headers: { 'Content-Type': 'application/json' },
+  body: JSON.stringify({ type: 'notification', message: 'A new update is available!' }) });
+"""
+GUIDE_SETTINGS = """
+await fetch('/api/settings', { method: 'POST', headers: { 'Content-Type': 'application/json' },
+  body: JSON.stringify({ key: 'max_connections', value: '1000', description: 'Maximum concurrent connections' }) });
+"""
+GUIDE_LISTS = """
+return [(await (await fetch('/api/connections')).json()).length,
+  (await (await fetch('/api/logs')).json()).length,
+  (await (await fetch('/api/settings')).json()).find((row) => row.key === 'max_connections').value,
+  (await (await fetch('/api/stats')).json()).activeConnections,
+  (await fetch('/api/logs', { method: 'DELETE' })).status];
+"""
+
+
+def run_lines(page: Page, lines: str) -> Any:
+    """What a console does with pasted lines."""
+    return page.evaluate(f"async () => {{ {lines} }}")
+
+
+def test_the_guides_lines_work_unchanged_and_survive_a_crash(
+    browser: Browser, fresh: Server
+) -> None:
+    """A native EventSource, the server killed under it, messages published while it is away."""
+    context = browser.new_context()
+    page = context.new_page()
+    signed_in(page, fresh)
+    page.evaluate(f"() => {{ {GUIDE_CLIENT} }}")
+    wait_in(page, "() => window.heard.some((data) => data.message === 'Hello!')")
+    run_lines(page, GUIDE_BROADCAST)
+    wait_in(page, "() => window.heard.some((data) => data.type === 'notification')")
+    run_lines(page, GUIDE_SETTINGS)
+    connections, logs, limit, active, cleared = run_lines(page, GUIDE_LISTS)
+    assert connections == active == 2 and logs > 0 and limit == 1000 and cleared == 200
+    fresh.kill()
+    fresh.start()
+    run_lines(page, GUIDE_BROADCAST.replace("A new update", "Another update"))
+    wait_in(page, "() => window.heard.some((data) => data.message?.startsWith('Another'))")
+    ids = page.evaluate("() => window.heard.filter((data) => data.id).map((data) => data.id)")
+    assert len(ids) == 3 and ids == sorted(set(ids))
+    context.close()
+
+
+def wait_in(page: Page, condition: str) -> None:
+    """Wait until a function of the page gives true."""
+    page.wait_for_function(condition, timeout=PATIENCE * 1000)

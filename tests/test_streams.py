@@ -17,7 +17,9 @@ from conftest import Certificate
 from support import ADMIN, PROGRAM, Server, Stream, number, wait_for
 
 SESSION = "s" * 22
-CLIENT = "dY3FTkyBWhpk61mH4QTxS"
+
+# Every test here runs with both backings of the poller.
+pytestmark = pytest.mark.usefixtures("poller")
 
 
 def test_first_bytes_are_exact(server: Server) -> None:
@@ -99,7 +101,7 @@ def test_session_gives_the_client_its_id(server: Server) -> None:
         assert stream.hello["clientId"] == client != first
 
 
-def test_resume_is_complete_and_exact(server: Server, poller: str) -> None:
+def test_resume_is_complete_and_exact(server: Server) -> None:
     with server.stream("channel=x") as stream:
         server.publish(1, "channel=x")
         server.publish(2)
@@ -218,7 +220,7 @@ def test_limits_of_connections(make_server: Callable[..., Server]) -> None:
     wait_for(lambda: Stream(server.port).status == 200, "room for another")
 
 
-def test_early_bytes_and_pipelining_do_no_harm(server: Server, poller: str) -> None:
+def test_early_bytes_and_pipelining_do_no_harm(server: Server) -> None:
     stream = Stream(server.port, extra=b"GET / HTTP/1.1\r\n\r\n" + b"x" * 10_000)
     stream.next()
     server.publish("fine")
@@ -226,7 +228,7 @@ def test_early_bytes_and_pipelining_do_no_harm(server: Server, poller: str) -> N
 
 
 def test_plain_and_tls_on_one_port(
-    make_server: Callable[..., Server], certificate: Certificate, poller: str
+    make_server: Callable[..., Server], certificate: Certificate
 ) -> None:
     server = make_server(**certificate.settings)
     with (
@@ -248,7 +250,7 @@ def test_plain_and_tls_on_one_port(
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_slow_reader_gets_everything_in_order(
-    make_server: Callable[..., Server], certificate: Certificate, poller: str, encrypted: bool
+    make_server: Callable[..., Server], certificate: Certificate, encrypted: bool
 ) -> None:
     """Its socket fills, the rest stays in the log, pinned bytes are offered again."""
     server = make_server(**(certificate.settings if encrypted else {}))

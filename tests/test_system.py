@@ -171,6 +171,15 @@ def test_stats_count(server: Server) -> None:
     assert server.get("/api/stats/history?minutes=0").code == "invalid"
 
 
+def test_every_minute_has_a_row_and_so_has_the_last_one(server: Server) -> None:
+    server.publish(1)
+    assert server.stop() == 0
+    server.start()
+    rows = server.get("/api/stats/history?minutes=5").json
+    assert len(rows) == 1 and rows[0]["messagesSent"] == 1
+    assert {"minute", "node", "activeConnections", "memoryBytes", "transports"} <= set(rows[0])
+
+
 def test_dashboard_is_one_call(server: Server) -> None:
     with server.stream():
         server.publish({"a": 1})
