@@ -19,7 +19,7 @@ The parts, top to bottom; a part uses only the parts above it:
     HTTP            the routes: parse, guard, call, answer
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
     Lifecycle       build, start, jobs, graceful stop
-    Command line    `serve`, `backup`, `restore`, `token`, `doctor`
+    Command line    `serve`, `setup-link`, `user`, `token`, `backup`, `restore`, `doctor`
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ import csv
 import difflib
 import errno
 import gc
+import getpass
 import hashlib
+import heapq
 import hmac
 import http.client
 import io
@@ -57,6 +59,7 @@ import ssl
 import sys
 import time
 import traceback
+import unicodedata
 import urllib.parse
 import uuid
 from collections import deque
@@ -71,6 +74,7 @@ import gevent
 import gevent.event
 import gevent.lock
 import gevent.socket
+import jwt
 import msgspec
 import peewee
 import platformdirs
@@ -139,7 +143,7 @@ class Setting(NamedTuple):
 _ROWS = (
     # key, kind, default, group, description, then what bounds or marks it
     Setting("host", "text", "127.0.0.1", "network", "Address to listen on. Leaving loopback needs "
-            "RTAPP_ADMIN_TOKEN, and TLS or insecure_http.", flag=True, restart=True),
+            "an administrator, and TLS or insecure_http.", flag=True, restart=True),
     Setting("port", "int", 8000, "network", "TCP port to listen on; 0 picks a free one.",
             0, 65535, flag=True, restart=True),
     Setting("data", "text", "", "storage", "Folder of the database; empty means the platform's "
@@ -165,6 +169,18 @@ _ROWS = (
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
             "whoever reaches the port may subscribe and publish, as in the guide; administration "
             "is never open.", choices=("private", "open")),
+    Setting("rate_limit", "int", 600, "access", "Requests a minute from one address; not counted: "
+            "administrators, API tokens, static files, opening streams. 0 means no limit.",
+            0, 1_000_000),
+    Setting("jwt_algorithm", "choice", "none", "access", "Accept JSON Web Tokens signed so by your "
+            "own back end. Always this one, whatever a token says of itself.",
+            choices=("none", "HS256", "RS256")),
+    Setting("jwt_key", "text", "", "access", "The shared secret of HS256 (32 bytes or more), or "
+            "the PEM public key of RS256.", secret=True),
+    Setting("jwt_audience", "text", "", "access", "The audience (aud) that a JSON Web Token must "
+            "name; empty means any."),
+    Setting("trusted_proxies", "list", (), "network", "Addresses or networks of reverse proxies "
+            "whose X-Forwarded-For and X-Forwarded-Proto count; separated by commas."),
     Setting("metrics_token", "text", "", "access", "Bearer token with which /metrics may be read; "
             "empty means that only administrators read it.", secret=True),
     Setting("max_connections", "int", 10_000, "limits", "Streams that may be open at once; the "
@@ -310,6 +326,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "malformed": (400, "Malformed request"),
     "malformed_json": (400, "Malformed JSON"),
     "unauthorized": (401, "A credential is needed"),
+    "wrong_login": (401, "Wrong user name or password"),
     "forbidden": (403, "Not allowed"),
     "foreign_origin": (403, "Request from another site"),
     "invalid_link": (403, "Link used or expired"),
@@ -328,6 +345,13 @@ ERRORS: dict[str, tuple[int, str]] = {
     "storage_unavailable": (503, "Storage unavailable"),
     "overloaded": (503, "Overloaded"),
     "stopping": (503, "Shutting down"),
+    "already_set_up": (409, "There is an administrator already"),
+    "user_exists": (409, "User exists"),
+    "token_exists": (409, "Token exists"),
+    "last_admin": (409, "The last administrator"),
+    "weak_password": (422, "Password too common"),
+    "rate_limited": (429, "Too many requests"),
+    "too_many_attempts": (429, "Too many attempts"),
     "setting_fixed": (409, "Setting fixed at the start"),
     "unknown_setting": (422, "Unknown setting"),
     "internal": (500, "Internal error"),
@@ -456,16 +480,35 @@ class StatsMinute(Table):
         primary_key = peewee.CompositeKey("minute", "node")
 
 
+class User(Table):
+    """Somebody who signs in with a password."""
+
+    id = peewee.BigAutoField()
+    username = peewee.TextField()
+    username_key = peewee.TextField(unique=True)  # case-folded: Ada and ada are one
+    password_hash = peewee.TextField()
+    role = peewee.TextField()  # user, admin
+    created_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "users"
+
+
 class AccessToken(Table):
-    """Setup links, browser sessions and API tokens; only the hash of a secret is kept."""
+    """Setup and sign-in links, browser sessions, API tokens, stream tickets; only the hash of a
+    secret is kept."""
 
     token_hash = peewee.TextField(primary_key=True)
-    kind = peewee.TextField()  # setup, session, api
+    kind = peewee.TextField()  # setup, signin, session, api, ticket
     name = peewee.TextField(default="")
-    scopes = peewee.TextField()  # of subscribe, publish, admin; separated by spaces
-    channels = peewee.TextField(null=True)  # patterns, separated by spaces; null: all
+    user_id = peewee.BigIntegerField(null=True)
+    password_tag = peewee.TextField(null=True)  # of the password it was made under
+    grants = peewee.TextField()  # JSON: see Grants
+    address = peewee.TextField(default="")
+    agent = peewee.TextField(default="")
     created_at = peewee.BigIntegerField()
     expires_at = peewee.BigIntegerField()
+    used_at = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "access_tokens"
@@ -517,9 +560,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE event_logs (id {autoid}, timestamp BIGINT NOT NULL, level TEXT NOT NULL,"
         " message TEXT NOT NULL, metadata TEXT NOT NULL)",
         "CREATE INDEX event_logs_timestamp ON event_logs (timestamp)",
+        "CREATE TABLE users (id {autoid}, username TEXT NOT NULL, username_key TEXT NOT NULL"
+        " UNIQUE, password_hash TEXT NOT NULL, role TEXT NOT NULL, created_at BIGINT NOT NULL)",
         "CREATE TABLE access_tokens (token_hash TEXT PRIMARY KEY, kind TEXT NOT NULL,"
-        " name TEXT NOT NULL, scopes TEXT NOT NULL, channels TEXT, created_at BIGINT NOT NULL,"
-        " expires_at BIGINT NOT NULL)",
+        " name TEXT NOT NULL, user_id BIGINT, password_tag TEXT, grants TEXT NOT NULL,"
+        " address TEXT NOT NULL, agent TEXT NOT NULL, created_at BIGINT NOT NULL,"
+        " expires_at BIGINT NOT NULL, used_at BIGINT)",
+        "CREATE INDEX access_tokens_user_id ON access_tokens (user_id)",
         "CREATE TABLE server_settings (key TEXT PRIMARY KEY, value TEXT NOT NULL,"
         " description TEXT, updated_at BIGINT NOT NULL)",
         "CREATE TABLE stats_minutes (minute BIGINT NOT NULL, node TEXT NOT NULL,"
@@ -844,7 +891,7 @@ class Storage:
             database = self._connect()
             try:
                 self._check(database)
-                self._migrate(database)
+                self.migrate(database, self.path)
             finally:
                 database.close()
         except peewee.DatabaseError as error:
@@ -860,19 +907,24 @@ class Storage:
             if verdict != "ok":
                 raise peewee.DatabaseError(f"the file is damaged ({verdict.splitlines()[-1]})")
 
-    def _migrate(self, database: peewee.Database) -> None:
-        version = self._version(database)
+    @classmethod
+    def migrate(cls, database: peewee.Database, path: Path) -> None:
+        """Bring a database to this program's version; before that the file is copied.
+
+        Raises StartError when it is newer than the program.
+        """
+        version = cls._version(database)
         if version > len(MIGRATIONS):
-            copy = f"{self.path.name}.v{len(MIGRATIONS)}.bak"
+            copy = f"{path.name}.v{len(MIGRATIONS)}.bak"
             raise StartError(
-                f"The database {self.path} is of version {version}, newer than this program "
+                f"The database {path} is of version {version}, newer than this program "
                 f"(version {len(MIGRATIONS)}). Use the newer program, or the copy {copy} made "
                 "before the migration."
             )
         if 0 < version < len(MIGRATIONS):
-            self._copy(database, version)
+            cls._copy(database, path, version)
         for number in range(version, len(MIGRATIONS)):
-            self._apply(database, number)
+            cls._apply(database, number)
 
     @staticmethod
     def _version(database: peewee.Database) -> int:
@@ -881,8 +933,9 @@ class Storage:
         sql = "SELECT value FROM meta WHERE key = 'schema_version'"
         return int(database.execute_sql(sql).fetchone()[0])
 
-    def _copy(self, database: peewee.Database, version: int) -> None:
-        copy = sqlite3.connect(f"{self.path}.v{version}.bak")
+    @staticmethod
+    def _copy(database: peewee.Database, path: Path, version: int) -> None:
+        copy = sqlite3.connect(f"{path}.v{version}.bak")
         database.connection().backup(copy)
         copy.close()
 
@@ -980,7 +1033,7 @@ class Storage:
 
         def replace(database: peewee.Database) -> None:
             fill_from(source, database)
-            self._migrate(database)
+            self.migrate(database, self.path)
 
         work = Work(gevent.event.AsyncResult(), None, None, replace)
         self._writer.put(work)
@@ -1226,6 +1279,12 @@ def stamped(row: Stored) -> str:
 _POSITION = re.compile(r"([0-9a-f]{8})-(\d{1,18})")
 
 
+def control_draft(event: str, **content: Any) -> Draft:
+    """A control entry: what each hub does when its turn comes in the log."""
+    now = now_ms()
+    return Draft(HUB_TOPIC, CONTROL, event, to_json(content), expires_at=now + 60_000, sent_at=now)
+
+
 class Log:
     """The one log: store first, then tell. Owns the head and the epoch."""
 
@@ -1308,29 +1367,33 @@ class Log:
 
     def control(self, event: str, **content: Any) -> None:
         """Tell every hub, in the order of the log, of a change to live connections."""
-        draft = Draft(
-            HUB_TOPIC,
-            CONTROL,
-            event,
-            to_json(content),
-            expires_at=now_ms() + 60_000,
-            sent_at=now_ms(),
-        )
-        self.append([draft])
+        self.append([control_draft(event, **content)])
 
     def committed(self, rows: list[Stored]) -> None:
         """Advance the head over rows that have just been committed.
 
         Ids missing before them are read first: with several nodes they are other nodes' rows.
         """
-        if rows[0].id > self.head + 1:
+        rows = [row for row in rows if row.id > self.head]  # `poll` may have been quicker
+        if rows and rows[0].id > self.head + 1:
             rows = [*self._between(self.head, rows[0].id), *rows]
-        entries = [Entry(row) for row in rows]
-        self.head = rows[-1].id
-        self._listener(entries)
+        self._advance(rows)
+
+    def poll(self) -> None:
+        """Advance over rows that another process has committed: a command, another node."""
+        self._advance(self._between(self.head, 2**62))
+
+    def _advance(self, rows: list[Stored]) -> None:
+        if rows:
+            entries = [Entry(row) for row in rows]
+            self.head = rows[-1].id
+            self._listener(entries)
 
     def _between(self, low: int, high: int) -> list[Stored]:
-        sql = f"SELECT {_STORED_COLUMNS} FROM messages WHERE id > ? AND id < ? ORDER BY id"
+        sql = (
+            f"SELECT {_STORED_COLUMNS} FROM messages WHERE id > ? AND id < ? ORDER BY id"
+            f" LIMIT {self.READ_PAGE}"
+        )
         return [Stored(*row) for row in self._storage.read(sql, (low, high))]
 
     # Reading
@@ -1855,6 +1918,7 @@ class Subscriber:
         "bytes_sent",
         "client_id",
         "connected_at",
+        "credential",
         "messages_after",
         "cursor",
         "encoding",
@@ -1880,6 +1944,7 @@ class Subscriber:
         self.address = address
         self.agent = agent
         self.username: str | None = None
+        self.credential = ""  # what the stream was opened with, to be revoked by
         self.id = 0
         self.fd = -1
         self.index = 0
@@ -1949,7 +2014,9 @@ class Hub:
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
             "topics": self._change_topics,
+            "revoke": self._revoke,
         }
+        self._expiries: list[tuple[int, int, Subscriber]] = []  # a heap: time, id, who
 
     def on_control(self, event: str, act: Callable[[dict[str, Any]], None]) -> None:
         """Let another part hear of a control entry that concerns it."""
@@ -2254,12 +2321,32 @@ class Hub:
 
     def _kick(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
-            self._serve(subscriber)
-            body = {"type": "disconnect", "reason": order["reason"]}
-            last = subscriber.encoding.notice("disconnect", body, None)
-            if subscriber.fd >= 0 and subscriber.pending is None:
-                self._push(subscriber, Join(last, subscriber.cursor, 0))
-            self._drop(subscriber, order["reason"])
+            self._end(subscriber, order["reason"])
+
+    def _revoke(self, number: int, order: dict[str, Any]) -> None:
+        gone = set(order["credentials"])
+        for subscriber in [s for s in self._by_fd.values() if s.credential in gone]:
+            self._end(subscriber, "The credential was revoked")
+
+    def _end(self, subscriber: Subscriber, reason: str) -> None:
+        """Serve what there is, tell the client not to come back as it was, and close."""
+        self._serve(subscriber)
+        body = {"type": "disconnect", "reason": reason}
+        last = subscriber.encoding.notice("disconnect", body, None)
+        if subscriber.fd >= 0 and subscriber.pending is None:
+            self._push(subscriber, Join(last, subscriber.cursor, 0))
+        self._drop(subscriber, reason)
+
+    def expire(self, subscriber: Subscriber, at: int) -> None:
+        """End a stream when its credential does: at a time in milliseconds since 1970."""
+        heapq.heappush(self._expiries, (at, subscriber.id, subscriber))
+
+    def _close_expired(self) -> None:
+        now = now_ms()
+        while self._expiries and self._expiries[0][0] <= now:
+            subscriber = heapq.heappop(self._expiries)[2]
+            if subscriber.fd >= 0:
+                self._end(subscriber, "The credential expired")
 
     def _change_topics(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
@@ -2529,10 +2616,11 @@ class Hub:
         """Pings, and an end to who takes nothing."""
         second = 0
         while True:
-            gevent.sleep(min(1.0, self._settings["ping_interval"] / 4))
+            gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
             second += 1
             with reported(self._journal, "The heartbeat failed"):
                 self._close_stalled()
+                self._close_expired()
                 self._ping()
 
     def _close_stalled(self) -> None:
@@ -2696,24 +2784,43 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
 SCOPES = ("subscribe", "publish", "admin")
 
 
+class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a credential lets its holder do. Patterns are shell patterns; None means all channels
+    and the global broadcasts, which `*` also stands for."""
+
+    role: str = "user"  # anonymous, user, admin
+    scopes: tuple[str, ...] = SCOPES[:2]
+    subscribe: tuple[str, ...] | None = None
+    publish: tuple[str, ...] | None = None
+
+
 class Principal(NamedTuple):
-    """Who is asking, and what a credential lets them do."""
+    """Who is asking, by which credential."""
 
     name: str
-    role: str  # anonymous, user, admin
-    scopes: frozenset[str] = frozenset(SCOPES)
-    channels: tuple[str, ...] | None = None  # patterns; None: all, and global broadcasts
+    grants: Grants
+    credential: str = ""  # its public id, by which it is revoked
+    expires_at: int | None = None
+    user_id: int | None = None
+    is_session: bool = False
 
-    def may_use(self, channel: str | None) -> bool:
-        """Whether the credential covers a channel; None is the global broadcast."""
-        if self.channels is None:
+    @property
+    def role(self) -> str:
+        """anonymous, user or admin."""
+        return self.grants.role
+
+    def may_use(self, act: str, channel: str | None) -> bool:
+        """Whether it may `subscribe` or `publish` to a channel; None is the global broadcast."""
+        patterns = self.grants.subscribe if act == "subscribe" else self.grants.publish
+        if patterns is None or "*" in patterns:
             return True
-        return channel is not None and any(fnmatchcase(channel, p) for p in self.channels)
+        return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
 
 
-ANONYMOUS = Principal("anonymous", "anonymous")
-ADMIN_TOKEN = Principal("admin-token", "admin")
-METRICS_TOKEN = Principal("metrics-token", "user", frozenset({"metrics"}), ())
+ADMIN_GRANTS = Grants("admin", SCOPES)
+ANONYMOUS = Principal("anonymous", Grants("anonymous"))
+ADMIN_TOKEN = Principal("admin-token", ADMIN_GRANTS)
+METRICS_TOKEN = Principal("metrics-token", Grants("user", ("metrics",), (), ()))
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
@@ -2735,22 +2842,153 @@ def is_loopback(address: str) -> bool:
     return (mapped or found).is_loopback
 
 
-def new_token(
-    kind: str, name: str, scopes: Iterable[str], channels: str | None, seconds: int
-) -> tuple[str, dict[str, Any]]:
-    """A new secret, and the row that is stored for it."""
+def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
+    """A new secret, and the row of `access_tokens` that is stored for it."""
     secret = secrets.token_urlsafe(32)
     now = now_ms()
     row = {
         "token_hash": sha256(secret),
         "kind": kind,
-        "name": name,
-        "scopes": " ".join(scopes),
-        "channels": channels,
+        "grants": to_json(grants),
         "created_at": now,
-        "expires_at": now + seconds * 1000,
+        "expires_at": now + int(seconds * 1000),
+        **more,
     }
     return secret, row
+
+
+# Passwords
+
+USERNAME = r"^[A-Za-z0-9_.@-]{1,64}$(?!\n)"
+_COMMON = (
+    "password password1 password12 password123 passw0rd p@ssw0rd p@ssword 12345678 123456789 "
+    "1234567890 87654321 987654321 11111111 00000000 88888888 12341234 11223344 1q2w3e4r "
+    "1q2w3e4r5t 1qaz2wsx qwertyui qwertyuiop qwerty123 qwerty12 qwertz123 asdfghjk asdfghjkl "
+    "zxcvbnm1 abcd1234 abc12345 a1b2c3d4 iloveyou sunshine princess football baseball superman "
+    "starwars trustno1 whatever computer internet letmein1 welcome1 welcome123 admin123 "
+    "admin1234 administrator changeme secret12 test1234 testtest default1 master12 dragon12 "
+    "galatasaray fenerbahce besiktas trabzonspor istanbul turkiye1 sifre123 parola123"
+)
+COMMON_PASSWORDS = frozenset(_COMMON.split())
+
+
+def check_password(password: str, username: str) -> None:
+    """Refuse passwords that are guessed first. Raises Problem `weak_password` or `invalid`."""
+    if len(password) < 8 or len(password) > 1024:
+        raise Problem("invalid", errors=[("password", "must have 8 to 1024 characters")])
+    plain = password.lower()
+    if plain in COMMON_PASSWORDS or plain == username.lower() or len(set(plain)) < 3:
+        raise Problem("weak_password", errors=[("password", "is among the first that are guessed")])
+
+
+def scrypt(password: str, salt: bytes) -> bytes:
+    """The hash of a password (RFC 7914): 16 MiB and some 50 ms, in a thread of its own."""
+    secret = unicodedata.normalize("NFKC", password).encode()
+    return hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1, dklen=32)
+
+
+def hash_password(password: str) -> str:
+    """What is stored of a password."""
+    salt = secrets.token_bytes(16)
+    return f"scrypt${salt.hex()}${scrypt(password, salt).hex()}"
+
+
+def verify_password(password: str, stored: str) -> bool:
+    """Whether a password is the one that was stored."""
+    _, salt, expected = stored.split("$")
+    return hmac.compare_digest(scrypt(password, bytes.fromhex(salt)).hex(), expected)
+
+
+NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
+
+
+def password_tag(stored: str) -> str:
+    """What ties a session to the password it was made under."""
+    return sha256(stored)[:16]
+
+
+class Hasher:
+    """Hashes passwords beside the loop, a few at a time, so that a flood costs bounded memory."""
+
+    AT_ONCE, WAITING = 2, 50
+
+    def __init__(self) -> None:
+        self._turns = gevent.lock.Semaphore(self.AT_ONCE)
+        self._waiting = 0
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments)` in a thread. Raises Problem `overloaded`."""
+        if self._waiting >= self.WAITING:
+            raise Problem("overloaded", "Too many sign-ins at once.")
+        self._waiting += 1
+        try:
+            with self._turns:
+                return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
+        finally:
+            self._waiting -= 1
+
+
+class Ticket(msgspec.Struct):
+    """What a stream's ticket stands for."""
+
+    grants: Grants
+    credential: str
+    expires_at: int | None
+
+
+def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
+    """A row of `users`."""
+    return {
+        "username": username,
+        "username_key": username.casefold(),
+        "password_hash": hashed,
+        "role": role,
+        "created_at": now_ms(),
+    }
+
+
+LINK_HELP = "Start the program again, or run rtapp setup-link: it prints a new link."
+
+
+class Buckets:
+    """Token buckets: each key may do `burst` at once and `rate` a second in the long run."""
+
+    KEYS = 50_000  # remembered; then the full ones, which say nothing, are forgotten
+
+    def __init__(self) -> None:
+        self._levels: dict[Hashable, tuple[float, float]] = {}  # key: tokens, when
+
+    def take(self, key: Hashable, rate: float, burst: float) -> float:
+        """Take a token: 0, or the seconds until there is one."""
+        now = time.monotonic()
+        level, then = self._levels.get(key, (burst, now))
+        level = min(burst, level + (now - then) * rate)
+        if level < 1:
+            return (1 - level) / rate
+        if len(self._levels) >= self.KEYS and key not in self._levels:
+            self._forget(now, rate, burst)
+        self._levels[key] = level - 1, now
+        return 0
+
+    def give_back(self, key: Hashable) -> None:
+        """Undo a `take`."""
+        if key in self._levels:
+            level, then = self._levels[key]
+            self._levels[key] = level + 1, then
+
+    def _forget(self, now: float, rate: float, burst: float) -> None:
+        kept = {k: v for k, v in self._levels.items() if v[0] + (now - v[1]) * rate < burst}
+        self._levels = kept if len(kept) < self.KEYS else {}
+
+
+def api_token(
+    name: str, scopes: Sequence[str], channels: Sequence[str] | None, days: float
+) -> tuple[str, dict[str, Any]]:
+    """A new API token: its secret and its row."""
+    covers = None if channels is None else tuple(channels)
+    role = "admin" if "admin" in scopes else "user"
+    grants = Grants(role, tuple(scopes), covers, covers)
+    return new_token("api", grants, days * 86_400, name=name, address="", agent="")
 
 
 class Access:
@@ -2764,35 +3002,89 @@ class Access:
         self._settings = settings
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
+        self._hasher = Hasher()
+        self._requests, self._attempts = Buckets(), Buckets()
+        self._used: dict[str, int] = {}  # token: when it was last used, not yet written
 
     @property
     def has_admin(self) -> bool:
-        """Whether somebody can administer this server without the printed link."""
-        return self._admin_token is not None
+        """Whether somebody can administer this server without a setup link."""
+        return self._admin_token is not None or bool(User.get_or_none(User.role == "admin"))
 
     # Credentials
 
     def by_token(self, token: str) -> Principal:
-        """The principal of a bearer token. Raises Problem `unauthorized`."""
-        expected = self._admin_token or ""
-        if expected and hmac.compare_digest(token.encode(), expected.encode()):
-            return ADMIN_TOKEN
-        expected = self._settings["metrics_token"]
-        if expected and hmac.compare_digest(token.encode(), expected.encode()):
-            return METRICS_TOKEN
+        """The principal of a bearer token: the environment's, an API token, a JSON Web Token.
+
+        Raises Problem `unauthorized`.
+        """
+        for secret, principal in (
+            (self._admin_token, ADMIN_TOKEN),
+            (self._settings["metrics_token"], METRICS_TOKEN),
+        ):
+            if secret and hmac.compare_digest(token.encode(), secret.encode()):
+                return principal
+        if token.count(".") == 2:
+            return self._by_jwt(token)
         row = self._find(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
-        scopes = frozenset(row.scopes.split())
-        channels = None if row.channels is None else tuple(row.channels.split())
-        return Principal(
-            "token:" + row.name, "admin" if "admin" in scopes else "user", scopes, channels
+        return self._principal(row, "token:" + row.name)
+
+    def _by_jwt(self, token: str) -> Principal:
+        """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
+        the token may choose is an attack (RFC 8725, 3.1)."""
+        algorithm, audience = self._settings["jwt_algorithm"], self._settings["jwt_audience"]
+        try:
+            if algorithm == "none" or not self._settings["jwt_key"]:
+                raise jwt.InvalidTokenError
+            claims = jwt.decode(
+                token,
+                self._settings["jwt_key"],
+                algorithms=[algorithm],
+                audience=audience or None,
+                options={"require": ["exp", "sub"], "verify_aud": bool(audience)},
+            )
+            channels = msgspec.convert(claims.get("channels", {}), dict[str, tuple[str, ...]])
+        except (jwt.PyJWTError, msgspec.ValidationError, ValueError):
+            raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
+        grants = Grants(
+            subscribe=channels.get("subscribe", ()), publish=channels.get("publish", ())
         )
+        expires_at = int(claims["exp"] * 1000)
+        return Principal(f"jwt:{claims['sub']}", grants, sha256(token)[:16], expires_at)
 
     def by_cookie(self, secret: str) -> Principal:
         """The principal of a browser's session; ANONYMOUS when there is none."""
         row = self._find(secret, "session")
-        return Principal("session:" + row.token_hash[:16], "admin") if row else ANONYMOUS
+        user = User.get_or_none(User.id == row.user_id) if row else None
+        if user is None or row.password_tag != password_tag(user.password_hash):
+            return ANONYMOUS
+        grants = ADMIN_GRANTS if user.role == "admin" else Grants()
+        return self._principal(row, user.username, grants)._replace(is_session=True)
+
+    def by_ticket(self, ticket: str) -> Principal:
+        """The principal that a ticket was made for; it is used up. Raises `unauthorized`."""
+        row = self._use_up(ticket, "ticket")
+        if row is None:
+            raise Problem("unauthorized", "The ticket was used or has expired.")
+        kept = msgspec.json.decode(row.grants, type=Ticket)
+        return Principal(row.name, kept.grants, kept.credential, kept.expires_at, row.user_id)
+
+    def make_ticket(self, principal: Principal) -> str:
+        """A ticket for a stream: 30 s, single use, for what can't send headers."""
+        kept = Ticket(principal.grants, principal.credential, principal.expires_at)
+        secret, row = new_token(
+            "ticket", principal.grants, 30, name=principal.name, user_id=principal.user_id
+        )
+        self._insert({**row, "grants": to_json(kept)})
+        return secret
+
+    def _principal(self, row: Any, name: str, grants: Grants | None = None) -> Principal:
+        """Who a row of `access_tokens` stands for; notes that it was used."""
+        self._used[row.token_hash] = now_ms()
+        found = grants or msgspec.json.decode(row.grants, type=Grants)
+        return Principal(name, found, row.token_hash[:16], row.expires_at, row.user_id)
 
     @staticmethod
     def _find(secret: str, kind: str) -> Any:
@@ -2802,44 +3094,159 @@ class Access:
             & (AccessToken.expires_at > now_ms())
         )
 
-    def make_link_token(self, seconds: int) -> str:
-        """A single-use token for a link that signs a browser in."""
-        return self._make("setup", seconds)
-
-    def redeem(self, token: str) -> str:
-        """Trade a link's token for the secret of a new session.
-
-        Raises Problem `invalid_link` when it was used or has expired.
-        """
-
-        def unit(tx: Transaction) -> None:
-            used = AccessToken.delete().where(
-                (AccessToken.token_hash == sha256(token))
-                & (AccessToken.kind == "setup")
-                & (AccessToken.expires_at > now_ms())
-            )
-            if not used.execute(tx.database):
-                raise Problem(
-                    "invalid_link", "Start the program again: it prints a new link each time."
-                )
-
-        self._storage.write(unit)
-        return self._make("session", SESSION_SECONDS)
-
-    def end_session(self, secret: str) -> None:
-        """Forget a session."""
+    def _use_up(self, secret: str, kind: str) -> Any:
+        """The row of a single-use token, which is deleted; None when there is none. Of two that
+        come at once, one gets it."""
+        row = self._find(secret, kind)
         query = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
-        self._storage.write(lambda tx: query.execute(tx.database))
+        return row if row and self._storage.write(lambda tx: query.execute(tx.database)) else None
 
-    def _make(self, kind: str, seconds: int) -> str:
-        secret, row = new_token(kind, kind, SCOPES, None, seconds)
+    def _insert(self, row: dict[str, Any]) -> None:
+        row = {"name": "", "address": "", "agent": "", **row}
         self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
+
+    # Users
+
+    def make_link_token(self, kind: str, seconds: float) -> str:
+        """A single-use token for a link: `setup` makes the first administrator, `signin` signs
+        the first administrator in."""
+        secret, row = new_token(kind, ADMIN_GRANTS, seconds)
+        self._insert(row)
         return secret
 
-    def trim(self) -> None:
-        """Delete what has expired."""
-        query = AccessToken.delete().where(AccessToken.expires_at <= now_ms())
+    def set_up(self, token: str, username: str, password: str) -> Any:
+        """Make the first administrator by a setup link's token; the user.
+
+        Raises Problem `already_set_up`, `invalid_link`, `invalid`, `weak_password`.
+        """
+        if User.get_or_none(User.role == "admin"):
+            raise Problem("already_set_up", "Sign in with your name and password.")
+        if self._find(token, "setup") is None:
+            raise Problem("invalid_link", LINK_HELP)
+        check_password(password, username)
+        hashed = self._hasher.run(hash_password, password)
+        if self._use_up(token, "setup") is None:
+            raise Problem("invalid_link", LINK_HELP)
+        return self._add_user(username, hashed, "admin")
+
+    def redeem(self, token: str) -> Any:
+        """The administrator whom a sign-in link stands for. Raises Problem `invalid_link`."""
+        row = self._use_up(token, "signin")
+        user = User.select().where(User.role == "admin").order_by(User.id).first()
+        if row is None or user is None:
+            raise Problem("invalid_link", "Sign in with your name and password.")
+        return user
+
+    def add_user(self, username: str, password: str, role: str) -> Any:
+        """Make a user. Raises Problem `invalid`, `weak_password`, `user_exists`."""
+        check_password(password, username)
+        return self._add_user(username, self._hasher.run(hash_password, password), role)
+
+    def _add_user(self, username: str, hashed: str, role: str) -> Any:
+        row = user_row(username, hashed, role)
+        try:
+            number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
+        except peewee.IntegrityError:
+            raise Problem("user_exists", f"There is a user {username} already.") from None
+        return User.get_by_id(number)
+
+    def change_user(self, user: Any, password: str | None = None, role: str | None = None) -> None:
+        """Change a password or a role; the user's sessions end with the old one."""
+        changed: dict[str, Any] = {}
+        if password is not None:
+            check_password(password, user.username)
+            changed["password_hash"] = self._hasher.run(hash_password, password)
+        if role is not None and role != user.role:
+            self._keep_an_admin(user)
+            changed["role"] = role
+        if changed:
+            query = User.update(**changed).where(User.id == user.id)
+            self._storage.write(lambda tx: query.execute(tx.database))
+            self.end_sessions(user.id)
+
+    def remove_user(self, user: Any) -> None:
+        """Delete a user and end the sessions. Raises Problem `last_admin`."""
+        self._keep_an_admin(user)
+        query = User.delete().where(User.id == user.id)
         self._storage.write(lambda tx: query.execute(tx.database))
+        self.end_sessions(user.id)
+
+    @staticmethod
+    def _keep_an_admin(user: Any) -> None:
+        others = (User.role == "admin") & (User.id != user.id)
+        if user.role == "admin" and not User.get_or_none(others):
+            raise Problem("last_admin", "Make somebody else an administrator first.")
+
+    def log_in(self, username: str, password: str, address: str) -> Any:
+        """The user of a name and password.
+
+        Attempts are counted for the address and for the name; what is counted decays, so nobody
+        is locked out for good. Raises Problem `wrong_login`, `too_many_attempts`.
+        """
+        keys = (("address", address), ("name", username.casefold()))
+        waits = [self._attempts.take(key, 1 / 10, 10) for key in keys]
+        if any(waits):
+            wait = int(max(waits)) + 1
+            raise Problem("too_many_attempts", f"Wait {wait} seconds.", retry_after=wait)
+        user = User.get_or_none(User.username_key == username.casefold())
+        stored = user.password_hash if user else NOBODYS_HASH
+        if not self._hasher.run(verify_password, password, stored) or user is None:
+            raise Problem("wrong_login", "This user name and password don't belong together.")
+        for key in keys:
+            self._attempts.give_back(key)
+        return user
+
+    # Sessions
+
+    def open_session(self, user: Any, address: str, agent: str) -> str:
+        """The secret of a new session of a user."""
+        secret, row = new_token(
+            "session",
+            Grants(),
+            SESSION_SECONDS,
+            user_id=user.id,
+            password_tag=password_tag(user.password_hash),
+            address=address,
+            agent=agent[:256],
+        )
+        self._insert(row)
+        return secret
+
+    def sessions(self, user_id: int) -> list[Any]:
+        """A user's sessions, newest first."""
+        where = (AccessToken.kind == "session") & (AccessToken.user_id == user_id)
+        return list(AccessToken.select().where(where).order_by(AccessToken.created_at.desc()))
+
+    def end_sessions(self, user_id: int, only: str | None = None, but: str = "") -> int:
+        """End a user's sessions, `only` one or all `but` one, by their public ids; how many.
+        Their streams are closed."""
+        ids = [row.token_hash[:16] for row in self.sessions(user_id)]
+        chosen = [i for i in ids if i != but and only in (None, i)]
+        self.revoke(chosen)
+        return len(chosen)
+
+    def revoke(self, credentials: Sequence[str]) -> None:
+        """Delete tokens by their public ids, and close the streams opened with them."""
+
+        def unit(tx: Transaction) -> None:
+            short = peewee.fn.SUBSTR(AccessToken.token_hash, 1, 16)
+            AccessToken.delete().where(short.in_(credentials)).execute(tx.database)
+            tx.append([control_draft("revoke", credentials=credentials)])
+
+        if credentials:
+            self._storage.write(unit)
+
+    def flush(self) -> None:
+        """Write when tokens were last used, and delete what has expired."""
+        used, self._used = self._used, {}
+
+        def unit(tx: Transaction) -> None:
+            for token_hash, when in used.items():
+                query = AccessToken.update(used_at=when)
+                query.where(AccessToken.token_hash == token_hash).execute(tx.database)
+            AccessToken.delete().where(AccessToken.expires_at <= now_ms()).execute(tx.database)
+
+        self._storage.write(unit)
 
     # Rights
 
@@ -2852,24 +3259,55 @@ class Access:
                 return
             raise Problem(
                 "unauthorized",
-                "Sign in by the link that the program printed, or send an access token.",
+                "Sign in, or send an access token.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        if role == "session":
+            return  # whoever it is; the route looks for the user
         wanted = "subscribe" if role == "user" else role  # a user may list what it may hear
-        if wanted not in principal.scopes:
+        if wanted not in principal.grants.scopes:
             raise Problem("forbidden", f"This needs a credential with the scope {wanted}.")
 
-    def require_channel(self, principal: Principal, channel: str | None) -> None:
-        """Raise Problem `forbidden` unless the credential covers a channel, or all for None."""
-        if not principal.may_use(channel):
+    def require_channel(self, principal: Principal, act: str, channel: str | None) -> None:
+        """Raise Problem `forbidden` unless it may `subscribe` or `publish` there; None: to all."""
+        if not principal.may_use(act, channel):
             what = f"the channel {channel}" if channel else "global broadcasts"
-            raise Problem("forbidden", f"This token does not cover {what}.")
+            raise Problem("forbidden", f"This credential does not cover {what}.")
+
+    def limit(self, address: str) -> None:
+        """Count a request of an address. Raises Problem `rate_limited`."""
+        a_minute = self._settings["rate_limit"]
+        wait = self._requests.take(address, a_minute / 60, a_minute) if a_minute else 0
+        if wait:
+            seconds = int(wait) + 1
+            raise Problem("rate_limited", f"Wait {seconds} seconds.", retry_after=seconds)
 
     # Where a request comes from
 
+    def is_trusted_proxy(self, address: str) -> bool:
+        """Whether what a peer says of its client counts."""
+        with contextlib.suppress(ValueError):
+            peer = ipaddress.ip_address(address)
+            return any(
+                peer in ipaddress.ip_network(network, strict=False)
+                for network in self._settings["trusted_proxies"]
+            )
+        return False
+
+    def client_address(self, peer: str, forwarded: str) -> str:
+        """Who is at the other end: of `X-Forwarded-For`, the last address that no trusted proxy
+        is. What stands before it was written by the client."""
+        chain = [part.strip() for part in forwarded.split(",") if part.strip()]
+        address = peer
+        while chain and self.is_trusted_proxy(address):
+            address = chain.pop()
+        return address
+
     def check_host(self, host: str) -> None:
         """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
-        name = urllib.parse.urlsplit("//" + host).hostname or ""
+        name = ""
+        with contextlib.suppress(ValueError):
+            name = urllib.parse.urlsplit("//" + host).hostname or ""
         if name in self._own_names or name.endswith((".local", ".localhost")):
             return
         with contextlib.suppress(ValueError):
@@ -3005,7 +3443,7 @@ class StreamRequest(NamedTuple):
     def topics(self) -> frozenset[str]:
         """The shared topics it gets; who is limited to channels gets no global broadcasts."""
         topics = {channel_topic(name) for name in self.channels}
-        if self.principal.may_use(None):
+        if self.principal.may_use("subscribe", None):
             topics.add(EVERYONE)
         if self.presence:
             topics |= {presence_topic(name) for name in self.channels}
@@ -3048,6 +3486,7 @@ class Streams:
             client_id, SSE, cursor, self._shared(asked.address), self._shared(asked.agent)
         )
         subscriber.username = asked.principal.name
+        subscriber.credential = asked.principal.credential
         hello = self._hello(subscriber, session, asked, resumed is not None)
         retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
         position = self._log.position(cursor)
@@ -3056,6 +3495,8 @@ class Streams:
             first += SSE.notice("reset", RESET, position)
         tune_transport(transport, self._settings)
         self._hub.attach(subscriber, topics, transport, head + first, early)
+        if asked.principal.expires_at is not None:
+            self._hub.expire(subscriber, asked.principal.expires_at)
         self._journal.add(
             "CONN", "Stream opened", clientId=client_id, ipAddress=asked.address, transport="sse"
         )
@@ -3149,6 +3590,12 @@ class Call:
             "too_large", f"At most {limit} bytes are taken here.", headers={"Connection": "close"}
         )
 
+    def json_or_token(self) -> None:
+        """Refuse a state change without a body that a foreign form could send. Raises Problem
+        `not_json`."""
+        if "HTTP_AUTHORIZATION" not in self.environ and self.content_type != "application/json":
+            raise Problem("not_json", "Send it with Content-Type: application/json.")
+
     def json_body(self, limit: int) -> bytes:
         """The body of a request that must be JSON. Raises Problem `not_json`.
 
@@ -3158,6 +3605,11 @@ class Call:
         if self.content_type != "application/json":
             raise Problem("not_json", "Send it with Content-Type: application/json.")
         return self.body(limit)
+
+
+def is_https(environ: dict[str, Any]) -> bool:
+    """Whether the client's own connection is encrypted."""
+    return bool(environ["wsgi.url_scheme"] == "https")
 
 
 class Answer(NamedTuple):
@@ -3227,6 +3679,7 @@ class EventsQuery(msgspec.Struct, rename="camel"):
     session: Annotated[str, msgspec.Meta(pattern=SESSION)] | None = None
     last_event_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    ticket: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     presence: Flag = "0"
 
 
@@ -3301,10 +3754,62 @@ class TopicsBody(msgspec.Struct):
     remove: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
 
 
-class SetupBody(msgspec.Struct):
-    """The token of a printed link."""
+Username = Annotated[str, msgspec.Meta(pattern=USERNAME)]
+Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+Patterns = Annotated[
+    list[Annotated[str, msgspec.Meta(pattern=r"^[^\s]{1,128}" + END)]],
+    msgspec.Meta(max_length=MAX_CHANNELS),
+]
 
-    token: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+class LoginBody(msgspec.Struct):
+    """A name and a password."""
+
+    username: Username
+    password: Secret
+
+
+class SetupBody(LoginBody):
+    """The first administrator, and the token of the printed link."""
+
+    token: Secret
+
+
+class RedeemBody(msgspec.Struct):
+    """The token of a sign-in link."""
+
+    token: Secret
+
+
+class PasswordBody(msgspec.Struct):
+    """A change of one's own password."""
+
+    current: Secret
+    password: Secret
+
+
+class UserBody(LoginBody):
+    """A new user."""
+
+    role: Literal["user", "admin"] = "user"
+
+
+class UserChange(msgspec.Struct):
+    """What changes of a user."""
+
+    password: Secret | None = None
+    role: Literal["user", "admin"] | None = None
+
+
+class TokenBody(msgspec.Struct):
+    """A new API token."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}" + END)]
+    scopes: Annotated[
+        list[Literal["subscribe", "publish", "admin"]], msgspec.Meta(min_length=1)
+    ] = msgspec.field(default_factory=lambda: ["subscribe", "publish"])
+    channels: Patterns | None = None
+    days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 365.0
 
 
 def convert(values: dict[str, Any], kind: type[T], strict: bool = True) -> T:
@@ -3374,7 +3879,7 @@ def events(app: Application, call: Call) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
     query: EventsQuery = call.query
     for name in query.channel:
-        app.access.require_channel(call.principal, check_channel(name))
+        app.access.require_channel(call.principal, "subscribe", check_channel(name))
     head = {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-store, no-transform",
@@ -3402,7 +3907,7 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
     """The change has a place in the log: what was published before it belongs to the old set."""
     body = parse_body(call.json_body(app.settings["max_message_bytes"]), TopicsBody)
     for name in (*body.add, *body.remove):
-        app.access.require_channel(call.principal, check_channel(name))
+        app.access.require_channel(call.principal, "subscribe", check_channel(name))
     client_id = client_id_of(body.session)
     if not app.hub.has_client(client_id):
         raise Problem("not_found", "This session has no stream.")
@@ -3441,8 +3946,7 @@ def make_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
     """A message as it will be stored. Raises what `check_publish` raises."""
     query: BroadcastQuery = call.query
     check_publish(query.channel, query.event, parsed.value)
-    if not query.to:
-        app.access.require_channel(call.principal, query.channel)
+    app.access.require_channel(call.principal, "publish", query.channel)
     if query.to and query.channel:
         raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
@@ -3550,7 +4054,7 @@ def messages(app: Application, call: Call) -> Answer:
     """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
     query: MessagesQuery = call.query
     where = Message.kind == MESSAGE
-    app.access.require_channel(call.principal, query.channel)
+    app.access.require_channel(call.principal, "subscribe", query.channel)
     if query.channel:
         where &= Message.topic == channel_topic(check_channel(query.channel))
     else:
@@ -3646,7 +4150,7 @@ def disconnect(app: Application, call: Call) -> dict[str, Any]:
 def presence(app: Application, call: Call) -> list[dict[str, Any]]:
     """Each client once, however many connections it has."""
     channel = check_channel(call.query.channel)
-    app.access.require_channel(call.principal, channel)
+    app.access.require_channel(call.principal, "subscribe", channel)
     return [
         {"clientId": s.client_id, "username": s.username, "connectedAt": iso(s.connected_at)}
         for s in app.hub.present(channel_topic(channel))
@@ -3949,32 +4453,233 @@ def prometheus_text(app: Application) -> bytes:
 # Signing in
 
 
-@route("POST", "/api/auth/setup", "public", "Sign in by the printed link", body=SetupBody)
+@route("POST", "/api/auth/setup", "public", "Make the first administrator", body=SetupBody)
 def setup(app: Application, call: Call) -> Answer:
-    """The token is used up; the browser gets a session cookie."""
+    """By the token of the link that the program printed; it is used up."""
     body = parse_body(call.json_body(10_000), SetupBody)
-    secret = app.access.redeem(body.token)
-    app.journal.add("INFO", "Signed in by the printed link", at=call.address)
-    return Answer({"success": True}, headers={"Set-Cookie": app.cookie(call, secret)})
+    user = app.access.set_up(body.token, body.username, body.password)
+    app.audit(call, "First administrator made", username=user.username)
+    return signed_in(app, call, user)
+
+
+@route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program", body=RedeemBody)
+def redeem(app: Application, call: Call) -> Answer:
+    """For the browser that the program itself opens; the token is used up."""
+    body = parse_body(call.json_body(10_000), RedeemBody)
+    return signed_in(app, call, app.access.redeem(body.token))
+
+
+@route("POST", "/api/auth/login", "public", "Sign in", body=LoginBody)
+def login(app: Application, call: Call) -> Answer:
+    """By name and password."""
+    body = parse_body(call.json_body(10_000), LoginBody)
+    try:
+        user = app.access.log_in(body.username, body.password, call.address)
+    except Problem as problem:
+        app.journal.add(
+            "WARN",
+            f"Sign-in refused: {problem.title}",
+            username=body.username,
+            ipAddress=call.address,
+        )
+        raise
+    return signed_in(app, call, user)
+
+
+def signed_in(app: Application, call: Call, user: Any) -> Answer:
+    """A new session, in a cookie."""
+    secret = app.access.open_session(user, call.address, call.agent)
+    app.journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
+    body = {"success": True, "username": user.username, "role": user.role}
+    return Answer(body, headers={"Set-Cookie": app.cookie(call, secret)})
 
 
 @route("GET", "/api/auth/me", "public", "Who is signed in")
 def me(app: Application, call: Call) -> dict[str, Any]:
     """Never an error: a page asks this to know what to offer."""
     principal = call.principal
-    if principal is ANONYMOUS:
-        return {"authenticated": False, "role": "anonymous", "access": app.settings["access"]}
-    name = None if principal.name.startswith("session:") else principal.name
-    return {"authenticated": True, "role": principal.role, "username": name}
+    known = principal is not ANONYMOUS
+    return {
+        "authenticated": known,
+        "role": principal.role,
+        "username": principal.name if known else None,
+        "access": app.settings["access"],
+        "setupNeeded": not known and not app.access.has_admin,
+    }
 
 
 @route("POST", "/api/auth/logout", "public", "Sign out")
 def logout(app: Application, call: Call) -> Answer:
     """Ends the session of the request's cookie."""
-    secret = app.cookie_secret(call.environ)
-    if secret:
-        app.access.end_session(secret)
+    if call.principal.is_session:
+        app.access.revoke([call.principal.credential])
     return Answer({"success": True}, headers={"Set-Cookie": app.cookie(call, "", 0)})
+
+
+def own_user(call: Call) -> Any:
+    """The user who is signed in. Raises Problem `forbidden` for tokens."""
+    if not call.principal.is_session:
+        raise Problem("forbidden", "Sign in with a name and a password for this.")
+    return User.get_by_id(call.principal.user_id)
+
+
+@route("POST", "/api/auth/password", "session", "Change one's own password", body=PasswordBody)
+def change_password(app: Application, call: Call) -> Answer:
+    """Ends the other sessions; this one goes on in a new one."""
+    body = parse_body(call.json_body(10_000), PasswordBody)
+    user = own_user(call)
+    app.access.log_in(user.username, body.current, call.address)
+    app.access.change_user(user, password=body.password)
+    app.audit(call, "Password changed")
+    return signed_in(app, call, User.get_by_id(user.id))
+
+
+@route("GET", "/api/auth/sessions", "session", "List one's own sessions")
+def list_sessions(app: Application, call: Call) -> list[dict[str, Any]]:
+    """Newest first."""
+    return [
+        {
+            "id": row.token_hash[:16],
+            "current": row.token_hash[:16] == call.principal.credential,
+            "ipAddress": row.address,
+            "userAgent": row.agent,
+            "createdAt": iso(row.created_at),
+            "usedAt": iso(row.used_at) if row.used_at else None,
+            "expiresAt": iso(row.expires_at),
+        }
+        for row in app.access.sessions(own_user(call).id)
+    ]
+
+
+@route("DELETE", "/api/auth/sessions", "session", "End all of one's other sessions")
+def end_other_sessions(app: Application, call: Call) -> dict[str, Any]:
+    """This one stays."""
+    ended = app.access.end_sessions(own_user(call).id, but=call.principal.credential)
+    return {"success": True, "ended": ended}
+
+
+@route("DELETE", "/api/auth/sessions/<session_id>", "session", "End one of one's own sessions")
+def end_session(app: Application, call: Call) -> dict[str, Any]:
+    """Its streams are closed."""
+    if not app.access.end_sessions(own_user(call).id, only=call.arguments["session_id"]):
+        raise Problem("not_found", "You have no such session.")
+    return {"success": True}
+
+
+@route("POST", "/api/auth/ticket", "subscribe", "Get a ticket for a stream")
+def ticket(app: Application, call: Call) -> dict[str, Any]:
+    """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
+    call.json_or_token()
+    return {"ticket": app.access.make_ticket(call.principal), "expiresIn": 30}
+
+
+# Users and tokens
+
+
+@route("GET", "/api/users", "admin", "List the users")
+def list_users(app: Application, call: Call) -> list[dict[str, Any]]:
+    """By name."""
+    return [user_view(row) for row in User.select().order_by(User.username_key)]
+
+
+def user_view(row: Any) -> dict[str, Any]:
+    """A user as the API shows it."""
+    return {
+        "id": row.id,
+        "username": row.username,
+        "role": row.role,
+        "createdAt": iso(row.created_at),
+    }
+
+
+def some_user(call: Call) -> Any:
+    """The user that a path names. Raises Problem `not_found`."""
+    number = call.arguments["user_id"]
+    user = (
+        User.get_or_none(User.id == int(number))
+        if number.isascii() and number.isdigit() and len(number) < 18
+        else None
+    )
+    if user is None:
+        raise Problem("not_found", "There is no such user.")
+    return user
+
+
+@route("POST", "/api/users", "admin", "Make a user", body=UserBody)
+def make_user(app: Application, call: Call) -> Answer:
+    """201 with the user."""
+    body = parse_body(call.json_body(10_000), UserBody)
+    user = app.access.add_user(body.username, body.password, body.role)
+    app.audit(call, "User made", username=user.username, role=user.role)
+    return Answer(user_view(user), 201)
+
+
+@route(
+    "PATCH", "/api/users/<user_id>", "admin", "Change a user's password or role", body=UserChange
+)
+def change_user(app: Application, call: Call) -> dict[str, Any]:
+    """Ends the user's sessions."""
+    body = parse_body(call.json_body(10_000), UserChange)
+    user = some_user(call)
+    app.access.change_user(user, body.password, body.role)
+    app.audit(call, "User changed", username=user.username)
+    return user_view(User.get_by_id(user.id))
+
+
+@route("DELETE", "/api/users/<user_id>", "admin", "Remove a user")
+def remove_user(app: Application, call: Call) -> dict[str, Any]:
+    """Ends the user's sessions. The last administrator stays."""
+    user = some_user(call)
+    app.access.remove_user(user)
+    app.audit(call, "User removed", username=user.username)
+    return {"success": True}
+
+
+@route("GET", "/api/tokens", "admin", "List the API tokens")
+def list_api_tokens(app: Application, call: Call) -> list[dict[str, Any]]:
+    """By name; the secrets are not kept."""
+    app.access.flush()
+    rows = AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name)
+    return [token_view(row) for row in rows]
+
+
+def token_view(row: Any) -> dict[str, Any]:
+    """An API token as the API shows it."""
+    grants = msgspec.json.decode(row.grants, type=Grants)
+    return {
+        "id": row.token_hash[:16],
+        "name": row.name,
+        "scopes": grants.scopes,
+        "channels": grants.subscribe,
+        "createdAt": iso(row.created_at),
+        "usedAt": iso(row.used_at) if row.used_at else None,
+        "expiresAt": iso(row.expires_at),
+    }
+
+
+@route("POST", "/api/tokens", "admin", "Make an API token", body=TokenBody)
+def make_api_token(app: Application, call: Call) -> Answer:
+    """201 with the secret, which is shown this once."""
+    body = parse_body(call.json_body(10_000), TokenBody)
+    if AccessToken.get_or_none((AccessToken.kind == "api") & (AccessToken.name == body.name)):
+        raise Problem("token_exists", f"There is a token {body.name} already.")
+    secret, row = api_token(body.name, body.scopes, body.channels, body.days)
+    app.storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
+    app.audit(call, "API token made", name=body.name)
+    saved = AccessToken.get_by_id(row["token_hash"])
+    return Answer({**token_view(saved), "token": secret}, 201)
+
+
+@route("DELETE", "/api/tokens/<token_id>", "admin", "Revoke an API token")
+def revoke_api_token(app: Application, call: Call) -> dict[str, Any]:
+    """Streams that were opened with it are closed."""
+    token_id = call.arguments["token_id"]
+    rows = [row for row in list_api_tokens(app, call) if token_id in (row["id"], row["name"])]
+    if not rows:
+        raise Problem("not_found", "There is no such token.")
+    app.access.revoke([row["id"] for row in rows])
+    app.audit(call, "API token revoked", name=rows[0]["name"])
+    return {"success": True}
 
 
 # Health and pages
@@ -4174,6 +4879,7 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self.wsgi = bottle.Bottle()
+        self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self.wsgi.config["json.enable"] = False  # msgspec encodes the answers
         self.wsgi.default_error_handler = self._bottle_error
         for row in ROUTES:
@@ -4198,6 +4904,38 @@ class Web:
             return self._unexpected(error)
 
     def _guard(self, row: Route, environ: dict[str, Any]) -> Call:
+        """Who asks, from where, and may they: all that is checked before a route runs."""
+        self._see_through_proxies(environ)
+        self._check_source(row, environ)
+        query = None
+        if row.query is not None:
+            query = parse_query(environ.get("QUERY_STRING", ""), row.query)
+        call = Call(environ, self._authenticate(row, environ, query))
+        self._app.access.require(call.principal, row.role)
+        call.query = query
+        return call
+
+    def _see_through_proxies(self, environ: dict[str, Any]) -> None:
+        """Put the client in the place of a trusted reverse proxy."""
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+        if forwarded is None:
+            return
+        peer = environ["REMOTE_ADDR"]
+        if not self._app.access.is_trusted_proxy(peer):
+            if peer not in self._strangers and len(self._strangers) < 100:
+                self._strangers.add(peer)
+                self._app.journal.add(
+                    "WARN",
+                    f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
+                    "proxy, add it to the setting trusted_proxies",
+                )
+            return
+        environ["REMOTE_ADDR"] = self._app.access.client_address(peer, forwarded)
+        if environ.get("HTTP_X_FORWARDED_PROTO", "").lower() == "https":
+            environ["wsgi.url_scheme"] = "https"
+            environ["rtapp.hsts"] = True
+
+    def _check_source(self, row: Route, environ: dict[str, Any]) -> None:
         access = self._app.access
         host = environ.get("HTTP_HOST", "")
         if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
@@ -4207,13 +4945,20 @@ class Web:
             access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
         if origin and access.allowed_origin(origin):
             self._allow_origin(origin)
-        query = None
-        if row.query is not None:
-            query = parse_query(environ.get("QUERY_STRING", ""), row.query)
-        call = Call(environ, self._app.authenticate(environ, query))
-        access.require(call.principal, row.role)
-        call.query = query
-        return call
+        if environ.get("rtapp.hsts") or (self._app.has_own_certificate and is_https(environ)):
+            bottle.response.set_header("Strict-Transport-Security", "max-age=31536000")
+
+    def _authenticate(self, row: Route, environ: dict[str, Any], query: Any) -> Principal:
+        """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
+        try:
+            principal = self._app.authenticate(environ, query)
+        except Problem:
+            self._app.access.limit(environ["REMOTE_ADDR"])
+            raise
+        free = principal.role == "admin" or principal.name.startswith("token:")
+        if not free and row.path.startswith("/api/") and row.path != "/api/events":
+            self._app.access.limit(environ["REMOTE_ADDR"])
+        return principal
 
     @staticmethod
     def _allow_origin(origin: str) -> None:
@@ -4591,30 +5336,31 @@ class Application:
         self.node = socket.gethostname()
         self.stopping = False
         self.port = 0
-        path = database_path(settings)
         tls = tls_context(settings["tls_cert"], settings["tls_key"])
-        self._refuse_exposure(tls, admin_token)
+        self.has_own_certificate = tls is not None
+        self.storage = Storage(database_path(settings), settings["durability"])
+        self.access = Access(self.storage, settings, admin_token)
+        self._refuse_exposure(tls)
         self._socket = listen(settings["host"], settings["port"])
         self.port = self._socket.getsockname()[1]
-        self.storage = Storage(path, settings["durability"])
         self.stats = Stats()
         self.journal = Journal(self.storage)
         self.log = Log(self.storage)
         self.hub = Hub(self.log, self.stats, self.journal, settings)
-        self.access = Access(self.storage, settings, admin_token)
         self.hub.on_control("setting", lambda order: self._take_settings())
         self.streams = Streams(self.hub, self.log, settings, self.journal)
         self.static = Static(Path(__file__).resolve().parent / "static")
         self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
         self._scheme = "https" if tls else "http"
 
-    def _refuse_exposure(self, tls: ssl.SSLContext | None, admin_token: str | None) -> None:
+    def _refuse_exposure(self, tls: ssl.SSLContext | None) -> None:
         if is_loopback(self.settings["host"]):
             return
-        if admin_token is None:
+        if not self.access.has_admin:
             raise StartError(
                 f"Listening on {self.settings['host']} lets others in, so there must be an "
-                "administrator first: set RTAPP_ADMIN_TOKEN (at least 24 characters)."
+                "administrator first: run rtapp user add NAME --role admin, or set "
+                "RTAPP_ADMIN_TOKEN (at least 24 characters)."
             )
         if tls is None and not self.settings["insecure_http"]:
             raise StartError(
@@ -4637,9 +5383,10 @@ class Application:
         header = environ.get("HTTP_AUTHORIZATION", "")
         if header[:7].lower() == "bearer ":
             return self.access.by_token(header[7:].strip())
-        token = getattr(query, "token", None)
-        if token:
-            return self.access.by_token(token)
+        if getattr(query, "token", None):
+            return self.access.by_token(query.token)
+        if getattr(query, "ticket", None):
+            return self.access.by_ticket(query.ticket)
         secret = self.cookie_secret(environ)
         return self.access.by_cookie(secret) if secret else ANONYMOUS
 
@@ -4651,7 +5398,7 @@ class Application:
 
     def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
         """The header that sets this server's cookie."""
-        secure = "; Secure" if call.environ["wsgi.url_scheme"] == "https" else ""
+        secure = "; Secure" if is_https(call.environ) else ""
         return (
             f"rtapp_{self.port}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
         )
@@ -4673,12 +5420,21 @@ class Application:
             (0.1, self.hub.tell_presence),
             (1.0, self._restore_on_request),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
+            (1.0, self.log.poll),
             (60.0, self._note_minute),
+            (60.0, self.access.flush),
             (60.0, self._retention),
         ):
             gevent.spawn(self._repeat, seconds, job)
         self._listener.start()
+        note_runtime(self)
         self.journal.add("INFO", "Server started", version=__version__)
+        self._warn_of_exposure()
+
+    def _warn_of_exposure(self) -> None:
+        finding = check_exposure(self.settings)
+        if finding.verdict != "ok":
+            self.journal.add("WARN", f"{finding.what} {finding.remedy}")
 
     def _repeat(self, seconds: float, job: Callable[[], None]) -> None:
         while not self.stopping:
@@ -4761,7 +5517,6 @@ class Application:
     def _retention(self) -> None:
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
         self.journal.trim(self.settings["log_days"])
-        self.access.trim()
         old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
         self.storage.write(lambda tx: old.execute(tx.database))
         limit = now_ms() - int(self.settings["log_days"] * 86_400_000)
@@ -4776,12 +5531,51 @@ class Application:
         self.journal.add("INFO", "Server stopped")
         with reported(self.journal, "Stopping"):
             self._note_minute()
+            self.access.flush()
             self.journal.flush()
             self.log.stop()
         self.storage.stop()
 
 
 RESTORE_REQUEST = "restore-request.db"
+RUNTIME = "runtime.json"
+
+
+def note_runtime(app: Application) -> None:
+    """Leave word where the server is, for commands such as `setup-link`."""
+    path = app.storage.path.parent / RUNTIME
+    path.write_text(to_json({"pid": os.getpid(), "port": app.port, "url": app.url}))
+
+
+class Finding(NamedTuple):
+    """What a check of `doctor` found: fine, worth a look, or broken; and what to do."""
+
+    verdict: str  # ok, warn, FAIL
+    what: str
+    remedy: str = ""
+
+
+def check_exposure(settings: Settings) -> Finding:
+    """Nothing is open that need not be."""
+    if is_loopback(settings["host"]):
+        return Finding("ok", f"exposure: only this machine reaches {settings['host']}")
+    if settings["access"] == "open":
+        return Finding(
+            "warn",
+            f"exposure: whoever reaches {settings['host']} may publish.",
+            "Set access=private unless that is meant.",
+        )
+    if settings["insecure_http"]:
+        return Finding(
+            "warn", "exposure: secrets cross the network unprotected.", "Set tls_cert and tls_key."
+        )
+    if not settings["max_connections_per_address"]:
+        return Finding(
+            "warn",
+            "exposure: one address may open all connections.",
+            "Set max_connections_per_address to 200.",
+        )
+    return Finding("ok", "exposure: TLS, private, bounded")
 
 
 def database_path(settings: Settings, create: bool = True) -> Path:
@@ -4818,7 +5612,7 @@ def raise_file_limit() -> None:
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command and its options; every setting marked so has an option of its own."""
-    lines = [f"  {name:9} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items()]
+    lines = [f"  {name:10} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="rtapp",
         description="A real-time server in one module.",
@@ -4842,6 +5636,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         help="Give any setting a value; may be repeated.",
     )
     option("--name", default="", help="token: what it is for")
+    option("--role", default="user", choices=["user", "admin"], help="user: the role")
     option("--scope", action="append", choices=SCOPES, help="token: what it may do; repeatable")
     option("--channel", action="append", help="token: pattern of channels, as news/*; repeatable")
     option("--days", type=float, default=365, help="token: how long it is valid (365)")
@@ -4963,12 +5758,29 @@ def token_command(options: argparse.Namespace) -> int:
     act = options.arguments[0] if options.arguments else ""
     if act not in acts:
         raise StartError("token takes create --name NAME, list, or revoke NAME.")
-    database = peewee.SqliteDatabase(
-        str(existing_database(options)), pragmas={"busy_timeout": 10_000}
-    )
-    AccessToken.bind(database)
-    with database:
+    with opened(existing_database(options)):
         return acts[act](options)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[peewee.Database]:
+    """A database for a command; a server may be using it meanwhile."""
+    database = peewee.SqliteDatabase(str(path), pragmas={"busy_timeout": 10_000})
+    for model in Table.__subclasses__():
+        model.bind(database)
+    with database:
+        yield database
+
+
+def revoke_in(database: peewee.Database, rows: Sequence[Any]) -> None:
+    """Delete tokens, and tell a running server by the log to close their streams."""
+    with database.atomic("IMMEDIATE"):
+        transaction = Transaction(database)
+        for row in rows:
+            row.delete_instance()
+        ids = [row.token_hash[:16] for row in rows]
+        transaction.append([control_draft("revoke", credentials=ids)])
+        transaction.finish()
 
 
 def create_token(options: argparse.Namespace) -> int:
@@ -4978,9 +5790,9 @@ def create_token(options: argparse.Namespace) -> int:
     taken = (AccessToken.kind == "api") & (AccessToken.name == options.name)
     if AccessToken.select().where(taken).exists():
         raise StartError(f"There is a token {options.name} already; revoke it first.")
-    channels = " ".join(options.channel) if options.channel else None
-    scopes = options.scope or ["subscribe", "publish"]
-    secret, row = new_token("api", options.name, scopes, channels, int(options.days * 86_400))
+    secret, row = api_token(
+        options.name, options.scope or SCOPES[:2], options.channel, options.days
+    )
     AccessToken.insert(**row).execute()
     print(secret)
     return 0
@@ -4989,30 +5801,128 @@ def create_token(options: argparse.Namespace) -> int:
 def list_tokens(options: argparse.Namespace) -> int:
     """A line per token."""
     for row in AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name):
-        covers = row.channels or "all channels"
-        print(f"{row.name}: {row.scopes}; {covers}; until {iso(row.expires_at)[:10]}")
+        grants = msgspec.json.decode(row.grants, type=Grants)
+        covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
+        print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {iso(row.expires_at)[:10]}")
     return 0
 
 
 def revoke_token(options: argparse.Namespace) -> int:
     """Forget a token."""
     name = options.arguments[1] if len(options.arguments) == 2 else ""
-    gone = AccessToken.delete().where((AccessToken.kind == "api") & (AccessToken.name == name))
-    if not gone.execute():
+    rows = list(
+        AccessToken.select().where((AccessToken.kind == "api") & (AccessToken.name == name))
+    )
+    if not rows:
         raise StartError(f"There is no token {name!r}; see token list.")
+    revoke_in(AccessToken._meta.database, rows)
     print(f"revoked {name}")
     return 0
 
 
+def user_command(options: argparse.Namespace) -> int:
+    """add|passwd|remove NAME, list: users, also while the server runs."""
+    acts = {"add": add_user_command, "passwd": passwd_command, "remove": remove_command}
+    act, *names = options.arguments or [""]
+    if act == "list" and not names:
+        with opened(existing_database(options)):
+            for row in User.select().order_by(User.username_key):
+                print(f"{row.username}: {row.role}")
+        return 0
+    if act not in acts or len(names) != 1 or not re.fullmatch(USERNAME, names[0]):
+        raise StartError("user takes add NAME [--role admin], passwd NAME, remove NAME, or list.")
+    path = database_path(settings_of(options))
+    if not path.stat().st_size:
+        prepare_database(path)
+    with opened(path) as database:
+        return acts[act](database, names[0], options)
+
+
+def prepare_database(path: Path) -> None:
+    """Make a database where there was none, so that users can be added before the first start."""
+    database = peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "wal"})
+    with database:
+        Storage.migrate(database, path)
+
+
+def ask_password() -> str:
+    """A new password: asked twice at a terminal, else the first line of the input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise StartError("The two passwords differ.")
+    return password
+
+
+def new_hash(username: str) -> str:
+    """The hash of a password that is asked for. Raises StartError when it is too weak."""
+    password = ask_password()
+    try:
+        check_password(password, username)
+    except Problem as problem:
+        raise StartError(f"The password {problem.errors[0][1]}.") from None
+    return hash_password(password)
+
+
+def named_user(name: str) -> Any:
+    """The user of a name. Raises StartError."""
+    user = User.get_or_none(User.username_key == name.casefold())
+    if user is None:
+        raise StartError(f"There is no user {name}; see user list.")
+    return user
+
+
+def add_user_command(database: peewee.Database, name: str, options: argparse.Namespace) -> int:
+    """Add a user."""
+    if User.get_or_none(User.username_key == name.casefold()):
+        raise StartError(f"There is a user {name} already.")
+    User.insert(**user_row(name, new_hash(name), options.role)).execute()
+    print(f"added {name} ({options.role})")
+    return 0
+
+
+def end_sessions_of(database: peewee.Database, user: Any) -> None:
+    """End a user's sessions."""
+    revoke_in(database, list(AccessToken.select().where(AccessToken.user_id == user.id)))
+
+
+def passwd_command(database: peewee.Database, name: str, options: argparse.Namespace) -> int:
+    """Change a password; ends the user's sessions."""
+    user = named_user(name)
+    hashed = new_hash(name)
+    User.update(password_hash=hashed).where(User.id == user.id).execute()
+    end_sessions_of(database, user)
+    print(f"changed the password of {user.username}")
+    return 0
+
+
+def remove_command(database: peewee.Database, name: str, options: argparse.Namespace) -> int:
+    """Remove a user; ends the sessions."""
+    user = named_user(name)
+    user.delete_instance()
+    end_sessions_of(database, user)
+    print(f"removed {user.username}")
+    return 0
+
+
+def setup_link_command(options: argparse.Namespace) -> int:
+    """Print a new link to make the first administrator, while the server runs."""
+    path = existing_database(options)
+    with opened(path):
+        if User.get_or_none(User.role == "admin"):
+            raise StartError("There is an administrator already; see user list, user passwd.")
+        try:
+            url = msgspec.json.decode((path.parent / RUNTIME).read_bytes())["url"]
+        except (OSError, msgspec.DecodeError, KeyError):
+            raise StartError("Start the server first: it prints a link by itself.") from None
+        secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS, name="", address="", agent="")
+        AccessToken.insert(**row).execute()
+    print(f"{url}/#setup={secret}")
+    return 0
+
+
 # doctor
-
-
-class Finding(NamedTuple):
-    """What a check of `doctor` found: fine, worth a look, or broken; and what to do."""
-
-    verdict: str  # ok, warn, FAIL
-    what: str
-    remedy: str = ""
 
 
 def doctor_command(options: argparse.Namespace) -> int:
@@ -5148,29 +6058,6 @@ def check_files(settings: Settings) -> Finding:
     return Finding("ok", f"open files: {hard} allowed")
 
 
-def check_exposure(settings: Settings) -> Finding:
-    """Nothing is open that need not be."""
-    if is_loopback(settings["host"]):
-        return Finding("ok", f"exposure: only this machine reaches {settings['host']}")
-    if settings["access"] == "open":
-        return Finding(
-            "warn",
-            f"exposure: whoever reaches {settings['host']} may publish.",
-            "Set access=private unless that is meant.",
-        )
-    if settings["insecure_http"]:
-        return Finding(
-            "warn", "exposure: secrets cross the network unprotected.", "Set tls_cert and tls_key."
-        )
-    if not settings["max_connections_per_address"]:
-        return Finding(
-            "warn",
-            "exposure: one address may open all connections.",
-            "Set max_connections_per_address to 200.",
-        )
-    return Finding("ok", "exposure: TLS, private, bounded")
-
-
 CHECKS = (
     check_folder,
     check_database,
@@ -5186,8 +6073,8 @@ def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
     print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
     if not app.access.has_admin:
-        link = f"{app.url}/#setup={app.access.make_link_token(LINK_SECONDS)}"
-        print(f"sign in (once, within 30 minutes): {link}", flush=True)
+        link = f"{app.url}/#setup={app.access.make_link_token('setup', LINK_SECONDS)}"
+        print(f"set up (once, within 30 minutes): {link}", flush=True)
     print(f"rtapp listening on {app.url}", flush=True)
     if app.settings["open_browser"] and has_screen():
         gevent.spawn(open_browser, app)
@@ -5205,7 +6092,8 @@ def open_browser(app: Application) -> None:
     command line can be read by everybody on the machine."""
     import webbrowser
 
-    link = f"{app.url}/#setup={app.access.make_link_token(60)}"
+    kind = "signin" if app.access.has_admin else "setup"
+    link = f"{app.url}/#{kind}={app.access.make_link_token(kind, 60)}"
     page = app.storage.path.parent / "open-browser.html"
     page.unlink(missing_ok=True)
     with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -5219,6 +6107,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve,
     "backup": backup_command,
     "restore": restore_command,
+    "setup-link": setup_link_command,
+    "user": user_command,
     "token": token_command,
     "doctor": doctor_command,
 }
