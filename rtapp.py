@@ -4907,12 +4907,10 @@ class Web:
         """Who asks, from where, and may they: all that is checked before a route runs."""
         self._see_through_proxies(environ)
         self._check_source(row, environ)
-        query = None
-        if row.query is not None:
-            query = parse_query(environ.get("QUERY_STRING", ""), row.query)
-        call = Call(environ, self._authenticate(row, environ, query))
+        call = Call(environ, self._authenticate(row, environ))
         self._app.access.require(call.principal, row.role)
-        call.query = query
+        if row.query is not None:
+            call.query = parse_query(call.raw_query, row.query)
         return call
 
     def _see_through_proxies(self, environ: dict[str, Any]) -> None:
@@ -4948,10 +4946,10 @@ class Web:
         if environ.get("rtapp.hsts") or (self._app.has_own_certificate and is_https(environ)):
             bottle.response.set_header("Strict-Transport-Security", "max-age=31536000")
 
-    def _authenticate(self, row: Route, environ: dict[str, Any], query: Any) -> Principal:
+    def _authenticate(self, row: Route, environ: dict[str, Any]) -> Principal:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
         try:
-            principal = self._app.authenticate(environ, query)
+            principal = self._app.authenticate(environ, row.query is EventsQuery)
         except Problem:
             self._app.access.limit(environ["REMOTE_ADDR"])
             raise
@@ -5378,15 +5376,18 @@ class Application:
 
     # Credentials of a request
 
-    def authenticate(self, environ: dict[str, Any], query: Any) -> Principal:
-        """Who sends a request: bearer token, `?token=` of a stream, cookie, in this order."""
+    def authenticate(self, environ: dict[str, Any], is_stream: bool) -> Principal:
+        """Who sends a request: bearer token, a stream's `?token=` or `?ticket=`, cookie, in this
+        order. Raises Problem `unauthorized` for a credential that is not valid."""
         header = environ.get("HTTP_AUTHORIZATION", "")
         if header[:7].lower() == "bearer ":
             return self.access.by_token(header[7:].strip())
-        if getattr(query, "token", None):
-            return self.access.by_token(query.token)
-        if getattr(query, "ticket", None):
-            return self.access.by_ticket(query.ticket)
+        if is_stream:
+            given = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
+            if "token" in given:
+                return self.access.by_token(given["token"][0])
+            if "ticket" in given:
+                return self.access.by_ticket(given["ticket"][0])
         secret = self.cookie_secret(environ)
         return self.access.by_cookie(secret) if secret else ANONYMOUS
 

@@ -1,0 +1,524 @@
+"""Nobody enters who does not belong: one test per attack or right, through the wire."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+
+import rtapp
+from conftest import Certificate
+from support import ADMIN, PROGRAM, Answer, Server, Stream, wait_for
+
+PASSWORD = "correct horse battery"
+OTHER = "another horse entirely"
+JWT_KEY = "a shared secret of at least 32 bytes!"
+
+
+def command(server: Server, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command of the program on a server's data folder."""
+    return subprocess.run(
+        [sys.executable, str(PROGRAM), *arguments, "--data", str(server.data)],
+        env=server.environment(),
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def setup_token(server: Server) -> str:
+    """The token of the link that the server printed."""
+    line = wait_for(lambda: [x for x in server.output if "#setup=" in x], "the link")[0]
+    return str(line.split("#setup=")[1])
+
+
+def cookie_of(answer: Answer) -> dict[str, str]:
+    """The header with which a browser comes back."""
+    assert answer.status == 200, answer
+    return {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+
+
+def log_in(server: Server, name: str = "ada", password: str = PASSWORD) -> dict[str, str]:
+    body = {"username": name, "password": password}
+    return cookie_of(server.post("/api/auth/login", body, token=None))
+
+
+@pytest.fixture
+def fresh(make_server: Callable[..., Server]) -> Server:
+    """A server without any administrator."""
+    return make_server(env={"RTAPP_ADMIN_TOKEN": None})
+
+
+@pytest.fixture
+def home(server: Server) -> Server:
+    """A server with the administrator ada and the user bob."""
+    for name, role in (("ada", "admin"), ("bob", "user")):
+        body = {"username": name, "password": PASSWORD, "role": role}
+        assert server.post("/api/users", body).status == 201
+    return server
+
+
+# First run
+
+
+def test_first_run(fresh: Server) -> None:
+    token = setup_token(fresh)
+    assert fresh.get("/api/auth/me", token=None).json["setupNeeded"] is True
+    body = {"token": token, "username": "Ada", "password": PASSWORD}
+    weak = fresh.post("/api/auth/setup", {**body, "password": "password1"}, token=None)
+    assert weak.code == "weak_password" and weak.json["errors"][0]["field"] == "password"
+    made = fresh.post("/api/auth/setup", body, token=None)
+    assert made.json == {"success": True, "username": "Ada", "role": "admin"}
+    cookie = made.headers["set-cookie"]
+    assert f"rtapp_{fresh.port}=" in cookie and "HttpOnly" in cookie and "SameSite=Lax" in cookie
+    me = fresh.get("/api/auth/me", headers=cookie_of(made), token=None).json
+    assert me["role"] == "admin" and me["username"] == "Ada" and me["setupNeeded"] is False
+    again = fresh.post("/api/auth/setup", body, token=None)
+    assert again.status == 409 and again.code == "already_set_up"
+
+
+@pytest.mark.parametrize("token", ["x", "", "0" * 43])
+def test_setup_without_the_link_is_refused(fresh: Server, token: str) -> None:
+    body = {"token": token, "username": "eve", "password": PASSWORD}
+    assert fresh.post("/api/auth/setup", body, token=None).status in (403, 422)
+    assert fresh.get("/api/auth/me", token=None).json["setupNeeded"] is True
+
+
+def test_setup_link_expires(fresh: Server) -> None:
+    token = setup_token(fresh)
+    with sqlite3.connect(fresh.data / "rtapp.db") as database:
+        database.execute("UPDATE access_tokens SET expires_at = 1 WHERE kind = 'setup'")
+    body = {"token": token, "username": "eve", "password": PASSWORD}
+    assert fresh.post("/api/auth/setup", body, token=None).code == "invalid_link"
+
+
+def test_each_start_and_setup_link_print_a_new_one(fresh: Server) -> None:
+    first = setup_token(fresh)
+    printed = command(fresh, "setup-link")
+    assert printed.returncode == 0, printed
+    assert printed.stdout.startswith(f"http://127.0.0.1:{fresh.port}/#setup=")
+    second = printed.stdout.strip().split("#setup=")[1]
+    fresh.stop()
+    fresh.start()
+    third = setup_token(fresh)
+    assert len({first, second, third}) == 3
+    body = {"token": second, "username": "ada", "password": PASSWORD}
+    assert fresh.post("/api/auth/setup", body, token=None).status == 200
+    assert command(fresh, "setup-link").returncode == 2
+    fresh.stop()
+    fresh.start()
+    assert not any("#setup=" in line for line in fresh.output)
+
+
+# Passwords and sessions
+
+
+def test_login_and_roles(home: Server) -> None:
+    ada, bob = log_in(home), log_in(home, "BOB")
+    assert home.get("/api/users", headers=ada, token=None).status == 200
+    assert home.get("/api/users", headers=bob, token=None).code == "forbidden"
+    assert home.get("/api/stats", headers=bob, token=None).status == 200
+    body = {"username": "bob", "password": "wrong password"}
+    assert home.post("/api/auth/login", body, token=None).code == "wrong_login"
+    body = {"username": "nobody", "password": PASSWORD}
+    assert home.post("/api/auth/login", body, token=None).code == "wrong_login"
+    assert home.post("/api/users", {"username": "Bob", "password": PASSWORD}).code == "user_exists"
+
+
+def test_logout_ends_the_session(home: Server) -> None:
+    bob = log_in(home, "bob")
+    with home.stream(headers=bob, token=None) as stream:
+        out = home.post("/api/auth/logout", {}, headers=bob, token=None)
+        assert "Max-Age=0" in out.headers["set-cookie"]
+        assert stream.ended() and stream.events[-1]["event"] == "disconnect"
+    assert home.get("/api/stats", headers=bob, token=None).code == "unauthorized"
+
+
+def test_a_changed_password_ends_the_other_sessions(home: Server) -> None:
+    old, other = log_in(home), log_in(home)
+    body = {"current": "no, wrong", "password": OTHER}
+    assert home.post("/api/auth/password", body, headers=old, token=None).code == "wrong_login"
+    with home.stream(headers=other, token=None) as stream:
+        changed = home.post(
+            "/api/auth/password",
+            {"current": PASSWORD, "password": OTHER},
+            headers=old,
+            token=None,
+        )
+        assert stream.ended()
+    new = cookie_of(changed)
+    for cookie, status in ((old, 401), (other, 401), (new, 200)):
+        assert home.get("/api/stats", headers=cookie, token=None).status == status
+    log_in(home, password=OTHER)
+
+
+def test_sessions_are_listed_and_ended(home: Server) -> None:
+    first, second, third = log_in(home), log_in(home), log_in(home)
+    listed = home.get("/api/auth/sessions", headers=first, token=None).json
+    assert len(listed) == 3 and [row["current"] for row in listed].count(True) == 1
+    assert all(row["ipAddress"] == "127.0.0.1" for row in listed)
+    mine = home.get("/api/auth/sessions", headers=second, token=None).json
+    chosen = next(row["id"] for row in mine if row["current"])
+    url = f"/api/auth/sessions/{chosen}"
+    bob = log_in(home, "bob")
+    assert home.request("DELETE", url, headers=bob, token=None).code == "not_found"
+    assert home.request("DELETE", url, headers=first, token=None).status == 200
+    assert home.get("/api/stats", headers=second, token=None).status == 401
+    ended = home.request("DELETE", "/api/auth/sessions", headers=first, token=None)
+    assert ended.json["ended"] == 1
+    assert home.get("/api/stats", headers=third, token=None).status == 401
+    assert home.get("/api/stats", headers=first, token=None).status == 200
+    assert home.get("/api/auth/sessions").code == "forbidden"  # a token has none
+
+
+def test_users_are_changed_and_removed(home: Server) -> None:
+    users = {row["username"]: row for row in home.get("/api/users").json}
+    bob, ada = users["bob"]["id"], users["ada"]["id"]
+    cookie = log_in(home, "bob")
+    raised = home.request("PATCH", f"/api/users/{bob}", {"role": "admin"})
+    assert raised.json["role"] == "admin"
+    assert home.get("/api/stats", headers=cookie, token=None).status == 401
+    assert home.get("/api/users", headers=log_in(home, "bob"), token=None).status == 200
+    assert home.request("DELETE", f"/api/users/{ada}").status == 200
+    assert home.request("DELETE", f"/api/users/{bob}").code == "last_admin"
+    assert home.request("PATCH", f"/api/users/{bob}", {"role": "user"}).code == "last_admin"
+    for wrong in ("0", "x", "9" * 30, "%C2%B2"):
+        assert home.request("DELETE", f"/api/users/{wrong}").code == "not_found"
+
+
+def test_commands_work_while_the_server_runs(server: Server) -> None:
+    added = command(server, "user", "add", "ada", "--role", "admin", text=PASSWORD + "\n")
+    assert added.returncode == 0 and added.stdout == "added ada (admin)\n", added
+    cookie = log_in(server)
+    weak = command(server, "user", "add", "eve", text="12345678\n")
+    assert weak.returncode == 2 and len(weak.stderr.splitlines()) == 1
+    assert "ada: admin" in command(server, "user", "list").stdout
+    with server.stream(headers=cookie, token=None) as stream:
+        assert command(server, "user", "passwd", "ada", text=OTHER + "\n").returncode == 0
+        assert stream.ended()
+    assert server.get("/api/stats", headers=cookie, token=None).status == 401
+    cookie = log_in(server, password=OTHER)
+    assert command(server, "user", "remove", "ada").returncode == 0
+    assert server.get("/api/stats", headers=cookie, token=None).status == 401
+    assert command(server, "user", "remove", "ada").returncode == 2
+
+
+def test_attempts_are_slowed_and_forgotten(home: Server) -> None:
+    body = {"username": "bob", "password": "wrong password"}
+    answers = [home.post("/api/auth/login", body, token=None) for _ in range(12)]
+    assert answers[0].code == "wrong_login"
+    assert answers[-1].status == 429 and int(answers[-1].headers["retry-after"]) >= 1
+    assert answers[-1].code == "too_many_attempts"
+    buckets = rtapp.Buckets()
+    assert [buckets.take("x", 10, 2) for _ in range(2)] == [0, 0]
+    assert 0 < buckets.take("x", 10, 2) <= 0.1
+    wait_for(lambda: buckets.take("x", 10, 2) == 0, "the bucket to fill again")
+
+
+# Tokens
+
+
+def test_api_tokens(home: Server) -> None:
+    made = home.post("/api/tokens", {"name": "ci", "channels": ["news/*"]})
+    assert made.status == 201
+    secret, number = made.json["token"], made.json["id"]
+    assert secret not in home.get("/api/tokens").body.decode()
+    assert home.publish(1, "channel=news/a", token=secret).status == 200
+    assert home.post("/api/broadcast", 1, token=secret).code == "forbidden"
+    assert home.post("/api/broadcast?to=abc", 1, token=secret).code == "forbidden"
+    assert home.post("/api/tokens", {"name": "ci"}).code == "token_exists"
+    used = next(row for row in home.get("/api/tokens").json if row["name"] == "ci")
+    assert used["usedAt"]
+    with home.stream("channel=news/a", token=secret) as stream:
+        assert home.request("DELETE", f"/api/tokens/{number}").json == {"success": True}
+        assert stream.ended() and stream.events[-1]["event"] == "disconnect"
+    assert home.get("/api/events", token=secret).code == "unauthorized"
+
+
+def test_a_token_revoked_by_a_command_closes_its_streams(server: Server) -> None:
+    secret = command(server, "token", "create", "--name", "x").stdout.strip()
+    with server.stream(token=secret) as stream:
+        assert command(server, "token", "revoke", "x").returncode == 0
+        assert stream.ended()
+
+
+def test_tickets_are_for_once(home: Server) -> None:
+    made = home.post("/api/auth/ticket", {}, headers=log_in(home, "bob"), token=None).json
+    assert made["expiresIn"] == 30
+    query = f"ticket={made['ticket']}"
+    with home.stream(query, token=None) as stream:
+        row = next(r for r in home.get("/api/connections").json)
+        assert row["username"] == "bob" and row["clientId"] == stream.hello["clientId"]
+    assert Stream(home.port, query, token=None).status == 401
+    assert home.post("/api/auth/ticket", {}, token=None).code == "unauthorized"
+
+
+def signed(key: str = JWT_KEY, algorithm: str = "HS256", **claims: Any) -> str:
+    base = {"sub": "carol", "exp": time.time() + 60}
+    return jwt.encode({**base, **claims}, key, algorithm)
+
+
+def test_json_web_tokens(make_server: Callable[..., Server]) -> None:
+    server = make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY, jwt_audience="rtapp")
+    channels = {"subscribe": ["a", "b/*"], "publish": ["a"]}
+    good = signed(aud="rtapp", channels=channels)
+    with server.stream("channel=a&channel=b/1", token=good) as stream:
+        server.publish("global")
+        assert server.publish(1, "channel=a", token=good).status == 200
+        assert stream.values(1) == [1]
+    assert server.post("/api/broadcast?channel=b/1", 1, token=good).code == "forbidden"
+    assert server.get("/api/events?channel=c", token=good).code == "forbidden"
+    assert server.get("/api/logs", token=good).code == "forbidden"
+    for bad in (
+        signed(channels=channels),  # no audience
+        signed(aud="other"),
+        signed("another secret of at least 32 bytes!!", aud="rtapp"),
+        signed(aud="rtapp", exp=time.time() - 10),
+        signed(aud="rtapp", exp=None),
+        signed(aud="rtapp", sub=None),
+        signed(aud="rtapp", channels="all"),
+        jwt.encode({"sub": "eve", "exp": time.time() + 60, "aud": "rtapp"}, None, "none"),
+        good[:-4] + "AAAA",
+        "a.b.c",
+    ):
+        assert server.get("/api/events", token=bad).code == "unauthorized"
+
+
+def test_a_public_key_is_no_shared_secret(make_server: Callable[..., Server]) -> None:
+    """The algorithm is the setting's: a token signed with the public key as HS256 is refused."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    server = make_server(jwt_algorithm="RS256", env={"RTAPP_JWT_KEY": pem.decode()})
+    claims = {"sub": "carol", "exp": time.time() + 60, "channels": {"subscribe": ["*"]}}
+    with server.stream(token=jwt.encode(claims, key, "RS256")) as stream:
+        server.publish("to all")
+        assert stream.values(1) == ["to all"]
+    import base64
+    import hashlib
+    import hmac
+
+    parts = [{"alg": "HS256", "typ": "JWT"}, claims]
+    text = ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts
+    )
+    mac = hmac.new(pem, text.encode(), hashlib.sha256).digest()
+    forged = f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+    assert server.get("/api/events", token=forged).code == "unauthorized"
+
+
+def test_a_stream_ends_with_its_token(make_server: Callable[..., Server]) -> None:
+    server = make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY)
+    token = signed(exp=time.time() + 2, channels={"subscribe": ["*"]})
+    with server.stream(token=token) as stream:
+        assert stream.ended()
+        assert "expired" in stream.events[-1]["data"]
+
+
+# The table of routes
+
+ARGUMENTS = {
+    "client_id": "nobody",
+    "key": "history_hours",
+    "session_id": "0" * 16,
+    "user_id": "999",
+    "token_id": "nothing",
+    "path": "css/base.css",
+}
+ALLOWED = {
+    "public": {"anonymous", "narrow", "user", "admin"},
+    "subscribe": {"narrow", "user", "admin"},
+    "publish": {"user", "admin"},
+    "user": {"narrow", "user", "admin"},
+    "session": {"narrow", "user", "admin"},
+    "admin": {"admin"},
+    "metrics": {"admin"},
+}
+
+
+def test_every_route_as_each_role(home: Server) -> None:
+    """Who isn't allowed is answered 401 or 403, everybody else something else; a route whose
+    role is not in the table above fails."""
+    narrow = home.post("/api/tokens", {"name": "narrow", "scopes": ["subscribe"]}).json["token"]
+    callers: dict[str, Callable[[], dict[str, Any]]] = {
+        "anonymous": lambda: {"token": None},
+        "narrow": lambda: {"token": narrow},
+        "user": lambda: {"token": None, "headers": log_in(home, "bob")},
+        "admin": lambda: {"token": ADMIN},
+    }
+    for row in rtapp.ROUTES:
+        path = re.sub(r"<(\w+)(?::\w+)?>", lambda m: ARGUMENTS[m[1]], row.path)
+        method = "HEAD" if row.path == "/api/events" else row.method
+        body = {} if row.method in ("POST", "PATCH") else None
+        for role, caller in callers.items():
+            answer = home.request(method, path, body, **caller())
+            refused = answer.status in (401, 403) and method != "HEAD"
+            if method == "HEAD":
+                refused = answer.status in (401, 403)
+            allowed = role in ALLOWED[row.role]
+            known = answer.status == 403 and (
+                row.path == "/api/auth/setup" or row.role == "session"
+            )
+            assert refused != allowed or known, (row.method, row.path, role, answer)
+            assert answer.status != 500, (row.method, row.path, role, answer)
+
+
+def test_open_access_opens_no_administration(make_server: Callable[..., Server]) -> None:
+    server = make_server(access="open")
+    with server.stream(token=None) as stream:
+        server.publish("hello", token=None)
+        assert stream.values(1) == ["hello"]
+    for path in ("/api/connections", "/api/logs", "/api/settings", "/api/users", "/api/messages"):
+        assert server.get(path, token=None).code == "unauthorized"
+
+
+# Limits, proxies, hosts
+
+
+def test_requests_of_an_address_are_limited(make_server: Callable[..., Server]) -> None:
+    server = make_server(rate_limit=5, access="open")
+    answers = [server.post("/api/broadcast", 1, token=None) for _ in range(7)]
+    assert [answer.status for answer in answers[:5]] == [200] * 5
+    assert answers[-1].code == "rate_limited" and int(answers[-1].headers["retry-after"]) >= 1
+    assert server.publish(1).status == 200  # an administrator's token is not limited
+    assert server.get("/api/events", token="wrong").code == "rate_limited"  # nor free guessing
+    with server.stream(token=None):
+        pass
+
+
+def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) -> None:
+    forwarded = {"X-Forwarded-For": "6.6.6.6, 203.0.113.9", "X-Forwarded-Proto": "https"}
+    server = make_server()
+    with server.stream(headers=forwarded):
+        assert server.get("/api/connections").json[0]["ipAddress"] == "127.0.0.1"
+    assert "strict-transport-security" not in server.get("/", headers=forwarded).headers
+    assert any("trusted_proxies" in line for line in server.output)
+    trusting = make_server(trusted_proxies="127.0.0.0/8, 10.0.0.1", max_connections_per_address=1)
+    with trusting.stream(headers=forwarded) as stream:
+        assert stream.status == 200
+        assert trusting.get("/api/connections").json[0]["ipAddress"] == "203.0.113.9"
+        full = trusting.get("/api/events", headers=forwarded)
+        assert full.code == "too_many_connections"
+    assert "strict-transport-security" in trusting.get("/", headers=forwarded).headers
+
+
+def test_cookies_are_secure_over_tls(
+    make_server: Callable[..., Server], certificate: Certificate
+) -> None:
+    server = make_server(env={"RTAPP_ADMIN_TOKEN": None}, **certificate.settings)
+    body = {"token": setup_token(server), "username": "ada", "password": PASSWORD}
+    made = server.post("/api/auth/setup", body, token=None, tls=certificate.trusting)
+    assert "; Secure" in made.headers["set-cookie"]
+    assert "strict-transport-security" in made.headers
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("192.168.7.7:9999", 200),
+        ("[::1]:8000", 200),
+        ("localhost:1", 200),
+        ("laptop.local", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("evil.example:127.0.0.1", 421),
+        ("[::1", 421),
+        ("", 421),
+        ("a b", 421),
+    ],
+)
+def test_dns_rebinding_is_refused(server: Server, host: str, status: int) -> None:
+    request = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    answer = server.raw(request.encode())
+    assert int(answer.split()[1]) == status
+    if status == 421:
+        assert b"allowed_hosts" in answer
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_cross_site_requests_are_refused(
+    home: Server, method: str, headers: dict[str, str]
+) -> None:
+    cookie = log_in(home)
+    path = "/api/broadcast" if method == "POST" else "/api/logs"
+    body = {} if method == "POST" else None
+    answer = home.request(method, path, body, headers={**headers, **cookie}, token=None)
+    assert answer.code == "foreign_origin"
+    assert home.get("/api/events", headers={**headers, **cookie}, token=None).status == 403
+
+
+def test_a_foreign_form_cannot_post(home: Server) -> None:
+    cookie = log_in(home)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        headers = {**cookie, "Content-Type": kind}
+        answer = home.post("/api/broadcast", b'{"a":1}', headers=headers, token=None)
+        assert answer.code == "not_json"
+        assert home.post("/api/auth/ticket", b"", headers=headers, token=None).code == "not_json"
+
+
+def test_slow_and_silent_clients_hold_nobody(server: Server) -> None:
+    """A hundred half heads, half bodies and half handshakes; everybody else is served."""
+    socks = []
+    for n in range(100):
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        if n % 3 == 1:
+            sock.sendall(b"GET /api/events HTTP/1.1\r\nHost: x")
+        elif n % 3 == 2:
+            sock.sendall(
+                b"POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+                b"Content-Type: application/json\r\nAuthorization: Bearer "
+                + ADMIN.encode()
+                + b'\r\n\r\n{"a'
+            )
+        socks.append(sock)
+    started = time.monotonic()
+    assert server.publish(1).status == 200
+    print(f"answered in {time.monotonic() - started:.3f} s")
+    socks[1].settimeout(60)
+    assert b"400" in socks[1].recv(1000) or socks[1].recv(1000) == b""  # cut by the deadline
+    for sock in socks:
+        sock.close()
+
+
+def test_secrets_are_in_no_log_and_no_output(home: Server) -> None:
+    """All outputs and the whole database are searched for the secrets that were used."""
+    cookie = log_in(home)
+    made = home.post("/api/tokens", {"name": "seek"}).json["token"]
+    ticket = home.post("/api/auth/ticket", {}, headers=cookie, token=None).json["ticket"]
+    session = "secret-session-0123456789"
+    home.get(f"/api/events?token=wrong-{made}&session={session}", token=None)
+    home.post("/api/auth/login", {"username": "ada", "password": OTHER}, token=None)
+    with home.stream(f"session={session}", token=made):
+        pass
+    logs = home.get("/api/logs?limit=1000").body.decode()
+    output = "\n".join(home.output)
+    home.stop()
+    stored = b"".join(path.read_bytes() for path in home.data.iterdir())
+    for secret in (made, ticket, session, PASSWORD, OTHER, ADMIN, cookie["Cookie"].split("=")[1]):
+        assert secret not in logs and secret not in output, secret
+        assert secret.encode() not in stored, secret
