@@ -5033,7 +5033,7 @@ class Web:
             return self._problem(Problem("malformed"))
         return self._unexpected(error.exception)
 
-    def _options(self, path: str, **arguments: str) -> bytes:
+    def _options(self, path: str, /, **arguments: str) -> bytes:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         methods = sorted({row.method for row in ROUTES if row.path == path} | {"OPTIONS"})
         if "GET" in methods:
