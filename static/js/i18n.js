@@ -131,6 +131,20 @@ export function formatTime(value) {
   return formatDate(value, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 }
 
+/**
+ * A length of time in words: `1 minute, 5 seconds`.
+ * @param {number} seconds
+ */
+export function formatDuration(seconds) {
+  /** @param {number} value @param {string} unit */
+  const words = (value, unit) => formatNumber(value, { style: 'unit', unit, unitDisplay: 'long' });
+  const minutes = Math.floor(seconds / 60);
+  const parts = [];
+  if (minutes) parts.push(words(minutes, 'minute'));
+  if (seconds % 60 || !minutes) parts.push(words(seconds % 60, 'second'));
+  return cached('list', () => new Intl.ListFormat(locale(), { type: 'unit' })).format(parts);
+}
+
 /** The reader's own variety of the language (`en-GB`) where the browser tells it. */
 function locale() {
   return navigator.languages.find((tag) => base(tag) === current) ?? current;

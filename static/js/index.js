@@ -1,7 +1,13 @@
-/** The start page: signing in by link, live messages, a form to send one, the same calls as code. */
-import { api, ApiError, ROOT } from './api.js';
+/** The start page: live messages, a form to send one, the same calls as code; before that, the way in. */
+import { wireAccount } from './account.js';
+import { api, ROOT } from './api.js';
+import { clearErrors, fieldError, wireForm } from './forms.js';
 import { formatTime, onLanguage, t } from './i18n.js';
-import { byId, copyFrom, errorBanner, h, startPage } from './page.js';
+import { notice } from './notices.js';
+import { banner, byId, copyFrom, errorBanner, h, serverWords, startPage } from './page.js';
+import { wireReveals } from './password.js';
+import { onSession, refresh, saysEnded, takeLink, whoIAm } from './session.js';
+import { follow, wireSignIn } from './signin.js';
 import { EventStream } from './stream.js';
 
 const KEPT = 100; // messages in the list
@@ -14,91 +20,52 @@ const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
  * @typedef {{ time: Date, event: string, id: string, text: string, note?: string }} Row
  */
 
-// ---- sign-in ---------------------------------------------------------------------------------
+// ---- who may see this ------------------------------------------------------------------------
 
-/** @type {{ authenticated: boolean, role?: string, username?: string | null } | undefined} */
-let me;
+/** Whom the stream is open for; undefined: nobody yet. @type {string | undefined} */
+let openFor;
+/** Whose messages are shown. @type {string | undefined} */
+let owner;
 
-/** Roles as texts. @type {Record<string, string>} */
-const ROLES = { guest: 'role.guest', user: 'role.user', admin: 'role.admin' };
-
-/** Take the one-time token out of `#setup=…`, and out of the address bar and the history. */
-function takeSetupToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get('setup');
-  if (token) history.replaceState(null, '', location.pathname + location.search);
-  return token;
-}
-
-/** @param {string | null} token */
-async function signIn(token) {
-  /** @type {unknown} */
-  let failure;
-  if (token) {
-    await api('POST', 'api/auth/setup', { token }).catch((error) => (failure = error));
-  }
-  await askWhoIAm();
-  // Whoever is signed in already has no need of the link, used up or not.
-  if (failure && !me?.authenticated) {
-    const refused = failure instanceof ApiError && failure.status === 403;
-    notice('signin', () => (refused ? howToSignIn('signin.linkRefused') : errorBanner(failure)));
-  } else {
-    notice('signin');
-  }
-}
-
-async function askWhoIAm() {
-  me = await api('GET', 'api/auth/me').catch(() => undefined);
-  renderWho();
-}
-
-function renderWho() {
-  byId('who').textContent = whoIAm();
-}
-
-function whoIAm() {
-  if (!me) return '';
-  if (!me.authenticated) return t('signin.no');
-  const { role = '', username } = me;
-  const roleName = Object.hasOwn(ROLES, role) ? t(ROLES[role]) : role;
-  return username ? t('signin.as', { name: username, role: roleName }) : t('signin.yes', { role: roleName });
-}
-
-/** @param {string} title a key */
-function howToSignIn(title) {
-  const again = h('button', { type: 'button' }, t('signin.again'));
-  again.addEventListener('click', async () => {
-    await signIn(null);
+/** @type {import('./session.js').SessionListener} */
+function onWho(me, change) {
+  const may = !me || me.authenticated || me.access === 'open';
+  const name = me?.authenticated ? `as ${me.username}` : 'anonymous';
+  if (change === 'left' || (me && may && owner !== undefined && owner !== name)) forget();
+  if (me && may) owner = name;
+  byId('workspace').hidden = !may;
+  if (!may) {
+    openFor = undefined;
+    stream.close();
+  } else if (change !== 'asked' || openFor !== name) {
+    openFor = name;
     stream.open();
-  });
-  const steps = ['signin.step1', 'signin.step2', 'signin.step3'].map((key) => h('li', {}, t(key)));
-  return h(
-    'div',
-    { class: 'banner warn', role: 'alert' },
-    h('p', { class: 'title' }, t(title)),
-    h('p', { class: 'body' }, t('signin.how')),
-    h('ol', { class: 'body' }, ...steps),
-    again,
-  );
+  }
 }
 
-// ---- notices above the columns, one of each kind ---------------------------------------------
-
-/** @type {Map<string, () => HTMLElement>} */
-const notices = new Map();
+/** Leave nothing on the screen for whoever comes next. */
+function forget() {
+  stream.lastEventId = '';
+  stream.path = 'api/events';
+  live.clientId = '';
+  listenForm.reset();
+  form.reset();
+  for (const each of [listenForm, form]) clearErrors(each);
+  byId('result').textContent = '';
+  example = '';
+  renderExample();
+  renderSnippets();
+  clearMessages();
+  owner = undefined;
+}
 
 /**
- * @param {string} kind
- * @param {() => HTMLElement} [render] none takes it away
+ * The server ended the stream: because the session did, which the sign-in says, or else say why.
+ * @param {() => HTMLElement} render
  */
-function notice(kind, render) {
-  if (!render && !notices.has(kind)) return;
-  if (render) notices.set(kind, render);
-  else notices.delete(kind);
-  renderNotices();
-}
-
-function renderNotices() {
-  byId('notices').replaceChildren(...[...notices.values()].map((render) => render()));
+async function explainEnd(render) {
+  await refresh();
+  if (live.state === 'closed' && !byId('workspace').hidden) notice('stream', render);
 }
 
 // ---- live messages ---------------------------------------------------------------------------
@@ -138,27 +105,25 @@ const SYSTEM = {
   reset: () => markGap(),
   disconnect(data) {
     stream.close();
-    notice('stream', () =>
-      plainBanner('warn', 'live.disconnected', String(data.reason ?? data.message ?? '')),
-    );
+    const words = String(data.reason ?? data.message ?? '');
+    void explainEnd(() => banner('warn', t('live.disconnected'), words ? serverWords(words) : undefined));
   },
 };
 
 /**
  * @param {import('./stream.js').StreamState} state
- * @param {ApiError} [error]
+ * @param {import('./api.js').ApiError} [error]
  */
 function onState(state, error) {
   live.state = state;
   renderState();
   if (state === 'open') {
     notice('stream');
-    notice('signin');
+    if (!whoIAm()) void refresh();
   }
   if (!error) return;
   if (error.status === 401) {
-    void askWhoIAm();
-    if (!notices.has('signin')) notice('signin', () => howToSignIn('signin.needed'));
+    void explainEnd(() => errorBanner(error));
   } else if (state === 'closed' || error.status) {
     notice('stream', () => errorBanner(error));
   }
@@ -279,13 +244,18 @@ function clearMessages() {
   renderCount();
 }
 
-function listenToChannels() {
-  const input = /** @type {HTMLInputElement} */ (byId('channels'));
-  const channels = input.value.split(/[\s,]+/).filter(Boolean);
-  const wrong = channels.find((channel) => !CHANNEL.test(channel));
-  fieldError(input, wrong ? t('send.badChannelNamed', { name: wrong }) : '');
-  if (wrong) return input.focus();
-  const query = new URLSearchParams(channels.map((channel) => ['channel', channel])).toString();
+const listenForm = /** @type {HTMLFormElement} */ (byId('listen'));
+const channelsField = /** @type {HTMLInputElement} */ (byId('channels'));
+
+const wantedChannels = () => channelsField.value.split(/[\s,]+/).filter(Boolean);
+
+function checkChannels() {
+  const wrong = wantedChannels().find((channel) => !CHANNEL.test(channel));
+  if (wrong) fieldError(channelsField, () => t('send.badChannelNamed', { name: wrong }));
+}
+
+async function listenToChannels() {
+  const query = new URLSearchParams(wantedChannels().map((channel) => ['channel', channel])).toString();
   stream.path = query ? `api/events?${query}` : 'api/events';
   stream.open();
 }
@@ -324,48 +294,23 @@ function call() {
   };
 }
 
-/** @returns {boolean} whether the form can be sent */
 function checkForm() {
   const channel = fields.channel.value.trim();
-  fieldError(fields.channel, channel && !CHANNEL.test(channel) ? t('send.badChannel') : '');
-  fieldError(fields.body, fields.format.value === 'json' ? jsonError(fields.body.value) : '');
-  const wrong = form.querySelector('[aria-invalid="true"]');
-  if (wrong instanceof HTMLElement) wrong.focus();
-  return !wrong;
+  if (channel && !CHANNEL.test(channel)) fieldError(fields.channel, () => t('send.badChannel'));
+  const fault = fields.format.value === 'json' ? jsonFault(fields.body.value) : '';
+  if (fault) fieldError(fields.body, () => t('send.badJson', { reason: fault }));
 }
 
 async function send() {
-  if (byId('send-button').getAttribute('aria-disabled') || !checkForm()) return;
   const { path, value } = call();
-  busy(true);
   byId('result').textContent = t('send.sending');
-  byId('send-error').replaceChildren();
   try {
     const { recipientCount, message } = await api('POST', path, value);
     byId('result').textContent = t('send.sent', { count: recipientCount, id: String(message?.id ?? '') });
   } catch (error) {
     byId('result').textContent = '';
-    byId('send-error').replaceChildren(errorBanner(error));
-  } finally {
-    busy(false);
+    throw error;
   }
-}
-
-/** A button that is merely marked keeps the focus. @param {boolean} value */
-function busy(value) {
-  const button = byId('send-button');
-  if (value) button.setAttribute('aria-disabled', 'true');
-  else button.removeAttribute('aria-disabled');
-}
-
-/**
- * @param {HTMLElement} field its message stands in `#<id>-error`
- * @param {string} message empty: all is well
- */
-function fieldError(field, message) {
-  byId(`${field.id}-error`).textContent = message;
-  if (message) field.setAttribute('aria-invalid', 'true');
-  else field.removeAttribute('aria-invalid');
 }
 
 // ---- the same as code ------------------------------------------------------------------------
@@ -424,13 +369,16 @@ function parse(text) {
   }
 }
 
-/** @param {string} text */
-function jsonError(text) {
+/**
+ * Why a text isn't JSON, in the browser's words; empty when it is.
+ * @param {string} text
+ */
+function jsonFault(text) {
   try {
     JSON.parse(text);
     return '';
   } catch (error) {
-    return t('send.badJson', { reason: error instanceof Error ? error.message : '' });
+    return error instanceof Error ? error.message : String(error);
   }
 }
 
@@ -444,23 +392,7 @@ function pretty(data, value) {
   return `${text.slice(0, SHOWN)}\n… ${t('live.more', { count: text.length - SHOWN })}`;
 }
 
-/**
- * @param {string} kind
- * @param {string} title a key
- * @param {string} body the server's words
- */
-function plainBanner(kind, title, body) {
-  return h(
-    'div',
-    { class: `banner ${kind}`, role: 'alert' },
-    h('p', { class: 'title' }, t(title)),
-    body ? h('p', { class: 'body', lang: 'en' }, body) : undefined,
-  );
-}
-
 function renderAll() {
-  renderWho();
-  renderNotices();
   renderState();
   byId('messages').replaceChildren(...rows.map(messageItem));
   renderExample();
@@ -468,22 +400,19 @@ function renderAll() {
 }
 
 function wire() {
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    void send();
-  });
+  wireAccount(); // before the sign-in: while its dialog is open, nothing else takes the focus
+  wireSignIn();
+  wireReveals();
+  wireForm(form, { check: checkForm, send, refused: saysEnded });
+  wireForm(listenForm, { check: checkChannels, send: listenToChannels });
   form.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   form.addEventListener('input', renderSnippets);
   fields.format.addEventListener('change', () => {
     renderExample();
-    fieldError(fields.body, '');
+    fieldError(fields.body, undefined);
     renderSnippets();
-  });
-  byId('listen').addEventListener('submit', (event) => {
-    event.preventDefault();
-    listenToChannels();
   });
   byId('connect').addEventListener('click', () => (live.state === 'closed' ? stream.open() : stream.close()));
   byId('pause').addEventListener('click', () => setPaused(!paused));
@@ -493,20 +422,23 @@ function wire() {
   )) {
     button.addEventListener('click', () => copyFrom(button, byId(button.dataset.copy ?? '')));
   }
-  // A setup link opened in a tab that shows this page already changes only the fragment.
-  addEventListener('hashchange', async () => {
-    const token = takeSetupToken();
-    if (!token) return;
-    await signIn(token);
-    stream.open();
+  // A link opened in a tab that shows this page already changes only the fragment.
+  addEventListener('hashchange', () => {
+    const link = takeLink();
+    if (link.setup || link.signin) void follow(link);
   });
   // A page kept for "back" lost its stream.
-  addEventListener('pageshow', ({ persisted }) => persisted && stream.open());
+  addEventListener('pageshow', ({ persisted }) => {
+    if (!persisted) return;
+    openFor = undefined;
+    void refresh();
+  });
+  // After the others: what shows the form again may not be hidden afterwards.
+  onSession(onWho);
   onLanguage(renderAll);
 }
 
-const token = takeSetupToken();
+const link = takeLink();
 wire();
 await startPage();
-await signIn(token);
-stream.open();
+await follow(link);

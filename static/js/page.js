@@ -98,20 +98,36 @@ export function errorTitle(error) {
 }
 
 /**
+ * A banner: a title, and what there is to say below it. A trouble is said aloud at once.
+ * @param {'info' | 'ok' | 'warn' | 'error'} kind
+ * @param {string} title
+ * @param {...(Node | undefined)} body
+ */
+export function banner(kind, title, ...body) {
+  const role = kind === 'warn' || kind === 'error' ? 'alert' : 'status';
+  return h('div', { class: `banner ${kind}`, role }, h('p', { class: 'title' }, title), ...body);
+}
+
+/**
  * A banner with what went wrong; the server's own words (English) stand below ours.
  * @param {unknown} error
  */
 export function errorBanner(error) {
   const words = error instanceof ApiError && error.status ? error.detail || error.title : '';
   const fields = error instanceof ApiError ? error.errors : [];
-  return h(
-    'div',
-    { class: 'banner error', role: 'alert' },
-    h('p', { class: 'title' }, errorTitle(error)),
-    words ? h('p', { class: 'body', lang: 'en' }, words) : undefined,
+  return banner(
+    'error',
+    errorTitle(error),
+    words ? serverWords(words) : undefined,
     fields.length ? h('ul', { class: 'body', lang: 'en' }, ...fields.map(fieldItem)) : undefined,
   );
 }
+
+/**
+ * What the server said itself, in English.
+ * @param {string} words
+ */
+export const serverWords = (words) => h('p', { class: 'body', lang: 'en' }, words);
 
 /** @param {import('./api.js').FieldError} error */
 const fieldItem = ({ field, message }) => h('li', {}, h('code', {}, field), ` ${message}`);
