@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -522,3 +523,28 @@ def test_secrets_are_in_no_log_and_no_output(home: Server) -> None:
     for secret in (made, ticket, session, PASSWORD, OTHER, ADMIN, cookie["Cookie"].split("=")[1]):
         assert secret not in logs and secret not in output, secret
         assert secret.encode() not in stored, secret
+
+
+def test_the_browser_is_opened_without_a_secret_on_a_command_line(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """The link is in a file for this user alone, works once, and signs the administrator in."""
+    opened = tmp_path / "opened"
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\necho "$1" > {opened}.tmp && mv {opened}.tmp {opened}\n')
+    script.chmod(0o700)
+    server = make_server("--open-browser", env={"BROWSER": f"{script} %s", "DISPLAY": ":0"})
+    body = {"username": "ada", "password": PASSWORD, "role": "admin"}
+    assert server.post("/api/users", body).status == 201
+    wait_for(opened.exists, "the browser to be opened")
+    argument = opened.read_text().strip()
+    assert argument.startswith("file://") and "signin" not in argument
+    page = Path(argument.removeprefix("file://"))
+    assert page.stat().st_mode & 0o777 == 0o600
+    found = re.search(r"#signin=([\w-]+)", page.read_text())
+    assert found
+    signed_in = server.post("/api/auth/redeem", {"token": found[1]}, token=None)
+    assert signed_in.json["username"] == "ada"
+    assert server.get("/api/users", headers=cookie_of(signed_in), token=None).status == 200
+    again = server.post("/api/auth/redeem", {"token": found[1]}, token=None)
+    assert again.code == "invalid_link"
