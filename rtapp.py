@@ -1015,8 +1015,13 @@ class Storage:
                     waiter.set(value)
                 else:
                     waiter.set_exception(error)
-            faults = [error for _, _, error in done.answers if isinstance(error, Problem)]
-            self.fault = str(faults[-1].__cause__) if faults and not done.rows else None
+            self._note_fault(done)
+
+    def _note_fault(self, done: Done) -> None:
+        """Remember why nothing could be stored, until something is."""
+        errors = [error for _, _, error in done.answers if isinstance(error, Problem)]
+        faults = [error for error in errors if error.code == "storage_unavailable"]
+        self.fault = str(faults[-1].__cause__) if faults else None
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use."""
@@ -6119,7 +6124,7 @@ def open_browser(app: Application) -> None:
     page.unlink(missing_ok=True)
     with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">')
-    gevent.get_hub().threadpool.apply(webbrowser.open, (page.as_uri(),))
+    webbrowser.open(page.as_uri())
     gevent.sleep(60)
     page.unlink(missing_ok=True)
 
