@@ -39,6 +39,7 @@ import bisect
 import contextlib
 import csv
 import difflib
+import email.errors
 import errno
 import gc
 import getpass
@@ -73,6 +74,7 @@ import bottle
 import gevent
 import gevent.event
 import gevent.lock
+import gevent.pool
 import gevent.socket
 import jwt
 import msgspec
@@ -250,7 +252,7 @@ def parse_setting(row: Setting, text: str) -> Any:
     if row.choices and value not in row.choices:
         raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
-        raise ValueError(f"{row.key}: {text} is not between {row.low:g} and {row.high:g}")
+        raise ValueError(f"{row.key}: {text} is not between {row.low} and {row.high}")
     return value
 
 
@@ -267,22 +269,22 @@ class Settings:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
         self._saved: dict[str, Any] = {}
-        self._fix("environment", self._from_environ(environ))
-        self._fix("command line", given)
+        self._take_environment(environ)
+        for key, text in given.items():
+            self._fixed[key] = "command line", parse_setting(SETTINGS[key], text)
 
-    @staticmethod
-    def _from_environ(environ: dict[str, str]) -> dict[str, str]:
-        names = {"database": "DATABASE_URL"}
-        found = {}
-        for key in SETTINGS:
-            text = environ.get(f"RTAPP_{key.upper()}", environ.get(names.get(key, "")))
-            if text is not None:
-                found[key] = text
-        return found
-
-    def _fix(self, source: str, texts: dict[str, str]) -> None:
-        for key, text in texts.items():
-            self._fixed[key] = source, parse_setting(SETTINGS[key], text)
+    def _take_environment(self, environ: dict[str, str]) -> None:
+        aliases = {"database": "DATABASE_URL"}
+        for key, row in SETTINGS.items():
+            own = f"RTAPP_{key.upper()}"
+            name = own if own in environ else aliases.get(key, own)
+            if name not in environ:
+                continue
+            try:
+                self._fixed[key] = "environment", parse_setting(row, environ[name])
+            except ValueError as error:
+                reason = str(error).partition(": ")[2]
+                raise ValueError(f"{name} in the environment: {reason}") from None
 
     def __getitem__(self, key: str) -> Any:
         if key in self._fixed:
@@ -314,7 +316,7 @@ class Settings:
 def unknown_setting(key: str) -> str:
     """Why a key is refused, with the name that was probably meant."""
     near = difflib.get_close_matches(key, SETTINGS, 1)
-    return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    return "there is no such setting" + (f"; {near[0]} is the nearest" if near else "")
 
 
 # ----------------------------------------------------------------------------------------------
@@ -334,6 +336,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "reserved_channel": (403, "Reserved channel"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
+    "too_slow": (408, "Too slow"),
     "too_large": (413, "Body too large"),
     "not_json": (415, "The body must be JSON"),
     "wrong_host": (421, "Unknown host name"),
@@ -380,6 +383,8 @@ class Problem(Exception):
             retry_after = 2
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)
+        if code == "unauthorized":
+            self.headers["WWW-Authenticate"] = "Bearer"
 
     def body(self) -> dict[str, Any]:
         """The members of the problem details object."""
@@ -859,14 +864,17 @@ class Storage:
     def _claim(self) -> sqlite3.Connection:
         """Hold the folder for this process. SQLite's own lock works on every platform and is
         released by the system when the process dies."""
-        lock = sqlite3.connect(self.path.parent / "rtapp.lock", timeout=0, isolation_level=None)
+        folder = self.path.parent
         try:
+            lock = sqlite3.connect(folder / "rtapp.lock", timeout=0, isolation_level=None)
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise StartError(
-                f"The data folder {self.path.parent} is in use by another rtapp. Stop that one, "
-                "or choose another folder with --data."
-            ) from None
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise StartError(
+                    f"The data folder {folder} is in use by another rtapp. Stop that one, or "
+                    "choose another folder with --data."
+                ) from None
+            raise StartError(f"The data folder {folder} can't be written: {error}.") from None
         return lock
 
     def _connect(self) -> peewee.Database:
@@ -894,10 +902,12 @@ class Storage:
                 self.migrate(database, self.path)
             finally:
                 database.close()
-        except peewee.DatabaseError as error:
+        except peewee.OperationalError as error:
+            raise StartError(f"The database {self.path} can't be used: {error}.") from None
+        except (peewee.DatabaseError, ValueError, TypeError):
             raise StartError(
-                f"The database {self.path} can't be used: {error}. If it is damaged, move it "
-                "away and restore a backup."
+                f"The database {self.path} is damaged or is none of rtapp's: move it away and "
+                "restore a backup (rtapp restore FILE), or choose another folder with --data."
             ) from None
 
     def _check(self, database: peewee.Database) -> None:
@@ -905,7 +915,7 @@ class Storage:
         if self.path.stat().st_size < 64 * 1024 * 1024:
             verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise peewee.DatabaseError(f"the file is damaged ({verdict.splitlines()[-1]})")
+                raise peewee.DatabaseError(verdict)
 
     @classmethod
     def migrate(cls, database: peewee.Database, path: Path) -> None:
@@ -915,11 +925,15 @@ class Storage:
         """
         version = cls._version(database)
         if version > len(MIGRATIONS):
-            copy = f"{path.name}.v{len(MIGRATIONS)}.bak"
+            copy = Path(f"{path}.v{len(MIGRATIONS)}.bak")
+            older = f", or go back to {copy}, made before the migration" if copy.exists() else ""
             raise StartError(
                 f"The database {path} is of version {version}, newer than this program "
-                f"(version {len(MIGRATIONS)}). Use the newer program, or the copy {copy} made "
-                "before the migration."
+                f"(version {len(MIGRATIONS)}): use the newer program{older}."
+            )
+        if not version and database.get_tables():
+            raise StartError(
+                f"{path} is another program's database: choose another folder with --data."
             )
         if 0 < version < len(MIGRATIONS):
             cls._copy(database, path, version)
@@ -1443,8 +1457,7 @@ class Log:
         beyond = self._beyond(messages)
         more = True
         while more:
-            gone, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
-            self._trimmed.update(gone)
+            more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
         if len(self._trimmed) > self.QUIET_TOPICS:
             self._storage.write(self._forget_topics)
             self._load_trimmed()
@@ -1452,7 +1465,8 @@ class Log:
     def _beyond(self, messages: int) -> int:
         """The id of the newest message that the count doesn't keep."""
         rows = self._storage.read_long(
-            "SELECT id FROM messages ORDER BY id DESC LIMIT 1 OFFSET ?", (messages,)
+            "SELECT id FROM messages WHERE kind NOT IN (?, ?) ORDER BY id DESC LIMIT 1 OFFSET ?",
+            (CONTROL, SIGNAL, messages),
         )
         return rows[0][0] if rows else 0
 
@@ -1460,10 +1474,10 @@ class Log:
     def _delete_expired(tx: Transaction) -> None:
         Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
 
-    def _trim_page(self, tx: Transaction, oldest: int, beyond: int) -> tuple[dict[str, int], bool]:
-        """Delete the log's beginning as far as it is old, a page at most: the highest id that
-        went of each topic, and whether there may be more. It stops at the first row that stays,
-        so a clock that went backwards leaves no hole."""
+    def _trim_page(self, tx: Transaction, oldest: int, beyond: int) -> bool:
+        """Delete the log's beginning as far as it is old, a page at most; whether there may be
+        more. It stops at the first row that stays, so a clock that went backwards leaves no
+        hole."""
         query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
         page = list(query.order_by(Message.id).limit(self.TRIM_PAGE).tuples().execute(tx.database))
         gone: dict[str, int] = {}
@@ -1475,12 +1489,14 @@ class Log:
             if kind not in (CONTROL, SIGNAL):
                 gone[topic] = number
         if not last:
-            return gone, False
+            return False
+        # Noted before they go: a catch-up that finds them missing must find this too.
+        self._trimmed.update(gone)
         Message.delete().where(Message.id <= last).execute(tx.database)
         for topic, number in gone.items():
             update = Topic.update(trimmed_id=number).where(Topic.topic == topic)
             update.execute(tx.database)
-        return gone, last == page[-1][0] and len(page) == self.TRIM_PAGE
+        return bool(last == page[-1][0]) and len(page) == self.TRIM_PAGE
 
     def _forget_topics(self, tx: Transaction) -> None:
         """Keep the table of topics bounded: the longest quiet ones go, and no position from
@@ -2675,7 +2691,8 @@ class Hub:
         """Ping who lacks nothing; for the others data is on its way, which says as much."""
         subscriber.last_ping = now
         head = self._log.head
-        if subscriber.pending or subscriber.behind or self._lacks(subscriber, head):
+        waits = subscriber.pending or subscriber.behind or subscriber.later
+        if waits or self._lacks(subscriber, head):
             return
         key = (subscriber.encoding.name, head)
         if key not in frames:
@@ -3021,9 +3038,6 @@ class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
     def __init__(self, storage: Storage, settings: Settings, admin_token: str | None) -> None:
-        """Raises StartError when the admin token is too short to be one."""
-        if admin_token is not None and len(admin_token) < 24:
-            raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         self._storage = storage
         self._settings = settings
         self._admin_token = admin_token
@@ -3283,11 +3297,7 @@ class Access:
         if principal is ANONYMOUS:
             if role in ("subscribe", "publish") and self._settings["access"] == "open":
                 return
-            raise Problem(
-                "unauthorized",
-                "Sign in, or send an access token.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise Problem("unauthorized", "Sign in, or send an access token.")
         if role == "session":
             return  # whoever it is; the route looks for the user
         wanted = "subscribe" if role == "user" else role  # a user may list what it may hear
@@ -3358,7 +3368,7 @@ class Access:
         """
         if origin and self.allowed_origin(origin):
             return
-        own = not origin or urllib.parse.urlsplit(origin).netloc == host
+        own = not origin or origin.partition("://")[2] == host
         if own and site in ("", "same-origin", "none"):
             return
         raise Problem(
@@ -3606,10 +3616,24 @@ class Call:
         length = self.environ.get("CONTENT_LENGTH")
         if length and int(length) > limit:
             self._refuse_body(limit)
-        raw: bytes = self.environ["wsgi.input"].read(limit + 1)
+        raw = self._read(limit + 1)
         if len(raw) > limit:
             self._refuse_body(limit)
         return raw
+
+    def _read(self, size: int) -> bytes:
+        body: Body = self.environ["wsgi.input"]
+        close = {"Connection": "close"}
+        try:
+            return bytes(body.read(size))
+        except TimeoutError:
+            body.abandon()
+            raise Problem("too_slow", "The body took too long to come.", headers=close) from None
+        except (OSError, ValueError):
+            body.abandon()
+            raise Problem(
+                "malformed", "The body ended early or is framed wrongly.", headers=close
+            ) from None
 
     def _refuse_body(self, limit: int) -> None:
         raise Problem(
@@ -3953,19 +3977,15 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
 @route("POST", "/api/broadcast", "publish", "Publish a message", BroadcastQuery, body=Any)
 def broadcast(app: Application, call: Call) -> Any:
     """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
+    if call.query.to and call.query.channel:
+        raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     if call.content_type == "application/x-ndjson":
         return broadcast_batch(app, call)
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
     draft = make_draft(app, call, parsed)
     if call.query.volatile in YES:
-        return broadcast_volatile(app, draft, parsed)
-    key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None:
-        return broadcast_once(app, call, key, draft, parsed)
-    started = time.perf_counter()
-    number = app.log.append([draft])[0]
-    app.stats.published(1, time.perf_counter() - started)
-    return published(number, draft, parsed)
+        return published(None, send_volatile(app, draft), parsed)
+    return publish(app, call, [draft], parsed.text, lambda ids: published(ids[0], draft, parsed))
 
 
 def make_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
@@ -3973,8 +3993,6 @@ def make_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
     query: BroadcastQuery = call.query
     check_publish(query.channel, query.event, parsed.value)
     app.access.require_channel(call.principal, "publish", query.channel)
-    if query.to and query.channel:
-        raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
     if query.to:
         topic = direct_topic(query.to)
@@ -4016,18 +4034,38 @@ def published(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any
     }
 
 
-def broadcast_volatile(app: Application, draft: Draft, parsed: Parsed) -> dict[str, Any]:
+def send_volatile(app: Application, draft: Draft) -> Draft:
     """Send without storing: who isn't there or isn't ready misses it."""
     reached = app.hub.volatile(draft.topic, draft.event, draft.content, draft.exclude)
-    return published(None, draft._replace(recipient_count=reached), parsed)
+    return draft._replace(recipient_count=reached)
 
 
-def broadcast_once(app: Application, call: Call, key: str, draft: Draft, parsed: Parsed) -> Answer:
-    """Publish unless the same key was used within a day; then give the first answer again."""
+Answerer = Callable[[list[int]], dict[str, Any]]  # an answer from the ids of what was stored
+
+
+def publish(
+    app: Application, call: Call, drafts: Sequence[Draft], body: str, answer: Answerer
+) -> Any:
+    """Store messages, once for each `Idempotency-Key`; what `answer` makes of their ids."""
+    started = time.perf_counter()
+    key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        result: Any = answer(app.log.append(drafts))
+    else:
+        result = Answer(publish_once(app, call, key, drafts, body, answer).encode())
+    app.stats.published(len(drafts), time.perf_counter() - started)
+    return result
+
+
+def publish_once(
+    app: Application, call: Call, key: str, drafts: Sequence[Draft], body: str, answer: Answerer
+) -> str:
+    """The answer to a publish that may be repeated: a key used within a day gives the first
+    answer again. Raises Problem `idempotency_mismatch` when the body is another one."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
     key_hash = sha256(f"{call.principal.name} {key}")
-    body_hash = sha256(f"{call.raw_query} {parsed.text}")
+    body_hash = sha256(f"{call.raw_query} {body}")
 
     def unit(tx: Transaction) -> str:
         earlier = IdempotencyKey.select().where(IdempotencyKey.key_hash == key_hash)
@@ -4036,43 +4074,45 @@ def broadcast_once(app: Application, call: Call, key: str, draft: Draft, parsed:
             if row.body_hash != body_hash:
                 raise Problem("idempotency_mismatch", "Use a new key for a new message.")
             return str(row.answer)
-        answer = to_json(published(tx.append([draft])[0], draft, parsed))
-        upsert(
-            tx.database,
-            IdempotencyKey,
-            key_hash=key_hash,
-            body_hash=body_hash,
-            answer=answer,
-            created_at=now_ms(),
-        )
-        return answer
+        text = to_json(answer(tx.append(drafts)))
+        kept = {"key_hash": key_hash, "body_hash": body_hash, "answer": text}
+        upsert(tx.database, IdempotencyKey, **kept, created_at=now_ms())
+        return text
 
-    started = time.perf_counter()
-    answer = app.storage.write(unit)
-    app.stats.published(1, time.perf_counter() - started)
-    return Answer(answer.encode())
+    return app.storage.write(unit)
 
 
-def broadcast_batch(app: Application, call: Call) -> dict[str, Any]:
+def broadcast_batch(app: Application, call: Call) -> Any:
     """A message a line in one transaction; a bad line refuses the whole batch and is named."""
     raw = call.body(app.settings["max_batch_bytes"])
     lines = [line for line in enumerate(raw.split(b"\n"), 1) if line[1].strip()]
     if not 1 <= len(lines) <= 10_000:
         raise Problem("invalid", "A batch has 1 to 10,000 lines.")
+    drafts = [line_draft(app, call, number, line) for number, line in lines]
+    if call.query.volatile in YES:
+        for draft in drafts:
+            send_volatile(app, draft)
+        return batch_answer([], len(drafts))
+    digest = hashlib.sha256(raw).hexdigest()
+    return publish(app, call, drafts, digest, lambda ids: batch_answer(ids, len(drafts)))
+
+
+def line_draft(app: Application, call: Call, number: int, line: bytes) -> Draft:
+    """A line of a batch as a message. Raises a Problem that names the line."""
     limit = app.settings["max_message_bytes"]
-    drafts = []
-    for number, line in lines:
-        try:
-            if len(line) > limit:
-                raise Problem("too_large", f"A message has at most {limit} bytes.")
-            drafts.append(make_draft(app, call, parse_json(line)))
-        except Problem as problem:
-            problem.errors = [(f"line {number}", problem.detail or problem.title)]
-            raise
-    started = time.perf_counter()
-    ids = app.log.append(drafts)
-    app.stats.published(len(ids), time.perf_counter() - started)
-    return {"success": True, "count": len(ids), "firstId": ids[0], "lastId": ids[-1]}
+    try:
+        if len(line) > limit:
+            raise Problem("too_large", f"A message has at most {limit} bytes.")
+        return make_draft(app, call, parse_json(line))
+    except Problem as problem:
+        problem.errors = [(f"line {number}", problem.detail or problem.title)]
+        raise
+
+
+def batch_answer(ids: list[int], count: int) -> dict[str, Any]:
+    """The answer to a batch; volatile messages have no ids."""
+    first, last = (ids[0], ids[-1]) if ids else (None, None)
+    return {"success": True, "count": count, "firstId": first, "lastId": last}
 
 
 @route("GET", "/api/messages", "user", "List stored messages", MessagesQuery)
@@ -4908,10 +4948,20 @@ class Web:
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self.wsgi.config["json.enable"] = False  # msgspec encodes the answers
         self.wsgi.default_error_handler = self._bottle_error
+        self.wsgi.add_hook("before_request", self._check_path)
         for row in ROUTES:
             self.wsgi.route(row.path, row.method, partial(self._dispatch, row))
         for path in {row.path for row in ROUTES}:
             self.wsgi.route(path, "OPTIONS", partial(self._options, path))
+
+    @staticmethod
+    def _check_path() -> None:
+        """Bottle drops bytes of a path that are no UTF-8, and would find another route."""
+        path = bottle.request.environ["bottle.raw_path"]
+        try:
+            path.encode("latin1").decode()
+        except UnicodeError:
+            raise bottle.HTTPError(404) from None
 
     def _dispatch(self, row: Route, **arguments: str) -> Any:
         environ = bottle.request.environ
@@ -4924,8 +4974,6 @@ class Web:
             return self._problem(problem)
         except bottle.HTTPResponse:
             raise
-        except OSError as error:  # the client went away while its body was read
-            raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
         except Exception as error:
             return self._unexpected(error)
 
@@ -5147,6 +5195,11 @@ class Body(pywsgi.Input):
 
     handler: Any  # whose request it is
 
+    def abandon(self) -> None:
+        """Read no more of it: what follows can't be told apart from it."""
+        self._chunked_input_error = True
+        self.handler.close_connection = True
+
     def _discard(self) -> None:
         if self.handler.socket is None or self._chunked_input_error:
             return
@@ -5163,6 +5216,14 @@ class Body(pywsgi.Input):
                     return
         except OSError:
             self.handler.close_connection = True
+
+
+# A line that is no header: what follows it counts as body here and as header elsewhere.
+BROKEN_HEADERS = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.MalformedHeaderDefect,
+)
 
 
 class Handler(pywsgi.WSGIHandler):
@@ -5182,11 +5243,26 @@ class Handler(pywsgi.WSGIHandler):
     def read_request(self, raw_requestline: str) -> bool:
         """The head, bounded in bytes and time."""
         read = super().read_request(raw_requestline)
+        self._check_framing()
         if self.rfile.head_bytes > Reader.HEAD_BYTES:
             raise ValueError("The head is too large")
         length = self.content_length or 0
         self.rfile.limit(30 + length / 16_384)
         return bool(read)
+
+    def _check_framing(self) -> None:
+        """Refuse a body whose length a proxy before us may see otherwise: that is how requests
+        are smuggled (RFC 9112, 6.3)."""
+        lengths = self.headers.get_all("content-length", [])
+        coding = self.headers.get_all("transfer-encoding", [])
+        clear = (
+            not any(isinstance(defect, BROKEN_HEADERS) for defect in self.headers.defects)
+            and len(set(lengths)) <= 1
+            and all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths)
+            and (not coding or (len(coding) == 1 and coding[0].strip().lower() == "chunked"))
+        )
+        if not clear:
+            raise ValueError("the length of the body is in doubt")
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environment, with our body reader and the scheme."""
@@ -5270,9 +5346,9 @@ class Listener(pywsgi.WSGIServer):
 
     def __init__(self, sock: Any, app: Any, journal: Journal, tls: ssl.SSLContext | None) -> None:
         # SERVER_NAME is given, since pywsgi would ask the DNS for it.
-        super().__init__(
-            sock, app, log=None, error_log=sys.stderr, environ={"SERVER_NAME": "rtapp"}
-        )
+        # The pool is what a stop waits for: requests that are being answered.
+        given = {"log": None, "error_log": sys.stderr, "environ": {"SERVER_NAME": "rtapp"}}
+        super().__init__(sock, app, spawn=gevent.pool.Pool(), **given)
         self._journal = journal
         self._tls = tls
 
@@ -5338,12 +5414,21 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
     """The TLS context of a certificate, None without one. Raises StartError."""
     if not cert and not key:
         return None
+    for name, path, other in (("tls_cert", cert, "tls_key"), ("tls_key", key, "tls_cert")):
+        if not path:
+            raise StartError(f"{other} is set without {name}: set both.")
+        if not Path(path).is_file():
+            raise StartError(f"{name}: there is no file {path}.")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key or None)
+        context.load_cert_chain(cert, key)
         return context
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(f"The certificate {cert} and key {key} can't be used: {error}.") from None
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise StartError(f"The key {key} does not belong to the certificate {cert}.") from None
+        raise StartError(f"tls_cert {cert} and tls_key {key} are not both PEM files.") from None
+    except OSError as error:
+        raise StartError(f"{cert} or {key} can't be read: {error.strerror}.") from None
 
 
 # ----------------------------------------------------------------------------------------------
@@ -5360,6 +5445,9 @@ class Application:
         self.node = socket.gethostname()
         self.stopping = False
         self.port = 0
+        self._told_fault: str | None = None
+        if admin_token is not None and len(admin_token) < 24:
+            raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         tls = tls_context(settings["tls_cert"], settings["tls_key"])
         self.has_own_certificate = tls is not None
         self.storage = Storage(database_path(settings), settings["durability"])
@@ -5443,6 +5531,7 @@ class Application:
         self.log.start(self.hub.advance)
         self.hub.start()
         for seconds, job in (
+            (1.0, self._tell_faults),
             (1.0, self.journal.flush),
             (0.1, self.hub.tell_presence),
             (1.0, self._restore_on_request),
@@ -5528,6 +5617,16 @@ class Application:
         self.log.reload()
         self.hub.restart()
         self._take_settings()
+
+    def _tell_faults(self) -> None:
+        """Say when storing begins to fail and when it works again. The entry waits to be written,
+        so that the database is tried each second until it works."""
+        fault, before = self.storage.fault, self._told_fault
+        if fault and not before:
+            self.journal.add("ERROR", f"Nothing can be stored: {fault}")
+        elif before and not fault:
+            self.journal.add("WARN", "Messages are stored again")
+        self._told_fault = fault
 
     def _restore_on_request(self) -> None:
         """`rtapp restore` leaves the file here; it waits until the file is gone."""
@@ -5619,6 +5718,11 @@ def database_path(settings: Settings, create: bool = True) -> Path:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))  # its -wal and -shm follow suit
         return path.resolve()
     except OSError as error:
+        what = next((p for p in path.parents if p.is_file()), None)
+        if what is not None:
+            raise StartError(
+                f"{what} is a file, not a folder: choose another with --data."
+            ) from None
         raise StartError(f"The database {path} can't be written: {error.strerror}.") from None
 
 
@@ -5684,7 +5788,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     given = {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
     for pair in options.pairs:
         key, equals, value = pair.partition("=")
-        if not equals:
+        if not equals or not key:
             raise StartError(f"--set {pair}: write it as --set key=value.")
         given[key] = value
     try:

@@ -1,0 +1,682 @@
+"""The log inside the process: one writer, group commit, ids, retention, epoch, what is complete.
+
+The database is named by the fixture `database_url`, so that another one can be added. Nothing is
+patched for gevent: the writer is a real thread, the rest runs in the test's own greenlet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support import PROGRAM, Answer, Server, query_database
+
+sys.path.insert(0, str(PROGRAM.parent))
+import rtapp
+
+HOUR = 3_600_000
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    return f"sqlite:///{tmp_path / 'rtapp.db'}"
+
+
+def path_of(url: str) -> Path:
+    """The file of an SQLite database."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def rows_of(url: str, sql: str, *parameters: Any) -> list[Any]:
+    """Rows read by a connection of its own, as another program would see them."""
+    with contextlib.closing(sqlite3.connect(path_of(url), timeout=30)) as database:
+        return database.execute(sql, parameters).fetchall()
+
+
+def change(url: str, sql: str, *parameters: Any) -> None:
+    """A change by a connection of its own."""
+    with contextlib.closing(sqlite3.connect(path_of(url), timeout=30)) as database, database:
+        database.execute(sql, parameters)
+
+
+class Opened:
+    """A storage and its log, and what the log's listener has heard."""
+
+    def __init__(self, url: str, durability: str = "full") -> None:
+        self.url = url
+        self.storage = rtapp.Storage(path_of(url), durability)
+        self.log = rtapp.Log(self.storage)
+        self.heard: list[rtapp.Entry] = []
+        self.listener: Callable[[list[rtapp.Entry]], None] = self.heard.extend
+        self.storage.start(self.log.committed, lambda: None)
+        self.log.start(self._listen)
+
+    def _listen(self, entries: list[rtapp.Entry]) -> None:
+        self.listener(entries)
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.storage.stop()
+
+    def publish(self, topic: str, *contents: Any, sent_at: int | None = None) -> list[int]:
+        """Append messages to a topic."""
+        sent = rtapp.now_ms() if sent_at is None else sent_at
+        drafts = [draft(topic, content, sent_at=sent) for content in contents]
+        return list(self.log.append(drafts))
+
+    @contextlib.contextmanager
+    def writer_held(self) -> Iterator[None]:
+        """While this lasts, what is given to the writer waits; then it is one transaction."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        def unit(_: rtapp.Transaction) -> None:
+            begun.set()
+            go_on.wait(30)
+
+        holder = gevent.spawn(self.storage.write, unit)
+        until(begun.is_set, "the writer to be held")
+        try:
+            yield
+            gevent.sleep(0.01)  # those who were spawned give what they have
+        finally:
+            go_on.set()
+        holder.get(timeout=30)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids that the listener has heard of, in this order."""
+        return [entry.id for entry in self.heard]
+
+
+def draft(topic: str, content: Any, **more: Any) -> rtapp.Draft:
+    """A message to store."""
+    more.setdefault("sent_at", rtapp.now_ms())
+    return rtapp.Draft(topic, more.pop("kind", rtapp.MESSAGE), None, json.dumps(content), **more)
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+    """Let the loop turn until a condition holds."""
+    with gevent.Timeout(seconds, AssertionError(f"waited {seconds:g} s for: {what}")):
+        while not condition():
+            gevent.sleep(0.005)
+
+
+# The writer
+
+
+def test_a_failing_unit_hurts_only_itself(database_url: str) -> None:
+    """In one transaction with it, its neighbours are stored, and its rows got no id."""
+
+    def failing(tx: rtapp.Transaction) -> None:
+        tx.append([draft("c/x", "never"), draft("c/x", "never")])
+        rtapp.Fact.insert(key="half", value="done").execute(tx.database)
+        raise ValueError("on purpose")
+
+    def doubled(tx: rtapp.Transaction) -> None:
+        tx.append([draft("c/x", "never")])
+        for _ in range(2):
+            rtapp.Fact.insert(key="twice", value="").execute(tx.database)
+
+    with Opened(database_url) as opened:
+        with opened.writer_held():
+            before = gevent.spawn(opened.publish, "c/x", "before")
+            first = gevent.spawn(opened.storage.write, failing)
+            second = gevent.spawn(opened.storage.write, doubled)
+            after = gevent.spawn(opened.publish, "c/x", "after")
+        gevent.joinall([before, first, second, after], timeout=30)
+        assert before.value == [1] and after.value == [2]
+        assert isinstance(first.exception, ValueError)
+        assert isinstance(second.exception, rtapp.peewee.IntegrityError)
+        assert opened.ids == [1, 2]
+        assert opened.publish("c/x", "next") == [3]
+    stored = rows_of(database_url, "SELECT content, batch FROM messages ORDER BY id")
+    assert [content for content, _ in stored] == ['"before"', '"after"', '"next"']
+    assert stored[0][1] == stored[1][1] != stored[2][1], "one transaction, then another"
+    assert not rows_of(database_url, "SELECT 1 FROM meta WHERE key IN ('half', 'twice')")
+
+
+def test_a_unit_sees_what_came_before_it_in_the_transaction(database_url: str) -> None:
+    with Opened(database_url) as opened:
+        with opened.writer_held():
+            gevent.spawn(opened.publish, "c/x", 1, 2, 3)
+            counting = gevent.spawn(
+                opened.storage.write, lambda tx: rtapp.Message.select().count(tx.database)
+            )
+        assert counting.get(timeout=30) == 3
+
+
+def test_group_commit(database_url: str) -> None:
+    """Whatever waits goes into one transaction, and each giver gets the ids of its own rows."""
+    with Opened(database_url) as opened:
+        givers = {n: gevent.spawn(opened.publish, "c/x", n) for n in range(1_000)}
+        gevent.joinall(list(givers.values()), timeout=60)
+        assert opened.ids == list(range(1, 1_001))
+    stored = rows_of(database_url, "SELECT content, id FROM messages")
+    assert {n: giver.value for n, giver in givers.items()} == {int(c): [i] for c, i in stored}
+    assert rows_of(database_url, "SELECT count(DISTINCT batch) FROM messages")[0][0] < 50
+
+
+def test_store_first_then_tell(database_url: str) -> None:
+    """What the listener hears of, another connection can read; its giver is told afterwards."""
+    with Opened(database_url) as opened:
+        seen: list[tuple[list[Any], bool]] = []
+
+        def listener(entries: list[rtapp.Entry]) -> None:
+            stored = [
+                rows_of(database_url, "SELECT id FROM messages WHERE id = ?", e.id) for e in entries
+            ]
+            seen.append((stored, giver.ready()))
+
+        opened.listener = listener
+        giver = gevent.spawn(opened.publish, "c/x", 1, 2)
+        assert giver.get(timeout=30) == [1, 2]
+        assert seen == [([[(1,)], [(2,)]], False)]
+
+
+def test_rows_of_another_node_are_heard_of_in_their_place(database_url: str) -> None:
+    """A hole before the rows just committed is read first."""
+    sql = (
+        "INSERT INTO messages (topic, kind, content, batch, recipient_count, sent_at)"
+        " VALUES ('c/x', 'message', ?, 'elsewhere', 0, ?)"
+    )
+    with Opened(database_url) as opened:
+        opened.publish("c/x", "own 1")
+        for n in (2, 3):
+            change(database_url, sql, f'"other {n}"', rtapp.now_ms())
+        assert opened.publish("c/x", "own 4", "own 5") == [4, 5]
+        assert opened.ids == [1, 2, 3, 4, 5]
+        assert [json.loads(entry.content) for entry in opened.heard] == [
+            "own 1", "other 2", "other 3", "own 4", "own 5",
+        ]  # fmt: skip
+        assert opened.log.head == 5
+
+
+def test_ids_are_never_used_again(database_url: str) -> None:
+    """Not even after retention has deleted every row and the program was started again."""
+    with Opened(database_url) as opened:
+        opened.publish("c/x", *range(5))
+        opened.log.trim(24, 0)
+        assert rows_of(database_url, "SELECT count(*) FROM messages") == [(0,)]
+        assert opened.publish("c/x", "more") == [6]
+        opened.log.trim(24, 0)
+    with Opened(database_url) as opened:
+        assert opened.log.head == 6
+        assert opened.publish("c/x", "after the restart") == [7]
+
+
+def test_all_that_was_given_is_written_at_the_end(database_url: str) -> None:
+    with Opened(database_url) as opened:
+        givers = [gevent.spawn(opened.publish, "c/x", n) for n in range(200)]
+        gevent.sleep(0)
+    gevent.joinall(givers, timeout=30)
+    assert sorted(giver.value[0] for giver in givers) == list(range(1, 201))
+    assert rows_of(database_url, "SELECT count(*) FROM messages") == [(200,)]
+
+
+# The epoch
+
+
+@pytest.mark.parametrize(
+    ("durability", "clean", "same_boot", "kept"),
+    [
+        ("full", True, True, True),
+        ("full", False, True, True),
+        ("full", False, False, True),  # a power cut takes nothing that was acknowledged
+        ("normal", True, False, True),
+        ("normal", False, True, True),  # the program died, the system didn't
+        ("normal", False, False, False),  # ids that clients have seen may be gone
+    ],
+)
+def test_epoch(
+    database_url: str, durability: str, clean: bool, same_boot: bool, kept: bool
+) -> None:
+    with Opened(database_url, durability) as opened:
+        opened.publish("c/x", 1, 2, 3)
+        epoch, position = opened.log.epoch, opened.log.position(2)
+        if clean:
+            opened.log.stop()
+    if not same_boot:
+        change(database_url, "UPDATE meta SET value = 'another boot' WHERE key = 'boot'")
+    with Opened(database_url) as opened:
+        assert (opened.log.epoch == epoch) is kept
+        assert opened.log.parse(position) == (2 if kept else None)
+        assert opened.log.parse(opened.log.position(3)) == 3
+        assert opened.log.parse(opened.log.position(4)) is None, "above the head"
+        new = opened.log.epoch
+    with Opened(database_url) as opened:
+        assert opened.log.epoch == new, "the new epoch was stored"
+
+
+# Retention
+
+
+def test_retention_by_age(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtapp.Log, "TRIM_PAGE", 10)
+    with Opened(database_url) as opened:
+        opened.publish("c/x", *range(35), sent_at=rtapp.now_ms() - 2 * HOUR)
+        opened.publish("c/x", "a", "b")
+        opened.log.trim(1, 1_000)
+        assert [i for (i,) in rows_of(database_url, "SELECT id FROM messages")] == [36, 37]
+        opened.log.trim(1, 1_000)
+        assert rows_of(database_url, "SELECT count(*) FROM messages") == [(2,)]
+
+
+def test_retention_by_count(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtapp.Log, "TRIM_PAGE", 10)
+    with Opened(database_url) as opened:
+        opened.publish("c/x", *range(35))
+        opened.log.trim(24, 4)
+        kept = [i for (i,) in rows_of(database_url, "SELECT id FROM messages ORDER BY id")]
+        assert kept == [32, 33, 34, 35]
+
+
+def test_a_clock_that_goes_backwards(database_url: str) -> None:
+    """Changes no order, and loses nothing that is younger than the limit or stands behind it."""
+    now = rtapp.now_ms()
+    with Opened(database_url) as opened:
+        opened.publish("c/x", "first", sent_at=now)
+        opened.publish("c/x", "a day before", sent_at=now - 24 * HOUR)
+        opened.publish("c/x", "third", sent_at=now - HOUR)
+        assert opened.ids == [1, 2, 3]
+        opened.log.trim(2, 1_000)
+        assert opened.log.complete(0, ["c/x"])
+        assert len(rows_of(database_url, "SELECT id FROM messages")) == 3
+        assert [entry.id for entry in opened.log.page(0, 3, ["c/x"], 10)] == [1, 2, 3]
+
+
+def test_the_table_of_topics(database_url: str) -> None:
+    """Says of each topic which id is its last and which is the last that went."""
+    sql = "SELECT topic, last_id, trimmed_id FROM topics ORDER BY topic"
+    with Opened(database_url) as opened:
+        opened.publish("c/a", 1)
+        opened.publish("c/b", 2, 3)
+        opened.publish("c/a", 4)
+        assert rows_of(database_url, sql) == [("c/a", 4, 0), ("c/b", 3, 0)]
+        opened.log.trim(24, 2)
+        assert rows_of(database_url, sql) == [("c/a", 4, 1), ("c/b", 3, 2)]
+        opened.log.trim(24, 0)
+        assert rows_of(database_url, sql) == [("c/a", 4, 4), ("c/b", 3, 3)]
+        opened.publish("c/a", 5)
+        assert rows_of(database_url, sql) == [("c/a", 5, 4), ("c/b", 3, 3)]
+
+
+def test_a_quiet_position_does_not_age(database_url: str) -> None:
+    """What retention took of others is no loss to a channel that lost nothing itself."""
+    with Opened(database_url) as opened:
+        opened.publish("c/quiet", "one")
+        opened.publish("c/busy", *range(10))
+        opened.log.trim(24, 5)  # 1 to 6 go
+
+    def check(log: rtapp.Log) -> None:
+        assert log.complete(1, ["c/quiet"]) and not log.complete(0, ["c/quiet"])
+        assert log.complete(6, ["c/busy"]) and not log.complete(5, ["c/busy"])
+        assert log.complete(1, ["c/unknown"]) and log.complete(0, [])
+        assert not log.complete(1, ["c/quiet", "c/busy"])
+
+    check(opened.log)
+    with Opened(database_url) as opened:
+        check(opened.log)
+
+
+def test_what_expires_is_no_gap(database_url: str) -> None:
+    """Orders to the hub and signals are meant to go."""
+    gone = rtapp.now_ms() - 1
+    with Opened(database_url) as opened:
+        opened.publish("c/x", 1)
+        opened.log.append([draft("u/me", "signal", kind=rtapp.SIGNAL, expires_at=gone)])
+        opened.log.append([draft(rtapp.HUB_TOPIC, {}, kind=rtapp.CONTROL, expires_at=gone)])
+        opened.log.trim(24, 1_000)
+        assert rows_of(database_url, "SELECT id FROM messages") == [(1,)]
+        assert opened.log.complete(0, ["c/x", "u/me", rtapp.HUB_TOPIC])
+        assert opened.publish("c/x", 2) == [4]
+
+
+def test_quiet_topics_are_forgotten_in_the_end(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table stays small; a position from before then is not complete, for any topic."""
+    monkeypatch.setattr(rtapp.Log, "QUIET_TOPICS", 3)
+    with Opened(database_url) as opened:
+        for n in range(1, 11):
+            opened.publish(f"c/{n}", n)
+        opened.publish("c/alive", "kept")
+        opened.log.trim(24, 1)
+        assert rows_of(database_url, "SELECT topic FROM topics ORDER BY last_id") == [
+            ("c/8",), ("c/9",), ("c/10",), ("c/alive",),
+        ]  # fmt: skip
+        assert rows_of(database_url, "SELECT value FROM meta WHERE key = 'floor'") == [("7",)]
+        for log in (opened.log, rtapp.Log(opened.storage)):
+            log.reload()
+            assert not log.complete(6, ["c/never"]) and log.complete(7, ["c/never"])
+            assert not log.complete(6, ["c/3"]) and log.complete(7, ["c/3"])
+            assert not log.complete(7, ["c/8"]) and log.complete(8, ["c/8"])
+        opened.publish("c/3", "back")
+        assert opened.log.complete(7, ["c/3"]) and not opened.log.complete(2, ["c/3"])
+
+
+def test_only_messages_are_held_back_by_the_count(database_url: str) -> None:
+    """`history_messages` promises so many messages; orders to the hub are none."""
+    with Opened(database_url) as opened:
+        opened.publish("c/x", *range(5))
+        for _ in range(20):
+            opened.log.control("kick", clientId="nobody", reason="")
+        opened.log.trim(24, 5)
+        assert opened.log.complete(0, ["c/x"])
+        assert rows_of(database_url, "SELECT count(*) FROM messages WHERE topic = 'c/x'") == [(5,)]
+
+
+# Migrations
+
+
+def make_database(path: Path, version: int) -> None:
+    """A database as a release of that version left it, with a message in it."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        for statement in sum(rtapp.MIGRATIONS[:version], ()):
+            database.execute(statement.format(**rtapp._SQLITE_TYPES))
+        database.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(version),))
+        database.execute("INSERT INTO meta VALUES ('epoch', '0123abcd')")
+        database.execute(
+            "INSERT INTO messages (topic, kind, content, batch, recipient_count, sent_at)"
+            " VALUES ('*', 'message', '\"old\"', 'b', 0, ?)",
+            (rtapp.now_ms(),),
+        )
+
+
+@pytest.mark.parametrize("version", range(1, len(rtapp.MIGRATIONS) + 1))
+def test_every_earlier_database_is_opened(database_url: str, version: int) -> None:
+    make_database(path_of(database_url), version)
+    with Opened(database_url) as opened:
+        assert opened.log.epoch == "0123abcd" and opened.log.head == 1
+        assert opened.publish("*", "new") == [2]
+    copy = path_of(database_url).with_name(f"rtapp.db.v{version}.bak")
+    assert copy.exists() is (version < len(rtapp.MIGRATIONS))
+
+
+def test_a_migration_begins_with_a_copy(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = len(rtapp.MIGRATIONS)
+    with Opened(database_url) as opened:
+        opened.publish("c/x", "kept")
+    extra = ("CREATE TABLE later (a TEXT)", "INSERT INTO later VALUES ('new')")
+    monkeypatch.setattr(rtapp, "MIGRATIONS", (*rtapp.MIGRATIONS, extra))
+    with Opened(database_url) as opened:
+        assert opened.publish("c/x", "more") == [2]
+    assert rows_of(database_url, "SELECT a FROM later") == [("new",)]
+    copy = f"{database_url}.v{version}.bak"
+    assert rows_of(copy, "SELECT content FROM messages") == [('"kept"',)]
+    versions = "SELECT value FROM meta WHERE key = 'schema_version'"
+    assert rows_of(copy, versions) == [(str(version),)]
+    assert rows_of(database_url, versions) == [(str(version + 1),)]
+
+
+def test_a_migration_that_fails_changes_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Opened(database_url) as opened:
+        opened.publish("c/x", "kept")
+    extra = ("CREATE TABLE later (a TEXT)", "INSERT INTO nowhere VALUES (1)")
+    with monkeypatch.context() as patch:
+        patch.setattr(rtapp, "MIGRATIONS", (*rtapp.MIGRATIONS, extra))
+        with pytest.raises(rtapp.StartError):
+            Opened(database_url)
+    gc.collect()  # the one that failed holds the folder until it is gone
+    assert not rows_of(database_url, "SELECT 1 FROM sqlite_master WHERE name = 'later'")
+    with Opened(database_url) as opened:
+        assert opened.publish("c/x", "more") == [2]
+
+
+# The hub's parts
+
+
+def entry(number: int, topic: str = "c/x") -> rtapp.Entry:
+    """An entry of the log."""
+    return rtapp.Entry(
+        rtapp.Stored(number, topic, rtapp.MESSAGE, None, "1", None, None, None, None, 0)
+    )
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(
+    steps=st.lists(st.sampled_from(["append", "append", "evict"]), max_size=300),
+    gap=st.integers(1, 5),
+    limit=st.integers(1, 20),
+)
+def test_run(steps: list[str], gap: int, limit: int) -> None:
+    """The ring's entries of one topic, against a plain list."""
+    run, model, number = rtapp.Run(0), [], 0
+    for step in steps:
+        if step == "append":
+            number += gap
+            run.append(entry(number))
+            model.append(number)
+        elif model:
+            run.evict()
+            assert run.evicted == model.pop(0)
+    assert run.last == (model[-1] if model else 0)
+    assert run.unused == (not model)
+    for cursor in range(run.evicted, number + 2):
+        expected = [n for n in model if n > cursor][:limit]
+        assert [found.id for found in run.after(cursor, limit)] == expected
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(steps=st.lists(st.integers(0, 30), max_size=100))
+def test_view(steps: list[int]) -> None:
+    """Members come and go in constant time; each knows its place."""
+    view = rtapp.View(rtapp.SSE, frozenset(), 0)
+    members: list[rtapp.Subscriber] = []
+    for step in steps:
+        if step % 3 == 0 and members:
+            view.leave(members.pop(step % len(members)))
+        else:
+            members.append(rtapp.Subscriber("c", rtapp.SSE, 0, "", ""))
+            view.enter(members[-1])
+        assert all(view.members[member.index] is member for member in members)
+        assert set(view.members) == set(members) and len(view.members) == len(members)
+
+
+@pytest.mark.parametrize("kind", [rtapp.EpollPoller, rtapp.WatcherPoller])
+def test_pollers(kind: Callable[[Callable[[], None]], rtapp.Poller]) -> None:
+    """Both tell the same: what came, what can be sent, an end; and nothing once removed."""
+    found: dict[int, int] = {}
+
+    def ready() -> None:
+        found.update(poller.wait())
+
+    poller = kind(ready)
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    fd = left.fileno()
+    try:
+        poller.add(fd)
+        gevent.sleep(0.05)
+        assert not found and poller.wait() == []
+        right.send(b"x")
+        until(lambda: found.get(fd, 0) & rtapp.READ, "something to read")
+        left.recv(10)
+        found.clear()
+        poller.modify(fd, True)
+        until(lambda: found.get(fd, 0) & rtapp.WRITE, "room to write")
+        poller.modify(fd, False)
+        gevent.sleep(0.02)
+        found.clear()
+        gevent.sleep(0.05)
+        assert not found, "writing is watched no more"
+        right.close()
+        until(lambda: found.get(fd, 0) & rtapp.READ, "the end")
+        poller.remove(fd)
+        gevent.sleep(0.02)
+        found.clear()
+        gevent.sleep(0.05)
+        assert not found
+        poller.remove(fd)  # a second time does no harm
+    finally:
+        left.close()
+        poller.close()
+
+
+class Listening:
+    """A hub on a log, and one subscriber of it at the other end of a socket pair."""
+
+    def __init__(self, opened: Opened, *channels: str, **given: str) -> None:
+        self.journal = rtapp.Journal(opened.storage)
+        self.hub = rtapp.Hub(opened.log, rtapp.Stats(), self.journal, rtapp.Settings(given, {}))
+        opened.listener = self.hub.advance
+        self.ours, theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.subscriber = rtapp.Subscriber("me", rtapp.SSE, opened.log.head, "", "")
+        topics = frozenset(rtapp.channel_topic(name) for name in channels)
+        transport = rtapp.PlainTransport(theirs.detach())
+        self.hub.attach(self.subscriber, topics, transport, b":\n\n", b"")
+        self._received = b""
+
+    def __enter__(self) -> Listening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hub.drain()
+        self.ours.close()
+
+    def received(self) -> str:
+        """All that has been sent so far."""
+        with contextlib.suppress(BlockingIOError):
+            self._received += self.ours.recv(65_536)
+        return self._received.decode()
+
+
+def test_a_ping_does_not_overtake_a_change_of_topics(database_url: str) -> None:
+    """A message to a channel that was just added stands in the log behind the change. A ping that
+    comes between the commit and the sweep must not move the subscriber past it."""
+    order = {"clientId": "me", "add": ["c/new"], "remove": []}
+    with Opened(database_url) as opened, Listening(opened, "old") as listening:
+
+        def advance_then_ping(entries: list[rtapp.Entry]) -> None:
+            listening.hub.advance(entries)
+            listening.subscriber.last_ping = 0
+            listening.hub._ping()
+
+        opened.listener = advance_then_ping
+        opened.log.append([
+            rtapp.Draft(rtapp.HUB_TOPIC, rtapp.CONTROL, "topics", json.dumps(order)),
+            draft("c/new", "just after the change"),
+        ])  # fmt: skip
+        until(lambda: "just after the change" in listening.received(), "the message", 3)
+
+
+def test_retention_during_a_catch_up_is_told(database_url: str) -> None:
+    """Rows that go just before a catch-up's read, while the loop has not heard of it yet: the
+    subscriber is told `reset`, and not left without them in silence."""
+    with Opened(database_url) as opened:
+        opened.publish("c/x", *range(5))
+        deliver, page = opened.storage._deliver, opened.log.page
+        late: list[bool] = []
+
+        def gone() -> bool:
+            return rows_of(database_url, "SELECT count(*) FROM messages") == [(0,)]
+
+        def page_after_retention(*arguments: Any) -> list[rtapp.Entry]:
+            gevent.spawn(opened.log.trim, 24, 0)
+            until(gone, "retention")
+            return page(*arguments)
+
+        def deliver_late() -> None:
+            if late or not gone():
+                deliver()
+
+        opened.storage._deliver, opened.log.page = deliver_late, page_after_retention
+        with Listening(opened, "x") as listening:
+            listening.hub._floor = opened.log.head  # nothing is in the ring
+            listening.subscriber.cursor = 0
+            listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
+            late.append(True)
+            deliver()
+            until(lambda: "event: reset" in listening.received(), "a reset", 3)
+
+
+# Idempotency keys
+
+
+def once(server: Server, key: str, body: Any = "x", query: str = "", **more: Any) -> Answer:
+    """A publish with a key."""
+    headers = {"Idempotency-Key": key, **more.pop("headers", {})}
+    return server.post(f"/api/broadcast?{query}", body, headers=headers, **more)
+
+
+def count_messages(server: Server) -> int:
+    """How many messages are stored."""
+    return int(query_database(server.data, "SELECT count(*) FROM messages")[0][0])
+
+
+def test_the_same_key_is_the_same_message(server: Server) -> None:
+    with server.stream() as stream:
+        first = once(server, "k-1", {"a": 1})
+        again = once(server, "k-1", {"a": 1})
+        assert first.status == again.status == 200 and first.body == again.body
+        for other in (once(server, "k-1", {"a": 2}), once(server, "k-1", {"a": 1}, "channel=x")):
+            assert other.status == 422 and other.code == "idempotency_mismatch"
+        assert once(server, "k-2", {"a": 1}).json["message"]["id"] == 2
+        assert [value["id"] for value in stream.values(2)] == [1, 2]
+        assert stream.silent(0.1)
+    server.kill()
+    server.start()
+    assert once(server, "k-1", {"a": 1}).body == first.body
+    assert count_messages(server) == 2
+
+
+def test_the_same_key_at_the_same_time(server: Server) -> None:
+    answers: list[Answer] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(once(server, "k", {"a": 1})))
+        for _ in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1
+    assert count_messages(server) == 1
+
+
+def test_a_refused_message_leaves_its_key_free(server: Server) -> None:
+    assert once(server, "k", {"type": "reset"}).code == "reserved_type"
+    assert once(server, "k", {"type": "fine"}).status == 200
+
+
+def test_a_key_belongs_to_who_uses_it(make_server: Callable[..., Server]) -> None:
+    """The administrator's token and a browser's session are two; so are all who are anonymous."""
+    first = make_server(env={"RTAPP_ADMIN_TOKEN": None}, access="open")
+    line = next(line for line in first.output if "/#setup=" in line)
+    token = line.split("/#setup=")[1].split()[0]
+    body = {"token": token, "username": "Ada", "password": "a loom of one's own"}
+    cookie = first.post("/api/auth/setup", body, token=None).headers["set-cookie"]
+    morsel = next(iter(SimpleCookie(cookie).values()))
+    signed_in = {"Cookie": f"{morsel.key}={morsel.value}"}
+    assert once(first, "k", "mine", headers=signed_in, token=None).status == 200
+    assert once(first, "k", "somebody else's", token=None).status == 200
+    assert count_messages(first) == 2
+
+
+def test_a_key_is_forgotten_after_a_day(server: Server) -> None:
+    assert once(server, "k", 1).status == 200
+    url = f"sqlite:///{server.data / 'rtapp.db'}"
+    change(url, "UPDATE idempotency_keys SET created_at = created_at - 86400001")
+    assert once(server, "k", 2).status == 200
+    assert once(server, "k", 1).code == "idempotency_mismatch"
+    assert count_messages(server) == 2
