@@ -47,8 +47,10 @@ import hashlib
 import heapq
 import hmac
 import http.client
+import importlib.util
 import io
 import ipaddress
+import itertools
 import os
 import re
 import secrets
@@ -83,6 +85,10 @@ import platformdirs
 import psutil
 from gevent import pywsgi
 from gevent.monkey import get_original
+from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.protocol import Protocol as WebSocketProtocol
+from websockets.protocol import Side
+from websockets.utils import accept_key
 
 __version__ = "0.1.0"
 
@@ -202,6 +208,15 @@ _ROWS = (
             "what was sent before it counts as gone.", 0.2, 3600),
     Setting("slow_consumer_seconds", "float", 30.0, "streams", "A stream that takes nothing for "
             "this many seconds is closed; it resumes later.", 0.2, 3600),
+    Setting("relay_events", "bool", True, "streams", "Without handlers (app), publish what a "
+            "Socket.IO client emits to everybody."),
+    Setting("socketio_recovery_seconds", "float", 120.0, "streams", "Seconds after which a "
+            "Socket.IO client that lost its connection can no longer recover it; 0 turns "
+            "recovery off.", 0, 86_400, restart=True),
+    Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
+            "connection has to join its first namespace.", 0.2, 3600),
+    Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
+            flag=True, restart=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
             0.001, 87_600),
     Setting("history_messages", "int", 100_000, "storage", "Messages that are kept at most.",
@@ -357,6 +372,8 @@ ERRORS: dict[str, tuple[int, str]] = {
     "too_many_attempts": (429, "Too many attempts"),
     "setting_fixed": (409, "Setting fixed at the start"),
     "unknown_setting": (422, "Unknown setting"),
+    "unknown_type": (422, "Unknown message type"),
+    "upgrade_required": (426, "Upgrade required"),
     "internal": (500, "Internal error"),
 }
 
@@ -1236,7 +1253,7 @@ class Journal:
 # ----------------------------------------------------------------------------------------------
 
 # Topics are typed, so that no user's name meets the server's.
-EVERYONE, HUB_TOPIC = "*", "sys/hub"
+EVERYONE, HUB_TOPIC, ROOM_PREFIX = "*", "sys/hub", "i/"
 MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
 
 
@@ -1260,10 +1277,49 @@ def channel_of(topic: str) -> str | None:
     return topic[2:] if topic.startswith("c/") else None
 
 
+def room_topic(namespace: str, room: str) -> str:
+    """The topic of a Socket.IO room; the room "" is the whole namespace."""
+    return f"{ROOM_PREFIX}{namespace}#{room}"
+
+
+def namespace_of(topic: str) -> str:
+    """The Socket.IO namespace that hears of a topic; channels belong to the main one."""
+    return topic[2:].split("#", 1)[0] if topic.startswith(ROOM_PREFIX) else "/"
+
+
+class Arguments(NamedTuple):
+    """What a Socket.IO event carries when that isn't one JSON value: a JSON array with a
+    placeholder for each attachment, and the attachments."""
+
+    text: str
+    attachments: list[bytes]
+
+    def inlined(self) -> str:
+        """The array for who can't take attachments: each as base64 in its placeholder."""
+        if not self.attachments:
+            return self.text
+        return to_json(fill_placeholders(msgspec.json.decode(self.text), self._as_base64))
+
+    def _as_base64(self, number: int) -> dict[str, Any]:
+        data = base64.b64encode(self.attachments[number]).decode()
+        return {"_placeholder": True, "num": number, "base64": data}
+
+
+def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
+    """A JSON value with each `{"_placeholder":true,"num":n}` replaced by `fill(n)`."""
+    if isinstance(value, list):
+        return [fill_placeholders(item, fill) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("_placeholder") is True and isinstance(value.get("num"), int):
+        return fill(value["num"])
+    return {key: fill_placeholders(item, fill) for key, item in value.items()}
+
+
 class Entry:
     """A message of the log in memory, with its bytes for each encoding made at most once."""
 
-    __slots__ = ("content", "event", "exclude", "frames", "id", "kind", "sent_at", "topic")
+    __slots__ = ("arguments", "content", "event", "exclude", "frames", "id", "kind", "topic")
 
     def __init__(self, row: Stored) -> None:
         self.id = row.id
@@ -1271,8 +1327,13 @@ class Entry:
         self.kind = row.kind
         self.event = row.event
         self.exclude = row.exclude
-        self.sent_at = row.sent_at
-        self.content = stamped(row) if row.kind == MESSAGE else row.content
+        self.arguments: Arguments | None = None
+        self.content = row.content
+        if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
+            self.arguments = Arguments(row.content, msgspec.msgpack.decode(row.attachments))
+            self.content = self.arguments.inlined()
+        elif row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
+            self.content = stamped(row)
         self.frames: dict[str, bytes] = {}
 
     @property
@@ -1535,8 +1596,8 @@ class Encoding(Protocol):
         """A message of the log."""
         ...
 
-    def volatile(self, event: str | None, content: str) -> bytes:
-        """A message that is not in the log: no position."""
+    def volatile(self, row: Stored, position: str) -> bytes:
+        """A message that is not in the log; `position` is the log's head."""
         ...
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
@@ -1558,10 +1619,10 @@ class SseEncoding:
         event = f"event: {entry.event}\n" if entry.event else ""
         return f"id: {position}\n{event}data: {entry.content}\n\n".encode()
 
-    def volatile(self, event: str | None, content: str) -> bytes:
+    def volatile(self, row: Stored, position: str) -> bytes:
         """The same without `id`: a client that resumes does not ask for it."""
-        name = f"event: {event}\n" if event else ""
-        return f"{name}data: {content}\n\n".encode()
+        name = f"event: {row.event}\n" if row.event else ""
+        return f"{name}data: {row.content}\n\n".encode()
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         """A server's event; with a position it moves the client's `lastEventId`."""
@@ -1575,6 +1636,108 @@ class SseEncoding:
 
 
 SSE = SseEncoding()
+
+
+def text_frame(text: str) -> bytes:
+    """An unmasked text frame (RFC 6455, 5.6): a server's frame is the same for every client."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
+def binary_frame(data: bytes) -> bytes:
+    """An unmasked binary frame."""
+    return Frame(Opcode.BINARY, data).serialize(mask=False)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame (RFC 6455, 5.5.1)."""
+    return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
+
+
+class WebSocketEncoding:
+    """`/ws`: a JSON object in a text frame."""
+
+    name = "websocket"
+
+    def message(self, entry: Entry, position: str) -> bytes:
+        """A message with where it came from; a system message is as it is."""
+        if entry.kind != MESSAGE:
+            return text_frame(entry.content)
+        return self._message(f'"id":"{position}",', entry.topic, entry.event, entry.content)
+
+    def volatile(self, row: Stored, position: str) -> bytes:
+        """The same without `id`."""
+        return self._message("", row.topic, row.event, row.content)
+
+    @staticmethod
+    def _message(number: str, topic: str, event: str | None, content: str) -> bytes:
+        where = f'"channel":{to_json(channel_of(topic))},"event":{to_json(event)}'
+        return text_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
+
+    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        """A server's object; with a position as its `id`."""
+        frame = text_frame(to_json({**body, "id": position} if position else body))
+        if event != "disconnect":
+            return frame
+        return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+
+    def farewell(self, retry_ms: int) -> bytes:
+        """Going away."""
+        return close_frame(CloseCode.GOING_AWAY)
+
+
+class SocketIoEncoding:
+    """Socket.IO v5 in Engine.IO v4, in WebSocket frames; a polling client's are taken apart
+    again. With `offsets` every event ends with the position, by which a client recovers."""
+
+    name = "socket.io"
+
+    def __init__(self, offsets: bool) -> None:
+        self.offsets = offsets
+
+    def message(self, entry: Entry, position: str) -> bytes:
+        """An event of the namespace that the topic belongs to."""
+        arguments = entry.arguments or Arguments(f"[{entry.content}]", [])
+        return self.event(namespace_of(entry.topic), entry.event, arguments, position)
+
+    def volatile(self, row: Stored, position: str) -> bytes:
+        """The same: the client takes whatever text comes last for the offset."""
+        return self.message(Entry(row), position)
+
+    def event(
+        self, namespace: str, event: str | None, arguments: Arguments, position: str, ack: str = ""
+    ) -> bytes:
+        """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
+        text = arguments.text[1:-1]
+        parts = [to_json(event or "message"), *([text] if text else [])]
+        if self.offsets and not ack:
+            parts.append(f'"{position}"')
+        return packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
+
+    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        """The Engine.IO ping, the end, or a server's event."""
+        if event == "ping":
+            return text_frame("2")
+        if event == "disconnect":
+            return packet(1, "/", "") + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+        return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
+
+    def farewell(self, retry_ms: int) -> bytes:
+        """Going away: a client comes back by itself."""
+        return close_frame(CloseCode.GOING_AWAY)
+
+
+def packet(
+    kind: int, namespace: str, payload: str, attachments: Sequence[bytes] = (), ack: str = ""
+) -> bytes:
+    """A Socket.IO packet (protocol v5) in frames; with attachments its binary form."""
+    count = f"{len(attachments)}-" if attachments else ""
+    kind += 3 if attachments else 0
+    where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
+    frames = [text_frame(f"4{kind}{count}{where}{ack}{payload}")]
+    return b"".join(frames + [binary_frame(data) for data in attachments])
+
+
+WEBSOCKET = WebSocketEncoding()
 
 
 # ----------------------------------------------------------------------------------------------
@@ -1719,6 +1882,10 @@ class Transport(Protocol):
         """Set the socket's options for a stream."""
         ...
 
+    def finish(self) -> None:
+        """Say that no more is sent; the peer may still send."""
+        ...
+
     def close(self) -> None:
         """Close the socket; what was sent still goes out."""
         ...
@@ -1742,6 +1909,10 @@ class PlainTransport(_socket.socket):
 
     def tune(self, timeout_ms: int) -> None:
         tune(self, timeout_ms)
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         finish_writing(self)
@@ -1786,12 +1957,75 @@ class TlsTransport:
     def tune(self, timeout_ms: int) -> None:
         tune(self._sock, timeout_ms)
 
-    def close(self) -> None:
+    def finish(self) -> None:
         # Says close_notify where that doesn't block (RFC 8446, 6.1).
+        with contextlib.suppress(OSError, ValueError):
+            self._ssl.shutdown()
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._ssl.shutdown()
         finish_writing(self._sock)
         self._sock.close()
+
+
+class QueueTransport:
+    """The outgoing side of a connection that is fetched by requests (Engine.IO's polling):
+    whole frames wait here, bounded in bytes."""
+
+    LIMIT = 1_048_576
+    _numbers = itertools.count(1 << 40)  # no descriptor is as high
+
+    def __init__(self) -> None:
+        self._number = next(self._numbers)
+        self._frames: list[bytes] = []
+        self._size = 0
+        self.ready = gevent.event.Event()
+
+    def send(self, data: bytes) -> int:
+        if self._size and self._size + len(data) > self.LIMIT:
+            raise BlockingIOError
+        if data:
+            self._frames.append(data)
+            self._size += len(data)
+            self.ready.set()
+        return len(data)
+
+    def receive(self) -> bytes | None:
+        return None
+
+    def take(self) -> bytes:
+        """All that waits, which makes room."""
+        data = b"".join(self._frames)
+        self._frames.clear()
+        self._size = 0
+        self.ready.clear()
+        return data
+
+    def fileno(self) -> int:
+        return self._number
+
+    def tune(self, timeout_ms: int) -> None:
+        """There is no socket."""
+
+    def finish(self) -> None:
+        self.ready.set()
+
+    close = finish
+
+
+class Session(Protocol):
+    """What stands behind a connection on which the client speaks too."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes have come. Called from the loop: must not wait."""
+        ...
+
+    def left(self, reason: str) -> None:
+        """The connection is over. Called from the loop: must not wait."""
+        ...
 
 
 def finish_writing(sock: Any) -> None:
@@ -1942,7 +2176,9 @@ class Subscriber:
         "credential",
         "messages_after",
         "cursor",
+        "deadline",
         "encoding",
+        "ending",
         "fd",
         "id",
         "index",
@@ -1951,6 +2187,8 @@ class Subscriber:
         "messages",
         "own_last",
         "pending",
+        "queue",
+        "session",
         "transport",
         "username",
         "view",
@@ -1977,6 +2215,10 @@ class Subscriber:
         self.own_last = 0  # newest id that concerns this client alone (direct, excluded)
         self.later: tuple[tuple[int, frozenset[str]], ...] = ()  # topics from an id on
         self.behind = False  # served by the catch-up, not by the sweep
+        self.session: Session | None = None  # hears what the client says
+        self.queue: bytearray | None = None  # for it alone, sent once `pending` is taken
+        self.ending: str | None = None  # why: nothing more is sent, the client's end is awaited
+        self.deadline = 0  # when it counts as gone, in milliseconds since 1970; 0 without one
         self.blocked_at = 0.0
         self.connected_at = now_ms()
         self.last_ping = self.connected_at
@@ -1991,8 +2233,12 @@ class Subscriber:
     @property
     def channels(self) -> list[str]:
         """The channels it is subscribed to, sorted."""
-        topics = self.later[-1][1] if self.later else self.view.topics
-        return sorted(name for t in topics if (name := channel_of(t)) is not None)
+        return sorted(name for t in self.topics if (name := channel_of(t)) is not None)
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The shared topics it has asked for."""
+        return self.later[-1][1] if self.later else self.view.topics
 
 
 class Hub:
@@ -2007,6 +2253,9 @@ class Hub:
     JOIN_ENTRIES = 512
     PAGE = 1_000  # rows of one catch-up read
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    REPLY_BYTES = 2_097_152  # answers that wait for one connection
+    LATER = 100  # changes of topics that wait for one connection
+    LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
     def __init__(self, log: Log, stats: Stats, journal: Journal, settings: Settings) -> None:
         self._log = log
@@ -2060,7 +2309,7 @@ class Hub:
         self._ring_size = 0
         self._excluded.clear()
         everybody = self.subscribers()
-        wanted = [(s, s.later[-1][1] if s.later else s.view.topics) for s in everybody]
+        wanted = [(s, s.topics) for s in everybody]
         for subscriber in everybody:
             self._leave_view(subscriber)
         owned = {topic: run.owners for topic, run in self._runs.items() if run.owners}
@@ -2090,7 +2339,8 @@ class Hub:
 
     def subscribers(self) -> list[Subscriber]:
         """Everybody, oldest first."""
-        return sorted(self._by_fd.values(), key=lambda subscriber: subscriber.id)
+        live = [subscriber for subscriber in self._by_fd.values() if subscriber.ending is None]
+        return sorted(live, key=lambda subscriber: subscriber.id)
 
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection here."""
@@ -2201,25 +2451,51 @@ class Hub:
         self._by_fd[subscriber.fd] = subscriber
         self._addresses[subscriber.address] = self._addresses.get(subscriber.address, 0) + 1
         self._view(subscriber.encoding, topics).enter(subscriber)
+        self._own(subscriber)
+        self._watch(subscriber)
+        self._stats.total_connections += 1
+        self._note_presence("presence-join", subscriber, topics)
+
+    def _own(self, subscriber: Subscriber) -> None:
+        """Give a subscriber the topic of its direct messages."""
         own = self._run(subscriber.own_topic)
         own.owners.append(subscriber)
         subscriber.own_last = max(own.last, self._excluded.get(subscriber.client_id, 0))
         if subscriber.cursor < own.evicted:
             subscriber.own_last = max(subscriber.own_last, own.evicted)
-        self._poller.add(subscriber.fd)
-        self._stats.total_connections += 1
-        self._note_presence("presence-join", subscriber, topics)
+
+    def _disown(self, subscriber: Subscriber) -> None:
+        self._runs[subscriber.own_topic].owners.remove(subscriber)
+        self._release(subscriber.own_topic)
+
+    def _watch(self, subscriber: Subscriber) -> None:
+        """Hear of a socket's readiness; what is fetched by requests has none."""
+        if not isinstance(subscriber.transport, QueueTransport):
+            self._poller.add(subscriber.fd)
+            if subscriber.pending is not None:
+                self._poller.modify(subscriber.fd, True)
+
+    def _unwatch(self, subscriber: Subscriber) -> None:
+        if not isinstance(subscriber.transport, QueueTransport):
+            self._poller.remove(subscriber.fd)
+
+    def _await_room(self, subscriber: Subscriber, waiting: bool) -> None:
+        """Hear, or hear no more, of a socket that takes bytes again."""
+        if not isinstance(subscriber.transport, QueueTransport):
+            self._poller.modify(subscriber.fd, waiting)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
         if subscriber.fd < 0:
             return
-        self._poller.remove(subscriber.fd)
+        self._unwatch(subscriber)
         del self._by_fd[subscriber.fd]
         subscriber.fd = -1
         subscriber.transport.close()
         self._blocked.discard(subscriber)
-        self._forget(subscriber)
+        if subscriber.ending is None:
+            self._forget(subscriber, reason)
+        reason = subscriber.ending or reason
         self._journal.add(
             "CONN",
             "Stream closed",
@@ -2228,15 +2504,116 @@ class Hub:
             reason=reason,
         )
 
-    def _forget(self, subscriber: Subscriber) -> None:
+    def _forget(self, subscriber: Subscriber, reason: str) -> None:
+        if subscriber.session is not None:
+            subscriber.session.left(reason)
         self._note_presence("presence-leave", subscriber, subscriber.view.topics)
         self._leave_view(subscriber)
-        own = self._runs[subscriber.own_topic]
-        own.owners.remove(subscriber)
-        self._release(subscriber.own_topic)
+        self._disown(subscriber)
         self._addresses[subscriber.address] -= 1
         if not self._addresses[subscriber.address]:
             del self._addresses[subscriber.address]
+
+    # What one connection is told alone
+
+    def reply(self, subscriber: Subscriber, data: bytes) -> None:
+        """Send what concerns one connection alone. Who doesn't take its answers is closed."""
+        if subscriber.fd < 0 or subscriber.ending is not None or not data:
+            return
+        if subscriber.pending is None:
+            self._push(subscriber, Join(data, subscriber.cursor, 0))
+            return
+        queue = subscriber.queue = subscriber.queue or bytearray()
+        queue += data
+        if len(queue) > self.REPLY_BYTES:
+            self._drop(subscriber, "did not take its answers")
+
+    def finish(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
+        """Send the last words, and close once the client has had time to read them."""
+        self.reply(subscriber, last)
+        if subscriber.fd < 0 or subscriber.ending is not None:
+            return
+        subscriber.ending = reason
+        self._forget(subscriber, reason)
+        if subscriber.pending is None:
+            self._half_close(subscriber)
+
+    def _half_close(self, subscriber: Subscriber) -> None:
+        # A full close would reset the connection if the client has sent more, and the last words
+        # would be lost.
+        subscriber.transport.finish()
+        subscriber.deadline = now_ms() + self.LINGER_MS
+
+    def position(self, subscriber: Subscriber) -> str:
+        """Up to where a connection will have been served before what `reply` sends next."""
+        ahead = subscriber.after if subscriber.pending is not None else 0
+        return self._log.position(max(subscriber.cursor, ahead))
+
+    def set_topics(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
+        """Change one connection's topics as of this moment's head."""
+        self._topics_from(self._log.head, subscriber, frozenset(topics))
+        self._wake()
+
+    def _topics_from(self, number: int, subscriber: Subscriber, topics: frozenset[str]) -> None:
+        earlier = subscriber.later
+        if earlier and earlier[-1][0] == number:
+            earlier = earlier[:-1]
+        subscriber.later = (*earlier, (number, topics))
+        if len(earlier) >= self.LATER:
+            self._drop(subscriber, "changed its topics too often")
+        else:
+            self._urgent.append(subscriber)
+
+    def rename(self, subscriber: Subscriber, client_id: str) -> None:
+        """Make a connection another client's."""
+        self._disown(subscriber)
+        subscriber.client_id = client_id
+        self._own(subscriber)
+
+    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
+        """Begin a connection, which has had no messages yet, at an earlier position."""
+        self._leave_view(subscriber)
+        self._disown(subscriber)
+        subscriber.cursor = subscriber.after = cursor
+        subscriber.later, subscriber.behind = (), False
+        self._view(subscriber.encoding, topics).enter(subscriber)
+        self._own(subscriber)
+        self._serve_soon(subscriber)
+
+    def pause(self, subscriber: Subscriber) -> None:
+        """Read no more from a connection for now: the network holds its sender back."""
+        if subscriber.fd >= 0:
+            self._unwatch(subscriber)
+
+    def unpause(self, subscriber: Subscriber) -> None:
+        """Read again."""
+        if subscriber.fd >= 0:
+            self._watch(subscriber)
+            self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
+
+    def fetched(self, subscriber: Subscriber) -> None:
+        """There is room again in a connection that is fetched by requests."""
+        if subscriber.fd >= 0:
+            self._flush(subscriber)
+
+    def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
+        """Give a connection the transport of another one, which ends thereby."""
+        data, transport = b"", subscriber.transport
+        if isinstance(transport, QueueTransport):
+            data = transport.take()
+        pending, subscriber.pending = subscriber.pending, None
+        del self._by_fd[subscriber.fd], self._by_fd[other.fd]
+        self._blocked.discard(subscriber)
+        self._forget(other, "upgraded")
+        subscriber.transport, subscriber.fd = other.transport, other.fd
+        other.fd = -1
+        self._by_fd[subscriber.fd] = subscriber
+        cursor = subscriber.cursor if pending is None else subscriber.after
+        self._push(subscriber, Join(data + (pending or b""), cursor, 0))
+        transport.close()
+        queue, subscriber.queue = subscriber.queue, None
+        self.reply(subscriber, bytes(queue or b""))
+        self._serve_soon(subscriber)
 
     def drain(self) -> None:
         """Tell everybody when to come back, and close."""
@@ -2371,10 +2748,8 @@ class Hub:
 
     def _change_topics(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
-            now = subscriber.later[-1][1] if subscriber.later else subscriber.view.topics
-            topics = (now | set(order["add"])) - set(order["remove"])
-            subscriber.later = (*subscriber.later, (number, frozenset(topics)))
-            self._urgent.append(subscriber)
+            topics = (subscriber.topics | set(order["add"])) - set(order["remove"])
+            self._topics_from(number, subscriber, topics)
 
     # The sweep
 
@@ -2460,6 +2835,8 @@ class Hub:
         """Bring a subscriber to the head, or until its socket takes no more."""
         for _ in range(16):
             if subscriber.fd < 0 or subscriber.pending is not None or subscriber.behind:
+                return
+            if subscriber.ending is not None:
                 return
             if subscriber.later and not self._lacks(subscriber, subscriber.later[0][0]):
                 self._switch(subscriber, subscriber.later[0][0])
@@ -2561,7 +2938,7 @@ class Hub:
         subscriber.after, subscriber.messages_after = join.cursor, join.messages
         subscriber.blocked_at = time.monotonic()
         self._blocked.add(subscriber)
-        self._poller.modify(subscriber.fd, True)
+        self._await_room(subscriber, True)
 
     def _send(self, subscriber: Subscriber, data: bytes) -> int:
         """Bytes that the socket took; a connection that is gone is dropped."""
@@ -2588,10 +2965,15 @@ class Hub:
             return
         subscriber.pending = None
         self._blocked.discard(subscriber)
-        self._poller.modify(subscriber.fd, False)
+        self._await_room(subscriber, False)
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
         subscriber.messages += subscriber.messages_after
         self._stats.deliveries += subscriber.messages_after
+        if subscriber.queue:
+            queue, subscriber.queue = bytes(subscriber.queue), None
+            self._push(subscriber, Join(queue, subscriber.cursor, 0))
+        if subscriber.ending is not None and subscriber.pending is None:
+            self._half_close(subscriber)
         self._serve_soon(subscriber)
 
     def _poll(self) -> None:
@@ -2621,11 +3003,18 @@ class Hub:
 
     def _receive(self, subscriber: Subscriber, data: bytes) -> None:
         """What a client says on its stream; on SSE it has nothing to say."""
+        if data and subscriber.session is not None and subscriber.ending is None:
+            subscriber.session.received(data)
 
     # Volatile messages
 
-    def volatile(self, topic: str, event: str | None, content: str, exclude: str | None) -> int:
+    def volatile(self, draft: Draft) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
+        topic, kind, event, content, attachments, sender, exclude, *_ = draft
+        row = Stored(
+            0, topic, kind, event, content, attachments, sender, exclude, None, draft.sent_at
+        )
+        position = self._log.position(self._log.head)
         run = self._runs.get(topic)
         if run is None:
             return 0
@@ -2635,7 +3024,7 @@ class Hub:
         for encoding, members in groups:
             chosen = [m for m in members if m.client_id != exclude]
             reached += len(chosen)
-            self._volatile.append((encoding.volatile(event, content), iter(chosen)))
+            self._volatile.append((encoding.volatile(row, position), iter(chosen)))
         while len(self._volatile) > 1_000:
             self._volatile.popleft()
         self._wake()
@@ -2645,6 +3034,8 @@ class Hub:
         while self._volatile:
             frame, rest = self._volatile[0]
             for subscriber in rest:
+                if subscriber.fd >= 0 and self._lacks(subscriber, self._log.head):
+                    self._serve(subscriber)  # it may carry the head's position
                 if subscriber.fd >= 0 and subscriber.pending is None:
                     self._push(subscriber, Join(frame, subscriber.cursor, 1))
                 if time.perf_counter() > until:
@@ -2676,7 +3067,9 @@ class Hub:
         frames: dict[tuple[str, int], bytes] = {}
         body = {"type": "ping", "timestamp": iso(now)}
         for at, subscriber in enumerate(list(self._by_fd.values())):
-            if subscriber.last_ping <= due and subscriber.fd >= 0:
+            if subscriber.deadline and subscriber.deadline <= now:
+                self._drop(subscriber, "ping timeout")
+            elif subscriber.last_ping <= due and subscriber.fd >= 0 and subscriber.ending is None:
                 self._ping_one(subscriber, now, body, frames)
             if at % 500 == 499:
                 gevent.sleep(0)
@@ -2689,8 +3082,14 @@ class Hub:
         frames: dict[tuple[str, int], bytes],
     ) -> None:
         """Ping who lacks nothing; for the others data is on its way, which says as much."""
+        due = subscriber.last_ping + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping = now
         head = self._log.head
+        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: it must answer
+            timeout = int(self._settings["ping_timeout"] * 1000)
+            subscriber.deadline = subscriber.deadline or max(due + timeout, now + timeout // 2)
+            self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
+            return
         waits = subscriber.pending or subscriber.behind or subscriber.later
         if waits or self._lacks(subscriber, head):
             return
@@ -3486,6 +3885,9 @@ class StreamRequest(NamedTuple):
         return frozenset(topics)
 
 
+LABELS = {"sse": "SSE", "websocket": "WebSocket"}
+
+
 class Streams:
     """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
 
@@ -3513,29 +3915,67 @@ class Streams:
         self, asked: StreamRequest, transport: Transport, head: bytes, early: bytes
     ) -> None:
         """Make an SSE stream of a connection whose response head is `head`."""
+        retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
+        self.open(asked, SSE, transport, head + retry, early)
+
+    def open(
+        self,
+        asked: StreamRequest,
+        encoding: Encoding,
+        transport: Transport,
+        head: bytes,
+        early: bytes,
+        converse: Callable[[Subscriber], Session] | None = None,
+    ) -> None:
+        """Make a stream of a connection; `head` is sent first, `converse` makes what hears the
+        client."""
         session = asked.session or secrets.token_urlsafe(16)
         topics = asked.topics()
         client_id = client_id_of(session)
         resumed, reset = self._resume(asked.last_event_id, topics | {direct_topic(client_id)})
         cursor = self._log.head if resumed is None else resumed
+        subscriber = self.subscriber(asked, encoding, client_id, cursor)
+        hello = self._hello(subscriber, session, asked, resumed is not None)
+        position = self._log.position(cursor)
+        first = encoding.notice(None, hello, position)
+        if reset:
+            first += encoding.notice("reset", RESET, position)
+        if converse is not None:
+            subscriber.session = converse(subscriber)
+        self.attach(asked, subscriber, topics, transport, head + first, early)
+
+    def subscriber(
+        self, asked: StreamRequest, encoding: Encoding, client_id: str, cursor: int
+    ) -> Subscriber:
+        """A subscriber for who asks."""
         subscriber = Subscriber(
-            client_id, SSE, cursor, self._shared(asked.address), self._shared(asked.agent)
+            client_id, encoding, cursor, self._shared(asked.address), self._shared(asked.agent)
         )
         subscriber.username = asked.principal.name
         subscriber.credential = asked.principal.credential
-        hello = self._hello(subscriber, session, asked, resumed is not None)
-        retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
-        position = self._log.position(cursor)
-        first = retry + SSE.notice(None, hello, position)
-        if reset:
-            first += SSE.notice("reset", RESET, position)
+        return subscriber
+
+    def attach(
+        self,
+        asked: StreamRequest,
+        subscriber: Subscriber,
+        topics: frozenset[str],
+        transport: Transport,
+        head: bytes,
+        early: bytes,
+    ) -> None:
+        """Give the connection to the hub."""
         tune_transport(transport, self._settings)
-        self._hub.attach(subscriber, topics, transport, head + first, early)
+        self._journal.add(
+            "CONN",
+            "Stream opened",
+            clientId=subscriber.client_id,
+            ipAddress=asked.address,
+            transport=subscriber.encoding.name,
+        )
+        self._hub.attach(subscriber, topics, transport, head, early)
         if asked.principal.expires_at is not None:
             self._hub.expire(subscriber, asked.principal.expires_at)
-        self._journal.add(
-            "CONN", "Stream opened", clientId=client_id, ipAddress=asked.address, transport="sse"
-        )
 
     def _resume(self, position: str | None, topics: Collection[str]) -> tuple[int | None, bool]:
         """The id to go on after, None to begin at the head; and whether to say `reset`."""
@@ -3552,7 +3992,7 @@ class Streams:
         hello = {
             "type": "connection",
             "clientId": subscriber.client_id,
-            "message": "Connected to SSE",
+            "message": f"Connected to {LABELS[subscriber.encoding.name]}",
             "recovered": recovered,
             "lastEventId": self._log.position(subscriber.cursor),
             "pingInterval": self._settings["ping_interval"],
@@ -3927,19 +4367,25 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
 @route("GET", "/api/events", "subscribe", "Open a stream of Server-Sent Events", EventsQuery)
 def events(app: Application, call: Call) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
-    query: EventsQuery = call.query
-    for name in query.channel:
-        app.access.require_channel(call.principal, "subscribe", check_channel(name))
     head = {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
         "Connection": "close",
     }
-    if call.environ["REQUEST_METHOD"] == "HEAD":
-        return Answer(headers=head)
+    asked = stream_request(app, call)
+    if call.environ["REQUEST_METHOD"] != "HEAD":
+        call.environ["rtapp.attach"] = partial(app.streams.open_sse, asked)
+    return Answer(headers=head)
+
+
+def stream_request(app: Application, call: Call) -> StreamRequest:
+    """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
+    query: EventsQuery = call.query
+    for name in query.channel:
+        app.access.require_channel(call.principal, "subscribe", check_channel(name))
     app.streams.check_capacity(call.address)
-    asked = StreamRequest(
+    return StreamRequest(
         query.session or call.session,
         tuple(query.channel),
         call.environ.get("HTTP_LAST_EVENT_ID") or query.last_event_id,
@@ -3948,8 +4394,6 @@ def events(app: Application, call: Call) -> Answer:
         call.principal,
         query.presence in YES,
     )
-    call.environ["rtapp.attach"] = partial(app.streams.open_sse, asked)
-    return Answer(headers=head)
 
 
 @route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", body=TopicsBody)
@@ -3977,38 +4421,58 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
 @route("POST", "/api/broadcast", "publish", "Publish a message", BroadcastQuery, body=Any)
 def broadcast(app: Application, call: Call) -> Any:
     """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
-    if call.query.to and call.query.channel:
-        raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     if call.content_type == "application/x-ndjson":
         return broadcast_batch(app, call)
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-    draft = make_draft(app, call, parsed)
+    draft = call_draft(app, call, parsed)
     if call.query.volatile in YES:
         return published(None, send_volatile(app, draft), parsed)
     return publish(app, call, [draft], parsed.text, lambda ids: published(ids[0], draft, parsed))
 
 
-def make_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
-    """A message as it will be stored. Raises what `check_publish` raises."""
-    query: BroadcastQuery = call.query
+def call_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
+    """A request's message."""
+    session = call.session
+    sender = client_id_of(session) if session else None
+    return make_draft(app, call.principal, call.query, parsed, sender)
+
+
+def make_draft(
+    app: Application,
+    principal: Principal,
+    query: BroadcastQuery,
+    parsed: Parsed,
+    sender: str | None,
+) -> Draft:
+    """A message as it will be stored, whichever way it came. Raises what `check_publish` and
+    `require_channel` raise."""
     check_publish(query.channel, query.event, parsed.value)
-    app.access.require_channel(call.principal, "publish", query.channel)
+    app.access.require_channel(principal, "publish", query.channel)
+    if query.to and query.channel:
+        raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
     if query.to:
         topic = direct_topic(query.to)
     elif query.channel:
         topic = channel_topic(query.channel)
-    session = call.session
     return Draft(
         topic,
         MESSAGE,
         query.event,
         parsed.text,
-        sender=client_id_of(session) if session else None,
+        sender=sender,
         exclude=query.exclude,
         recipient_count=app.hub.audience(topic, query.exclude),
         sent_at=now_ms(),
     )
+
+
+def append(app: Application, drafts: Sequence[Draft]) -> list[int]:
+    """Put messages into the log; their ids. Returns after the commit."""
+    started = time.perf_counter()
+    ids = app.log.append(drafts)
+    app.stats.published(len(ids), time.perf_counter() - started)
+    return ids
 
 
 def message_view(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any]:
@@ -4036,7 +4500,7 @@ def published(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any
 
 def send_volatile(app: Application, draft: Draft) -> Draft:
     """Send without storing: who isn't there or isn't ready misses it."""
-    reached = app.hub.volatile(draft.topic, draft.event, draft.content, draft.exclude)
+    reached = app.hub.volatile(draft)
     return draft._replace(recipient_count=reached)
 
 
@@ -4047,14 +4511,13 @@ def publish(
     app: Application, call: Call, drafts: Sequence[Draft], body: str, answer: Answerer
 ) -> Any:
     """Store messages, once for each `Idempotency-Key`; what `answer` makes of their ids."""
-    started = time.perf_counter()
     key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
-        result: Any = answer(app.log.append(drafts))
-    else:
-        result = Answer(publish_once(app, call, key, drafts, body, answer).encode())
+        return answer(append(app, drafts))
+    started = time.perf_counter()
+    result = publish_once(app, call, key, drafts, body, answer)
     app.stats.published(len(drafts), time.perf_counter() - started)
-    return result
+    return Answer(result.encode())
 
 
 def publish_once(
@@ -4103,9 +4566,9 @@ def line_draft(app: Application, call: Call, number: int, line: bytes) -> Draft:
     try:
         if len(line) > limit:
             raise Problem("too_large", f"A message has at most {limit} bytes.")
-        return make_draft(app, call, parse_json(line))
+        return call_draft(app, call, parse_json(line))
     except Problem as problem:
-        problem.errors = [(f"line {number}", problem.detail or problem.title)]
+        problem.errors = problem.errors or [(f"line {number}", problem.detail or problem.title)]
         raise
 
 
@@ -5013,7 +5476,7 @@ class Web:
         if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
             access.check_host(host)
         origin = environ.get("HTTP_ORIGIN", "")
-        if row.path.startswith("/api/"):
+        if row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/")):
             access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
         if origin and access.allowed_origin(origin):
             self._allow_origin(origin)
@@ -5058,6 +5521,7 @@ class Web:
                 "INFO",
                 f"Refused: {problem.title}",
                 code=problem.code,
+                detail=problem.detail,
                 path=environ.get("PATH_INFO", ""),
                 ipAddress=environ.get("REMOTE_ADDR", ""),
             )
@@ -5104,6 +5568,1031 @@ class Web:
             )
             response.set_header("Access-Control-Max-Age", "600")
         return b""
+
+
+# ----------------------------------------------------------------------------------------------
+# Sockets
+# ----------------------------------------------------------------------------------------------
+
+
+def upgrade(
+    app: Application, call: Call, attach: Callable[[Transport, bytes, bytes], None]
+) -> Answer:
+    """Answer a WebSocket handshake (RFC 6455, 4.2). Raises Problem `upgrade_required`."""
+    environ = call.environ
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    if (
+        "websocket" not in environ.get("HTTP_UPGRADE", "").lower()
+        or "upgrade" not in environ.get("HTTP_CONNECTION", "").lower()
+        or environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13"
+        or not re.fullmatch(r"[A-Za-z0-9+/]{22}==", key)
+        or environ["REQUEST_METHOD"] != "GET"
+    ):
+        headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        raise Problem("upgrade_required", "This is a WebSocket (RFC 6455).", headers=headers)
+    environ["rtapp.attach"] = attach
+    accept = {"Sec-WebSocket-Accept": accept_key(key)}
+    return Answer(status=101, headers={"Upgrade": "websocket", "Connection": "Upgrade", **accept})
+
+
+class Framing:
+    """The incoming side of a WebSocket (RFC 6455): bytes become whole messages."""
+
+    __slots__ = ("_limit", "_parts", "_protocol")
+
+    def __init__(self, limit: int) -> None:
+        self._protocol = WebSocketProtocol(Side.SERVER, max_size=limit)
+        self._parts: list[Frame] = []
+
+    def take(self, data: bytes) -> list[str | bytes]:
+        """The messages that these bytes complete."""
+        self._protocol.receive_data(data)
+        messages: list[str | bytes] = []
+        for frame in cast("list[Frame]", self._protocol.events_received()):
+            if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._parts.append(frame)
+                if frame.fin:
+                    messages += self._whole()
+        return messages
+
+    def _whole(self) -> list[str | bytes]:
+        parts, self._parts = self._parts, []
+        data = b"".join(part.data for part in parts)
+        if parts[0].opcode == Opcode.BINARY:
+            return [data]
+        try:
+            return [data.decode()]
+        except UnicodeDecodeError:
+            self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
+            return []
+
+    def answers(self) -> bytes:
+        """Pongs, and the close frame once the connection is over."""
+        return b"".join(self._protocol.data_to_send())
+
+    @property
+    def ended(self) -> bool:
+        """Whether either side has closed."""
+        return self._protocol.close_expected()
+
+
+class Conversation:
+    """What a client says, done in order by a greenlet that lives only while there is something.
+    Who says more than is done is read from no further."""
+
+    __slots__ = ("_app", "_busy", "_paused", "_waiting", "subscriber")
+    MOST = 256  # messages that wait before reading pauses
+
+    def __init__(self, app: Application, subscriber: Subscriber) -> None:
+        self._app = app
+        self.subscriber = subscriber
+        self._waiting: deque[Callable[[], None]] | None = None  # thousands are idle
+        self._busy = self._paused = False
+
+    def later(self, act: Callable[[], None]) -> None:
+        """Do something that may wait, after all that came before it."""
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(act)
+        if len(self._waiting) > self.MOST and not self._paused:
+            self._paused = True
+            self._app.hub.pause(self.subscriber)
+        if not self._busy:
+            self._busy = True
+            gevent.spawn(self._work)
+
+    def _work(self) -> None:
+        while self._waiting:
+            act = self._waiting.popleft()
+            with reported(self._app.journal, "A client's message failed"):
+                act()
+        self._waiting, self._busy = None, False
+        if self._paused:
+            self._paused = False
+            self._app.hub.unpause(self.subscriber)
+
+    def left(self, reason: str) -> None:
+        """The connection is over."""
+
+
+# /ws
+
+
+class WsFrame(msgspec.Struct):
+    """What a client says on `/ws`."""
+
+    type: str
+    channels: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
+    channel: Channel | None = None
+    event: EventName | None = None
+    to: ClientId | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    ref: str | int | None = None
+
+
+class WebSocketConversation(Conversation):
+    """`/ws`: JSON objects in text frames."""
+
+    __slots__ = ("_bad", "_framing", "_principal")
+    MOST_BAD = 3
+
+    def __init__(self, app: Application, asked: StreamRequest, subscriber: Subscriber) -> None:
+        super().__init__(app, subscriber)
+        self._framing = Framing(app.settings["max_message_bytes"])
+        self._principal = asked.principal
+        self._bad = 0
+
+    def received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        for message in self._framing.take(data):
+            self.later(partial(self._handle, message))
+        answers = self._framing.answers()
+        if self._framing.ended:
+            self._app.hub.finish(self.subscriber, answers, "closed by the client or for its frames")
+        else:
+            self._app.hub.reply(self.subscriber, answers)
+
+    def _say(self, **body: Any) -> None:
+        self._app.hub.reply(self.subscriber, text_frame(to_json(body)))
+
+    def _handle(self, message: str | bytes) -> None:
+        ref = None
+        try:
+            frame = self._parse(message)
+            ref = frame.ref
+            act = self.ACTS.get(frame.type)
+            if act is None:
+                raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
+            act(self, frame)
+            self._bad = 0
+        except Problem as problem:
+            self._refuse(problem, ref)
+
+    @staticmethod
+    def _parse(message: str | bytes) -> WsFrame:
+        try:
+            return msgspec.json.decode(message, type=WsFrame)
+        except msgspec.ValidationError as error:
+            raise Problem("invalid", f"{error}.") from None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Problem("malformed_json", json_fault(error)) from None
+
+    def _refuse(self, problem: Problem, ref: str | int | None) -> None:
+        """Say what is wrong; who goes on sending what can't be understood is closed."""
+        named = {} if ref is None else {"ref": ref}
+        self._say(type="error", code=problem.code, message=problem.detail or problem.title, **named)
+        bad = problem.code in ("malformed_json", "invalid", "unknown_type")
+        self._bad = self._bad + 1 if bad else 0
+        if self._bad >= self.MOST_BAD:
+            last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
+            self._app.hub.finish(self.subscriber, last, "three bad frames in a row")
+
+    def _subscribe(self, frame: WsFrame) -> None:
+        for name in frame.channels:
+            self._app.access.require_channel(self._principal, "subscribe", check_channel(name))
+        self._change(frame, self.subscriber.topics | set(map(channel_topic, frame.channels)))
+
+    def _unsubscribe(self, frame: WsFrame) -> None:
+        self._change(frame, self.subscriber.topics - set(map(channel_topic, frame.channels)))
+
+    def _change(self, frame: WsFrame, topics: frozenset[str]) -> None:
+        if len(topics) > 2 * MAX_CHANNELS:
+            raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
+        self._app.hub.set_topics(self.subscriber, topics)
+        if frame.ref is not None:
+            self._say(type="ack", ref=frame.ref)
+
+    def _publish(self, frame: WsFrame) -> None:
+        self._app.access.require(self._principal, "publish")
+        query = BroadcastQuery(frame.channel, frame.to, frame.event)
+        parsed = parse_json(bytes(frame.data))
+        sender = self.subscriber.client_id
+        draft = make_draft(self._app, self._principal, query, parsed, sender)
+        number = append(self._app, [draft])[0]
+        if frame.ref is not None:
+            self._say(type="ack", ref=frame.ref, id=number)
+
+    def _ping(self, frame: WsFrame) -> None:
+        self._say(type="pong", timestamp=iso(now_ms()))
+
+    ACTS: ClassVar[dict[str, Callable[[WebSocketConversation, WsFrame], None]]] = {
+        "subscribe": _subscribe,
+        "unsubscribe": _unsubscribe,
+        "publish": _publish,
+        "ping": _ping,
+    }
+
+
+@route("GET", "/ws", "subscribe", "Open a WebSocket with JSON messages", EventsQuery)
+def web_socket(app: Application, call: Call) -> Answer:
+    """RFC 6455, without compression."""
+    asked = stream_request(app, call)
+
+    def attach(transport: Transport, head: bytes, early: bytes) -> None:
+        converse = partial(WebSocketConversation, app, asked)
+        app.streams.open(asked, WEBSOCKET, transport, head, early, converse)
+
+    return upgrade(app, call, attach)
+
+
+# Engine.IO
+
+ENGINE_FAULTS = (
+    "Transport unknown",
+    "Session ID unknown",
+    "Bad handshake method",
+    "Bad request",
+    "Forbidden",
+    "Unsupported protocol version",
+)
+
+
+class EngineFault(Exception):
+    """An error of Engine.IO's own table; its number is what the client is told."""
+
+    @property
+    def answer(self) -> Answer:
+        """The error as Engine.IO answers it."""
+        code = self.args[0]
+        return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
+
+
+def engine_payload(frames: bytes) -> bytes:
+    """Frames of ours as the body of a poll: packets, separated (Engine.IO v4, "payload")."""
+    packets = []
+    while frames:
+        size, start = frames[1], 2
+        if size > 125:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(frames[2:start], "big")
+        data, kind = frames[start : start + size], frames[0] & 15
+        frames = frames[start + size :]
+        if kind == Opcode.BINARY:
+            data = b"b" + base64.b64encode(data)
+        packets.append(b"1" if kind == Opcode.CLOSE else data)
+    return b"\x1e".join(packets)
+
+
+def text_answer(body: bytes) -> Answer:
+    """An answer to a polling request."""
+    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
+
+
+class EngineConversation(Conversation):
+    """An Engine.IO v4 connection: over polling requests, a WebSocket, or the one and then the
+    other. What it carries is a subclass's."""
+
+    __slots__ = ("_engine", "_fetching", "_framing", "_probing", "over", "sid")
+
+    def __init__(self, engine: Engine, subscriber: Subscriber, framing: Framing | None) -> None:
+        super().__init__(engine.app, subscriber)
+        self._engine = engine
+        self._framing = framing  # None while it polls
+        self._fetching = self._probing = self.over = False
+        self.sid = secrets.token_urlsafe(15)
+
+    def message(self, data: str | bytes) -> None:
+        """A message of the client. Raises ValueError when it is not valid."""
+        raise NotImplementedError
+
+    def reply(self, frames: bytes) -> None:
+        """Send frames to this client alone."""
+        self._app.hub.reply(self.subscriber, frames)
+
+    def end(self, reason: str, last: bytes | None = None) -> None:
+        """Close the connection; a client that isn't told otherwise comes back."""
+        last = close_frame(CloseCode.NORMAL_CLOSURE) if last is None else last
+        self._app.hub.finish(self.subscriber, last, reason)
+
+    def left(self, reason: str) -> None:
+        """The connection is over."""
+        self.over = True
+        self._engine.forget(self.sid)
+
+    # What comes in
+
+    def received(self, data: bytes) -> None:
+        """Bytes of the WebSocket."""
+        assert self._framing is not None
+        for each in self._framing.take(data):
+            self.take(each)
+        answers = self._framing.answers()
+        if self._framing.ended:
+            self.end("transport close", answers)
+        else:
+            self.reply(answers)
+
+    def take(self, packet: str | bytes) -> None:
+        """A packet of the client."""
+        if self.over:
+            return
+        try:
+            if isinstance(packet, bytes):
+                self.message(packet)
+            elif packet[:1] == "4":
+                self.message(packet[1:])
+            elif packet[:1] == "3":
+                self.subscriber.deadline = 0
+            elif packet == "1":
+                polling = text_frame("6") if self._fetching else b""
+                self.end("transport close", polling if self._framing is None else None)
+            else:
+                raise ValueError("unknown packet")
+        except (ValueError, RecursionError):
+            self.end("parse error", None if self._fetching or self._framing else b"")
+
+    # Polling
+
+    def poll(self, call: Call) -> Answer:
+        """Answer a GET with what waits for the client; wait until there is something."""
+        transport = self.subscriber.transport
+        if self._is_late():
+            self.end("ping timeout", b"")
+            raise EngineFault(1)
+        if self._fetching or not isinstance(transport, QueueTransport):
+            if self._fetching:
+                self.end("two polls at once")
+            raise EngineFault(3)
+        self._fetching = True
+        try:
+            with call.environ["wsgi.input"].rfile.noting_end(self._cancelled):
+                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
+                transport.ready.wait(0.1 if self._probing else None)
+        finally:
+            self._fetching = False
+        if transport is not self.subscriber.transport:
+            raise EngineFault(3)
+        frames = transport.take()
+        self._app.hub.fetched(self.subscriber)
+        return text_answer(engine_payload(frames) or b"6")
+
+    def _cancelled(self) -> None:
+        self._fetching = False
+        self.end("the poll was cancelled", b"")
+
+    def _is_late(self) -> bool:
+        """Whether no pong came in time, though the hub may not have looked yet."""
+        settings, subscriber = self._app.settings, self.subscriber
+        seconds = settings["ping_interval"] + settings["ping_timeout"]
+        return now_ms() >= (subscriber.deadline or subscriber.last_ping + int(seconds * 1000))
+
+    def post(self, raw: bytes) -> Answer:
+        """Take the packets of a POST."""
+        if self._framing is not None:
+            raise EngineFault(3)
+        try:
+            packets = [self._engine_packet(part) for part in raw.decode().split("\x1e")]
+        except ValueError:
+            packets = [""]
+        for each in packets:
+            self.take(each)
+            if self.over and each != "1":
+                raise EngineFault(3)
+        while self._paused:
+            gevent.sleep(0.01)
+        return text_answer(b"ok")
+
+    @staticmethod
+    def _engine_packet(part: str) -> str | bytes:
+        return base64.b64decode(part[1:], validate=True) if part[:1] == "b" else part
+
+    # Upgrade
+
+    def probe(self, call: Call) -> Answer:
+        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
+        asked, too_many = stream_of(call), self._framing is not None or self._probing
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            streams = self._app.streams
+            client_id = secrets.token_urlsafe(16)
+            subscriber = streams.subscriber(asked, self.subscriber.encoding, client_id, 0)
+            subscriber.cursor = self.subscriber.cursor
+            subscriber.deadline = now_ms() + Probe.LIMIT_MS
+            subscriber.last_ping = subscriber.deadline  # is not pinged
+            if not too_many:
+                subscriber.session = Probe(self._app, self, subscriber)
+                self._probing = True
+            streams.attach(asked, subscriber, frozenset(), transport, head, early)
+            if too_many:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
+                self._app.hub.finish(subscriber, last, "a second WebSocket")
+
+        return upgrade(self._app, call, attach)
+
+    def probed(self, works: bool) -> None:
+        """The WebSocket was tried: a poll that waits is let go."""
+        self._probing = works
+        if works and self._fetching:
+            self.reply(text_frame("6"))
+
+    def move(self, other: Subscriber, framing: Framing) -> None:
+        """Go over to the WebSocket that was tried."""
+        if not self.over:
+            self._framing = framing
+            self._app.hub.adopt(self.subscriber, other)
+
+
+class Probe:
+    """A WebSocket that a polling connection tries, and goes over to when the client says so."""
+
+    __slots__ = ("_app", "_framing", "_owner", "_subscriber")
+    LIMIT_MS = 10_000
+
+    def __init__(self, app: Application, owner: EngineConversation, subscriber: Subscriber) -> None:
+        self._app = app
+        self._owner = owner
+        self._subscriber = subscriber
+        self._framing = Framing(app.settings["max_message_bytes"])
+
+    def received(self, data: bytes) -> None:
+        """Bytes of the WebSocket; after the packet "upgrade" they are the connection's."""
+        packets = deque(self._framing.take(data))
+        while packets:
+            packet = packets.popleft()
+            if packet == "2probe":
+                self._app.hub.reply(self._subscriber, text_frame("3probe"))
+                self._owner.probed(True)
+            elif packet == "5" and not self._owner.over:
+                self._owner.move(self._subscriber, self._framing)
+                for rest in packets:
+                    self._owner.take(rest)
+                return
+            else:
+                last = close_frame(CloseCode.PROTOCOL_ERROR)
+                self._app.hub.finish(self._subscriber, last, "not a probe")
+                return
+        answers = self._framing.answers()
+        if self._framing.ended:
+            self._app.hub.finish(self._subscriber, answers, "probe closed")
+        else:
+            self._app.hub.reply(self._subscriber, answers)
+
+    def left(self, reason: str) -> None:
+        """It didn't work, or has become the connection."""
+        self._owner.probed(False)
+
+
+def stream_of(call: Call) -> StreamRequest:
+    """What an Engine.IO connection begins with: nothing but who asks."""
+    return StreamRequest(None, (), None, call.address, call.agent, call.principal, False)
+
+
+class Engine:
+    """The Engine.IO connections."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self._encoding = SocketIoEncoding(app.settings["socketio_recovery_seconds"] > 0)
+        self._open: dict[str, EngineConversation] = {}
+        self._young: deque[tuple[int, SocketIo]] = deque()
+
+    @property
+    def encoding(self) -> SocketIoEncoding:
+        """How messages are written here."""
+        return self._encoding
+
+    def answer(
+        self,
+        call: Call,
+        make: Callable[[Engine, Subscriber, Framing | None, Call], EngineConversation],
+    ) -> Answer:
+        """Answer a request; `make` makes a new connection's conversation."""
+        given = dict(urllib.parse.parse_qsl(call.raw_query))
+        try:
+            return self._answer(call, given, make)
+        except EngineFault as fault:
+            return fault.answer
+
+    def _answer(self, call: Call, given: dict[str, str], make: Any) -> Answer:
+        method, transport = call.environ["REQUEST_METHOD"], given.get("transport")
+        if given.get("EIO") != "4":
+            raise EngineFault(5)
+        if transport not in ("polling", "websocket"):
+            raise EngineFault(0)
+        if "sid" not in given:
+            if method != "GET":
+                raise EngineFault(2)
+            self.app.streams.check_capacity(call.address)
+            return self._begin(call, given, transport, make)
+        found = self._open.get(given["sid"])
+        if found is None:
+            raise EngineFault(1)
+        if transport == "websocket":
+            return found.probe(call)
+        if method == "POST":
+            return found.post(call.body(self.app.settings["max_message_bytes"]))
+        return found.poll(call)
+
+    def _begin(self, call: Call, given: dict[str, str], transport: str, make: Any) -> Answer:
+        asked = stream_of(call)
+        session = given.get("session", "")
+        client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
+
+        def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
+            head = self.app.log.head
+            subscriber = self.app.streams.subscriber(asked, self._encoding, client_id, head)
+            made: EngineConversation = make(self, subscriber, framing, call)
+            self._open[made.sid] = made
+            subscriber.session = made
+            if isinstance(made, SocketIo):
+                limit = now_ms() + int(self.app.settings["socketio_connect_seconds"] * 1000)
+                self._young.append((limit, made))
+            return made
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            made = begin(transport, Framing(self.app.settings["max_message_bytes"]))
+            first = head + text_frame(self._opening(made, []))
+            self.app.streams.attach(asked, made.subscriber, frozenset(), transport, first, early)
+
+        if transport == "websocket":
+            return upgrade(self.app, call, attach)
+        queue = QueueTransport()
+        made = begin(queue, None)
+        self.app.streams.attach(asked, made.subscriber, frozenset(), queue, b"", b"")
+        return text_answer(self._opening(made, ["websocket"]).encode())
+
+    def _opening(self, made: EngineConversation, upgrades: list[str]) -> str:
+        settings = self.app.settings
+        return "0" + to_json(
+            {
+                "sid": made.sid,
+                "upgrades": upgrades,
+                "pingInterval": int(settings["ping_interval"] * 1000),
+                "pingTimeout": int(settings["ping_timeout"] * 1000),
+                "maxPayload": settings["max_message_bytes"],
+            }
+        )
+
+    def forget(self, sid: str) -> None:
+        """A connection is over."""
+        self._open.pop(sid, None)
+
+    def close_silent(self) -> None:
+        """End the connections that joined no namespace in time."""
+        while self._young and self._young[0][0] <= now_ms():
+            made = self._young.popleft()[1]
+            if not made.over and not made.clients:
+                made.end("no CONNECT came")
+
+
+# Socket.IO
+
+_PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
+SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK = range(4)
+BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
+
+
+class SioPacket(NamedTuple):
+    """A Socket.IO packet (protocol v5)."""
+
+    kind: int
+    namespace: str
+    payload: Any  # a dict, a list of raw JSON texts, or None
+    ack: str
+    attachments: list[bytes]
+    expected: int  # attachments
+
+
+def parse_packet(text: str) -> SioPacket:
+    """A packet's text. Raises ValueError."""
+    match = _PACKET.fullmatch(text)
+    if match is None:
+        raise ValueError("not a packet")
+    plain, binary, count, namespace, ack, payload = match.groups()
+    kind = int(plain) if plain else int(binary) - BINARY_OFFSET
+    try:
+        value = parse_payload(kind, payload)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+    if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
+        raise ValueError("which packet is acknowledged?")
+    return SioPacket(kind, namespace or "/", value, ack, [], int(count or 0))
+
+
+def parse_payload(kind: int, payload: str) -> Any:
+    """The payload of a packet of a kind. Raises ValueError or msgspec's errors."""
+    if kind == SIO_CONNECT:
+        return msgspec.json.decode(payload, type=dict[str, Any]) if payload else {}
+    if kind == SIO_DISCONNECT and not payload:
+        return None
+    if kind not in (SIO_EVENT, SIO_ACK):
+        raise ValueError("not for a server")
+    values = msgspec.json.decode(payload, type=list[msgspec.Raw])
+    if kind == SIO_EVENT:
+        event = msgspec.json.decode(values[0], type=str) if values else "connect"
+        if event in SOCKETIO_EVENTS or event == "disconnect":
+            raise ValueError("a reserved event")
+    return values
+
+
+def pack_arguments(values: Sequence[Any]) -> Arguments:
+    """An event's arguments; binary ones become attachments."""
+    attachments: list[bytes] = []
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            attachments.append(bytes(value))
+            return {"_placeholder": True, "num": len(attachments) - 1}
+        if isinstance(value, (list, tuple)):
+            return [strip(item) for item in value]
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items()}
+        return value
+
+    return Arguments(to_json(strip(list(values))), attachments)
+
+
+def unpack_arguments(found: SioPacket) -> list[Any]:
+    """A packet's arguments as Python values. Raises ValueError for a wrong placeholder."""
+    values = [msgspec.json.decode(raw) for raw in found.payload]
+    if found.expected:
+        try:
+            values = fill_placeholders(values, found.attachments.__getitem__)
+        except IndexError:
+            raise ValueError("a placeholder without its attachment") from None
+    return values
+
+
+def with_arguments(draft: Draft, arguments: Arguments) -> Draft:
+    """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
+    values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
+    if len(values) == 1 and not arguments.attachments:
+        return draft._replace(content=bytes(values[0]).decode())
+    packed = msgspec.msgpack.encode(arguments.attachments)
+    return draft._replace(content=arguments.text, attachments=packed)
+
+
+class Refused(Exception):
+    """Raised by a middleware of the application to refuse a client: `Refused(message, data)`."""
+
+
+class Handlers:
+    """What the application's file (`--app`) has declared."""
+
+    def __init__(self) -> None:
+        self.app: Application | None = None
+        self.events: dict[tuple[str, str], Callable[..., Any]] = {}
+        self.middlewares: list[tuple[str, Callable[..., Any]]] = []
+
+    @property
+    def namespaces(self) -> set[str]:
+        """The namespaces that exist."""
+        return {"/", *(key[0] for key in self.events), *(key[0] for key in self.middlewares)}
+
+    def load(self, path: str) -> None:
+        """Run the application's file. Raises StartError."""
+        spec = importlib.util.spec_from_file_location("rtapp_handlers", path)
+        try:
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.path.insert(0, str(Path(path).resolve().parent))
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
+
+
+HANDLERS = Handlers()
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def on(event: str, namespace: str = "/") -> Callable[[F], F]:
+    """Declare the handler of an event: `@on("message")` above `def message(client, data): …`.
+
+    `connection` and `disconnect` (with a reason) are events too. What a handler returns is the
+    acknowledgement: a tuple is several values, None is none.
+    """
+
+    def declare(handler: F) -> F:
+        HANDLERS.events[namespace, event] = handler
+        return handler
+
+    return declare
+
+
+def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
+    """Declare what looks at each new client first and may raise `Refused`: `@use`."""
+
+    def declare(found: F) -> F:
+        HANDLERS.middlewares.append((namespace, found))
+        return found
+
+    return declare if middleware is None else declare(middleware)
+
+
+def emit(
+    event: str,
+    *values: Any,
+    to: str | None = None,
+    namespace: str = "/",
+    exclude: str | None = None,
+    volatile: bool = False,
+) -> None:
+    """Send an event to a namespace, or to one room of it (a client's id is its own room).
+
+    Returns after the commit; `volatile` sends without storing.
+    """
+    assert HANDLERS.app is not None, "the server is not running"
+    app, topic = HANDLERS.app, room_topic(namespace, to or "")
+    count = app.hub.audience(topic, exclude)
+    draft = Draft(
+        topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
+    )
+    draft = with_arguments(draft, pack_arguments(values))
+    if volatile:
+        app.hub.volatile(draft)
+    else:
+        append(app, [draft])
+
+
+class Client:
+    """A Socket.IO client as handlers see it, in one namespace."""
+
+    MOST_ACKS = 1_000
+
+    def __init__(
+        self, owner: SocketIo, namespace: str, auth: dict[str, Any], handshake: dict[str, Any]
+    ) -> None:
+        self.id = owner.subscriber.client_id
+        self.namespace = namespace
+        self.auth = auth
+        self.handshake = {**handshake, "auth": auth}
+        self.rooms: set[str] = {self.id}
+        self.data: dict[str, Any] = {}
+        self.channels: frozenset[str] = frozenset()  # topics of the main namespace
+        self._owner = owner
+        self._acks: dict[int, Callable[..., Any]] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def topics(self) -> set[str]:
+        """What it hears of the log."""
+        return {room_topic(self.namespace, room) for room in ("", *self.rooms)} | self.channels
+
+    def emit(self, event: str, *values: Any, ack: Callable[..., Any] | None = None) -> None:
+        """Send an event to this client now; `ack` is called with what it answers."""
+        number = ""
+        if ack is not None:
+            number = str(next(self._numbers))
+            if len(self._acks) >= self.MOST_ACKS:
+                del self._acks[next(iter(self._acks))]
+            self._acks[int(number)] = ack
+        self._owner.send_event(self.namespace, event, pack_arguments(values), number)
+
+    def answered(self, number: int, values: list[Any]) -> None:
+        """The client has acknowledged an event."""
+        ack = self._acks.pop(number, None)
+        if ack is not None:
+            ack(*values)
+
+    def join(self, room: str) -> None:
+        """Enter a room of the namespace."""
+        self.rooms.add(room)
+        self._owner.renew_topics()
+
+    def leave(self, room: str) -> None:
+        """Leave a room."""
+        self.rooms.discard(room)
+        self._owner.renew_topics()
+
+    def broadcast(
+        self, event: str, *values: Any, to: str | None = None, volatile: bool = False
+    ) -> None:
+        """Send an event to everybody else, in the namespace or one room."""
+        emit(
+            event,
+            *values,
+            to=to,
+            namespace=self.namespace,
+            exclude=self.id,
+            volatile=volatile,
+        )
+
+    def disconnect(self) -> None:
+        """Put the client out of the namespace; it does not come back by itself."""
+        self._owner.put_out(self.namespace)
+
+
+class SocketIo(EngineConversation):
+    """Socket.IO v5: several namespaces over one connection."""
+
+    __slots__ = ("_handshake", "_partial", "_principal", "_size", "clients")
+
+    def __init__(
+        self, engine: Engine, subscriber: Subscriber, framing: Framing | None, call: Call
+    ) -> None:
+        super().__init__(engine, subscriber, framing)
+        self.clients: dict[str, Client] = {}
+        self._principal = call.principal
+        self._handshake = call.environ if HANDLERS.events or HANDLERS.middlewares else {}
+        self._partial: SioPacket | None = None
+        self._size = 0
+
+    def message(self, data: str | bytes) -> None:
+        """A packet's text, or an attachment of the one before."""
+        found = self._attach(data) if isinstance(data, bytes) else parse_packet(data)
+        if isinstance(data, str) and self._partial is not None:
+            raise ValueError("attachments are missing")
+        if len(found.attachments) < found.expected:
+            self._partial = found
+            return
+        self._partial, self._size = None, 0
+        self.later(partial(self._handle, found))
+
+    def _attach(self, data: bytes) -> SioPacket:
+        self._size += len(data)
+        if self._partial is None or self._size > self._app.settings["max_message_bytes"]:
+            raise ValueError("an attachment of nothing, or too large")
+        self._partial.attachments.append(data)
+        return self._partial
+
+    def _handle(self, found: SioPacket) -> None:
+        if self.over:
+            return
+        client = self.clients.get(found.namespace)
+        if found.kind == SIO_CONNECT:
+            if client is None:
+                self._connect(found.namespace, found.payload)
+        elif client is None:
+            self.end("a packet for a namespace that was not joined")
+        elif found.kind == SIO_DISCONNECT:
+            self._depart(client, "client namespace disconnect")
+        elif found.kind == SIO_ACK:
+            client.answered(int(found.ack), unpack_arguments(found))
+        else:
+            self._event(client, found)
+
+    # Joining a namespace
+
+    def _connect(self, namespace: str, auth: dict[str, Any]) -> None:
+        if namespace not in HANDLERS.namespaces:
+            self._refuse(namespace, "Invalid namespace")
+            return
+        client = Client(self, namespace, auth, self._describe())
+        try:
+            self._principal = self._authenticate(auth)
+            for where, middleware in HANDLERS.middlewares:
+                if where == namespace:
+                    middleware(client)
+        except Problem as problem:
+            self._note_refusal(problem)
+            self._refuse(namespace, "unauthorized")
+        except Refused as refused:
+            self._refuse(namespace, *refused.args)
+        else:
+            self._admit(client)
+
+    def _describe(self) -> dict[str, Any]:
+        """What handlers may know of the first request."""
+        environ = self._handshake
+        return {
+            "address": self.subscriber.address,
+            "headers": {
+                key[5:].replace("_", "-").lower(): value
+                for key, value in environ.items()
+                if key.startswith("HTTP_")
+            },
+            "query": dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", ""))),
+        }
+
+    def _authenticate(self, auth: dict[str, Any]) -> Principal:
+        """Who connects: `auth.token`, else the first request's cookie or header."""
+        principal, access = self._principal, self._app.access
+        if isinstance(auth.get("token"), str) and self._app.settings["access"] != "open":
+            principal = access.by_token(auth["token"])
+        access.require(principal, "subscribe")
+        return principal
+
+    def _note_refusal(self, problem: Problem) -> None:
+        self._app.journal.add(
+            "WARN",
+            f"Socket.IO CONNECT refused: {problem.detail} Send auth.token, sign in, or set "
+            "access=open.",
+            ipAddress=self.subscriber.address,
+        )
+
+    def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
+        body = {"message": message} if data is None else {"message": message, "data": data}
+        self.reply(packet(4, namespace, to_json(body)))
+
+    def _admit(self, client: Client) -> None:
+        subscriber, principal = self.subscriber, self._principal
+        subscriber.username, subscriber.credential = principal.name, principal.credential
+        if principal.expires_at is not None:
+            self._app.hub.expire(subscriber, principal.expires_at)
+        if client.namespace == "/" and principal.may_use("subscribe", None):
+            client.channels = frozenset({EVERYONE})
+        self.clients[client.namespace] = client
+        self.reply(packet(SIO_CONNECT, client.namespace, to_json({"sid": client.id})))
+        self.renew_topics()
+        self._call(client, "connection")
+
+    def renew_topics(self) -> None:
+        """Hear what the namespaces' clients want to hear."""
+        wanted = (client.topics for client in self.clients.values())
+        self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted))
+
+    # Leaving
+
+    def _depart(self, client: Client, reason: str) -> None:
+        if self.clients.pop(client.namespace, None) is not None:
+            self.renew_topics()
+            self._call(client, "disconnect", reason)
+
+    def put_out(self, namespace: str) -> None:
+        """Disconnect a namespace by the server's will."""
+        self.reply(packet(SIO_DISCONNECT, namespace, ""))
+        client = self.clients.get(namespace)
+        if client is not None:
+            self._depart(client, "server namespace disconnect")
+
+    def left(self, reason: str) -> None:
+        """The connection is over: each client's handler hears why."""
+        super().left(reason)
+        clients, self.clients = list(self.clients.values()), {}
+        for client in clients if HANDLERS.events else ():
+            self.later(partial(self._call, client, "disconnect", reason))
+
+    # Events
+
+    def send_event(self, namespace: str, event: str, arguments: Arguments, ack: str) -> None:
+        """Send an event to this connection alone."""
+        hub, encoding = self._app.hub, self._engine.encoding
+        position = hub.position(self.subscriber)
+        self.reply(encoding.event(namespace, event, arguments, position, ack))
+
+    def _call(self, client: Client, event: str, *values: Any) -> Any:
+        """What the handler of an event returns; its errors are logged and go no further."""
+        handler = HANDLERS.events.get((client.namespace, event))
+        if handler is None:
+            return None
+        with reported(self._app.journal, f"The handler of {event} failed"):
+            return handler(client, *values)
+
+    def _event(self, client: Client, found: SioPacket) -> None:
+        event = msgspec.json.decode(found.payload[0], type=str)
+        if HANDLERS.events:
+            try:
+                values = unpack_arguments(found)[1:]
+            except ValueError:
+                self.end("parse error")
+                return
+            result = self._call(client, event, *values)
+        else:
+            result = self._act(client, event, found)
+        if found.ack:
+            values = list(result) if isinstance(result, tuple) else [result]
+            arguments = pack_arguments([] if result is None else values)
+            self.reply(
+                packet(SIO_ACK, client.namespace, arguments.text, arguments.attachments, found.ack)
+            )
+
+    def _act(self, client: Client, event: str, found: SioPacket) -> dict[str, Any]:
+        """Without handlers: join and leave channels, and publish, by the rules of HTTP."""
+        try:
+            if event in ("join", "leave"):
+                self._change_channels(client, event, found)
+            else:
+                self._relay(event, found)
+            return {"success": True}
+        except Problem as problem:
+            return {"success": False, "code": problem.code, "message": problem.detail}
+
+    def _change_channels(self, client: Client, event: str, found: SioPacket) -> None:
+        names = convert({"channels": unpack_arguments(found)[1:]}, ChannelNames).channels
+        for name in names:
+            self._app.access.require_channel(self._principal, "subscribe", check_channel(name))
+        topics = frozenset(map(channel_topic, names))
+        channels = client.channels | topics if event == "join" else client.channels - topics
+        if len(channels) > MAX_CHANNELS + 1:
+            raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
+        client.channels = channels
+        self.renew_topics()
+
+    def _relay(self, event: str, found: SioPacket) -> None:
+        if not self._app.settings["relay_events"]:
+            raise Problem("forbidden", "The setting relay_events is off.")
+        self._app.access.require(self._principal, "publish")
+        query = convert({"event": event}, BroadcastQuery)
+        text = f"[{','.join(bytes(raw).decode() for raw in found.payload[1:])}]"
+        parsed = parse_json(text.encode())
+        lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
+        sender = self.subscriber.client_id
+        draft = make_draft(self._app, self._principal, query, lone, sender)
+        append(self._app, [with_arguments(draft, Arguments(parsed.text, found.attachments))])
+
+
+class ChannelNames(msgspec.Struct):
+    """What `join` and `leave` name."""
+
+    channels: Annotated[list[Channel], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
+
+
+@route("GET", "/socket.io/", "public", "Open or poll a Socket.IO connection")
+@route("POST", "/socket.io/", "public", "Send packets on a polling Socket.IO connection")
+@route("PUT", "/socket.io/", "public", "Refused, as the protocol says")
+def socket_io(app: Application, call: Call) -> Answer:
+    """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
+    return app.engine.answer(call, SocketIo)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -5180,6 +6669,27 @@ class Reader:
     def rest(self) -> bytes:
         """What was read and not used."""
         return self._take(len(self._data) - self._at)
+
+    @contextlib.contextmanager
+    def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
+        """Call `gone`, from the loop, if the client goes away meanwhile."""
+        watcher = gevent.get_hub().loop.io(self._sock.fileno(), READ)
+
+        def look() -> None:
+            watcher.stop()  # more than one look isn't needed: it went, or sent a next request
+            try:
+                ended = not self._sock._sock.recv(1, socket.MSG_PEEK)
+            except OSError as error:
+                ended = not isinstance(error, BlockingIOError)
+            if ended:
+                gone()
+
+        watcher.start(look)
+        try:
+            yield
+        finally:
+            watcher.stop()
+            watcher.close()
 
     def close(self) -> None:
         """No more is read."""
@@ -5307,7 +6817,9 @@ class Handler(pywsgi.WSGIHandler):
         if attach is None:
             super().process_result()
             return
-        skip = (b"content-length", b"transfer-encoding")
+        skip = {b"content-length", b"transfer-encoding"}
+        if self.code == 101:
+            skip |= {b"content-type", b"cache-control"}
         self.response_headers = [h for h in self.response_headers if h[0].lower() not in skip]
         self.headers_sent = self.close_connection = True
         head, early = self._head(), self.rfile.rest()
@@ -5461,6 +6973,10 @@ class Application:
         self.hub = Hub(self.log, self.stats, self.journal, settings)
         self.hub.on_control("setting", lambda order: self._take_settings())
         self.streams = Streams(self.hub, self.log, settings, self.journal)
+        self.engine = Engine(self)
+        HANDLERS.app = self
+        if settings["app"]:
+            HANDLERS.load(settings["app"])
         self.static = Static(Path(__file__).resolve().parent / "static")
         self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
         self._scheme = "https" if tls else "http"
@@ -5535,6 +7051,7 @@ class Application:
             (1.0, self.journal.flush),
             (0.1, self.hub.tell_presence),
             (1.0, self._restore_on_request),
+            (0.25, self.engine.close_silent),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
             (1.0, self.log.poll),
             (60.0, self._note_minute),
@@ -6246,7 +7763,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
-    sys.modules.setdefault("rtapp", sys.modules[__name__])
+    sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         return COMMANDS[options.command](options)
