@@ -138,7 +138,7 @@ def test_event_log_is_capped(tmp_path: Path) -> None:
     """Five thousand connects a second don't cost five thousand writes; the rest is counted."""
     import rtapp
 
-    storage = rtapp.Storage(tmp_path / "rtapp.db", "full")
+    storage = rtapp.Storage(rtapp.SqliteEngine(tmp_path / "rtapp.db"))
     storage.start(lambda rows: None, lambda: None)
     journal = rtapp.Journal(storage)
     for n in range(5_000):
