@@ -28,12 +28,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what needs a server, in the chosen files, once on each database."""
     if "database_url" in metafunc.fixturenames:
         several = metafunc.module.__name__ in ON_EACH_DATABASE
+        several &= metafunc.definition.get_closest_marker("sqlite") is None
         metafunc.parametrize("database_url", DATABASES if several else ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
     """A PostgreSQL server that the whole run shares."""
+    binaries = server_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
+    cluster = Cluster(binaries)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server for a test that breaks it."""
     binaries = server_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg2
@@ -96,6 +98,12 @@ class Cluster:
     def crash(self) -> None:
         """End it at once, without a last word."""
         self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop")
+
+    def kill(self) -> None:
+        """SIGKILL the main process; the others notice and end."""
+        pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.5)  # until they have, a new one refuses to start
 
     def url(self, database: str = USER) -> str:
         """The URL of one of its databases."""
