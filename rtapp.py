@@ -14,6 +14,7 @@ The parts, top to bottom; a part uses only the parts above it:
     Log             append, read after a position, topics, retention, epoch: the head
     Encodings       a message's bytes for each kind of stream, nothing else
     Hub             subscribers, ring, poller, sweep, catch-up, slow consumers: live connections
+    Nodes           the other processes on the same database: doorbell, heartbeat, who is where
     Access          who is asking, and may they
     Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
@@ -52,6 +53,7 @@ import io
 import ipaddress
 import itertools
 import os
+import random
 import re
 import secrets
 import shutil
@@ -77,12 +79,16 @@ import gevent
 import gevent.event
 import gevent.lock
 import gevent.pool
+import gevent.queue
 import gevent.socket
 import jwt
 import msgspec
 import peewee
 import platformdirs
 import psutil
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
 from gevent import pywsgi
 from gevent.monkey import get_original
 from websockets.frames import Close, CloseCode, Frame, Opcode
@@ -361,6 +367,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "idempotency_mismatch": (422, "Idempotency key used with another body"),
     "too_many_connections": (503, "Too many connections"),
     "storage_unavailable": (503, "Storage unavailable"),
+    "not_on_postgresql": (409, "Not with PostgreSQL"),
     "overloaded": (503, "Overloaded"),
     "stopping": (503, "Shutting down"),
     "already_set_up": (409, "There is an administrator already"),
@@ -548,6 +555,42 @@ class IdempotencyKey(Table):
         table_name = "idempotency_keys"
 
 
+class Node(Table):
+    """A server process on this database. Its heartbeat is in the database's own time."""
+
+    id = peewee.TextField(primary_key=True)
+    name = peewee.TextField()
+    started = peewee.BigIntegerField()
+    heartbeat = peewee.BigIntegerField()
+    audience = peewee.TextField()  # JSON: shared topic to how many subscribe to it there
+
+    class Meta:
+        table_name = "nodes"
+
+
+class Connection(Table):
+    """An open connection, as its node last told the others."""
+
+    id = peewee.BigIntegerField()
+    node = peewee.TextField()
+    client_id = peewee.TextField(index=True)
+    transport = peewee.TextField()
+    ip_address = peewee.TextField()
+    user_agent = peewee.TextField()
+    username = peewee.TextField(null=True)
+    channels = peewee.TextField()  # JSON
+    connected_at = peewee.BigIntegerField()
+    last_ping = peewee.BigIntegerField()
+    message_count = peewee.BigIntegerField()
+    bytes_sent = peewee.BigIntegerField()
+    lag = peewee.BigIntegerField()
+    status = peewee.TextField()
+
+    class Meta:
+        table_name = "connections"
+        primary_key = peewee.CompositeKey("node", "id")
+
+
 class Fact(Table):
     """Facts about the database itself: schema version, epoch, how the last run ended."""
 
@@ -570,7 +613,7 @@ def upsert(database: peewee.Database, model: type[Table], **row: Any) -> None:
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "CREATE TABLE messages (id {autoid}, topic TEXT NOT NULL, kind TEXT NOT NULL,"
+        "CREATE TABLE messages (id {logid}, topic TEXT NOT NULL, kind TEXT NOT NULL,"
         " event TEXT, content TEXT NOT NULL, attachments {blob}, sender TEXT, exclude TEXT,"
         " batch TEXT NOT NULL, recipient_count INTEGER NOT NULL, expires_at BIGINT,"
         " sent_at BIGINT NOT NULL)",
@@ -597,8 +640,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " answer TEXT NOT NULL, created_at BIGINT NOT NULL)",
         "CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at)",
     ),
+    (
+        "CREATE TABLE nodes (id TEXT PRIMARY KEY, name TEXT NOT NULL, started BIGINT NOT NULL,"
+        " heartbeat BIGINT NOT NULL, audience TEXT NOT NULL)",
+        "CREATE TABLE connections (id BIGINT NOT NULL, node TEXT NOT NULL, client_id TEXT NOT NULL,"
+        " transport TEXT NOT NULL, ip_address TEXT NOT NULL, user_agent TEXT NOT NULL,"
+        " username TEXT, channels TEXT NOT NULL, connected_at BIGINT NOT NULL,"
+        " last_ping BIGINT NOT NULL, message_count BIGINT NOT NULL, bytes_sent BIGINT NOT NULL,"
+        " lag BIGINT NOT NULL, status TEXT NOT NULL, PRIMARY KEY (node, id))",
+        "CREATE INDEX connections_client_id ON connections (client_id)",
+    ),
 )
-_SQLITE_TYPES = {"autoid": "INTEGER PRIMARY KEY AUTOINCREMENT", "blob": "BLOB"}
 DATABASE_FAULTS = (peewee.OperationalError, peewee.InterfaceError, peewee.DatabaseError)
 
 
@@ -633,12 +685,13 @@ class Stored(NamedTuple):
 
 
 _STORED_COLUMNS = ", ".join(Stored._fields)
+# `*` stands for the row or rows of values: the engines give many rows in different ways.
 _INSERT = (
     "INSERT INTO messages (id, batch, topic, kind, event, content, attachments, sender, exclude,"
-    " recipient_count, expires_at, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " recipient_count, expires_at, sent_at) VALUES *"
 )
 _UPSERT_TOPIC = (
-    "INSERT INTO topics (topic, last_id, trimmed_id) VALUES (?, ?, 0)"
+    "INSERT INTO topics (topic, last_id, trimmed_id) VALUES *"
     " ON CONFLICT (topic) DO UPDATE SET last_id = excluded.last_id"
 )
 
@@ -650,19 +703,16 @@ class Transaction:
     must not keep it.
     """
 
-    def __init__(self, database: peewee.Database) -> None:
+    def __init__(self, engine: Engine, database: peewee.Database) -> None:
         self.database = database
         self.batch = uuid.uuid4().hex
         self.rows: list[Stored] = []
-        self._next_id = self._last_id() + 1
+        self.answers: list[Result] = []
+        self.mark = engine.begin(database)
+        self.finished = False  # nothing is left but the commit
+        self._engine = engine
+        self._next_id = engine.last_id(database) + 1
         self._staged: list[tuple[Any, ...]] = []
-
-    def _last_id(self) -> int:
-        # sqlite_sequence remembers the highest id even when retention has deleted its row.
-        row = self.database.execute_sql(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
-        ).fetchone()
-        return row[0] if row else 0
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Put messages into the log; their ids, which are final once the transaction commits."""
@@ -697,7 +747,7 @@ class Transaction:
     def flush(self) -> None:
         """Insert what was appended."""
         if self._staged:
-            self._executemany(_INSERT, self._staged)
+            self._engine.insert_many(self.database, _INSERT, self._staged)
             self._staged.clear()
 
     def finish(self) -> None:
@@ -705,13 +755,9 @@ class Transaction:
         self.flush()
         last = {row.topic: row.id for row in self.rows}
         if last:
-            self._executemany(_UPSERT_TOPIC, list(last.items()))
-
-    def _executemany(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
-        try:
-            self.database.cursor().executemany(sql, rows)
-        except sqlite3.Error as error:  # the cursor is the driver's own: peewee's names don't apply
-            raise peewee.OperationalError(str(error)) from error
+            rows = [(topic, number, 0) for topic, number in last.items()]
+            self._engine.insert_many(self.database, _UPSERT_TOPIC, rows)
+        self.finished = True
 
 
 class Work(NamedTuple):
@@ -723,38 +769,39 @@ class Work(NamedTuple):
     alone: Callable[[peewee.Database], None] | None = None  # outside any transaction
 
 
+Result = tuple[gevent.event.AsyncResult, Any, "BaseException | None"]  # a giver's answer or error
+
+
 class Done(NamedTuple):
     """A finished transaction: its log rows and each giver's result or error."""
 
     rows: list[Stored]
-    answers: list[tuple[gevent.event.AsyncResult, Any, BaseException | None]]
+    answers: list[Result]
     replaced: bool = False  # the whole database is another one now
 
 
 class Writer:
-    """The one thread that writes. Whatever waits goes into one transaction (group commit).
+    """The one that writes. Whatever waits goes into one transaction (group commit).
 
-    It is a real thread, since an fsync in a greenlet would stop the loop.
+    It is a real thread or a greenlet, as its engine needs.
     """
 
     BATCH = 2_000  # works per transaction
 
-    def __init__(
-        self, connect: Callable[[], peewee.Database], finished: Callable[[Done], None]
-    ) -> None:
-        """Take what opens the writer's connection, and who hears of finished transactions.
+    def __init__(self, engine: Engine, finished: Callable[[Done], None]) -> None:
+        """Take the engine, and who hears of finished transactions.
 
-        `finished` is called in the writer's thread.
+        `finished` is called by the writer, perhaps in a thread of its own.
         """
-        self._connect = connect
+        self._engine = engine
         self._finished = finished
-        self._queue: Any = _queue.SimpleQueue()  # C's own: real locks even when patched
+        self._queue = engine.queue()
         self._next: Work | None = None  # taken from the queue and put off
-        self._stopped: Any = _queue.SimpleQueue()
+        self._stopped = engine.queue()
 
     def start(self) -> None:
-        """Start the thread."""
-        get_original("_thread", "start_new_thread")(self._main, ())
+        """Start it."""
+        self._engine.spawn(self._main)
 
     def stop(self) -> None:
         """Write what waits, then end."""
@@ -771,7 +818,7 @@ class Writer:
         return int(self._queue.qsize())
 
     def _main(self) -> None:
-        database = self._connect()
+        database = self._engine.open_writer()
         while (batch := self._take()) is not None:
             alone = batch[0].alone
             done = (
@@ -812,29 +859,33 @@ class Writer:
             return Done([], [(work.waiter, None, storage_problem(error))])
 
     def _commit(self, database: peewee.Database, batch: list[Work]) -> Done:
-        try:
-            with database.atomic("IMMEDIATE"):
-                transaction = Transaction(database)
-                answers = [self._perform(transaction, work) for work in batch]
-                transaction.finish()
-            return Done(transaction.rows, answers)
-        except Exception as error:
-            # A full disk, a lost database: the transaction is gone, so everybody is told.
-            with contextlib.suppress(*DATABASE_FAULTS):
-                if database.connection().in_transaction:
-                    database.rollback()
-            return Done([], [(work.waiter, None, storage_problem(error)) for work in batch])
+        """Run works in one transaction; a second time when a lost connection ended the first."""
+        fate, fault = "again", BaseException()
+        for _ in range(2):
+            transaction = None
+            try:
+                with database.atomic("IMMEDIATE"):
+                    transaction = Transaction(self._engine, database)
+                    for work in batch:
+                        transaction.answers.append(self._perform(transaction, work))
+                    transaction.finish()
+                return Done(transaction.rows, transaction.answers)
+            except Exception as error:
+                fate, fault = self._engine.after_fault(database, transaction), error
+            if transaction is not None and fate == "committed":
+                return Done(transaction.rows, transaction.answers)
+            if fate != "again":
+                break
+        # A full disk, a lost database: the transaction is gone, so everybody is told.
+        return Done([], [(work.waiter, None, storage_problem(fault)) for work in batch])
 
-    @staticmethod
-    def _perform(
-        transaction: Transaction, work: Work
-    ) -> tuple[gevent.event.AsyncResult, Any, BaseException | None]:
+    def _perform(self, transaction: Transaction, work: Work) -> Result:
         if work.unit is None:
             return work.waiter, transaction.append(work.drafts or ()), None
         try:
             return work.waiter, transaction.run(work.unit), None
         except Exception as error:
-            if not transaction.database.connection().in_transaction:
+            if not self._engine.in_transaction(transaction.database):
                 raise  # the fault took the whole transaction with it
             return work.waiter, None, storage_problem(error)
 
@@ -850,38 +901,145 @@ def storage_problem(error: BaseException) -> BaseException:
     return problem
 
 
-class Storage:
-    """The database: one writer, one reader on the loop, one reader for long reads beside it."""
+USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
 
-    QUEUE = 20_000  # works that may wait for the writer
 
-    def __init__(self, path: Path, durability: str) -> None:
-        """Open or create the SQLite database at `path`; `durability` is `full` or `normal`.
+def migrate(engine: Engine, database: peewee.Database) -> None:
+    """Bring a database to this program's version; an SQLite file is copied before that.
 
-        Raises StartError when it is damaged, newer than the program, or in use.
-        """
+    Raises StartError when it is newer than the program.
+    """
+    with engine.migrating(database):
+        version = schema_version(database)
+        if version > len(MIGRATIONS):
+            raise StartError(
+                f"The database {engine.name} is of version {version}, newer than this program "
+                f"(version {len(MIGRATIONS)}): use the newer program{engine.or_the_copy()}."
+            )
+        if not version and database.get_tables():
+            raise StartError(f"{engine.name} is another program's database: choose another one.")
+        if 0 < version < len(MIGRATIONS):
+            engine.copy(database, version)
+        for number in range(version, len(MIGRATIONS)):
+            apply_migration(engine, database, number)
+
+
+def schema_version(database: peewee.Database) -> int:
+    """The version that a database is of; 0 when it is empty."""
+    if not database.table_exists("meta"):
+        return 0
+    sql = "SELECT value FROM meta WHERE key = 'schema_version'"
+    return int(database.execute_sql(sql).fetchone()[0])
+
+
+def apply_migration(engine: Engine, database: peewee.Database, number: int) -> None:
+    """Take a database from version `number` to the next."""
+    with database.atomic("IMMEDIATE"):
+        for statement in MIGRATIONS[number]:
+            database.execute_sql(statement.format(**engine.types))
+        database.execute_sql(
+            "INSERT INTO meta (key, value) VALUES ('schema_version', ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (str(number + 1),),
+        )
+
+
+class Engine(Protocol):
+    """What SQLite and PostgreSQL do differently; all else is shared. Raw SQL is written with `?`
+    for a parameter."""
+
+    name: str  # for people; without secrets
+    folder: Path  # where the program's files are
+    durability: str
+    shared: bool  # other processes may serve the same log
+    types: ClassVar[dict[str, str]]
+
+    def claim(self) -> None:
+        """Make sure that this process may serve this database. Raises StartError."""
+
+    def connect(self) -> peewee.Database:
+        """A connection of its own. Raises peewee's errors."""
+
+    def open_writer(self) -> peewee.Database:
+        """The writer's connection, which `after_fault` mends."""
+
+    def check(self, database: peewee.Database) -> None:
+        """Look for damage. Raises peewee.DatabaseError."""
+
+    def migrating(self, database: peewee.Database) -> contextlib.AbstractContextManager[Any]:
+        """Held while the schema is changed."""
+
+    def copy(self, database: peewee.Database, version: int) -> None:
+        """Save the database before it is migrated."""
+
+    def or_the_copy(self) -> str:
+        """Where that copy is, as the end of a sentence."""
+
+    def reader(self) -> peewee.Database:
+        """What short reads on the loop go to."""
+
+    def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        """Rows of a read that may take a while."""
+
+    def queue(self) -> Any:
+        """A queue to and from the writer."""
+
+    def spawn(self, main: Callable[[], None]) -> None:
+        """Run the writer."""
+
+    def begin(self, database: peewee.Database) -> Any:
+        """First in a writing transaction; what to know it by when its fate is unknown."""
+
+    def last_id(self, database: peewee.Database) -> int:
+        """The log's last id, in a transaction that has begun or to start from."""
+
+    def insert_many(
+        self, database: peewee.Database, sql: str, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Insert rows; `*` in the statement stands for them."""
+
+    def in_transaction(self, database: peewee.Database) -> bool:
+        """Whether a transaction is open and sound."""
+
+    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> str:
+        """Clean up after a failed transaction: it is `gone`, may be tried `again`, or was
+        `committed` although its commit failed."""
+
+    def timeline(self) -> str:
+        """What changes when acknowledged transactions may have been lost to a failover."""
+
+    def size(self) -> int:
+        """Bytes that the database takes."""
+
+    def close(self) -> None:
+        """Close the readers and let others claim it."""
+
+
+class SqliteEngine:
+    """SQLite: one process, one file. The writer is a real thread, since an fsync in a greenlet
+    would stop the loop."""
+
+    shared = False
+    types: ClassVar[dict[str, str]] = {
+        "logid": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "blob": "BLOB",
+    }
+
+    def __init__(self, path: Path, durability: str = "full") -> None:
+        """`durability` is `full` or `normal`."""
         self.path = path
+        self.name = str(path)
+        self.folder = path.parent
         self.durability = durability
-        self.fault: str | None = None  # why the last transaction failed, if it did
-        self.queries = 0  # catch-up reads, for tests and metrics
-        self._lock = self._claim()
-        self._prepare()
-        self._reader = self._connect()
-        self._long_reader = self._connect()
+        self._lock: sqlite3.Connection | None = None
+        self._readers: list[peewee.Database] = []
         self._long_turn = gevent.lock.Semaphore(1)
-        for model in Table.__subclasses__():
-            model.bind(self._reader)
-        self._done: deque[Done] = deque()
-        self._bell = gevent.event.Event()
-        self._async = gevent.get_hub().loop.async_()
-        self._writer = Writer(self._connect, self._finished)
-        self._on_rows: Callable[[list[Stored]], None] = lambda rows: None
-        self._on_replaced: Callable[[], None] = lambda: None
 
-    def _claim(self) -> sqlite3.Connection:
+    def claim(self) -> None:
         """Hold the folder for this process. SQLite's own lock works on every platform and is
         released by the system when the process dies."""
-        folder = self.path.parent
+        folder = self.folder
         try:
             lock = sqlite3.connect(folder / "rtapp.lock", timeout=0, isolation_level=None)
             lock.execute("BEGIN EXCLUSIVE")
@@ -892,9 +1050,9 @@ class Storage:
                     "choose another folder with --data."
                 ) from None
             raise StartError(f"The data folder {folder} can't be written: {error}.") from None
-        return lock
+        self._lock = lock
 
-    def _connect(self) -> peewee.Database:
+    def connect(self) -> peewee.Database:
         database = peewee.SqliteDatabase(
             str(self.path),
             pragmas={
@@ -909,77 +1067,403 @@ class Storage:
         database.connect()
         return database
 
-    # Opening
+    open_writer = connect
 
-    def _prepare(self) -> None:
-        try:
-            database = self._connect()
-            try:
-                self._check(database)
-                self.migrate(database, self.path)
-            finally:
-                database.close()
-        except peewee.OperationalError as error:
-            raise StartError(f"The database {self.path} can't be used: {error}.") from None
-        except (peewee.DatabaseError, ValueError, TypeError):
-            raise StartError(
-                f"The database {self.path} is damaged or is none of rtapp's: move it away and "
-                "restore a backup (rtapp restore FILE), or choose another folder with --data."
-            ) from None
-
-    def _check(self, database: peewee.Database) -> None:
-        """Look for damage: thoroughly where that is quick."""
+    def check(self, database: peewee.Database) -> None:
+        """Thorough where that is quick."""
         if self.path.stat().st_size < 64 * 1024 * 1024:
             verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise peewee.DatabaseError(verdict)
 
-    @classmethod
-    def migrate(cls, database: peewee.Database, path: Path) -> None:
-        """Bring a database to this program's version; before that the file is copied.
+    def migrating(self, database: peewee.Database) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()  # the folder is claimed
 
-        Raises StartError when it is newer than the program.
+    def copy(self, database: peewee.Database, version: int) -> None:
+        with contextlib.closing(sqlite3.connect(f"{self.path}.v{version}.bak")) as copy:
+            database.connection().backup(copy)
+
+    def or_the_copy(self) -> str:
+        copy = Path(f"{self.path}.v{len(MIGRATIONS)}.bak")
+        return f", or go back to {copy}, made before the migration" if copy.exists() else ""
+
+    def reader(self) -> peewee.Database:
+        self._readers = [self.connect(), self.connect()]
+        return self._readers[0]
+
+    def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        """In a thread, one at a time."""
+
+        def read() -> list[Any]:
+            return list(self._readers[1].execute_sql(sql, parameters).fetchall())
+
+        with self._long_turn:
+            return gevent.get_hub().threadpool.apply(read)  # type: ignore[no-any-return]
+
+    def queue(self) -> Any:
+        return _queue.SimpleQueue()  # C's own: real locks even when patched
+
+    def spawn(self, main: Callable[[], None]) -> None:
+        get_original("_thread", "start_new_thread")(main, ())
+
+    def begin(self, database: peewee.Database) -> Any:
+        return None
+
+    def last_id(self, database: peewee.Database) -> int:
+        # sqlite_sequence remembers the highest id even when retention has deleted its row.
+        sql = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
+        row = database.execute_sql(sql).fetchone()
+        return row[0] if row else 0
+
+    def insert_many(
+        self, database: peewee.Database, sql: str, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        marks = "(" + ", ".join("?" * len(rows[0])) + ")"
+        try:
+            database.cursor().executemany(sql.replace("*", marks), rows)
+        except sqlite3.Error as error:  # the cursor is the driver's own: peewee's names don't apply
+            raise peewee.OperationalError(str(error)) from error
+
+    def in_transaction(self, database: peewee.Database) -> bool:
+        return bool(database.connection().in_transaction)
+
+    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> str:
+        with contextlib.suppress(*DATABASE_FAULTS):
+            if self.in_transaction(database):
+                database.rollback()
+        return "gone"
+
+    def timeline(self) -> str:
+        return ""
+
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        for database in self._readers:
+            database.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+class Postgres(peewee.PostgresqlDatabase):
+    """One connection to PostgreSQL, which doesn't stop the loop while it waits."""
+
+    CONNECT_SECONDS = 5
+    # Whoever holds the lock of the log and doesn't go on is put out by the server.
+    HELD_SECONDS = 10
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._raw: Any = None  # psycopg2's connection
+        self._state: Any
+        super().__init__("rtapp", thread_safe=False)
+
+    def _connect(self) -> Any:
+        away = psycopg2.OperationalError("no answer while connecting")
+        # libpq's own connect_timeout doesn't count while it is polled from outside.
+        with gevent.Timeout(self.CONNECT_SECONDS, away):
+            connection = psycopg2.connect(
+                self._url,
+                application_name="rtapp",
+                connect_timeout=self.CONNECT_SECONDS,
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=3,
+                tcp_user_timeout=10_000,
+            )
+        connection.autocommit = True
+        self._raw = connection
+        return connection
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run a statement whose parameters are `?`, ours, or `%s`, peewee's."""
+        return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
+
+    def begin(self, isolation_level: Any = None) -> None:
+        """Begin; SQLite's lock types mean nothing here."""
+        super().begin()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no connection any more."""
+        return self._raw is None or bool(self._raw.closed)
+
+    def lose(self) -> None:
+        """Drop the connection, whatever state it is in."""
+        with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
+            self._raw.close()
+        self._raw = None
+        self._state.reset()
+
+
+class PostgresReaders(Postgres):
+    """A bounded set of connections. Each statement takes one for as long as it runs: the driver
+    has all rows when it ends, so nothing is held between statements."""
+
+    SIZE = 8
+    WAIT_SECONDS = 10.0
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._turns = gevent.lock.Semaphore(self.SIZE)
+        self._idle: list[Postgres] = []
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Run one statement by itself; twice when a lost connection ended the first, so it must
+        be one that may be repeated. Raises Problem `storage_unavailable`."""
+        if not self._turns.acquire(timeout=self.WAIT_SECONDS):
+            raise Problem("storage_unavailable", "The database is slow to answer.")
+        try:
+            with contextlib.suppress(peewee.OperationalError, peewee.InterfaceError):
+                if self._idle:
+                    return self._run(self._idle.pop(), sql, params)
+            self._idle.clear()  # one was lost, so probably all were
+            return self._run(Postgres(self._url), sql, params)
+        except (peewee.OperationalError, peewee.InterfaceError) as error:
+            raise storage_problem(error) from error
+        finally:
+            self._turns.release()
+
+    def _run(self, database: Postgres, sql: str, params: Any) -> Any:
+        try:
+            cursor = database.execute_sql(sql, params)
+        except BaseException:
+            database.lose()  # a timeout may have left it in the middle of an answer
+            raise
+        self._idle.append(database)
+        return cursor
+
+    def close(self) -> bool:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().lose()
+        return True
+
+
+def make_cooperative() -> None:
+    """Let psycopg2 wait on gevent's loop, and give bytes as bytes."""
+
+    def wait(connection: Any) -> None:
+        waits = {
+            psycopg2.extensions.POLL_READ: gevent.socket.wait_read,
+            psycopg2.extensions.POLL_WRITE: gevent.socket.wait_write,
+        }
+        while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+            waits[state](connection.fileno())
+
+    def as_bytes(value: Any, cursor: Any) -> bytes | None:
+        return None if value is None else bytes(psycopg2.BINARY(value, cursor))
+
+    psycopg2.extensions.set_wait_callback(wait)
+    kind = psycopg2.extensions.new_type(psycopg2.BINARY.values, "BYTES", as_bytes)
+    psycopg2.extensions.register_type(kind)
+
+
+class PostgresEngine:
+    """PostgreSQL: several processes, each with a writer. A writing transaction takes one lock
+    first, so the order of ids is the order of commits; nothing newer than version 13 is used."""
+
+    shared = True
+    durability = "full"
+    types: ClassVar[dict[str, str]] = {
+        "logid": "BIGINT PRIMARY KEY",
+        "autoid": "BIGSERIAL PRIMARY KEY",
+        "blob": "BYTEA",
+    }
+    LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
+    DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
+
+    def __init__(self, url: str, folder: Path) -> None:
+        """`url` as libpq takes it; `folder` for the program's own files."""
+        make_cooperative()
+        self.url = url
+        parts = urllib.parse.urlsplit(url)
+        self.name = f"postgresql://{parts.hostname or ''}{parts.path}"
+        self.folder = folder
+        self._readers = PostgresReaders(url)
+
+    def redacted(self, text: str) -> str:
+        """An error's text without what is secret in the URL."""
+        password = urllib.parse.urlsplit(self.url).password
+        text = text.replace(self.url, self.name)
+        return text.replace(password, "***") if password else text
+
+    def claim(self) -> None:
+        """Any number of processes may."""
+
+    def connect(self) -> peewee.Database:
+        database = self.open_writer()
+        database.connect()
+        return database
+
+    def open_writer(self) -> peewee.Database:
+        return Postgres(self.url)
+
+    def check(self, database: peewee.Database) -> None:
+        """The server looks after its files."""
+
+    @contextlib.contextmanager
+    def migrating(self, database: peewee.Database) -> Iterator[None]:
+        """One at a time: several processes may start at once."""
+        with database.atomic():
+            database.execute_sql("SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            yield
+
+    def copy(self, database: peewee.Database, version: int) -> None:
+        """All migrations are one transaction, which either happens or doesn't."""
+
+    def or_the_copy(self) -> str:
+        return ""
+
+    def reader(self) -> peewee.Database:
+        return self._readers
+
+    def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        return list(self._readers.execute_sql(sql, parameters).fetchall())
+
+    def queue(self) -> Any:
+        return gevent.queue.SimpleQueue()
+
+    def spawn(self, main: Callable[[], None]) -> None:
+        gevent.spawn(main)
+
+    def begin(self, database: peewee.Database) -> Any:
+        """Take the log's lock. A commit is never acknowledged before it is on the disk, even
+        where the server's default says so."""
+        held = f"{Postgres.HELD_SECONDS}s"
+        return database.execute_sql(
+            f"SET LOCAL lock_timeout = '{held}';"
+            f"SET LOCAL idle_in_transaction_session_timeout = '{held}';"
+            "SELECT set_config('synchronous_commit', replace(current_setting("
+            "'synchronous_commit'), 'off', 'on'), true);"
+            "SELECT pg_advisory_xact_lock(?); SELECT txid_current()",
+            (self.LOCK,),
+        ).fetchone()[0]
+
+    def last_id(self, database: peewee.Database) -> int:
+        # Not a sequence: what one gives to a transaction that fails leaves a hole, and its state
+        # shows ids that are not committed yet.
+        row = database.execute_sql(
+            "SELECT greatest((SELECT max(id) FROM messages), (SELECT max(last_id) FROM topics))"
+        ).fetchone()
+        return row[0] or 0
+
+    def insert_many(
+        self, database: peewee.Database, sql: str, rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        try:
+            psycopg2.extras.execute_values(
+                database.cursor(), sql.replace("*", "%s"), rows, page_size=1_000
+            )
+        except psycopg2.Error as error:  # the cursor is the driver's own: see SqliteEngine
+            raise peewee.OperationalError(str(error)) from error
+
+    def in_transaction(self, database: peewee.Database) -> bool:
+        status = database.connection().info.transaction_status
+        return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
+
+    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> str:
+        assert isinstance(database, Postgres)
+        was_open = not database.is_closed()
+        if not database.is_lost:
+            with contextlib.suppress(*DATABASE_FAULTS):
+                database.rollback()
+        if not database.is_lost:
+            return "gone"
+        database.lose()
+        in_doubt = transaction is not None and transaction.finished
+        if not was_open and not in_doubt:
+            return "gone"  # it could not be reached to begin with
+        return self._ask_after(database, transaction if in_doubt else None)
+
+    def _ask_after(self, database: Postgres, transaction: Transaction | None) -> str:
+        """Connect again, and learn what became of a transaction that was being committed."""
+        deadline = time.monotonic() + (self.DOUBT_SECONDS if transaction else 0)
+        while True:
+            try:
+                database.connect(reuse_if_open=True)
+                if transaction is None:
+                    return "again"
+                return "committed" if self._was_committed(database, transaction) else "again"
+            except DATABASE_FAULTS:
+                database.lose()
+                if time.monotonic() > deadline:
+                    return "gone"
+                gevent.sleep(0.1 + random.random() / 5)
+
+    def _was_committed(self, database: Postgres, transaction: Transaction) -> bool:
+        with database.atomic():
+            self.begin(database)  # waits until the server has ended the other one
+            if transaction.rows:
+                sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
+                found = database.execute_sql(sql, (transaction.rows[0].id, what)).fetchone()
+                return found is not None
+            sql = "SELECT txid_status(?) = 'committed'"
+            return bool(database.execute_sql(sql, (transaction.mark,)).fetchone()[0])
+
+    def timeline(self) -> str:
+        sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+        return str(self._readers.execute_sql(sql).fetchone()[0])
+
+    def size(self) -> int:
+        sql = "SELECT pg_database_size(current_database())"
+        return int(self._readers.execute_sql(sql).fetchone()[0])
+
+    def close(self) -> None:
+        self._readers.close()
+
+
+def prepare_database(engine: Engine) -> None:
+    """Check a database and bring it to this version; make it where there was none.
+
+    Raises StartError.
+    """
+    try:
+        database = engine.connect()
+        try:
+            engine.check(database)
+            migrate(engine, database)
+        finally:
+            database.close()
+    except peewee.OperationalError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+        if isinstance(engine, PostgresEngine):
+            reason = engine.redacted(reason)
+        raise StartError(f"The database {engine.name} can't be used: {reason}.") from None
+    except (peewee.DatabaseError, ValueError, TypeError):
+        raise StartError(
+            f"The database {engine.name} is damaged or is none of rtapp's: move it away and "
+            "restore a backup (rtapp restore FILE), or choose another one."
+        ) from None
+
+
+class Storage:
+    """The database: one writer, and readers that never wait for it."""
+
+    QUEUE = 20_000  # works that may wait for the writer
+
+    def __init__(self, engine: Engine) -> None:
+        """Open or create the database.
+
+        Raises StartError when it is damaged, newer than the program, in use, or can't be reached.
         """
-        version = cls._version(database)
-        if version > len(MIGRATIONS):
-            copy = Path(f"{path}.v{len(MIGRATIONS)}.bak")
-            older = f", or go back to {copy}, made before the migration" if copy.exists() else ""
-            raise StartError(
-                f"The database {path} is of version {version}, newer than this program "
-                f"(version {len(MIGRATIONS)}): use the newer program{older}."
-            )
-        if not version and database.get_tables():
-            raise StartError(
-                f"{path} is another program's database: choose another folder with --data."
-            )
-        if 0 < version < len(MIGRATIONS):
-            cls._copy(database, path, version)
-        for number in range(version, len(MIGRATIONS)):
-            cls._apply(database, number)
-
-    @staticmethod
-    def _version(database: peewee.Database) -> int:
-        if not database.table_exists("meta"):
-            return 0
-        sql = "SELECT value FROM meta WHERE key = 'schema_version'"
-        return int(database.execute_sql(sql).fetchone()[0])
-
-    @staticmethod
-    def _copy(database: peewee.Database, path: Path, version: int) -> None:
-        copy = sqlite3.connect(f"{path}.v{version}.bak")
-        database.connection().backup(copy)
-        copy.close()
-
-    @staticmethod
-    def _apply(database: peewee.Database, number: int) -> None:
-        with database.atomic("IMMEDIATE"):
-            for statement in MIGRATIONS[number]:
-                database.execute_sql(statement.format(**_SQLITE_TYPES))
-            database.execute_sql(
-                "INSERT INTO meta (key, value) VALUES ('schema_version', ?)"
-                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (str(number + 1),),
-            )
+        self.engine = engine
+        self.folder = engine.folder
+        self.fault: str | None = None  # why the last transaction failed, if it did
+        self.queries = 0  # catch-up reads, for tests and metrics
+        self._size = 0
+        engine.claim()
+        prepare_database(engine)
+        self.reader = engine.reader()
+        for model in Table.__subclasses__():
+            model.bind(self.reader)
+        self._done: deque[Done] = deque()
+        self._bell = gevent.event.Event()
+        self._async = gevent.get_hub().loop.async_()
+        self._writer = Writer(engine, self._finished)
+        self._on_rows: Callable[[list[Stored]], None] = lambda rows: None
+        self._on_replaced: Callable[[], None] = lambda: None
 
     # Writing
 
@@ -999,9 +1483,7 @@ class Storage:
         self._writer.stop()
         self._deliver()
         self._async.stop()
-        for database in (self._reader, self._long_reader):
-            database.close()
-        self._lock.close()
+        self.engine.close()
 
     def write(self, unit: Callable[[Transaction], T]) -> T:
         """Run `unit` in the writer's next transaction; its result, after the commit.
@@ -1055,12 +1537,11 @@ class Storage:
         self.fault = str(faults[-1].__cause__) if faults else None
 
     def backup(self, target: Path) -> None:
-        """Copy the database to a file while it is in use."""
-
-        def copy() -> None:
-            copy_database(self.path, target)
-
-        gevent.get_hub().threadpool.apply(copy)
+        """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
+        if not isinstance(self.engine, SqliteEngine):
+            raise Problem("not_on_postgresql", USE_PG_DUMP)
+        source = self.engine.path
+        gevent.get_hub().threadpool.apply(copy_database, (source, target))
 
     def restore(self, source: Path) -> None:
         """Become a copy of the database file `source`, while running. Raises StartError when it
@@ -1069,7 +1550,7 @@ class Storage:
 
         def replace(database: peewee.Database) -> None:
             fill_from(source, database)
-            self.migrate(database, self.path)
+            migrate(self.engine, database)
 
         work = Work(gevent.event.AsyncResult(), None, None, replace)
         self._writer.put(work)
@@ -1078,17 +1559,22 @@ class Storage:
     # Reading
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Rows of a short read, on the loop's own connection."""
-        return list(self._reader.execute_sql(sql, parameters).fetchall())
+        """Rows of a short read. Raises Problem `storage_unavailable` when PostgreSQL is away."""
+        return list(self.reader.execute_sql(sql, parameters).fetchall())
 
     def read_long(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Rows of a read that may take a while: in a thread, one at a time."""
+        """Rows of a read that may take a while, without stopping the loop."""
+        return self.engine.read_long(sql, parameters)
 
-        def read() -> list[Any]:
-            return list(self._long_reader.execute_sql(sql, parameters).fetchall())
+    def size(self) -> int:
+        """Bytes that the database takes; the last known while it is away."""
+        with contextlib.suppress(Problem):
+            self._size = self.engine.size()
+        return self._size
 
-        with self._long_turn:
-            return gevent.get_hub().threadpool.apply(read)  # type: ignore[no-any-return]
+    def last_id(self) -> int:
+        """The log's last id."""
+        return self.engine.last_id(self.reader)
 
     def meta(self, key: str) -> str | None:
         """A fact about the database."""
@@ -1376,6 +1862,7 @@ class Log:
         self._storage = storage
         self._listener: Callable[[list[Entry]], None] = lambda entries: None
         self.epoch = ""
+        self._timeline = ""
         self.head = 0
         self._trimmed: dict[str, int] = {}  # topic: the highest id that retention took of it
         self._floor = 0  # topics that were quiet before this id may be forgotten
@@ -1388,23 +1875,33 @@ class Log:
 
     def reload(self) -> None:
         """Learn from the database where the log stands."""
-        self.head = self._stored_head()
+        self.head = self._storage.last_id()
         self._load_trimmed()
+        self._timeline = self._storage.engine.timeline()
         self.epoch = self._current_epoch()
 
     def note_epoch(self) -> None:
-        """Store the epoch, and that a run is under way."""
-        self._storage.set_meta(
-            epoch=self.epoch, clean="0", boot=boot_id(), durability=self._storage.durability
-        )
+        """Store the epoch, and that a run is under way; of several nodes the first one's counts."""
+        self.epoch = self._storage.write(self._settle_epoch)
+
+    def _settle_epoch(self, tx: Transaction) -> str:
+        engine = self._storage.engine
+        stored = dict(Fact.select(Fact.key, Fact.value).tuples().execute(tx.database))
+        if engine.shared and "epoch" in stored and stored.get("timeline") == self._timeline:
+            return str(stored["epoch"])
+        facts = {"epoch": self.epoch, "timeline": self._timeline, "boot": boot_id()}
+        for key, value in {**facts, "clean": "0", "durability": engine.durability}.items():
+            upsert(tx.database, Fact, key=key, value=value)
+        return self.epoch
+
+    def has_moved(self) -> bool:
+        """Whether the database is not the one of before: a failover, another epoch."""
+        now = self._storage.engine.timeline(), self._storage.meta("epoch")
+        return now != (self._timeline, self.epoch)
 
     def stop(self) -> None:
         """Note that this run ended as it should."""
         self._storage.set_meta(clean="1")
-
-    def _stored_head(self) -> int:
-        rows = self._storage.read("SELECT seq FROM sqlite_sequence WHERE name = 'messages'")
-        return rows[0][0] if rows else 0
 
     def _load_trimmed(self) -> None:
         sql = "SELECT topic, trimmed_id FROM topics WHERE trimmed_id > 0"
@@ -1419,7 +1916,8 @@ class Log:
             and self._storage.meta("durability") == "normal"
             and self._storage.meta("boot") != boot_id()
         )
-        return secrets.token_hex(4) if epoch is None or lost else epoch
+        moved = (self._storage.meta("timeline") or self._timeline) != self._timeline
+        return secrets.token_hex(4) if epoch is None or lost or moved else epoch
 
     # Positions
 
@@ -1453,20 +1951,26 @@ class Log:
         """Advance the head over rows that have just been committed.
 
         Ids missing before them are read first: with several nodes they are other nodes' rows.
+        Reading may let `poll` go first; what either has done, the other leaves out.
         """
-        rows = [row for row in rows if row.id > self.head]  # `poll` may have been quicker
-        if rows and rows[0].id > self.head + 1:
-            rows = [*self._between(self.head, rows[0].id), *rows]
-        self._advance(rows)
+        with contextlib.suppress(Problem):  # the database is away: `poll` comes to them later
+            while rows[0].id > self.head + 1 and (
+                before := self._between(self.head, rows[0].id)  # none: a hole for ever
+            ):
+                self._advance(before)
+            self._advance(rows)
 
     def poll(self) -> None:
         """Advance over rows that another process has committed: a command, another node."""
-        self._advance(self._between(self.head, 2**62))
+        while page := self._between(self.head, 2**62):
+            self._advance(page)
+            if len(page) < self.READ_PAGE:
+                break
 
     def _advance(self, rows: list[Stored]) -> None:
-        if rows:
-            entries = [Entry(row) for row in rows]
-            self.head = rows[-1].id
+        entries = [Entry(row) for row in rows if row.id > self.head]
+        if entries:
+            self.head = entries[-1].id
             self._listener(entries)
 
     def _between(self, low: int, high: int) -> list[Stored]:
@@ -1523,6 +2027,10 @@ class Log:
             self._storage.write(self._forget_topics)
             self._load_trimmed()
 
+    def take_trimmed(self, gone: dict[str, int]) -> None:
+        """Learn the highest id that retention took of each topic, here or on another node."""
+        self._trimmed.update(gone)
+
     def _beyond(self, messages: int) -> int:
         """The id of the newest message that the count doesn't keep."""
         rows = self._storage.read_long(
@@ -1557,6 +2065,8 @@ class Log:
         for topic, number in gone.items():
             update = Topic.update(trimmed_id=number).where(Topic.topic == topic)
             update.execute(tx.database)
+        if gone and self._storage.engine.shared:
+            tx.append([control_draft("trimmed", topics=gone)])
         return bool(last == page[-1][0]) and len(page) == self.TRIM_PAGE
 
     def _forget_topics(self, tx: Transaction) -> None:
@@ -2257,7 +2767,10 @@ class Hub:
     LATER = 100  # changes of topics that wait for one connection
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
-    def __init__(self, log: Log, stats: Stats, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
+        """Connections are numbered from `first_id`."""
         self._log = log
         self._stats = stats
         self._journal = journal
@@ -2279,7 +2792,8 @@ class Hub:
         self._behind: dict[View, list[Subscriber]] = {}
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
-        self._next_id = 1
+        self._next_id = first_id
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
         self._presence: list[Draft] = []  # joins and leaves to be told
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
@@ -2294,17 +2808,26 @@ class Hub:
 
     def start(self) -> None:
         """Fill the ring from the log's end and begin."""
-        self._fill()
+        self._fill(self._newest())
         gevent.spawn(self._tick)
         gevent.spawn(self._catch_up)
 
-    def _fill(self) -> None:
-        entries, self._floor = self._log.newest(self._settings["ring_bytes"])
+    def _newest(self) -> tuple[list[Entry], int]:
+        """What the ring begins with; read again when the log went on meanwhile."""
+        while True:
+            head = self._log.head
+            found = self._log.newest(self._settings["ring_bytes"])
+            if head == self._log.head:
+                return found
+
+    def _fill(self, newest: tuple[list[Entry], int]) -> None:
+        entries, self._floor = newest
         for entry in entries:
             self._remember(entry)
 
     def restart(self) -> None:
         """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._newest()
         self._ring.clear()
         self._ring_size = 0
         self._excluded.clear()
@@ -2314,7 +2837,7 @@ class Hub:
             self._leave_view(subscriber)
         owned = {topic: run.owners for topic, run in self._runs.items() if run.owners}
         self._runs.clear()
-        self._fill()
+        self._fill(newest)
         for topic, owners in owned.items():
             self._run(topic).owners = owners
         for subscriber, topics in wanted:
@@ -2363,12 +2886,21 @@ class Hub:
     def audience(self, topic: str, exclude: str | None) -> int:
         """How many subscribers a message to `topic` would reach now."""
         run = self._runs.get(topic)
+        away = self.elsewhere.get(topic, 0)
         if run is None:
-            return 0
-        reached = sum(len(view.members) for view in run.views) + len(run.owners)
+            return away
+        reached = away + sum(len(view.members) for view in run.views) + len(run.owners)
         for subscriber in self.of_client(exclude) if exclude else ():
             reached -= topic in subscriber.view.topics or topic == subscriber.own_topic
         return reached
+
+    def audiences(self) -> dict[str, int]:
+        """How many subscribe to each shared topic."""
+        counts: dict[str, int] = {}
+        for view in self._views.values():
+            for topic in view.topics:
+                counts[topic] = counts.get(topic, 0) + len(view.members)
+        return counts
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -2390,22 +2922,24 @@ class Hub:
     # Presence
 
     def _note_presence(self, event: str, subscriber: Subscriber, topics: Iterable[str]) -> None:
-        """Remember a join or leave where somebody listens for it."""
+        others = [s for s in self.of_client(subscriber.client_id) if s is not subscriber]
+        alone = [topic for topic in topics if not any(topic in s.view.topics for s in others)]
+        self.note_presence(event, subscriber.client_id, subscriber.username, alone)
+
+    def note_presence(
+        self, event: str, client_id: str, username: str | None, topics: Iterable[str]
+    ) -> None:
+        """Remember a join or leave where somebody listens for it, here or on another node."""
         for topic in topics:
             channel = channel_of(topic)
-            if channel is None or presence_topic(channel) not in self._runs:
+            listeners = presence_topic(channel or "")
+            if channel is None or not (listeners in self._runs or listeners in self.elsewhere):
                 continue
-            if any(
-                topic in s.view.topics
-                for s in self.of_client(subscriber.client_id)
-                if s is not subscriber
-            ):
-                continue  # another connection of the client is still there
             body = {
                 "type": event,
                 "channel": channel,
-                "clientId": subscriber.client_id,
-                "username": subscriber.username,
+                "clientId": client_id,
+                "username": username,
             }
             self._presence.append(
                 Draft(
@@ -2421,8 +2955,12 @@ class Hub:
     def tell_presence(self) -> None:
         """Put the joins and leaves since the last call into the log, together."""
         drafts, self._presence = self._presence, []
-        if drafts:
-            self._log.append(drafts)
+        try:
+            if drafts:
+                self._log.append(drafts)
+        except Problem:
+            self._presence = (drafts + self._presence)[:1_000]
+            raise
 
     # Coming and going
 
@@ -3215,7 +3753,365 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        journal.add("ERROR", f"{what}: {error}", traceback=traceback.format_exc())
+        if not (isinstance(error, Problem) and error.code == "storage_unavailable"):
+            journal.add("ERROR", f"{what}: {error}", traceback=traceback.format_exc())
+
+
+# ----------------------------------------------------------------------------------------------
+# Nodes
+# ----------------------------------------------------------------------------------------------
+
+
+class Doorbell:
+    """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that
+    is lost costs latency only, since each node looks once a second anyway.
+
+    The second channel carries volatile messages, which are nowhere else.
+    """
+
+    BELL, LETTERS = "rtapp", "rtapp_volatile"
+    GATHER_SECONDS = 0.02
+    LETTER_BYTES = 7_900  # PostgreSQL takes fewer than 8,000
+
+    def __init__(
+        self, storage: Storage, rung: Callable[[], None], letter: Callable[[str], None]
+    ) -> None:
+        """Take who hears of the bell, and who gets the letters of other nodes."""
+        self._storage = storage
+        self._rung = rung
+        self._letter = letter
+        self._bell = gevent.event.Event()
+        self._letters: deque[str] = deque(maxlen=1_000)
+        self._letters_bell = gevent.event.Event()
+        self._own = 0  # the ringing connection's process on the server
+
+    def start(self) -> None:
+        """Begin to listen and to ring."""
+        for run in (self._ring_on, self._listen, self._post_on):
+            gevent.spawn(self._for_ever, run)
+
+    def ring(self) -> None:
+        """Tell the other nodes, together with whoever else rings now."""
+        self._bell.set()
+
+    def post(self, letter: str) -> None:
+        """Send a JSON value to the other nodes; one that is too long stays here."""
+        if self._fits(letter):
+            self._letters.append(letter)
+            self._letters_bell.set()
+
+    @staticmethod
+    def _for_ever(run: Callable[[], None]) -> None:
+        wait = 0.2
+        while True:
+            started = time.monotonic()
+            with contextlib.suppress(Problem, OSError, psycopg2.Error, *DATABASE_FAULTS):
+                run()
+            wait = 0.2 if time.monotonic() - started > 60 else min(wait * 2, 10)
+            gevent.sleep(wait * random.random())
+
+    def _ring_on(self) -> None:
+        # Autocommit on a connection of its own: NOTIFY in a transaction takes a lock that all
+        # commits of the server queue for.
+        with contextlib.closing(self._storage.engine.connect()) as database:
+            self._own = database.connection().info.backend_pid
+            while self._bell.wait():
+                self._bell.clear()
+                database.execute_sql(f"NOTIFY {self.BELL}")
+
+    def _post_on(self) -> None:
+        while self._letters_bell.wait():
+            gevent.sleep(self.GATHER_SECONDS)
+            self._letters_bell.clear()
+            while self._letters:
+                text = self._letters.popleft()
+                while self._letters and self._fits(text, self._letters[0]):
+                    text += "\n" + self._letters.popleft()
+                self._storage.read("SELECT pg_notify(?, ?)", (self.LETTERS, text))
+
+    def _fits(self, *letters: str) -> bool:
+        return sum(len(letter.encode()) + 1 for letter in letters) < self.LETTER_BYTES
+
+    def _listen(self) -> None:
+        with contextlib.closing(self._storage.engine.connect()) as database:
+            database.execute_sql(f"LISTEN {self.BELL}; LISTEN {self.LETTERS}")
+            self._rung()  # for what was missed
+            connection = database.connection()
+            while True:
+                gevent.socket.wait_read(connection.fileno())
+                connection.poll()
+                notes, connection.notifies[:] = list(connection.notifies), []
+                if any(n.channel == self.BELL and n.pid != self._own for n in notes):
+                    self._rung()
+                for note in notes:
+                    if note.channel == self.LETTERS:
+                        for letter in note.payload.split("\n"):
+                            self._letter(letter)
+
+
+class Letter(msgspec.Struct, array_like=True):
+    """A volatile message on its way to the other nodes."""
+
+    node: str
+    topic: str
+    event: str | None
+    content: str
+    exclude: str | None
+
+
+class Connected(NamedTuple):
+    """An open connection of any node: a row of `connections`."""
+
+    id: int
+    node: str
+    client_id: str
+    transport: str
+    ip_address: str
+    user_agent: str
+    username: str | None
+    channels: str  # JSON
+    connected_at: int
+    last_ping: int
+    message_count: int
+    bytes_sent: int
+    lag: int
+    status: str
+
+    def view(self) -> dict[str, Any]:
+        """The connection as the API shows it."""
+        return {
+            "id": self.id,
+            "clientId": self.client_id,
+            "transport": self.transport,
+            "ipAddress": self.ip_address,
+            "userAgent": self.user_agent,
+            "username": self.username,
+            "channels": msgspec.Raw(self.channels.encode()),
+            "connectedAt": iso(self.connected_at),
+            "lastPing": iso(self.last_ping),
+            "messageCount": self.message_count,
+            "bytesSent": self.bytes_sent,
+            "lag": self.lag,
+            "status": self.status,
+            "node": self.node,
+        }
+
+
+_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_ROW_COLUMNS = ", ".join(Connected._fields)
+_ROW_CHANGES = ", ".join(
+    f"{name} = excluded.{name}"
+    for name in ("channels", "last_ping", "message_count", "bytes_sent", "lag", "status")
+)
+
+
+class Nodes:
+    """The processes that serve the same log. On SQLite there is only this one, and nothing is
+    written or read."""
+
+    BEATS = 5  # seconds between two heartbeats
+    SILENT_MS = 12_000  # after which a node counts as dead
+
+    def __init__(self, storage: Storage, log: Log, hub: Hub, journal: Journal) -> None:
+        self._storage = storage
+        self._log = log
+        self._hub = hub
+        self._journal = journal
+        self._shared = storage.engine.shared
+        self.name = socket.gethostname()
+        self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
+        self.is_first = not self._shared  # the one that does what only one need do
+        self._doorbell = Doorbell(storage, self._rung, self._take_letter)
+        self._beat_count = 0
+        self._is_away = False  # the database
+        self._told: dict[int, Connected] = {}  # connection: its row as last written
+        self._others: dict[str, int] = {}  # node: its connections
+
+    def start(self) -> None:
+        """Begin to be one of several."""
+        if self._shared:
+            self.beat()
+            self._doorbell.start()
+
+    def leave(self) -> None:
+        """Take this node's rows away, at the end."""
+        if self._shared:
+            self._storage.read("DELETE FROM connections WHERE node = ? RETURNING 1", (self.id,))
+            self._storage.read("DELETE FROM nodes WHERE id = ? RETURNING 1", (self.id,))
+
+    def ring(self) -> None:
+        """Tell the other nodes that the log went on."""
+        if self._shared:
+            self._doorbell.ring()
+
+    def _rung(self) -> None:
+        with contextlib.suppress(Problem):
+            self._log.poll()
+
+    # The heartbeat
+
+    def beat(self) -> None:
+        """Once a second: tell new connections, and at each heartbeat all that has changed."""
+        if not self._shared:
+            return
+        try:
+            self._follow()
+            is_heartbeat = self._beat_count % self.BEATS == 0
+            self._beat_count += 1
+            if is_heartbeat:
+                self._sign()
+                self._release_dead()
+                self._learn()
+            self._tell_connections(is_heartbeat)
+        except Problem as problem:
+            if not self._is_away:
+                self._journal.add("WARN", f"The database is away: {problem.__cause__ or problem}")
+            self._is_away = True
+
+    def _follow(self) -> None:
+        """Notice that the database is back, and whether it is still the same one."""
+        if self._storage.fault:
+            self._storage.write(lambda tx: None)
+        if self._log.has_moved():
+            self._log.reload()
+            self._log.note_epoch()
+            self._hub.restart()
+            self._journal.add("WARN", "The database is another one now: clients are told to reset")
+        if self._is_away:
+            self._journal.add("INFO", "The database is back")
+            self._is_away = False
+            self._beat_count = 0
+
+    def _sign(self) -> None:
+        rows = self._storage.read(
+            f"INSERT INTO nodes (id, name, started, heartbeat, audience)"
+            f" VALUES (?, ?, {_NOW}, {_NOW}, ?) ON CONFLICT (id) DO UPDATE"
+            " SET heartbeat = excluded.heartbeat, audience = excluded.audience RETURNING xmax = 0",
+            (self.id, self.name, to_json(self._hub.audiences())),
+        )
+        if rows[0][0]:  # new, or taken for dead meanwhile
+            self._told.clear()
+
+    def _release_dead(self) -> None:
+        """Take away what nodes that are silent held."""
+        dead = self._storage.read(
+            f"DELETE FROM nodes WHERE heartbeat < {_NOW} - ? RETURNING id", (self.SILENT_MS,)
+        )
+        for (node,) in dead:
+            self._journal.add("WARN", "A silent node was released", node=node)
+        rows = self._storage.read(
+            "DELETE FROM connections WHERE node NOT IN (SELECT id FROM nodes)"
+            " RETURNING client_id, username, channels"
+        )
+        for client_id, username, channels in rows:
+            topics = [channel_topic(name) for name in msgspec.json.decode(channels)]
+            if not self._hub.has_client(client_id):
+                self._hub.note_presence("presence-leave", client_id, username, topics)
+
+    def _learn(self) -> None:
+        """Who is on the other nodes, as of their last heartbeat."""
+        rows = self._storage.read("SELECT id, audience FROM nodes ORDER BY started, id")
+        self.is_first = rows[0][0] == self.id
+        others = {node: 0 for node, _ in rows if node != self.id}
+        counts: dict[str, int] = {}
+        for node, audience in rows:
+            if node != self.id:
+                for topic, count in msgspec.json.decode(audience).items():
+                    counts[topic] = counts.get(topic, 0) + count
+        for node, client_id in self._storage.read(
+            "SELECT node, client_id FROM connections WHERE node <> ?", (self.id,)
+        ):
+            others[node] = others.get(node, 0) + 1
+            own = direct_topic(client_id)
+            counts[own] = counts.get(own, 0) + 1
+        self._others, self._hub.elsewhere = others, counts
+
+    def _tell_connections(self, everything: bool) -> None:
+        here = self._hub.subscribers()
+        rows = [self.row(s) for s in here if everything or s.id not in self._told]
+        changed = [row for row in rows if self._told.get(row.id) != row]
+        gone = list(self._told.keys() - {s.id for s in here})
+        for part in chunks(changed, 500):
+            marks = ", ".join(["(" + ", ".join("?" * len(Connected._fields)) + ")"] * len(part))
+            self._storage.read(
+                f"INSERT INTO connections ({_ROW_COLUMNS}) VALUES {marks}"
+                f" ON CONFLICT (node, id) DO UPDATE SET {_ROW_CHANGES} RETURNING 1",
+                [value for row in part for value in row],
+            )
+            self._told.update((row.id, row) for row in part)
+        if gone:
+            sql = "DELETE FROM connections WHERE node = ? AND id = ANY(?) RETURNING 1"
+            self._storage.read(sql, (self.id, gone))
+            for number in gone:
+                del self._told[number]
+
+    def row(self, subscriber: Subscriber) -> Connected:
+        """A connection of this node."""
+        return Connected(
+            subscriber.id,
+            self.id,
+            subscriber.client_id,
+            subscriber.encoding.name,
+            subscriber.address,
+            subscriber.agent,
+            subscriber.username,
+            to_json(subscriber.channels),
+            subscriber.connected_at,
+            subscriber.last_ping,
+            subscriber.messages,
+            subscriber.bytes_sent,
+            self._hub.lag(subscriber),
+            self._hub.status(subscriber),
+        )
+
+    # Who is where
+
+    def all(self) -> list[dict[str, Any]]:
+        """Each node with its connections, this one first."""
+        here = {"node": self.id, "connections": self._hub.count}
+        others = ({"node": node, "connections": n} for node, n in self._others.items())
+        return [here, *others]
+
+    def _elsewhere(self, where: str = "", parameters: Sequence[Any] = ()) -> list[Connected]:
+        if not self._shared:
+            return []
+        sql = f"SELECT {_ROW_COLUMNS} FROM connections WHERE node <> ?{where}"
+        return [Connected(*row) for row in self._storage.read(sql, (self.id, *parameters))]
+
+    def connections(self) -> list[Connected]:
+        """Every connection here and, as last told, on the other nodes, in the order of ids."""
+        return sorted([*map(self.row, self._hub.subscribers()), *self._elsewhere()])
+
+    def has_client(self, client_id: str) -> bool:
+        """Whether a client has a connection on any node."""
+        return self._hub.has_client(client_id) or bool(
+            self._elsewhere(" AND client_id = ?", (client_id,))
+        )
+
+    def present(self, channel: str) -> list[Connected]:
+        """The connections on a channel, a client once."""
+        here = [self.row(s) for s in self._hub.present(channel_topic(channel))]
+        like = f'%"{channel}"%'.replace("_", "\\_")
+        away = self._elsewhere(" AND channels LIKE ?", (like,))
+        return list({row.client_id: row for row in (*here, *away)}.values())
+
+    # Volatile messages
+
+    def volatile(self, draft: Draft) -> int:
+        """Send a message that is not stored to who is there on any node; how many that is."""
+        content = Letter(self.id, draft.topic, draft.event, draft.content, draft.exclude)
+        if self._shared:
+            self._doorbell.post(to_json(content))
+        here = self._hub.volatile(draft)
+        return here + self._hub.elsewhere.get(draft.topic, 0)
+
+    def _take_letter(self, text: str) -> None:
+        letter = msgspec.json.decode(text, type=Letter)
+        if letter.node != self.id:
+            draft = Draft(
+                letter.topic, MESSAGE, letter.event, letter.content, exclude=letter.exclude
+            )
+            self._hub.volatile(draft)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -4403,7 +5299,7 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
     for name in (*body.add, *body.remove):
         app.access.require_channel(call.principal, "subscribe", check_channel(name))
     client_id = client_id_of(body.session)
-    if not app.hub.has_client(client_id):
+    if not app.nodes.has_client(client_id):
         raise Problem("not_found", "This session has no stream.")
     app.log.control(
         "topics",
@@ -4500,7 +5396,7 @@ def published(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any
 
 def send_volatile(app: Application, draft: Draft) -> Draft:
     """Send without storing: who isn't there or isn't ready misses it."""
-    reached = app.hub.volatile(draft)
+    reached = app.nodes.volatile(draft)
     return draft._replace(recipient_count=reached)
 
 
@@ -4632,43 +5528,26 @@ def connections(app: Application, call: Call) -> Answer:
     query: ConnectionsQuery = call.query
     needle = query.q.lower()
     chosen = [
-        s
-        for s in app.hub.subscribers()
-        if (query.transport is None or s.encoding.name == query.transport)
-        and (not needle or needle in f"{s.client_id} {s.address} {s.agent} {s.username}".lower())
+        row
+        for row in app.nodes.connections()
+        if (query.transport is None or row.transport == query.transport)
+        and (
+            not needle
+            or needle in f"{row.client_id} {row.ip_address} {row.user_agent} {row.username}".lower()
+        )
     ]
-    page = [s for s in chosen if s.id > query.cursor][: query.limit]
+    page = [row for row in chosen if row.id > query.cursor][: query.limit]
     headers = {"X-Total-Count": str(len(chosen))}
     if len(page) == query.limit:
         headers["Link"] = next_link(call, cursor=page[-1].id)
-    return Answer([connection_view(app, s) for s in page], headers=headers)
-
-
-def connection_view(app: Application, subscriber: Subscriber) -> dict[str, Any]:
-    """A connection as the API shows it."""
-    return {
-        "id": subscriber.id,
-        "clientId": subscriber.client_id,
-        "transport": subscriber.encoding.name,
-        "ipAddress": subscriber.address,
-        "userAgent": subscriber.agent,
-        "username": subscriber.username,
-        "channels": subscriber.channels,
-        "connectedAt": iso(subscriber.connected_at),
-        "lastPing": iso(subscriber.last_ping),
-        "messageCount": subscriber.messages,
-        "bytesSent": subscriber.bytes_sent,
-        "lag": app.hub.lag(subscriber),
-        "status": app.hub.status(subscriber),
-        "node": app.node,
-    }
+    return Answer([row.view() for row in page], headers=headers)
 
 
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
 def disconnect(app: Application, call: Call) -> dict[str, Any]:
     """The client is told not to come back, on whichever node holds it."""
     client_id = call.arguments["client_id"]
-    if not app.hub.has_client(client_id):
+    if not app.nodes.has_client(client_id):
         raise Problem("not_found", "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
@@ -4682,7 +5561,7 @@ def presence(app: Application, call: Call) -> list[dict[str, Any]]:
     app.access.require_channel(call.principal, "subscribe", channel)
     return [
         {"clientId": s.client_id, "username": s.username, "connectedAt": iso(s.connected_at)}
-        for s in app.hub.present(channel_topic(channel))
+        for s in app.nodes.present(channel)
     ]
 
 
@@ -4900,7 +5779,7 @@ def dashboard(app: Application, call: Call) -> dict[str, Any]:
     entries = EventLog.select().order_by(EventLog.id.desc()).limit(20)
     return {
         "stats": app.stats_view(),
-        "connections": [connection_view(app, subscriber) for subscriber in newest],
+        "connections": [app.nodes.row(subscriber).view() for subscriber in newest],
         "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
         "logs": [log_view(row) for row in entries],
         "settings": list_settings(app, call),
@@ -4911,7 +5790,7 @@ def dashboard(app: Application, call: Call) -> dict[str, Any]:
 def backup(app: Application, call: Call) -> Answer:
     """A consistent copy, made while the server runs. It holds everything, token hashes too."""
     app.journal.flush()
-    path = app.storage.path.parent / f"backup-{secrets.token_hex(8)}.tmp"
+    path = app.storage.folder / f"backup-{secrets.token_hex(8)}.tmp"
     app.storage.backup(path)
     app.audit(call, "Backup downloaded")
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
@@ -5844,7 +6723,7 @@ class EngineConversation(Conversation):
 
     __slots__ = ("_engine", "_fetching", "_framing", "_probing", "over", "sid")
 
-    def __init__(self, engine: Engine, subscriber: Subscriber, framing: Framing | None) -> None:
+    def __init__(self, engine: EngineIo, subscriber: Subscriber, framing: Framing | None) -> None:
         super().__init__(engine.app, subscriber)
         self._engine = engine
         self._framing = framing  # None while it polls
@@ -6037,7 +6916,7 @@ def stream_of(call: Call) -> StreamRequest:
     return StreamRequest(None, (), None, call.address, call.agent, call.principal, False)
 
 
-class Engine:
+class EngineIo:
     """The Engine.IO connections."""
 
     def __init__(self, app: Application) -> None:
@@ -6054,7 +6933,7 @@ class Engine:
     def answer(
         self,
         call: Call,
-        make: Callable[[Engine, Subscriber, Framing | None, Call], EngineConversation],
+        make: Callable[[EngineIo, Subscriber, Framing | None, Call], EngineConversation],
     ) -> Answer:
         """Answer a request; `make` makes a new connection's conversation."""
         given = dict(urllib.parse.parse_qsl(call.raw_query))
@@ -6378,7 +7257,7 @@ class SocketIo(EngineConversation):
     __slots__ = ("_handshake", "_partial", "_principal", "_size", "clients")
 
     def __init__(
-        self, engine: Engine, subscriber: Subscriber, framing: Framing | None, call: Call
+        self, engine: EngineIo, subscriber: Subscriber, framing: Framing | None, call: Call
     ) -> None:
         super().__init__(engine, subscriber, framing)
         self.clients: dict[str, Client] = {}
@@ -6954,7 +7833,6 @@ class Application:
     def __init__(self, settings: Settings, admin_token: str | None) -> None:
         """Raises StartError with a sentence for the person at the terminal."""
         self.settings = settings
-        self.node = socket.gethostname()
         self.stopping = False
         self.port = 0
         self._told_fault: str | None = None
@@ -6962,7 +7840,7 @@ class Application:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         tls = tls_context(settings["tls_cert"], settings["tls_key"])
         self.has_own_certificate = tls is not None
-        self.storage = Storage(database_path(settings), settings["durability"])
+        self.storage = Storage(make_engine(settings))
         self.access = Access(self.storage, settings, admin_token)
         self._refuse_exposure(tls)
         self._socket = listen(settings["host"], settings["port"])
@@ -6970,10 +7848,16 @@ class Application:
         self.stats = Stats()
         self.journal = Journal(self.storage)
         self.log = Log(self.storage)
-        self.hub = Hub(self.log, self.stats, self.journal, settings)
-        self.hub.on_control("setting", lambda order: self._take_settings())
+        shared = self.storage.engine.shared
+        # Where several nodes number their connections, each does so from another place.
+        first_id = secrets.randbelow(2**20) << 32 if shared else 1
+        self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
+        self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
+        # A control entry is applied while the head advances: whatever may wait comes later.
+        self.hub.on_control("setting", lambda order: gevent.spawn(self._settings_changed))
+        self.hub.on_control("trimmed", lambda order: self.log.take_trimmed(order["topics"]))
         self.streams = Streams(self.hub, self.log, settings, self.journal)
-        self.engine = Engine(self)
+        self.engine = EngineIo(self)
         HANDLERS.app = self
         if settings["app"]:
             HANDLERS.load(settings["app"])
@@ -7042,7 +7926,7 @@ class Application:
         # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
-        self.storage.start(self.log.committed, self._restored)
+        self.storage.start(self._committed, self._restored)
         self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
@@ -7054,11 +7938,13 @@ class Application:
             (0.25, self.engine.close_silent),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
             (1.0, self.log.poll),
+            (1.0, self.nodes.beat),
             (60.0, self._note_minute),
             (60.0, self.access.flush),
             (60.0, self._retention),
         ):
             gevent.spawn(self._repeat, seconds, job)
+        self.nodes.start()
         self._listener.start()
         note_runtime(self)
         self.journal.add("INFO", "Server started", version=__version__)
@@ -7080,13 +7966,13 @@ class Application:
     def stats_view(self) -> dict[str, Any]:
         """The statistics of this moment."""
         return {
-            "activeConnections": self.hub.count,
+            "activeConnections": sum(node["connections"] for node in self.nodes.all()),
             **self.stats.view(),
             "videoParticipants": 0,
             "activeVideoRooms": 0,
-            "databaseBytes": self.storage.path.stat().st_size,
+            "databaseBytes": self.storage.size(),
             "catchUpReads": self.storage.queries,
-            "nodes": [{"node": self.node, "connections": self.hub.count}],
+            "nodes": self.nodes.all(),
             "version": __version__,
         }
 
@@ -7098,6 +7984,15 @@ class Application:
     def tell_settings(self) -> None:
         """Make every node read the saved settings again; when this returns, this one has."""
         self.log.control("setting")
+        self._take_settings()
+
+    def _settings_changed(self) -> None:
+        with reported(self.journal, "Reading the settings"):
+            self._take_settings()
+
+    def _committed(self, rows: list[Stored]) -> None:
+        self.log.committed(rows)
+        self.nodes.ring()
 
     def _take_settings(self) -> None:
         rows = {row.key: row.value for row in ServerSetting.select() if row.key in SETTINGS}
@@ -7117,10 +8012,10 @@ class Application:
             "deliveriesPerSecond",
             "publishLatencyMs",
         )
-        view = self.stats_view()
+        view = {**self.stats_view(), "activeConnections": self.hub.count}
         row = {
             "minute": minute,
-            "node": self.node,
+            "node": self.nodes.id,
             "counters": to_json(
                 {**{name: view[name] for name in names}, "transports": self.hub.by_transport()}
             ),
@@ -7147,7 +8042,7 @@ class Application:
 
     def _restore_on_request(self) -> None:
         """`rtapp restore` leaves the file here; it waits until the file is gone."""
-        wanted = self.storage.path.parent / RESTORE_REQUEST
+        wanted = self.storage.folder / RESTORE_REQUEST
         if not wanted.exists():
             return
         try:
@@ -7158,6 +8053,8 @@ class Application:
             wanted.unlink()
 
     def _retention(self) -> None:
+        if not self.nodes.is_first:
+            return
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
         self.journal.trim(self.settings["log_days"])
         old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
@@ -7177,6 +8074,7 @@ class Application:
             self.access.flush()
             self.journal.flush()
             self.log.stop()
+            self.nodes.leave()
         self.storage.stop()
 
 
@@ -7186,7 +8084,7 @@ RUNTIME = "runtime.json"
 
 def note_runtime(app: Application) -> None:
     """Leave word where the server is, for commands such as `setup-link`."""
-    path = app.storage.path.parent / RUNTIME
+    path = app.storage.folder / RUNTIME
     path.write_text(to_json({"pid": os.getpid(), "port": app.port, "url": app.url}))
 
 
@@ -7221,18 +8119,35 @@ def check_exposure(settings: Settings) -> Finding:
     return Finding("ok", "exposure: TLS, private, bounded")
 
 
+def is_postgres(settings: Settings) -> bool:
+    """Whether the database is PostgreSQL's."""
+    return str(settings["database"]).startswith(("postgresql://", "postgres://"))
+
+
+def make_engine(settings: Settings) -> Engine:
+    """The engine of the database that the settings name; folders are made. Raises StartError."""
+    path = database_path(settings)
+    if is_postgres(settings):
+        return PostgresEngine(settings["database"], path.parent)
+    return SqliteEngine(path, settings["durability"])
+
+
 def database_path(settings: Settings, create: bool = True) -> Path:
-    """The SQLite file; with `create` it and its folder are made. Raises StartError."""
-    url = settings["database"]
+    """The SQLite file, whose folder also holds the program's own files; with `create` both are
+    made. Raises StartError."""
+    url = "" if is_postgres(settings) else settings["database"]
     if url and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
-        raise StartError(f"The database URL begins with {scheme!r}; use sqlite:///PATH.")
+        raise StartError(
+            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://…"
+        )
     path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
     if not create:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))  # its -wal and -shm follow suit
+        if not is_postgres(settings):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))  # its -wal and -shm too
         return path.resolve()
     except OSError as error:
         what = next((p for p in path.parents if p.is_file()), None)
@@ -7337,15 +8252,23 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def existing_database(options: argparse.Namespace) -> Path:
+def existing_database(options: argparse.Namespace) -> Engine:
     """The database that a command works on. Raises StartError when there is none yet."""
-    path = database_path(settings_of(options), create=False)
-    if not path.exists():
+    settings = settings_of(options)
+    path = database_path(settings, create=False)
+    if not is_postgres(settings) and not path.exists():
         raise StartError(
             f"There is no database at {path}: start the server once first, or name "
             "its folder with --data."
         )
-    return path
+    return make_engine(settings)
+
+
+def sqlite_file(engine: Engine) -> Path:
+    """The database's file. Raises StartError when it has none."""
+    if not isinstance(engine, SqliteEngine):
+        raise StartError(USE_PG_DUMP)
+    return engine.path
 
 
 def one_argument(options: argparse.Namespace, what: str) -> str:
@@ -7361,7 +8284,7 @@ def backup_command(options: argparse.Namespace) -> int:
     if target.exists():
         raise StartError(f"{target} exists already.")
     try:
-        copy_database(existing_database(options), target)
+        copy_database(sqlite_file(existing_database(options)), target)
     except sqlite3.Error as error:
         raise StartError(f"The backup {target} could not be written: {error}.") from None
     print(f"saved {target} ({target.stat().st_size:,} bytes)")
@@ -7372,7 +8295,7 @@ def restore_command(options: argparse.Namespace) -> int:
     """FILE: make a backup the database, also while the server runs."""
     source = Path(one_argument(options, "the file to read"))
     check_backup(source)
-    path = database_path(settings_of(options))
+    path = sqlite_file(make_engine(settings_of(options)))
     lock = sqlite3.connect(path.parent / "rtapp.lock", timeout=0, isolation_level=None)
     try:
         lock.execute("BEGIN EXCLUSIVE")
@@ -7405,24 +8328,29 @@ def token_command(options: argparse.Namespace) -> int:
     act = options.arguments[0] if options.arguments else ""
     if act not in acts:
         raise StartError("token takes create --name NAME, list, or revoke NAME.")
-    with opened(existing_database(options)):
-        return acts[act](options)
+    engine = existing_database(options)
+    with opened(engine):
+        return acts[act](engine, options)
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[peewee.Database]:
+def opened(engine: Engine) -> Iterator[peewee.Database]:
     """A database for a command; a server may be using it meanwhile."""
-    database = peewee.SqliteDatabase(str(path), pragmas={"busy_timeout": 10_000})
+    prepare_database(engine)
+    database = engine.connect()
     for model in Table.__subclasses__():
         model.bind(database)
-    with database:
+    try:
         yield database
+    finally:
+        database.close()
 
 
-def revoke_in(database: peewee.Database, rows: Sequence[Any]) -> None:
+def revoke_in(engine: Engine, rows: Sequence[Any]) -> None:
     """Delete tokens, and tell a running server by the log to close their streams."""
+    database = AccessToken._meta.database
     with database.atomic("IMMEDIATE"):
-        transaction = Transaction(database)
+        transaction = Transaction(engine, database)
         for row in rows:
             row.delete_instance()
         ids = [row.token_hash[:16] for row in rows]
@@ -7430,7 +8358,7 @@ def revoke_in(database: peewee.Database, rows: Sequence[Any]) -> None:
         transaction.finish()
 
 
-def create_token(options: argparse.Namespace) -> int:
+def create_token(engine: Engine, options: argparse.Namespace) -> int:
     """Print a new token; it is shown this once."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
         raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
@@ -7445,7 +8373,7 @@ def create_token(options: argparse.Namespace) -> int:
     return 0
 
 
-def list_tokens(options: argparse.Namespace) -> int:
+def list_tokens(engine: Engine, options: argparse.Namespace) -> int:
     """A line per token."""
     for row in AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name):
         grants = msgspec.json.decode(row.grants, type=Grants)
@@ -7454,7 +8382,7 @@ def list_tokens(options: argparse.Namespace) -> int:
     return 0
 
 
-def revoke_token(options: argparse.Namespace) -> int:
+def revoke_token(engine: Engine, options: argparse.Namespace) -> int:
     """Forget a token."""
     name = options.arguments[1] if len(options.arguments) == 2 else ""
     rows = list(
@@ -7462,7 +8390,7 @@ def revoke_token(options: argparse.Namespace) -> int:
     )
     if not rows:
         raise StartError(f"There is no token {name!r}; see token list.")
-    revoke_in(AccessToken._meta.database, rows)
+    revoke_in(engine, rows)
     print(f"revoked {name}")
     return 0
 
@@ -7478,18 +8406,9 @@ def user_command(options: argparse.Namespace) -> int:
         return 0
     if act not in acts or len(names) != 1 or not re.fullmatch(USERNAME, names[0]):
         raise StartError("user takes add NAME [--role admin], passwd NAME, remove NAME, or list.")
-    path = database_path(settings_of(options))
-    if not path.stat().st_size:
-        prepare_database(path)
-    with opened(path) as database:
-        return acts[act](database, names[0], options)
-
-
-def prepare_database(path: Path) -> None:
-    """Make a database where there was none, so that users can be added before the first start."""
-    database = peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "wal"})
-    with database:
-        Storage.migrate(database, path)
+    engine = make_engine(settings_of(options))
+    with opened(engine):  # makes it where there was none: users may come before the first start
+        return acts[act](engine, names[0], options)
 
 
 def ask_password() -> str:
@@ -7520,7 +8439,7 @@ def named_user(name: str) -> Any:
     return user
 
 
-def add_user_command(database: peewee.Database, name: str, options: argparse.Namespace) -> int:
+def add_user_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
     """Add a user."""
     if User.get_or_none(User.username_key == name.casefold()):
         raise StartError(f"There is a user {name} already.")
@@ -7529,38 +8448,38 @@ def add_user_command(database: peewee.Database, name: str, options: argparse.Nam
     return 0
 
 
-def end_sessions_of(database: peewee.Database, user: Any) -> None:
+def end_sessions_of(engine: Engine, user: Any) -> None:
     """End a user's sessions."""
-    revoke_in(database, list(AccessToken.select().where(AccessToken.user_id == user.id)))
+    revoke_in(engine, list(AccessToken.select().where(AccessToken.user_id == user.id)))
 
 
-def passwd_command(database: peewee.Database, name: str, options: argparse.Namespace) -> int:
+def passwd_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
     """Change a password; ends the user's sessions."""
     user = named_user(name)
     hashed = new_hash(name)
     User.update(password_hash=hashed).where(User.id == user.id).execute()
-    end_sessions_of(database, user)
+    end_sessions_of(engine, user)
     print(f"changed the password of {user.username}")
     return 0
 
 
-def remove_command(database: peewee.Database, name: str, options: argparse.Namespace) -> int:
+def remove_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
     """Remove a user; ends the sessions."""
     user = named_user(name)
     user.delete_instance()
-    end_sessions_of(database, user)
+    end_sessions_of(engine, user)
     print(f"removed {user.username}")
     return 0
 
 
 def setup_link_command(options: argparse.Namespace) -> int:
     """Print a new link to make the first administrator, while the server runs."""
-    path = existing_database(options)
-    with opened(path):
+    engine = existing_database(options)
+    with opened(engine):
         if User.get_or_none(User.role == "admin"):
             raise StartError("There is an administrator already; see user list, user passwd.")
         try:
-            url = msgspec.json.decode((path.parent / RUNTIME).read_bytes())["url"]
+            url = msgspec.json.decode((engine.folder / RUNTIME).read_bytes())["url"]
         except (OSError, msgspec.DecodeError, KeyError):
             raise StartError("Start the server first: it prints a link by itself.") from None
         secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS, name="", address="", agent="")
@@ -7625,6 +8544,8 @@ def check_folder(settings: Settings) -> Finding:
 
 def check_database(settings: Settings) -> Finding:
     """The database is sound and of a version that this program opens."""
+    if is_postgres(settings):
+        return check_postgres(settings)
     path = database_path(settings, create=False)
     if not path.exists() or not path.stat().st_size:
         return Finding("warn", "database: none yet.", "The first start makes it.")
@@ -7637,6 +8558,25 @@ def check_database(settings: Settings) -> Finding:
             "Stop the server, move the file away, and run: restore BACKUP.",
         )
     return Finding("ok", f"database: {path} is sound ({path.stat().st_size:,} bytes)")
+
+
+def check_postgres(settings: Settings) -> Finding:
+    """The server answers; nothing is changed."""
+    engine = make_engine(settings)
+    assert isinstance(engine, PostgresEngine)
+    try:
+        with contextlib.closing(engine.connect()) as database:
+            number = database.server_version
+            version = schema_version(database)
+    except peewee.DatabaseError as error:
+        return Finding("FAIL", f"database: {engine.redacted(str(error).strip())}", "Start it.")
+    if number < 130_000 or version > len(MIGRATIONS):
+        return Finding(
+            "FAIL",
+            f"database: PostgreSQL {number // 10_000}, schema {version}.",
+            "PostgreSQL 13 or newer is needed, and a program as new as the schema.",
+        )
+    return Finding("ok", f"database: {engine.name}, PostgreSQL {number // 10_000}")
 
 
 def check_port(settings: Settings) -> Finding:
@@ -7741,7 +8681,7 @@ def open_browser(app: Application) -> None:
 
     kind = "signin" if app.access.has_admin else "setup"
     link = f"{app.url}/#{kind}={app.access.make_link_token(kind, 60)}"
-    page = app.storage.path.parent / "open-browser.html"
+    page = app.storage.folder / "open-browser.html"
     page.unlink(missing_ok=True)
     with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">')

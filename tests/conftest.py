@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -12,17 +13,63 @@ from typing import Any
 
 import pytest
 
+from postgres import Cluster, server_binaries
 from support import ROOT, Server
 
 sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
 
+# The tests of these files run on each of these databases.
+DATABASES = os.environ.get("RTAPP_TEST_DATABASES", "sqlite,postgresql").split(",")
+ON_EACH_DATABASE = {"test_streams", "test_system", "test_access", "test_bootstrap"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a server, in the chosen files, once on each database."""
+    if "database_url" in metafunc.fixturenames:
+        several = metafunc.module.__name__ in ON_EACH_DATABASE
+        several &= metafunc.definition.get_closest_marker("sqlite") is None
+        metafunc.parametrize("database_url", DATABASES if several else ["sqlite"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server that the whole run shares."""
+    binaries = server_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
+    cluster = Cluster(binaries)
+    yield cluster
+    cluster.stop()
+
+
 @pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def own_postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server for a test that breaks it."""
+    binaries = server_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
+    cluster = Cluster(binaries)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a new database; empty for SQLite's file in the data folder."""
+    if request.param == "sqlite":
+        return ""
+    return str(request.getfixturevalue("postgres").new_database())
+
+
+@pytest.fixture
+def make_server(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Server]]:
     """Starts servers and ends them after the test."""
     made: list[Server] = []
 
     def make(*arguments: str, data: Path | None = None, **more: Any) -> Server:
+        if database_url:
+            more["env"] = {"DATABASE_URL": database_url, **(more.get("env") or {})}
         server = Server(data or tmp_path / f"data{len(made)}", *arguments, **more)
         made.append(server)
         return server.start()

@@ -96,6 +96,7 @@ def test_setup_without_the_link_is_refused(fresh: Server, token: str) -> None:
     assert fresh.get("/api/auth/me", token=None).json["setupNeeded"] is True
 
 
+@pytest.mark.sqlite
 def test_setup_link_expires(fresh: Server) -> None:
     token = setup_token(fresh)
     with sqlite3.connect(fresh.data / "rtapp.db") as database:

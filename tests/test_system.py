@@ -138,7 +138,7 @@ def test_event_log_is_capped(tmp_path: Path) -> None:
     """Five thousand connects a second don't cost five thousand writes; the rest is counted."""
     import rtapp
 
-    storage = rtapp.Storage(tmp_path / "rtapp.db", "full")
+    storage = rtapp.Storage(rtapp.SqliteEngine(tmp_path / "rtapp.db"))
     storage.start(lambda rows: None, lambda: None)
     journal = rtapp.Journal(storage)
     for n in range(5_000):
@@ -260,6 +260,7 @@ def test_pages_and_immutable_files(server: Server) -> None:
 # Commands
 
 
+@pytest.mark.sqlite
 def test_backup_and_restore_while_running(server: Server, tmp_path: Path) -> None:
     server.publish("kept")
     copy = tmp_path / "copy.db"
@@ -284,6 +285,7 @@ def test_backup_and_restore_while_running(server: Server, tmp_path: Path) -> Non
         assert stream.hello["recovered"] is True
 
 
+@pytest.mark.sqlite
 def test_backup_over_http_and_restore_while_stopped(server: Server, tmp_path: Path) -> None:
     server.publish("kept")
     copy = tmp_path / "copy.db"
@@ -311,6 +313,7 @@ def test_restore_refuses_what_is_no_backup(tmp_path: Path) -> None:
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
 
 
+@pytest.mark.sqlite
 def test_tokens(server: Server) -> None:
     data = ("--data", str(server.data))
     full = command("token", "create", "--name", "full", *data).stdout.strip()
@@ -347,6 +350,7 @@ def test_doctor(server: Server, tmp_path: Path) -> None:
     assert "warn  exposure: whoever reaches" in exposed.stdout
 
 
+@pytest.mark.sqlite
 def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
     server.publish("x" * 50_000)
     server.stop()

@@ -1,0 +1,402 @@
+"""Several nodes on one PostgreSQL: order, what one tells the other, and what faults may do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from postgres import Cluster
+from support import LONG, PROGRAM, Server, Stream, Swarm, wait_for
+
+SESSION = "s" * 22
+Nodes = tuple[Server, Server]
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts nodes on a database and ends them after the test."""
+    made: list[Server] = []
+
+    def start(url: str, **more: Any) -> Server:
+        server = Server(tmp_path / f"node{len(made)}", env={"DATABASE_URL": url}, **more)
+        made.append(server)
+        return server.start()
+
+    yield start
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def nodes(postgres: Cluster, start_node: Callable[..., Server]) -> Nodes:
+    """Two nodes on a new database."""
+    url = postgres.new_database()
+    return start_node(url), start_node(url)
+
+
+def heard(stream: Stream, count: int) -> list[tuple[int, Any]]:
+    """The next messages with their ids."""
+    events = stream.take(count)
+    return [(int(e["id"].split("-")[1]), json.loads(e["data"])) for e in events]
+
+
+def test_every_node_delivers_everything_once_in_order(nodes: Nodes) -> None:
+    def publish(server: Server, name: str) -> None:
+        for n in range(100):
+            server.publish([name, n], "channel=x")
+
+    with nodes[0].stream("channel=x") as a, nodes[1].stream("channel=x") as b:
+        threads = [
+            threading.Thread(target=publish, args=(server, f"{at}{i}"))
+            for at, server in enumerate(nodes)
+            for i in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        first, second = heard(a, 600), heard(b, 600)
+        for thread in threads:
+            thread.join()
+        assert first == second
+        assert [number for number, _ in first] == list(range(1, 601))
+        for name in {value[0] for _, value in first}:
+            assert [v[1] for _, v in first if v[0] == name] == list(range(100))
+        assert a.silent(0.1) and b.silent(0.1)
+
+
+def test_the_bell_rings_before_the_poll(nodes: Nodes) -> None:
+    with nodes[1].stream("channel=x") as stream:
+        nodes[0].publish(0, "channel=x")
+        stream.values(1)
+        waits = []
+        for n in range(20):
+            started = time.monotonic()
+            nodes[0].publish(n, "channel=x")
+            stream.values(1)
+            waits.append(time.monotonic() - started)
+        print(f"publish to delivery on the other node: {sorted(waits)[10] * 1000:.1f} ms")
+        assert sorted(waits)[10] < 0.3
+
+
+def test_without_bells_the_poll_brings_everything(postgres: Cluster, nodes: Nodes) -> None:
+    with nodes[1].stream("channel=x") as stream:
+        for n in range(3):
+            postgres.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+                " application_name = 'rtapp' AND (query LIKE 'LISTEN%' OR query LIKE 'NOTIFY%')"
+            )
+            nodes[0].publish(n, "channel=x")
+            assert stream.values(1) == [n]
+
+
+def test_resume_on_the_other_node(nodes: Nodes) -> None:
+    with nodes[0].stream("channel=x") as stream:
+        nodes[1].publish(1, "channel=x")
+        assert stream.values(1) == [1]
+        position = stream.last_id
+    nodes[0].publish(2, "channel=x")
+    with nodes[1].stream("channel=x", headers={"Last-Event-ID": position}) as stream:
+        assert stream.hello["recovered"] is True
+        assert stream.values(1) == [2]
+
+
+def connections(server: Server) -> list[Any]:
+    return list(server.get("/api/connections").json)
+
+
+def test_connections_presence_counts_and_kick_cross(nodes: Nodes) -> None:
+    here, there = nodes
+    with (
+        here.stream("channel=x", headers={"X-Session": SESSION}) as stream,
+        there.stream("channel=x&presence=1") as watcher,
+    ):
+        client = stream.hello["clientId"]
+        wait_for(lambda: len(connections(there)) == len(connections(here)) == 2, "both lists")
+        ids = [c["id"] for c in connections(there)]
+        assert ids == sorted(ids) and len({c["node"] for c in connections(there)}) == 2
+        page = there.get("/api/connections?limit=1")
+        rest = there.get(f"/api/connections?cursor={page.json[0]['id']}").json
+        assert [page.json[0]["id"], *(c["id"] for c in rest)] == ids
+        wait_for(lambda: len(there.get("/api/presence?channel=x").json) == 2, "presence")
+        wait_for(
+            lambda: [n["connections"] for n in there.get("/api/stats").json["nodes"]] == [1, 1],
+            "both nodes in the statistics",
+        )
+        assert there.publish(1, "channel=x").json["recipientCount"] == 2
+        assert there.publish("you", f"to={client}").json["recipientCount"] == 1
+        assert stream.values(2) == [1, "you"]
+        body = {"session": SESSION, "add": ["y"]}
+        assert there.post("/api/events/topics", body).status == 200
+        there.publish("on y", "channel=y")
+        assert stream.values(1) == ["on y"]
+        assert there.request("DELETE", f"/api/connections/{client}").status == 200
+        assert stream.ended()
+        assert stream.events[-1]["event"] == "disconnect"
+        seen = [watcher.next() for _ in range(2)]
+        assert any("presence-leave" in e["data"] for e in seen), seen
+
+
+def test_volatile_messages_cross(nodes: Nodes) -> None:
+    with nodes[1].stream("channel=x") as stream:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:  # a listener may still be connecting
+            nodes[0].publish({"t": 1}, "channel=x&event=typing&volatile=1")
+            with contextlib.suppress(TimeoutError):
+                assert stream.next_raw(1) == b'event: typing\ndata: {"t":1}'
+                return
+        raise AssertionError("no volatile message came")
+
+
+def test_settings_users_and_revocations_cross(nodes: Nodes) -> None:
+    here, there = nodes
+    body = {"key": "history_hours", "value": 5}
+    assert here.post("/api/settings", body).json["value"] == 5
+
+    def value() -> Any:
+        return {s["key"]: s["value"] for s in there.get("/api/settings").json}["history_hours"]
+
+    wait_for(lambda: value() == 5, "the setting on the other node")
+    made = here.post("/api/tokens", {"name": "t", "scopes": ["subscribe", "publish"]}).json
+    with there.stream("channel=x", token=made["token"]) as stream:
+        assert here.request("DELETE", "/api/tokens/t").status in (200, 204)
+        assert stream.ended()
+
+
+def test_token_commands_beside_running_nodes(nodes: Nodes) -> None:
+    def command(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, str(PROGRAM), "token", *arguments, "--data", str(nodes[0].data)],
+            env=nodes[0].environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout.strip()
+
+    secret = command("create", "--name", "t")
+    with nodes[1].stream("channel=x", token=secret) as stream:
+        assert "t: subscribe" in command("list")
+        command("revoke", "t")
+        assert stream.ended()
+
+
+def test_one_key_at_the_same_moment_on_two_nodes(nodes: Nodes) -> None:
+    with nodes[0].stream("channel=x") as stream:
+        answers: list[Any] = []
+
+        def publish(server: Server, key: str) -> None:
+            answers.append(server.publish(key, "channel=x", headers={"Idempotency-Key": key}).json)
+
+        for n in range(10):
+            answers.clear()
+            threads = [
+                threading.Thread(target=publish, args=(server, f"key{n}"))
+                for server in nodes
+                for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len({answer["message"]["id"] for answer in answers}) == 1
+        assert stream.values(10) == [f"key{n}" for n in range(10)]
+        assert stream.silent(0.2)
+
+
+def test_a_dead_node_is_released(nodes: Nodes) -> None:
+    here, there = nodes
+    with here.stream("channel=x"), there.stream("channel=x"):
+        wait_for(lambda: len(connections(there)) == 2, "both connections")
+        here.kill()
+        died = time.monotonic()
+        wait_for(lambda: len(connections(there)) == 1, "the dead node to be released")
+        assert time.monotonic() - died < 20
+        nodes_there = there.get("/api/stats").json["nodes"]
+        assert [node["connections"] for node in nodes_there] == [1]
+
+
+def test_a_stopped_node_that_holds_the_log_is_put_out(nodes: Nodes) -> None:
+    here, there = nodes
+    os.kill(here.pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: there.post("/api/broadcast", 1).status == 200, "the other node to go on")
+    finally:
+        os.kill(here.pid, signal.SIGCONT)
+
+
+def test_database_away_and_back(own_postgres: Cluster, start_node: Callable[..., Server]) -> None:
+    server = start_node(own_postgres.new_database())
+    with server.stream("channel=x") as stream:
+        server.publish(1, "channel=x")
+        own_postgres.crash()
+        started = time.monotonic()
+        answer = server.post("/api/broadcast?channel=x", 2)
+        assert answer.code == "storage_unavailable" and answer.headers["retry-after"]
+        assert time.monotonic() - started < 15
+        assert server.get("/api/messages").code == "storage_unavailable"
+        assert server.get("/readyz").status == 503 and server.get("/healthz").status == 200
+        own_postgres.start()
+        wait_for(lambda: server.post("/api/broadcast?channel=x", 3).status == 200, "the way back")
+        assert stream.values(2)[0] == 1 and stream.events[-1]["data"] == "3"
+        wait_for(lambda: server.get("/readyz").status == 200, "readiness")
+        assert not any("Traceback" in line for line in server.output), server.output
+
+
+def test_secrets_of_the_url_are_not_told(postgres: Cluster, tmp_path: Path) -> None:
+    url = f"postgresql://nobody:hunter2@127.0.0.1:{postgres.port}/none"
+    environment = Server(tmp_path, env={"DATABASE_URL": url}).environment()
+    for command in ("serve", "doctor"):
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM), command, "--data", str(tmp_path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == (2 if command == "serve" else 1)
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# Faults at random moments
+
+
+class Publisher(threading.Thread):
+    """Publishes to a node without a pause; keeps what was acknowledged."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.label = name
+        self.ended = False
+        self.acknowledged: dict[int, str] = {}
+
+    def run(self) -> None:
+        count = 0
+        while not self.ended:
+            count += 1
+            text = f"{self.label}-{count}"
+            try:
+                answer = self.server.post("/api/broadcast?channel=x", text)
+            except (OSError, HTTPException):
+                time.sleep(0.05)
+                continue
+            if answer.status == 200:
+                self.acknowledged[answer.json["message"]["id"]] = text
+            else:
+                time.sleep(0.02)
+
+
+class Readers:
+    """Streams on both nodes that resume whenever they were closed."""
+
+    def __init__(self, nodes: Nodes, each: int = 3) -> None:
+        self.swarms = [Swarm(server.port) for server in nodes]
+        self.each = each
+
+    def pump(self) -> None:
+        for swarm in self.swarms:
+            for key in range(self.each):
+                if key not in swarm.messages or key in swarm.closed:
+                    with contextlib.suppress(OSError):
+                        swarm.open(key, "channel=x", swarm.last_ids.get(key))
+            swarm.pump(0.02)
+
+    def got(self) -> list[list[tuple[int, str]]]:
+        return [m for swarm in self.swarms for m in swarm.messages.values()]
+
+    def close(self) -> None:
+        for swarm in self.swarms:
+            swarm.close_all()
+
+
+def kill_node(cluster: Cluster, nodes: Nodes) -> None:
+    victim = random.choice(nodes)
+    victim.kill()
+    victim.start()
+
+
+def crash_database(cluster: Cluster, nodes: Nodes) -> None:
+    cluster.crash()
+    time.sleep(random.random() / 2)
+    cluster.start()
+
+
+def kill_database(cluster: Cluster, nodes: Nodes) -> None:
+    cluster.kill()
+    cluster.start()
+
+
+def cut_connections(cluster: Cluster, nodes: Nodes) -> None:
+    for _ in range(5):
+        cluster.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'rtapp' AND random() < 0.7"
+        )
+        time.sleep(random.random() / 10)
+
+
+FAULTS = (cut_connections, kill_node, cut_connections, crash_database, kill_database)
+
+
+def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(
+    own_postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    url = own_postgres.new_database()
+    nodes = start_node(url), start_node(url)
+    publishers = [Publisher(nodes[at % 2], f"p{at}") for at in range(4)]
+    readers = Readers(nodes)
+    for publisher in publishers:
+        publisher.start()
+    rounds = 500 if LONG else 20
+    for number in range(rounds):
+        until = time.monotonic() + random.random()
+        while time.monotonic() < until:
+            readers.pump()
+        fault = FAULTS[number % len(FAULTS)]
+        thread = threading.Thread(target=fault, args=(own_postgres, nodes))
+        thread.start()
+        while thread.is_alive():
+            readers.pump()
+        before = [len(p.acknowledged) for p in publishers]
+        deadline = time.monotonic() + 60
+        while any(len(p.acknowledged) <= n for p, n in zip(publishers, before, strict=True)):
+            assert time.monotonic() < deadline, f"round {number}: no way back from {fault.__name__}"
+            readers.pump()
+    for publisher in publishers:
+        publisher.ended = True
+        publisher.join()
+    last = nodes[0].publish("the end", "channel=x").json["message"]["id"]
+    deadline = time.monotonic() + 60
+    while not all(m and m[-1][0] == last for m in readers.got()):
+        assert time.monotonic() < deadline, [m[-1:] for m in readers.got()]
+        readers.pump()
+    acknowledged = {n: text for p in publishers for n, text in p.acknowledged.items()}
+    print(f"{rounds} faults, {len(acknowledged)} acknowledged")
+    first = readers.got()[0]
+    start = max(m[0][0] for m in readers.got())
+    for messages in readers.got():
+        numbers = [n for n, _ in messages]
+        assert numbers == sorted(set(numbers)), "doubled or out of order"
+        assert [m for m in messages if m[0] >= start] == [m for m in first if m[0] >= start]
+        found = {n: json.loads(data) for n, data in messages}
+        lost = {n for n in acknowledged if n >= start} - found.keys()
+        assert not lost, sorted(lost)[:10]
+        assert all(found[n] == text for n, text in acknowledged.items() if n in found)
+        texts = list(found.values())
+        assert len(texts) == len(set(texts)), "a publish was stored twice"
+    assert not any(swarm.resets for swarm in readers.swarms)
+    readers.close()
