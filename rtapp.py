@@ -8139,7 +8139,7 @@ def database_path(settings: Settings, create: bool = True) -> Path:
     if url and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
         raise StartError(
-            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://…"
+            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://USER@HOST/NAME."
         )
     path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
     if not create:

@@ -1,6 +1,6 @@
 """The log inside the process: one writer, group commit, ids, retention, epoch, what is complete.
 
-The database is named by the fixture `database_url`, so that another one can be added. Nothing is
+The database is named by the fixture `log_url`, so that another one can be added. Nothing is
 patched for gevent: the writer is a real thread, the rest runs in the test's own greenlet.
 """
 
@@ -32,7 +32,7 @@ HOUR = 3_600_000
 
 
 @pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""
     return f"sqlite:///{tmp_path / 'rtapp.db'}"
 
@@ -59,7 +59,7 @@ class Opened:
 
     def __init__(self, url: str, durability: str = "full") -> None:
         self.url = url
-        self.storage = rtapp.Storage(path_of(url), durability)
+        self.storage = rtapp.Storage(rtapp.SqliteEngine(path_of(url), durability))
         self.log = rtapp.Log(self.storage)
         self.heard: list[rtapp.Entry] = []
         self.listener: Callable[[list[rtapp.Entry]], None] = self.heard.extend
@@ -121,7 +121,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
 # The writer
 
 
-def test_a_failing_unit_hurts_only_itself(database_url: str) -> None:
+def test_a_failing_unit_hurts_only_itself(log_url: str) -> None:
     """In one transaction with it, its neighbours are stored, and its rows got no id."""
 
     def failing(tx: rtapp.Transaction) -> None:
@@ -134,7 +134,7 @@ def test_a_failing_unit_hurts_only_itself(database_url: str) -> None:
         for _ in range(2):
             rtapp.Fact.insert(key="twice", value="").execute(tx.database)
 
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         with opened.writer_held():
             before = gevent.spawn(opened.publish, "c/x", "before")
             first = gevent.spawn(opened.storage.write, failing)
@@ -146,14 +146,14 @@ def test_a_failing_unit_hurts_only_itself(database_url: str) -> None:
         assert isinstance(second.exception, rtapp.peewee.IntegrityError)
         assert opened.ids == [1, 2]
         assert opened.publish("c/x", "next") == [3]
-    stored = rows_of(database_url, "SELECT content, batch FROM messages ORDER BY id")
+    stored = rows_of(log_url, "SELECT content, batch FROM messages ORDER BY id")
     assert [content for content, _ in stored] == ['"before"', '"after"', '"next"']
     assert stored[0][1] == stored[1][1] != stored[2][1], "one transaction, then another"
-    assert not rows_of(database_url, "SELECT 1 FROM meta WHERE key IN ('half', 'twice')")
+    assert not rows_of(log_url, "SELECT 1 FROM meta WHERE key IN ('half', 'twice')")
 
 
-def test_a_unit_sees_what_came_before_it_in_the_transaction(database_url: str) -> None:
-    with Opened(database_url) as opened:
+def test_a_unit_sees_what_came_before_it_in_the_transaction(log_url: str) -> None:
+    with Opened(log_url) as opened:
         with opened.writer_held():
             gevent.spawn(opened.publish, "c/x", 1, 2, 3)
             counting = gevent.spawn(
@@ -162,25 +162,25 @@ def test_a_unit_sees_what_came_before_it_in_the_transaction(database_url: str) -
         assert counting.get(timeout=30) == 3
 
 
-def test_group_commit(database_url: str) -> None:
+def test_group_commit(log_url: str) -> None:
     """Whatever waits goes into one transaction, and each giver gets the ids of its own rows."""
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         givers = {n: gevent.spawn(opened.publish, "c/x", n) for n in range(1_000)}
         gevent.joinall(list(givers.values()), timeout=60)
         assert opened.ids == list(range(1, 1_001))
-    stored = rows_of(database_url, "SELECT content, id FROM messages")
+    stored = rows_of(log_url, "SELECT content, id FROM messages")
     assert {n: giver.value for n, giver in givers.items()} == {int(c): [i] for c, i in stored}
-    assert rows_of(database_url, "SELECT count(DISTINCT batch) FROM messages")[0][0] < 50
+    assert rows_of(log_url, "SELECT count(DISTINCT batch) FROM messages")[0][0] < 50
 
 
-def test_store_first_then_tell(database_url: str) -> None:
+def test_store_first_then_tell(log_url: str) -> None:
     """What the listener hears of, another connection can read; its giver is told afterwards."""
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         seen: list[tuple[list[Any], bool]] = []
 
         def listener(entries: list[rtapp.Entry]) -> None:
             stored = [
-                rows_of(database_url, "SELECT id FROM messages WHERE id = ?", e.id) for e in entries
+                rows_of(log_url, "SELECT id FROM messages WHERE id = ?", e.id) for e in entries
             ]
             seen.append((stored, giver.ready()))
 
@@ -190,16 +190,16 @@ def test_store_first_then_tell(database_url: str) -> None:
         assert seen == [([[(1,)], [(2,)]], False)]
 
 
-def test_rows_of_another_node_are_heard_of_in_their_place(database_url: str) -> None:
+def test_rows_of_another_node_are_heard_of_in_their_place(log_url: str) -> None:
     """A hole before the rows just committed is read first."""
     sql = (
         "INSERT INTO messages (topic, kind, content, batch, recipient_count, sent_at)"
         " VALUES ('c/x', 'message', ?, 'elsewhere', 0, ?)"
     )
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", "own 1")
         for n in (2, 3):
-            change(database_url, sql, f'"other {n}"', rtapp.now_ms())
+            change(log_url, sql, f'"other {n}"', rtapp.now_ms())
         assert opened.publish("c/x", "own 4", "own 5") == [4, 5]
         assert opened.ids == [1, 2, 3, 4, 5]
         assert [json.loads(entry.content) for entry in opened.heard] == [
@@ -208,26 +208,26 @@ def test_rows_of_another_node_are_heard_of_in_their_place(database_url: str) -> 
         assert opened.log.head == 5
 
 
-def test_ids_are_never_used_again(database_url: str) -> None:
+def test_ids_are_never_used_again(log_url: str) -> None:
     """Not even after retention has deleted every row and the program was started again."""
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", *range(5))
         opened.log.trim(24, 0)
-        assert rows_of(database_url, "SELECT count(*) FROM messages") == [(0,)]
+        assert rows_of(log_url, "SELECT count(*) FROM messages") == [(0,)]
         assert opened.publish("c/x", "more") == [6]
         opened.log.trim(24, 0)
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         assert opened.log.head == 6
         assert opened.publish("c/x", "after the restart") == [7]
 
 
-def test_all_that_was_given_is_written_at_the_end(database_url: str) -> None:
-    with Opened(database_url) as opened:
+def test_all_that_was_given_is_written_at_the_end(log_url: str) -> None:
+    with Opened(log_url) as opened:
         givers = [gevent.spawn(opened.publish, "c/x", n) for n in range(200)]
         gevent.sleep(0)
     gevent.joinall(givers, timeout=30)
     assert sorted(giver.value[0] for giver in givers) == list(range(1, 201))
-    assert rows_of(database_url, "SELECT count(*) FROM messages") == [(200,)]
+    assert rows_of(log_url, "SELECT count(*) FROM messages") == [(200,)]
 
 
 # The epoch
@@ -244,82 +244,80 @@ def test_all_that_was_given_is_written_at_the_end(database_url: str) -> None:
         ("normal", False, False, False),  # ids that clients have seen may be gone
     ],
 )
-def test_epoch(
-    database_url: str, durability: str, clean: bool, same_boot: bool, kept: bool
-) -> None:
-    with Opened(database_url, durability) as opened:
+def test_epoch(log_url: str, durability: str, clean: bool, same_boot: bool, kept: bool) -> None:
+    with Opened(log_url, durability) as opened:
         opened.publish("c/x", 1, 2, 3)
         epoch, position = opened.log.epoch, opened.log.position(2)
         if clean:
             opened.log.stop()
     if not same_boot:
-        change(database_url, "UPDATE meta SET value = 'another boot' WHERE key = 'boot'")
-    with Opened(database_url) as opened:
+        change(log_url, "UPDATE meta SET value = 'another boot' WHERE key = 'boot'")
+    with Opened(log_url) as opened:
         assert (opened.log.epoch == epoch) is kept
         assert opened.log.parse(position) == (2 if kept else None)
         assert opened.log.parse(opened.log.position(3)) == 3
         assert opened.log.parse(opened.log.position(4)) is None, "above the head"
         new = opened.log.epoch
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         assert opened.log.epoch == new, "the new epoch was stored"
 
 
 # Retention
 
 
-def test_retention_by_age(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_by_age(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtapp.Log, "TRIM_PAGE", 10)
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", *range(35), sent_at=rtapp.now_ms() - 2 * HOUR)
         opened.publish("c/x", "a", "b")
         opened.log.trim(1, 1_000)
-        assert [i for (i,) in rows_of(database_url, "SELECT id FROM messages")] == [36, 37]
+        assert [i for (i,) in rows_of(log_url, "SELECT id FROM messages")] == [36, 37]
         opened.log.trim(1, 1_000)
-        assert rows_of(database_url, "SELECT count(*) FROM messages") == [(2,)]
+        assert rows_of(log_url, "SELECT count(*) FROM messages") == [(2,)]
 
 
-def test_retention_by_count(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_by_count(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtapp.Log, "TRIM_PAGE", 10)
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", *range(35))
         opened.log.trim(24, 4)
-        kept = [i for (i,) in rows_of(database_url, "SELECT id FROM messages ORDER BY id")]
+        kept = [i for (i,) in rows_of(log_url, "SELECT id FROM messages ORDER BY id")]
         assert kept == [32, 33, 34, 35]
 
 
-def test_a_clock_that_goes_backwards(database_url: str) -> None:
+def test_a_clock_that_goes_backwards(log_url: str) -> None:
     """Changes no order, and loses nothing that is younger than the limit or stands behind it."""
     now = rtapp.now_ms()
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", "first", sent_at=now)
         opened.publish("c/x", "a day before", sent_at=now - 24 * HOUR)
         opened.publish("c/x", "third", sent_at=now - HOUR)
         assert opened.ids == [1, 2, 3]
         opened.log.trim(2, 1_000)
         assert opened.log.complete(0, ["c/x"])
-        assert len(rows_of(database_url, "SELECT id FROM messages")) == 3
+        assert len(rows_of(log_url, "SELECT id FROM messages")) == 3
         assert [entry.id for entry in opened.log.page(0, 3, ["c/x"], 10)] == [1, 2, 3]
 
 
-def test_the_table_of_topics(database_url: str) -> None:
+def test_the_table_of_topics(log_url: str) -> None:
     """Says of each topic which id is its last and which is the last that went."""
     sql = "SELECT topic, last_id, trimmed_id FROM topics ORDER BY topic"
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/a", 1)
         opened.publish("c/b", 2, 3)
         opened.publish("c/a", 4)
-        assert rows_of(database_url, sql) == [("c/a", 4, 0), ("c/b", 3, 0)]
+        assert rows_of(log_url, sql) == [("c/a", 4, 0), ("c/b", 3, 0)]
         opened.log.trim(24, 2)
-        assert rows_of(database_url, sql) == [("c/a", 4, 1), ("c/b", 3, 2)]
+        assert rows_of(log_url, sql) == [("c/a", 4, 1), ("c/b", 3, 2)]
         opened.log.trim(24, 0)
-        assert rows_of(database_url, sql) == [("c/a", 4, 4), ("c/b", 3, 3)]
+        assert rows_of(log_url, sql) == [("c/a", 4, 4), ("c/b", 3, 3)]
         opened.publish("c/a", 5)
-        assert rows_of(database_url, sql) == [("c/a", 5, 4), ("c/b", 3, 3)]
+        assert rows_of(log_url, sql) == [("c/a", 5, 4), ("c/b", 3, 3)]
 
 
-def test_a_quiet_position_does_not_age(database_url: str) -> None:
+def test_a_quiet_position_does_not_age(log_url: str) -> None:
     """What retention took of others is no loss to a channel that lost nothing itself."""
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/quiet", "one")
         opened.publish("c/busy", *range(10))
         opened.log.trim(24, 5)  # 1 to 6 go
@@ -331,37 +329,37 @@ def test_a_quiet_position_does_not_age(database_url: str) -> None:
         assert not log.complete(1, ["c/quiet", "c/busy"])
 
     check(opened.log)
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         check(opened.log)
 
 
-def test_what_expires_is_no_gap(database_url: str) -> None:
+def test_what_expires_is_no_gap(log_url: str) -> None:
     """Orders to the hub and signals are meant to go."""
     gone = rtapp.now_ms() - 1
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", 1)
         opened.log.append([draft("u/me", "signal", kind=rtapp.SIGNAL, expires_at=gone)])
         opened.log.append([draft(rtapp.HUB_TOPIC, {}, kind=rtapp.CONTROL, expires_at=gone)])
         opened.log.trim(24, 1_000)
-        assert rows_of(database_url, "SELECT id FROM messages") == [(1,)]
+        assert rows_of(log_url, "SELECT id FROM messages") == [(1,)]
         assert opened.log.complete(0, ["c/x", "u/me", rtapp.HUB_TOPIC])
         assert opened.publish("c/x", 2) == [4]
 
 
 def test_quiet_topics_are_forgotten_in_the_end(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    log_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table stays small; a position from before then is not complete, for any topic."""
     monkeypatch.setattr(rtapp.Log, "QUIET_TOPICS", 3)
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         for n in range(1, 11):
             opened.publish(f"c/{n}", n)
         opened.publish("c/alive", "kept")
         opened.log.trim(24, 1)
-        assert rows_of(database_url, "SELECT topic FROM topics ORDER BY last_id") == [
+        assert rows_of(log_url, "SELECT topic FROM topics ORDER BY last_id") == [
             ("c/8",), ("c/9",), ("c/10",), ("c/alive",),
         ]  # fmt: skip
-        assert rows_of(database_url, "SELECT value FROM meta WHERE key = 'floor'") == [("7",)]
+        assert rows_of(log_url, "SELECT value FROM meta WHERE key = 'floor'") == [("7",)]
         for log in (opened.log, rtapp.Log(opened.storage)):
             log.reload()
             assert not log.complete(6, ["c/never"]) and log.complete(7, ["c/never"])
@@ -371,15 +369,15 @@ def test_quiet_topics_are_forgotten_in_the_end(
         assert opened.log.complete(7, ["c/3"]) and not opened.log.complete(2, ["c/3"])
 
 
-def test_only_messages_are_held_back_by_the_count(database_url: str) -> None:
+def test_only_messages_are_held_back_by_the_count(log_url: str) -> None:
     """`history_messages` promises so many messages; orders to the hub are none."""
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", *range(5))
         for _ in range(20):
             opened.log.control("kick", clientId="nobody", reason="")
         opened.log.trim(24, 5)
         assert opened.log.complete(0, ["c/x"])
-        assert rows_of(database_url, "SELECT count(*) FROM messages WHERE topic = 'c/x'") == [(5,)]
+        assert rows_of(log_url, "SELECT count(*) FROM messages WHERE topic = 'c/x'") == [(5,)]
 
 
 # Migrations
@@ -389,7 +387,7 @@ def make_database(path: Path, version: int) -> None:
     """A database as a release of that version left it, with a message in it."""
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         for statement in sum(rtapp.MIGRATIONS[:version], ()):
-            database.execute(statement.format(**rtapp._SQLITE_TYPES))
+            database.execute(statement.format(**rtapp.SqliteEngine.types))
         database.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(version),))
         database.execute("INSERT INTO meta VALUES ('epoch', '0123abcd')")
         database.execute(
@@ -400,44 +398,44 @@ def make_database(path: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, len(rtapp.MIGRATIONS) + 1))
-def test_every_earlier_database_is_opened(database_url: str, version: int) -> None:
-    make_database(path_of(database_url), version)
-    with Opened(database_url) as opened:
+def test_every_earlier_database_is_opened(log_url: str, version: int) -> None:
+    make_database(path_of(log_url), version)
+    with Opened(log_url) as opened:
         assert opened.log.epoch == "0123abcd" and opened.log.head == 1
         assert opened.publish("*", "new") == [2]
-    copy = path_of(database_url).with_name(f"rtapp.db.v{version}.bak")
+    copy = path_of(log_url).with_name(f"rtapp.db.v{version}.bak")
     assert copy.exists() is (version < len(rtapp.MIGRATIONS))
 
 
-def test_a_migration_begins_with_a_copy(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_begins_with_a_copy(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     version = len(rtapp.MIGRATIONS)
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", "kept")
     extra = ("CREATE TABLE later (a TEXT)", "INSERT INTO later VALUES ('new')")
     monkeypatch.setattr(rtapp, "MIGRATIONS", (*rtapp.MIGRATIONS, extra))
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         assert opened.publish("c/x", "more") == [2]
-    assert rows_of(database_url, "SELECT a FROM later") == [("new",)]
-    copy = f"{database_url}.v{version}.bak"
+    assert rows_of(log_url, "SELECT a FROM later") == [("new",)]
+    copy = f"{log_url}.v{version}.bak"
     assert rows_of(copy, "SELECT content FROM messages") == [('"kept"',)]
     versions = "SELECT value FROM meta WHERE key = 'schema_version'"
     assert rows_of(copy, versions) == [(str(version),)]
-    assert rows_of(database_url, versions) == [(str(version + 1),)]
+    assert rows_of(log_url, versions) == [(str(version + 1),)]
 
 
 def test_a_migration_that_fails_changes_nothing(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    log_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", "kept")
     extra = ("CREATE TABLE later (a TEXT)", "INSERT INTO nowhere VALUES (1)")
     with monkeypatch.context() as patch:
         patch.setattr(rtapp, "MIGRATIONS", (*rtapp.MIGRATIONS, extra))
         with pytest.raises(rtapp.StartError):
-            Opened(database_url)
+            Opened(log_url)
     gc.collect()  # the one that failed holds the folder until it is gone
-    assert not rows_of(database_url, "SELECT 1 FROM sqlite_master WHERE name = 'later'")
-    with Opened(database_url) as opened:
+    assert not rows_of(log_url, "SELECT 1 FROM sqlite_master WHERE name = 'later'")
+    with Opened(log_url) as opened:
         assert opened.publish("c/x", "more") == [2]
 
 
@@ -560,11 +558,11 @@ class Listening:
         return self._received.decode()
 
 
-def test_a_ping_does_not_overtake_a_change_of_topics(database_url: str) -> None:
+def test_a_ping_does_not_overtake_a_change_of_topics(log_url: str) -> None:
     """A message to a channel that was just added stands in the log behind the change. A ping that
     comes between the commit and the sweep must not move the subscriber past it."""
     order = {"clientId": "me", "add": ["c/new"], "remove": []}
-    with Opened(database_url) as opened, Listening(opened, "old") as listening:
+    with Opened(log_url) as opened, Listening(opened, "old") as listening:
 
         def advance_then_ping(entries: list[rtapp.Entry]) -> None:
             listening.hub.advance(entries)
@@ -579,16 +577,16 @@ def test_a_ping_does_not_overtake_a_change_of_topics(database_url: str) -> None:
         until(lambda: "just after the change" in listening.received(), "the message", 3)
 
 
-def test_retention_during_a_catch_up_is_told(database_url: str) -> None:
+def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
     """Rows that go just before a catch-up's read, while the loop has not heard of it yet: the
     subscriber is told `reset`, and not left without them in silence."""
-    with Opened(database_url) as opened:
+    with Opened(log_url) as opened:
         opened.publish("c/x", *range(5))
         deliver, page = opened.storage._deliver, opened.log.page
         late: list[bool] = []
 
         def gone() -> bool:
-            return rows_of(database_url, "SELECT count(*) FROM messages") == [(0,)]
+            return rows_of(log_url, "SELECT count(*) FROM messages") == [(0,)]
 
         def page_after_retention(*arguments: Any) -> list[rtapp.Entry]:
             gevent.spawn(opened.log.trim, 24, 0)
