@@ -50,6 +50,7 @@ import importlib.util
 import io
 import ipaddress
 import itertools
+import mimetypes
 import os
 import re
 import secrets
@@ -213,6 +214,8 @@ _ROWS = (
             "recovery off.", 0, 86_400, restart=True),
     Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
             "connection has to join its first namespace.", 0.2, 3600),
+    Setting("public", "text", "", "network", "Folder of your own pages, served at /.",
+            flag=True, restart=True),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
             flag=True, restart=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
@@ -2276,6 +2279,7 @@ class Hub:
         self._by_fd: dict[int, Subscriber] = {}
         self._addresses: dict[str, int] = {}
         self._blocked: set[Subscriber] = set()
+        self._paused: set[Subscriber] = set()  # not read from: there is enough to do
         self._behind: dict[View, list[Subscriber]] = {}
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
@@ -2481,7 +2485,7 @@ class Hub:
 
     def _await_room(self, subscriber: Subscriber, waiting: bool) -> None:
         """Hear, or hear no more, of a socket that takes bytes again."""
-        if not isinstance(subscriber.transport, QueueTransport):
+        if not isinstance(subscriber.transport, QueueTransport) and subscriber not in self._paused:
             self._poller.modify(subscriber.fd, waiting)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
@@ -2493,6 +2497,7 @@ class Hub:
         subscriber.fd = -1
         subscriber.transport.close()
         self._blocked.discard(subscriber)
+        self._paused.discard(subscriber)
         if subscriber.ending is None:
             self._forget(subscriber, reason)
         reason = subscriber.ending or reason
@@ -2599,12 +2604,14 @@ class Hub:
 
     def pause(self, subscriber: Subscriber) -> None:
         """Read no more from a connection for now: the network holds its sender back."""
-        if subscriber.fd >= 0:
+        if subscriber.fd >= 0 and not isinstance(subscriber.transport, QueueTransport):
+            self._paused.add(subscriber)
             self._unwatch(subscriber)
 
     def unpause(self, subscriber: Subscriber) -> None:
         """Read again."""
-        if subscriber.fd >= 0:
+        if subscriber in self._paused:
+            self._paused.discard(subscriber)
             self._watch(subscriber)
             self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
@@ -5215,7 +5222,7 @@ PAGE_HEADERS = {
 @route("GET", "/", "public", "The start page")
 def start_page(app: Application, call: Call) -> Answer:
     """Live messages, and how to send some."""
-    return app.static.page("index.html")
+    return app.static.own("") or app.static.page("index.html")
 
 
 @route("GET", "/api/docs", "public", "The API as a page")
@@ -5323,6 +5330,9 @@ def static_file(app: Application, call: Call) -> Answer:
     return app.static.file(call.arguments["path"])
 
 
+OWN_HEADERS = {"Cache-Control": "no-cache"}
+
+
 class Static:
     """The files of `static/`, read once: they are few and small."""
 
@@ -5337,7 +5347,8 @@ class Static:
         ".txt": "text/plain; charset=utf-8",
     }
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, public: str) -> None:
+        self._public = Path(public).resolve() if public else None
         self._files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
@@ -5356,6 +5367,24 @@ class Static:
             raise Problem("not_found")
         content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS)
+
+    def own(self, path: str) -> Answer | None:
+        """A file of the developer's own pages (`--public`), read anew each time; None without
+        such a folder. Raises Problem `not_found`."""
+        if self._public is None:
+            return None
+        try:
+            found = (self._public / path).resolve()
+            if found.is_dir():
+                found /= "index.html"
+            if not found.is_relative_to(self._public) or not found.is_file():
+                raise Problem("not_found")
+            kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
+            if kind.startswith("text/"):
+                kind += "; charset=utf-8"
+            return Answer(found.read_bytes(), headers={**OWN_HEADERS, "Content-Type": kind})
+        except (OSError, ValueError):
+            raise Problem("not_found") from None
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
@@ -5379,7 +5408,7 @@ class Web:
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self.wsgi.config["json.enable"] = False  # msgspec encodes the answers
         self.wsgi.default_error_handler = self._bottle_error
-        for row in ROUTES:
+        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
             self.wsgi.route(row.path, row.method, partial(self._dispatch, row))
         for path in {row.path for row in ROUTES}:
             self.wsgi.route(path, "OPTIONS", partial(self._options, path))
@@ -6034,7 +6063,7 @@ class Recovery:
             "position": position,
             "left_at": None,
         }
-        self._left.pop(row["pid_hash"], None)
+        self._left.pop(sha256(client.pid), None)
         self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
 
     def find(self, pid: Any, namespace: str, owner: str) -> Any:
@@ -6456,8 +6485,6 @@ class SocketIo(EngineConversation):
         return self._partial
 
     def _handle(self, found: SioPacket) -> None:
-        if self.over:
-            return
         client = self.clients.get(found.namespace)
         if found.kind == SIO_CONNECT:
             if client is None:
@@ -6470,7 +6497,6 @@ class SocketIo(EngineConversation):
             client.answered(int(found.ack), unpack_arguments(found))
         else:
             self._event(client, found)
-            self.keep(client)
 
     # Joining a namespace
 
@@ -6575,6 +6601,8 @@ class SocketIo(EngineConversation):
             return None
         if self.clients and not hub.can_replay(topics, since):
             return None
+        if self.over:
+            return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
                 hub.finish(other, b"", "recovered by another connection")
@@ -6619,12 +6647,15 @@ class SocketIo(EngineConversation):
     def left(self, reason: str) -> None:
         """The connection is over: each client's handler hears why."""
         super().left(reason)
+        if self.clients or self._busy:  # what came before the end is done first
+            self.later(partial(self._lose, reason))
+
+    def _lose(self, reason: str) -> None:
         clients, self.clients = list(self.clients.values()), {}
         for client in clients:
             if client.pid:
                 self._engine.recovery.lost(client)
-        for client in clients if HANDLERS.events else ():
-            self.later(partial(self._call, client, "disconnect", reason))
+            self._call(client, "disconnect", reason)
 
     # Events
 
@@ -6655,6 +6686,7 @@ class SocketIo(EngineConversation):
             result = self._call(client, event, *values)
         else:
             result = self._act(client, event, found)
+        self.keep(client)  # before the answer: what was acknowledged survives
         if found.ack:
             values = list(result) if isinstance(result, tuple) else [result]
             arguments = pack_arguments([] if result is None else values)
@@ -6709,6 +6741,24 @@ class ChannelNames(msgspec.Struct):
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
     return app.engine.answer(call, SocketIo)
+
+
+@route("GET", "/socket.io/<name>", "public", "The browser client of Socket.IO")
+def socket_io_client(app: Application, call: Call) -> Answer:
+    """`socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`, as the original serves them."""
+    return app.static.file("vendor/socket.io/" + call.arguments["name"])
+
+
+def own_page(app: Application, call: Call) -> Answer:
+    """A page of the developer's own (`--public`)."""
+    found = app.static.own(call.arguments["path"])
+    if found is None:
+        raise Problem("not_found")
+    return found
+
+
+# Declared last and only where there are such pages, since it answers for every path.
+OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", own_page, None, None)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -7053,7 +7103,7 @@ class Application:
         HANDLERS.app = self
         if settings["app"]:
             HANDLERS.load(settings["app"])
-        self.static = Static(Path(__file__).resolve().parent / "static")
+        self.static = Static(Path(__file__).resolve().parent / "static", settings["public"])
         self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
         self._scheme = "https" if tls else "http"
 

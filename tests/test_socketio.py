@@ -153,7 +153,7 @@ def test_engine_io_3_and_foreign_origins_are_refused(server: Server) -> None:
     assert answer.json == {"code": 5, "message": "Unsupported protocol version"}
     origin = {"Origin": "https://evil.example"}
     assert server.get("/socket.io/?EIO=4&transport=polling", headers=origin).status == 403
-    logs = wait_for(lambda: server.get("/api/logs?q=another site").json, "a log entry")
+    logs = wait_for(lambda: server.get("/api/logs?q=another").json, "a log entry")
     assert "allowed_origins" in logs[0]["metadata"]["detail"]
 
 
@@ -322,7 +322,7 @@ def test_handlers(with_handlers: Callable[..., Server]) -> None:
         assert hear(one) == '42/admin,["hello","ada"]'
         one.send('42["kick"]')
         assert hear(one) == "41"
-    wait_for(lambda: server.get("/api/logs?level=ERROR&q=on purpose").json, "the error in the log")
+    wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
 
 
 # Recovery
@@ -453,7 +453,7 @@ def test_real_client(with_handlers: Callable[..., Server], modules: Path, transp
         found = dict(line for line in lines)
     assert found == {
         "transport": transports.rsplit(",", maxsplit=1)[-1],
-        "ack": "got" if False else found["ack"],
+        "ack": found["ack"],
         "heard": [1, 2],
         "said": "é",
         "answered": 2,
