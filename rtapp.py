@@ -52,6 +52,7 @@ import importlib.util
 import io
 import ipaddress
 import itertools
+import mimetypes
 import os
 import random
 import re
@@ -221,6 +222,8 @@ _ROWS = (
             "recovery off.", 0, 86_400, restart=True),
     Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
             "connection has to join its first namespace.", 0.2, 3600),
+    Setting("public", "text", "", "network", "Folder of your own pages, served at /.",
+            flag=True, restart=True),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
             flag=True, restart=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
@@ -591,6 +594,21 @@ class Connection(Table):
         primary_key = peewee.CompositeKey("node", "id")
 
 
+class SocketSession(Table):
+    """What a Socket.IO client was in a namespace, so that it can recover a lost connection."""
+
+    pid_hash = peewee.TextField(primary_key=True)
+    namespace = peewee.TextField()
+    client_id = peewee.TextField()
+    owner = peewee.TextField()
+    state = peewee.TextField()
+    position = peewee.TextField()
+    left_at = peewee.BigIntegerField(null=True, index=True)
+
+    class Meta:
+        table_name = "socket_sessions"
+
+
 class Fact(Table):
     """Facts about the database itself: schema version, epoch, how the last run ended."""
 
@@ -649,6 +667,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " last_ping BIGINT NOT NULL, message_count BIGINT NOT NULL, bytes_sent BIGINT NOT NULL,"
         " lag BIGINT NOT NULL, status TEXT NOT NULL, PRIMARY KEY (node, id))",
         "CREATE INDEX connections_client_id ON connections (client_id)",
+        "CREATE TABLE socket_sessions (pid_hash TEXT PRIMARY KEY, namespace TEXT NOT NULL,"
+        " client_id TEXT NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL,"
+        " position TEXT NOT NULL, left_at BIGINT)",
+        "CREATE INDEX socket_sessions_left_at ON socket_sessions (left_at)",
     ),
 )
 DATABASE_FAULTS = (peewee.OperationalError, peewee.InterfaceError, peewee.DatabaseError)
@@ -2789,6 +2811,7 @@ class Hub:
         self._by_fd: dict[int, Subscriber] = {}
         self._addresses: dict[str, int] = {}
         self._blocked: set[Subscriber] = set()
+        self._paused: set[Subscriber] = set()  # not read from: there is enough to do
         self._behind: dict[View, list[Subscriber]] = {}
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
@@ -3019,7 +3042,7 @@ class Hub:
 
     def _await_room(self, subscriber: Subscriber, waiting: bool) -> None:
         """Hear, or hear no more, of a socket that takes bytes again."""
-        if not isinstance(subscriber.transport, QueueTransport):
+        if not isinstance(subscriber.transport, QueueTransport) and subscriber not in self._paused:
             self._poller.modify(subscriber.fd, waiting)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
@@ -3031,6 +3054,7 @@ class Hub:
         subscriber.fd = -1
         subscriber.transport.close()
         self._blocked.discard(subscriber)
+        self._paused.discard(subscriber)
         if subscriber.ending is None:
             self._forget(subscriber, reason)
         reason = subscriber.ending or reason
@@ -3118,14 +3142,33 @@ class Hub:
         self._own(subscriber)
         self._serve_soon(subscriber)
 
+    def can_replay(self, topics: Iterable[str], cursor: int) -> bool:
+        """Whether the ring has what `replay` would send, and it is not too much."""
+        known = [topic for topic in topics if topic in self._runs]
+        found = self._gather(known, cursor) if cursor >= self._floor else None
+        return found is not None and len(found) < self.JOIN_ENTRIES
+
+    def replay(self, subscriber: Subscriber, topics: Iterable[str], cursor: int) -> None:
+        """Send a connection, which has been served further on other topics, what it missed of
+        these. Call `can_replay` first."""
+        known = [topic for topic in topics if topic in self._runs]
+        found = self._gather(known, cursor) or []
+        mine = [entry for entry in found if entry.exclude != subscriber.client_id]
+        while mine:
+            join = self._join(subscriber.encoding, mine, cursor)
+            self.reply(subscriber, join.data)
+            mine = mine[join.messages :]
+
     def pause(self, subscriber: Subscriber) -> None:
         """Read no more from a connection for now: the network holds its sender back."""
-        if subscriber.fd >= 0:
+        if subscriber.fd >= 0 and not isinstance(subscriber.transport, QueueTransport):
+            self._paused.add(subscriber)
             self._unwatch(subscriber)
 
     def unpause(self, subscriber: Subscriber) -> None:
         """Read again."""
-        if subscriber.fd >= 0:
+        if subscriber in self._paused:
+            self._paused.discard(subscriber)
             self._watch(subscriber)
             self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
@@ -6126,7 +6169,7 @@ PAGE_HEADERS = {
 @route("GET", "/", "public", "The start page")
 def start_page(app: Application, call: Call) -> Answer:
     """Live messages, and how to send some."""
-    return app.static.page("index.html")
+    return app.static.own("") or app.static.page("index.html")
 
 
 @route("GET", "/api/docs", "public", "The API as a page")
@@ -6234,6 +6277,9 @@ def static_file(app: Application, call: Call) -> Answer:
     return app.static.file(call.arguments["path"])
 
 
+OWN_HEADERS = {"Cache-Control": "no-cache"}
+
+
 class Static:
     """The files of `static/`, read once: they are few and small."""
 
@@ -6248,7 +6294,8 @@ class Static:
         ".txt": "text/plain; charset=utf-8",
     }
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, public: str) -> None:
+        self._public = Path(public).resolve() if public else None
         self._files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
@@ -6267,6 +6314,24 @@ class Static:
             raise Problem("not_found")
         content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS)
+
+    def own(self, path: str) -> Answer | None:
+        """A file of the developer's own pages (`--public`), read anew each time; None without
+        such a folder. Raises Problem `not_found`."""
+        if self._public is None:
+            return None
+        try:
+            found = (self._public / path).resolve()
+            if found.is_dir():
+                found /= "index.html"
+            if not found.is_relative_to(self._public) or not found.is_file():
+                raise Problem("not_found")
+            kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
+            if kind.startswith("text/"):
+                kind += "; charset=utf-8"
+            return Answer(found.read_bytes(), headers={**OWN_HEADERS, "Content-Type": kind})
+        except (OSError, ValueError):
+            raise Problem("not_found") from None
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
@@ -6291,7 +6356,7 @@ class Web:
         self.wsgi.config["json.enable"] = False  # msgspec encodes the answers
         self.wsgi.default_error_handler = self._bottle_error
         self.wsgi.add_hook("before_request", self._check_path)
-        for row in ROUTES:
+        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
             self.wsgi.route(row.path, row.method, partial(self._dispatch, row))
         for path in {row.path for row in ROUTES}:
             self.wsgi.route(path, "OPTIONS", partial(self._options, path))
@@ -6916,12 +6981,89 @@ def stream_of(call: Call) -> StreamRequest:
     return StreamRequest(None, (), None, call.address, call.agent, call.principal, False)
 
 
+class ClientState(msgspec.Struct):
+    """What a recovered client gets back."""
+
+    rooms: set[str] = set()
+    channels: set[str] = set()
+    data: dict[str, Any] = {}
+
+
+class Recovery:
+    """Socket.IO's connection state recovery: what clients were, kept for a while after they lost
+    their connection, also over a restart. What they missed is in the log."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._left: dict[str, int] = {}  # pid's hash: when it was lost, not yet written
+
+    @property
+    def seconds(self) -> float:
+        """How long a client has to come back; 0 when it can't."""
+        return float(self._app.settings["socketio_recovery_seconds"])
+
+    def start(self) -> None:
+        """Who was connected when the last run ended has lost its connection now."""
+        query = SocketSession.update(left_at=now_ms()).where(SocketSession.left_at.is_null())
+        self._app.storage.write(lambda tx: query.execute(tx.database))
+
+    def save(self, client: Client, owner: str, position: str) -> None:
+        """Store what a client is; returns after the commit."""
+        row = {
+            "pid_hash": sha256(client.pid),
+            "namespace": client.namespace,
+            "client_id": client.id,
+            "owner": owner,
+            "state": client.saved,
+            "position": position,
+            "left_at": None,
+        }
+        self._left.pop(sha256(client.pid), None)
+        self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
+
+    def find(self, pid: Any, namespace: str, owner: str) -> Any:
+        """The row of a client that may recover; None when there is none."""
+        if not self.seconds or not isinstance(pid, str):
+            return None
+        row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
+        if row is None or (row.namespace, row.owner) != (namespace, owner):
+            return None
+        left_at = self._left.get(row.pid_hash) or row.left_at or now_ms()
+        return row if now_ms() - left_at <= self.seconds * 1000 else None
+
+    def lost(self, client: Client) -> None:
+        """A client's connection is gone."""
+        self._left[sha256(client.pid)] = now_ms()
+
+    def forget(self, client: Client) -> None:
+        """A client left, or was put out: it begins anew."""
+        query = SocketSession.delete().where(SocketSession.pid_hash == sha256(client.pid))
+        self._app.storage.write(lambda tx: query.execute(tx.database))
+
+    def flush(self) -> None:
+        """Write who lost the connection, and delete who didn't come back."""
+        left, self._left = self._left, {}
+        oldest = now_ms() - int(self.seconds * 1000)
+        gone = SocketSession.select().where(SocketSession.left_at < oldest).exists()
+        if not left and not gone:
+            return
+
+        def unit(tx: Transaction) -> None:
+            for pid_hash, when in left.items():
+                query = SocketSession.update(left_at=when)
+                query.where(SocketSession.pid_hash == pid_hash).execute(tx.database)
+            SocketSession.delete().where(SocketSession.left_at < oldest).execute(tx.database)
+
+        self._app.storage.write(unit)
+
+
 class EngineIo:
     """The Engine.IO connections."""
 
     def __init__(self, app: Application) -> None:
         self.app = app
-        self._encoding = SocketIoEncoding(app.settings["socketio_recovery_seconds"] > 0)
+        self.recovery = Recovery(app)
+        self._encoding = SocketIoEncoding(self.recovery.seconds > 0)
         self._open: dict[str, EngineConversation] = {}
         self._young: deque[tuple[int, SocketIo]] = deque()
 
@@ -7193,8 +7335,11 @@ class Client:
     ) -> None:
         self.id = owner.subscriber.client_id
         self.namespace = namespace
-        self.auth = auth
-        self.handshake = {**handshake, "auth": auth}
+        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
+        self.handshake = {**handshake, "auth": self.auth}
+        self.recovered = False
+        self.pid = ""  # the client's secret by which it recovers
+        self.saved = ""  # its state as it was stored last
         self.rooms: set[str] = {self.id}
         self.data: dict[str, Any] = {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
@@ -7206,6 +7351,16 @@ class Client:
     def topics(self) -> set[str]:
         """What it hears of the log."""
         return {room_topic(self.namespace, room) for room in ("", *self.rooms)} | self.channels
+
+    def state(self) -> str:
+        """What is kept of it, as JSON."""
+        return to_json(ClientState(self.rooms - {self.id}, set(self.channels), self.data))
+
+    def recover(self, row: Any, channels: Iterable[str]) -> None:
+        """Be again what it was."""
+        state = msgspec.json.decode(row.state, type=ClientState)
+        self.id, self.data, self.recovered = row.client_id, state.data, True
+        self.rooms, self.channels = {self.id, *state.rooms}, frozenset(channels)
 
     def emit(self, event: str, *values: Any, ack: Callable[..., Any] | None = None) -> None:
         """Send an event to this client now; `ack` is called with what it answers."""
@@ -7262,7 +7417,7 @@ class SocketIo(EngineConversation):
         super().__init__(engine, subscriber, framing)
         self.clients: dict[str, Client] = {}
         self._principal = call.principal
-        self._handshake = call.environ if HANDLERS.events or HANDLERS.middlewares else {}
+        self._handshake = self._describe(call) if HANDLERS.events or HANDLERS.middlewares else {}
         self._partial: SioPacket | None = None
         self._size = 0
 
@@ -7285,8 +7440,6 @@ class SocketIo(EngineConversation):
         return self._partial
 
     def _handle(self, found: SioPacket) -> None:
-        if self.over:
-            return
         client = self.clients.get(found.namespace)
         if found.kind == SIO_CONNECT:
             if client is None:
@@ -7306,7 +7459,7 @@ class SocketIo(EngineConversation):
         if namespace not in HANDLERS.namespaces:
             self._refuse(namespace, "Invalid namespace")
             return
-        client = Client(self, namespace, auth, self._describe())
+        client = Client(self, namespace, auth, self._handshake)
         try:
             self._principal = self._authenticate(auth)
             for where, middleware in HANDLERS.middlewares:
@@ -7318,19 +7471,19 @@ class SocketIo(EngineConversation):
         except Refused as refused:
             self._refuse(namespace, *refused.args)
         else:
-            self._admit(client)
+            self._admit(client, auth)
 
-    def _describe(self) -> dict[str, Any]:
+    @staticmethod
+    def _describe(call: Call) -> dict[str, Any]:
         """What handlers may know of the first request."""
-        environ = self._handshake
         return {
-            "address": self.subscriber.address,
+            "address": call.address,
             "headers": {
                 key[5:].replace("_", "-").lower(): value
-                for key, value in environ.items()
+                for key, value in call.environ.items()
                 if key.startswith("HTTP_")
             },
-            "query": dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", ""))),
+            "query": dict(urllib.parse.parse_qsl(call.raw_query)),
         }
 
     def _authenticate(self, auth: dict[str, Any]) -> Principal:
@@ -7353,17 +7506,77 @@ class SocketIo(EngineConversation):
         body = {"message": message} if data is None else {"message": message, "data": data}
         self.reply(packet(4, namespace, to_json(body)))
 
-    def _admit(self, client: Client) -> None:
+    def _admit(self, client: Client, auth: dict[str, Any]) -> None:
         subscriber, principal = self.subscriber, self._principal
         subscriber.username, subscriber.credential = principal.name, principal.credential
         if principal.expires_at is not None:
             self._app.hub.expire(subscriber, principal.expires_at)
         if client.namespace == "/" and principal.may_use("subscribe", None):
             client.channels = frozenset({EVERYONE})
+        since = self._recover(client, auth)
+        if self._engine.recovery.seconds:
+            client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
+            self.keep(client, since)
+        if self.over:
+            return
+        body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
+        is_first = not self.clients
         self.clients[client.namespace] = client
-        self.reply(packet(SIO_CONNECT, client.namespace, to_json({"sid": client.id})))
-        self.renew_topics()
+        self.reply(packet(SIO_CONNECT, client.namespace, to_json(body)))
+        if since is not None and is_first:
+            self._app.hub.rewind(subscriber, frozenset(client.topics), since)
+        else:
+            if since is not None:
+                self._app.hub.replay(subscriber, frozenset(client.topics), since)
+            self.renew_topics()
         self._call(client, "connection")
+        self.keep(client)
+
+    # Recovery
+
+    def _recover(self, client: Client, auth: dict[str, Any]) -> int | None:
+        """Make a client what it was, if it may be and nothing that it missed is gone: the id of
+        the log to go on after."""
+        if "pid" not in auth:
+            return None
+        hub, log = self._app.hub, self._app.log
+        row = self._engine.recovery.find(auth["pid"], client.namespace, self._principal.name)
+        offset = str(auth.get("offset") or "")
+        since = log.parse(offset) if offset else None
+        if row is not None and since is None:
+            since = log.parse(row.position)
+        if row is None or since is None:
+            return None
+        if self.clients and row.client_id != self.subscriber.client_id:
+            return None
+        state = msgspec.json.decode(row.state, type=ClientState)
+        channels = {t for t in state.channels if self._may_hear(t)}
+        topics = {room_topic(client.namespace, room) for room in ("", row.client_id, *state.rooms)}
+        if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
+            return None
+        if self.clients and not hub.can_replay(topics, since):
+            return None
+        if self.over:
+            return None
+        for other in hub.of_client(row.client_id):
+            if other is not self.subscriber:  # lost, and not yet noticed
+                hub.finish(other, b"", "recovered by another connection")
+        if row.client_id != self.subscriber.client_id:
+            hub.rename(self.subscriber, row.client_id)
+        client.recover(row, channels)
+        return since
+
+    def _may_hear(self, topic: str) -> bool:
+        return self._principal.may_use("subscribe", channel_of(topic))
+
+    def keep(self, client: Client, since: int | None = None) -> None:
+        """Store what a client is, if that has changed; `since` is where it goes on."""
+        if client.pid and (state := client.state()) != client.saved:
+            client.saved = state
+            position = self._app.hub.position(self.subscriber)
+            if since is not None:
+                position = self._app.log.position(since)
+            self._engine.recovery.save(client, self._principal.name, position)
 
     def renew_topics(self) -> None:
         """Hear what the namespaces' clients want to hear."""
@@ -7375,6 +7588,8 @@ class SocketIo(EngineConversation):
     def _depart(self, client: Client, reason: str) -> None:
         if self.clients.pop(client.namespace, None) is not None:
             self.renew_topics()
+            if client.pid:
+                self._engine.recovery.forget(client)
             self._call(client, "disconnect", reason)
 
     def put_out(self, namespace: str) -> None:
@@ -7387,9 +7602,15 @@ class SocketIo(EngineConversation):
     def left(self, reason: str) -> None:
         """The connection is over: each client's handler hears why."""
         super().left(reason)
+        if self.clients or self._busy:  # what came before the end is done first
+            self.later(partial(self._lose, reason))
+
+    def _lose(self, reason: str) -> None:
         clients, self.clients = list(self.clients.values()), {}
-        for client in clients if HANDLERS.events else ():
-            self.later(partial(self._call, client, "disconnect", reason))
+        for client in clients:
+            if client.pid:
+                self._engine.recovery.lost(client)
+            self._call(client, "disconnect", reason)
 
     # Events
 
@@ -7404,8 +7625,10 @@ class SocketIo(EngineConversation):
         handler = HANDLERS.events.get((client.namespace, event))
         if handler is None:
             return None
+        result = None
         with reported(self._app.journal, f"The handler of {event} failed"):
-            return handler(client, *values)
+            result = handler(client, *values)
+        return result  # noqa: RET504 - `reported` takes an error
 
     def _event(self, client: Client, found: SioPacket) -> None:
         event = msgspec.json.decode(found.payload[0], type=str)
@@ -7418,6 +7641,7 @@ class SocketIo(EngineConversation):
             result = self._call(client, event, *values)
         else:
             result = self._act(client, event, found)
+        self.keep(client)  # before the answer: what was acknowledged survives
         if found.ack:
             values = list(result) if isinstance(result, tuple) else [result]
             arguments = pack_arguments([] if result is None else values)
@@ -7472,6 +7696,24 @@ class ChannelNames(msgspec.Struct):
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
     return app.engine.answer(call, SocketIo)
+
+
+@route("GET", "/socket.io/<name>", "public", "The browser client of Socket.IO")
+def socket_io_client(app: Application, call: Call) -> Answer:
+    """`socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`, as the original serves them."""
+    return app.static.file("vendor/socket.io/" + call.arguments["name"])
+
+
+def own_page(app: Application, call: Call) -> Answer:
+    """A page of the developer's own (`--public`)."""
+    found = app.static.own(call.arguments["path"])
+    if found is None:
+        raise Problem("not_found")
+    return found
+
+
+# Declared last and only where there are such pages, since it answers for every path.
+OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", own_page, None, None)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -7861,7 +8103,7 @@ class Application:
         HANDLERS.app = self
         if settings["app"]:
             HANDLERS.load(settings["app"])
-        self.static = Static(Path(__file__).resolve().parent / "static")
+        self.static = Static(Path(__file__).resolve().parent / "static", settings["public"])
         self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
         self._scheme = "https" if tls else "http"
 
@@ -7930,12 +8172,14 @@ class Application:
         self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
+        self.engine.recovery.start()
         for seconds, job in (
             (1.0, self._tell_faults),
             (1.0, self.journal.flush),
             (0.1, self.hub.tell_presence),
             (1.0, self._restore_on_request),
             (0.25, self.engine.close_silent),
+            (1.0, self.engine.recovery.flush),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
             (1.0, self.log.poll),
             (1.0, self.nodes.beat),
@@ -8072,6 +8316,7 @@ class Application:
         with reported(self.journal, "Stopping"):
             self._note_minute()
             self.access.flush()
+            self.engine.recovery.flush()
             self.journal.flush()
             self.log.stop()
             self.nodes.leave()

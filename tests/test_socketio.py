@@ -1,0 +1,482 @@
+"""Socket.IO: the protocol as bytes, and the clients that people have, from npm."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from support import ADMIN, PATIENCE, Server, wait_for
+
+TOKEN = json.dumps({"token": ADMIN})
+
+
+def open_io(server: Server, query: str = "") -> ClientConnection:
+    """An Engine.IO WebSocket that has seen its opening packet."""
+    address = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket{query}"
+    ws = connect(address, compression=None, open_timeout=PATIENCE, max_size=None)
+    opening = hear(ws)
+    assert opening.startswith("0") and json.loads(opening[1:])["upgrades"] == []
+    return ws
+
+
+def hear(ws: ClientConnection, seconds: float = PATIENCE) -> Any:
+    """The next packet that is no ping, which is answered."""
+    while True:
+        found = ws.recv(seconds)
+        if found != "2":
+            return found
+        ws.send("3")
+
+
+def join(server: Server, auth: str = TOKEN) -> tuple[ClientConnection, dict[str, Any]]:
+    """A connection that has joined the main namespace."""
+    ws = open_io(server)
+    ws.send(f"40{auth}")
+    answer = hear(ws)
+    assert answer.startswith("40"), answer
+    return ws, json.loads(answer[2:])
+
+
+def ended(ws: ClientConnection) -> bool:
+    """Whether the server closes."""
+    with pytest.raises(ConnectionClosed):
+        while True:
+            ws.recv(PATIENCE)
+    return True
+
+
+@pytest.fixture
+def plain(make_server: Callable[..., Server]) -> Server:
+    """A server without recovery, so that events carry no offset."""
+    return make_server(socketio_recovery_seconds=0)
+
+
+@pytest.fixture
+def with_handlers(make_server: Callable[..., Server], tmp_path: Path) -> Callable[..., Server]:
+    """Starts a server with handlers."""
+
+    def make(code: str, **more: Any) -> Server:
+        path = tmp_path / "handlers.py"
+        path.write_text("from rtapp import on, use, emit, Refused\n" + textwrap.dedent(code))
+        return make_server("--app", str(path), **more)
+
+    return make
+
+
+# The wire
+
+
+def test_broadcasts_arrive_as_events(plain: Server) -> None:
+    ws, answer = join(plain)
+    assert set(answer) == {"sid"}
+    with ws:
+        plain.publish(5)
+        plain.publish([1, 2], "event=chat")
+        plain.publish(7, f"to={answer['sid']}")
+        plain.publish(8, "volatile=1")
+        assert [hear(ws) for _ in range(4)] == [
+            '42["message",5]',
+            '42["chat",[1,2]]',
+            '42["message",7]',
+            '42["message",8]',
+        ]
+
+
+def test_relay_without_handlers(plain: Server) -> None:
+    first, _ = join(plain)
+    second, _ = join(plain)
+    with first, second, plain.stream() as stream:
+        first.send('421["chat",{"id":1,"timestamp":2}]')
+        first.send('42["pair",1,"b"]')
+        first.send('451-["file",{"_placeholder":true,"num":0}]')
+        first.send(b"\x01\x02")
+        expected = [
+            '42["chat",{"id":1,"timestamp":2}]',
+            '42["pair",1,"b"]',
+            '451-["file",{"_placeholder":true,"num":0}]',
+            b"\x01\x02",
+        ]
+        assert [hear(second) for _ in range(4)] == expected
+        assert sorted(map(str, [hear(first) for _ in range(5)])) == sorted(
+            map(str, [*expected, '431[{"success":true}]'])
+        )
+        values = stream.take(3)
+        assert values[1]["event"] == "pair" and json.loads(values[1]["data"]) == [1, "b"]
+        placeholder = {"_placeholder": True, "num": 0, "base64": "AQI="}
+        assert json.loads(values[2]["data"]) == [placeholder]
+
+
+def test_channels_without_handlers(plain: Server) -> None:
+    ws, _ = join(plain)
+    with ws:
+        ws.send('421["join","news"]')
+        assert hear(ws) == '431[{"success":true}]'
+        plain.publish(1, "channel=news")
+        assert hear(ws) == '42["message",1]'
+        ws.send('422["leave","news"]')
+        assert hear(ws) == '432[{"success":true}]'
+        plain.publish(2, "channel=news")
+        ws.send('423["join","sys:x"]')
+        assert "reserved_channel" in hear(ws)
+        ws.send('424["disconnect-now",{"type":"reset"}]')
+        assert "reserved_type" in hear(ws)
+
+
+def test_connect_needs_a_credential(server: Server) -> None:
+    with open_io(server) as ws:
+        ws.send("40")
+        assert hear(ws) == '44{"message":"unauthorized"}'
+        ws.send('40{"token":"wrong"}')
+        assert hear(ws) == '44{"message":"unauthorized"}'
+        ws.send("40/other," + TOKEN)
+        assert hear(ws) == '44/other,{"message":"Invalid namespace"}'
+        ws.send("40" + TOKEN)
+        assert hear(ws).startswith('40{"sid":')
+    logs = wait_for(lambda: server.get("/api/logs?q=CONNECT").json, "the log to name the setting")
+    assert "access=open" in logs[0]["message"]
+
+
+def test_engine_io_3_and_foreign_origins_are_refused(server: Server) -> None:
+    answer = server.get("/socket.io/?EIO=3&transport=polling")
+    assert answer.status == 400
+    assert answer.json == {"code": 5, "message": "Unsupported protocol version"}
+    origin = {"Origin": "https://evil.example"}
+    assert server.get("/socket.io/?EIO=4&transport=polling", headers=origin).status == 403
+    logs = wait_for(lambda: server.get("/api/logs?q=another").json, "a log entry")
+    assert "allowed_origins" in logs[0]["metadata"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "4abc",
+        "42{}",
+        "42abc[1]",
+        "42[]",
+        '42["connect"]',
+        "49",
+        "x",
+        "43[1]",
+        "4999999-[1]",
+        '42["a",' + "[" * 5000,
+        "451-[]",
+    ],
+)
+def test_a_bad_packet_costs_its_sender_the_connection(plain: Server, packet: str) -> None:
+    bad, _ = join(plain)
+    good, _ = join(plain)
+    with bad, good:
+        bad.send(packet)
+        if packet.startswith("451"):
+            bad.send("42[1]")
+        assert ended(bad)
+        plain.publish(1)
+        assert hear(good) == '42["message",1]'
+
+
+def poll(server: Server, sid: str = "", body: bytes | None = None) -> str:
+    """A polling request; the body of its answer."""
+    path = "/socket.io/?EIO=4&transport=polling" + (f"&sid={sid}" if sid else "")
+    answer = server.request("POST" if body else "GET", path, body, token=None)
+    assert answer.status == 200, answer
+    return answer.body.decode()
+
+
+def test_polling(plain: Server) -> None:
+    opening = json.loads(poll(plain)[1:])
+    sid = opening["sid"]
+    assert opening["upgrades"] == ["websocket"] and opening["pingInterval"] == 25_000
+    assert poll(plain, sid, b"40" + TOKEN.encode()) == "ok"
+    assert poll(plain, sid).startswith('40{"sid"')
+    body = b'451-["file",{"_placeholder":true,"num":0}]\x1ebAQI=\x1e42["two"]'
+    assert poll(plain, sid, body) == "ok"
+    found = ""
+    while "two" not in found:
+        found += "\x1e" + poll(plain, sid)
+    assert found[1:].split("\x1e") == [
+        '451-["file",{"_placeholder":true,"num":0}]',
+        "bAQI=",
+        '42["two"]',
+    ]
+    connections = plain.get("/api/connections").json
+    assert [c["transport"] for c in connections] == ["socket.io"]
+    assert plain.post(f"/socket.io/?EIO=4&transport=polling&sid={sid}", b"x").status == 400
+    assert plain.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}").status == 400
+    assert plain.get("/api/connections").json == []
+
+
+def test_a_poll_that_is_cut_ends_the_session(plain: Server) -> None:
+    sid = json.loads(poll(plain)[1:])["sid"]
+    connection = http.client.HTTPConnection("127.0.0.1", plain.port)
+    connection.request("GET", f"/socket.io/?EIO=4&transport=polling&sid={sid}")
+    time.sleep(0.1)
+    connection.close()
+    wait_for(lambda: not plain.get("/api/connections").json, "the session to end")
+
+
+def test_upgrade_keeps_what_was_waiting(plain: Server) -> None:
+    sid = json.loads(poll(plain)[1:])["sid"]
+    poll(plain, sid, b"40" + TOKEN.encode())
+    poll(plain, sid)
+    address = f"ws://127.0.0.1:{plain.port}/socket.io/?EIO=4&transport=websocket&sid={sid}"
+    with connect(address, compression=None) as ws:
+        ws.send("2probe")
+        assert ws.recv(PATIENCE) == "3probe"
+        plain.publish(1)
+        ws.send("5")
+        plain.publish(2)
+        assert [hear(ws), hear(ws)] == ['42["message",1]', '42["message",2]']
+        ws.send('421["chat"]')
+        assert hear(ws) == '42["chat"]'
+
+
+def test_ping_timeout_and_silence(make_server: Callable[..., Server]) -> None:
+    server = make_server(ping_interval=0.3, ping_timeout=0.2, socketio_connect_seconds=0.5)
+    with open_io(server) as ws:
+        assert ended(ws)  # no CONNECT
+    ws, _ = join(server)
+    with ws:
+        for _ in range(4):
+            assert ws.recv(PATIENCE) == "2"
+            ws.send("3")
+        assert ended(ws)  # no more pongs
+
+
+# Handlers
+
+GUIDE = """
+    @on("message")
+    def message(client, data):
+        client.broadcast("message", data)
+        return "got", data
+
+    @on("enter")
+    def enter(client, room):
+        client.join(room)
+        client.data["name"] = room
+        client.broadcast("joined", client.id, to=room)
+
+    @on("say")
+    def say(client, room, text):
+        emit("said", text, to=room)
+
+    @on("fail")
+    def fail(client):
+        raise RuntimeError("on purpose")
+
+    @on("ask")
+    def ask(client):
+        client.emit("question", 1, ack=lambda answer: client.emit("answered", answer))
+
+    @on("kick")
+    def kick(client):
+        client.disconnect()
+
+    @on("connection", namespace="/admin")
+    def admin(client):
+        client.emit("hello", client.auth["name"])
+
+    @use(namespace="/admin")
+    def gate(client):
+        if "name" not in client.auth:
+            raise Refused("who are you?", {"field": "name"})
+"""
+
+
+def test_handlers(with_handlers: Callable[..., Server]) -> None:
+    server = with_handlers(GUIDE, access="open", socketio_recovery_seconds=0)
+    one, _ = join(server, "{}")
+    two, answer = join(server, "{}")
+    with one, two:
+        one.send('427["message",{"a":1}]')
+        assert hear(one) == '437["got",{"a":1}]'
+        assert hear(two) == '42["message",{"a":1}]'
+        one.send('421["enter","r"]')
+        assert hear(one) == "431[]"
+        two.send('42["enter","r"]')
+        assert hear(one) == f'42["joined","{answer["sid"]}"]'
+        one.send('42["say","r",{"type":"x"}]')
+        assert hear(one) == hear(two) == '42["said",{"type":"x"}]'
+        one.send('422["fail"]')
+        assert hear(one) == "432[]"
+        one.send('42["nobody takes this"]')
+        one.send('42["ask"]')
+        assert hear(one) == '420["question",1]'
+        one.send('430["yes"]')
+        assert hear(one) == '42["answered","yes"]'
+        one.send("40/admin,")
+        assert hear(one) == '44/admin,{"message":"who are you?","data":{"field":"name"}}'
+        one.send('40/admin,{"name":"ada"}')
+        assert hear(one).startswith('40/admin,{"sid"')
+        assert hear(one) == '42/admin,["hello","ada"]'
+        one.send('42["kick"]')
+        assert hear(one) == "41"
+    wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
+
+
+# Recovery
+
+
+def offset_of(event: str) -> str:
+    """The offset with which an event ends."""
+    return str(json.loads(event[2:])[-1])
+
+
+def test_recovery_from_the_log(server: Server) -> None:
+    ws, answer = join(server)
+    server.publish("a")
+    offset = offset_of(hear(ws))
+    ws.send('421["join","news"]')
+    hear(ws)
+    server.kill()
+    server.start()
+    server.publish("b")
+    server.publish("c", "channel=news")
+    back, again = join(server, json.dumps({"token": ADMIN, "pid": answer["pid"], "offset": offset}))
+    assert again == answer
+    assert [json.loads(hear(back)[2:])[1] for _ in range(2)] == ["b", "c"]
+    server.publish("d", f"to={answer['sid']}")
+    assert json.loads(hear(back)[2:])[1] == "d"
+    back.send("41")
+    back.close()
+    other, new = join(server, json.dumps({"token": ADMIN, "pid": answer["pid"], "offset": offset}))
+    assert new["pid"] != answer["pid"] and new["sid"] != answer["sid"]
+    other.close()
+
+
+def test_recovery_without_an_offset_and_after_its_time(make_server: Callable[..., Server]) -> None:
+    server = make_server(socketio_recovery_seconds=1.5)
+    ws, answer = join(server)
+    ws.close()
+    server.publish("missed")
+    again = json.dumps({"token": ADMIN, "pid": answer["pid"]})
+    ws, found = join(server, again)
+    assert found == answer and json.loads(hear(ws)[2:])[1] == "missed"
+    ws.close()
+    time.sleep(2)
+    ws, found = join(server, again)
+    assert found["pid"] != answer["pid"]
+    ws.close()
+
+
+# The clients from npm
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where socket.io-client is installed."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        pytest.skip("needs node and npm")
+    folder = tmp_path_factory.mktemp("npm")
+    (folder / "package.json").write_text('{"private": true}')
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "socket.io-client@4"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=False)
+    if done.returncode:
+        pytest.skip("npm can't install socket.io-client")
+    return folder
+
+
+PRELUDE = """
+import { io } from "socket.io-client";
+const [url, token, transports] = process.argv.slice(2);
+const out = (...values) => console.log(JSON.stringify(values));
+const once = (socket, event) => new Promise(done => socket.once(event, (...a) => done(a)));
+const options = { auth: { token }, transports: transports.split(","), reconnectionDelay: 50,
+                  reconnectionDelayMax: 200, forceNew: true };
+"""
+
+
+class Node:
+    """A script in node that prints JSON lines."""
+
+    def __init__(self, folder: Path, script: str, server: Server, transports: str) -> None:
+        path = folder / f"script{time.monotonic_ns()}.mjs"
+        path.write_text(PRELUDE + textwrap.dedent(script))
+        command = ["node", str(path), f"http://127.0.0.1:{server.port}", ADMIN, transports]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def __enter__(self) -> Iterator[Any]:
+        assert self.process.stdout is not None
+        return (json.loads(line) for line in self.process.stdout)
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+TRANSPORTS = ["polling", "websocket", "polling,websocket"]
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS)
+def test_real_client(with_handlers: Callable[..., Server], modules: Path, transports: str) -> None:
+    server = with_handlers(GUIDE)
+    script = """
+    const a = io(url, options), b = io(url, options);
+    await Promise.all([once(a, "connect"), once(b, "connect")]);
+    if (transports.includes(",")) {
+      while (a.io.engine.transport.name !== "websocket") await new Promise(r => setTimeout(r, 20));
+    }
+    out("transport", a.io.engine.transport.name);
+    const heard = once(b, "message");
+    out("ack", await a.timeout(5000).emitWithAck("message", Buffer.from([1, 2])));
+    out("heard", Array.from((await heard)[0]));
+    await b.timeout(5000).emitWithAck("enter", "room");
+    const said = once(b, "said");
+    a.emit("say", "room", "é");
+    out("said", (await said)[0]);
+    a.once("question", (n, answer) => answer(n + 1));
+    const answered = once(a, "answered");
+    a.emit("ask");
+    out("answered", (await answered)[0]);
+    const admin = io(url + "/admin", { ...options, auth: { token, name: "x" } });
+    out("namespace", (await once(admin, "hello"))[0]);
+    const refused = io(url + "/admin", options);
+    out("refused", (await once(refused, "connect_error"))[0].message);
+    a.emit("kick");
+    out("reason", (await once(a, "disconnect"))[0]);
+    process.exit(0);
+    """
+    with Node(modules, script, server, transports) as lines:
+        found = dict(line for line in lines)
+    assert found == {
+        "transport": transports.rsplit(",", maxsplit=1)[-1],
+        "ack": found["ack"],
+        "heard": [1, 2],
+        "said": "é",
+        "answered": 2,
+        "namespace": "x",
+        "refused": "who are you?",
+        "reason": "io server disconnect",
+    }
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS)
+def test_real_client_recovers_after_sigkill(server: Server, modules: Path, transports: str) -> None:
+    script = """
+    const socket = io(url, options);
+    socket.on("connect", () => out("connect", socket.id, socket.recovered));
+    socket.on("message", value => out("message", value));
+    """
+    with Node(modules, script, server, transports) as lines:
+        _, sid, recovered = next(lines)
+        assert recovered is False
+        server.publish(1)
+        assert next(lines) == ["message", 1]
+        for n in (2, 3):
+            server.kill()
+            server.start()
+            server.publish(n)
+            assert sorted([next(lines), next(lines)]) == [["connect", sid, True], ["message", n]]

@@ -1,0 +1,204 @@
+"""`/ws`: JSON frames, the close codes of RFC 6455, and what a client may not do."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import ClientConnection, connect
+
+from support import ADMIN, PATIENCE, Server, wait_for
+
+# Every test here runs with both backings of the poller.
+pytestmark = pytest.mark.usefixtures("poller")
+
+
+def open_ws(server: Server, query: str = "", **more: Any) -> ClientConnection:
+    """A connection as the library's own client makes it."""
+    more.setdefault("additional_headers", {"Authorization": f"Bearer {ADMIN}"})
+    address = f"ws://127.0.0.1:{server.port}/ws?{query}"
+    return connect(address, compression=None, open_timeout=PATIENCE, **more)
+
+
+def say(ws: ClientConnection, **frame: Any) -> None:
+    ws.send(json.dumps(frame))
+
+
+def hear(ws: ClientConnection) -> dict[str, Any]:
+    """The next frame that is no ping."""
+    while True:
+        found = json.loads(ws.recv(PATIENCE))
+        if found["type"] != "ping":
+            return dict(found)
+
+
+def close_code(ws: ClientConnection) -> int:
+    """The code with which the server closes."""
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            ws.recv(PATIENCE)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
+
+
+def test_messages_reach_every_transport_and_come_from_each(server: Server) -> None:
+    with open_ws(server, "channel=a") as ws, server.stream("channel=a") as stream:
+        hello = hear(ws)
+        assert hello["type"] == "connection" and hello["message"] == "Connected to WebSocket"
+        server.publish([1, 2.5], "channel=a&event=chat")
+        got = hear(ws)
+        assert got.pop("id") == f"{hello['lastEventId'].split('-')[0]}-1"
+        assert got == {"type": "message", "channel": "a", "event": "chat", "data": [1, 2.5]}
+        say(ws, type="publish", channel="a", event="e", data={"id": 1, "timestamp": 2}, ref="r")
+        assert hear(ws)["data"] == {"id": 1, "timestamp": 2}
+        assert hear(ws) == {"type": "ack", "ref": "r", "id": 2}
+        assert stream.values(2) == [[1, 2.5], {"id": 1, "timestamp": 2}]
+        server.publish(3, "channel=a&volatile=1")
+        assert hear(ws) == {"type": "message", "channel": "a", "event": None, "data": 3}
+
+
+def test_subscribe_and_unsubscribe_change_only_this_connection(server: Server) -> None:
+    with (
+        open_ws(server, "session=" + "s" * 22) as one,
+        open_ws(server, "session=" + "s" * 22) as two,
+    ):
+        hear(one), hear(two)
+        say(one, type="subscribe", channels=["x"], ref=1)
+        assert hear(one) == {"type": "ack", "ref": 1}
+        server.publish("for x", "channel=x")
+        server.publish("for all")
+        assert [hear(one)["data"], hear(one)["data"]] == ["for x", "for all"]
+        assert hear(two)["data"] == "for all"
+        say(one, type="unsubscribe", channels=["x"], ref=2)
+        hear(one)
+        server.publish("for x", "channel=x")
+        say(one, type="ping")
+        assert hear(one)["type"] == "pong"
+
+
+def test_resume_by_last_event_id(server: Server) -> None:
+    with open_ws(server, "channel=a") as ws:
+        last = hear(ws)["lastEventId"]
+    for n in range(3):
+        server.publish(n, "channel=a")
+    with open_ws(server, f"channel=a&lastEventId={last}") as ws:
+        assert hear(ws)["recovered"] is True
+        assert [hear(ws)["data"] for _ in range(3)] == [0, 1, 2]
+    with open_ws(server, "channel=a&lastEventId=00000000-7") as ws:
+        assert [hear(ws)["type"], hear(ws)["type"]] == ["connection", "reset"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("x", "malformed_json"),
+        ("[1]", "invalid"),
+        ('{"type":"nonsense","ref":7}', "unknown_type"),
+        ('{"type":"subscribe","channels":["sys:x"]}', "reserved_channel"),
+        ('{"type":"subscribe","channels":["\\u0000"]}', "invalid"),
+        ('{"type":"publish","event":"disconnect","data":1}', "reserved_event"),
+        ('{"type":"publish","data":{"type":"webrtc-signal"}}', "reserved_type"),
+        ('{"type":"publish"}', "malformed_json"),
+        ('{"type":"publish","data":' + "[" * 300 + "]" * 300 + "}", "malformed_json"),
+    ],
+)
+def test_refusals_are_named_and_cost_nothing_else(server: Server, frame: str, code: str) -> None:
+    with open_ws(server) as ws:
+        hear(ws)
+        ws.send(frame)
+        refused = hear(ws)
+        assert (refused["type"], refused["code"]) == ("error", code)
+        assert refused.get("ref") == (7 if "ref" in frame else None)
+        say(ws, type="ping")
+        assert hear(ws)["type"] == "pong"
+
+
+def test_three_bad_frames_close(server: Server) -> None:
+    with open_ws(server) as ws:
+        hear(ws)
+        for frame in ("x", "y", '{"type":"ping"}', "x", "y", "z"):
+            ws.send(frame)
+        assert close_code(ws) == 1008
+
+
+def test_close_codes(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_message_bytes=1000)
+    with open_ws(server) as ws:
+        ws.send("x" * 1001)
+        assert close_code(ws) == 1009
+    with open_ws(server) as ws:
+        ws.socket.sendall(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
+        assert close_code(ws) == 1007
+    with open_ws(server) as ws:
+        ws.socket.sendall(Frame(Opcode.TEXT, b"not masked").serialize(mask=False))
+        assert close_code(ws) == 1002
+    with open_ws(server) as ws:
+        ws.close(1000)
+        assert ws.protocol.close_rcvd is not None and ws.protocol.close_rcvd.code == 1000
+    with open_ws(server) as ws:
+        client = hear(ws)["clientId"]
+        assert server.request("DELETE", f"/api/connections/{client}", {}).status == 200
+        assert hear(ws)["type"] == "disconnect"
+        assert close_code(ws) == 1008
+    with open_ws(server) as ws:
+        hear(ws)
+        server.stop()
+        assert close_code(ws) == 1001
+
+
+def test_fragments_and_pings(server: Server) -> None:
+    with open_ws(server) as ws:
+        hear(ws)
+        ws.send(iter(['{"type":', '"ping"', "}"]))
+        assert hear(ws)["type"] == "pong"
+        assert ws.ping().wait(PATIENCE)
+
+
+def test_frames_in_the_segment_of_the_handshake(server: Server) -> None:
+    request = (
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(request + Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        found = b""
+        while b'"pong"' not in found:
+            found += sock.recv(65_536)
+        assert found.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in found
+
+
+def test_who_may_not_open_one(server: Server) -> None:
+    for headers, status in (
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Bearer {ADMIN}", "Origin": "https://evil.example"}, 403),
+        ({"Authorization": f"Bearer {ADMIN}", "Host": "evil.example"}, 421),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            open_ws(server, additional_headers=headers)
+        assert refused.value.response.status_code == status
+    assert server.get("/ws").status == 426
+
+
+def test_a_flood_is_taken_in_order(server: Server) -> None:
+    with open_ws(server, "channel=f") as ws:
+        hear(ws)
+        for n in range(2_000):
+            say(ws, type="publish", channel="f", data=n)
+        assert [hear(ws)["data"] for _ in range(2_000)] == list(range(2_000))
+
+
+def test_who_does_not_read_is_closed(make_server: Callable[..., Server]) -> None:
+    server = make_server(slow_consumer_seconds=1)
+    with open_ws(server, "channel=s", max_size=None) as ws:
+        hear(ws)
+        for _ in range(40):
+            server.publish("x" * 500_000, "channel=s")
+        wait_for(lambda: not server.get("/api/connections").json, "the connection to be closed")
