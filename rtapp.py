@@ -20,7 +20,8 @@ The parts, top to bottom; a part uses only the parts above it:
     HTTP            the routes: parse, guard, call, answer
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
     Lifecycle       build, start, jobs, graceful stop
-    Command line    `serve`, `setup-link`, `user`, `token`, `backup`, `restore`, `doctor`
+    Command line    `serve`, `setup-link`, `user`, `token`, `backup`, `restore`,
+                    `migrate`, `doctor`
 """
 
 from __future__ import annotations
@@ -1214,7 +1215,8 @@ class Postgres(peewee.PostgresqlDatabase):
     def lose(self) -> None:
         """Drop the connection, whatever state it is in."""
         with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
-            self._raw.close()
+            if self._raw is not None:
+                self._raw.close()
         self._raw = None
         self._state.reset()
 
@@ -1431,6 +1433,13 @@ class PostgresEngine:
     def size(self) -> int:
         sql = "SELECT pg_database_size(current_database())"
         return int(self._readers.execute_sql(sql).fetchone()[0])
+
+    def set_sequences(self, database: peewee.Database) -> None:
+        """Let ids go on after those of rows that were copied."""
+        for table in ("event_logs", "users"):
+            database.execute_sql(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+            )
 
     def close(self) -> None:
         self._readers.close()
@@ -8442,6 +8451,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="Give any setting a value; may be repeated.",
     )
+    option("--from", dest="source", metavar="URL", help="migrate: the database to copy")
+    option("--to", dest="target", metavar="URL", help="migrate: the empty one to copy it to")
     option("--name", default="", help="token: what it is for")
     option("--role", default="user", choices=["user", "admin"], help="user: the role")
     option("--scope", action="append", choices=SCOPES, help="token: what it may do; repeatable")
@@ -8565,6 +8576,54 @@ def ask_to_restore(source: Path, folder: Path) -> None:
             wanted.unlink(missing_ok=True)
             raise StartError("The running server did not take the backup within a minute.")
         time.sleep(0.1)
+
+
+def migrate_command(options: argparse.Namespace) -> int:
+    """--from sqlite:///FILE --to postgresql://…: copy a database, while no server runs."""
+    if not (options.source or "").startswith("sqlite:///") or not options.target:
+        raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
+    source, target = (
+        make_engine(Settings({"database": url, "data": options.data or ""}, {}))
+        for url in (options.source, options.target)
+    )
+    if not isinstance(target, PostgresEngine):
+        raise StartError("The database to copy to must be PostgreSQL's.")
+    source.claim()
+    with opened(source) as old, opened(target) as new:
+        for table, _ in tables_of_kept():
+            if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
+                raise StartError(f"{target.name} is not empty: {table} has rows.")
+        with new.atomic():
+            new.execute_sql("DELETE FROM meta")
+            for table, columns in tables_of_kept():
+                copy_table(target, old, new, table, columns)
+            target.set_sequences(new)
+    print(f"copied {source.name} to {target.name}; connected clients resume where they were")
+    return 0
+
+
+def tables_of_kept() -> list[tuple[str, list[str]]]:
+    """The tables that outlive a run, with their columns."""
+    kept = [model for model in Table.__subclasses__() if model not in (Node, Connection)]
+    return [(m._meta.table_name, [f.column_name for f in m._meta.sorted_fields]) for m in kept]
+
+
+def copy_table(
+    target: Engine, old: peewee.Database, new: peewee.Database, table: str, columns: list[str]
+) -> None:
+    """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
+    names = ", ".join(columns)
+    total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
+    cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
+    while rows := cursor.fetchmany(5_000):
+        target.insert_many(new, f"INSERT INTO {table} ({names}) VALUES *", rows)
+        done += len(rows)
+        print(f"{table}: {done:,} of {total:,}", flush=True)
+    texts = [name for name in columns if name != "attachments"]
+    sums = ", ".join(f"sum(length(CAST({name} AS TEXT)))" for name in texts)
+    check = f"SELECT count(*), {sums} FROM {table}"
+    if list(old.execute_sql(check).fetchone()) != list(new.execute_sql(check).fetchone()):
+        raise StartError(f"The copy of {table} differs from the original; nothing was kept.")
 
 
 def token_command(options: argparse.Namespace) -> int:
@@ -8942,6 +9001,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "setup-link": setup_link_command,
     "user": user_command,
     "token": token_command,
+    "migrate": migrate_command,
     "doctor": doctor_command,
 }
 

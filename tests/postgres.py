@@ -103,7 +103,17 @@ class Cluster:
         """SIGKILL the main process; the others notice and end."""
         pid = int((self.data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
-        time.sleep(0.5)  # until they have, a new one refuses to start
+
+    def restart(self, seconds: float = 30) -> None:
+        """Start it after a `kill`: it refuses while processes of the old one remain."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.start()
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
 
     def url(self, database: str = USER) -> str:
         """The URL of one of its databases."""

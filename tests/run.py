@@ -28,6 +28,7 @@ OLDEST_PYTHON = (3, 10)
 DEBIAN = {
     "chromium": "chromium",
     "node": "nodejs",
+    "pg_createcluster": "postgresql",  # psql alone is a client
 }
 APT_SECONDS = 600
 
