@@ -7900,9 +7900,10 @@ class Handler(pywsgi.WSGIHandler):
             and len(set(lengths)) <= 1
             and all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths)
             and (not coding or (len(coding) == 1 and coding[0].strip().lower() == "chunked"))
+            and len(self.headers.get_all("host", [])) <= 1  # RFC 9112, 3.2
         )
         if not clear:
-            raise ValueError("the length of the body is in doubt")
+            raise ValueError("its framing or its host is in doubt")
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environment, with our body reader and the scheme."""

@@ -341,6 +341,7 @@ ARGUMENTS = {
     "user_id": "999",
     "token_id": "nothing",
     "path": "css/base.css",
+    "name": "socket.io.js",
 }
 ALLOWED = {
     "public": {"anonymous", "narrow", "user", "admin"},
@@ -451,6 +452,11 @@ def test_dns_rebinding_is_refused(server: Server, host: str, status: int) -> Non
     assert int(answer.split()[1]) == status
     if status == 421:
         assert b"allowed_hosts" in answer
+
+
+def test_two_hosts_are_none(server: Server) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n"
+    assert server.raw(request).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

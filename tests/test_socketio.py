@@ -350,6 +350,8 @@ def test_recovery_from_the_log(server: Server) -> None:
     assert json.loads(hear(back)[2:])[1] == "d"
     back.send("41")
     back.close()
+    count = "SELECT COUNT(*) FROM socket_sessions"
+    wait_for(lambda: query_database(server.data, count) == [(0,)], "the client to be forgotten")
     other, new = join(server, json.dumps({"token": ADMIN, "pid": answer["pid"], "offset": offset}))
     assert new["pid"] != answer["pid"] and new["sid"] != answer["sid"]
     other.close()
