@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """rtapp: a whole real-time server in one module.
 
-It takes messages over HTTP, stores them durably and fans them out to Server-Sent Events
-streams without a gap or a duplicate across reconnects, restarts and crashes.
+It takes messages over HTTP, WebSocket and Socket.IO, stores them durably and fans them out to
+Server-Sent Events, WebSocket and Socket.IO clients without a gap or a duplicate across reconnects,
+restarts and crashes.
 
 The parts, top to bottom; a part uses only the parts above it:
 
@@ -17,6 +18,7 @@ The parts, top to bottom; a part uses only the parts above it:
     Access          who is asking, and may they
     Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
+    Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
     Lifecycle       build, start, jobs, graceful stop
     Command line    `serve`, `setup-link`, `user`, `token`, `backup`, `restore`, `doctor`
@@ -59,6 +61,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import subprocess
 import sys
 import time
 import traceback
@@ -7862,6 +7865,50 @@ def open_browser(app: Application) -> None:
     gevent.get_hub().threadpool.apply(webbrowser.open, (page.as_uri(),))
     gevent.sleep(60)
     page.unlink(missing_ok=True)
+
+
+class ChildServer:
+    """A server in a process of its own, for programs that embed one."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.url = ""
+        self._settings = {"port": 0, **settings}
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> ChildServer:
+        """Start it and wait until it listens; `url` is where. Raises StartError."""
+        # By the environment: what is on a command line can be read by everybody on the machine.
+        given = {f"RTAPP_{key.upper()}": str(value) for key, value in self._settings.items()}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), "serve"],
+            env={**os.environ, **given},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for line in self._process.stdout or ():
+            if line.startswith("rtapp listening on "):
+                self.url = line.split()[-1]
+                return self
+        raise StartError(f"The server ended with code {self._process.wait()}.")
+
+    def stop(self) -> None:
+        """End it as SIGTERM does."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(15)
+            self._process = None
+
+    def __enter__(self) -> ChildServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def create_server(**settings: Any) -> ChildServer:
+    """A server for another program: `with rtapp.create_server(access="open") as server:
+    print(server.url)`. The settings are those of the command line; patches nothing here."""
+    return ChildServer(settings)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
