@@ -1301,6 +1301,17 @@ class Arguments(NamedTuple):
 
     text: str
     attachments: list[bytes]
+    namespace: str = ""  # of an event for one client; a room's topic names its own
+
+    def packed(self) -> bytes:
+        """What the column `attachments` holds."""
+        return msgspec.msgpack.encode((self.namespace, self.attachments))
+
+    @classmethod
+    def of(cls, content: str, packed: bytes) -> Arguments:
+        """A row's arguments."""
+        namespace, attachments = msgspec.msgpack.decode(packed)
+        return cls(content, attachments, namespace)
 
     def inlined(self) -> str:
         """The array for who can't take attachments: each as base64 in its placeholder."""
@@ -1338,7 +1349,7 @@ class Entry:
         self.arguments: Arguments | None = None
         self.content = row.content
         if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
-            self.arguments = Arguments(row.content, msgspec.msgpack.decode(row.attachments))
+            self.arguments = Arguments.of(row.content, row.attachments)
             self.content = self.arguments.inlined()
         elif row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
             self.content = stamped(row)
@@ -1703,7 +1714,8 @@ class SocketIoEncoding:
     def message(self, entry: Entry, position: str) -> bytes:
         """An event of the namespace that the topic belongs to."""
         arguments = entry.arguments or Arguments(f"[{entry.content}]", [])
-        return self.event(namespace_of(entry.topic), entry.event, arguments, position)
+        namespace = arguments.namespace or namespace_of(entry.topic)
+        return self.event(namespace, entry.event, arguments, position)
 
     def volatile(self, row: Stored, position: str) -> bytes:
         """The same: the client takes whatever text comes last for the offset."""
@@ -6285,10 +6297,9 @@ def unpack_arguments(found: SioPacket) -> list[Any]:
 def with_arguments(draft: Draft, arguments: Arguments) -> Draft:
     """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
     values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
-    if len(values) == 1 and not arguments.attachments:
+    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
         return draft._replace(content=bytes(values[0]).decode())
-    packed = msgspec.msgpack.encode(arguments.attachments)
-    return draft._replace(content=arguments.text, attachments=packed)
+    return draft._replace(content=arguments.text, attachments=arguments.packed())
 
 
 class Refused(Exception):
@@ -6321,6 +6332,7 @@ class Handlers:
 
 
 HANDLERS = Handlers()
+_SID = re.compile(r"[A-Za-z0-9_-]{21}")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -6363,10 +6375,16 @@ def emit(
     assert HANDLERS.app is not None, "the server is not running"
     app, topic = HANDLERS.app, room_topic(namespace, to or "")
     count = app.hub.audience(topic, exclude)
+    arguments = pack_arguments(values)
+    if to and not count and _SID.fullmatch(to):
+        # A client's own room is the topic of its direct messages: a topic more for each client
+        # would be a view more for each, and nothing would be joined once for all.
+        topic, arguments = direct_topic(to), arguments._replace(namespace=namespace)
+        count = app.hub.audience(topic, exclude)
     draft = Draft(
         topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
     )
-    draft = with_arguments(draft, pack_arguments(values))
+    draft = with_arguments(draft, arguments)
     if volatile:
         app.hub.volatile(draft)
     else:
@@ -6398,7 +6416,8 @@ class Client:
     @property
     def topics(self) -> set[str]:
         """What it hears of the log."""
-        return {room_topic(self.namespace, room) for room in ("", *self.rooms)} | self.channels
+        rooms = {"", *self.rooms} - {self.id}
+        return {room_topic(self.namespace, room) for room in rooms} | self.channels
 
     def state(self) -> str:
         """What is kept of it, as JSON."""
@@ -6599,7 +6618,7 @@ class SocketIo(EngineConversation):
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
         channels = {t for t in state.channels if self._may_hear(t)}
-        topics = {room_topic(client.namespace, room) for room in ("", row.client_id, *state.rooms)}
+        topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
             return None
         if self.clients and not hub.can_replay(topics, since):

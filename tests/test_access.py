@@ -339,6 +339,7 @@ ARGUMENTS = {
     "user_id": "999",
     "token_id": "nothing",
     "path": "css/base.css",
+    "name": "socket.io.js",
 }
 ALLOWED = {
     "public": {"anonymous", "narrow", "user", "admin"},

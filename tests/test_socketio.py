@@ -271,6 +271,10 @@ GUIDE = """
     def say(client, room, text):
         emit("said", text, to=room)
 
+    @on("whisper", namespace="/admin")
+    def whisper(client):
+        emit("psst", 1, to=client.id, namespace="/admin")
+
     @on("fail")
     def fail(client):
         raise RuntimeError("on purpose")
@@ -320,6 +324,8 @@ def test_handlers(with_handlers: Callable[..., Server]) -> None:
         one.send('40/admin,{"name":"ada"}')
         assert hear(one).startswith('40/admin,{"sid"')
         assert hear(one) == '42/admin,["hello","ada"]'
+        one.send('42/admin,["whisper"]')
+        assert hear(one) == '42/admin,["psst",1]'
         one.send('42["kick"]')
         assert hear(one) == "41"
     wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
