@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """rtapp: a whole real-time server in one module.
 
-It takes messages over HTTP, stores them durably and fans them out to Server-Sent Events
-streams without a gap or a duplicate across reconnects, restarts and crashes.
+It takes messages over HTTP, WebSocket and Socket.IO, stores them durably and fans them out to
+Server-Sent Events, WebSocket and Socket.IO clients without a gap or a duplicate across reconnects,
+restarts and crashes.
 
 The parts, top to bottom; a part uses only the parts above it:
 
@@ -18,6 +19,7 @@ The parts, top to bottom; a part uses only the parts above it:
     Access          who is asking, and may they
     Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
+    Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
     Lifecycle       build, start, jobs, graceful stop
     Command line    `serve`, `setup-link`, `user`, `token`, `backup`, `restore`,
@@ -63,6 +65,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import subprocess
 import sys
 import time
 import traceback
@@ -1810,6 +1813,17 @@ class Arguments(NamedTuple):
 
     text: str
     attachments: list[bytes]
+    namespace: str = ""  # of an event for one client; a room's topic names its own
+
+    def packed(self) -> bytes:
+        """What the column `attachments` holds."""
+        return msgspec.msgpack.encode((self.namespace, self.attachments))
+
+    @classmethod
+    def of(cls, content: str, packed: bytes) -> Arguments:
+        """A row's arguments."""
+        namespace, attachments = msgspec.msgpack.decode(packed)
+        return cls(content, attachments, namespace)
 
     def inlined(self) -> str:
         """The array for who can't take attachments: each as base64 in its placeholder."""
@@ -1847,7 +1861,7 @@ class Entry:
         self.arguments: Arguments | None = None
         self.content = row.content
         if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
-            self.arguments = Arguments(row.content, msgspec.msgpack.decode(row.attachments))
+            self.arguments = Arguments.of(row.content, row.attachments)
             self.content = self.arguments.inlined()
         elif row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
             self.content = stamped(row)
@@ -2238,7 +2252,8 @@ class SocketIoEncoding:
     def message(self, entry: Entry, position: str) -> bytes:
         """An event of the namespace that the topic belongs to."""
         arguments = entry.arguments or Arguments(f"[{entry.content}]", [])
-        return self.event(namespace_of(entry.topic), entry.event, arguments, position)
+        namespace = arguments.namespace or namespace_of(entry.topic)
+        return self.event(namespace, entry.event, arguments, position)
 
     def volatile(self, row: Stored, position: str) -> bytes:
         """The same: the client takes whatever text comes last for the offset."""
@@ -7246,10 +7261,9 @@ def unpack_arguments(found: SioPacket) -> list[Any]:
 def with_arguments(draft: Draft, arguments: Arguments) -> Draft:
     """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
     values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
-    if len(values) == 1 and not arguments.attachments:
+    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
         return draft._replace(content=bytes(values[0]).decode())
-    packed = msgspec.msgpack.encode(arguments.attachments)
-    return draft._replace(content=arguments.text, attachments=packed)
+    return draft._replace(content=arguments.text, attachments=arguments.packed())
 
 
 class Refused(Exception):
@@ -7282,6 +7296,7 @@ class Handlers:
 
 
 HANDLERS = Handlers()
+_SID = re.compile(r"[A-Za-z0-9_-]{21}")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -7324,10 +7339,16 @@ def emit(
     assert HANDLERS.app is not None, "the server is not running"
     app, topic = HANDLERS.app, room_topic(namespace, to or "")
     count = app.hub.audience(topic, exclude)
+    arguments = pack_arguments(values)
+    if to and not count and _SID.fullmatch(to):
+        # A client's own room is the topic of its direct messages: a topic more for each client
+        # would be a view more for each, and nothing would be joined once for all.
+        topic, arguments = direct_topic(to), arguments._replace(namespace=namespace)
+        count = app.hub.audience(topic, exclude)
     draft = Draft(
         topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
     )
-    draft = with_arguments(draft, pack_arguments(values))
+    draft = with_arguments(draft, arguments)
     if volatile:
         app.hub.volatile(draft)
     else:
@@ -7359,7 +7380,8 @@ class Client:
     @property
     def topics(self) -> set[str]:
         """What it hears of the log."""
-        return {room_topic(self.namespace, room) for room in ("", *self.rooms)} | self.channels
+        rooms = {"", *self.rooms} - {self.id}
+        return {room_topic(self.namespace, room) for room in rooms} | self.channels
 
     def state(self) -> str:
         """What is kept of it, as JSON."""
@@ -7560,7 +7582,7 @@ class SocketIo(EngineConversation):
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
         channels = {t for t in state.channels if self._may_hear(t)}
-        topics = {room_topic(client.namespace, room) for room in ("", row.client_id, *state.rooms)}
+        topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
             return None
         if self.clients and not hub.can_replay(topics, since):
@@ -8993,6 +9015,50 @@ def open_browser(app: Application) -> None:
     webbrowser.open(page.as_uri())
     gevent.sleep(60)
     page.unlink(missing_ok=True)
+
+
+class ChildServer:
+    """A server in a process of its own, for programs that embed one."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.url = ""
+        self._settings = {"port": 0, **settings}
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> ChildServer:
+        """Start it and wait until it listens; `url` is where. Raises StartError."""
+        # By the environment: what is on a command line can be read by everybody on the machine.
+        given = {f"RTAPP_{key.upper()}": str(value) for key, value in self._settings.items()}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), "serve"],
+            env={**os.environ, **given},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for line in self._process.stdout or ():
+            if line.startswith("rtapp listening on "):
+                self.url = line.split()[-1]
+                return self
+        raise StartError(f"The server ended with code {self._process.wait()}.")
+
+    def stop(self) -> None:
+        """End it as SIGTERM does."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(15)
+            self._process = None
+
+    def __enter__(self) -> ChildServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def create_server(**settings: Any) -> ChildServer:
+    """A server for another program: `with rtapp.create_server(access="open") as server:
+    print(server.url)`. The settings are those of the command line; patches nothing here."""
+    return ChildServer(settings)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

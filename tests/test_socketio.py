@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from support import ADMIN, PATIENCE, Server, wait_for
+from support import ADMIN, PATIENCE, Server, query_database, wait_for
 
 TOKEN = json.dumps({"token": ADMIN})
 
@@ -271,6 +271,10 @@ GUIDE = """
     def say(client, room, text):
         emit("said", text, to=room)
 
+    @on("whisper", namespace="/admin")
+    def whisper(client):
+        emit("psst", 1, to=client.id, namespace="/admin")
+
     @on("fail")
     def fail(client):
         raise RuntimeError("on purpose")
@@ -320,6 +324,8 @@ def test_handlers(with_handlers: Callable[..., Server]) -> None:
         one.send('40/admin,{"name":"ada"}')
         assert hear(one).startswith('40/admin,{"sid"')
         assert hear(one) == '42/admin,["hello","ada"]'
+        one.send('42/admin,["whisper"]')
+        assert hear(one) == '42/admin,["psst",1]'
         one.send('42["kick"]')
         assert hear(one) == "41"
     wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
@@ -482,3 +488,45 @@ def test_real_client_recovers_after_sigkill(server: Server, modules: Path, trans
             server.start()
             server.publish(n)
             assert sorted([next(lines), next(lines)]) == [["connect", sid, True], ["message", n]]
+
+
+# Beside it
+
+
+def test_browser_client_and_own_pages(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    (pages / "sub").mkdir(parents=True)
+    (pages / "index.html").write_text("own")
+    (pages / "sub" / "index.html").write_text("deeper")
+    (tmp_path / "secret.txt").write_text("secret")
+    server = make_server("--public", str(pages))
+    assert server.get("/", token=None).body == b"own"
+    assert server.get("/sub/", token=None).body == b"deeper"
+    for path in ("/../secret.txt", "/%2e%2e/secret.txt", "/none", "/sub/%00"):
+        assert server.get(path, token=None).status == 404, path
+    assert server.get("/api/stats").status == 200
+    for name in ("socket.io.js", "socket.io.min.js", "socket.io.esm.min.js"):
+        answer = server.get(f"/socket.io/{name}", token=None)
+        assert answer.status == 200 and b"Socket.IO v4." in answer.body
+        assert answer.headers["content-type"].startswith("text/javascript")
+    assert server.get("/socket.io/other.js").status == 404
+
+
+def test_create_server(tmp_path: Path) -> None:
+    import rtapp
+
+    with rtapp.create_server(data=tmp_path, access="open") as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+    with pytest.raises(rtapp.StartError):
+        rtapp.create_server(data=tmp_path, port=-1).start()
+
+
+def test_a_file_of_handlers_that_fails_is_named(
+    with_handlers: Callable[..., Server],
+) -> None:
+    with pytest.raises(AssertionError, match=r"handlers\.py can't be loaded: ZeroDivisionError"):
+        with_handlers("1 / 0")
