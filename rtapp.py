@@ -929,7 +929,11 @@ class Engine(Protocol):
     folder: Path  # where the program's files are
     durability: str
     shared: bool  # other processes may serve the same log
+    remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]
+
+    def redacted(self, text: str) -> str:
+        """An error's text without secrets."""
 
     def claim(self) -> None:
         """Make sure that this process may serve this database. Raises StartError."""
@@ -997,6 +1001,7 @@ class SqliteEngine:
     would stop the loop."""
 
     shared = False
+    remedy = "If it is damaged, move it away and restore a backup."
     types: ClassVar[dict[str, str]] = {
         "logid": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
@@ -1012,6 +1017,9 @@ class SqliteEngine:
         self._lock: sqlite3.Connection | None = None
         self._readers: list[peewee.Database] = []
         self._long_turn = gevent.lock.Semaphore(1)
+
+    def redacted(self, text: str) -> str:
+        return text
 
     def claim(self) -> None:
         """Hold the folder for this process. SQLite's own lock works on every platform and is
@@ -1048,10 +1056,7 @@ class SqliteEngine:
         if self.path.stat().st_size < 64 * 1024 * 1024:
             verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise peewee.DatabaseError(
-                    f"the file is damaged ({verdict.splitlines()[-1]}). Move it away and restore "
-                    "a backup"
-                )
+                raise peewee.DatabaseError(f"the file is damaged ({verdict.splitlines()[-1]})")
 
     def migrating(self, database: peewee.Database) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()  # the folder is claimed
@@ -1242,6 +1247,7 @@ class PostgresEngine:
     first, so the order of ids is the order of commits; nothing newer than version 13 is used."""
 
     shared = True
+    remedy = "Check the URL, and that the server runs and lets this user in."
     durability = "full"
     types: ClassVar[dict[str, str]] = {
         "logid": "BIGINT PRIMARY KEY",
@@ -1411,10 +1417,10 @@ def prepare_database(engine: Engine) -> None:
         finally:
             database.close()
     except peewee.DatabaseError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        if isinstance(engine, PostgresEngine):
-            reason = engine.redacted(reason)
-        raise StartError(f"The database {engine.name} can't be used: {reason}.") from None
+        reason = (str(error).strip().splitlines() or ["no answer"])[0]
+        raise StartError(
+            f"The database {engine.name} can't be used: {engine.redacted(reason)}. {engine.remedy}"
+        ) from None
 
 
 class Storage:
@@ -6504,7 +6510,7 @@ def database_path(settings: Settings, create: bool = True) -> Path:
     if url and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
         raise StartError(
-            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://…"
+            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
     path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
     if not create:
