@@ -978,7 +978,11 @@ class Engine(Protocol):
     folder: Path  # where the program's files are
     durability: str
     shared: bool  # other processes may serve the same log
+    remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]
+
+    def redacted(self, text: str) -> str:
+        """An error's text without secrets."""
 
     def claim(self) -> None:
         """Make sure that this process may serve this database. Raises StartError."""
@@ -1046,6 +1050,7 @@ class SqliteEngine:
     would stop the loop."""
 
     shared = False
+    remedy = "If it is damaged, move it away and restore a backup."
     types: ClassVar[dict[str, str]] = {
         "logid": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
@@ -1061,6 +1066,9 @@ class SqliteEngine:
         self._lock: sqlite3.Connection | None = None
         self._readers: list[peewee.Database] = []
         self._long_turn = gevent.lock.Semaphore(1)
+
+    def redacted(self, text: str) -> str:
+        return text
 
     def claim(self) -> None:
         """Hold the folder for this process. SQLite's own lock works on every platform and is
@@ -1292,6 +1300,7 @@ class PostgresEngine:
     first, so the order of ids is the order of commits; nothing newer than version 13 is used."""
 
     shared = True
+    remedy = "Check the URL, and that the server runs and lets this user in."
     durability = "full"
     types: ClassVar[dict[str, str]] = {
         "logid": "BIGINT PRIMARY KEY",
@@ -1461,10 +1470,10 @@ def prepare_database(engine: Engine) -> None:
         finally:
             database.close()
     except peewee.OperationalError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        if isinstance(engine, PostgresEngine):
-            reason = engine.redacted(reason)
-        raise StartError(f"The database {engine.name} can't be used: {reason}.") from None
+        reason = (str(error).strip().splitlines() or ["no answer"])[0]
+        raise StartError(
+            f"The database {engine.name} can't be used: {engine.redacted(reason)}. {engine.remedy}"
+        ) from None
     except (peewee.DatabaseError, ValueError, TypeError):
         raise StartError(
             f"The database {engine.name} is damaged or is none of rtapp's: move it away and "
@@ -8416,7 +8425,7 @@ def database_path(settings: Settings, create: bool = True) -> Path:
     if url and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
         raise StartError(
-            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://USER@HOST/NAME."
+            f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
     path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
     if not create:
