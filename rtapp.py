@@ -2831,6 +2831,8 @@ class Hub:
         self._journal = journal
         self._settings = settings
         self._loop = gevent.get_hub().loop
+        self._timer = self._loop.timer(self.SLICE)
+        self._loaded = False  # messages come faster than they are brought
         self._poller = make_poller(self._poll)
         self._ring: deque[Entry] = deque()
         self._ring_size = 0
@@ -3290,6 +3292,7 @@ class Hub:
 
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
+        self._loaded = bool(self._dirty)  # more has come before what was there is brought
         for entry in entries:
             self._remember(entry)
             if entry.kind == CONTROL:
@@ -3390,8 +3393,18 @@ class Hub:
                     self._dirty[view] = None  # at the end: nobody starves behind a busy view
         except Exception:
             self._journal.add("ERROR", "A sweep failed", traceback=traceback.format_exc())
-        if self._dirty or self._urgent or self._volatile:
+        if self._urgent or self._volatile or (self._dirty and not self._loaded):
             self._wake()
+        elif self._dirty:
+            self._rest()
+        else:
+            self._loaded = False
+
+    def _rest(self) -> None:
+        """Let publishers have a turn as long as the sweep's: when messages come faster than they
+        are brought, each send then carries more of them."""
+        self._scheduled = True
+        self._timer.start(self._sweep, update=True)
 
     def _sweep_urgent(self, until: float) -> bool:
         while self._urgent:
