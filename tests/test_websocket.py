@@ -184,6 +184,7 @@ def test_who_may_not_open_one(server: Server) -> None:
         with pytest.raises(InvalidStatus) as refused:
             open_ws(server, additional_headers=headers)
         assert refused.value.response.status_code == status
+    assert server.get("/ws", headers={"Host": "evil.example"}).status == 421
     assert server.get("/ws").status == 426
 
 
