@@ -607,6 +607,7 @@ class SocketSession(Table):
     owner = peewee.TextField()
     state = peewee.TextField()
     position = peewee.TextField()
+    node = peewee.TextField()  # where it is, or was last, connected
     left_at = peewee.BigIntegerField(null=True, index=True)
 
     class Meta:
@@ -673,7 +674,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX connections_client_id ON connections (client_id)",
         "CREATE TABLE socket_sessions (pid_hash TEXT PRIMARY KEY, namespace TEXT NOT NULL,"
         " client_id TEXT NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL,"
-        " position TEXT NOT NULL, left_at BIGINT)",
+        " position TEXT NOT NULL, node TEXT NOT NULL, left_at BIGINT)",
         "CREATE INDEX socket_sessions_left_at ON socket_sessions (left_at)",
     ),
 )
@@ -7050,8 +7051,18 @@ class Recovery:
 
     def start(self) -> None:
         """Who was connected when the last run ended has lost its connection now."""
-        query = SocketSession.update(left_at=now_ms()).where(SocketSession.left_at.is_null())
-        self._app.storage.write(lambda tx: query.execute(tx.database))
+        if not self._app.storage.engine.shared:
+            self._app.storage.write(lambda tx: self._lost_where(tx, SocketSession.node != ""))
+
+    @staticmethod
+    def _lost_where(tx: Transaction, where: Any) -> None:
+        connected = SocketSession.left_at.is_null() & where
+        SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
+
+    def _lost_with_their_node(self, tx: Transaction) -> None:
+        """A node that is gone tells of nobody."""
+        alive = Node.select(Node.id)
+        self._lost_where(tx, SocketSession.node.not_in(alive))
 
     def save(self, client: Client, owner: str, position: str) -> None:
         """Store what a client is; returns after the commit."""
@@ -7062,6 +7073,7 @@ class Recovery:
             "owner": owner,
             "state": client.saved,
             "position": position,
+            "node": self._app.nodes.id,
             "left_at": None,
         }
         self._left.pop(sha256(client.pid), None)
@@ -7090,6 +7102,8 @@ class Recovery:
         """Write who lost the connection, and delete who didn't come back."""
         left, self._left = self._left, {}
         oldest = now_ms() - int(self.seconds * 1000)
+        if self._app.storage.engine.shared and self._app.nodes.is_first:
+            self._app.storage.write(self._lost_with_their_node)
         gone = SocketSession.select().where(SocketSession.left_at < oldest).exists()
         if not left and not gone:
             return
