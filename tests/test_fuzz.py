@@ -50,7 +50,7 @@ def bodies(draw: st.DrawFn, operation: dict[str, Any], schemas: dict[str, Any]) 
     schema = content["application/json"]["schema"]
     names = schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], {}).get("properties", {})
     body = {name: draw(scalars | texts | st.lists(texts, max_size=3)) for name in names}
-    if body.get("key") in KEPT:
+    if str(body.get("key")) in KEPT:
         body["key"] = "x-" + str(body["key"])
     return json.dumps(body).encode()
 
