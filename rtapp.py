@@ -2832,7 +2832,7 @@ class Hub:
         self._journal = journal
         self._settings = settings
         self._loop = gevent.get_hub().loop
-        self._timer = self._loop.timer(self.SLICE)
+        self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
         self._poller = make_poller(self._poll)
         self._ring: deque[Entry] = deque()
