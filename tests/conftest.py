@@ -32,26 +32,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_url", DATABASES if several else ["sqlite"], indirect=True)
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Cluster]:
-    """A PostgreSQL server that the whole run shares."""
+def running_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server; skips by name where none is installed."""
     binaries = server_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
     cluster = Cluster(binaries)
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server that the whole run shares."""
+    yield from running_cluster()
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Cluster]:
     """A PostgreSQL server for a test that breaks it."""
-    binaries = server_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL server is installed (Debian: postgresql)")
-    cluster = Cluster(binaries)
-    yield cluster
-    cluster.stop()
+    yield from running_cluster()
 
 
 @pytest.fixture

@@ -89,6 +89,24 @@ def test_channels_direct_messages_and_exclude(server: Server) -> None:
         assert all(stream.silent(0.1) for stream in (first, second, third))
 
 
+def test_who_is_excluded_gets_nothing_that_is_ready_for_the_others(server: Server) -> None:
+    """Whatever its place among them: the others' bytes may be put together already."""
+    with (
+        server.stream("channel=x") as a,
+        server.stream("channel=x") as b,
+        server.stream("channel=x") as c,
+    ):
+        streams = (a, b, c)
+        for stream in streams:
+            server.publish(
+                stream.hello["clientId"], f"channel=x&exclude={stream.hello['clientId']}"
+            )
+        server.publish("end", "channel=x")
+        names = [stream.hello["clientId"] for stream in streams]
+        for stream, own in zip(streams, names, strict=True):
+            assert stream.values(3) == [name for name in names if name != own] + ["end"]
+
+
 def test_session_gives_the_client_its_id(server: Server) -> None:
     with server.stream(f"session={SESSION}") as stream:
         first = stream.hello["clientId"]
