@@ -43,8 +43,8 @@ import bisect
 import contextlib
 import csv
 import difflib
-import email.errors
 import errno
+import functools
 import gc
 import getpass
 import hashlib
@@ -3420,44 +3420,47 @@ class Hub:
         """Look at each member once; False when the time was up first."""
         members = view.members
         while view.todo > 0 and members:
-            for _ in range(min(view.todo, 16)):
-                if view.position >= len(members):
-                    view.position = 0
-                    if not members:
-                        return True
-                subscriber = members[view.position]
-                view.position += 1
-                view.todo -= 1
-                if subscriber.cursor < view.dirty_last:
-                    self._serve_member(view, subscriber)
+            if view.position >= len(members):
+                view.position = 0
+            some = members[view.position : view.position + min(view.todo, 16)]
+            view.position += len(some)
+            view.todo -= len(some)
+            self._serve_members(view, some)
             if view.todo > 0 and time.perf_counter() > until:
                 return False
         return True
 
-    def _serve_member(self, view: View, subscriber: Subscriber) -> None:
-        """The hot path: one send of bytes that were put together for another member, with as few
-        steps as Python allows. Whatever is special about a subscriber is `_serve`'s."""
-        cursor = subscriber.cursor
-        join = view.joins.get(cursor)
-        special = subscriber.pending is not None or subscriber.behind or subscriber.later
-        if join is None or special or subscriber.own_last > cursor:
-            self._serve(subscriber)
-            return
-        data, after, messages = join
-        try:
-            taken = subscriber.transport.send(data)
-        except OSError:
-            taken = 0
-        subscriber.bytes_sent += taken
-        self._stats.bytes_sent += taken
-        if taken != len(data):
-            self._pin(subscriber, join, taken)
-            return
-        subscriber.cursor = after
-        subscriber.messages += messages
+    def _serve_members(self, view: View, members: list[Subscriber]) -> None:
+        """The hot path: each member one send of bytes that were put together for another one, with
+        as few steps as Python allows. Whatever is special about a subscriber is `_serve`'s."""
+        joins, last = view.joins, view.dirty_last
+        sent = messages = 0
+        for subscriber in members:
+            cursor = subscriber.cursor
+            if cursor >= last:
+                continue
+            join = joins.get(cursor)
+            special = subscriber.pending is not None or subscriber.behind or subscriber.later
+            if join is None or special or subscriber.own_last > cursor:
+                self._serve(subscriber)
+                continue
+            data, after, count = join
+            try:
+                taken = subscriber.transport.send(data)
+            except OSError:
+                taken = 0
+            subscriber.bytes_sent += taken
+            sent += taken
+            if taken != len(data):
+                self._pin(subscriber, join, taken)
+                continue
+            subscriber.cursor = after
+            subscriber.messages += count
+            messages += count
+            if after < last:
+                self._serve(subscriber)
+        self._stats.bytes_sent += sent
         self._stats.deliveries += messages
-        if after < view.dirty_last:
-            self._serve(subscriber)
 
     def _serve(self, subscriber: Subscriber) -> None:
         """Bring a subscriber to the head, or until its socket takes no more."""
@@ -7916,12 +7919,71 @@ class Body(pywsgi.Input):
             self.handler.close_connection = True
 
 
-# A line that is no header: what follows it counts as body here and as header elsewhere.
-BROKEN_HEADERS = (
-    email.errors.MissingHeaderBodySeparatorDefect,
-    email.errors.FirstHeaderLineIsContinuationDefect,
-    email.errors.MalformedHeaderDefect,
-)
+FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, 5.6.2)
+ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings of a request
+
+
+@functools.lru_cache(maxsize=512)
+def field_name(name: str) -> tuple[str, str]:
+    """A header field's name as it is compared, and its WSGI name: empty where it has none, or
+    where `_` would let it pass for another's `-`. Raises ValueError for what is no name."""
+    if not FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name[:100]!r} is not the name of a header field")
+    lower = name.lower()
+    hidden = "_" in name or lower in ("content-type", "content-length")
+    return lower, "" if hidden else "HTTP_" + name.upper().replace("-", "_")
+
+
+class Head(dict[str, str]):
+    """The header fields of a request (RFC 9112, 5), as pywsgi asks for them.
+
+    Raises ValueError for what a proxy before us may read otherwise than we do: that is how
+    requests are smuggled (RFC 9112, 6.3, 11.2).
+    """
+
+    MOST = 100
+    status = ""  # pywsgi asks what was wrong with them: nothing, or ValueError
+
+    def __init__(self, lines: Reader, _seek: int = 0) -> None:
+        super().__init__()
+        self.environ: dict[str, str] = {}
+        while (line := lines.readline()) not in (b"\r\n", b"\n"):
+            self._add(line.decode("latin-1"))
+            if lines.head_bytes > Reader.HEAD_BYTES or len(self) > self.MOST:
+                raise ValueError("its head is too large")
+        self._check_framing()
+
+    def _check_framing(self) -> None:
+        length, coding = self.get("content-length"), self.get("transfer-encoding")
+        if length is not None and (coding is not None or not re.fullmatch("[0-9]{1,18}", length)):
+            raise ValueError("its length is in doubt")
+        if coding is not None and coding.lower() != "chunked":
+            raise ValueError("its Transfer-Encoding is not chunked alone")
+
+    def _add(self, line: str) -> None:
+        given, colon, value = line.partition(":")
+        name, key = field_name(given)
+        value = value.strip(" \t\r\n")
+        if not colon or not line.endswith("\n") or "\r" in value or "\0" in value:
+            raise ValueError(f"{line[:100]!r} is not a header field")
+        if name in self:
+            if name in ONCE:
+                raise ValueError(f"it has {name} twice")
+            value = self[name] + ("; " if name == "cookie" else ",") + value
+        self[name] = value
+        if key:
+            self.environ[key] = value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field's value by its name in any case; of one that came several times, all."""
+        return super().get(name.lower(), default)
+
+    getheader = get
+
+    @property
+    def typeheader(self) -> str | None:
+        """The field Content-Type."""
+        return self.get("content-type")  # type: ignore[no-any-return]
 
 
 class Handler(pywsgi.WSGIHandler):
@@ -7932,6 +7994,7 @@ class Handler(pywsgi.WSGIHandler):
     rfile: Any
     wsgi_input: Any
     response_headers: Any
+    MessageClass = Head
 
     def read_requestline(self) -> str:
         """The request line; waits for it."""
@@ -7941,27 +8004,11 @@ class Handler(pywsgi.WSGIHandler):
     def read_request(self, raw_requestline: str) -> bool:
         """The head, bounded in bytes and time."""
         read = super().read_request(raw_requestline)
-        self._check_framing()
-        if self.rfile.head_bytes > Reader.HEAD_BYTES:
-            raise ValueError("The head is too large")
-        length = self.content_length or 0
-        self.rfile.limit(30 + length / 16_384)
+        self.rfile.limit(30 + (self.content_length or 0) / 16_384)
         return bool(read)
 
-    def _check_framing(self) -> None:
-        """Refuse a body whose length a proxy before us may see otherwise: that is how requests
-        are smuggled (RFC 9112, 6.3)."""
-        lengths = self.headers.get_all("content-length", [])
-        coding = self.headers.get_all("transfer-encoding", [])
-        clear = (
-            not any(isinstance(defect, BROKEN_HEADERS) for defect in self.headers.defects)
-            and len(set(lengths)) <= 1
-            and all(re.fullmatch(r"[0-9]{1,18}", length) for length in lengths)
-            and (not coding or (len(coding) == 1 and coding[0].strip().lower() == "chunked"))
-            and len(self.headers.get_all("host", [])) <= 1  # RFC 9112, 3.2
-        )
-        if not clear:
-            raise ValueError("its framing or its host is in doubt")
+    def _headers(self) -> Iterable[tuple[str, str]]:
+        return self.headers.environ.items()  # type: ignore[no-any-return]
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environment, with our body reader and the scheme."""

@@ -355,6 +355,10 @@ LENGTH = f"Content-Length: {len(SMUGGLED)}"
         ["Transfer-Encoding: xchunked"],
         ["a line without a colon", LENGTH],
         [LENGTH.replace(":", " :")],
+        [LENGTH, "Transfer-Encoding: chunked"],
+        [LENGTH, "X-Long: one", " two"],
+        [LENGTH, "X-Bare: one\rX-Two: two"],
+        [LENGTH, "Host: localhost"],
     ],
     ids=" + ".join,
 )
