@@ -4273,6 +4273,17 @@ def is_loopback(address: str) -> bool:
     return (mapped or found).is_loopback
 
 
+@functools.lru_cache(maxsize=256)
+def read_host(host: str) -> tuple[str, bool]:
+    """The name in a Host header without its port, empty for none; whether it is an IP literal."""
+    name = ""
+    with contextlib.suppress(ValueError):
+        name = urllib.parse.urlsplit("//" + host).hostname or ""
+        ipaddress.ip_address(name.split("%")[0])
+        return name, True
+    return name, False
+
+
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
     """A new secret, and the row of `access_tokens` that is stored for it."""
     secret = secrets.token_urlsafe(32)
@@ -4729,13 +4740,8 @@ class Access:
 
     def check_host(self, host: str) -> None:
         """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
-        name = ""
-        with contextlib.suppress(ValueError):
-            name = urllib.parse.urlsplit("//" + host).hostname or ""
-        if name in self._own_names or name.endswith((".local", ".localhost")):
-            return
-        with contextlib.suppress(ValueError):
-            ipaddress.ip_address(name.split("%")[0])
+        name, is_address = read_host(host)
+        if is_address or name in self._own_names or name.endswith((".local", ".localhost")):
             return
         public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
         if name and name in (public, *self._settings["allowed_hosts"]):
@@ -8076,7 +8082,7 @@ class Handler(pywsgi.WSGIHandler):
 
 def is_tls(sock: Any) -> bool:
     """Whether a connection is encrypted."""
-    return getattr(sock, "_sslobj", None) is not None
+    return isinstance(sock, ssl.SSLSocket)
 
 
 def make_transport(sock: Any) -> Transport:
