@@ -188,9 +188,12 @@ _ROWS = (
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
             "whoever reaches the port may subscribe and publish, as in the guide; administration "
             "is never open.", choices=("private", "open")),
-    Setting("rate_limit", "int", 600, "access", "Requests a minute from one address; not counted: "
-            "administrators, API tokens, static files, opening streams. 0 means no limit.",
-            0, 1_000_000),
+    Setting("rate_limit", "int", 600, "access", "Requests a minute from one address, and of one "
+            "account; not counted: administrators, API tokens, static files, opening streams. 0 "
+            "means no limit.", 0, 1_000_000),
+    Setting("publish_limit", "int", 12_000, "access", "Messages a minute from one address, and of "
+            "one account, whichever way they come; not counted: administrators, API tokens. 0 "
+            "means no limit.", 0, 10_000_000),
     Setting("jwt_algorithm", "choice", "none", "access", "Accept JSON Web Tokens signed so by your "
             "own back end. Always this one, whatever a token says of itself.",
             choices=("none", "HS256", "RS256")),
@@ -206,6 +209,8 @@ _ROWS = (
             "next one is answered 503.", 1, 1_000_000),
     Setting("max_connections_per_address", "int", 0, "limits", "Streams that one address outside "
             "loopback may hold open; 0 means no limit.", 0, 1_000_000),
+    Setting("max_connections_per_account", "int", 0, "limits", "Streams that one account may hold "
+            "open; 0 means no limit.", 0, 1_000_000),
     Setting("max_message_bytes", "int", 1_048_576, "limits", "Largest body of one message, in "
             "bytes.", 1, 67_108_864),
     Setting("max_batch_bytes", "int", 16_777_216, "limits", "Largest body of an NDJSON batch, in "
@@ -2919,6 +2924,10 @@ class Hub:
         """Open connections from one address."""
         return self._addresses.get(address, 0)
 
+    def count_of(self, username: str) -> int:
+        """Open connections of one account."""
+        return sum(subscriber.username == username for subscriber in self.subscribers())
+
     def subscribers(self) -> list[Subscriber]:
         """Everybody, oldest first."""
         live = [subscriber for subscriber in self._by_fd.values() if subscriber.ending is None]
@@ -4234,11 +4243,22 @@ class Principal(NamedTuple):
     expires_at: int | None = None
     user_id: int | None = None
     is_session: bool = False
+    address: str = ""  # where the request came from
 
     @property
     def role(self) -> str:
         """anonymous, user or admin."""
         return self.grants.role
+
+    @property
+    def account(self) -> str:
+        """What is limited as one, wherever it asks from; empty for nobody in particular."""
+        return "" if self.role == "anonymous" else self.name
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nobody counts its requests: administrators and API tokens."""
+        return self.role == "admin" or self.name.startswith("token:")
 
     def may_use(self, act: str, channel: str | None) -> bool:
         """Whether it may `subscribe` or `publish` to a channel; None is the global broadcast."""
@@ -4401,7 +4421,7 @@ class Buckets:
         self._levels: dict[Hashable, tuple[float, float]] = {}  # key: tokens, when
 
     def take(self, key: Hashable, rate: float, burst: float) -> float:
-        """Take a token: 0, or the seconds until there is one."""
+        """Take a token: 0, or the seconds until there is one. `rate` is of tokens a second."""
         now = time.monotonic()
         level, then = self._levels.get(key, (burst, now))
         level = min(burst, level + (now - then) * rate)
@@ -4442,7 +4462,7 @@ class Access:
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
         self._hasher = Hasher()
-        self._requests, self._attempts = Buckets(), Buckets()
+        self._requests, self._publishes, self._attempts = Buckets(), Buckets(), Buckets()
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
 
     @property
@@ -4693,7 +4713,7 @@ class Access:
         """Raise Problem `unauthorized` or `forbidden` unless the principal has the role."""
         if role == "public" or principal.role == "admin":
             return
-        if principal is ANONYMOUS:
+        if principal.role == "anonymous":
             if role in ("subscribe", "publish") and self._settings["access"] == "open":
                 return
             raise Problem("unauthorized", "Sign in, or send an access token.")
@@ -4709,13 +4729,23 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def limit(self, address: str) -> None:
-        """Count a request of an address. Raises Problem `rate_limited`."""
-        a_minute = self._settings["rate_limit"]
-        wait = self._requests.take(address, a_minute / 60, a_minute) if a_minute else 0
-        if wait:
-            seconds = int(wait) + 1
-            raise Problem("rate_limited", f"Wait {seconds} seconds.", retry_after=seconds)
+    def limit_request(self, principal: Principal) -> None:
+        """Count a request of an address and an account. Raises Problem `rate_limited`."""
+        self._limit(self._requests, principal, self._settings["rate_limit"])
+
+    def limit_publish(self, principal: Principal) -> None:
+        """Count a message of an address and an account. Raises Problem `rate_limited`."""
+        if not principal.unlimited:
+            self._limit(self._publishes, principal, self._settings["publish_limit"])
+
+    @staticmethod
+    def _limit(buckets: Buckets, principal: Principal, a_minute: int) -> None:
+        keys = [("address", principal.address), ("account", principal.account)]
+        for key in keys if a_minute else ():
+            wait = buckets.take(key, a_minute / 60, a_minute) if key[1] else 0
+            if wait:
+                seconds = int(wait) + 1
+                raise Problem("rate_limited", f"Wait {seconds} seconds.", retry_after=seconds)
 
     # Where a request comes from
 
@@ -4893,13 +4923,22 @@ class Streams:
         self._journal = journal
         self._texts: dict[str, str] = {}
 
-    def check_capacity(self, address: str) -> None:
+    def check_capacity(self, principal: Principal) -> None:
         """Raise Problem `too_many_connections` when there is no room for another stream."""
-        limit = self._settings["max_connections_per_address"]
-        full = self._hub.count >= self._settings["max_connections"]
-        crowded = limit and not is_loopback(address) and self._hub.count_from(address) >= limit
-        if full or crowded:
-            name = "max_connections" if full else "max_connections_per_address"
+        address = principal.address
+        self._check("max_connections", lambda: self._hub.count)
+        if not is_loopback(address):
+            self._check("max_connections_per_address", lambda: self._hub.count_from(address))
+        self.check_account(principal)
+
+    def check_account(self, principal: Principal) -> None:
+        """Raise Problem `too_many_connections` when an account has all the streams it may have."""
+        if principal.account and not principal.unlimited:
+            self._check("max_connections_per_account", lambda: self._hub.count_of(principal.name))
+
+    def _check(self, name: str, count: Callable[[], int]) -> None:
+        limit = self._settings[name]
+        if limit and count() >= limit:
             raise Problem(
                 "too_many_connections",
                 f"The setting {name} is reached.",
@@ -5379,7 +5418,7 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
     query: EventsQuery = call.query
     for name in query.channel:
         app.access.require_channel(call.principal, "subscribe", check_channel(name))
-    app.streams.check_capacity(call.address)
+    app.streams.check_capacity(call.principal)
     return StreamRequest(
         query.session or call.session,
         tuple(query.channel),
@@ -5443,6 +5482,7 @@ def make_draft(
     `require_channel` raise."""
     check_publish(query.channel, query.event, parsed.value)
     app.access.require_channel(principal, "publish", query.channel)
+    app.access.limit_publish(principal)
     if query.to and query.channel:
         raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
@@ -6005,7 +6045,7 @@ def signed_in(app: Application, call: Call, user: Any) -> Answer:
 def me(app: Application, call: Call) -> dict[str, Any]:
     """Never an error: a page asks this to know what to offer."""
     principal = call.principal
-    known = principal is not ANONYMOUS
+    known = principal.role != "anonymous"
     return {
         "authenticated": known,
         "role": principal.role,
@@ -6485,14 +6525,16 @@ class Web:
 
     def _authenticate(self, row: Route, environ: dict[str, Any]) -> Principal:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
+        access, address = self._app.access, environ["REMOTE_ADDR"]
         try:
             principal = self._app.authenticate(environ, row.query is EventsQuery)
         except Problem:
-            self._app.access.limit(environ["REMOTE_ADDR"])
+            access.limit_request(ANONYMOUS._replace(address=address))
             raise
-        free = principal.role == "admin" or principal.name.startswith("token:")
-        if not free and row.path.startswith("/api/") and row.path != "/api/events":
-            self._app.access.limit(environ["REMOTE_ADDR"])
+        principal = principal._replace(address=address)
+        counted = row.path.startswith("/api/") and row.path != "/api/events"
+        if counted and not principal.unlimited:
+            access.limit_request(principal)
         return principal
 
     @staticmethod
@@ -7162,7 +7204,7 @@ class EngineIo:
         if "sid" not in given:
             if method != "GET":
                 raise EngineFault(2)
-            self.app.streams.check_capacity(call.address)
+            self.app.streams.check_capacity(call.principal)
             return self._begin(call, given, transport, make)
         found = self._open.get(given["sid"])
         if found is None:
@@ -7566,7 +7608,8 @@ class SocketIo(EngineConversation):
         """Who connects: `auth.token`, else the first request's cookie or header."""
         principal, access = self._principal, self._app.access
         if isinstance(auth.get("token"), str) and self._app.settings["access"] != "open":
-            principal = access.by_token(auth["token"])
+            principal = access.by_token(auth["token"])._replace(address=principal.address)
+            self._app.streams.check_account(principal)
         access.require(principal, "subscribe")
         return principal
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jwt
 import pytest
+from websockets.sync.client import connect
 
 import rtapp
 from conftest import Certificate
@@ -402,6 +403,63 @@ def test_requests_of_an_address_are_limited(make_server: Callable[..., Server]) 
     assert server.get("/api/events", token="wrong").code == "rate_limited"  # nor free guessing
     with server.stream(token=None):
         pass
+
+
+def from_address(number: int) -> dict[str, str]:
+    """A header that a trusted proxy adds for a client of its own."""
+    return {"X-Forwarded-For": f"203.0.113.{number}"}
+
+
+def account_server(make_server: Callable[..., Server], **settings: Any) -> Server:
+    """A server behind a proxy whose users come with JSON Web Tokens."""
+    signing = {"jwt_algorithm": "HS256", "jwt_key": JWT_KEY}
+    return make_server(trusted_proxies="127.0.0.1", **signing, **settings)
+
+
+def test_requests_of_an_account_are_limited(make_server: Callable[..., Server]) -> None:
+    server = account_server(make_server, rate_limit=5)
+    everything = {"publish": ["*"]}
+    carol, dave = signed(channels=everything), signed(sub="dave", channels=everything)
+
+    def ask(number: int, token: str) -> Answer:
+        return server.post("/api/broadcast", 1, token=token, headers=from_address(number))
+
+    answers = [ask(number, carol) for number in range(7)]
+    assert [answer.status for answer in answers] == [200] * 5 + [429] * 2
+    assert ask(1, dave).status == 200  # neither its address nor another account suffers
+
+
+def test_messages_are_limited_whichever_way_they_come(make_server: Callable[..., Server]) -> None:
+    server = make_server(publish_limit=6, access="open")
+    batch = {"Content-Type": "application/x-ndjson"}
+    assert server.post("/api/broadcast", b"1\n2\n3", headers=batch, token=None).status == 200
+    with connect(f"ws://127.0.0.1:{server.port}/ws", compression=None) as ws:
+        for ref in range(3, 7):
+            ws.send(json.dumps({"type": "publish", "data": ref, "ref": ref}))
+        frames = [json.loads(ws.recv(60)) for _ in range(8)]
+    assert [f["ref"] for f in frames if f["type"] == "ack"] == [3, 4, 5]
+    (error,) = (f for f in frames if f["type"] == "error")
+    assert (error["code"], error["ref"]) == ("rate_limited", 6)
+    assert server.post("/api/broadcast", b"7", headers=batch, token=None).code == "rate_limited"
+    assert server.post("/api/broadcast?volatile=1", 8, token=None).code == "rate_limited"
+    assert server.publish(9).status == 200  # an administrator's token is not limited
+
+
+def test_streams_of_an_account_are_limited(make_server: Callable[..., Server]) -> None:
+    server = account_server(make_server, max_connections_per_account=1)
+    everything = {"subscribe": ["*"], "publish": ["*"]}
+    carol, dave = signed(channels=everything), signed(sub="dave", channels=everything)
+    with server.stream(token=carol, headers=from_address(1)):
+        full = server.get("/api/events", token=carol, headers=from_address(2))
+        assert full.code == "too_many_connections"
+        with server.stream(token=dave):
+            pass
+        path = "/socket.io/?EIO=4&transport=polling"
+        opened = server.get(path, token=None)
+        sid = json.loads(opened.body[1:])["sid"]
+        auth = json.dumps({"token": carol})
+        assert server.post(f"{path}&sid={sid}", f"40{auth}".encode(), token=None).status == 200
+        assert server.get(f"{path}&sid={sid}", token=None).body.startswith(b"44")
 
 
 def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) -> None:
