@@ -2160,7 +2160,8 @@ def boot_id() -> str:
 class Encoding(Protocol):
     """How one kind of stream writes what it is told. Positions come as the log writes them."""
 
-    name: str
+    name: str  # of the transport
+    key: str  # of its form: who has the same one is sent the same bytes
 
     def message(self, entry: Entry, position: str) -> bytes:
         """A message of the log."""
@@ -2180,19 +2181,28 @@ class Encoding(Protocol):
 
 
 class SseEncoding:
-    """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line."""
+    """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line.
+    With `labels` a message of a channel has a field `channel`, which an EventSource ignores."""
 
     name = "sse"
 
+    def __init__(self, labels: bool = False) -> None:
+        self.key = "sse+label" if labels else "sse"
+        self._labels = labels
+
     def message(self, entry: Entry, position: str) -> bytes:
         """`id`, `event` only when the publisher named one, and `data`."""
-        event = f"event: {entry.event}\n" if entry.event else ""
-        return f"id: {position}\n{event}data: {entry.content}\n\n".encode()
+        return f"id: {position}\n".encode() + self._message(entry.topic, entry.event, entry.content)
 
     def volatile(self, row: Stored, position: str) -> bytes:
         """The same without `id`: a client that resumes does not ask for it."""
-        name = f"event: {row.event}\n" if row.event else ""
-        return f"{name}data: {row.content}\n\n".encode()
+        return self._message(row.topic, row.event, row.content)
+
+    def _message(self, topic: str, event: str | None, content: str) -> bytes:
+        channel = channel_of(topic) if self._labels else None
+        label = f"channel: {channel}\n" if channel else ""
+        name = f"event: {event}\n" if event else ""
+        return f"{label}{name}data: {content}\n\n".encode()
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         """A server's event; with a position it moves the client's `lastEventId`."""
@@ -2205,7 +2215,7 @@ class SseEncoding:
         return f"retry: {retry_ms}\n\n".encode()
 
 
-SSE = SseEncoding()
+SSE, LABELED_SSE = SseEncoding(), SseEncoding(labels=True)
 
 
 def text_frame(text: str) -> bytes:
@@ -2226,7 +2236,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
 class WebSocketEncoding:
     """`/ws`: a JSON object in a text frame."""
 
-    name = "websocket"
+    name = key = "websocket"
 
     def message(self, entry: Entry, position: str) -> bytes:
         """A message with where it came from; a system message is as it is."""
@@ -2259,7 +2269,7 @@ class SocketIoEncoding:
     """Socket.IO v5 in Engine.IO v4, in WebSocket frames; a polling client's are taken apart
     again. With `offsets` every event ends with the position, by which a client recovers."""
 
-    name = "socket.io"
+    name = key = "socket.io"
 
     def __init__(self, offsets: bool) -> None:
         self.offsets = offsets
@@ -3264,7 +3274,7 @@ class Hub:
             del self._runs[topic]
 
     def _view(self, encoding: Encoding, topics: frozenset[str]) -> View:
-        key = (encoding.name, topics)
+        key = (encoding.key, topics)
         view = self._views.get(key)
         if view is None:
             runs = [self._run(topic) for topic in topics]
@@ -3279,7 +3289,7 @@ class Hub:
         view.leave(subscriber)
         if view.members:
             return
-        del self._views[view.encoding.name, view.topics]
+        del self._views[view.encoding.key, view.topics]
         self._dirty.pop(view, None)
         for topic in view.topics:
             self._runs[topic].views.discard(view)
@@ -3546,10 +3556,10 @@ class Hub:
         frames: list[bytes] = []
         size = 0
         for entry in entries:
-            frame = entry.frames.get(encoding.name)
+            frame = entry.frames.get(encoding.key)
             if frame is None:
                 frame = encoding.message(entry, self._log.position(entry.id))
-                entry.frames[encoding.name] = frame
+                entry.frames[encoding.key] = frame
             if frames and size + len(frame) > self.JOIN_BYTES:
                 return Join(b"".join(frames), entries[len(frames) - 1].id, len(frames))
             frames.append(frame)
@@ -4898,7 +4908,8 @@ class StreamRequest(NamedTuple):
     address: str
     agent: str
     principal: Principal
-    presence: bool
+    presence: bool = False
+    labels: bool = False  # SSE: say of each message on which channel it came
 
     def topics(self) -> frozenset[str]:
         """The shared topics it gets; who is limited to channels gets no global broadcasts."""
@@ -4950,7 +4961,7 @@ class Streams:
     ) -> None:
         """Make an SSE stream of a connection whose response head is `head`."""
         retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
-        self.open(asked, SSE, transport, head + retry, early)
+        self.open(asked, LABELED_SSE if asked.labels else SSE, transport, head + retry, early)
 
     def open(
         self,
@@ -5205,6 +5216,7 @@ class EventsQuery(msgspec.Struct, rename="camel"):
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     ticket: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     presence: Flag = "0"
+    labels: Flag = "0"
 
 
 class BroadcastQuery(msgspec.Struct):
@@ -5427,6 +5439,7 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
         call.agent,
         call.principal,
         query.presence in YES,
+        query.labels in YES,
     )
 
 
@@ -7076,7 +7089,7 @@ class Probe:
 
 def stream_of(call: Call) -> StreamRequest:
     """What an Engine.IO connection begins with: nothing but who asks."""
-    return StreamRequest(None, (), None, call.address, call.agent, call.principal, False)
+    return StreamRequest(None, (), None, call.address, call.agent, call.principal)
 
 
 class ClientState(msgspec.Struct):

@@ -358,3 +358,19 @@ def test_a_kept_connection_does_not_wait_for_a_delayed_ack(server: Server) -> No
             )
             assert connection.getresponse().read()
         print(f"{(time.monotonic() - started) / 50 * 1000:.2f} ms a request")
+
+
+def test_messages_say_their_channel_to_who_asks(server: Server) -> None:
+    """By a field that every EventSource ignores (WHATWG HTML 9.2.6)."""
+    with server.stream("channel=a&labels=1") as labeled, server.stream("channel=a") as plain:
+        server.publish([1], "channel=a&event=chat")
+        server.publish("to all")
+        server.publish(2, "channel=a&volatile=1")
+        blocks = [labeled.next_raw() for _ in range(3)]
+        first = blocks[0].split(b"\n")
+        assert first[0].startswith(b"id: ") and blocks[1].split(b"\n")[1:] == [b'data: "to all"']
+        assert first[1:] == [b"channel: a", b"event: chat", b"data: [1]"]
+        assert blocks[2] == b"channel: a\ndata: 2"
+        assert plain.next_raw().split(b"\n")[1:] == [b"event: chat", b"data: [1]"]
+        rows = server.get("/api/connections").json
+        assert {row["transport"] for row in rows} == {"sse"}
