@@ -5,16 +5,20 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import shutil
 import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from postgres import Cluster, server_binaries
-from support import ROOT, Server
+from support import PATIENCE, ROOT, Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
 
 sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
@@ -135,3 +139,38 @@ class Certificate:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate that the whole run shares."""
     return Certificate(tmp_path_factory.mktemp("tls"))
+
+
+# A container's root has no sandbox, and its pages may not need the graphics card.
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium that the whole run shares; skips by name where none is installed."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+    if not Path(path).exists():
+        pytest.skip("no Chromium is installed (Debian: chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser's profile of its own, in English."""
+    made = browser.new_context(locale="en-GB")
+    made.set_default_timeout(PATIENCE * 1000)
+    yield made
+    made.close()
