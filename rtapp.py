@@ -37,6 +37,7 @@ if __name__ == "__main__":
 
 import _queue
 import _socket
+import abc
 import argparse
 import base64
 import bisect
@@ -1862,6 +1863,16 @@ def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
     return {key: fill_placeholders(item, fill) for key, item in value.items()}
 
 
+def excluded_topics(exclude: str | None) -> frozenset[str]:
+    """Whose subscribers are left out: of one client, as it stands in a row, or of a JSON array of
+    topics."""
+    if exclude is None:
+        return frozenset()
+    if exclude.startswith("["):
+        return msgspec.json.decode(exclude, type=frozenset[str])
+    return frozenset((direct_topic(exclude),))
+
+
 class Entry:
     """A message of the log in memory, with its bytes for each encoding made at most once."""
 
@@ -1872,15 +1883,20 @@ class Entry:
         self.topic = row.topic
         self.kind = row.kind
         self.event = row.event
-        self.exclude = row.exclude
+        self.exclude = excluded_topics(row.exclude)  # topics
         self.arguments: Arguments | None = None
         self.content = row.content
         if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
             self.arguments = Arguments.of(row.content, row.attachments)
             self.content = self.arguments.inlined()
-        elif row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
-            self.content = stamped(row)
+        elif row.id and row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
+            self.content = stamped(row)  # what is volatile has no id
         self.frames: dict[str, bytes] = {}
+
+    def is_for(self, topics: frozenset[str], own: str) -> bool:
+        """Whether a subscriber of these topics isn't one who is left out."""
+        left_out = self.exclude
+        return not left_out or (own not in left_out and left_out.isdisjoint(topics))
 
     @property
     def cost(self) -> int:
@@ -2167,7 +2183,7 @@ class Encoding(Protocol):
         """A message of the log."""
         ...
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """A message that is not in the log; `position` is the log's head."""
         ...
 
@@ -2175,8 +2191,8 @@ class Encoding(Protocol):
         """Something that the server itself says, with the position served so far."""
         ...
 
-    def farewell(self, retry_ms: int) -> bytes:
-        """The last words of a server that stops: when to come back."""
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """The last words to a client that is to come back: when, or a close code that says why."""
         ...
 
 
@@ -2194,9 +2210,9 @@ class SseEncoding:
         """`id`, `event` only when the publisher named one, and `data`."""
         return f"id: {position}\n".encode() + self._message(entry.topic, entry.event, entry.content)
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """The same without `id`: a client that resumes does not ask for it."""
-        return self._message(row.topic, row.event, row.content)
+        return self._message(entry.topic, entry.event, entry.content)
 
     def _message(self, topic: str, event: str | None, content: str) -> bytes:
         channel = channel_of(topic) if self._labels else None
@@ -2210,7 +2226,7 @@ class SseEncoding:
         name = f"event: {event}\n" if event else ""
         return f"{number}{name}data: {to_json(body)}\n\n".encode()
 
-    def farewell(self, retry_ms: int) -> bytes:
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
         """The reconnection time, in milliseconds."""
         return f"retry: {retry_ms}\n\n".encode()
 
@@ -2233,6 +2249,9 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
 
 
+PING_FRAME = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
+
+
 class WebSocketEncoding:
     """`/ws`: a JSON object in a text frame."""
 
@@ -2244,9 +2263,9 @@ class WebSocketEncoding:
             return text_frame(entry.content)
         return self._message(f'"id":"{position}",', entry.topic, entry.event, entry.content)
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """The same without `id`."""
-        return self._message("", row.topic, row.event, row.content)
+        return self._message("", entry.topic, entry.event, entry.content)
 
     @staticmethod
     def _message(number: str, topic: str, event: str | None, content: str) -> bytes:
@@ -2256,13 +2275,15 @@ class WebSocketEncoding:
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         """A server's object; with a position as its `id`."""
         frame = text_frame(to_json({**body, "id": position} if position else body))
+        if event == "ping":
+            return frame + PING_FRAME
         if event != "disconnect":
             return frame
         return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
 
-    def farewell(self, retry_ms: int) -> bytes:
-        """Going away."""
-        return close_frame(CloseCode.GOING_AWAY)
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """A close frame."""
+        return close_frame(code)
 
 
 class SocketIoEncoding:
@@ -2280,9 +2301,9 @@ class SocketIoEncoding:
         namespace = arguments.namespace or namespace_of(entry.topic)
         return self.event(namespace, entry.event, arguments, position)
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """The same: the client takes whatever text comes last for the offset."""
-        return self.message(Entry(row), position)
+        return self.message(entry, position)
 
     def event(
         self, namespace: str, event: str | None, arguments: Arguments, position: str, ack: str = ""
@@ -2302,9 +2323,9 @@ class SocketIoEncoding:
             return packet(1, "/", "") + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
-    def farewell(self, retry_ms: int) -> bytes:
-        """Going away: a client comes back by itself."""
-        return close_frame(CloseCode.GOING_AWAY)
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """A close frame: a client comes back by itself."""
+        return close_frame(code)
 
 
 def packet(
@@ -2858,7 +2879,7 @@ class Hub:
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[bytes, Iterator[Subscriber]]] = deque()
-        self._excluded: dict[str, int] = {}  # client: newest id in the ring that excludes it
+        self._excluded: dict[str, int] = {}  # topic: newest id in the ring that excludes it
         self._by_fd: dict[int, Subscriber] = {}
         self._addresses: dict[str, int] = {}
         self._blocked: set[Subscriber] = set()
@@ -2961,16 +2982,23 @@ class Hub:
         """`connected`, or `reconnecting` when it takes nothing at the moment."""
         return "connected" if subscriber.pending is None else "reconnecting"
 
-    def audience(self, topic: str, exclude: str | None) -> int:
+    def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
+        left_out = excluded_topics(exclude)
         run = self._runs.get(topic)
         away = self.elsewhere.get(topic, 0)
         if run is None:
             return away
-        reached = away + sum(len(view.members) for view in run.views) + len(run.owners)
-        for subscriber in self.of_client(exclude) if exclude else ():
-            reached -= topic in subscriber.view.topics or topic == subscriber.own_topic
+        views = [view for view in run.views if left_out.isdisjoint(view.topics)]
+        reached = away + sum(len(view.members) for view in views) + len(run.owners)
+        for subscriber in self._owners(left_out):
+            reached -= subscriber.view in views or topic == subscriber.own_topic
         return reached
+
+    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
+        """The subscribers whose own topics are among these."""
+        runs = [self._runs[topic] for topic in topics if topic in self._runs]
+        return [subscriber for run in runs for subscriber in run.owners]
 
     def audiences(self) -> dict[str, int]:
         """How many subscribe to each shared topic."""
@@ -3076,7 +3104,7 @@ class Hub:
         """Give a subscriber the topic of its direct messages."""
         own = self._run(subscriber.own_topic)
         own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, self._excluded.get(subscriber.client_id, 0))
+        subscriber.own_last = max(own.last, self._excluded.get(subscriber.own_topic, 0))
         if subscriber.cursor < own.evicted:
             subscriber.own_last = max(subscriber.own_last, own.evicted)
 
@@ -3203,12 +3231,13 @@ class Hub:
         found = self._gather(known, cursor) if cursor >= self._floor else None
         return found is not None and len(found) < self.JOIN_ENTRIES
 
-    def replay(self, subscriber: Subscriber, topics: Iterable[str], cursor: int) -> None:
+    def replay(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
         """Send a connection, which has been served further on other topics, what it missed of
         these. Call `can_replay` first."""
         known = [topic for topic in topics if topic in self._runs]
         found = self._gather(known, cursor) or []
-        mine = [entry for entry in found if entry.exclude != subscriber.client_id]
+        all_topics = topics | subscriber.view.topics
+        mine = [entry for entry in found if entry.is_for(all_topics, subscriber.own_topic)]
         while mine:
             join = self._join(subscriber.encoding, mine, cursor)
             self.reply(subscriber, join.data)
@@ -3255,11 +3284,15 @@ class Hub:
         """Tell everybody when to come back, and close."""
         for subscriber in self.subscribers():
             if subscriber.pending is None:
-                retry = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
                 with contextlib.suppress(OSError):
-                    subscriber.transport.send(subscriber.encoding.farewell(retry))
+                    subscriber.transport.send(subscriber.encoding.farewell(self._retry()))
             self._drop(subscriber, "server stopping")
         self._poller.close()
+
+    @staticmethod
+    def _retry() -> int:
+        """Milliseconds until a client comes back: spread, or they all come at once."""
+        return 1_000 + secrets.randbelow(4_000)
 
     # Topics and views
 
@@ -3325,8 +3358,8 @@ class Hub:
         self._ring.append(entry)
         self._ring_size += entry.cost
         self._run(entry.topic).append(entry)
-        if entry.exclude:
-            self._excluded[entry.exclude] = entry.id
+        for topic in entry.exclude:
+            self._excluded[topic] = entry.id
 
     def _announce(self, entry: Entry) -> None:
         run = self._runs[entry.topic]
@@ -3335,7 +3368,7 @@ class Hub:
             self._dirty[view] = None
         for subscriber in run.owners:
             subscriber.own_last = entry.id
-        for subscriber in self.of_client(entry.exclude) if entry.exclude else ():
+        for subscriber in self._owners(entry.exclude):
             subscriber.own_last = entry.id
         self._urgent.extend(run.owners)
 
@@ -3346,8 +3379,9 @@ class Hub:
             self._floor = entry.id
             self._runs[entry.topic].evict()
             self._release(entry.topic)
-            if entry.exclude and self._excluded.get(entry.exclude) == entry.id:
-                del self._excluded[entry.exclude]
+            for topic in entry.exclude:
+                if self._excluded.get(topic) == entry.id:
+                    del self._excluded[topic]
 
     def _control(self, entry: Entry) -> None:
         act = self._controls.get(entry.event or "")
@@ -3519,7 +3553,8 @@ class Hub:
             found = self._gather((*view.topics, subscriber.own_topic), cursor)
             if found is None:
                 return None
-            mine = [e for e in found if e.exclude != subscriber.client_id and e.id <= upto]
+            own = subscriber.own_topic
+            mine = [e for e in found if e.id <= upto and e.is_for(view.topics, own)]
             complete = len(found) < self.JOIN_ENTRIES or found[-1].id > upto
             return self._join(view.encoding, mine, upto if complete else found[-1].id)
         join = view.joins.get(cursor)
@@ -3528,7 +3563,9 @@ class Hub:
             if found is None:
                 return None
             complete = len(found) < self.JOIN_ENTRIES
-            join = self._join(view.encoding, found, self._log.head if complete else found[-1].id)
+            upto = self._log.head if complete else found[-1].id
+            mine = [e for e in found if e.exclude.isdisjoint(view.topics)]
+            join = self._join(view.encoding, mine, upto)
             if len(view.joins) > 64:
                 view.joins.clear()
             view.joins[cursor] = join
@@ -3614,6 +3651,9 @@ class Hub:
             subscriber.pending = data[taken:]
             return
         subscriber.pending = None
+        if subscriber.deadline:  # its ping waited: it has had no time to answer
+            subscriber.deadline = 0
+            self._expect_answer(subscriber, now_ms())
         self._blocked.discard(subscriber)
         self._await_room(subscriber, False)
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
@@ -3664,17 +3704,17 @@ class Hub:
         row = Stored(
             0, topic, kind, event, content, attachments, sender, exclude, None, draft.sent_at
         )
-        position = self._log.position(self._log.head)
         run = self._runs.get(topic)
         if run is None:
             return 0
+        entry, position = Entry(row), self._log.position(self._log.head)
         reached = 0
         groups = [(view.encoding, view.members) for view in run.views]
         groups += [(subscriber.encoding, [subscriber]) for subscriber in run.owners]
         for encoding, members in groups:
-            chosen = [m for m in members if m.client_id != exclude]
+            chosen = [m for m in members if entry.is_for(m.view.topics, m.own_topic)]
             reached += len(chosen)
-            self._volatile.append((encoding.volatile(row, position), iter(chosen)))
+            self._volatile.append((encoding.volatile(entry, position), iter(chosen)))
         while len(self._volatile) > 1_000:
             self._volatile.popleft()
         self._wake()
@@ -3686,7 +3726,7 @@ class Hub:
             for subscriber in rest:
                 if subscriber.fd >= 0 and self._lacks(subscriber, self._log.head):
                     self._serve(subscriber)  # it may carry the head's position
-                if subscriber.fd >= 0 and subscriber.pending is None:
+                if subscriber.fd >= 0 and not (subscriber.pending or subscriber.ending):
                     self._push(subscriber, Join(frame, subscriber.cursor, 1))
                 if time.perf_counter() > until:
                     return False
@@ -3709,7 +3749,18 @@ class Hub:
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
         for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
-            self._drop(subscriber, "took nothing for too long")
+            if subscriber.ending is None:
+                self._dismiss(subscriber, "took nothing for too long")
+            else:
+                self._drop(subscriber, "took nothing for too long")
+
+    def _dismiss(self, subscriber: Subscriber, reason: str) -> None:
+        """End a stream that has fallen behind, for which the client may come back. Should it read
+        again soon, it gets the rest of what was begun and then the end."""
+        subscriber.queue = None
+        last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
+        self.finish(subscriber, last, reason)
+        subscriber.blocked_at = time.monotonic()
 
     def _ping(self) -> None:
         now = now_ms()
@@ -3718,7 +3769,8 @@ class Hub:
         body = {"type": "ping", "timestamp": iso(now)}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if subscriber.deadline and subscriber.deadline <= now:
-                self._drop(subscriber, "ping timeout")
+                if subscriber.pending is None:  # else its ping waits too: see _close_stalled
+                    self._drop(subscriber, "ping timeout")
             elif subscriber.last_ping <= due and subscriber.fd >= 0 and subscriber.ending is None:
                 self._ping_one(subscriber, now, body, frames)
             if at % 500 == 499:
@@ -3735,9 +3787,8 @@ class Hub:
         due = subscriber.last_ping + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping = now
         head = self._log.head
-        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: it must answer
-            timeout = int(self._settings["ping_timeout"] * 1000)
-            subscriber.deadline = subscriber.deadline or max(due + timeout, now + timeout // 2)
+        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
+            self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
             return
         waits = subscriber.pending or subscriber.behind or subscriber.later
@@ -3746,7 +3797,14 @@ class Hub:
         key = (subscriber.encoding.name, head)
         if key not in frames:
             frames[key] = subscriber.encoding.notice("ping", body, self._log.position(head))
+        if subscriber.session is not None:
+            self._expect_answer(subscriber, due)
         self._push(subscriber, Join(frames[key], head, 0))
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        subscriber.deadline = subscriber.deadline or max(due + timeout, now_ms() + timeout // 2)
 
     # Catch-up
 
@@ -3818,11 +3876,7 @@ class Hub:
     ) -> list[Join]:
         """A page's sends for a subscriber; those with nothing of their own share them."""
         view, own = subscriber.view, subscriber.own_topic
-        private = any(
-            e.topic == own or e.exclude == subscriber.client_id
-            for e in page
-            if e.id > subscriber.cursor
-        )
+        private = any(e.topic == own or own in e.exclude for e in page if e.id > subscriber.cursor)
         key = (subscriber.cursor, limit)
         if not private and key in cache:
             return cache[key]
@@ -3831,7 +3885,7 @@ class Hub:
             for e in page
             if subscriber.cursor < e.id <= limit
             and (e.topic in view.topics or e.topic == own)
-            and e.exclude != subscriber.client_id
+            and e.is_for(view.topics, own)
         ]
         joins = []
         while True:
@@ -3969,6 +4023,7 @@ class Letter(msgspec.Struct, array_like=True):
     event: str | None
     content: str
     exclude: str | None
+    attachments: bytes | None = None
 
 
 class Connected(NamedTuple):
@@ -4211,19 +4266,17 @@ class Nodes:
 
     def volatile(self, draft: Draft) -> int:
         """Send a message that is not stored to who is there on any node; how many that is."""
-        content = Letter(self.id, draft.topic, draft.event, draft.content, draft.exclude)
         if self._shared:
-            self._doorbell.post(to_json(content))
+            what = draft.topic, draft.event, draft.content, draft.exclude, draft.attachments
+            self._doorbell.post(to_json(Letter(self.id, *what)))
         here = self._hub.volatile(draft)
         return here + self._hub.elsewhere.get(draft.topic, 0)
 
     def _take_letter(self, text: str) -> None:
         letter = msgspec.json.decode(text, type=Letter)
         if letter.node != self.id:
-            draft = Draft(
-                letter.topic, MESSAGE, letter.event, letter.content, exclude=letter.exclude
-            )
-            self._hub.volatile(draft)
+            _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
+            self._hub.volatile(Draft(topic, MESSAGE, event, content, attachments, exclude=exclude))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -6759,6 +6812,7 @@ class WebSocketConversation(Conversation):
 
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
+        self.subscriber.deadline = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message))
         answers = self._framing.answers()
@@ -6893,7 +6947,7 @@ def text_answer(body: bytes) -> Answer:
     return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
-class EngineConversation(Conversation):
+class EngineConversation(Conversation, abc.ABC):
     """An Engine.IO v4 connection: over polling requests, a WebSocket, or the one and then the
     other. What it carries is a subclass's."""
 
@@ -6906,9 +6960,9 @@ class EngineConversation(Conversation):
         self._fetching = self._probing = self.over = False
         self.sid = secrets.token_urlsafe(15)
 
+    @abc.abstractmethod
     def message(self, data: str | bytes) -> None:
         """A message of the client. Raises ValueError when it is not valid."""
-        raise NotImplementedError
 
     def reply(self, frames: bytes) -> None:
         """Send frames to this client alone."""
@@ -6922,7 +6976,7 @@ class EngineConversation(Conversation):
     def left(self, reason: str) -> None:
         """The connection is over."""
         self.over = True
-        self._engine.forget(self.sid)
+        self._engine.forget(self)
 
     # What comes in
 
@@ -6949,8 +7003,7 @@ class EngineConversation(Conversation):
             elif packet[:1] == "3":
                 self.subscriber.deadline = 0
             elif packet == "1":
-                polling = text_frame("6") if self._fetching else b""
-                self.end("transport close", polling if self._framing is None else None)
+                self.end("transport close", text_frame("6") if self._framing is None else None)
             else:
                 raise ValueError("unknown packet")
         except (ValueError, RecursionError):
@@ -7184,11 +7237,14 @@ class Recovery:
 class EngineIo:
     """The Engine.IO connections."""
 
+    CLOSED_MS = 30_000  # how long the last packets of a polling connection are kept
+
     def __init__(self, app: Application) -> None:
         self.app = app
         self.recovery = Recovery(app)
         self._encoding = SocketIoEncoding(self.recovery.seconds > 0)
         self._open: dict[str, EngineConversation] = {}
+        self._closed: dict[str, tuple[int, QueueTransport]] = {}  # until when the end is fetched
         self._young: deque[tuple[int, SocketIo]] = deque()
 
     @property
@@ -7221,12 +7277,20 @@ class EngineIo:
             return self._begin(call, given, transport, make)
         found = self._open.get(given["sid"])
         if found is None:
-            raise EngineFault(1)
+            return self._last_packets(given["sid"])
         if transport == "websocket":
             return found.probe(call)
         if method == "POST":
             return found.post(call.body(self.app.settings["max_message_bytes"]))
         return found.poll(call)
+
+    def _last_packets(self, sid: str) -> Answer:
+        """What a polling client had not fetched when its connection was closed as it should."""
+        closed = self._closed.pop(sid, None)
+        body = engine_payload(closed[1].take()) if closed else b""
+        if body.split(b"\x1e")[-1] not in (b"1", b"6"):
+            raise EngineFault(1)
+        return text_answer(body)
 
     def _begin(self, call: Call, given: dict[str, str], transport: str, make: Any) -> Answer:
         asked = stream_of(call)
@@ -7268,12 +7332,17 @@ class EngineIo:
             }
         )
 
-    def forget(self, sid: str) -> None:
-        """A connection is over."""
-        self._open.pop(sid, None)
+    def forget(self, made: EngineConversation) -> None:
+        """A connection is over; a polling client still has a while to fetch why."""
+        self._open.pop(made.sid, None)
+        transport = made.subscriber.transport
+        if isinstance(transport, QueueTransport):
+            self._closed[made.sid] = now_ms() + self.CLOSED_MS, transport
 
     def close_silent(self) -> None:
         """End the connections that joined no namespace in time."""
+        while self._closed and next(iter(self._closed.values()))[0] <= now_ms():
+            del self._closed[next(iter(self._closed))]
         while self._young and self._young[0][0] <= now_ms():
             made = self._young.popleft()[1]
             if not made.over and not made.clients:
@@ -7424,35 +7493,63 @@ def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
     return declare if middleware is None else declare(middleware)
 
 
+Rooms = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
+
+
 def emit(
     event: str,
     *values: Any,
-    to: str | None = None,
+    to: Rooms = None,
     namespace: str = "/",
-    exclude: str | None = None,
+    exclude: Rooms = None,
     volatile: bool = False,
 ) -> None:
-    """Send an event to a namespace, or to one room of it (a client's id is its own room).
+    """Send an event to a namespace, or to rooms of it: to each client once, and to none in the
+    rooms of `exclude`.
 
     Returns after the commit; `volatile` sends without storing.
     """
     assert HANDLERS.app is not None, "the server is not running"
-    app, topic = HANDLERS.app, room_topic(namespace, to or "")
-    count = app.hub.audience(topic, exclude)
+    app = HANDLERS.app
     arguments = pack_arguments(values)
-    if to and not count and _SID.fullmatch(to):
-        # A client's own room is the topic of its direct messages: a topic more for each client
-        # would be a view more for each, and nothing would be joined once for all.
-        topic, arguments = direct_topic(to), arguments._replace(namespace=namespace)
-        count = app.hub.audience(topic, exclude)
+    left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
+    drafts = []
+    for room in each_room(to) or [""]:
+        topic, *others = room_topics(namespace, room)
+        if others and not app.hub.audience(topic):
+            # A client's own room is the topic of its direct messages: a topic more for each client
+            # would be a view more for each, and nothing would be joined once for all.
+            topic, arguments = others[0], arguments._replace(namespace=namespace)
+        drafts.append(emit_draft(app, topic, event, arguments, left_out))
+        left_out.append(topic)  # who has it doesn't get the next room's
+    if volatile:
+        for draft in drafts:
+            send_volatile(app, draft)
+    else:
+        append(app, drafts)
+
+
+def each_room(rooms: Rooms) -> list[str]:
+    """The rooms that are named, each once."""
+    return [rooms] if isinstance(rooms, str) else list(dict.fromkeys(rooms or ()))
+
+
+def room_topics(namespace: str, room: str) -> list[str]:
+    """The topics that a name may stand for: a room's, and of one client its own."""
+    topics = [room_topic(namespace, room)]
+    return [*topics, direct_topic(room)] if _SID.fullmatch(room) else topics
+
+
+def emit_draft(
+    app: Application, topic: str, event: str, arguments: Arguments, left_out: list[str]
+) -> Draft:
+    """An event as it is stored for one topic."""
+    exclude = to_json(left_out) if left_out else None
+    count = app.hub.audience(topic, exclude)
     draft = Draft(
         topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
     )
-    draft = with_arguments(draft, arguments)
-    if volatile:
-        app.hub.volatile(draft)
-    else:
-        append(app, [draft])
+    return with_arguments(draft, arguments)
 
 
 class Client:
@@ -7520,17 +7617,16 @@ class Client:
         self._owner.renew_topics()
 
     def broadcast(
-        self, event: str, *values: Any, to: str | None = None, volatile: bool = False
+        self,
+        event: str,
+        *values: Any,
+        to: Rooms = None,
+        exclude: Rooms = None,
+        volatile: bool = False,
     ) -> None:
-        """Send an event to everybody else, in the namespace or one room."""
-        emit(
-            event,
-            *values,
-            to=to,
-            namespace=self.namespace,
-            exclude=self.id,
-            volatile=volatile,
-        )
+        """Send an event to everybody else, in the namespace or in rooms of it."""
+        others = [self.id, *each_room(exclude)]
+        emit(event, *values, to=to, namespace=self.namespace, exclude=others, volatile=volatile)
 
     def disconnect(self) -> None:
         """Put the client out of the namespace; it does not come back by itself."""

@@ -225,6 +225,18 @@ def test_a_poll_that_is_cut_ends_the_session(plain: Server) -> None:
     wait_for(lambda: not plain.get("/api/connections").json, "the session to end")
 
 
+def test_a_polling_client_fetches_why_the_server_closed(plain: Server) -> None:
+    sid = json.loads(poll(plain)[1:])["sid"]
+    poll(plain, sid, b"40" + TOKEN.encode())
+    client = json.loads(poll(plain, sid)[2:])["sid"]
+    plain.publish(1)
+    assert plain.request("DELETE", f"/api/connections/{client}", {}).status == 200
+    assert plain.get("/api/connections").json == []
+    assert poll(plain, sid).split("\x1e") == ['42["message",1]', "41", "1"]
+    gone = plain.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}")
+    assert gone.json == {"code": 1, "message": "Session ID unknown"}
+
+
 def test_upgrade_keeps_what_was_waiting(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
     poll(plain, sid, b"40" + TOKEN.encode())
@@ -329,6 +341,79 @@ def test_handlers(with_handlers: Callable[..., Server]) -> None:
         one.send('42["kick"]')
         assert hear(one) == "41"
     wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
+
+
+ROOMS = """
+    @on("enter")
+    def enter(client, *rooms):
+        for room in rooms:
+            client.join(room)
+        return list(client.rooms)
+
+    @on("say")
+    def say(client, options, *values):
+        emit("said", *values, **options)
+        return True
+
+    @on("tell")
+    def tell(client, options, *values):
+        client.broadcast("said", *values, **options)
+        return True
+"""
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+def test_several_rooms_and_exceptions(with_handlers: Callable[..., Server], volatile: bool) -> None:
+    server = with_handlers(ROOMS, access="open", socketio_recovery_seconds=0)
+    members = {"r": ["red"], "b": ["blue"], "rb": ["red", "blue"], "none": []}
+    sockets, sids = {}, {}
+    for name, rooms in members.items():
+        sockets[name], answer = join(server, "{}")
+        sids[name] = answer["sid"]
+        sockets[name].send("421" + json.dumps(["enter", *rooms]))
+        assert hear(sockets[name]).startswith("431[")
+    cases: list[tuple[str, dict[str, Any], set[str]]] = [
+        ("say", {"to": ["red", "blue", "red"]}, {"r", "b", "rb"}),
+        ("say", {"to": "red", "exclude": "blue"}, {"r"}),
+        ("say", {"exclude": ["red", "blue"]}, {"none"}),
+        ("say", {"exclude": [sids["none"], "blue"]}, {"r"}),
+        ("say", {"to": [sids["none"], "red", sids["rb"]]}, {"none", "r", "rb"}),
+        ("say", {"to": ["red", "blue"], "exclude": sids["rb"]}, {"r", "b"}),
+        ("say", {"to": ["nobody"]}, set()),
+        ("tell", {"to": ["red", "blue"], "exclude": [sids["b"]]}, {"r"}),
+        ("tell", {"exclude": "red"}, {"b", "none"}),
+    ]
+    for number, (how, options, _) in enumerate(cases):
+        sockets["rb"].send("42" + json.dumps([how, {**options, "volatile": volatile}, number]))
+    sockets["rb"].send('42["say",{},"end"]')
+    for name, ws in sockets.items():
+        with ws:
+            heard = list(iter(lambda: hear(ws), '42["said","end"]'))  # noqa: B023
+        expected = [f'42["said",{n}]' for n, case in enumerate(cases) if name in case[2]]
+        assert heard == expected, name
+
+
+def test_binary_volatile_is_written_for_each_transport(
+    with_handlers: Callable[..., Server],
+) -> None:
+    server = with_handlers(ROOMS, access="open", socketio_recovery_seconds=0)
+    ws, answer = join(server, "{}")
+    session = "session=" + "v" * 22
+    address = f"ws://127.0.0.1:{server.port}/ws?{session}"
+    with ws, server.stream(session) as stream, connect(address, compression=None) as other:
+        client = stream.hello["clientId"]
+        for to in (client, answer["sid"]):
+            given = json.dumps({"to": to, "volatile": True})
+            ws.send(f'451-["say",{given},{{"_placeholder":true,"num":0}},"b"]')
+            ws.send(b"\x01\x02")
+        assert hear(ws) == '451-["said",{"_placeholder":true,"num":0},"b"]'
+        assert hear(ws) == b"\x01\x02"
+        inlined = [{"_placeholder": True, "num": 0, "base64": "AQI="}, "b"]
+        event = stream.take(1)[0]
+        assert (event["event"], json.loads(event["data"])) == ("said", inlined)
+        other.recv(PATIENCE)
+        found = json.loads(other.recv(PATIENCE))
+        assert found == {"type": "message", "channel": None, "event": "said", "data": inlined}
 
 
 # Recovery
