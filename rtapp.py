@@ -2857,6 +2857,7 @@ class Hub:
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     LATER = 100  # changes of topics that wait for one connection
+    STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
     def __init__(
@@ -3749,17 +3750,17 @@ class Hub:
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
         for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
-            if subscriber.ending is None:
-                self._dismiss(subscriber, "took nothing for too long")
+            if subscriber.session is None or subscriber.ending is not None:
+                self._drop(subscriber, self.STALLED)
             else:
-                self._drop(subscriber, "took nothing for too long")
+                self._dismiss(subscriber)
 
-    def _dismiss(self, subscriber: Subscriber, reason: str) -> None:
-        """End a stream that has fallen behind, for which the client may come back. Should it read
-        again soon, it gets the rest of what was begun and then the end."""
+    def _dismiss(self, subscriber: Subscriber) -> None:
+        """End a WebSocket that has fallen behind. Should the client read again soon, it gets the
+        rest of what was begun, and then hears that it may come back."""
         subscriber.queue = None
         last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
-        self.finish(subscriber, last, reason)
+        self.finish(subscriber, last, self.STALLED)
         subscriber.blocked_at = time.monotonic()
 
     def _ping(self) -> None:
@@ -6582,7 +6583,8 @@ class Web:
         if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
             access.check_host(host)
         origin = environ.get("HTTP_ORIGIN", "")
-        if row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/")):
+        guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
+        if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
             access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
         if origin and access.allowed_origin(origin):
             self._allow_origin(origin)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import os
+import shutil
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,3 +138,40 @@ class Certificate:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate that the whole run shares."""
     return Certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium; skips by name where none is installed."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+    if not Path(chromium).exists():
+        pytest.skip("no Chromium is installed (Debian: chromium)")
+    with sync_playwright() as playwright:
+        # A container's root has no sandbox, and its pages may not need the graphics card.
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        arguments += ["--disable-background-networking", "--disable-component-update"]
+        arguments += ["--disable-sync"]
+        found = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder where packages from npm are installed, once for each set of them."""
+
+    @functools.cache
+    def make(*packages: str) -> Path:
+        if not shutil.which("node") or not shutil.which("npm"):
+            pytest.skip("needs node and npm")
+        folder = tmp_path_factory.mktemp("npm")
+        (folder / "package.json").write_text('{"private": true}')
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=False)
+        if done.returncode:
+            pytest.skip(f"npm can't install {' '.join(packages)}")
+        return folder
+
+    return make

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
 import textwrap
 import time
@@ -466,18 +465,10 @@ def test_recovery_without_an_offset_and_after_its_time(make_server: Callable[...
 # The clients from npm
 
 
-@pytest.fixture(scope="session")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def modules(npm_folder: Callable[..., Path]) -> Path:
     """A folder where socket.io-client is installed."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("needs node and npm")
-    folder = tmp_path_factory.mktemp("npm")
-    (folder / "package.json").write_text('{"private": true}')
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "socket.io-client@4"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=False)
-    if done.returncode:
-        pytest.skip("npm can't install socket.io-client")
-    return folder
+    return npm_folder("socket.io-client@4")
 
 
 PRELUDE = """
