@@ -6736,14 +6736,13 @@ class Framing:
             self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
             return []
 
-    def answers(self) -> bytes:
-        """Pongs, and the close frame once the connection is over."""
-        return b"".join(self._protocol.data_to_send())
-
-    @property
-    def ended(self) -> bool:
-        """Whether either side has closed."""
-        return self._protocol.close_expected()
+    def answer(self, hub: Hub, subscriber: Subscriber, reason: str) -> None:
+        """Send pongs, and the close frame once either side has closed."""
+        answers = b"".join(self._protocol.data_to_send())
+        if self._protocol.close_expected():
+            hub.finish(subscriber, answers, reason)
+        else:
+            hub.reply(subscriber, answers)
 
 
 class Conversation:
@@ -6785,6 +6784,21 @@ class Conversation:
         """The connection is over."""
 
 
+def changed_channels(
+    app: Application, principal: Principal, topics: frozenset[str], names: list[str], adds: bool
+) -> frozenset[str]:
+    """A connection's topics with these channels added or removed. Raises as `require_channel`, and
+    Problem `invalid` when they are too many."""
+    changed = frozenset(map(channel_topic, names))
+    if not adds:
+        return topics - changed
+    for name in names:
+        app.access.require_channel(principal, "subscribe", check_channel(name))
+    if sum(channel_of(topic) is not None for topic in topics | changed) > MAX_CHANNELS:
+        raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
+    return topics | changed
+
+
 # /ws
 
 
@@ -6817,11 +6831,8 @@ class WebSocketConversation(Conversation):
         self.subscriber.deadline = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message))
-        answers = self._framing.answers()
-        if self._framing.ended:
-            self._app.hub.finish(self.subscriber, answers, "closed by the client or for its frames")
-        else:
-            self._app.hub.reply(self.subscriber, answers)
+        reason = "closed by the client or for its frames"
+        self._framing.answer(self._app.hub, self.subscriber, reason)
 
     def _say(self, **body: Any) -> None:
         self._app.hub.reply(self.subscriber, text_frame(to_json(body)))
@@ -6858,17 +6869,9 @@ class WebSocketConversation(Conversation):
             last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
             self._app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
-    def _subscribe(self, frame: WsFrame) -> None:
-        for name in frame.channels:
-            self._app.access.require_channel(self._principal, "subscribe", check_channel(name))
-        self._change(frame, self.subscriber.topics | set(map(channel_topic, frame.channels)))
-
-    def _unsubscribe(self, frame: WsFrame) -> None:
-        self._change(frame, self.subscriber.topics - set(map(channel_topic, frame.channels)))
-
-    def _change(self, frame: WsFrame, topics: frozenset[str]) -> None:
-        if len(topics) > 2 * MAX_CHANNELS:
-            raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
+    def _change_channels(self, frame: WsFrame) -> None:
+        before, adds = self.subscriber.topics, frame.type == "subscribe"
+        topics = changed_channels(self._app, self._principal, before, frame.channels, adds)
         self._app.hub.set_topics(self.subscriber, topics)
         if frame.ref is not None:
             self._say(type="ack", ref=frame.ref)
@@ -6887,8 +6890,8 @@ class WebSocketConversation(Conversation):
         self._say(type="pong", timestamp=iso(now_ms()))
 
     ACTS: ClassVar[dict[str, Callable[[WebSocketConversation, WsFrame], None]]] = {
-        "subscribe": _subscribe,
-        "unsubscribe": _unsubscribe,
+        "subscribe": _change_channels,
+        "unsubscribe": _change_channels,
         "publish": _publish,
         "ping": _ping,
     }
@@ -6987,11 +6990,7 @@ class EngineConversation(Conversation, abc.ABC):
         assert self._framing is not None
         for each in self._framing.take(data):
             self.take(each)
-        answers = self._framing.answers()
-        if self._framing.ended:
-            self.end("transport close", answers)
-        else:
-            self.reply(answers)
+        self._framing.answer(self._app.hub, self.subscriber, "transport close")
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client."""
@@ -7131,11 +7130,7 @@ class Probe:
                 last = close_frame(CloseCode.PROTOCOL_ERROR)
                 self._app.hub.finish(self._subscriber, last, "not a probe")
                 return
-        answers = self._framing.answers()
-        if self._framing.ended:
-            self._app.hub.finish(self._subscriber, answers, "probe closed")
-        else:
-            self._app.hub.reply(self._subscriber, answers)
+        self._framing.answer(self._app.hub, self._subscriber, "probe closed")
 
     def left(self, reason: str) -> None:
         """It didn't work, or has become the connection."""
@@ -7185,17 +7180,11 @@ class Recovery:
 
     def save(self, client: Client, owner: str, position: str) -> None:
         """Store what a client is; returns after the commit."""
-        row = {
-            "pid_hash": sha256(client.pid),
-            "namespace": client.namespace,
-            "client_id": client.id,
-            "owner": owner,
-            "state": client.saved,
-            "position": position,
-            "node": self._app.nodes.id,
-            "left_at": None,
-        }
-        self._left.pop(sha256(client.pid), None)
+        pid_hash, node = sha256(client.pid), self._app.nodes.id
+        row = {"pid_hash": pid_hash, "owner": owner, "node": node, "left_at": None}
+        row |= {"namespace": client.namespace, "client_id": client.id}
+        row |= {"state": client.saved, "position": position}
+        self._left.pop(pid_hash, None)
         self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
 
     def find(self, pid: Any, namespace: str, owner: str) -> Any:
@@ -7240,19 +7229,15 @@ class EngineIo:
     """The Engine.IO connections."""
 
     CLOSED_MS = 30_000  # how long the last packets of a polling connection are kept
+    MOST_CLOSED = 1_000
 
     def __init__(self, app: Application) -> None:
         self.app = app
         self.recovery = Recovery(app)
-        self._encoding = SocketIoEncoding(self.recovery.seconds > 0)
+        self.encoding = SocketIoEncoding(self.recovery.seconds > 0)
         self._open: dict[str, EngineConversation] = {}
         self._closed: dict[str, tuple[int, QueueTransport]] = {}  # until when the end is fetched
         self._young: deque[tuple[int, SocketIo]] = deque()
-
-    @property
-    def encoding(self) -> SocketIoEncoding:
-        """How messages are written here."""
-        return self._encoding
 
     def answer(
         self,
@@ -7301,7 +7286,7 @@ class EngineIo:
 
         def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
             head = self.app.log.head
-            subscriber = self.app.streams.subscriber(asked, self._encoding, client_id, head)
+            subscriber = self.app.streams.subscriber(asked, self.encoding, client_id, head)
             made: EngineConversation = make(self, subscriber, framing, call)
             self._open[made.sid] = made
             subscriber.session = made
@@ -7340,6 +7325,8 @@ class EngineIo:
         transport = made.subscriber.transport
         if isinstance(transport, QueueTransport):
             self._closed[made.sid] = now_ms() + self.CLOSED_MS, transport
+            if len(self._closed) > self.MOST_CLOSED:
+                del self._closed[next(iter(self._closed))]
 
     def close_silent(self) -> None:
         """End the connections that joined no namespace in time."""
@@ -7771,22 +7758,18 @@ class SocketIo(EngineConversation):
             return None
         hub, log = self._app.hub, self._app.log
         row = self._engine.recovery.find(auth["pid"], client.namespace, self._principal.name)
-        offset = str(auth.get("offset") or "")
-        since = log.parse(offset) if offset else None
-        if row is not None and since is None:
-            since = log.parse(row.position)
-        if row is None or since is None:
+        if row is None or (self.clients and row.client_id != self.subscriber.client_id):
             return None
-        if self.clients and row.client_id != self.subscriber.client_id:
+        since = log.parse(str(auth.get("offset")))
+        since = log.parse(row.position) if since is None else since
+        if since is None:
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
         channels = {t for t in state.channels if self._may_hear(t)}
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
             return None
-        if self.clients and not hub.can_replay(topics, since):
-            return None
-        if self.over:
+        if self.over or (self.clients and not hub.can_replay(topics, since)):
             return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
@@ -7892,13 +7875,8 @@ class SocketIo(EngineConversation):
 
     def _change_channels(self, client: Client, event: str, found: SioPacket) -> None:
         names = convert({"channels": unpack_arguments(found)[1:]}, ChannelNames).channels
-        for name in names:
-            self._app.access.require_channel(self._principal, "subscribe", check_channel(name))
-        topics = frozenset(map(channel_topic, names))
-        channels = client.channels | topics if event == "join" else client.channels - topics
-        if len(channels) > MAX_CHANNELS + 1:
-            raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
-        client.channels = channels
+        before, adds = client.channels, event == "join"
+        client.channels = changed_channels(self._app, self._principal, before, names, adds)
         self.renew_topics()
 
     def _relay(self, event: str, found: SioPacket) -> None:
