@@ -37,6 +37,7 @@ if __name__ == "__main__":
 
 import _queue
 import _socket
+import abc
 import argparse
 import base64
 import bisect
@@ -1862,6 +1863,16 @@ def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
     return {key: fill_placeholders(item, fill) for key, item in value.items()}
 
 
+def excluded_topics(exclude: str | None) -> frozenset[str]:
+    """Whose subscribers are left out: of one client, as it stands in a row, or of a JSON array of
+    topics."""
+    if exclude is None:
+        return frozenset()
+    if exclude.startswith("["):
+        return msgspec.json.decode(exclude, type=frozenset[str])
+    return frozenset((direct_topic(exclude),))
+
+
 class Entry:
     """A message of the log in memory, with its bytes for each encoding made at most once."""
 
@@ -1872,15 +1883,20 @@ class Entry:
         self.topic = row.topic
         self.kind = row.kind
         self.event = row.event
-        self.exclude = row.exclude
+        self.exclude = excluded_topics(row.exclude)  # topics
         self.arguments: Arguments | None = None
         self.content = row.content
         if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
             self.arguments = Arguments.of(row.content, row.attachments)
             self.content = self.arguments.inlined()
-        elif row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
-            self.content = stamped(row)
+        elif row.id and row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
+            self.content = stamped(row)  # what is volatile has no id
         self.frames: dict[str, bytes] = {}
+
+    def is_for(self, topics: frozenset[str], own: str) -> bool:
+        """Whether a subscriber of these topics isn't one who is left out."""
+        left_out = self.exclude
+        return not left_out or (own not in left_out and left_out.isdisjoint(topics))
 
     @property
     def cost(self) -> int:
@@ -2167,7 +2183,7 @@ class Encoding(Protocol):
         """A message of the log."""
         ...
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """A message that is not in the log; `position` is the log's head."""
         ...
 
@@ -2175,8 +2191,8 @@ class Encoding(Protocol):
         """Something that the server itself says, with the position served so far."""
         ...
 
-    def farewell(self, retry_ms: int) -> bytes:
-        """The last words of a server that stops: when to come back."""
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """The last words to a client that is to come back: when, or a close code that says why."""
         ...
 
 
@@ -2194,9 +2210,9 @@ class SseEncoding:
         """`id`, `event` only when the publisher named one, and `data`."""
         return f"id: {position}\n".encode() + self._message(entry.topic, entry.event, entry.content)
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """The same without `id`: a client that resumes does not ask for it."""
-        return self._message(row.topic, row.event, row.content)
+        return self._message(entry.topic, entry.event, entry.content)
 
     def _message(self, topic: str, event: str | None, content: str) -> bytes:
         channel = channel_of(topic) if self._labels else None
@@ -2210,7 +2226,7 @@ class SseEncoding:
         name = f"event: {event}\n" if event else ""
         return f"{number}{name}data: {to_json(body)}\n\n".encode()
 
-    def farewell(self, retry_ms: int) -> bytes:
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
         """The reconnection time, in milliseconds."""
         return f"retry: {retry_ms}\n\n".encode()
 
@@ -2233,6 +2249,9 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
 
 
+PING_FRAME = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
+
+
 class WebSocketEncoding:
     """`/ws`: a JSON object in a text frame."""
 
@@ -2244,9 +2263,9 @@ class WebSocketEncoding:
             return text_frame(entry.content)
         return self._message(f'"id":"{position}",', entry.topic, entry.event, entry.content)
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """The same without `id`."""
-        return self._message("", row.topic, row.event, row.content)
+        return self._message("", entry.topic, entry.event, entry.content)
 
     @staticmethod
     def _message(number: str, topic: str, event: str | None, content: str) -> bytes:
@@ -2256,13 +2275,15 @@ class WebSocketEncoding:
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         """A server's object; with a position as its `id`."""
         frame = text_frame(to_json({**body, "id": position} if position else body))
+        if event == "ping":
+            return frame + PING_FRAME
         if event != "disconnect":
             return frame
         return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
 
-    def farewell(self, retry_ms: int) -> bytes:
-        """Going away."""
-        return close_frame(CloseCode.GOING_AWAY)
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """A close frame."""
+        return close_frame(code)
 
 
 class SocketIoEncoding:
@@ -2280,9 +2301,9 @@ class SocketIoEncoding:
         namespace = arguments.namespace or namespace_of(entry.topic)
         return self.event(namespace, entry.event, arguments, position)
 
-    def volatile(self, row: Stored, position: str) -> bytes:
+    def volatile(self, entry: Entry, position: str) -> bytes:
         """The same: the client takes whatever text comes last for the offset."""
-        return self.message(Entry(row), position)
+        return self.message(entry, position)
 
     def event(
         self, namespace: str, event: str | None, arguments: Arguments, position: str, ack: str = ""
@@ -2302,9 +2323,9 @@ class SocketIoEncoding:
             return packet(1, "/", "") + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
-    def farewell(self, retry_ms: int) -> bytes:
-        """Going away: a client comes back by itself."""
-        return close_frame(CloseCode.GOING_AWAY)
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """A close frame: a client comes back by itself."""
+        return close_frame(code)
 
 
 def packet(
@@ -2836,6 +2857,7 @@ class Hub:
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     LATER = 100  # changes of topics that wait for one connection
+    STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
     def __init__(
@@ -2858,7 +2880,7 @@ class Hub:
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[bytes, Iterator[Subscriber]]] = deque()
-        self._excluded: dict[str, int] = {}  # client: newest id in the ring that excludes it
+        self._excluded: dict[str, int] = {}  # topic: newest id in the ring that excludes it
         self._by_fd: dict[int, Subscriber] = {}
         self._addresses: dict[str, int] = {}
         self._blocked: set[Subscriber] = set()
@@ -2961,16 +2983,23 @@ class Hub:
         """`connected`, or `reconnecting` when it takes nothing at the moment."""
         return "connected" if subscriber.pending is None else "reconnecting"
 
-    def audience(self, topic: str, exclude: str | None) -> int:
+    def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
+        left_out = excluded_topics(exclude)
         run = self._runs.get(topic)
         away = self.elsewhere.get(topic, 0)
         if run is None:
             return away
-        reached = away + sum(len(view.members) for view in run.views) + len(run.owners)
-        for subscriber in self.of_client(exclude) if exclude else ():
-            reached -= topic in subscriber.view.topics or topic == subscriber.own_topic
+        views = [view for view in run.views if left_out.isdisjoint(view.topics)]
+        reached = away + sum(len(view.members) for view in views) + len(run.owners)
+        for subscriber in self._owners(left_out):
+            reached -= subscriber.view in views or topic == subscriber.own_topic
         return reached
+
+    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
+        """The subscribers whose own topics are among these."""
+        runs = [self._runs[topic] for topic in topics if topic in self._runs]
+        return [subscriber for run in runs for subscriber in run.owners]
 
     def audiences(self) -> dict[str, int]:
         """How many subscribe to each shared topic."""
@@ -3076,7 +3105,7 @@ class Hub:
         """Give a subscriber the topic of its direct messages."""
         own = self._run(subscriber.own_topic)
         own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, self._excluded.get(subscriber.client_id, 0))
+        subscriber.own_last = max(own.last, self._excluded.get(subscriber.own_topic, 0))
         if subscriber.cursor < own.evicted:
             subscriber.own_last = max(subscriber.own_last, own.evicted)
 
@@ -3203,12 +3232,13 @@ class Hub:
         found = self._gather(known, cursor) if cursor >= self._floor else None
         return found is not None and len(found) < self.JOIN_ENTRIES
 
-    def replay(self, subscriber: Subscriber, topics: Iterable[str], cursor: int) -> None:
+    def replay(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
         """Send a connection, which has been served further on other topics, what it missed of
         these. Call `can_replay` first."""
         known = [topic for topic in topics if topic in self._runs]
         found = self._gather(known, cursor) or []
-        mine = [entry for entry in found if entry.exclude != subscriber.client_id]
+        all_topics = topics | subscriber.view.topics
+        mine = [entry for entry in found if entry.is_for(all_topics, subscriber.own_topic)]
         while mine:
             join = self._join(subscriber.encoding, mine, cursor)
             self.reply(subscriber, join.data)
@@ -3255,11 +3285,15 @@ class Hub:
         """Tell everybody when to come back, and close."""
         for subscriber in self.subscribers():
             if subscriber.pending is None:
-                retry = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
                 with contextlib.suppress(OSError):
-                    subscriber.transport.send(subscriber.encoding.farewell(retry))
+                    subscriber.transport.send(subscriber.encoding.farewell(self._retry()))
             self._drop(subscriber, "server stopping")
         self._poller.close()
+
+    @staticmethod
+    def _retry() -> int:
+        """Milliseconds until a client comes back: spread, or they all come at once."""
+        return 1_000 + secrets.randbelow(4_000)
 
     # Topics and views
 
@@ -3325,8 +3359,8 @@ class Hub:
         self._ring.append(entry)
         self._ring_size += entry.cost
         self._run(entry.topic).append(entry)
-        if entry.exclude:
-            self._excluded[entry.exclude] = entry.id
+        for topic in entry.exclude:
+            self._excluded[topic] = entry.id
 
     def _announce(self, entry: Entry) -> None:
         run = self._runs[entry.topic]
@@ -3335,7 +3369,7 @@ class Hub:
             self._dirty[view] = None
         for subscriber in run.owners:
             subscriber.own_last = entry.id
-        for subscriber in self.of_client(entry.exclude) if entry.exclude else ():
+        for subscriber in self._owners(entry.exclude):
             subscriber.own_last = entry.id
         self._urgent.extend(run.owners)
 
@@ -3346,8 +3380,9 @@ class Hub:
             self._floor = entry.id
             self._runs[entry.topic].evict()
             self._release(entry.topic)
-            if entry.exclude and self._excluded.get(entry.exclude) == entry.id:
-                del self._excluded[entry.exclude]
+            for topic in entry.exclude:
+                if self._excluded.get(topic) == entry.id:
+                    del self._excluded[topic]
 
     def _control(self, entry: Entry) -> None:
         act = self._controls.get(entry.event or "")
@@ -3519,7 +3554,8 @@ class Hub:
             found = self._gather((*view.topics, subscriber.own_topic), cursor)
             if found is None:
                 return None
-            mine = [e for e in found if e.exclude != subscriber.client_id and e.id <= upto]
+            own = subscriber.own_topic
+            mine = [e for e in found if e.id <= upto and e.is_for(view.topics, own)]
             complete = len(found) < self.JOIN_ENTRIES or found[-1].id > upto
             return self._join(view.encoding, mine, upto if complete else found[-1].id)
         join = view.joins.get(cursor)
@@ -3528,7 +3564,9 @@ class Hub:
             if found is None:
                 return None
             complete = len(found) < self.JOIN_ENTRIES
-            join = self._join(view.encoding, found, self._log.head if complete else found[-1].id)
+            upto = self._log.head if complete else found[-1].id
+            mine = [e for e in found if e.exclude.isdisjoint(view.topics)]
+            join = self._join(view.encoding, mine, upto)
             if len(view.joins) > 64:
                 view.joins.clear()
             view.joins[cursor] = join
@@ -3614,6 +3652,9 @@ class Hub:
             subscriber.pending = data[taken:]
             return
         subscriber.pending = None
+        if subscriber.deadline:  # its ping waited: it has had no time to answer
+            subscriber.deadline = 0
+            self._expect_answer(subscriber, now_ms())
         self._blocked.discard(subscriber)
         self._await_room(subscriber, False)
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
@@ -3664,17 +3705,17 @@ class Hub:
         row = Stored(
             0, topic, kind, event, content, attachments, sender, exclude, None, draft.sent_at
         )
-        position = self._log.position(self._log.head)
         run = self._runs.get(topic)
         if run is None:
             return 0
+        entry, position = Entry(row), self._log.position(self._log.head)
         reached = 0
         groups = [(view.encoding, view.members) for view in run.views]
         groups += [(subscriber.encoding, [subscriber]) for subscriber in run.owners]
         for encoding, members in groups:
-            chosen = [m for m in members if m.client_id != exclude]
+            chosen = [m for m in members if entry.is_for(m.view.topics, m.own_topic)]
             reached += len(chosen)
-            self._volatile.append((encoding.volatile(row, position), iter(chosen)))
+            self._volatile.append((encoding.volatile(entry, position), iter(chosen)))
         while len(self._volatile) > 1_000:
             self._volatile.popleft()
         self._wake()
@@ -3686,7 +3727,7 @@ class Hub:
             for subscriber in rest:
                 if subscriber.fd >= 0 and self._lacks(subscriber, self._log.head):
                     self._serve(subscriber)  # it may carry the head's position
-                if subscriber.fd >= 0 and subscriber.pending is None:
+                if subscriber.fd >= 0 and not (subscriber.pending or subscriber.ending):
                     self._push(subscriber, Join(frame, subscriber.cursor, 1))
                 if time.perf_counter() > until:
                     return False
@@ -3709,7 +3750,18 @@ class Hub:
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
         for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
-            self._drop(subscriber, "took nothing for too long")
+            if subscriber.session is None or subscriber.ending is not None:
+                self._drop(subscriber, self.STALLED)
+            else:
+                self._dismiss(subscriber)
+
+    def _dismiss(self, subscriber: Subscriber) -> None:
+        """End a WebSocket that has fallen behind. Should the client read again soon, it gets the
+        rest of what was begun, and then hears that it may come back."""
+        subscriber.queue = None
+        last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
+        self.finish(subscriber, last, self.STALLED)
+        subscriber.blocked_at = time.monotonic()
 
     def _ping(self) -> None:
         now = now_ms()
@@ -3718,7 +3770,8 @@ class Hub:
         body = {"type": "ping", "timestamp": iso(now)}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if subscriber.deadline and subscriber.deadline <= now:
-                self._drop(subscriber, "ping timeout")
+                if subscriber.pending is None:  # else its ping waits too: see _close_stalled
+                    self._drop(subscriber, "ping timeout")
             elif subscriber.last_ping <= due and subscriber.fd >= 0 and subscriber.ending is None:
                 self._ping_one(subscriber, now, body, frames)
             if at % 500 == 499:
@@ -3735,9 +3788,8 @@ class Hub:
         due = subscriber.last_ping + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping = now
         head = self._log.head
-        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: it must answer
-            timeout = int(self._settings["ping_timeout"] * 1000)
-            subscriber.deadline = subscriber.deadline or max(due + timeout, now + timeout // 2)
+        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
+            self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
             return
         waits = subscriber.pending or subscriber.behind or subscriber.later
@@ -3746,7 +3798,14 @@ class Hub:
         key = (subscriber.encoding.name, head)
         if key not in frames:
             frames[key] = subscriber.encoding.notice("ping", body, self._log.position(head))
+        if subscriber.session is not None:
+            self._expect_answer(subscriber, due)
         self._push(subscriber, Join(frames[key], head, 0))
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        subscriber.deadline = subscriber.deadline or max(due + timeout, now_ms() + timeout // 2)
 
     # Catch-up
 
@@ -3818,11 +3877,7 @@ class Hub:
     ) -> list[Join]:
         """A page's sends for a subscriber; those with nothing of their own share them."""
         view, own = subscriber.view, subscriber.own_topic
-        private = any(
-            e.topic == own or e.exclude == subscriber.client_id
-            for e in page
-            if e.id > subscriber.cursor
-        )
+        private = any(e.topic == own or own in e.exclude for e in page if e.id > subscriber.cursor)
         key = (subscriber.cursor, limit)
         if not private and key in cache:
             return cache[key]
@@ -3831,7 +3886,7 @@ class Hub:
             for e in page
             if subscriber.cursor < e.id <= limit
             and (e.topic in view.topics or e.topic == own)
-            and e.exclude != subscriber.client_id
+            and e.is_for(view.topics, own)
         ]
         joins = []
         while True:
@@ -3969,6 +4024,7 @@ class Letter(msgspec.Struct, array_like=True):
     event: str | None
     content: str
     exclude: str | None
+    attachments: bytes | None = None
 
 
 class Connected(NamedTuple):
@@ -4211,19 +4267,17 @@ class Nodes:
 
     def volatile(self, draft: Draft) -> int:
         """Send a message that is not stored to who is there on any node; how many that is."""
-        content = Letter(self.id, draft.topic, draft.event, draft.content, draft.exclude)
         if self._shared:
-            self._doorbell.post(to_json(content))
+            what = draft.topic, draft.event, draft.content, draft.exclude, draft.attachments
+            self._doorbell.post(to_json(Letter(self.id, *what)))
         here = self._hub.volatile(draft)
         return here + self._hub.elsewhere.get(draft.topic, 0)
 
     def _take_letter(self, text: str) -> None:
         letter = msgspec.json.decode(text, type=Letter)
         if letter.node != self.id:
-            draft = Draft(
-                letter.topic, MESSAGE, letter.event, letter.content, exclude=letter.exclude
-            )
-            self._hub.volatile(draft)
+            _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
+            self._hub.volatile(Draft(topic, MESSAGE, event, content, attachments, exclude=exclude))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -6529,7 +6583,8 @@ class Web:
         if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
             access.check_host(host)
         origin = environ.get("HTTP_ORIGIN", "")
-        if row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/")):
+        guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
+        if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
             access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
         if origin and access.allowed_origin(origin):
             self._allow_origin(origin)
@@ -6681,14 +6736,13 @@ class Framing:
             self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
             return []
 
-    def answers(self) -> bytes:
-        """Pongs, and the close frame once the connection is over."""
-        return b"".join(self._protocol.data_to_send())
-
-    @property
-    def ended(self) -> bool:
-        """Whether either side has closed."""
-        return self._protocol.close_expected()
+    def answer(self, hub: Hub, subscriber: Subscriber, reason: str) -> None:
+        """Send pongs, and the close frame once either side has closed."""
+        answers = b"".join(self._protocol.data_to_send())
+        if self._protocol.close_expected():
+            hub.finish(subscriber, answers, reason)
+        else:
+            hub.reply(subscriber, answers)
 
 
 class Conversation:
@@ -6730,6 +6784,21 @@ class Conversation:
         """The connection is over."""
 
 
+def changed_channels(
+    app: Application, principal: Principal, topics: frozenset[str], names: list[str], adds: bool
+) -> frozenset[str]:
+    """A connection's topics with these channels added or removed. Raises as `require_channel`, and
+    Problem `invalid` when they are too many."""
+    changed = frozenset(map(channel_topic, names))
+    if not adds:
+        return topics - changed
+    for name in names:
+        app.access.require_channel(principal, "subscribe", check_channel(name))
+    if sum(channel_of(topic) is not None for topic in topics | changed) > MAX_CHANNELS:
+        raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
+    return topics | changed
+
+
 # /ws
 
 
@@ -6759,13 +6828,11 @@ class WebSocketConversation(Conversation):
 
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
+        self.subscriber.deadline = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message))
-        answers = self._framing.answers()
-        if self._framing.ended:
-            self._app.hub.finish(self.subscriber, answers, "closed by the client or for its frames")
-        else:
-            self._app.hub.reply(self.subscriber, answers)
+        reason = "closed by the client or for its frames"
+        self._framing.answer(self._app.hub, self.subscriber, reason)
 
     def _say(self, **body: Any) -> None:
         self._app.hub.reply(self.subscriber, text_frame(to_json(body)))
@@ -6802,17 +6869,9 @@ class WebSocketConversation(Conversation):
             last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
             self._app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
-    def _subscribe(self, frame: WsFrame) -> None:
-        for name in frame.channels:
-            self._app.access.require_channel(self._principal, "subscribe", check_channel(name))
-        self._change(frame, self.subscriber.topics | set(map(channel_topic, frame.channels)))
-
-    def _unsubscribe(self, frame: WsFrame) -> None:
-        self._change(frame, self.subscriber.topics - set(map(channel_topic, frame.channels)))
-
-    def _change(self, frame: WsFrame, topics: frozenset[str]) -> None:
-        if len(topics) > 2 * MAX_CHANNELS:
-            raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
+    def _change_channels(self, frame: WsFrame) -> None:
+        before, adds = self.subscriber.topics, frame.type == "subscribe"
+        topics = changed_channels(self._app, self._principal, before, frame.channels, adds)
         self._app.hub.set_topics(self.subscriber, topics)
         if frame.ref is not None:
             self._say(type="ack", ref=frame.ref)
@@ -6831,8 +6890,8 @@ class WebSocketConversation(Conversation):
         self._say(type="pong", timestamp=iso(now_ms()))
 
     ACTS: ClassVar[dict[str, Callable[[WebSocketConversation, WsFrame], None]]] = {
-        "subscribe": _subscribe,
-        "unsubscribe": _unsubscribe,
+        "subscribe": _change_channels,
+        "unsubscribe": _change_channels,
         "publish": _publish,
         "ping": _ping,
     }
@@ -6893,7 +6952,7 @@ def text_answer(body: bytes) -> Answer:
     return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
-class EngineConversation(Conversation):
+class EngineConversation(Conversation, abc.ABC):
     """An Engine.IO v4 connection: over polling requests, a WebSocket, or the one and then the
     other. What it carries is a subclass's."""
 
@@ -6906,9 +6965,9 @@ class EngineConversation(Conversation):
         self._fetching = self._probing = self.over = False
         self.sid = secrets.token_urlsafe(15)
 
+    @abc.abstractmethod
     def message(self, data: str | bytes) -> None:
         """A message of the client. Raises ValueError when it is not valid."""
-        raise NotImplementedError
 
     def reply(self, frames: bytes) -> None:
         """Send frames to this client alone."""
@@ -6922,7 +6981,7 @@ class EngineConversation(Conversation):
     def left(self, reason: str) -> None:
         """The connection is over."""
         self.over = True
-        self._engine.forget(self.sid)
+        self._engine.forget(self)
 
     # What comes in
 
@@ -6931,11 +6990,7 @@ class EngineConversation(Conversation):
         assert self._framing is not None
         for each in self._framing.take(data):
             self.take(each)
-        answers = self._framing.answers()
-        if self._framing.ended:
-            self.end("transport close", answers)
-        else:
-            self.reply(answers)
+        self._framing.answer(self._app.hub, self.subscriber, "transport close")
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client."""
@@ -6949,8 +7004,7 @@ class EngineConversation(Conversation):
             elif packet[:1] == "3":
                 self.subscriber.deadline = 0
             elif packet == "1":
-                polling = text_frame("6") if self._fetching else b""
-                self.end("transport close", polling if self._framing is None else None)
+                self.end("transport close", text_frame("6") if self._framing is None else None)
             else:
                 raise ValueError("unknown packet")
         except (ValueError, RecursionError):
@@ -7076,11 +7130,7 @@ class Probe:
                 last = close_frame(CloseCode.PROTOCOL_ERROR)
                 self._app.hub.finish(self._subscriber, last, "not a probe")
                 return
-        answers = self._framing.answers()
-        if self._framing.ended:
-            self._app.hub.finish(self._subscriber, answers, "probe closed")
-        else:
-            self._app.hub.reply(self._subscriber, answers)
+        self._framing.answer(self._app.hub, self._subscriber, "probe closed")
 
     def left(self, reason: str) -> None:
         """It didn't work, or has become the connection."""
@@ -7130,17 +7180,11 @@ class Recovery:
 
     def save(self, client: Client, owner: str, position: str) -> None:
         """Store what a client is; returns after the commit."""
-        row = {
-            "pid_hash": sha256(client.pid),
-            "namespace": client.namespace,
-            "client_id": client.id,
-            "owner": owner,
-            "state": client.saved,
-            "position": position,
-            "node": self._app.nodes.id,
-            "left_at": None,
-        }
-        self._left.pop(sha256(client.pid), None)
+        pid_hash, node = sha256(client.pid), self._app.nodes.id
+        row = {"pid_hash": pid_hash, "owner": owner, "node": node, "left_at": None}
+        row |= {"namespace": client.namespace, "client_id": client.id}
+        row |= {"state": client.saved, "position": position}
+        self._left.pop(pid_hash, None)
         self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
 
     def find(self, pid: Any, namespace: str, owner: str) -> Any:
@@ -7184,17 +7228,16 @@ class Recovery:
 class EngineIo:
     """The Engine.IO connections."""
 
+    CLOSED_MS = 30_000  # how long the last packets of a polling connection are kept
+    MOST_CLOSED = 1_000
+
     def __init__(self, app: Application) -> None:
         self.app = app
         self.recovery = Recovery(app)
-        self._encoding = SocketIoEncoding(self.recovery.seconds > 0)
+        self.encoding = SocketIoEncoding(self.recovery.seconds > 0)
         self._open: dict[str, EngineConversation] = {}
+        self._closed: dict[str, tuple[int, QueueTransport]] = {}  # until when the end is fetched
         self._young: deque[tuple[int, SocketIo]] = deque()
-
-    @property
-    def encoding(self) -> SocketIoEncoding:
-        """How messages are written here."""
-        return self._encoding
 
     def answer(
         self,
@@ -7221,12 +7264,20 @@ class EngineIo:
             return self._begin(call, given, transport, make)
         found = self._open.get(given["sid"])
         if found is None:
-            raise EngineFault(1)
+            return self._last_packets(given["sid"])
         if transport == "websocket":
             return found.probe(call)
         if method == "POST":
             return found.post(call.body(self.app.settings["max_message_bytes"]))
         return found.poll(call)
+
+    def _last_packets(self, sid: str) -> Answer:
+        """What a polling client had not fetched when its connection was closed as it should."""
+        closed = self._closed.pop(sid, None)
+        body = engine_payload(closed[1].take()) if closed else b""
+        if body.split(b"\x1e")[-1] not in (b"1", b"6"):
+            raise EngineFault(1)
+        return text_answer(body)
 
     def _begin(self, call: Call, given: dict[str, str], transport: str, make: Any) -> Answer:
         asked = stream_of(call)
@@ -7235,7 +7286,7 @@ class EngineIo:
 
         def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
             head = self.app.log.head
-            subscriber = self.app.streams.subscriber(asked, self._encoding, client_id, head)
+            subscriber = self.app.streams.subscriber(asked, self.encoding, client_id, head)
             made: EngineConversation = make(self, subscriber, framing, call)
             self._open[made.sid] = made
             subscriber.session = made
@@ -7268,12 +7319,19 @@ class EngineIo:
             }
         )
 
-    def forget(self, sid: str) -> None:
-        """A connection is over."""
-        self._open.pop(sid, None)
+    def forget(self, made: EngineConversation) -> None:
+        """A connection is over; a polling client still has a while to fetch why."""
+        self._open.pop(made.sid, None)
+        transport = made.subscriber.transport
+        if isinstance(transport, QueueTransport):
+            self._closed[made.sid] = now_ms() + self.CLOSED_MS, transport
+            if len(self._closed) > self.MOST_CLOSED:
+                del self._closed[next(iter(self._closed))]
 
     def close_silent(self) -> None:
         """End the connections that joined no namespace in time."""
+        while self._closed and next(iter(self._closed.values()))[0] <= now_ms():
+            del self._closed[next(iter(self._closed))]
         while self._young and self._young[0][0] <= now_ms():
             made = self._young.popleft()[1]
             if not made.over and not made.clients:
@@ -7424,35 +7482,63 @@ def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
     return declare if middleware is None else declare(middleware)
 
 
+Rooms = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
+
+
 def emit(
     event: str,
     *values: Any,
-    to: str | None = None,
+    to: Rooms = None,
     namespace: str = "/",
-    exclude: str | None = None,
+    exclude: Rooms = None,
     volatile: bool = False,
 ) -> None:
-    """Send an event to a namespace, or to one room of it (a client's id is its own room).
+    """Send an event to a namespace, or to rooms of it: to each client once, and to none in the
+    rooms of `exclude`.
 
     Returns after the commit; `volatile` sends without storing.
     """
     assert HANDLERS.app is not None, "the server is not running"
-    app, topic = HANDLERS.app, room_topic(namespace, to or "")
-    count = app.hub.audience(topic, exclude)
+    app = HANDLERS.app
     arguments = pack_arguments(values)
-    if to and not count and _SID.fullmatch(to):
-        # A client's own room is the topic of its direct messages: a topic more for each client
-        # would be a view more for each, and nothing would be joined once for all.
-        topic, arguments = direct_topic(to), arguments._replace(namespace=namespace)
-        count = app.hub.audience(topic, exclude)
+    left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
+    drafts = []
+    for room in each_room(to) or [""]:
+        topic, *others = room_topics(namespace, room)
+        if others and not app.hub.audience(topic):
+            # A client's own room is the topic of its direct messages: a topic more for each client
+            # would be a view more for each, and nothing would be joined once for all.
+            topic, arguments = others[0], arguments._replace(namespace=namespace)
+        drafts.append(emit_draft(app, topic, event, arguments, left_out))
+        left_out.append(topic)  # who has it doesn't get the next room's
+    if volatile:
+        for draft in drafts:
+            send_volatile(app, draft)
+    else:
+        append(app, drafts)
+
+
+def each_room(rooms: Rooms) -> list[str]:
+    """The rooms that are named, each once."""
+    return [rooms] if isinstance(rooms, str) else list(dict.fromkeys(rooms or ()))
+
+
+def room_topics(namespace: str, room: str) -> list[str]:
+    """The topics that a name may stand for: a room's, and of one client its own."""
+    topics = [room_topic(namespace, room)]
+    return [*topics, direct_topic(room)] if _SID.fullmatch(room) else topics
+
+
+def emit_draft(
+    app: Application, topic: str, event: str, arguments: Arguments, left_out: list[str]
+) -> Draft:
+    """An event as it is stored for one topic."""
+    exclude = to_json(left_out) if left_out else None
+    count = app.hub.audience(topic, exclude)
     draft = Draft(
         topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
     )
-    draft = with_arguments(draft, arguments)
-    if volatile:
-        app.hub.volatile(draft)
-    else:
-        append(app, [draft])
+    return with_arguments(draft, arguments)
 
 
 class Client:
@@ -7520,17 +7606,16 @@ class Client:
         self._owner.renew_topics()
 
     def broadcast(
-        self, event: str, *values: Any, to: str | None = None, volatile: bool = False
+        self,
+        event: str,
+        *values: Any,
+        to: Rooms = None,
+        exclude: Rooms = None,
+        volatile: bool = False,
     ) -> None:
-        """Send an event to everybody else, in the namespace or one room."""
-        emit(
-            event,
-            *values,
-            to=to,
-            namespace=self.namespace,
-            exclude=self.id,
-            volatile=volatile,
-        )
+        """Send an event to everybody else, in the namespace or in rooms of it."""
+        others = [self.id, *each_room(exclude)]
+        emit(event, *values, to=to, namespace=self.namespace, exclude=others, volatile=volatile)
 
     def disconnect(self) -> None:
         """Put the client out of the namespace; it does not come back by itself."""
@@ -7673,22 +7758,18 @@ class SocketIo(EngineConversation):
             return None
         hub, log = self._app.hub, self._app.log
         row = self._engine.recovery.find(auth["pid"], client.namespace, self._principal.name)
-        offset = str(auth.get("offset") or "")
-        since = log.parse(offset) if offset else None
-        if row is not None and since is None:
-            since = log.parse(row.position)
-        if row is None or since is None:
+        if row is None or (self.clients and row.client_id != self.subscriber.client_id):
             return None
-        if self.clients and row.client_id != self.subscriber.client_id:
+        since = log.parse(str(auth.get("offset")))
+        since = log.parse(row.position) if since is None else since
+        if since is None:
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
         channels = {t for t in state.channels if self._may_hear(t)}
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
             return None
-        if self.clients and not hub.can_replay(topics, since):
-            return None
-        if self.over:
+        if self.over or (self.clients and not hub.can_replay(topics, since)):
             return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
@@ -7794,13 +7875,8 @@ class SocketIo(EngineConversation):
 
     def _change_channels(self, client: Client, event: str, found: SioPacket) -> None:
         names = convert({"channels": unpack_arguments(found)[1:]}, ChannelNames).channels
-        for name in names:
-            self._app.access.require_channel(self._principal, "subscribe", check_channel(name))
-        topics = frozenset(map(channel_topic, names))
-        channels = client.channels | topics if event == "join" else client.channels - topics
-        if len(channels) > MAX_CHANNELS + 1:
-            raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
-        client.channels = channels
+        before, adds = client.channels, event == "join"
+        client.channels = changed_channels(self._app, self._principal, before, names, adds)
         self.renew_topics()
 
     def _relay(self, event: str, found: SioPacket) -> None:

@@ -188,9 +188,12 @@ def measure_publishing(scenario: Scenario, name: str, bench: Workbench, scale: S
             return to_sample(connected, done, server.cpu_seconds() - before)
 
 
-def open_idle(bench: Workbench, server: Server, path: str, count: int) -> tuple[Sample, int]:
+def open_idle(
+    bench: Workbench, server: Server, count: int, path: str, transport: str
+) -> tuple[Sample, int]:
     """Open `count` streams; what load.c says, and the server's resident bytes with them open."""
-    with loading(bench, server, subscribers=count, events_path=path) as load:
+    options = {"subscribers": count, "events_path": path, "transport": transport}
+    with loading(bench, server, **options) as load:
         connected = load.read()
         time.sleep(SETTLE_SECONDS)
         resident = server.rss_bytes()
@@ -200,12 +203,12 @@ def open_idle(bench: Workbench, server: Server, path: str, count: int) -> tuple[
 
 def measure_idle(scenario: Scenario, name: str, bench: Workbench, scale: Scale) -> Sample:
     """Idle streams: resident memory of each and how fast they connect."""
-    path = KINDS[name].paths[scenario.transport]
+    how = KINDS[name].paths[scenario.transport], scenario.transport
     with KINDS[name].running(bench, name) as server:
-        open_idle(bench, server, path, 200)  # what the first ones load isn't a connection's cost
+        open_idle(bench, server, 200, *how)  # what the first ones load isn't a connection's cost
         time.sleep(SETTLE_SECONDS)
         before = server.rss_bytes()
-        report, resident = open_idle(bench, server, path, scale.idle)
+        report, resident = open_idle(bench, server, scale.idle, *how)
     return {
         "rss_per_connection": per(resident - before, report["connected"]),
         "connects_per_s": per(report["connected"], report["connect_seconds"]),
@@ -277,6 +280,43 @@ SCENARIOS = (
             Row("connects/s", "connects_per_s", "guide-memory", at_least=0.6),
             Row("refused or dropped", "faults", at_most=0),
         ),
+    ),
+    Scenario(
+        "socketio16",
+        "{subscribers:,} Socket.IO, 16 publishers, 200 B",
+        (OURS, "socketio"),
+        measure_publishing,
+        (
+            Row("deliveries/s", "deliveries_per_s", "socketio", at_least=8),
+            Row("p99, ms", "p99_ms", "socketio"),
+            Row("lost, doubled, out of order", "faults", at_most=0),
+        ),
+        {"publishers": 16},
+        transport="socket.io",
+    ),
+    Scenario(
+        "socketio1",
+        "{subscribers:,} Socket.IO, 1 publisher, 200 B",
+        (OURS, "socketio"),
+        measure_publishing,
+        (
+            Row("deliveries/s", "deliveries_per_s", "socketio", at_least=1.5),
+            Row("lost, doubled, out of order", "faults", at_most=0),
+        ),
+        {"publishers": 1},
+        transport="socket.io",
+    ),
+    Scenario(
+        "socketioidle",
+        "{idle:,} idle Socket.IO connections",
+        (OURS, "socketio"),
+        measure_idle,
+        (
+            Row("resident bytes each", "rss_per_connection", "socketio", at_most=0.5),
+            Row("connects/s", "connects_per_s", "socketio"),
+            Row("refused or dropped", "faults", at_most=0),
+        ),
+        transport="socket.io",
     ),
     Scenario(
         "post16",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import os
 import shutil
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,9 +155,9 @@ CHROMIUM_FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium that the whole run shares; skips by name where none is installed."""
+    """A Chromium for the tests of a file; skips by name where none is installed."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
     if not Path(path).exists():
         pytest.skip("no Chromium is installed (Debian: chromium)")
@@ -174,3 +176,22 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     made.set_default_timeout(PATIENCE * 1000)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder where packages from npm are installed, once for each set of them."""
+
+    @functools.cache
+    def make(*packages: str) -> Path:
+        if not shutil.which("node") or not shutil.which("npm"):
+            pytest.skip("needs node and npm")
+        folder = tmp_path_factory.mktemp("npm")
+        (folder / "package.json").write_text('{"private": true}')
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=False)
+        if done.returncode:
+            pytest.skip(f"npm can't install {' '.join(packages)}")
+        return folder
+
+    return make

@@ -25,8 +25,10 @@ import { connect } from './static/js/rt.js';
 window.start = (options) => {
   const rt = Object.assign(window, { rt: connect(options), got: [], said: [] }).rt;
   for (const name of ['message', 'chat']) rt.on(name, (data, meta) => got.push({ data, ...meta }));
-  for (const name of ['connecting', 'open', 'reconnecting', 'closed', 'recovered', 'reset', 'buffering'])
-    rt.on(name, ({ reason, attempt, error }) => said.push([name, reason ?? attempt ?? '', error?.code ?? '']));
+  const states = ['connecting', 'open', 'reconnecting', 'closed'];
+  for (const name of [...states, 'recovered', 'reset', 'buffering'])
+    rt.on(name, ({ reason, attempt, error }) =>
+      said.push([name, reason ?? attempt ?? '', error?.code ?? '']));
 };
 document.title = 'ready';
 """
@@ -302,8 +304,9 @@ def test_the_leading_tab_goes(context: BrowserContext, site: Server, way: str) -
             else:
                 with contextlib.suppress(PlaywrightError):
                     leader.goto("chrome://crash", timeout=5000)
+            sent_before = len(sent)
             wait_for(
-                lambda seen=len(sent): len(received(pages[3])) > seen + 30,
+                lambda least=sent_before + 30: len(received(pages[3])) > least,
                 "the next tab to go on",
                 2 * PATIENCE,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
 import textwrap
 import time
@@ -16,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from support import ADMIN, PATIENCE, Server, query_database, wait_for
+from support import ADMIN, LONG, PATIENCE, Server, query_database, wait_for
 
 TOKEN = json.dumps({"token": ADMIN})
 
@@ -225,6 +224,18 @@ def test_a_poll_that_is_cut_ends_the_session(plain: Server) -> None:
     wait_for(lambda: not plain.get("/api/connections").json, "the session to end")
 
 
+def test_a_polling_client_fetches_why_the_server_closed(plain: Server) -> None:
+    sid = json.loads(poll(plain)[1:])["sid"]
+    poll(plain, sid, b"40" + TOKEN.encode())
+    client = json.loads(poll(plain, sid)[2:])["sid"]
+    plain.publish(1)
+    assert plain.request("DELETE", f"/api/connections/{client}", {}).status == 200
+    assert plain.get("/api/connections").json == []
+    assert poll(plain, sid).split("\x1e") == ['42["message",1]', "41", "1"]
+    gone = plain.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}")
+    assert gone.json == {"code": 1, "message": "Session ID unknown"}
+
+
 def test_upgrade_keeps_what_was_waiting(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
     poll(plain, sid, b"40" + TOKEN.encode())
@@ -331,6 +342,79 @@ def test_handlers(with_handlers: Callable[..., Server]) -> None:
     wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
 
 
+ROOMS = """
+    @on("enter")
+    def enter(client, *rooms):
+        for room in rooms:
+            client.join(room)
+        return list(client.rooms)
+
+    @on("say")
+    def say(client, options, *values):
+        emit("said", *values, **options)
+        return True
+
+    @on("tell")
+    def tell(client, options, *values):
+        client.broadcast("said", *values, **options)
+        return True
+"""
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+def test_several_rooms_and_exceptions(with_handlers: Callable[..., Server], volatile: bool) -> None:
+    server = with_handlers(ROOMS, access="open", socketio_recovery_seconds=0)
+    members = {"r": ["red"], "b": ["blue"], "rb": ["red", "blue"], "none": []}
+    sockets, sids = {}, {}
+    for name, rooms in members.items():
+        sockets[name], answer = join(server, "{}")
+        sids[name] = answer["sid"]
+        sockets[name].send("421" + json.dumps(["enter", *rooms]))
+        assert hear(sockets[name]).startswith("431[")
+    cases: list[tuple[str, dict[str, Any], set[str]]] = [
+        ("say", {"to": ["red", "blue", "red"]}, {"r", "b", "rb"}),
+        ("say", {"to": "red", "exclude": "blue"}, {"r"}),
+        ("say", {"exclude": ["red", "blue"]}, {"none"}),
+        ("say", {"exclude": [sids["none"], "blue"]}, {"r"}),
+        ("say", {"to": [sids["none"], "red", sids["rb"]]}, {"none", "r", "rb"}),
+        ("say", {"to": ["red", "blue"], "exclude": sids["rb"]}, {"r", "b"}),
+        ("say", {"to": ["nobody"]}, set()),
+        ("tell", {"to": ["red", "blue"], "exclude": [sids["b"]]}, {"r"}),
+        ("tell", {"exclude": "red"}, {"b", "none"}),
+    ]
+    for number, (how, options, _) in enumerate(cases):
+        sockets["rb"].send("42" + json.dumps([how, {**options, "volatile": volatile}, number]))
+    sockets["rb"].send('42["say",{},"end"]')
+    for name, ws in sockets.items():
+        with ws:
+            heard = list(iter(lambda: hear(ws), '42["said","end"]'))  # noqa: B023
+        expected = [f'42["said",{n}]' for n, case in enumerate(cases) if name in case[2]]
+        assert heard == expected, name
+
+
+def test_binary_volatile_is_written_for_each_transport(
+    with_handlers: Callable[..., Server],
+) -> None:
+    server = with_handlers(ROOMS, access="open", socketio_recovery_seconds=0)
+    ws, answer = join(server, "{}")
+    session = "session=" + "v" * 22
+    address = f"ws://127.0.0.1:{server.port}/ws?{session}"
+    with ws, server.stream(session) as stream, connect(address, compression=None) as other:
+        client = stream.hello["clientId"]
+        for to in (client, answer["sid"]):
+            given = json.dumps({"to": to, "volatile": True})
+            ws.send(f'451-["say",{given},{{"_placeholder":true,"num":0}},"b"]')
+            ws.send(b"\x01\x02")
+        assert hear(ws) == '451-["said",{"_placeholder":true,"num":0},"b"]'
+        assert hear(ws) == b"\x01\x02"
+        inlined = [{"_placeholder": True, "num": 0, "base64": "AQI="}, "b"]
+        event = stream.take(1)[0]
+        assert (event["event"], json.loads(event["data"])) == ("said", inlined)
+        other.recv(PATIENCE)
+        found = json.loads(other.recv(PATIENCE))
+        assert found == {"type": "message", "channel": None, "event": "said", "data": inlined}
+
+
 # Recovery
 
 
@@ -378,21 +462,143 @@ def test_recovery_without_an_offset_and_after_its_time(make_server: Callable[...
     ws.close()
 
 
+def come_back(server: Server, answer: dict[str, Any], offset: str = "") -> ClientConnection:
+    """The same client on a new connection; fails unless it is recovered."""
+    auth = {"token": ADMIN, "pid": answer["pid"], **({"offset": offset} if offset else {})}
+    ws, again = join(server, json.dumps(auth))
+    assert again == answer
+    return ws
+
+
+def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) -> None:
+    server = with_handlers("""
+        @on("connection", namespace="/admin")
+        def admin(client):
+            client.join("staff")
+
+        @on("shift", namespace="/admin")
+        def shift(client, n):
+            emit("shift", n, to="staff", namespace="/admin")
+            emit("seen", n)
+    """)
+    ws, main = join(server)
+    ws.send("40/admin," + TOKEN)
+    admin = json.loads(hear(ws).removeprefix("40/admin,"))
+    other, _ = join(server)
+    with other:
+        other.send("40/admin," + TOKEN)
+        hear(other)
+        for n in (1, 2):
+            other.send(f'42/admin,["shift",{n}]')
+            found = [hear(ws), hear(ws)]
+            assert found[0].startswith(f'42/admin,["shift",{n},"')
+            assert found[1].startswith(f'42["seen",{n},"')
+    server.kill()
+    server.start()
+    with join(server)[0] as other:
+        other.send("40/admin," + TOKEN)
+        hear(other)
+        other.send('42/admin,1["shift",3]')
+        while not hear(other).startswith("43"):
+            pass
+    shift, seen = (offset_of(text[text.index("[") - 2 :]) for text in found)
+    ws = come_back(server, main, seen)
+    assert hear(ws).startswith('42["seen",3,')
+    auth = json.dumps({"token": ADMIN, "pid": admin["pid"], "offset": shift})
+    ws.send("40/admin," + auth)
+    assert json.loads(hear(ws).removeprefix("40/admin,")) == admin
+    assert hear(ws).startswith('42/admin,["shift",3,')
+    ws.close()
+
+
+def test_recovery_again_and_again(server: Server) -> None:
+    ws, answer = join(server)
+    offset = ""
+    for n in range(6):
+        ws.close()
+        if n % 3 == 2:
+            server.kill()
+            server.start()
+        server.publish(f"missed {n}")
+        ws = come_back(server, answer, offset)
+        server.publish(f"heard {n}")
+        for text in (f"missed {n}", f"heard {n}"):
+            event = hear(ws)
+            assert json.loads(event[2:])[1] == text
+            offset = offset_of(event)
+    ws.close()
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_recovery_after_a_long_quiet(make_server: Callable[..., Server], heard: bool) -> None:
+    """Much that is no business of a client comes and goes while it is connected."""
+    server = make_server(history_messages=5, ring_bytes=65_536)
+    ws, answer = join(server)
+    offset = ""
+    if heard:
+        server.publish("heard")
+        offset = offset_of(hear(ws))
+    for n in range(150):
+        server.publish("x" * 500, f"channel=elsewhere{n % 3}")
+    server.kill()
+    server.start()
+    if LONG:  # the retention comes once a minute
+        count = "SELECT COUNT(*) FROM messages"
+        wait_for(lambda: query_database(server.data, count)[0][0] <= 10, "the retention", 100)
+    server.publish("missed")
+    with come_back(server, answer, offset) as ws:
+        assert json.loads(hear(ws)[2:])[1] == "missed"
+
+
+def test_relay_can_be_switched_off(make_server: Callable[..., Server]) -> None:
+    server = make_server(relay_events="false", socketio_recovery_seconds=0)
+    one, _ = join(server)
+    two, _ = join(server)
+    with one, two:
+        one.send('421["chat","hidden"]')
+        assert "relay_events" in json.loads(hear(one)[3:])[0]["message"]
+        one.send('422["join","news"]')
+        assert hear(one) == '432[{"success":true}]'
+        server.publish("shown")
+        assert hear(two) == '42["message","shown"]'
+
+
+def test_over_tls(make_server: Callable[..., Server], certificate: Any) -> None:
+    server = make_server(**certificate.settings, socketio_recovery_seconds=0)
+    path = "/socket.io/?EIO=4&transport="
+    tls = certificate.trusting
+
+    def fetch(sid: str = "", body: bytes | None = None) -> str:
+        where = f"{path}polling" + (f"&sid={sid}" if sid else "")
+        return server.request("POST" if body else "GET", where, body, tls=tls).body.decode()
+
+    sid = json.loads(fetch()[1:])["sid"]
+    assert fetch(sid, b"40" + TOKEN.encode()) == "ok"
+    assert fetch(sid).startswith('40{"sid"')
+    address = f"wss://127.0.0.1:{server.port}{path}websocket&sid={sid}"
+    with connect(address, ssl=tls, compression=None, max_size=None) as ws:
+        ws.send("2probe")
+        assert ws.recv(PATIENCE) == "3probe"
+        ws.send("5")
+        large = json.dumps(["chat", "x" * 300_000])
+        ws.send("421" + large)
+        assert sorted([hear(ws), hear(ws)]) == [
+            "42" + json.dumps(["chat", "x" * 300_000], separators=(",", ":")),
+            '431[{"success":true}]',
+        ]
+        ws.send('451-["file",{"_placeholder":true,"num":0}]')
+        ws.send(bytes(100_000))
+        assert hear(ws).startswith("451-")
+        assert hear(ws) == bytes(100_000)
+
+
 # The clients from npm
 
 
-@pytest.fixture(scope="session")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def modules(npm_folder: Callable[..., Path]) -> Path:
     """A folder where socket.io-client is installed."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("needs node and npm")
-    folder = tmp_path_factory.mktemp("npm")
-    (folder / "package.json").write_text('{"private": true}')
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "socket.io-client@4"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=False)
-    if done.returncode:
-        pytest.skip("npm can't install socket.io-client")
-    return folder
+    return npm_folder("socket.io-client@4")
 
 
 PRELUDE = """

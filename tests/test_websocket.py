@@ -196,10 +196,55 @@ def test_a_flood_is_taken_in_order(server: Server) -> None:
         assert [hear(ws)["data"] for _ in range(2_000)] == list(range(2_000))
 
 
-def test_who_does_not_read_is_closed(make_server: Callable[..., Server]) -> None:
-    server = make_server(slow_consumer_seconds=1)
-    with open_ws(server, "channel=s", max_size=None) as ws:
-        hear(ws)
+def test_who_does_not_read_is_told_to_come_back(make_server: Callable[..., Server]) -> None:
+    server = make_server(slow_consumer_seconds=2)
+    with (
+        open_ws(server, "channel=s", max_size=None, max_queue=1) as ws,
+        server.stream("channel=s") as reader,
+    ):
+        last = hear(ws)["lastEventId"]
         for _ in range(40):
             server.publish("x" * 500_000, "channel=s")
-        wait_for(lambda: not server.get("/api/connections").json, "the connection to be closed")
+        reader.take(40)
+        wait_for(lambda: len(server.get("/api/connections").json) == 1, "the one to be closed")
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                last = json.loads(ws.recv(PATIENCE)).get("id", last)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1013
+    with open_ws(server, f"channel=s&lastEventId={last}", max_size=None) as ws:
+        assert hear(ws)["recovered"] is True
+        done = int(last.split("-")[1])
+        assert len([hear(ws) for _ in range(done, 40)]) == 40 - done
+
+
+def test_who_answers_no_ping_is_closed(make_server: Callable[..., Server]) -> None:
+    server = make_server(ping_interval=0.3, ping_timeout=0.5)
+    request = (
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    with open_ws(server) as answering:
+        found = server.raw(request)  # until the server closes
+        assert b'"type":"ping"' in found and Frame(Opcode.PING, b"").serialize(mask=False) in found
+        say(answering, type="ping")
+        hear(answering)
+        assert hear(answering)["type"] == "pong"
+    reason = '"reason": "ping timeout"'
+    wait_for(lambda: reason in json.dumps(server.get("/api/logs").json), "the log to say why")
+
+
+def test_a_bad_frame_costs_only_its_sender_the_connection(server: Server) -> None:
+    with open_ws(server) as good:
+        hear(good)
+        for data in (
+            b"\xff" * 50,
+            b"\x8f\x80abcd",
+            b"\x81\xff" + b"\xff" * 12,
+            b"\x89\x7e\x10\x00",
+        ):
+            with open_ws(server) as bad:
+                bad.socket.sendall(data)
+                assert close_code(bad) in (1002, 1009)
+        server.publish("on")
+        assert hear(good)["data"] == "on"

@@ -132,7 +132,7 @@ static void watch(int poller, int operation, int fd, uint32_t events, void *owne
 
 /* ------------------------------------------------------------------------------ subscribers */
 
-enum state { CONNECTING, HEAD, OPEN, CLOSED };
+enum state { CONNECTING, HEAD, JOINING, OPEN, CLOSED };
 enum chunk_part { CHUNK_SIZE, CHUNK_DATA, CHUNK_END };
 
 struct subscriber {
@@ -224,14 +224,62 @@ static size_t read_sse(struct subscriber *subscriber, const char *text, size_t l
     return (size_t)(done - text);
 }
 
+/* A client's text frame (RFC 6455 5.2) of at most 125 bytes; its mask is zero. */
+static void send_text(struct subscriber *subscriber, const char *text) {
+    char frame[6 + 125] = {(char)0x81, (char)(0x80 | strlen(text))};
+    memcpy(frame + 6, text, strlen(text));
+    send(subscriber->fd, frame, 6 + strlen(text), MSG_NOSIGNAL);
+}
+
+/* A packet of Socket.IO v5 in Engine.IO v4: joins the main namespace, answers pings, takes events. */
+static void read_packet(struct subscriber *subscriber, const char *text, size_t length, uint64_t now) {
+    if (length && text[0] == '0') {
+        send_text(subscriber, "40");
+    } else if (length && text[0] == '2') {
+        send_text(subscriber, "3");
+    } else if (length > 1 && !memcmp(text, "40", 2)) {
+        subscriber->state = OPEN;
+        received.connected++;
+    } else if (length > 1 && !memcmp(text, "42", 2)) {
+        const char *mark = memmem(text, length, "bench:", 6);
+        if (!mark || mark + MARK_SIZE > text + length) return;
+        deliver(subscriber, mark, now);
+        if (options.check_ids) check_id(subscriber, text, length); /* its last dash is the offset's */
+    } else {
+        close_subscriber(subscriber); /* refused, or put out */
+    }
+}
+
+/* Reads whole unfragmented frames of a server and returns how many bytes they took. */
+static size_t read_frames(struct subscriber *subscriber, const char *text, size_t length, uint64_t now) {
+    size_t done = 0;
+    while (subscriber->state != CLOSED && length - done >= 2) {
+        const uint8_t *frame = (const uint8_t *)text + done;
+        size_t head = frame[1] == 127 ? 10 : frame[1] == 126 ? 4 : 2, size = frame[1];
+        if (length - done < head) break;
+        if (head > 2) size = 0;
+        for (size_t i = 2; i < head; i++) size = size << 8 | frame[i];
+        if (length - done - head < size) break;
+        if ((frame[0] & 15) == 8) close_subscriber(subscriber);
+        else read_packet(subscriber, text + done + head, size, now);
+        done += head + size;
+    }
+    return done;
+}
+
 static const struct transport {
     const char *name, *request; /* request: path, port and the extra header are filled in */
     const char *status;
+    bool joins; /* it counts as connected once its reader says so */
     size_t (*read)(struct subscriber *, const char *, size_t, uint64_t);
 } TRANSPORTS[] = {
     {"sse",
      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n%s\r\n\r\n",
-     "HTTP/1.1 200", read_sse},
+     "HTTP/1.1 200", false, read_sse},
+    {"socket.io",
+     "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n\r\n",
+     "HTTP/1.1 101", true, read_frames},
 };
 static const struct transport *transport;
 
@@ -331,9 +379,9 @@ static void receive_head(struct subscriber *subscriber, size_t length) {
     if (verdict < 0) close_subscriber(subscriber);
     if (verdict == 0) keep(subscriber, head, have);
     if (verdict <= 0) return;
-    subscriber->state = OPEN;
+    subscriber->state = transport->joins ? JOINING : OPEN;
     subscriber->carry_length = 0;
-    received.connected++;
+    received.connected += !transport->joins;
     if (taken < have) receive_body(subscriber, head + taken, have - taken);
 }
 

@@ -27,6 +27,7 @@ import psutil
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 GUIDE = HERE / "guide-server"
+SOCKETIO = HERE / "socketio-server"
 START_SECONDS = 20.0
 STOP_SECONDS = 12.0
 READY = re.compile(rb"listening on http://127\.0\.0\.1:(\d+)")
@@ -286,16 +287,26 @@ def node_version() -> tuple[int, ...]:
 
 @cache
 def missing_guide() -> str | None:
-    """Install the guide server's packages once; None when it can run."""
+    """None when the guide's server can run."""
+    # The last package that npm installs for this Node: it leaves out what is too new for it.
+    return install(GUIDE, "better-sqlite3" if node_version() >= (22,) else "express")
+
+
+@cache
+def missing_socketio() -> str | None:
+    """None when Node's Socket.IO can run."""
+    return install(SOCKETIO, "socket.io")
+
+
+def install(folder: Path, last: str) -> str | None:
+    """Install a Node server's packages once, of which `last` is the last; None when it can run."""
     if not node_version() or not shutil.which("npm"):
         return "node and npm aren't installed"
-    # The last package that npm installs for this Node: it leaves out what is too new for it.
-    last = "better-sqlite3" if node_version() >= (22,) else "express"
-    if (GUIDE / "node_modules" / last).exists():
+    if (folder / "node_modules" / last).exists():
         return None
     # No lock file: it would hold the registry's address. The pins in package.json are exact.
     command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
-    result = subprocess.run(command, check=False, cwd=GUIDE, capture_output=True, text=True)
+    result = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
     return None if result.returncode == 0 else f"npm install failed: {result.stderr.strip()[-200:]}"
 
 
@@ -349,6 +360,11 @@ def launch_guide(store: str) -> Callable[[Workbench, Path], Launch]:
         return Launch(["node", str(GUIDE / "server.js")], environment)
 
     return launch
+
+
+def launch_socketio(_workbench: Workbench, _folder: Path) -> Launch:
+    environment = {"PORT": "0", "NODE_ENV": "production"}
+    return Launch(["node", str(SOCKETIO / "server.js")], environment)
 
 
 def launch_ceiling(workbench: Workbench, _folder: Path) -> Launch:
@@ -410,11 +426,13 @@ def launch_nchan(workbench: Workbench, folder: Path) -> Launch:
     return Launch(command, port=port)
 
 
+PATHS = {"sse": "/api/events", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
 KINDS: dict[str, Kind] = {
-    "rtapp": Kind("rtapp", launch_rtapp, missing_rtapp, ordered_ids=True),
+    "rtapp": Kind("rtapp", launch_rtapp, missing_rtapp, ordered_ids=True, paths=PATHS),
     "guide-pg": Kind("guide, PostgreSQL", launch_guide("pg"), missing_guide_pg),
     "guide-sqlite": Kind("guide, SQLite", launch_guide("sqlite"), missing_guide_sqlite),
     "guide-memory": Kind("guide, in memory", launch_guide("memory"), missing_guide),
     "nchan": Kind("Nchan", launch_nchan, missing_nchan),
+    "socketio": Kind("socket.io, in memory", launch_socketio, missing_socketio, paths=PATHS),
     "ceiling": Kind("bare C loop", launch_ceiling, ordered_ids=True),
 }

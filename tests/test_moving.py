@@ -1,0 +1,291 @@
+"""Moving from Socket.IO: an old application's page in a real browser, and README's table line by
+line, with Node's own server beside ours."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from support import ADMIN, PATIENCE, ROOT, Server, wait_for
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+# ---- a page of an old application ----------------------------------------------------------------
+
+PAGE = """<!doctype html>
+<meta charset="utf-8"><title>Chat</title>
+<p id="state">connecting</p><p id="error"></p>
+<ul id="messages"></ul>
+<form id="form"><input id="input" autocomplete="off"><button>Send</button></form>
+<script src="SERVER/socket.io/socket.io.js"></script>
+<script>
+  const query = new URLSearchParams(location.search);
+  const socket = io(OPTIONS);
+  const show = (id, text) => { document.getElementById(id).textContent = text; };
+  socket.on("connect", () => show("state", socket.recovered ? "recovered" : "connected"));
+  socket.on("disconnect", () => show("state", "disconnected"));
+  socket.on("connect_error", (error) => show("error", error.message));
+  socket.on("chat message", (message) => {
+    const item = document.createElement("li");
+    item.textContent = message;
+    document.getElementById("messages").appendChild(item);
+  });
+  document.getElementById("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    socket.emit("chat message", document.getElementById("input").value);
+  });
+</script>
+"""
+OPTIONS = """{
+    transports: query.get("transports").split(","), auth: { token: query.get("token") },
+    reconnectionDelay: 100, reconnectionDelayMax: 400, randomizationFactor: 0 }"""
+HANDLERS = """
+from rtapp import emit, on
+
+@on("chat message")
+def chat(client, message):
+    emit("chat message", message)
+"""
+TRANSPORTS = ["websocket", "polling", "polling,websocket"]
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    made = browser.new_context()
+    made.set_default_timeout(PATIENCE * 1000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def old_application(make_server: Callable[..., Server], tmp_path: Path) -> Callable[..., Server]:
+    """Starts a server with the page and its handler; `to` is whose Socket.IO the page uses."""
+
+    def make(to: str = "", **settings: Any) -> Server:
+        pages = tmp_path / f"pages{len(to)}"
+        pages.mkdir()
+        options = f'"{to}", {OPTIONS}' if to else OPTIONS
+        page = PAGE.replace("SERVER", to).replace("OPTIONS", options)
+        (pages / "index.html").write_text(page)
+        handlers = tmp_path / "chat.py"
+        handlers.write_text(HANDLERS)
+        return make_server("--public", str(pages), "--app", str(handlers), **settings)
+
+    return make
+
+
+def visit(
+    context: BrowserContext, server: Server, transports: str = "websocket", token: str = ADMIN
+) -> Page:
+    page = context.new_page()
+    page.goto(f"http://localhost:{server.port}/?transports={transports}&token={token}")
+    return page
+
+
+def messages(page: Page, *expected: str) -> None:
+    expect(page.locator("#messages li")).to_have_text(list(expected))
+
+
+def say(page: Page, text: str) -> None:
+    page.fill("#input", text)
+    page.click("#form button")
+
+
+def logged(server: Server, text: str) -> Any:
+    """An entry of the event log that has a text in it."""
+    return wait_for(
+        lambda: [entry for entry in server.get("/api/logs").json if text in json.dumps(entry)],
+        f"the log to say {text}",
+    )
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS)
+def test_an_old_page_chats_and_recovers(
+    old_application: Callable[..., Server], context: BrowserContext, transports: str
+) -> None:
+    server = old_application()
+    one, two = visit(context, server, transports), visit(context, server, transports)
+    for page in (one, two):
+        expect(page.locator("#state")).to_have_text("connected")
+    say(one, "hello")
+    say(two, "ğ <b>")
+    for page in (one, two):
+        expect(page.locator("#messages li")).to_have_count(2)
+    server.kill()
+    for page in (one, two):
+        expect(page.locator("#state")).to_have_text("disconnected")
+    server.start()
+    server.publish("while you were away", "event=chat%20message")
+    for page in (one, two):
+        expect(page.locator("#state")).to_have_text("recovered")
+        expect(page.locator("#messages li")).to_have_count(3)
+    say(one, "again")
+    for page in (one, two):
+        expect(page.locator("#messages li")).to_have_count(4)
+        assert sorted(page.locator("#messages li").all_inner_texts()[:2]) == ["hello", "ğ <b>"]
+        assert page.locator("#messages li").all_inner_texts()[2:] == [
+            "while you were away",
+            "again",
+        ]
+
+
+def test_a_refused_token_names_the_setting(
+    old_application: Callable[..., Server], context: BrowserContext
+) -> None:
+    server = old_application()
+    page = visit(context, server, token="wrong")
+    expect(page.locator("#error")).to_have_text("unauthorized")
+    assert "access=open" in logged(server, "Socket.IO CONNECT refused")[0]["message"]
+    assert server.post("/api/settings", {"key": "access", "value": "open"}).status == 200
+    page.reload()
+    expect(page.locator("#state")).to_have_text("connected")
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS)
+def test_a_refused_origin_names_the_setting(
+    old_application: Callable[..., Server],
+    context: BrowserContext,
+    transports: str,
+) -> None:
+    server = old_application()
+    elsewhere = old_application(to=f"http://localhost:{server.port}")
+    page = visit(context, elsewhere, transports)
+    expect(page.locator("#error")).not_to_be_empty()
+    logged(server, "setting allowed_origins")
+    origin = f"http://localhost:{elsewhere.port}"
+    assert server.post("/api/settings", {"key": "allowed_origins", "value": origin}).status == 200
+    page.reload()
+    expect(page.locator("#state")).to_have_text("connected")
+    say(page, "from elsewhere")
+    messages(page, "from elsewhere")
+
+
+# ---- README's table ------------------------------------------------------------------------------
+
+Row = tuple[list[str], list[str], list[str]]  # the code of theirs, ours, the client's
+
+
+def table() -> dict[str, Row]:
+    """The rows of "Moving from Socket.IO", each by what its first cell says."""
+    section = (ROOT / "README.md").read_text().split("## Moving from Socket.IO")[1]
+    lines = re.findall(r"^\| (.+) \|$", section.split("\n## ")[0], re.MULTILINE)[1:]
+    rows = {}
+    for line in lines:
+        cells = [cell.replace("\\|", "|") for cell in re.split(r" \| ", line)]
+        assert len(cells) == 3, line
+        theirs, ours, client = (re.findall(r"`([^`]+)`", cell) for cell in cells)
+        rows[cells[0]] = theirs, ours, client
+    return rows
+
+
+BOTH = {name: row for name, row in table().items() if row[1] and row[1][0].startswith("@")}
+OTHERS = {name: row for name, row in table().items() if name not in BOTH}
+
+NODE_SERVER = """
+import { Server } from "socket.io";
+const io = new Server();
+%s
+io.on("connection", (socket) => {
+%s
+});
+io.listen(0);
+console.log(JSON.stringify(io.httpServer.address().port));
+"""
+CLIENT = """
+import { io as connect } from "socket.io-client";
+const [url, token] = process.argv.slice(2);
+const opened = [];
+const io = (where, options = {}) => {
+  const socket = connect(where, { forceNew: true, reconnectionDelay: 20, ...options });
+  opened.push(socket);
+  return socket;
+};
+const once = (socket, event) => new Promise((done) => socket.once(event, done));
+let lines = [], changed = () => {};
+const print = (...values) => { lines.push(values); changed(); };
+const rows = %s;
+for (const [name, code, count, settle] of rows) {
+  lines = [];
+  const socket = io(url, AUTH), other = io(url, AUTH);
+  await Promise.all([once(socket, "connect"), once(other, "connect")]);
+  const enough = new Promise((done) => { changed = () => lines.length >= count && done(); });
+  new Function("io", "url", "token", "socket", "other", "print", code)(
+    io, url, token, socket, other, print);
+  await enough;
+  await new Promise((done) => setTimeout(done, settle));
+  console.log(JSON.stringify([name, lines]));
+  opened.splice(0).forEach((each) => each.disconnect());
+}
+process.exit(0);
+"""
+AUTH, NO_AUTH = "{ auth: { token } }", "{}"
+
+
+def run_client(
+    folder: Path, url: str, rows: dict[str, Row], counts: dict[str, int], auth: str = NO_AUTH
+) -> dict[str, Any]:
+    """What the client's code of each row prints; it must print at least `counts` lines."""
+    listed = [[name, "\n".join(row[2]), counts[name], 150] for name, row in rows.items()]
+    script = folder / "rows.mjs"
+    script.write_text((CLIENT % json.dumps(listed)).replace("AUTH", auth))
+    done = subprocess.run(
+        ["node", str(script), url, ADMIN],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def theirs(npm_folder: Callable[..., Path]) -> Iterator[tuple[Path, str]]:
+    """Node's own server with the code of the table's first column."""
+    folder = npm_folder("socket.io-client@4", "socket.io@4")
+    code = [line for row in BOTH.values() for line in row[0]]
+    top = [line for line in code if line.startswith("io.")]
+    inner = [line for line in code if line.startswith("socket.")]
+    script = folder / "server.mjs"
+    script.write_text(NODE_SERVER % ("\n".join(top), "\n".join(inner)))
+    process = subprocess.Popen(["node", str(script)], cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield folder, f"http://127.0.0.1:{json.loads(process.stdout.readline())}"
+    process.kill()
+    process.wait(PATIENCE)
+
+
+def test_the_tables_lines_do_the_same_on_both(
+    theirs: tuple[Path, str], make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    folder, url = theirs
+    expected = run_client(folder, url, BOTH, dict.fromkeys(BOTH, 1))
+    handlers = tmp_path / "handlers.py"
+    code = ["from rtapp import Refused, emit, on, use"]
+    handlers.write_text("\n\n".join([*code, *("\n".join(row[1]) for row in BOTH.values())]))
+    server = make_server("--app", str(handlers), access="open", socketio_recovery_seconds=0)
+    counts = {name: len(lines) for name, lines in expected.items()}
+    ours = run_client(folder, f"http://127.0.0.1:{server.port}", BOTH, counts)
+    assert ours == expected
+    assert len(ours) >= 15
+
+
+def test_what_the_table_says_without_handlers(
+    theirs: tuple[Path, str], make_server: Callable[..., Server]
+) -> None:
+    folder, _ = theirs
+    server = make_server()
+    rows = {name: row for name, row in OTHERS.items() if row[2]}
+    assert len(rows) >= 3
+    found = run_client(
+        folder, f"http://127.0.0.1:{server.port}", rows, dict.fromkeys(rows, 1), AUTH
+    )
+    assert all(lines[0][0] == "it works" for lines in found.values()), found
