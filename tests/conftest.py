@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
 # The tests of these files run on each of these databases.
 DATABASES = os.environ.get("RTAPP_TEST_DATABASES", "sqlite,postgresql").split(",")
-ON_EACH_DATABASE = {"test_streams", "test_system", "test_access", "test_bootstrap"}
+ON_EACH_DATABASE = {"test_streams", "test_system", "test_access", "test_bootstrap", "test_rooms"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
