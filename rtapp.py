@@ -2833,6 +2833,8 @@ class View:
         subscriber.view = self
         subscriber.index = len(self.members)
         self.members.append(subscriber)
+        if self.todo:  # else the new one is looked at in the place of one that still has to be
+            self.todo = len(self.members)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Remove a member in constant time; the last one takes its place."""
