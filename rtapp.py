@@ -254,6 +254,8 @@ _ROWS = (
             "without asking: for devices without a person."),
     Setting("ice_servers", "list", (), "video", "URLs of STUN servers, as stun:stun.example.org; "
             "separated by commas. Empty means Google's; none means no server at all."),
+    Setting("candidate_siblings", "bool", False, "video", "Add the address that the server sees to "
+            "ICE candidates that browsers hide as NAME.local; always on in LAN mode."),
     Setting("turn_url", "list", (), "video", "URLs of your TURN server, as turn:turn.example.org; "
             "separated by commas."),
     Setting("turn_secret", "text", "", "video", "The secret shared with it (coturn's "
@@ -663,6 +665,7 @@ class VideoRoom(Table):
     host_id = peewee.TextField()  # JSON: a label that the maker gave
     owner_client = peewee.TextField()  # who is host whenever there: a session's clientId
     owner_account = peewee.TextField()  # or an account
+    handed = peewee.IntegerField(default=0)  # to that owner: host_id has no right any more
     max_participants = peewee.IntegerField()
     password_hash = peewee.TextField(null=True)
     locked = peewee.IntegerField(default=0)
@@ -775,9 +778,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE video_rooms (id {autoid}, room_id TEXT NOT NULL, name TEXT NOT NULL,"
         " description TEXT NOT NULL, host_id TEXT NOT NULL, owner_client TEXT NOT NULL,"
-        " owner_account TEXT NOT NULL, max_participants INTEGER NOT NULL, password_hash TEXT,"
-        " locked INTEGER NOT NULL, lobby INTEGER NOT NULL, pinned INTEGER NOT NULL,"
-        " created_at BIGINT NOT NULL, empty_since BIGINT, ended_at BIGINT)",
+        " owner_account TEXT NOT NULL, handed INTEGER NOT NULL, max_participants INTEGER NOT NULL,"
+        " password_hash TEXT, locked INTEGER NOT NULL, lobby INTEGER NOT NULL,"
+        " pinned INTEGER NOT NULL, created_at BIGINT NOT NULL, empty_since BIGINT,"
+        " ended_at BIGINT)",
         "CREATE UNIQUE INDEX video_rooms_active ON video_rooms (room_id) WHERE ended_at IS NULL",
         "CREATE TABLE video_participants (id {autoid}, room_id BIGINT NOT NULL,"
         " client_id TEXT NOT NULL, connection_id TEXT NOT NULL, account TEXT NOT NULL,"
@@ -2355,6 +2359,8 @@ class WebSocketEncoding:
 
     def message(self, entry: Entry, position: str) -> bytes:
         """A message with where it came from; a system message is as it is."""
+        if entry.kind in UNNAMED:
+            return text_frame(f'{entry.content[:-1]},"id":"{position}"}}')
         if entry.kind != MESSAGE:
             return text_frame(entry.content)
         return self._message(f'"id":"{position}",', entry.topic, entry.event, entry.content)
@@ -3070,6 +3076,16 @@ class Hub:
         """A client's connections here."""
         run = self._runs.get(direct_topic(client_id))
         return list(run.owners) if run else []
+
+    def local_addresses(self, client_id: str) -> list[str]:
+        """The addresses of this machine at which a client's connections arrived."""
+        found = []
+        for fd in [s.fd for s in self.of_client(client_id) if s.fd >= 0]:
+            with contextlib.suppress(OSError):
+                sock = _socket.socket(fileno=os.dup(fd))
+                found.append(str(sock.getsockname()[0]).removeprefix("::ffff:"))
+                sock.close()
+        return found
 
     def lag(self, subscriber: Subscriber) -> int:
         """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
@@ -4336,9 +4352,12 @@ class Nodes:
 
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection on any node."""
-        return self._hub.has_client(client_id) or bool(
-            self._elsewhere(" AND client_id = ?", (client_id,))
-        )
+        return self._hub.has_client(client_id) or bool(self.of_client(client_id))
+
+    def of_client(self, client_id: str) -> list[Connected]:
+        """A client's connections."""
+        here = [self.row(subscriber) for subscriber in self._hub.of_client(client_id)]
+        return [*here, *self._elsewhere(" AND client_id = ?", (client_id,))]
 
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
@@ -5201,15 +5220,61 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
 def ice_servers(settings: Settings, client_id: str, is_lan: bool = False) -> list[dict[str, Any]]:
     """The `iceServers` of an RTCPeerConnection. TURN comes with credentials for 12 hours that
     coturn can check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends)."""
-    stun = list(settings["ice_servers"]) or ([] if is_lan else [GOOGLE_STUN])
-    servers: list[dict[str, Any]] = [{"urls": stun}] if stun and stun != ["none"] else []
-    if settings["turn_url"]:
+    given = list(settings["ice_servers"]) or ([] if is_lan else [GOOGLE_STUN])
+    # A browser throws at a turn: URL without credentials, and then there is no call at all.
+    stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
+    servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
+    if settings["turn_url"] and settings["turn_secret"]:
         username = f"{now_ms() // 1000 + 43_200}:{client_id}"
         digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
         credential = base64.b64encode(digest).decode()
         urls = list(settings["turn_url"])
         servers.append({"urls": urls, "username": username, "credential": credential})
     return servers
+
+
+HIDDEN = re.compile(
+    r"(?P<before>candidate:\S+ \d+ udp) (?P<priority>\d+) [0-9a-z-]+\.local"
+    r" (?P<after>\d+ typ host.*)",
+    re.IGNORECASE,
+)
+
+
+def is_local_network(address: str) -> bool:
+    """Whether an address is one of a local network, as others there reach it."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    shared = found.version == 4 and found in ipaddress.ip_network("100.64.0.0/10")
+    own = found.is_loopback or found.is_unspecified or (found.version == 6 and found.is_link_local)
+    return (found.is_private or shared) and not own
+
+
+def sibling(candidate: str, address: str) -> str | None:
+    """A host candidate that is hidden as `NAME.local` (RFC 8839, 5.1), once more with an address;
+    None when it isn't hidden. It comes after the one that the browser made."""
+    match = HIDDEN.match(candidate)
+    if match is None:
+        return None
+    return f"{match['before']} {int(match['priority']) - 1} {address} {match['after']}"
+
+
+def with_siblings(signal: Any, address: str) -> list[Any]:
+    """A signal, and a second one where it is a hidden candidate; a description gets a line more
+    for each."""
+    if not isinstance(signal, dict):
+        return [signal]
+    more = sibling(str(signal.get("candidate")), address)
+    if more is not None:
+        return [signal, {**signal, "candidate": more}]
+    if not isinstance(signal.get("sdp"), str):
+        return [signal]
+    lines = []
+    for line in signal["sdp"].split("\r\n"):
+        more = sibling(line.removeprefix("a="), address)
+        lines += [line] if more is None else [line, "a=" + more]
+    return [{**signal, "sdp": "\r\n".join(lines)}]
 
 
 class Rooms:
@@ -5221,6 +5286,7 @@ class Rooms:
     LOBBY = 20  # who may wait for a room
     ROOMS = 10_000  # active at once
     HEARD_MS = 5_000  # how often it is noted that a participant is heard
+    LATE_MS = 10_000  # between two looks, after which silence says nothing
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
 
     def __init__(
@@ -5242,17 +5308,30 @@ class Rooms:
         self._journal = journal
         self._attempts, self._signals = Buckets(), Buckets()
         self._heard: set[str] = set()  # clients, not yet noted
+        self._ticked_at = now_ms()
+        self.is_lan = False  # guests are on this network, which may have no way out
 
     def start(self) -> None:
         """Take the rooms up where the last run left them; whoever was there is reconnecting until
         heard again."""
+        head = -1
+        while head != self._log.head:  # else another node changed something meanwhile
+            head = self._log.head
+            self._hub.set_standing(self._standing())
+        self._take_over()
+
+    def _standing(self) -> dict[str, frozenset[str]]:
+        sql = "SELECT client_id, room_id FROM video_participants WHERE status <> ?"
         topics: dict[str, frozenset[str]] = {}
-        for row in VideoParticipant.select().where(VideoParticipant.status != WAITING):
-            earlier = topics.get(row.client_id, frozenset())
-            topics[row.client_id] = earlier | {video_topic(row.room)}
-        self._hub.set_standing(topics)
+        for client_id, number in self._storage.read(sql, (WAITING,)):
+            topics[client_id] = topics.get(client_id, frozenset()) | {video_topic(number)}
+        return topics
+
+    def _take_over(self) -> None:
+        """Nobody was heard for a while because this node did not listen."""
         own = VideoParticipant.node == self._nodes.id
         self._storage.write(lambda tx: self._adopt(tx, own))
+        self._ticked_at = now_ms()
 
     # Rooms
 
@@ -5337,9 +5416,8 @@ class Rooms:
 
     def is_client_of(self, who: Visitor) -> bool:
         """Whether a client's connection was opened by this credential's holder."""
-        rows = self._nodes.connections() if who.account else ()
-        name = who.principal.name
-        return any(r.client_id == who.client_id and r.username == name for r in rows)
+        rows = self._nodes.of_client(who.client_id) if who.account else ()
+        return any(row.username == who.account for row in rows)
 
     def is_guest_of(self, session: str) -> Principal:
         """What a client is by its `session` alone: the guest of the room that it has joined, or
@@ -5412,7 +5490,7 @@ class Rooms:
         return bool(
             (room.owner_client and room.owner_client == who.client_id)
             or (room.owner_account and room.owner_account == who.account)
-            or who.is_called(room.host_id)
+            or (not room.handed and who.is_called(room.host_id))
         )
 
     # Coming and going
@@ -5425,8 +5503,6 @@ class Rooms:
         Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
         `lobby_full`, `too_many_attempts`, `unauthorized`.
         """
-        if not self._settings["guests"]:
-            self._access.require(who.principal, "stream")
         proof = self._prove(self.find(room_id, who), who, password)
         arrival = Arrival(who, room_id, display_name, to_json(user_id), proof)
         joined: Joined = self._storage.write(lambda tx: self._join(tx, arrival))
@@ -5655,7 +5731,8 @@ class Rooms:
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
         for key in banned_as(row.client_id, row.account):
-            upsert(tx.database, RoomBan, room=room.id, who=key)
+            ban = RoomBan.insert(room=room.id, who=key)
+            ban.on_conflict_ignore().execute(tx.database)
         self._remove(tx, room, row, "removed")
         kick = {"clientId": row.client_id, "reason": "Removed from the room"}
         tx.append([control_draft("kick", **kick)])
@@ -5675,7 +5752,7 @@ class Rooms:
             if other.is_host and other.id != row.id:
                 change(tx, other, is_host=0)
                 tx.append([told_state(room, other)])
-        change(tx, room, owner_client=row.client_id, owner_account=row.account, host_id="null")
+        change(tx, room, owner_client=row.client_id, owner_account=row.account, handed=1)
         change(tx, row, is_host=1)
         tx.append([told_state(room, row)])
 
@@ -5730,17 +5807,23 @@ class Rooms:
 
     # Signals
 
+    def ice_servers(self, client_id: str) -> list[dict[str, Any]]:
+        """What a client's RTCPeerConnection is to use."""
+        return ice_servers(self._settings, client_id, self.is_lan)
+
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
-        """Bring a signal to one other participant of the same room.
+        """Bring a signal to another participant of the same room; without a target, to all others.
 
         Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
         """
+        address = self._seen_address(who, target)
+        signals = with_siblings(signal, address) if address else [signal]
 
         def unit(tx: Transaction) -> None:
             room, sender = self._inside(tx.database, room_id, who)
             self._limit_signals(sender)
-            receiver = self._receiver(tx, room, target)
-            tx.append([signal_draft(room, sender, receiver, kind, signal)])
+            for receiver in self._receivers(tx, room, sender, target):
+                tx.append([signal_draft(room, sender, receiver, kind, each) for each in signals])
 
         try:
             self._storage.write(unit)
@@ -5749,17 +5832,28 @@ class Rooms:
                 self._access.limit_request(who.principal)
             raise
 
+    def _seen_address(self, who: Visitor, target: Target) -> str | None:
+        """The local network's address of a sender, if it has one: for one on this machine that by
+        which the receiver reaches it."""
+        if not (self.is_lan or self._settings["candidate_siblings"]):
+            return None
+        addresses = [who.address]
+        if is_loopback(who.address) and target.client_id:
+            addresses = self._hub.local_addresses(target.client_id)
+        return next((address for address in addresses if is_local_network(address)), None)
+
     def _limit_signals(self, sender: Any) -> None:
         wait = self._signals.take(sender.client_id, self.SIGNAL_RATE, self.SIGNALS)
         if wait:
             raise Problem("rate_limited", "Too many signals.", retry_after=int(wait) + 1)
 
     @staticmethod
-    def _receiver(tx: Transaction, room: Any, target: Target) -> Any:
-        found = [row for row in inside(tx.database, room) if target.is_met_by(row)]
+    def _receivers(tx: Transaction, room: Any, sender: Any, target: Target) -> list[Any]:
+        others = [row for row in inside(tx.database, room) if row.id != sender.id]
+        found = [row for row in others if target.is_met_by(row)]
         if not found:
             raise Problem("peer_gone", "The other participant has left or connected anew.")
-        return found[-1]
+        return found
 
     # Time
 
@@ -5770,9 +5864,12 @@ class Rooms:
     def tick(self) -> None:
         """Once a second: note who is heard, judge who is not, end rooms that are empty."""
         heard, self._heard = self._heard, set()
+        if now_ms() - self._ticked_at > self.LATE_MS:
+            self._take_over()  # asleep, or without its database
         rows = self._storage.read(
             "SELECT id, client_id, status, node, heard_at, beats, joined_at FROM video_participants"
         )
+        self._ticked_at = now_ms()
         if rows:
             seen = [Seen(*row) for row in rows]
             self._note_heard([row for row in seen if self._is_heard(row, heard)])
@@ -5894,17 +5991,17 @@ class Seen(NamedTuple):
 class Target(NamedTuple):
     """Whom a signal is for: by client, or by the label `userId`; and which of its connections."""
 
-    client_id: str | None
-    user_id: Any
-    connection_id: str | None
+    client_id: str | None = None
+    user_id: Any = None
+    connection_id: str | None = None
 
     def is_met_by(self, row: Any) -> bool:
         """Whether a participant is meant, and is the one who was."""
-        if self.connection_id not in (None, row.connection_id):
-            return False
-        if self.client_id is not None:
-            return bool(row.client_id == self.client_id)
-        return self.user_id is not None and as_json(row.user_id) == self.user_id
+        return (
+            self.connection_id in (None, row.connection_id)
+            and self.client_id in (None, row.client_id)
+            and self.user_id in (None, as_json(row.user_id))
+        )
 
 
 def signal_draft(room: Any, sender: Any, receiver: Any, kind: str, signal: Any) -> Draft:
@@ -6119,6 +6216,12 @@ class Call:
     def content_type(self) -> str:
         """The body's media type without parameters."""
         return str(self.environ.get("CONTENT_TYPE", "")).split(";")[0].strip().lower()
+
+    @property
+    def origin(self) -> str:
+        """The scheme, host and port that the request was addressed to."""
+        host = self.environ.get("HTTP_HOST") or self.environ["SERVER_NAME"]
+        return f"{self.environ['wsgi.url_scheme']}://{host}"
 
     @property
     def session(self) -> str | None:
@@ -6463,8 +6566,11 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
     for name in query.channel:
         app.access.require_channel(call.principal, "subscribe", check_channel(name))
     app.streams.check_capacity(call.principal)
+    session = query.session or call.session
+    if session:
+        app.rooms.heard(client_id_of(session))
     return StreamRequest(
-        query.session or call.session,
+        session,
         tuple(query.channel),
         call.environ.get("HTTP_LAST_EVENT_ID") or query.last_event_id,
         call.address,
@@ -6764,6 +6870,7 @@ Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}" + END)] 
 Title = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,100}" + END)]
 RoomName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}" + END)]
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
+SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
 
 
@@ -6833,7 +6940,7 @@ class ChatQuery(msgspec.Struct):
 class SignalBody(RoomCall, kw_only=True):
     """A description or candidate for another participant, by client or by `userId`."""
 
-    type: Literal["offer", "answer", "ice-candidate"]
+    type: SignalType
     signal: Any
     room_id: RoomName
     target_client_id: ClientId | None = None
@@ -6849,8 +6956,10 @@ def room_body(call: Call, kind: type[T], limit: int = 20_000) -> T:
 def visitor(app: Application, call: Call, body: RoomCall) -> Visitor:
     """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
 
-    Raises Problem `forbidden` for somebody else's clientId.
+    Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`.
     """
+    if not app.settings["guests"]:
+        app.access.require(call.principal, "stream")
     session = body.session or call.session
     client_id = client_id_of(session) if session else body.client_id or ""
     who = Visitor(client_id, call.principal, body.connection_id)
@@ -6865,16 +6974,14 @@ def some_room(app: Application, call: Call, who: Visitor) -> Any:
     return app.rooms.find(call.arguments["room_id"], who)
 
 
-def shown_room(app: Application, call: Call, room: Any, count: int) -> dict[str, Any]:
-    """A room with the link to its page."""
-    return {**room_view(room, count), "joinUrl": join_url(app, call, room.room_id)}
+def shown_room(app: Application, origin: str, room: Any, count: int) -> dict[str, Any]:
+    """A room with the link to its page; `origin` is where the page was asked for."""
+    return {**room_view(room, count), "joinUrl": join_url(app, origin, room.room_id)}
 
 
-def join_url(app: Application, call: Call, room_id: str) -> str:
+def join_url(app: Application, origin: str, room_id: str) -> str:
     """The address of a room's page as others reach it."""
-    environ = call.environ
-    here = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST') or app.url.split('//')[1]}"
-    return f"{(app.settings['public_url'] or here).rstrip('/')}/room/{room_id}"
+    return f"{(app.settings['public_url'] or origin).rstrip('/')}/room/{room_id}"
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", body=RoomBody)
@@ -6895,7 +7002,7 @@ def make_room(app: Application, call: Call) -> Answer:
         lobby=body.lobby,
         pinned=body.pinned,
     )
-    return Answer(shown_room(app, call, room, 0), 201)
+    return Answer(shown_room(app, call.origin, room, 0), 201)
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -6905,7 +7012,7 @@ def list_rooms(app: Application, call: Call) -> list[dict[str, Any]]:
     rooms = app.rooms.active()
     if call.principal.role == "guest":
         rooms = [room for room in rooms if app.rooms.has_participant(room, call.session)]
-    return [shown_room(app, call, room, counts.get(room.id, 0)) for room in rooms]
+    return [shown_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
 
 
 @route("GET", "/api/video/rooms/<room_id>", "room", "Show a video room")
@@ -6914,15 +7021,13 @@ def show_room(app: Application, call: Call) -> dict[str, Any]:
     who = visitor(app, call, RoomCall())
     room = some_room(app, call, who)
     rows = app.rooms.participants(room)
-    shown = shown_room(app, call, room, len(rows))
+    shown = shown_room(app, call.origin, room, len(rows))
     shown["full"] = len(rows) >= room.max_participants
     if who.account or any(row.client_id == who.client_id for row in rows):
         more = {"participants": [participant_view(row) for row in rows]}
         if app.rooms.may_moderate(room, who):
             more["waiting"] = [participant_view(row) for row in app.rooms.waiting(room)]
         return {**shown, **more}
-    if not app.settings["guests"]:
-        app.access.require(call.principal, "subscribe")
     return {name: shown[name] for name in BEFORE_JOINING}
 
 
@@ -6939,7 +7044,7 @@ def change_room(app: Application, call: Call) -> dict[str, Any]:
     names = ("name", "description", "max_participants", "locked", "lobby", "pinned", "password")
     fields = {n: v for n in names if (v := getattr(body, n)) is not msgspec.UNSET}
     room = app.rooms.update(who, call.arguments["room_id"], fields)
-    return shown_room(app, call, room, len(app.rooms.participants(room)))
+    return shown_room(app, call.origin, room, len(app.rooms.participants(room)))
 
 
 @route("DELETE", "/api/video/rooms/<room_id>", "room", "End a video room")
@@ -6956,7 +7061,7 @@ def room_qr(app: Application, call: Call) -> Answer:
 
     room = some_room(app, call, visitor(app, call, RoomCall()))
     image = io.BytesIO()
-    segno.make(join_url(app, call, room.room_id)).save(image, "svg", scale=8, border=4)
+    segno.make(join_url(app, call.origin, room.room_id)).save(image, "svg", scale=8, border=4)
     return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
 
 
@@ -6972,10 +7077,10 @@ def join_room(app: Application, call: Call) -> Answer:
     room_id = call.arguments["room_id"]
     joined = app.rooms.join(who, room_id, name, body.user_id, body.password)
     status = 202 if joined.participant.status == WAITING else 200
-    return Answer(joined_view(app, call, joined), status)
+    return Answer(joined_view(app, call.origin, joined), status)
 
 
-def joined_view(app: Application, call: Call, joined: Joined) -> dict[str, Any]:
+def joined_view(app: Application, origin: str, joined: Joined) -> dict[str, Any]:
     """What somebody is told who has joined, or waits."""
     shown = {
         "status": joined.participant.status,
@@ -6984,12 +7089,13 @@ def joined_view(app: Application, call: Call, joined: Joined) -> dict[str, Any]:
     }
     if joined.participant.status == WAITING:
         return {**shown, "code": "waiting", "participants": []}
-    count = len(joined.participants)
+    waiting = app.rooms.waiting(joined.room) if joined.participant.is_host else []
     return {
         **shown,
         "participants": [participant_view(row) for row in joined.participants],
-        "room": shown_room(app, call, joined.room, count),
-        "iceServers": ice_servers(app.settings, joined.participant.client_id),
+        "waiting": [participant_view(row) for row in waiting],
+        "room": shown_room(app, origin, joined.room, len(joined.participants)),
+        "iceServers": app.rooms.ice_servers(joined.participant.client_id),
         "videoMaxHeight": app.settings["video_max_height"],
         "videoMaxFps": app.settings["video_max_fps"],
     }
@@ -7048,8 +7154,10 @@ def list_chat(app: Application, call: Call) -> list[dict[str, Any]]:
 def send_signal(app: Application, call: Call) -> dict[str, Any]:
     """W3C WebRTC: a description or a candidate, as the browser gave it."""
     body = room_body(call, SignalBody, SIGNAL_BYTES)
-    target = Target(body.target_client_id, body.target_user_id, body.target_connection_id)
     who = visitor(app, call, body)
+    target = Target(body.target_client_id, body.target_user_id, body.target_connection_id)
+    if target.client_id is None and target.user_id is None:
+        raise Problem("invalid", errors=[("targetClientId", "or targetUserId is required")])
     app.rooms.signal(who, body.room_id, target, body.type, body.signal)
     return {"success": True}
 
@@ -7058,7 +7166,7 @@ def send_signal(app: Application, call: Call) -> dict[str, Any]:
 def list_ice_servers(app: Application, call: Call) -> dict[str, Any]:
     """With time-limited credentials where there is a TURN server."""
     name = client_id_of(call.session) if call.session else call.principal.name
-    return {"iceServers": ice_servers(app.settings, name)}
+    return {"iceServers": app.rooms.ice_servers(name)}
 
 
 # System
@@ -7278,6 +7386,7 @@ def dashboard(app: Application, call: Call) -> dict[str, Any]:
         "connections": [app.nodes.row(subscriber).view() for subscriber in newest],
         "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
         "logs": [log_view(row) for row in entries],
+        "rooms": list_rooms(app, call),
         "settings": list_settings(app, call),
     }
 
@@ -7327,6 +7436,8 @@ def prometheus_text(app: Application) -> bytes:
         "memory_bytes": ("Resident memory", view["memoryBytes"]),
         "database_bytes": ("Size of the database", view["databaseBytes"]),
         "log_head": ("Newest id of the log", app.log.head),
+        "video_rooms": ("Active video rooms", view["activeVideoRooms"]),
+        "video_participants": ("People in them", view["videoParticipants"]),
         "publish_latency_p50_ms": ("Median time to store", view["publishLatencyMs"]["p50"]),
         "publish_latency_p99_ms": ("99th percentile of it", view["publishLatencyMs"]["p99"]),
     }
@@ -8081,7 +8192,7 @@ class Conversation:
 # /ws
 
 
-class WsFrame(msgspec.Struct):
+class WsFrame(msgspec.Struct, rename="camel"):
     """What a client says on `/ws`."""
 
     type: str
@@ -8091,19 +8202,30 @@ class WsFrame(msgspec.Struct):
     to: ClientId | None = None
     data: msgspec.Raw = msgspec.Raw()
     ref: str | int | None = None
+    room_id: RoomName | None = None
+    display_name: Title | None = None
+    password: Secret | None = None
+    target_client_id: ClientId | None = None
+    target_connection_id: ClientId | None = None
+    signal_type: SignalType | None = None
+    signal: Any = None
 
 
 class WebSocketConversation(Conversation):
     """`/ws`: JSON objects in text frames."""
 
-    __slots__ = ("_bad", "_framing", "_principal")
+    __slots__ = ("_bad", "_framing", "_origin", "_principal", "_room")
     MOST_BAD = 3
 
-    def __init__(self, app: Application, asked: StreamRequest, subscriber: Subscriber) -> None:
+    def __init__(
+        self, app: Application, asked: StreamRequest, origin: str, subscriber: Subscriber
+    ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
         self._principal = asked.principal
+        self._origin = origin
         self._bad = 0
+        self._room = ""  # the one that was joined here last
 
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
@@ -8123,6 +8245,7 @@ class WebSocketConversation(Conversation):
         try:
             frame = self._parse(message)
             ref = frame.ref
+            self._app.rooms.heard(self.subscriber.client_id)
             act = self.ACTS.get(frame.type)
             if act is None:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
@@ -8175,6 +8298,33 @@ class WebSocketConversation(Conversation):
         if frame.ref is not None:
             self._say(type="ack", ref=frame.ref, id=number)
 
+    def _visitor(self) -> Visitor:
+        return Visitor(self.subscriber.client_id, self._principal)
+
+    def _join_room(self, frame: WsFrame) -> None:
+        room_id = self._room = frame.room_id or ""
+        name = frame.display_name or self._principal.account or "Guest"
+        joined = self._app.rooms.join(self._visitor(), room_id, name, None, frame.password)
+        view = joined_view(self._app, self._origin, joined)
+        me, about = view["participant"], {"ref": frame.ref} if frame.ref is not None else {}
+        about |= {"roomId": room_id, "isHost": me["isHost"], **view}
+        about["participantCount"] = len(view["participants"])
+        self._say(type="room-waiting" if me["status"] == WAITING else "room-joined", **about)
+
+    def _leave_room(self, frame: WsFrame) -> None:
+        """The event `room-left` comes from the log, as for every other way of leaving."""
+        self._app.rooms.leave(self._visitor(), frame.room_id or self._room)
+
+    def _signal(self, frame: WsFrame) -> None:
+        if len(to_json(frame.signal)) > SIGNAL_BYTES:
+            raise Problem("too_large", f"A signal has at most {SIGNAL_BYTES} bytes.")
+        kind = frame.signal_type or signal_type(frame.signal)
+        target = Target(frame.target_client_id, None, frame.target_connection_id)
+        room_id = frame.room_id or self._room
+        self._app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
+        if frame.ref is not None:
+            self._say(type="ack", ref=frame.ref)
+
     def _ping(self, frame: WsFrame) -> None:
         self._say(type="pong", timestamp=iso(now_ms()))
 
@@ -8182,8 +8332,17 @@ class WebSocketConversation(Conversation):
         "subscribe": _subscribe,
         "unsubscribe": _unsubscribe,
         "publish": _publish,
+        "join-room": _join_room,
+        "leave-room": _leave_room,
+        "webrtc-signal": _signal,
         "ping": _ping,
     }
+
+
+def signal_type(signal: Any) -> str:
+    """What a signal is, where the sender doesn't say: a candidate has no `type`."""
+    kind = signal.get("type") if isinstance(signal, dict) else None
+    return kind if kind in ("offer", "answer") else "ice-candidate"
 
 
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", EventsQuery)
@@ -8192,7 +8351,7 @@ def web_socket(app: Application, call: Call) -> Answer:
     asked = stream_request(app, call)
 
     def attach(transport: Transport, head: bytes, early: bytes) -> None:
-        converse = partial(WebSocketConversation, app, asked)
+        converse = partial(WebSocketConversation, app, asked, call.origin)
         app.streams.open(asked, WEBSOCKET, transport, head, early, converse)
 
     return upgrade(app, call, attach)
@@ -9795,6 +9954,8 @@ class Application:
             "messagesPerSecond",
             "deliveriesPerSecond",
             "publishLatencyMs",
+            "videoParticipants",
+            "activeVideoRooms",
         )
         view = {**self.stats_view(), "activeConnections": self.hub.count}
         row = {
