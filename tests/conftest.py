@@ -85,6 +85,21 @@ def server(make_server: Callable[..., Server]) -> Server:
     return make_server()
 
 
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts nodes on a database and ends them after the test."""
+    made: list[Server] = []
+
+    def start(url: str, **more: Any) -> Server:
+        server = Server(tmp_path / f"node{len(made)}", env={"DATABASE_URL": url}, **more)
+        made.append(server)
+        return server.start()
+
+    yield start
+    for server in made:
+        server.kill()
+
+
 @pytest.fixture(params=["epoll", "watchers"])
 def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test once with each backing of the poller."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import secrets
 import time
 from collections.abc import Callable
@@ -10,8 +13,12 @@ from typing import Any
 
 import jwt
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
-from support import ADMIN, Answer, Server, Stream, wait_for
+import rtapp
+from postgres import Cluster
+from support import ADMIN, PATIENCE, Answer, Server, Stream, wait_for
 
 ROOMS = "/api/video/rooms"
 
@@ -396,6 +403,158 @@ def test_a_credential_joins_for_the_client_of_its_stream(server: Server) -> None
         assert left.json == {"success": True}
 
 
+def speak(ws: ClientConnection, **frame: Any) -> None:
+    ws.send(json.dumps(frame))
+
+
+def hear(ws: ClientConnection, kind: str) -> dict[str, Any]:
+    """The next frame of that type; others are passed over."""
+    while True:
+        found = json.loads(ws.recv(PATIENCE))
+        if found["type"] == kind:
+            return dict(found)
+
+
+def open_ws(server: Server, session: str, **more: Any) -> ClientConnection:
+    address = f"ws://127.0.0.1:{server.port}/ws?session={session}"
+    return connect(address, compression=None, open_timeout=PATIENCE, **more)
+
+
+def test_a_call_over_web_sockets(make_server: Callable[..., Server]) -> None:
+    server = make_server(access="open")
+    room = make_room(server, maxParticipants=2)
+    ada, bob = Person(server, "Ada"), Person(server, "Bob")
+    with open_ws(server, ada.session) as a, open_ws(server, bob.session) as b:
+        speak(a, type="join-room", roomId=room, displayName="Ada", ref=1)
+        joined = hear(a, "room-joined")
+        assert joined["ref"] == 1 and joined["participantCount"] == 1 and not joined["isHost"]
+        assert joined["iceServers"] and joined["participants"][0]["displayName"] == "Ada"
+        speak(b, type="join-room", roomId=room)
+        assert hear(b, "room-joined")["participantCount"] == 2
+        come = hear(a, "participant-joined")
+        assert come["participant"]["displayName"] == "Guest" and "-" in come["id"]
+        to_bob = {"targetClientId": come["participant"]["clientId"]}
+        speak(a, type="webrtc-signal", signal={"type": "offer", "sdp": "v=0"}, **to_bob)
+        got = hear(b, "webrtc-signal")
+        assert got["signalType"] == "offer" and got["signal"] == {"type": "offer", "sdp": "v=0"}
+        speak(b, type="webrtc-signal", signal={"candidate": "x"}, ref="s")
+        assert hear(a, "webrtc-signal")["signalType"] == "ice-candidate"
+        assert hear(b, "ack") == {"type": "ack", "ref": "s"}
+        speak(b, type="webrtc-signal", signal="x" * 70_000)
+        assert hear(b, "error")["code"] == "too_large"
+        speak(b, type="leave-room")
+        assert hear(b, "room-left")["reason"] == "left"
+        assert hear(a, "participant-left")["reason"] == "left"
+        speak(a, type="webrtc-signal", signal=1, **to_bob)
+        assert hear(a, "error")["code"] == "peer_gone"
+        speak(b, type="webrtc-signal", signal=1, roomId=room, **to_bob)
+        assert hear(b, "error")["code"] == "not_in_room"
+        speak(b, type="join-room", roomId="nowhere")
+        assert hear(b, "error")["code"] == "not_found"
+        speak(b, type="join-room")
+        assert hear(b, "error")["code"] == "not_found"
+
+
+def test_a_guest_opens_a_web_socket(server: Server) -> None:
+    room = make_room(server)
+    ada = Person(server, "Ada")
+    with pytest.raises(InvalidStatus):
+        open_ws(server, ada.session)
+    ada.enter(room)
+    with open_ws(server, ada.session) as ws:
+        for frame in ({"type": "subscribe", "channels": ["x"]}, {"type": "publish", "data": 1}):
+            speak(ws, **frame)
+            assert hear(ws, "error")["code"] in ("forbidden", "unauthorized")
+        Person(server, "Bob").enter(room)
+        assert hear(ws, "participant-joined")["participant"]["displayName"] == "Bob"
+
+
+# ICE
+
+
+def test_turn_credentials_are_those_that_coturn_checks(
+    make_server: Callable[..., Server],
+) -> None:
+    secret = "a secret shared with coturn"
+    urls = "turn:turn.example.org,turns:turn.example.org:5349"
+    server = make_server(turn_url=urls, turn_secret=secret, ice_servers="stun:s.example.org")
+    ada = Person(server, "Ada").enter(make_room(server))
+    for servers in (ada.joined["iceServers"], ada.get("/api/ice").json["iceServers"]):
+        stun, turn = servers
+        assert stun == {"urls": ["stun:s.example.org"]}
+        assert turn["urls"] == urls.split(",")
+        ends, _, client = turn["username"].partition(":")
+        assert client == ada.me["clientId"] and 0 < int(ends) - time.time() <= 43_200
+        digest = hmac.digest(secret.encode(), turn["username"].encode(), "sha1")
+        assert base64.b64decode(turn["credential"]) == digest
+    assert server.get("/api/ice", token=None).code == "unauthorized"
+    listed = {row["key"]: row["value"] for row in server.get("/api/settings").json}
+    assert listed["turn_secret"] == "********"
+    without = make_server(turn_url=urls, ice_servers="none,turn:no.example.org")
+    assert without.get("/api/ice").json == {"iceServers": []}
+
+
+HIDDEN = "candidate:1 1 udp 2113937151 4f1c2d3e-aaaa-4bbb-8ccc-123456789abc.local 50123 typ host"
+
+
+def test_hidden_candidates_get_a_sibling() -> None:
+    shown = "candidate:1 1 udp 2113937150 192.168.1.7 50123 typ host"
+    init = {"candidate": HIDDEN, "sdpMid": "0", "sdpMLineIndex": 0}
+    assert rtapp.with_siblings(init, "192.168.1.7") == [init, {**init, "candidate": shown}]
+    sdp = f"v=0\r\na={HIDDEN} generation 0\r\na=end-of-candidates\r\n"
+    more = f"v=0\r\na={HIDDEN} generation 0\r\na={shown} generation 0\r\na=end-of-candidates\r\n"
+    found = rtapp.with_siblings({"type": "offer", "sdp": sdp}, "192.168.1.7")
+    assert found == [{"type": "offer", "sdp": more}]
+    for other in (
+        {"candidate": shown},
+        {"candidate": HIDDEN.replace("typ host", "typ relay")},
+        {"candidate": HIDDEN.replace("udp", "tcp")},
+        {"candidate": ""},
+        {"sdp": 1},
+        "text",
+        None,
+    ):
+        assert rtapp.with_siblings(other, "192.168.1.7") == [other]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.168.1.7", True),
+        ("10.0.0.1", True),
+        ("100.64.0.1", True),
+        ("fd00::1", True),
+        ("127.0.0.1", False),
+        ("8.8.8.8", False),
+        ("fe80::1", False),
+        ("::", False),
+        ("evil.example", False),
+        ("", False),
+    ],
+)
+def test_only_addresses_of_a_local_network_are_told(address: str, expected: bool) -> None:
+    assert rtapp.is_local_network(address) is expected
+
+
+def test_siblings_carry_the_address_that_the_server_sees(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(candidate_siblings="true", trusted_proxies="127.0.0.1")
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+    body = {"type": "ice-candidate", "signal": {"candidate": HIDDEN}, "roomId": room}
+    body |= {"session": ada.session, "targetClientId": bob.me["clientId"]}
+    with bob.stream() as stream:
+        for forwarded, seen in (("192.168.7.9", "192.168.7.9"), ("8.8.8.8", None)):
+            headers = {"X-Forwarded-For": forwarded}
+            assert server.post("/api/webrtc/signal", body, headers=headers, token=None)
+            assert heard(stream, "webrtc-signal")["signal"]["candidate"] == HIDDEN
+            if seen:
+                assert seen in heard(stream, "webrtc-signal")["signal"]["candidate"]
+        ada.signal(bob, room, "last")
+        assert heard(stream, "webrtc-signal")["signal"] == "last"
+
+
 # The host
 
 
@@ -661,7 +820,8 @@ def test_a_call_outlives_the_server(make_server: Callable[..., Server]) -> None:
     ada.signal(bob, room, "unheard")
     server.kill()
     server.start()
-    assert status_of(bob, room) == "reconnecting"
+    # On PostgreSQL the node of before counts as alive for some seconds.
+    wait_for(lambda: status_of(bob, room) == "reconnecting", "nobody to be heard")
     assert ada.post(f"{ROOMS}/{room}/state", audio=True).status == 200
     assert status_of(ada, room) == "connected"
     assert ada.signal(bob, room, "after").status == 200
@@ -685,5 +845,73 @@ def test_who_does_not_come_back_after_a_restart_is_gone(
     ada = Person(server, "Ada").enter(room)
     server.kill()
     server.start()
-    assert status_of(ada, room) in ("reconnecting", None)
     wait_for(lambda: status_of(ada, room) is None, "Ada to be gone")
+
+
+# Several nodes
+
+
+def test_a_room_spans_nodes(postgres: Cluster, start_node: Callable[..., Server]) -> None:
+    url = postgres.new_database()
+    first, second = start_node(url), start_node(url)
+    ada, bob, cem = Person(first, "Ada"), Person(second, "Bob"), Person(second, "Cem")
+    room = make_room(first, session=ada.session)
+    ada.enter(room)
+    with ada.stream() as at_ada:
+        bob.enter(room)
+        assert heard(at_ada, "participant-joined")["participant"]["id"] == bob.me["id"]
+        with bob.stream() as at_bob:
+            for number in range(20):
+                assert ada.signal(bob, room, number).status == 200
+            got = [heard(at_bob, "webrtc-signal")["signal"] for _ in range(20)]
+            assert got == list(range(20))
+            # Who joined on one node opens the stream on the other one at once.
+            cem.enter(room)
+            cem.server = first
+            with cem.stream() as at_cem:
+                assert at_cem.hello["recovered"] is True
+                bob.post(f"{ROOMS}/{room}/chat", text="hello")
+                assert heard(at_cem, "room-chat")["text"] == "hello"
+                assert act(ada, room, cem, "remove").status == 200
+                assert at_cem.ended()
+            cem.server = second
+            assert cem.join(room).code == "removed"
+            # The guest's stream is on another node than the request by which it leaves.
+            bob.server = first
+            assert bob.post(f"{ROOMS}/{room}/leave").status == 200
+            assert heard(at_bob, "room-left")["reason"] == "left"
+            assert at_bob.ended()
+        assert heard(at_ada, "participant-left")["reason"] == "removed"
+        assert heard(at_ada, "participant-left")["reason"] == "left"
+
+
+def test_who_was_on_a_dead_node_gets_grace(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    url = postgres.new_database()
+    first, second = start_node(url), start_node(url)
+    room = make_room(first)
+    ada, bob = Person(first, "Ada").enter(room), Person(second, "Bob").enter(room)
+    stream = bob.stream()
+    with ada.stream() as at_ada:
+        second.kill()
+        stream.close()
+        while (state := heard(at_ada, "participant-state")["participant"])["id"] != bob.me["id"]:
+            pass
+        assert state["status"] == "reconnecting"
+        bob.server = first
+        bob.post(f"{ROOMS}/{room}/state", audio=True)
+        state = heard(at_ada, "participant-state")["participant"]
+        assert state["status"] == "connected" and state["audio"] is True
+
+
+def test_those_who_come_at_once_on_two_nodes_do_not_overfill_a_room(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    url = postgres.new_database()
+    nodes = start_node(url), start_node(url)
+    room = make_room(nodes[0], maxParticipants=4)
+    people = [Person(nodes[n % 2], f"P{n}") for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(lambda person: person.join(room).status, people))
+    assert sorted(statuses) == [200] * 4 + [409] * 8
