@@ -5106,7 +5106,7 @@ class Arrival(NamedTuple):
 
     who: Visitor
     room_id: str
-    display_name: str
+    display_name: str | None
     user_id: str  # JSON
     proof: str | None  # the stored password that the given one matches
 
@@ -5287,6 +5287,13 @@ class Rooms:
     ROOMS = 10_000  # active at once
     HEARD_MS = 5_000  # how often it is noted that a participant is heard
     LATE_MS = 10_000  # between two looks, after which silence says nothing
+    SEEN = (
+        VideoParticipant.id,
+        VideoParticipant.client_id,
+        VideoParticipant.status,
+        VideoParticipant.heard_at,
+        VideoParticipant.beats,
+    )
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
 
     def __init__(
@@ -5329,8 +5336,7 @@ class Rooms:
 
     def _take_over(self) -> None:
         """Nobody was heard for a while because this node did not listen."""
-        own = VideoParticipant.node == self._nodes.id
-        self._storage.write(lambda tx: self._adopt(tx, own))
+        self._act_on(VideoParticipant.node == self._nodes.id, "node lost")
         self._ticked_at = now_ms()
 
     # Rooms
@@ -5496,7 +5502,12 @@ class Rooms:
     # Coming and going
 
     def join(
-        self, who: Visitor, room_id: str, display_name: str, user_id: Any, password: str | None
+        self,
+        who: Visitor,
+        room_id: str,
+        display_name: str | None = None,
+        user_id: Any = None,
+        password: str | None = None,
     ) -> Joined:
         """Enter a room, or its lobby; once more makes the same participant's connection anew.
 
@@ -5555,7 +5566,7 @@ class Rooms:
             connection_id=secrets.token_urlsafe(9),
             account=who.account,
             user_id=arrival.user_id,
-            display_name=arrival.display_name,
+            display_name=arrival.display_name or who.account.removeprefix("jwt:") or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE | FORCED),
@@ -5617,8 +5628,9 @@ class Rooms:
             connectionId=row.connection_id,
             reason="opened elsewhere",
         )
-        fields = {"connection_id": secrets.token_urlsafe(9), "display_name": arrival.display_name}
-        change(tx, row, **fields, **self._hearing(row), beats=0)
+        name = arrival.display_name or row.display_name
+        fields = {"connection_id": secrets.token_urlsafe(9), "display_name": name, "beats": 0}
+        change(tx, row, **fields, **self._hearing(row))
         if row.status == WAITING:
             return [old]
         view = participant_view(row)
@@ -5733,6 +5745,8 @@ class Rooms:
         for key in banned_as(row.client_id, row.account):
             ban = RoomBan.insert(room=room.id, who=key)
             ban.on_conflict_ignore().execute(tx.database)
+        if row.is_host:  # an administrator's doing: the room is somebody else's now
+            change(tx, room, owner_client="", owner_account="", handed=1)
         self._remove(tx, room, row, "removed")
         kick = {"clientId": row.client_id, "reason": "Removed from the room"}
         tx.append([control_draft("kick", **kick)])
@@ -5776,6 +5790,11 @@ class Rooms:
         Raises Problem `not_in_room`.
         """
 
+        _, row = self._here(self._storage.reader, room_id, who)
+        is_same = as_json(row.state) == as_json(row.state) | changes
+        if is_same and row.beats and row.status != RECONNECTING:
+            return row  # nothing to tell; that it was heard is noted with the others
+
         def unit(tx: Transaction) -> Any:
             room, row = self._here(tx.database, room_id, who)
             before = participant_view(row)
@@ -5816,20 +5835,26 @@ class Rooms:
 
         Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
         """
+        room, sender = self._signaler(who, room_id)
+        wait = self._signals.take(sender.client_id, self.SIGNAL_RATE, self.SIGNALS)
+        if wait:
+            raise Problem("rate_limited", "Too many signals.", retry_after=int(wait) + 1)
+        others = [row for row in self.participants(room) if row.id != sender.id]
+        receivers = [row for row in others if target.is_met_by(row)]
+        if not receivers:
+            raise Problem("peer_gone", "The other participant has left or connected anew.")
         address = self._seen_address(who, target)
         signals = with_siblings(signal, address) if address else [signal]
+        self._log.append(
+            [signal_draft(room, sender, row, kind, each) for row in receivers for each in signals]
+        )
 
-        def unit(tx: Transaction) -> None:
-            room, sender = self._inside(tx.database, room_id, who)
-            self._limit_signals(sender)
-            for receiver in self._receivers(tx, room, sender, target):
-                tx.append([signal_draft(room, sender, receiver, kind, each) for each in signals])
-
+    def _signaler(self, who: Visitor, room_id: str) -> tuple[Any, Any]:
+        """The room and participant of a signal; who has none is counted by its address."""
         try:
-            self._storage.write(unit)
-        except Problem as problem:
-            if problem.code == "not_in_room":
-                self._access.limit_request(who.principal)
+            return self._inside(self._storage.reader, room_id, who)
+        except Problem:
+            self._access.limit_request(who.principal)
             raise
 
     def _seen_address(self, who: Visitor, target: Target) -> str | None:
@@ -5842,19 +5867,6 @@ class Rooms:
             addresses = self._hub.local_addresses(target.client_id)
         return next((address for address in addresses if is_local_network(address)), None)
 
-    def _limit_signals(self, sender: Any) -> None:
-        wait = self._signals.take(sender.client_id, self.SIGNAL_RATE, self.SIGNALS)
-        if wait:
-            raise Problem("rate_limited", "Too many signals.", retry_after=int(wait) + 1)
-
-    @staticmethod
-    def _receivers(tx: Transaction, room: Any, sender: Any, target: Target) -> list[Any]:
-        others = [row for row in inside(tx.database, room) if row.id != sender.id]
-        found = [row for row in others if target.is_met_by(row)]
-        if not found:
-            raise Problem("peer_gone", "The other participant has left or connected anew.")
-        return found
-
     # Time
 
     def heard(self, client_id: str) -> None:
@@ -5866,35 +5878,32 @@ class Rooms:
         heard, self._heard = self._heard, set()
         if now_ms() - self._ticked_at > self.LATE_MS:
             self._take_over()  # asleep, or without its database
-        rows = self._storage.read(
-            "SELECT id, client_id, status, node, heard_at, beats, joined_at FROM video_participants"
-        )
+        seen = list(VideoParticipant.select(*self.SEEN).namedtuples())
         self._ticked_at = now_ms()
-        if rows:
-            seen = [Seen(*row) for row in rows]
-            self._note_heard([row for row in seen if self._is_heard(row, heard)])
-            self._judge(seen)
+        if seen:
+            self._note_heard([row.id for row in seen if self._is_heard(row, heard)])
+            self._judge()
         if self._nodes.is_first:
             self._end_empty()
 
-    def _is_heard(self, row: Seen, heard: set[str]) -> bool:
+    def _is_heard(self, row: Any, heard: set[str]) -> bool:
         """Whether there is a new sign of life. Who beats is not heard by an open stream: a phone
         that vanished leaves one for a minute."""
         is_live = not row.beats and self._hub.has_client(row.client_id)
         if not is_live and row.client_id not in heard:
             return False
         fresh = min(self.HEARD_MS, self._settings["room_silent_seconds"] * 1000 / 3)
-        return row.status == RECONNECTING or row.heard_at < now_ms() - fresh
+        return bool(row.status == RECONNECTING or row.heard_at < now_ms() - fresh)
 
-    def _note_heard(self, seen: list[Seen]) -> None:
+    def _note_heard(self, ids: list[int]) -> None:
         def unit(tx: Transaction) -> None:
-            for room, row in self._rows(tx, VideoParticipant.id.in_([row.id for row in seen])):
+            for room, row in self._rows(tx, VideoParticipant.id.in_(ids)):
                 is_back = row.status == RECONNECTING
                 change(tx, row, **self._hearing(row))
                 if is_back:
                     tx.append([told_state(room, row)])
 
-        if seen:
+        if ids:
             self._storage.write(unit)
 
     @staticmethod
@@ -5906,59 +5915,50 @@ class Rooms:
         by_id = {room.id: room for room in rooms}
         return [(by_id[row.room], row) for row in rows]
 
-    def _judge(self, seen: list[Seen]) -> None:
+    def _judge(self) -> None:
         """Each node judges, by its own clock, those whom it was the last to hear; the first one
         takes over those of a dead node."""
-        now, mine = now_ms(), VideoParticipant.node == self._nodes.id
-        silent, gone, waited = (
-            now - int(self._settings[f"room_{name}_seconds"] * 1000)
-            for name in ("silent", "gone", "waiting")
-        )
-        is_joined = VideoParticipant.status == CONNECTED
-        is_waiting = VideoParticipant.status == WAITING
-        own = [row for row in seen if row.node == self._nodes.id]
-        if any(row.status == CONNECTED and row.heard_at < silent for row in own):
-            where = mine & is_joined & (VideoParticipant.heard_at < silent)
-            self._storage.write(lambda tx: self._note_silent(tx, where))
-        if any(row.heard_at < gone for row in own):
-            self._drop(mine & (VideoParticipant.heard_at < gone), "connection lost")
-        if any(row.status == WAITING and row.joined_at < waited for row in own):
-            self._drop(mine & is_waiting & (VideoParticipant.joined_at < waited), "not admitted")
-        alive = self._nodes.alive() if self._nodes.is_first else {row.node for row in seen}
-        if any(row.node not in alive for row in seen):
-            orphans = VideoParticipant.node.not_in(alive)
-            self._storage.write(lambda tx: self._adopt(tx, orphans))
+        row, since = VideoParticipant, self._since
+        mine = row.node == self._nodes.id
+        waits = (row.status == WAITING) & (row.joined_at < since("waiting"))
+        self._act_on(mine & (row.status == CONNECTED) & (row.heard_at < since("silent")), "silent")
+        self._act_on(mine & (row.heard_at < since("gone")), "connection lost")
+        self._act_on(mine & waits, "not admitted")
+        if self._nodes.is_first:
+            self._act_on(row.node.not_in(self._nodes.alive()), "node lost")
 
-    def _note_silent(self, tx: Transaction, where: Any) -> None:
-        for room, row in self._rows(tx, where):
-            change(tx, row, status=RECONNECTING)
+    def _act_on(self, where: Any, reason: str) -> None:
+        if VideoParticipant.get_or_none(where) is None:
+            return
+        for room_id, client_id in self._storage.write(partial(self._put_off, where, reason)):
+            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
+            self._journal.add("CONN", "Lost from a room", **about)
+
+    def _put_off(self, where: Any, reason: str, tx: Transaction) -> list[tuple[str, str]]:
+        """Let some wait for the rest of the grace, or take them out; who they are."""
+        found = self._rows(tx, where)
+        for room, row in found:
+            if reason in ("silent", "node lost"):
+                self._give_grace(tx, room, row)
+            else:
+                self._remove(tx, room, row, reason)
+        return [(room.room_id, row.client_id) for room, row in found]
+
+    def _give_grace(self, tx: Transaction, room: Any, row: Any) -> None:
+        """Nobody hears a participant any more: it has the rest of the grace to come back."""
+        was_there = row.status == CONNECTED
+        status = RECONNECTING if was_there else row.status
+        change(tx, row, node=self._nodes.id, heard_at=self._since("silent"), status=status)
+        if was_there:
             tx.append([told_state(room, row)])
 
-    def _adopt(self, tx: Transaction, where: Any) -> None:
-        """Answer for participants whom nobody hears any more: they get the rest of the grace."""
-        silent = now_ms() - int(self._settings["room_silent_seconds"] * 1000)
-        for room, row in self._rows(tx, where):
-            was_there = row.status == CONNECTED
-            status = RECONNECTING if was_there else row.status
-            change(tx, row, node=self._nodes.id, heard_at=silent, status=status)
-            if was_there:
-                tx.append([told_state(room, row)])
-
-    def _drop(self, where: Any, reason: str) -> None:
-        def unit(tx: Transaction) -> list[tuple[str, str]]:
-            rows = self._rows(tx, where)
-            for room, row in rows:
-                self._remove(tx, room, row, reason)
-            return [(room.room_id, row.client_id) for room, row in rows]
-
-        for room_id, client_id in self._storage.write(unit):
-            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
-            self._journal.add("CONN", "Left a room", **about)
+    def _since(self, name: str) -> int:
+        """The time before which somebody has been silent, gone, waiting, empty for too long."""
+        return now_ms() - int(self._settings[f"room_{name}_seconds"] * 1000)
 
     def _end_empty(self) -> None:
-        before = now_ms() - int(self._settings["room_empty_seconds"] * 1000)
-        where = VideoRoom.ended_at.is_null() & (VideoRoom.empty_since < before)
-        where &= VideoRoom.pinned == 0
+        where = VideoRoom.ended_at.is_null() & (VideoRoom.pinned == 0)
+        where &= VideoRoom.empty_since < self._since("empty")
 
         def unit(tx: Transaction) -> list[str]:
             rooms = list(VideoRoom.select().where(where).execute(tx.database))
@@ -5974,18 +5974,6 @@ class Rooms:
         """Delete rooms that ended more than `days` ago."""
         old = VideoRoom.ended_at < now_ms() - int(days * 86_400_000)
         self._storage.write(lambda tx: VideoRoom.delete().where(old).execute(tx.database))
-
-
-class Seen(NamedTuple):
-    """Of a participant, what its silence is judged by."""
-
-    id: int
-    client_id: str
-    status: str
-    node: str
-    heard_at: int
-    beats: int
-    joined_at: int
 
 
 class Target(NamedTuple):
@@ -7073,9 +7061,8 @@ def join_room(app: Application, call: Call) -> Answer:
     who = visitor(app, call, body)
     if not who.client_id:
         raise Problem("invalid", errors=[("session", "is required")])
-    name = body.display_name or (call.principal.name if who.account else "Guest")
     room_id = call.arguments["room_id"]
-    joined = app.rooms.join(who, room_id, name, body.user_id, body.password)
+    joined = app.rooms.join(who, room_id, body.display_name, body.user_id, body.password)
     status = 202 if joined.participant.status == WAITING else 200
     return Answer(joined_view(app, call.origin, joined), status)
 
@@ -8303,8 +8290,9 @@ class WebSocketConversation(Conversation):
 
     def _join_room(self, frame: WsFrame) -> None:
         room_id = self._room = frame.room_id or ""
-        name = frame.display_name or self._principal.account or "Guest"
-        joined = self._app.rooms.join(self._visitor(), room_id, name, None, frame.password)
+        joined = self._app.rooms.join(
+            self._visitor(), room_id, frame.display_name, password=frame.password
+        )
         view = joined_view(self._app, self._origin, joined)
         me, about = view["participant"], {"ref": frame.ref} if frame.ref is not None else {}
         about |= {"roomId": room_id, "isHost": me["isHost"], **view}
@@ -10051,7 +10039,7 @@ def check_exposure(settings: Settings) -> Finding:
     if settings["access"] == "open":
         return Finding(
             "warn",
-            f"exposure: whoever reaches {settings['host']} may publish.",
+            f"exposure: whoever reaches {settings['host']} may publish and make video rooms.",
             "Set access=private unless that is meant.",
         )
     if settings["insecure_http"]:
@@ -10064,7 +10052,8 @@ def check_exposure(settings: Settings) -> Finding:
             "exposure: one address may open all connections.",
             "Set max_connections_per_address to 200.",
         )
-    return Finding("ok", "exposure: TLS, private, bounded")
+    guests = "; guests join rooms by link (guests)" if settings["guests"] else ""
+    return Finding("ok", f"exposure: TLS, private, bounded{guests}")
 
 
 def is_postgres(settings: Settings) -> bool:
