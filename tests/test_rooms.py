@@ -13,12 +13,14 @@ from typing import Any
 
 import jwt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import rtapp
 from postgres import Cluster
-from support import ADMIN, PATIENCE, Answer, Server, Stream, wait_for
+from support import ADMIN, LONG, PATIENCE, Answer, Server, Stream, wait_for
 
 ROOMS = "/api/video/rooms"
 
@@ -915,3 +917,117 @@ def test_those_who_come_at_once_on_two_nodes_do_not_overfill_a_room(
     with ThreadPoolExecutor(12) as pool:
         statuses = list(pool.map(lambda person: person.join(room).status, people))
     assert sorted(statuses) == [200] * 4 + [409] * 8
+
+
+# Other ways to hear and see
+
+
+def test_system_messages_in_socket_io(make_server: Callable[..., Server]) -> None:
+    server = make_server(socketio_recovery_seconds=0)
+    room = make_room(server)
+    address = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
+    with connect(address, compression=None, open_timeout=PATIENCE) as ws:
+        ws.recv(PATIENCE)
+        ws.send("40" + json.dumps({"token": ADMIN}))
+        sid = json.loads(str(ws.recv(PATIENCE))[2:])["sid"]
+        body = {"clientId": sid, "displayName": "Old client"}
+        assert server.post(f"{ROOMS}/{room}/join", body).status == 200
+        ada = Person(server, "Ada").enter(room)
+        name, value = json.loads(str(ws.recv(PATIENCE))[2:])
+        assert name == value["type"] == "participant-joined"
+        signal = {"type": "offer", "signal": 1, "roomId": room, "targetClientId": sid}
+        assert ada.post("/api/webrtc/signal", **signal).status == 200
+        name, value = json.loads(str(ws.recv(PATIENCE))[2:])
+        assert name == "webrtc-signal" and value["fromClientId"] == ada.me["clientId"]
+
+
+def test_rooms_are_counted_and_logged(hosted: tuple[str, Person, Person, Person]) -> None:
+    room, ada, bob, _ = hosted
+    server = ada.server
+    stats = server.get("/api/stats").json
+    assert stats["videoParticipants"] == 3 and stats["activeVideoRooms"] == 1
+    shown = server.get("/api/admin/dashboard").json
+    assert shown["rooms"][0]["participantCount"] == 3 and shown["rooms"][0]["roomId"] == room
+    assert b"rtapp_video_participants 3.0" in server.get("/metrics").body
+    act(ada, room, bob, "remove")
+    ada.server.request("DELETE", f"{ROOMS}/{room}")
+    logged = [row["message"] for row in server.get("/api/logs?q=oom").json]
+    for message in ("Room made", "Joined a room", "Host's action: remove", "Room ended"):
+        assert message in logged
+
+
+def test_an_admin_removes_whoever_made_the_room(
+    hosted: tuple[str, Person, Person, Person],
+) -> None:
+    room, ada, bob, _ = hosted
+    number = ada.me["id"]
+    server = ada.server
+    answer = server.post(f"{ROOMS}/{room}/participants/{number}", {"action": "remove"})
+    assert answer.status == 200
+    assert act(ada, room, bob, "mute").code == "not_host"
+    headers = {"X-Session": ada.session}
+    assert server.request("DELETE", f"{ROOMS}/{room}", headers=headers, token=None).code == (
+        "not_host"
+    )
+    rows = server.get(f"{ROOMS}/{room}").json["participants"]
+    assert [row["displayName"] for row in rows if row["isHost"]] == ["Bob"]
+
+
+# Any order of joins and leaves
+
+ACTS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["join", "leave", "state", "remove", "hand"])),
+    max_size=30,
+)
+
+
+def test_whatever_people_do_a_room_stays_sound(server: Server) -> None:
+    """After each act: as many as are told, never too many, a host as long as anybody is there,
+    the stream's story is the database's."""
+
+    @settings(max_examples=60 if LONG else 12, deadline=None)
+    @given(ACTS)
+    def one(acts: list[tuple[int, str]]) -> None:
+        people = [Person(server, f"P{n}") for n in range(4)]
+        room = make_room(server, session=people[0].session, maxParticipants=3)
+        watcher = people[0].enter(room)
+        with watcher.stream() as stream:
+            present, removed = {0}, set()
+            for n, what in acts:
+                person = people[n]
+                if what == "join":
+                    status = person.join(room).status
+                    full = len(present) >= 3 and n not in present
+                    assert status == (403 if n in removed else 409 if full else 200)
+                    present |= {n} if status == 200 else set()
+                elif what == "state":
+                    status = person.post(f"{ROOMS}/{room}/state", hand=True).status
+                    assert status == (200 if n in present else 403)
+                elif n == 0:
+                    continue
+                elif what == "leave":
+                    status = person.post(f"{ROOMS}/{room}/leave").status
+                    assert status == (200 if n in present else 403)
+                    present.discard(n)
+                elif n in present:
+                    action = "remove" if what == "remove" else "make-host"
+                    path = f"{ROOMS}/{room}/participants/{person.me['id']}"
+                    assert server.post(path, {"action": action}).status == 200
+                    present -= {n} if what == "remove" else set()
+                    removed |= {n} if what == "remove" else set()
+                rows = server.get(f"{ROOMS}/{room}").json["participants"]
+                assert {row["clientId"] for row in rows} == {
+                    people[n].me["clientId"] for n in present
+                }
+                assert any(row["isHost"] for row in rows)
+            watcher.post(f"{ROOMS}/{room}/chat", text="the end")
+            told = {watcher.me["clientId"]}
+            while (event := stream.values(1)[0])["type"] != "room-chat":
+                if event["type"] == "participant-joined":
+                    told.add(event["participant"]["clientId"])
+                elif event["type"] == "participant-left":
+                    told.remove(event["clientId"])
+            assert told == {people[n].me["clientId"] for n in present}
+        server.request("DELETE", f"{ROOMS}/{room}")
+
+    one()
