@@ -5281,7 +5281,10 @@ class Rooms:
     """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
     anybody hears of it is in the log: so they outlive a restart and span nodes."""
 
-    ATTEMPTS, ATTEMPT_RATE = 10, 1 / 10  # unknown rooms and wrong passwords of an address
+    # Unknown rooms and wrong passwords of an address. Whoever is right gets the attempt back, so
+    # the first number is also how many may be looking at once.
+    ATTEMPTS: ClassVar[dict[str, int]] = {"room": 30, "password": 10}
+    ATTEMPT_RATE = 1 / 10
     SIGNALS, SIGNAL_RATE = 300, 30  # of a client
     LOBBY = 20  # who may wait for a room
     ROOMS = 10_000  # active at once
@@ -5397,16 +5400,17 @@ class Rooms:
         Raises Problem `not_found`, `too_many_attempts`.
         """
         if not who.account:
-            self._attempt(who)
+            self._attempt("room", who)
         room = active_room(self._storage.reader, room_id)
         if room is None:
             raise Problem("not_found", "There is no such room, or it has ended.")
         if not who.account:
-            self._attempts.give_back(who.address)
+            self._attempts.give_back(("room", who.address))
         return room
 
-    def _attempt(self, who: Visitor) -> None:
-        wait = self._attempts.take(who.address, self.ATTEMPT_RATE, self.ATTEMPTS)
+    def _attempt(self, what: str, who: Visitor) -> None:
+        key = what, who.address
+        wait = self._attempts.take(key, self.ATTEMPT_RATE, self.ATTEMPTS[what])
         if wait:
             seconds = int(wait) + 1
             raise Problem("too_many_attempts", f"Wait {seconds} seconds.", retry_after=seconds)
@@ -5530,10 +5534,10 @@ class Rooms:
         """The stored password that a given one matches; wrong ones are counted."""
         if room.password_hash is None or password is None:
             return None
-        self._attempt(who)
+        self._attempt("password", who)
         if not self._access.hasher.run(verify_password, password, room.password_hash):
             raise Problem("wrong_password", "Ask the host for the room's password.")
-        self._attempts.give_back(who.address)
+        self._attempts.give_back(("password", who.address))
         return str(room.password_hash)
 
     def _join(self, tx: Transaction, arrival: Arrival) -> Joined:
