@@ -7015,6 +7015,7 @@ def show_room(app: Application, call: Call) -> dict[str, Any]:
     rows = app.rooms.participants(room)
     shown = shown_room(app, call.origin, room, len(rows))
     shown["full"] = len(rows) >= room.max_participants
+    shown["kioskJoin"] = app.settings["kiosk_join"]
     if who.account or any(row.client_id == who.client_id for row in rows):
         more = {"participants": [participant_view(row) for row in rows]}
         if app.rooms.may_moderate(room, who):
@@ -7023,7 +7024,17 @@ def show_room(app: Application, call: Call) -> dict[str, Any]:
     return {name: shown[name] for name in BEFORE_JOINING}
 
 
-BEFORE_JOINING = ("roomId", "name", "isActive", "hasPassword", "locked", "lobby", "full", "joinUrl")
+BEFORE_JOINING = (
+    "roomId",
+    "name",
+    "isActive",
+    "hasPassword",
+    "locked",
+    "lobby",
+    "full",
+    "joinUrl",
+    "kioskJoin",
+)
 
 
 @route("PATCH", "/api/video/rooms/<room_id>", "room", "Change a video room", body=RoomChange)

@@ -207,6 +207,7 @@ def test_a_stranger_learns_only_what_the_page_needs(server: Server) -> None:
         "lobby": False,
         "full": False,
         "joinUrl": f"http://127.0.0.1:{server.port}/room/{room}",
+        "kioskJoin": False,
     }
     assert server.get(ROOMS, token=None).code == "unauthorized"
     bob = Person(server, "Bob").enter(room, password="secret word")
