@@ -5375,10 +5375,17 @@ class Rooms:
     def _hash(self, password: str | None) -> str | None:
         return self._access.hasher.run(hash_password, password) if password else None
 
-    def active(self) -> list[Any]:
-        """The active rooms, oldest first."""
-        where = VideoRoom.ended_at.is_null()
-        return list(VideoRoom.select().where(where).order_by(VideoRoom.id))
+    def active(self, after: int, limit: int, session: str | None = None) -> list[Any]:
+        """Active rooms, oldest first: of a client's `session` only those that it is in."""
+        where = VideoRoom.ended_at.is_null() & (VideoRoom.id > after)
+        if session is not None:
+            mine = VideoParticipant.client_id == client_id_of(session)
+            where &= VideoRoom.id.in_(VideoParticipant.select(VideoParticipant.room).where(mine))
+        return list(VideoRoom.select().where(where).order_by(VideoRoom.id).limit(limit))
+
+    def count(self) -> int:
+        """How many rooms are active."""
+        return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
 
     def counts(self) -> dict[int, int]:
         """How many are in each room, by its row's id."""
@@ -5414,11 +5421,6 @@ class Rooms:
         if wait:
             seconds = int(wait) + 1
             raise Problem("too_many_attempts", f"Wait {seconds} seconds.", retry_after=seconds)
-
-    def has_participant(self, room: Any, session: str | None) -> bool:
-        """Whether a client is in a room, or waits."""
-        who = Visitor(client_id_of(session or ""), ANONYMOUS)
-        return self._row(self._storage.reader, room, who) is not None
 
     def may_moderate(self, room: Any, who: Visitor) -> bool:
         """Whether this is a host, or may act as one."""
@@ -5581,7 +5583,8 @@ class Rooms:
         ).execute(tx.database)
         row = one(VideoParticipant.select().where(VideoParticipant.id == number), tx.database)
         if waits:
-            return self._to_hosts(tx, room, "participant-waiting", row)
+            view = participant_view(row)
+            return self._to_hosts(tx, room, "participant-waiting", participant=view)
         return self._let_in(tx, room, row)
 
     @staticmethod
@@ -5615,12 +5618,12 @@ class Rooms:
             told(room, "participant-joined", row.client_id, participant=view),
         ]
 
-    def _to_hosts(self, tx: Transaction, room: Any, name: str, row: Any) -> list[Draft]:
+    @staticmethod
+    def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Draft]:
         """What happens in the lobby; with nobody to tell it is a control entry that does nothing,
         since a join has a place in the log."""
-        view = participant_view(row)
-        hosts = [host for host in inside(tx.database, room) if host.is_host]
-        drafts = [told_one(room, host.client_id, name, participant=view) for host in hosts]
+        hosts = [row for row in inside(tx.database, room) if row.is_host]
+        drafts = [told_one(room, host.client_id, name, **content) for host in hosts]
         return drafts or [control_draft("nothing")]
 
     def _come_back(self, tx: Transaction, room: Any, row: Any, arrival: Arrival) -> list[Draft]:
@@ -5685,11 +5688,11 @@ class Rooms:
         """Take somebody out of a room or its lobby, and tell."""
         about = {"connectionId": row.connection_id, "reason": reason}
         drafts = [told_one(room, row.client_id, "room-left", **about)]
+        about |= {"participantId": row.id, "clientId": row.client_id}
+        about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         if row.status == WAITING:
-            drafts += self._to_hosts(tx, room, "participant-left", row)
+            drafts += self._to_hosts(tx, room, "participant-left", **about)
         else:
-            about |= {"clientId": row.client_id, "participantId": row.id}
-            about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
             drafts.append(told(room, "participant-left", row.client_id, **about))
         tx.append(drafts)
         self._take_out(tx, room, row)
@@ -6929,6 +6932,13 @@ class ChatQuery(msgspec.Struct):
     limit: Limit = 100
 
 
+class RoomsQuery(msgspec.Struct):
+    """A part of the list of rooms."""
+
+    after: RowId = 0
+    limit: Limit = 100
+
+
 class SignalBody(RoomCall, kw_only=True):
     """A description or candidate for another participant, by client or by `userId`."""
 
@@ -6997,13 +7007,21 @@ def make_room(app: Application, call: Call) -> Answer:
     return Answer(shown_room(app, call.origin, room, 0), 201)
 
 
-@route("GET", "/api/video/rooms", "guest", "List the active video rooms")
-def list_rooms(app: Application, call: Call) -> list[dict[str, Any]]:
+@route("GET", "/api/video/rooms", "guest", "List the active video rooms", RoomsQuery)
+def list_rooms(app: Application, call: Call) -> Answer:
     """Oldest first; a guest sees its own."""
+    query: RoomsQuery = call.query
+    session = call.session if call.principal.role == "guest" else None
+    rooms = app.rooms.active(query.after, query.limit, session)
+    headers = {"X-Total-Count": str(len(rooms) if session else app.rooms.count())}
+    if len(rooms) == query.limit:
+        headers["Link"] = next_link(call, after=rooms[-1].id)
+    return Answer(shown_rooms(app, call, rooms), headers=headers)
+
+
+def shown_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[dict[str, Any]]:
+    """Rooms with how many are in each."""
     counts = app.rooms.counts()
-    rooms = app.rooms.active()
-    if call.principal.role == "guest":
-        rooms = [room for room in rooms if app.rooms.has_participant(room, call.session)]
     return [shown_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
 
 
@@ -7388,7 +7406,7 @@ def dashboard(app: Application, call: Call) -> dict[str, Any]:
         "connections": [app.nodes.row(subscriber).view() for subscriber in newest],
         "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
         "logs": [log_view(row) for row in entries],
-        "rooms": list_rooms(app, call),
+        "rooms": shown_rooms(app, call, app.rooms.active(0, 20)),
         "settings": list_settings(app, call),
     }
 
@@ -9915,7 +9933,7 @@ class Application:
             "activeConnections": sum(node["connections"] for node in self.nodes.all()),
             **self.stats.view(),
             "videoParticipants": sum(rooms.values()),
-            "activeVideoRooms": len(self.rooms.active()),
+            "activeVideoRooms": self.rooms.count(),
             "databaseBytes": self.storage.size(),
             "catchUpReads": self.storage.queries,
             "nodes": self.nodes.all(),

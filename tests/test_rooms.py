@@ -138,6 +138,15 @@ def test_rooms_are_made_listed_changed_and_ended(server: Server) -> None:
     assert server.post(ROOMS, {"roomId": "daily", "name": "anew"}).status == 201
 
 
+def test_the_list_of_rooms_is_paged(server: Server) -> None:
+    names = [make_room(server) for _ in range(3)]
+    first = server.get(f"{ROOMS}?limit=2")
+    assert [room["roomId"] for room in first.json] == names[:2]
+    assert first.headers["x-total-count"] == "3"
+    rest = server.get(ROOMS + first.headers["link"].split(">")[0].removeprefix("<"))
+    assert [room["roomId"] for room in rest.json] == names[2:] and "link" not in rest.headers
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -707,7 +716,11 @@ def test_a_host_lets_in_from_the_lobby(make_server: Callable[..., Server]) -> No
             assert heard(at_bob, "room-chat")["text"] == "welcome"
             assert bob.enter(room)
         assert eve.join(room).status == 202
-        assert act(ada, room, eve, "deny").status == 200
+        with eve.stream() as at_eve:
+            assert act(ada, room, eve, "deny").status == 200
+            assert heard(at_eve, "room-left")["reason"] == "denied" and at_eve.ended()
+        left = heard(at_ada, "participant-left")
+        assert left["participantId"] == eve.me["id"] and left["reason"] == "denied"
         assert eve.get(f"/api/events?session={eve.session}").code == "unauthorized"
         assert eve.join(room).status == 202
 
