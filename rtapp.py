@@ -17,6 +17,7 @@ The parts, top to bottom; a part uses only the parts above it:
     Hub             subscribers, ring, poller, sweep, catch-up, slow consumers: live connections
     Nodes           the other processes on the same database: doorbell, heartbeat, who is where
     Access          who is asking, and may they
+    Rooms           video rooms: who is in them, moderation, signalling, ICE servers
     Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
     Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
@@ -234,6 +235,32 @@ _ROWS = (
             "connection has to join its first namespace.", 0.2, 3600),
     Setting("public", "text", "", "network", "Folder of your own pages, served at /.",
             flag=True, restart=True),
+    Setting("guests", "bool", True, "video", "Whoever holds the link of a video room may join it "
+            "without an account."),
+    Setting("room_max_participants", "int", 10, "video", "Participants that a video room takes "
+            "when its maker names no number.", 2, 100),
+    Setting("room_silent_seconds", "float", 25.0, "video", "A participant unheard for so many "
+            "seconds counts as reconnecting.", 0.2, 3600),
+    Setting("room_gone_seconds", "float", 55.0, "video", "A participant unheard for so many "
+            "seconds has left.", 0.4, 3600),
+    Setting("room_empty_seconds", "float", 300.0, "video", "An empty room that is not pinned ends "
+            "after so many seconds.", 0.2, 86_400),
+    Setting("room_waiting_seconds", "float", 600.0, "video", "Seconds that somebody may wait in a "
+            "lobby to be let in.", 0.2, 86_400),
+    Setting("video_max_height", "int", 720, "video", "Lines of the largest picture that a "
+            "participant sends.", 90, 2160),
+    Setting("video_max_fps", "int", 30, "video", "Pictures a second that a participant sends at "
+            "most.", 1, 60),
+    Setting("kiosk_join", "bool", False, "video", "A link to a room with ?name=…&join enters "
+            "without asking: for devices without a person."),
+    Setting("ice_servers", "list", (), "video", "URLs of STUN servers, as stun:stun.example.org; "
+            "separated by commas. Empty means Google's; none means no server at all."),
+    Setting("candidate_siblings", "bool", False, "video", "Add the address that the server sees to "
+            "ICE candidates that browsers hide as NAME.local; always on in LAN mode."),
+    Setting("turn_url", "list", (), "video", "URLs of your TURN server, as turn:turn.example.org; "
+            "separated by commas."),
+    Setting("turn_secret", "text", "", "video", "The secret shared with it (coturn's "
+            "static-auth-secret), from which time-limited credentials are made.", secret=True),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
             flag=True, restart=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
@@ -383,6 +410,15 @@ ERRORS: dict[str, tuple[int, str]] = {
     "not_on_postgresql": (409, "Not with PostgreSQL"),
     "overloaded": (503, "Overloaded"),
     "stopping": (503, "Shutting down"),
+    "not_in_room": (403, "Not in this room"),
+    "not_host": (403, "Only the host may"),
+    "room_locked": (403, "Room is locked"),
+    "wrong_password": (403, "Wrong password"),
+    "removed": (403, "Removed from this room"),
+    "peer_gone": (404, "The other one is gone"),
+    "room_exists": (409, "Room exists"),
+    "room_full": (409, "Room is full"),
+    "lobby_full": (409, "Too many are waiting"),
     "already_set_up": (409, "There is an administrator already"),
     "user_exists": (409, "User exists"),
     "token_exists": (409, "Token exists"),
@@ -620,6 +656,63 @@ class SocketSession(Table):
         table_name = "socket_sessions"
 
 
+class VideoRoom(Table):
+    """A video room. Of those with the same name at most one is active; flags are 0 or 1."""
+
+    id = peewee.BigAutoField()
+    room_id = peewee.TextField()
+    name = peewee.TextField()
+    description = peewee.TextField()
+    host_id = peewee.TextField()  # JSON: a label that the maker gave
+    owner_client = peewee.TextField()  # who is host whenever there: a session's clientId
+    owner_account = peewee.TextField()  # or an account
+    handed = peewee.IntegerField(default=0)  # to that owner: host_id has no right any more
+    max_participants = peewee.IntegerField()
+    password_hash = peewee.TextField(null=True)
+    locked = peewee.IntegerField(default=0)
+    lobby = peewee.IntegerField()
+    pinned = peewee.IntegerField()
+    created_at = peewee.BigIntegerField()
+    empty_since = peewee.BigIntegerField(null=True)
+    ended_at = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "video_rooms"
+
+
+class VideoParticipant(Table):
+    """Somebody who is in a room, or waits to be let in."""
+
+    id = peewee.BigAutoField()
+    room = peewee.BigIntegerField(column_name="room_id")
+    client_id = peewee.TextField()
+    connection_id = peewee.TextField()  # a new one with each join of the same client
+    account = peewee.TextField()
+    user_id = peewee.TextField()  # JSON: a label
+    display_name = peewee.TextField()
+    is_host = peewee.IntegerField()
+    status = peewee.TextField()  # waiting, connected, reconnecting
+    state = peewee.TextField()  # JSON: microphone, camera, screen, hand
+    node = peewee.TextField()  # which hears it, and judges its silence by its own clock
+    heard_at = peewee.BigIntegerField()
+    beats = peewee.IntegerField(default=0)  # it says that it is there; an open stream is no sign
+    joined_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "video_participants"
+
+
+class RoomBan(Table):
+    """Who was removed from a room and may not come back: `client:…` or `account:…`."""
+
+    room = peewee.BigIntegerField(column_name="room_id")
+    who = peewee.TextField()
+
+    class Meta:
+        table_name = "room_bans"
+        primary_key = peewee.CompositeKey("room", "who")
+
+
 class Fact(Table):
     """Facts about the database itself: schema version, epoch, how the last run ended."""
 
@@ -682,6 +775,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " client_id TEXT NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL,"
         " position TEXT NOT NULL, node TEXT NOT NULL, left_at BIGINT)",
         "CREATE INDEX socket_sessions_left_at ON socket_sessions (left_at)",
+    ),
+    (
+        "CREATE TABLE video_rooms (id {autoid}, room_id TEXT NOT NULL, name TEXT NOT NULL,"
+        " description TEXT NOT NULL, host_id TEXT NOT NULL, owner_client TEXT NOT NULL,"
+        " owner_account TEXT NOT NULL, handed INTEGER NOT NULL, max_participants INTEGER NOT NULL,"
+        " password_hash TEXT, locked INTEGER NOT NULL, lobby INTEGER NOT NULL,"
+        " pinned INTEGER NOT NULL, created_at BIGINT NOT NULL, empty_since BIGINT,"
+        " ended_at BIGINT)",
+        "CREATE UNIQUE INDEX video_rooms_active ON video_rooms (room_id) WHERE ended_at IS NULL",
+        "CREATE TABLE video_participants (id {autoid}, room_id BIGINT NOT NULL,"
+        " client_id TEXT NOT NULL, connection_id TEXT NOT NULL, account TEXT NOT NULL,"
+        " user_id TEXT NOT NULL, display_name TEXT NOT NULL, is_host INTEGER NOT NULL,"
+        " status TEXT NOT NULL, state TEXT NOT NULL, node TEXT NOT NULL, heard_at BIGINT NOT NULL,"
+        " beats INTEGER NOT NULL, joined_at BIGINT NOT NULL)",
+        "CREATE UNIQUE INDEX video_participants_room ON video_participants (room_id, client_id)",
+        "CREATE INDEX video_participants_client ON video_participants (client_id)",
+        "CREATE TABLE room_bans (room_id BIGINT NOT NULL, who TEXT NOT NULL,"
+        " PRIMARY KEY (room_id, who))",
     ),
 )
 DATABASE_FAULTS = (peewee.OperationalError, peewee.InterfaceError, peewee.DatabaseError)
@@ -1455,7 +1566,7 @@ class PostgresEngine:
 
     def set_sequences(self, database: peewee.Database) -> None:
         """Let ids go on after those of rows that were copied."""
-        for table in ("event_logs", "users"):
+        for table in ("event_logs", "users", "video_rooms", "video_participants"):
             database.execute_sql(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )
@@ -1791,6 +1902,8 @@ class Journal:
 # Topics are typed, so that no user's name meets the server's.
 EVERYONE, HUB_TOPIC, ROOM_PREFIX = "*", "sys/hub", "i/"
 MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
+VIDEO = "video"  # what happens in a video room
+UNNAMED = (SIGNAL, VIDEO)  # their `type` says what they are; only Socket.IO needs a name
 
 
 def channel_topic(channel: str) -> str:
@@ -1806,6 +1919,11 @@ def presence_topic(channel: str) -> str:
 def direct_topic(client_id: str) -> str:
     """The topic of what is sent to one client."""
     return "u/" + client_id
+
+
+def video_topic(number: int) -> str:
+    """The topic of a video room, by its row's id: a later room of the same name is another."""
+    return f"r/{number}"
 
 
 def channel_of(topic: str) -> str | None:
@@ -2208,7 +2326,8 @@ class SseEncoding:
 
     def message(self, entry: Entry, position: str) -> bytes:
         """`id`, `event` only when the publisher named one, and `data`."""
-        return f"id: {position}\n".encode() + self._message(entry.topic, entry.event, entry.content)
+        event = None if entry.kind in UNNAMED else entry.event
+        return f"id: {position}\n".encode() + self._message(entry.topic, event, entry.content)
 
     def volatile(self, entry: Entry, position: str) -> bytes:
         """The same without `id`: a client that resumes does not ask for it."""
@@ -2259,6 +2378,8 @@ class WebSocketEncoding:
 
     def message(self, entry: Entry, position: str) -> bytes:
         """A message with where it came from; a system message is as it is."""
+        if entry.kind in UNNAMED:
+            return text_frame(f'{entry.content[:-1]},"id":"{position}"}}')
         if entry.kind != MESSAGE:
             return text_frame(entry.content)
         return self._message(f'"id":"{position}",', entry.topic, entry.event, entry.content)
@@ -2739,6 +2860,8 @@ class View:
         subscriber.view = self
         subscriber.index = len(self.members)
         self.members.append(subscriber)
+        if self.todo:  # else the new one is looked at in the place of one that still has to be
+            self.todo = len(self.members)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Remove a member in constant time; the last one takes its place."""
@@ -2890,10 +3013,12 @@ class Hub:
         self._scheduled = False
         self._next_id = first_id
         self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        self._standing: dict[str, frozenset[str]] = {}
         self._presence: list[Draft] = []  # joins and leaves to be told
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
             "topics": self._change_topics,
+            "standing": self._change_standing,
             "revoke": self._revoke,
         }
         self._expiries: list[tuple[int, int, Subscriber]] = []  # a heap: time, id, who
@@ -2973,6 +3098,16 @@ class Hub:
         """A client's connections here."""
         run = self._runs.get(direct_topic(client_id))
         return list(run.owners) if run else []
+
+    def local_addresses(self, client_id: str) -> list[str]:
+        """The addresses of this machine at which a client's connections arrived."""
+        found = []
+        for fd in [s.fd for s in self.of_client(client_id) if s.fd >= 0]:
+            with contextlib.suppress(OSError):
+                sock = _socket.socket(fileno=os.dup(fd))
+                found.append(str(sock.getsockname()[0]).removeprefix("::ffff:"))
+                sock.close()
+        return found
 
     def lag(self, subscriber: Subscriber) -> int:
         """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
@@ -3417,6 +3552,22 @@ class Hub:
             subscriber = heapq.heappop(self._expiries)[2]
             if subscriber.fd >= 0:
                 self._end(subscriber, "The credential expired")
+
+    def standing(self, client_id: str) -> frozenset[str]:
+        """The topics that each of a client's connections has, whenever it is opened."""
+        return self._standing.get(client_id, frozenset())
+
+    def set_standing(self, topics: dict[str, frozenset[str]]) -> None:
+        """Begin with these; control entries change them."""
+        self._standing = topics
+
+    def _change_standing(self, number: int, order: dict[str, Any]) -> None:
+        client_id = order["clientId"]
+        topics = (self.standing(client_id) | set(order["add"])) - set(order["remove"])
+        self._standing.pop(client_id, None)
+        if topics:
+            self._standing[client_id] = topics
+        self._change_topics(number, order)
 
     def _change_topics(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
@@ -4240,6 +4391,11 @@ class Nodes:
         others = ({"node": node, "connections": n} for node, n in self._others.items())
         return [here, *others]
 
+    def alive(self) -> set[str]:
+        """The nodes whose heartbeat is heard, this one among them."""
+        found = self._storage.read("SELECT id FROM nodes") if self._shared else ()
+        return {self.id, *(node for (node,) in found)}
+
     def _elsewhere(self, where: str = "", parameters: Sequence[Any] = ()) -> list[Connected]:
         if not self._shared:
             return []
@@ -4252,9 +4408,12 @@ class Nodes:
 
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection on any node."""
-        return self._hub.has_client(client_id) or bool(
-            self._elsewhere(" AND client_id = ?", (client_id,))
-        )
+        return self._hub.has_client(client_id) or bool(self.of_client(client_id))
+
+    def of_client(self, client_id: str) -> list[Connected]:
+        """A client's connections."""
+        here = [self.row(subscriber) for subscriber in self._hub.of_client(client_id)]
+        return [*here, *self._elsewhere(" AND client_id = ?", (client_id,))]
 
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
@@ -4286,13 +4445,15 @@ class Nodes:
 
 
 SCOPES = ("subscribe", "publish", "admin")
+# A user may list what it may hear; a guest has a stream and its room without any scope.
+SCOPE_OF = {"user": "subscribe", "stream": "subscribe", "guest": "subscribe"}
 
 
 class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a credential lets its holder do. Patterns are shell patterns; None means all channels
     and the global broadcasts, which `*` also stands for."""
 
-    role: str = "user"  # anonymous, user, admin
+    role: str = "user"  # anonymous, guest, user, admin
     scopes: tuple[str, ...] = SCOPES[:2]
     subscribe: tuple[str, ...] | None = None
     publish: tuple[str, ...] | None = None
@@ -4311,13 +4472,13 @@ class Principal(NamedTuple):
 
     @property
     def role(self) -> str:
-        """anonymous, user or admin."""
+        """anonymous, guest, user or admin."""
         return self.grants.role
 
     @property
     def account(self) -> str:
         """What is limited as one, wherever it asks from; empty for nobody in particular."""
-        return "" if self.role == "anonymous" else self.name
+        return "" if self.role in ("anonymous", "guest") else self.name
 
     @property
     def unlimited(self) -> bool:
@@ -4525,7 +4686,7 @@ class Access:
         self._settings = settings
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
-        self._hasher = Hasher()
+        self.hasher = Hasher()
         self._requests, self._publishes, self._attempts = Buckets(), Buckets(), Buckets()
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
 
@@ -4647,7 +4808,7 @@ class Access:
         if self._find(token, "setup") is None:
             raise Problem("invalid_link", LINK_HELP)
         check_password(password, username)
-        hashed = self._hasher.run(hash_password, password)
+        hashed = self.hasher.run(hash_password, password)
         if self._use_up(token, "setup") is None:
             raise Problem("invalid_link", LINK_HELP)
         return self._add_user(username, hashed, "admin")
@@ -4663,7 +4824,7 @@ class Access:
     def add_user(self, username: str, password: str, role: str) -> Any:
         """Make a user. Raises Problem `invalid`, `weak_password`, `user_exists`."""
         check_password(password, username)
-        return self._add_user(username, self._hasher.run(hash_password, password), role)
+        return self._add_user(username, self.hasher.run(hash_password, password), role)
 
     def _add_user(self, username: str, hashed: str, role: str) -> Any:
         row = user_row(username, hashed, role)
@@ -4678,7 +4839,7 @@ class Access:
         changed: dict[str, Any] = {}
         if password is not None:
             check_password(password, user.username)
-            changed["password_hash"] = self._hasher.run(hash_password, password)
+            changed["password_hash"] = self.hasher.run(hash_password, password)
         if role is not None and role != user.role:
             self._keep_an_admin(user)
             changed["role"] = role
@@ -4713,7 +4874,7 @@ class Access:
             raise Problem("too_many_attempts", f"Wait {wait} seconds.", retry_after=wait)
         user = User.get_or_none(User.username_key == username.casefold())
         stored = user.password_hash if user else NOBODYS_HASH
-        if not self._hasher.run(verify_password, password, stored) or user is None:
+        if not self.hasher.run(verify_password, password, stored) or user is None:
             raise Problem("wrong_login", "This user name and password don't belong together.")
         for key in keys:
             self._attempts.give_back(key)
@@ -4775,15 +4936,18 @@ class Access:
 
     def require(self, principal: Principal, role: str) -> None:
         """Raise Problem `unauthorized` or `forbidden` unless the principal has the role."""
-        if role == "public" or principal.role == "admin":
-            return
-        if principal.role == "anonymous":
-            if role in ("subscribe", "publish") and self._settings["access"] == "open":
+        if role in ("public", "room") or principal.role == "admin":
+            return  # in a room, the route looks for the participant
+        if principal.role in ("anonymous", "guest"):
+            is_open = self._settings["access"] == "open"
+            if is_open and role in ("subscribe", "publish", "stream"):
+                return
+            if principal.role == "guest" and role in ("guest", "stream"):
                 return
             raise Problem("unauthorized", "Sign in, or send an access token.")
         if role == "session":
             return  # whoever it is; the route looks for the user
-        wanted = "subscribe" if role == "user" else role  # a user may list what it may hear
+        wanted = SCOPE_OF.get(role, role)
         if wanted not in principal.grants.scopes:
             raise Problem("forbidden", f"This needs a credential with the scope {wanted}.")
 
@@ -4949,6 +5113,962 @@ def depth(value: Any) -> int:
 
 
 # ----------------------------------------------------------------------------------------------
+# Rooms
+# ----------------------------------------------------------------------------------------------
+
+WAITING, CONNECTED, RECONNECTING = "waiting", "connected", "reconnecting"
+STATE = {"audio": False, "video": False, "screen": False, "hand": False}
+FORCED = {"muted": False, "cameraOff": False}  # by the host; receivers obey
+GOOGLE_STUN = "stun:stun.l.google.com:19302"
+
+
+class Visitor(NamedTuple):
+    """Who acts in a room: a client, by a credential. Without a client it is the participant who
+    joined with that account."""
+
+    client_id: str
+    principal: Principal
+    connection_id: str | None = None  # the one it believes to be the participant's
+
+    @property
+    def account(self) -> str:
+        """The credential's; empty for guests."""
+        return self.principal.account
+
+    @property
+    def address(self) -> str:
+        """Where it comes from."""
+        return self.principal.address
+
+    def is_called(self, label: str) -> bool:
+        """Whether a room's `hostId` names this account or this JSON Web Token's subject."""
+        return is_person(self.account) and str(as_json(label)) == self.account.removeprefix("jwt:")
+
+
+def is_person(account: str) -> bool:
+    """Whether an account is one person's; a program's token may stand for many."""
+    return bool(account) and account != ADMIN_TOKEN.name and not account.startswith("token:")
+
+
+def banned_as(client_id: str, account: str) -> list[str]:
+    """What a removal bars: the client, and a person's account."""
+    return ["client:" + client_id, *(["account:" + account] if is_person(account) else [])]
+
+
+class Arrival(NamedTuple):
+    """A wish to join."""
+
+    who: Visitor
+    room_id: str
+    display_name: str | None
+    user_id: str  # JSON
+    proof: str | None  # the stored password that the given one matches
+
+
+class Joined(NamedTuple):
+    """What a join gives; `number` is the log's id of that moment."""
+
+    room: Any
+    participant: Any
+    participants: list[Any]
+    number: int
+
+
+def as_json(text: str) -> Any:
+    """The value of a column that holds JSON."""
+    return msgspec.json.decode(text)
+
+
+def one(query: Any, database: peewee.Database) -> Any:
+    """A query's first row, or None."""
+    return next(iter(query.limit(1).execute(database)), None)
+
+
+def active_room(database: peewee.Database, room_id: str) -> Any:
+    """The active room of that name, or None."""
+    where = (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
+    return one(VideoRoom.select().where(where), database)
+
+
+def inside(database: peewee.Database, room: Any) -> list[Any]:
+    """Who is in a room, the longest there first."""
+    where = (VideoParticipant.room == room.id) & (VideoParticipant.status != WAITING)
+    order = VideoParticipant.joined_at, VideoParticipant.id
+    return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
+
+
+def participant_view(row: Any) -> dict[str, Any]:
+    """A participant as the API shows it."""
+    return {
+        "id": row.id,
+        "clientId": row.client_id,
+        "connectionId": row.connection_id,
+        "userId": as_json(row.user_id),
+        "displayName": row.display_name,
+        "isHost": bool(row.is_host),
+        "status": row.status,
+        "joinedAt": iso(row.joined_at),
+        **as_json(row.state),
+    }
+
+
+def room_view(room: Any, count: int) -> dict[str, Any]:
+    """A room as the API shows it, without its secrets."""
+    return {
+        "id": room.id,
+        "roomId": room.room_id,
+        "name": room.name,
+        "description": room.description,
+        "hostId": as_json(room.host_id),
+        "isActive": room.ended_at is None,
+        "maxParticipants": room.max_participants,
+        "locked": bool(room.locked),
+        "hasPassword": room.password_hash is not None,
+        "lobby": bool(room.lobby),
+        "pinned": bool(room.pinned),
+        "participantCount": count,
+        "createdAt": iso(room.created_at),
+        "endedAt": iso(room.ended_at) if room.ended_at else None,
+    }
+
+
+def told(room: Any, name: str, exclude: str | None = None, /, **content: Any) -> Draft:
+    """An event for everybody in a room, but one client."""
+    body = {"type": name, "roomId": room.room_id, **content}
+    topic = video_topic(room.id)
+    return Draft(topic, VIDEO, name, to_json(body), exclude=exclude, sent_at=now_ms())
+
+
+def told_one(room: Any, client_id: str, name: str, /, **content: Any) -> Draft:
+    """An event for one client, kept for a minute."""
+    body, now = {"type": name, "roomId": room.room_id, **content}, now_ms()
+    topic = direct_topic(client_id)
+    return Draft(topic, SIGNAL, name, to_json(body), expires_at=now + 60_000, sent_at=now)
+
+
+def told_state(room: Any, row: Any) -> Draft:
+    """That something about a participant is different."""
+    return told(room, "participant-state", participant=participant_view(row))
+
+
+def standing_draft(room: Any, client_id: str, is_in: bool) -> Draft:
+    """The control entry that gives a client's connections a room's events, or takes them."""
+    topics = [video_topic(room.id)]
+    add, remove = (topics, []) if is_in else ([], topics)
+    return control_draft("standing", clientId=client_id, add=add, remove=remove)
+
+
+def guest_credential(client_id: str) -> str:
+    """What a guest's streams are revoked by."""
+    return "guest:" + client_id
+
+
+def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
+    """Change a row, stored and in hand."""
+    model = type(row)
+    model.update(**fields).where(model.id == row.id).execute(tx.database)
+    for name, value in fields.items():
+        setattr(row, name, value)
+
+
+def ice_servers(settings: Settings, client_id: str, is_lan: bool = False) -> list[dict[str, Any]]:
+    """The `iceServers` of an RTCPeerConnection. TURN comes with credentials for 12 hours that
+    coturn can check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends)."""
+    given = list(settings["ice_servers"]) or ([] if is_lan else [GOOGLE_STUN])
+    # A browser throws at a turn: URL without credentials, and then there is no call at all.
+    stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
+    servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
+    if settings["turn_url"] and settings["turn_secret"]:
+        username = f"{now_ms() // 1000 + 43_200}:{client_id}"
+        digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
+        credential = base64.b64encode(digest).decode()
+        urls = list(settings["turn_url"])
+        servers.append({"urls": urls, "username": username, "credential": credential})
+    return servers
+
+
+HIDDEN = re.compile(
+    r"(?P<before>candidate:\S+ \d+ udp) (?P<priority>\d+) [0-9a-z-]+\.local"
+    r" (?P<after>\d+ typ host.*)",
+    re.IGNORECASE,
+)
+
+
+def is_local_network(address: str) -> bool:
+    """Whether an address is one of a local network, as others there reach it."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    shared = found.version == 4 and found in ipaddress.ip_network("100.64.0.0/10")
+    own = found.is_loopback or found.is_unspecified or (found.version == 6 and found.is_link_local)
+    return (found.is_private or shared) and not own
+
+
+def sibling(candidate: str, address: str) -> str | None:
+    """A host candidate that is hidden as `NAME.local` (RFC 8839, 5.1), once more with an address;
+    None when it isn't hidden. It comes after the one that the browser made."""
+    match = HIDDEN.match(candidate)
+    if match is None:
+        return None
+    return f"{match['before']} {int(match['priority']) - 1} {address} {match['after']}"
+
+
+def with_siblings(signal: Any, address: str) -> list[Any]:
+    """A signal, and a second one where it is a hidden candidate; a description gets a line more
+    for each."""
+    if not isinstance(signal, dict):
+        return [signal]
+    more = sibling(str(signal.get("candidate")), address)
+    if more is not None:
+        return [signal, {**signal, "candidate": more}]
+    if not isinstance(signal.get("sdp"), str):
+        return [signal]
+    lines = []
+    for line in signal["sdp"].split("\r\n"):
+        more = sibling(line.removeprefix("a="), address)
+        lines += [line] if more is None else [line, "a=" + more]
+    return [{**signal, "sdp": "\r\n".join(lines)}]
+
+
+class Rooms:
+    """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
+    anybody hears of it is in the log: so they outlive a restart and span nodes."""
+
+    # Unknown rooms and wrong passwords of an address. Whoever is right gets the attempt back, so
+    # the first number is also how many may be looking at once.
+    ATTEMPTS: ClassVar[dict[str, int]] = {"room": 30, "password": 10}
+    ATTEMPT_RATE = 1 / 10
+    SIGNALS, SIGNAL_RATE = 300, 30  # of a client
+    LOBBY = 20  # who may wait for a room
+    ROOMS = 10_000  # active at once
+    HEARD_MS = 5_000  # how often it is noted that a participant is heard
+    LATE_MS = 10_000  # between two looks, after which silence says nothing
+    SEEN = (
+        VideoParticipant.id,
+        VideoParticipant.client_id,
+        VideoParticipant.status,
+        VideoParticipant.heard_at,
+        VideoParticipant.beats,
+    )
+    LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
+
+    def __init__(
+        self,
+        storage: Storage,
+        log: Log,
+        hub: Hub,
+        nodes: Nodes,
+        access: Access,
+        settings: Settings,
+        journal: Journal,
+    ) -> None:
+        self._storage = storage
+        self._log = log
+        self._hub = hub
+        self._nodes = nodes
+        self._access = access
+        self._settings = settings
+        self._journal = journal
+        self._attempts, self._signals = Buckets(), Buckets()
+        self._heard: set[str] = set()  # clients, not yet noted
+        self._ticked_at = now_ms()
+        self.is_lan = False  # guests are on this network, which may have no way out
+
+    def start(self) -> None:
+        """Take the rooms up where the last run left them; whoever was there is reconnecting until
+        heard again."""
+        head = -1
+        while head != self._log.head:  # else another node changed something meanwhile
+            head = self._log.head
+            self._hub.set_standing(self._standing())
+        self._take_over()
+
+    def _standing(self) -> dict[str, frozenset[str]]:
+        sql = "SELECT client_id, room_id FROM video_participants WHERE status <> ?"
+        topics: dict[str, frozenset[str]] = {}
+        for client_id, number in self._storage.read(sql, (WAITING,)):
+            topics[client_id] = topics.get(client_id, frozenset()) | {video_topic(number)}
+        return topics
+
+    def _take_over(self) -> None:
+        """Nobody was heard for a while because this node did not listen."""
+        self._act_on(VideoParticipant.node == self._nodes.id, "node lost")
+        self._ticked_at = now_ms()
+
+    # Rooms
+
+    def create(self, who: Visitor, room_id: str | None, password: str | None, **fields: Any) -> Any:
+        """Make a room; without a name for it, one that can't be guessed.
+
+        Raises Problem `room_exists`, `overloaded`.
+        """
+        name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
+        row = {
+            "room_id": name,
+            "owner_client": who.client_id,
+            "owner_account": who.account,
+            "password_hash": self._hash(password),
+            "created_at": now_ms(),
+            "empty_since": now_ms(),
+            **fields,
+        }
+        try:
+            self._storage.write(lambda tx: self._create(tx, row))
+        except peewee.IntegrityError:
+            raise Problem("room_exists", f"There is a room {name} already.") from None
+        self._journal.add("INFO", "Room made", roomId=name, by=who.principal.name)
+        return active_room(self._storage.reader, name)
+
+    def _create(self, tx: Transaction, row: dict[str, Any]) -> None:
+        active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
+        if active.count(tx.database) >= self.ROOMS:
+            raise Problem("overloaded", "There are too many rooms.")
+        VideoRoom.insert(**row).execute(tx.database)
+
+    def _hash(self, password: str | None) -> str | None:
+        return self._access.hasher.run(hash_password, password) if password else None
+
+    def active(self, after: int, limit: int, session: str | None = None) -> list[Any]:
+        """Active rooms, oldest first: of a client's `session` only those that it is in."""
+        where = VideoRoom.ended_at.is_null() & (VideoRoom.id > after)
+        if session is not None:
+            mine = VideoParticipant.client_id == client_id_of(session)
+            where &= VideoRoom.id.in_(VideoParticipant.select(VideoParticipant.room).where(mine))
+        return list(VideoRoom.select().where(where).order_by(VideoRoom.id).limit(limit))
+
+    def count(self) -> int:
+        """How many rooms are active."""
+        return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
+
+    def counts(self) -> dict[int, int]:
+        """How many are in each room, by its row's id."""
+        sql = "SELECT room_id, count(*) FROM video_participants WHERE status <> ? GROUP BY room_id"
+        return {room: int(count) for room, count in self._storage.read(sql, (WAITING,))}
+
+    def participants(self, room: Any) -> list[Any]:
+        """Who is in a room."""
+        return inside(self._storage.reader, room)
+
+    def waiting(self, room: Any) -> list[Any]:
+        """Who waits to be let into a room."""
+        where = (VideoParticipant.room == room.id) & (VideoParticipant.status == WAITING)
+        return list(VideoParticipant.select().where(where).order_by(VideoParticipant.id))
+
+    def find(self, room_id: str, who: Visitor) -> Any:
+        """The active room of that name. Strangers who try names are slowed down.
+
+        Raises Problem `not_found`, `too_many_attempts`.
+        """
+        if not who.account:
+            self._attempt("room", who)
+        room = active_room(self._storage.reader, room_id)
+        if room is None:
+            raise Problem("not_found", "There is no such room, or it has ended.")
+        if not who.account:
+            self._attempts.give_back(("room", who.address))
+        return room
+
+    def _attempt(self, what: str, who: Visitor) -> None:
+        key = what, who.address
+        wait = self._attempts.take(key, self.ATTEMPT_RATE, self.ATTEMPTS[what])
+        if wait:
+            seconds = int(wait) + 1
+            raise Problem("too_many_attempts", f"Wait {seconds} seconds.", retry_after=seconds)
+
+    def may_moderate(self, room: Any, who: Visitor) -> bool:
+        """Whether this is a host, or may act as one."""
+        return self._moderates(self._storage.reader, room, who)
+
+    def is_client_of(self, who: Visitor) -> bool:
+        """Whether a client's connection was opened by this credential's holder."""
+        rows = self._nodes.of_client(who.client_id) if who.account else ()
+        return any(row.username == who.account for row in rows)
+
+    def is_guest_of(self, session: str) -> Principal:
+        """What a client is by its `session` alone: the guest of the room that it has joined, or
+        nobody."""
+        if not self._settings["guests"] or not _SESSION.fullmatch(session):
+            return ANONYMOUS
+        client_id = client_id_of(session)
+        mine = VideoParticipant.client_id == client_id
+        if not VideoParticipant.get_or_none(mine & (VideoParticipant.account == "")):
+            return ANONYMOUS
+        if self._settings["access"] == "open":
+            return Principal("guest", Grants("guest", ()))
+        return Principal("guest", Grants("guest", (), (), ()), guest_credential(client_id))
+
+    def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
+        """Change a room; only its host may. A `password` is hashed, None takes it away.
+
+        Raises Problem `not_found`, `not_host`.
+        """
+        self.find(room_id, who)
+        if "password" in fields:
+            fields["password_hash"] = self._hash(fields.pop("password"))
+
+        def unit(tx: Transaction) -> Any:
+            room = self._hosted(tx, room_id, who)
+            change(tx, room, **fields)
+            view = room_view(room, len(inside(tx.database, room)))
+            tx.append([told(room, "room-updated", room=view)])
+            return room
+
+        return self._storage.write(unit)
+
+    def end(self, who: Visitor, room_id: str) -> None:
+        """End a room; only its host may. Raises as `update` does."""
+        self.find(room_id, who)
+        self._storage.write(
+            lambda tx: self._end(tx, self._hosted(tx, room_id, who), "ended by the host")
+        )
+        self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
+
+    def _end(self, tx: Transaction, room: Any, reason: str) -> None:
+        everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
+        rows = list(everybody.execute(tx.database))
+        tx.append([told(room, "room-ended", reason=reason)])
+        for row in rows:
+            self._take_out(tx, room, row)
+            if row.status == WAITING:
+                tx.append([told_one(room, row.client_id, "room-ended", reason=reason)])
+        RoomBan.delete().where(RoomBan.room == room.id).execute(tx.database)
+        change(tx, room, ended_at=now_ms(), password_hash=None)
+
+    def _hosted(self, tx: Transaction, room_id: str, who: Visitor) -> Any:
+        """A room whose host, owner or administrator acts. Raises Problem `not_host`."""
+        room = active_room(tx.database, room_id)
+        if room is None:
+            raise Problem("not_found", "There is no such room, or it has ended.")
+        if not self._moderates(tx.database, room, who):
+            raise Problem("not_host", "Ask the host of the room.")
+        return room
+
+    def _moderates(self, database: peewee.Database, room: Any, who: Visitor) -> bool:
+        if who.principal.role == "admin" or self._owns(room, who):
+            return True
+        row = self._row(database, room, who)
+        return row is not None and bool(row.is_host)
+
+    @staticmethod
+    def _owns(room: Any, who: Visitor) -> bool:
+        """Whether this is who made the room, whom it was handed to, or whom `hostId` names."""
+        return bool(
+            (room.owner_client and room.owner_client == who.client_id)
+            or (room.owner_account and room.owner_account == who.account)
+            or (not room.handed and who.is_called(room.host_id))
+        )
+
+    # Coming and going
+
+    def join(
+        self,
+        who: Visitor,
+        room_id: str,
+        display_name: str | None = None,
+        user_id: Any = None,
+        password: str | None = None,
+    ) -> Joined:
+        """Enter a room, or its lobby; once more makes the same participant's connection anew.
+
+        Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
+        `lobby_full`, `too_many_attempts`, `unauthorized`.
+        """
+        proof = self._prove(self.find(room_id, who), who, password)
+        arrival = Arrival(who, room_id, display_name, to_json(user_id), proof)
+        joined: Joined = self._storage.write(lambda tx: self._join(tx, arrival))
+        self._journal.add(
+            "CONN",
+            "Waits for a room" if joined.participant.status == WAITING else "Joined a room",
+            roomId=room_id,
+            clientId=joined.participant.client_id,
+            ipAddress=who.address,
+        )
+        return joined
+
+    def _prove(self, room: Any, who: Visitor, password: str | None) -> str | None:
+        """The stored password that a given one matches; wrong ones are counted."""
+        if room.password_hash is None or password is None:
+            return None
+        self._attempt("password", who)
+        if not self._access.hasher.run(verify_password, password, room.password_hash):
+            raise Problem("wrong_password", "Ask the host for the room's password.")
+        self._attempts.give_back(("password", who.address))
+        return str(room.password_hash)
+
+    def _join(self, tx: Transaction, arrival: Arrival) -> Joined:
+        room = active_room(tx.database, arrival.room_id)
+        if room is None:
+            raise Problem("not_found", "There is no such room, or it has ended.")
+        row = self._row(tx.database, room, arrival.who)
+        drafts = (
+            self._enter(tx, room, arrival)
+            if row is None
+            else self._come_back(tx, room, row, arrival)
+        )
+        number = tx.append(drafts)[-1]
+        row = self._row(tx.database, room, arrival.who)
+        return Joined(room, row, inside(tx.database, room), number)
+
+    def _enter(self, tx: Transaction, room: Any, arrival: Arrival) -> list[Draft]:
+        """Make somebody new a participant; what is to be told."""
+        who = arrival.who
+        self._refuse_removed(tx, room, who)
+        is_host = self._owns(room, who)
+        is_free = is_host or who.principal.role == "admin"
+        if not is_free:
+            self._check_door(room, arrival)
+        waits = bool(room.lobby) and not is_free
+        self._check_space(tx, room, waits)
+        number = VideoParticipant.insert(
+            room=room.id,
+            client_id=who.client_id,
+            connection_id=secrets.token_urlsafe(9),
+            account=who.account,
+            user_id=arrival.user_id,
+            display_name=arrival.display_name or who.account.removeprefix("jwt:") or "Guest",
+            is_host=is_host,
+            status=WAITING if waits else CONNECTED,
+            state=to_json(STATE | FORCED),
+            node=self._nodes.id,
+            heard_at=now_ms(),
+            beats=0,
+            joined_at=now_ms(),
+        ).execute(tx.database)
+        row = one(VideoParticipant.select().where(VideoParticipant.id == number), tx.database)
+        if waits:
+            view = participant_view(row)
+            return self._to_hosts(tx, room, "participant-waiting", participant=view)
+        return self._let_in(tx, room, row)
+
+    @staticmethod
+    def _refuse_removed(tx: Transaction, room: Any, who: Visitor) -> None:
+        where = (RoomBan.room == room.id) & RoomBan.who.in_(banned_as(who.client_id, who.account))
+        if one(RoomBan.select().where(where), tx.database):
+            raise Problem("removed", "The host removed you from this room.")
+
+    @staticmethod
+    def _check_door(room: Any, arrival: Arrival) -> None:
+        if room.locked:
+            raise Problem("room_locked", "The host has locked the room.")
+        if room.password_hash is not None and arrival.proof != room.password_hash:
+            raise Problem("wrong_password", "Ask the host for the room's password.")
+
+    def _check_space(self, tx: Transaction, room: Any, waits: bool) -> None:
+        """In the unit that lets somebody in: two who come at once can't overfill a room."""
+        if len(inside(tx.database, room)) >= room.max_participants:
+            raise Problem("room_full", f"At most {room.max_participants} can take part.")
+        where = (VideoParticipant.room == room.id) & (VideoParticipant.status == WAITING)
+        if waits and VideoParticipant.select().where(where).count(tx.database) >= self.LOBBY:
+            raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
+
+    @staticmethod
+    def _let_in(tx: Transaction, room: Any, row: Any) -> list[Draft]:
+        """A new participant is there: what the others and the hubs are told."""
+        change(tx, room, empty_since=None)
+        view = participant_view(row)
+        return [
+            standing_draft(room, row.client_id, True),
+            told(room, "participant-joined", row.client_id, participant=view),
+        ]
+
+    @staticmethod
+    def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Draft]:
+        """What happens in the lobby; with nobody to tell it is a control entry that does nothing,
+        since a join has a place in the log."""
+        hosts = [row for row in inside(tx.database, room) if row.is_host]
+        drafts = [told_one(room, host.client_id, name, **content) for host in hosts]
+        return drafts or [control_draft("nothing")]
+
+    def _come_back(self, tx: Transaction, room: Any, row: Any, arrival: Arrival) -> list[Draft]:
+        """The same client again: a reloaded page, a second tab. The older page is told."""
+        old = told_one(
+            room,
+            row.client_id,
+            "room-left",
+            connectionId=row.connection_id,
+            reason="opened elsewhere",
+        )
+        name = arrival.display_name or row.display_name
+        fields = {"connection_id": secrets.token_urlsafe(9), "display_name": name, "beats": 0}
+        change(tx, row, **fields, **self._hearing(row))
+        if row.status == WAITING:
+            return [old]
+        view = participant_view(row)
+        return [old, told(room, "participant-joined", row.client_id, participant=view)]
+
+    def _hearing(self, row: Any) -> dict[str, Any]:
+        """What changes of a participant who is heard."""
+        status = WAITING if row.status == WAITING else CONNECTED
+        return {"heard_at": now_ms(), "node": self._nodes.id, "status": status}
+
+    @staticmethod
+    def _row(database: peewee.Database, room: Any, who: Visitor) -> Any:
+        """The participant who acts, or None."""
+        mine = (
+            VideoParticipant.client_id == who.client_id
+            if who.client_id
+            else (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
+        )
+        rows = VideoParticipant.select().where(mine & (VideoParticipant.room == room.id))
+        return one(rows.order_by(VideoParticipant.id.desc()), database)
+
+    def _here(self, database: peewee.Database, room_id: str, who: Visitor) -> tuple[Any, Any]:
+        """A room and the participant who acts in it. A stranger learns nothing, not even whether
+        there is such a room. Raises Problem `not_in_room`."""
+        room = active_room(database, room_id)
+        row = self._row(database, room, who) if room else None
+        if row is None:
+            raise Problem("not_in_room", "Join the room first.")
+        if who.connection_id not in (None, row.connection_id):
+            raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
+        return room, row
+
+    def _inside(self, database: peewee.Database, room_id: str, who: Visitor) -> tuple[Any, Any]:
+        """The same, and not in the lobby."""
+        room, row = self._here(database, room_id, who)
+        if row.status == WAITING:
+            raise Problem("not_in_room", "Wait until the host lets you in.")
+        return room, row
+
+    def leave(self, who: Visitor, room_id: str) -> None:
+        """Leave a room or its lobby. Raises Problem `not_in_room`."""
+        self._storage.write(
+            lambda tx: self._remove(tx, *self._here(tx.database, room_id, who), reason="left")
+        )
+        self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
+
+    def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
+        """Take somebody out of a room or its lobby, and tell."""
+        about = {"connectionId": row.connection_id, "reason": reason}
+        drafts = [told_one(room, row.client_id, "room-left", **about)]
+        about |= {"participantId": row.id, "clientId": row.client_id}
+        about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
+        if row.status == WAITING:
+            drafts += self._to_hosts(tx, room, "participant-left", **about)
+        else:
+            drafts.append(told(room, "participant-left", row.client_id, **about))
+        tx.append(drafts)
+        self._take_out(tx, room, row)
+        if row.status != WAITING:
+            self._hand_over(tx, room, row)
+
+    @staticmethod
+    def _take_out(tx: Transaction, room: Any, row: Any) -> None:
+        """Delete a participant; its connections lose the room, and a guest's last right ends."""
+        VideoParticipant.delete().where(VideoParticipant.id == row.id).execute(tx.database)
+        tx.append([standing_draft(room, row.client_id, False)])
+        others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
+        if not row.account and one(others, tx.database) is None:
+            gone = [guest_credential(row.client_id)]
+            tx.append([control_draft("revoke", credentials=gone)])
+
+    @staticmethod
+    def _hand_over(tx: Transaction, room: Any, gone: Any) -> None:
+        """After somebody left: an empty room's time begins; who has been there longest is host
+        where there is none any more."""
+        rest = inside(tx.database, room)
+        if not rest:
+            change(tx, room, empty_since=now_ms())
+        elif gone.is_host and not any(row.is_host for row in rest):
+            heir = next((row for row in rest if row.status == CONNECTED), rest[0])
+            change(tx, heir, is_host=1)
+            tx.append([told_state(room, heir)])
+
+    # What a host may do
+
+    def act(self, who: Visitor, room_id: str, number: int, action: str) -> None:
+        """Do what `ACTS` names to a participant; only the host may.
+
+        Raises Problem `not_found`, `not_host`, `room_full`.
+        """
+        self.find(room_id, who)
+
+        def unit(tx: Transaction) -> None:
+            room = self._hosted(tx, room_id, who)
+            mine = (VideoParticipant.room == room.id) & (VideoParticipant.id == number)
+            row = one(VideoParticipant.select().where(mine), tx.database)
+            needed, act = self.ACTS[action]
+            if row is None or (row.status == WAITING) != (needed == WAITING):
+                raise Problem("not_found", "There is no such participant.")
+            act(self, tx, room, row)
+
+        self._storage.write(unit)
+        about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
+        self._journal.add("INFO", f"Host's action: {action}", **about, ipAddress=who.address)
+
+    def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
+        change(tx, row, state=to_json(as_json(row.state) | forced))
+        tx.append([told_state(room, row)])
+
+    def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
+        """For the room's life: the client, and the account of a person."""
+        for key in banned_as(row.client_id, row.account):
+            ban = RoomBan.insert(room=room.id, who=key)
+            ban.on_conflict_ignore().execute(tx.database)
+        if row.is_host:  # an administrator's doing: the room is somebody else's now
+            change(tx, room, owner_client="", owner_account="", handed=1)
+        self._remove(tx, room, row, "removed")
+        kick = {"clientId": row.client_id, "reason": "Removed from the room"}
+        tx.append([control_draft("kick", **kick)])
+
+    def _admit(self, tx: Transaction, room: Any, row: Any) -> None:
+        self._check_space(tx, room, False)
+        change(tx, row, status=CONNECTED, joined_at=now_ms())
+        admitted = told_one(room, row.client_id, "room-admitted", participantId=row.id)
+        tx.append([*self._let_in(tx, room, row), admitted])
+
+    def _deny(self, tx: Transaction, room: Any, row: Any) -> None:
+        self._remove(tx, room, row, "denied")
+
+    def _make_host(self, tx: Transaction, room: Any, row: Any) -> None:
+        """Whoever was host is none any more; whom it was handed to stays it after a return."""
+        for other in inside(tx.database, room):
+            if other.is_host and other.id != row.id:
+                change(tx, other, is_host=0)
+                tx.append([told_state(room, other)])
+        change(tx, room, owner_client=row.client_id, owner_account=row.account, handed=1)
+        change(tx, row, is_host=1)
+        tx.append([told_state(room, row)])
+
+    # action: of whom (in the room or waiting), what
+    ACTS: ClassVar[dict[str, tuple[str, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
+        "mute": (CONNECTED, partial(_force, muted=True)),
+        "unmute": (CONNECTED, partial(_force, muted=False)),
+        "camera-off": (CONNECTED, partial(_force, cameraOff=True)),
+        "camera-on": (CONNECTED, partial(_force, cameraOff=False)),
+        "remove": (CONNECTED, _throw_out),
+        "make-host": (CONNECTED, _make_host),
+        "admit": (WAITING, _admit),
+        "deny": (WAITING, _deny),
+    }
+
+    # What a participant says
+
+    def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> Any:
+        """Take a participant's state, which also says that it is there; the participant.
+
+        Raises Problem `not_in_room`.
+        """
+
+        _, row = self._here(self._storage.reader, room_id, who)
+        is_same = as_json(row.state) == as_json(row.state) | changes
+        if is_same and row.beats and row.status != RECONNECTING:
+            return row  # nothing to tell; that it was heard is noted with the others
+
+        def unit(tx: Transaction) -> Any:
+            room, row = self._here(tx.database, room_id, who)
+            before = participant_view(row)
+            state = to_json(as_json(row.state) | changes)
+            change(tx, row, state=state, beats=1, **self._hearing(row))
+            if participant_view(row) != before and row.status != WAITING:
+                tx.append([told_state(room, row)])
+            return row
+
+        return self._storage.write(unit)
+
+    def say(self, who: Visitor, room_id: str, text: str) -> int:
+        """Send a text to everybody in the room; its id. Raises Problem `not_in_room`."""
+
+        def unit(tx: Transaction) -> int:
+            room, row = self._inside(tx.database, room_id, who)
+            about = {"clientId": row.client_id, "displayName": row.display_name}
+            return tx.append([told(room, "room-chat", **about, text=text, sentAt=iso(now_ms()))])[0]
+
+        return self._storage.write(unit)
+
+    def chat(self, who: Visitor, room_id: str, before: int, limit: int) -> list[dict[str, Any]]:
+        """What was said in a room, oldest first. Raises Problem `not_in_room`."""
+        room, _ = self._inside(self._storage.reader, room_id, who)
+        said = (Message.topic == video_topic(room.id)) & (Message.event == "room-chat")
+        query = Message.select().where(said & (Message.id < before))
+        rows = list(query.order_by(Message.id.desc()).limit(limit))
+        return [{"id": row.id, **as_json(row.content)} for row in reversed(rows)]
+
+    # Signals
+
+    def ice_servers(self, client_id: str) -> list[dict[str, Any]]:
+        """What a client's RTCPeerConnection is to use."""
+        return ice_servers(self._settings, client_id, self.is_lan)
+
+    def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
+        """Bring a signal to another participant of the same room; without a target, to all others.
+
+        Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
+        """
+        room, sender = self._signaler(who, room_id)
+        wait = self._signals.take(sender.client_id, self.SIGNAL_RATE, self.SIGNALS)
+        if wait:
+            raise Problem("rate_limited", "Too many signals.", retry_after=int(wait) + 1)
+        others = [row for row in self.participants(room) if row.id != sender.id]
+        receivers = [row for row in others if target.is_met_by(row)]
+        if not receivers:
+            raise Problem("peer_gone", "The other participant has left or connected anew.")
+        address = self._seen_address(who, target)
+        signals = with_siblings(signal, address) if address else [signal]
+        self._log.append(
+            [signal_draft(room, sender, row, kind, each) for row in receivers for each in signals]
+        )
+
+    def _signaler(self, who: Visitor, room_id: str) -> tuple[Any, Any]:
+        """The room and participant of a signal; who has none is counted by its address."""
+        try:
+            return self._inside(self._storage.reader, room_id, who)
+        except Problem:
+            self._access.limit_request(who.principal)
+            raise
+
+    def _seen_address(self, who: Visitor, target: Target) -> str | None:
+        """The local network's address of a sender, if it has one: for one on this machine that by
+        which the receiver reaches it."""
+        if not (self.is_lan or self._settings["candidate_siblings"]):
+            return None
+        addresses = [who.address]
+        if is_loopback(who.address) and target.client_id:
+            addresses = self._hub.local_addresses(target.client_id)
+        return next((address for address in addresses if is_local_network(address)), None)
+
+    # Time
+
+    def heard(self, client_id: str) -> None:
+        """A request or a message of a client has come."""
+        self._heard.add(client_id)
+
+    def tick(self) -> None:
+        """Once a second: note who is heard, judge who is not, end rooms that are empty."""
+        heard, self._heard = self._heard, set()
+        if now_ms() - self._ticked_at > self.LATE_MS:
+            self._take_over()  # asleep, or without its database
+        seen = list(VideoParticipant.select(*self.SEEN).namedtuples())
+        self._ticked_at = now_ms()
+        if seen:
+            self._note_heard([row.id for row in seen if self._is_heard(row, heard)])
+            self._judge()
+        if self._nodes.is_first:
+            self._end_empty()
+
+    def _is_heard(self, row: Any, heard: set[str]) -> bool:
+        """Whether there is a new sign of life. Who beats is not heard by an open stream: a phone
+        that vanished leaves one for a minute."""
+        is_live = not row.beats and self._hub.has_client(row.client_id)
+        if not is_live and row.client_id not in heard:
+            return False
+        fresh = min(self.HEARD_MS, self._settings["room_silent_seconds"] * 1000 / 3)
+        return bool(row.status == RECONNECTING or row.heard_at < now_ms() - fresh)
+
+    def _note_heard(self, ids: list[int]) -> None:
+        def unit(tx: Transaction) -> None:
+            for room, row in self._rows(tx, VideoParticipant.id.in_(ids)):
+                is_back = row.status == RECONNECTING
+                change(tx, row, **self._hearing(row))
+                if is_back:
+                    tx.append([told_state(room, row)])
+
+        if ids:
+            self._storage.write(unit)
+
+    @staticmethod
+    def _rows(tx: Transaction, where: Any) -> list[tuple[Any, Any]]:
+        """Participants with their rooms."""
+        rows = list(VideoParticipant.select().where(where).execute(tx.database))
+        ids = {row.room for row in rows}
+        rooms = VideoRoom.select().where(VideoRoom.id.in_(ids)).execute(tx.database)
+        by_id = {room.id: room for room in rooms}
+        return [(by_id[row.room], row) for row in rows]
+
+    def _judge(self) -> None:
+        """Each node judges, by its own clock, those whom it was the last to hear; the first one
+        takes over those of a dead node."""
+        row, since = VideoParticipant, self._since
+        mine = row.node == self._nodes.id
+        waits = (row.status == WAITING) & (row.joined_at < since("waiting"))
+        self._act_on(mine & (row.status == CONNECTED) & (row.heard_at < since("silent")), "silent")
+        self._act_on(mine & (row.heard_at < since("gone")), "connection lost")
+        self._act_on(mine & waits, "not admitted")
+        if self._nodes.is_first:
+            self._act_on(row.node.not_in(self._nodes.alive()), "node lost")
+
+    def _act_on(self, where: Any, reason: str) -> None:
+        if VideoParticipant.get_or_none(where) is None:
+            return
+        for room_id, client_id in self._storage.write(partial(self._put_off, where, reason)):
+            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
+            self._journal.add("CONN", "Lost from a room", **about)
+
+    def _put_off(self, where: Any, reason: str, tx: Transaction) -> list[tuple[str, str]]:
+        """Let some wait for the rest of the grace, or take them out; who they are."""
+        found = self._rows(tx, where)
+        for room, row in found:
+            if reason in ("silent", "node lost"):
+                self._give_grace(tx, room, row)
+            else:
+                self._remove(tx, room, row, reason)
+        return [(room.room_id, row.client_id) for room, row in found]
+
+    def _give_grace(self, tx: Transaction, room: Any, row: Any) -> None:
+        """Nobody hears a participant any more: it has the rest of the grace to come back."""
+        was_there = row.status == CONNECTED
+        status = RECONNECTING if was_there else row.status
+        change(tx, row, node=self._nodes.id, heard_at=self._since("silent"), status=status)
+        if was_there:
+            tx.append([told_state(room, row)])
+
+    def _since(self, name: str) -> int:
+        """The time before which somebody has been silent, gone, waiting, empty for too long."""
+        return now_ms() - int(self._settings[f"room_{name}_seconds"] * 1000)
+
+    def _end_empty(self) -> None:
+        where = VideoRoom.ended_at.is_null() & (VideoRoom.pinned == 0)
+        where &= VideoRoom.empty_since < self._since("empty")
+
+        def unit(tx: Transaction) -> list[str]:
+            rooms = list(VideoRoom.select().where(where).execute(tx.database))
+            for room in rooms:
+                self._end(tx, room, "empty")
+            return [room.room_id for room in rooms]
+
+        if VideoRoom.get_or_none(where):
+            for room_id in self._storage.write(unit):
+                self._journal.add("INFO", "Room ended", roomId=room_id, by="being empty")
+
+    def forget(self, days: float) -> None:
+        """Delete rooms that ended more than `days` ago."""
+        old = VideoRoom.ended_at < now_ms() - int(days * 86_400_000)
+        self._storage.write(lambda tx: VideoRoom.delete().where(old).execute(tx.database))
+
+
+class Target(NamedTuple):
+    """Whom a signal is for: by client, or by the label `userId`; and which of its connections."""
+
+    client_id: str | None = None
+    user_id: Any = None
+    connection_id: str | None = None
+
+    def is_met_by(self, row: Any) -> bool:
+        """Whether a participant is meant, and is the one who was."""
+        return (
+            self.connection_id in (None, row.connection_id)
+            and self.client_id in (None, row.client_id)
+            and self.user_id in (None, as_json(row.user_id))
+        )
+
+
+def signal_draft(room: Any, sender: Any, receiver: Any, kind: str, signal: Any) -> Draft:
+    """A signal; who sent it is what the server knows, not what it was told."""
+    return told_one(
+        room,
+        receiver.client_id,
+        "webrtc-signal",
+        signalType=kind,
+        signal=signal,
+        fromUserId=as_json(sender.user_id),
+        fromClientId=sender.client_id,
+        fromConnectionId=sender.connection_id,
+        toConnectionId=receiver.connection_id,
+    )
+
+
+# ----------------------------------------------------------------------------------------------
 # Sessions
 # ----------------------------------------------------------------------------------------------
 
@@ -5029,8 +6149,8 @@ class Streams:
         """Make a stream of a connection; `head` is sent first, `converse` makes what hears the
         client."""
         session = asked.session or secrets.token_urlsafe(16)
-        topics = asked.topics()
         client_id = client_id_of(session)
+        topics = asked.topics() | self._hub.standing(client_id)
         resumed, reset = self._resume(asked.last_event_id, topics | {direct_topic(client_id)})
         cursor = self._log.head if resumed is None else resumed
         subscriber = self.subscriber(asked, encoding, client_id, cursor)
@@ -5081,6 +6201,10 @@ class Streams:
         if not position:
             return None, False
         number = self._log.parse(position)
+        if number is None:  # it may be of another node's answer, just now
+            with contextlib.suppress(Problem):
+                self._log.poll()
+            number = self._log.parse(position)
         if number is None or not self._log.complete(number, topics):
             return None, True
         return number, False
@@ -5141,6 +6265,12 @@ class Call:
     def content_type(self) -> str:
         """The body's media type without parameters."""
         return str(self.environ.get("CONTENT_TYPE", "")).split(";")[0].strip().lower()
+
+    @property
+    def origin(self) -> str:
+        """The scheme, host and port that the request was addressed to."""
+        host = self.environ.get("HTTP_HOST") or self.environ["SERVER_NAME"]
+        return f"{self.environ['wsgi.url_scheme']}://{host}"
 
     @property
     def session(self) -> str | None:
@@ -5464,7 +6594,7 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
 # Streams
 
 
-@route("GET", "/api/events", "subscribe", "Open a stream of Server-Sent Events", EventsQuery)
+@route("GET", "/api/events", "stream", "Open a stream of Server-Sent Events", EventsQuery)
 def events(app: Application, call: Call) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
     head = {
@@ -5485,8 +6615,11 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
     for name in query.channel:
         app.access.require_channel(call.principal, "subscribe", check_channel(name))
     app.streams.check_capacity(call.principal)
+    session = query.session or call.session
+    if session:
+        app.rooms.heard(client_id_of(session))
     return StreamRequest(
-        query.session or call.session,
+        session,
         tuple(query.channel),
         call.environ.get("HTTP_LAST_EVENT_ID") or query.last_event_id,
         call.address,
@@ -5771,6 +6904,345 @@ def presence(app: Application, call: Call) -> list[dict[str, Any]]:
     ]
 
 
+# Video
+
+
+class RoomCall(msgspec.Struct, rename="camel"):
+    """Who acts in a room: a `session`, or a credential; and which connection it believes to be."""
+
+    session: Annotated[str, msgspec.Meta(pattern=SESSION)] | None = None
+    client_id: ClientId | None = None
+    connection_id: ClientId | None = None
+
+
+Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}" + END)] | int | None
+Title = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,100}" + END)]
+RoomName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}" + END)]
+Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
+SignalType = Literal["offer", "answer", "ice-candidate"]
+SIGNAL_BYTES = 65_536
+
+
+class RoomBody(RoomCall, kw_only=True):
+    """A new room."""
+
+    name: Title
+    room_id: RoomName | None = None
+    description: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    host_id: Label = None
+    max_participants: Size | None = None
+    password: Secret | None = None
+    lobby: bool = False
+    pinned: bool = False
+
+
+class RoomChange(RoomCall, kw_only=True):
+    """What changes of a room; a password of null takes it away."""
+
+    name: Title | msgspec.UnsetType = msgspec.UNSET
+    description: Annotated[str, msgspec.Meta(max_length=500)] | msgspec.UnsetType = msgspec.UNSET
+    max_participants: Size | msgspec.UnsetType = msgspec.UNSET
+    locked: bool | msgspec.UnsetType = msgspec.UNSET
+    lobby: bool | msgspec.UnsetType = msgspec.UNSET
+    pinned: bool | msgspec.UnsetType = msgspec.UNSET
+    password: Secret | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class JoinBody(RoomCall, kw_only=True):
+    """A wish to enter a room."""
+
+    user_id: Label = None
+    display_name: Title | None = None
+    password: Secret | None = None
+
+
+class StateBody(RoomCall, kw_only=True):
+    """What a participant sends at the moment; what is left out stays as it was."""
+
+    audio: bool | msgspec.UnsetType = msgspec.UNSET
+    video: bool | msgspec.UnsetType = msgspec.UNSET
+    screen: bool | msgspec.UnsetType = msgspec.UNSET
+    hand: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ActionBody(RoomCall, kw_only=True):
+    """What a host does to a participant."""
+
+    action: Literal[
+        "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
+    ]
+
+
+class ChatBody(RoomCall, kw_only=True):
+    """A text for everybody in the room."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+
+
+class ChatQuery(msgspec.Struct):
+    """A part of what was said."""
+
+    before: RowId = 2**62
+    limit: Limit = 100
+
+
+class RoomsQuery(msgspec.Struct):
+    """A part of the list of rooms."""
+
+    after: RowId = 0
+    limit: Limit = 100
+
+
+class SignalBody(RoomCall, kw_only=True):
+    """A description or candidate for another participant, by client or by `userId`."""
+
+    type: SignalType
+    signal: Any
+    room_id: RoomName
+    target_client_id: ClientId | None = None
+    target_connection_id: ClientId | None = None
+    target_user_id: Label = None
+
+
+def room_body(call: Call, kind: type[T], limit: int = 20_000) -> T:
+    """The body of a call in a room."""
+    return parse_body(call.json_body(limit), kind)
+
+
+def visitor(app: Application, call: Call, body: RoomCall) -> Visitor:
+    """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
+
+    Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`.
+    """
+    if not app.settings["guests"]:
+        app.access.require(call.principal, "stream")
+    session = body.session or call.session
+    client_id = client_id_of(session) if session else body.client_id or ""
+    who = Visitor(client_id, call.principal, body.connection_id)
+    if client_id and not session and not app.rooms.is_client_of(who):
+        raise Problem("forbidden", "Send the session of this clientId.")
+    app.rooms.heard(client_id)
+    return who
+
+
+def some_room(app: Application, call: Call, who: Visitor) -> Any:
+    """The room that a path names. Raises Problem `not_found`."""
+    return app.rooms.find(call.arguments["room_id"], who)
+
+
+def shown_room(app: Application, origin: str, room: Any, count: int) -> dict[str, Any]:
+    """A room with the link to its page; `origin` is where the page was asked for."""
+    return {**room_view(room, count), "joinUrl": join_url(app, origin, room.room_id)}
+
+
+def join_url(app: Application, origin: str, room_id: str) -> str:
+    """The address of a room's page as others reach it."""
+    return f"{(app.settings['public_url'] or origin).rstrip('/')}/room/{room_id}"
+
+
+@route("POST", "/api/video/rooms", "publish", "Make a video room", body=RoomBody)
+def make_room(app: Application, call: Call) -> Answer:
+    """201 with the room. Its maker, by session or account, is its host."""
+    body = room_body(call, RoomBody)
+    who = visitor(app, call, body)
+    if body.pinned and not who.account:
+        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+    room = app.rooms.create(
+        who,
+        body.room_id,
+        body.password,
+        name=body.name,
+        description=body.description,
+        host_id=to_json(body.host_id),
+        max_participants=body.max_participants or app.settings["room_max_participants"],
+        lobby=body.lobby,
+        pinned=body.pinned,
+    )
+    return Answer(shown_room(app, call.origin, room, 0), 201)
+
+
+@route("GET", "/api/video/rooms", "guest", "List the active video rooms", RoomsQuery)
+def list_rooms(app: Application, call: Call) -> Answer:
+    """Oldest first; a guest sees its own."""
+    query: RoomsQuery = call.query
+    session = call.session if call.principal.role == "guest" else None
+    rooms = app.rooms.active(query.after, query.limit, session)
+    headers = {"X-Total-Count": str(len(rooms) if session else app.rooms.count())}
+    if len(rooms) == query.limit:
+        headers["Link"] = next_link(call, after=rooms[-1].id)
+    return Answer(shown_rooms(app, call, rooms), headers=headers)
+
+
+def shown_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[dict[str, Any]]:
+    """Rooms with how many are in each."""
+    counts = app.rooms.counts()
+    return [shown_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
+
+
+@route("GET", "/api/video/rooms/<room_id>", "room", "Show a video room")
+def show_room(app: Application, call: Call) -> dict[str, Any]:
+    """Who is not in it and has no account learns only what the page needs before joining."""
+    who = visitor(app, call, RoomCall())
+    room = some_room(app, call, who)
+    rows = app.rooms.participants(room)
+    shown = shown_room(app, call.origin, room, len(rows))
+    shown["full"] = len(rows) >= room.max_participants
+    shown["kioskJoin"] = app.settings["kiosk_join"]
+    if who.account or any(row.client_id == who.client_id for row in rows):
+        more = {"participants": [participant_view(row) for row in rows]}
+        if app.rooms.may_moderate(room, who):
+            more["waiting"] = [participant_view(row) for row in app.rooms.waiting(room)]
+        return {**shown, **more}
+    return {name: shown[name] for name in BEFORE_JOINING}
+
+
+BEFORE_JOINING = (
+    "roomId",
+    "name",
+    "isActive",
+    "hasPassword",
+    "locked",
+    "lobby",
+    "full",
+    "joinUrl",
+    "kioskJoin",
+)
+
+
+@route("PATCH", "/api/video/rooms/<room_id>", "room", "Change a video room", body=RoomChange)
+def change_room(app: Application, call: Call) -> dict[str, Any]:
+    """Name, lock, limit, password; by its host."""
+    body = room_body(call, RoomChange)
+    who = visitor(app, call, body)
+    if body.pinned is True and not who.account:
+        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+    names = ("name", "description", "max_participants", "locked", "lobby", "pinned", "password")
+    fields = {n: v for n in names if (v := getattr(body, n)) is not msgspec.UNSET}
+    room = app.rooms.update(who, call.arguments["room_id"], fields)
+    return shown_room(app, call.origin, room, len(app.rooms.participants(room)))
+
+
+@route("DELETE", "/api/video/rooms/<room_id>", "room", "End a video room")
+def end_room(app: Application, call: Call) -> dict[str, Any]:
+    """Everybody in it is told; by its host."""
+    app.rooms.end(visitor(app, call, RoomCall()), call.arguments["room_id"])
+    return {"success": True}
+
+
+@route("GET", "/api/video/rooms/<room_id>/qr.svg", "room", "A video room's link as a QR code")
+def room_qr(app: Application, call: Call) -> Answer:
+    """ISO/IEC 18004."""
+    import segno
+
+    room = some_room(app, call, visitor(app, call, RoomCall()))
+    image = io.BytesIO()
+    segno.make(join_url(app, call.origin, room.room_id)).save(image, "svg", scale=8, border=4)
+    return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
+
+
+@route("POST", "/api/video/rooms/<room_id>/join", "room", "Join a video room", body=JoinBody)
+def join_room(app: Application, call: Call) -> Answer:
+    """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
+    missed."""
+    body = room_body(call, JoinBody)
+    who = visitor(app, call, body)
+    if not who.client_id:
+        raise Problem("invalid", errors=[("session", "is required")])
+    room_id = call.arguments["room_id"]
+    joined = app.rooms.join(who, room_id, body.display_name, body.user_id, body.password)
+    status = 202 if joined.participant.status == WAITING else 200
+    return Answer(joined_view(app, call.origin, joined), status)
+
+
+def joined_view(app: Application, origin: str, joined: Joined) -> dict[str, Any]:
+    """What somebody is told who has joined, or waits."""
+    shown = {
+        "status": joined.participant.status,
+        "participant": participant_view(joined.participant),
+        "lastEventId": app.log.position(joined.number),
+    }
+    if joined.participant.status == WAITING:
+        return {**shown, "code": "waiting", "participants": []}
+    waiting = app.rooms.waiting(joined.room) if joined.participant.is_host else []
+    return {
+        **shown,
+        "participants": [participant_view(row) for row in joined.participants],
+        "waiting": [participant_view(row) for row in waiting],
+        "room": shown_room(app, origin, joined.room, len(joined.participants)),
+        "iceServers": app.rooms.ice_servers(joined.participant.client_id),
+        "videoMaxHeight": app.settings["video_max_height"],
+        "videoMaxFps": app.settings["video_max_fps"],
+    }
+
+
+@route("POST", "/api/video/rooms/<room_id>/leave", "room", "Leave a video room", body=RoomCall)
+def leave_room(app: Application, call: Call) -> dict[str, Any]:
+    """Also out of its lobby."""
+    who = visitor(app, call, room_body(call, RoomCall))
+    app.rooms.leave(who, call.arguments["room_id"])
+    return {"success": True}
+
+
+@route(
+    "POST",
+    "/api/video/rooms/<room_id>/participants/<number:int>",
+    "room",
+    "Mute, remove, let in, hand over",
+    body=ActionBody,
+)
+def act_in_room(app: Application, call: Call) -> dict[str, Any]:
+    """By the host. The server isn't in the media's path: receivers obey."""
+    body = room_body(call, ActionBody)
+    number = min(int(call.arguments["number"]), 2**62)
+    app.rooms.act(visitor(app, call, body), call.arguments["room_id"], number, body.action)
+    return {"success": True}
+
+
+@route(
+    "POST", "/api/video/rooms/<room_id>/state", "room", "Tell one's state in a room", body=StateBody
+)
+def tell_state(app: Application, call: Call) -> dict[str, Any]:
+    """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here."""
+    body = room_body(call, StateBody)
+    changes = {n: v for n in STATE if (v := getattr(body, n)) is not msgspec.UNSET}
+    row = app.rooms.set_state(visitor(app, call, body), call.arguments["room_id"], changes)
+    return {"success": True, "participant": participant_view(row)}
+
+
+@route("POST", "/api/video/rooms/<room_id>/chat", "room", "Say something in a room", body=ChatBody)
+def say_in_room(app: Application, call: Call) -> dict[str, Any]:
+    """Plain text, to everybody in the room."""
+    body = room_body(call, ChatBody)
+    number = app.rooms.say(visitor(app, call, body), call.arguments["room_id"], body.text)
+    return {"success": True, "id": number}
+
+
+@route("GET", "/api/video/rooms/<room_id>/chat", "room", "List what was said", ChatQuery)
+def list_chat(app: Application, call: Call) -> list[dict[str, Any]]:
+    """The newest, oldest of them first; for participants."""
+    who, query = visitor(app, call, RoomCall()), call.query
+    return app.rooms.chat(who, call.arguments["room_id"], query.before, query.limit)
+
+
+@route("POST", "/api/webrtc/signal", "room", "Signal to another participant", body=SignalBody)
+def send_signal(app: Application, call: Call) -> dict[str, Any]:
+    """W3C WebRTC: a description or a candidate, as the browser gave it."""
+    body = room_body(call, SignalBody, SIGNAL_BYTES)
+    who = visitor(app, call, body)
+    target = Target(body.target_client_id, body.target_user_id, body.target_connection_id)
+    if target.client_id is None and target.user_id is None:
+        raise Problem("invalid", errors=[("targetClientId", "or targetUserId is required")])
+    app.rooms.signal(who, body.room_id, target, body.type, body.signal)
+    return {"success": True}
+
+
+@route("GET", "/api/ice", "guest", "The ICE servers to use")
+def list_ice_servers(app: Application, call: Call) -> dict[str, Any]:
+    """With time-limited credentials where there is a TURN server."""
+    name = client_id_of(call.session) if call.session else call.principal.name
+    return {"iceServers": app.rooms.ice_servers(name)}
+
+
 # System
 
 
@@ -5988,6 +7460,7 @@ def dashboard(app: Application, call: Call) -> dict[str, Any]:
         "connections": [app.nodes.row(subscriber).view() for subscriber in newest],
         "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
         "logs": [log_view(row) for row in entries],
+        "rooms": shown_rooms(app, call, app.rooms.active(0, 20)),
         "settings": list_settings(app, call),
     }
 
@@ -6037,6 +7510,8 @@ def prometheus_text(app: Application) -> bytes:
         "memory_bytes": ("Resident memory", view["memoryBytes"]),
         "database_bytes": ("Size of the database", view["databaseBytes"]),
         "log_head": ("Newest id of the log", app.log.head),
+        "video_rooms": ("Active video rooms", view["activeVideoRooms"]),
+        "video_participants": ("People in them", view["videoParticipants"]),
         "publish_latency_p50_ms": ("Median time to store", view["publishLatencyMs"]["p50"]),
         "publish_latency_p99_ms": ("99th percentile of it", view["publishLatencyMs"]["p99"]),
     }
@@ -6112,7 +7587,7 @@ def signed_in(app: Application, call: Call, user: Any) -> Answer:
 def me(app: Application, call: Call) -> dict[str, Any]:
     """Never an error: a page asks this to know what to offer."""
     principal = call.principal
-    known = principal.role != "anonymous"
+    known = bool(principal.account)
     return {
         "authenticated": known,
         "role": principal.role,
@@ -6180,7 +7655,7 @@ def end_session(app: Application, call: Call) -> dict[str, Any]:
     return {"success": True}
 
 
-@route("POST", "/api/auth/ticket", "subscribe", "Get a ticket for a stream")
+@route("POST", "/api/auth/ticket", "stream", "Get a ticket for a stream")
 def ticket(app: Application, call: Call) -> dict[str, Any]:
     """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
     call.json_or_token()
@@ -6509,6 +7984,10 @@ class Static:
         return Answer(content, headers={"Content-Type": kind, "Cache-Control": cache})
 
 
+# Opening a stream is bounded by their number, signals by a bucket of each client.
+UNCOUNTED = ("/api/events", "/api/webrtc/signal")
+
+
 class Web:
     """The Bottle application: finds the route, guards it, translates answers and errors."""
 
@@ -6600,7 +8079,7 @@ class Web:
             access.limit_request(ANONYMOUS._replace(address=address))
             raise
         principal = principal._replace(address=address)
-        counted = row.path.startswith("/api/") and row.path != "/api/events"
+        counted = row.path.startswith("/api/") and row.path not in UNCOUNTED
         if counted and not principal.unlimited:
             access.limit_request(principal)
         return principal
@@ -6802,7 +8281,7 @@ def changed_channels(
 # /ws
 
 
-class WsFrame(msgspec.Struct):
+class WsFrame(msgspec.Struct, rename="camel"):
     """What a client says on `/ws`."""
 
     type: str
@@ -6812,19 +8291,30 @@ class WsFrame(msgspec.Struct):
     to: ClientId | None = None
     data: msgspec.Raw = msgspec.Raw()
     ref: str | int | None = None
+    room_id: RoomName | None = None
+    display_name: Title | None = None
+    password: Secret | None = None
+    target_client_id: ClientId | None = None
+    target_connection_id: ClientId | None = None
+    signal_type: SignalType | None = None
+    signal: Any = None
 
 
 class WebSocketConversation(Conversation):
     """`/ws`: JSON objects in text frames."""
 
-    __slots__ = ("_bad", "_framing", "_principal")
+    __slots__ = ("_bad", "_framing", "_origin", "_principal", "_room")
     MOST_BAD = 3
 
-    def __init__(self, app: Application, asked: StreamRequest, subscriber: Subscriber) -> None:
+    def __init__(
+        self, app: Application, asked: StreamRequest, origin: str, subscriber: Subscriber
+    ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
         self._principal = asked.principal
+        self._origin = origin
         self._bad = 0
+        self._room = ""  # the one that was joined here last
 
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
@@ -6842,6 +8332,7 @@ class WebSocketConversation(Conversation):
         try:
             frame = self._parse(message)
             ref = frame.ref
+            self._app.rooms.heard(self.subscriber.client_id)
             act = self.ACTS.get(frame.type)
             if act is None:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
@@ -6886,6 +8377,34 @@ class WebSocketConversation(Conversation):
         if frame.ref is not None:
             self._say(type="ack", ref=frame.ref, id=number)
 
+    def _visitor(self) -> Visitor:
+        return Visitor(self.subscriber.client_id, self._principal)
+
+    def _join_room(self, frame: WsFrame) -> None:
+        room_id = self._room = frame.room_id or ""
+        joined = self._app.rooms.join(
+            self._visitor(), room_id, frame.display_name, password=frame.password
+        )
+        view = joined_view(self._app, self._origin, joined)
+        me, about = view["participant"], {"ref": frame.ref} if frame.ref is not None else {}
+        about |= {"roomId": room_id, "isHost": me["isHost"], **view}
+        about["participantCount"] = len(view["participants"])
+        self._say(type="room-waiting" if me["status"] == WAITING else "room-joined", **about)
+
+    def _leave_room(self, frame: WsFrame) -> None:
+        """The event `room-left` comes from the log, as for every other way of leaving."""
+        self._app.rooms.leave(self._visitor(), frame.room_id or self._room)
+
+    def _signal(self, frame: WsFrame) -> None:
+        if len(to_json(frame.signal)) > SIGNAL_BYTES:
+            raise Problem("too_large", f"A signal has at most {SIGNAL_BYTES} bytes.")
+        kind = frame.signal_type or signal_type(frame.signal)
+        target = Target(frame.target_client_id, None, frame.target_connection_id)
+        room_id = frame.room_id or self._room
+        self._app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
+        if frame.ref is not None:
+            self._say(type="ack", ref=frame.ref)
+
     def _ping(self, frame: WsFrame) -> None:
         self._say(type="pong", timestamp=iso(now_ms()))
 
@@ -6893,17 +8412,26 @@ class WebSocketConversation(Conversation):
         "subscribe": _change_channels,
         "unsubscribe": _change_channels,
         "publish": _publish,
+        "join-room": _join_room,
+        "leave-room": _leave_room,
+        "webrtc-signal": _signal,
         "ping": _ping,
     }
 
 
-@route("GET", "/ws", "subscribe", "Open a WebSocket with JSON messages", EventsQuery)
+def signal_type(signal: Any) -> str:
+    """What a signal is, where the sender doesn't say: a candidate has no `type`."""
+    kind = signal.get("type") if isinstance(signal, dict) else None
+    return kind if kind in ("offer", "answer") else "ice-candidate"
+
+
+@route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", EventsQuery)
 def web_socket(app: Application, call: Call) -> Answer:
     """RFC 6455, without compression."""
     asked = stream_request(app, call)
 
     def attach(transport: Transport, head: bytes, early: bytes) -> None:
-        converse = partial(WebSocketConversation, app, asked)
+        converse = partial(WebSocketConversation, app, asked, call.origin)
         app.streams.open(asked, WEBSOCKET, transport, head, early, converse)
 
     return upgrade(app, call, attach)
@@ -8351,6 +9879,9 @@ class Application:
         # A control entry is applied while the head advances: whatever may wait comes later.
         self.hub.on_control("setting", lambda order: gevent.spawn(self._settings_changed))
         self.hub.on_control("trimmed", lambda order: self.log.take_trimmed(order["topics"]))
+        self.rooms = Rooms(
+            self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
+        )
         self.streams = Streams(self.hub, self.log, settings, self.journal)
         self.engine = EngineIo(self)
         HANDLERS.app = self
@@ -8398,7 +9929,16 @@ class Application:
             if "ticket" in given:
                 return self.access.by_ticket(given["ticket"][0])
         secret = self.cookie_secret(environ)
-        return self.access.by_cookie(secret) if secret else ANONYMOUS
+        principal = self.access.by_cookie(secret) if secret else ANONYMOUS
+        return self._guest(environ, is_stream) if principal is ANONYMOUS else principal
+
+    def _guest(self, environ: dict[str, Any], is_stream: bool) -> Principal:
+        """Who has no credential but the `session` that it joined a room with."""
+        session = environ.get("HTTP_X_SESSION", "")
+        if is_stream:
+            given = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
+            session = given.get("session", [session])[-1]
+        return self.rooms.is_guest_of(session) if session else ANONYMOUS
 
     def cookie_secret(self, environ: dict[str, Any]) -> str:
         """The secret in this server's cookie; the name has the port, since cookies ignore it."""
@@ -8425,6 +9965,7 @@ class Application:
         self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
+        self.rooms.start()
         self.engine.recovery.start()
         for seconds, job in (
             (1.0, self._tell_faults),
@@ -8436,6 +9977,7 @@ class Application:
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
             (1.0, self.log.poll),
             (1.0, self.nodes.beat),
+            (1.0, self.rooms.tick),
             (60.0, self._note_minute),
             (60.0, self.access.flush),
             (60.0, self._retention),
@@ -8462,11 +10004,12 @@ class Application:
 
     def stats_view(self) -> dict[str, Any]:
         """The statistics of this moment."""
+        rooms = self.rooms.counts()
         return {
             "activeConnections": sum(node["connections"] for node in self.nodes.all()),
             **self.stats.view(),
-            "videoParticipants": 0,
-            "activeVideoRooms": 0,
+            "videoParticipants": sum(rooms.values()),
+            "activeVideoRooms": self.rooms.count(),
             "databaseBytes": self.storage.size(),
             "catchUpReads": self.storage.queries,
             "nodes": self.nodes.all(),
@@ -8508,6 +10051,8 @@ class Application:
             "messagesPerSecond",
             "deliveriesPerSecond",
             "publishLatencyMs",
+            "videoParticipants",
+            "activeVideoRooms",
         )
         view = {**self.stats_view(), "activeConnections": self.hub.count}
         row = {
@@ -8526,6 +10071,7 @@ class Application:
         self.log.reload()
         self.hub.restart()
         self._take_settings()
+        gevent.spawn(self.rooms.start)
 
     def _tell_faults(self) -> None:
         """Say when storing begins to fail and when it works again. The entry waits to be written,
@@ -8557,6 +10103,7 @@ class Application:
         old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
         self.storage.write(lambda tx: old.execute(tx.database))
         limit = now_ms() - int(self.settings["log_days"] * 86_400_000)
+        self.rooms.forget(self.settings["log_days"])
         minutes = StatsMinute.delete().where(StatsMinute.minute < limit)
         self.storage.write(lambda tx: minutes.execute(tx.database))
 
@@ -8601,7 +10148,7 @@ def check_exposure(settings: Settings) -> Finding:
     if settings["access"] == "open":
         return Finding(
             "warn",
-            f"exposure: whoever reaches {settings['host']} may publish.",
+            f"exposure: whoever reaches {settings['host']} may publish and make video rooms.",
             "Set access=private unless that is meant.",
         )
     if settings["insecure_http"]:
@@ -8614,7 +10161,8 @@ def check_exposure(settings: Settings) -> Finding:
             "exposure: one address may open all connections.",
             "Set max_connections_per_address to 200.",
         )
-    return Finding("ok", "exposure: TLS, private, bounded")
+    guests = "; guests join rooms by link (guests)" if settings["guests"] else ""
+    return Finding("ok", f"exposure: TLS, private, bounded{guests}")
 
 
 def is_postgres(settings: Settings) -> bool:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
 # The tests of these files run on each of these databases.
 DATABASES = os.environ.get("RTAPP_TEST_DATABASES", "sqlite,postgresql").split(",")
-ON_EACH_DATABASE = {"test_streams", "test_system", "test_access", "test_bootstrap"}
+ON_EACH_DATABASE = {"test_streams", "test_system", "test_access", "test_bootstrap", "test_rooms"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -89,6 +89,21 @@ def make_server(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Ser
 def server(make_server: Callable[..., Server]) -> Server:
     """A server with its defaults."""
     return make_server()
+
+
+@pytest.fixture
+def start_node(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts nodes on a database and ends them after the test."""
+    made: list[Server] = []
+
+    def start(url: str, **more: Any) -> Server:
+        server = Server(tmp_path / f"node{len(made)}", env={"DATABASE_URL": url}, **more)
+        made.append(server)
+        return server.start()
+
+    yield start
+    for server in made:
+        server.kill()
 
 
 @pytest.fixture(params=["epoll", "watchers"])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,6 @@ from support import LONG, PROGRAM, Server, Stream, Swarm, wait_for
 
 SESSION = "s" * 22
 Nodes = tuple[Server, Server]
-
-
-@pytest.fixture
-def start_node(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts nodes on a database and ends them after the test."""
-    made: list[Server] = []
-
-    def start(url: str, **more: Any) -> Server:
-        server = Server(tmp_path / f"node{len(made)}", env={"DATABASE_URL": url}, **more)
-        made.append(server)
-        return server.start()
-
-    yield start
-    for server in made:
-        server.kill()
 
 
 @pytest.fixture

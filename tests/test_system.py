@@ -184,7 +184,7 @@ def test_dashboard_is_one_call(server: Server) -> None:
     with server.stream():
         server.publish({"a": 1})
         found = server.get("/api/admin/dashboard").json
-    assert set(found) == {"stats", "connections", "messages", "logs", "settings"}
+    assert set(found) == {"stats", "connections", "messages", "logs", "rooms", "settings"}
     assert len(found["connections"]) == len(found["messages"]) == 1
 
 
