@@ -9010,15 +9010,15 @@ def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
     return declare if middleware is None else declare(middleware)
 
 
-Rooms = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
+RoomNames = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
 
 
 def emit(
     event: str,
     *values: Any,
-    to: Rooms = None,
+    to: RoomNames = None,
     namespace: str = "/",
-    exclude: Rooms = None,
+    exclude: RoomNames = None,
     volatile: bool = False,
 ) -> None:
     """Send an event to a namespace, or to rooms of it: to each client once, and to none in the
@@ -9046,7 +9046,7 @@ def emit(
         append(app, drafts)
 
 
-def each_room(rooms: Rooms) -> list[str]:
+def each_room(rooms: RoomNames) -> list[str]:
     """The rooms that are named, each once."""
     return [rooms] if isinstance(rooms, str) else list(dict.fromkeys(rooms or ()))
 
@@ -9137,8 +9137,8 @@ class Client:
         self,
         event: str,
         *values: Any,
-        to: Rooms = None,
-        exclude: Rooms = None,
+        to: RoomNames = None,
+        exclude: RoomNames = None,
         volatile: bool = False,
     ) -> None:
         """Send an event to everybody else, in the namespace or in rooms of it."""

@@ -598,20 +598,19 @@ def test_the_parser_follows_the_standard(page: Page, server: Server) -> None:
     parsed = page.evaluate(
         """async (text) => {
           const [script] = document.querySelectorAll('script[type=module]');
-          const { createParser } = await import(new URL('stream.js', script.src).href);
+          const { createParser } = await import(new URL('rt.js', script.src).href);
           const seen = [];
-          const see = (what) => seen.push(what);
-          const feed = createParser({ onEvent: see, onRetry: see });
+          const feed = createParser((fields) => seen.push(fields));
           for (const letter of text) feed(letter);
           return seen;
         }""",
         text,
     )
     assert parsed == [
-        12,
-        {"event": "x", "data": "a\nb", "id": "1"},
-        {"event": "message", "data": "", "id": "2"},
-        {"event": "message", "data": " c", "id": "2"},
+        {},
+        {"retry": "12", "": "c", "id": "1", "event": "x", "data": "a\nb"},
+        {"id": "2"},
+        {"data": " c"},
     ]
 
 

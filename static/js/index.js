@@ -1,6 +1,6 @@
 /** The start page: live messages, a form to send one, the same calls as code; before that, the way in. */
 import { wireAccount } from './account.js';
-import { api, ROOT } from './api.js';
+import { api, ApiError, ROOT } from './api.js';
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
@@ -8,7 +8,7 @@ import { banner, byId, copyFrom, errorBanner, h, serverWords, startPage } from '
 import { wireReveals } from './password.js';
 import { onSession, refresh, saysEnded, takeLink, whoIAm } from './session.js';
 import { follow, wireSignIn } from './signin.js';
-import { EventStream } from './stream.js';
+import { connect, RtError } from './rt.js';
 
 const KEPT = 100; // messages in the list
 const SHOWN = 10_000; // characters of one message
@@ -36,18 +36,17 @@ function onWho(me, change) {
   byId('workspace').hidden = !may;
   if (!may) {
     openFor = undefined;
-    stream.close();
+    rt.close();
   } else if (change !== 'asked' || openFor !== name) {
     openFor = name;
-    stream.open();
+    rt.retryNow();
   }
 }
 
 /** Leave nothing on the screen for whoever comes next. */
 function forget() {
-  stream.lastEventId = '';
-  stream.path = 'api/events';
-  live.clientId = '';
+  rt.lastEventId = '';
+  rt.channels.clear();
   listenForm.reset();
   form.reset();
   for (const each of [listenForm, form]) clearErrors(each);
@@ -65,7 +64,7 @@ function forget() {
  */
 async function explainEnd(render) {
   await refresh();
-  if (live.state === 'closed' && !byId('workspace').hidden) notice('stream', render);
+  if (rt.state === 'closed' && !byId('workspace').hidden) notice('stream', render);
 }
 
 // ---- live messages ---------------------------------------------------------------------------
@@ -79,12 +78,13 @@ let paused = false;
 let drawnAt = 0;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let drawing;
-/** @type {{ state: import('./stream.js').StreamState, clientId: string, heartbeat?: Date }} */
-const live = { state: 'connecting', clientId: '' };
+/** @type {Date | undefined} */
+let heartbeatAt;
 
-const stream = new EventStream('api/events', { onState, onEvent });
+const rt = connect({ attempts: Infinity });
+rt.close(); // until it is known who asks
 
-/** @type {Record<import('./stream.js').StreamState, string>} */
+/** @type {Record<import('./rt.js').State, string>} */
 const STATES = {
   connecting: 'state.connecting',
   open: 'state.open',
@@ -92,63 +92,35 @@ const STATES = {
   closed: 'state.closed',
 };
 
-/** Events that the server says about the stream itself. @type {Record<string, (data: any) => void>} */
-const SYSTEM = {
-  connection(data) {
-    live.clientId = data.clientId ?? '';
-    // Two missed heartbeats and some: the stream is dead, even if no one said so.
-    if (data.pingInterval > 0) stream.silence = data.pingInterval * 2000 + 5000;
-    if (data.recovered === false && stream.resuming) markGap();
-    heartbeat();
-  },
-  ping: heartbeat,
-  reset: () => markGap(),
-  disconnect(data) {
-    stream.close();
-    const words = String(data.reason ?? data.message ?? '');
-    void explainEnd(() => banner('warn', t('live.disconnected'), words ? serverWords(words) : undefined));
-  },
-};
+for (const state of /** @type {import('./rt.js').State[]} */ (Object.keys(STATES))) {
+  rt.on(state, onState);
+}
+rt.on('*', (data, { event = 'message', id = '' }) => add({ time: new Date(), event, id, text: pretty(data) }));
+rt.on('connection', heartbeat);
+rt.on('ping', heartbeat);
+rt.on('reset', markGap);
 
-/**
- * @param {import('./stream.js').StreamState} state
- * @param {import('./api.js').ApiError} [error]
- */
-function onState(state, error) {
-  live.state = state;
+/** @param {import('./rt.js').Detail} detail */
+function onState({ reason, error }) {
   renderState();
-  if (state === 'open') {
+  if (rt.state === 'open') {
     notice('stream');
     if (!whoIAm()) void refresh();
   }
   if (!error) return;
-  if (error.status === 401) {
-    void explainEnd(() => errorBanner(error));
-  } else if (state === 'closed' || error.status) {
-    notice('stream', () => errorBanner(error));
+  const told = new ApiError({ ...error, title: error.message });
+  if (reason === 'disconnected') {
+    const words = error.message ? serverWords(error.message) : undefined;
+    void explainEnd(() => banner('warn', t('live.disconnected'), words));
+  } else if (error.status === 401) {
+    void explainEnd(() => errorBanner(told));
+  } else if (rt.state === 'closed' || error.status) {
+    notice('stream', () => errorBanner(told));
   }
 }
 
-/** @param {import('./stream.js').StreamEvent} message */
-function onEvent({ event, data, id }) {
-  const value = parse(data);
-  const handle = SYSTEM[systemName(event, value)];
-  if (handle) handle(value ?? {});
-  else add({ time: new Date(), event, id, text: pretty(data, value) });
-}
-
-/**
- * System messages are an event name, or an unnamed object's `type`; nobody else may use either.
- * @param {string} event
- * @param {any} value
- */
-function systemName(event, value) {
-  const name = event === 'message' ? value?.type : event;
-  return Object.hasOwn(SYSTEM, name) ? name : '';
-}
-
 function heartbeat() {
-  live.heartbeat = new Date();
+  heartbeatAt = new Date();
   renderFacts();
 }
 
@@ -198,9 +170,9 @@ function messageItem({ time, event, id, text, note }) {
 
 function renderState() {
   const element = byId('state');
-  element.dataset.state = live.state;
-  element.textContent = t(STATES[live.state]);
-  byId('connect').textContent = t(live.state === 'closed' ? 'live.connect' : 'live.disconnect');
+  element.dataset.state = rt.state;
+  element.textContent = t(STATES[rt.state]);
+  byId('connect').textContent = t(rt.state === 'closed' ? 'live.connect' : 'live.disconnect');
   renderFacts();
   renderCount();
 }
@@ -208,12 +180,10 @@ function renderState() {
 function renderFacts() {
   /** @type {[string, HTMLElement][]} */
   const facts = [];
-  if (live.state === 'open' && live.clientId) facts.push(['live.clientId', h('code', {}, live.clientId)]);
-  if (live.heartbeat) {
-    facts.push([
-      'live.heartbeat',
-      h('time', { datetime: live.heartbeat.toISOString() }, formatTime(live.heartbeat)),
-    ]);
+  if (rt.state === 'open') facts.push(['live.clientId', h('code', {}, rt.clientId)]);
+  if (heartbeatAt) {
+    const time = h('time', { datetime: heartbeatAt.toISOString() }, formatTime(heartbeatAt));
+    facts.push(['live.heartbeat', time]);
   }
   byId('facts').replaceChildren(
     ...facts.map(([key, value]) => h('div', {}, h('dt', {}, t(key)), h('dd', {}, value))),
@@ -223,7 +193,7 @@ function renderFacts() {
 function renderCount() {
   const held = waiting.filter((row) => !row.note).length;
   byId('empty').hidden = rows.length > 0;
-  byId('empty').textContent = t(live.state === 'open' ? 'live.empty' : 'live.off');
+  byId('empty').textContent = t(rt.state === 'open' ? 'live.empty' : 'live.off');
   byId('count').textContent =
     paused && held ? t('live.held', { count: held }) : received ? t('live.count', { count: received }) : '';
 }
@@ -255,9 +225,13 @@ function checkChannels() {
 }
 
 async function listenToChannels() {
-  const query = new URLSearchParams(wantedChannels().map((channel) => ['channel', channel])).toString();
-  stream.path = query ? `api/events?${query}` : 'api/events';
-  stream.open();
+  const wanted = new Set(wantedChannels());
+  try {
+    await rt.unsubscribe(...[...rt.channels].filter((name) => !wanted.has(name)));
+    await rt.subscribe(...wanted);
+  } catch (error) {
+    throw error instanceof RtError ? new ApiError({ ...error, title: error.message }) : error;
+  }
 }
 
 // ---- sending ---------------------------------------------------------------------------------
@@ -382,12 +356,9 @@ function jsonFault(text) {
   }
 }
 
-/**
- * @param {string} data
- * @param {unknown} value
- */
-function pretty(data, value) {
-  const text = value === undefined ? data : JSON.stringify(value, null, 2);
+/** @param {unknown} value */
+function pretty(value) {
+  const text = JSON.stringify(value, null, 2);
   if (text.length <= SHOWN) return text;
   return `${text.slice(0, SHOWN)}\n… ${t('live.more', { count: text.length - SHOWN })}`;
 }
@@ -414,7 +385,7 @@ function wire() {
     fieldError(fields.body, undefined);
     renderSnippets();
   });
-  byId('connect').addEventListener('click', () => (live.state === 'closed' ? stream.open() : stream.close()));
+  byId('connect').addEventListener('click', () => (rt.state === 'closed' ? rt.retryNow() : rt.close()));
   byId('pause').addEventListener('click', () => setPaused(!paused));
   byId('clear').addEventListener('click', clearMessages);
   for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (

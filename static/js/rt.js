@@ -125,7 +125,7 @@ function nameOf(name, data) {
  * Parser of `text/event-stream` (WHATWG HTML, 9.2.6), fed with the text as it comes.
  * @param {(fields: Record<string, string>) => void} onEvent at every blank line
  */
-function createParser(onEvent) {
+export function createParser(onEvent) {
   let rest = '';
   /** @type {Record<string, string>} */
   let fields = {};
@@ -460,8 +460,8 @@ class Tabs {
    */
   hello(behind = false) {
     const number = (this.#count += 1);
-    const { lastEventId: seen, wanted } = this.client;
-    const said = { type: 'hello', tab: this.#id, number, seen, behind, channels: [...wanted] };
+    const { lastEventId: seen, channels } = this.client;
+    const said = { type: 'hello', tab: this.#id, number, seen, behind, channels: [...channels] };
     if (this.#leads) return this.#adjust();
     this.#say(said);
     return new Promise((resolve, reject) => this.#asked.set(number, { resolve, reject }));
@@ -539,7 +539,7 @@ class Tabs {
 
   #collect() {
     const lists = [...this.#others.values()].map((tab) => tab.channels);
-    this.link.channels = new Set([...this.client.wanted, ...lists.flat()]);
+    this.link.channels = new Set([...this.client.channels, ...lists.flat()]);
   }
 
   /** @returns {Promise<string[]>} the other tabs */
@@ -646,11 +646,11 @@ class Client {
   constructor(base, options) {
     this.base = base;
     this.options = options;
-    this.wanted = new Set(options.channels);
+    this.channels = new Set(options.channels);
     this.lastEventId = options.since ?? '';
     this.link = this.newLink();
     // After the caller has had time to listen.
-    queueMicrotask(() => this.#begin());
+    queueMicrotask(() => this.state === 'closed' || this.#begin());
   }
 
   get clientId() {
@@ -703,24 +703,24 @@ class Client {
 
   /** Resolves when the server has it; at once without a connection. @param {...string} channels */
   async subscribe(...channels) {
-    const added = channels.filter((name) => !this.wanted.has(name));
-    for (const name of added) this.wanted.add(name);
+    const added = channels.filter((name) => !this.channels.has(name));
+    for (const name of added) this.channels.add(name);
     await this.#adjust().catch((/** @type {Error} */ error) => {
-      for (const name of added) this.wanted.delete(name);
+      for (const name of added) this.channels.delete(name);
       throw error;
     });
   }
 
   /** @param {...string} channels */
   async unsubscribe(...channels) {
-    for (const name of channels) this.wanted.delete(name);
+    for (const name of channels) this.channels.delete(name);
     await this.#adjust();
   }
 
-  /** Connect now, and with all attempts ahead; also after `closed`. */
+  /** Connect now, with all attempts ahead; also after `closed`. */
   retryNow() {
     if (this.#tabs) this.#tabs.retry();
-    else this.link.open();
+    else this.#begin();
   }
 
   close() {
@@ -747,7 +747,7 @@ class Client {
         this.lastEventId = id;
       }
     }
-    if (channel && !this.wanted.has(channel)) return;
+    if (channel && !this.channels.has(channel)) return;
     this.#tell(name, data, { id, channel, event });
     if (!SYSTEM.test(name)) this.#tell('*', data, { id, channel, event });
   }
@@ -762,12 +762,13 @@ class Client {
 
   #begin() {
     const { transport, shared = true } = this.options;
-    this.#tell('connecting', {}, {});
+    this.state = 'closed';
+    this.enter({ ...this.link.news, state: 'connecting' });
     if (shared && transport !== 'websocket' && 'locks' in navigator && 'BroadcastChannel' in globalThis) {
       void this.#share();
     } else {
       this.link.position = this.lastEventId;
-      this.link.channels = this.wanted;
+      this.link.channels = this.channels;
       this.link.open();
     }
   }
@@ -776,7 +777,7 @@ class Client {
     const { token = '', session = '' } = this.options;
     const secret = new TextEncoder().encode(`${token} ${session}`);
     const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', secret));
-    this.#tabs = new Tabs(this, this.link, `rt ${this.base} ${hash.slice(0, 8)}`);
+    if (this.state !== 'closed') this.#tabs = new Tabs(this, this.link, `rt ${this.base} ${hash.slice(0, 8)}`);
   }
 
   #adjust() {
