@@ -4240,6 +4240,7 @@ class Nodes:
         self.name = socket.gethostname()
         self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
         self.is_first = not self._shared  # the one that does what only one need do
+        self.started = now_ms()
         self._doorbell = Doorbell(storage, self._rung, self._take_letter)
         self._beat_count = 0
         self._is_away = False  # the database
@@ -4391,6 +4392,25 @@ class Nodes:
         others = ({"node": node, "connections": n} for node, n in self._others.items())
         return [here, *others]
 
+    def described(self) -> list[dict[str, Any]]:
+        """Each node with since when it runs and when it was last heard, in order of age."""
+        rows: Sequence[Any] = [(self.id, self.name, self.started, now_ms())]
+        if self._shared:
+            sql = "SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id"
+            rows = self._storage.read(sql)
+        counts = {**self._others, self.id: self._hub.count}
+        return [
+            {
+                "id": node,
+                "name": name,
+                "current": node == self.id,
+                "connections": counts.get(node, 0),
+                "startedAt": iso(started),
+                "heartbeatAt": iso(heartbeat),
+            }
+            for node, name, started, heartbeat in rows
+        ]
+
     def alive(self) -> set[str]:
         """The nodes whose heartbeat is heard, this one among them."""
         found = self._storage.read("SELECT id FROM nodes") if self._shared else ()
@@ -4405,6 +4425,13 @@ class Nodes:
     def connections(self) -> list[Connected]:
         """Every connection here and, as last told, on the other nodes, in the order of ids."""
         return sorted([*map(self.row, self._hub.subscribers()), *self._elsewhere()])
+
+    def newest(self, limit: int) -> list[Connected]:
+        """The connections that were opened last, on any node, newest first."""
+        here = map(self.row, self._hub.subscribers()[-limit:])
+        away = self._elsewhere(" ORDER BY connected_at DESC LIMIT ?", (limit,))
+        rows = sorted([*here, *away], key=lambda row: (row.connected_at, row.id), reverse=True)
+        return rows[:limit]
 
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection on any node."""
@@ -7449,15 +7476,23 @@ def reset_setting(app: Application, call: Call) -> dict[str, Any]:
     return setting_view(app, SETTINGS[key], None) if key in SETTINGS else {"success": True}
 
 
+@route("GET", "/api/nodes", "admin", "List the nodes")
+def list_nodes(app: Application, call: Call) -> list[dict[str, Any]]:
+    """The server processes on this database, oldest first; on SQLite there is only this one.
+
+    Of the other nodes, connections are as of their last heartbeat.
+    """
+    return app.nodes.described()
+
+
 @route("GET", "/api/admin/dashboard", "admin", "What a dashboard shows first, in one call")
 def dashboard(app: Application, call: Call) -> dict[str, Any]:
     """Statistics, and the newest of each list."""
-    newest = app.hub.subscribers()[-20:][::-1]
     rows = Message.select().where(Message.kind == MESSAGE, ~Message.topic.startswith("u/"))
     entries = EventLog.select().order_by(EventLog.id.desc()).limit(20)
     return {
         "stats": app.stats_view(),
-        "connections": [app.nodes.row(subscriber).view() for subscriber in newest],
+        "connections": [row.view() for row in app.nodes.newest(20)],
         "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
         "logs": [log_view(row) for row in entries],
         "rooms": shown_rooms(app, call, app.rooms.active(0, 20)),

@@ -132,6 +132,27 @@ def test_connections_presence_counts_and_kick_cross(nodes: Nodes) -> None:
         wait_for(lambda: "presence-leave" in watcher.next()["data"], "the leave")
 
 
+def test_nodes_are_listed(nodes: Nodes) -> None:
+    here, there = nodes
+    with here.stream():
+        listed = wait_for(
+            lambda: (
+                (found := there.get("/api/nodes").json)
+                and [row["connections"] for row in found] == [1, 0]
+                and found
+            ),
+            "the other node's connection",
+        )
+        wait_for(
+            lambda: there.get("/api/admin/dashboard").json["connections"], "it on the dashboard"
+        )
+    assert [row["current"] for row in listed] == [False, True]  # oldest first
+    assert {row["id"] for row in listed} == {
+        n["node"] for n in here.get("/api/stats").json["nodes"]
+    }
+    assert all(row["startedAt"] <= row["heartbeatAt"] for row in listed)
+
+
 def test_volatile_messages_cross(nodes: Nodes) -> None:
     with nodes[1].stream("channel=x") as stream:
         deadline = time.monotonic() + 20

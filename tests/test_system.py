@@ -188,6 +188,14 @@ def test_dashboard_is_one_call(server: Server) -> None:
     assert len(found["connections"]) == len(found["messages"]) == 1
 
 
+def test_nodes(server: Server) -> None:
+    with server.stream():
+        (node,) = server.get("/api/nodes").json
+    assert node["current"] is True and node["connections"] == 1 and node["name"]
+    assert node["id"] == server.get("/api/stats").json["nodes"][0]["node"]
+    assert node["startedAt"] <= node["heartbeatAt"]
+
+
 def test_metrics(make_server: Callable[..., Server]) -> None:
     server = make_server(metrics_token=METRICS_TOKEN)
     with server.stream():
