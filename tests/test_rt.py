@@ -23,8 +23,9 @@ PAGE = '<!doctype html><title>rt</title><script type="module" src="page.js"></sc
 SCRIPT = """
 import { connect } from './static/js/rt.js';
 window.start = (options) => {
-  const rt = Object.assign(window, { rt: connect(options), got: [], said: [] }).rt;
+  const rt = Object.assign(window, { rt: connect(options), got: [], all: [], said: [] }).rt;
   for (const name of ['message', 'chat']) rt.on(name, (data, meta) => got.push({ data, ...meta }));
+  rt.on('*', (data) => all.push(data));
   const states = ['connecting', 'open', 'reconnecting', 'closed'];
   for (const name of [...states, 'recovered', 'reset', 'buffering'])
     rt.on(name, ({ reason, attempt, error }) =>
@@ -180,6 +181,7 @@ def test_a_server_that_is_killed_and_comes_back(
     site.publish(3)
     wait_received(page, [1, 2, 3])
     assert len(said(page, "recovered")) == 1 and said(page, "reset") == []
+    assert page.evaluate("all") == received(page)
     assert said(page, "reconnecting")[0][1] == 1
 
 

@@ -198,7 +198,8 @@ def test_a_page_refers_only_to_files_that_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name)
 def test_modules_import_each_other_relatively(path: Path) -> None:
-    for reference in re.findall(r"(?:from|import) '([^']+)'", path.read_text("utf-8")):
+    script = without_comments(path.read_text("utf-8"))
+    for reference in re.findall(r"(?:from|import) '([^']+)'", script):
         assert reference.startswith("."), reference
         assert (path.parent / reference).is_file(), reference
 

@@ -6,18 +6,17 @@
  *     rt.on('message', (data, { id, channel }) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * Messages come once each and in order, also across reconnects. Over Server-Sent Events, read by
- * `fetch` (an EventSource shows neither status nor unforeseen event names, and gives up at the first
- * 503), or over WebSocket.
+ * Messages come once each and in order, also across reconnects: over Server-Sent Events read by
+ * `fetch` (an EventSource tells no status, and gives up at a 503), or over WebSocket.
  *
  * Events besides the messages' own names: `*` (each message), `connecting`, `open`, `reconnecting`
- * ({attempt, delay, error}), `closed` ({reason, error}), `recovered` (nothing was
- * missed), `reset` (something may have been), `buffering` (a proxy holds the stream back).
+ * ({attempt, delay, error}), `closed` ({reason, error}), `recovered` (nothing was missed), `reset`
+ * (something may have been), `buffering` (a proxy holds the stream back).
  */
 
 /** @typedef {'connecting' | 'open' | 'reconnecting' | 'closed'} State */
 /** @typedef {{ id?: string, channel?: string, event?: string }} Meta `event` as the publisher named it */
-/** @typedef {Meta & { name: string, data: any }} Item what comes on a connection */
+/** @typedef {Meta & { name: string, data: any, own?: boolean }} Item what comes on a connection, or is `own` */
 /** @typedef {{ message: string, status: number, code: string }} Fault */
 /** @typedef {{ reason?: string, attempt?: number, delay?: number, error?: Fault }} Detail */
 /** @typedef {{ state: State, detail?: Detail, hello: any, session: string }} News of a connection */
@@ -316,7 +315,7 @@ class Link {
     const answer = await this.call('healthz').catch(() => undefined);
     if (!answer || this.#heard !== before) return;
     console.warn('rt: a proxy between this page and the server holds its messages back');
-    this.hooks.onItem({ name: 'buffering', data: {} });
+    this.hooks.onItem({ name: 'buffering', data: {}, own: true });
   }
 
   /** @param {string} path @param {Record<string, string>} more @param {string} [scheme] */
@@ -406,7 +405,7 @@ class Link {
     const again = this.#failures > 0 || this.state === 'reconnecting';
     this.#failures = 0;
     this.#set('open');
-    if (hello.recovered && again) this.hooks.onItem({ name: 'recovered', data: hello });
+    if (hello.recovered && again) this.hooks.onItem({ name: 'recovered', data: hello, own: true });
     void this.adjust().catch(() => {});
   }
 }
@@ -739,7 +738,7 @@ class Client {
   }
 
   /** Pass on what came, once. @param {Item} item */
-  take({ name, data, id, channel, event }) {
+  take({ name, data, id, channel, event, own }) {
     if (id) {
       if (this.lastEventId && !isNewer(id, this.lastEventId)) {
         if (!ABOUT_CONNECTION.test(name)) return;
@@ -749,7 +748,7 @@ class Client {
     }
     if (channel && !this.channels.has(channel)) return;
     this.#tell(name, data, { id, channel, event });
-    if (!SYSTEM.test(name)) this.#tell('*', data, { id, channel, event });
+    if (!own && !SYSTEM.test(name)) this.#tell('*', data, { id, channel, event });
   }
 
   /** @param {News} news */
