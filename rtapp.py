@@ -2070,7 +2070,7 @@ class Log:
     def reload(self) -> None:
         """Learn from the database where the log stands."""
         self.head = self._storage.last_id()
-        self._load_trimmed()
+        self.load_trimmed()
         self._timeline = self._storage.engine.timeline()
         self.epoch = self._current_epoch()
 
@@ -2097,7 +2097,8 @@ class Log:
         """Note that this run ended as it should."""
         self._storage.set_meta(clean="1")
 
-    def _load_trimmed(self) -> None:
+    def load_trimmed(self) -> None:
+        """Learn what retention has taken of every topic that is remembered."""
         sql = "SELECT topic, trimmed_id FROM topics WHERE trimmed_id > 0"
         self._trimmed = dict(self._storage.read(sql))
         self._floor = int(self._storage.meta("floor") or 0)
@@ -2205,7 +2206,16 @@ class Log:
             " AND id > ? AND id <= ? ORDER BY id LIMIT ?"
         )
         rows = self._storage.read_long(sql, (*topics, after, upto, limit))
+        if self._storage.engine.shared:
+            self._ask_trimmed(topics)
         return [Entry(Stored(*row)) for row in rows]
+
+    def _ask_trimmed(self, topics: Collection[str]) -> None:
+        """Learn what another node's retention has taken, whose notice may still be on its way."""
+        marks = ", ".join("?" * len(topics))
+        sql = f"SELECT topic, trimmed_id FROM topics WHERE trimmed_id > 0 AND topic IN ({marks})"
+        self.take_trimmed(dict(self._storage.read_long(sql, tuple(topics))))
+        self._floor = int(self._storage.meta("floor") or 0)
 
     # Retention
 
@@ -2219,11 +2229,12 @@ class Log:
             more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
         if len(self._trimmed) > self.QUIET_TOPICS:
             self._storage.write(self._forget_topics)
-            self._load_trimmed()
+            self.load_trimmed()
 
     def take_trimmed(self, gone: dict[str, int]) -> None:
         """Learn the highest id that retention took of each topic, here or on another node."""
-        self._trimmed.update(gone)
+        for topic, number in gone.items():
+            self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
 
     def _beyond(self, messages: int) -> int:
         """The id of the newest message that the count doesn't keep."""
@@ -2276,6 +2287,8 @@ class Log:
             (Topic.trimmed_id == Topic.last_id) & (Topic.last_id <= floor)
         ).execute(tx.database)
         upsert(tx.database, Fact, key="floor", value=str(floor))
+        if self._storage.engine.shared:
+            tx.append([control_draft("forgotten")])
 
 
 def boot_id() -> str:
@@ -4280,7 +4293,7 @@ class Nodes:
             self._beat_count += 1
             if is_heartbeat:
                 self._sign()
-                self._release_dead()
+            if self._release_dead() or is_heartbeat:
                 self._learn()
             self._tell_connections(is_heartbeat)
         except Problem as problem:
@@ -4312,8 +4325,8 @@ class Nodes:
         if rows[0][0]:  # new, or taken for dead meanwhile
             self._told.clear()
 
-    def _release_dead(self) -> None:
-        """Take away what nodes that are silent held."""
+    def _release_dead(self) -> bool:
+        """Take away what nodes that are silent held; whether there were any."""
         dead = self._storage.read(
             f"DELETE FROM nodes WHERE heartbeat < {_NOW} - ? RETURNING id", (self.SILENT_MS,)
         )
@@ -4327,6 +4340,7 @@ class Nodes:
             topics = [channel_topic(name) for name in msgspec.json.decode(channels)]
             if not self._hub.has_client(client_id):
                 self._hub.note_presence("presence-leave", client_id, username, topics)
+        return bool(dead)
 
     def _learn(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
@@ -9914,6 +9928,7 @@ class Application:
         # A control entry is applied while the head advances: whatever may wait comes later.
         self.hub.on_control("setting", lambda order: gevent.spawn(self._settings_changed))
         self.hub.on_control("trimmed", lambda order: self.log.take_trimmed(order["topics"]))
+        self.hub.on_control("forgotten", lambda order: gevent.spawn(self._topics_forgotten))
         self.rooms = Rooms(
             self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
         )
@@ -10064,6 +10079,10 @@ class Application:
     def _settings_changed(self) -> None:
         with reported(self.journal, "Reading the settings"):
             self._take_settings()
+
+    def _topics_forgotten(self) -> None:
+        with reported(self.journal, "Reading the topics"):
+            self.log.load_trimmed()
 
     def _committed(self, rows: list[Stored]) -> None:
         self.log.committed(rows)

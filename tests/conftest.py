@@ -27,7 +27,14 @@ sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
 # The tests of these files run on each of these databases.
 DATABASES = os.environ.get("RTAPP_TEST_DATABASES", "sqlite,postgresql").split(",")
-ON_EACH_DATABASE = {"test_streams", "test_system", "test_access", "test_bootstrap", "test_rooms"}
+ON_EACH_DATABASE = {
+    "test_streams",
+    "test_system",
+    "test_access",
+    "test_bootstrap",
+    "test_rooms",
+    "test_storage",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,7 +1,7 @@
 """The log inside the process: one writer, group commit, ids, retention, epoch, what is complete.
 
-The database is named by the fixture `log_url`, so that another one can be added. Nothing is
-patched for gevent: the writer is a real thread, the rest runs in the test's own greenlet.
+On SQLite and on PostgreSQL. Nothing is patched for gevent: SQLite's writer is a real thread,
+PostgreSQL's a greenlet; the rest runs in the test's own.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
+import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support import PROGRAM, Answer, Server, query_database
+from support import PROGRAM, Answer, Server
 
 sys.path.insert(0, str(PROGRAM.parent))
 import rtapp
+from postgres import Cluster
 
 HOUR = 3_600_000
 
 
-@pytest.fixture(params=["sqlite"])
-def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def log_url(database_url: str, tmp_path: Path) -> str:
     """An empty database of each kind."""
-    return f"sqlite:///{tmp_path / 'rtapp.db'}"
+    return database_url or f"sqlite:///{tmp_path / 'rtapp.db'}"
 
 
 def path_of(url: str) -> Path:
@@ -42,16 +45,44 @@ def path_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
-def rows_of(url: str, sql: str, *parameters: Any) -> list[Any]:
-    """Rows read by a connection of its own, as another program would see them."""
-    with contextlib.closing(sqlite3.connect(path_of(url), timeout=30)) as database:
-        return database.execute(sql, parameters).fetchall()
+@contextlib.contextmanager
+def cursor_of(url: str) -> Iterator[Any]:
+    """A cursor of a connection of its own, as another program has it."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(path_of(url), timeout=30)) as database, database:
+            yield database.cursor()
+    else:
+        with contextlib.closing(psycopg2.connect(url)) as other, other, other.cursor() as cursor:
+            yield cursor
 
 
 def change(url: str, sql: str, *parameters: Any) -> None:
-    """A change by a connection of its own."""
-    with contextlib.closing(sqlite3.connect(path_of(url), timeout=30)) as database, database:
-        database.execute(sql, parameters)
+    """A change by somebody else. A parameter is `?`."""
+    with cursor_of(url) as cursor:
+        cursor.execute(sql if url.startswith("sqlite") else sql.replace("?", "%s"), parameters)
+
+
+def rows_of(url: str, sql: str, *parameters: Any) -> list[Any]:
+    """Rows as somebody else reads them. A parameter is `?`."""
+    with cursor_of(url) as cursor:
+        cursor.execute(sql if url.startswith("sqlite") else sql.replace("?", "%s"), parameters)
+        return list(cursor.fetchall())
+
+
+NOT_ORDERS = f"topic <> '{rtapp.HUB_TOPIC}'"  # by which nodes tell each other of retention
+
+
+def kept(url: str) -> list[int]:
+    """The ids of the messages that are stored."""
+    sql = f"SELECT id FROM messages WHERE {NOT_ORDERS} ORDER BY id"
+    return [number for (number,) in rows_of(url, sql)]
+
+
+def engine_of(url: str, durability: str = "full") -> rtapp.Engine:
+    """The engine of a database."""
+    if url.startswith("sqlite"):
+        return rtapp.SqliteEngine(path_of(url), durability)
+    return rtapp.PostgresEngine(url, Path())
 
 
 class Opened:
@@ -59,7 +90,7 @@ class Opened:
 
     def __init__(self, url: str, durability: str = "full") -> None:
         self.url = url
-        self.storage = rtapp.Storage(rtapp.SqliteEngine(path_of(url), durability))
+        self.storage = rtapp.Storage(engine_of(url, durability))
         self.log = rtapp.Log(self.storage)
         self.heard: list[rtapp.Entry] = []
         self.listener: Callable[[list[rtapp.Entry]], None] = self.heard.extend
@@ -84,7 +115,8 @@ class Opened:
     @contextlib.contextmanager
     def writer_held(self) -> Iterator[None]:
         """While this lasts, what is given to the writer waits; then it is one transaction."""
-        begun, go_on = threading.Event(), threading.Event()
+        event = gevent.event.Event if self.storage.engine.shared else threading.Event
+        begun, go_on = event(), event()
 
         def unit(_: rtapp.Transaction) -> None:
             begun.set()
@@ -193,13 +225,13 @@ def test_store_first_then_tell(log_url: str) -> None:
 def test_rows_of_another_node_are_heard_of_in_their_place(log_url: str) -> None:
     """A hole before the rows just committed is read first."""
     sql = (
-        "INSERT INTO messages (topic, kind, content, batch, recipient_count, sent_at)"
-        " VALUES ('c/x', 'message', ?, 'elsewhere', 0, ?)"
+        "INSERT INTO messages (id, topic, kind, content, batch, recipient_count, sent_at)"
+        " VALUES (?, 'c/x', 'message', ?, 'elsewhere', 0, ?)"
     )
     with Opened(log_url) as opened:
         opened.publish("c/x", "own 1")
         for n in (2, 3):
-            change(log_url, sql, f'"other {n}"', rtapp.now_ms())
+            change(log_url, sql, n, f'"other {n}"', rtapp.now_ms())
         assert opened.publish("c/x", "own 4", "own 5") == [4, 5]
         assert opened.ids == [1, 2, 3, 4, 5]
         assert [json.loads(entry.content) for entry in opened.heard] == [
@@ -213,12 +245,14 @@ def test_ids_are_never_used_again(log_url: str) -> None:
     with Opened(log_url) as opened:
         opened.publish("c/x", *range(5))
         opened.log.trim(24, 0)
-        assert rows_of(log_url, "SELECT count(*) FROM messages") == [(0,)]
-        assert opened.publish("c/x", "more") == [6]
+        assert not kept(log_url)
+        (more,) = opened.publish("c/x", "more")
+        assert more > 5
         opened.log.trim(24, 0)
     with Opened(log_url) as opened:
-        assert opened.log.head == 6
-        assert opened.publish("c/x", "after the restart") == [7]
+        assert opened.log.head >= more
+        assert opened.publish("c/x", "after the restart") == [opened.log.head]
+        assert kept(log_url) == [opened.log.head] and opened.log.head > more
 
 
 def test_all_that_was_given_is_written_at_the_end(log_url: str) -> None:
@@ -233,6 +267,7 @@ def test_all_that_was_given_is_written_at_the_end(log_url: str) -> None:
 # The epoch
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("durability", "clean", "same_boot", "kept"),
     [
@@ -271,9 +306,9 @@ def test_retention_by_age(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None
         opened.publish("c/x", *range(35), sent_at=rtapp.now_ms() - 2 * HOUR)
         opened.publish("c/x", "a", "b")
         opened.log.trim(1, 1_000)
-        assert [i for (i,) in rows_of(log_url, "SELECT id FROM messages")] == [36, 37]
+        assert kept(log_url) == [36, 37]
         opened.log.trim(1, 1_000)
-        assert rows_of(log_url, "SELECT count(*) FROM messages") == [(2,)]
+        assert kept(log_url) == [36, 37]
 
 
 def test_retention_by_count(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,8 +316,7 @@ def test_retention_by_count(log_url: str, monkeypatch: pytest.MonkeyPatch) -> No
     with Opened(log_url) as opened:
         opened.publish("c/x", *range(35))
         opened.log.trim(24, 4)
-        kept = [i for (i,) in rows_of(log_url, "SELECT id FROM messages ORDER BY id")]
-        assert kept == [32, 33, 34, 35]
+        assert kept(log_url) == [32, 33, 34, 35]
 
 
 def test_a_clock_that_goes_backwards(log_url: str) -> None:
@@ -301,7 +335,7 @@ def test_a_clock_that_goes_backwards(log_url: str) -> None:
 
 def test_the_table_of_topics(log_url: str) -> None:
     """Says of each topic which id is its last and which is the last that went."""
-    sql = "SELECT topic, last_id, trimmed_id FROM topics ORDER BY topic"
+    sql = f"SELECT topic, last_id, trimmed_id FROM topics WHERE {NOT_ORDERS} ORDER BY topic"
     with Opened(log_url) as opened:
         opened.publish("c/a", 1)
         opened.publish("c/b", 2, 3)
@@ -311,8 +345,8 @@ def test_the_table_of_topics(log_url: str) -> None:
         assert rows_of(log_url, sql) == [("c/a", 4, 1), ("c/b", 3, 2)]
         opened.log.trim(24, 0)
         assert rows_of(log_url, sql) == [("c/a", 4, 4), ("c/b", 3, 3)]
-        opened.publish("c/a", 5)
-        assert rows_of(log_url, sql) == [("c/a", 5, 4), ("c/b", 3, 3)]
+        (last,) = opened.publish("c/a", 5)
+        assert rows_of(log_url, sql) == [("c/a", last, 4), ("c/b", 3, 3)]
 
 
 def test_a_quiet_position_does_not_age(log_url: str) -> None:
@@ -356,7 +390,8 @@ def test_quiet_topics_are_forgotten_in_the_end(
             opened.publish(f"c/{n}", n)
         opened.publish("c/alive", "kept")
         opened.log.trim(24, 1)
-        assert rows_of(log_url, "SELECT topic FROM topics ORDER BY last_id") == [
+        sql = f"SELECT topic FROM topics WHERE {NOT_ORDERS} ORDER BY last_id"
+        assert rows_of(log_url, sql) == [
             ("c/8",), ("c/9",), ("c/10",), ("c/alive",),
         ]  # fmt: skip
         assert rows_of(log_url, "SELECT value FROM meta WHERE key = 'floor'") == [("7",)]
@@ -383,30 +418,31 @@ def test_only_messages_are_held_back_by_the_count(log_url: str) -> None:
 # Migrations
 
 
-def make_database(path: Path, version: int) -> None:
+def make_database(url: str, version: int) -> None:
     """A database as a release of that version left it, with a message in it."""
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
+    with cursor_of(url) as cursor:
         for statement in sum(rtapp.MIGRATIONS[:version], ()):
-            database.execute(statement.format(**rtapp.SqliteEngine.types))
-        database.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(version),))
-        database.execute("INSERT INTO meta VALUES ('epoch', '0123abcd')")
-        database.execute(
-            "INSERT INTO messages (topic, kind, content, batch, recipient_count, sent_at)"
-            " VALUES ('*', 'message', '\"old\"', 'b', 0, ?)",
-            (rtapp.now_ms(),),
+            cursor.execute(statement.format(**engine_of(url).types))
+        cursor.execute(f"INSERT INTO meta VALUES ('schema_version', '{version}')")
+        cursor.execute("INSERT INTO meta VALUES ('epoch', '0123abcd')")
+        cursor.execute(
+            "INSERT INTO messages (id, topic, kind, content, batch, recipient_count, sent_at)"
+            f" VALUES (1, '*', 'message', '\"old\"', 'b', 0, {rtapp.now_ms()})"
         )
 
 
 @pytest.mark.parametrize("version", range(1, len(rtapp.MIGRATIONS) + 1))
 def test_every_earlier_database_is_opened(log_url: str, version: int) -> None:
-    make_database(path_of(log_url), version)
+    make_database(log_url, version)
     with Opened(log_url) as opened:
         assert opened.log.epoch == "0123abcd" and opened.log.head == 1
         assert opened.publish("*", "new") == [2]
-    copy = path_of(log_url).with_name(f"rtapp.db.v{version}.bak")
-    assert copy.exists() is (version < len(rtapp.MIGRATIONS))
+    if log_url.startswith("sqlite"):
+        copy = path_of(log_url).with_name(f"rtapp.db.v{version}.bak")
+        assert copy.exists() is (version < len(rtapp.MIGRATIONS))
 
 
+@pytest.mark.sqlite
 def test_a_migration_begins_with_a_copy(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     version = len(rtapp.MIGRATIONS)
     with Opened(log_url) as opened:
@@ -434,7 +470,9 @@ def test_a_migration_that_fails_changes_nothing(
         with pytest.raises(rtapp.StartError):
             Opened(log_url)
     gc.collect()  # the one that failed holds the folder until it is gone
-    assert not rows_of(log_url, "SELECT 1 FROM sqlite_master WHERE name = 'later'")
+    database = engine_of(log_url).connect()
+    assert "later" not in database.get_tables()
+    database.close()
     with Opened(log_url) as opened:
         assert opened.publish("c/x", "more") == [2]
 
@@ -586,7 +624,7 @@ def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
         late: list[bool] = []
 
         def gone() -> bool:
-            return rows_of(log_url, "SELECT count(*) FROM messages") == [(0,)]
+            return not kept(log_url)
 
         def page_after_retention(*arguments: Any) -> list[rtapp.Entry]:
             gevent.spawn(opened.log.trim, 24, 0)
@@ -607,6 +645,27 @@ def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
             until(lambda: "event: reset" in listening.received(), "a reset", 3)
 
 
+@pytest.mark.parametrize("forget", [False, True])
+def test_retention_of_another_node_is_told(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    """This node has not heard of it yet, and reads from the database what isn't there any more."""
+    monkeypatch.setattr(rtapp.Log, "QUIET_TOPICS", 0 if forget else 100)
+    url = postgres.new_database()
+    with Opened(url) as there:
+        there.publish("c/x", *range(5))
+        with Opened(url) as here, Listening(here, "x") as listening:
+            there.log.trim(24, 0)
+            assert here.log.complete(0, ["c/x"]), "as far as it knows"
+            listening.hub._floor = here.log.head  # nothing is in the ring
+            listening.subscriber.cursor = 0
+            listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
+            until(lambda: "event: reset" in listening.received(), "a reset", 3)
+            assert not here.log.complete(0, ["c/x"])
+            here.log.poll()
+            assert not here.log.complete(0, ["c/x"]) and here.log.complete(5, ["c/x"])
+
+
 # Idempotency keys
 
 
@@ -616,9 +675,14 @@ def once(server: Server, key: str, body: Any = "x", query: str = "", **more: Any
     return server.post(f"/api/broadcast?{query}", body, headers=headers, **more)
 
 
+def url_of(server: Server) -> str:
+    """The database of a server."""
+    return server.env.get("DATABASE_URL") or f"sqlite:///{server.data / 'rtapp.db'}"
+
+
 def count_messages(server: Server) -> int:
     """How many messages are stored."""
-    return int(query_database(server.data, "SELECT count(*) FROM messages")[0][0])
+    return int(rows_of(url_of(server), "SELECT count(*) FROM messages")[0][0])
 
 
 def test_the_same_key_is_the_same_message(server: Server) -> None:
@@ -673,8 +737,7 @@ def test_a_key_belongs_to_who_uses_it(make_server: Callable[..., Server]) -> Non
 
 def test_a_key_is_forgotten_after_a_day(server: Server) -> None:
     assert once(server, "k", 1).status == 200
-    url = f"sqlite:///{server.data / 'rtapp.db'}"
-    change(url, "UPDATE idempotency_keys SET created_at = created_at - 86400001")
+    change(url_of(server), "UPDATE idempotency_keys SET created_at = created_at - 86400001")
     assert once(server, "k", 2).status == 200
     assert once(server, "k", 1).code == "idempotency_mismatch"
     assert count_messages(server) == 2
