@@ -23,15 +23,19 @@ The parts, top to bottom; a part uses only the parts above it:
     Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
     Lifecycle       build, start, jobs, graceful stop
-    Command line    `serve`, `setup-link`, `user`, `token`, `backup`, `restore`,
+    Desktop         a window or the browser, one instance, log file, staying awake
+    Command line    `serve`, `desktop`, `setup-link`, `user`, `token`, `backup`, `restore`,
                     `migrate`, `doctor`
 """
 
 from __future__ import annotations
 
+import sys
+
 # Patching must come before anything imports socket, ssl or threading, and only in the program
-# itself: `import rtapp` in somebody else's process patches nothing.
-if __name__ == "__main__":
+# itself: `import rtapp` in somebody else's process patches nothing. The window's own process
+# stays as it is, for a window's loop lets no greenlet run.
+if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
     from gevent import monkey
 
     monkey.patch_all()
@@ -40,6 +44,7 @@ import _queue
 import _socket
 import abc
 import argparse
+import atexit
 import base64
 import bisect
 import contextlib
@@ -57,6 +62,7 @@ import importlib.util
 import io
 import ipaddress
 import itertools
+import locale
 import mimetypes
 import os
 import random
@@ -68,7 +74,7 @@ import socket
 import sqlite3
 import ssl
 import subprocess
-import sys
+import tempfile
 import time
 import traceback
 import unicodedata
@@ -78,6 +84,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, partial
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast
 
@@ -133,6 +140,31 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+IS_FROZEN = bool(getattr(sys, "frozen", False))  # built by PyInstaller
+PROGRAM = Path(sys.executable if IS_FROZEN else __file__).resolve()
+STATIC = Path(__file__).resolve().parent / "static"
+
+
+def program_command() -> list[str]:
+    """How this program is started again."""
+    return [str(PROGRAM)] if IS_FROZEN else [sys.executable, str(PROGRAM)]
+
+
+def program_folder() -> Path:
+    """The folder that the program lies in; of a macOS application, the one of the application."""
+    bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), None)
+    return (bundle or PROGRAM).parent
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, all of it or nothing."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    part.replace(path)
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
@@ -168,7 +200,8 @@ _ROWS = (
     Setting("port", "int", 8000, "network", "TCP port to listen on; 0 picks a free one.",
             0, 65535, flag=True, restart=True),
     Setting("data", "text", "", "storage", "Folder of the database; empty means the platform's "
-            "folder for user data.", flag=True, restart=True),
+            "folder for user data, or rtapp-data beside the program where a file named portable "
+            "lies there.", flag=True, restart=True),
     Setting("database", "text", "", "storage", "Database URL; empty means the file rtapp.db in the "
             "data folder (sqlite:///PATH).", flag=True, restart=True, secret=True),
     Setting("open_browser", "bool", False, "network", "Open the start page in the browser once the "
@@ -371,7 +404,25 @@ class Settings:
     @property
     def data_folder(self) -> Path:
         """The folder that holds everything this server keeps."""
-        return Path(self["data"] or platformdirs.user_data_dir("rtapp", appauthor=False))
+        return Path(self["data"] or portable_folder() or platform_folder("data"))
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder of the log file of a program without a terminal."""
+        return Path(self["data"] or portable_folder() or platform_folder("log"))
+
+
+def platform_folder(kind: Literal["data", "log"]) -> str:
+    """Where this system keeps a program's data, or its logs."""
+    if kind == "data":
+        return platformdirs.user_data_dir("rtapp", appauthor=False)
+    return platformdirs.user_log_dir("rtapp", appauthor=False)
+
+
+def portable_folder() -> str:
+    """The folder for everything where a file `portable` lies beside the program; else empty."""
+    folder = program_folder()
+    return str(folder / "rtapp-data") if (folder / "portable").is_file() else ""
 
 
 def unknown_setting(key: str) -> str:
@@ -416,6 +467,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "wrong_password": (403, "Wrong password"),
     "removed": (403, "Removed from this room"),
     "peer_gone": (404, "The other one is gone"),
+    "call_running": (409, "A call is running"),
     "room_exists": (409, "Room exists"),
     "room_full": (409, "Room is full"),
     "lobby_full": (409, "Too many are waiting"),
@@ -476,6 +528,10 @@ class Problem(Exception):
 
 class StartError(Exception):
     """Why the program can't start, in one sentence for the person at the terminal."""
+
+
+class InUse(StartError):
+    """Another rtapp has the data folder."""
 
 
 # ----------------------------------------------------------------------------------------------
@@ -1197,7 +1253,7 @@ class SqliteEngine:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise StartError(
+                raise InUse(
                     f"The data folder {folder} is in use by another rtapp. Stop that one, or "
                     "choose another folder with --data."
                 ) from None
@@ -4522,6 +4578,16 @@ class Principal(NamedTuple):
         return "" if self.role in ("anonymous", "guest") else self.name
 
     @property
+    def is_owner(self) -> bool:
+        """Whether it is the desktop's own window, or a browser that it opened."""
+        return self.name == OWNER.name
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it is the desktop's own window, in which no call is held."""
+        return WINDOW in self.grants.scopes
+
+    @property
     def unlimited(self) -> bool:
         """Whether nobody counts its requests: administrators and API tokens."""
         return self.role == "admin" or self.name.startswith("token:")
@@ -4534,9 +4600,12 @@ class Principal(NamedTuple):
         return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
 
 
+WINDOW = "window"  # a scope that tells the desktop's window from the browser
 ADMIN_GRANTS = Grants("admin", SCOPES)
+WINDOW_GRANTS = Grants("admin", (*SCOPES, WINDOW))
 ANONYMOUS = Principal("anonymous", Grants("anonymous"))
 ADMIN_TOKEN = Principal("admin-token", ADMIN_GRANTS)
+OWNER = Principal("this computer", ADMIN_GRANTS, is_session=True)  # no user's name has a space
 METRICS_TOKEN = Principal("metrics-token", Grants("user", ("metrics",), (), ()))
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
@@ -4782,6 +4851,8 @@ class Access:
     def by_cookie(self, secret: str) -> Principal:
         """The principal of a browser's session; ANONYMOUS when there is none."""
         row = self._find(secret, "session")
+        if row is not None and row.user_id is None:
+            return self._principal(row, OWNER.name)._replace(is_session=True)
         user = User.get_or_none(User.id == row.user_id) if row else None
         if user is None or row.password_tag != password_tag(user.password_hash):
             return ANONYMOUS
@@ -4832,10 +4903,10 @@ class Access:
 
     # Users
 
-    def make_link_token(self, kind: str, seconds: float) -> str:
+    def make_link_token(self, kind: str, seconds: float, grants: Grants = ADMIN_GRANTS) -> str:
         """A single-use token for a link: `setup` makes the first administrator, `signin` signs
-        the first administrator in."""
-        secret, row = new_token(kind, ADMIN_GRANTS, seconds)
+        the first administrator in, `owner` whoever sits at the desktop."""
+        secret, row = new_token(kind, grants, seconds)
         self._insert(row)
         return secret
 
@@ -4853,6 +4924,17 @@ class Access:
         if self._use_up(token, "setup") is None:
             raise Problem("invalid_link", LINK_HELP)
         return self._add_user(username, hashed, "admin")
+
+    def redeem_owner(self, token: str, address: str, agent: str) -> str | None:
+        """The secret of a new session of the desktop's owner; None when the token is another's."""
+        row = self._use_up(token, "owner")
+        if row is None:
+            return None
+        grants = msgspec.json.decode(row.grants, type=Grants)
+        more = {"name": OWNER.name, "address": address, "agent": agent[:256]}
+        secret, session = new_token("session", grants, SESSION_SECONDS, **more)
+        self._insert(session)
+        return secret
 
     def redeem(self, token: str) -> Any:
         """The administrator whom a sign-in link stands for. Raises Problem `invalid_link`."""
@@ -7604,6 +7686,11 @@ def setup(app: Application, call: Call) -> Answer:
 def redeem(app: Application, call: Call) -> Answer:
     """For the browser that the program itself opens; the token is used up."""
     body = parse_body(call.json_body(10_000), RedeemBody)
+    if app.desktop is not None and is_loopback(call.address):
+        secret = app.access.redeem_owner(body.token, call.address, call.agent)
+        if secret is not None:
+            cookie = {"Set-Cookie": app.cookie(call, secret)}
+            return Answer({"success": True, "username": None, "role": "admin"}, headers=cookie)
     return signed_in(app, call, app.access.redeem(body.token))
 
 
@@ -7640,7 +7727,7 @@ def me(app: Application, call: Call) -> dict[str, Any]:
     return {
         "authenticated": known,
         "role": principal.role,
-        "username": principal.name if known else None,
+        "username": principal.name if known and not principal.is_owner else None,
         "access": app.settings["access"],
         "setupNeeded": not known and not app.access.has_admin,
     }
@@ -7656,7 +7743,7 @@ def logout(app: Application, call: Call) -> Answer:
 
 def own_user(call: Call) -> Any:
     """The user who is signed in. Raises Problem `forbidden` for tokens."""
-    if not call.principal.is_session:
+    if call.principal.user_id is None or not call.principal.is_session:
         raise Problem("forbidden", "Sign in with a name and a password for this.")
     return User.get_by_id(call.principal.user_id)
 
@@ -9906,6 +9993,8 @@ class Application:
         """Raises StartError with a sentence for the person at the terminal."""
         self.settings = settings
         self.stopping = False
+        self.end_wanted = gevent.event.Event()  # set by whoever wants the program to end
+        self.desktop: Desktop | None = None  # set by the Desktop part
         self.port = 0
         self._told_fault: str | None = None
         if admin_token is not None and len(admin_token) < 24:
@@ -9937,7 +10026,7 @@ class Application:
         HANDLERS.app = self
         if settings["app"]:
             HANDLERS.load(settings["app"])
-        self.static = Static(Path(__file__).resolve().parent / "static", settings["public"])
+        self.static = Static(STATIC, settings["public"])
         self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
         self._scheme = "https" if tls else "http"
 
@@ -9980,6 +10069,8 @@ class Application:
                 return self.access.by_ticket(given["ticket"][0])
         secret = self.cookie_secret(environ)
         principal = self.access.by_cookie(secret) if secret else ANONYMOUS
+        if principal.is_owner and not (self.desktop and is_loopback(environ["REMOTE_ADDR"])):
+            principal = ANONYMOUS
         return self._guest(environ, is_stream) if principal is ANONYMOUS else principal
 
     def _guest(self, environ: dict[str, Any], is_stream: bool) -> Principal:
@@ -10164,6 +10255,8 @@ class Application:
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
         self.stopping = True
+        if self.desktop is not None:
+            self.desktop.end()
         self._listener.stop(timeout=2)
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
@@ -10182,9 +10275,29 @@ RUNTIME = "runtime.json"
 
 
 def note_runtime(app: Application) -> None:
-    """Leave word where the server is, for commands such as `setup-link`."""
-    path = app.storage.folder / RUNTIME
-    path.write_text(to_json({"pid": os.getpid(), "port": app.port, "url": app.url}))
+    """Leave word where the server is, for commands such as `setup-link` and a second start."""
+    note = Runtime(
+        os.getpid(), app.port, app.url, __version__, app.desktop.key if app.desktop else ""
+    )
+    write_private(app.storage.folder / RUNTIME, to_json(note))
+
+
+class Runtime(msgspec.Struct):
+    """What the file `runtime.json` says of the server that runs, or ran last."""
+
+    pid: int
+    port: int
+    url: str
+    version: str = ""
+    key: str = ""  # with which a second start may ask a desktop to show itself
+
+
+def read_runtime(folder: Path) -> Runtime | None:
+    """Where the server of a data folder is, or was."""
+    try:
+        return msgspec.json.decode((folder / RUNTIME).read_bytes(), type=Runtime)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 class Finding(NamedTuple):
@@ -10267,6 +10380,687 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def run(app: Application, started: Callable[[], None]) -> None:
+    """Serve until somebody wants an end: a signal, a route, the desktop."""
+
+    def end(*_: Any) -> None:
+        if app.end_wanted.is_set():
+            os._exit(130)
+        app.end_wanted.set()
+
+    for name in ("SIGTERM", "SIGINT"):
+        gevent.signal_handler(getattr(signal, name), end)
+    app.start()
+    started()
+    gevent.spawn(follow_parent, app)
+    gc.collect()
+    gc.freeze()  # what is there now stays; looking through it again is a waste
+    app.end_wanted.wait()
+    with gevent.Timeout(9, False):
+        app.stop()
+
+
+def follow_parent(app: Application) -> None:
+    """End when the process that unpacked a one-file program does, however it does: nobody else
+    would end this one, and it would keep the port."""
+    unpacked = Path(getattr(sys, "_MEIPASS", ""))
+    if not unpacked.name.startswith("_MEI"):
+        return
+    parent = psutil.Process(os.getppid())
+    while os.getppid() == parent.pid and parent.is_running():
+        gevent.sleep(0.5)
+    app.journal.add("WARN", "The process that started this one is gone")
+    app.end_wanted.set()
+    if os.name == "posix":  # elsewhere a file in use can't be deleted
+        atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
+
+
+# ----------------------------------------------------------------------------------------------
+# Desktop
+# ----------------------------------------------------------------------------------------------
+
+LINK_FILE_SECONDS = 60.0  # that a browser gets to open
+WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
+WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
+
+
+def has_screen() -> bool:
+    """Whether a browser's window would be seen; without one some systems start a text browser."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def open_browser(app: Application, link: str) -> None:
+    """Open a link in the default browser. It is in a file that only this user can read: a command
+    line can be read by everybody on the machine."""
+    page = app.storage.folder / f"open-browser-{secrets.token_hex(4)}.html"
+    write_private(
+        page, f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(link)}">'
+    )
+    gevent.spawn(show_file, page)
+    gevent.spawn_later(LINK_FILE_SECONDS, page.unlink, missing_ok=True)
+
+
+def show_file(page: Path) -> None:
+    """Open a file in the default browser."""
+    import webbrowser
+
+    webbrowser.open(page.as_uri())
+
+
+def ended_page(part: str, detail: str = "") -> str:
+    """The page for when there is no server, whole in itself: `stopped` or `failed`."""
+    spoken = (
+        os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    ).lower()
+    language = "tr" if spoken.startswith("tr") else "en"
+    texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
+    page = (STATIC / "ended.html").read_text("utf-8").replace('lang="en"', f'lang="{language}"')
+    style = (STATIC / "css" / "base.css").read_text("utf-8")
+    page = page.replace(
+        '<link rel="stylesheet" href="static/css/base.css">', f"<style>{style}</style>"
+    )
+    page = page.replace(f'id="{part}" hidden', f'id="{part}"')
+    page = re.sub(r'data-i18n="([\w.]+)">', lambda found: found[0] + escape(texts[found[1]]), page)
+    script = "again.onclick = () => pywebview.api.start_again()"  # by the ids of elements
+    page = page.replace("</body>", f"<script>{script}</script></body>")
+    return page.replace('id="detail">', f'id="detail">{escape(detail)}')
+
+
+class WindowProcess:
+    """The process of the window: pywebview, and nothing of the server.
+
+    On its standard input come orders, `show` and `load URL` and `close`; that it ends means that
+    the server has.
+    """
+
+    def __init__(self, url: str, storage: str, again: Sequence[str]) -> None:
+        """Take the page's address, a folder for what the web view keeps, and the arguments with
+        which the program was started."""
+        self._url = url
+        self._storage = storage
+        self._again = again
+        self._closes = False  # whether closing the window closes it, or asks the server
+        self._window: Any = None
+
+    def run(self) -> int:
+        """Show the window until it is closed; the process's exit code."""
+        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
+        import webview
+
+        shown: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
+        if fault:
+            shown = {"html": ended_page("failed", fault)}
+        shown.update(width=1080, height=760, min_size=(380, 480), text_select=True)
+        self._window = webview.create_window("rtapp", **shown)
+        self._window.events.loaded += self._loaded
+        self._window.events.closing += self._closing
+        self._closes = bool(fault)
+        icon = str(STATIC / "img" / "icon.png")
+        webview.start(self._listen, private_mode=False, storage_path=self._storage, icon=icon)
+        return 0
+
+    @staticmethod
+    def _say(what: str) -> None:
+        print(WINDOW_SAYS + what, flush=True)
+
+    def _loaded(self) -> None:
+        self._say("loaded")
+
+    def _closing(self) -> bool:
+        if not self._closes:
+            self._say("closing")
+        return self._closes
+
+    def _listen(self) -> None:
+        import webview
+
+        if webview.renderer == "mshtml":  # Internet Explorer's engine can't run our pages
+            os._exit(3)
+        acts = {"show": self._show, "load": self._load, "close": self._close}
+        for line in sys.stdin or ():
+            act, _, rest = line.rstrip("\n").partition(" ")
+            acts[act](rest)
+        if sys.stdin and not self._closes:
+            self._closes = True
+            self._window.expose(self.start_again)
+            self._window.load_html(ended_page("stopped"))
+
+    def _show(self, _: str) -> None:
+        self._window.restore()
+        self._window.show()
+        self._window.on_top = True  # most systems let a program come forward only so
+        self._window.on_top = False
+
+    def _load(self, url: str) -> None:
+        self._window.load_url(url)
+
+    def _close(self, _: str) -> None:
+        self._closes = True
+        self._window.destroy()
+
+    def start_again(self) -> None:
+        """Start the program anew; the page without a server calls this."""
+        # A one-file program would else use the files that the old one has unpacked.
+        environment = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
+        subprocess.Popen(
+            [*program_command(), *(self._again or ["desktop"])],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._window.destroy()
+
+
+class Window:
+    """The window as the server sees it: a process that takes orders and tells what happens."""
+
+    def __init__(
+        self, url: str, folder: Path, secret: dict[str, str], told: Callable[[str], None]
+    ) -> None:
+        """Open it. `told` hears `loaded`, `closing`, and `ended` with an exit code."""
+        self._told = told
+        self._process = subprocess.Popen(
+            [*program_command(), "--window", url, str(folder / "window"), *sys.argv[1:]],
+            env={**os.environ, **secret},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        gevent.spawn(self._listen)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def tell(self, order: str) -> None:
+        """Give it an order."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it has just ended: `told` hears of it
+            self._process.stdin.write(order + "\n")
+            self._process.stdin.flush()
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Wait for its end; its exit code."""
+        return self._process.wait(seconds)
+
+    def close(self) -> None:
+        """Close it."""
+        self.tell("close")
+        try:
+            self.wait(3)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(WINDOW_SAYS):
+                self._told(line.removeprefix(WINDOW_SAYS).strip())
+            else:
+                print(f"window: {line.rstrip()}", file=sys.stderr)
+        self._told(f"ended {self._process.wait()}")
+
+
+class Awake:
+    """Keeps the machine from falling asleep."""
+
+    COMMANDS: ClassVar = {
+        "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
+        "darwin": ["caffeinate", "-is", "cat"],
+    }
+
+    def __init__(self) -> None:
+        self.kept = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def keep(self, wanted: bool) -> None:
+        """Keep it awake from now on, or no longer."""
+        if wanted != self.kept:
+            self.kept = wanted
+            self._keep_windows(wanted) if sys.platform == "win32" else self._keep(wanted)
+
+    def _keep(self, wanted: bool) -> None:
+        command = self.COMMANDS.get(sys.platform, ("",))
+        if self._process is not None:
+            self._process.communicate()  # its input's end ends it, as our own end would
+            self._process = None
+        if wanted and shutil.which(command[0]):
+            null = subprocess.DEVNULL
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=null, stderr=null
+            )
+
+    @staticmethod
+    def _keep_windows(wanted: bool) -> None:
+        import ctypes
+
+        continuous, system_required = 0x80000000, 0x00000001
+        flags = continuous | (system_required if wanted else 0)
+        ctypes.windll.kernel32.SetThreadExecutionState(flags)  # type: ignore[attr-defined]
+
+
+class Desktop:
+    """The program as somebody at a desk has it: in a window, or else in the browser."""
+
+    def __init__(self, app: Application, moved_from: int | None) -> None:
+        """`moved_from` is the port of before, if it is another one now."""
+        self.key = secrets.token_urlsafe(32)
+        self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
+        self.newer = ""  # the version of a second start that would replace this one
+        self._app = app
+        self._moved_from = moved_from
+        self._window: Window | None = None
+        self._was_shown = False
+        self._awake = Awake()
+        app.desktop = self
+
+    def start(self) -> None:
+        """Show it, once the server listens."""
+        for page in self._app.storage.folder.glob("open-browser-*.html"):
+            page.unlink(missing_ok=True)
+        print(f"rtapp {__version__}, data in {self._app.settings.data_folder}", flush=True)
+        print(f"rtapp listening on {self._app.url}", flush=True)
+        self.show()
+        gevent.spawn(self._watch)
+
+    def show(self, part: str = "") -> None:
+        """Bring the window forward, or open it; `part` is where on its page. Where there is no
+        window, open the browser."""
+        if self._window is not None and self._window.is_open:
+            if part:
+                self._window.tell(f"load {self._app.url}/desktop#{part}")
+            self._window.tell("show")
+        elif self.why != "none" and has_screen():
+            self._open_window()
+        else:
+            self.open_page(f"/desktop#{part}")
+
+    def _open_window(self) -> None:
+        self._was_shown = False
+        token = self._app.access.make_link_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
+        url, folder = f"{self._app.url}/desktop", self._app.storage.folder
+        self._window = Window(url, folder, {WINDOW_TOKEN: token}, self._told)
+
+    def open_page(self, path: str) -> None:
+        """Open one of our pages in the default browser, which gets the window's identity."""
+        path, _, fragment = path.partition("#")
+        token = self._app.access.make_link_token("owner", LINK_FILE_SECONDS)
+        link = f"{self._app.url}{path}#signin={token}" + (f"&{fragment}" if fragment else "")
+        if has_screen():
+            open_browser(self._app, link)
+        else:
+            print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
+
+    # What the window tells
+
+    def _told(self, what: str) -> None:
+        if what == "loaded":
+            self._was_shown = True
+        elif what == "closing":
+            self.close()
+        elif what.startswith("ended") and not self._app.end_wanted.is_set():
+            self._lost(what.removeprefix("ended "))
+
+    def _lost(self, code: str) -> None:
+        """The window's process is gone: go on in the browser."""
+        self.why = "died" if self._was_shown else "none"
+        self._app.journal.add("WARN", "The window ended: going on in the browser", code=code)
+        self.open_page("/desktop")
+
+    def close(self) -> None:
+        """End the program, or ask first where others would lose something."""
+        if self.people:
+            self.show("quit")
+        else:
+            self._app.end_wanted.set()
+
+    def end(self) -> None:
+        """The program ends: so does the window."""
+        self._awake.keep(False)
+        if self._window is not None and self._window.is_open:
+            self._window.close()
+
+    # What others ask
+
+    @property
+    def people(self) -> int:
+        """How many are in calls."""
+        return sum(self._app.rooms.counts().values())
+
+    def second_start(self, version: str) -> str:
+        """Somebody started the program again: `shown`; or, by a newer one, `asked` and then, when
+        the person has answered, `kept` or the end."""
+        if version_key(version) <= version_key(__version__):
+            self.show()
+            return "shown"
+        if self.newer == "kept":
+            self.newer = ""
+            return "kept"
+        if not self.newer:
+            self.newer = version
+            self.show("newer")
+        return "asked"
+
+    def view(self, call: Call) -> dict[str, Any]:
+        """What its page shows."""
+        return {
+            "version": __version__,
+            "inWindow": call.principal.is_window,
+            "why": self.why,
+            "port": self._app.port,
+            "movedFrom": self._moved_from,
+            "people": self.people,
+            "newer": self.newer if self.newer != "kept" else "",
+            "awake": self._awake.kept,
+            "dataFolder": str(self._app.storage.folder),
+            "logFolder": str(self._app.settings.log_folder),
+        }
+
+    def _watch(self) -> None:
+        """Keep the machine awake while guests are connected."""
+        while True:
+            with reported(self._app.journal, "Staying awake"):
+                addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
+                guests = any(not is_loopback(address) for address in addresses)
+                self._awake.keep(guests or self.people > 0)
+            gevent.sleep(2)
+
+
+def version_key(version: str) -> list[int]:
+    """A version as it is compared."""
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def desktop_of(app: Application, call: Call | None = None) -> Desktop:
+    """The desktop; with a call, for its owner alone. Raises Problem `not_found`, `forbidden`."""
+    if app.desktop is None:
+        raise Problem("not_found", "This server was not started as a desktop program.")
+    if call is not None and not call.principal.is_owner:
+        raise Problem("forbidden", "Only who sits at this computer may do this.")
+    return app.desktop
+
+
+class ShowBody(msgspec.Struct):
+    """What a second start says."""
+
+    key: Secret
+    version: Annotated[str, msgspec.Meta(max_length=40)]
+
+
+class OpenBody(msgspec.Struct):
+    """A page of this server."""
+
+    path: Annotated[
+        str, msgspec.Meta(pattern=r"^/(?:[A-Za-z0-9_.~-]+/?)*(?:[?#][A-Za-z0-9_.~=&%-]*)?" + END)
+    ]
+
+
+class QuitBody(msgspec.Struct):
+    """Whether to end although a call is running."""
+
+    force: bool = False
+
+
+class ReplaceBody(msgspec.Struct):
+    """Whether a newer program may take over."""
+
+    replace: bool
+
+
+@route("GET", "/desktop", "public", "The start page of the desktop program")
+def desktop_page(app: Application, call: Call) -> Answer:
+    """Calls, sharing, the program's end."""
+    desktop_of(app)
+    return app.static.page("desktop.html")
+
+
+@route("GET", "/api/desktop", "admin", "What the desktop program's page shows")
+def show_desktop(app: Application, call: Call) -> dict[str, Any]:
+    """For whoever sits at this computer."""
+    return desktop_of(app, call).view(call)
+
+
+@route("POST", "/api/desktop/show", "public", "Show the program that runs", body=ShowBody)
+def second_start(app: Application, call: Call) -> dict[str, Any]:
+    """For a second start, which knows the key in `runtime.json`."""
+    desktop = desktop_of(app)
+    body = parse_body(call.json_body(10_000), ShowBody)
+    if not is_loopback(call.address) or not hmac.compare_digest(
+        body.key.encode(), desktop.key.encode()
+    ):
+        raise Problem("forbidden", "The key is not that of runtime.json.")
+    return {"state": desktop.second_start(body.version)}
+
+
+@route("POST", "/api/desktop/open", "admin", "Open a page in the default browser", body=OpenBody)
+def open_in_browser(app: Application, call: Call) -> dict[str, Any]:
+    """The browser gets the window's identity."""
+    desktop = desktop_of(app, call)
+    desktop.open_page(parse_body(call.json_body(10_000), OpenBody).path)
+    return {"success": True}
+
+
+@route("POST", "/api/desktop/quit", "admin", "End the program", body=QuitBody)
+def quit_desktop(app: Application, call: Call) -> dict[str, Any]:
+    """With people in calls only by `force`."""
+    desktop = desktop_of(app, call)
+    body = parse_body(call.json_body(10_000), QuitBody)
+    if desktop.people and not body.force:
+        raise Problem("call_running", f"{desktop.people} people are in calls.")
+    gevent.spawn_later(0.3, app.end_wanted.set)  # the answer goes out first
+    return {"success": True}
+
+
+@route("POST", "/api/desktop/replace", "admin", "Let a newer program take over", body=ReplaceBody)
+def replace_desktop(app: Application, call: Call) -> dict[str, Any]:
+    """The answer to the question that a newer second start asks."""
+    desktop = desktop_of(app, call)
+    if parse_body(call.json_body(10_000), ReplaceBody).replace:
+        gevent.spawn_later(0.3, app.end_wanted.set)
+    elif desktop.newer:
+        desktop.newer = "kept"
+    return {"success": True}
+
+
+class LogFile(io.TextIOBase):
+    """What the program prints: on the terminal if there is one, and in a file of bounded size."""
+
+    BYTES, KEPT = 1_000_000, 3
+
+    def __init__(self, path: Path, terminal: Any) -> None:
+        self._path = path
+        self._terminal = terminal
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - as long as the program
+        self._line_begins = True
+
+    def write(self, text: str) -> int:
+        """Write a text; each line of the file begins with its time."""
+        if self._terminal is not None:
+            self._terminal.write(text)
+        for line in text.splitlines(keepends=True):
+            self._file.write(f"{iso(now_ms())} {line}" if self._line_begins else line)
+            self._line_begins = line.endswith("\n")
+        self.flush()
+        if self._file.tell() > self.BYTES:
+            self._rotate()
+        return len(text)
+
+    def flush(self) -> None:
+        """Let it be read."""
+        with contextlib.suppress(OSError):  # a full disk ends nothing
+            self._file.flush()
+        if self._terminal is not None:
+            self._terminal.flush()
+
+    def _rotate(self) -> None:
+        self._file.close()
+        names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self.KEPT + 1))]
+        for old, new in reversed(list(itertools.pairwise(names))):
+            if old.exists():
+                old.replace(new)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+
+
+def keep_log(settings: Settings) -> None:
+    """Print into the log file too: a double click has no terminal."""
+    settings.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = LogFile(settings.log_folder / "rtapp.log", sys.__stdout__)
+    sys.stdout = sys.stderr = log
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings that the command line and the environment give. Raises StartError."""
+    given = {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
+    for pair in options.pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise StartError(f"--set {pair}: write it as --set key=value.")
+        given[key] = value
+    try:
+        return Settings(given, dict(os.environ))
+    except ValueError as error:
+        raise StartError(f"{error}.") from None
+
+
+def answers_as_rtapp(port: int) -> bool:
+    """Whether an rtapp serves plain HTTP on a port of this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+    try:
+        connection.request("GET", "/healthz")
+        return b'"version"' in connection.getresponse().read(1_000)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def desktop_command(options: argparse.Namespace) -> int:
+    """Serve with a window, or the browser; a second start shows the first one's."""
+    try:
+        app = first_desktop(options)
+    except StartError as error:
+        print(f"rtapp: {error}", file=sys.__stderr__)
+        tell_failure(str(error))
+        return 2
+    if app is None:
+        return 0
+    assert app.desktop is not None
+    run(app, app.desktop.start)
+    return 0
+
+
+def first_desktop(options: argparse.Namespace) -> Application | None:
+    """The application; None where another one runs and goes on. Raises StartError."""
+    while True:
+        chosen = argparse.Namespace(**vars(options))
+        moved_from = choose_port(chosen)
+        settings = settings_of(chosen)
+        try:
+            app = Application(settings, os.environ.get("RTAPP_ADMIN_TOKEN"))
+        except InUse as error:
+            if not replaces_first(database_path(settings).parent, error):
+                return None
+            continue
+        keep_log(settings)
+        Desktop(app, moved_from)
+        return app
+
+
+def choose_port(options: argparse.Namespace) -> int | None:
+    """Give the options the port of last time, so that old links go on working, or else the next
+    free one; then what the port was."""
+    settings = settings_of(options)
+    if settings.source("port") != "default":
+        return None
+    before = read_runtime(database_path(settings).parent)
+    last = before.port if before else settings["port"]
+    for port in (*range(last, last + 50), 0):
+        try:
+            listen(settings["host"], port).close()
+        except StartError:
+            continue
+        options.port = str(port)
+        return last if before and port != last else None
+    return None
+
+
+def replaces_first(folder: Path, error: InUse) -> bool:
+    """Have the program that runs show itself. Whether it makes way, which a person decides.
+    Raises StartError when it doesn't answer."""
+    deadline = time.monotonic() + 15  # it may be starting
+    while True:
+        runtime = read_runtime(folder)
+        state = ask_first(runtime) if runtime else ""
+        if state == "serving" and runtime:
+            print(f"rtapp is running already: {runtime.url}")
+            return False
+        if state in ("shown", "kept"):
+            print("rtapp is running already; its window was shown")
+            return False
+        if state == "asked":
+            deadline = time.monotonic() + 15
+        elif is_free(folder):
+            return True
+        if time.monotonic() > deadline:
+            raise error
+        time.sleep(0.5)
+
+
+def ask_first(runtime: Runtime) -> str:
+    """What the program that runs says to a second start; empty where there is no answer."""
+    if not runtime.key:
+        return "serving" if answers_as_rtapp(runtime.port) else ""
+    connection = http.client.HTTPConnection("127.0.0.1", runtime.port, timeout=5)
+    body = to_json({"key": runtime.key, "version": __version__})
+    try:
+        connection.request("POST", "/api/desktop/show", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return str(msgspec.json.decode(answer.read())["state"]) if answer.status == 200 else ""
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return ""
+    finally:
+        connection.close()
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no program holds a data folder now."""
+    engine = SqliteEngine(folder / "rtapp.db", "full")
+    try:
+        engine.claim()
+    except InUse:
+        return False
+    engine.close()
+    return True
+
+
+def tell_failure(message: str) -> None:
+    """Say in a window, or in the browser, why the program can't start."""
+    folder = Path(tempfile.mkdtemp(prefix="rtapp-"))
+    try:
+        if has_screen() and not shown_in_window(message, folder):
+            page = folder / "failed.html"
+            write_private(page, ended_page("failed", message))
+            show_file(page)
+            gevent.sleep(10)  # the browser has read it by then
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shown_in_window(message: str, folder: Path) -> bool:
+    """Say something in a window and wait until it is closed; False where there is none."""
+    if not importlib.util.find_spec("webview"):
+        return False
+    told: list[str] = []
+    window = Window("about:blank", folder, {WINDOW_FAULT: message}, told.append)
+    window.wait()
+    return "loaded" in told
+
+
 # ----------------------------------------------------------------------------------------------
 # Command line
 # ----------------------------------------------------------------------------------------------
@@ -10282,7 +11076,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
-    parser.add_argument("command", nargs="?", default="serve", choices=list(COMMANDS))
+    default = "desktop" if IS_FROZEN else "serve"  # a double click gives no command
+    parser.add_argument("command", nargs="?", default=default, choices=list(COMMANDS))
     parser.add_argument("arguments", nargs="*", help="what the command takes")
     for row in SETTINGS.values():
         if row.flag:
@@ -10317,40 +11112,10 @@ def add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
         parser.add_argument(name, dest=row.key, metavar=row.kind.upper(), help=text)
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The settings that the command line and the environment give. Raises StartError."""
-    given = {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
-    for pair in options.pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise StartError(f"--set {pair}: write it as --set key=value.")
-        given[key] = value
-    try:
-        return Settings(given, dict(os.environ))
-    except ValueError as error:
-        raise StartError(f"{error}.") from None
-
-
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once (the default)."""
-    settings = settings_of(options)
-    app = Application(settings, os.environ.get("RTAPP_ADMIN_TOKEN"))
-    stopped = gevent.event.Event()
-
-    def end(*_: Any) -> None:
-        if stopped.is_set():
-            os._exit(130)
-        stopped.set()
-
-    for name in ("SIGTERM", "SIGINT"):
-        gevent.signal_handler(getattr(signal, name), end)
-    app.start()
-    announce(app)
-    gc.collect()
-    gc.freeze()  # what is there now stays; looking through it again is a waste
-    stopped.wait()
-    with gevent.Timeout(9, False):
-        app.stop()
+    app = Application(settings_of(options), os.environ.get("RTAPP_ADMIN_TOKEN"))
+    run(app, lambda: announce(app))
     return 0
 
 
@@ -10628,13 +11393,12 @@ def setup_link_command(options: argparse.Namespace) -> int:
     with opened(engine):
         if User.get_or_none(User.role == "admin"):
             raise StartError("There is an administrator already; see user list, user passwd.")
-        try:
-            url = msgspec.json.decode((engine.folder / RUNTIME).read_bytes())["url"]
-        except (OSError, msgspec.DecodeError, KeyError):
-            raise StartError("Start the server first: it prints a link by itself.") from None
+        runtime = read_runtime(engine.folder)
+        if runtime is None:
+            raise StartError("Start the server first: it prints a link by itself.")
         secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS, name="", address="", agent="")
         AccessToken.insert(**row).execute()
-    print(f"{url}/#setup={secret}")
+    print(f"{runtime.url}/#setup={secret}")
     return 0
 
 
@@ -10741,22 +11505,10 @@ def check_port(settings: Settings) -> Finding:
         return Finding("FAIL", f"port: {error}")
 
 
-def answers_as_rtapp(port: int) -> bool:
-    """Whether an rtapp serves plain HTTP on a port of this machine."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
-    try:
-        connection.request("GET", "/healthz")
-        return b'"version"' in connection.getresponse().read(1_000)
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def check_clock(settings: Settings) -> Finding:
     """The clock is not before the newest message."""
     path = database_path(settings, create=False)
-    newest = max(path.stat().st_mtime if path.exists() else 0, Path(__file__).stat().st_mtime)
+    newest = max(path.stat().st_mtime if path.exists() else 0, PROGRAM.stat().st_mtime)
     if time.time() < newest - 60:
         return Finding(
             "FAIL",
@@ -10814,30 +11566,10 @@ def announce(app: Application) -> None:
         print(f"set up (once, within 30 minutes): {link}", flush=True)
     print(f"rtapp listening on {app.url}", flush=True)
     if app.settings["open_browser"] and has_screen():
-        gevent.spawn(open_browser, app)
-
-
-def has_screen() -> bool:
-    """Whether a browser's window would be seen; without one some systems start a text browser."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def open_browser(app: Application) -> None:
-    """Open the start page, signed in. The link is in a file that only this user can read: a
-    command line can be read by everybody on the machine."""
-    import webbrowser
-
-    kind = "signin" if app.access.has_admin else "setup"
-    link = f"{app.url}/#{kind}={app.access.make_link_token(kind, 60)}"
-    page = app.storage.folder / "open-browser.html"
-    page.unlink(missing_ok=True)
-    with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={link}">')
-    webbrowser.open(page.as_uri())
-    gevent.sleep(60)
-    page.unlink(missing_ok=True)
+        kind = "signin" if app.access.has_admin else "setup"
+        open_browser(
+            app, f"{app.url}/#{kind}={app.access.make_link_token(kind, LINK_FILE_SECONDS)}"
+        )
 
 
 class ChildServer:
@@ -10853,7 +11585,7 @@ class ChildServer:
         # By the environment: what is on a command line can be read by everybody on the machine.
         given = {f"RTAPP_{key.upper()}": str(value) for key, value in self._settings.items()}
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), "serve"],
+            [*program_command(), "serve"],
             env={**os.environ, **given},
             stdout=subprocess.PIPE,
             text=True,
@@ -10886,6 +11618,7 @@ def create_server(**settings: Any) -> ChildServer:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve,
+    "desktop": desktop_command,
     "backup": backup_command,
     "restore": restore_command,
     "setup-link": setup_link_command,
@@ -10899,7 +11632,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
-    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if list(given[:1]) == ["--window"]:
+        return WindowProcess(given[1], given[2], given[3:]).run()
+    options = parse_arguments(given)
     try:
         return COMMANDS[options.command](options)
     except StartError as error:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 STATIC = Path(__file__).parent.parent / "static"
-OURS = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and "vendor" not in path.parts]
+OURS = [
+    path
+    for path in sorted(STATIC.rglob("*"))
+    if path.is_file() and "vendor" not in path.parts and path.suffix != ".png"
+]
 PAGES = [path for path in OURS if path.suffix == ".html"]
 SCRIPTS = [path for path in OURS if path.suffix == ".js"]
 STYLES = [path for path in OURS if path.suffix == ".css"]

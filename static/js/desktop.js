@@ -1,0 +1,305 @@
+/** The start page of the desktop program, in its window or in the browser: calls, and its end. */
+import { api, ApiError } from './api.js';
+import { fieldError, wireForm } from './forms.js';
+import { onLanguage, t } from './i18n.js';
+import { notice } from './notices.js';
+import { banner, byId, errorBanner, h, startPage } from './page.js';
+import { passwordFault, wireReveals } from './password.js';
+import { redeem, takeLink } from './session.js';
+
+const EVERY = 2000; // ms between two looks at what goes on
+
+/**
+ * @typedef {object} Program what `GET /api/desktop` says
+ * @property {string} version
+ * @property {boolean} inWindow
+ * @property {'' | 'none' | 'died'} why why it has no window
+ * @property {number} port
+ * @property {number | null} movedFrom
+ * @property {number} people in calls
+ * @property {string} newer the version that would take over
+ * @property {boolean} awake
+ * @property {string} dataFolder
+ * @property {string} logFolder
+ */
+/** @typedef {{ roomId: string, name: string, participantCount: number }} Room */
+/** @typedef {{ id: number, username: string, role: string }} User */
+
+/** @type {Program | undefined} */
+let program;
+/** @type {Room[]} */
+let rooms = [];
+/** @type {User[]} */
+let admins = [];
+/** Whether the program has ended by this page's doing. */
+let ended = false;
+/** What is asked now. @type {'' | 'quit' | 'newer'} */
+let asked = '';
+
+const question = /** @type {HTMLDialogElement} */ (byId('question'));
+const passwordForm = /** @type {HTMLFormElement} */ (byId('password'));
+const chosen = /** @type {HTMLInputElement} */ (byId('password-new'));
+const user = /** @type {HTMLSelectElement} */ (byId('password-user'));
+
+// ---- what goes on ----------------------------------------------------------------------------
+
+async function look() {
+  try {
+    program = await api('GET', 'api/desktop');
+    rooms = await api('GET', 'api/video/rooms');
+    notice('trouble');
+  } catch (error) {
+    if (!ended) showTrouble(/** @type {ApiError} */ (error));
+  }
+  render();
+  if (program?.newer && !question.open) ask('newer');
+  if (!program?.newer && asked === 'newer') question.close();
+}
+
+/** @param {ApiError} error */
+function showTrouble(error) {
+  const stranger = [401, 403, 404].includes(error.status);
+  if (stranger) program = undefined;
+  notice('trouble', () => {
+    if (stranger) return said('info', t('desktop.refused'), t('desktop.refusedBody'));
+    if (error.status === 0) return said('warn', t('desktop.stopped'), t('desktop.stoppedBody'));
+    return errorBanner(error);
+  });
+}
+
+/**
+ * @param {'info' | 'ok' | 'warn'} kind
+ * @param {string} title
+ * @param {string} body
+ */
+const said = (kind, title, body) => banner(kind, title, h('p', { class: 'body' }, body));
+
+function render() {
+  const here = program !== undefined && !ended;
+  byId('workspace').hidden = !here;
+  byId('quit').hidden = !here;
+  byId('open-browser').hidden = !here || !program?.inWindow;
+  if (!program || !here) return;
+  renderCalls();
+  renderFacts(program);
+  renderNews(program);
+}
+
+/** The list keeps its elements while nothing changes, and with them the focus. */
+let shownCalls = '';
+
+function renderCalls() {
+  const open = rooms.filter(({ participantCount }) => participantCount > 0);
+  const state = JSON.stringify([document.documentElement.lang, open]);
+  byId('calls-part').hidden = !open.length;
+  if (state !== shownCalls) byId('calls').replaceChildren(...open.map(callItem));
+  shownCalls = state;
+}
+
+/** @param {Room} room */
+function callItem({ roomId, name, participantCount }) {
+  const button = h('button', { type: 'button', class: 'small' }, t('desktop.callOpen'));
+  button.addEventListener('click', () => void openCall(roomId));
+  return h(
+    'li',
+    {},
+    h('span', { class: 'name' }, name),
+    h('span', { class: 'hint' }, t('desktop.callPeople', { count: participantCount })),
+    button,
+  );
+}
+
+/** @param {Program} now */
+function renderFacts({ version, dataFolder, logFolder, awake }) {
+  const facts = [
+    [t('desktop.version'), version],
+    [t('desktop.data'), dataFolder],
+    [t('desktop.log'), logFolder],
+  ];
+  byId('facts').replaceChildren(...facts.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
+  byId('awake').hidden = !awake;
+}
+
+/** What is told once: why there is no window, and that the port is another one. */
+let told = '';
+
+/** @param {Program} now */
+function renderNews({ why, movedFrom, port, inWindow }) {
+  const news = JSON.stringify([why, movedFrom, inWindow]);
+  if (news === told) return;
+  told = news;
+  const died = () => said('warn', t('desktop.whyDied'), t('desktop.whyDiedBody'));
+  const none = () => said('info', t('desktop.whyNone'), t('desktop.whyNoneBody'));
+  notice('why', inWindow || !why ? undefined : why === 'died' ? died : none);
+  const moved = () => {
+    // As text: a port is a name, not a quantity.
+    const ports = { from: String(movedFrom), port: String(port) };
+    return said('warn', t('desktop.moved'), t('desktop.movedBody', ports));
+  };
+  notice('moved', movedFrom === null ? undefined : moved);
+}
+
+// ---- calls -----------------------------------------------------------------------------------
+
+async function startCall() {
+  const button = /** @type {HTMLButtonElement} */ (byId('start-call'));
+  button.disabled = true;
+  try {
+    const room = await api('POST', 'api/video/rooms', { name: t('desktop.callName') });
+    await openCall(room.roomId);
+  } catch (error) {
+    notice('call', () => errorBanner(error));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** @param {string} roomId */
+async function openCall(roomId) {
+  await openInBrowser(`/room/${roomId}`);
+  byId('call-result').textContent = t('desktop.opened');
+}
+
+/**
+ * A window holds no call: the default browser does, which gets this page's identity.
+ * @param {string} path
+ */
+async function openInBrowser(path) {
+  try {
+    await api('POST', 'api/desktop/open', { path });
+    notice('call');
+  } catch (error) {
+    notice('call', () => errorBanner(error));
+  }
+}
+
+// ---- questions, the end ----------------------------------------------------------------------
+
+/** @param {'quit' | 'newer'} what */
+function ask(what) {
+  asked = what;
+  renderQuestion();
+  if (!question.open) question.showModal();
+}
+
+function renderQuestion() {
+  if (!asked || !program) return;
+  const { newer, people, version } = program;
+  const quits = asked === 'quit';
+  byId('question-title').textContent = quits ? t('desktop.quitTitle') : t('desktop.newerTitle');
+  byId('question-body').textContent = quits
+    ? t('desktop.quitBody', { count: people })
+    : t('desktop.newerBody', { newer, version });
+  byId('question-no').textContent = quits ? t('desktop.quitNo') : t('desktop.newerNo');
+  byId('question-yes').textContent = quits ? t('desktop.quitYes') : t('desktop.newerYes');
+  byId('question-yes').className = quits ? 'danger' : 'primary';
+}
+
+async function answerYes() {
+  const what = asked;
+  question.close();
+  if (what === 'quit') await quit(true);
+  else await end('api/desktop/replace', { replace: true });
+}
+
+async function answerNo() {
+  const what = asked;
+  question.close();
+  if (what === 'newer') await api('POST', 'api/desktop/replace', { replace: false }).catch(() => {});
+}
+
+/** @param {boolean} force */
+async function quit(force) {
+  if (!(await end('api/desktop/quit', { force }))) ask('quit');
+}
+
+/**
+ * @param {string} path
+ * @param {unknown} body
+ * @returns {Promise<boolean>} false when a call is running
+ */
+async function end(path, body) {
+  try {
+    await api('POST', path, body);
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 'call_running') return false;
+    notice('call', () => errorBanner(error));
+    return true;
+  }
+  ended = true;
+  byId('heading').hidden = true;
+  for (const kind of ['why', 'moved', 'call', 'trouble']) notice(kind);
+  notice('ended', () => said('ok', t('desktop.ended'), t('desktop.endedBody')));
+  render();
+  byId('main').focus();
+  return true;
+}
+
+// ---- a forgotten password --------------------------------------------------------------------
+
+async function lookForAdmins() {
+  /** @type {User[]} */
+  const users = await api('GET', 'api/users').catch(() => []);
+  admins = users.filter(({ role }) => role === 'admin');
+  byId('password-part').hidden = !admins.length;
+  user.replaceChildren(...admins.map(({ id, username }) => h('option', { value: String(id) }, username)));
+}
+
+function wirePassword() {
+  wireReveals();
+  wireForm(passwordForm, {
+    check: () => {
+      const fault = passwordFault(chosen.value);
+      fieldError(chosen, fault ? () => t(fault) : undefined);
+    },
+    send: async () => {
+      const name = user.selectedOptions[0].textContent ?? '';
+      await api('PATCH', `api/users/${user.value}`, { password: chosen.value });
+      passwordForm.reset();
+      notice('password', () => said('ok', t('desktop.passwordDone', { name }), t('password.changedBody')));
+    },
+    codes: { weak_password: ['password', 'password.weak'] },
+  });
+}
+
+// ---- start -----------------------------------------------------------------------------------
+
+/** Where the program leads this page: `#quit` and `#newer` ask, a one-time token signs in. */
+async function followLink() {
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const { signin } = takeLink();
+  const wanted = parameters.has('quit') ? 'quit' : parameters.has('newer') ? 'newer' : '';
+  if (wanted) history.replaceState(null, '', location.pathname);
+  if (signin) await redeem(signin).catch(() => {});
+  await look();
+  if (wanted && program) ask(wanted);
+}
+
+async function start() {
+  await startPage();
+  byId('start-call').addEventListener('click', () => void startCall());
+  byId('open-browser').addEventListener('click', () => void openInBrowser('/desktop'));
+  byId('quit').addEventListener('click', () => void quit(false));
+  byId('question-no').addEventListener('click', () => void answerNo());
+  byId('question-yes').addEventListener('click', () => void answerYes());
+  question.addEventListener('cancel', (event) => {
+    event.preventDefault();
+    void answerNo();
+  });
+  question.addEventListener('close', () => (asked = ''));
+  byId('password-part').addEventListener('toggle', () => void lookForAdmins());
+  wirePassword();
+  addEventListener('hashchange', () => void followLink());
+  onLanguage(() => {
+    render();
+    renderQuestion();
+  });
+  await followLink();
+  await lookForAdmins();
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, EVERY));
+    if (!ended) await look();
+  }
+}
+
+void start();
