@@ -165,6 +165,11 @@ def write_private(path: Path, text: str) -> None:
     part.replace(path)
 
 
+def plain_address(address: str) -> str:
+    """An IP address as a socket gives it, without a zone and not mapped into IPv6."""
+    return address.partition("%")[0].removeprefix("::ffff:")
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
@@ -199,6 +204,11 @@ _ROWS = (
             "an administrator, and TLS or insecure_http.", flag=True, restart=True),
     Setting("port", "int", 8000, "network", "TCP port to listen on; 0 picks a free one.",
             0, 65535, flag=True, restart=True),
+    Setting("lan", "bool", False, "network", "Share on the local network: HTTPS with certificates "
+            "made here on every address, once there is an administrator. The switch on the start "
+            "page sets it while the server runs.", flag=True),
+    Setting("lan_address", "text", "", "network", "Address of this machine in the link and the "
+            "code for guests; empty means the likeliest one."),
     Setting("data", "text", "", "storage", "Folder of the database; empty means the platform's "
             "folder for user data, or rtapp-data beside the program where a file named portable "
             "lies there.", flag=True, restart=True),
@@ -445,6 +455,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "foreign_origin": (403, "Request from another site"),
     "invalid_link": (403, "Link used or expired"),
     "https_required": (403, "HTTPS is required"),
+    "only_from_here": (403, "Only on the computer itself"),
     "reserved_channel": (403, "Reserved channel"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
@@ -459,6 +470,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "too_many_connections": (503, "Too many connections"),
     "storage_unavailable": (503, "Storage unavailable"),
     "not_on_postgresql": (409, "Not with PostgreSQL"),
+    "port_in_use": (409, "The port is in use"),
     "overloaded": (503, "Overloaded"),
     "stopping": (503, "Shutting down"),
     "not_in_room": (403, "Not in this room"),
@@ -3174,7 +3186,7 @@ class Hub:
         for fd in [s.fd for s in self.of_client(client_id) if s.fd >= 0]:
             with contextlib.suppress(OSError):
                 sock = _socket.socket(fileno=os.dup(fd))
-                found.append(str(sock.getsockname()[0]).removeprefix("::ffff:"))
+                found.append(plain_address(sock.getsockname()[0]))
                 sock.close()
         return found
 
@@ -3599,8 +3611,12 @@ class Hub:
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
-        for subscriber in [s for s in self._by_fd.values() if s.credential in gone]:
-            self._end(subscriber, "The credential was revoked")
+        self.end_those(lambda s: s.credential in gone, "The credential was revoked")
+
+    def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
+        """Tell some connections not to come back as they were, and close them."""
+        for subscriber in [s for s in self._by_fd.values() if chosen(s)]:
+            self._end(subscriber, reason)
 
     def _end(self, subscriber: Subscriber, reason: str) -> None:
         """Serve what there is, tell the client not to come back as it was, and close."""
@@ -5564,6 +5580,11 @@ class Rooms:
         """How many rooms are active."""
         return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
 
+    def names(self) -> dict[str, str]:
+        """What the participants of all rooms call themselves, by their clients."""
+        rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
+        return {row.client_id: row.display_name for row in rows}
+
     def counts(self) -> dict[int, int]:
         """How many are in each room, by its row's id."""
         sql = "SELECT room_id, count(*) FROM video_participants WHERE status <> ? GROUP BY room_id"
@@ -7160,7 +7181,7 @@ def shown_room(app: Application, origin: str, room: Any, count: int) -> dict[str
 
 def join_url(app: Application, origin: str, room_id: str) -> str:
     """The address of a room's page as others reach it."""
-    return f"{(app.settings['public_url'] or origin).rstrip('/')}/room/{room_id}"
+    return f"{app.network.link_base(origin)}/room/{room_id}"
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", body=RoomBody)
@@ -7255,11 +7276,16 @@ def end_room(app: Application, call: Call) -> dict[str, Any]:
 @route("GET", "/api/video/rooms/<room_id>/qr.svg", "room", "A video room's link as a QR code")
 def room_qr(app: Application, call: Call) -> Answer:
     """ISO/IEC 18004."""
+    room = some_room(app, call, visitor(app, call, RoomCall()))
+    return qr_code(join_url(app, call.origin, room.room_id))
+
+
+def qr_code(text: str) -> Answer:
+    """A QR code as an image."""
     import segno
 
-    room = some_room(app, call, visitor(app, call, RoomCall()))
     image = io.BytesIO()
-    segno.make(join_url(app, call.origin, room.room_id)).save(image, "svg", scale=8, border=4)
+    segno.make(text).save(image, "svg", scale=8, border=4)
     return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
 
 
@@ -8203,7 +8229,9 @@ class Web:
             access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
         if origin and access.allowed_origin(origin):
             self._allow_origin(origin)
-        if environ.get("rtapp.hsts") or (self._app.has_own_certificate and is_https(environ)):
+        if environ.get("rtapp.hsts") or (
+            self._app.network.has_own_certificate and is_https(environ)
+        ):
             bottle.response.set_header("Strict-Transport-Security", "max-age=31536000")
 
     def _authenticate(self, row: Route, environ: dict[str, Any]) -> Principal:
@@ -9693,8 +9721,8 @@ class Body(pywsgi.Input):
     """A request's body. What a route left unread is dropped within bounds, so that the answer
     arrives: closing on unread input would reset the connection."""
 
-    DROP_BYTES = 32 * 1024 * 1024
-    DROP_SECONDS = 5.0
+    _drop_bytes = 32 * 1024 * 1024
+    _drop_seconds = 5.0
 
     handler: Any  # whose request it is
 
@@ -9703,18 +9731,23 @@ class Body(pywsgi.Input):
         self._chunked_input_error = True
         self.handler.close_connection = True
 
+    def give_up(self) -> None:
+        """Want none of it: what is on its way is dropped for a moment, so that the answer comes."""
+        self.handler.close_connection = True
+        self._drop_bytes, self._drop_seconds = 65_536, 1.0
+
     def _discard(self) -> None:
         if self.handler.socket is None or self._chunked_input_error:
             return
         if not self.chunked_input and self.position >= (self.content_length or 0):
             return
         self.send_100_continue_enabled = False
-        self.rfile.limit(self.DROP_SECONDS)
+        self.rfile.limit(self._drop_seconds)
         dropped = 0
         try:
             while part := self.read(65_536):
                 dropped += len(part)
-                if dropped > self.DROP_BYTES:
+                if dropped > self._drop_bytes:
                     self.handler.close_connection = True
                     return
         except OSError:
@@ -9796,6 +9829,7 @@ class Handler(pywsgi.WSGIHandler):
     rfile: Any
     wsgi_input: Any
     response_headers: Any
+    exposed = False  # plain, from outside, where TLS is to be had
     MessageClass = Head
 
     def read_requestline(self) -> str:
@@ -9824,6 +9858,7 @@ class Handler(pywsgi.WSGIHandler):
         body.handler = self
         self.wsgi_input = environ["wsgi.input"] = body
         environ["wsgi.url_scheme"] = "https" if is_tls(self.socket) else "http"
+        environ["rtapp.exposed"] = self.exposed
         return environ
 
     def _sendall(self, data: bytes) -> None:
@@ -9894,60 +9929,75 @@ class Listener(pywsgi.WSGIServer):
     handler_class = Handler
     HANDSHAKE_SECONDS = 10.0
 
-    def __init__(self, sock: Any, app: Any, journal: Journal, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        sock: Any,
+        app: Any,
+        journal: Journal,
+        tls: Callable[[str], ssl.SSLContext | None],
+        arrived: Callable[[str], None],
+    ) -> None:
+        """`tls` gives the context for the address at which a connection arrived; `arrived` is
+        told where each comes from."""
         # SERVER_NAME is given, since pywsgi would ask the DNS for it.
         # The pool is what a stop waits for: requests that are being answered.
         given = {"log": None, "error_log": sys.stderr, "environ": {"SERVER_NAME": "rtapp"}}
         super().__init__(sock, app, spawn=gevent.pool.Pool(), **given)
         self._journal = journal
         self._tls = tls
+        self._arrived = arrived
 
     def handle(self, sock: Any, address: Any) -> None:
         """Serve a connection."""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        address = (str(address[0]).removeprefix("::ffff:"), *address[1:])
-        if self._tls is not None:
-            sock = self._secure(sock, address)
-            if sock is None:
-                return
-        Handler(sock, address, self, rfile=Reader(sock)).handle()
-
-    def _secure(self, sock: Any, address: Any) -> Any:
-        """Do the TLS handshake if that is what the client begins with; None to give up."""
+        address = (plain_address(address[0]), *address[1:])
+        self._arrived(address[0])
         try:
-            sock.settimeout(self.HANDSHAKE_SECONDS)
-            if sock.recv(1, socket.MSG_PEEK) == b"\x16":
-                assert self._tls is not None
-                return self._tls.wrap_socket(sock, server_side=True)
-            if is_loopback(address[0]):
-                return sock
-            problem = Problem("https_required", "Use https:// for this address.")
-            body = msgspec.json.encode(problem.body())
-            sock.sendall(
-                b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\n"
-                b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-            )
+            context = self._tls(plain_address(sock.getsockname()[0]))
+            if context is not None:
+                sock = self._secured(sock, context)
         except OSError as error:  # SSLError is one: a refused certificate, a port scan
             self._journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=address[0])
-        sock.close()
-        return None
+            sock.close()
+            return
+        handler = Handler(sock, address, self, rfile=Reader(sock))
+        handler.exposed = bool(context) and not is_tls(sock) and not is_loopback(address[0])
+        handler.handle()
+
+    def _secured(self, sock: Any, context: ssl.SSLContext) -> Any:
+        """The connection, after the TLS handshake if that is what the client begins with."""
+        sock.settimeout(self.HANDSHAKE_SECONDS)
+        if sock.recv(1, socket.MSG_PEEK) == b"\x16":
+            return context.wrap_socket(sock, server_side=True)
+        return sock
 
     def bad_request(self, address: Any, error: BaseException) -> None:
         """Note a request that isn't HTTP, or came too slowly."""
         self._journal.add("INFO", f"Refused: not a request ({error})"[:300], ipAddress=address[0])
 
 
-def listen(host: str, port: int) -> Any:
-    """A listening socket. Raises StartError with a sentence that says what to do."""
+def listen(host: str, port: int, beside: Any = None) -> Any:
+    """A listening socket. Raises StartError with a sentence that says what to do.
+
+    `beside` is a socket that listens on the same port of one address, when `host` is all of them.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = gevent.socket.socket(family, socket.SOCK_STREAM)
+        if beside is not None and sys.platform == "linux":  # the others allow it by themselves
+            for each in (beside, sock):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if beside is not None and family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
         sock.bind((host, port))
         sock.listen(4096)
+        if beside is not None and sys.platform == "linux":  # so that nobody else joins them
+            for each in (beside, sock):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
         return sock
     except socket.gaierror:
         raise StartError(f"The host {host!r} is not an address of this machine.") from None
@@ -9981,6 +10031,737 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
         raise StartError(f"{cert} or {key} can't be read: {error.strerror}.") from None
 
 
+class OwnCertificate:
+    """The certificate of the settings `tls_cert` and `tls_key`, read again when a file changes."""
+
+    def __init__(self, cert: str, key: str, journal: Journal) -> None:
+        """Raises StartError."""
+        self._files = cert, key
+        self._journal = journal
+        self._context = tls_context(cert, key)
+        self._seen = self._marks()
+
+    def _marks(self) -> list[tuple[int, int]]:
+        found = (os.stat(path) for path in self._files if os.path.isfile(path))
+        return [(status.st_mtime_ns, status.st_size) for status in found]
+
+    def context(self) -> ssl.SSLContext | None:
+        """What to encrypt with; None where there is no certificate."""
+        if self._context is not None and (marks := self._marks()) != self._seen:
+            self._seen = marks
+            try:
+                self._context = tls_context(*self._files)
+                self._journal.add("INFO", "The certificate was read again")
+            except StartError as error:
+                self._journal.add("WARN", f"The certificate of before stays in use: {error}")
+        return self._context
+
+
+# Addresses of this machine
+
+# Interfaces that no phone in the room is on: containers, virtual machines, tunnels.
+VIRTUAL = re.compile(
+    r"^(docker|br-[0-9a-f]{8}|veth|virbr|vmnet|vboxnet|vnet|vethernet|lxc|lxd|podman|cni|flannel"
+    r"|cali|kube|tun|tap|utun|wg|tailscale|zt|ham|ppp|ipsec|gif|stf|awdl|llw|anpi)"
+    r"|virtualbox|vmware|hyper-v|wsl|bluetooth|vpn|wireguard|zerotier|tailscale",
+    re.IGNORECASE,
+)
+VPN = re.compile(r"^(tun|tap|utun|wg|ppp|ipsec)|vpn|wireguard|tailscale|zerotier", re.IGNORECASE)
+# Kinds of local networks, in the order in which their addresses are offered.
+KINDS = {
+    "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+    "shared": ("100.64.0.0/10",),
+    "unique-local": ("fc00::/7",),
+    "self-assigned": ("169.254.0.0/16", "fe80::/10"),
+}
+NETWORKS = [(ipaddress.ip_network(net), kind) for kind, nets in KINDS.items() for net in nets]
+
+
+def kind_of(address: str) -> str:
+    """Of what kind of network an address is: one of `KINDS`, or `public`."""
+    found = ipaddress.ip_address(address)
+    return next((kind for net, kind in NETWORKS if found in net), "public")
+
+
+class Address(NamedTuple):
+    """An address of this machine by which others may reach it."""
+
+    text: str
+    interface: str
+    kind: str
+    is_virtual: bool
+    is_default: bool  # from which this machine would send to the rest of the world
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Sorts the likeliest first: physical and private."""
+        place = [*KINDS, "public"].index(self.kind)
+        return self.is_virtual, place, not self.is_default, ":" in self.text, self.text
+
+    @property
+    def host(self) -> str:
+        """As it stands in a URL."""
+        return f"[{self.text}]" if ":" in self.text else self.text
+
+    def view(self, port: int) -> dict[str, Any]:
+        """As the API shows it."""
+        return {
+            "address": self.text,
+            "interface": self.interface,
+            "kind": self.kind,
+            "virtual": self.is_virtual,
+            "link": f"http://{self.host}:{port}/",
+        }
+
+
+def default_source(family: int, far: str) -> str:
+    """The address from which a packet to a far address would leave; empty without a way there.
+    Nothing is sent: UDP only looks for the way."""
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((far, 9))
+        return plain_address(sock.getsockname()[0])
+    return ""
+
+
+def default_sources() -> set[str]:
+    """This machine's addresses towards the rest of the world (of RFC 5737 and 3849)."""
+    ways = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+    return {default_source(family, far) for family, far in ways} - {""}
+
+
+def find_addresses() -> list[Address]:
+    """This machine's addresses but loopback and what browsers can't open, the likeliest first."""
+    up = {name for name, status in psutil.net_if_stats().items() if status.isup}
+    sources = default_sources()
+    found: dict[str, Address] = {}
+    for name, rows in psutil.net_if_addrs().items():
+        for row in rows if name in up else ():
+            if row.family not in (socket.AF_INET, socket.AF_INET6) or "%" in row.address:
+                continue
+            text = row.address
+            if not is_loopback(text):
+                kind, virtual = kind_of(text), bool(VIRTUAL.search(name))
+                found[text] = Address(text, name, kind, virtual, text in sources)
+    return sorted(found.values(), key=lambda address: address.rank)
+
+
+def own_names() -> list[str]:
+    """The names of this machine."""
+    host = socket.gethostname().lower()
+    first = host.partition(".")[0]
+    names = dict.fromkeys((host, first, f"{first}.local", "localhost"))
+    return [name for name in names if re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", name)]
+
+
+WARNINGS = {
+    "no_address": "This machine is on no network: connect it to one, or open a hotspot.",
+    "address_gone": "The chosen address is no longer there; another one is used.",
+    "outside_constraints": "The address for guests is not one of a private network: people on the "
+    "internet may reach it, and its certificate warns even where ca.crt is installed.",
+    "vpn_default_route": "A VPN takes this machine's traffic; guests may not reach it meanwhile.",
+    "self_assigned": "The network gave no address, so this machine took one itself: guests reach "
+    "it only if theirs did the same.",
+    "nothing_arrived": "Nothing has ever arrived from the network: allow the program in this "
+    "machine's firewall, and check that the Wi-Fi does not keep devices apart.",
+    "clock": "The clock is wrong: browsers will refuse the certificate.",
+}
+
+
+def address_warnings(addresses: Sequence[Address], chosen: str) -> list[str]:
+    """What may keep guests from coming by these addresses, the first of which they are told: keys
+    of `WARNINGS`."""
+    if not addresses:
+        return ["no_address"]
+    told = next((a for a in addresses if a.text == chosen), addresses[0])
+    found = {
+        "address_gone": bool(chosen) and told.text != chosen,
+        "outside_constraints": told.kind == "public",
+        "vpn_default_route": any(a.is_default and VPN.search(a.interface) for a in addresses),
+        "self_assigned": told.kind == "self-assigned",
+        "clock": time.time() < PROGRAM.stat().st_mtime - 86_400,
+    }
+    return [code for code, is_so in found.items() if is_so]
+
+
+# Certificates for a local network
+
+
+class Authority:
+    """Vouches for this machine's own names and addresses and, by its constraints (RFC 5280,
+    4.2.1.10), for nothing else. A root signed it once, in memory, and is gone: devices that
+    install the root (`ca.crt`) trust this machine, and no stolen file can vouch for more."""
+
+    NAMES = ("localhost", "local", "home.arpa", "lan", "internal")
+    NETWORKS = (*(net for nets in KINDS.values() for net in nets), "127.0.0.0/8", "::1/128")
+    DAYS, LEAF_DAYS = 3_650, 397
+
+    def __init__(self, folder: Path) -> None:
+        """Read what is in the folder, or make it anew. Raises OSError."""
+        self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._read()
+        except (OSError, ValueError):
+            self._make()
+            self._read()
+
+    def _read(self) -> None:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        pem = (self._folder / "authority.pem").read_bytes()
+        self._key: Any = serialization.load_pem_private_key(pem, None)
+        self._cert = x509.load_pem_x509_certificate(pem)
+        self.root = (self._folder / "ca.crt").read_bytes()
+        root = x509.load_pem_x509_certificate(self.root)
+        self._cert.verify_directly_issued_by(root)
+        if cert_times(self._cert)[1] < time.time() + self.LEAF_DAYS * 86_400:
+            raise ValueError("it ends soon")
+        constraints = self._cert.extensions.get_extension_for_class(x509.NameConstraints)
+        self._permitted = [each.value for each in constraints.value.permitted_subtrees or ()]
+        self.fingerprint = root.fingerprint(hashes.SHA256()).hex(":").upper()
+
+    def _make(self) -> None:
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        # No two have the same name: browsers would mix them up.
+        name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
+        constraints = x509.NameConstraints(
+            [
+                *(x509.DNSName(text) for text in dict.fromkeys((*self.NAMES, *own_names()))),
+                *(x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS),
+            ],
+            None,
+        )
+        root = build_cert(name, root_key, None, root_key, self.DAYS, ca_length=1)
+        cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, constraints)
+        write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
+        (self._folder / "ca.crt").write_text(pem_of(root))
+
+    def allows(self, name: str) -> bool:
+        """Whether a name or address is within the constraints."""
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            suffixes = [text for text in self._permitted if isinstance(text, str)]
+            return any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)
+        networks = [net for net in self._permitted if not isinstance(net, str)]
+        return any(address in net for net in networks)
+
+    def issue(self, name: str) -> str:
+        """Key and chain for one name or address, as PEM. What is outside the constraints gets a
+        certificate that signs itself: in the chain it would make all of it invalid."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key = ec.generate_private_key(ec.SECP256R1())
+        try:
+            named: Any = x509.IPAddress(ipaddress.ip_address(name))
+        except ValueError:
+            named = x509.DNSName(name)
+        names = x509.SubjectAlternativeName([named])
+        title, days = f"rtapp at {name}"[:64], self.LEAF_DAYS
+        if not self.allows(name):
+            return pem_of(key) + pem_of(build_cert(title, key, None, key, days, None, names))
+        cert = build_cert(title, key, self._cert, self._key, days, None, names)
+        return pem_of(key) + pem_of(cert) + pem_of(self._cert)
+
+    def signed(self, pem: bytes, name: str) -> bool:
+        """Whether a stored certificate is one that `issue` would make today."""
+        from cryptography import x509
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            cert = x509.load_pem_x509_certificate(pem)
+            names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            if [str(each.value) for each in names] != [name]:
+                return False
+            if self.allows(name):
+                cert.verify_directly_issued_by(self._cert)
+            return self.allows(name) or cert.issuer == cert.subject
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+
+
+def cert_times(cert: Any) -> tuple[float, float]:
+    """When a certificate begins and ends, in seconds since 1970."""
+    return cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
+
+
+def build_cert(
+    title: str,
+    key: Any,
+    issuer: Any,
+    signing_key: Any,
+    days: int,
+    ca_length: int | None,
+    extension: Any = None,
+) -> Any:
+    """A certificate for `key`, by `issuer` or, without one, by itself. With a `ca_length` it signs
+    others, that many levels deep. It begins two days back, for guests whose clock is behind."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, title)])
+    begin = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=2)
+    end = begin + datetime.timedelta(days=days)
+    is_ca = ca_length is not None
+    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    usage = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
+    usage |= {"digital_signature": not is_ca, "key_cert_sign": is_ca, "crl_sign": is_ca}
+    builder = (
+        x509.CertificateBuilder(subject_name=subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(min(end, issuer.not_valid_after_utc) if issuer else end)
+        .add_extension(x509.BasicConstraints(is_ca, ca_length), critical=True)
+        .add_extension(x509.KeyUsage(**usage), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if issuer is not None:
+        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
+        builder = builder.add_extension(above, critical=False)
+    if issuer is not None or not is_ca:
+        server = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = builder.add_extension(server, critical=False)
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=is_ca)
+    return builder.sign(signing_key, hashes.SHA256())
+
+
+def pem_of(thing: Any) -> str:
+    """A certificate or a private key as PEM."""
+    from cryptography.hazmat.primitives import serialization
+
+    if hasattr(thing, "public_bytes"):
+        return str(thing.public_bytes(serialization.Encoding.PEM).decode())
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return str(thing.private_bytes(serialization.Encoding.PEM, *form).decode())
+
+
+class Leaves:
+    """A certificate for each own name and address, made when it is first asked for and kept in
+    the folder: whoever clicked through a warning trusts this one and no other."""
+
+    def __init__(
+        self, folder: Path, names: Callable[[], Collection[str]], in_call: Callable[[], bool]
+    ) -> None:
+        """`names` are the own ones, `in_call` tells whether somebody would be hurt by a change.
+        Raises OSError."""
+        self._folder = folder
+        self._names = names
+        self._in_call = in_call
+        self.authority = Authority(folder)
+        self._contexts: dict[str, tuple[ssl.SSLContext, float, float]] = {}  # with begin and end
+
+    def context(self, name: str) -> ssl.SSLContext:
+        """What to encrypt with where a client asks for this name, or came to this address.
+        Raises OSError."""
+        kept = self._contexts.get(name)
+        if kept is None:
+            kept = self._contexts[name] = self._load(name)
+        if self._is_due(*kept[1:]):
+            write_private(self._file(name), self.authority.issue(name))
+            kept = self._contexts[name] = self._load(name)
+        return kept[0]
+
+    def _is_due(self, begin: float, end: float) -> bool:
+        """After two thirds of its life, but not during a call: browsers of guests who clicked
+        through would refuse the new one in silence. An end, or a clock set back, hurts anyway."""
+        now = time.time()
+        is_invalid = not begin <= now < end
+        return is_invalid or (now > begin + (end - begin) * 2 / 3 and not self._in_call())
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"leaf-{name.replace(':', '_')}.pem"
+
+    def _load(self, name: str) -> tuple[ssl.SSLContext, float, float]:
+        from cryptography import x509
+
+        path = self._file(name)
+        if not path.exists() or not self.authority.signed(path.read_bytes(), name):
+            write_private(path, self.authority.issue(name))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        context.sni_callback = self._by_name
+        return context, *cert_times(x509.load_pem_x509_certificate(path.read_bytes()))
+
+    def _by_name(self, sock: Any, name: str | None, context: Any) -> None:
+        """A client that asks for a name of this machine gets that name's certificate."""
+        if name and name.lower() in self._names():
+            with contextlib.suppress(OSError):
+                sock.context = self.context(name.lower())
+
+
+# Sharing
+
+
+class Landing:
+    """What plain HTTP from outside is answered where TLS is to be had: pages by a page that leads
+    to https, the rest by a refusal. Before it the request's body isn't read, nor a credential."""
+
+    REFUSED = ("/api/", "/ws", "/socket.io/", "/engine.io/", "/metrics", "/static/", "/healthz")
+
+    def __init__(self, app: Application, inner: Any) -> None:
+        self._app = app
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if not environ["rtapp.exposed"] or self._is_behind_proxy(environ):
+            return self._inner(environ, start_response)
+        environ["wsgi.input"].give_up()
+        try:
+            self._app.access.check_host(environ.get("HTTP_HOST", ""))
+            answer = self._answer(environ)
+        except Problem as problem:
+            kind = {"Content-Type": "application/problem+json"}
+            answer = Answer(msgspec.json.encode(problem.body()), problem.status, kind)
+        return self._send(answer, environ, start_response)
+
+    def _is_behind_proxy(self, environ: dict[str, Any]) -> bool:
+        secure = environ.get("HTTP_X_FORWARDED_PROTO", "").lower() == "https"
+        return secure and self._app.access.is_trusted_proxy(environ["REMOTE_ADDR"])
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD") or path.startswith(self.REFUSED):
+            raise Problem("https_required", "Use https:// for this address.")
+        if path == "/ca.crt":
+            return root_certificate(self._app)
+        raise Problem("https_required", "Use https:// for this address.")
+
+    @staticmethod
+    def _send(answer: Answer, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Connection": "close",
+            "Content-Length": str(len(answer.body)),
+            **answer.headers,
+        }
+        status = f"{answer.status} {http.client.responses[answer.status]}"
+        start_response(status, list(headers.items()))
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+
+class Network:
+    """Who reaches this server from elsewhere: its certificates, the listeners that the setting
+    `lan` opens and closes, the addresses and the link to give to guests."""
+
+    LOOK_SECONDS = 2.0  # how often it is looked whether addresses changed
+    PATIENCE_MS = 60_000  # in which somebody should have come
+
+    def __init__(self, app: Application) -> None:
+        """Raises StartError for a certificate of the settings that is no use."""
+        self._app = app
+        self._own = OwnCertificate(app.settings["tls_cert"], app.settings["tls_key"], app.journal)
+        self._leaves: Leaves | None = None
+        self._beside: Any = None
+        self._listeners: list[Listener] = []
+        self._addresses: list[Address] = []
+        self._looked_at = 0.0
+        self._noted: Any = None
+        self.fault = ""  # why it could not be opened
+        self.shared_at: int | None = None
+        self.arrived_at: int | None = None  # when somebody came from the network for the last time
+
+    @property
+    def has_own_certificate(self) -> bool:
+        """Whether the settings name a certificate."""
+        return self._own.context() is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others on the network reach this server."""
+        return self.shared_at is not None
+
+    # Connections
+
+    def listener(self, sock: Any) -> Listener:
+        """A listener on a socket."""
+        return Listener(sock, self._app.wsgi, self._app.journal, self._tls, self._arrived)
+
+    def _tls(self, address: str) -> ssl.SSLContext | None:
+        own = self._own.context()
+        if own is not None or self._leaves is None:
+            return own
+        return self._leaves.context(address)
+
+    def _arrived(self, address: str) -> None:
+        if not is_loopback(address) and all(a.text != address for a in self._addresses):
+            self.arrived_at = now_ms()
+
+    # Opening and closing
+
+    def start(self, beside: Any) -> None:
+        """Begin; `beside` is the socket of the setting `host`."""
+        self._beside = beside
+        self.apply()
+        self.note_changes()
+
+    def tick(self) -> None:
+        """Once a second: open when the first administrator exists, see what changed."""
+        if self._app.settings["lan"] != self.is_shared:
+            self.apply()
+        if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
+            self.look()
+        self.note_changes()
+
+    def apply(self) -> None:
+        """Do what the setting `lan` says."""
+        may = self._app.desktop is not None or self._app.access.has_admin
+        wanted = self._app.settings["lan"] and may
+        if wanted == self.is_shared:
+            return
+        if not wanted:
+            self._close()
+            return
+        try:
+            self._open()
+        except (StartError, OSError) as error:
+            if str(error) != self.fault:
+                self.fault = str(error)
+                self._app.journal.add("WARN", f"Can't share on the network: {error}")
+
+    def _open(self) -> None:
+        self._leaves = self._leaves or Leaves(
+            self._app.storage.folder / "tls", self.names, lambda: bool(self._app.rooms.counts())
+        )
+        if is_loopback(self._app.settings["host"]):
+            self._listeners = [self.listener(sock) for sock in self._sockets()]
+        for listener in self._listeners:
+            listener.start()
+        self.shared_at, self.fault = now_ms(), ""
+        self._app.rooms.is_lan = True
+        self.look()
+        self._app.journal.add("INFO", "Shared on the network", link=self.link)
+
+    def _sockets(self) -> list[Any]:
+        """All addresses, of IPv6 too where there is such a thing. Raises StartError."""
+        socks = [listen("0.0.0.0", self._app.port, self._beside)]
+        with contextlib.suppress(StartError):
+            socks.append(listen("::", self._app.port, self._beside))
+        return socks
+
+    def _close(self) -> None:
+        self.shared_at = None
+        self._app.rooms.is_lan = False
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.stop(timeout=1)
+        reason = "It is no longer shared on the network"
+        self._app.hub.end_those(lambda s: not is_loopback(s.address), reason)
+        self._app.journal.add("INFO", "No longer shared on the network")
+
+    def stop(self) -> None:
+        """Take no more connections."""
+        for listener in self._listeners:
+            listener.stop(timeout=1)
+
+    # What guests are told
+
+    def names(self) -> set[str]:
+        """The names by which this server may be asked for."""
+        public = urllib.parse.urlsplit(self._app.settings["public_url"]).hostname
+        return {*own_names(), *self._app.settings["allowed_hosts"], public or ""} - {""}
+
+    def look(self) -> None:
+        """See which addresses there are."""
+        self._looked_at = time.monotonic()
+        before, self._addresses = self._addresses, find_addresses()
+        if before and {a.text for a in before} != {a.text for a in self._addresses}:
+            found = [address.text for address in self._addresses]
+            self._app.journal.add("INFO", "The addresses of this machine changed", now=found)
+
+    @property
+    def address(self) -> Address | None:
+        """The address for guests: the chosen one if it is there, else the likeliest."""
+        chosen = self._app.settings["lan_address"]
+        named = [address for address in self._addresses if address.text == chosen]
+        return next(iter(named or self._addresses), None)
+
+    @property
+    def link(self) -> str | None:
+        """The link for guests, by http: the landing page explains what comes next."""
+        if not self.is_shared or self.address is None:
+            return None
+        return self.address.view(self._app.port)["link"]  # type: ignore[no-any-return]
+
+    def link_base(self, origin: str) -> str:
+        """What links to this server begin with; `origin` is where one was asked for."""
+        public = self._app.settings["public_url"]
+        if public or not self.is_shared:
+            return str(public or origin).rstrip("/")
+        host = urllib.parse.urlsplit(origin).hostname or ""
+        if is_loopback(host):
+            return (self.link or origin).rstrip("/")
+        return origin if self._own.context() else "http://" + origin.partition("://")[2]
+
+    def note(self) -> dict[str, Any]:
+        """What other commands may know."""
+        arrived = iso(self.arrived_at) if self.arrived_at else None
+        return {"shared": self.is_shared, "link": self.link, "arrived": arrived}
+
+    def note_changes(self) -> None:
+        """Leave word for other commands when something changed."""
+        state = self.is_shared, self.link, bool(self.arrived_at)
+        if state != self._noted:
+            self._noted = state
+            note_runtime(self._app)
+
+    def view(self) -> dict[str, Any]:
+        """The state of sharing, as the API shows it."""
+        settings = self._app.settings
+        if not self.is_shared:
+            self.look()
+        return {
+            "share": bool(settings["lan"]),
+            "state": self._state(),
+            "fault": self.fault or None,
+            "source": settings.source("lan"),
+            "port": self._app.port,
+            "address": self.address.text if self.address else None,
+            "chosen": settings["lan_address"] or None,
+            "link": self.link,
+            "addresses": [address.view(self._app.port) for address in self._addresses],
+            "name": None,
+            "authority": self._authority_view(),
+            "sharedAt": iso(self.shared_at) if self.shared_at else None,
+            "arrivedAt": iso(self.arrived_at) if self.arrived_at else None,
+            "connected": self._connected(),
+            "warnings": [{"code": code, "detail": WARNINGS[code]} for code in self._warnings()],
+        }
+
+    def _warnings(self) -> list[str]:
+        if self.shared_at is None:
+            return []
+        found = address_warnings(self._addresses, self._app.settings["lan_address"])
+        is_new = self.shared_at > now_ms() - self.PATIENCE_MS
+        return found if found or is_new or self.arrived_at else ["nothing_arrived"]
+
+    def _state(self) -> str:
+        if self.is_shared:
+            return "on"
+        if not self._app.settings["lan"]:
+            return "off"
+        return "failed" if self.fault else "waiting"
+
+    def _authority_view(self) -> dict[str, Any] | None:
+        if self._leaves is None or self._own.context() is not None:
+            return None
+        return {"url": "/ca.crt", "fingerprint": self._leaves.authority.fingerprint}
+
+    def _connected(self) -> list[dict[str, Any]]:
+        """Who has a stream from the network, each client once."""
+        rows = {row.client_id: row for row in self._app.nodes.connections()}
+        views = [row.view() for row in rows.values() if not is_loopback(row.ip_address)]
+        names = ("clientId", "ipAddress", "username", "userAgent", "connectedAt")
+        people = self._app.rooms.names()
+        return [
+            {**{name: view[name] for name in names}, "displayName": people.get(view["clientId"])}
+            for view in views
+        ]
+
+    @property
+    def root(self) -> bytes | None:
+        """The certificate that devices may install, as PEM."""
+        return self._leaves.authority.root if self._leaves else None
+
+
+class NetworkBody(msgspec.Struct):
+    """Whether to share, and by which address; null for the likeliest."""
+
+    share: bool | msgspec.UnsetType = msgspec.UNSET
+    address: Annotated[str, msgspec.Meta(max_length=64)] | None | msgspec.UnsetType = msgspec.UNSET
+
+
+@route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
+def show_network(app: Application, call: Call) -> dict[str, Any]:
+    """The link for guests, this machine's addresses, who is connected from elsewhere."""
+    return {**app.network.view(), "editable": is_from_here(call)}
+
+
+def is_from_here(call: Call) -> bool:
+    """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
+    passed_on = any(f"HTTP_{n}" in call.environ for n in ("X_FORWARDED_FOR", "FORWARDED", "VIA"))
+    return is_loopback(call.address) and not passed_on
+
+
+@route("POST", "/api/network", "admin", "Share on the network, or stop", body=NetworkBody)
+def change_network(app: Application, call: Call) -> dict[str, Any]:
+    """Only on the computer itself. Who is connected from elsewhere is disconnected by a stop."""
+    body = parse_body(call.json_body(10_000), NetworkBody)
+    if not is_from_here(call):
+        raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
+    texts = {}
+    if body.share is not msgspec.UNSET:
+        texts["lan"] = "yes" if body.share else "no"
+    if body.address is not msgspec.UNSET:
+        texts["lan_address"] = checked_address(app, body.address)
+    for key, text in texts.items():
+        save_network_setting(app, call, key, text)
+    app.network.apply()
+    if app.network.fault and body.share is True:
+        fault = app.network.fault
+        save_network_setting(app, call, "lan", "no")
+        raise Problem("port_in_use", fault)
+    return {**app.network.view(), "editable": True}
+
+
+def checked_address(app: Application, address: str | None) -> str:
+    """An address to prefer, empty for none. Raises Problem `invalid`."""
+    known = {row["address"] for row in app.network.view()["addresses"]}
+    if address is not None and address not in known:
+        raise Problem("invalid", errors=[("address", "is not an address of this machine")])
+    return address or ""
+
+
+def save_network_setting(app: Application, call: Call, key: str, text: str) -> None:
+    """Save a setting of the network. Raises Problem `setting_fixed`, `not_on_postgresql`."""
+    source = app.settings.source(key)
+    if source in ("command line", "environment"):
+        raise Problem("setting_fixed", f"{key} is given when the program starts ({source}).")
+    if app.storage.engine.shared:
+        raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
+    row = {"key": key, "value": text, "description": None, "updated_at": now_ms()}
+    app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
+    app.tell_settings()
+    app.audit(call, "Setting changed", key=key, value=text)
+
+
+class CodeQuery(msgspec.Struct):
+    """Where a code leads: a path of this server."""
+
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]{0,300}" + END)] = "/"
+
+
+@route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", CodeQuery)
+def network_code(app: Application, call: Call) -> Answer:
+    """With the http address: a phone's camera opens the landing page."""
+    base = app.network.link_base(call.origin)
+    return qr_code(base + call.query.path)
+
+
+@route("GET", "/ca.crt", "public", "The certificate that makes devices trust this server")
+def ca_certificate(app: Application, call: Call | None) -> Answer:
+    """PEM; compare its fingerprint with the one that the start page shows."""
+    return root_certificate(app)
+
+
+def root_certificate(app: Application) -> Answer:
+    """The root, for devices to install. Raises Problem `not_found`."""
+    root = app.network.root
+    if root is None:
+        raise Problem("not_found")
+    return Answer(root, headers={"Content-Type": "application/x-x509-ca-cert"})
+
+
 # ----------------------------------------------------------------------------------------------
 # Lifecycle
 # ----------------------------------------------------------------------------------------------
@@ -9999,15 +10780,14 @@ class Application:
         self._told_fault: str | None = None
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
-        tls = tls_context(settings["tls_cert"], settings["tls_key"])
-        self.has_own_certificate = tls is not None
         self.storage = Storage(make_engine(settings))
         self.access = Access(self.storage, settings, admin_token)
-        self._refuse_exposure(tls)
+        self.journal = Journal(self.storage)
+        self.network = Network(self)
+        self._refuse_exposure()
         self._socket = listen(settings["host"], settings["port"])
         self.port = self._socket.getsockname()[1]
         self.stats = Stats()
-        self.journal = Journal(self.storage)
         self.log = Log(self.storage)
         shared = self.storage.engine.shared
         # Where several nodes number their connections, each does so from another place.
@@ -10027,10 +10807,10 @@ class Application:
         if settings["app"]:
             HANDLERS.load(settings["app"])
         self.static = Static(STATIC, settings["public"])
-        self._listener = Listener(self._socket, Web(self).wsgi, self.journal, tls)
-        self._scheme = "https" if tls else "http"
+        self.wsgi = Landing(self, Web(self).wsgi)
+        self._listener = self.network.listener(self._socket)
 
-    def _refuse_exposure(self, tls: ssl.SSLContext | None) -> None:
+    def _refuse_exposure(self) -> None:
         if is_loopback(self.settings["host"]):
             return
         if not self.access.has_admin:
@@ -10039,10 +10819,11 @@ class Application:
                 "administrator first: run rtapp user add NAME --role admin, or set "
                 "RTAPP_ADMIN_TOKEN (at least 24 characters)."
             )
-        if tls is None and not self.settings["insecure_http"]:
+        has_tls = self.network.has_own_certificate or self.settings["lan"]
+        if not has_tls and not self.settings["insecure_http"]:
             raise StartError(
                 f"Listening on {self.settings['host']} without TLS sends secrets unprotected: "
-                "set tls_cert and tls_key, or accept that with --insecure-http."
+                "add --lan, set tls_cert and tls_key, or accept that with --insecure-http."
             )
 
     @property
@@ -10051,7 +10832,8 @@ class Application:
         host = self.settings["host"]
         host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
         host = f"[{host}]" if ":" in host else host
-        return f"{self._scheme}://{host}:{self.port}"
+        scheme = "https" if self.network.has_own_certificate else "http"
+        return f"{scheme}://{host}:{self.port}"
 
     # Credentials of a request
 
@@ -10122,11 +10904,12 @@ class Application:
             (60.0, self._note_minute),
             (60.0, self.access.flush),
             (60.0, self._retention),
+            (1.0, self.network.tick),
         ):
             gevent.spawn(self._repeat, seconds, job)
         self.nodes.start()
         self._listener.start()
-        note_runtime(self)
+        self.network.start(self._socket)
         self.journal.add("INFO", "Server started", version=__version__)
         self._warn_of_exposure()
 
@@ -10170,6 +10953,7 @@ class Application:
     def _settings_changed(self) -> None:
         with reported(self.journal, "Reading the settings"):
             self._take_settings()
+            self.network.apply()
 
     def _topics_forgotten(self) -> None:
         with reported(self.journal, "Reading the topics"):
@@ -10257,6 +11041,7 @@ class Application:
         self.stopping = True
         if self.desktop is not None:
             self.desktop.end()
+        self.network.stop()
         self._listener.stop(timeout=2)
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
@@ -10276,9 +11061,8 @@ RUNTIME = "runtime.json"
 
 def note_runtime(app: Application) -> None:
     """Leave word where the server is, for commands such as `setup-link` and a second start."""
-    note = Runtime(
-        os.getpid(), app.port, app.url, __version__, app.desktop.key if app.desktop else ""
-    )
+    key = app.desktop.key if app.desktop else ""
+    note = Runtime(os.getpid(), app.port, app.url, __version__, key, app.network.note())
     write_private(app.storage.folder / RUNTIME, to_json(note))
 
 
@@ -10290,6 +11074,7 @@ class Runtime(msgspec.Struct):
     url: str
     version: str = ""
     key: str = ""  # with which a second start may ask a desktop to show itself
+    network: dict[str, Any] = {}  # whether it is shared, the link, when somebody last came
 
 
 def read_runtime(folder: Path) -> Runtime | None:

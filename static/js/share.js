@@ -1,0 +1,355 @@
+/**
+ * The panel that shares this server on the network: a switch, the link and its code, which address
+ * they name, who is connected from elsewhere, and what may be in the way.
+ *
+ * `sharePanel(element)` fills an element; the page links `static/css/share.css`. Only administrators
+ * see it: for others the element stays hidden.
+ */
+import { api, ApiError, ROOT } from './api.js';
+import { formatTime, onLanguage, t } from './i18n.js';
+import { announce, banner, copyFrom, errorBanner, h } from './page.js';
+
+/** @typedef {{ address: string, interface: string, kind: string, virtual: boolean, link: string }} Address */
+/**
+ * @typedef {object} Guest
+ * @property {string} clientId
+ * @property {string} ipAddress
+ * @property {string | null} username
+ * @property {string | null} displayName of a video room
+ * @property {string} userAgent
+ * @property {string} connectedAt
+ */
+/**
+ * What `GET /api/network` answers.
+ * @typedef {object} Network
+ * @property {boolean} share
+ * @property {'off' | 'waiting' | 'on' | 'failed'} state
+ * @property {string | null} fault
+ * @property {string} source
+ * @property {boolean} editable from this computer
+ * @property {string | null} address
+ * @property {string | null} link
+ * @property {Address[]} addresses
+ * @property {{ name: string, link: string } | null} name
+ * @property {{ url: string, fingerprint: string } | null} authority
+ * @property {string | null} arrivedAt
+ * @property {Guest[]} connected
+ * @property {{ code: string, detail: string }[]} warnings
+ */
+
+const EVERY = 4000; // ms between two looks
+
+/** What is known of a warning's code; the server's own words stand for a new one. @type {Record<string, string>} */
+const WARNINGS = {
+  no_address: 'share.warn.noAddress',
+  address_gone: 'share.warn.addressGone',
+  outside_constraints: 'share.warn.outside',
+  vpn_default_route: 'share.warn.vpn',
+  self_assigned: 'share.warn.selfAssigned',
+  nothing_arrived: 'share.warn.nothingArrived',
+  clock: 'share.warn.clock',
+};
+
+/** @type {Record<Network['state'], string>} */
+const STATES = {
+  off: 'share.state.off',
+  waiting: 'share.state.waiting',
+  on: 'share.state.on',
+  failed: 'share.state.failed',
+};
+
+/** The names of browsers and systems that a user agent gives away, the more particular first. */
+const BROWSERS = /(Edg|SamsungBrowser|OPR|FxiOS|CriOS|Firefox|Chrome|Safari)/;
+const BROWSER_NAMES = /** @type {Record<string, string>} */ ({
+  Edg: 'Edge',
+  SamsungBrowser: 'Samsung Internet',
+  OPR: 'Opera',
+  FxiOS: 'Firefox',
+  CriOS: 'Chrome',
+});
+const SYSTEMS = /(iPhone|iPad|Android|Windows|Mac OS X|CrOS|Linux)/;
+const SYSTEM_NAMES = /** @type {Record<string, string>} */ ({ 'Mac OS X': 'macOS', CrOS: 'ChromeOS' });
+
+/**
+ * @param {string} agent
+ * @returns {string} such as `Chrome, Android`
+ */
+export function deviceName(agent) {
+  const particular = agent.match(/(Edg|SamsungBrowser|OPR)\//) ?? agent.match(BROWSERS);
+  const system = agent.match(SYSTEMS);
+  const names = [
+    particular && (BROWSER_NAMES[particular[1]] ?? particular[1]),
+    system && (SYSTEM_NAMES[system[1]] ?? system[1]),
+  ];
+  return names.filter(Boolean).join(', ');
+}
+
+/**
+ * Fill an element with the panel.
+ * @param {HTMLElement} element
+ * @returns {{ refresh: () => Promise<void>, stop: () => void }} `refresh` asks the server again, as after a sign-in
+ */
+export function sharePanel(element) {
+  /** @type {Network | undefined} */
+  let view;
+  /** @type {unknown} */
+  let trouble;
+  /** The link that was shown last: another one means that guests need the new code. */
+  let shownLink = '';
+  let isNew = false;
+  let asksToStop = false;
+  let busy = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  let stopped = false;
+  /** What each part was drawn from, so that only what changed is drawn again. */
+  const drawn = new Map();
+
+  const title = h('h2', { id: 'share-title' });
+  const toggle = h('button', { type: 'button', role: 'switch', class: 'switch', 'aria-labelledby': 'share-title' });
+  const state = h('p', { class: 'hint', role: 'status' });
+  const notices = h('div', { class: 'stack share-notices' });
+  const way = h('div', { class: 'share-way' });
+  const people = h('div', { class: 'stack share-people' });
+  const own = h('details', { class: 'share-own' });
+  element.classList.add('share');
+  element.setAttribute('aria-labelledby', 'share-title');
+  element.hidden = true;
+  element.replaceChildren(h('div', { class: 'row end' }, title, toggle), state, notices, way, people, own);
+
+  toggle.addEventListener('click', () => {
+    if (!view || busy || toggle.getAttribute('aria-disabled') === 'true') return;
+    if (view.share && view.connected.length) {
+      asksToStop = true;
+      render();
+      notices.querySelector('button')?.focus();
+    } else {
+      void change({ share: !view.share });
+    }
+  });
+  onLanguage(() => {
+    drawn.clear();
+    render();
+  });
+  document.addEventListener('visibilitychange', onVisible);
+
+  function onVisible() {
+    if (!document.hidden && !stopped && !element.hidden) void refresh();
+  }
+
+  async function refresh() {
+    clearTimeout(timer);
+    if (stopped) return;
+    try {
+      take(await api('GET', 'api/network'));
+    } catch (error) {
+      if (error instanceof ApiError && [401, 403].includes(error.status)) {
+        element.hidden = true;
+        view = undefined;
+        return; // until somebody signs in
+      }
+      trouble = error;
+      render();
+    }
+    timer = setTimeout(() => (document.hidden ? undefined : refresh()), EVERY);
+  }
+
+  /** @param {Network} answer */
+  function take(answer) {
+    view = answer;
+    trouble = undefined;
+    const link = answer.link ?? '';
+    if (link && shownLink && link !== shownLink) {
+      isNew = true;
+      announce(t('share.newLink'));
+    }
+    shownLink = link || shownLink;
+    element.hidden = false;
+    render();
+  }
+
+  /** @param {{ share?: boolean, address?: string | null }} wish */
+  async function change(wish) {
+    busy = true;
+    asksToStop = false;
+    render();
+    try {
+      if (wish.address !== undefined || wish.share) shownLink = '';
+      isNew = false;
+      take(await api('POST', 'api/network', wish));
+    } catch (error) {
+      trouble = error;
+    } finally {
+      busy = false;
+      render();
+    }
+  }
+
+  /**
+   * Draw a part again if what it shows has changed.
+   * @param {HTMLElement} part
+   * @param {unknown} from
+   * @param {() => (Node | undefined)[]} draw
+   */
+  function redraw(part, from, draw) {
+    const key = JSON.stringify(from);
+    if (drawn.get(part) === key) return;
+    drawn.set(part, key);
+    part.replaceChildren(...draw().filter((child) => child !== undefined));
+    part.hidden = !part.firstChild;
+  }
+
+  function render() {
+    title.textContent = t('share.title');
+    if (!view && !trouble) return;
+    const seen = view;
+    redraw(toggle, [seen?.share, busy], () => [h('span', { class: 'visually-hidden' }, t('share.title'))]);
+    toggle.setAttribute('aria-checked', String(Boolean(seen?.share)));
+    toggle.setAttribute('aria-disabled', String(!seen || busy || !mayChange(seen)));
+    state.textContent = seen ? stateText(seen) : '';
+    redraw(notices, [seen?.warnings, seen?.fault, String(trouble ?? ''), isNew, asksToStop, seen?.connected.length], () =>
+      seen ? drawNotices(seen) : [errorBanner(trouble)],
+    );
+    redraw(way, seen?.link && [seen.link, seen.addresses, seen.name, seen.editable, seen.address], () =>
+      seen?.link ? drawWay(seen, seen.link) : [],
+    );
+    redraw(people, seen?.state === 'on' && seen.connected, () => (seen?.state === 'on' ? drawPeople(seen) : []));
+    redraw(own, seen?.state === 'on' && seen.authority, () =>
+      seen?.state === 'on' && seen.authority ? drawOwn(seen.authority) : [],
+    );
+  }
+
+  /** @param {Network} seen */
+  function stateText(seen) {
+    const text = t(STATES[seen.state]);
+    return mayChange(seen) || seen.state === 'waiting' ? text : `${text} ${whyFixed(seen)}`;
+  }
+
+  /** @param {Network} seen */
+  function whyFixed(seen) {
+    return isFixed(seen) ? t('share.fixed') : t('share.onlyHere');
+  }
+
+  /** @param {Network} seen */
+  function drawNotices(seen) {
+    const shown = seen.warnings.map(({ code, detail }) => {
+      const text = Object.hasOwn(WARNINGS, code) ? t(WARNINGS[code]) : detail;
+      return h('p', { class: 'banner warn' }, text);
+    });
+    return [
+      trouble ? errorBanner(trouble) : undefined,
+      asksToStop ? stopQuestion(seen.connected.length) : undefined,
+      seen.state === 'failed' && seen.fault ? banner('error', t('share.failed'), h('p', { lang: 'en' }, seen.fault)) : undefined,
+      isNew ? newLinkNotice() : undefined,
+      ...shown,
+    ];
+  }
+
+  /** @param {number} count */
+  function stopQuestion(count) {
+    const yes = h('button', { type: 'button', class: 'small danger' }, t('share.stop'));
+    const no = h('button', { type: 'button', class: 'small' }, t('share.keep'));
+    yes.addEventListener('click', () => void change({ share: false }).then(() => toggle.focus()));
+    no.addEventListener('click', () => {
+      asksToStop = false;
+      render();
+      toggle.focus();
+    });
+    return banner('warn', t('share.stopQuestion', { count }), h('div', { class: 'row' }, yes, no));
+  }
+
+  function newLinkNotice() {
+    const close = h('button', { type: 'button', class: 'small' }, t('notice.close'));
+    close.addEventListener('click', () => {
+      isNew = false;
+      render();
+    });
+    return banner('info', t('share.newLink'), h('p', { class: 'body' }, t('share.newLinkBody')), close);
+  }
+
+  /**
+   * @param {Network} seen
+   * @param {string} link
+   */
+  function drawWay(seen, link) {
+    const address = new URL('api/network/qr.svg', ROOT);
+    address.searchParams.set('at', link); // another link is another picture
+    const code = h('img', { class: 'share-code', src: address.href, alt: t('share.codeAlt'), width: '240', height: '240' });
+    const text = h('code', { class: 'share-link' }, link);
+    const copy = h('button', { type: 'button', class: 'small' }, t('copy.button'));
+    copy.addEventListener('click', () => void copyFrom(copy, text));
+    return [
+      code,
+      h(
+        'div',
+        { class: 'stack' },
+        h('p', {}, t('share.how')),
+        h('div', { class: 'row' }, text, copy),
+        seen.name ? h('p', { class: 'hint' }, `${t('share.name')} `, h('code', {}, seen.name.link)) : undefined,
+        seen.addresses.length > 1 ? drawChoice(seen) : undefined,
+      ),
+    ];
+  }
+
+  /** @param {Network} seen */
+  function drawChoice(seen) {
+    const select = h('select', { id: 'share-address', disabled: !seen.editable });
+    for (const { address, interface: port, virtual } of seen.addresses) {
+      const label = virtual ? t('share.virtualAddress', { address, port }) : t('share.address', { address, port });
+      select.append(h('option', { value: address, selected: address === seen.address }, label));
+    }
+    select.addEventListener('change', () => void change({ address: select.value }));
+    return h(
+      'div',
+      { class: 'field' },
+      h('label', { for: 'share-address' }, t('share.choose')),
+      select,
+      h('p', { class: 'hint' }, t('share.chooseHint')),
+    );
+  }
+
+  /** @param {Network} seen */
+  function drawPeople(seen) {
+    const count = seen.connected.length;
+    if (!count) return [h('h3', {}, t('share.people')), h('p', { class: 'hint' }, t('share.nobody'))];
+    return [h('h3', {}, t('share.people')), h('ul', { class: 'plain' }, ...seen.connected.map(guest))];
+  }
+
+  return {
+    refresh,
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+      document.removeEventListener('visibilitychange', onVisible);
+    },
+  };
+}
+
+/** @param {Network} view */
+const isFixed = (view) => view.source === 'command line' || view.source === 'environment';
+
+/** @param {Network} view */
+const mayChange = (view) => view.editable && !isFixed(view);
+
+/** @param {Guest} guest */
+function guest({ displayName, username, ipAddress, userAgent, connectedAt }) {
+  const device = deviceName(userAgent);
+  return h(
+    'li',
+    {},
+    h('strong', {}, displayName || username || t('share.guest')),
+    h('span', { class: 'hint' }, ` ${[device, ipAddress, formatTime(connectedAt)].filter(Boolean).join(' · ')}`),
+  );
+}
+
+/** @param {{ url: string, fingerprint: string }} authority */
+function drawOwn({ url, fingerprint }) {
+  const link = h('a', { href: new URL(url.slice(1), ROOT).href, download: 'rtapp-ca.crt' }, t('share.ownLink'));
+  return [
+    h('summary', {}, t('share.own')),
+    h('p', {}, t('share.ownHow')),
+    h('p', {}, link),
+    h('p', { class: 'hint' }, t('share.fingerprint')),
+    h('p', {}, h('code', { class: 'share-fingerprint' }, fingerprint)),
+  ];
+}
