@@ -4155,7 +4155,7 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
     """Let a job go on after an error that nobody expected, and say so in the event log."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not (isinstance(error, Problem) and error.code == "storage_unavailable"):
             journal.add("ERROR", f"{what}: {error}", traceback=traceback.format_exc())
 
@@ -8252,7 +8252,8 @@ class Web:
     def _allow_origin(origin: str) -> None:
         bottle.response.set_header("Access-Control-Allow-Origin", origin)
         bottle.response.set_header("Access-Control-Allow-Credentials", "true")
-        bottle.response.set_header("Access-Control-Expose-Headers", "Link, X-Total-Count")
+        exposed = "Link, Retry-After, X-Total-Count"
+        bottle.response.set_header("Access-Control-Expose-Headers", exposed)
         bottle.response.set_header("Vary", "Origin")
 
     def _answer(self, result: Any) -> Any:
@@ -8870,12 +8871,12 @@ class Recovery:
         alive = Node.select(Node.id)
         self._lost_where(tx, SocketSession.node.not_in(alive))
 
-    def save(self, client: Client, owner: str, position: str) -> None:
+    def save(self, client: Client, owner: str) -> None:
         """Store what a client is; returns after the commit."""
         pid_hash, node = sha256(client.pid), self._app.nodes.id
         row = {"pid_hash": pid_hash, "owner": owner, "node": node, "left_at": None}
         row |= {"namespace": client.namespace, "client_id": client.id}
-        row |= {"state": client.saved, "position": position}
+        row |= {"state": client.saved, "position": client.position}
         self._left.pop(pid_hash, None)
         self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
 
@@ -9248,6 +9249,7 @@ class Client:
         self.recovered = False
         self.pid = ""  # the client's secret by which it recovers
         self.saved = ""  # its state as it was stored last
+        self.position = ""  # where it goes on when it names no offset
         self.rooms: set[str] = {self.id}
         self.data: dict[str, Any] = {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
@@ -9290,12 +9292,12 @@ class Client:
     def join(self, room: str) -> None:
         """Enter a room of the namespace."""
         self.rooms.add(room)
-        self._owner.renew_topics()
+        self._owner.moved(self)
 
     def leave(self, room: str) -> None:
         """Leave a room."""
         self.rooms.discard(room)
-        self._owner.renew_topics()
+        self._owner.moved(self)
 
     def broadcast(
         self,
@@ -9358,6 +9360,7 @@ class SocketIo(EngineConversation):
             self._depart(client, "client namespace disconnect")
         elif found.kind == SIO_ACK:
             client.answered(int(found.ack), unpack_arguments(found))
+            self.keep(client)
         else:
             self._event(client, found)
 
@@ -9377,7 +9380,10 @@ class SocketIo(EngineConversation):
             self._note_refusal(problem)
             self._refuse(namespace, "unauthorized")
         except Refused as refused:
-            self._refuse(namespace, *refused.args)
+            self._refuse(namespace, *(refused.args or ("refused",)))
+        except BaseException:
+            self._refuse(namespace, "internal error")
+            raise
         else:
             self._admit(client, auth)
 
@@ -9478,10 +9484,22 @@ class SocketIo(EngineConversation):
         """Store what a client is, if that has changed; `since` is where it goes on."""
         if client.pid and (state := client.state()) != client.saved:
             client.saved = state
-            position = self._app.hub.position(self.subscriber)
-            if since is not None:
-                position = self._app.log.position(since)
-            self._engine.recovery.save(client, self._principal.name, position)
+            subscriber = self.subscriber
+            # What was sent may not have arrived, and then the client comes back without an offset.
+            if not client.position or not subscriber.messages:
+                cursor = subscriber.cursor if since is None else since
+                client.position = self._app.log.position(cursor)
+            self._engine.recovery.save(client, self._principal.name)
+
+    def moved(self, client: Client) -> None:
+        """A client entered or left a room, perhaps by another one's handler."""
+        if not self.over:
+            self.renew_topics()
+            self.later(partial(self._keep_if_here, client))
+
+    def _keep_if_here(self, client: Client) -> None:
+        if self.clients.get(client.namespace) is client:
+            self.keep(client)
 
     def renew_topics(self) -> None:
         """Hear what the namespaces' clients want to hear."""

@@ -342,6 +342,76 @@ def test_handlers(with_handlers: Callable[..., Server]) -> None:
     wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
 
 
+FAULTS = """
+    import gevent, sys
+
+    @use(namespace="/exit")
+    def leaving(client):
+        sys.exit("on purpose")
+
+    @use(namespace="/wrong")
+    def wrong(client):
+        raise KeyError("a fault of the application's own")
+
+    @use(namespace="/silent")
+    def silent(client):
+        raise Refused
+
+    @on("exit")
+    def leave(client):
+        sys.exit(1)
+
+    @on("deep")
+    def deep(client):
+        return deep(client)
+
+    @on("object")
+    def unsendable(client):
+        return object()
+
+    @on("ask")
+    def ask(client):
+        client.emit("question", ack=lambda: 1 / 0)
+
+    @on("disconnect")
+    def gone(client, reason):
+        raise RuntimeError("at the end")
+
+    @on("echo")
+    def echo(client, value):
+        return value
+"""
+
+
+def test_a_handlers_faults_stop_nobody(with_handlers: Callable[..., Server]) -> None:
+    server = with_handlers(FAULTS, access="open", socketio_recovery_seconds=0)
+    one, _ = join(server, "{}")
+    with one:
+        for namespace, message in (
+            ("/exit", "internal error"),
+            ("/wrong", "internal error"),
+            ("/silent", "refused"),
+        ):
+            one.send(f"40{namespace},")
+            assert hear(one) == f'44{namespace},{{"message":"{message}"}}'
+        for event in ("exit", "deep"):
+            one.send(f'421["{event}"]')
+            assert hear(one) == "431[]", event
+        one.send('422["object"]')  # is never acknowledged
+        one.send('42["ask"]')
+        assert hear(one) == '420["question"]'
+        one.send("430[]")
+        one.send('423["echo","still here"]')
+        assert hear(one) == '433["still here"]'
+    two, _ = join(server, "{}")
+    with two:
+        two.send('421["echo",1]')
+        assert hear(two) == "431[1]"
+    assert server.process is not None and server.process.poll() is None
+    text = "at the end"
+    wait_for(lambda: server.get(f"/api/logs?level=ERROR&q={text[-3:]}").json, "the log to say it")
+
+
 ROOMS = """
     @on("enter")
     def enter(client, *rooms):
@@ -468,6 +538,149 @@ def come_back(server: Server, answer: dict[str, Any], offset: str = "") -> Clien
     ws, again = join(server, json.dumps(auth))
     assert again == answer
     return ws
+
+
+MOMENTS = """
+    clients = {}
+
+    @on("connection")
+    def connection(client):
+        clients[client.auth.get("name", client.id)] = client
+
+    @on("enter")
+    def enter(client, room):
+        client.join(room)
+
+    @on("exit")
+    def leave(client, room):
+        client.leave(room)
+
+    @on("name")
+    def name(client, value):
+        client.data["name"] = value
+
+    @on("pull")
+    def pull(client, name, room):
+        clients[name].join(room)
+
+    @on("ask")
+    def ask(client):
+        def answered(value):
+            client.data["answer"] = value
+            client.join("answered")
+        client.emit("question", ack=answered)
+"""
+
+
+def test_what_a_client_is_is_stored_when_it_changes(with_handlers: Callable[..., Server]) -> None:
+    """At CONNECT, when it joins, leaves or its data changes; also by another client's handler."""
+    server = with_handlers(MOMENTS)
+
+    def stored(sid: str) -> tuple[set[str], dict[str, Any]]:
+        sql = "SELECT state FROM socket_sessions WHERE client_id = ?"
+        rows = query_database(server.data, sql, sid)
+        state = json.loads(rows[0][0]) if rows else {"rooms": ["nobody"], "data": {}}
+        return set(state["rooms"]), state["data"]
+
+    ws, answer = join(server, json.dumps({"token": ADMIN, "name": "ada"}))
+    other, _ = join(server)
+    sid = answer["sid"]
+    with other:
+        assert stored(sid) == (set(), {})
+        for event, state in (
+            (["enter", "red"], ({"red"}, {})),
+            (["enter", "blue"], ({"red", "blue"}, {})),
+            (["exit", "red"], ({"blue"}, {})),
+            (["name", "x"], ({"blue"}, {"name": "x"})),
+        ):
+            ws.send("421" + json.dumps(event))
+            assert hear(ws) == "431[]"
+            assert stored(sid) == state, event
+        other.send('421["pull","ada","green"]')
+        assert hear(other) == "431[]"
+        wait_for(lambda: "green" in stored(sid)[0], "another's handler to be stored")
+        ws.send('42["ask"]')
+        assert hear(ws).startswith('420["question"')
+        ws.send("430[7]")
+        state = {"blue", "green", "answered"}, {"name": "x", "answer": 7}
+        wait_for(lambda: stored(sid) == state, "what an acknowledgement changed to be stored")
+        ws.close()
+        wait_for(lambda: len(server.get("/api/connections").json) == 1, "it to be gone")
+        other.send('421["pull","ada","late"]')
+        assert hear(other) == "431[]"
+        server.kill()
+        server.start()
+    auth = {"token": ADMIN, "name": "ada", "pid": answer["pid"]}
+    ws, again = join(server, json.dumps(auth))
+    assert again == answer
+    ws.close()
+
+
+@pytest.mark.parametrize(
+    "offset", [None, "", "00000000-1", "zz", 5, [1], {}, True, "9" * 400], ids=repr
+)
+def test_recovery_with_a_foreign_offset(server: Server, offset: Any) -> None:
+    """It goes on at the row's position."""
+    ws, answer = join(server)
+    ws.close()
+    server.publish("missed")
+    auth = {"token": ADMIN, "pid": answer["pid"], "offset": offset}
+    ws, again = join(server, json.dumps(auth))
+    assert again == answer and json.loads(hear(ws)[2:])[1] == "missed"
+    ws.close()
+
+
+@pytest.mark.parametrize("pid", ["", "x" * 5000, 5, None, [1], "\u0000"], ids=repr)
+def test_a_foreign_pid_begins_anew(server: Server, pid: Any) -> None:
+    server.publish("before")
+    ws, answer = join(server, json.dumps({"token": ADMIN, "pid": pid, "offset": "x-1"}))
+    assert answer["pid"] != pid
+    server.publish("after")
+    assert json.loads(hear(ws)[2:])[1] == "after"
+    ws.close()
+
+
+def test_what_was_sent_and_did_not_arrive_is_sent_again(server: Server) -> None:
+    """The client changed rooms after it was sent something that it never got."""
+    ws, answer = join(server)
+    server.publish("lost on its way")
+    connections = "/api/connections"
+    wait_for(lambda: server.get(connections).json[0]["messageCount"] == 1, "it to be sent")
+    ws.send('421["join","news"]')
+    while not hear(ws).startswith("431"):
+        pass
+    ws.close()
+    ws = come_back(server, answer)
+    assert json.loads(hear(ws)[2:])[1] == "lost on its way"
+    ws.close()
+
+
+def test_a_volatile_event_ends_with_the_offset_too(server: Server) -> None:
+    """Else its last argument, when it is text, would be taken for one."""
+    ws, answer = join(server)
+    server.publish("kept")
+    kept = offset_of(hear(ws))
+    server.publish("volatile", "volatile=1")
+    event = json.loads(hear(ws)[2:])
+    assert event[:2] == ["message", "volatile"] and event[2] == kept
+    ws.close()
+    server.publish("missed")
+    ws = come_back(server, answer, event[2])
+    assert json.loads(hear(ws)[2:])[1] == "missed"
+    ws.close()
+
+
+def test_who_comes_back_before_the_loss_is_noticed(server: Server) -> None:
+    ws, answer = join(server)
+    server.publish(1)
+    offset = offset_of(hear(ws))
+    with come_back(server, answer, offset) as back:
+        assert ended(ws)
+        assert len(server.get("/api/connections").json) == 1
+        server.publish(2)
+        assert json.loads(hear(back)[2:])[1] == 2
+    with come_back(server, answer, offset) as back:
+        assert json.loads(hear(back)[2:])[1] == 2
 
 
 def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) -> None:
@@ -614,9 +827,11 @@ const options = { auth: { token }, transports: transports.split(","), reconnecti
 class Node:
     """A script in node that prints JSON lines."""
 
-    def __init__(self, folder: Path, script: str, server: Server, transports: str) -> None:
+    def __init__(
+        self, folder: Path, script: str, server: Server, transports: str, prelude: str = PRELUDE
+    ) -> None:
         path = folder / f"script{time.monotonic_ns()}.mjs"
-        path.write_text(PRELUDE + textwrap.dedent(script))
+        path.write_text(prelude + textwrap.dedent(script))
         command = ["node", str(path), f"http://127.0.0.1:{server.port}", ADMIN, transports]
         self.process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -694,6 +909,25 @@ def test_real_client_recovers_after_sigkill(server: Server, modules: Path, trans
             server.start()
             server.publish(n)
             assert sorted([next(lines), next(lines)]) == [["connect", sid, True], ["message", n]]
+
+
+OLD = """
+import io from "socket.io-client";
+const [url, token, transports] = process.argv.slice(2);
+const socket = io(url, { transports: transports.split(","), forceNew: true, reconnection: false });
+for (const event of ["connect", "connect_error"])
+  socket.on(event, () => { console.log(JSON.stringify(event)); process.exit(0); });
+"""
+
+
+@pytest.mark.parametrize("transports", ["polling", "websocket"])
+def test_socket_io_client_2_is_refused(
+    server: Server, npm_folder: Callable[..., Path], transports: str
+) -> None:
+    folder = npm_folder("socket.io-client@2")
+    with Node(folder, OLD, server, transports, prelude="") as lines:
+        assert next(lines) == "connect_error"
+    assert server.get("/api/connections").json == []
 
 
 # Beside it
