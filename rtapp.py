@@ -82,6 +82,7 @@ import urllib.parse
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from html import escape
@@ -3232,6 +3233,10 @@ class Hub:
             counts[view.encoding.name] = counts.get(view.encoding.name, 0) + len(view.members)
         return counts
 
+    def is_heard(self, topic: str) -> bool:
+        """Whether somebody here is on a topic."""
+        return topic in self._runs
+
     def present(self, topic: str) -> list[Subscriber]:
         """Who is on a topic, a client once."""
         run = self._runs.get(topic)
@@ -4512,6 +4517,14 @@ class Nodes:
         """Every connection here and, as last told, on the other nodes, in the order of ids."""
         return sorted([*map(self.row, self._hub.subscribers()), *self._elsewhere()])
 
+    def by_transport(self) -> dict[str, int]:
+        """Open connections of each kind, here and, as last told, on the other nodes."""
+        counts = self._hub.by_transport()
+        sql = "SELECT transport, count(*) FROM connections WHERE node <> ? GROUP BY transport"
+        for transport, count in self._storage.read(sql, (self.id,)) if self._shared else ():
+            counts[transport] = counts.get(transport, 0) + int(count)
+        return counts
+
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
         here = map(self.row, self._hub.subscribers()[-limit:])
@@ -5169,6 +5182,7 @@ class Access:
 
 # What users may not say, on any way in, so that nobody can forge what the server says.
 RESERVED_CHANNELS = ("client:", "room:", "sys:")
+STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
 SOCKETIO_EVENTS = {
@@ -5187,6 +5201,14 @@ def check_channel(channel: str) -> str:
         names = ", ".join(RESERVED_CHANNELS)
         raise Problem("reserved_channel", f"Channels that begin with {names} are the server's.")
     return channel
+
+
+def check_subscribe(access: Access, principal: Principal, channel: str) -> None:
+    """Raise Problem `reserved_channel`, `forbidden` or `unauthorized` unless it may listen."""
+    if channel == STATS_CHANNEL:
+        access.require(principal, "user")
+    else:
+        access.require_channel(principal, "subscribe", check_channel(channel))
 
 
 def is_reserved(name: str) -> bool:
@@ -6587,16 +6609,29 @@ class HistoryQuery(msgspec.Struct):
     minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
 
 
-class LogsQuery(msgspec.Struct):
-    """A part of the event log."""
+class LogFilter(msgspec.Struct, kw_only=True):
+    """What of the event log is asked for; times are RFC 3339."""
 
     level: Literal["INFO", "CONN", "MSG", "WARN", "ERROR"] | None = None
     q: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class LogsQuery(LogFilter, kw_only=True):
+    """A part of the event log."""
+
     before: RowId | None = None
     limit: Limit = 100
 
 
-class ExportQuery(LogsQuery):
+class LogHistogramQuery(LogFilter, kw_only=True):
+    """Over how many spans of time the event log is counted."""
+
+    buckets: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60
+
+
+class ExportQuery(LogFilter, kw_only=True):
     """A part of the event log, as a file."""
 
     format: Literal["csv", "ndjson"] = "csv"
@@ -6757,7 +6792,7 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
     """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
     query: EventsQuery = call.query
     for name in query.channel:
-        app.access.require_channel(call.principal, "subscribe", check_channel(name))
+        check_subscribe(app.access, call.principal, name)
     app.streams.check_capacity(call.principal)
     session = query.session or call.session
     if session:
@@ -6779,7 +6814,7 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
     """The change has a place in the log: what was published before it belongs to the old set."""
     body = parse_body(call.json_body(app.settings["max_message_bytes"]), TopicsBody)
     for name in (*body.add, *body.remove):
-        app.access.require_channel(call.principal, "subscribe", check_channel(name))
+        check_subscribe(app.access, call.principal, name)
     client_id = client_id_of(body.session)
     if not app.nodes.has_client(client_id):
         raise Problem("not_found", "This session has no stream.")
@@ -7425,9 +7460,13 @@ def logs(app: Application, call: Call) -> Answer:
     return Answer([log_view(row) for row in rows], headers=headers)
 
 
-def log_filter(query: LogsQuery) -> Any:
+def log_filter(query: LogFilter) -> Any:
     """What of the event log is asked for."""
     where = EventLog.id > 0
+    if query.since:
+        where &= EventLog.timestamp >= to_ms(query.since)
+    if query.until:
+        where &= EventLog.timestamp < to_ms(query.until)
     if query.level:
         where &= EventLog.level == query.level
     if query.q:
@@ -7435,7 +7474,14 @@ def log_filter(query: LogsQuery) -> Any:
     return where
 
 
-def log_rows(query: LogsQuery, before: int | None, limit: int) -> Any:
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970; without a time zone it is UTC."""
+    return int(
+        (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000
+    )
+
+
+def log_rows(query: LogFilter, before: int | None, limit: int) -> Any:
     """A page of the event log, newest first."""
     where = log_filter(query)
     if before is not None:
@@ -7452,6 +7498,28 @@ def log_view(row: Any) -> dict[str, Any]:
         "message": row.message,
         "metadata": msgspec.Raw(row.metadata.encode()),
     }
+
+
+@route("GET", "/api/logs/histogram", "admin", "Count the event log over time", LogHistogramQuery)
+def log_histogram(app: Application, call: Call) -> dict[str, Any]:
+    """How many entries of each level lie in each of as many equal spans; by default from the oldest
+    entry that the filter leaves until now. Spans without an entry are left out."""
+    query: LogHistogramQuery = call.query
+    app.journal.flush()
+    where = log_filter(query)
+    oldest = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where).scalar()
+    until = to_ms(query.until) if query.until else now_ms() + 1
+    since = to_ms(query.since) if query.since else oldest or until - 1
+    width = max(1, -(-(until - since) // query.buckets))
+    bucket = ((EventLog.timestamp - since) / width).alias("bucket")
+    count = peewee.fn.COUNT(EventLog.id)
+    chosen = EventLog.select(bucket, EventLog.level, count).where(where)
+    rows: Any = chosen.group_by(bucket, EventLog.level).tuples()
+    spans: dict[int, dict[str, Any]] = {}
+    for at, level, number in rows:
+        span = spans.setdefault(int(at), {"timestamp": iso(since + int(at) * width)})
+        span[level] = number
+    return {"since": iso(since), "width": width, "buckets": [spans[at] for at in sorted(spans)]}
 
 
 @route("DELETE", "/api/logs", "admin", "Clear the event log")
@@ -7475,7 +7543,7 @@ def export_logs(app: Application, call: Call) -> Answer:
     return Answer(write(query), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
-def all_log_rows(query: LogsQuery) -> Iterator[list[Any]]:
+def all_log_rows(query: LogFilter) -> Iterator[list[Any]]:
     """The whole event log in pages."""
     before: int | None = None
     while rows := list(log_rows(query, before, 1000)):
@@ -7484,13 +7552,13 @@ def all_log_rows(query: LogsQuery) -> Iterator[list[Any]]:
         gevent.sleep(0)
 
 
-def ndjson_lines(query: LogsQuery) -> Iterator[bytes]:
+def ndjson_lines(query: LogFilter) -> Iterator[bytes]:
     """An entry a line."""
     for rows in all_log_rows(query):
         yield b"".join(msgspec.json.encode(log_view(row)) + b"\n" for row in rows)
 
 
-def csv_lines(query: LogsQuery) -> Iterator[bytes]:
+def csv_lines(query: LogFilter) -> Iterator[bytes]:
     """For spreadsheets: RFC 4180, and no cell that they would take for a formula."""
     yield b"id,timestamp,level,message,metadata\r\n"
     for rows in all_log_rows(query):
@@ -7507,11 +7575,23 @@ def csv_lines(query: LogsQuery) -> Iterator[bytes]:
 def list_settings(app: Application, call: Call) -> list[dict[str, Any]]:
     """Every setting with its value, where that comes from, and what it takes."""
     saved = {row.key: row for row in ServerSetting.select()}
-    known = [setting_view(app, row, saved.get(row.key)) for row in SETTINGS.values()]
+    known = [setting_view(app, call, row, saved.get(row.key)) for row in SETTINGS.values()]
     return known + [own_setting_view(row) for key, row in saved.items() if key not in SETTINGS]
 
 
-def setting_view(app: Application, row: Setting, saved: Any) -> dict[str, Any]:
+def is_from_here(call: Call) -> bool:
+    """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
+    passed_on = any(f"HTTP_{n}" in call.environ for n in ("X_FORWARDED_FOR", "FORWARDED", "VIA"))
+    return is_loopback(call.address) and not passed_on
+
+
+def may_change(app: Application, call: Call, row: Setting) -> bool:
+    """Whether a setting can be changed by this request."""
+    given = row.flag or app.settings.source(row.key) in ("command line", "environment")
+    return not given and (row.group != "network" or is_from_here(call))
+
+
+def setting_view(app: Application, call: Call, row: Setting, saved: Any) -> dict[str, Any]:
     """A setting as the API shows it; secrets are masked."""
     value = app.settings[row.key]
     source = app.settings.source(row.key)
@@ -7525,7 +7605,7 @@ def setting_view(app: Application, row: Setting, saved: Any) -> dict[str, Any]:
         "choices": row.choices,
         "minimum": row.low,
         "maximum": row.high,
-        "editable": not row.flag and source in ("saved", "default"),
+        "editable": may_change(app, call, row),
         "restart": row.restart,
         "source": source,
         "updatedAt": iso(saved.updated_at) if saved else None,
@@ -7553,19 +7633,19 @@ def change_setting(app: Application, call: Call) -> dict[str, Any]:
     """In force at once, on every node."""
     body = parse_body(call.json_body(app.settings["max_message_bytes"]), SettingBody)
     own = body.key.startswith("x-")
-    text = to_json(body.value) if own else checked_setting(app, body)
+    text = to_json(body.value) if own else checked_setting(app, call, body)
     row = {"key": body.key, "value": text, "description": body.description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
     app.tell_settings()
     app.audit(call, "Setting changed", key=body.key)
     saved = ServerSetting.get_by_id(body.key)
-    return own_setting_view(saved) if own else setting_view(app, SETTINGS[body.key], saved)
+    return own_setting_view(saved) if own else setting_view(app, call, SETTINGS[body.key], saved)
 
 
-def checked_setting(app: Application, body: SettingBody) -> str:
+def checked_setting(app: Application, call: Call, body: SettingBody) -> str:
     """A setting's new value as text.
 
-    Raises Problem `unknown_setting`, `setting_fixed` or `invalid`.
+    Raises Problem `unknown_setting`, `setting_fixed`, `only_from_here` or `invalid`.
     """
     row = SETTINGS.get(body.key)
     if row is None:
@@ -7576,6 +7656,7 @@ def checked_setting(app: Application, body: SettingBody) -> str:
     source = app.settings.source(body.key)
     if row.flag or source in ("command line", "environment"):
         raise Problem("setting_fixed", f"{body.key} is given when the program starts ({source}).")
+    check_from_here(call, row)
     value = body.value
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
@@ -7585,17 +7666,25 @@ def checked_setting(app: Application, body: SettingBody) -> str:
     return text
 
 
+def check_from_here(call: Call, row: Setting) -> None:
+    """Who reaches the server may not open it wider. Raises Problem `only_from_here`."""
+    if row.group == "network" and not is_from_here(call):
+        raise Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
+
+
 @route("DELETE", "/api/settings/<key>", "admin", "Set a setting back to its default")
 def reset_setting(app: Application, call: Call) -> dict[str, Any]:
     """Also removes a value of one's own."""
     key = call.arguments["key"]
+    if key in SETTINGS:
+        check_from_here(call, SETTINGS[key])
     query = ServerSetting.delete().where(ServerSetting.key == key)
     removed = app.storage.write(lambda tx: query.execute(tx.database))
     if not removed and key not in SETTINGS:
         raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
     app.tell_settings()
     app.audit(call, "Setting set back", key=key)
-    return setting_view(app, SETTINGS[key], None) if key in SETTINGS else {"success": True}
+    return setting_view(app, call, SETTINGS[key], None) if key in SETTINGS else {"success": True}
 
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
@@ -7972,6 +8061,12 @@ def start_page(app: Application, call: Call) -> Answer:
     return app.static.own("") or app.static.page("index.html")
 
 
+@route("GET", "/admin", "public", "The dashboard")
+def admin_page(app: Application, call: Call) -> Answer:
+    """A page of public calls: what it shows, it asks for as the administrator who signed in."""
+    return app.static.page("admin.html")
+
+
 @route("GET", "/api/docs", "public", "The API as a page")
 def docs_page(app: Application, call: Call) -> Answer:
     """Shows /api/openapi.json; works offline."""
@@ -8086,6 +8181,7 @@ class Static:
     TYPES = {  # noqa: RUF012 - never changed
         ".css": "text/css; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
+        ".mjs": "text/javascript; charset=utf-8",
         ".json": "application/json",
         ".svg": "image/svg+xml",
         ".html": "text/html; charset=utf-8",
@@ -8437,7 +8533,7 @@ def changed_channels(
     if not adds:
         return topics - changed
     for name in names:
-        app.access.require_channel(principal, "subscribe", check_channel(name))
+        check_subscribe(app.access, principal, name)
     if sum(channel_of(topic) is not None for topic in topics | changed) > MAX_CHANNELS:
         raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
     return topics | changed
@@ -10705,12 +10801,6 @@ def show_network(app: Application, call: Call) -> dict[str, Any]:
     return {**app.network.view(), "editable": is_from_here(call)}
 
 
-def is_from_here(call: Call) -> bool:
-    """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
-    passed_on = any(f"HTTP_{n}" in call.environ for n in ("X_FORWARDED_FOR", "FORWARDED", "VIA"))
-    return is_loopback(call.address) and not passed_on
-
-
 @route("POST", "/api/network", "admin", "Share on the network, or stop", body=NetworkBody)
 def change_network(app: Application, call: Call) -> dict[str, Any]:
     """Only on the computer itself. Who is connected from elsewhere is disconnected by a stop."""
@@ -10916,6 +11006,7 @@ class Application:
             (0.25, self.engine.close_silent),
             (1.0, self.engine.recovery.flush),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
+            (1.0, self._tell_stats),
             (1.0, self.log.poll),
             (1.0, self.nodes.beat),
             (1.0, self.rooms.tick),
@@ -10949,6 +11040,7 @@ class Application:
         rooms = self.rooms.counts()
         return {
             "activeConnections": sum(node["connections"] for node in self.nodes.all()),
+            "transports": self.nodes.by_transport(),
             **self.stats.view(),
             "videoParticipants": sum(rooms.values()),
             "activeVideoRooms": self.rooms.count(),
@@ -10957,6 +11049,13 @@ class Application:
             "nodes": self.nodes.all(),
             "version": __version__,
         }
+
+    def _tell_stats(self) -> None:
+        """To who listens here; each node tells its own."""
+        topic = channel_topic(STATS_CHANNEL)
+        if self.hub.is_heard(topic):
+            view = {**self.stats_view(), "timestamp": iso(now_ms()), "head": self.log.head}
+            self.hub.volatile(Draft(topic, MESSAGE, "stats", to_json(view)))
 
     def audit(self, call: Call, message: str, **metadata: Any) -> None:
         """Note in the event log what an administrator did: who, and from where."""
