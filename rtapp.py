@@ -2923,41 +2923,141 @@ def _entry_id(entry: Entry) -> int:
     return entry.id
 
 
-class View:
-    """Subscribers that are sent the same bytes: one encoding, one set of shared topics."""
+class Group:
+    """Members of a view at one cursor, none with anything of its own: one send each, of the same
+    bytes, brings them on together, and what they were sent is counted once for all."""
 
-    __slots__ = ("dirty_last", "encoding", "joins", "members", "position", "todo", "topics")
+    __slots__ = ("bytes_sent", "cursor", "members", "messages", "sends")
+
+    def __init__(self, cursor: int) -> None:
+        self.cursor = cursor
+        self.members: list[Subscriber] = []
+        # Beside them their transports' methods: a send touches nothing else of a member's memory.
+        self.sends: list[Callable[[bytes], int]] = []
+        self.messages = 0  # counted for whoever is in it; a member's own part is the rest
+        self.bytes_sent = 0
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Take one that has been alone."""
+        subscriber.group, subscriber.index = self, len(self.members)
+        subscriber.count(-self.messages, -self.bytes_sent)
+        self.members.append(subscriber)
+        self.sends.append(subscriber.transport.send)
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Let one go its own way, in constant time; the last one takes its place."""
+        subscriber.group = None
+        subscriber.cursor = self.cursor
+        subscriber.count(self.messages, self.bytes_sent)
+        last, send = self.members.pop(), self.sends.pop()
+        if last is not subscriber:
+            self.members[subscriber.index], self.sends[subscriber.index] = last, send
+            last.index = subscriber.index
+
+    def take(self, most: int) -> tuple[list[Subscriber], list[Callable[[bytes], int]]]:
+        """Remove the last few, to be put into a group again at once."""
+        members, sends = self.members[-most:], self.sends[-most:]
+        del self.members[-most:], self.sends[-most:]
+        return members, sends
+
+    def put(
+        self,
+        members: list[Subscriber],
+        sends: list[Callable[[bytes], int]],
+        messages: int,
+        bytes_sent: int,
+    ) -> None:
+        """Take what was taken from a group, with what that counted and they were sent since."""
+        if not self.members:
+            self.messages, self.bytes_sent = messages, bytes_sent
+        elif messages != self.messages or bytes_sent != self.bytes_sent:
+            for subscriber in members:  # they came here by another way
+                subscriber.count(messages - self.messages, bytes_sent - self.bytes_sent)
+        for index, subscriber in enumerate(members, len(self.members)):
+            subscriber.group, subscriber.index = self, index
+        self.members += members
+        self.sends += sends
+
+
+class View:
+    """Subscribers that are sent the same bytes: one encoding, one set of shared topics.
+
+    Those who lack the same are in a group; alone are those who are blocked, behind the ring, or
+    have something of their own before them.
+    """
+
+    __slots__ = (
+        "alone",
+        "content",
+        "count",
+        "dirty_last",
+        "encoding",
+        "joins",
+        "lagging",
+        "topics",
+    )
 
     def __init__(self, encoding: Encoding, topics: frozenset[str], last: int) -> None:
         self.encoding = encoding
         self.topics = topics
-        self.members: list[Subscriber] = []
         self.dirty_last = last  # the newest id of its topics: a cursor there lacks nothing
         self.joins: dict[int, Join] = {}  # cursor: what a member there is sent next
-        self.position = 0  # the member that the sweep looks at next
-        self.todo = 0  # members that it has still to look at
+        self.count = 0
+        self.alone: dict[Subscriber, None] = {}
+        self.content = Group(last)  # they lack nothing
+        self.lagging: dict[int, Group] = {}  # by cursor
+
+    @property
+    def members(self) -> list[Subscriber]:
+        """All of them."""
+        groups = [self.content, *self.lagging.values()]
+        return [*self.alone, *(member for group in groups for member in group.members)]
 
     def enter(self, subscriber: Subscriber) -> None:
-        """Add a member."""
+        """Add a member, alone at first."""
         subscriber.view = self
-        subscriber.index = len(self.members)
-        self.members.append(subscriber)
-        if self.todo:  # else the new one is looked at in the place of one that still has to be
-            self.todo = len(self.members)
+        self.alone[subscriber] = None
+        self.count += 1
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Remove a member in constant time; the last one takes its place."""
-        last = self.members.pop()
-        if last is not subscriber:
-            self.members[subscriber.index] = last
-            last.index = subscriber.index
-            self.todo = len(self.members)  # the one that moved may have been passed over
+        """Remove a member."""
+        self.part(subscriber)
+        del self.alone[subscriber]
+        self.count -= 1
+
+    def part(self, subscriber: Subscriber) -> bool:
+        """Let a member go its own way for now; whether it was in a group."""
+        group = subscriber.group
+        if group is None:
+            return False
+        group.remove(subscriber)
+        self.alone[subscriber] = None
+        if not group.members:
+            self.lagging.pop(group.cursor, None)
+        return True
+
+    def settle(self, subscriber: Subscriber) -> None:
+        """Let a member that lacks nothing go on with the others."""
+        del self.alone[subscriber]
+        self.group_at(subscriber.cursor).add(subscriber)
+
+    def group_at(self, cursor: int) -> Group:
+        """The group of those who have been served up to here."""
+        if cursor >= self.dirty_last:
+            self.content.cursor = max(self.content.cursor, cursor)
+            return self.content
+        group = self.lagging.get(cursor)
+        if group is None:
+            group = self.lagging[cursor] = Group(cursor)
+        return group
 
     def mark(self, number: int) -> None:
         """An entry of its topics has come."""
         self.dirty_last = number
-        self.todo = len(self.members)
         self.joins.clear()
+        if self.content.members:
+            self.lagging[self.content.cursor] = self.content
+            self.content = Group(number)
 
 
 class Join(NamedTuple):
@@ -2976,13 +3076,14 @@ class Subscriber:
         "after",
         "agent",
         "behind",
+        "group",
         "blocked_at",
-        "bytes_sent",
         "client_id",
         "connected_at",
         "credential",
-        "messages_after",
-        "cursor",
+        "_bytes",
+        "_cursor",
+        "_messages",
         "deadline",
         "encoding",
         "ending",
@@ -2991,7 +3092,7 @@ class Subscriber:
         "index",
         "last_ping",
         "later",
-        "messages",
+        "messages_after",
         "own_last",
         "pending",
         "queue",
@@ -3006,7 +3107,8 @@ class Subscriber:
     ) -> None:
         self.client_id = client_id
         self.encoding = encoding
-        self.cursor = cursor  # served up to here
+        self.group: Group | None = None  # with whom it is served; None: alone
+        self._cursor = cursor
         self.address = address
         self.agent = agent
         self.username: str | None = None
@@ -3029,8 +3131,33 @@ class Subscriber:
         self.blocked_at = 0.0
         self.connected_at = now_ms()
         self.last_ping = self.connected_at
-        self.messages = 0
-        self.bytes_sent = 0
+        self._messages = 0  # without those that its group counts
+        self._bytes = 0
+
+    @property
+    def cursor(self) -> int:
+        """Served up to this id. Only of one that is alone it can be set."""
+        return self._cursor if self.group is None else self.group.cursor
+
+    @cursor.setter
+    def cursor(self, value: int) -> None:
+        assert self.group is None
+        self._cursor = value
+
+    @property
+    def messages(self) -> int:
+        """Messages sent to it."""
+        return self._messages + (self.group.messages if self.group else 0)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent to it."""
+        return self._bytes + (self.group.bytes_sent if self.group else 0)
+
+    def count(self, messages: int, size: int) -> None:
+        """Note what was sent to it alone."""
+        self._messages += messages
+        self._bytes += size
 
     @property
     def own_topic(self) -> str:
@@ -3056,6 +3183,7 @@ class Hub:
     """
 
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
     JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
     JOIN_ENTRIES = 512
     PAGE = 1_000  # rows of one catch-up read
@@ -3208,7 +3336,7 @@ class Hub:
         if run is None:
             return away
         views = [view for view in run.views if left_out.isdisjoint(view.topics)]
-        reached = away + sum(len(view.members) for view in views) + len(run.owners)
+        reached = away + sum(view.count for view in views) + len(run.owners)
         for subscriber in self._owners(left_out):
             reached -= subscriber.view in views or topic == subscriber.own_topic
         return reached
@@ -3223,14 +3351,14 @@ class Hub:
         counts: dict[str, int] = {}
         for view in self._views.values():
             for topic in view.topics:
-                counts[topic] = counts.get(topic, 0) + len(view.members)
+                counts[topic] = counts.get(topic, 0) + view.count
         return counts
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
         counts: dict[str, int] = {}
         for view in self._views.values():
-            counts[view.encoding.name] = counts.get(view.encoding.name, 0) + len(view.members)
+            counts[view.encoding.name] = counts.get(view.encoding.name, 0) + view.count
         return counts
 
     def is_heard(self, topic: str) -> bool:
@@ -3425,6 +3553,7 @@ class Hub:
         earlier = subscriber.later
         if earlier and earlier[-1][0] == number:
             earlier = earlier[:-1]
+        self._part(subscriber)
         subscriber.later = (*earlier, (number, topics))
         if len(earlier) >= self.LATER:
             self._drop(subscriber, "changed its topics too often")
@@ -3435,6 +3564,7 @@ class Hub:
         """Make a connection another client's."""
         self._disown(subscriber)
         subscriber.client_id = client_id
+        self._part(subscriber)
         self._own(subscriber)
 
     def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
@@ -3485,6 +3615,7 @@ class Hub:
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a connection the transport of another one, which ends thereby."""
+        self._part(subscriber)  # a group sends by the transport of before
         data, transport = b"", subscriber.transport
         if isinstance(transport, QueueTransport):
             data = transport.take()
@@ -3542,7 +3673,7 @@ class Hub:
     def _leave_view(self, subscriber: Subscriber) -> None:
         view = subscriber.view
         view.leave(subscriber)
-        if view.members:
+        if view.count:
             return
         del self._views[view.encoding.key, view.topics]
         self._dirty.pop(view, None)
@@ -3588,11 +3719,10 @@ class Hub:
         for view in run.views:
             view.mark(entry.id)
             self._dirty[view] = None
-        for subscriber in run.owners:
+        for subscriber in (*run.owners, *self._owners(entry.exclude)):
             subscriber.own_last = entry.id
-        for subscriber in self._owners(entry.exclude):
-            subscriber.own_last = entry.id
-        self._urgent.extend(run.owners)
+            self._part(subscriber)
+            self._urgent.append(subscriber)
 
     def _evict(self) -> None:
         while self._ring_size > self._settings["ring_bytes"] and self._ring:
@@ -3712,50 +3842,59 @@ class Hub:
         return True
 
     def _sweep_view(self, view: View, until: float) -> bool:
-        """Look at each member once; False when the time was up first."""
-        members = view.members
-        while view.todo > 0 and members:
-            if view.position >= len(members):
-                view.position = 0
-            some = members[view.position : view.position + min(view.todo, 16)]
-            view.position += len(some)
-            view.todo -= len(some)
-            self._serve_members(view, some)
-            if view.todo > 0 and time.perf_counter() > until:
-                return False
+        """Bring its groups on, the hindmost first; False when the time was up before the end."""
+        while view.lagging:
+            self._serve_group(view, view.lagging[min(view.lagging)])
+            if time.perf_counter() > until:
+                return not view.lagging
         return True
 
-    def _serve_members(self, view: View, members: list[Subscriber]) -> None:
-        """The hot path: each member one send of bytes that were put together for another one, with
-        as few steps as Python allows. Whatever is special about a subscriber is `_serve`'s."""
-        joins, last = view.joins, view.dirty_last
-        sent = messages = 0
-        for subscriber in members:
-            cursor = subscriber.cursor
-            if cursor >= last:
-                continue
-            join = joins.get(cursor)
-            special = subscriber.pending is not None or subscriber.behind or subscriber.later
-            if join is None or special or subscriber.own_last > cursor:
-                self._serve(subscriber)
-                continue
-            data, after, count = join
-            try:
-                taken = subscriber.transport.send(data)
-            except OSError:
-                taken = 0
-            subscriber.bytes_sent += taken
-            sent += taken
-            if taken != len(data):
-                self._pin(subscriber, join, taken)
-                continue
-            subscriber.cursor = after
-            subscriber.messages += count
-            messages += count
-            if after < last:
-                self._serve(subscriber)
-        self._stats.bytes_sent += sent
-        self._stats.deliveries += messages
+    def _serve_group(self, view: View, group: Group) -> None:
+        """The hot path: a few members of a group one send each, of the bytes that they all lack,
+        with as few steps as Python allows. Who can't take them whole goes on alone."""
+        join = self._shared(view, group.cursor)
+        if join is None:
+            for subscriber in list(group.members):
+                self._fall_behind(subscriber)
+            return
+        data, cursor, messages = join
+        size, done, taken = len(data), 0, 0
+        members, sends = group.take(self.TOGETHER)
+        if not group.members:
+            del view.lagging[group.cursor]
+        if size:
+            for send in sends:
+                try:
+                    taken = send(data)
+                except OSError:
+                    taken = 0
+                if taken != size:
+                    break
+                done += 1
+        else:
+            done = len(sends)
+        view.group_at(cursor).put(
+            members[:done], sends[:done], group.messages + messages, group.bytes_sent + size
+        )
+        self._stats.bytes_sent += done * size
+        self._stats.deliveries += done * messages
+        if done < len(members):
+            view.group_at(group.cursor).put(
+                members[done:], sends[done:], group.messages, group.bytes_sent
+            )
+            self._blocked_at(members[done], join, taken)
+
+    def _blocked_at(self, subscriber: Subscriber, join: Join, taken: int) -> None:
+        """One of a group took less than all of it."""
+        self._part(subscriber)
+        subscriber.count(0, taken)
+        self._stats.bytes_sent += taken
+        self._pin(subscriber, join, taken)
+
+    def _part(self, subscriber: Subscriber) -> None:
+        """Serve one by itself from now on, until nothing of its own is before it."""
+        if subscriber.view.part(subscriber):
+            self._serve_soon(subscriber)
 
     def _serve(self, subscriber: Subscriber) -> None:
         """Bring a subscriber to the head, or until its socket takes no more."""
@@ -3768,15 +3907,14 @@ class Hub:
                 self._switch(subscriber, subscriber.later[0][0])
                 continue
             if not self._lacks(subscriber, self._log.head):
+                if subscriber.group is None:
+                    subscriber.view.settle(subscriber)
                 return
             join = self._next(subscriber)
             if join is None:
                 self._fall_behind(subscriber)
                 return
-            if not join.data:
-                subscriber.cursor = join.cursor
-            else:
-                self._push(subscriber, join)
+            self._push(subscriber, join)
         self._serve_soon(subscriber)  # much to send: others have their turn first
 
     @staticmethod
@@ -3799,6 +3937,10 @@ class Hub:
             mine = [e for e in found if e.id <= upto and e.is_for(view.topics, own)]
             complete = len(found) < self.JOIN_ENTRIES or found[-1].id > upto
             return self._join(view.encoding, mine, upto if complete else found[-1].id)
+        return self._shared(view, cursor)
+
+    def _shared(self, view: View, cursor: int) -> Join | None:
+        """What all of a view are sent next who are at a cursor and have nothing of their own."""
         join = view.joins.get(cursor)
         if join is None:
             found = self._gather(view.topics, cursor)
@@ -3850,11 +3992,13 @@ class Hub:
     def _push(self, subscriber: Subscriber, join: Join) -> None:
         """Send; what the socket doesn't take waits, pinned, and the cursor with it."""
         data, cursor, messages = join
-        taken = self._send(subscriber, data)
+        taken = self._send(subscriber, data) if data else 0
         if taken == len(data):
-            subscriber.messages += messages
+            subscriber.count(messages, 0)
             self._stats.deliveries += messages
-            subscriber.cursor = cursor
+            if cursor != subscriber.cursor:
+                self._part(subscriber)
+                subscriber.cursor = cursor
         else:
             self._pin(subscriber, join, taken)
 
@@ -3863,6 +4007,7 @@ class Hub:
         again."""
         if subscriber.fd < 0:
             return
+        self._part(subscriber)
         subscriber.pending = join.data[taken:] if taken else join.data
         subscriber.after, subscriber.messages_after = join.cursor, join.messages
         subscriber.blocked_at = time.monotonic()
@@ -3878,7 +4023,7 @@ class Hub:
         except OSError as error:
             self._drop(subscriber, f"connection lost ({error.strerror or error})")
             return 0
-        subscriber.bytes_sent += taken
+        subscriber.count(0, taken)
         self._stats.bytes_sent += taken
         return taken
 
@@ -3899,7 +4044,7 @@ class Hub:
         self._blocked.discard(subscriber)
         self._await_room(subscriber, False)
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
-        subscriber.messages += subscriber.messages_after
+        subscriber.count(subscriber.messages_after, 0)
         self._stats.deliveries += subscriber.messages_after
         if subscriber.queue:
             queue, subscriber.queue = bytes(subscriber.queue), None
@@ -4041,7 +4186,8 @@ class Hub:
             frames[key] = subscriber.encoding.notice("ping", body, self._log.position(head))
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
-        self._push(subscriber, Join(frames[key], head, 0))
+        # Its own cursor may stay: nothing for it lies between.
+        self._push(subscriber, Join(frames[key], subscriber.cursor, 0))
 
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""
@@ -4051,6 +4197,7 @@ class Hub:
     # Catch-up
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
+        self._part(subscriber)
         subscriber.behind = True
         self._behind.setdefault(subscriber.view, []).append(subscriber)
         self._behind_bell.set()
@@ -4146,7 +4293,9 @@ class Hub:
         while subscriber.later:
             self._switch(subscriber, subscriber.cursor)
         frame = subscriber.encoding.notice("reset", RESET, self._log.position(head))
+        self._part(subscriber)
         self._push(subscriber, Join(frame, head, 0))
+        self._serve_soon(subscriber)
 
 
 RESET = {
