@@ -11471,6 +11471,7 @@ def follow_parent(app: Application) -> None:
 # ----------------------------------------------------------------------------------------------
 
 LINK_FILE_SECONDS = 60.0  # that a browser gets to open
+WINDOW_SECONDS = 30.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
 
@@ -11595,10 +11596,13 @@ class WindowProcess:
         """Start the program anew; the page without a server calls this."""
         # A one-file program would else use the files that the old one has unpacked.
         environment = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
+        null = subprocess.DEVNULL  # what this process has for output leads to the dead one
         subprocess.Popen(
-            [*program_command(), *(self._again or ["desktop"])],
+            [*program_command(), *self._again],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=null,
+            stdout=null,
+            stderr=null,
             start_new_session=True,
         )
         self._window.destroy()
@@ -11645,7 +11649,11 @@ class Window:
         try:
             self.wait(3)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -11736,6 +11744,12 @@ class Desktop:
         token = self._app.access.make_link_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
         url, folder = f"{self._app.url}/desktop", self._app.storage.folder
         self._window = Window(url, folder, {WINDOW_TOKEN: token}, self._told)
+        gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
+
+    def _give_up(self, window: Window) -> None:
+        """A window that shows nothing by now is as good as none."""
+        if window is self._window and not self._was_shown:
+            window.kill()
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
@@ -11937,7 +11951,7 @@ class LogFile(io.TextIOBase):
             self._file.write(f"{iso(now_ms())} {line}" if self._line_begins else line)
             self._line_begins = line.endswith("\n")
         self.flush()
-        if self._file.tell() > self.BYTES:
+        if self._line_begins and self._file.tell() > self.BYTES:
             self._rotate()
         return len(text)
 
@@ -12097,7 +12111,7 @@ def tell_failure(message: str) -> None:
             page = folder / "failed.html"
             write_private(page, ended_page("failed", message))
             show_file(page)
-            gevent.sleep(10)  # the browser has read it by then
+            gevent.sleep(6)  # the browser has read it by then
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

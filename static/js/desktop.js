@@ -52,6 +52,7 @@ async function look() {
     if (!ended) showTrouble(/** @type {ApiError} */ (error));
   }
   render();
+  renderQuestion();
   if (program?.newer && !question.open) ask('newer');
   if (!program?.newer && asked === 'newer') question.close();
 }
@@ -210,7 +211,9 @@ async function answerNo() {
 
 /** @param {boolean} force */
 async function quit(force) {
-  if (!(await end('api/desktop/quit', { force }))) ask('quit');
+  if (await end('api/desktop/quit', { force })) return;
+  await look(); // who is in calls, as the question says it
+  ask('quit');
 }
 
 /**

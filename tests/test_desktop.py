@@ -1,0 +1,652 @@
+"""The program as somebody at a desk has it: one instance, a window or the browser, no login.
+
+Most tests have a screen that isn't there, so that no window opens, and for the default browser a
+script that notes what it is given. The tests of the window itself need a web view (PySide6), Xvfb
+and xdotool, and skip by name without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+import rtapp
+from support import PATIENCE, PROGRAM, Answer, Server, query_database, run_program, wait_for
+
+expect.set_options(timeout=PATIENCE * 1000)
+TOKEN = re.compile(r"signin=([\w-]+)")
+
+
+class Desk:
+    """A data folder, a browser that notes what it is to open, and the programs started there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.opened = folder / "opened"
+        self.program = PROGRAM
+        self.env: dict[str, str | None] = {"DISPLAY": ":987", "WAYLAND_DISPLAY": None}
+        self.env["RTAPP_ADMIN_TOKEN"] = None
+        self.running: list[subprocess.Popen[str]] = []
+        self.opened.mkdir()
+        browser = folder / "browser"
+        browser.write_text(f'#!/bin/sh\ncp -p "${{1#file://}}" {self.opened}/$$.html\n')
+        browser.chmod(0o755)
+        self.env["BROWSER"] = str(browser)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the program; what it prints goes to a file."""
+        process = subprocess.Popen(
+            [sys.executable, str(self.program), "desktop", "--data", str(self.data), *arguments],
+            env=Server(self.data, env=self.env).environment(),
+            stdout=open(self.folder / f"output{len(self.running)}", "w"),  # noqa: SIM115
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.running.append(process)
+        return process
+
+    def output(self, number: int = -1) -> str:
+        """What the last start printed, or another one."""
+        return (self.folder / f"output{number % len(self.running)}").read_text()
+
+    def begin(self, *arguments: str) -> Server:
+        """Start the program and wait until it listens; a client of it."""
+        self.start(*arguments)
+        wait_for(lambda: "rtapp listening on" in self.output(), "the desktop to listen")
+        return self.client()
+
+    def client(self) -> Server:
+        """A client of the program that runs."""
+        server = Server(self.data)
+        server.port = self.runtime["port"]
+        return server
+
+    @property
+    def runtime(self) -> Any:
+        return json.loads((self.data / "runtime.json").read_bytes())
+
+    def link(self) -> str:
+        """The link that the browser was given; waits for one."""
+        page = wait_for(lambda: next(iter(self.opened.glob("*.html")), None), "the browser")
+        text = wait_for(page.read_text, "the browser's page")
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
+        page.unlink()
+        return text.split("url=")[1].split('"')[0].replace("&amp;", "&")
+
+    def owner(self) -> Callable[..., Answer]:
+        """Requests as by the browser that was opened."""
+        server = self.client()
+        found = TOKEN.search(self.link())
+        assert found
+        answer = server.post("/api/auth/redeem", {"token": found[1]}, token=None)
+        assert answer.status == 200, answer
+        cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+
+        def ask(method: str, path: str, body: Any = None) -> Answer:
+            return server.request(method, path, body, headers=cookie, token=None)
+
+        return ask
+
+    def end(self) -> None:
+        """SIGKILL for what is left."""
+        for process in self.running:
+            process.kill()
+            process.wait(PATIENCE)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A desk without a window."""
+    made = Desk(tmp_path)
+    yield made
+    made.end()
+
+
+def copied_program(desk: Desk, version: str = rtapp.__version__) -> Path:
+    """A copy of the program, of another version, in a folder of its own."""
+    folder = desk.folder / f"program-{version}"
+    folder.mkdir()
+    (folder / "static").symlink_to(PROGRAM.parent / "static")
+    text = PROGRAM.read_text("utf-8").replace(
+        f'__version__ = "{rtapp.__version__}"', f'__version__ = "{version}"'
+    )
+    (folder / "rtapp.py").write_text(text, "utf-8")
+    return folder / "rtapp.py"
+
+
+def join_call(server: Server, ask: Callable[..., Answer]) -> str:
+    """A call in which somebody is; its room."""
+    room = ask("POST", "/api/video/rooms", {"name": "Call"}).json["roomId"]
+    body = {"session": "s" * 22, "displayName": "Ada"}
+    assert server.post(f"/api/video/rooms/{room}/join", body, token=None).status == 200
+    return str(room)
+
+
+# ---- who may -------------------------------------------------------------------------------------
+
+
+def test_the_browser_it_opens_is_signed_in_once(desk: Desk) -> None:
+    server = desk.begin()
+    token = TOKEN.search(desk.link())
+    assert token
+    answer = server.post("/api/auth/redeem", {"token": token[1]}, token=None)
+    assert answer.status == 200
+    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+    view = server.get("/api/desktop", headers=cookie, token=None).json
+    assert (view["inWindow"], view["why"], view["port"]) == (False, "none", server.port)
+    me = server.get("/api/auth/me", headers=cookie, token=None).json
+    assert me["role"] == "admin"
+    assert me["username"] is None
+    assert not me["setupNeeded"]
+    assert server.post("/api/auth/redeem", {"token": token[1]}, token=None).code == "invalid_link"
+    body = {"current": "x", "password": "saffron-lantern-42"}
+    assert server.post("/api/auth/password", body, headers=cookie, token=None).code == "forbidden"
+    logout = server.post("/api/auth/logout", {}, headers=cookie, token=None)
+    assert logout.status == 200
+    assert server.get("/api/desktop", headers=cookie, token=None).status == 401
+
+
+def test_no_secret_is_in_a_list_of_processes(desk: Desk) -> None:
+    """Neither of the browser's process nor of the window's, nor in the log file."""
+    spy = desk.folder / "spied"
+    browser = Path(str(desk.env["BROWSER"]))
+    browser.write_text(
+        browser.read_text() + f"cat /proc/[0-9]*/cmdline > {spy}.part; mv {spy}.part {spy}\n"
+    )
+    desk.begin()
+    found = TOKEN.search(desk.link())
+    assert found
+    wait_for(spy.exists, "the list of processes")
+    assert found[1].encode() not in spy.read_bytes()
+    assert found[1] not in (desk.data / "rtapp.log").read_text() + desk.output()
+    assert stat.S_IMODE((desk.data / "runtime.json").stat().st_mode) == 0o600
+
+
+def test_only_the_owner_ends_it(desk: Desk) -> None:
+    desk.env["RTAPP_ADMIN_TOKEN"] = "test-admin-token-0123456789"
+    server = desk.begin()
+    for path, body in (
+        ("quit", {"force": True}),
+        ("open", {"path": "/"}),
+        ("replace", {"replace": True}),
+    ):
+        assert server.post(f"/api/desktop/{path}", body, token=None).status == 401
+        assert server.post(f"/api/desktop/{path}", body).code == "forbidden"
+    wrong = {"key": "wrong", "version": "99"}
+    assert server.post("/api/desktop/show", wrong, token=None).code == "forbidden"
+    assert server.get("/desktop", token=None).status == 200
+
+
+@pytest.mark.parametrize("path", ["//elsewhere.example", "https://elsewhere.example", "", "/a\\b"])
+def test_only_own_pages_are_opened(desk: Desk, path: str) -> None:
+    desk.begin()
+    assert desk.owner()("POST", "/api/desktop/open", {"path": path}).code == "invalid"
+
+
+def test_the_owners_cookie_is_worth_nothing_to_a_plain_server(desk: Desk, tmp_path: Path) -> None:
+    server = desk.begin()
+    ask = desk.owner()
+    assert ask("GET", "/api/users").status == 200
+    assert ask("POST", "/api/desktop/quit", {}).status == 200
+    assert desk.running[-1].wait(PATIENCE) == 0
+    plain = Server(desk.data)
+    plain.port = server.port
+    with plain:
+        assert ask("GET", "/api/users").status == 401
+        assert plain.get("/desktop", token=None).status == 404
+        assert plain.get("/api/desktop").status == 404
+
+
+def test_a_page_opened_from_it_has_its_identity(desk: Desk) -> None:
+    """So whoever starts a call is its host in the browser too."""
+    desk.begin()
+    ask = desk.owner()
+    room = ask("POST", "/api/video/rooms", {"name": "Call"}).json["roomId"]
+    assert ask("POST", "/api/desktop/open", {"path": f"/room/{room}"}).status == 200
+    link = desk.link()
+    assert link.startswith(f"http://127.0.0.1:{desk.runtime['port']}/room/{room}#signin=")
+    token = TOKEN.search(link)
+    assert token
+    server = desk.client()
+    answer = server.post("/api/auth/redeem", {"token": token[1]}, token=None)
+    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+    joined = server.post(
+        f"/api/video/rooms/{room}/join", {"session": "b" * 22}, headers=cookie, token=None
+    )
+    assert joined.json["participant"]["isHost"]
+
+
+def test_a_forgotten_password_can_be_changed(desk: Desk) -> None:
+    desk.begin()
+    ask = desk.owner()
+    user = {"username": "ada", "password": "saffron-lantern-42", "role": "admin"}
+    number = ask("POST", "/api/users", user).json["id"]
+    changed = {"password": "walnut-harbour-17"}
+    assert ask("PATCH", f"/api/users/{number}", changed).status == 200
+    login = {"username": "ada", **changed}
+    assert desk.client().post("/api/auth/login", login, token=None).status == 200
+
+
+# ---- one instance --------------------------------------------------------------------------------
+
+
+def test_a_second_start_shows_the_first_and_ends(desk: Desk) -> None:
+    desk.begin()
+    first = desk.link()
+    assert desk.start().wait(PATIENCE) == 0
+    assert desk.link() != first
+    assert "running already" in desk.output()
+    assert desk.running[0].poll() is None
+    assert desk.runtime["pid"] == desk.running[0].pid
+    assert desk.runtime["version"] == rtapp.__version__
+
+
+def test_two_starts_at_once_are_one_program(desk: Desk) -> None:
+    first, second = desk.start(), desk.start()
+    wait_for(lambda: first.poll() is not None or second.poll() is not None, "one of them to end")
+    ended, lives = (first, second) if first.poll() is not None else (second, first)
+    assert ended.returncode == 0
+    assert desk.runtime["pid"] == lives.pid
+
+
+def test_a_server_that_runs_is_named(desk: Desk) -> None:
+    with Server(desk.data) as server:
+        assert desk.start().wait(PATIENCE) == 0
+        assert f"http://127.0.0.1:{server.port}" in desk.output()
+
+
+def test_the_port_stays_and_a_change_is_told(desk: Desk) -> None:
+    with contextlib.closing(rtapp.listen("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    desk.env["RTAPP_PORT"] = str(port)
+    desk.begin()
+    desk.env["RTAPP_PORT"] = None
+    for moved in (False, True):
+        desk.running[-1].terminate()
+        assert desk.running[-1].wait(PATIENCE) == 0
+        blocker = rtapp.listen("127.0.0.1", port) if moved else None
+        for page in desk.opened.glob("*"):
+            page.unlink()
+        desk.begin()
+        view = desk.owner()("GET", "/api/desktop").json
+        assert view["movedFrom"] == (port if moved else None)
+        assert (view["port"] == port) != moved
+        if blocker:
+            blocker.close()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_newer_second_start_asks(desk: Desk, replace: bool) -> None:
+    server = desk.begin()
+    ask = desk.owner()
+    server.env["RTAPP_ADMIN_TOKEN"] = ""
+    desk.program = copied_program(desk, "9.10.0")
+    newer = desk.start()
+    assert "newer" in desk.link().partition("#")[2]
+    wait_for(lambda: ask("GET", "/api/desktop").json["newer"] == "9.10.0", "the question")
+    assert newer.poll() is None
+    assert ask("POST", "/api/desktop/replace", {"replace": replace}).status == 200
+    if not replace:
+        assert newer.wait(PATIENCE) == 0
+        assert ask("GET", "/api/desktop").json["newer"] == ""
+        return
+    assert desk.running[0].wait(PATIENCE) == 0
+    wait_for(lambda: "rtapp listening on" in desk.output(), "the newer one")
+    assert ask("GET", "/api/desktop").json["version"] == "9.10.0"  # on the same port
+    desk.program = PROGRAM
+    assert desk.start().wait(PATIENCE) == 0  # an older one only shows it
+
+
+# ---- the end -------------------------------------------------------------------------------------
+
+
+def test_quit_asks_while_a_call_is_running(desk: Desk) -> None:
+    server = desk.begin()
+    ask = desk.owner()
+    room = join_call(server, ask)
+    assert ask("GET", "/api/desktop").json["people"] == 1
+    assert ask("POST", "/api/desktop/quit", {}).code == "call_running"
+    assert ask("POST", "/api/desktop/quit", {"force": True}).status == 200
+    assert desk.running[-1].wait(PATIENCE) == 0
+    desk.begin()
+    assert desk.owner()("GET", f"/api/video/rooms/{room}").status == 200
+
+
+def test_a_damaged_database_is_told_on_a_page(desk: Desk) -> None:
+    desk.data.mkdir()
+    (desk.data / "rtapp.db").write_bytes(b"not a database " * 1000)
+    desk.env["LANG"] = "tr_TR.UTF-8"
+    desk.env["LC_ALL"] = None
+    failed = desk.start()
+    page = wait_for(lambda: next(iter(desk.opened.glob("*.html")), None), "the browser")
+    text = wait_for(page.read_text, "its page")
+    assert "rtapp başlatılamıyor" in text
+    assert f"{desk.data / 'rtapp.db'} is damaged" in text
+    assert "<link" not in text  # it is whole in itself
+    assert failed.wait(PATIENCE) == 2
+    assert "is damaged" in desk.output()
+
+
+# ---- the machine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd's way")
+def test_the_machine_stays_awake_while_somebody_is_in_a_call(desk: Desk) -> None:
+    tools, noted = desk.folder / "tools", desk.folder / "awake"
+    tools.mkdir()
+    inhibit = tools / "systemd-inhibit"
+    inhibit.write_text(f'#!/bin/sh\necho "$@" > {noted}\ncat\nrm {noted}\n')
+    inhibit.chmod(0o755)
+    desk.env["PATH"] = f"{tools}:{os.environ['PATH']}"
+    server = desk.begin()
+    ask = desk.owner()
+    assert not noted.exists()
+    room = join_call(server, ask)
+    wait_for(noted.exists, "the machine to be kept awake")
+    assert "--what=idle:sleep" in wait_for(noted.read_text, "what is inhibited")
+    assert ask("GET", "/api/desktop").json["awake"]
+    assert ask("DELETE", f"/api/video/rooms/{room}").status == 200
+    wait_for(lambda: not noted.exists(), "the machine to be let asleep")
+
+
+def test_the_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtapp.LogFile, "BYTES", 1_000)
+    log = rtapp.LogFile(tmp_path / "rtapp.log", None)
+    for number in range(200):
+        print(f"line {number}", file=log)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["rtapp.log", "rtapp.log.1", "rtapp.log.2", "rtapp.log.3"]
+    assert all(path.stat().st_size < 1_100 for path in tmp_path.iterdir())
+    lines = (tmp_path / "rtapp.log.1").read_text().splitlines()
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z line \d+", line) for line in lines)
+
+
+def test_a_portable_program_keeps_everything_beside_it(desk: Desk) -> None:
+    desk.program = copied_program(desk)
+    folder = desk.program.parent
+    (folder / "portable").touch()
+    desk.env["HOME"] = str(desk.folder / "home")
+    with Server(folder, launcher=[sys.executable, str(desk.program)]) as server:
+        server.stop()
+    environment = Server(folder, env=desk.env).environment()
+    command = [sys.executable, str(desk.program), "desktop", "--port", "0"]
+    with subprocess.Popen(command, env=environment) as process:
+        data = folder / "rtapp-data"
+        wait_for((data / "runtime.json").exists, "the portable folder")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert {"rtapp.db", "rtapp.log"} <= {path.name for path in data.iterdir()}
+    assert not (desk.folder / "home").exists()
+
+
+def test_without_a_screen_it_prints_the_link(desk: Desk) -> None:
+    desk.env["DISPLAY"] = None
+    desk.begin()
+    token = wait_for(lambda: TOKEN.search(desk.output()), "the link")
+    assert token[1] not in (desk.data / "rtapp.log").read_text()
+
+
+def test_help_names_it() -> None:
+    assert re.search(r"desktop +Serve with a window", run_program("--help").stdout)
+
+
+# ---- its page in a browser -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page; the test fails when a script of it fails, or breaks the policy, or lacks a text."""
+    made = context.new_page()
+    troubles: list[str] = []
+    made.on("pageerror", lambda error: troubles.append(str(error)))
+    made.on(
+        "console",
+        lambda message: (
+            troubles.append(message.text)
+            if re.search("Content Security Policy|i18n:", message.text)
+            else None
+        ),
+    )
+    yield made
+    assert troubles == []
+
+
+def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
+    server = desk.begin()
+    page.goto(desk.link())
+    expect(page.locator("#notices")).to_contain_text("There is no web view on this computer")
+    assert "signin" not in page.url
+    expect(page.locator("#open-browser")).to_be_hidden()
+    page.select_option("[data-language-switch]", "tr")
+    expect(page.locator("h1")).to_have_text("rtapp bu bilgisayarda çalışıyor")
+    page.select_option("[data-language-switch]", "en")
+    body = {"session": "s" * 22, "displayName": "Ada"}
+    room = page.evaluate(
+        """fetch('/api/video/rooms', { method: 'POST', body: '{"name": "Team"}',
+           headers: { 'Content-Type': 'application/json' } }).then((answer) => answer.json())"""
+    )
+    assert server.post(f"/api/video/rooms/{room['roomId']}/join", body, token=None).status == 200
+    page.click("#quit")
+    dialog = page.locator("#question")
+    expect(dialog).to_contain_text("1 person is in a call")
+    page.click("#question-no")
+    expect(dialog).to_be_hidden()
+    page.click("#quit")
+    page.click("#question-yes")
+    expect(page.locator("#notices")).to_contain_text("rtapp has quit")
+    expect(page.locator("#workspace")).to_be_hidden()
+    assert desk.running[-1].wait(PATIENCE) == 0
+
+
+def test_the_page_follows_the_program(desk: Desk, page: Page) -> None:
+    """It says when the program is gone, and goes on when it is back."""
+    desk.begin()
+    page.goto(desk.link())
+    expect(page.locator("#quit")).to_be_visible()
+    desk.running[-1].kill()
+    desk.running[-1].wait(PATIENCE)
+    expect(page.locator("#notices")).to_contain_text("rtapp does not answer")
+    desk.begin()
+    expect(page.locator("#notices")).not_to_contain_text("rtapp does not answer")
+
+
+def test_a_stranger_is_told_where_the_page_comes_from(desk: Desk, page: Page) -> None:
+    server = desk.begin()
+    page.goto(f"http://127.0.0.1:{server.port}/desktop")
+    expect(page.locator("#notices")).to_contain_text("This page opens from the program")
+    expect(page.locator("#quit")).to_be_hidden()
+
+
+def test_the_page_sets_a_new_password(desk: Desk, page: Page, browser: Browser) -> None:
+    server = desk.begin()
+    ask = desk.owner()
+    user = {"username": "ada", "password": "saffron-lantern-42", "role": "admin"}
+    assert ask("POST", "/api/users", user).status == 201
+    assert ask("POST", "/api/desktop/open", {"path": "/desktop"}).status == 200
+    page.goto(desk.link())
+    page.click("#password-part summary")
+    page.fill("#password-new", "short")
+    page.press("#password-new", "Enter")
+    expect(page.locator("#password-new-error")).to_contain_text("at least 8 characters")
+    page.fill("#password-new", "walnut-harbour-17")
+    page.press("#password-new", "Enter")
+    expect(page.locator("#notices")).to_contain_text("ada has a new password")
+    login = {"username": "ada", "password": "walnut-harbour-17"}
+    assert server.post("/api/auth/login", login, token=None).status == 200
+
+
+def test_the_page_asks_for_a_newer_program(desk: Desk, page: Page) -> None:
+    desk.begin()
+    page.goto(desk.link())
+    expect(page.locator("#quit")).to_be_visible()
+    desk.program = copied_program(desk, "9.0.0")
+    newer = desk.start()
+    expect(page.locator("#question")).to_contain_text("Version 9.0.0 would take the place")
+    page.keyboard.press("Escape")
+    assert newer.wait(PATIENCE) == 0
+    expect(page.locator("#question")).to_be_hidden()
+
+
+# ---- the window ----------------------------------------------------------------------------------
+
+
+class Screen:
+    """An Xvfb, and what is on it."""
+
+    def __init__(self, folder: Path) -> None:
+        read, write = os.pipe()
+        self.folder = folder
+        self._process = subprocess.Popen(
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1200x860x24", "-nolisten", "tcp"],
+            pass_fds=[write],
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(write)
+        with open(read) as file:
+            self.display = f":{file.readline().strip()}"
+
+    def run(self, *command: str) -> str:
+        """What a command prints that works on this screen."""
+        environment = {**os.environ, "DISPLAY": self.display}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        return done.stdout
+
+    def windows(self) -> list[str]:
+        """The windows of the program, by number."""
+        return self.run("xdotool", "search", "--onlyvisible", "--name", "^rtapp$").split()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+
+
+@pytest.fixture
+def screen(desk: Desk) -> Iterator[Screen]:
+    """A screen for the desk's window."""
+    for tool in ("Xvfb", "xdotool"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    pytest.importorskip("PySide6.QtWebEngineCore", reason="no web view (PySide6) is installed")
+    made = Screen(desk.folder)
+    desk.env |= {
+        "DISPLAY": made.display,
+        "PYWEBVIEW_GUI": "qt",
+        "QT_API": "pyside6",
+        "QTWEBENGINE_DISABLE_SANDBOX": "1",  # for root
+    }
+    yield made
+    made.end()
+
+
+def window_process(desk: Desk) -> int:
+    """The process of the window; waits for it."""
+
+    def find() -> int:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                parts = path.read_bytes().split(b"\0")
+                if b"--window" in parts and str(desk.data / "window").encode() in parts:
+                    return int(path.parent.name)
+        return 0
+
+    return int(wait_for(find, "the window's process"))
+
+
+def opens(screen: Screen) -> None:
+    wait_for(screen.windows, "the window")
+
+
+def loaded(desk: Desk) -> None:
+    """Wait until the window has signed in: its page asks with the owner's session."""
+    where = "SELECT count(*) FROM access_tokens WHERE kind = 'session' AND name = 'this computer'"
+    wait_for(lambda: query_database(desk.data, where)[0][0], "the window to sign in")
+
+
+def test_the_window_opens_signed_in_and_comes_forward(desk: Desk, screen: Screen) -> None:
+    desk.begin()
+    opens(screen)
+    loaded(desk)
+    number = window_process(desk)
+    assert b"signin" not in Path(f"/proc/{number}/cmdline").read_bytes()
+    (only,) = screen.windows()[:1]
+    screen.run("xdotool", "windowunmap", only)
+    wait_for(lambda: not screen.windows(), "the window to be away")
+    assert desk.start().wait(PATIENCE) == 0
+    opens(screen)
+    assert window_process(desk) == number
+    assert list(desk.opened.iterdir()) == []
+
+
+def test_a_killed_window_leaves_the_server_and_opens_the_browser(
+    desk: Desk, screen: Screen
+) -> None:
+    server = desk.begin()
+    opens(screen)
+    loaded(desk)
+    time.sleep(1)  # "loaded" is said a moment later
+    os.kill(window_process(desk), signal.SIGKILL)
+    ask = desk.owner()
+    assert ask("GET", "/api/desktop").json["why"] == "died"
+    assert server.get("/healthz", token=None).status == 200
+    assert desk.start().wait(PATIENCE) == 0  # tries a window again
+    opens(screen)
+
+
+def test_a_killed_server_leaves_a_page_that_starts_it_again(desk: Desk, screen: Screen) -> None:
+    desk.begin()
+    opens(screen)
+    loaded(desk)
+    first, number = desk.runtime, window_process(desk)
+    desk.running[0].kill()
+    desk.running[0].wait(PATIENCE)
+    try:
+
+        def again() -> bool:
+            """The button is where the page has put it; the first clicks may come too early."""
+            screen.run("xdotool", "mousemove", "180", "207", "click", "1")
+            time.sleep(1)
+            return bool(desk.runtime["pid"] != first["pid"])
+
+        wait_for(again, "the program to be started again")
+        wait_for(lambda: not Path(f"/proc/{number}").exists(), "the old window to be gone")
+        opens(screen)
+        assert desk.runtime["port"] == first["port"]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(desk.runtime["pid"], signal.SIGTERM)
+
+
+def test_quitting_closes_the_window(desk: Desk, screen: Screen) -> None:
+    desk.begin()
+    opens(screen)
+    number = window_process(desk)
+    desk.running[0].terminate()
+    assert desk.running[0].wait(PATIENCE) == 0
+    wait_for(lambda: not Path(f"/proc/{number}").exists(), "the window to be gone")
+    assert list(desk.opened.iterdir()) == []
+
+
+def test_a_damaged_database_is_told_in_a_window(desk: Desk, screen: Screen) -> None:
+    desk.data.mkdir()
+    (desk.data / "rtapp.db").write_bytes(b"not a database " * 1000)
+    failed = desk.start()
+    opens(screen)
+    assert failed.poll() is None
+    assert "is damaged" in desk.output()
