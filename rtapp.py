@@ -5654,6 +5654,7 @@ class Rooms:
     ROOMS = 10_000  # active at once
     HEARD_MS = 5_000  # how often it is noted that a participant is heard
     LATE_MS = 10_000  # between two looks, after which silence says nothing
+    SOON_MS = 8_000  # a page that is loaded anew is back by then
     SEEN = (
         VideoParticipant.id,
         VideoParticipant.client_id,
@@ -6046,11 +6047,21 @@ class Rooms:
             raise Problem("not_in_room", "Wait until the host lets you in.")
         return room, row
 
-    def leave(self, who: Visitor, room_id: str) -> None:
-        """Leave a room or its lobby. Raises Problem `not_in_room`."""
-        self._storage.write(
-            lambda tx: self._remove(tx, *self._here(tx.database, room_id, who), reason="left")
-        )
+    def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
+        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`.
+
+        Raises Problem `not_in_room`.
+        """
+
+        def unit(tx: Transaction) -> None:
+            room, row = self._here(tx.database, room_id, who)
+            if soon:
+                self._give_grace(tx, room, row, self._since("gone") + self.SOON_MS)
+            else:
+                self._remove(tx, room, row, "left")
+
+        self._storage.write(unit)
+        self._heard.discard(who.client_id)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
@@ -6315,16 +6326,16 @@ class Rooms:
         found = self._rows(tx, where)
         for room, row in found:
             if reason in ("silent", "node lost"):
-                self._give_grace(tx, room, row)
+                self._give_grace(tx, room, row, self._since("silent"))
             else:
                 self._remove(tx, room, row, reason)
         return [(room.room_id, row.client_id) for room, row in found]
 
-    def _give_grace(self, tx: Transaction, room: Any, row: Any) -> None:
+    def _give_grace(self, tx: Transaction, room: Any, row: Any, heard_at: int) -> None:
         """Nobody hears a participant any more: it has the rest of the grace to come back."""
         was_there = row.status == CONNECTED
         status = RECONNECTING if was_there else row.status
-        change(tx, row, node=self._nodes.id, heard_at=self._since("silent"), status=status)
+        change(tx, row, node=self._nodes.id, heard_at=heard_at, status=status)
         if was_there:
             tx.append([told_state(room, row)])
 
@@ -7284,6 +7295,12 @@ class JoinBody(RoomCall, kw_only=True):
     password: Secret | None = None
 
 
+class LeaveBody(RoomCall, kw_only=True):
+    """A goodbye; `soon`: unless heard again within seconds."""
+
+    soon: bool = False
+
+
 class StateBody(RoomCall, kw_only=True):
     """What a participant sends at the moment; what is left out stays as it was."""
 
@@ -7508,11 +7525,11 @@ def joined_view(app: Application, origin: str, joined: Joined) -> dict[str, Any]
     }
 
 
-@route("POST", "/api/video/rooms/<room_id>/leave", "room", "Leave a video room", body=RoomCall)
+@route("POST", "/api/video/rooms/<room_id>/leave", "room", "Leave a video room", body=LeaveBody)
 def leave_room(app: Application, call: Call) -> dict[str, Any]:
-    """Also out of its lobby."""
-    who = visitor(app, call, room_body(call, RoomCall))
-    app.rooms.leave(who, call.arguments["room_id"])
+    """Also out of its lobby. A page that is closed or loaded anew can't tell which: `soon`."""
+    body = room_body(call, LeaveBody)
+    app.rooms.leave(visitor(app, call, body), call.arguments["room_id"], body.soon)
     return {"success": True}
 
 
@@ -8214,6 +8231,12 @@ def start_page(app: Application, call: Call) -> Answer:
 def admin_page(app: Application, call: Call) -> Answer:
     """A page of public calls: what it shows, it asks for as the administrator who signed in."""
     return app.static.page("admin.html")
+
+
+@route("GET", "/room/<room_id>", "public", "A video room's page")
+def room_page(app: Application, call: Call) -> Answer:
+    """The same for every room: the page itself asks for it."""
+    return app.static.page("room.html", "../")
 
 
 @route("GET", "/api/docs", "public", "The API as a page")

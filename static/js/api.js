@@ -37,16 +37,18 @@ export class ApiError extends Error {
  * @param {string} method
  * @param {string} path relative to the application, such as `api/stats`
  * @param {unknown} [body] any JSON value
+ * @param {RequestInit} [more]
  * @returns {Promise<any>} the answer's JSON; undefined where it has none
  * @throws {ApiError}
  */
-export async function api(method, path, body) {
+export async function api(method, path, body, more = {}) {
   /** @type {RequestInit} */
   const request = {
     method,
     credentials: 'same-origin',
     cache: 'no-store',
-    headers: { Accept: 'application/json' },
+    ...more,
+    headers: { Accept: 'application/json', ...more.headers },
   };
   if (body !== undefined) {
     request.headers = { ...request.headers, 'Content-Type': 'application/json' };

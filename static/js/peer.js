@@ -1,0 +1,368 @@
+/**
+ * One media connection to one other participant (W3C WebRTC), by "perfect negotiation": either side
+ * offers whenever it needs to; where two offers cross, the polite side rolls its own back.
+ *
+ * Both sides make the same four transceivers, one per role and in the same order, with `addTrack`:
+ * so an offer of either side describes both (RFC 8829, 5.10), and turning a camera or a screen on
+ * and off later is `replaceTrack` without a negotiation.
+ */
+
+/** @typedef {'microphone' | 'camera' | 'screen' | 'screenAudio'} Role */
+/** `failed`: there is no way between the two; it goes on trying. */
+/** @typedef {'connecting' | 'connected' | 'interrupted' | 'failed'} Link */
+/** @typedef {{ width: number, height: number }} Size in device pixels */
+/** @typedef {{ camera?: Size | null, screen?: Size | null }} View how large a viewer shows it; null: not at all */
+/**
+ * @typedef {object} Hooks
+ * @property {(type: 'offer' | 'answer' | 'ice-candidate', signal: unknown) => Promise<void>} signal
+ *   brings it to the other side; resolves when the server has it
+ * @property {() => boolean} canSignal
+ * @property {() => void} onLink
+ * @property {() => void} onStreams
+ * @property {() => void} onChannel
+ * @property {() => void} onView
+ * @property {() => void} onUnanswered an offer stays without an answer
+ * @property {(data: string | ArrayBuffer) => void} onData
+ */
+
+/** @type {readonly Role[]} */
+export const ROLES = ['microphone', 'camera', 'screen', 'screenAudio'];
+/** @type {Record<Role, 'audio' | 'video'>} */
+const KINDS = { microphone: 'audio', camera: 'video', screen: 'video', screenAudio: 'audio' };
+
+const LOOK = 1_000; // ms between two looks at the connection
+const DISCONNECTED = 5_000; // it often comes back by itself
+const SLOW = 10_000; // neither connected nor failed
+const UNANSWERED = 4_000;
+const MOST_WAIT = 30_000; // between two attempts
+const MOST_HELD = 200; // candidates that wait for their description
+const BUFFERED = 1 << 20; // bytes on their way on the data channel
+
+/** @type {RTCPeerConnection | undefined} */
+let blankMaker;
+
+/** A track without content: `addTrack` wants one. @param {'audio' | 'video'} kind */
+function blankTrack(kind) {
+  blankMaker ??= new RTCPeerConnection();
+  return blankMaker.addTransceiver(kind).receiver.track;
+}
+
+export class Peer {
+  /** @type {Link} */
+  link = 'connecting';
+  /** What comes, by role; missing until it is negotiated. @type {Partial<Record<Role, MediaStream>>} */
+  streams = {};
+  /** How large the other side shows what we send. @type {View} */
+  view = {};
+  #hooks;
+  #polite;
+  #pc;
+  /** @type {Record<Role, RTCRtpTransceiver>} */
+  #transceivers;
+  #control;
+  #data;
+  #making = false;
+  #answerPending = false;
+  #ignoring = false;
+  #closed = false;
+  /** One signal after the other, in and out. */
+  #taking = Promise.resolve();
+  #sending = Promise.resolve();
+  /** Candidates of a description that hasn't come. @type {RTCIceCandidateInit[]} */
+  #held = [];
+  #wasConnected = false;
+  #failures = 0;
+  #since = performance.now();
+  /** When the offer that waits for its answer was brought; 0: there is none. */
+  #offeredAt = 0;
+  #shownView = '';
+  #looking;
+
+  /**
+   * @param {object} options
+   * @param {boolean} options.polite of two peers exactly one is
+   * @param {RTCIceServer[]} options.iceServers
+   * @param {Hooks} options.hooks
+   */
+  constructor({ polite, iceServers, hooks }) {
+    this.#hooks = hooks;
+    this.#polite = polite;
+    const pc = (this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' }));
+    this.#transceivers = this.#makeTransceivers();
+    this.#control = pc.createDataChannel('control', { negotiated: true, id: 0 });
+    this.#data = pc.createDataChannel('data', { negotiated: true, id: 1 });
+    this.#wireChannels();
+    pc.onnegotiationneeded = () => void this.#offer();
+    pc.onicecandidate = ({ candidate }) => candidate && this.#signal('ice-candidate', candidate.toJSON());
+    pc.onconnectionstatechange = () => this.#follow();
+    pc.ontrack = ({ track, transceiver }) => this.#receive(track, transceiver);
+    this.#looking = setInterval(() => this.#look(), LOOK);
+  }
+
+  close() {
+    this.#closed = true;
+    clearInterval(this.#looking);
+    this.#pc.close();
+  }
+
+  // ---- media ---------------------------------------------------------------------------------
+
+  #makeTransceivers() {
+    const made = /** @type {Record<Role, RTCRtpTransceiver>} */ ({});
+    for (const role of ROLES) {
+      const sender = this.#pc.addTrack(blankTrack(KINDS[role]));
+      const transceiver = this.#pc.getTransceivers().find((each) => each.sender === sender);
+      made[role] = /** @type {RTCRtpTransceiver} */ (transceiver);
+    }
+    for (const role of ROLES) void made[role].sender.replaceTrack(null);
+    for (const role of /** @type {Role[]} */ (['camera', 'screen'])) preferVp8(made[role]);
+    return made;
+  }
+
+  /** @param {Role} role */
+  sender(role) {
+    return this.#transceivers[role].sender;
+  }
+
+  /** @param {Role} role */
+  receiver(role) {
+    return this.#transceivers[role].receiver;
+  }
+
+  /**
+   * Send another track in a role, or nothing; needs no negotiation.
+   * @param {Role} role
+   * @param {MediaStreamTrack | null} track
+   */
+  async setTrack(role, track) {
+    if (!this.#closed) await this.sender(role).replaceTrack(track);
+  }
+
+  /** @param {MediaStreamTrack} track @param {RTCRtpTransceiver} transceiver */
+  #receive(track, transceiver) {
+    const role = ROLES.find((each) => this.#transceivers[each] === transceiver);
+    if (!role || this.streams[role]?.getTracks().includes(track)) return;
+    this.streams[role] = new MediaStream([track]);
+    this.#hooks.onStreams();
+  }
+
+  /** Let what comes in a role be heard or seen, or not. @param {Role} role @param {boolean} allowed */
+  allow(role, allowed) {
+    const { track } = this.receiver(role);
+    if (track.enabled !== allowed) track.enabled = allowed;
+  }
+
+  stats() {
+    return this.#pc.getStats();
+  }
+
+  // ---- negotiation ---------------------------------------------------------------------------
+
+  async #offer() {
+    this.#making = true;
+    try {
+      await this.#pc.setLocalDescription();
+      if (this.#pc.signalingState === 'have-local-offer') this.#tell();
+    } catch (error) {
+      this.#fault(error);
+    } finally {
+      this.#making = false;
+    }
+  }
+
+  /** Send the local description. */
+  #tell() {
+    const { localDescription } = this.#pc;
+    if (!localDescription) return;
+    const { type, sdp } = localDescription;
+    const sent = this.#signal(/** @type {'offer' | 'answer'} */ (type), { type, sdp });
+    if (type === 'offer') void sent.then(() => (this.#offeredAt = performance.now()));
+  }
+
+  /** @param {'offer' | 'answer' | 'ice-candidate'} type @param {unknown} signal */
+  #signal(type, signal) {
+    const send = () => (this.#closed ? undefined : this.#hooks.signal(type, signal));
+    return (this.#sending = this.#sending.then(send).catch((error) => this.#fault(error)));
+  }
+
+  /** What the other side signals; in the order in which it comes. @param {any} signal */
+  take(signal) {
+    const act = () => (signal.sdp === undefined ? this.#takeCandidate(signal) : this.#takeDescription(signal));
+    this.#taking = this.#taking.then(() => (this.#closed ? undefined : act()));
+    this.#taking = this.#taking.catch((error) => this.#fault(error));
+  }
+
+  /** @param {RTCSessionDescriptionInit} description */
+  async #takeDescription(description) {
+    const pc = this.#pc;
+    const isAnswer = description.type === 'answer';
+    if (isAnswer && pc.signalingState !== 'have-local-offer') return; // to an offer sent twice
+    const ready = pc.signalingState === 'stable' || this.#answerPending;
+    this.#ignoring = !isAnswer && !this.#polite && (this.#making || !ready);
+    if (this.#ignoring) return;
+    this.#answerPending = isAnswer;
+    try {
+      await pc.setRemoteDescription(description); // rolls an offer of ours back
+    } finally {
+      this.#answerPending = false;
+    }
+    this.#offeredAt = 0;
+    if (!isAnswer) {
+      await pc.setLocalDescription();
+      this.#tell();
+    }
+    const held = this.#held.splice(0);
+    for (const candidate of held) await this.#takeCandidate(candidate);
+  }
+
+  /** @param {RTCIceCandidateInit} candidate */
+  async #takeCandidate(candidate) {
+    if (!this.#isOfRemote(candidate)) {
+      this.#held = [...this.#held.slice(1 - MOST_HELD), candidate];
+      return;
+    }
+    try {
+      await this.#pc.addIceCandidate(candidate);
+    } catch (error) {
+      if (!this.#ignoring) throw error;
+    }
+  }
+
+  /** Whether the description that a candidate belongs to is in force. @param {RTCIceCandidateInit} candidate */
+  #isOfRemote({ usernameFragment: name }) {
+    const { remoteDescription } = this.#pc;
+    return Boolean(remoteDescription && (!name || remoteDescription.sdp.includes(`a=ice-ufrag:${name}\r`)));
+  }
+
+  /** A call that came too late for a connection that is closed is no fault. @param {unknown} error */
+  #fault(error) {
+    if (!this.#closed) console.warn('peer:', error);
+  }
+
+  // ---- the connection's state ----------------------------------------------------------------
+
+  #follow() {
+    const { connectionState: state } = this.#pc;
+    if (state === 'connected') {
+      this.#wasConnected = true;
+      this.#failures = 0;
+      this.#enter('connected');
+    } else if (state === 'disconnected') {
+      this.#enter('interrupted');
+    } else if (state === 'failed') {
+      this.#failures += 1;
+      this.#enter(this.#wasConnected && this.#failures < 2 ? 'interrupted' : 'failed');
+    }
+    this.#since = performance.now();
+    this.#look();
+  }
+
+  /** @param {Link} link */
+  #enter(link) {
+    if (this.link === link) return;
+    this.link = link;
+    this.#hooks.onLink();
+  }
+
+  /** What isn't connected is tried again, sooner or later. */
+  #look() {
+    const now = performance.now();
+    if (this.#offeredAt && now - this.#offeredAt > UNANSWERED) {
+      this.#offeredAt = now;
+      this.#hooks.onUnanswered();
+    }
+    const { connectionState: state } = this.#pc;
+    if (state === 'connected' || state === 'closed' || !this.#hooks.canSignal()) return;
+    if (now - this.#since >= this.#waitIn(state)) this.restart();
+  }
+
+  /** @param {RTCPeerConnectionState} state @returns {number} ms */
+  #waitIn(state) {
+    if (state === 'disconnected') return DISCONNECTED;
+    if (state !== 'failed') return SLOW;
+    return this.#failures < 2 ? 0 : Math.min(MOST_WAIT, 1_000 * 2 ** this.#failures);
+  }
+
+  /** New ways are looked for (ICE restart); or, where an offer is on its way, it is sent again. */
+  restart() {
+    if (this.#closed) return;
+    this.#since = performance.now();
+    if (this.#pc.signalingState === 'have-local-offer') this.#tell();
+    else this.#pc.restartIce();
+  }
+
+  /** Signalling, or the network, is back. @param {RTCIceServer[]} [iceServers] new ones */
+  revive(iceServers) {
+    if (this.#closed || this.link === 'connected') return;
+    if (iceServers) this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
+    this.restart();
+  }
+
+  // ---- data ----------------------------------------------------------------------------------
+
+  #wireChannels() {
+    const data = this.#data;
+    data.binaryType = 'arraybuffer';
+    data.bufferedAmountLowThreshold = BUFFERED / 4;
+    data.onopen = data.onclose = () => this.#closed || this.#hooks.onChannel();
+    data.onmessage = ({ data: content }) => this.#hooks.onData(content);
+    this.#control.onopen = () => this.#sendView();
+    this.#control.onmessage = ({ data: content }) => this.#takeControl(String(content));
+  }
+
+  get canSend() {
+    return this.#data.readyState === 'open';
+  }
+
+  /**
+   * Resolves when there is space for more.
+   * @param {string | ArrayBuffer} content
+   */
+  async send(content) {
+    const data = this.#data;
+    if (typeof content === 'string') data.send(content);
+    else data.send(content);
+    if (data.bufferedAmount <= BUFFERED) return;
+    await new Promise((resolve, reject) => {
+      const over = new AbortController();
+      const { signal } = over;
+      /** @param {() => void} act */
+      const then = (act) => () => (over.abort(), act());
+      data.addEventListener('bufferedamountlow', then(() => resolve(undefined)), { signal });
+      data.addEventListener('close', then(() => reject(new Error('the data channel closed'))), { signal });
+    });
+  }
+
+  /** Tell how large we show what comes. @param {View} view */
+  show(view) {
+    this.#shownView = JSON.stringify({ view });
+    this.#sendView();
+  }
+
+  #sendView() {
+    if (this.#shownView && this.#control.readyState === 'open') this.#control.send(this.#shownView);
+  }
+
+  /** @param {string} text of a peer, so of anybody */
+  #takeControl(text) {
+    if (text.length > 1_000) return;
+    const { view } = JSON.parse(text);
+    this.view = { camera: sizeOf(view?.camera), screen: sizeOf(view?.screen) };
+    this.#hooks.onView();
+  }
+}
+
+/** @param {any} size @returns {Size | null | undefined} */
+function sizeOf(size) {
+  if (size === null) return null;
+  const { width, height } = size ?? {};
+  return width > 0 && height > 0 ? { width, height } : undefined;
+}
+
+/** Every browser has it, and it is the one that all pairs agree on. @param {RTCRtpTransceiver} transceiver */
+function preferVp8(transceiver) {
+  const all = RTCRtpReceiver.getCapabilities?.('video')?.codecs ?? [];
+  const isVp8 = (/** @type {{ mimeType: string }} */ codec) => codec.mimeType.toLowerCase() === 'video/vp8';
+  const sorted = [...all.filter(isVp8), ...all.filter((codec) => !isVp8(codec))];
+  if (sorted.length && transceiver.setCodecPreferences) transceiver.setCodecPreferences(sorted);
+}

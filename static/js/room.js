@@ -1,0 +1,861 @@
+/**
+ * A video room: who is in it, what they send, and a media connection to each (`peer.js`). No DOM.
+ *
+ *     const room = new Room('standup');
+ *     room.on('changed', (participant) => show(participant.streams.camera));
+ *     await room.setTrack('camera', track);
+ *     await room.join({ displayName: 'Ada' });
+ *
+ * Media goes on while the server, or the way to it, is away. Events: `phase`, `added`, `changed`,
+ * `removed`, `self`, `info`, `waiting`, `chat`, `data`, `channel`, `signalling`, `speaker`, `load`,
+ * `capture`, `ended-track`, `trouble`; each is described where it is told.
+ */
+import { api, ApiError } from './api.js';
+import { cameraFor, captureFor, limit, limitAudio, screenFor } from './encoder.js';
+import { Peer, ROLES } from './peer.js';
+import { Meter, UNKNOWN } from './quality.js';
+import { connect } from './rt.js';
+
+/** @typedef {'idle' | 'joining' | 'waiting' | 'joined' | 'left'} Phase */
+/** @typedef {import('./peer.js').Role} Role */
+/** @typedef {import('./peer.js').View} View */
+/** @typedef {import('./quality.js').Quality} Quality */
+/** @typedef {'ok' | 'many' | 'too-many'} Load */
+/** @typedef {{ audio: MediaStream | null, camera: MediaStream | null, screen: MediaStream | null, screenAudio: MediaStream | null }} Streams */
+/** @typedef {(argument: any, more?: any) => void} Listener */
+
+const BEAT = 10_000; // ms between two signs of life
+const SAMPLE = 2_000;
+const LEVEL = 250;
+const HOLD = 700; // how long somebody who pauses is the speaker
+const LOUD = 0.02; // of 1
+const PATIENCE = 5_000; // for the answer to a call
+const LONGEST_PAUSE = 5_000; // between two attempts
+const SUSPECT_EVERY = 5_000;
+const MANY = 6;
+const SOFT_LIMIT = 8;
+const CPU_SAMPLES = 3; // in a row make a step down
+const CALM_SAMPLES = 20; // in a row make a step up
+const MOST_STEPS = 3;
+
+/** Why one is no longer there, in the server's words and in ours. @type {Record<string, string>} */
+const REASONS = { 'opened elsewhere': 'elsewhere' };
+/** One was unheard, not sent away. */
+const LOST = ['connection lost', 'node lost'];
+/** Refusals of a join that say where one stands. @type {Record<string, string>} */
+const REFUSALS = { not_found: 'ended', removed: 'removed' };
+
+/**
+ * The secret by which this browser is the same client in a room after a reload, and in each tab.
+ * @param {string} roomId
+ */
+export function roomSession(roomId) {
+  const key = `rtapp.room.${roomId}`;
+  const found = sessions.get(key) ?? stored(key) ?? newSession();
+  sessions.set(key, found);
+  return found;
+}
+
+/** Storage may be forbidden: then it lasts as long as the page. @type {Map<string, string>} */
+const sessions = new Map();
+
+/** @param {string} key */
+function stored(key) {
+  try {
+    const found = localStorage.getItem(key) ?? newSession();
+    localStorage.setItem(key, found);
+    return found;
+  } catch {
+    return undefined;
+  }
+}
+
+function newSession() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return btoa(String.fromCharCode(...bytes)).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
+}
+
+/** Somebody in the room; one object as long as they are there. */
+export class Participant {
+  clientId = '';
+  connectionId = '';
+  /** For the host's actions. */
+  id = 0;
+  displayName = '';
+  /** @type {string | number | null} */
+  userId = null;
+  isHost = false;
+  /** @type {'waiting' | 'connected' | 'reconnecting'} `reconnecting`: the server doesn't hear them */
+  status = 'connected';
+  joinedAt = '';
+  /** What they say they send. */
+  audio = false;
+  video = false;
+  screen = false;
+  hand = false;
+  /** By the host; receivers obey. */
+  muted = false;
+  cameraOff = false;
+  /** Loudness, 0 to 1. */
+  level = 0;
+  speaking = false;
+  /** @type {Peer | undefined} */
+  peer;
+  meter = new Meter();
+  heardAt = -Infinity;
+  /** @type {Partial<Record<Role, MediaStream>>} */
+  #own = {};
+
+  /** @param {boolean} isSelf */
+  constructor(isSelf) {
+    this.isSelf = isSelf;
+  }
+
+  /** @returns {Streams} null: nothing to show or to play */
+  get streams() {
+    const from = this.isSelf ? this.#own : (this.peer?.streams ?? {});
+    /** @param {Role} role */
+    const stream = (role) => (this.sends(role) && from[role]) || null;
+    return {
+      audio: this.isSelf ? null : stream('microphone'),
+      camera: stream('camera'),
+      screen: stream('screen'),
+      screenAudio: this.isSelf ? null : stream('screenAudio'),
+    };
+  }
+
+  /** Whether what they send in a role may be heard or seen. @param {Role} role */
+  sends(role) {
+    if (role === 'microphone') return this.audio && !this.muted;
+    if (role === 'camera') return this.video && !this.cameraOff;
+    return this.screen && !(role === 'screen' ? this.cameraOff : this.muted);
+  }
+
+  /** @returns {import('./peer.js').Link} */
+  get link() {
+    return this.isSelf ? 'connected' : (this.peer?.link ?? 'connecting');
+  }
+
+  /** @returns {Quality} */
+  get quality() {
+    const { quality } = this.meter;
+    if (this.link === 'failed') return { ...quality, level: 'lost', reason: 'no-path' };
+    if (this.link === 'interrupted') return { ...quality, level: 'lost', reason: 'interrupted' };
+    return quality;
+  }
+
+  /** For one's own picture. @param {Role} role @param {MediaStreamTrack | null} track */
+  preview(role, track) {
+    if (track) this.#own[role] = new MediaStream([track]);
+    else delete this.#own[role];
+  }
+}
+
+export class Room {
+  /** @type {Phase} */
+  phase = 'idle';
+  /** Why one left: `left elsewhere removed denied ended refused` … */
+  reason = '';
+  /** What the API says of the room. @type {any} */
+  info = {};
+  /** @type {Participant | null} */
+  self = null;
+  /** In the lobby; told to hosts. @type {any[]} */
+  waiting = [];
+  /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
+  signalling = 'closed';
+  /** @type {Participant | null} */
+  speaker = null;
+  /** @type {Load} */
+  load = 'ok';
+  /** Whether this machine can't encode as much as is wanted. */
+  isCpuLimited = false;
+  isMuted = false;
+  hand = false;
+  /** By clientId. @type {Map<string, Participant>} */
+  #participants = new Map();
+  /** @type {Map<string, Set<Listener>>} */
+  #listeners = new Map();
+  /** @type {Partial<Record<Role, MediaStreamTrack>>} */
+  #tracks = {};
+  /** @type {ReturnType<typeof connect> | undefined} */
+  #rt;
+  /** @type {{ displayName?: string, password?: string }} */
+  #asked = {};
+  /** @type {RTCIceServer[]} */
+  #iceServers = [];
+  #limits = { maxHeight: 720, maxFps: 30 };
+  /** Ends with the stay in the room. */
+  #stay = new AbortController();
+  #suspectedAt = 0;
+  #steps = 0;
+  #cpuRow = 0;
+  #calmRow = 0;
+  #lastState = '';
+  #lastCapture = '';
+  #doubting = false;
+  #telling = Promise.resolve();
+
+  /**
+   * @param {string} roomId
+   * @param {{ transport?: 'sse' | 'websocket', session?: string }} [options]
+   */
+  constructor(roomId, { transport = 'sse', session = roomSession(roomId) } = {}) {
+    this.roomId = roomId;
+    this.transport = transport;
+    this.session = session;
+  }
+
+  // ---- events --------------------------------------------------------------------------------
+
+  /** @param {string} name @param {Listener} listener */
+  on(name, listener) {
+    this.#listeners.set(name, (this.#listeners.get(name) ?? new Set()).add(listener));
+    return this;
+  }
+
+  /** @param {string} name @param {Listener} listener */
+  off(name, listener) {
+    this.#listeners.get(name)?.delete(listener);
+    return this;
+  }
+
+  /** @param {string} name @param {any} [argument] @param {any} [more] */
+  #tell(name, argument, more) {
+    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+      try {
+        listener(argument, more);
+      } catch (error) {
+        reportError(error); // one listener's fault is not the others'
+      }
+    }
+  }
+
+  // ---- the server ----------------------------------------------------------------------------
+
+  /**
+   * A call about this room. @throws {ApiError}
+   * @param {string} method
+   * @param {string} path below the room's, such as `/chat`
+   * @param {Record<string, unknown>} [body]
+   * @param {RequestInit} [more]
+   */
+  #call(method, path, body, more = {}) {
+    const root = `api/video/rooms/${encodeURIComponent(this.roomId)}`;
+    return this.#ask(method, root + path, body, more);
+  }
+
+  /** @param {string} method @param {string} path @param {Record<string, unknown>} [body] @param {RequestInit} [more] */
+  #ask(method, path, body, more = {}) {
+    const headers = { 'X-Session': this.session };
+    return api(method, path, body, { signal: AbortSignal.timeout(PATIENCE), headers, ...more });
+  }
+
+  /** The room as the server shows it; also before joining. @throws {ApiError} */
+  look() {
+    return this.#call('GET', '');
+  }
+
+  // ---- coming and going ----------------------------------------------------------------------
+
+  /**
+   * Join, or wait in the lobby; after `left` once more.
+   * @param {{ displayName?: string, password?: string }} [as] by default as before
+   * @throws {ApiError}
+   */
+  async join(as = this.#asked) {
+    this.#asked = as;
+    this.#enter('joining');
+    try {
+      await this.#join();
+    } catch (error) {
+      if (this.phase === 'joining') this.#enter('idle');
+      throw error;
+    }
+  }
+
+  async #join() {
+    const before = this.#stay;
+    const body = { session: this.session, ...this.#asked };
+    const joined = await this.#call('POST', '/join', body);
+    if (this.#stay !== before) return; // one has left meanwhile
+    const stay = this.#newStay();
+    this.#asked = { ...this.#asked, displayName: joined.participant.displayName };
+    this.#connect(joined.lastEventId);
+    this.#takeJoined(joined);
+    this.#keepTime(stay);
+    this.#enter(joined.status === 'waiting' ? 'waiting' : 'joined');
+    this.#tellState(true);
+  }
+
+  /** @param {any} joined */
+  #takeJoined({ participant, participants, room, waiting, iceServers, videoMaxHeight, videoMaxFps }) {
+    this.#iceServers = iceServers ?? [];
+    this.#limits = { maxHeight: videoMaxHeight ?? 720, maxFps: videoMaxFps ?? 30 };
+    this.waiting = waiting ?? [];
+    if (room) this.info = room;
+    this.#lastState = '';
+    this.self ??= new Participant(true);
+    const { audio, video, screen, hand, ...rest } = participant;
+    Object.assign(this.self, rest);
+    for (const role of ROLES) this.self.preview(role, this.#tracks[role] ?? null);
+    this.#takeOwn();
+    this.#reconcile(participants);
+    this.#tell('info', this.info);
+    this.#tell('waiting', this.waiting);
+  }
+
+  #newStay() {
+    this.#stay.abort();
+    this.#stay = new AbortController();
+    return this.#stay.signal;
+  }
+
+  /** @param {Phase} phase @param {string} [reason] */
+  #enter(phase, reason = '') {
+    if (this.phase === phase) return;
+    this.phase = phase;
+    this.reason = reason;
+    this.#tell('phase', phase);
+  }
+
+  async leave() {
+    const call = this.#call('POST', '/leave', this.#me, { keepalive: true });
+    this.#end('left');
+    await call.catch(() => undefined); // who can't be reached will notice by itself
+  }
+
+  /** The page goes away, perhaps to come back: whoever doesn't is gone soon. */
+  goSoon() {
+    if (this.phase !== 'joined' && this.phase !== 'waiting') return;
+    void this.#call('POST', '/leave', { ...this.#me, soon: true }, { keepalive: true }).catch(() => undefined);
+  }
+
+  /** @param {string} reason */
+  #end(reason) {
+    this.#newStay();
+    this.#rt?.close();
+    this.#rt = undefined;
+    for (const participant of [...this.#participants.values()]) this.#forget(participant, 'over');
+    this.self = null;
+    this.waiting = [];
+    this.#enter('left', reason);
+  }
+
+  /** Who acts. */
+  get #me() {
+    return { session: this.session, connectionId: this.self?.connectionId };
+  }
+
+  /** Whether one is still in the room isn't clear: ask, and come back unless sent away. */
+  async #doubt() {
+    if (this.#doubting) return;
+    this.#doubting = true;
+    const { signal } = this.#stay;
+    try {
+      for (let attempt = 0; !signal.aborted; attempt += 1) {
+        if (await this.#settle()) return;
+        await pause(attempt, signal);
+      }
+    } finally {
+      this.#doubting = false;
+    }
+  }
+
+  /** @returns {Promise<boolean>} whether it is clear now */
+  async #settle() {
+    try {
+      const info = await this.look();
+      const own = info.participants?.find((/** @type {any} */ row) => row.clientId === this.self?.clientId);
+      if (own && own.connectionId !== this.self?.connectionId) this.#end('elsewhere');
+      else await this.#join();
+      return true;
+    } catch (error) {
+      if (isPassing(error)) return false;
+      this.#end(REFUSALS[/** @type {ApiError} */ (error).code] ?? 'refused');
+      return true;
+    }
+  }
+
+  // ---- what comes ----------------------------------------------------------------------------
+
+  /** @param {string} since the position of the join: from there on nothing is missed */
+  #connect(since) {
+    this.#rt?.close();
+    const { session, transport } = this;
+    const rt = connect({ session, transport, since, shared: false, attempts: Infinity });
+    this.#rt = rt;
+    for (const [name, take] of Object.entries(this.#events)) {
+      rt.on(name, (event) => this.#rt === rt && event.roomId === this.roomId && take(event));
+    }
+    for (const state of /** @type {const} */ (['connecting', 'open', 'reconnecting', 'closed'])) {
+      rt.on(state, (detail) => this.#rt === rt && this.#follow(state, detail));
+    }
+    rt.on('reset', () => this.#rt === rt && void this.#doubt());
+  }
+
+  /** @param {Room['signalling']} state @param {any} detail */
+  #follow(state, detail) {
+    const wasOpen = this.signalling === 'open';
+    this.signalling = state;
+    this.#tell('signalling', state, detail);
+    if (state === 'open' && !wasOpen) this.#revive();
+    if (state === 'closed') void this.#doubt(); // refused, or told not to come back
+  }
+
+  /** @type {Record<string, (event: any) => void>} */
+  #events = {
+    'participant-joined': ({ participant }) => this.#upsert(participant),
+    'participant-state': ({ participant }) => this.#upsert(participant),
+    'participant-left': (event) => this.#takeLeft(event),
+    'participant-waiting': ({ participant }) => {
+      const others = this.waiting.filter((row) => row.clientId !== participant.clientId);
+      this.#setWaiting([...others, participant]);
+    },
+    'room-updated': ({ room }) => {
+      this.info = { ...this.info, ...room };
+      this.#tell('info', this.info);
+    },
+    'room-ended': () => this.#end('ended'),
+    'room-left': (event) => this.#takeOut(event),
+    'room-admitted': () => void this.#doubt(), // by joining again: now there is more to know
+    'room-chat': (message) => this.#tell('chat', message),
+    'webrtc-signal': (event) => this.#takeSignal(event),
+  };
+
+  /** @param {any} event */
+  #takeOut({ connectionId, reason }) {
+    if (connectionId !== this.self?.connectionId) return;
+    if (LOST.includes(reason)) void this.#doubt();
+    else this.#end(REASONS[reason] ?? reason);
+  }
+
+  /** @param {any} event */
+  #takeSignal({ fromClientId, fromConnectionId, toConnectionId, signal }) {
+    const from = this.#participants.get(fromClientId);
+    if (toConnectionId !== this.self?.connectionId || fromConnectionId !== from?.connectionId) return;
+    from?.peer?.take(signal);
+  }
+
+  // ---- who is there --------------------------------------------------------------------------
+
+  /** In the order in which they joined; oneself included. */
+  get participants() {
+    const all = [...this.#participants.values(), ...(this.self ? [this.self] : [])];
+    return all.sort((one, other) => one.joinedAt.localeCompare(other.joinedAt) || one.id - other.id);
+  }
+
+  get #others() {
+    return [...this.#participants.values()];
+  }
+
+  get isHost() {
+    return this.self?.isHost ?? false;
+  }
+
+  /** @param {any[]} rows of all who are there */
+  #reconcile(rows) {
+    const present = new Set(rows.map((row) => row.clientId));
+    for (const one of this.#others) if (!present.has(one.clientId)) this.#forget(one, 'left');
+    for (const row of rows) if (row.clientId !== this.self?.clientId) this.#upsert(row);
+  }
+
+  /** @param {any} row */
+  #upsert(row) {
+    this.#setWaiting(this.waiting.filter((one) => one.clientId !== row.clientId));
+    if (row.clientId === this.self?.clientId) return this.#takeSelf(row);
+    const known = this.#participants.get(row.clientId);
+    const participant = known ?? new Participant(false);
+    const isAnew = participant.connectionId !== row.connectionId;
+    Object.assign(participant, row);
+    this.#participants.set(row.clientId, participant);
+    if (isAnew) this.#meet(participant);
+    this.#obey(participant);
+    this.#tell(known ? 'changed' : 'added', participant);
+    if (!known) this.#recount();
+  }
+
+  /** @param {any} row */
+  #takeSelf({ audio, video, screen, hand, ...row }) {
+    const { self } = this;
+    if (!self || row.connectionId !== self.connectionId) return;
+    Object.assign(self, row);
+    this.#takeOwn();
+    this.#tell('changed', self);
+    this.#tellState();
+  }
+
+  /** @param {any} event */
+  #takeLeft({ clientId, connectionId, reason }) {
+    this.#setWaiting(this.waiting.filter((row) => row.clientId !== clientId));
+    const participant = this.#participants.get(clientId);
+    if (participant && participant.connectionId === connectionId) this.#forget(participant, reason);
+  }
+
+  /** @param {Participant} participant @param {string} reason */
+  #forget(participant, reason) {
+    participant.peer?.close();
+    this.#participants.delete(participant.clientId);
+    this.#tell('removed', participant, reason);
+    if (this.speaker === participant) this.#setSpeaker(null);
+    this.#recount();
+  }
+
+  /** @param {any[]} waiting */
+  #setWaiting(waiting) {
+    if (waiting.length === this.waiting.length && waiting.every((row, at) => row === this.waiting[at])) return;
+    this.waiting = waiting;
+    this.#tell('waiting', waiting);
+  }
+
+  #recount() {
+    const people = this.#participants.size + 1;
+    const load = people > SOFT_LIMIT ? 'too-many' : people >= MANY ? 'many' : 'ok';
+    const hasChanged = load !== this.load;
+    this.load = load;
+    if (hasChanged) this.#tell('load', load);
+    const capture = JSON.stringify(this.capture);
+    if (capture !== this.#lastCapture) this.#tell('capture', this.capture);
+    this.#lastCapture = capture;
+    this.#adapt();
+  }
+
+  // ---- media connections ---------------------------------------------------------------------
+
+  /** A connection to a participant, in place of one to its page of before. @param {Participant} participant */
+  #meet(participant) {
+    participant.peer?.close();
+    const { clientId, connectionId } = participant;
+    const mine = () => participant.connectionId === connectionId && participant.peer === peer;
+    const changed = () => mine() && this.#tell('changed', participant);
+    /** @type {Peer} */
+    const peer = new Peer({
+      polite: (this.self?.clientId ?? '') < clientId,
+      iceServers: this.#iceServers,
+      hooks: {
+        signal: (type, signal) => this.#signal({ type, signal, targetClientId: clientId, targetConnectionId: connectionId }, mine),
+        canSignal: () => this.signalling === 'open',
+        onLink: () => {
+          changed();
+          if (peer.link === 'interrupted') this.#suspect();
+        },
+        onStreams: () => {
+          this.#obey(participant);
+          changed();
+        },
+        onChannel: () => mine() && this.#tell('channel', participant),
+        onView: () => this.#adapt(),
+        onUnanswered: () => this.#suspect(),
+        onData: (data) => mine() && this.#tell('data', { from: participant, data }),
+      },
+    });
+    participant.peer = peer;
+    participant.meter = new Meter();
+    for (const role of ROLES) void this.#give(peer, role);
+  }
+
+  /** @param {Peer} peer @param {Role} role */
+  async #give(peer, role) {
+    await peer.setTrack(role, this.#tracks[role] ?? null).catch((error) => console.warn('room:', error));
+    this.#adapt();
+  }
+
+  /** What the host has forbidden is neither heard nor seen here. @param {Participant} participant */
+  #obey(participant) {
+    for (const role of ROLES) participant.peer?.allow(role, participant.sends(role));
+  }
+
+  /** Try at once what isn't connected. */
+  #revive() {
+    for (const { peer } of this.#others) peer?.revive(this.#iceServers);
+  }
+
+  /** The stream may be dead without a sign of it: open it anew, which loses nothing. */
+  #suspect() {
+    const now = performance.now();
+    if (this.signalling === 'connecting' || now - this.#suspectedAt < SUSPECT_EVERY) return;
+    this.#suspectedAt = now;
+    this.#rt?.retryNow();
+  }
+
+  /** "Try again". */
+  retry() {
+    this.#suspectedAt = 0;
+    this.#suspect();
+    this.#revive();
+  }
+
+  /**
+   * Bring a signal to the server, for as long as it is of use.
+   * @param {Record<string, unknown>} about
+   * @param {() => boolean} isOfUse
+   */
+  async #signal(about, isOfUse) {
+    const stay = this.#stay.signal;
+    for (let attempt = 0; isOfUse() && !stay.aborted; attempt += 1) {
+      try {
+        await this.#post(about);
+        if (attempt) this.#suspect(); // the network was away: the stream may be dead
+        return;
+      } catch (error) {
+        if (!isPassing(error)) return this.#refused(error);
+        await pause(attempt, stay);
+      }
+    }
+  }
+
+  /** @param {Record<string, unknown>} about */
+  async #post({ type, ...about }) {
+    const link = this.#rt?.link;
+    const signal = { roomId: this.roomId, ...about };
+    if (!link?.canAsk) return this.#ask('POST', 'api/webrtc/signal', { type, session: this.session, ...signal });
+    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE, new ApiError(LATE)));
+    return Promise.race([link.ask({ type: 'webrtc-signal', signalType: type, ...signal }), late]);
+  }
+
+  /** A signal was refused for good. @param {unknown} error */
+  #refused(error) {
+    const { code } = /** @type {ApiError} */ (error);
+    if (code === 'not_in_room') void this.#doubt();
+    else if (code !== 'peer_gone') throw error;
+  }
+
+  // ---- one's own media -----------------------------------------------------------------------
+
+  /**
+   * Send a track in a role, or nothing. Whoever opened it stops it.
+   * @param {Role} role
+   * @param {MediaStreamTrack | null} track
+   */
+  async setTrack(role, track) {
+    if (track) this.#tracks[role] = track;
+    else delete this.#tracks[role];
+    track?.addEventListener('ended', () => {
+      if (this.#tracks[role] !== track) return;
+      void this.setTrack(role, null);
+      this.#tell('ended-track', role);
+    });
+    this.self?.preview(role, track);
+    this.#takeOwn();
+    const peers = this.#others.map(({ peer }) => peer);
+    await Promise.all(peers.map((peer) => peer && this.#give(peer, role)));
+    if (this.self) this.#tell('changed', this.self);
+    this.#tellState();
+  }
+
+  /** @param {boolean} muted */
+  setMuted(muted) {
+    this.isMuted = muted;
+    this.#takeOwn();
+    if (this.self) this.#tell('changed', this.self);
+    this.#tellState();
+  }
+
+  /** @param {boolean} hand */
+  setHand(hand) {
+    this.hand = hand;
+    this.#takeOwn();
+    if (this.self) this.#tell('changed', this.self);
+    this.#tellState();
+  }
+
+  /** What one's own participant shows follows from the tracks, and from what the host forbids. */
+  #takeOwn() {
+    const { self } = this;
+    const isForced = self?.muted ?? false;
+    if (isForced) this.isMuted = true;
+    const { microphone, screenAudio, camera, screen } = this.#tracks;
+    if (microphone) microphone.enabled = !this.isMuted;
+    if (screenAudio) screenAudio.enabled = !isForced;
+    for (const track of [camera, screen]) if (track) track.enabled = !self?.cameraOff;
+    if (self) Object.assign(self, this.#state);
+    this.#tell('self', self);
+  }
+
+  get #state() {
+    const { microphone, camera, screen } = this.#tracks;
+    return { audio: Boolean(microphone) && !this.isMuted, video: Boolean(camera), screen: Boolean(screen), hand: this.hand };
+  }
+
+  /** Tell the server what one sends, which also says that one is there. @param {boolean} [anyway] */
+  #tellState(anyway = false) {
+    if (!this.self || (this.phase !== 'joined' && this.phase !== 'waiting')) return;
+    const state = JSON.stringify(this.#state);
+    if (!anyway && state === this.#lastState) return;
+    this.#lastState = state;
+    this.#telling = this.#telling.then(() => this.#sendState());
+  }
+
+  async #sendState() {
+    if (!this.self) return;
+    try {
+      await this.#call('POST', '/state', { ...this.#me, ...this.#state });
+    } catch (error) {
+      this.#lastState = ''; // the next beat says it
+      if (!isPassing(error)) await this.#doubt();
+    }
+  }
+
+  /** What a camera is to deliver now. */
+  get capture() {
+    return captureFor(this.#participants.size + 1, this.#limits);
+  }
+
+  /**
+   * Tell somebody how large they are shown here.
+   * @param {Participant} participant
+   * @param {View} view
+   */
+  setView(participant, view) {
+    participant.peer?.show(view);
+  }
+
+  #adapt() {
+    const people = this.#participants.size + 1;
+    const hasScreen = Boolean(this.#tracks.screen);
+    const situation = { people, steps: this.#steps, hasScreen, limits: this.#limits };
+    for (const { peer } of this.#others) {
+      if (!peer) continue;
+      void limit(peer.sender('camera'), cameraFor(situation, peer.view.camera));
+      void limit(peer.sender('screen'), screenFor(situation, peer.view.screen), 'maintain-resolution');
+      void limitAudio(peer.sender('microphone'));
+    }
+  }
+
+  // ---- time ----------------------------------------------------------------------------------
+
+  /** @param {AbortSignal} stay */
+  #keepTime(stay) {
+    /** @param {() => void} act @param {number} ms */
+    const every = (act, ms) => {
+      const timer = setInterval(act, ms);
+      stay.addEventListener('abort', () => clearInterval(timer));
+    };
+    every(() => this.#tellState(true), BEAT);
+    every(() => void this.#sample(), SAMPLE);
+    every(() => this.#listen(), LEVEL);
+    addEventListener('online', () => this.retry(), { signal: stay });
+  }
+
+  async #sample() {
+    for (const participant of this.#others) {
+      const { peer, meter } = participant;
+      const report = await peer?.stats().catch(() => undefined);
+      if (!report || participant.meter !== meter) continue;
+      const { level, reason } = meter.quality;
+      const now = meter.take(report);
+      if (now.level !== level || now.reason !== reason) this.#tell('changed', participant);
+    }
+    this.#weigh(this.#others.some(({ meter }) => meter.isCpuLimited));
+  }
+
+  /** Go down the ladder while this machine can't encode as much, and up again. @param {boolean} isLimited */
+  #weigh(isLimited) {
+    this.#cpuRow = isLimited ? this.#cpuRow + 1 : 0;
+    this.#calmRow = isLimited ? 0 : this.#calmRow + 1;
+    const down = this.#cpuRow >= CPU_SAMPLES && this.#steps < MOST_STEPS;
+    const up = this.#calmRow >= CALM_SAMPLES && this.#steps > 0;
+    if (!down && !up) return;
+    this.#steps += down ? 1 : -1;
+    this.#cpuRow = this.#calmRow = 0;
+    this.isCpuLimited = this.#steps > 0;
+    if (this.self) this.self.meter.quality = { ...UNKNOWN, reason: this.isCpuLimited ? 'cpu' : '' };
+    this.#tell('load', this.load);
+    this.#adapt();
+  }
+
+  /** Who speaks. */
+  #listen() {
+    const now = performance.now();
+    for (const participant of this.#others) {
+      const source = participant.peer?.receiver('microphone').getSynchronizationSources()[0];
+      participant.level = participant.sends('microphone') ? (source?.audioLevel ?? 0) : 0;
+      if (participant.level > LOUD) participant.heardAt = now;
+      const speaking = now - participant.heardAt < HOLD;
+      if (speaking === participant.speaking) continue;
+      participant.speaking = speaking;
+      this.#tell('changed', participant);
+    }
+    if (this.speaker?.speaking) return;
+    const loud = this.#others.filter((one) => one.speaking).sort((one, other) => other.level - one.level);
+    if (loud.length) this.#setSpeaker(loud[0]);
+  }
+
+  /** @param {Participant | null} speaker */
+  #setSpeaker(speaker) {
+    if (this.speaker === speaker) return;
+    this.speaker = speaker;
+    this.#tell('speaker', speaker);
+  }
+
+  // ---- talking, data, what a host may do -------------------------------------------------------
+
+  /** @param {string} text @throws {ApiError} */
+  say(text) {
+    return this.#call('POST', '/chat', { ...this.#me, text });
+  }
+
+  /** What was said, oldest first. @returns {Promise<any[]>} @throws {ApiError} */
+  history() {
+    return this.#call('GET', '/chat');
+  }
+
+  /** @param {Participant} participant */
+  canSend(participant) {
+    return participant.peer?.canSend ?? false;
+  }
+
+  /**
+   * Send something to a participant directly; resolves when there is space for more.
+   * @param {Participant} participant
+   * @param {string | ArrayBuffer} data at most 16 KiB
+   */
+  async send(participant, data) {
+    if (!participant.peer) throw new Error('there is no connection');
+    await participant.peer.send(data);
+  }
+
+  /**
+   * @param {{ id: number }} participant
+   * @param {'mute' | 'unmute' | 'camera-off' | 'camera-on' | 'remove' | 'make-host' | 'admit' | 'deny'} action
+   * @throws {ApiError}
+   */
+  act({ id }, action) {
+    return this.#call('POST', `/participants/${id}`, { ...this.#me, action });
+  }
+
+  /** Name, lock, lobby, limit, password. @param {Record<string, unknown>} changes @throws {ApiError} */
+  async update(changes) {
+    this.info = { ...this.info, ...(await this.#call('PATCH', '', { ...this.#me, ...changes })) };
+    this.#tell('info', this.info);
+  }
+
+  /** End the room for everybody. @throws {ApiError} */
+  async end() {
+    await this.#call('DELETE', '');
+  }
+}
+
+const LATE = { status: 0, code: 'unreachable', title: 'No answer came' };
+
+/** Whether the same call may do later. @param {unknown} error of a call, or of a frame */
+function isPassing(error) {
+  const { status, code } = /** @type {ApiError} */ (error);
+  return !status || status === 408 || status === 429 || status >= 500 || code === 'rate_limited';
+}
+
+/** Longer with each attempt; the network's return ends it. @param {number} attempt @param {AbortSignal} signal */
+function pause(attempt, signal) {
+  const ms = Math.min(LONGEST_PAUSE, 250 * 2 ** attempt) * (0.5 + Math.random() / 2);
+  return new Promise((resolve) => {
+    const over = new AbortController();
+    const done = () => {
+      clearTimeout(timer);
+      over.abort();
+      resolve(undefined);
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done, { signal: over.signal });
+    addEventListener('online', done, { signal: over.signal });
+  });
+}
