@@ -142,7 +142,7 @@ export async function copyFrom(button, source) {
   button.textContent = done;
   announce(done);
   setTimeout(() => {
-    button.textContent = t('copy.button');
+    button.textContent = t(button.dataset.i18n ?? 'copy.button');
   }, 2000);
 }
 

@@ -1,0 +1,160 @@
+/** Small parts of the room page: icons, buttons that switch, dialogs, menus, passing notes. */
+import { onLanguage, t } from '../i18n.js';
+import { announce, byId, h } from '../page.js';
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+/** @param {string} name of a `<symbol>` of the page, without its `i-` */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, 'svg');
+  const use = document.createElementNS(SVG, 'use');
+  svg.setAttribute('class', 'icon');
+  svg.setAttribute('aria-hidden', 'true');
+  use.setAttribute('href', `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/**
+ * An element with a text of the catalogue, which follows the language while it is in the page.
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {string} key
+ * @param {Record<string, string | boolean | undefined>} [attributes]
+ */
+export const said = (tag, key, attributes = {}) => h(tag, { ...attributes, 'data-i18n': key }, t(key));
+
+/**
+ * Show a round button's icon, name and state. `label` names it, whatever its state; `hint`, its
+ * tooltip, says what a click does.
+ * @param {HTMLElement} button
+ * @param {{ icon: string, label: string, hint?: string, text?: string, pressed?: boolean, count?: number }} look
+ */
+export function dress(button, look) {
+  const { icon: name, label, hint = label, text, pressed, count = 0 } = look;
+  if (button.dataset.look === JSON.stringify(look)) return;
+  button.dataset.look = JSON.stringify(look);
+  button.setAttribute('aria-label', label);
+  button.title = hint;
+  if (pressed !== undefined) button.setAttribute('aria-pressed', String(pressed));
+  const badge = count ? h('span', { class: 'count', 'aria-hidden': 'true' }, String(count)) : undefined;
+  const word = text ? h('span', { class: 'word', 'aria-hidden': 'true' }, text) : undefined;
+  button.replaceChildren(...[icon(name), badge, word].filter((part) => part !== undefined));
+}
+
+/** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
+export function openDialog(dialog) {
+  if (!dialog.dataset.wired) {
+    dialog.dataset.wired = 'yes';
+    dialog.addEventListener('click', ({ target }) => {
+      const isButton = target instanceof Element && target.closest('[data-close-dialog]');
+      if (target === dialog || isButton) dialog.close();
+    });
+  }
+  if (!dialog.open) dialog.showModal();
+}
+
+/**
+ * Ask before something that can't be undone.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} yes the button's text
+ * @returns {Promise<boolean>}
+ */
+export function ask(title, text, yes) {
+  const dialog = /** @type {HTMLDialogElement} */ (byId('ask-dialog'));
+  byId('ask-title').textContent = title;
+  byId('ask-text').textContent = text;
+  byId('ask-yes').textContent = yes;
+  dialog.returnValue = '';
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true });
+  });
+}
+
+/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean }} Item */
+
+/**
+ * A menu button (ARIA authoring practices): arrows move, Escape and Tab close, the focus comes back.
+ * @param {HTMLElement} button
+ * @param {HTMLElement} menu
+ * @param {() => Item[]} items asked at each opening
+ */
+export function wireMenu(button, menu, items) {
+  const isOpen = () => !menu.hidden;
+  const entries = () => /** @type {HTMLElement[]} */ ([...menu.children]);
+  /** @param {boolean} [back] whether the focus comes back to the button */
+  const close = (back = false) => {
+    menu.hidden = true;
+    button.setAttribute('aria-expanded', 'false');
+    if (back) button.focus();
+  };
+  const open = () => {
+    menu.replaceChildren(...items().map((item) => menuItem(item, () => close(true))));
+    menu.hidden = false;
+    button.setAttribute('aria-expanded', 'true');
+    entries()[0]?.focus();
+  };
+  button.addEventListener('click', () => (isOpen() ? close(true) : open()));
+  menu.addEventListener('keydown', (event) => {
+    const all = entries();
+    const at = all.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1 + all.length, Home: 0, End: all.length - 1 }[event.key];
+    if (event.key === 'Escape') close(true);
+    else if (event.key === 'Tab') close();
+    else if (to !== undefined) all[to % all.length].focus();
+    else return;
+    event.stopPropagation();
+    if (event.key !== 'Tab') event.preventDefault();
+  });
+  document.addEventListener('pointerdown', ({ target }) => {
+    const inside = target instanceof Node && (menu.contains(target) || button.contains(target));
+    if (isOpen() && !inside) close();
+  });
+  onLanguage(() => close());
+}
+
+/** @param {Item} item @param {() => void} close */
+function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
+  const checked = pressed === undefined ? undefined : String(pressed);
+  const button = h(
+    'button',
+    {
+      type: 'button',
+      role: pressed === undefined ? 'menuitem' : 'menuitemcheckbox',
+      'aria-checked': checked,
+      tabindex: '-1',
+      class: danger ? 'danger' : undefined,
+      'data-item': key,
+    },
+    name ? icon(name) : undefined,
+    h('span', {}, text),
+  );
+  button.addEventListener('click', () => {
+    close();
+    act();
+  });
+  return button;
+}
+
+const TOAST = 5000; // ms
+
+/**
+ * A note that passes, also said to a screen reader.
+ * @param {string} text
+ */
+export function toast(text) {
+  const note = h('p', { class: 'toast' }, text);
+  byId('captions').append(note);
+  announce(text);
+  setTimeout(() => note.remove(), TOAST);
+}
+
+/** A size in bytes as people write it. @param {number} bytes @param {(value: number, options?: Intl.NumberFormatOptions) => string} format */
+export function size(bytes, format) {
+  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
+  const step = bytes < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(bytes) / 3));
+  const options = { style: 'unit', unit: units[step], maximumFractionDigits: step ? 1 : 0 };
+  return format(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
+}

@@ -1,0 +1,76 @@
+/** Where each picture stands: pure arithmetic, in CSS pixels. */
+
+/** @typedef {{ left: number, top: number, width: number, height: number }} Place */
+/** @typedef {{ width: number, height: number }} Size */
+
+const GAP = 8;
+const WIDEST = 16 / 9;
+const TALLEST = 3 / 4; // a phone held upright
+const STRIP = 0.22; // of the longer side, for those beside what is pinned
+const STRIP_MOST = 240;
+
+/**
+ * The grid in which `count` pictures are largest: rows and columns follow the number and the window.
+ * @param {number} count
+ * @param {Size} area
+ * @param {number} [tallest] the least width by height
+ * @returns {Place[]}
+ */
+export function grid(count, area, tallest = TALLEST) {
+  let best = { columns: 1, ...cell(1, count, area, tallest) };
+  for (let columns = 2; columns <= count; columns += 1) {
+    const next = { columns, ...cell(columns, count, area, tallest) };
+    if (next.width * next.height > best.width * best.height * 1.001) best = next;
+  }
+  return Array.from({ length: count }, (_, at) => place(at, count, best, area));
+}
+
+/** @param {number} columns @param {number} count @param {Size} area @param {number} tallest @returns {Size} */
+function cell(columns, count, area, tallest) {
+  const rows = Math.ceil(count / columns);
+  const width = Math.max(0, (area.width - GAP * (columns - 1)) / columns);
+  const height = Math.max(0, (area.height - GAP * (rows - 1)) / rows);
+  return { width: Math.min(width, height * WIDEST), height: Math.min(height, width / tallest) };
+}
+
+/** The last row is centred. @param {number} at @param {number} count @param {Size & { columns: number }} cells @param {Size} area */
+function place(at, count, { columns, width, height }, area) {
+  const rows = Math.ceil(count / columns);
+  const row = Math.floor(at / columns);
+  const inRow = row === rows - 1 ? count - columns * (rows - 1) : columns;
+  const left = (area.width - inRow * width - (inRow - 1) * GAP) / 2 + (at % columns) * (width + GAP);
+  const top = (area.height - rows * height - (rows - 1) * GAP) / 2 + row * (height + GAP);
+  return { left, top, width, height };
+}
+
+/**
+ * Some large, the others in a strip: beside them in a wide window, below them in a tall one.
+ * @param {number} large how many
+ * @param {number} small how many
+ * @param {Size} area
+ * @returns {Place[]} first the large ones
+ */
+export function focus(large, small, area) {
+  if (!small) return grid(large, area, 0);
+  const wide = area.width > area.height * 1.1;
+  const side = wide ? area.width : area.height;
+  const strip = Math.min(STRIP_MOST, side * STRIP);
+  const rest = side - strip - GAP;
+  const main = wide ? { ...area, width: rest } : { ...area, height: rest };
+  const edge = wide ? { ...area, width: strip } : { ...area, height: strip };
+  const [dx, dy] = wide ? [rest + GAP, 0] : [0, rest + GAP];
+  const beside = grid(small, edge, 1).map((one) => ({ ...one, left: one.left + dx, top: one.top + dy }));
+  return [...grid(large, main, 0), ...beside];
+}
+
+/**
+ * One other fills the room, oneself is a small picture in the corner.
+ * @param {Size} area
+ * @returns {[Place, Place]} the other, oneself
+ */
+export function duet(area) {
+  const width = Math.max(96, Math.min(240, Math.min(area.width, area.height) * 0.3));
+  const height = area.width < area.height ? (width * 4) / 3 : (width * 9) / 16;
+  const corner = { left: area.width - width - GAP, top: area.height - height - GAP, width, height };
+  return [{ left: 0, top: 0, ...area }, corner];
+}

@@ -1,0 +1,75 @@
+/** Keyboard shortcuts, and the sheet that shows them. */
+import { onLanguage, t } from '../i18n.js';
+import { byId, h } from '../page.js';
+import { openDialog } from './dom.js';
+import { recall, remember } from './memory.js';
+
+/** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
+
+/** Where letters are typed. */
+const TYPING = 'textarea, select, input:not([type="checkbox"], [type="radio"], [type="file"]), [contenteditable="true"]';
+/** What the space bar works. */
+const PRESSED = `${TYPING}, button, a[href], summary, [role="menuitem"], input, video, audio`;
+/** Work with Ctrl or Cmd too, also while one types. @type {Record<string, string>} */
+const WITH_CONTROL = { d: 'm', e: 'v' };
+
+/**
+ * Single letters act only while nothing is typed, and can be switched off (WCAG 2.1.4).
+ * @param {Shortcut[]} shortcuts
+ * @param {() => boolean} isOn whether there is a call
+ */
+export function wireKeys(shortcuts, isOn) {
+  const byKey = new Map(shortcuts.map((one) => [one.key, one]));
+  const box = /** @type {HTMLInputElement} */ (byId('single-keys'));
+  box.checked = recall('keys', true);
+  box.addEventListener('change', () => remember('keys', box.checked));
+  /** @type {Shortcut | undefined} */
+  let held;
+  addEventListener('keydown', (event) => {
+    if (!isOn() || event.defaultPrevented || event.isComposing || event.altKey) return;
+    const found = byKey.get(keyOf(event, box.checked));
+    if (!found || document.querySelector('dialog[open]')) return;
+    event.preventDefault();
+    if (event.repeat) return;
+    if (!found.held) return found.act();
+    held = found;
+    found.held(true);
+  });
+  const release = () => {
+    held?.held?.(false);
+    held = undefined;
+  };
+  addEventListener('keyup', (event) => {
+    if (held && keyName(event) === held.key) release();
+  });
+  addEventListener('blur', release); // its keyup goes to another window
+  const render = () => sheet(shortcuts);
+  onLanguage(render);
+  render();
+}
+
+/** @param {KeyboardEvent} event @param {boolean} singles whether letters alone act */
+function keyOf(event, singles) {
+  const name = keyName(event);
+  const at = /** @type {Element | null} */ (event.target instanceof Element ? event.target : null);
+  if (event.ctrlKey || event.metaKey) return event.shiftKey ? '' : (WITH_CONTROL[name] ?? '');
+  if (!singles || at?.closest(name === ' ' ? PRESSED : TYPING)) return '';
+  return name;
+}
+
+/** Letters whatever the case; in Turkish İ and I are others than i. @param {KeyboardEvent} event */
+const keyName = ({ key }) => (key.length === 1 ? key.toLowerCase() : key);
+
+/** @param {Shortcut[]} shortcuts */
+function sheet(shortcuts) {
+  const lines = shortcuts.map(({ key, text }) => {
+    const control = Object.keys(WITH_CONTROL).find((one) => WITH_CONTROL[one] === key);
+    const modifier = /Mac|iP/.test(navigator.userAgent) ? '⌘' : 'Ctrl';
+    const shown = key === ' ' ? t('room.keys.space') : key.toUpperCase();
+    const also = control ? [` ${t('room.keys.or')} `, h('kbd', {}, modifier), '+', h('kbd', {}, control.toUpperCase())] : [];
+    return h('div', {}, h('dt', {}, h('kbd', {}, shown), ...also), h('dd', {}, t(text)));
+  });
+  byId('keys-list').replaceChildren(...lines);
+}
+
+export const showKeys = () => openDialog(/** @type {HTMLDialogElement} */ (byId('keys-dialog')));

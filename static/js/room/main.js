@@ -1,0 +1,160 @@
+/** The page of a room: before the call, in the lobby, in the call, and after it. */
+import { api, ApiError } from '../api.js';
+import { onLanguage, t } from '../i18n.js';
+import { byId, errorBanner, startPage } from '../page.js';
+import { wireReveals } from '../password.js';
+import { Room } from '../room.js';
+import { Call } from './call.js';
+import { Devices } from './devices.js';
+import { said } from './dom.js';
+import { Door } from './door.js';
+import { Pickers } from './pickers.js';
+
+/** @typedef {import('./devices.js').Kind} Kind */
+
+/** Where one is in words, by why one isn't in the call: [title, text, whether one may come back]. @type {Record<string, [string, string, boolean]>} */
+const OVER = {
+  left: ['room.over.left', 'room.over.leftText', true],
+  elsewhere: ['room.over.elsewhere', 'room.over.elsewhereText', true],
+  removed: ['room.over.removed', 'room.over.removedText', false],
+  denied: ['room.over.denied', 'room.over.deniedText', false],
+  ended: ['room.over.ended', 'room.over.endedText', false],
+  'not admitted': ['room.over.unanswered', 'room.over.unansweredText', true],
+  refused: ['room.over.refused', 'room.over.refusedText', true],
+  not_found: ['room.over.notFound', 'room.over.notFoundText', false],
+};
+/** Which part of the page shows a phase. @type {Record<string, string>} */
+const PARTS = { idle: 'door', joining: 'door', waiting: 'lobby', joined: 'call', left: 'over' };
+
+wireReveals();
+await startPage(); // the texts first: what is made below asks for them
+
+const query = new URLSearchParams(location.search);
+const roomId = decodeURIComponent(location.pathname.replace(/.*\/room\//, ''));
+const room = new Room(roomId, { transport: query.get('transport') === 'websocket' ? 'websocket' : 'sse' });
+const devices = new Devices();
+const pickers = new Pickers(devices);
+const door = new Door(room, devices, { turn, onGone: showOver });
+const call = new Call(room, devices, pickers, turn);
+/** Why there is no call: the engine's reason, or the server's word. */
+let over = '';
+let isIn = false;
+
+/** @param {Kind} kind @param {boolean} on */
+function turn(kind, on) {
+  if (kind === 'audio') room.setMuted(!on);
+  void devices.turn(kind, on);
+}
+
+/** @param {string} part */
+function show(part) {
+  for (const one of ['door', 'lobby', 'call', 'over']) byId(one).hidden = one !== part;
+}
+
+/** @param {string} phase */
+function enter(phase) {
+  const main = byId('main');
+  main.dataset.phase = phase === 'idle' ? 'prejoin' : phase;
+  main.dataset.reason = room.reason;
+  if (phase === 'left') return showOver(room.reason);
+  over = '';
+  show(PARTS[phase]);
+  if (phase === 'waiting') byId('lobby-title').focus();
+  if (phase === 'joined') {
+    isIn = true;
+    call.start();
+  }
+}
+
+/** @param {string} reason */
+function showOver(reason) {
+  over = reason;
+  if (isIn) call.stop();
+  isIn = false;
+  devices.stop();
+  door.close();
+  show('over');
+  renderOver();
+  byId('over-title').focus();
+}
+
+function renderOver() {
+  if (!over) return;
+  const [title, text, again] = OVER[over] ?? OVER.refused;
+  byId('over-title').textContent = t(title);
+  byId('over-text').textContent = t(text);
+  byId('rejoin').hidden = !again;
+  byId('rejoin').textContent = t(over === 'elsewhere' ? 'room.over.here' : 'room.over.rejoin');
+  document.title = t('room.page', { name: t(title) });
+}
+
+/** Into the room again, with the devices as they were. */
+async function rejoin() {
+  void devices.start();
+  try {
+    await room.join();
+  } catch (error) {
+    show('door');
+    void look();
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+/** Ask the server for the room; as long as it can't be reached, say so. */
+async function look() {
+  const place = /** @type {HTMLElement} */ (byId('join-form').querySelector('.form-error'));
+  try {
+    door.show(await room.look());
+    place.replaceChildren();
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && (error.status === 404 || error.code === 'removed')) showOver(error.code);
+    else place.replaceChildren(unreached(error));
+    return false;
+  }
+}
+
+/** @param {unknown} error */
+function unreached(error) {
+  const made = errorBanner(error);
+  const again = said('button', 'room.notice.retry', { type: 'button', class: 'small' });
+  again.addEventListener('click', () => void look());
+  made.append(again);
+  return made;
+}
+
+/** Who is signed in needs no other name. */
+async function suggestName() {
+  const name = /** @type {HTMLInputElement} */ (byId('name'));
+  if (name.value) return;
+  const me = await api('GET', 'api/auth/me').catch(() => undefined);
+  if (!name.value && me?.username) name.value = me.username;
+}
+
+function wire() {
+  room.on('phase', enter);
+  devices.addEventListener('track', (event) => {
+    const { kind } = /** @type {CustomEvent} */ (event).detail;
+    void room.setTrack(kind === 'audio' ? 'microphone' : 'camera', devices.tracks[/** @type {Kind} */ (kind)] ?? null);
+  });
+  byId('rejoin').addEventListener('click', () => void rejoin());
+  byId('lobby-leave').addEventListener('click', () => void room.leave());
+  addEventListener('pagehide', () => room.goSoon());
+  onLanguage(renderOver);
+}
+
+async function start() {
+  door.restore();
+  room.setMuted(!devices.on.audio);
+  byId('door-devices').append(pickers.element);
+  show('door');
+  wire();
+  void suggestName();
+  const opening = devices.start();
+  const isThere = await look();
+  await opening;
+  byId('main').dataset.ready = '';
+  if (isThere && door.info.kioskJoin && query.has('join')) door.enter();
+}
+
+await start();

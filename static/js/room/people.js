@@ -1,0 +1,219 @@
+/** Who is in the room, who waits before it, and what its host may do. */
+import { onLanguage, t } from '../i18n.js';
+import { announce, byId, errorTitle, h } from '../page.js';
+import { wireForm } from '../forms.js';
+import { ask, icon, said, toast, wireMenu } from './dom.js';
+import { nameOf, raised, troubleOf } from './seats.js';
+
+/** @typedef {import('../room.js').Room} Room */
+/** @typedef {import('../room.js').Participant} Participant */
+
+/** @typedef {Parameters<Room['act']>[1]} Action */
+
+/** A line of a list, kept as long as its person is there: menus stay open, the focus stays. */
+class Line {
+  /** @param {Room} room @param {Participant} person */
+  constructor(room, person) {
+    this._room = room;
+    this.person = person;
+    this.name = h('span', { class: 'name' });
+    this.marks = h('span', { class: 'line-marks' });
+    this.trouble = h('span', { class: 'hint' });
+    this.menu = h('div', { class: 'menu', role: 'menu', hidden: true });
+    this.button = h('button', { type: 'button', class: 'small quiet', 'aria-haspopup': 'menu', 'aria-expanded': 'false' }, icon('more'));
+    wireMenu(this.button, this.menu, () => this._items());
+    this.element = h(
+      'li',
+      { class: 'line', 'data-person': person.clientId },
+      h('span', { class: 'line-text' }, this.name, this.trouble),
+      this.marks,
+      this.button,
+      this.menu,
+    );
+  }
+
+  /** @param {number} order of raised hands */
+  render(order) {
+    const { person } = this;
+    this.name.textContent = nameOf(person);
+    this.trouble.textContent = troubleOf(person);
+    this.button.hidden = !this._room.isHost || person.isSelf;
+    this.button.setAttribute('aria-label', t('room.people.actions', { name: person.displayName }));
+    const marks = [
+      person.isHost ? h('span', { class: 'badge' }, t('room.people.host')) : undefined,
+      order ? mark('hand', t('room.mark.hand', { order }), String(order)) : undefined,
+      person.screen ? mark('screen', t('room.mark.screen')) : undefined,
+      person.muted ? mark('mic-off', t('room.mark.mutedByHost'), '!') : undefined,
+      !person.muted ? mark(person.audio ? 'mic' : 'mic-off', t(person.audio ? 'room.mark.unmuted' : 'room.mark.muted')) : undefined,
+      mark(hasPicture(person) ? 'camera' : 'camera-off', t(hasPicture(person) ? 'room.mark.picture' : 'room.mark.noPicture')),
+    ];
+    this.marks.replaceChildren(...marks.filter((one) => one !== undefined));
+  }
+
+  _items() {
+    const { person } = this;
+    const { displayName: name } = person;
+    /** @param {string} key @param {Action} action @param {string} look */
+    const item = (key, action, look) => ({ key, icon: look, text: t(key), act: () => void run(() => this._room.act(person, action)) });
+    return [
+      person.muted ? item('room.host.unmute', 'unmute', 'mic') : item('room.host.mute', 'mute', 'mic-off'),
+      person.cameraOff ? item('room.host.cameraOn', 'camera-on', 'camera') : item('room.host.cameraOff', 'camera-off', 'camera-off'),
+      {
+        ...item('room.host.makeHost', 'make-host', 'people'),
+        act: () => void confirmed(() => this._room.act(person, 'make-host'), t('room.host.makeHostTitle', { name }), t('room.host.makeHostText'), t('room.host.makeHost')),
+      },
+      {
+        ...item('room.host.remove', 'remove', 'close'),
+        danger: true,
+        act: () => void confirmed(() => this._room.act(person, 'remove'), t('room.host.removeTitle', { name }), t('room.host.removeText'), t('room.host.remove')),
+      },
+    ];
+  }
+}
+
+/** @param {Participant} person */
+const hasPicture = (person) => person.video && !person.cameraOff;
+
+export class People {
+  /** @param {Room} room */
+  constructor(room) {
+    this._room = room;
+    /** @type {Map<string, Line>} */
+    this._lines = new Map();
+    this._wire();
+    onLanguage(() => this.render());
+  }
+
+  render() {
+    const people = this._room.participants;
+    const hands = raised(people);
+    byId('people-title').textContent = t('room.people.title', { count: people.length });
+    const ordered = [...hands, ...people.filter((one) => !hands.includes(one))];
+    this._keep(people);
+    const lines = ordered.map((one) => this._line(one));
+    lines.forEach((line, at) => line.render(hands.indexOf(ordered[at]) + 1));
+    inOrder(byId('people-list'), lines.map(({ element }) => element));
+    this._host();
+    this.renderWaiting();
+  }
+
+  /** @param {Participant} person */
+  _line(person) {
+    const line = this._lines.get(person.clientId) ?? new Line(this._room, person);
+    this._lines.set(person.clientId, line);
+    return line;
+  }
+
+  /** @param {Participant[]} people */
+  _keep(people) {
+    for (const [id, line] of this._lines) {
+      if (people.includes(line.person)) continue;
+      line.element.remove();
+      this._lines.delete(id);
+    }
+  }
+
+  // The lobby
+
+  renderWaiting() {
+    const { waiting } = this._room;
+    byId('waiting').hidden = !waiting.length;
+    byId('waiting-title').textContent = t('room.waiting.title', { count: waiting.length });
+    byId('admit-all').hidden = waiting.length < 2;
+    const list = byId('waiting-list');
+    const old = new Map([...list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.person, row]));
+    inOrder(list, waiting.map((one) => /** @type {HTMLElement} */ (old.get(String(one.id)) ?? this._guest(one))));
+  }
+
+  /** @param {Participant} person */
+  _guest(person) {
+    const { displayName: name } = person;
+    const button = (/** @type {string} */ key, /** @type {Action} */ action, /** @type {string} */ look) => {
+      const made = said('button', key, { type: 'button', class: look, 'data-act': action, 'aria-describedby': `waits-${person.id}` });
+      made.addEventListener('click', () => void run(() => this._room.act(person, action)));
+      return made;
+    };
+    return h(
+      'li',
+      { class: 'line', 'data-person': String(person.id) },
+      h('span', { class: 'line-text', id: `waits-${person.id}` }, name),
+      button('room.people.admit', 'admit', 'small primary'),
+      button('room.people.deny', 'deny', 'small'),
+    );
+  }
+
+  // The host's tools
+
+  _host() {
+    const { info, isHost } = this._room;
+    byId('host-tools').hidden = !isHost;
+    if (!info) return;
+    /** @type {HTMLInputElement} */ (byId('room-lock')).checked = info.locked;
+    /** @type {HTMLInputElement} */ (byId('room-lobby')).checked = info.lobby;
+    byId('password-now').textContent = t(info.hasPassword ? 'room.host.hasPassword' : 'room.host.noPassword');
+    byId('drop-password').hidden = !info.hasPassword;
+  }
+
+  _wire() {
+    const room = this._room;
+    for (const [id, name] of [['room-lock', 'locked'], ['room-lobby', 'lobby']]) {
+      const box = /** @type {HTMLInputElement} */ (byId(id));
+      box.addEventListener('change', async () => {
+        await run(() => room.update({ [name]: box.checked }));
+        this._host(); // what is shown is what the server has
+      });
+    }
+    const form = /** @type {HTMLFormElement} */ (byId('room-password'));
+    const field = /** @type {HTMLInputElement} */ (byId('new-room-password'));
+    wireForm(form, {
+      check: () => {},
+      send: async () => {
+        if (!field.value) return;
+        await room.update({ password: field.value });
+        field.value = '';
+        announce(t('room.host.hasPassword'));
+      },
+    });
+    byId('drop-password').addEventListener('click', () => void run(() => room.update({ password: null })));
+    byId('mute-all').addEventListener('click', () => void this._each((one) => !one.isSelf && !one.muted, 'mute'));
+    byId('admit-all').addEventListener('click', () => void run(() => Promise.all(room.waiting.map((one) => room.act(one, 'admit')))));
+    byId('end-room').addEventListener('click', () => void confirmed(() => room.end(), t('room.host.endTitle'), t('room.host.endText'), t('room.host.end')));
+  }
+
+  /** @param {(one: Participant) => boolean} which @param {Action} action */
+  _each(which, action) {
+    const people = this._room.participants.filter(which);
+    return run(() => Promise.all(people.map((one) => this._room.act(one, action))));
+  }
+}
+
+/** A host's act; a refusal is said. @param {() => Promise<unknown>} act */
+async function run(act) {
+  try {
+    await act();
+  } catch (error) {
+    toast(errorTitle(error));
+  }
+}
+
+/** @param {() => Promise<unknown>} act @param {string} title @param {string} text @param {string} yes */
+async function confirmed(act, title, text, yes) {
+  if (await ask(title, text, yes)) await run(act);
+}
+
+/** @param {string} name @param {string} text @param {string} [word] */
+function mark(name, text, word) {
+  const made = h('span', { class: 'mark', role: 'img', 'aria-label': text, title: text });
+  made.append(icon(name), word ?? '');
+  return made;
+}
+
+/** Put children into an order without touching those that stand right: they keep the focus. @param {HTMLElement} list @param {HTMLElement[]} wanted */
+function inOrder(list, wanted) {
+  for (const child of [...list.children]) {
+    if (!wanted.includes(/** @type {HTMLElement} */ (child))) child.remove();
+  }
+  wanted.forEach((one, at) => {
+    if (list.children[at] !== one) list.insertBefore(one, list.children[at] ?? null);
+  });
+}

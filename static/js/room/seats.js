@@ -1,0 +1,347 @@
+/** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
+import { onLanguage, t } from '../i18n.js';
+import { h } from '../page.js';
+import { dress, icon } from './dom.js';
+import { duet, focus, grid } from './grid.js';
+import { useSpeaker } from './sound.js';
+
+/** @typedef {import('../room.js').Room} Room */
+/** @typedef {import('../room.js').Participant} Participant */
+/** @typedef {'camera' | 'screen'} Role */
+/** @typedef {'grid' | 'speaker'} View */
+
+/** What to say of a connection, by the engine's word for the reason. @type {Record<string, string>} */
+const REASONS = {
+  loss: 'room.quality.loss',
+  delay: 'room.quality.delay',
+  jitter: 'room.quality.jitter',
+  interrupted: 'room.quality.interrupted',
+  'no-path': 'room.quality.noPath',
+  cpu: 'room.quality.cpu',
+};
+const TONES = 6;
+
+/** The seat of a person, or of a screen that a person shares. */
+class Seat {
+  /**
+   * @param {Participant} person
+   * @param {Role} role
+   * @param {{ onPin: () => void, onBlocked: () => void, speaker: () => string }} acts
+   */
+  constructor(person, role, acts) {
+    this.person = person;
+    this.role = role;
+    this.acts = acts;
+    this.video = h('video', { playsinline: true, muted: true, autoplay: true, 'data-role': role });
+    this.video.muted = true; // the attribute alone doesn't count for an element that a script made
+    this.audio = h('audio', { autoplay: true, 'data-role': role === 'camera' ? 'audio' : 'screenAudio' });
+    this.face = h('div', { class: 'face', 'aria-hidden': 'true' });
+    this.name = h('span', { class: 'name' });
+    this.marks = h('span', { class: 'seat-marks' });
+    this.hand = h('span', { class: 'hand', hidden: true });
+    this.bars = h('span', { class: 'bars' }, icon('bars'));
+    this.trouble = h('p', { class: 'trouble', 'data-trouble': true, hidden: true });
+    this.pin = h('button', { type: 'button', class: 'pin round', 'data-pin': true });
+    this.pin.addEventListener('click', acts.onPin);
+    this.element = h(
+      'div',
+      { class: `seat ${role}`, role: 'group' },
+      this.video,
+      this.audio,
+      this.face,
+      this.trouble,
+      h('div', { class: 'seat-top' }, this.hand, this.bars, this.pin),
+      h('p', { class: 'tag' }, this.marks, this.name),
+    );
+    this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
+    this.element.addEventListener('dblclick', acts.onPin);
+  }
+
+  get key() {
+    return keyOf(this.person, this.role);
+  }
+
+  /** @param {{ pinned: boolean, mirrored: boolean, order: number }} how `order`: of raised hands, 0 for none */
+  render({ pinned, mirrored, order }) {
+    const { person, role, element } = this;
+    const { streams } = person;
+    const isCamera = role === 'camera';
+    this._show(this.video, isCamera ? streams.camera : streams.screen);
+    this._hear(isCamera ? streams.audio : streams.screenAudio);
+    this.face.textContent = isCamera ? initials(person.displayName) : '';
+    this.face.dataset.tone = String(person.id % TONES);
+    element.classList.toggle('with-picture', Boolean(this.video.srcObject));
+    element.classList.toggle('mirrored', mirrored && person.isSelf && isCamera);
+    element.classList.toggle('speaking', isCamera && person.speaking && !person.isSelf);
+    element.classList.toggle('own', person.isSelf);
+    this._describe();
+    this._marks(order);
+    this._connection();
+    dress(this.pin, {
+      icon: 'pin',
+      pressed: pinned,
+      label: t(pinned ? 'room.unpin' : 'room.pin', { name: person.displayName }),
+    });
+  }
+
+  _describe() {
+    const { person, element } = this;
+    const { displayName: name, isSelf, link, quality, status } = person;
+    this.name.textContent = this.role === 'screen' ? t('room.screenOf', { name }) : nameOf(person);
+    element.setAttribute('aria-label', this.name.textContent);
+    element.dataset.name = name;
+    element.dataset.link = link;
+    element.dataset.status = status;
+    element.dataset.quality = quality.level;
+    element.dataset.qualityReason = quality.reason;
+    if (isSelf) element.dataset.self = '';
+    else delete element.dataset.self;
+  }
+
+  /** @param {number} order */
+  _marks(order) {
+    const { person } = this;
+    const isOff = this.role === 'camera' && (!person.audio || person.muted);
+    this.marks.replaceChildren(...(isOff ? [marked('mic-off', t('room.mark.muted'))] : []));
+    this.hand.hidden = this.role !== 'camera' || !order;
+    this.hand.replaceChildren(marked('hand', t('room.mark.hand', { order })), String(order));
+  }
+
+  _connection() {
+    const { person } = this;
+    const { level, rttMs, loss, kbps } = person.quality;
+    const words = this.role === 'camera' ? troubleOf(person) : '';
+    this.trouble.hidden = !words;
+    if (this.trouble.textContent !== words) this.trouble.textContent = words;
+    this.bars.hidden = person.isSelf || this.role === 'screen' || person.link === 'connecting';
+    this.bars.dataset.level = level;
+    const figures = t('room.quality.figures', { rtt: Math.round(rttMs), loss: Math.round(loss * 100), kbps: Math.round(kbps) });
+    this.bars.title = `${words || t('room.quality.good')} · ${figures}`;
+  }
+
+  /** @param {HTMLMediaElement} element @param {MediaStream | null} stream */
+  _show(element, stream) {
+    if (element.srcObject === stream) return;
+    element.srcObject = stream;
+    if (stream) void element.play().catch((error) => this._blocked(error));
+  }
+
+  /** @param {MediaStream | null} stream */
+  _hear(stream) {
+    void useSpeaker(this.audio, this.acts.speaker());
+    this._show(this.audio, this.person.isSelf ? null : stream);
+  }
+
+  /** @param {unknown} error */
+  _blocked(error) {
+    if (error instanceof DOMException && error.name === 'NotAllowedError') this.acts.onBlocked();
+  }
+
+  /** After a gesture, or when a phone gives the page back. */
+  play() {
+    for (const element of [this.video, this.audio]) {
+      if (element.srcObject && element.paused) void element.play().catch((error) => this._blocked(error));
+    }
+  }
+
+  remove() {
+    this.video.srcObject = null;
+    this.audio.srcObject = null;
+    this.element.remove();
+  }
+}
+
+/** All seats. */
+export class Seats {
+  /**
+   * @param {HTMLElement} element
+   * @param {Room} room
+   * @param {{ onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
+   */
+  constructor(element, room, acts) {
+    this._element = element;
+    this._room = room;
+    this._acts = acts;
+    /** @type {Map<string, Seat>} */
+    this._seats = new Map();
+    /** What is pinned: a key; '' for nothing chosen; 'none' when the reader wants the grid. */
+    this.pinned = '';
+    /** @type {View} */
+    this.view = 'grid';
+    this.hideSelf = false;
+    this.mirror = true;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this._planned = undefined;
+    new ResizeObserver(() => this.arrange()).observe(element);
+    onLanguage(() => this.render());
+  }
+
+  /** Make the seats what the room is; live elements stay. */
+  render() {
+    const people = this._room.participants;
+    const wanted = new Map(people.flatMap((one) => seatsOf(one).map((role) => [keyOf(one, role), { one, role }])));
+    for (const [key, seat] of this._seats) {
+      const now = wanted.get(key);
+      if (!now || now.one !== seat.person) this._drop(key, seat);
+    }
+    const hands = raised(people);
+    for (const [key, { one, role }] of wanted) {
+      const seat = this._seats.get(key) ?? this._add(one, role);
+      const order = hands.indexOf(one) + 1;
+      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order });
+    }
+    this.arrange();
+  }
+
+  /** @param {Participant} person @param {Role} role */
+  _add(person, role) {
+    const onPin = () => this.pin(keyOf(person, role));
+    const { onBlocked, speaker } = this._acts;
+    const seat = new Seat(person, role, { onPin, onBlocked, speaker });
+    this._seats.set(seat.key, seat);
+    this._element.append(seat.element);
+    return seat;
+  }
+
+  /** @param {string} key @param {Seat} seat */
+  _drop(key, seat) {
+    seat.remove();
+    this._seats.delete(key);
+    if (this.pinned === 'none' && !seatsLeft(this._seats, 'screen')) this.pinned = '';
+    if (this.pinned === key) this.pinned = '';
+  }
+
+  /** Pin, or the other way. @param {string} key */
+  pin(key) {
+    const isLarge = this._large().some((seat) => seat.key === key);
+    if (this.pinned === key || (!this.pinned && isLarge)) this.pinned = seatsLeft(this._seats, 'screen') ? 'none' : '';
+    else this.pinned = key;
+    this.render();
+    this._acts.onChange();
+  }
+
+  /** Put every seat in its place, and tell the engine how large each is shown. */
+  arrange() {
+    const area = { width: this._element.clientWidth, height: this._element.clientHeight };
+    if (!area.width || !area.height) return;
+    const large = this._large();
+    const others = this._shown().filter((seat) => !large.includes(seat));
+    const isDuet = !large.length && others.length === 2 && others[1].person.isSelf;
+    const order = [...large, ...others];
+    const places = large.length
+      ? focus(large.length, others.length, area)
+      : isDuet
+        ? duet(area)
+        : grid(others.length, area);
+    for (const seat of this._seats.values()) seat.element.hidden = !order.includes(seat);
+    order.forEach((seat, at) => put(seat.element, places[at]));
+    this._element.dataset.layout = large.length ? 'focus' : isDuet ? 'duet' : 'grid';
+    this._tellSizes(new Map(order.map((seat, at) => [seat.key, places[at]])));
+  }
+
+  /** Those to be seen: others first, oneself last. */
+  _shown() {
+    const all = [...this._seats.values()].filter(({ person }) => !(person.isSelf && this.hideSelf));
+    return all.sort((one, other) => Number(one.person.isSelf) - Number(other.person.isSelf));
+  }
+
+  /** What is shown large: what is pinned, else shared screens, else who speaks (in that view). */
+  _large() {
+    const shown = this._shown();
+    const pinned = shown.filter(({ key }) => key === this.pinned);
+    if (pinned.length || this.pinned === 'none') return pinned;
+    const screens = shown.filter(({ role }) => role === 'screen');
+    if (screens.length || this.view === 'grid') return screens;
+    const { speaker } = this._room;
+    const others = shown.filter(({ person }) => !person.isSelf);
+    return (others.length > 1 && others.filter(({ person }) => person === speaker)) || [];
+  }
+
+  /** @param {Map<string, import('./grid.js').Place>} places */
+  _tellSizes(places) {
+    for (const one of this._room.participants) {
+      if (one.isSelf) continue;
+      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => pixels(places.get(keyOf(one, role))));
+      this._room.setView(one, { camera, screen });
+    }
+  }
+
+  /** Send the sound to the speaker that is chosen now. */
+  useSpeaker() {
+    for (const seat of this._seats.values()) void useSpeaker(seat.audio, this._acts.speaker());
+  }
+
+  play() {
+    for (const seat of this._seats.values()) seat.play();
+  }
+
+  /** What a recording takes: pictures in their places, and sounds. */
+  sources() {
+    const shown = [...this._seats.values()].filter(({ element }) => !element.hidden);
+    return shown.map(({ element, video, audio, name }) => ({ element, video, audio, name: name.textContent ?? '' }));
+  }
+
+  clear() {
+    for (const [key, seat] of this._seats) this._drop(key, seat);
+  }
+}
+
+/** @param {Participant} person @param {Role} role */
+const keyOf = (person, role) => `${role}:${person.clientId}`;
+
+/** One's own screen is not shown: a mirror in a mirror. @param {Participant} person @returns {Role[]} */
+const seatsOf = ({ isSelf, streams }) => (streams.screen && !isSelf ? ['camera', 'screen'] : ['camera']);
+
+/** @param {Map<string, Seat>} seats @param {Role} role */
+const seatsLeft = (seats, role) => [...seats.values()].some((seat) => seat.role === role);
+
+/** Whose hands are up, the first one first. @type {Map<string, number>} */
+const since = new Map();
+
+/** @param {Participant[]} people */
+export function raised(people) {
+  for (const { clientId, hand } of people) {
+    if (!hand) since.delete(clientId);
+    else if (!since.has(clientId)) since.set(clientId, since.size ? Math.max(...since.values()) + 1 : 1);
+  }
+  const up = people.filter(({ hand }) => hand);
+  return up.sort((one, other) => (since.get(one.clientId) ?? 0) - (since.get(other.clientId) ?? 0));
+}
+
+/** @param {Participant} person */
+export const nameOf = ({ displayName, isSelf }) => (isSelf ? t('room.you', { name: displayName }) : displayName);
+
+/** @param {HTMLElement} element @param {import('./grid.js').Place} place */
+function put(element, { left, top, width, height }) {
+  Object.assign(element.style, { width: `${width}px`, height: `${height}px`, transform: `translate(${left}px, ${top}px)` });
+}
+
+/** @param {import('./grid.js').Place | undefined} place */
+function pixels(place) {
+  if (!place) return null;
+  const ratio = window.devicePixelRatio || 1;
+  return { width: Math.round(place.width * ratio), height: Math.round(place.height * ratio) };
+}
+
+/** What is wrong with the connection to somebody, in words; empty when nothing is. @param {Participant} person */
+export function troubleOf({ isSelf, displayName: name, status, link, quality }) {
+  if (isSelf) return quality.reason === 'cpu' ? t('room.quality.ownCpu') : '';
+  if (link === 'failed') return t('room.quality.noPath');
+  if (status === 'reconnecting') return t('room.link.away', { name });
+  if (link === 'connecting') return t('room.link.connecting');
+  if (link === 'interrupted') return t('room.quality.interrupted');
+  return quality.level !== 'good' && quality.reason in REASONS ? t(REASONS[quality.reason]) : '';
+}
+
+/** @param {string} name @param {string} text */
+function marked(name, text) {
+  const mark = h('span', { class: 'mark', role: 'img', 'aria-label': text, title: text });
+  mark.append(icon(name));
+  return mark;
+}
+
+/** Two letters at most, whole characters. @param {string} name */
+function initials(name) {
+  const words = name.trim().split(/\s+/).map((word) => [...word][0] ?? '');
+  return [words[0], words.length > 1 ? words[words.length - 1] : ''].join('').toLocaleUpperCase(document.documentElement.lang);
+}
