@@ -34,6 +34,7 @@ const LOOK = 1_000; // ms between two looks at the connection
 const DISCONNECTED = 5_000; // it often comes back by itself
 const SLOW = 10_000; // neither connected nor failed
 const UNANSWERED = 4_000;
+const FIRST_OFFER = 4_000; // so long the polite one waits for the other's
 const MOST_WAIT = 30_000; // between two attempts
 const MOST_HELD = 200; // candidates that wait for their description
 const BUFFERED = 1 << 20; // bytes on their way on the data channel
@@ -72,6 +73,7 @@ export class Peer {
   #held = [];
   #wasConnected = false;
   #failures = 0;
+  #made = performance.now();
   #since = performance.now();
   /** When the offer that waits for its answer was brought; 0: there is none. */
   #offeredAt = 0;
@@ -158,7 +160,16 @@ export class Peer {
 
   // ---- negotiation ---------------------------------------------------------------------------
 
+  /**
+   * The first offer is the impolite one's: where two cross before there is a connection, Chromium
+   * may roll its own back while it gathers candidates, and then never finds any.
+   */
+  get #waitsForOffer() {
+    return this.#polite && !this.#pc.remoteDescription && performance.now() - this.#made < FIRST_OFFER;
+  }
+
   async #offer() {
+    if (this.#waitsForOffer) return;
     this.#making = true;
     try {
       await this.#pc.setLocalDescription();
@@ -267,6 +278,8 @@ export class Peer {
   /** What isn't connected is tried again, sooner or later. */
   #look() {
     const now = performance.now();
+    const { remoteDescription, localDescription } = this.#pc;
+    if (this.#polite && !remoteDescription && !localDescription && !this.#making) void this.#offer();
     if (this.#offeredAt && now - this.#offeredAt > UNANSWERED) {
       this.#offeredAt = now;
       this.#hooks.onUnanswered();
