@@ -55,6 +55,7 @@ class Seat {
     );
     this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
     this.element.addEventListener('dblclick', acts.onPin);
+    for (const name of ['loadeddata', 'emptied']) this.video.addEventListener(name, () => this._picture());
   }
 
   get key() {
@@ -70,7 +71,7 @@ class Seat {
     this._hear(isCamera ? streams.audio : streams.screenAudio);
     this.face.textContent = isCamera ? initials(person.displayName) : '';
     this.face.dataset.tone = String(person.id % TONES);
-    element.classList.toggle('with-picture', Boolean(this.video.srcObject));
+    this._picture();
     element.classList.toggle('mirrored', mirrored && person.isSelf && isCamera);
     element.classList.toggle('speaking', isCamera && person.speaking && !person.isSelf);
     element.classList.toggle('own', person.isSelf);
@@ -82,6 +83,12 @@ class Seat {
       pressed: pinned,
       label: t(pinned ? 'room.unpin' : 'room.pin', { name: person.displayName }),
     });
+  }
+
+  /** A name stands in until the first picture has come. */
+  _picture() {
+    const { srcObject, readyState } = this.video;
+    this.element.classList.toggle('with-picture', srcObject !== null && readyState >= this.video.HAVE_CURRENT_DATA);
   }
 
   _describe() {
