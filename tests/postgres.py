@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
@@ -43,7 +45,8 @@ def free_port() -> int:
 class Cluster:
     """A server of its own on a free port. `stop` ends it and deletes its files."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, primary: Cluster | None = None) -> None:
+        """With `primary` it is that server's standby, which follows it asynchronously."""
         self._binaries = binaries
         self._as_root = hasattr(os, "geteuid") and os.geteuid() == 0
         self.folder = Path(tempfile.mkdtemp(prefix="rtapp-pg-"))
@@ -51,19 +54,12 @@ class Cluster:
         self._made = 0
         if self._as_root:  # the server refuses to run as root
             shutil.chown(self.folder, USER, USER)
-        self._run(
-            "initdb",
-            "-D",
-            str(self.data),
-            "-A",
-            "trust",
-            "-U",
-            USER,
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-        )
+        where = ["-D", str(self.data), "-U", USER, "--no-sync"]
+        if primary is None:
+            self._run("initdb", *where, "-A", "trust", "-E", "UTF8", "--locale=C")
+        else:
+            of = ["-h", "127.0.0.1", "-p", str(primary.port)]
+            self._run("pg_basebackup", *where, *of, "-R", "-c", "fast")
         self.start()
 
     @property
@@ -83,17 +79,16 @@ class Cluster:
             f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections=200"
             f" -c unix_socket_directories={self.folder} -c fsync=off"
         )
-        self._run(
-            "pg_ctl",
-            "-D",
-            str(self.data),
-            "-w",
-            "-l",
-            str(self.folder / "log"),
-            "-o",
-            options,
-            "start",
-        )
+        log = str(self.folder / "log")
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
+
+    def standby(self) -> Cluster:
+        """A server that follows this one."""
+        return Cluster(self._binaries, self)
+
+    def promote(self) -> None:
+        """Become the primary, on a timeline of its own."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "promote")
 
     def crash(self) -> None:
         """End it at once, without a last word."""
@@ -119,12 +114,14 @@ class Cluster:
         """The URL of one of its databases."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
-    def sql(self, statement: str, database: str = USER) -> None:
-        """Run a statement by itself."""
+    def sql(self, statement: str, database: str = USER) -> list[Any]:
+        """Run a statement by itself; its rows."""
         connection = psycopg2.connect(self.url(database))
         try:
             connection.autocommit = True
-            connection.cursor().execute(statement)
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
         finally:
             connection.close()
 
@@ -141,3 +138,43 @@ class Cluster:
             self.crash()
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder.parent / f"{self.folder.name}.log").unlink(missing_ok=True)
+
+
+class Proxy(threading.Thread):
+    """Between a node and the database: it can lose the connection around a commit."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.lose: str | None = None  # the next commit: "before" it arrives, or its answer "after"
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):  # stopped
+            while True:
+                client = self._listener.accept()[0]
+                server = socket.create_connection(("127.0.0.1", self._target))
+                for pair in ((client, server, True), (server, client, False)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def stop(self) -> None:
+        """Accept no more."""
+        self._listener.close()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
+        with contextlib.suppress(OSError), source, target:
+            while part := source.recv(65_536):
+                if is_client and self.lose and b"COMMIT" in part:
+                    self._lose_commit(part, source, target)
+                    return
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+
+    def _lose_commit(self, part: bytes, client: socket.socket, server: socket.socket) -> None:
+        how, self.lose = self.lose, None
+        client.shutdown(socket.SHUT_RDWR)
+        if how == "after":
+            server.sendall(part)
+        server.shutdown(socket.SHUT_WR)  # what was sent is read, and done, before the end is

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from postgres import Cluster
+from postgres import Cluster, Proxy
 from support import LONG, PROGRAM, Server, Stream, Swarm, wait_for
 
 SESSION = "s" * 22
@@ -257,6 +257,79 @@ def test_database_away_and_back(own_postgres: Cluster, start_node: Callable[...,
         assert stream.values(2)[0] == 1 and stream.events[-1]["data"] == "3"
         wait_for(lambda: server.get("/readyz").status == 200, "readiness")
         assert not any("Traceback" in line for line in server.output), server.output
+
+
+@pytest.fixture
+def between(postgres: Cluster) -> Iterator[Proxy]:
+    """Stands between a node and the database."""
+    proxy = Proxy(postgres.port)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_commit_whose_answer_is_lost(
+    postgres: Cluster, between: Proxy, start_node: Callable[..., Server], lost: str
+) -> None:
+    """Whether it happened is looked up: it is neither lost nor done twice."""
+    url = postgres.new_database()
+    here = start_node(url.replace(str(postgres.port), str(between.port)))
+    there = start_node(url)
+    with there.stream("channel=x") as stream:
+        for n in range(5):
+            between.lose = lost
+            here.publish(n, "channel=x")
+            assert between.lose is None, "it was not lost"
+        between.lose = lost
+        body = {"username": "ada", "password": "correct horse", "role": "user"}
+        assert here.post("/api/users", body).status == 201  # no row of the log says what happened
+        assert stream.values(5) == list(range(5))
+        assert stream.silent(0.1)
+    assert len(there.get("/api/messages").json) == 5
+
+
+def test_failover_to_a_replica_that_lags(
+    own_postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """Messages that were acknowledged are gone with the primary, and their ids come again: so
+    clients are told, and positions of before mean nothing any more."""
+    name = own_postgres.new_database().rsplit("/", 1)[1]
+    standby = own_postgres.standby()
+    try:
+        url = (
+            f"postgresql://postgres@127.0.0.1:{own_postgres.port},127.0.0.1:{standby.port}"
+            f"/{name}?target_session_attrs=read-write"
+        )
+        nodes = start_node(url), start_node(url)
+        with nodes[0].stream("channel=x") as here, nodes[1].stream("channel=x") as there:
+            nodes[0].publish("kept", "channel=x")
+            assert here.values(1) == there.values(1) == ["kept"]
+            kept = here.last_id
+            count = "SELECT count(*) FROM messages WHERE topic = 'c/x'"
+            wait_for(lambda: standby.sql(count, name) == [(1,)], "the replica")
+            standby.crash()
+            for n in range(3):
+                nodes[0].publish(n, "channel=x")
+            assert here.values(3) == there.values(3) == [0, 1, 2]
+            lost = here.last_id
+            own_postgres.crash()
+            assert nodes[1].post("/api/broadcast?channel=x", "away").code == "storage_unavailable"
+            standby.start()
+            standby.promote()
+            for stream in (here, there):
+                while stream.next().get("event") != "reset":
+                    pass
+                assert stream.last_id.split("-")[0] != kept.split("-")[0]
+            nodes[1].publish("after", "channel=x")
+            assert here.values(1)[-1:] == there.values(1)[-1:] == ["after"]
+            assert here.last_id == there.last_id
+        for position in (kept, lost):
+            with nodes[0].stream("channel=x", headers={"Last-Event-ID": position}) as stream:
+                assert stream.hello["recovered"] is False
+        contents = [message["content"] for message in nodes[0].get("/api/messages").json]
+        assert contents == ["after", "kept"]
+    finally:
+        standby.stop()
 
 
 def test_secrets_of_the_url_are_not_told(postgres: Cluster, tmp_path: Path) -> None:
