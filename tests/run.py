@@ -27,8 +27,10 @@ OLDEST_PYTHON = (3, 10)
 # Commands that some tests need, and the Debian package that has each.
 DEBIAN = {
     "chromium": "chromium",
+    "nginx": "nginx-light",
     "node": "nodejs",
     "pg_createcluster": "postgresql",  # psql alone is a client
+    "pgbouncer": "pgbouncer",
 }
 APT_SECONDS = 600
 

@@ -332,9 +332,11 @@ def number(position: str) -> int:
 class Swarm:
     """Many streams read by one thread; what each got is kept as (id, data) pairs."""
 
-    def __init__(self, port: int, token: str = ADMIN) -> None:
+    def __init__(self, port: int, token: str = ADMIN, http: str = "1.1") -> None:
+        """Of a proxy, ask with `http` 1.0: it doesn't cut the answer into chunks."""
         self.port = port
         self.token = token
+        self.http = http
         self.buffers: dict[int, bytes] = {}
         self.messages: dict[int, list[tuple[int, str]]] = {}
         self.last_ids: dict[int, str] = {}
@@ -349,7 +351,7 @@ class Swarm:
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
         sock.sendall(
-            f"GET /api/events?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"GET /api/events?{query} HTTP/{self.http}\r\nHost: 127.0.0.1\r\n"
             f"Authorization: Bearer {self.token}\r\n{resume}\r\n".encode()
         )
         sock.setblocking(False)

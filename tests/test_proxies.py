@@ -1,0 +1,365 @@
+"""What stands before the nodes, nginx and Caddy as README sets them up, and behind: PgBouncer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from websockets.sync.client import connect
+
+from conftest import Certificate
+from postgres import USER, Cluster, free_port
+from support import ADMIN, PATIENCE, ROOT, Server, Swarm, wait_for
+
+NGINX = """
+daemon off;
+pid {folder}/pid;
+{user}
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {sample}
+}}
+"""
+CADDY = """
+{{
+    admin off
+    auto_https off
+    default_bind 127.0.0.1
+    grace_period 1s
+}}
+{sample}
+"""
+
+
+def program(name: str) -> str:
+    """A command's path; skips by name where it isn't installed."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if path is None:
+        pytest.skip(f"{name} is not installed (Debian: {name})")
+    return path
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int, **more: Any) -> Iterator[None]:
+    """A process that listens on a port of its own."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
+    )
+    try:
+        wait_for(lambda: process.poll() is not None or listens(port), command[0])
+        assert process.poll() is None, process.communicate()[0]
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a port."""
+    import socket
+
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+class Front(NamedTuple):
+    """A reverse proxy and the nodes behind it."""
+
+    proxy: Server  # no process of its own: what a client asks
+    nodes: tuple[Server, Server]
+    tls_port: int  # 0 where TLS isn't tried
+
+
+def sample(language: str, nodes: tuple[Server, Server]) -> str:
+    """README's sample with the addresses of the nodes."""
+    found = re.search(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    assert found
+    text = found[1]
+    for address, node in zip(("10.0.0.11:8001", "10.0.0.12:8001"), nodes, strict=True):
+        assert address in text
+        text = text.replace(address, f"127.0.0.1:{node.port}")
+    return text
+
+
+@contextlib.contextmanager
+def nginx(
+    nodes: tuple[Server, Server], folder: Path, certificate: Certificate
+) -> Iterator[tuple[int, int]]:
+    """nginx before the nodes: its ports for plain HTTP and TLS."""
+    path, port, tls_port = program("nginx"), free_port(), free_port()
+    text = sample("nginx", nodes)
+    for ours, theirs in (
+        ("listen 443 ssl;", f"listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl;"),
+        ("/etc/ssl/rtapp.pem", str(certificate.cert)),
+        ("/etc/ssl/rtapp.key", str(certificate.key)),
+    ):
+        assert ours in text
+        text = text.replace(ours, theirs)
+    user = "user root;" if os.geteuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, user=user, sample=text))
+    with running([path, "-p", str(folder), "-c", str(config), "-e", "stderr"], port):
+        yield port, tls_port
+
+
+@contextlib.contextmanager
+def caddy(
+    nodes: tuple[Server, Server], folder: Path, certificate: Certificate
+) -> Iterator[tuple[int, int]]:
+    """Caddy before the nodes; it would want a certificate from outside, so without TLS."""
+    path, port = program("caddy"), free_port()
+    text = sample("caddy", nodes).replace("rtapp.example.org", f"http://127.0.0.1:{port}")
+    config = folder / "Caddyfile"
+    config.write_text(CADDY.format(sample=text))
+    home = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    home |= {"XDG_CONFIG_HOME": str(folder)}
+    command = [path, "run", "--config", str(config), "--adapter", "caddyfile"]
+    with running(command, port, env=home):
+        yield port, 0
+
+
+@pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
+def front(
+    request: pytest.FixtureRequest,
+    postgres: Cluster,
+    start_node: Callable[..., Server],
+    tmp_path: Path,
+    certificate: Certificate,
+) -> Iterator[Front]:
+    """Two nodes behind a reverse proxy."""
+    program(request.param.__name__)  # before anything is started
+    url = postgres.new_database()
+    nodes = tuple(start_node(url, trusted_proxies="127.0.0.1") for _ in range(2))
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    with request.param(nodes, folder, certificate) as (port, tls_port):
+        proxy = Server(folder)
+        proxy.port = port
+        yield Front(proxy, (nodes[0], nodes[1]), tls_port)
+
+
+def test_streams_come_through_at_once(front: Front, certificate: Certificate) -> None:
+    """Nothing is buffered on the way, and each node hears who really asks, and how."""
+    ports = [(front.proxy.port, None)]
+    if front.tls_port:
+        ports.append((front.tls_port, certificate.trusting))
+    for port, tls in ports:
+        asked = Server(front.proxy.data)
+        asked.port = port
+        with asked.stream("channel=x", tls=tls) as one, asked.stream("channel=x", tls=tls) as two:
+            for n in range(3):
+                assert asked.post("/api/broadcast?channel=x", n, tls=tls).status == 200
+                assert one.values(1) == two.values(1) == [n]
+            rows = asked.get("/api/connections", tls=tls).json
+            assert {row["ipAddress"] for row in rows} == {"127.0.0.1"}
+        answer = asked.get("/healthz", tls=tls, headers={"X-Forwarded-For": "203.0.113.9"})
+        assert answer.status == 200
+        assert ("strict-transport-security" in answer.headers) is (tls is not None)
+
+
+def socket_addresses(front: Front, certificate: Certificate) -> Iterator[tuple[str, Any]]:
+    yield f"ws://127.0.0.1:{front.proxy.port}", None
+    if front.tls_port:
+        yield f"wss://127.0.0.1:{front.tls_port}", certificate.trusting
+
+
+def test_websockets_come_through(front: Front, certificate: Certificate) -> None:
+    for address, tls in socket_addresses(front, certificate):
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        with connect(f"{address}/ws?channel=x", additional_headers=headers, ssl=tls) as ws:
+            assert json.loads(ws.recv(PATIENCE))["type"] == "connection"
+            ws.send(json.dumps({"type": "publish", "channel": "x", "data": 1, "ref": 7}))
+            kinds = {json.loads(ws.recv(PATIENCE))["type"] for _ in range(2)}
+            assert kinds == {"message", "ack"}
+        path = "/socket.io/?EIO=4&transport=websocket"
+        with connect(address + path, ssl=tls, compression=None) as ws:
+            assert str(ws.recv(PATIENCE)).startswith("0{")
+            ws.send("40" + json.dumps({"token": ADMIN}))
+            assert str(ws.recv(PATIENCE)).startswith("40{")
+
+
+def test_long_polling_stays_on_its_node(front: Front) -> None:
+    """Socket.IO's polling is a conversation in requests, which one node holds."""
+    path = "/socket.io/?EIO=4&transport=polling"
+    for _ in range(3):
+        opened = front.proxy.get(path, token=None)
+        assert opened.status == 200, opened
+        session = f"{path}&sid={json.loads(opened.body[1:])['sid']}"
+        body = b"40" + json.dumps({"token": ADMIN}).encode()
+        plain = {"Content-Type": "text/plain"}
+        sent = front.proxy.post(session, body, token=None, headers=plain)
+        assert sent.body == b"ok"
+        assert front.proxy.get(session, token=None).body.startswith(b"40{")
+        front.proxy.publish(5)
+        while b'["message",5' not in front.proxy.get(session, token=None).body:
+            front.proxy.post(session, b"3", token=None, headers=plain)  # it was a ping
+
+
+class Publisher(threading.Thread):
+    """Publishes through the proxy, again with the same key until it is acknowledged."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__(daemon=True)
+        self.proxy = front.proxy
+        self.ended = False
+        self.failures = 0
+        self.acknowledged: list[tuple[int, int]] = []
+
+    def run(self) -> None:
+        while not self.ended:
+            value = len(self.acknowledged)
+            key = {"Idempotency-Key": str(uuid.uuid4())}
+            while not self.publish(value, key):
+                self.failures += 1
+                time.sleep(0.05)
+
+    def publish(self, value: int, key: dict[str, str]) -> bool:
+        try:
+            answer = self.proxy.post("/api/broadcast?channel=x", value, headers=key)
+        except (OSError, HTTPException):
+            return False
+        if answer.status == 200:
+            self.acknowledged.append((answer.json["message"]["id"], value))
+        return answer.status == 200
+
+
+def pump(swarm: Swarm, readers: int) -> None:
+    """Read; who was cut off comes back."""
+    for key in range(readers):
+        if key not in swarm.messages or key in swarm.closed:
+            with contextlib.suppress(OSError):
+                swarm.open(key, "channel=x", swarm.last_ids.get(key))
+    swarm.pump(0.05)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_node_is_taken_out(front: Front, how: str) -> None:
+    """Everybody comes back to the other one, and nobody misses or gets twice anything."""
+    swarm, publisher, readers = Swarm(front.proxy.port, http="1.0"), Publisher(front), 6
+    while not all(swarm.last_ids.get(key) for key in range(readers)):
+        pump(swarm, readers)
+    publisher.start()
+    for node in front.nodes:  # one after the other, each comes back
+        before = len(publisher.acknowledged)
+        if how == "stopped":
+            node.stop()
+        else:
+            node.kill()
+        deadline = time.monotonic() + 4 * PATIENCE  # a request that hangs takes one of them
+        while len(publisher.acknowledged) < before + 50 or len(swarm.closed) > 0:
+            done = len(publisher.acknowledged) - before, publisher.failures, swarm.closed
+            assert time.monotonic() < deadline, f"published, failed, closed: {done}"
+            pump(swarm, readers)
+        node.start()
+        until = time.monotonic() + 3  # the proxy takes it in again
+        while time.monotonic() < until:
+            pump(swarm, readers)
+    publisher.ended = True
+    publisher.join(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    expected = [(number, str(value)) for number, value in publisher.acknowledged]
+    while not all(swarm.messages[key][-1:] == expected[-1:] for key in range(readers)):
+        behind = [swarm.messages[key][-1:] for key in range(readers)]
+        assert time.monotonic() < deadline, (expected[-1:], behind)
+        pump(swarm, readers)
+    for key in range(readers):
+        assert swarm.messages[key] == expected
+    assert not swarm.resets
+    print(f"{len(expected)} published, {publisher.failures} tried again")
+    swarm.close_all()
+
+
+# PgBouncer
+
+PGBOUNCER = """
+[databases]
+* = host=127.0.0.1 port={postgres}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {folder}/users
+pool_mode = transaction
+default_pool_size = 8
+ignore_startup_parameters = extra_float_digits
+"""
+
+
+@pytest.fixture
+def bouncer(postgres: Cluster) -> Iterator[int]:
+    """The port of a PgBouncer in transaction mode before the database."""
+    path, port, folder = program("pgbouncer"), free_port(), postgres.folder / "bouncer"
+    folder.mkdir(exist_ok=True)
+    (folder / "users").write_text(f'"{USER}" ""\n')
+    config = folder / "pgbouncer.ini"
+    config.write_text(PGBOUNCER.format(postgres=postgres.port, port=port, folder=folder))
+    as_root = os.geteuid() == 0
+    with running([path, *(["-u", USER] if as_root else []), str(config)], port):
+        yield port
+
+
+def test_pgbouncer_costs_latency_only(
+    postgres: Cluster, bouncer: int, start_node: Callable[..., Server]
+) -> None:
+    """In transaction mode no bell arrives: polling brings everything, once and in order."""
+    url = postgres.new_database().replace(str(postgres.port), str(bouncer))
+    here, there = start_node(url), start_node(url)
+    with here.stream("channel=x") as one, there.stream("channel=x") as two:
+        threads = [
+            threading.Thread(
+                target=lambda node=node: [node.publish(n, "channel=x") for n in range(40)]
+            )
+            for node in (here, there)
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        first, second = (
+            [(event["id"], event["data"]) for event in stream.take(160)] for stream in (one, two)
+        )
+        for thread in threads:
+            thread.join()
+        assert first == second and len(set(first)) == 160
+        assert one.silent(0.1) and two.silent(0.1)
+        waits = []
+        for n in range(5):
+            started = time.monotonic()
+            here.publish(n, "channel=x")
+            assert two.values(1) == [n]
+            waits.append(time.monotonic() - started)
+        print(f"publish to delivery on the other node: at most {max(waits):.2f} s")
+        key = {"Idempotency-Key": "k"}
+        answers = [node.publish("once", headers=key).json for node in (here, there)]
+        assert answers[0] == answers[1]
+        body = {"key": "history_hours", "value": 5}
+        assert here.post("/api/settings", body).status == 200
+        client = two.hello["clientId"]
+        wait_for(lambda: len(here.get("/api/connections").json) == 2, "both connections")
+        assert here.request("DELETE", f"/api/connections/{client}").status == 200
+        assert two.ended() and two.events[-1]["event"] == "disconnect"
+    assert not [line for node in (here, there) for line in node.output if "Traceback" in line]
