@@ -121,9 +121,10 @@ def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 class Certificate:
-    """A self-signed certificate for 127.0.0.1, and a client's context that trusts it."""
+    """A self-signed certificate for 127.0.0.1 and other addresses, and a client's context that
+    trusts it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *others: str) -> None:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -132,7 +133,7 @@ class Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "rtapp test")])
         now = datetime.datetime.now(datetime.timezone.utc)
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        names = [x509.IPAddress(ipaddress.ip_address(one)) for one in ("127.0.0.1", *others)]
         made = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -141,7 +142,7 @@ class Certificate:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=2))
             .not_valid_after(now + datetime.timedelta(days=30))
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(key, hashes.SHA256())
         )
         self.cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
@@ -217,3 +218,17 @@ def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Notes a figure that a test measures; the summary of `-rP`, and RTAPP_FIGURES, show them."""
+
+    def write(what: str, value: float) -> None:
+        line = f"{request.node.name}: {what} {value:.2f}"
+        print(line)
+        if path := os.environ.get("RTAPP_FIGURES"):
+            with Path(path).open("a") as file:
+                file.write(line + "\n")
+
+    return write

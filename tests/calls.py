@@ -1,0 +1,313 @@
+"""People in a video call: real browsers on hosts of a network, and what they see and hear.
+
+Nothing of the product is asked for what it believes: the browsers' own statistics count, and the
+picture in the tile.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+
+from lan import Host
+from support import PATIENCE, Answer, Server
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
+]
+
+# Names of colours, as (Y, Cb, Cr) of a camera's file and as a tile shows them.
+COLOURS = {
+    "red": (82, 90, 240),
+    "green": (145, 54, 34),
+    "blue": (41, 240, 110),
+    "yellow": (210, 16, 146),
+    "magenta": (107, 202, 221),
+    "cyan": (170, 166, 16),
+}
+
+# Keeps every connection that a page makes, and counts offers that cross.
+WATCH = """
+window.made = [];
+window.glares = 0;
+window.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...args) { super(...args); made.push(this); }
+  setRemoteDescription(description) {
+    if (description.type === 'offer' && this.signalingState === 'have-local-offer') glares += 1;
+    return super.setRemoteDescription(description);
+  }
+};
+"""
+
+# What comes of somebody, by the tracks that their tile plays.
+HEARD = """
+async (name) => {
+  const tile = [...document.querySelectorAll('[data-tile]')].find((e) => e.dataset.name === name);
+  const tracks = [...(tile?.querySelectorAll('video, audio') ?? [])]
+    .flatMap((element) => element.srcObject?.getTracks() ?? []);
+  const found = { video: {}, audio: {}, pair: {} };
+  for (const connection of made) {
+    for (const receiver of connection.getReceivers()) {
+      if (!tracks.includes(receiver.track)) continue;
+      const report = await connection.getStats();
+      for (const row of (await receiver.getStats()).values())
+        if (row.type === 'inbound-rtp') found[row.kind] = row;
+      const transport = [...report.values()].find((row) => row.type === 'transport');
+      const pair = report.get(transport?.selectedCandidatePairId) ??
+        [...report.values()].find((row) => row.type === 'candidate-pair' && row.selected);
+      if (pair) found.pair = {
+        rtt: pair.currentRoundTripTime,
+        local: report.get(pair.localCandidateId)?.candidateType,
+        remote: report.get(pair.remoteCandidateId)?.candidateType,
+        address: report.get(pair.remoteCandidateId)?.address,
+      };
+    }
+  }
+  return found;
+}
+"""
+
+PIXEL = """
+(name) => {
+  const tile = [...document.querySelectorAll('[data-tile]')].find((e) => e.dataset.name === name);
+  const video = tile?.querySelector('video[data-role="camera"]');
+  if (!video?.videoWidth) return null;
+  const canvas = new OffscreenCanvas(1, 1);
+  const context = canvas.getContext('2d');
+  const x = video.videoWidth / 2, y = video.videoHeight / 2;
+  context.drawImage(video, x, y, 1, 1, 0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+}
+"""
+
+
+def camera_file(
+    folder: Path, colour: str, width: int = 320, height: int = 180, fps: int = 10
+) -> Path:
+    """A film of one colour (YUV4MPEG2), for Chromium's fake camera."""
+    path = folder / f"{colour}-{width}x{height}@{fps}.y4m"
+    if not path.exists():
+        luma, blue, red = COLOURS[colour]
+        size = width * height
+        frame = bytes([luma]) * size + bytes([blue]) * (size // 4) + bytes([red]) * (size // 4)
+        head = f"YUV4MPEG2 W{width} H{height} F{fps}:1 Ip A1:1 C420jpeg\n".encode()
+        path.write_bytes(head + (b"FRAME\n" + frame) * fps)
+    return path
+
+
+def nearest_colour(pixel: list[int]) -> str:
+    """What a pixel is called."""
+    shown = {
+        "red": (255, 0, 0),
+        "green": (0, 255, 0),
+        "blue": (0, 0, 255),
+        "yellow": (255, 255, 0),
+        "magenta": (255, 0, 255),
+        "cyan": (0, 255, 255),
+    }
+
+    def distance(name: str) -> int:
+        return sum((one - other) ** 2 for one, other in zip(pixel, shown[name], strict=True))
+
+    return min(shown, key=distance)
+
+
+class Person:
+    """Somebody with a browser on a host, whose camera shows one colour."""
+
+    def __init__(
+        self, playwright: Playwright, host: Host, folder: Path, colour: str, **size: int
+    ) -> None:
+        self.name = colour.capitalize()
+        self.colour = colour
+        self.host = host
+        launcher = folder / f"chromium-{host.namespace}"
+        launcher.write_text(f'#!/bin/sh\nexec {" ".join(host.command)} {CHROMIUM} "$@"\n')
+        launcher.chmod(0o755)
+        camera = camera_file(folder, colour, **size)
+        flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+        self.browser: Browser = playwright.chromium.launch(executable_path=launcher, args=flags)
+        self.context: BrowserContext = self.browser.new_context(
+            ignore_https_errors=True, locale="en-GB", viewport={"width": 800, "height": 600}
+        )
+        self.context.set_default_timeout(PATIENCE * 1000)
+        self.troubles: list[str] = []
+        self.said: list[str] = []
+        self.page = self.tab()
+
+    def tab(self) -> Page:
+        """A page that is watched."""
+        page = self.context.new_page()
+        page.add_init_script(WATCH)
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on("console", lambda message: self.said.append(message.text))
+        self.page = page
+        return page
+
+    def open(self, url: str) -> Person:
+        """The room's page, up to where one may join."""
+        self.page.goto(url)
+        self.page.wait_for_selector("main[data-ready]", state="attached")
+        return self
+
+    def press(self, action: str) -> None:
+        self.page.click(f'[data-action="{action}"]')
+
+    def ask(self) -> None:
+        """Fill in the name and press Join."""
+        self.page.fill('[data-field="name"]', self.name)
+        self.press("join")
+
+    def join(self, url: str) -> Person:
+        """Into the call."""
+        self.open(url).ask()
+        self.wait_phase("joined")
+        return self
+
+    def wait_phase(self, phase: str) -> None:
+        self.page.wait_for_selector(f'main[data-phase="{phase}"]', state="attached")
+
+    def tile(self, other: Person) -> dict[str, str]:
+        """What the tile of somebody says; empty where there is none."""
+        found = self.page.evaluate(
+            """(name) => [...document.querySelectorAll('[data-tile]')]
+              .filter((e) => e.dataset.name === name)
+              .map((e) => ({ ...e.dataset, trouble: e.querySelector('[data-trouble]').textContent }))""",
+            other.name,
+        )
+        assert len(found) <= 1, found
+        return dict(found[0]) if found else {}
+
+    def tiles(self) -> list[str]:
+        """The names on the tiles."""
+        every = "[...document.querySelectorAll('[data-tile]')].map((e) => e.dataset.name)"
+        return sorted(self.page.evaluate(every))
+
+    def hears(self, other: Person) -> dict[str, Any]:
+        """The statistics of what comes of somebody."""
+        return dict(self.page.evaluate(HEARD, other.name))
+
+    def sees_colour(self, other: Person) -> str | None:
+        pixel = self.page.evaluate(PIXEL, other.name)
+        return nearest_colour(pixel) if pixel else None
+
+    def close(self) -> None:
+        self.browser.close()
+
+
+Pair = tuple[Person, Person]
+
+
+def pairs(people: list[Person]) -> list[Pair]:
+    """Every directed pair: who sees, who is seen."""
+    return [(one, other) for one in people for other in people if one is not other]
+
+
+def figures(pair: Pair) -> tuple[int, float, float, float]:
+    """Frames decoded, audio energy, concealed and all samples."""
+    heard = pair[0].hears(pair[1])
+    video, audio = heard["video"], heard["audio"]
+    return (
+        video.get("framesDecoded", 0),
+        audio.get("totalAudioEnergy", 0.0),
+        audio.get("concealedSamples", 0),
+        audio.get("totalSamplesReceived", 0),
+    )
+
+
+def wait_first_picture(people: list[Person], seconds: float = PATIENCE) -> float:
+    """Wait until everybody decodes everybody's picture; the seconds that it took."""
+    start = time.monotonic()
+    missing = pairs(people)
+    while missing:
+        missing = [pair for pair in missing if figures(pair)[0] < 1]
+        if time.monotonic() - start > seconds:
+            raise AssertionError([describe(pair) for pair in missing])
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+STATES = """
+[document.querySelector('#notices').innerText, ...made.map((connection) => [
+  connection.signalingState, connection.connectionState,
+  connection.getSenders().map((sender) => String(sender.track?.label)),
+  connection.localDescription?.sdp.match(/a=candidate.*/g),
+  connection.remoteDescription?.sdp.match(/a=candidate.*/g),
+])]
+"""
+
+
+def describe(pair: Pair) -> str:
+    one, other = pair
+    shown = one.tile(other), one.hears(other), one.page.evaluate(STATES), one.said[-10:]
+    return f"{one.name} of {other.name}: {shown}"
+
+
+def flow(
+    people: list[Person], frames: int, seconds: float = PATIENCE, concealed: float = 0.2
+) -> float:
+    """Wait until on every directed pair so many frames more were decoded, audio energy has grown,
+    and few of the samples since then were made up; the seconds that it took."""
+    start = time.monotonic()
+    before = {pair: figures(pair) for pair in pairs(people)}
+    missing = list(before)
+    while missing:
+        time.sleep(0.2)
+        missing = [
+            pair
+            for pair in missing
+            if not has_flown(before[pair], figures(pair), frames, concealed)
+        ]
+        if missing and time.monotonic() - start > seconds:
+            raise AssertionError([(describe(p), before[p], figures(p)) for p in missing])
+    return time.monotonic() - start
+
+
+def has_flown(
+    then: tuple[int, float, float, float],
+    now: tuple[int, float, float, float],
+    frames: int,
+    concealed: float,
+) -> bool:
+    samples = now[3] - then[3]
+    return (
+        now[0] - then[0] >= frames
+        and now[1] > then[1]
+        and samples > 0
+        and (now[2] - then[2]) / samples < concealed
+    )
+
+
+def make_room(server: Server, host: Host, tls: Any, **body: Any) -> str:
+    """A new room; its name."""
+    answer = api(server, host, tls, "POST", "/api/video/rooms", {"name": "Standup", **body})
+    assert answer.status == 201, answer
+    return str(answer.json["roomId"])
+
+
+def api(server: Server, host: Host, tls: Any, method: str, path: str, body: Any = None) -> Answer:
+    """A call by the administrator, on the server's own host."""
+    with host.inside():
+        return server.request(method, path, body, tls=tls)
+
+
+Starter = Callable[..., Server]
