@@ -86,6 +86,12 @@ async (name) => {
 }
 """
 
+TILE = """
+(name) => [...document.querySelectorAll('[data-tile]')]
+  .filter((tile) => tile.dataset.name === name)
+  .map((tile) => ({ ...tile.dataset, trouble: tile.querySelector('[data-trouble]').textContent }))
+"""
+
 PIXEL = """
 (name) => {
   const tile = [...document.querySelectorAll('[data-tile]')].find((e) => e.dataset.name === name);
@@ -188,12 +194,7 @@ class Person:
 
     def tile(self, other: Person) -> dict[str, str]:
         """What the tile of somebody says; empty where there is none."""
-        found = self.page.evaluate(
-            """(name) => [...document.querySelectorAll('[data-tile]')]
-              .filter((e) => e.dataset.name === name)
-              .map((e) => ({ ...e.dataset, trouble: e.querySelector('[data-trouble]').textContent }))""",
-            other.name,
-        )
+        found = self.page.evaluate(TILE, other.name)
         assert len(found) <= 1, found
         return dict(found[0]) if found else {}
 

@@ -31,6 +31,10 @@ DEBIAN = {
     "node": "nodejs",
     "pg_createcluster": "postgresql",  # psql alone is a client
     "pgbouncer": "pgbouncer",
+    "bridge": "iproute2",
+    "nft": "nftables",
+    "turnserver": "coturn",
+    "firefox-esr": "firefox-esr",
 }
 APT_SECONDS = 600
 

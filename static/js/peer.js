@@ -35,6 +35,7 @@ const DISCONNECTED = 5_000; // it often comes back by itself
 const SLOW = 10_000; // neither connected nor failed
 const UNANSWERED = 4_000;
 const FIRST_OFFER = 4_000; // so long the polite one waits for the other's
+const POLITENESS = 2_000;
 const MOST_WAIT = 30_000; // between two attempts
 const MOST_HELD = 200; // candidates that wait for their description
 const BUFFERED = 1 << 20; // bytes on their way on the data channel
@@ -58,10 +59,14 @@ export class Peer {
   #hooks;
   #polite;
   #pc;
+  #iceServers;
+  // What belongs to the connection, and is made with it.
   /** @type {Record<Role, RTCRtpTransceiver>} */
-  #transceivers;
-  #control;
-  #data;
+  #transceivers = /** @type {any} */ (undefined);
+  /** @type {RTCDataChannel} */
+  #control = /** @type {any} */ (undefined);
+  /** @type {RTCDataChannel} */
+  #data = /** @type {any} */ (undefined);
   #making = false;
   #answerPending = false;
   #ignoring = false;
@@ -89,8 +94,15 @@ export class Peer {
   constructor({ polite, iceServers, hooks }) {
     this.#hooks = hooks;
     this.#polite = polite;
-    const pc = (this.#pc = new RTCPeerConnection({ iceServers, bundlePolicy: 'max-bundle' }));
-    this.#transceivers = this.#makeTransceivers();
+    this.#iceServers = iceServers;
+    this.#pc = this.#build();
+    this.#looking = setInterval(() => this.#look(), LOOK);
+  }
+
+  /** A new connection with all that belongs to it. */
+  #build() {
+    const pc = new RTCPeerConnection({ iceServers: this.#iceServers, bundlePolicy: 'max-bundle' });
+    this.#transceivers = makeTransceivers(pc);
     this.#control = pc.createDataChannel('control', { negotiated: true, id: 0 });
     this.#data = pc.createDataChannel('data', { negotiated: true, id: 1 });
     this.#wireChannels();
@@ -98,7 +110,22 @@ export class Peer {
     pc.onicecandidate = ({ candidate }) => candidate && this.#signal('ice-candidate', candidate.toJSON());
     pc.onconnectionstatechange = () => this.#follow();
     pc.ontrack = ({ track, transceiver }) => this.#receive(track, transceiver);
-    this.#looking = setInterval(() => this.#look(), LOOK);
+    return pc;
+  }
+
+  /**
+   * Take a new connection in place of one whose first offer has crossed with the other's: Chromium
+   * may roll its own back while it gathers candidates, and then never finds any.
+   */
+  #renew() {
+    const before = this.#pc;
+    before.onnegotiationneeded = before.onicecandidate = before.onconnectionstatechange = before.ontrack = null;
+    const tracks = ROLES.map((role) => this.sender(role).track);
+    this.#making = false;
+    this.#pc = this.#build();
+    ROLES.forEach((role, at) => void this.setTrack(role, tracks[at]));
+    before.close();
+    this.#hooks.onView(); // the new senders have no limits yet
   }
 
   close() {
@@ -108,18 +135,6 @@ export class Peer {
   }
 
   // ---- media ---------------------------------------------------------------------------------
-
-  #makeTransceivers() {
-    const made = /** @type {Record<Role, RTCRtpTransceiver>} */ ({});
-    for (const role of ROLES) {
-      const sender = this.#pc.addTrack(blankTrack(KINDS[role]));
-      const transceiver = this.#pc.getTransceivers().find((each) => each.sender === sender);
-      made[role] = /** @type {RTCRtpTransceiver} */ (transceiver);
-    }
-    for (const role of ROLES) void made[role].sender.replaceTrack(null);
-    for (const role of /** @type {Role[]} */ (['camera', 'screen'])) preferVp8(made[role]);
-    return made;
-  }
 
   /** @param {Role} role */
   sender(role) {
@@ -161,8 +176,7 @@ export class Peer {
   // ---- negotiation ---------------------------------------------------------------------------
 
   /**
-   * The first offer is the impolite one's: where two cross before there is a connection, Chromium
-   * may roll its own back while it gathers candidates, and then never finds any.
+   * The first offer is the impolite one's, so that two seldom cross before there is a connection.
    */
   get #waitsForOffer() {
     return this.#polite && !this.#pc.remoteDescription && performance.now() - this.#made < FIRST_OFFER;
@@ -170,14 +184,15 @@ export class Peer {
 
   async #offer() {
     if (this.#waitsForOffer) return;
+    const pc = this.#pc;
     this.#making = true;
     try {
-      await this.#pc.setLocalDescription();
-      if (this.#pc.signalingState === 'have-local-offer') this.#tell();
+      await pc.setLocalDescription();
+      if (this.#pc === pc && pc.signalingState === 'have-local-offer') this.#tell();
     } catch (error) {
       this.#fault(error);
     } finally {
-      this.#making = false;
+      if (this.#pc === pc) this.#making = false;
     }
   }
 
@@ -205,12 +220,14 @@ export class Peer {
 
   /** @param {RTCSessionDescriptionInit} description */
   async #takeDescription(description) {
-    const pc = this.#pc;
     const isAnswer = description.type === 'answer';
-    if (isAnswer && pc.signalingState !== 'have-local-offer') return; // to an offer sent twice
-    const ready = pc.signalingState === 'stable' || this.#answerPending;
-    this.#ignoring = !isAnswer && !this.#polite && (this.#making || !ready);
+    const state = this.#pc.signalingState;
+    if (isAnswer && state !== 'have-local-offer') return; // to an offer sent twice
+    const crosses = !isAnswer && (this.#making || (state !== 'stable' && !this.#answerPending));
+    this.#ignoring = crosses && !this.#polite;
     if (this.#ignoring) return;
+    if (crosses && !this.#pc.remoteDescription) this.#renew();
+    const pc = this.#pc;
     this.#answerPending = isAnswer;
     try {
       await pc.setRemoteDescription(description); // rolls an offer of ours back
@@ -289,8 +306,13 @@ export class Peer {
     if (now - this.#since >= this.#waitIn(state)) this.restart();
   }
 
-  /** @param {RTCPeerConnectionState} state @returns {number} ms */
+  /** The polite one waits longer, so that offers seldom cross. @param {RTCPeerConnectionState} state */
   #waitIn(state) {
+    return this.#patienceIn(state) + (this.#polite ? POLITENESS : 0);
+  }
+
+  /** @param {RTCPeerConnectionState} state @returns {number} ms */
+  #patienceIn(state) {
     if (state === 'disconnected') return DISCONNECTED;
     if (state !== 'failed') return SLOW;
     return this.#failures < 2 ? 0 : Math.min(MOST_WAIT, 1_000 * 2 ** this.#failures);
@@ -363,6 +385,19 @@ export class Peer {
     this.view = { camera: sizeOf(view?.camera), screen: sizeOf(view?.screen) };
     this.#hooks.onView();
   }
+}
+
+/** One for each role. @param {RTCPeerConnection} pc */
+function makeTransceivers(pc) {
+  const made = /** @type {Record<Role, RTCRtpTransceiver>} */ ({});
+  for (const role of ROLES) {
+    const sender = pc.addTrack(blankTrack(KINDS[role]));
+    const transceiver = pc.getTransceivers().find((each) => each.sender === sender);
+    made[role] = /** @type {RTCRtpTransceiver} */ (transceiver);
+  }
+  for (const role of ROLES) void made[role].sender.replaceTrack(null);
+  for (const role of /** @type {Role[]} */ (['camera', 'screen'])) preferVp8(made[role]);
+  return made;
 }
 
 /** @param {any} size @returns {Size | null | undefined} */
