@@ -126,6 +126,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@functools.lru_cache(maxsize=256)  # what comes together has the same time
 def iso(ms: int) -> str:
     """A time of the tables as ISO 8601 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
@@ -2063,7 +2064,17 @@ def excluded_topics(exclude: str | None) -> frozenset[str]:
 class Entry:
     """A message of the log in memory, with its bytes for each encoding made at most once."""
 
-    __slots__ = ("arguments", "content", "event", "exclude", "frames", "id", "kind", "topic")
+    __slots__ = (
+        "_content",
+        "_sent_at",
+        "arguments",
+        "event",
+        "exclude",
+        "frames",
+        "id",
+        "kind",
+        "topic",
+    )
 
     def __init__(self, row: Stored) -> None:
         self.id = row.id
@@ -2072,13 +2083,22 @@ class Entry:
         self.event = row.event
         self.exclude = excluded_topics(row.exclude)  # topics
         self.arguments: Arguments | None = None
-        self.content = row.content
+        self._content = row.content
+        self._sent_at: int | None = None  # when the content still has to be stamped
         if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
             self.arguments = Arguments.of(row.content, row.attachments)
-            self.content = self.arguments.inlined()
+            self._content = self.arguments.inlined()
         elif row.id and row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
-            self.content = stamped(row)  # what is volatile has no id
+            self._sent_at = row.sent_at  # what is volatile has no id
         self.frames: dict[str, bytes] = {}
+
+    @property
+    def content(self) -> str:
+        """What the receivers get, as JSON; made when there is a first one."""
+        if self._sent_at is not None:
+            self._content = stamped(self._content, self.id, self._sent_at)
+            self._sent_at = None
+        return self._content
 
     def is_for(self, topics: frozenset[str], own: str) -> bool:
         """Whether a subscriber of these topics isn't one who is left out."""
@@ -2088,20 +2108,19 @@ class Entry:
     @property
     def cost(self) -> int:
         """Bytes of memory that it takes, roughly: objects, text, and a frame of the same size."""
-        return 700 + 2 * len(self.content)
+        return 700 + 2 * len(self._content)
 
 
-def stamped(row: Stored) -> str:
+def stamped(text: str, number: int, sent_at: int) -> str:
     """A message's content; an object also gets `id` and `timestamp` where it has none."""
-    text = row.content
     if not text.startswith("{"):
         return text
     present = msgspec.json.decode(text)
     missing = ""
     if "id" not in present:
-        missing += f',"id":{row.id}'
+        missing += f',"id":{number}'
     if "timestamp" not in present:
-        missing += f',"timestamp":"{iso(row.sent_at)}"'
+        missing += f',"timestamp":"{iso(sent_at)}"'
     return text[:-1] + (missing if present else missing[1:]) + "}"
 
 
@@ -2988,12 +3007,12 @@ class View:
 
     __slots__ = (
         "alone",
-        "content",
         "count",
         "dirty_last",
         "encoding",
         "joins",
         "lagging",
+        "served",
         "topics",
     )
 
@@ -3004,13 +3023,13 @@ class View:
         self.joins: dict[int, Join] = {}  # cursor: what a member there is sent next
         self.count = 0
         self.alone: dict[Subscriber, None] = {}
-        self.content = Group(last)  # they lack nothing
+        self.served = Group(last)  # they lack nothing
         self.lagging: dict[int, Group] = {}  # by cursor
 
     @property
     def members(self) -> list[Subscriber]:
         """All of them."""
-        groups = [self.content, *self.lagging.values()]
+        groups = [self.served, *self.lagging.values()]
         return [*self.alone, *(member for group in groups for member in group.members)]
 
     def enter(self, subscriber: Subscriber) -> None:
@@ -3044,8 +3063,8 @@ class View:
     def group_at(self, cursor: int) -> Group:
         """The group of those who have been served up to here."""
         if cursor >= self.dirty_last:
-            self.content.cursor = max(self.content.cursor, cursor)
-            return self.content
+            self.served.cursor = max(self.served.cursor, cursor)
+            return self.served
         group = self.lagging.get(cursor)
         if group is None:
             group = self.lagging[cursor] = Group(cursor)
@@ -3055,9 +3074,9 @@ class View:
         """An entry of its topics has come."""
         self.dirty_last = number
         self.joins.clear()
-        if self.content.members:
-            self.lagging[self.content.cursor] = self.content
-            self.content = Group(number)
+        if self.served.members:
+            self.lagging[self.served.cursor] = self.served
+            self.served = Group(number)
 
 
 class Join(NamedTuple):
@@ -3330,11 +3349,13 @@ class Hub:
 
     def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
-        left_out = excluded_topics(exclude)
         run = self._runs.get(topic)
         away = self.elsewhere.get(topic, 0)
         if run is None:
             return away
+        if exclude is None:
+            return away + sum(view.count for view in run.views) + len(run.owners)
+        left_out = excluded_topics(exclude)
         views = [view for view in run.views if left_out.isdisjoint(view.topics)]
         reached = away + sum(view.count for view in views) + len(run.owners)
         for subscriber in self._owners(left_out):
@@ -4796,6 +4817,7 @@ def client_id_of(session: str) -> str:
     return base64.urlsafe_b64encode(digest).decode()[:21]
 
 
+@functools.lru_cache(maxsize=4_096)
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own, IPv4-mapped or not."""
     try:
