@@ -4207,8 +4207,9 @@ class Hub:
             frames[key] = subscriber.encoding.notice("ping", body, self._log.position(head))
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
-        # Its own cursor may stay: nothing for it lies between.
-        self._push(subscriber, Join(frames[key], subscriber.cursor, 0))
+        if subscriber.group is not None:
+            subscriber.group.cursor = head  # the others lack nothing either
+        self._push(subscriber, Join(frames[key], head, 0))
 
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""

@@ -288,8 +288,7 @@ def node_version() -> tuple[int, ...]:
 @cache
 def missing_guide() -> str | None:
     """None when the guide's server can run."""
-    # The last package that npm installs for this Node: it leaves out what is too new for it.
-    return install(GUIDE, "better-sqlite3" if node_version() >= (22,) else "express")
+    return install(GUIDE, "express")
 
 
 @cache
@@ -315,8 +314,10 @@ def missing_guide_pg() -> str | None:
 
 
 def missing_guide_sqlite() -> str | None:
-    modern = node_version() >= (22, 13)
-    return missing_guide() or (None if modern else "this Node has no SQLite (22.13 or newer has)")
+    if missing := missing_guide():
+        return missing
+    there = node_version() >= (22, 13) or (GUIDE / "node_modules" / "better-sqlite3").exists()
+    return None if there else "neither better-sqlite3 nor a Node with SQLite (22.13) is there"
 
 
 @cache

@@ -18,16 +18,13 @@ async function memoryStore() {
   return () => {};
 }
 
-/** better-sqlite3 where its binary is installed, else Node's own; both have exec() and prepare(). */
+/** better-sqlite3 where it could be installed, else Node's own; both have exec() and prepare(). */
 async function openSqlite(file) {
-  // Its prebuilt binary crashes the process on Node versions older than it was made for.
-  if (Number(process.versions.node.split('.')[0]) >= 22) {
-    try {
-      const { default: Database } = await import('better-sqlite3');
-      return new Database(file);
-    } catch (error) {
-      if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
-    }
+  try {
+    const { default: Database } = await import('better-sqlite3');
+    return new Database(file);
+  } catch (error) {
+    if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
   }
   const { DatabaseSync } = await import('node:sqlite');
   return new DatabaseSync(file);
