@@ -10824,8 +10824,7 @@ class Network:
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        may = self._app.desktop is not None or self._app.access.has_admin
-        wanted = self._app.settings["lan"] and may
+        wanted = self._app.settings["lan"] and self._app.access.has_admin
         if wanted == self.is_shared:
             return
         if not wanted:
@@ -11503,13 +11502,22 @@ def follow_parent(app: Application) -> None:
     unpacked = Path(getattr(sys, "_MEIPASS", ""))
     if not unpacked.name.startswith("_MEI"):
         return
-    parent = psutil.Process(os.getppid())
-    while os.getppid() == parent.pid and parent.is_running():
+    while is_same_program(os.getppid()):
         gevent.sleep(0.5)
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
     if os.name == "posix":  # elsewhere a file in use can't be deleted
         atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
+
+
+def is_same_program(number: int) -> bool:
+    """Whether a process lives and runs this program's file."""
+    try:
+        return Path(psutil.Process(number).exe()).samefile(sys.executable)
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, OSError):
+        return False
 
 
 # ----------------------------------------------------------------------------------------------

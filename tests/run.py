@@ -29,6 +29,7 @@ DEBIAN = {
     "chromium": "chromium",
     "nginx": "nginx-light",
     "node": "nodejs",
+    "objcopy": "binutils",
     "pg_createcluster": "postgresql",  # psql alone is a client
     "pgbouncer": "pgbouncer",
     "bridge": "iproute2",

@@ -192,10 +192,11 @@ def test_only_the_owner_ends_it(desk: Desk) -> None:
     assert server.get("/desktop", token=None).status == 200
 
 
-@pytest.mark.parametrize("path", ["//elsewhere.example", "https://elsewhere.example", "", "/a\\b"])
-def test_only_own_pages_are_opened(desk: Desk, path: str) -> None:
+def test_only_own_pages_are_opened(desk: Desk) -> None:
     desk.begin()
-    assert desk.owner()("POST", "/api/desktop/open", {"path": path}).code == "invalid"
+    ask = desk.owner()
+    for path in ("//elsewhere.example", "https://elsewhere.example", "", "/a\\b", "/a\n"):
+        assert ask("POST", "/api/desktop/open", {"path": path}).code == "invalid"
 
 
 def test_the_owners_cookie_is_worth_nothing_to_a_plain_server(desk: Desk, tmp_path: Path) -> None:
