@@ -8258,7 +8258,11 @@ def admin_page(app: Application, call: Call) -> Answer:
 
 @route("GET", "/room/<room_id>", "public", "A video room's page")
 def room_page(app: Application, call: Call) -> Answer:
-    """The same for every room: the page itself asks for it."""
+    """The same for every room: the page itself asks for it. The desktop's window holds no call,
+    and shows instead that the browser does."""
+    if call.principal.is_window:
+        room = urllib.parse.quote(call.arguments["room_id"])
+        return Answer(b"", 303, {"Location": f"../desktop#call={room}"})
     return app.static.page("room.html", "../")
 
 
@@ -11555,13 +11559,19 @@ def show_file(page: Path) -> None:
     webbrowser.open(page.as_uri())
 
 
-def ended_page(part: str, detail: str = "") -> str:
-    """The page for when there is no server, whole in itself: `stopped` or `failed`."""
+def spoken_texts() -> tuple[str, dict[str, str]]:
+    """The language of whoever sits here, where no browser tells it, and its texts."""
     spoken = (
         os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
     ).lower()
     language = "tr" if spoken.startswith("tr") else "en"
     texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
+    return language, texts
+
+
+def ended_page(part: str, detail: str = "") -> str:
+    """The page for when there is no server, whole in itself: `stopped` or `failed`."""
+    language, texts = spoken_texts()
     page = (STATIC / "ended.html").read_text("utf-8").replace('lang="en"', f'lang="{language}"')
     style = (STATIC / "css" / "base.css").read_text("utf-8")
     page = page.replace(
@@ -11603,9 +11613,27 @@ class WindowProcess:
         self._window.events.loaded += self._loaded
         self._window.events.closing += self._closing
         self._closes = bool(fault)
-        icon = str(STATIC / "img" / "icon.png")
-        webview.start(self._listen, private_mode=False, storage_path=self._storage, icon=icon)
+        icon, menu = str(STATIC / "img" / "icon.png"), [] if fault else self._menu()
+        webview.start(
+            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menu
+        )
         return 0
+
+    def _menu(self) -> list[Any]:
+        """What is there on every page."""
+        from webview.menu import Menu, MenuAction
+
+        _, texts = spoken_texts()
+        acts = (
+            ("nav.home", lambda: self._load(self._url)),
+            ("desktop.openBrowser", self._open_browser),
+            ("desktop.quit", lambda: self._say("closing")),
+        )
+        return [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+
+    def _open_browser(self) -> None:
+        path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
+        self._say(f"browser {path or '/desktop'}")
 
     @staticmethod
     def _say(what: str) -> None:
@@ -11807,9 +11835,9 @@ class Desktop:
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
-        path, _, fragment = path.partition("#")
         token = self._app.access.make_link_token("owner", LINK_FILE_SECONDS)
-        link = f"{self._app.url}{path}#signin={token}" + (f"&{fragment}" if fragment else "")
+        leads_to = urllib.parse.urlencode({"signin": token, "to": path})
+        link = f"{self._app.url}/desktop#{leads_to}"
         if has_screen():
             open_browser(self._app, link)
         else:
@@ -11822,6 +11850,8 @@ class Desktop:
             self._was_shown = True
         elif what == "closing":
             self.close()
+        elif what.startswith("browser /"):
+            self.open_page(what.removeprefix("browser "))
         elif what.startswith("ended") and not self._app.end_wanted.is_set():
             self._lost(what.removeprefix("ended "))
 
@@ -11876,6 +11906,8 @@ class Desktop:
             "people": self.people,
             "newer": self.newer if self.newer != "kept" else "",
             "awake": self._awake.kept,
+            "hasAdmin": self._app.access.has_admin,
+            "shared": self._app.network.is_shared,
             "dataFolder": str(self._app.storage.folder),
             "logFolder": str(self._app.settings.log_folder),
         }

@@ -220,7 +220,8 @@ def test_a_page_opened_from_it_has_its_identity(desk: Desk) -> None:
     room = ask("POST", "/api/video/rooms", {"name": "Call"}).json["roomId"]
     assert ask("POST", "/api/desktop/open", {"path": f"/room/{room}"}).status == 200
     link = desk.link()
-    assert link.startswith(f"http://127.0.0.1:{desk.runtime['port']}/room/{room}#signin=")
+    assert link.startswith(f"http://127.0.0.1:{desk.runtime['port']}/desktop#signin=")
+    assert link.endswith(f"&to=%2Froom%2F{room}")
     token = TOKEN.search(link)
     assert token
     server = desk.client()
@@ -452,6 +453,51 @@ def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text("rtapp has quit")
     expect(page.locator("#workspace")).to_be_hidden()
     assert desk.running[-1].wait(PATIENCE) == 0
+
+
+def test_a_call_opens_in_the_browser_with_its_host(desk: Desk, page: Page) -> None:
+    desk.begin()
+    page.goto(desk.link())
+    page.click("#start-call")
+    expect(page.locator("#call-result")).to_have_text("Opened in your browser")
+    link = desk.link()
+    page.goto("about:blank")
+    page.goto(link)
+    page.wait_for_url("**/room/*")
+    assert "signin" not in page.url
+
+
+def test_sharing_asks_for_an_account_once(desk: Desk, page: Page) -> None:
+    server = desk.begin()
+    page.goto(desk.link())
+    expect(page.locator("#share")).to_be_hidden()
+    expect(page.locator("#firewall")).to_be_hidden()
+    page.click("#share-start")
+    expect(page.locator("#firewall")).to_contain_text("Allow it for private networks")
+    page.fill("#share-username", "ada lovelace")
+    page.fill("#share-password", "short")
+    page.press("#share-password", "Enter")
+    expect(page.locator("#share-username-error")).to_contain_text("1 to 64 characters")
+    expect(page.locator("#share-password-error")).to_contain_text("at least 8 characters")
+    page.fill("#share-username", "ada")
+    page.fill("#share-password", "saffron-lantern-42")
+    page.press("#share-password", "Enter")
+    expect(page.locator("#share [role=switch]")).to_have_attribute("aria-checked", "true")
+    expect(page.locator("#share-first")).to_be_hidden()
+    login = {"username": "ada", "password": "saffron-lantern-42"}
+    assert server.post("/api/auth/login", login, token=None).json["role"] == "admin"
+    page.click("#share [role=switch]")
+    expect(page.locator("#share [role=switch]")).to_have_attribute("aria-checked", "false")
+    expect(page.locator("#firewall")).to_be_visible()
+    page.reload()
+    expect(page.locator("#share [role=switch]")).to_be_visible()
+    expect(page.locator("#share-first")).to_be_hidden()
+
+
+def test_nothing_is_shared_without_an_account(desk: Desk) -> None:
+    desk.begin()
+    ask = desk.owner()
+    assert ask("POST", "/api/network", {"share": True}).json["state"] == "waiting"
 
 
 def test_the_page_follows_the_program(desk: Desk, page: Page) -> None:

@@ -1,13 +1,15 @@
 /** The start page of the desktop program, in its window or in the browser: calls, and its end. */
-import { api, ApiError } from './api.js';
+import { api, ApiError, ROOT } from './api.js';
 import { fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, errorBanner, h, startPage } from './page.js';
 import { passwordFault, wireReveals } from './password.js';
 import { redeem, takeLink } from './session.js';
+import { sharePanel } from './share.js';
 
 const EVERY = 2000; // ms between two looks at what goes on
+const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
 
 /**
  * @typedef {object} Program what `GET /api/desktop` says
@@ -19,6 +21,8 @@ const EVERY = 2000; // ms between two looks at what goes on
  * @property {number} people in calls
  * @property {string} newer the version that would take over
  * @property {boolean} awake
+ * @property {boolean} hasAdmin
+ * @property {boolean} shared on the network
  * @property {string} dataFolder
  * @property {string} logFolder
  */
@@ -82,6 +86,7 @@ function render() {
   byId('open-browser').hidden = !here || !program?.inWindow;
   if (!program || !here) return;
   renderCalls();
+  renderShare(program);
   renderFacts(program);
   renderNews(program);
 }
@@ -174,6 +179,52 @@ async function openInBrowser(path) {
   }
 }
 
+// ---- sharing ---------------------------------------------------------------------------------
+
+const shareForm = /** @type {HTMLFormElement} */ (byId('share-account'));
+const shareName = /** @type {HTMLInputElement} */ (byId('share-username'));
+const sharePassword = /** @type {HTMLInputElement} */ (byId('share-password'));
+/** @type {ReturnType<typeof sharePanel> | undefined} */
+let panel;
+
+/** Others are let in only where there is an account to manage it with; that is asked for once. */
+/** @param {Program} now */
+function renderShare({ hasAdmin, shared }) {
+  byId('share-first').hidden = hasAdmin;
+  byId('firewall').hidden = shared || (!hasAdmin && shareForm.hidden);
+  if (!hasAdmin || panel) return;
+  panel = sharePanel(byId('share'));
+  void panel.refresh();
+}
+
+function wireShare() {
+  byId('share-start').addEventListener('click', () => {
+    shareForm.hidden = false;
+    byId('share-begin').hidden = true;
+    render();
+    shareName.focus();
+  });
+  wireForm(shareForm, {
+    check: () => {
+      fieldError(shareName, USERNAME.test(shareName.value.trim()) ? undefined : () => t('signin.badUsername'));
+      const fault = passwordFault(sharePassword.value);
+      fieldError(sharePassword, fault ? () => t(fault) : undefined);
+    },
+    send: async () => {
+      const account = { username: shareName.value.trim(), password: sharePassword.value, role: 'admin' };
+      await api('POST', 'api/users', account);
+      shareForm.reset();
+      await api('POST', 'api/network', { share: true }).catch((error) => {
+        notice('call', () => errorBanner(error));
+      });
+      await look();
+      await lookForAdmins();
+      byId('share').querySelector('button')?.focus();
+    },
+    codes: { weak_password: ['password', 'password.weak'] },
+  });
+}
+
 // ---- questions, the end ----------------------------------------------------------------------
 
 /** @param {'quit' | 'newer'} what */
@@ -249,7 +300,6 @@ async function lookForAdmins() {
 }
 
 function wirePassword() {
-  wireReveals();
   wireForm(passwordForm, {
     check: () => {
       const fault = passwordFault(chosen.value);
@@ -267,14 +317,26 @@ function wirePassword() {
 
 // ---- start -----------------------------------------------------------------------------------
 
-/** Where the program leads this page: `#quit` and `#newer` ask, a one-time token signs in. */
+/**
+ * Where the program leads this page: `#quit` and `#newer` ask, `call` is opened in the browser, a
+ * one-time token signs in, and then `to` is another page of ours.
+ */
 async function followLink() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const { signin } = takeLink();
-  const wanted = parameters.has('quit') ? 'quit' : parameters.has('newer') ? 'newer' : '';
-  if (wanted) history.replaceState(null, '', location.pathname);
+  if (location.hash) history.replaceState(null, '', location.pathname);
   if (signin) await redeem(signin).catch(() => {});
+  const to = new URL(parameters.get('to') ?? '', ROOT);
+  const asks = new URLSearchParams(to.hash.slice(1));
+  if (signin && to.origin === ROOT.origin && to.pathname !== location.pathname && parameters.has('to')) {
+    location.replace(to);
+    return;
+  }
+  const has = (/** @type {string} */ name) => parameters.has(name) || asks.has(name);
+  const wanted = has('quit') ? 'quit' : has('newer') ? 'newer' : '';
   await look();
+  const call = parameters.get('call');
+  if (call && program) await openCall(call);
   if (wanted && program) ask(wanted);
 }
 
@@ -291,7 +353,9 @@ async function start() {
   });
   question.addEventListener('close', () => (asked = ''));
   byId('password-part').addEventListener('toggle', () => void lookForAdmins());
+  wireReveals();
   wirePassword();
+  wireShare();
   addEventListener('hashchange', () => void followLink());
   onLanguage(() => {
     render();
