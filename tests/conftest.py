@@ -6,6 +6,7 @@ import datetime
 import functools
 import ipaddress
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -20,7 +21,7 @@ from postgres import Cluster, server_binaries
 from support import PATIENCE, ROOT, Server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
 
@@ -199,6 +200,23 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     made.set_default_timeout(PATIENCE * 1000)
     yield made
     made.close()
+
+
+def watched_page(context: BrowserContext) -> Iterator[Page]:
+    """A page; fails afterwards when a script of it failed, broke the policy, or lacked a text."""
+    made = context.new_page()
+    troubles: list[str] = []
+    made.on("pageerror", lambda error: troubles.append(str(error)))
+    made.on(
+        "console",
+        lambda message: (
+            troubles.append(message.text)
+            if re.search("Content Security Policy|i18n:", message.text)
+            else None
+        ),
+    )
+    yield made
+    assert troubles == []
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from conftest import watched_page
 from support import PATIENCE, ROOT, Server, Stream, wait_for
 
 VENDOR = ROOT / "static" / "vendor"
@@ -111,3 +116,290 @@ def test_vendored_files_are_those_of_npm(npm_folder: Callable[..., Path]) -> Non
             own = folder / "node_modules" / package
             theirs = own / path.name if path.name == "LICENSE" else own / "dist" / path.name
             assert path.read_bytes() == theirs.read_bytes(), path
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+NAME, PASSWORD = "ada", "saffron-lantern-42-ferry"  # of throwaway servers
+SECTIONS = ["overview", "connections", "messages", "rooms", "logs", "people", "settings", "system"]
+
+expect.set_options(timeout=PATIENCE * 1000)
+
+
+@pytest.fixture
+def site(server: Server) -> Server:
+    """A server with an administrator."""
+    made = server.post("/api/users", {"username": NAME, "password": PASSWORD, "role": "admin"})
+    assert made.status == 201
+    return server
+
+
+def sign_in(context: BrowserContext, server: Server, name: str = NAME) -> None:
+    """Give a browser a session, without the page for it."""
+    origin = f"http://127.0.0.1:{server.port}"
+    login = {"username": name, "password": PASSWORD}
+    answer = context.request.post(
+        f"{origin}/api/auth/login", data=login, headers={"Origin": origin}
+    )
+    assert answer.ok
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page; the test fails when a script of it fails, or breaks the policy, or lacks a text."""
+    yield from watched_page(context)
+
+
+def visit(page: Page, server: Server, section: str = "overview") -> Page:
+    """The dashboard as an administrator sees it, connected."""
+    sign_in(page.context, server)
+    page.goto(f"http://127.0.0.1:{server.port}/admin#{section}")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    return page
+
+
+def confirm(page: Page) -> None:
+    page.click("dialog[open] button[value=yes]")
+
+
+def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
+    site.post("/api/users", {"username": "grace", "password": PASSWORD})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"http://127.0.0.1:{site.port}/admin")
+    expect(page.locator("#app h2")).to_contain_text("for administrators")
+    sign_in(page.context, site, "grace")
+    page.reload()
+    expect(page.locator("#app h2")).to_contain_text("not an administrator")
+    assert [url for url in asked if "/api/" in url and not url.endswith("/auth/me")] == []
+    page.context.clear_cookies()
+    page.reload()
+    page.click("#app a.button")
+    page.fill("#login-username", NAME)
+    page.fill("#login-password", PASSWORD)
+    page.press("#login-password", "Enter")
+    expect(page.locator("#section-title")).to_have_text("Overview")  # where it was wanted
+    page.click("#sign-out")
+    expect(page.locator("#app h2")).to_contain_text("for administrators")
+
+
+def test_figures_and_charts_live(page: Page, site: Server) -> None:
+    visit(page, site)
+    sent = page.locator(".tile", has_text="Messages since the start").locator(".value")
+    expect(sent).to_have_text("0")
+    with site.stream():
+        site.publish("counted")
+        expect(sent).to_have_text("1")
+        connections = page.locator(".tile", has=page.locator("a[href='#connections']"))
+        expect(connections.locator(".value")).to_have_text("2")
+    expect(page.locator(".chart canvas")).to_have_count(6)
+    expect(page.locator(".chart").first).to_contain_text("SSE 1")
+    page.click("text=Last 24 hours")
+    expect(page.locator("#app")).to_contain_text("There is no history yet")
+    page.click("text=Last 5 minutes")
+    expect(page.locator(".chart canvas")).to_have_count(6)
+
+
+def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
+    with site.stream("channel=news"), site.stream("session=" + "s" * 22) as stream:
+        visit(page, site, "connections")
+        rows = page.locator("tbody tr")
+        expect(rows).to_have_count(3)
+        wanted = stream.hello["clientId"]
+        page.fill("#connection-search", wanted)
+        expect(rows).to_have_count(1)
+        page.click(f"text={wanted}")
+        expect(page.locator("dialog[open]")).to_contain_text("127.0.0.1")
+        page.keyboard.press("Escape")
+        expect(page.locator("dialog[open]")).to_have_count(0)
+        rows.locator("button.danger").click()
+        confirm(page)
+        expect(page.locator("#notices")).to_contain_text("is disconnected")
+        assert stream.ended()
+        assert stream.events[-1]["event"] == "disconnect"
+        expect(page.locator("#app")).to_contain_text("No such connection")
+
+
+def test_connections_come_page_by_page(page: Page, site: Server) -> None:
+    with contextlib.ExitStack() as streams:
+        for _ in range(60):
+            streams.enter_context(site.stream())
+        visit(page, site, "connections")
+        rows = page.locator("tbody tr")
+        expect(rows).to_have_count(50)
+        page.click("text=Next")
+        expect(rows).to_have_count(11)
+        expect(page.locator(".pager")).to_contain_text("Page 2, 61 in all")
+        page.click("text=Previous")
+        expect(rows).to_have_count(50)
+
+
+def test_a_message_is_composed_and_seen(page: Page, site: Server) -> None:
+    visit(page, site, "messages")
+    expect(page.locator("#app")).to_contain_text("No message is stored")
+    page.fill("#compose-channel", "no such")
+    page.fill("#compose-body", "{bad")
+    page.click("#compose button.primary")
+    expect(page.locator("#compose-channel-error")).to_contain_text("A channel has up to 128")
+    expect(page.locator("#compose-body-error")).to_contain_text("not valid JSON")
+    with site.stream("channel=news") as stream:
+        page.fill("#compose-channel", "news")
+        page.fill("#compose-event", "chat")
+        page.fill("#compose-body", '{"text": "<b>İstanbul</b>"}')
+        page.click("#compose button.primary")
+        assert stream.take(1)[0]["event"] == "chat"
+    expect(page.locator("#compose")).to_contain_text("Sent to 1 client")
+    row = page.locator("tbody tr").first
+    expect(row).to_contain_text("<b>İstanbul</b>")
+    expect(row.locator(".badge.accent")).to_have_text("chat")
+    site.publish("by itself")
+    expect(page.locator("tbody tr").first).to_contain_text("by itself")
+    page.fill("#message-channel", "news")
+    page.press("#message-channel", "Enter")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_the_event_log_is_filtered_followed_exported_and_cleared(page: Page, site: Server) -> None:
+    visit(page, site, "logs")
+    rows = page.locator("tbody tr")
+    expect(rows.last).to_contain_text("Server started")
+    expect(page.locator(".histogram rect").first).to_be_attached()
+    page.fill("#log-text", "x-followed")
+    expect(page.locator("#app")).to_contain_text("No such entry")
+    site.post("/api/settings", {"key": "x-followed", "value": 1})
+    expect(rows).to_have_count(1)
+    page.select_option("#log-level", "WARN")
+    expect(page.locator("#app")).to_contain_text("No such entry")
+    page.select_option("#log-level", "INFO")
+    expect(rows).to_have_count(1)
+    with page.expect_download() as download:
+        page.click("text=NDJSON")
+    exported = Path(download.value.path()).read_text().splitlines()
+    assert len(exported) == 1 and "x-followed" in exported[0]
+    page.fill("#log-since", "2999-01-01T00:00")
+    expect(page.locator("#app")).to_contain_text("No such entry")
+    page.click("text=Clear filter")
+    expect(page.locator("#log-text")).to_have_value("")
+    page.click("text=Clear the log")
+    page.click("dialog[open] button:not([value])")
+    assert len(site.get("/api/logs").json) > 1
+    page.click("text=Clear the log")
+    confirm(page)
+    expect(page.locator("#notices")).to_contain_text("is cleared")
+    expect(rows.last).to_contain_text("Event log cleared")
+
+
+def test_rooms_are_made_locked_and_ended(page: Page, site: Server) -> None:
+    visit(page, site, "rooms")
+    expect(page.locator("#app")).to_contain_text("No room is active")
+    page.fill("#room-name", "Çay saati")
+    page.click("form button.primary")
+    row = page.locator("tbody tr")
+    expect(row).to_contain_text("Çay saati")
+    room = site.get("/api/video/rooms").json[0]
+    assert room["pinned"]
+    expect(row.locator("a.button")).to_have_attribute(
+        "href", f"http://127.0.0.1:{site.port}/room/{room['roomId']}"
+    )
+    row.get_by_text("Lock", exact=True).click()
+    expect(row).to_contain_text("locked")
+    assert site.get("/api/video/rooms").json[0]["locked"]
+    row.get_by_text("Unlock").click()
+    expect(row).not_to_contain_text("locked")
+    row.locator("button.danger").click()
+    confirm(page)
+    expect(page.locator("#notices")).to_contain_text("is ended")
+    assert site.get("/api/video/rooms").json == []
+
+
+def test_settings_are_a_form_of_the_servers_table(page: Page, site: Server) -> None:
+    visit(page, site, "settings")
+    known = site.get("/api/settings").json
+    expect(page.locator(".setting")).to_have_count(len(known))
+    page.fill("#setting-search", "rate_limit")
+    field = page.locator("#setting-rate_limit")
+    page.fill("#setting-rate_limit", "many")
+    page.press("#setting-rate_limit", "Enter")
+    expect(page.locator("#setting-rate_limit-error")).to_contain_text("is not a whole number")
+    page.fill("#setting-rate_limit", "700")
+    page.click("text=Save")
+    expect(page.locator(".setting").first).to_contain_text("changed")
+    assert {row["key"]: row["value"] for row in site.get("/api/settings").json}["rate_limit"] == 700
+    page.click("text=Back to default")
+    expect(field).to_have_value("600")
+    page.fill("#setting-search", "durability")
+    page.select_option("#setting-durability", "normal")
+    page.click("text=Save")
+    expect(page.locator(".banner.warn")).to_contain_text("durability")
+    page.fill("#setting-search", "port")
+    expect(page.locator("#setting-port")).to_be_disabled()
+
+
+def test_users_tokens_and_sessions_are_managed(page: Page, site: Server) -> None:
+    visit(page, site, "people")
+    page.click("text=Add a user")
+    page.fill("#new-user", "grace hopper")
+    page.fill("#new-user-password", "short")
+    page.click("#make-user button.primary")
+    expect(page.locator("#new-user-error")).to_contain_text("1 to 64 characters")
+    page.fill("#new-user", "grace")
+    page.fill("#new-user-password", PASSWORD)
+    page.click("#make-user button.primary")
+    expect(page.locator("tbody tr", has_text="grace")).to_have_count(1)
+    page.click("[aria-label='Change grace']")
+    page.select_option("#edit-role", "admin")
+    page.click("dialog[open] button.primary")
+    expect(page.locator("tbody tr", has_text="grace")).to_contain_text("administrator")
+    page.click("[aria-label='Remove the user grace']")
+    confirm(page)
+    expect(page.locator("tbody tr", has_text="grace")).to_have_count(0)
+
+    page.click("text=Create a token")
+    page.fill("#token-name", "backend")
+    page.fill("#token-channels", "news, sport")
+    page.click("#make-token button.primary")
+    secret = page.locator("#token-secret").text_content()
+    assert site.get("/api/messages?channel=news", token=secret).status == 200
+    assert site.get("/api/logs", token=secret).status == 403
+    page.click("[aria-label='Revoke the token backend']")
+    confirm(page)
+    expect(page.locator("#token-secret")).to_have_count(0)
+    assert site.get("/api/messages?channel=news", token=secret).status == 401
+
+    login = {"username": NAME, "password": PASSWORD}
+    assert site.post("/api/auth/login", login, token=None).status == 200
+    page.reload()
+    expect(page.locator("section[aria-labelledby=sessions-title] tbody tr")).to_have_count(2)
+    page.click("text=End all others")
+    expect(page.locator("section[aria-labelledby=sessions-title] tbody tr")).to_have_count(1)
+
+
+def test_a_backup_is_downloaded(page: Page, site: Server) -> None:
+    visit(page, site, "system")
+    expect(page.locator("tbody tr")).to_contain_text("this one")
+    with page.expect_download() as download:
+        page.click("text=Download backup")
+    assert Path(download.value.path()).read_bytes().startswith(b"SQLite format 3")
+    expect(page.locator("#notices")).to_contain_text("is downloaded")
+
+
+def test_a_lost_connection_is_told_with_its_reason(page: Page, site: Server) -> None:
+    visit(page, site)
+    site.kill()
+    banner = page.locator(".lost")
+    expect(banner).to_contain_text("The connection to the server is lost")
+    expect(banner).to_contain_text("does not answer")
+    site.start()
+    page.click(".lost button")
+    expect(banner).to_have_count(0)
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+
+
+def test_an_error_is_told_and_another_try_helps(page: Page, site: Server) -> None:
+    page.route("**/api/connections*", lambda route: route.abort())
+    visit(page, site, "connections")
+    expect(page.locator(".banner.error")).to_contain_text("can’t be reached")
+    page.unroute("**/api/connections*")
+    page.click("text=Try again")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator(".banner.error")).to_have_count(0)

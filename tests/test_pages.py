@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from conftest import watched_page
 from support import PATIENCE, Server, wait_for
 
 NAME = "ada"
@@ -22,19 +23,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page; the test fails when a script of it fails, or breaks the policy, or lacks a text."""
-    made = context.new_page()
-    troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    made.on(
-        "console",
-        lambda message: (
-            troubles.append(message.text)
-            if re.search("Content Security Policy|i18n:", message.text)
-            else None
-        ),
-    )
-    yield made
-    assert troubles == []
+    yield from watched_page(context)
 
 
 @pytest.fixture

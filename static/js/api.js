@@ -42,6 +42,31 @@ export class ApiError extends Error {
  * @throws {ApiError}
  */
 export async function api(method, path, body, more = {}) {
+  const response = await ask(method, path, body, more);
+  return isJson(response) ? response.json() : undefined;
+}
+
+/**
+ * A page of a list.
+ * @param {string} path
+ * @returns {Promise<{ rows: any[], total: number, next: string }>} `next` is the path of the next page, or empty
+ * @throws {ApiError}
+ */
+export async function apiPage(path) {
+  const response = await ask('GET', path);
+  const rows = await response.json();
+  const total = Number(response.headers.get('X-Total-Count') ?? rows.length);
+  const [, link] = /<([^>]*)>; rel="next"/.exec(response.headers.get('Link') ?? '') ?? [];
+  return { rows, total, next: link ? path.replace(/\?.*$/, '') + link : '' };
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} [body]
+ * @param {Record<string, string>} [more]
+ */
+async function ask(method, path, body, more = {}) {
   /** @type {RequestInit} */
   const request = {
     method,
@@ -61,7 +86,7 @@ export async function api(method, path, body, more = {}) {
     throw unreachable(error);
   }
   if (!response.ok) throw await errorFrom(response);
-  return isJson(response) ? response.json() : undefined;
+  return response;
 }
 
 /**

@@ -406,7 +406,15 @@ function wire() {
   });
   // After the others: what shows the form again may not be hidden afterwards.
   onSession(onWho);
+  onSession(goOn);
   onLanguage(renderAll);
+}
+
+/** Back to the page that sent somebody here to sign in. */
+function goOn() {
+  if (new URLSearchParams(location.search).get('to') === 'admin' && whoIAm()?.role === 'admin') {
+    location.replace(new URL('admin', ROOT));
+  }
 }
 
 const link = takeLink();

@@ -2,7 +2,6 @@
 export declare class Component<P = any, S = any> {
   props: P;
   state: S;
-  base: HTMLElement | null;
   constructor(props?: P);
   setState(state: Partial<S>): void;
   render(props: P, state: S): any;

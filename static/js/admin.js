@@ -1,0 +1,149 @@
+/** The dashboard: who may see it, its sections, and what each asks for while it is looked at. */
+import { wireAccount } from './account.js';
+import * as connections from './admin/connections.js';
+import * as logs from './admin/logs.js';
+import * as messages from './admin/messages.js';
+import * as overview from './admin/overview.js';
+import * as people from './admin/people.js';
+import * as rooms from './admin/rooms.js';
+import * as settings from './admin/settings.js';
+import { closeStream, LinkState, LostBanner, openStream, stats } from './admin/stream.js';
+import * as system from './admin/system.js';
+import { effect, html, live, render, signal } from './admin/ui.js';
+import { ROOT } from './api.js';
+import { onLanguage, t } from './i18n.js';
+import { byId, startPage } from './page.js';
+import { wireReveals } from './password.js';
+import { onSession, refresh, whoIAm } from './session.js';
+
+/**
+ * A part of the dashboard. It asks when it is `enter`ed, looks again each second, and forgets.
+ * @typedef {object} Section
+ * @property {string} id
+ * @property {string} title
+ * @property {any} view
+ * @property {() => unknown} [enter]
+ * @property {() => unknown} [look]
+ * @property {() => unknown} [leave]
+ */
+
+/** @type {Section[]} */
+const SECTIONS = [
+  { id: 'overview', title: 'admin.nav.overview', view: overview.Overview },
+  { id: 'connections', title: 'admin.nav.connections', view: connections.Connections, ...pick(connections) },
+  { id: 'messages', title: 'admin.nav.messages', view: messages.Messages, ...pick(messages) },
+  { id: 'rooms', title: 'admin.nav.rooms', view: rooms.Rooms, ...pick(rooms) },
+  { id: 'logs', title: 'admin.nav.logs', view: logs.Logs, ...pick(logs) },
+  { id: 'people', title: 'admin.nav.people', view: people.People, ...pick(people) },
+  { id: 'settings', title: 'admin.nav.settings', view: settings.Settings, ...pick(settings) },
+  { id: 'system', title: 'admin.nav.system', view: system.System, ...pick(system) },
+];
+
+/** @param {any} part */
+function pick({ enter, look, leave }) {
+  return { enter, look, leave };
+}
+
+const named = () => SECTIONS.find(({ id }) => id === location.hash.slice(1));
+const section = signal(named() ?? SECTIONS[0]);
+/** Whether an administrator is here; undefined until it is known. @type {import('./admin/ui.js').Signal<boolean | undefined>} */
+const isAllowed = signal(undefined);
+
+// ---- what is shown ---------------------------------------------------------------------------
+
+const Menu = live(
+  () => html`
+    ${SECTIONS.map(
+      ({ id, title }) => html`<a href="#${id}" aria-current=${id === section.value.id ? 'true' : undefined}>${t(title)}</a>`,
+    )}
+  `,
+);
+
+const Refused = live(() => {
+  const me = whoIAm();
+  const isSomebody = me?.authenticated;
+  return html`
+    <section class="card stack narrow">
+      <h2>${t(isSomebody ? 'admin.gate.notAdmin' : 'admin.gate.title')}</h2>
+      <p>${t(isSomebody ? 'admin.gate.notAdminText' : 'admin.gate.text')}</p>
+      <div class="row"><a class="button primary" href=${new URL('?to=admin', ROOT).href}>${t(isSomebody ? 'nav.home' : 'signin.button')}</a></div>
+    </section>
+  `;
+});
+
+const App = live(() => {
+  if (isAllowed.value === undefined) return html`<p class="loading" role="status">${t('admin.loading')}</p>`;
+  if (!isAllowed.value) return html`<${Refused} />`;
+  const { id, title, view } = section.value;
+  return html`
+    <div class="dashboard">
+      <nav class="side" aria-label=${t('admin.sections')}><${Menu} /></nav>
+      <div class="stack content">
+        <div class="row end">
+          <h1 id="section-title" tabindex="-1">${t(title)}</h1>
+          <${LinkState} />
+        </div>
+        <${LostBanner} />
+        <${view} key=${id} />
+      </div>
+    </div>
+  `;
+});
+
+// ---- what is asked ---------------------------------------------------------------------------
+
+function go() {
+  const before = section.peek();
+  const next = named() ?? (location.hash ? before : SECTIONS[0]); // a link within the page names no section
+  if (next === before) return;
+  before.leave?.();
+  section.value = next;
+  nameTab();
+  if (isAllowed.peek()) void next.enter?.();
+  requestAnimationFrame(() => {
+    byId('section-title').focus();
+    scrollTo(0, 0);
+  });
+}
+
+function nameTab() {
+  document.title = t('admin.title', { section: t(section.peek().title) });
+}
+
+/** @type {import('./session.js').SessionListener} */
+function onWho(me) {
+  const allowed = me?.role === 'admin';
+  const before = isAllowed.peek();
+  isAllowed.value = me ? allowed : before;
+  if (allowed && !before) {
+    openStream();
+    void section.peek().enter?.();
+  } else if (!allowed && before && me) {
+    section.peek().leave?.();
+    closeStream();
+  }
+}
+
+/** Each second's statistics are the beat: no news, no question; and none while nobody looks. */
+effect(() => {
+  if (stats.value) queueMicrotask(look);
+});
+
+function look() {
+  if (isAllowed.peek() && document.visibilityState === 'visible') void section.peek().look?.();
+}
+
+function wire() {
+  wireAccount();
+  wireReveals();
+  addEventListener('hashchange', go);
+  addEventListener('pageshow', ({ persisted }) => persisted && location.reload());
+  onSession(onWho);
+  onLanguage(nameTab);
+}
+
+wire();
+await startPage();
+render(html`<${App} />`, byId('app'));
+await refresh();
+if (!whoIAm()) isAllowed.value = false;

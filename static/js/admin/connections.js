@@ -1,0 +1,165 @@
+/** Connections: asked of the server page by page, so that a hundred thousand are as quick as ten. */
+import { api, apiPage } from '../api.js';
+import { formatNumber, t } from '../i18n.js';
+import { deviceName } from '../share.js';
+import { stats } from './stream.js';
+import { Action, attempt, confirmed, Field, formatBytes, html, live, Moment, Pager, pages, Shown, signal, Table } from './ui.js';
+
+const PAGE = 50;
+const SELF_REFRESH = 2000; // connections up to which the list is asked for again by itself
+
+const search = signal('');
+const transport = signal('');
+/** The one whose details are shown. @type {import('./ui.js').Signal<any>} */
+const chosen = signal(undefined);
+
+const list = pages(() => {
+  const query = new URLSearchParams({ limit: String(PAGE) });
+  if (search.peek()) query.set('q', search.peek());
+  if (transport.peek()) query.set('transport', transport.peek());
+  return `api/connections?${query}`;
+}, apiPage);
+
+/** @type {Record<string, string>} */
+const TRANSPORTS = {
+  sse: 'admin.transport.sse',
+  websocket: 'admin.transport.websocket',
+  'socket.io': 'admin.transport.socketio',
+};
+/** @type {Record<string, string>} */
+const STATUSES = {
+  connected: 'admin.connections.connected',
+  reconnecting: 'admin.connections.reconnecting',
+  disconnected: 'admin.connections.disconnected',
+};
+
+/** @param {string} name */
+const transportName = (name) => (TRANSPORTS[name] ? t(TRANSPORTS[name]) : name);
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let typing;
+
+/** @param {any} event */
+function onSearch(event) {
+  search.value = event.target.value;
+  clearTimeout(typing);
+  typing = setTimeout(list.first, 300);
+}
+
+/** @param {any} event */
+function onTransport(event) {
+  transport.value = event.target.value;
+  void list.first();
+}
+
+/** @param {any} row */
+async function kick(row) {
+  const name = row.username ?? row.clientId;
+  if (!(await confirmed(t('admin.kick.title'), t('admin.kick.text', { name }), t('admin.kick.button')))) return;
+  await attempt(
+    () => api('DELETE', `api/connections/${encodeURIComponent(row.clientId)}`),
+    () => t('admin.kick.done', { name }),
+  );
+  chosen.value = undefined;
+  setTimeout(list.refresh, 500); // the order reaches the node that holds it by the log
+}
+
+/** @param {any} row */
+const Row = (row) => html`
+  <tr key=${row.id}>
+    <th scope="row"><button type="button" class="link" onClick=${() => (chosen.value = row)}><code>${row.clientId}</code></button></th>
+    <td>${row.username ?? '–'}</td>
+    <td>${transportName(row.transport)}</td>
+    <td>${row.ipAddress}</td>
+    <td>${deviceName(row.userAgent) || '–'}</td>
+    <td><${Moment} at=${row.connectedAt} /></td>
+    <td class="num">${formatNumber(row.messageCount)}</td>
+    <td class="num"><button type="button" class="small danger" onClick=${() => kick(row)} aria-label=${t('admin.kick.label', { name: row.clientId })}>${t('admin.kick.button')}</button></td>
+  </tr>
+`;
+
+/** Everything about one connection. */
+const Details = live(() => {
+  const row = chosen.value;
+  if (!row) return null;
+  const facts = [
+    [t('admin.connections.client'), html`<code>${row.clientId}</code>`],
+    [t('admin.connections.user'), row.username ?? '–'],
+    [t('admin.connections.transport'), transportName(row.transport)],
+    [t('admin.connections.status'), STATUSES[row.status] ? t(STATUSES[row.status]) : row.status],
+    [t('admin.connections.address'), row.ipAddress],
+    [t('admin.connections.agent'), row.userAgent || '–'],
+    [t('admin.connections.channels'), row.channels.length ? row.channels.join(', ') : '–'],
+    [t('admin.connections.since'), html`<${Moment} at=${row.connectedAt} />`],
+    [t('admin.connections.ping'), html`<${Moment} at=${row.lastPing} />`],
+    [t('admin.connections.count'), formatNumber(row.messageCount)],
+    [t('admin.connections.bytes'), formatBytes(row.bytesSent)],
+    [t('admin.connections.lag'), formatNumber(row.lag)],
+    [t('admin.connections.node'), html`<code>${row.node}</code>`],
+  ];
+  const open = (/** @type {HTMLDialogElement | null} */ dialog) => dialog && !dialog.open && dialog.showModal();
+  return html`
+    <dialog ref=${open} onClose=${() => (chosen.value = undefined)} aria-labelledby="details-title">
+      <h2 id="details-title">${t('admin.connections.details')}</h2>
+      <dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+      <form method="dialog" class="actions">
+        <button type="button" class="danger" onClick=${() => kick(row)}>${t('admin.kick.button')}</button>
+        <button>${t('admin.close')}</button>
+      </form>
+    </dialog>
+  `;
+});
+
+const heads = () => [
+  t('admin.connections.client'),
+  t('admin.connections.user'),
+  t('admin.connections.transport'),
+  t('admin.connections.address'),
+  t('admin.connections.device'),
+  t('admin.connections.since'),
+  t('admin.connections.count'),
+  t('admin.actions'),
+];
+
+const Total = live(() => {
+  const { data } = list.state.value;
+  return html`<p class="hint" role="status">${data && t('admin.connections.total', { count: data.total })}</p>`;
+});
+
+export const Connections = live(
+  () => html`
+    <div class="filters" role="search">
+      <${Field} id="connection-search" label=${t('admin.search')} hint=${t('admin.connections.searchHint')}>
+        <input id="connection-search" type="search" value=${search.peek()} onInput=${onSearch} aria-describedby="connection-search-hint" />
+      </>
+      <${Field} id="connection-transport" label=${t('admin.connections.transport')}>
+        <select id="connection-transport" value=${transport.value} onChange=${onTransport}>
+          <option value="">${t('admin.all')}</option>
+          ${Object.keys(TRANSPORTS).map((name) => html`<option value=${name}>${transportName(name)}</option>`)}
+        </select>
+      </>
+      <${Action} act=${list.refresh}>${t('admin.refresh')}</>
+    </div>
+    <${Total} />
+    <section class="card">
+      <${Shown} of=${list} empty=${t('admin.connections.none')}>
+        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.connections')} heads=${heads()}>${data.rows.map(Row)}</>`}
+      </>
+    </section>
+    <${Pager} of=${list} label=${t('admin.nav.connections')} />
+    <${Details} />
+  `,
+);
+
+export const enter = list.first;
+
+/** While the section is open; a very long list only by the button. */
+export function look() {
+  const { busy, data } = list.state.peek();
+  if (!busy && (data?.total ?? 0) <= SELF_REFRESH && (stats.peek()?.activeConnections ?? 0) <= SELF_REFRESH) void list.refresh();
+}
+
+export const leave = () => {
+  chosen.value = undefined;
+  list.forget();
+};

@@ -1,0 +1,152 @@
+/** Messages: a composer, and what is stored, the newest first and following while new ones come. */
+import { api, apiPage } from '../api.js';
+import { fieldError } from '../forms.js';
+import { formatNumber, t } from '../i18n.js';
+import { announce } from '../page.js';
+import { stats } from './stream.js';
+import { Action, brief, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
+
+const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
+
+const channel = signal('');
+const follows = signal(true);
+const result = signal('');
+let seen = 0;
+
+const list = pages(() => {
+  const query = new URLSearchParams({ limit: '50' });
+  if (channel.peek()) query.set('channel', channel.peek());
+  return `api/messages?${query}`;
+}, apiPage);
+
+/** @param {HTMLFormElement} form */
+function check(form) {
+  const name = valueOf(form, 'channel');
+  if (name && !CHANNEL.test(name)) fieldError(fieldOf(form, 'channel'), () => t('send.badChannel'));
+  if (name && valueOf(form, 'to')) fieldError(fieldOf(form, 'to'), () => t('admin.compose.oneTarget'));
+  if (valueOf(form, 'format') === 'text') return;
+  try {
+    JSON.parse(fieldOf(form, 'body').value);
+  } catch (error) {
+    fieldError(fieldOf(form, 'body'), () => t('send.badJson', { reason: /** @type {Error} */ (error).message }));
+  }
+}
+
+/** @param {HTMLFormElement} form */
+async function send(form) {
+  const query = new URLSearchParams();
+  for (const name of ['channel', 'event', 'to']) if (valueOf(form, name)) query.set(name, valueOf(form, name));
+  const text = fieldOf(form, 'body').value;
+  result.value = '';
+  const { recipientCount, message } = await api(
+    'POST',
+    `api/broadcast?${query}`,
+    valueOf(form, 'format') === 'text' ? text : JSON.parse(text),
+  );
+  result.value = t('send.sent', { count: recipientCount, id: String(message.id) });
+  announce(result.value);
+  if (list.isFirst()) void list.refresh();
+}
+
+const Composer = live(
+  () => html`
+    <${Form} id="compose" class="card stack" aria-labelledby="compose-title" check=${check} send=${send}>
+      <h2 id="compose-title">${t('send.title')}</h2>
+      <div class="pair">
+        <${Field} id="compose-channel" label=${t('send.channel')} optional>
+          <input id="compose-channel" name="channel" autocomplete="off" spellcheck="false" maxlength="128" aria-describedby="compose-channel-error" />
+        </>
+        <${Field} id="compose-event" label=${t('send.event')} optional>
+          <input id="compose-event" name="event" autocomplete="off" spellcheck="false" maxlength="128" aria-describedby="compose-event-error" />
+        </>
+        <${Field} id="compose-to" label=${t('admin.compose.to')} optional>
+          <input id="compose-to" name="to" autocomplete="off" spellcheck="false" maxlength="64" aria-describedby="compose-to-error" />
+        </>
+        <${Field} id="compose-format" label=${t('send.format')}>
+          <select id="compose-format" name="format">
+            <option value="json">${t('send.json')}</option>
+            <option value="text">${t('send.text')}</option>
+          </select>
+        </>
+      </div>
+      <${Field} id="compose-body" label=${t('send.body')}>
+        <textarea id="compose-body" name="body" rows="4" spellcheck="false" class="mono" aria-describedby="compose-body-error"></textarea>
+      </>
+      <div class="form-error"></div>
+      <div class="row"><button class="primary">${t('send.button')}</button><p class="hint">${result.value}</p></div>
+    </>
+  `,
+);
+
+/** @param {any} row */
+const Row = (row) => html`
+  <tr key=${row.id}>
+    <th scope="row" class="num">${row.id}</th>
+    <td><${Moment} at=${row.sentAt} /></td>
+    <td>${row.channel ? html`<span class="badge">${row.channel}</span>` : t('admin.messages.everybody')}</td>
+    <td>${row.event ? html`<span class="badge accent">${row.event}</span>` : '–'}</td>
+    <td class="wide"><${Content} value=${row.content} /></td>
+    <td class="num">${formatNumber(row.recipientCount)}</td>
+  </tr>
+`;
+
+/** @param {any} props */
+function Content({ value }) {
+  const short = brief(value);
+  if (!short.endsWith('…')) return html`<code>${short}</code>`;
+  return html`<details><summary><code>${short}</code></summary><pre>${JSON.stringify(value, null, 2)}</pre></details>`;
+}
+
+const heads = () => [
+  t('admin.messages.number'),
+  t('admin.time'),
+  t('send.channel'),
+  t('send.event'),
+  t('admin.messages.content'),
+  t('admin.messages.receivers'),
+];
+
+/** @param {any} event */
+function onChannel(event) {
+  const value = event.target.value.trim();
+  if (value && !CHANNEL.test(value)) return;
+  channel.value = value;
+  void list.first();
+}
+
+function onFollow() {
+  follows.value = !follows.peek();
+  if (follows.peek()) void list.first();
+}
+
+export const Messages = live(
+  () => html`
+    <${Composer} />
+    <section class="card stack" aria-labelledby="stored-title">
+      <h2 id="stored-title">${t('admin.messages.stored')}</h2>
+      <div class="filters">
+        <${Field} id="message-channel" label=${t('send.channel')}>
+          <input id="message-channel" type="search" value=${channel.peek()} onChange=${onChannel} spellcheck="false" placeholder=${t('admin.all')} />
+        </>
+        <button type="button" aria-pressed=${String(follows.value)} onClick=${onFollow}>${t('admin.follow')}</button>
+        <${Action} act=${list.refresh}>${t('admin.refresh')}</>
+      </div>
+      <${Shown} of=${list} empty=${t('admin.messages.none')}>
+        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.messages.stored')} heads=${heads()}>${data.rows.map(Row)}</>`}
+      </>
+      <${Pager} of=${list} label=${t('admin.messages.stored')} />
+    </section>
+  `,
+);
+
+export const enter = list.first;
+
+/** When new messages were stored, and nobody reads an older page. */
+export function look() {
+  const head = stats.peek()?.head ?? 0;
+  if (!follows.peek() || head === seen || !list.isFirst() || list.state.peek().busy) return;
+  seen = head;
+  void list.refresh();
+}
+
+export const leave = list.forget;

@@ -1,0 +1,291 @@
+/** Who may do what: users, API tokens, and one's own sessions. */
+import { api } from '../api.js';
+import { fieldError } from '../forms.js';
+import { t } from '../i18n.js';
+import { copyFrom } from '../page.js';
+import { passwordFault } from '../password.js';
+import { whoIAm } from '../session.js';
+import { deviceName } from '../share.js';
+import { Action, attempt, confirmed, Field, fieldOf, Form, html, live, Moment, resource, Shown, signal, Table, valueOf } from './ui.js';
+
+const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
+const TOKEN_NAME = /^[A-Za-z0-9_.-]{1,64}$/;
+
+const users = resource(() => api('GET', 'api/users'));
+const tokens = resource(() => api('GET', 'api/tokens'));
+const sessions = resource(() => api('GET', 'api/auth/sessions'));
+/** A new token's secret, shown once. @type {import('./ui.js').Signal<{ name: string, token: string } | undefined>} */
+const secret = signal(undefined);
+/** The user who gets another password or role. @type {import('./ui.js').Signal<any>} */
+const edited = signal(undefined);
+
+// ---- users -----------------------------------------------------------------------------------
+
+/** @type {Record<string, string>} */
+const ROLES = { user: 'role.user', admin: 'role.admin' };
+
+/** @param {HTMLFormElement} form */
+function checkUser(form) {
+  if (!USERNAME.test(valueOf(form, 'username'))) fieldError(fieldOf(form, 'username'), () => t('signin.badUsername'));
+  checkPassword(form);
+}
+
+/** @param {HTMLFormElement} form */
+function checkPassword(form) {
+  const field = fieldOf(form, 'password');
+  const fault = field.value || field.required ? passwordFault(field.value) : undefined;
+  if (fault) fieldError(field, () => t(fault));
+}
+
+/** @param {HTMLFormElement} form */
+async function makeUser(form) {
+  const body = { username: valueOf(form, 'username'), password: fieldOf(form, 'password').value, role: valueOf(form, 'role') };
+  await api('POST', 'api/users', body);
+  form.reset();
+  await users.refresh();
+}
+
+/** @param {HTMLFormElement} form */
+async function changeUser(form) {
+  const password = fieldOf(form, 'password').value || undefined;
+  const role = valueOf(form, 'role');
+  await api('PATCH', `api/users/${edited.peek().id}`, { password, role });
+  edited.value = undefined;
+  await users.refresh();
+}
+
+/** @param {any} row */
+async function removeUser(row) {
+  const text = t('admin.users.removeText');
+  if (!(await confirmed(t('admin.users.removeTitle', { name: row.username }), text, t('admin.remove')))) return;
+  await attempt(() => api('DELETE', `api/users/${row.id}`), () => t('admin.users.removed', { name: row.username }));
+  await users.refresh();
+}
+
+/** @param {any} props */
+const RoleField = ({ id, value }) => html`
+  <${Field} id=${id} label=${t('admin.users.role')}>
+    <select id=${id} name="role" value=${value} aria-describedby="${id}-error">
+      ${Object.keys(ROLES).map((role) => html`<option value=${role} selected=${role === value}>${t(ROLES[role])}</option>`)}
+    </select>
+  </>
+`;
+
+/** @param {any} row */
+const UserRow = (row) => html`
+  <tr key=${row.id}>
+    <th scope="row">${row.username}</th>
+    <td>${ROLES[row.role] ? t(ROLES[row.role]) : row.role}</td>
+    <td><${Moment} at=${row.createdAt} /></td>
+    <td>
+      <div class="row">
+        <button type="button" class="small" onClick=${() => (edited.value = row)} aria-label=${t('admin.users.editLabel', { name: row.username })}>${t('admin.users.edit')}</button>
+        ${row.username !== whoIAm()?.username && html`<button type="button" class="small danger" onClick=${() => removeUser(row)} aria-label=${t('admin.users.removeTitle', { name: row.username })}>${t('admin.remove')}</button>`}
+      </div>
+    </td>
+  </tr>
+`;
+
+const UserDialog = live(() => {
+  const row = edited.value;
+  if (!row) return null;
+  const open = (/** @type {HTMLDialogElement | null} */ dialog) => dialog && !dialog.open && dialog.showModal();
+  return html`
+    <dialog ref=${open} onClose=${() => (edited.value = undefined)} aria-labelledby="edit-title">
+      <h2 id="edit-title">${t('admin.users.editLabel', { name: row.username })}</h2>
+      <${Form} class="stack" check=${checkPassword} send=${changeUser} done=${() => t('admin.users.changed')} codes=${{ weak_password: ['password', 'password.weak'] }}>
+        <${Field} id="edit-password" label=${t('password.new')} optional hint=${t('admin.users.sessionsEnd')}>
+          <input id="edit-password" name="password" type="password" autocomplete="new-password" aria-describedby="edit-password-error edit-password-hint" />
+        </>
+        <${RoleField} id="edit-role" value=${row.role} />
+        <div class="form-error"></div>
+        <div class="actions">
+          <button type="button" onClick=${() => (edited.value = undefined)}>${t('admin.cancel')}</button>
+          <button class="primary">${t('admin.save')}</button>
+        </div>
+      </>
+    </dialog>
+  `;
+});
+
+const Users = live(
+  () => html`
+    <section class="card stack" aria-labelledby="users-title">
+      <h2 id="users-title">${t('admin.users.title')}</h2>
+      <${Shown} of=${users} empty=${t('admin.users.none')}>
+        ${(/** @type {any[]} */ rows) => html`
+          <${Table} label=${t('admin.users.title')} heads=${[t('signin.username'), t('admin.users.role'), t('admin.since'), t('admin.actions')]}>${rows.map(UserRow)}</>
+        `}
+      </>
+      <details>
+        <summary>${t('admin.users.make')}</summary>
+        <${Form} id="make-user" class="stack inner" check=${checkUser} send=${makeUser} done=${() => t('admin.users.made')} codes=${{ weak_password: ['password', 'password.weak'], user_exists: ['username', 'admin.users.exists'] }}>
+          <div class="pair">
+            <${Field} id="new-user" label=${t('signin.username')}>
+              <input id="new-user" name="username" autocomplete="off" autocapitalize="none" spellcheck="false" aria-describedby="new-user-error" />
+            </>
+            <${Field} id="new-user-password" label=${t('signin.password')} hint=${t('password.hint')}>
+              <input id="new-user-password" name="password" type="password" required autocomplete="new-password" aria-describedby="new-user-password-error new-user-password-hint" />
+            </>
+            <${RoleField} id="new-user-role" value="user" />
+          </div>
+          <div class="form-error"></div>
+          <div class="row"><button class="primary">${t('admin.users.make')}</button></div>
+        </>
+      </details>
+      <${UserDialog} />
+    </section>
+  `,
+);
+
+// ---- tokens ----------------------------------------------------------------------------------
+
+const SCOPES = ['subscribe', 'publish', 'admin'];
+/** @type {Record<string, string>} */
+const SCOPE_NAMES = { subscribe: 'admin.tokens.subscribe', publish: 'admin.tokens.publish', admin: 'admin.tokens.admin' };
+
+/** @param {HTMLFormElement} form */
+function checkToken(form) {
+  if (!TOKEN_NAME.test(valueOf(form, 'name'))) fieldError(fieldOf(form, 'name'), () => t('admin.tokens.badName'));
+}
+
+/** @param {HTMLFormElement} form */
+async function makeToken(form) {
+  const scopes = SCOPES.filter((scope) => fieldOf(form, scope).checked);
+  const channels = valueOf(form, 'channels').split(/[\s,]+/).filter(Boolean);
+  const days = Number(valueOf(form, 'days')) || 365;
+  secret.value = await api('POST', 'api/tokens', {
+    name: valueOf(form, 'name'),
+    scopes,
+    days,
+    ...(channels.length && { channels }),
+  });
+  form.reset();
+  await tokens.refresh();
+}
+
+/** @param {any} row */
+async function revoke(row) {
+  const text = t('admin.tokens.revokeText');
+  if (!(await confirmed(t('admin.tokens.revokeTitle', { name: row.name }), text, t('admin.tokens.revoke')))) return;
+  await attempt(() => api('DELETE', `api/tokens/${row.id}`), () => t('admin.tokens.revoked', { name: row.name }));
+  if (secret.peek()?.name === row.name) secret.value = undefined;
+  await tokens.refresh();
+}
+
+/** @param {any} row */
+const TokenRow = (row) => html`
+  <tr key=${row.id}>
+    <th scope="row">${row.name}</th>
+    <td>${row.scopes.map((/** @type {string} */ scope) => html`<span class="badge">${t(SCOPE_NAMES[scope])}</span> `)}</td>
+    <td>${row.channels ? row.channels.join(', ') : t('admin.all')}</td>
+    <td><${Moment} at=${row.usedAt} /></td>
+    <td><${Moment} at=${row.expiresAt} /></td>
+    <td><button type="button" class="small danger" onClick=${() => revoke(row)} aria-label=${t('admin.tokens.revokeTitle', { name: row.name })}>${t('admin.tokens.revoke')}</button></td>
+  </tr>
+`;
+
+const Secret = live(() => {
+  const made = secret.value;
+  if (!made) return null;
+  const copy = (/** @type {any} */ event) => copyFrom(event.currentTarget, /** @type {HTMLElement} */ (document.getElementById('token-secret')));
+  return html`
+    <div class="banner ok" role="status">
+      <p class="title">${t('admin.tokens.made', { name: made.name })}</p>
+      <p class="body">${t('admin.tokens.once')}</p>
+      <pre id="token-secret" tabindex="0">${made.token}</pre>
+      <p class="row">
+        <button type="button" class="small" onClick=${copy}>${t('copy.button')}</button>
+        <button type="button" class="small" onClick=${() => (secret.value = undefined)}>${t('notice.close')}</button>
+      </p>
+    </div>
+  `;
+});
+
+const tokenHeads = () => [t('admin.tokens.name'), t('admin.tokens.scopes'), t('admin.connections.channels'), t('admin.tokens.used'), t('admin.expires'), t('admin.actions')];
+
+const Tokens = live(
+  () => html`
+    <section class="card stack" aria-labelledby="tokens-title">
+      <h2 id="tokens-title">${t('admin.tokens.title')}</h2>
+      <p class="hint">${t('admin.tokens.lead')}</p>
+      <${Secret} />
+      <${Shown} of=${tokens} empty=${t('admin.tokens.none')}>
+        ${(/** @type {any[]} */ rows) => html`<${Table} label=${t('admin.tokens.title')} heads=${tokenHeads()}>${rows.map(TokenRow)}</>`}
+      </>
+      <details>
+        <summary>${t('admin.tokens.make')}</summary>
+        <${Form} id="make-token" class="stack inner" check=${checkToken} send=${makeToken} codes=${{ token_exists: ['name', 'admin.tokens.exists'] }}>
+          <div class="pair">
+            <${Field} id="token-name" label=${t('admin.tokens.name')}>
+              <input id="token-name" name="name" autocomplete="off" spellcheck="false" aria-describedby="token-name-error" />
+            </>
+            <${Field} id="token-channels" label=${t('admin.connections.channels')} optional hint=${t('admin.tokens.channelsHint')}>
+              <input id="token-channels" name="channels" autocomplete="off" spellcheck="false" aria-describedby="token-channels-error token-channels-hint" />
+            </>
+            <${Field} id="token-days" label=${t('admin.tokens.days')}>
+              <input id="token-days" name="days" type="number" min="1" max="36500" value="365" aria-describedby="token-days-error" />
+            </>
+          </div>
+          <fieldset class="row">
+            <legend class="label">${t('admin.tokens.scopes')}</legend>
+            ${SCOPES.map((scope) => html`<label class="row choice"><input type="checkbox" name=${scope} defaultChecked=${scope !== 'admin'} />${t(SCOPE_NAMES[scope])}</label>`)}
+          </fieldset>
+          <div class="form-error"></div>
+          <div class="row"><button class="primary">${t('admin.tokens.make')}</button></div>
+        </>
+      </details>
+    </section>
+  `,
+);
+
+// ---- one's own sessions ----------------------------------------------------------------------
+
+/** @param {any} row */
+async function endSession(row) {
+  await api('DELETE', `api/auth/sessions/${row.id}`);
+  await sessions.refresh();
+}
+
+async function endOthers() {
+  await api('DELETE', 'api/auth/sessions');
+  await sessions.refresh();
+}
+
+/** @param {any} row */
+const SessionRow = (row) => html`
+  <tr key=${row.id}>
+    <th scope="row">${deviceName(row.userAgent) || row.userAgent || '–'} ${row.current && html`<span class="badge accent">${t('admin.sessions.this')}</span>`}</th>
+    <td>${row.ipAddress}</td>
+    <td><${Moment} at=${row.createdAt} /></td>
+    <td><${Moment} at=${row.usedAt} /></td>
+    <td><${Moment} at=${row.expiresAt} /></td>
+    <td>${!row.current && html`<${Action} class="small danger" act=${() => endSession(row)}>${t('admin.sessions.end')}</>`}</td>
+  </tr>
+`;
+
+const sessionHeads = () => [t('admin.connections.device'), t('admin.connections.address'), t('admin.since'), t('admin.tokens.used'), t('admin.expires'), t('admin.actions')];
+
+const Sessions = live(
+  () => html`
+    <section class="card stack" aria-labelledby="sessions-title">
+      <div class="row end">
+        <h2 id="sessions-title">${t('admin.sessions.title')}</h2>
+        <${Action} class="small" act=${endOthers} done=${() => t('admin.sessions.ended')}>${t('admin.sessions.endOthers')}</>
+      </div>
+      <${Shown} of=${sessions} empty=${t('admin.sessions.none')}>
+        ${(/** @type {any[]} */ rows) => html`<${Table} label=${t('admin.sessions.title')} heads=${sessionHeads()}>${rows.map(SessionRow)}</>`}
+      </>
+    </section>
+  `,
+);
+
+export const People = live(() => html`<${Users} /><${Tokens} /><${Sessions} />`);
+
+export const enter = () => Promise.all([users.refresh(), tokens.refresh(), sessions.refresh()]);
+
+export function leave() {
+  secret.value = undefined;
+  edited.value = undefined;
+  for (const each of [users, tokens, sessions]) each.forget();
+}

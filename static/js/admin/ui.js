@@ -1,0 +1,360 @@
+/** What the dashboard is drawn with: Preact, htm and signals, and the small parts that its sections share. */
+import htm from '../../vendor/htm/htm.mjs';
+import { Component, h } from '../../vendor/preact/preact.mjs';
+import { effect, signal } from '../../vendor/signals-core/signals-core.mjs';
+import { ApiError } from '../api.js';
+import { clearErrors, wireForm } from '../forms.js';
+import { formatDate, formatNumber, onLanguage, t } from '../i18n.js';
+import { notice } from '../notices.js';
+import { banner, errorBanner, errorTitle, h as element } from '../page.js';
+import { saysEnded } from '../session.js';
+
+export { render } from '../../vendor/preact/preact.mjs';
+export { batch, computed, effect, signal } from '../../vendor/signals-core/signals-core.mjs';
+
+/** @template T @typedef {import('../../vendor/signals-core/signals-core.mjs').Signal<T>} Signal */
+
+export const html = htm.bind(h);
+
+/** Read by whatever shows a text. */
+const texts = signal(0);
+onLanguage(() => {
+  texts.value = texts.peek() + 1;
+});
+
+/** Draws again when a signal that the view has read changes, or the language. */
+class Live extends Component {
+  stop = () => {};
+
+  /** @param {any} props */
+  render({ view, props }) {
+    this.stop();
+    /** @type {any} */
+    let drawn;
+    let isFirst = true;
+    this.stop = effect(() => {
+      void texts.value;
+      if (isFirst) drawn = view(props);
+      else this.setState({});
+      isFirst = false;
+    });
+    return drawn;
+  }
+
+  componentWillUnmount() {
+    this.stop();
+  }
+}
+
+/**
+ * A component of a view that reads signals.
+ * @param {(props: any) => any} view
+ */
+export function live(view) {
+  return (/** @type {any} */ props) => html`<${Live} view=${view} props=${props} />`;
+}
+
+// ---- asking the server -----------------------------------------------------------------------
+
+/** @typedef {{ data: any, error: unknown, busy: boolean }} Loaded */
+
+/**
+ * What the server was asked for last: `state` shows it, what is still on its way, or why it failed.
+ * A failed attempt leaves what was there before.
+ * @param {() => Promise<any>} load
+ */
+export function resource(load) {
+  /** @type {Signal<Loaded>} */
+  const state = signal({ data: undefined, error: undefined, busy: false });
+  let turn = 0;
+
+  async function refresh() {
+    const mine = (turn += 1);
+    state.value = { ...state.peek(), busy: true };
+    try {
+      const data = await load();
+      if (mine === turn) state.value = { data, error: undefined, busy: false };
+    } catch (error) {
+      if (error instanceof ApiError) saysEnded(error);
+      if (mine === turn) state.value = { ...state.peek(), error, busy: false };
+    }
+  }
+
+  function forget() {
+    turn += 1;
+    state.value = { data: undefined, error: undefined, busy: false };
+  }
+
+  return { state, refresh, forget };
+}
+
+/** @typedef {ReturnType<typeof resource>} Resource */
+
+/** Its data as `children` draws it, or what is to be said instead. */
+export const Shown = live(({ of, empty = '', children }) => {
+  const { data, error } = of.state.value;
+  const nothing = Array.isArray(data?.rows ?? data) && (data.rows ?? data).length === 0;
+  return html`
+    ${error && html`<${Trouble} error=${error} again=${of.refresh} />`}
+    ${
+      data === undefined
+        ? !error && html`<p class="loading" role="status">${t('admin.loading')}</p>`
+        : nothing
+          ? html`<p class="empty">${empty}</p>`
+          : children(data)
+    }
+  `;
+});
+
+/** What went wrong, the server's words below ours, and another try. @param {any} props */
+function Trouble({ error, again }) {
+  const words = error instanceof ApiError && error.status ? error.detail || error.title : '';
+  return html`
+    <div class="banner error" role="alert">
+      <p class="title">${errorTitle(error)}</p>
+      ${words && html`<p class="body" lang="en">${words}</p>`}
+      <button type="button" class="small" onClick=${again}>${t('admin.tryAgain')}</button>
+    </div>
+  `;
+}
+
+/**
+ * Do what an administrator asked for; a failure is told above the page.
+ * @param {() => Promise<unknown>} act
+ * @param {() => string} [done] what is said when it is done
+ */
+export async function attempt(act, done) {
+  try {
+    await act();
+    notice('act', done && (() => closable('ok', done())));
+  } catch (error) {
+    if (!(error instanceof ApiError && saysEnded(error))) notice('act', () => errorBanner(error));
+  }
+}
+
+/**
+ * @param {'ok' | 'warn'} kind
+ * @param {string} title
+ */
+function closable(kind, title) {
+  const close = element('button', { type: 'button', class: 'small' }, t('notice.close'));
+  close.addEventListener('click', () => notice('act'));
+  return banner(kind, title, close);
+}
+
+/** A button that shows that it is at work. */
+export class Action extends Component {
+  /** @param {any} props */
+  constructor(props) {
+    super(props);
+    this.state = { busy: false };
+  }
+
+  async act() {
+    if (this.state.busy) return;
+    this.setState({ busy: true });
+    await attempt(this.props.act, this.props.done);
+    this.setState({ busy: false });
+  }
+
+  /** @param {any} props @param {any} state */
+  render({ act, done, children, ...more }, { busy }) {
+    const mark = busy ? 'true' : undefined;
+    return html`
+      <button type="button" ...${more} aria-disabled=${mark} aria-busy=${mark} onClick=${() => this.act()}>
+        ${children}
+      </button>
+    `;
+  }
+}
+
+/**
+ * Ask before something that can't be taken back.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} action what the button that does it says
+ * @returns {Promise<boolean>}
+ */
+export function confirmed(title, text, action) {
+  const yes = element('button', { type: 'submit', class: 'danger', value: 'yes' }, action);
+  const no = element('button', { type: 'submit', autofocus: true }, t('admin.cancel'));
+  const form = element('form', { method: 'dialog' }, element('div', { class: 'actions' }, no, yes));
+  const dialog = element(
+    'dialog',
+    { 'aria-labelledby': 'ask-title', 'aria-describedby': 'ask-text' },
+    element('h2', { id: 'ask-title' }, title),
+    element('p', { id: 'ask-text' }, text),
+    form,
+  );
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener('close', () => {
+      dialog.remove();
+      resolve(dialog.returnValue === 'yes');
+    });
+  });
+}
+
+// ---- forms -----------------------------------------------------------------------------------
+
+/** A form with the behaviour of `forms.js`; `acts` is what `wireForm` takes, with the form itself. */
+export class Form extends Component {
+  /** @type {HTMLFormElement | undefined} */
+  form;
+  keep = (/** @type {HTMLFormElement | null} */ form) => {
+    this.form ??= form ?? undefined;
+  };
+
+  componentDidMount() {
+    const form = /** @type {HTMLFormElement} */ (this.form);
+    const { check = () => {}, send, done, codes } = this.props;
+    wireForm(form, {
+      check: () => check(form),
+      send: async () => {
+        await send(form);
+        if (done) notice('act', () => closable('ok', done()));
+      },
+      codes,
+      refused: saysEnded,
+    });
+  }
+
+  componentWillUnmount() {
+    if (this.form) clearErrors(this.form);
+  }
+
+  /** @param {any} props */
+  render({ check, send, done, codes, children, ...more }) {
+    return html`<form novalidate ref=${this.keep} ...${more}>${children}</form>`;
+  }
+}
+
+/** A field with its label, its fault and a hint. @param {any} props */
+export function Field({ id, label, hint, optional, children, lang }) {
+  return html`
+    <div class="field">
+      <label for=${id}>
+        ${label}${optional && html` <span class="optional">${t('send.optional')}</span>`}
+      </label>
+      ${children}
+      <p id="${id}-error" class="field-error"></p>
+      ${hint && html`<p id="${id}-hint" class="hint" lang=${lang}>${hint}</p>`}
+    </div>
+  `;
+}
+
+/** @param {HTMLFormElement} form @param {string} name */
+export const fieldOf = (form, name) => /** @type {HTMLInputElement} */ (form.elements.namedItem(name));
+
+/** @param {HTMLFormElement} form @param {string} name */
+export const valueOf = (form, name) => fieldOf(form, name).value.trim();
+
+// ---- lists -----------------------------------------------------------------------------------
+
+/**
+ * A list that the server gives page by page.
+ * @param {() => string} path of the first page
+ * @param {(path: string) => Promise<{ rows: any[], total: number, next: string }>} load
+ */
+export function pages(path, load) {
+  /** The paths of the pages that led here. @type {string[]} */
+  let trail = [];
+  const list = resource(async () => ({ ...(await load(trail.at(-1) ?? path())), page: trail.length + 1 }));
+
+  return {
+    ...list,
+    isFirst: () => trail.length === 0,
+    first() {
+      trail = [];
+      return list.refresh();
+    },
+    forward() {
+      const next = list.state.peek().data?.next;
+      if (next) trail = [...trail, next];
+      return list.refresh();
+    },
+    back() {
+      trail = trail.slice(0, -1);
+      return list.refresh();
+    },
+  };
+}
+
+/** Where in the list this page is, and the way on. */
+export const Pager = live(({ of, label }) => {
+  const { data, busy } = of.state.value;
+  if (!data || (data.page === 1 && !data.next)) return null;
+  return html`
+    <nav class="row end pager" aria-label=${label}>
+      <p class="hint">${t('admin.page', { page: data.page, total: data.total })}</p>
+      <div class="row">
+        <button type="button" class="small" disabled=${data.page === 1 || busy} onClick=${of.back}>
+          ${t('admin.previous')}
+        </button>
+        <button type="button" class="small" disabled=${!data.next || busy} onClick=${of.forward}>
+          ${t('admin.next')}
+        </button>
+      </div>
+    </nav>
+  `;
+});
+
+/** A table that scrolls sideways where it must. @param {any} props */
+export function Table({ label, heads, children }) {
+  return html`
+    <div class="table-wrap" role="region" tabindex="0" aria-label=${label}>
+      <table>
+        <thead>
+          <tr>${heads.map((/** @type {string} */ head) => html`<th scope="col">${head}</th>`)}</tr>
+        </thead>
+        <tbody>${children}</tbody>
+      </table>
+    </div>
+  `;
+}
+
+// ---- values ----------------------------------------------------------------------------------
+
+/** A moment, by the reader's locale. @param {any} props */
+export function Moment({ at }) {
+  if (!at) return html`<span>–</span>`;
+  return html`<time datetime=${at}>${formatDate(at, { dateStyle: 'short', timeStyle: 'medium' })}</time>`;
+}
+
+const STEPS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
+
+/**
+ * A number of bytes in the unit that fits.
+ * @param {number} bytes
+ */
+export function formatBytes(bytes) {
+  const step = bytes < 1 ? 0 : Math.min(STEPS.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const maximumFractionDigits = step < 2 ? 0 : 1;
+  const options = { style: 'unit', unit: STEPS[step], unitDisplay: 'short', maximumFractionDigits };
+  return formatNumber(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
+}
+
+/**
+ * How long something runs: the two largest units.
+ * @param {number} seconds
+ */
+export function formatAge(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts = [
+    ['day', Math.floor(whole / 86_400)],
+    ['hour', Math.floor(whole / 3600) % 24],
+    ['minute', Math.floor(whole / 60) % 60],
+    ['second', whole % 60],
+  ];
+  const from = Math.max(0, Math.min(2, parts.findIndex(([, value]) => value)));
+  return (whole < 60 ? parts.slice(3) : parts.slice(from, from + 2))
+    .map(([unit, value]) => formatNumber(Number(value), /** @type {any} */ ({ style: 'unit', unit, unitDisplay: 'short' })))
+    .join(' ');
+}
+
+/** @param {any} value as it is shown in a line */
+export const brief = (value, length = 160) => {
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+};
