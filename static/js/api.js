@@ -64,7 +64,7 @@ export async function apiPage(path) {
  * @param {string} method
  * @param {string} path
  * @param {unknown} [body]
- * @param {Record<string, string>} [more]
+ * @param {RequestInit} [more]
  */
 async function ask(method, path, body, more = {}) {
   /** @type {RequestInit} */
