@@ -1,0 +1,345 @@
+"""Two thousand mixed subscribers for a while: they break off, stall, are kicked and come back, the
+settings change, the server is killed; nobody misses anything or gets it twice.
+
+Three minutes here; with RTAPP_LONG=1 twenty without kills, for the slope of memory, and ten with.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import random
+import re
+import resource
+import select
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import psutil
+import pytest
+
+from support import ADMIN, LONG, PATIENCE, Server, wait_for
+
+SUBSCRIBERS = 2_000
+QUIET_SECONDS, KILL_SECONDS = (1_200, 600) if LONG else (75, 60)
+RATE = 20  # messages a second
+POSITION = rb"([0-9a-f]{8}-\d+)"
+HEAD = "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + ADMIN + "\r\n{more}\r\n"
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+PONG = b"\x8a\x80" + bytes(4)  # masked by zeros, which change nothing
+
+
+def masked(text: str) -> bytes:
+    """A client's text frame."""
+    size = len(text)
+    return (
+        bytes([0x81, 0x80 | min(size, 126)])
+        + (size.to_bytes(2, "big") if size > 125 else b"")
+        + bytes(4)
+        + text.encode()
+    )
+
+
+class Subscriber:
+    """One that comes back where it was. `last` is the number of its last message."""
+
+    pattern: ClassVar[re.Pattern[bytes]]  # a whole message: its position and its number
+
+    def __init__(self, name: str) -> None:
+        self.session = base64.urlsafe_b64encode(name.encode().ljust(18, b"-")).decode()
+        self.sock: socket.socket | None = None
+        self.position = ""
+        self.last: int | None = None
+        self.buffer = b""
+        self.silent_until = 0.0  # it reads nothing until then
+
+    @property
+    def client_id(self) -> str:
+        digest = hashlib.sha256(self.session.encode()).digest()
+        return base64.urlsafe_b64encode(digest).decode()[:21]
+
+    def request(self) -> str:
+        raise NotImplementedError
+
+    def hears(self, data: bytes) -> None:
+        """Answer what has to be answered."""
+
+    def take(self, data: bytes) -> list[str]:
+        """Read on; what is wrong with it."""
+        self.buffer += data
+        self.hears(data)
+        faults, end = [], 0
+        for found in self.pattern.finditer(self.buffer):
+            number = int(found["number"])
+            if self.last is not None and number != self.last + 1:
+                faults.append(f"{type(self).__name__}: {number} after {self.last}")
+            self.last, self.position, end = number, found["position"].decode(), found.end()
+        if b'"recovered":false' in self.buffer[end:] and self.position:
+            faults.append(f"{type(self).__name__} not recovered at {self.position}")
+        self.buffer = self.buffer[end:][-2_000:]
+        return faults
+
+    def open(self, port: int) -> None:
+        """Connect; raises OSError when nobody listens."""
+        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.sock.sendall(self.request().encode())
+        self.sock.setblocking(False)
+        self.buffer, self.silent_until = b"", 0.0
+
+    def close(self) -> None:
+        assert self.sock is not None
+        self.sock.close()
+        self.sock = None
+
+
+class Sse(Subscriber):
+    pattern = re.compile(rb'id: (?P<position>[0-9a-f]{8}-\d+)\ndata: \{"n":(?P<number>\d+),')
+
+    def request(self) -> str:
+        more = f"Last-Event-ID: {self.position}\r\n" if self.position else ""
+        return HEAD.format(path=f"/api/events?session={self.session}", more=more)
+
+
+class WebSocket(Subscriber):
+    pattern = re.compile(
+        rb'"id":"(?P<position>[0-9a-f]{8}-\d+)","channel":null,"event":null,"data":\{"n":'
+        rb"(?P<number>\d+),"
+    )
+
+    def request(self) -> str:
+        path = f"/ws?session={self.session}&lastEventId={self.position}"
+        return HEAD.format(path=path, more=UPGRADE)
+
+    def hears(self, data: bytes) -> None:
+        if b"\x89\x00" in data and self.sock is not None:
+            self.sock.sendall(PONG)
+
+
+class SocketIo(Subscriber):
+    pattern = re.compile(
+        rb'42\["message",\{"n":(?P<number>\d+),[^\]]*?\},"(?P<position>[0-9a-f]{8}-\d+)"\]'
+    )
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.pid = ""
+
+    def request(self) -> str:
+        return HEAD.format(path="/socket.io/?EIO=4&transport=websocket", more=UPGRADE)
+
+    def hears(self, data: bytes) -> None:
+        assert self.sock is not None
+        if b'0{"sid"' in data and b"pingInterval" in data:
+            auth = {"token": ADMIN}
+            if self.position:
+                auth |= {"pid": self.pid, "offset": self.position}
+            self.sock.sendall(masked("40" + json.dumps(auth)))
+        elif found := re.search(rb'40\{"sid":"[^"]+","pid":"([^"]+)"', data):
+            if self.position and found[1].decode() != self.pid:
+                self.position, self.last = "", -1  # not recovered: the next number tells
+            self.pid = found[1].decode()
+        if b"\x81\x012" in data:
+            self.sock.sendall(masked("3"))
+
+
+class Crowd:
+    """All of them, and what is done to them."""
+
+    def __init__(self, server: Server, seed: int) -> None:
+        self.server = server
+        self.random = random.Random(seed)
+        kinds = (Sse, WebSocket, SocketIo)
+        self.all = [kinds[n % 3](f"{n} of {seed}") for n in range(SUBSCRIBERS)]
+        self.by_fd: dict[int, Subscriber] = {}
+        self.away: list[tuple[float, Subscriber]] = [(0.0, one) for one in self.all]
+        self.poll = select.epoll()
+        self.faults: list[str] = []
+        self.published = 0
+        self.resting = threading.Event()  # nothing is published, kicked or changed
+        self.over = threading.Event()
+        self.acts = threading.Thread(target=self._act, daemon=True)
+
+    # What others do, in a thread of its own: it waits for answers
+
+    def _act(self) -> None:
+        while not self.over.is_set():
+            if self.resting.wait(0 if not self.resting.is_set() else 0.1):
+                continue
+            self.publish()
+            if self.random.random() < 0.05:
+                self._ask("DELETE", f"/api/connections/{self._somebody().client_id}")
+            if self.random.random() < 0.02:
+                value = self.random.choice([4, 5, 6])
+                self._ask("POST", "/api/settings", {"key": "ping_interval", "value": value})
+            time.sleep(1 / RATE)
+
+    def _somebody(self) -> Subscriber:
+        return self.random.choice(self.all)
+
+    def _ask(self, method: str, path: str, body: object = None, **headers: str) -> int:
+        try:
+            return self.server.request(method, path, body, headers=headers).status
+        except (OSError, http.client.HTTPException):
+            return 0  # it is being killed
+
+    def publish(self) -> None:
+        """The next number, once: repeated with its key until it is acknowledged."""
+        body = {"n": self.published, "text": "x" * self.random.choice([10, 200, 2_000])}
+        key = {"Idempotency-Key": f"{id(self)}-{self.published}"}
+        while not self.over.is_set():
+            if self._ask("POST", "/api/broadcast", body, **key) == 200:
+                self.published += 1
+                return
+            time.sleep(0.1)
+
+    # Reading
+
+    def pump(self) -> None:
+        """Read what has come, and let those come back whose time it is."""
+        now = time.monotonic()
+        for fd, _ in self.poll.poll(0.02, 2_000):
+            one = self.by_fd[fd]
+            if one.silent_until > now:
+                self.poll.modify(fd, 0)  # level-triggered: it would be told for ever
+            else:
+                self._read(one)
+        back = [one for at, one in self.away if at <= now][:100]
+        self.away = [entry for entry in self.away if entry[1] not in back]
+        for one in back:
+            self._open(one)
+
+    def _open(self, one: Subscriber) -> None:
+        try:
+            one.open(self.server.port)
+        except OSError:
+            self.away.append((time.monotonic() + 0.5, one))
+            return
+        assert one.sock is not None
+        self.by_fd[one.sock.fileno()] = one
+        self.poll.register(one.sock.fileno(), select.EPOLLIN)
+
+    def _read(self, one: Subscriber) -> None:
+        assert one.sock is not None
+        try:
+            data = one.sock.recv(262_144)
+            if data:
+                self.faults += one.take(data)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.drop(one)
+
+    def drop(self, one: Subscriber, seconds: float = 0.0) -> None:
+        """It breaks off, and comes back after a while."""
+        assert one.sock is not None
+        self.poll.unregister(one.sock.fileno())
+        del self.by_fd[one.sock.fileno()]
+        one.close()
+        self.away.append((time.monotonic() + (seconds or self.random.uniform(0.1, 3)), one))
+
+    def wake(self) -> None:
+        """Those whose silence is over read again."""
+        now = time.monotonic()
+        for fd, one in self.by_fd.items():
+            if one.silent_until and one.silent_until <= now:
+                one.silent_until = 0.0
+                self.poll.modify(fd, select.EPOLLIN)
+
+    def disturb(self) -> None:
+        """Somebody breaks off; somebody reads nothing for longer than the server bears."""
+        some = list(self.by_fd.values())
+        if some and self.random.random() < 0.5:
+            self.drop(self.random.choice(some))
+        if some and self.random.random() < 0.05:
+            one = self.random.choice(some)
+            if one.sock is not None:
+                one.silent_until = time.monotonic() + 8
+        self.wake()
+
+    def run(self, seconds: float, each_second: Callable[[], None] = lambda: None) -> None:
+        """Disturb and read for so long."""
+        end, second = time.monotonic() + seconds, 0.0
+        while time.monotonic() < end:
+            self.pump()
+            if time.monotonic() > second:
+                second = time.monotonic() + 1
+                for _ in range(10):
+                    self.disturb()
+                each_second()
+
+    def settle(self) -> None:
+        """All come to the last message."""
+        self.resting.set()
+        time.sleep(1.0)  # what is being published or changed now
+        self.publish()
+
+        def all_have_it() -> bool:
+            self.pump()
+            self.wake()
+            return all(one.last == self.published - 1 for one in self.all)
+
+        wait_for(all_have_it, "the last message to be everywhere", PATIENCE * 6)
+
+
+@pytest.fixture
+def crowd(make_server: Callable[..., Server]) -> Iterator[Crowd]:
+    """Everybody connected to a server whose ring is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < SUBSCRIBERS + 500:
+        pytest.skip(f"the system allows only {hard} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    server = make_server(
+        ring_bytes=1_000_000, slow_consumer_seconds=5, rate_limit=0, ping_interval=5
+    )
+    made = Crowd(server, seed=random.randrange(2**32))
+    for _ in range(200):
+        made.publish()
+    wait_for(lambda: made.pump() or len(made.by_fd) == SUBSCRIBERS, "all to be connected", 120)
+    made.acts.start()
+    yield made
+    made.over.set()
+    made.acts.join(PATIENCE)
+    for one in made.by_fd.values():
+        one.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def check(crowd: Crowd) -> None:
+    """Nothing was missed or came twice, and the log holds no error."""
+    crowd.settle()
+    assert not crowd.faults, crowd.faults[:10]
+    assert crowd.server.get("/api/logs?level=ERROR").json == []
+    assert not [line for line in crowd.server.output if "Traceback" in line]
+
+
+@pytest.mark.timeout(QUIET_SECONDS + 400)
+def test_memory_stays(crowd: Crowd) -> None:
+    process, sizes = psutil.Process(crowd.server.pid), list[int]()
+    crowd.run(QUIET_SECONDS, lambda: sizes.append(process.memory_info().rss))
+    check(crowd)
+    third = len(sizes) // 3
+    middle, last = (statistics.median(part) for part in (sizes[third:-third], sizes[-third:]))
+    print(f"middle third {middle / 1e6:.1f} MB, last {last / 1e6:.1f} MB")
+    assert last < middle * 1.05
+
+
+@pytest.mark.timeout(KILL_SECONDS + 400)
+def test_kills_lose_nothing(crowd: Crowd) -> None:
+    rounds = KILL_SECONDS // 20
+    for _ in range(rounds):
+        crowd.run(20 * crowd.random.uniform(0.5, 1))
+        crowd.server.kill()
+        crowd.server.start()
+    crowd.run(5)
+    check(crowd)
