@@ -103,7 +103,6 @@ import platformdirs
 import psutil
 import psycopg2
 import psycopg2.extensions
-import psycopg2.extras
 from gevent import pywsgi
 from gevent.monkey import get_original
 from websockets.frames import Close, CloseCode, Frame, Opcode
@@ -961,16 +960,18 @@ class Transaction:
     def flush(self) -> None:
         """Insert what was appended."""
         if self._staged:
-            self._engine.insert_many(self.database, _INSERT, self._staged)
+            self._engine.insert_many(self.database, (_INSERT, self._staged))
             self._staged.clear()
 
     def finish(self) -> None:
         """Insert what is left and note each topic's last id."""
-        self.flush()
         last = {row.topic: row.id for row in self.rows}
         if last:
-            rows = [(topic, number, 0) for topic, number in last.items()]
-            self._engine.insert_many(self.database, _UPSERT_TOPIC, rows)
+            topics = [(topic, number, 0) for topic, number in last.items()]
+            self._engine.insert_many(
+                self.database, (_INSERT, self._staged), (_UPSERT_TOPIC, topics)
+            )
+            self._staged.clear()
         self.finished = True
 
 
@@ -1158,6 +1159,10 @@ def apply_migration(engine: Engine, database: peewee.Database, number: int) -> N
         )
 
 
+# A statement in which `*` stands for the rows that it inserts, and the rows.
+Insert = tuple[str, Sequence[tuple[Any, ...]]]
+
+
 class Engine(Protocol):
     """What SQLite and PostgreSQL do differently; all else is shared. Raw SQL is written with `?`
     for a parameter."""
@@ -1211,10 +1216,8 @@ class Engine(Protocol):
     def last_id(self, database: peewee.Database) -> int:
         """The log's last id, in a transaction that has begun or to start from."""
 
-    def insert_many(
-        self, database: peewee.Database, sql: str, rows: Sequence[tuple[Any, ...]]
-    ) -> None:
-        """Insert rows; `*` in the statement stands for them."""
+    def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
+        """Run statements that insert rows, one after the other."""
 
     def in_transaction(self, database: peewee.Database) -> bool:
         """Whether a transaction is open and sound."""
@@ -1337,12 +1340,13 @@ class SqliteEngine:
         row = database.execute_sql(sql).fetchone()
         return row[0] if row else 0
 
-    def insert_many(
-        self, database: peewee.Database, sql: str, rows: Sequence[tuple[Any, ...]]
-    ) -> None:
-        marks = "(" + ", ".join("?" * len(rows[0])) + ")"
+    def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
+        cursor = database.cursor()
         try:
-            database.cursor().executemany(sql.replace("*", marks), rows)
+            for sql, rows in parts:
+                if rows:
+                    marks = "(" + ", ".join("?" * len(rows[0])) + ")"
+                    cursor.executemany(sql.replace("*", marks), rows)
         except sqlite3.Error as error:  # the cursor is the driver's own: peewee's names don't apply
             raise peewee.OperationalError(str(error)) from error
 
@@ -1420,6 +1424,32 @@ class Postgres(peewee.PostgresqlDatabase):
         self._state.reset()
 
 
+class PostgresWriter(Postgres):
+    """The writer's connection. Its transactions begin with the lock of the log and then a look at
+    the log's end, all in one round trip."""
+
+    LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
+    # Not a sequence: what one gives to a transaction that fails leaves a hole, and its state shows
+    # ids that are not committed yet.
+    LAST_ID = "greatest((SELECT max(id) FROM messages), (SELECT max(last_id) FROM topics), 0)"
+    mark: Any = None  # what to know the transaction by when its fate is unknown
+    last_id = 0
+
+    def begin(self, isolation_level: Any = None) -> None:
+        """A commit is never acknowledged before it is on the disk, even where the server's default
+        says so. Each statement must see what was committed before it, not before the lock."""
+        held = f"{self.HELD_SECONDS}s"
+        self.mark, self.last_id = self.execute_sql(
+            "BEGIN ISOLATION LEVEL READ COMMITTED;"
+            f"SET LOCAL lock_timeout = '{held}';"
+            f"SET LOCAL idle_in_transaction_session_timeout = '{held}';"
+            "SELECT set_config('synchronous_commit', replace(current_setting("
+            "'synchronous_commit'), 'off', 'on'), true);"
+            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {self.LAST_ID}",
+            (self.LOCK,),
+        ).fetchone()
+
+
 class PostgresReaders(Postgres):
     """A bounded set of connections. Each statement takes one for as long as it runs: the driver
     has all rows when it ends, so nothing is held between statements."""
@@ -1495,7 +1525,8 @@ class PostgresEngine:
         "autoid": "BIGSERIAL PRIMARY KEY",
         "blob": "BYTEA",
     }
-    LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
+    LOCK = PostgresWriter.LOCK
+    INSERT_ROWS, INSERT_BYTES = 1_000, 1_000_000  # of a statement, of a round trip
     DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -1517,12 +1548,12 @@ class PostgresEngine:
         """Any number of processes may."""
 
     def connect(self) -> peewee.Database:
-        database = self.open_writer()
+        database = Postgres(self.url)
         database.connect()
         return database
 
     def open_writer(self) -> peewee.Database:
-        return Postgres(self.url)
+        return PostgresWriter(self.url)
 
     def check(self, database: peewee.Database) -> None:
         """The server looks after its files."""
@@ -1553,33 +1584,30 @@ class PostgresEngine:
         gevent.spawn(main)
 
     def begin(self, database: peewee.Database) -> Any:
-        """Take the log's lock. A commit is never acknowledged before it is on the disk, even
-        where the server's default says so."""
-        held = f"{Postgres.HELD_SECONDS}s"
-        return database.execute_sql(
-            f"SET LOCAL lock_timeout = '{held}';"
-            f"SET LOCAL idle_in_transaction_session_timeout = '{held}';"
-            "SELECT set_config('synchronous_commit', replace(current_setting("
-            "'synchronous_commit'), 'off', 'on'), true);"
-            "SELECT pg_advisory_xact_lock(?); SELECT txid_current()",
-            (self.LOCK,),
-        ).fetchone()[0]
+        """The transaction's number; the lock is taken."""
+        assert isinstance(database, PostgresWriter)
+        return database.mark
 
     def last_id(self, database: peewee.Database) -> int:
-        # Not a sequence: what one gives to a transaction that fails leaves a hole, and its state
-        # shows ids that are not committed yet.
-        row = database.execute_sql(
-            "SELECT greatest((SELECT max(id) FROM messages), (SELECT max(last_id) FROM topics))"
-        ).fetchone()
-        return row[0] or 0
+        if isinstance(database, PostgresWriter):
+            return database.last_id
+        return int(database.execute_sql(f"SELECT {PostgresWriter.LAST_ID}").fetchone()[0])
 
-    def insert_many(
-        self, database: peewee.Database, sql: str, rows: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
+        """In as few round trips as their size allows."""
+        cursor, text = database.cursor(), b""
         try:
-            psycopg2.extras.execute_values(
-                database.cursor(), sql.replace("*", "%s"), rows, page_size=1_000
-            )
+            for sql, rows in parts:
+                before, after = sql.encode().split(b"*")
+                for page in chunks(rows, self.INSERT_ROWS):
+                    marks = "(" + ", ".join(["%s"] * len(page[0])) + ")"
+                    values = b", ".join(cursor.mogrify(marks, row) for row in page)
+                    text += before + values + after + b";"
+                    if len(text) > self.INSERT_BYTES:
+                        cursor.execute(text)
+                        text = b""
+            if text:
+                cursor.execute(text)
         except psycopg2.Error as error:  # the cursor is the driver's own: see SqliteEngine
             raise peewee.OperationalError(str(error)) from error
 
@@ -1617,8 +1645,7 @@ class PostgresEngine:
                 gevent.sleep(0.1 + random.random() / 5)
 
     def _was_committed(self, database: Postgres, transaction: Transaction) -> bool:
-        with database.atomic():
-            self.begin(database)  # waits until the server has ended the other one
+        with database.atomic():  # waits until the server has ended the other one
             if transaction.rows:
                 sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
                 found = database.execute_sql(sql, (transaction.rows[0].id, what)).fetchone()
@@ -4390,13 +4417,15 @@ class Doorbell:
             gevent.sleep(wait * random.random())
 
     def _ring_on(self) -> None:
-        # Autocommit on a connection of its own: NOTIFY in a transaction takes a lock that all
-        # commits of the server queue for.
+        # On a connection of its own: NOTIFY in a transaction takes a lock that all commits of the
+        # server queue for. Nothing is lost with a bell, so it need not wait for the disk.
         with contextlib.closing(self._storage.engine.connect()) as database:
             self._own = database.connection().info.backend_pid
             while self._bell.wait():
                 self._bell.clear()
-                database.execute_sql(f"NOTIFY {self.BELL}")
+                database.execute_sql(
+                    f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY {self.BELL}; COMMIT"
+                )
 
     def _post_on(self) -> None:
         while self._letters_bell.wait():
@@ -4513,6 +4542,7 @@ class Nodes:
         if self._shared:
             self.beat()
             self._doorbell.start()
+            self._doorbell.ring()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end."""
@@ -4521,11 +4551,13 @@ class Nodes:
             self._storage.read("DELETE FROM nodes WHERE id = ? RETURNING 1", (self.id,))
 
     def ring(self) -> None:
-        """Tell the other nodes that the log went on."""
-        if self._shared:
+        """Tell the other nodes, if there are any, that the log went on."""
+        if self._others:
             self._doorbell.ring()
 
     def _rung(self) -> None:
+        if not self._others:  # it was another one's bell
+            self._beat_count = 0
         with contextlib.suppress(Problem):
             self._log.poll()
 
@@ -12378,7 +12410,7 @@ def copy_table(
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
     cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
     while rows := cursor.fetchmany(5_000):
-        target.insert_many(new, f"INSERT INTO {table} ({names}) VALUES *", rows)
+        target.insert_many(new, (f"INSERT INTO {table} ({names}) VALUES *", rows))
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]

@@ -85,6 +85,7 @@ class Scenario:
     subscribers: bool = True
     transport: str = "sse"
     rounds: int = 0  # at least so many, where the issue asks for it
+    ours: str = OURS  # the server whose figures are compared with the others'
     stretch: float = 1.0  # times as long as the others
 
 
@@ -186,6 +187,24 @@ def measure_publishing(scenario: Scenario, name: str, bench: Workbench, scale: S
             load.go()
             done = load.read()
             return to_sample(connected, done, server.cpu_seconds() - before)
+
+
+def measure_nodes(scenario: Scenario, _name: str, bench: Workbench, scale: Scale) -> Sample:
+    """Publishing on one node, half of the subscribers on another: what the way across costs."""
+    with servers.two_nodes(bench) as (here, there):
+        for node in (here, there):
+            warm_up(bench, node)
+        options = stream_options(scenario, scenario.ours, scale) | {"other_port": there.port}
+        with loading(bench, here, **options) as load:
+            connected = load.read()
+            time.sleep(SETTLE_SECONDS * 6)  # a heartbeat: each knows the other's audience
+            before = here.cpu_seconds() + there.cpu_seconds()
+            load.go()
+            done = load.read()
+            used = here.cpu_seconds() + there.cpu_seconds() - before
+    names = ("other_p50_ms", "other_p99_ms")
+    ratio = per(done["other_p99_ms"], done["p99_ms"])
+    return to_sample(connected, done, used) | {n: done[n] for n in names} | {"other_to_own": ratio}
 
 
 def open_idle(
@@ -343,6 +362,66 @@ SCENARIOS = (
         subscribers=False,
     ),
     Scenario(
+        "pgfanout16",
+        "{subscribers:,} SSE, 16 publishers, 200 B, both on PostgreSQL",
+        ("rtapp-pg", "guide-pg"),
+        measure_publishing,
+        (
+            Row("deliveries/s", "deliveries_per_s", "guide-pg", at_least=12),
+            Row("p99, ms", "p99_ms", "guide-pg"),
+            Row("lost, doubled, out of order", "faults", at_most=0),
+        ),
+        {"publishers": 16},
+        ours="rtapp-pg",
+    ),
+    Scenario(
+        "pgpost16",
+        "durable POST, 16 clients, 200 B, both on PostgreSQL",
+        ("rtapp-pg", "guide-pg"),
+        measure_publishing,
+        (Row("messages/s", "messages_per_s", "guide-pg", at_least=1.2),),
+        {"publishers": 16},
+        subscribers=False,
+        ours="rtapp-pg",
+    ),
+    Scenario(
+        "pgpost1",
+        "durable POST, 1 client, 200 B, both on PostgreSQL",
+        ("rtapp-pg", "guide-pg"),
+        measure_publishing,
+        (Row("messages/s", "messages_per_s", "guide-pg"),),
+        {"publishers": 1},
+        subscribers=False,
+        ours="rtapp-pg",
+    ),
+    Scenario(
+        "nodes",
+        "two nodes, {subscribers:,} SSE, half on each, 100 msg/s on one",
+        ("rtapp-pg",),
+        measure_nodes,
+        (
+            Row("p99 across to p99 on the spot", "other_to_own", at_most=3),
+            Row("p99 on the spot, ms", "p99_ms"),
+            Row("p99 across, ms", "other_p99_ms"),
+            Row("lost, doubled, out of order", "faults", at_most=0),
+        ),
+        {"publishers": 1, "rate": 100},
+        ours="rtapp-pg",
+    ),
+    Scenario(
+        "nodes16",
+        "two nodes, {subscribers:,} SSE, half on each, 16 publishers on one",
+        ("rtapp-pg",),
+        measure_nodes,
+        (
+            Row("p99 across to p99 on the spot", "other_to_own", at_most=3),
+            Row("deliveries/s", "deliveries_per_s"),
+            Row("lost, doubled, out of order", "faults", at_most=0),
+        ),
+        {"publishers": 16},
+        ours="rtapp-pg",
+    ),
+    Scenario(
         "batch",
         "NDJSON batches of 500, 16 clients",
         (OURS,),
@@ -454,13 +533,13 @@ def target_text(row: Row) -> str:
 
 
 def why_empty(row: Row, scenario: Scenario, results: Results) -> str:
-    other = row.against or OURS
-    return results.missing.get(other) or results.missing.get(OURS) or "no run succeeded"
+    other = row.against or scenario.ours
+    return results.missing.get(other) or results.missing.get(scenario.ours) or "no run succeeded"
 
 
 def to_line(row: Row, scenario: Scenario, results: Results, scale: Scale) -> Line:
     """Compare the rounds pairwise and take the median."""
-    ours = results.values(scenario.name, OURS, row.metric)
+    ours = results.values(scenario.name, scenario.ours, row.metric)
     theirs = results.values(row.scenario or scenario.name, row.against, row.metric)
     ratios = [per(mine, other) for mine, other in zip(ours, theirs, strict=False) if other]
     ratio = statistics.median(ratios) if ratios else None
@@ -694,7 +773,9 @@ def exit_code(results: Results, lines: Sequence[Line], check: bool) -> int:
     faulty = any(
         sample.get("faults")
         for by_server in results.samples.values()
-        for sample in by_server.get(OURS, [])
+        for server, samples in by_server.items()
+        if server.startswith(OURS)
+        for sample in samples
     )
     missed = check and any(line.reached is False for line in lines)
     return 1 if faulty or missed or results.failures else 0

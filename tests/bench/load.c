@@ -9,6 +9,9 @@
  * whatever the transport wraps around it. From the mark alone come latency and the counts of lost,
  * doubled and disordered messages; a new transport needs a handshake and a reader (TRANSPORTS).
  * Everything is bounded: messages, seconds, buffers, and the whole run by alarm().
+ *
+ * With --other-port every second subscriber is on that server, another node of the same log; its
+ * latency is counted by itself.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,7 +50,7 @@ enum {
 /* ------------------------------------------------------------------ options and shared counters */
 
 static struct {
-    int port, subscribers, parallel, publishers, size, batch, limit;
+    int port, other_port, subscribers, parallel, publishers, size, batch, limit;
     double seconds, rate, drain;
     uint32_t max_messages;
     bool check_ids;
@@ -109,13 +112,13 @@ static void raise_file_limit(void) {
 }
 
 /* A non-blocking connection from the `index`th socket's source address; -1 if it fails at once. */
-static int open_socket(int index) {
+static int open_socket(int index, int port) {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     struct sockaddr_in source = {.sin_family = AF_INET}, target = source;
     source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(index / PORTS_PER_ADDRESS));
     target.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    target.sin_port = htons((uint16_t)options.port);
+    target.sin_port = htons((uint16_t)port);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(fd, (struct sockaddr *)&source, sizeof source) == 0 &&
@@ -138,7 +141,7 @@ enum chunk_part { CHUNK_SIZE, CHUNK_DATA, CHUNK_END };
 struct subscriber {
     int fd;
     enum state state;
-    bool chunked;
+    bool chunked, is_other;
     enum chunk_part chunk_part;
     uint64_t chunk_left;
     char *carry; /* the beginning of an event (or of the answer's head) whose end has not arrived */
@@ -153,7 +156,7 @@ static int subscriber_poller;
 static struct {
     int connected, failed, dropped;
     uint64_t events, unique, doubled, disordered, id_errors, bytes, last_delivery;
-    struct histogram latency;
+    struct histogram latency, other_latency;
 } received;
 
 static void close_subscriber(struct subscriber *subscriber) {
@@ -188,7 +191,7 @@ static void deliver(struct subscriber *subscriber, const char *mark, uint64_t no
     received.unique++;
     if (sequence <= subscriber->last_sequence[publisher]) received.disordered++;
     else subscriber->last_sequence[publisher] = (uint32_t)sequence;
-    record(&received.latency, now - sent);
+    record(subscriber->is_other ? &received.other_latency : &received.latency, now - sent);
     received.last_delivery = now;
 }
 
@@ -413,7 +416,8 @@ static bool serve_subscribers(int timeout) {
 
 static void begin_subscriber(int index) {
     struct subscriber *subscriber = &subscribers[index];
-    subscriber->fd = open_socket(index);
+    subscriber->is_other = options.other_port && index % 2;
+    subscriber->fd = open_socket(index, subscriber->is_other ? options.other_port : options.port);
     if (subscriber->fd < 0) {
         subscriber->state = CLOSED;
         received.failed++;
@@ -457,7 +461,7 @@ static struct {
 } posted;
 
 static void connect_publisher(struct publisher *publisher) {
-    publisher->fd = open_socket(0);
+    publisher->fd = open_socket(0, options.port);
     if (publisher->fd < 0) die("publisher");
     /* Blocking only for the handshake, which on loopback ends at once. */
     struct epoll_event event;
@@ -667,10 +671,11 @@ static void print_done(void) {
            seconds_between(posted.first, posted.last), quantile(&posted.latency, 0.5),
            quantile(&posted.latency, 0.99));
     printf("\"deliveries\":%llu,\"delivery_seconds\":%.6f,\"p50_ms\":%.4f,\"p99_ms\":%.4f,"
-           "\"lost\":%lld,\"doubled\":%llu,\"disordered\":%llu,\"id_errors\":%llu,\"dropped\":%d,"
+           "\"other_p50_ms\":%.4f,\"other_p99_ms\":%.4f,\"lost\":%lld,\"doubled\":%llu,\"disordered\":%llu,\"id_errors\":%llu,\"dropped\":%d,"
            "\"bytes\":%llu,\"load_cpu_seconds\":%.3f}\n",
            (unsigned long long)received.unique, seconds_between(posted.first, received.last_delivery),
            quantile(&received.latency, 0.5), quantile(&received.latency, 0.99),
+           quantile(&received.other_latency, 0.5), quantile(&received.other_latency, 0.99),
            (long long)(expected - received.unique), (unsigned long long)received.doubled,
            (unsigned long long)received.disordered, (unsigned long long)received.id_errors,
            received.dropped, (unsigned long long)received.bytes, cpu);
@@ -691,7 +696,7 @@ static const struct option LONG_OPTIONS[] = {
     {"limit", 1, 0, 'l'},      {"seconds", 1, 0, 'S'},     {"rate", 1, 0, 'r'},
     {"drain", 1, 0, 'd'},      {"max-messages", 1, 0, 'm'}, {"check-ids", 0, 0, 'i'},
     {"events-path", 1, 0, 'e'}, {"post-path", 1, 0, 'o'},  {"header", 1, 0, 'H'},
-    {"transport", 1, 0, 't'},  {0, 0, 0, 0},
+    {"transport", 1, 0, 't'},  {"other-port", 1, 0, 'n'},  {0, 0, 0, 0},
 };
 
 static void take_option(int option) {
@@ -712,6 +717,7 @@ static void take_option(int option) {
     case 'o': options.post_path = optarg; break;
     case 'H': options.header = optarg; break;
     case 't': options.transport = optarg; break;
+    case 'n': options.other_port = atoi(optarg); break;
     default: exit(2);
     }
 }

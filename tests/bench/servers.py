@@ -55,6 +55,12 @@ class Postgres:
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"bench{secrets.token_hex(4)}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
     def start(self) -> None:
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C")
@@ -335,6 +341,10 @@ def missing_nchan() -> str | None:
     return None if nginx_modules() else "nginx with libnginx-mod-nchan isn't installed"
 
 
+def missing_rtapp_pg() -> str | None:
+    return missing_rtapp() or (None if postgres_folder() else "PostgreSQL isn't installed")
+
+
 def missing_rtapp() -> str | None:
     return None if (ROOT / "rtapp.py").exists() else "rtapp.py isn't there"
 
@@ -342,14 +352,29 @@ def missing_rtapp() -> str | None:
 # How each is started
 
 
-def launch_rtapp(workbench: Workbench, folder: Path) -> Launch:
-    token = secrets.token_urlsafe(24)
+def launch_rtapp(workbench: Workbench, folder: Path, url: str = "", token: str = "") -> Launch:
+    """On SQLite, or with `url` one of several nodes that know the same `token`."""
+    token = token or secrets.token_urlsafe(24)
     settings = {"history_messages": 1_000_000, "max_connections": workbench.max_connections}
     command = [workbench.python, str(ROOT / "rtapp.py"), "--port", "0", "--no-browser"]
     command += ["--data", str(folder / "data")]
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
-    return Launch(command, {"RTAPP_ADMIN_TOKEN": token}, token)
+    environment = {"RTAPP_ADMIN_TOKEN": token, **({"DATABASE_URL": url} if url else {})}
+    return Launch(command, environment, token)
+
+
+def launch_rtapp_pg(workbench: Workbench, folder: Path) -> Launch:
+    return launch_rtapp(workbench, folder, workbench.postgres().new_database())
+
+
+@contextlib.contextmanager
+def two_nodes(workbench: Workbench) -> Iterator[tuple[Server, Server]]:
+    """Two nodes of rtapp on one new database."""
+    url, token = workbench.postgres().new_database(), secrets.token_urlsafe(24)
+    node = Kind("node", lambda bench, folder: launch_rtapp(bench, folder, url, token))
+    with node.running(workbench, "node") as here, node.running(workbench, "node") as there:
+        yield here, there
 
 
 def launch_guide(store: str) -> Callable[[Workbench, Path], Launch]:
@@ -430,6 +455,9 @@ def launch_nchan(workbench: Workbench, folder: Path) -> Launch:
 PATHS = {"sse": "/api/events", "socket.io": "/socket.io/?EIO=4&transport=websocket"}
 KINDS: dict[str, Kind] = {
     "rtapp": Kind("rtapp", launch_rtapp, missing_rtapp, ordered_ids=True, paths=PATHS),
+    "rtapp-pg": Kind(
+        "rtapp, PostgreSQL", launch_rtapp_pg, missing_rtapp_pg, ordered_ids=True, paths=PATHS
+    ),
     "guide-pg": Kind("guide, PostgreSQL", launch_guide("pg"), missing_guide_pg),
     "guide-sqlite": Kind("guide, SQLite", launch_guide("sqlite"), missing_guide_sqlite),
     "guide-memory": Kind("guide, in memory", launch_guide("memory"), missing_guide),
