@@ -12435,7 +12435,8 @@ def token_command(options: argparse.Namespace) -> int:
 def opened(engine: Engine) -> Iterator[peewee.Database]:
     """A database for a command; a server may be using it meanwhile."""
     prepare_database(engine)
-    database = engine.connect()
+    database = engine.open_writer()
+    database.connect(reuse_if_open=True)
     for model in Table.__subclasses__():
         model.bind(database)
     try:

@@ -733,6 +733,7 @@ def test_retention_of_another_node_is_told(
             there.log.trim(24, 0)
             assert here.log.complete(0, ["c/x"]), "as far as it knows"
             listening.hub._floor = here.log.head  # nothing is in the ring
+            listening.subscriber.view.part(listening.subscriber)
             listening.subscriber.cursor = 0
             listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
             until(lambda: "event: reset" in listening.received(), "a reset", 3)
