@@ -6,17 +6,15 @@
  *     rt.on('message', (data, { id, channel }) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * Messages come once each and in order, also across reconnects: over Server-Sent Events read by
- * `fetch` (an EventSource tells no status, and gives up at a 503), or over WebSocket.
- *
- * Events besides the messages' own names: `*` (each message), `connecting`, `open`, `reconnecting`
- * ({attempt, delay, error}), `closed` ({reason, error}), `recovered` (nothing was missed), `reset`
- * (something may have been), `buffering` (a proxy holds the stream back).
+ * Messages come once and in order, across reconnects too, over Server-Sent Events (by `fetch`: an
+ * EventSource gives up at a 503) or WebSocket. Other events: `*` (each message), `connecting`,
+ * `open`, `reconnecting` ({attempt, delay, error}), `closed` ({reason, error}), `recovered`
+ * (nothing was missed), `reset` (something may have been), `buffering` (by a proxy).
  */
 
 /** @typedef {'connecting' | 'open' | 'reconnecting' | 'closed'} State */
 /** @typedef {{ id?: string, channel?: string, event?: string }} Meta `event` as the publisher named it */
-/** @typedef {Meta & { name: string, data: any, own?: boolean }} Item what comes on a connection, or is `own` */
+/** @typedef {Meta & { name: string, data: any, own?: boolean }} Item what comes, or is `own` */
 /** @typedef {{ message: string, status: number, code: string }} Fault */
 /** @typedef {{ reason?: string, attempt?: number, delay?: number, error?: Fault }} Detail */
 /** @typedef {{ state: State, detail?: Detail, hello: any, session: string }} News of a connection */
@@ -40,8 +38,8 @@ const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(participant|ro
 const ABOUT_CONNECTION = /^(connection|ping|reset|disconnect)$/;
 const BASE = 1000; // ms: the first wait is at most this
 const CAP = 30_000;
-const FIRST = 20_000; // longest wait for a connection's first event
-const HELD = 5_000; // so long without one, while the server answers otherwise, and it is held back
+const FIRST = 20_000; // longest wait for a first event
+const HELD = 5_000; // the same, where the server answers otherwise: it is held back
 
 /**
  * Connect, and stay connected.
@@ -70,42 +68,29 @@ export class RtError extends Error {
   }
 }
 
+/** @param {Fault} error @returns {Fault} for other tabs */
+const told = ({ message, status, code }) => ({ message, status, code });
+
 /** @param {Response} response @returns {Promise<RtError>} what a refusing answer says */
 async function refusal(response) {
   const problem = await response.json().catch(() => ({}));
-  const after = response.headers.get('Retry-After') ?? '';
-  const wait = /^\d+$/.test(after) ? Number(after) * 1000 : Date.parse(after) - Date.now();
-  return new RtError(problem.detail || problem.title || `HTTP ${response.status}`, {
-    status: response.status,
-    code: problem.code ?? `http_${response.status}`,
-    retryAfter: Math.max(0, wait || 0),
+  const { status, headers } = response;
+  return new RtError(problem.detail || problem.title || `HTTP ${status}`, {
+    status,
+    code: problem.code ?? `http_${status}`,
+    retryAfter: Number(headers.get('Retry-After')) * 1000 || 0,
   });
 }
 
-/** Full jitter, after the cap: clients that lost the same server come back spread out. */
-const backoff = (/** @type {number} */ attempt) => Math.random() * Math.min(CAP, BASE * 2 ** attempt);
-
-/** The network is back, or the page is looked at. @param {AbortSignal} signal @param {() => void} act */
+/** @param {AbortSignal} signal @param {() => void} act when the network is back, or somebody looks */
 function onWake(signal, act) {
   const wake = () => document.visibilityState === 'visible' && act();
   addEventListener('online', act, { signal });
   document.addEventListener('visibilitychange', wake, { signal });
 }
 
-/** Waking ends it early. @param {number} ms @param {AbortSignal} signal */
-function pause(ms, signal) {
-  const waiting = new AbortController();
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      waiting.abort();
-      resolve(undefined);
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done, { signal: waiting.signal });
-    onWake(waiting.signal, done);
-  });
-}
+/** Two missed pings and some, in ms. @param {any} hello */
+const silenceOf = (hello) => (hello.pingInterval || 20) * 2000 + 5000;
 
 /** Positions of two epochs can't be compared: the new one counts. @param {string} id @param {string} than */
 function isNewer(id, than) {
@@ -114,41 +99,8 @@ function isNewer(id, than) {
   return epoch !== other || Number(number) > Number(last);
 }
 
-/** @param {string} name of the event; '' for none @param {any} data @returns {string} */
-function nameOf(name, data) {
-  const type = name ? '' : data?.type;
-  return typeof type === 'string' && SYSTEM.test(type) ? type : name || 'message';
-}
-
-/**
- * Parser of `text/event-stream` (WHATWG HTML, 9.2.6), fed with the text as it comes.
- * @param {(fields: Record<string, string>) => void} onEvent at every blank line
- */
-export function createParser(onEvent) {
-  let rest = '';
-  /** @type {Record<string, string>} */
-  let fields = {};
-
-  /** @param {string} line */
-  function take(line) {
-    if (!line) {
-      onEvent(fields);
-      fields = {};
-      return;
-    }
-    const [, name, value] = /** @type {RegExpExecArray} */ (/^([^:]*):? ?([^]*)$/.exec(line));
-    fields[name] = name === 'data' && 'data' in fields ? `${fields.data}\n${value}` : value;
-  }
-
-  return (/** @type {string} */ text) => {
-    rest += text;
-    // A CR at the end may be half of a CRLF.
-    const held = rest.endsWith('\r') ? '\r' : '';
-    const lines = rest.slice(0, rest.length - held.length).split(/\r\n|\n|\r/);
-    rest = (lines.pop() ?? '') + held;
-    lines.forEach(take);
-  };
-}
+/** @param {string | undefined} event @param {any} data @returns {string} */
+const nameOf = (event, data) => event || (SYSTEM.test(data?.type) ? data.type : 'message');
 
 /** A connection that stays. */
 class Link {
@@ -160,7 +112,7 @@ class Link {
   retry = 0;
   /** @type {State} */
   state = 'connecting';
-  /** The connection event's data. @type {any} */
+  /** @type {any} */
   hello = {};
   /** @type {Set<string>} */
   channels = new Set();
@@ -170,11 +122,15 @@ class Link {
   #life;
   /** @type {WebSocket | undefined} */
   #socket;
-  /** Frames that wait for their `ack`. @type {Map<number, { resolve: Function, reject: Function }>} */
+  /** @type {Map<number, { resolve: Function, reject: Function }>} */
   #asked = new Map();
   #refs = 0;
   #failures = 0;
   #heard = 0;
+  #end = () => {};
+  /** Ends the wait for the next attempt. @type {(() => void) | undefined} */
+  #rise;
+  #firm = false;
 
   /**
    * @param {URL} base
@@ -189,15 +145,33 @@ class Link {
   }
 
   open() {
-    this.#life?.abort();
-    this.#life = new AbortController();
+    this.#stop();
+    const { signal } = (this.#life = new AbortController());
     this.#failures = 0;
-    void this.#stay(this.#life.signal);
+    onWake(signal, () => this.wake());
+    void this.#stay(signal);
+  }
+
+  #stop() {
+    this.#life?.abort();
+    this.#rise?.();
+  }
+
+  /** Try now, and don't count it. */
+  wake() {
+    this.#look();
+    if (!this.#rise || this.#firm) return;
+    this.#failures -= 1;
+    this.#rise();
+  }
+
+  #look() {
+    if (Date.now() - this.#heard > this.silence) this.#end();
   }
 
   /** @param {string} [reason] @param {RtError} [error] */
   close(reason = 'closed', error) {
-    this.#life?.abort();
+    this.#stop();
     this.#set('closed', { reason }, error);
   }
 
@@ -259,8 +233,7 @@ class Link {
   /** @param {State} state @param {Detail} [detail] @param {RtError} [error] */
   #set(state, detail = {}, error) {
     this.state = state;
-    const fault = error && { message: error.message, status: error.status, code: error.code };
-    this.hooks.onNews({ ...this.news, detail: { ...detail, error: fault } });
+    this.hooks.onNews({ ...this.news, detail: { ...detail, error: error && told(error) } });
   }
 
   /** @param {AbortSignal} signal */
@@ -273,11 +246,18 @@ class Link {
       if (signal.aborted) return;
       if (error.final) return this.close('refused', error);
       if (this.#failures >= (this.options.attempts ?? 5)) return this.close('gave up', error);
-      const delay = Math.max(this.retry, error.retryAfter) + backoff(this.#failures);
+      // Full jitter, after the cap: who lost the same server comes back spread out.
+      const jitter = Math.random() * Math.min(CAP, BASE * 2 ** this.#failures);
+      const delay = Math.max(this.retry, error.retryAfter) + jitter;
       this.retry = 0;
       this.#failures += 1;
+      this.#firm = error.retryAfter > 0;
       this.#set('reconnecting', { attempt: this.#failures, delay }, error);
-      await pause(delay, signal);
+      await new Promise((resolve) => {
+        this.#rise = () => resolve(undefined);
+        setTimeout(resolve, delay);
+      });
+      this.#rise = undefined;
       if (signal.aborted) return;
     }
   }
@@ -289,12 +269,10 @@ class Link {
     this.silence = FIRST;
     const start = (this.#heard = Date.now());
     this.#had = new Set(this.channels);
-    const end = () => connection.abort();
-    const look = () => Date.now() - this.#heard > this.silence && end();
-    const watch = setInterval(look, 500);
+    const end = (this.#end = () => connection.abort());
+    const watch = setInterval(() => this.#look(), 500);
     const held = setTimeout(() => void this.#checkHeld(start), HELD);
     life.addEventListener('abort', end, { signal });
-    onWake(signal, look);
     try {
       const read = this.options.transport === 'websocket' ? this.#readSocket : this.#readStream;
       await read.call(this, signal);
@@ -309,12 +287,12 @@ class Link {
     }
   }
 
-  /** The server answers, but the stream stays silent. @param {number} before */
+  /** @param {number} before */
   async #checkHeld(before) {
     if (this.#heard !== before) return;
     const answer = await this.call('healthz').catch(() => undefined);
     if (!answer || this.#heard !== before) return;
-    console.warn('rt: a proxy between this page and the server holds its messages back');
+    console.warn('rt: a proxy holds the messages back');
     this.hooks.onItem({ name: 'buffering', data: {}, own: true });
   }
 
@@ -336,25 +314,31 @@ class Link {
         ...(this.position && { 'Last-Event-ID': this.position }),
       },
     });
-    const feed = createParser(({ event = '', data, id, channel, retry }) => {
-      if (/^\d+$/.test(retry ?? '')) this.retry = Number(retry);
-      if (data === undefined || signal.aborted) return;
-      const value = JSON.parse(data);
-      this.#take({ name: nameOf(event, value), data: value, id, channel, event: event || undefined });
-    });
-    if (!response.body) return;
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done || signal.aborted) return;
-      feed(value);
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ''; ;) {
+      const { done = true, value = '' } = (await reader?.read()) ?? {};
+      if (done) return;
+      this.#heard = Date.now();
+      // The server ends lines by LF, and its data has one.
+      const events = (rest + value).split('\n\n');
+      rest = events.pop() ?? '';
+      for (const event of events) if (!signal.aborted) this.#takeEvent(event);
     }
+  }
+
+  /** @param {string} text */
+  #takeEvent(text) {
+    const { event, data, id, channel, retry } = Object.fromEntries(text.split('\n').map((line) => line.split(/: ?(.*)/s)));
+    if (retry) this.retry = Number(retry);
+    if (!data) return;
+    const value = JSON.parse(data);
+    this.#take({ name: nameOf(event, value), data: value, id, channel, event });
   }
 
   /** WebSocket. @param {AbortSignal} signal */
   async #readSocket(signal) {
     const { session, position } = this;
-    // A refused handshake tells no reason, and a WebSocket sends no header: HTTP is asked first.
+    // A refused WebSocket tells no reason: HTTP is asked first.
     const asked = this.options.token
       ? await (await this.call('api/auth/ticket', {}, { signal })).json()
       : await this.call(this.#address('api/events', {}).href, undefined, { method: 'HEAD', signal });
@@ -374,10 +358,11 @@ class Link {
 
   /** @param {any} frame */
   #takeFrame(frame) {
+    this.#heard = Date.now();
     const { type, id, channel, event, ref, data } = frame;
     const waiting = this.#asked.get(ref);
     if (type === 'message') {
-      this.#take({ name: nameOf(event ?? '', data), data, id, channel: channel ?? undefined, event });
+      this.#take({ name: nameOf(event, data), data, id, channel: channel ?? undefined, event });
     } else if (waiting) {
       this.#asked.delete(ref);
       if (type === 'error') waiting.reject(new RtError(frame.message, { ...frame, status: 400 }));
@@ -389,7 +374,6 @@ class Link {
 
   /** @param {Item} item */
   #take(item) {
-    this.#heard = Date.now();
     this.position = item.id || this.position;
     this.hooks.onItem(item);
     if (item.name === 'connection') this.#begin(item.data);
@@ -400,8 +384,7 @@ class Link {
   #begin(hello) {
     this.hello = hello;
     this.session = hello.session ?? this.session;
-    // Two missed pings and some: it is dead, even if nobody said so.
-    this.silence = (hello.pingInterval || FIRST / 1000) * 2000 + 5000;
+    this.silence = silenceOf(hello);
     const again = this.#failures > 0 || this.state === 'reconnecting';
     this.#failures = 0;
     this.#set('open');
@@ -411,16 +394,15 @@ class Link {
 }
 
 const newSession = () => {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return btoa(String.fromCharCode(...bytes)).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
+  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
+  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
 };
 
 /**
  * One stream for all tabs, since browsers allow six connections to a host on HTTP/1.1.
  *
- * The tab that holds the lock leads: it has the link, and passes on what comes. When it goes, the
- * browser gives the lock to the next one, which goes on behind the oldest position that a tab has
- * reached; the others drop what they had. A leader that lives but is mute has its lock stolen.
+ * Who holds the lock leads: it has the link, and passes on what comes. The next one goes on behind
+ * the oldest position that a tab has reached; the others drop what they had. The mute are robbed.
  */
 class Tabs {
   /** What each tab wants and has; the leader's list. @type {Map<string, any>} */
@@ -429,7 +411,13 @@ class Tabs {
   #asked = new Map();
   #count = 0;
   #leads = false;
+  /** The tab that leads. */
+  #leader = '';
+  /** The leader may go back for this tab. */
+  #waits = false;
+  #anew = false;
   #heard = Date.now();
+  #suspect = false;
   #id = newSession();
   #closed = new AbortController();
 
@@ -440,12 +428,16 @@ class Tabs {
     this.name = name;
     this.channel = new BroadcastChannel(name);
     this.channel.onmessage = ({ data }) => this.#hear(data);
-    // By this one the others see that this tab lives.
-    void navigator.locks.request(`${name} ${this.#id}`, () => this.#life);
+    // Who has one lives.
+    void navigator.locks.request(`${name} ${this.#id}`, () => {
+      this.#introduce(Boolean(client.lastEventId));
+      return this.#life;
+    });
     this.#stand();
-    void this.hello(Boolean(client.lastEventId)).catch(() => {});
+    const { signal } = this.#closed;
+    onWake(signal, () => this.#say({ type: 'wake' }));
     const watch = setInterval(() => this.#watch(), 500);
-    this.#closed.signal.addEventListener('abort', () => clearInterval(watch));
+    signal.addEventListener('abort', () => clearInterval(watch));
   }
 
   get #life() {
@@ -453,16 +445,16 @@ class Tabs {
   }
 
   /**
-   * Tell the leader what this tab wants; resolves when it is so.
+   * Tell the leader what is wanted; resolves when it is so.
    * @param {boolean} [behind] it may lack what the leader passed on
    * @returns {Promise<unknown>}
    */
   hello(behind = false) {
-    const number = (this.#count += 1);
-    const { lastEventId: seen, channels } = this.client;
-    const said = { type: 'hello', tab: this.#id, number, seen, behind, channels: [...channels] };
     if (this.#leads) return this.#adjust();
-    this.#say(said);
+    const number = (this.#count += 1);
+    const { lastEventId: seen, channels, state } = this.client;
+    this.#waits ||= behind;
+    this.#say({ type: 'hello', number, seen, behind, state, channels: [...channels] });
     return new Promise((resolve, reject) => this.#asked.set(number, { resolve, reject }));
   }
 
@@ -472,9 +464,10 @@ class Tabs {
   }
 
   close() {
-    this.#say({ type: 'bye', tab: this.#id });
+    this.#say({ type: 'bye' });
     this.#closed.abort();
     this.channel.close();
+    this.#release();
     if (this.#leads) this.link.close();
   }
 
@@ -487,13 +480,39 @@ class Tabs {
 
   /** @param {News} news */
   passNews(news) {
+    const { reason, error } = news.detail ?? {};
+    if (reason === 'refused' && error?.status !== 401) return this.#refused(news);
     this.#say({ type: 'news', news });
     this.client.enter(news);
+    if (this.#anew && news.state === 'open') this.#say({ type: 'lead' });
+    this.#anew &&= news.state !== 'open';
+  }
+
+  /** Perhaps for one tab's channel: each is asked by itself. @param {News} news */
+  #refused(news) {
+    if (!this.#others.size) return this.#quit(news);
+    this.#others.clear();
+    this.#collect();
+    this.#anew = true;
+    this.link.open();
+  }
+
+  /** @param {News} news */
+  #quit(news) {
+    this.client.enter(news);
+    this.client.close();
   }
 
   /** @param {any} said */
   #say(said) {
-    if (!this.#closed.signal.aborted) this.channel.postMessage(said);
+    if (!this.#closed.signal.aborted) this.channel.postMessage({ tab: this.#id, ...said });
+  }
+
+  /** @param {boolean} behind */
+  #introduce(behind) {
+    void this.hello(behind).catch((error) =>
+      this.#quit({ ...this.link.news, state: 'closed', detail: { reason: 'refused', error: told(error) } }),
+    );
   }
 
   #stand(steal = false) {
@@ -504,20 +523,26 @@ class Tabs {
 
   async #lead() {
     this.#leads = true;
+    this.#waits = false;
     this.#others.clear();
     this.#say({ type: 'lead' }); // who is there?
-    if (await this.#company()) await new Promise((resolve) => setTimeout(resolve, 150));
+    if ((await this.#alive()).length > 1) await new Promise((resolve) => setTimeout(resolve, 150));
+    if (!this.#leads || this.#closed.signal.aborted) return;
     const { link, client } = this;
     link.session = client.session || link.session;
     link.position = this.#oldest();
+    link.state = client.state;
     this.#collect();
-    if (!this.#closed.signal.aborted) link.open();
-    for (const { resolve } of this.#asked.values()) resolve();
-    this.#asked.clear();
+    if (client.state !== 'closed') link.open();
+    this.#release();
     await this.#life;
   }
 
-  /** Another tab took over. */
+  #release() {
+    for (const { resolve } of this.#asked.values()) resolve();
+    this.#asked.clear();
+  }
+
   #deposed() {
     if (this.#closed.signal.aborted) return;
     this.#leads = false;
@@ -526,14 +551,13 @@ class Tabs {
     this.link.close();
     this.link = this.client.newLink();
     this.#stand();
-    void this.hello(true).catch(() => {});
+    this.#introduce(true);
   }
 
-  /** The position that every tab has reached. */
   #oldest() {
     const seen = [...this.#others.values()].map((tab) => tab.seen);
     const all = [...seen, this.client.lastEventId].filter(Boolean);
-    return all.reduce((oldest, id) => (isNewer(oldest, id) ? id : oldest), all[0] ?? '');
+    return all.sort((one, other) => (isNewer(one, other) ? 1 : -1))[0] ?? '';
   }
 
   #collect() {
@@ -541,18 +565,15 @@ class Tabs {
     this.link.channels = new Set([...this.client.channels, ...lists.flat()]);
   }
 
-  /** @returns {Promise<string[]>} the other tabs */
-  async #company() {
+  /** @returns {Promise<string[]>} the tabs' locks */
+  async #alive() {
     const { held = [] } = await navigator.locks.query();
-    const mark = `${this.name} `;
-    const names = held.map((lock) => lock.name ?? '').filter((name) => name.startsWith(mark));
-    return names.map((name) => name.slice(mark.length)).filter((tab) => tab !== this.#id);
+    return held.map(({ name = '' }) => name).filter((name) => name.startsWith(`${this.name} `));
   }
 
-  /** Forget tabs that went without a word. */
   async #prune() {
-    const alive = new Set(await this.#company());
-    for (const tab of this.#others.keys()) if (!alive.has(tab)) this.#leave(tab);
+    const alive = await this.#alive();
+    for (const tab of this.#others.keys()) if (!alive.includes(`${this.name} ${tab}`)) this.#leave(tab);
   }
 
   /** @param {string} tab */
@@ -561,45 +582,53 @@ class Tabs {
     void this.#adjust().catch(() => {});
   }
 
+  /** A leader that was replaced may not know it. @param {any} said */
+  #follows({ tab, news }) {
+    if (this.#leads || tab !== (this.#leader ||= tab)) return false;
+    this.#heard = Date.now() + (news?.detail?.delay ?? 0);
+    this.#suspect = false;
+    return true;
+  }
+
   /** @type {Record<string, (said: any) => void>} */
   #acts = {
-    item: ({ item }) => this.#leads || this.client.take(item),
-    news: ({ news }) => this.#leads || this.client.enter(news),
-    lead: () => void this.hello(true).catch(() => {}),
+    item: (said) => this.#follows(said) && !this.#waits && this.client.take(said.item),
+    news: (said) => this.#follows(said) && this.client.enter(said.news),
+    lead: (said) => {
+      this.#leader = said.tab;
+      if (this.#follows(said)) this.#introduce(true);
+    },
     hello: (said) => this.#leads && void this.#answer(said),
     bye: ({ tab }) => this.#leads && this.#leave(tab),
     retry: () => this.#leads && this.link.open(),
-    welcome: (said) => said.tab === this.#id && this.#settle(said),
+    wake: () => this.#leads && this.link.wake(),
+    welcome: (said) => said.to === this.#id && this.#follows(said) && this.#settle(said),
   };
 
   /** @param {any} said */
   #hear(said) {
-    this.#heard = Date.now();
     this.#acts[said.type]?.(said);
   }
 
   /** @param {any} said */
-  async #answer(said) {
-    const before = this.#others.get(said.tab);
-    this.#others.set(said.tab, said);
+  async #answer({ tab, number, seen, behind, state, channels }) {
     const { link } = this;
-    const { news, position } = link;
-    if (said.behind && position && isNewer(position, said.seen)) {
-      // It came too late: everybody goes back, and drops what it had.
-      link.position = said.seen;
+    const before = this.#others.get(tab);
+    const lacks = channels.some((/** @type {string} */ name) => !link.channels.has(name));
+    this.#others.set(tab, { seen, channels });
+    const error = await this.#adjust().catch((/** @type {RtError} */ caught) => caught);
+    const late = behind && seen && isNewer(link.position, seen);
+    if (error?.final) {
+      if (before) this.#others.set(tab, before);
+      else this.#others.delete(tab);
       this.#collect();
-      link.open();
-    } else if (news.state === 'closed') {
+    } else if (error || late || (behind && lacks) || (link.state === 'closed' && state !== 'closed')) {
+      // Everybody goes back, and drops what it had.
+      if (late) link.position = seen;
       link.open();
     }
-    let error = '';
-    await this.#adjust().catch((/** @type {Error} */ caught) => {
-      error = caught.message;
-      if (before) this.#others.set(said.tab, before);
-      else this.#others.delete(said.tab);
-      this.#collect();
-    });
-    this.#say({ ...said, type: 'welcome', news, position, error });
+    const { news, position } = link;
+    this.#say({ type: 'welcome', to: tab, number, news, position, error: error?.final && told(error) });
   }
 
   #adjust() {
@@ -609,20 +638,23 @@ class Tabs {
 
   /** @param {any} said */
   #settle({ number, news, position, error }) {
-    const asked = this.#asked.get(number);
-    this.#asked.delete(number);
-    if (error) asked?.reject(new RtError(error, { code: 'refused' }));
-    else asked?.resolve();
+    for (const [asked, { resolve, reject }] of this.#asked) {
+      if (asked > number) continue;
+      this.#asked.delete(asked);
+      if (error) reject(new RtError(error.message, error));
+      else resolve();
+    }
+    if (number === this.#count) this.#waits = false;
     if (!this.client.lastEventId) this.client.lastEventId = position;
     if (news.state !== this.client.state) this.client.enter(news);
   }
 
   #watch() {
     const { state, hello } = this.client;
-    const silence = (hello.pingInterval || FIRST / 1000) * 2000 + 5000;
-    if (this.#leads || state === 'closed' || Date.now() - this.#heard < silence) return;
-    this.#heard = Date.now();
-    this.#stand(true);
+    if (this.#leads || state === 'closed' || Date.now() - this.#heard < silenceOf(hello)) return;
+    // After a sleep every tab is late.
+    if (this.#suspect) this.#stand(true);
+    this.#suspect = !this.#suspect;
   }
 }
 
@@ -648,12 +680,13 @@ class Client {
     this.channels = new Set(options.channels);
     this.lastEventId = options.since ?? '';
     this.link = this.newLink();
-    // After the caller has had time to listen.
+    // The caller listens first.
     queueMicrotask(() => this.state === 'closed' || this.#begin());
   }
 
+  /** @returns {string} */
   get clientId() {
-    return /** @type {string} */ (this.hello.clientId ?? '');
+    return this.hello.clientId ?? '';
   }
 
   /**
@@ -686,11 +719,11 @@ class Client {
   /**
    * Publish; resolves when the message is stored.
    * @param {string} event
-   * @param {unknown} data any JSON value
+   * @param {unknown} [data] any JSON value
    * @param {{ channel?: string, to?: string, volatile?: boolean }} [options] `to`: a clientId
    * @returns {Promise<{ id: number | null }>}
    */
-  async emit(event, data, { channel, to, volatile } = {}) {
+  async emit(event, data = null, { channel, to, volatile } = {}) {
     const name = event === 'message' ? undefined : event;
     if (!volatile && this.link.canAsk) return this.link.ask({ type: 'publish', channel, to, event: name, data });
     const query = new URLSearchParams();
@@ -737,7 +770,7 @@ class Client {
     }));
   }
 
-  /** Pass on what came, once. @param {Item} item */
+  /** @param {Item} item */
   take({ name, data, id, channel, event, own }) {
     if (id) {
       if (this.lastEventId && !isNewer(id, this.lastEventId)) {
@@ -764,19 +797,25 @@ class Client {
     this.state = 'closed';
     this.enter({ ...this.link.news, state: 'connecting' });
     if (shared && transport !== 'websocket' && 'locks' in navigator && 'BroadcastChannel' in globalThis) {
-      void this.#share();
+      void this.#share().catch(() => this.state === 'closed' || this.#alone());
     } else {
-      this.link.position = this.lastEventId;
-      this.link.channels = this.channels;
-      this.link.open();
+      this.#alone();
     }
   }
 
+  #alone() {
+    this.link.position = this.lastEventId;
+    this.link.channels = this.channels;
+    this.link.open();
+  }
+
   async #share() {
-    const { token = '', session = '' } = this.options;
-    const secret = new TextEncoder().encode(`${token} ${session}`);
+    const { token, session, attempts } = this.options;
+    const secret = new TextEncoder().encode(`${token} ${session} ${attempts}`);
     const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', secret));
-    if (this.state !== 'closed') this.#tabs = new Tabs(this, this.link, `rt ${this.base} ${hash.slice(0, 8)}`);
+    await navigator.locks.query();
+    if (this.#tabs || this.state === 'closed') return;
+    this.#tabs = new Tabs(this, this.link, `rt ${this.base} ${hash.slice(0, 8)}`);
   }
 
   #adjust() {
