@@ -16,6 +16,7 @@ class Asked(NamedTuple):
     """A request that came, whatever became of it."""
 
     at: float  # time.monotonic()
+    method: str
     path: str
     headers: dict[str, str]
 
@@ -25,11 +26,14 @@ class Gate:
     """Forwards each request on a connection of its own to `127.0.0.1:upstream`.
 
     `mode`: `pass`; `down` closes every connection; `busy` answers streams 503; `hold` keeps a
-    stream's bytes back until there are 16 KiB of them.
+    stream's bytes back until there are 16 KiB of them. With a `prefix` it serves the server under
+    a base path, as a reverse proxy that strips it.
     """
 
     upstream: int
     mode: str = "pass"
+    prefix: str = ""
+    retry_after: int = 2  # seconds, where it is busy
     asked: list[Asked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -41,6 +45,10 @@ class Gate:
     def streams(self) -> list[Asked]:
         """The requests for a stream, in order."""
         return [one for one in self.asked if one.path.startswith(("/api/events?", "/ws?"))]
+
+    def asked_by(self, method: str) -> list[Asked]:
+        """The requests with a method for a stream, in order."""
+        return [one for one in self.asked if one.method == method and "/api/events" in one.path]
 
     def cut(self) -> None:
         """End all connections, as when a cable is pulled and the system notices."""
@@ -66,15 +74,18 @@ class Gate:
                 return
             first, *lines = head.split("\r\n")
             headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
-            path = first.split(" ")[1]
-            self.asked.append(Asked(time.monotonic(), path, headers))
+            if not first.split(" ")[1].startswith(self.prefix):
+                return
+            head = head.replace(self.prefix, "", 1)
+            method, path, _ = head.split(" ", 2)
+            self.asked.append(Asked(time.monotonic(), method, path, headers))
             is_stream = path.startswith(("/api/events", "/ws"))
             if self.mode == "down":
                 return
             if self.mode == "busy" and is_stream:
                 client.sendall(
-                    b"HTTP/1.1 503 Busy\r\nRetry-After: 2\r\nContent-Length: 0\r\n"
-                    b"Connection: close\r\n\r\n"
+                    f"HTTP/1.1 503 Busy\r\nRetry-After: {self.retry_after}\r\n"
+                    "Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
                 )
                 return
             self._forward(client, head, rest, self.mode == "hold" and is_stream)

@@ -319,7 +319,7 @@ class Link {
       const { done = true, value = '' } = (await reader?.read()) ?? {};
       if (done) return;
       this.#heard = Date.now();
-      // The server ends lines by LF, and its data has one.
+      // The server ends lines by LF.
       const events = (rest + value).split('\n\n');
       rest = events.pop() ?? '';
       for (const event of events) if (!signal.aborted) this.#takeEvent(event);
@@ -428,7 +428,6 @@ class Tabs {
     this.name = name;
     this.channel = new BroadcastChannel(name);
     this.channel.onmessage = ({ data }) => this.#hear(data);
-    // Who has one lives.
     void navigator.locks.request(`${name} ${this.#id}`, () => {
       this.#introduce(Boolean(client.lastEventId));
       return this.#life;
@@ -518,23 +517,24 @@ class Tabs {
   #stand(steal = false) {
     navigator.locks
       .request(this.name, { steal }, () => (this.#closed.signal.aborted ? undefined : this.#lead()))
-      .catch(() => this.#leads && this.#deposed());
+      .catch(({ name }) => name === 'AbortError' && this.#deposed());
   }
 
   async #lead() {
-    this.#leads = true;
-    this.#waits = false;
+    const { link, client } = this;
     this.#others.clear();
     this.#say({ type: 'lead' }); // who is there?
     if ((await this.#alive()).length > 1) await new Promise((resolve) => setTimeout(resolve, 150));
-    if (!this.#leads || this.#closed.signal.aborted) return;
-    const { link, client } = this;
+    if (this.link !== link || this.#closed.signal.aborted) return;
+    this.#leads = true;
+    this.#waits = false;
     link.session = client.session || link.session;
     link.position = this.#oldest();
     link.state = client.state;
     this.#collect();
     if (client.state !== 'closed') link.open();
     this.#release();
+    for (const said of this.#others.values()) void this.#answer(said);
     await this.#life;
   }
 
@@ -598,7 +598,7 @@ class Tabs {
       this.#leader = said.tab;
       if (this.#follows(said)) this.#introduce(true);
     },
-    hello: (said) => this.#leads && void this.#answer(said),
+    hello: (said) => void (this.#leads ? this.#answer(said) : this.#others.set(said.tab, said)),
     bye: ({ tab }) => this.#leads && this.#leave(tab),
     retry: () => this.#leads && this.link.open(),
     wake: () => this.#leads && this.link.wake(),
@@ -611,18 +611,19 @@ class Tabs {
   }
 
   /** @param {any} said */
-  async #answer({ tab, number, seen, behind, state, channels }) {
+  async #answer(said) {
+    const { tab, number, seen, behind, state, channels } = said;
     const { link } = this;
     const before = this.#others.get(tab);
     const lacks = channels.some((/** @type {string} */ name) => !link.channels.has(name));
-    this.#others.set(tab, { seen, channels });
+    this.#others.set(tab, said);
     const error = await this.#adjust().catch((/** @type {RtError} */ caught) => caught);
     const late = behind && seen && isNewer(link.position, seen);
     if (error?.final) {
       if (before) this.#others.set(tab, before);
       else this.#others.delete(tab);
       this.#collect();
-    } else if (error || late || (behind && lacks) || (link.state === 'closed' && state !== 'closed')) {
+    } else if (link.state === 'closed' ? state !== 'closed' : error || late || (behind && lacks)) {
       // Everybody goes back, and drops what it had.
       if (late) link.position = seen;
       link.open();
@@ -828,7 +829,7 @@ class Client {
       try {
         listener(data, meta);
       } catch (error) {
-        reportError(error); // one listener's fault is not the others'
+        reportError(error); // it is not the others'
       }
     }
   }
