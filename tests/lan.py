@@ -102,13 +102,11 @@ class Host:
 
     def filter(self, *rules: str) -> None:
         """Let nft rules judge what comes in; none takes them away."""
-        nft = [*self.command, "nft"]
-        subprocess.run([*nft, "delete table ip rt"], capture_output=True, check=False)
+        lines = ["table ip lan", "delete table ip lan"]
         if rules:
-            run(*nft, "add table ip rt")
-            run(*nft, "add chain ip rt input { type filter hook input priority 0; }")
-        for rule in rules:
-            run(*nft, f"add rule ip rt input {rule}")
+            hook = "type filter hook input priority 0;"
+            lines += ["table ip lan {", "chain input {", hook, *rules, "}", "}"]
+        run(*self.command, "nft", "\n".join(lines))
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:

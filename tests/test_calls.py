@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,11 +14,23 @@ import pytest
 from playwright.sync_api import Playwright, sync_playwright
 
 import lan as network
-from calls import CHROMIUM, COLOURS, Person, flow, make_room, pairs, wait_first_picture
+from calls import (
+    CHROMIUM,
+    COLOURS,
+    Person,
+    api,
+    figures,
+    flow,
+    make_room,
+    pairs,
+    wait_first_picture,
+)
 from conftest import Certificate
-from lan import Lan
-from support import PROGRAM, Server
+from lan import Host, Lan
+from support import LONG, PATIENCE, PROGRAM, Answer, Server, wait_for
 
+Note = Callable[[str, float], None]
+SECRET = "a-secret-of-this-test"
 FIRST = f"{network.NETWORK}.1"
 
 
@@ -72,6 +88,21 @@ class Office:
     def some(self, count: int, **size: int) -> list[Person]:
         return [self.person(colour, **size) for colour in list(COLOURS)[:count]]
 
+    def call(self, method: str, path: str, body: object = None) -> Answer:
+        """By the administrator."""
+        path = f"/api/video/rooms/{path}"
+        tls = self.certificate.trusting
+        return api(self.server, self.lan["server"], tls, method, path, body)
+
+    def number(self, room: str, name: str) -> int:
+        """A participant's, by name."""
+        found = self.call("GET", room).json["participants"]
+        return next(int(one["id"]) for one in found if one["displayName"] == name)
+
+    def act(self, room: str, number: int, action: str) -> None:
+        answer = self.call("POST", f"{room}/participants/{number}", {"action": action})
+        assert answer.status == 200, answer
+
     def close(self) -> None:
         for person in self.people:
             person.close()
@@ -86,11 +117,28 @@ def office(playwright: Playwright, lan: Lan, tmp_path: Path) -> Iterator[Office]
     assert [trouble for person in made.people for trouble in person.troubles] == []
 
 
+@contextlib.contextmanager
+def relay(host: Host) -> Iterator[None]:
+    """A TURN server (coturn) with the server's secret."""
+    if not shutil.which("turnserver"):
+        pytest.skip("no TURN server is installed (Debian: coturn)")
+    address = [f"--listening-ip={host.address}", f"--relay-ip={host.address}"]
+    secret = ["--use-auth-secret", f"--static-auth-secret={SECRET}", "--realm=test"]
+    rest = ["--no-cli", "--no-tls", "--no-dtls", "--fingerprint", "--log-file=stdout", "--pidfile="]
+    command = [*host.command, "turnserver", "-n", *address, *secret, *rest]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
 both_transports = pytest.mark.parametrize("transport", ["sse", "websocket"])
 
 
 @both_transports
-def test_two_meet(office: Office, transport: str, note: Callable[..., None]) -> None:
+def test_two_meet(office: Office, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
     one, other = office.some(2)
     one.join(url)
@@ -99,3 +147,215 @@ def test_two_meet(office: Office, transport: str, note: Callable[..., None]) -> 
     note("30 frames", flow([one, other], 30))
     for seer, seen in pairs([one, other]):
         assert seer.sees_colour(seen) == seen.colour
+
+
+@pytest.mark.parametrize(
+    ("count", "transport"), [(3, "websocket"), (4, "sse")], ids=["three", "four"]
+)
+def test_more_meet(office: Office, count: int, transport: str, note: Note) -> None:
+    url = f"{office.serve().room()}?transport={transport}"
+    people = office.some(count)
+    for person in people:
+        person.join(url)
+    note("first pictures", wait_first_picture(people, PATIENCE * 2))
+    note("30 frames", flow(people, 30, PATIENCE * 2))
+    for seer, seen in pairs(people):
+        wait_for(lambda: seer.sees_colour(seen) == seen.colour, f"{seer.name} to see {seen.name}")  # noqa: B023
+
+
+@pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
+def test_six_meet(office: Office, note: Note) -> None:
+    """Nothing is painted: six software decoders and encoders are enough for two cores."""
+    url = office.serve().room()
+    people = office.some(6, width=160, height=90, fps=5)
+    for person in people:
+        person.open(url)
+        person.page.add_style_tag(content="video { visibility: hidden }")
+        person.ask()
+    note("first pictures", wait_first_picture(people, PATIENCE * 8))
+    note("10 frames", flow(people, 10, PATIENCE * 8, concealed=1))
+
+
+def test_those_who_join_at_once(office: Office, note: Note) -> None:
+    """One connection a pair, whoever comes first; also where one's signals are so late that the
+    other's first offer crosses them."""
+    url = office.serve().room()
+    one, other = office.some(2)
+    other.delay_signals(300)
+    crossed = 0
+    for round_ in range(20 if LONG else 4):
+        if round_ == 1:
+            for person in (one, other):
+                person.delay_signals(6_000)
+        if round_ == 2:
+            for person in (one, other):
+                person.delay_signals(0)
+        for person in (one, other):
+            person.open(url)
+        for person in (one, other):
+            person.ask()
+        note("first picture", wait_first_picture([one, other], PATIENCE * 2))
+        for person in (one, other):
+            assert person.tiles() == ["Green", "Red"]
+            assert person.connections() == 1
+            crossed += person.page.evaluate("glares")
+        for person in (one, other):
+            person.press("leave")
+            person.wait_phase("left")
+    assert crossed
+
+
+def test_a_cable_is_pulled(office: Office, note: Note) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    number = one.tile(other)["tile"]
+    other.host.unplug()
+    stopped = time.monotonic()
+    time.sleep(1)
+    before = [figures(pair)[0] for pair in pairs([one, other])]
+    time.sleep(stopped + 10 - time.monotonic())
+    assert [figures(pair)[0] for pair in pairs([one, other])] == before
+    other.host.plug()
+    note("flows again", flow([one, other], 10, PATIENCE * 2))
+    assert one.tile(other)["tile"] == number
+    wait_for(lambda: one.tile(other)["link"] == "connected", "the tile to say so")
+
+
+def test_an_address_changes(office: Office, note: Note) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    other.host.move(99)
+    note("flows again", flow([one, other], 10, PATIENCE * 4))
+
+
+@pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
+def test_a_phone_vanishes(office: Office, note: Note) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    other.host.unplug()
+    start = time.monotonic()
+    wait_for(lambda: one.tile(other)["status"] == "reconnecting", "connection lost", 150)
+    note("connection lost", time.monotonic() - start)
+    wait_for(lambda: one.tiles() == [one.name], "the tile to go", 300)
+    note("gone", time.monotonic() - start)
+
+
+def test_the_server_is_killed_in_a_call(office: Office, note: Note) -> None:
+    url = office.serve().room()
+    one, other, late = office.some(3)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    office.server.kill()
+    note("30 frames without a server", flow([one, other], 30))
+    office.server.start()
+    late.join(url)
+    note("a third after the restart", wait_first_picture([one, other, late], PATIENCE * 2))
+    flow([one, other, late], 10, PATIENCE * 2)
+
+
+def test_a_page_is_loaded_anew_in_a_call(office: Office, note: Note) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    number = one.tile(other)["tile"]
+    other.join(url)
+    note("first picture", wait_first_picture([one, other]))
+    flow([one, other], 10)
+    assert one.tile(other)["tile"] == number
+    assert one.tiles() == other.tiles() == ["Green", "Red"]
+
+
+def test_a_link_in_two_tabs(office: Office) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    first = other.page
+    other.tab()
+    other.join(url)
+    first.wait_for_selector('main[data-phase="left"][data-reason="elsewhere"]', state="attached")
+    flow([one, other], 10)
+    assert one.tiles() == ["Green", "Red"]
+
+
+@pytest.mark.parametrize("relayed", [False, True], ids=["no way", "by a relay"])
+def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note: Note) -> None:
+    turn = {"turn_url": f"turn:{FIRST}:3478", "turn_secret": SECRET} if relayed else {}
+    url = office.serve(**turn).room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.host.isolate()
+    with relay(office.lan["server"]) if relayed else contextlib.nullcontext():
+        for person in (one, other):
+            person.join(url)
+        if relayed:
+            note("first picture", wait_first_picture([one, other], PATIENCE * 2))
+            flow([one, other], 10)
+            pair = one.hears(other)["pair"]
+            assert "relay" in (pair["local"], pair["remote"])
+            return
+        for seer, seen in pairs([one, other]):
+            wait_for(lambda: seer.tile(seen)["link"] == "failed", "no way", PATIENCE * 5)  # noqa: B023
+            assert "connect" in seer.tile(seen)["trouble"]
+
+
+def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    assert one.tile(other)["quality"] == "good"
+    one.host.filter(
+        f"ip saddr {other.host.address} udp dport 1024-65535 numgen random mod 100 < 3 drop"
+    )
+    start = time.monotonic()
+    wait_for(
+        lambda: one.tile(other)["qualityReason"] == "loss", "the loss to be told", PATIENCE * 4
+    )
+    note("told", time.monotonic() - start)
+    assert one.tile(other)["trouble"]
+    flow([one, other], 10)
+    one.host.filter()
+    start = time.monotonic()
+    wait_for(lambda: one.tile(other)["quality"] == "good", "the end to be told", PATIENCE * 4)
+    note("no longer told", time.monotonic() - start)
+
+
+def test_a_doctored_client_is_neither_heard_nor_seen(office: Office) -> None:
+    """It ignores what the host does to it; everybody else obeys."""
+    url = office.serve().room()
+    host, guest = office.some(2)
+    guest.doctor()
+    for person in (host, guest):
+        person.join(url)
+    flow([host, guest], 10)
+    room = url.rsplit("/", 1)[1]
+    number = office.number(room, guest.name)
+    office.act(room, number, "mute")
+    wait_for(lambda: not host.hears(guest)["audio"], "silence")
+    office.act(room, number, "camera-off")
+    wait_for(lambda: not host.hears(guest)["video"], "no picture")
+    office.act(room, number, "unmute")
+    office.act(room, number, "camera-on")
+    flow([host, guest], 10)
+    office.act(room, number, "remove")
+    wait_for(lambda: host.tiles() == [host.name], "the tile to go")
+    assert host.connections() == 0
+    guest.page.reload()
+    guest.page.wait_for_selector("main[data-ready]", state="attached")
+    guest.ask()
+    guest.page.wait_for_selector("text=/removed/i")

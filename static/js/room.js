@@ -334,8 +334,7 @@ export class Room {
   /** @param {string} reason */
   #end(reason) {
     this.#newStay();
-    this.#rt?.close();
-    this.#rt = undefined;
+    this.#hangUp();
     for (const participant of [...this.#participants.values()]) this.#forget(participant, 'over');
     this.self = null;
     this.waiting = [];
@@ -349,7 +348,7 @@ export class Room {
 
   /** Whether one is still in the room isn't clear: ask, and come back unless sent away. */
   async #doubt() {
-    if (this.#doubting) return;
+    if (this.#doubting || !this.self) return;
     this.#doubting = true;
     const { signal } = this.#stay;
     try {
@@ -364,10 +363,13 @@ export class Room {
 
   /** @returns {Promise<boolean>} whether it is clear now */
   async #settle() {
+    const { signal } = this.#stay;
     try {
       const info = await this.look();
+      if (signal.aborted) return true;
       const own = info.participants?.find((/** @type {any} */ row) => row.clientId === this.self?.clientId);
       if (own && own.connectionId !== this.self?.connectionId) this.#end('elsewhere');
+      else if (own && this.phase === 'joined') await this.#catchUp(info, signal);
       else await this.#join();
       return true;
     } catch (error) {
@@ -377,11 +379,22 @@ export class Room {
     }
   }
 
+  /** One is still there; the stream has ended, or something was missed. @param {any} info @param {AbortSignal} signal */
+  async #catchUp({ participants, waiting = [], ...info }, signal) {
+    this.info = { ...this.info, ...info };
+    this.#reconcile(participants);
+    this.#setWaiting(waiting);
+    this.#tell('info', this.info);
+    if (this.signalling !== 'closed') return;
+    await pause(3, signal);
+    if (!signal.aborted) this.#rt?.retryNow();
+  }
+
   // ---- what comes ----------------------------------------------------------------------------
 
   /** @param {string} since the position of the join: from there on nothing is missed */
   #connect(since) {
-    this.#rt?.close();
+    this.#hangUp();
     const { session, transport } = this;
     const rt = connect({ session, transport, since, shared: false, attempts: Infinity });
     this.#rt = rt;
@@ -392,6 +405,14 @@ export class Room {
       rt.on(state, (detail) => this.#rt === rt && this.#follow(state, detail));
     }
     rt.on('reset', () => this.#rt === rt && void this.#doubt());
+  }
+
+  /** Without a word of it: what it says of its end is not for us. */
+  #hangUp() {
+    const rt = this.#rt;
+    this.#rt = undefined;
+    rt?.close();
+    this.signalling = 'closed';
   }
 
   /** @param {Room['signalling']} state @param {any} detail */
