@@ -45,14 +45,13 @@ COLOURS = {
     "cyan": (170, 166, 16),
 }
 
-# Keeps every connection that a page makes, and counts offers that cross.
+# Keeps every connection that a page makes.
 WATCH = """
 window.made = [];
-window.glares = 0;
 window.late ??= 0;
 const real = window.fetch;
 window.fetch = async (...args) => {
-  if (late && String(args[0]).includes('webrtc/signal')) {
+  if (late && /"(offer|answer)"/.test(args[1]?.body)) {
     await new Promise((resolve) => setTimeout(resolve, late));
     args[1] = { ...args[1], signal: undefined };
   }
@@ -60,10 +59,6 @@ window.fetch = async (...args) => {
 };
 window.RTCPeerConnection = class extends RTCPeerConnection {
   constructor(...args) { super(...args); made.push(this); }
-  setRemoteDescription(description) {
-    if (description.type === 'offer' && this.signalingState === 'have-local-offer') glares += 1;
-    return super.setRemoteDescription(description);
-  }
 };
 """
 
@@ -226,8 +221,13 @@ class Person:
         used = "made.filter((c) => c.connectionState !== 'closed' && c.localDescription).length"
         return int(self.page.evaluate(used))
 
+    def crossed(self) -> int:
+        """First offers that were given up, since the other's crossed them."""
+        given_up = "c.connectionState === 'closed' && c.localDescription && !c.remoteDescription"
+        return int(self.page.evaluate(f"made.filter((c) => {given_up}).length"))
+
     def delay_signals(self, ms: int) -> None:
-        """Each signal by HTTP leaves this browser so much later, from the next page on."""
+        """Each description by HTTP leaves this browser so much later, from the next page on."""
         self.context.add_init_script(f"window.late = {ms};")
 
     def doctor(self) -> None:

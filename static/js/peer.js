@@ -32,7 +32,8 @@ const KINDS = { microphone: 'audio', camera: 'video', screen: 'video', screenAud
 
 const LOOK = 1_000; // ms between two looks at the connection
 const DISCONNECTED = 5_000; // it often comes back by itself
-const SLOW = 10_000; // neither connected nor failed
+const SLOW = 12_000; // neither connected nor failed; each time twice as long, as signals may be slow
+const HOPELESS = 15_000; // both know of each other, and nothing comes through
 const UNANSWERED = 4_000;
 const FIRST_OFFER = 4_000; // so long the polite one waits for the other's
 const POLITENESS = 2_000;
@@ -78,6 +79,10 @@ export class Peer {
   #held = [];
   #wasConnected = false;
   #failures = 0;
+  /** Restarts since it was connected. */
+  #tries = 0;
+  /** When both sides had described themselves, and it wasn't connected since. */
+  #describedAt = 0;
   #made = performance.now();
   #since = performance.now();
   /** When the offer that waits for its answer was brought; 0: there is none. */
@@ -273,7 +278,8 @@ export class Peer {
     const { connectionState: state } = this.#pc;
     if (state === 'connected') {
       this.#wasConnected = true;
-      this.#failures = 0;
+      this.#failures = this.#tries = 0;
+      this.#describedAt = 0;
       this.#enter('connected');
     } else if (state === 'disconnected') {
       this.#enter('interrupted');
@@ -303,6 +309,10 @@ export class Peer {
     }
     const { connectionState: state } = this.#pc;
     if (state === 'connected' || state === 'closed' || !this.#hooks.canSignal()) return;
+    if (!this.#wasConnected && remoteDescription && localDescription) {
+      this.#describedAt ||= now;
+      if (now - this.#describedAt > HOPELESS) this.#enter('failed');
+    }
     if (now - this.#since >= this.#waitIn(state)) this.restart();
   }
 
@@ -314,7 +324,7 @@ export class Peer {
   /** @param {RTCPeerConnectionState} state @returns {number} ms */
   #patienceIn(state) {
     if (state === 'disconnected') return DISCONNECTED;
-    if (state !== 'failed') return SLOW;
+    if (state !== 'failed') return SLOW * 2 ** Math.min(3, this.#tries);
     return this.#failures < 2 ? 0 : Math.min(MOST_WAIT, 1_000 * 2 ** this.#failures);
   }
 
@@ -322,6 +332,7 @@ export class Peer {
   restart() {
     if (this.#closed) return;
     this.#since = performance.now();
+    this.#tries += 1;
     if (this.#pc.signalingState === 'have-local-offer') this.#tell();
     else this.#pc.restartIce();
   }
