@@ -143,6 +143,7 @@ def sha256(text: str) -> str:
 
 IS_FROZEN = bool(getattr(sys, "frozen", False))  # built by PyInstaller
 PROGRAM = Path(sys.executable if IS_FROZEN else __file__).resolve()
+STARTED_BY = os.getppid()  # known before it may go
 STATIC = Path(__file__).resolve().parent / "static"
 
 
@@ -11538,7 +11539,7 @@ def follow_parent(app: Application) -> None:
     unpacked = Path(getattr(sys, "_MEIPASS", ""))
     if not unpacked.name.startswith("_MEI"):
         return
-    while is_same_program(os.getppid()):
+    while os.getppid() == STARTED_BY and is_same_program(STARTED_BY):
         gevent.sleep(0.5)
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
@@ -11547,11 +11548,11 @@ def follow_parent(app: Application) -> None:
 
 
 def is_same_program(number: int) -> bool:
-    """Whether a process lives and runs this program's file."""
+    """Whether a process lives and runs this program's file, as far as the system tells."""
     try:
         return Path(psutil.Process(number).exe()).samefile(sys.executable)
     except psutil.AccessDenied:
-        return True
+        return number != 1
     except (psutil.Error, OSError):
         return False
 
