@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from postgres import Cluster, server_binaries
-from support import PATIENCE, ROOT, Server
+from support import LEAKS, PATIENCE, ROOT, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -44,6 +44,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         several = metafunc.module.__name__ in ON_EACH_DATABASE
         several &= metafunc.definition.get_closest_marker("sqlite") is None
         metafunc.parametrize("database_url", DATABASES if several else ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_printed() -> Iterator[None]:
+    """Whatever a test does, no server prints a secret that was used."""
+    LEAKS.clear()
+    yield
+    assert not LEAKS, LEAKS
 
 
 def running_cluster() -> Iterator[Cluster]:

@@ -347,12 +347,18 @@ ARGUMENTS = {
     "number": "1",
 }
 ALLOWED = {
-    "public": {"anonymous", "narrow", "user", "admin"},
+    "public": {"anonymous", "guest", "narrow", "user", "admin"},
     "subscribe": {"narrow", "user", "admin"},
-    "stream": {"narrow", "user", "admin"},
+    "stream": {"guest", "narrow", "user", "admin"},
     "publish": {"user", "admin"},
-    "guest": {"narrow", "user", "admin"},
-    "room": {"anonymous", "narrow", "user", "admin"},  # the route looks for the participant
+    "guest": {"guest", "narrow", "user", "admin"},
+    "room": {
+        "anonymous",
+        "guest",
+        "narrow",
+        "user",
+        "admin",
+    },  # the route looks for the participant
     "user": {"narrow", "user", "admin"},
     "session": {"narrow", "user", "admin"},
     "admin": {"admin"},
@@ -364,8 +370,13 @@ def test_every_route_as_each_role(home: Server) -> None:
     """Who isn't allowed is answered 401 or 403, everybody else something else; a route whose
     role is not in the table above fails."""
     narrow = home.post("/api/tokens", {"name": "narrow", "scopes": ["subscribe"]}).json["token"]
+    room = home.post("/api/video/rooms", {"name": "theirs"}).json["roomId"]
+    guest = {"X-Session": "session-of-a-guest-0123456789"}
+    joined = home.post(f"/api/video/rooms/{room}/join", {"session": guest["X-Session"]}, token=None)
+    assert joined.status == 200, joined
     callers: dict[str, Callable[[], dict[str, Any]]] = {
         "anonymous": lambda: {"token": None},
+        "guest": lambda: {"token": None, "headers": guest},
         "narrow": lambda: {"token": narrow},
         "user": lambda: {"token": None, "headers": log_in(home, "bob")},
         "admin": lambda: {"token": ADMIN},
