@@ -6,8 +6,11 @@ picture in the tile.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,7 +165,7 @@ class Person:
         self.context.set_default_timeout(PATIENCE * 1000)
         self.troubles: list[str] = []
         self.said: list[str] = []
-        self.page = self.tab()
+        self.page: Any = self.tab()
 
     def tab(self) -> Page:
         """A page that is watched."""
@@ -246,6 +249,64 @@ class Person:
 
     def close(self) -> None:
         self.browser.close()
+
+
+class FirefoxPage:
+    """A page of Firefox, as far as these tests need one."""
+
+    def __init__(self, host: Host, folder: Path, firefox: str) -> None:
+        """`folder` has puppeteer-core."""
+        driver = ["node", str(ROOT / "tests" / "firefox.mjs"), str(folder), firefox, WATCH]
+        self.process = subprocess.Popen(
+            [*host.command, *driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        answer = json.loads(self.process.stdout.readline() or '{"error": "Firefox ended"}')
+        assert "error" not in answer, answer
+        return answer.get("value")
+
+    def _do(self, act: str, *args: Any) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"act": act, "args": args}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def goto(self, url: str) -> None:
+        self._do("goto", url)
+
+    def wait_for_selector(self, selector: str, **_: str) -> None:
+        self._do("wait", selector)
+
+    def click(self, selector: str) -> None:
+        self._do("click", selector)
+
+    def fill(self, selector: str, text: str) -> None:
+        self._do("fill", selector, text)
+
+    def evaluate(self, source: str, argument: Any = None) -> Any:
+        return self._do("evaluate", source.strip(), argument)
+
+    def close(self) -> None:
+        """End the browser; its driver ends with it."""
+        with contextlib.suppress(AssertionError, OSError):
+            self._do("close")
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+class FirefoxPerson(Person):
+    """Somebody with Firefox, whose camera shows what Firefox makes up."""
+
+    def __init__(self, host: Host, name: str, folder: Path, firefox: str) -> None:
+        self.name, self.colour, self.host = name, "", host
+        self.troubles, self.said = [], []
+        self.page: Any = FirefoxPage(host, folder, firefox)
+
+    def close(self) -> None:
+        self.page.close()
 
 
 Pair = tuple[Person, Person]

@@ -17,6 +17,7 @@ import lan as network
 from calls import (
     CHROMIUM,
     COLOURS,
+    FirefoxPerson,
     Person,
     api,
     figures,
@@ -231,7 +232,8 @@ def test_an_address_changes(office: Office, note: Note) -> None:
         person.join(url)
     flow([one, other], 10)
     other.host.move(99)
-    note("flows again", flow([one, other], 10, PATIENCE * 4))
+    # What the silence cost stays in the statistics of the sound.
+    note("flows again", flow([one, other], 10, PATIENCE * 4, concealed=1))
 
 
 @pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
@@ -359,3 +361,30 @@ def test_a_doctored_client_is_neither_heard_nor_seen(office: Office) -> None:
     guest.page.wait_for_selector("main[data-ready]", state="attached")
     guest.ask()
     guest.page.wait_for_selector("text=/removed/i")
+
+
+@pytest.fixture
+def firefox(office: Office, npm_folder: Callable[..., Path]) -> FirefoxPerson:
+    found = shutil.which("firefox-esr") or shutil.which("firefox")
+    if not found:
+        pytest.skip("no Firefox is installed (Debian: firefox-esr)")
+    person = FirefoxPerson(office.lan.add("fox"), "Fox", npm_folder("puppeteer-core@24"), found)
+    office.people.append(person)
+    return person
+
+
+def test_firefox_and_chromium_meet(office: Office, firefox: FirefoxPerson, note: Note) -> None:
+    """In both orders: it is loaded anew in the call."""
+    url = office.serve().room()
+    firefox.join(url)
+    person = office.person("red").join(url)
+    people = [person, firefox]
+    note("first picture", wait_first_picture(people, PATIENCE * 2))
+    flow(people, 10, PATIENCE * 2, concealed=1)
+    firefox.join(url)
+    note("first picture after Firefox's reload", wait_first_picture(people, PATIENCE * 2))
+    flow(people, 10, PATIENCE * 2, concealed=1)
+    person.join(url)
+    note("first picture after Chromium's reload", wait_first_picture(people, PATIENCE * 2))
+    flow(people, 10, PATIENCE * 2, concealed=1)
+    assert person.tiles() == firefox.tiles() == ["Fox", "Red"]

@@ -785,6 +785,22 @@ def test_a_lost_connection_has_grace(make_server: Callable[..., Server]) -> None
     assert bob.signal(ada, room).code == "not_in_room"
 
 
+def test_a_page_that_goes_is_gone_soon_unless_it_comes_back(server: Server) -> None:
+    room = make_room(server)
+    ada, bob, eve = (Person(server, name).enter(room) for name in ("Ada", "Bob", "Eve"))
+    for person in (ada, bob):
+        assert person.post(f"{ROOMS}/{room}/leave", soon=True).json == {"success": True}
+    ada.enter(room)
+    with eve.stream() as at_eve:
+        left = heard(at_eve, "participant-left")
+    assert left["clientId"] == bob.me["clientId"] and left["reason"] == "connection lost"
+    shown = eve.get(f"{ROOMS}/{room}").json["participants"]
+    assert {one["displayName"]: one["status"] for one in shown} == {
+        "Ada": "connected",
+        "Eve": "connected",
+    }
+
+
 def test_who_beats_is_not_heard_by_a_stream(make_server: Callable[..., Server]) -> None:
     """A phone that vanished leaves an open connection behind."""
     server = make_server(**QUICK)
