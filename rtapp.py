@@ -57,6 +57,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import html
 import http.client
 import importlib.util
 import io
@@ -8443,6 +8444,10 @@ class Static:
         content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS)
 
+    def text(self, name: str) -> str:
+        """A file's text."""
+        return self._files[name].decode()
+
     def own(self, path: str) -> Answer | None:
         """A file of the developer's own pages (`--public`), read anew each time; None without
         such a folder. Raises Problem `not_found`."""
@@ -10748,22 +10753,104 @@ class Leaves:
 # Sharing
 
 
+class LandingPage:
+    """The page that explains a browser's warning before it comes, in one piece: over plain HTTP
+    nothing else can be loaded."""
+
+    LANGUAGES = ("en", "tr")
+
+    def __init__(self, static: Static) -> None:
+        self._static = static
+        self._hashes: dict[str, list[str]] = {"style": [], "script": []}
+        page = static.text("landing.html")
+        icon = base64.b64encode(static.text("img/icon.svg").encode()).decode()
+        page = page.replace("static/img/icon.svg", f"data:image/svg+xml;base64,{icon}")
+        page = re.sub(r'<link rel="stylesheet" href="static/(.+?)">', self._style, page)
+        page = re.sub(r'<script src="static/(.+?)"></script>', self._script, page)
+        self._pages = {language: self._translated(page, language) for language in self.LANGUAGES}
+
+    def _style(self, match: re.Match[str]) -> str:
+        return self._inline("style", match[1])
+
+    def _script(self, match: re.Match[str]) -> str:
+        return self._inline("script", match[1])
+
+    def _inline(self, tag: str, name: str) -> str:
+        content = self._static.text(name)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        self._hashes[tag].append(f"'sha256-{digest}'")
+        return f"<{tag}>{content}</{tag}>"
+
+    def _translated(self, page: str, language: str) -> str:
+        texts = msgspec.json.decode(self._static.text(f"i18n/{language}.json"), type=dict[str, str])
+        page = re.sub(
+            r'(data-i18n="([\w.]+)"[^>]*>)[^<]*', lambda m: m[1] + html.escape(texts[m[2]]), page
+        )
+        attribute = r'([\w-]+)="" data-i18n-attr="\1:([\w.]+)"'
+        page = re.sub(attribute, lambda m: f'{m[1]}="{html.escape(texts[m[2]])}"', page)
+        return page.replace('<html lang="en">', f'<html lang="{language}">')
+
+    def show(self, environ: dict[str, Any], fingerprint: str) -> Answer:
+        """The page for a request; a `lang` in its query chooses the language."""
+        origin = "https://" + environ["HTTP_HOST"]
+        path = urllib.parse.quote(environ["PATH_INFO"].encode("latin-1"))
+        pairs = urllib.parse.parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        rest = [pair for pair in pairs if pair[0] != "lang"]
+        language = self._language(dict(pairs).get("lang"), environ)
+        other = next(each for each in self.LANGUAGES if each != language)
+        query = f"?{urllib.parse.urlencode(rest)}" if rest else ""
+        filled = {
+            'id="continue"': f'href="{html.escape(origin + path + query)}"',
+            'id="language"': f'lang="{other}" href="{html.escape(with_lang(rest, other))}"',
+            'id="ca"': 'href="/ca.crt"',
+            'id="own"': "" if fingerprint else "hidden",
+        }
+        page = self._pages[language].replace("</code>", f"{fingerprint}</code>", 1)
+        for mark, more in filled.items():
+            page = page.replace(mark, f"{mark} {more}", 1)
+        return Answer(page.encode(), headers=self._headers(origin))
+
+    def _language(self, wanted: str | None, environ: dict[str, Any]) -> str:
+        """The chosen one, else the first that the browser names and there is."""
+        named = environ.get("HTTP_ACCEPT_LANGUAGE", "").lower().split(",")
+        found = [wanted or "", *(each.strip().split("-")[0].split(";")[0] for each in named)]
+        return next((each for each in found if each in self.LANGUAGES), self.LANGUAGES[0])
+
+    def _headers(self, origin: str) -> dict[str, str]:
+        policy = (
+            f"default-src 'none'; style-src {' '.join(self._hashes['style'])}; "
+            f"script-src {' '.join(self._hashes['script'])}; img-src data: {origin}; "
+            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        )
+        return {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "no-referrer",
+            "Vary": "Accept-Language",
+        }
+
+
+def with_lang(pairs: list[tuple[str, str]], language: str) -> str:
+    """A link to the same page in another language."""
+    return "?" + urllib.parse.urlencode([*pairs, ("lang", language)])
+
+
 class Landing:
     """What plain HTTP from outside is answered where TLS is to be had: pages by a page that leads
-    to https, the rest by a refusal. Before it the request's body isn't read, nor a credential."""
+    to https, the rest by a refusal. No credential is looked at, no body read."""
 
-    REFUSED = ("/api/", "/ws", "/socket.io/", "/engine.io/", "/metrics", "/static/", "/healthz")
+    REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
 
     def __init__(self, app: Application, inner: Any) -> None:
         self._app = app
         self._inner = inner
+        self._page = LandingPage(app.static)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         if not environ["rtapp.exposed"] or self._is_behind_proxy(environ):
             return self._inner(environ, start_response)
         environ["wsgi.input"].give_up()
         try:
-            self._app.access.check_host(environ.get("HTTP_HOST", ""))
             answer = self._answer(environ)
         except Problem as problem:
             kind = {"Content-Type": "application/problem+json"}
@@ -10775,12 +10862,17 @@ class Landing:
         return secure and self._app.access.is_trusted_proxy(environ["REMOTE_ADDR"])
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
+        """Raises Problem `https_required`, `wrong_host`, `not_found`."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        if method not in ("GET", "HEAD") or path.startswith(self.REFUSED):
+        if method not in ("GET", "HEAD") or self.REFUSED.match(path):
             raise Problem("https_required", "Use https:// for this address.")
         if path == "/ca.crt":
             return root_certificate(self._app)
-        raise Problem("https_required", "Use https:// for this address.")
+        host = environ.get("HTTP_HOST", "")
+        self._app.access.check_host(host)
+        if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
+            raise Problem("wrong_host")
+        return self._page.show(environ, self._app.network.fingerprint)
 
     @staticmethod
     def _send(answer: Answer, environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -10998,9 +11090,13 @@ class Network:
         return "failed" if self.fault else "waiting"
 
     def _authority_view(self) -> dict[str, Any] | None:
-        if self._leaves is None or self._own.context() is not None:
-            return None
-        return {"url": "/ca.crt", "fingerprint": self._leaves.authority.fingerprint}
+        return {"url": "/ca.crt", "fingerprint": self.fingerprint} if self.fingerprint else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the certificate that devices may install; empty where there is none."""
+        is_used = self._leaves is not None and not self.has_own_certificate
+        return self._leaves.authority.fingerprint if self._leaves and is_used else ""
 
     def _connected(self) -> list[dict[str, Any]]:
         """Who has a stream from the network, each client once."""

@@ -1,0 +1,53 @@
+/**
+ * The page that plain HTTP from the network is answered with. It goes on to https by itself where
+ * the browser accepts the certificate already, and marks the guest's own browser in the table.
+ *
+ * The server puts this script into the page itself: nothing else can be loaded over plain HTTP.
+ */
+(() => {
+  const way = /** @type {HTMLAnchorElement} */ (document.getElementById('continue'));
+  // What is secret in a link stands after the #, which no server sees.
+  way.hash = location.hash;
+  const other = /** @type {HTMLAnchorElement} */ (document.getElementById('language'));
+  other.hash = location.hash;
+
+  markBrowser();
+  if (!cameBack()) probe();
+
+  /** An image over https loads only where the certificate is accepted. */
+  function probe() {
+    const image = new Image();
+    image.addEventListener('load', () => {
+      const going = /** @type {HTMLElement} */ (document.getElementById('going'));
+      going.textContent = going.dataset.going ?? '';
+      location.replace(way.href);
+    });
+    image.src = new URL('/static/img/icon.svg?accepted', way.href).href;
+  }
+
+  /** Who pressed Back wants to be here. */
+  function cameBack() {
+    const [entry] = performance.getEntriesByType('navigation');
+    return entry instanceof PerformanceNavigationTiming && entry.type === 'back_forward';
+  }
+
+  function markBrowser() {
+    const agent = navigator.userAgent;
+    const chat = document.getElementById('chat');
+    if (chat) chat.hidden = !/FBA[NV]|Instagram|Line\/|MicroMessenger|Snapchat|TikTok|WhatsApp|Twitter|; wv\)/.test(agent);
+    const row = document.querySelector(`[data-browser="${browser(agent)}"]`);
+    row?.setAttribute('aria-current', 'true');
+    row?.parentElement?.prepend(row);
+  }
+
+  /** @param {string} agent */
+  function browser(agent) {
+    // An iPad says that it is a Mac; a Mac has no fingers.
+    const ios = /iPhone|iPad|iPod/.test(agent) || (agent.includes('Macintosh') && navigator.maxTouchPoints > 1);
+    const name = agent.match(/FxiOS|CriOS|EdgiOS|Firefox|Chrome|Safari/)?.[0] ?? '';
+    if (ios) return { FxiOS: 'firefox-ios', CriOS: 'chrome-ios', EdgiOS: 'chrome-ios' }[name] ?? 'safari-ios';
+    const system = agent.includes('Android') ? '-android' : '';
+    if (name === 'Firefox') return `firefox${system}`;
+    return name === 'Safari' ? 'safari-mac' : `chrome${system}`;
+  }
+})();
