@@ -10788,7 +10788,7 @@ class LandingPage:
         )
         attribute = r'([\w-]+)="" data-i18n-attr="\1:([\w.]+)"'
         page = re.sub(attribute, lambda m: f'{m[1]}="{html.escape(texts[m[2]])}"', page)
-        return page.replace('<html lang="en">', f'<html lang="{language}">')
+        return page.replace('<html lang="en">', f'<html lang="{language}" data-ready="">')
 
     def show(self, environ: dict[str, Any], fingerprint: str) -> Answer:
         """The page for a request; a `lang` in its query chooses the language."""
@@ -10817,9 +10817,10 @@ class LandingPage:
         return next((each for each in found if each in self.LANGUAGES), self.LANGUAGES[0])
 
     def _headers(self, origin: str) -> dict[str, str]:
+        image = "https:" if "[" in origin else origin  # a policy can't name an IPv6 address
         policy = (
             f"default-src 'none'; style-src {' '.join(self._hashes['style'])}; "
-            f"script-src {' '.join(self._hashes['script'])}; img-src data: {origin}; "
+            f"script-src {' '.join(self._hashes['script'])}; img-src data: {image}; "
             "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
         )
         return {
@@ -10905,6 +10906,7 @@ class Network:
         self._addresses: list[Address] = []
         self._looked_at = 0.0
         self._noted: Any = None
+        self._told: str | None = None  # the link that was printed last; None: none is to be
         self.fault = ""  # why it could not be opened
         self.shared_at: int | None = None
         self.arrived_at: int | None = None  # when somebody came from the network for the last time
@@ -11051,6 +11053,19 @@ class Network:
         if state != self._noted:
             self._noted = state
             note_runtime(self._app)
+        if self._told is not None and self.link and self.link != self._told:
+            self.tell()
+
+    def tell(self) -> None:
+        """Print the link for guests, with its code where a person looks on; and again whenever it
+        changes."""
+        self._told = self.link or ""
+        if self.link:
+            print(f"on this network: {self.link}", flush=True)
+        if self.link and sys.stdout.isatty():
+            import segno
+
+            segno.make(self.link).terminal(compact=True)
 
     def view(self) -> dict[str, Any]:
         """The state of sharing, as the API shows it."""
@@ -12846,7 +12861,9 @@ def announce(app: Application) -> None:
         link = f"{app.url}/#setup={app.access.make_link_token('setup', LINK_SECONDS)}"
         print(f"set up (once, within 30 minutes): {link}", flush=True)
     print(f"rtapp listening on {app.url}", flush=True)
-    if app.settings["open_browser"] and has_screen():
+    app.network.tell()
+    first = app.settings["lan"] and app.settings.source("open_browser") == "default"
+    if (app.settings["open_browser"] or (first and not app.access.has_admin)) and has_screen():
         kind = "signin" if app.access.has_admin else "setup"
         open_browser(
             app, f"{app.url}/#{kind}={app.access.make_link_token(kind, LINK_FILE_SECONDS)}"

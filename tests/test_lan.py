@@ -1,11 +1,39 @@
-"""Sharing on the local network: the switch, certificates, the landing page, what phones see."""
+"""Sharing on the local network: the switch, certificates, the landing page, what phones see.
+
+The network is made of namespaces without a way out; the browsers on it are real.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import contextlib
+import datetime
+import hashlib
+import http.client
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from support import Server
+import pytest
+from cryptography import x509
+from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Error as PlaywrightError
+
+import rtapp
+from conftest import CHROMIUM_FLAGS
+from lan import Host, Lan, obstacle
+from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
+
+HOST = "oldname"
 
 
 def network(server: Server) -> dict[str, Any]:
@@ -23,6 +51,7 @@ def test_the_switch_opens_and_closes_and_is_remembered(
 ) -> None:
     server = make_server()
     assert network(server)["state"] == "off"
+    assert server.get("/ca.crt").status == 404
     answer = server.post("/api/network", {"share": True})
     assert answer.status == 200, answer
     assert answer.json["state"] == "on"
@@ -51,3 +80,580 @@ def test_what_the_start_gives_can_not_be_switched(make_server: Callable[..., Ser
     assert network(server)["source"] == "command line"
     assert server.post("/api/network", {"share": False}).code == "setting_fixed"
     assert network(server)["state"] == "on"
+
+
+# ---- a network of three --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lan() -> Iterator[Lan]:
+    """A server's host and two others, without a way out."""
+    if reason := obstacle():
+        pytest.skip(reason)
+    with Lan("server", "ada", "bob") as made:
+        for host in made.hosts.values():
+            host.ip("route", "delete", "default")
+        yield made
+
+
+def on_host(host: Host, data: Path, *arguments: str, name: str = HOST, **more: Any) -> Server:
+    """A server on a host of the network that has a name of its own."""
+    rename = ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]
+    launcher = [*host.command, *rename, sys.executable, str(PROGRAM)]
+    return Server(data, *arguments, launcher=launcher, **more)
+
+
+@pytest.fixture
+def shared(lan: Lan, tmp_path: Path) -> Iterator[Server]:
+    """A server on the network that is shared."""
+    with on_host(lan["server"], tmp_path / "data", "--lan") as server:
+        yield server
+
+
+def from_host(
+    host: Host,
+    server: Server,
+    path: str,
+    address: str,
+    tls: ssl.SSLContext | None = None,
+    method: str = "GET",
+    body: Any = None,
+    **headers: str,
+) -> Answer:
+    """A request from a host of the network."""
+    with host.inside():
+        if tls is None:
+            connection = http.client.HTTPConnection(address, server.port, timeout=PATIENCE)
+        else:
+            connection = http.client.HTTPSConnection(
+                address, server.port, timeout=PATIENCE, context=tls
+            )
+        try:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, sent)
+            got = connection.getresponse()
+            found = {name.lower(): value for name, value in got.getheaders()}
+            return Answer(got.status, found, got.read())
+        finally:
+            connection.close()
+
+
+def at_home(lan: Lan, server: Server) -> contextlib.AbstractContextManager[None]:
+    """What is asked of the server meanwhile comes from its own computer."""
+    return lan["server"].inside()
+
+
+def trusting(server: Server) -> ssl.SSLContext:
+    """The context of a device that has installed the certificate."""
+    return ssl.create_default_context(cafile=str(server.data / "tls" / "ca.crt"))
+
+
+def careless() -> ssl.SSLContext:
+    """The context of somebody who clicks every warning away."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+# ---- plain HTTP ----------------------------------------------------------------------------------
+
+
+def test_pages_over_plain_http_lead_to_https(lan: Lan, shared: Server) -> None:
+    here = f"10.77.0.1:{shared.port}"
+    answer = from_host(lan["ada"], shared, "/room/a-b?name=%C4%B0&x=%22", "10.77.0.1")
+    page = answer.body.decode()
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert "set-cookie" not in answer.headers and "location" not in answer.headers
+    assert f'href="https://{here}/room/a-b?name=%C4%B0&amp;x=%22"' in page
+    assert "One more step" in page and '<html lang="en"' in page
+    assert network_fingerprint(lan, shared) in page
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert f"img-src data: https://{here};" in policy
+    for tag, content in re.findall(r"<(style|script)>(.*?)</\1>", page, re.S):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy, tag
+    assert not re.search(
+        r'(src|href)="(?!data:|https://10\.77\.0\.1|/ca\.crt|\?lang=|\?name)', page
+    )
+
+
+def network_fingerprint(lan: Lan, server: Server) -> str:
+    with at_home(lan, server):
+        return str(network(server)["authority"]["fingerprint"])
+
+
+def test_the_landing_page_speaks_the_guests_language(lan: Lan, shared: Server) -> None:
+    def language(path: str, accepts: str = "") -> str:
+        page = from_host(lan["ada"], shared, path, "10.77.0.1", Accept_Language=accepts)
+        found = re.search(r'<html lang="(\w+)"', page.body.decode())
+        assert found
+        return found[1]
+
+    assert language("/", "tr-TR,tr;q=0.9,en;q=0.8") == "tr"
+    assert language("/", "de,fr;q=0.5") == "en"
+    assert language("/?lang=en", "tr") == "en"
+    assert language("/?lang=xx", "tr") == "tr"
+
+
+def test_calls_over_plain_http_are_refused_and_not_read(lan: Lan, shared: Server) -> None:
+    ask = lan["ada"]
+    for method, path in (
+        ("GET", "/api/stats"),
+        ("GET", "/api/events"),
+        ("GET", "/ws"),
+        ("GET", "/socket.io/?EIO=4&transport=polling"),
+        ("POST", "/"),
+        ("GET", "/static/img/icon.svg"),
+        ("GET", "/metrics"),
+    ):
+        secret = f"Bearer {ADMIN}"
+        answer = from_host(ask, shared, path, "10.77.0.1", method=method, Authorization=secret)
+        assert answer.code == "https_required", path
+    # What is announced is not waited for, and the answer arrives all the same.
+    with ask.inside(), socket.create_connection(("10.77.0.1", shared.port), PATIENCE) as sock:
+        head = "POST /api/broadcast HTTP/1.1\r\nHost: 10.77.0.1\r\nContent-Length: 1000000000\r\n"
+        sock.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + b"x" * 30_000)
+        answer_bytes = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := sock.recv(65_536):
+                answer_bytes += part
+        assert b"403 Forbidden" in answer_bytes and b"https_required" in answer_bytes
+    assert from_host(ask, shared, "/ca.crt", "10.77.0.1").headers["content-type"] == (
+        "application/x-x509-ca-cert"
+    )
+    evil = from_host(ask, shared, "/", "10.77.0.1", Host="evil.example")
+    assert evil.code == "wrong_host"
+
+
+def test_the_computer_itself_may_stay_plain(lan: Lan, shared: Server) -> None:
+    with at_home(lan, shared):
+        assert shared.get("/api/stats").status == 200
+    assert from_host(lan["server"], shared, "/healthz", "127.0.0.1", trusting(shared)).status == 200
+
+
+# ---- certificates --------------------------------------------------------------------------------
+
+PRIVATE = {
+    "10/8": "10.77.0.1",
+    "172.16/12": "172.20.3.4",
+    "192.168/16": "192.168.44.5",
+    "100.64/10": "100.99.1.2",
+    "169.254/16": "169.254.7.8",
+    "fc00::/7": "fd12:3456::7",
+}
+PUBLIC = {"public IPv4": "203.0.113.9", "global IPv6": "2001:db8::9"}
+
+
+@pytest.fixture
+def many(lan: Lan) -> Iterator[None]:
+    """The server's host has an address of every kind, and the others find the way to each."""
+    more = [a for a in (*PRIVATE.values(), *PUBLIC.values()) if a != "10.77.0.1"]
+    length = {True: 128, False: 32}
+    for address in more:
+        wide = f"{address}/{length[':' in address]}"
+        extra = ["nodad"] if ":" in address else []
+        lan["server"].ip("address", "add", wide, "dev", "eth0", *extra)
+        for name in ("ada", "bob"):
+            lan[name].ip("route", "add", wide, "dev", "eth0")
+    yield
+    for address in more:
+        wide = f"{address}/{length[':' in address]}"
+        lan["server"].ip("address", "delete", wide, "dev", "eth0")
+        for name in ("ada", "bob"):
+            lan[name].ip("route", "delete", wide, "dev", "eth0")
+
+
+def certificate_at(host: Host, server: Server, address: str, name: str = "") -> x509.Certificate:
+    """What somebody is shown at an address."""
+    with (
+        host.inside(),
+        socket.create_connection((address, server.port), PATIENCE) as plain,
+        careless().wrap_socket(plain, server_hostname=name or None) as sock,
+    ):
+        der = sock.getpeercert(True)
+    assert der
+    return x509.load_der_x509_certificate(der)
+
+
+def named_in(certificate: x509.Certificate) -> list[str]:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(each.value) for each in names]
+
+
+@pytest.mark.usefixtures("many")
+def test_an_address_of_every_kind_gets_a_certificate_of_use(lan: Lan, shared: Server) -> None:
+    """Verified by OpenSSL; Chromium's and Firefox's own opinions are below."""
+    link_local = re.search(r"fe80::[0-9a-f:]+", lan["server"].ip("-6", "address", "show", "eth0"))
+    assert link_local
+    with lan["server"].inside():
+        scope = socket.if_nametoindex("eth0")
+    for address in PRIVATE.values():
+        answer = from_host(lan["server"], shared, "/healthz", address, trusting(shared))
+        assert answer.status == 200, address
+        assert named_in(certificate_at(lan["server"], shared, address)) == [address]
+    with lan["server"].inside(), socket.socket(socket.AF_INET6) as plain:
+        plain.connect((link_local[0], shared.port, 0, scope))
+        with trusting(shared).wrap_socket(plain, server_hostname=link_local[0]) as sock:
+            assert sock.version()
+    for address in PUBLIC.values():
+        leaf = certificate_at(lan["server"], shared, address)
+        assert named_in(leaf) == [address]
+        assert leaf.issuer == leaf.subject  # by itself: it makes no chain invalid
+        with pytest.raises(ssl.SSLCertVerificationError, match="self-signed|self signed"):
+            from_host(lan["server"], shared, "/healthz", address, trusting(shared))
+    with at_home(lan, shared):
+        seen = network(shared)
+    order = [row["kind"] for row in seen["addresses"]]
+    assert order == sorted(
+        order, key=["private", "shared", "unique-local", "self-assigned", "public"].index
+    )
+    assert seen["address"] in PRIVATE.values()
+
+
+def test_what_is_stolen_vouches_for_nothing_else(lan: Lan, shared: Server) -> None:
+    """The folder holds no key that could sign for other names, and openssl agrees."""
+    folder = shared.data / "tls"
+    pem = (folder / "authority.pem").read_bytes()
+    authority = x509.load_pem_x509_certificate(pem)
+    root = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    basic = authority.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert basic.critical and basic.value.path_length == 0
+    assert authority.extensions.get_extension_for_class(x509.NameConstraints).critical
+    keys = [p for p in folder.iterdir() if b"PRIVATE KEY" in p.read_bytes()]
+    assert {p.stat().st_mode & 0o777 for p in keys} == {0o600}
+    for path in keys:
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+        assert found.public_key() != root.public_key()
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.DNSName("bank.example")])
+    forged = rtapp.build_cert(
+        "forged", key, authority, load_pem_private_key(pem, None), 90, None, names
+    )
+    verifier = (
+        PolicyBuilder().store(Store([root])).build_server_verifier(x509.DNSName("bank.example"))
+    )
+    with pytest.raises(VerificationError):
+        verifier.verify(forged, [authority])
+
+
+def test_a_renamed_computer(lan: Lan, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with on_host(lan["server"], data, "--lan") as server:
+        for name in (HOST, f"{HOST}.local", "localhost"):
+            assert named_in(certificate_at(lan["ada"], server, "10.77.0.1", name)) == [name]
+            context = trusting(server)
+            with lan["ada"].inside(), socket.create_connection(("10.77.0.1", server.port)) as plain:
+                context.wrap_socket(plain, server_hostname=name).close()
+        before = certificate_at(lan["ada"], server, "10.77.0.1")
+        server.stop()
+    with on_host(lan["server"], data, "--lan", name="newname") as server:
+        assert certificate_at(lan["ada"], server, "10.77.0.1") == before  # guests accepted it
+        inside = certificate_at(lan["ada"], server, "10.77.0.1", "newname.local")
+        assert named_in(inside) == ["newname.local"] and inside.issuer != inside.subject
+        outside = certificate_at(lan["ada"], server, "10.77.0.1", "newname")
+        assert named_in(outside) == ["newname"] and outside.issuer == outside.subject
+        assert certificate_at(lan["ada"], server, "10.77.0.1", "bank.example") == before
+
+
+def test_a_leaf_is_renewed_late_and_never_during_a_call(lan: Lan, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with on_host(lan["server"], data, "--lan") as server:
+        certificate_at(lan["ada"], server, "10.77.0.1")
+        server.stop()
+    old = make_leaf(data, "10.77.0.1", days=2.9)  # after two thirds of its life, not at its end
+    with on_host(lan["server"], data, "--lan") as server:
+        with at_home(lan, server):
+            room = server.post("/api/video/rooms", {"name": "Call"}).json["roomId"]
+        session = json.dumps({"session": "a" * 22})
+        more: dict[str, Any] = {"method": "POST", "Content_Type": "application/json"}
+        join = f"/api/video/rooms/{room}/join"
+        # The room was asked for by loopback, so that no certificate was looked at before.
+        with at_home(lan, server):
+            assert server.post(join, {"session": "a" * 22}).status == 200
+        assert certificate_at(lan["ada"], server, "10.77.0.1") == old
+        leave = f"/api/video/rooms/{room}/leave"
+        gone = from_host(lan["ada"], server, leave, "10.77.0.1", careless(), body=session, **more)
+        assert gone.status == 200, gone
+        renewed = certificate_at(lan["ada"], server, "10.77.0.1")
+        assert renewed != old
+        life = renewed.not_valid_after_utc - renewed.not_valid_before_utc
+        assert life <= datetime.timedelta(days=397)
+        server.stop()
+    ended = make_leaf(data, "10.77.0.1", days=1.9)  # no use even in a call
+    with on_host(lan["server"], data, "--lan") as server:
+        assert certificate_at(lan["ada"], server, "10.77.0.1") not in (old, ended)
+
+
+def make_leaf(data: Path, address: str, days: float) -> x509.Certificate:
+    """Put a certificate of another age in the place of an address's own."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    pem = (data / "tls" / "authority.pem").read_bytes()
+    issuer, signing = x509.load_pem_x509_certificate(pem), load_pem_private_key(pem, None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+    made: x509.Certificate = rtapp.build_cert("old", key, issuer, signing, days, None, names)
+    parts = (rtapp.pem_of(key), rtapp.pem_of(made), rtapp.pem_of(issuer))
+    (data / "tls" / f"leaf-{address}.pem").write_text("".join(parts))
+    return made
+
+
+def test_refused_handshakes_cost_a_line_each(lan: Lan, shared: Server) -> None:
+    for _ in range(3):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            from_host(lan["ada"], shared, "/", "10.77.0.1", ssl.create_default_context())
+    with lan["ada"].inside(), socket.create_connection(("10.77.0.1", shared.port)) as sock:
+        sock.sendall(b"\x16\x03\x01\x00\x05hello")
+        sock.recv(100)
+
+    def lines() -> list[str]:
+        with at_home(lan, shared):
+            entries = shared.get("/api/logs?q=handshake").json
+        return [entry["message"] for entry in entries]
+
+    wait_for(lambda: len(lines()) == 4, "a line for each")
+    assert not [line for line in shared.output if "Traceback" in line or "Error" in line]
+
+
+# ---- coming and going ----------------------------------------------------------------------------
+
+
+def test_without_an_administrator_it_waits_for_one(lan: Lan, tmp_path: Path) -> None:
+    env: dict[str, str | None] = {"RTAPP_ADMIN_TOKEN": None}
+    with on_host(lan["server"], tmp_path / "data", "--lan", env=env) as server:
+        with pytest.raises(ConnectionRefusedError):
+            from_host(lan["ada"], server, "/", "10.77.0.1")
+        link = next(line for line in server.output if "#setup=" in line)
+        account = {"username": "ada", "password": "correct horse", "token": link.split("=")[-1]}
+        with at_home(lan, server):
+            assert server.post("/api/auth/setup", account, token=None).status == 200
+
+        def is_open() -> bool:
+            with contextlib.suppress(ConnectionRefusedError):
+                return from_host(lan["ada"], server, "/", "10.77.0.1").status == 200
+            return False
+
+        wait_for(is_open, "the network to be open")
+        wait_for(lambda: any("http://10.77.0.1" in line for line in server.output), "the link")
+
+
+def test_a_stop_disconnects_the_network_only(lan: Lan, tmp_path: Path) -> None:
+    with on_host(lan["server"], tmp_path / "data") as server:
+        with pytest.raises(ConnectionRefusedError):
+            from_host(lan["ada"], server, "/", "10.77.0.1")
+        with at_home(lan, server):
+            own = server.stream()
+            assert server.post("/api/network", {"share": True}).json["link"] == (
+                f"http://10.77.0.1:{server.port}/"
+            )
+        with lan["ada"].inside():
+            far = Stream(server.port, host="10.77.0.1", tls=careless())
+            far.next()
+        with at_home(lan, server):
+            seen = network(server)
+            assert [row["ipAddress"] for row in seen["connected"]] == ["10.77.0.2"]
+            assert seen["arrivedAt"]
+            assert server.post("/api/network", {"share": False}).json["state"] == "off"
+        assert far.ended()
+        assert "disconnect" in [event.get("event") for event in far.events]
+        with pytest.raises(ConnectionRefusedError):
+            from_host(lan["ada"], server, "/", "10.77.0.1")
+        with at_home(lan, server):
+            server.publish({"still": "here"})
+            assert own.values(1)[0]["still"] == "here"
+            assert server.post("/api/network", {"share": True}).json["state"] == "on"
+        assert from_host(lan["ada"], server, "/", "10.77.0.1").status == 200
+
+
+def test_an_address_that_comes_and_goes_hurts_nobody(lan: Lan, shared: Server) -> None:
+    with lan["ada"].inside():
+        stream = Stream(shared.port, host="10.77.0.1", tls=careless())
+        stream.next()
+    lan["server"].ip("address", "add", "10.77.0.201/24", "dev", "eth0")
+
+    def known() -> list[str]:
+        with at_home(lan, shared):
+            return [row["address"] for row in network(shared)["addresses"]]
+
+    wait_for(lambda: "10.77.0.201" in known(), "the new address to be seen")
+    context = trusting(shared)
+    assert from_host(lan["bob"], shared, "/healthz", "10.77.0.201", context).status == 200
+    with at_home(lan, shared):
+        chosen = shared.post("/api/network", {"address": "10.77.0.201"}).json
+        assert chosen["link"] == f"http://10.77.0.201:{shared.port}/"
+        shared.publish({"n": 1})
+    assert stream.values(1)[0]["n"] == 1
+    lan["server"].ip("address", "delete", "10.77.0.201/24", "dev", "eth0")
+    wait_for(lambda: "10.77.0.201" not in known(), "the address to be gone")
+    with at_home(lan, shared):
+        seen = network(shared)
+        assert seen["link"] == f"http://10.77.0.1:{shared.port}/"
+        assert "address_gone" in [row["code"] for row in seen["warnings"]]
+        shared.publish({"n": 2})
+    assert stream.values(1)[0]["n"] == 2
+
+
+# ---- browsers ------------------------------------------------------------------------------------
+
+MEDIA_FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        yield started
+
+
+def chromium_on(
+    playwright: Playwright, host: Host, home: Path, authority: Path | None = None
+) -> Browser:
+    """A Chromium on a host; with an `authority` installed, as on one's own device."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+    if not Path(path).exists():
+        pytest.skip("no Chromium is installed (Debian: chromium)")
+    home.mkdir(exist_ok=True)
+    if authority is not None:
+        if not shutil.which("certutil"):
+            pytest.skip("no certutil is installed (Debian: libnss3-tools)")
+        database = home / ".pki" / "nssdb"
+        database.mkdir(parents=True)
+        tool = ["certutil", "-d", f"sql:{database}"]
+        subprocess.run([*tool, "-N", "--empty-password"], check=True, timeout=PATIENCE)
+        trusted = ["-A", "-t", "C,,", "-n", "rtapp", "-i", str(authority)]
+        subprocess.run([*tool, *trusted], check=True, timeout=PATIENCE)
+    launcher = home / "chromium"
+    launcher.write_text(f'#!/bin/sh\nexec {" ".join(host.command)} {path} "$@"\n')
+    launcher.chmod(0o755)
+    env: dict[str, str | float | bool] = {**os.environ, "HOME": str(home)}
+    return playwright.chromium.launch(
+        executable_path=launcher, args=[*CHROMIUM_FLAGS, *MEDIA_FLAGS], env=env
+    )
+
+
+@contextlib.contextmanager
+def page_of(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A page in a profile of its own."""
+    context = browser.new_context(**{"locale": "en-GB", **options})
+    context.set_default_timeout(PATIENCE * 1000)
+    yield context.new_page()
+    context.close()
+
+
+def click_through(page: Page) -> None:
+    """What the landing page says of Chromium's warning."""
+    page.locator("#details-button").click()
+    page.locator("#proceed-link").click()
+
+
+SECURE = "() => isSecureContext && !!navigator.mediaDevices && location.protocol === 'https:'"
+
+
+def wait_until_secure(page: Page) -> None:
+    """Until a page is open over https that may use a camera."""
+
+    def is_secure() -> bool:
+        with contextlib.suppress(PlaywrightError):  # asked between two pages
+            return bool(page.evaluate(SECURE))
+        return False
+
+    wait_for(is_secure, "a page over https")
+
+
+def test_from_the_code_to_a_camera_by_one_explained_click(
+    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
+) -> None:
+    browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
+    with page_of(browser) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        link = f"http://10.77.0.1:{shared.port}/?x=1#secret"
+        page.goto(link)
+        assert page.locator("h1").inner_text() == "One more step"
+        first = page.locator("#browsers tr").first
+        assert "Proceed to" in first.inner_text() and first.get_attribute("aria-current")
+        page.locator("#continue").click()
+        click_through(page)
+        wait_until_secure(page)
+        assert page.evaluate("location.hash + location.search") == "#secret?x=1"
+        track = "navigator.mediaDevices.getUserMedia({ video: true }).then((s) => s.active)"
+        assert page.evaluate(track)
+        # Who accepted it before sees no explanation again.
+        page.goto(f"http://10.77.0.1:{shared.port}/?y=2#secret")
+        wait_until_secure(page)
+        assert page.evaluate("location.search + location.hash") == "?y=2#secret"
+        assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {
+            f"10.77.0.1:{shared.port}"
+        }
+    browser.close()
+
+
+@pytest.mark.usefixtures("many")
+def test_with_the_certificate_installed_there_is_no_warning(
+    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
+) -> None:
+    """Chromium takes the chain at every private address; others it lets through by a click."""
+    authority = shared.data / "tls" / "ca.crt"
+    browser = chromium_on(playwright, lan["bob"], tmp_path / "home", authority)
+    with page_of(browser) as page:
+        for address in PRIVATE.values():
+            host = f"[{address}]" if ":" in address else address
+            page.goto(f"http://{host}:{shared.port}/#kept")  # goes on by itself
+            wait_until_secure(page)
+            assert page.evaluate("location.hash") == "#kept"
+        for address in PUBLIC.values():
+            host = f"[{address}]" if ":" in address else address
+            with pytest.raises(PlaywrightError, match="ERR_CERT_AUTHORITY_INVALID"):
+                page.goto(f"https://{host}:{shared.port}/")
+            click_through(page)
+            wait_until_secure(page)
+    browser.close()
+
+
+EVERYTHING = """
+async (token) => {
+  const headers = { Authorization: 'Bearer ' + token, 'Content-Type': 'application/json' };
+  const post = (path, body) => fetch(path, { method: 'POST', headers, body });
+  const ticket = async () => (await (await post('/api/auth/ticket', '{}')).json()).ticket;
+  const next = (source, mark) => new Promise((done) => {
+    source.addEventListener('message', ({ data }) => data.includes(mark) && done(true));
+  });
+  const open = (source) => new Promise((done, failed) => {
+    source.addEventListener('open', done);
+    source.addEventListener('error', failed);
+  });
+  const wss = 'wss://' + location.host;
+  const events = new EventSource('/api/events?channel=lan&ticket=' + await ticket());
+  const ws = new WebSocket(wss + '/ws?channel=lan&ticket=' + await ticket());
+  await Promise.all([open(events), open(ws)]);
+  const heard = [next(events, 'over tls'), next(ws, 'over tls')];
+  await post('/api/broadcast?channel=lan', '"over tls"');
+  const [sse, socket] = await Promise.all(heard);
+  const polled = await (await fetch('/socket.io/?EIO=4&transport=polling')).text();
+  const engine = next(new WebSocket(wss + '/socket.io/?EIO=4&transport=websocket'), '"sid"');
+  return { sse, socket, polling: polled.startsWith('0{"sid"'), engine: await engine };
+}
+"""
+
+
+def test_everything_works_over_the_accepted_certificate(
+    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
+) -> None:
+    browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
+    with page_of(browser) as page:
+        page.goto(f"http://10.77.0.1:{shared.port}/")
+        page.locator("#continue").click()
+        click_through(page)
+        wait_until_secure(page)
+        done = page.evaluate(EVERYTHING, ADMIN)
+        assert done == {"sse": True, "socket": True, "polling": True, "engine": True}
+    browser.close()
