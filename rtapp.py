@@ -10534,6 +10534,27 @@ def address_warnings(addresses: Sequence[Address], chosen: str) -> list[str]:
     return [code for code, is_so in found.items() if is_so]
 
 
+MDNS = "224.0.0.251", 5353  # RFC 6762
+
+
+def answers_to(name: str, address: str) -> bool:
+    """Whether some responder says over multicast DNS that this name is this address's: then
+    guests can type it. Asks the local network alone, never a name server."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    question = bytes(4) + b"\0\1" + bytes(6) + labels + b"\0\0\1\0\1"
+    with contextlib.suppress(OSError, ValueError), gevent.socket.socket(type=2) as sock:
+        own = socket.inet_aton(address)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
+        sock.bind((address, 0))
+        sock.settimeout(1.0)
+        sock.sendto(question, MDNS)
+        for _ in range(10):
+            answer, _ = sock.recvfrom(9_000)
+            if answer[6:8] != b"\0\0" and labels[1:].lower() in answer.lower() and own in answer:
+                return True
+    return False
+
+
 # Certificates for a local network
 
 
@@ -10895,6 +10916,7 @@ class Network:
 
     LOOK_SECONDS = 2.0  # how often it is looked whether addresses changed
     PATIENCE_MS = 60_000  # in which somebody should have come
+    NAME_SECONDS = 60.0  # how often it is asked whether the system answers to its name
 
     def __init__(self, app: Application) -> None:
         """Raises StartError for a certificate of the settings that is no use."""
@@ -10905,6 +10927,8 @@ class Network:
         self._listeners: list[Listener] = []
         self._addresses: list[Address] = []
         self._looked_at = 0.0
+        self._name = ""  # NAME.local, if the system answers to it
+        self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
         self.fault = ""  # why it could not be opened
@@ -10951,7 +10975,16 @@ class Network:
             self.apply()
         if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
             self.look()
+            self._ask_for_name()
         self.note_changes()
+
+    def _ask_for_name(self) -> None:
+        now, address = time.monotonic(), self.address
+        if now < self._name_asked_at + self.NAME_SECONDS or address is None:
+            return
+        self._name_asked_at = now
+        name = socket.gethostname().lower().partition(".")[0] + ".local"
+        self._name = name if answers_to(name, address.text) else ""
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
@@ -11082,7 +11115,7 @@ class Network:
             "chosen": settings["lan_address"] or None,
             "link": self.link,
             "addresses": [address.view(self._app.port) for address in self._addresses],
-            "name": None,
+            "name": self._name_view(),
             "authority": self._authority_view(),
             "sharedAt": iso(self.shared_at) if self.shared_at else None,
             "arrivedAt": iso(self.arrived_at) if self.arrived_at else None,
@@ -11096,6 +11129,11 @@ class Network:
         found = address_warnings(self._addresses, self._app.settings["lan_address"])
         is_new = self.shared_at > now_ms() - self.PATIENCE_MS
         return found if found or is_new or self.arrived_at else ["nothing_arrived"]
+
+    def _name_view(self) -> dict[str, str] | None:
+        if not self._name:
+            return None
+        return {"name": self._name, "link": f"http://{self._name}:{self._app.port}/"}
 
     def _state(self) -> str:
         if self.is_shared:
@@ -11127,7 +11165,7 @@ class Network:
     @property
     def root(self) -> bytes | None:
         """The certificate that devices may install, as PEM."""
-        return self._leaves.authority.root if self._leaves else None
+        return self._leaves.authority.root if self._leaves and self.fingerprint else None
 
 
 class NetworkBody(msgspec.Struct):
@@ -11196,6 +11234,12 @@ def network_code(app: Application, call: Call) -> Answer:
     """With the http address: a phone's camera opens the landing page."""
     base = app.network.link_base(call.origin)
     return qr_code(base + call.query.path)
+
+
+@route("GET", "/test", "public", "The connection test")
+def test_page(app: Application, call: Call) -> Answer:
+    """What a call needs, looked at by the guest's own browser."""
+    return app.static.page("test.html")
 
 
 @route("GET", "/ca.crt", "public", "The certificate that makes devices trust this server")
@@ -11554,19 +11598,21 @@ class Finding(NamedTuple):
 
 def check_exposure(settings: Settings) -> Finding:
     """Nothing is open that need not be."""
-    if is_loopback(settings["host"]):
+    is_alone = is_loopback(settings["host"])
+    where = "the local network" if is_alone else settings["host"]
+    if is_alone and not settings["lan"]:
         return Finding("ok", f"exposure: only this machine reaches {settings['host']}")
     if settings["access"] == "open":
         return Finding(
             "warn",
-            f"exposure: whoever reaches {settings['host']} may publish and make video rooms.",
+            f"exposure: whoever reaches {where} may publish and make video rooms.",
             "Set access=private unless that is meant.",
         )
     if settings["insecure_http"]:
         return Finding(
             "warn", "exposure: secrets cross the network unprotected.", "Set tls_cert and tls_key."
         )
-    if not settings["max_connections_per_address"]:
+    if not is_alone and not settings["max_connections_per_address"]:
         return Finding(
             "warn",
             "exposure: one address may open all connections.",
@@ -12843,6 +12889,22 @@ def check_files(settings: Settings) -> Finding:
     return Finding("ok", f"open files: {hard} allowed")
 
 
+def check_network(settings: Settings) -> Finding:
+    """Guests on the local network find their way."""
+    running = read_runtime(database_path(settings, create=False).parent)
+    note = running.network if running else {}
+    if not settings["lan"] and not note.get("shared"):
+        return Finding("ok", "network: not shared")
+    addresses = find_addresses()
+    found = address_warnings(addresses, settings["lan_address"])
+    if note.get("shared") and not note.get("arrived"):
+        found.append("nothing_arrived")
+    if found:
+        return Finding("warn", "network: " + " ".join(WARNINGS[code] for code in found))
+    link = note.get("link") or f"http://{addresses[0].host}:{settings['port']}/"
+    return Finding("ok", f"network: guests come by {link}")
+
+
 CHECKS = (
     check_folder,
     check_database,
@@ -12851,6 +12913,7 @@ CHECKS = (
     check_disk,
     check_files,
     check_exposure,
+    check_network,
 )
 
 

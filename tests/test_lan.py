@@ -19,6 +19,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -659,3 +660,152 @@ def test_everything_works_over_the_accepted_certificate(
         done = page.evaluate(EVERYTHING, ADMIN)
         assert done == {"sse": True, "socket": True, "polling": True, "engine": True}
     browser.close()
+
+
+def test_the_connection_test_says_what_works(
+    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
+) -> None:
+    browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
+    with page_of(browser, ignore_https_errors=True, locale="tr-TR") as page:
+        page.goto(f"https://10.77.0.1:{shared.port}/test")
+        page.locator("#start").click()
+        page.locator("#progress", has_text="Görüşmeye engel bir şey yok.").wait_for()
+        report = page.locator("#report").inner_text().splitlines()
+        found = {line[6:].split(":")[0]: line.split()[0] for line in report[3:]}
+        looked_at = ("browser", "secure", "camera", "microphone", "server", "websocket")
+        names = (*looked_at, "stream", "relay", "direct")
+        assert found == dict.fromkeys(names, "ok"), report
+    browser.close()
+
+
+# ---- what else the network sees ------------------------------------------------------------------
+
+
+class Capture:
+    """Every packet that a host sends or gets, as (is_sent, destination) pairs."""
+
+    OUTGOING = 4
+
+    def __init__(self, host: Host) -> None:
+        with host.inside():
+            self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.ntohs(3))
+        self.sent: set[str] = set()
+        self._sock.settimeout(0.2)
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def _read(self) -> None:
+        while not self._ends.is_set():
+            with contextlib.suppress(TimeoutError):
+                packet, (interface, protocol, kind, *_) = self._sock.recvfrom(65_535)
+                if interface == "lo" or kind != self.OUTGOING:
+                    continue
+                if protocol == 0x0800:
+                    self.sent.add(socket.inet_ntop(socket.AF_INET, packet[16:20]))
+                elif protocol == 0x86DD:
+                    self.sent.add(socket.inet_ntop(socket.AF_INET6, packet[24:40]))
+
+    def __enter__(self) -> Capture:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+        self._sock.close()
+
+
+@contextlib.contextmanager
+def way_out(host: Host) -> Iterator[None]:
+    """A way to the rest of the world, where nobody answers: what is sent there is seen."""
+    host.ip("route", "add", "default", "via", "10.77.0.254")
+    host.ip("neighbor", "replace", "10.77.0.254", "lladdr", "02:00:00:00:00:fe", "dev", "eth0")
+    yield
+    host.ip("route", "delete", "default")
+
+
+def test_nothing_but_the_network_is_contacted(
+    lan: Lan, tmp_path: Path, playwright: Playwright
+) -> None:
+    """Not even where there is a way out. Its own name is asked for on the network alone."""
+    server_host = lan["server"]
+    with (
+        way_out(server_host),
+        Capture(server_host) as capture,
+        on_host(server_host, tmp_path / "data", "--lan") as server,
+    ):
+        browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
+        with page_of(browser, ignore_https_errors=True) as page:
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            for path in ("/", "/test", "/room/some-room"):
+                page.goto(f"https://10.77.0.1:{server.port}{path}")
+            page.goto(f"http://10.77.0.1:{server.port}/")
+            wait_until_secure(page)
+        browser.close()
+        with at_home(lan, server):
+            assert server.get("/api/ice").json == {"iceServers": []}
+        wait_for(lambda: "224.0.0.251" in capture.sent, "the question for its name")
+    assert "10.77.0.2" in capture.sent
+    foreign = {
+        address
+        for address in capture.sent
+        if not address.startswith("10.77.0.") and not ipaddress.ip_address(address).is_multicast
+    }
+    assert foreign == set()
+    assert {url.split("/")[2] for url in asked} == {f"10.77.0.1:{server.port}"}
+
+
+class Responder:
+    """A multicast DNS responder (RFC 6762) that knows one name."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self._answer = b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0"
+        self._answer += b"\0\1\x80\1" + bytes([0, 0, 0, 120, 0, 4]) + socket.inet_aton(host.address)
+        member = socket.inet_aton("224.0.0.251") + socket.inet_aton(host.address)
+        with host.inside():
+            self._sock = socket.socket(type=socket.SOCK_DGRAM)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._sock.bind(("", 5353))
+            self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                question, client = self._sock.recvfrom(9_000)
+                head = question[:2] + b"\x84\0" + bytes([0, 0, 0, 1, 0, 0, 0, 0])
+                self._sock.sendto(head + self._answer, client)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def test_the_name_is_offered_where_the_system_answers_to_it(lan: Lan, tmp_path: Path) -> None:
+    responder = Responder(lan["server"], f"{HOST}.local")
+    with on_host(lan["server"], tmp_path / "data", "--lan") as server:
+
+        def name() -> Any:
+            with at_home(lan, server):
+                return network(server)["name"]
+
+        link = f"http://{HOST}.local:{server.port}/"
+        assert wait_for(name, "the name") == {"name": f"{HOST}.local", "link": link}
+    responder.close()
+
+
+def test_doctor_says_what_is_in_the_way(lan: Lan, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+
+    def doctor() -> str:
+        command = [*lan["server"].command, sys.executable, str(PROGRAM), "doctor"]
+        done = subprocess.run(
+            [*command, "--data", str(data)], capture_output=True, text=True, check=False
+        )
+        return next(line for line in done.stdout.splitlines() if " network: " in line)
+
+    assert doctor() == "ok    network: not shared"
+    with on_host(lan["server"], data, "--lan") as server:
+        assert "Nothing has ever arrived" in doctor()
+        from_host(lan["ada"], server, "/", "10.77.0.1")
+        wait_for(lambda: f"guests come by http://10.77.0.1:{server.port}/" in doctor(), "the link")
