@@ -21,6 +21,7 @@ import { play } from './sound.js';
 /** @typedef {import('./pickers.js').Pickers} Pickers */
 
 const LOST_AFTER = 3000; // ms without signalling before it is worth a word
+const MOVED_AFTER = 20_000; // ms: a restart is over by then
 const SPEAKS = 0.03; // level of a voice, not of a room
 const SPOKE = 5; // looks at the level in a row
 const PANELS = ['chat', 'people'];
@@ -42,6 +43,7 @@ export class Call {
     /** @type {'' | 'chat' | 'people'} */
     this._panel = '';
     this._since = 0;
+    this._lostAt = 0;
     this._voice = 0;
     this._talking = false;
     /** What of a person was last told: hand, screen, forced. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
@@ -124,10 +126,6 @@ export class Call {
     room.on('ended-track', (role) => role === 'screen' && this._stopScreen());
     room.on('signalling', (state) => this._signalling(state));
     room.on('capture', () => this._fitCamera());
-    room.on('trouble', ({ code }) => {
-      if (code !== 'address-changed') return;
-      setBanner(code, () => line('error', t('room.notice.address'), 'room.notice.reload', () => location.reload()));
-    });
   }
 
   /** Many things change at once: drawn once. Not by animation frames, which stop in the background. */
@@ -217,15 +215,19 @@ export class Call {
   /** @param {string} state */
   _signalling(state) {
     byId('main').dataset.signalling = state;
-    if (state === 'open') {
-      setBanner('signalling', false);
-      setBanner('address-changed', false);
-      return;
-    }
-    setTimeout(() => {
-      if (!this._isOn || this._room.signalling === 'open') return;
-      setBanner('signalling', () => line('warn', t('room.notice.signalling'), 'room.notice.retry', () => this._room.retry()));
-    }, LOST_AFTER);
+    this._lostAt = state === 'open' ? 0 : this._lostAt || performance.now();
+    this._breakdown();
+  }
+
+  /** The server is away while media flows: first a word, later the likely cause. */
+  _breakdown() {
+    const away = this._lostAt ? performance.now() - this._lostAt : 0;
+    const flows = this._room.participants.some((one) => !one.isSelf && one.link === 'connected');
+    const hasMoved = away > MOVED_AFTER && flows;
+    const retry = () => line('warn', t('room.notice.signalling'), 'room.notice.retry', () => this._room.retry());
+    const reload = () => line('error', t('room.notice.address'), 'room.notice.reload', () => location.reload());
+    setBanner('signalling', away > LOST_AFTER && !hasMoved && retry);
+    setBanner('address-changed', hasMoved && reload);
   }
 
   // ---- the bar on top, and banners -----------------------------------------------------------------
@@ -241,6 +243,7 @@ export class Call {
 
   _tick() {
     if (!this._isOn) return;
+    this._breakdown();
     const seconds = Math.floor((performance.now() - this._since) / 1000);
     const two = (/** @type {number} */ value) => String(value).padStart(2, '0');
     const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
@@ -335,7 +338,9 @@ export class Call {
     const label = unread ? t('room.chat.unread', { count: unread }) : t('room.chat.title');
     dress(byId('open-chat'), { icon: 'chat', label, text: t('room.chat.title'), count: unread });
     const count = isHost ? waiting.length : 0;
-    dress(byId('open-people'), { icon: 'people', label: t('room.people.label'), text: t('room.people.label'), count });
+    const people = t('room.people.label');
+    const news = count ? `${people}, ${t('room.waiting.title', { count })}` : people;
+    dress(byId('open-people'), { icon: 'people', label: news, text: people, count });
     dress(byId('more'), { icon: 'more', label: t('room.more'), text: t('room.more') });
     dress(byId('leave'), { icon: 'leave', label: t('room.leave'), text: t('room.leave') });
     for (const panel of PANELS) {

@@ -37,9 +37,11 @@ export function dress(button, look) {
   button.setAttribute('aria-label', label);
   button.title = hint;
   if (pressed !== undefined) button.setAttribute('aria-pressed', String(pressed));
-  const badge = count ? h('span', { class: 'count', 'aria-hidden': 'true' }, String(count)) : undefined;
   const word = text ? h('span', { class: 'word', 'aria-hidden': 'true' }, text) : undefined;
-  button.replaceChildren(...[icon(name), badge, word].filter((part) => part !== undefined));
+  // Not as text, which would have to stand in the name.
+  if (count) button.dataset.count = String(count);
+  else delete button.dataset.count;
+  button.replaceChildren(...[icon(name), word].filter((part) => part !== undefined));
 }
 
 /** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
@@ -155,6 +157,7 @@ export function toast(text) {
 export function size(bytes, format) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
   const step = bytes < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(bytes) / 3));
-  const options = { style: 'unit', unit: units[step], maximumFractionDigits: step ? 1 : 0 };
+  const unitDisplay = step ? 'short' : 'long';
+  const options = { style: 'unit', unit: units[step], unitDisplay, maximumFractionDigits: step ? 1 : 0 };
   return format(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
 }

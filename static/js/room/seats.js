@@ -50,7 +50,7 @@ class Seat {
       this.audio,
       this.face,
       this.trouble,
-      h('div', { class: 'seat-top' }, this.hand, this.bars, this.pin),
+      h('div', { class: 'seat-top' }, this.pin, this.hand, this.bars),
       h('p', { class: 'tag' }, this.marks, this.name),
     );
     this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
