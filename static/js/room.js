@@ -194,6 +194,8 @@ export class Room {
   #lastState = '';
   #lastCapture = '';
   #doubting = false;
+  /** Whether a join is on its way. */
+  #arriving = false;
   #telling = Promise.resolve();
 
   /**
@@ -277,7 +279,8 @@ export class Room {
   async #join() {
     const before = this.#stay;
     const body = { session: this.session, ...this.#asked };
-    const joined = await this.#call('POST', '/join', body);
+    this.#arriving = true;
+    const joined = await this.#call('POST', '/join', body).finally(() => (this.#arriving = false));
     if (this.#stay !== before) return; // one has left meanwhile
     const stay = this.#newStay();
     this.#asked = { ...this.#asked, displayName: joined.participant.displayName };
@@ -447,6 +450,7 @@ export class Room {
   /** @param {any} event */
   #takeOut({ connectionId, reason }) {
     if (connectionId !== this.self?.connectionId) return;
+    if (reason === 'opened elsewhere' && this.#arriving) return; // that was this page
     if (LOST.includes(reason)) void this.#doubt();
     else this.#end(REASONS[reason] ?? reason);
   }
