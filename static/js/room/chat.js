@@ -8,7 +8,7 @@ import { LARGEST } from './files.js';
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('./files.js').Files} Files */
 /** @typedef {import('./files.js').Transfer} Transfer */
-/** @typedef {{ id: number, clientId: string, displayName: string, text: string, sentAt: string }} Said */
+/** @typedef {{ clientId: string, displayName: string, text: string, sentAt: string }} Said */
 
 const LINK = /\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]]/g;
 const MOST = 500; // messages kept in the page
@@ -34,7 +34,7 @@ export class Chat {
     this._files = files;
     this._acts = acts;
     this.unread = 0;
-    /** @type {Map<number, Said>} */
+    /** @type {Map<string, Said>} */
     this._said = new Map();
     /** @type {Map<string, HTMLElement>} */
     this._rows = new Map();
@@ -118,18 +118,19 @@ export class Chat {
 
   /** @param {Said} message @returns {boolean} whether it is new */
   _add(message) {
-    if (this._said.has(message.id)) return false;
-    this._said.set(message.id, message);
+    const key = keyOf(message);
+    if (this._said.has(key)) return false;
+    this._said.set(key, message);
     if (this._said.size > MOST) this._forget();
-    this._put(`m${message.id}`, this._row(message));
+    this._put(key, this._row(message));
     return true;
   }
 
   _forget() {
     const [oldest] = this._said.keys();
     this._said.delete(oldest);
-    this._rows.get(`m${oldest}`)?.remove();
-    this._rows.delete(`m${oldest}`);
+    this._rows.get(oldest)?.remove();
+    this._rows.delete(oldest);
   }
 
   /** @param {string} key @param {HTMLElement} row */
@@ -163,7 +164,7 @@ export class Chat {
   }
 
   _renderAll() {
-    for (const [id, message] of this._said) this._put(`m${id}`, this._row(message));
+    for (const [key, message] of this._said) this._put(key, this._row(message));
     for (const transfer of this._files.transfers.values()) this._transfer(transfer, false);
   }
 
@@ -241,6 +242,9 @@ export class Chat {
     return isOpen ? [act('room.cancel', 'small', () => this._files.cancel(transfer))] : [];
   }
 }
+
+/** The same in the history as when it was heard. @param {Said} message */
+const keyOf = ({ clientId, sentAt, text }) => `${sentAt} ${clientId} ${text}`;
 
 /** @param {string} key @param {string} look @param {() => void} run */
 function act(key, look, run) {
