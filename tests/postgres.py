@@ -45,9 +45,18 @@ def free_port() -> int:
 class Cluster:
     """A server of its own on a free port. `stop` ends it and deletes its files."""
 
-    def __init__(self, binaries: Path, primary: Cluster | None = None) -> None:
-        """With `primary` it is that server's standby, which follows it asynchronously."""
+    def __init__(
+        self,
+        binaries: Path,
+        primary: Cluster | None = None,
+        namespace: str | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
+        """With `primary` it is that server's standby, which follows it asynchronously; with
+        `namespace` it runs in that network namespace, at an `address` there."""
         self._binaries = binaries
+        self._inside = ["ip", "netns", "exec", namespace] if namespace else []
+        self.address = address
         self._as_root = hasattr(os, "geteuid") and os.geteuid() == 0
         self.folder = Path(tempfile.mkdtemp(prefix="rtapp-pg-"))
         self.port = free_port()
@@ -60,6 +69,9 @@ class Cluster:
         else:
             of = ["-h", "127.0.0.1", "-p", str(primary.port)]
             self._run("pg_basebackup", *where, *of, "-R", "-c", "fast")
+        if namespace:
+            with open(self.data / "pg_hba.conf", "a") as file:
+                file.write(f"host all all {address}/24 trust\n")
         self.start()
 
     @property
@@ -69,14 +81,14 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), *arguments]
         if self._as_root:
-            command = ["runuser", "-u", USER, "--", *command]
+            command = [*self._inside, "runuser", "-u", USER, "--", *command]
         with open(self.folder.parent / f"{self.folder.name}.log", "ab") as log:
             subprocess.run(command, stdout=log, stderr=log, cwd="/", check=True, timeout=60)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         options = (
-            f"-c listen_addresses=127.0.0.1 -c port={self.port} -c max_connections=200"
+            f"-c listen_addresses={self.address} -c port={self.port} -c max_connections=200"
             f" -c unix_socket_directories={self.folder} -c fsync=off"
         )
         log = str(self.folder / "log")
@@ -112,7 +124,7 @@ class Cluster:
 
     def url(self, database: str = USER) -> str:
         """The URL of one of its databases."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}@{self.address}:{self.port}/{database}"
 
     def sql(self, statement: str, database: str = USER) -> list[Any]:
         """Run a statement by itself; its rows."""

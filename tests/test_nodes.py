@@ -7,6 +7,8 @@ import importlib.util
 import json
 import os
 import random
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from postgres import Cluster, Proxy
+from postgres import Cluster, Proxy, server_binaries
 from support import LONG, PROGRAM, Server, Stream, Swarm, wait_for
 
 SESSION = "s" * 22
@@ -258,6 +260,65 @@ def test_database_away_and_back(own_postgres: Cluster, start_node: Callable[...,
         assert stream.values(2)[0] == 1 and stream.events[-1]["data"] == "3"
         wait_for(lambda: server.get("/readyz").status == 200, "readiness")
         assert not any("Traceback" in line for line in server.output), server.output
+
+
+class Far(NamedTuple):
+    """A database on another machine, and the cable to it."""
+
+    cluster: Cluster
+    plug: Callable[[str], int]  # `up` or `down`
+
+
+@pytest.fixture
+def far_postgres() -> Iterator[Far]:
+    """A server in a network namespace of its own; skips by name where none can be made."""
+    binaries, name = server_binaries(), f"rtb{secrets.token_hex(3)}"
+    if binaries is None or os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("needs root, ip (Debian: iproute2) and PostgreSQL (Debian: postgresql)")
+    net = f"10.231.{secrets.randbelow(256)}"
+
+    def ip(command: str, check: bool = True) -> int:
+        return subprocess.run(["ip", *command.split()], capture_output=True, check=check).returncode
+
+    if ip(f"netns add {name}", check=False):
+        pytest.skip("this system permits no network namespaces")
+    try:
+        ip(f"link add {name}h type veth peer name {name}n netns {name}")
+        ip(f"addr add {net}.1/24 dev {name}h")
+        ip(f"link set {name}h up")
+        ip(f"-n {name} addr add {net}.2/24 dev {name}n")
+        ip(f"-n {name} link set {name}n up")
+        cluster = Cluster(binaries, namespace=name, address=f"{net}.2")
+        try:
+            yield Far(cluster, lambda state: ip(f"link set {name}h {state}"))
+        finally:
+            cluster.stop()
+    finally:
+        ip(f"link del {name}h", check=False)
+        ip(f"netns del {name}")
+
+
+def test_a_dropped_route_to_the_database(
+    far_postgres: Far, start_node: Callable[..., Server]
+) -> None:
+    """Nothing says that the connection is gone: nobody waits for it for ever."""
+    server = start_node(far_postgres.cluster.new_database())
+    with server.stream("channel=x") as stream:
+        server.publish(1, "channel=x")
+        assert stream.values(1) == [1]
+        far_postgres.plug("down")
+        assert server.post("/api/broadcast?channel=x", 2).code == "storage_unavailable"
+        assert server.get("/healthz").status == 200
+        assert server.get("/readyz").status == 503
+        far_postgres.plug("up")
+        wait_for(lambda: server.post("/api/broadcast?channel=x", 3).status == 200, "back", 90)
+        assert [value for value in stream.values(1) if value != 2] in ([], [3])
+        server.publish(4, "channel=x")
+        while stream.values(1) != [4]:
+            pass
+    contents = [message["content"] for message in server.get("/api/messages").json]
+    assert [value for value in contents if value != 2] == [4, 3, 1]
+    assert not any("Traceback" in line for line in server.output), server.output
 
 
 @pytest.fixture
