@@ -67,7 +67,7 @@ const BROWSER_NAMES = /** @type {Record<string, string>} */ ({
   FxiOS: 'Firefox',
   CriOS: 'Chrome',
 });
-const SYSTEMS = /(iPhone|iPad|Android|Windows|Mac OS X|CrOS|Linux)/;
+const SYSTEMS = ['iPhone', 'iPad', 'Android', 'Windows', 'Mac OS X', 'CrOS', 'Linux'];
 const SYSTEM_NAMES = /** @type {Record<string, string>} */ ({ 'Mac OS X': 'macOS', CrOS: 'ChromeOS' });
 
 /**
@@ -76,10 +76,10 @@ const SYSTEM_NAMES = /** @type {Record<string, string>} */ ({ 'Mac OS X': 'macOS
  */
 export function deviceName(agent) {
   const particular = agent.match(/(Edg|SamsungBrowser|OPR)\//) ?? agent.match(BROWSERS);
-  const system = agent.match(SYSTEMS);
+  const system = SYSTEMS.find((name) => agent.includes(name)); // Android says Linux too
   const names = [
     particular && (BROWSER_NAMES[particular[1]] ?? particular[1]),
-    system && (SYSTEM_NAMES[system[1]] ?? system[1]),
+    system && (SYSTEM_NAMES[system] ?? system),
   ];
   return names.filter(Boolean).join(', ');
 }
