@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from conftest import watched_page
 from support import PATIENCE, ROOT, Server, Stream, wait_for
@@ -403,3 +404,95 @@ def test_an_error_is_told_and_another_try_helps(page: Page, site: Server) -> Non
     page.click("text=Try again")
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator(".banner.error")).to_have_count(0)
+
+
+# ---- what everybody gets -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["en", "tr"])
+def test_no_width_scrolls_sideways(browser: Browser, site: Server, language: str) -> None:
+    site.publish({"text": "long " * 100}, "event=chat&channel=news")
+    site.post("/api/video/rooms", {"name": "room " * 10})
+    context = browser.new_context(locale=language)
+    page = context.new_page()
+    for section in SECTIONS:
+        visit(page, site, section)
+        expect(page.locator(".loading")).to_have_count(0)
+        for width in (320, 768, 1280, 2560):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, section
+    context.close()
+
+
+SERIOUS = """async () => {
+  const found = await axe.run(document, { resultTypes: ['violations'] });
+  return found.violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
+    .map(({ id, nodes }) => [id, ...nodes.slice(0, 3).map(({ html }) => html.slice(0, 200))]);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    browser: Browser, site: Server, npm_folder: Callable[..., Path], theme: str
+) -> None:
+    axe = npm_folder("axe-core@4") / "node_modules" / "axe-core" / "axe.min.js"
+    site.publish({"text": "long " * 100}, "event=chat&channel=news")
+    site.post("/api/tokens", {"name": "backend"})
+    site.post("/api/video/rooms", {"name": "Room", "lobby": True})
+    context = browser.new_context(locale="en-GB", bypass_csp=True)
+    context.add_init_script(f"localStorage.setItem('rtapp.theme', '{theme}')")
+    context.add_init_script(path=axe)
+    page = context.new_page()
+    origin = f"http://127.0.0.1:{site.port}/"
+    page.goto(origin)
+    expect(page.locator("#login")).to_be_visible()
+    assert page.evaluate(SERIOUS) == []
+    sign_in(context, site)
+    for place in ["", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
+        page.goto("about:blank")
+        page.goto(origin + place)
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        expect(page.locator("html[data-ready]")).to_have_count(1)
+        if place != "api/docs":
+            expect(page.locator("#state")).to_have_attribute("data-state", "open")
+        expect(page.locator(".loading")).to_have_count(0)
+        assert page.evaluate(SERIOUS) == [], place
+    context.close()
+
+
+def test_the_whole_page_is_small(page: Page, site: Server) -> None:
+    """With every section looked at, as a server or proxy that compresses sends it."""
+    sizes: dict[str, int] = {}
+
+    def note(response: Response) -> None:
+        if "/api/" not in response.url:
+            sizes[response.url] = len(gzip.compress(response.body(), 9))
+
+    page.on("response", note)
+    visit(page, site)
+    for section in SECTIONS:
+        page.goto(f"http://127.0.0.1:{site.port}/admin#{section}")
+        expect(page.locator("#section-title")).to_be_visible()
+        page.wait_for_load_state("load")
+    assert len(sizes) > 20 and sum(sizes.values()) <= 120 * 1024, sizes
+
+
+def test_a_long_time_leaves_nothing_behind(page: Page, site: Server) -> None:
+    """The page keeps five minutes, whatever comes."""
+    visit(page, site)
+    expect(page.locator(".tile").first).to_be_visible()
+    kept = page.evaluate(
+        """async () => {
+          const [script] = document.querySelectorAll('script[type=module]');
+          const at = (name) => import(new URL(name, script.src).href);
+          const { take, recent, stats } = await at('admin/stream.js');
+          const start = Date.now();
+          for (let second = 1; second <= 3600; second += 1) {
+            const timestamp = new Date(start + second * 1000).toISOString();
+            take({ ...stats.value, timestamp, messagesSent: second * 200 });
+          }
+          return recent.value.length;
+        }"""
+    )
+    assert kept == 300
+    assert page.evaluate("document.querySelectorAll('*').length") < 3000

@@ -482,6 +482,51 @@ def test_snippets_say_what_the_form_says(page: Page, fresh: Server) -> None:
     expect(page.locator("#fetch")).to_contain_text("fetch('/api/broadcast?channel=news&event=chat'")
     expect(page.locator("#eventsource")).to_contain_text("EventSource('/api/events?channel=news')")
     expect(page.locator("#eventsource")).to_contain_text("addEventListener('chat'")
+    expect(page.locator("#socketio")).to_contain_text("socket.emit('join', 'news')")
+    expect(page.locator("#rtjs")).to_contain_text("connect({ channels: ['news'] })")
+    expect(page.locator("#rtjs")).to_contain_text("rt.emit('chat', \"it's\", { channel: 'news' })")
+
+
+def test_the_snippet_of_rt_js_works_as_it_stands(page: Page, fresh: Server) -> None:
+    signed_in(page, fresh)
+    lines = page.locator("#rtjs").text_content() or ""
+    first, *rest = lines.splitlines()
+    module = re.search(r"'(.*)'", first)
+    assert module
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    run_lines(page, f"const {{ connect }} = await import('{module[1]}');" + "\n".join(rest))
+    expect(page.locator(".message")).to_have_count(1)
+    wait_for(lambda: any("-1" in text for text in said), "the listener to be called")
+
+
+def test_a_room_is_made_or_joined(page: Page, fresh: Server) -> None:
+    signed_in(page, fresh)
+    page.fill("#room-id", "what is this")
+    page.press("#room-id", "Enter")
+    expect(page.locator("#room-id-error")).to_contain_text("neither a room’s link")
+    page.fill("#room-name", "Tea")
+    page.press("#room-name", "Enter")
+    page.wait_for_url("**/room/*")
+    room = page.url.rpartition("/")[2]
+    page.goto(home(fresh))
+    page.fill("#room-id", f"{home(fresh)}room/{room}?name=Ada")
+    page.press("#room-id", "Enter")
+    page.wait_for_url(f"**/room/{room}")
+
+
+def test_an_administrator_finds_the_dashboard_and_the_share_panel(
+    page: Page, fresh: Server
+) -> None:
+    signed_in(page, fresh)
+    expect(page.locator("#share")).to_be_visible()
+    page.click("#nav-admin")
+    expect(page.locator("#section-title")).to_be_visible()
+    page.go_back()
+    page.click("#sign-out")
+    expect(page.locator("#login")).to_be_visible()
+    expect(page.locator("#nav-admin")).to_be_hidden()
+    expect(page.locator("#share")).to_be_empty()
 
 
 def test_copy_puts_the_snippet_into_the_clipboard(page: Page, fresh: Server) -> None:

@@ -133,6 +133,14 @@ def test_keys_are_never_put_together(path: Path) -> None:
     assert re.findall(r"\bt\((?:`|'[^']*'\s*\+)", path.read_text("utf-8")) == []
 
 
+def test_every_description_of_a_setting_has_a_translation() -> None:
+    """The server's own are English: each setting needs a line in `i18n/settings.tr.json`."""
+    import rtapp
+
+    texts = json.loads((STATIC / "i18n" / "settings.tr.json").read_text("utf-8"))
+    assert list(texts) == list(rtapp.SETTINGS)
+
+
 def test_turkish_is_turkish() -> None:
     """The commonest slips: a dotted capital lost, an English quotation, a decomposed letter."""
     for key, text in catalogue("tr").items():

@@ -9,11 +9,13 @@ import { wireReveals } from './password.js';
 import { onSession, refresh, saysEnded, takeLink, whoIAm } from './session.js';
 import { follow, wireSignIn } from './signin.js';
 import { connect, RtError } from './rt.js';
+import { sharePanel } from './share.js';
 
 const KEPT = 100; // messages in the list
 const SHOWN = 10_000; // characters of one message
 const DRAW_EVERY = 250; // ms, at most four times a second
 const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
+const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
 
 /**
  * A row of the list: a message, or a note of the page's own where something may be missing.
@@ -34,6 +36,7 @@ function onWho(me, change) {
   if (change === 'left' || (me && may && owner !== undefined && owner !== name)) forget();
   if (me && may) owner = name;
   byId('workspace').hidden = !may;
+  showForAdmin(me?.role === 'admin');
   if (!may) {
     openFor = undefined;
     rt.close();
@@ -43,13 +46,32 @@ function onWho(me, change) {
   }
 }
 
+/** @type {ReturnType<typeof sharePanel> | undefined} */
+let panel;
+
+/** The way to the dashboard, and how to share. @param {boolean} isAdmin */
+function showForAdmin(isAdmin) {
+  byId('nav-admin').hidden = !isAdmin;
+  if (isAdmin) {
+    panel ??= sharePanel(byId('share'));
+    void panel.refresh();
+    return;
+  }
+  panel?.stop();
+  panel = undefined;
+  byId('share').replaceChildren();
+  byId('share').hidden = true;
+}
+
 /** Leave nothing on the screen for whoever comes next. */
 function forget() {
   rt.lastEventId = '';
   rt.channels.clear();
   listenForm.reset();
   form.reset();
-  for (const each of [listenForm, form]) clearErrors(each);
+  for (const each of [listenForm, form, makeForm, joinForm]) clearErrors(each);
+  makeForm.reset();
+  joinForm.reset();
   byId('result').textContent = '';
   example = '';
   renderExample();
@@ -317,6 +339,57 @@ function renderSnippets() {
     `  console.log(event.lastEventId, JSON.parse(event.data));`,
     event ? `});` : `};`,
   ].join('\n');
+  byId('socketio').textContent = socketIoSnippet(channel, event, value).join('\n');
+  byId('rtjs').textContent = rtSnippet(channel, event, value).join('\n');
+}
+
+/** @param {string} channel @param {string} event @param {unknown} value */
+function socketIoSnippet(channel, event, value) {
+  return [
+    `// <script src="${new URL('socket.io/socket.io.min.js', ROOT).pathname}"></script>`,
+    `const socket = io();`,
+    ...(channel ? [`socket.emit('join', ${quoted(channel)});`] : []),
+    `socket.on(${quoted(event || 'message')}, (data) => console.log(data));`,
+    `socket.emit(${quoted(event || 'message')}, ${literal(value, '')});`,
+  ];
+}
+
+/** @param {string} channel @param {string} event @param {unknown} value */
+function rtSnippet(channel, event, value) {
+  const options = channel ? `{ channels: [${quoted(channel)}] }` : '';
+  const to = channel ? `, { channel: ${quoted(channel)} }` : '';
+  return [
+    `import { connect } from ${quoted(new URL('static/js/rt.js', ROOT).pathname)};`,
+    `const rt = connect(${options});`,
+    `rt.on(${quoted(event || 'message')}, (data, { id }) => console.log(id, data));`,
+    `await rt.emit(${quoted(event || 'message')}, ${literal(value, '')}${to});`,
+  ];
+}
+
+// ---- video rooms -----------------------------------------------------------------------------
+
+const makeForm = /** @type {HTMLFormElement} */ (byId('make-room'));
+const joinForm = /** @type {HTMLFormElement} */ (byId('join-room'));
+const roomField = /** @type {HTMLInputElement} */ (byId('room-id'));
+
+async function makeRoom() {
+  const name = /** @type {HTMLInputElement} */ (byId('room-name')).value.trim() || t('calls.defaultName');
+  const { roomId } = await api('POST', 'api/video/rooms', { name });
+  location.assign(roomPage(roomId));
+}
+
+/** @param {string} id */
+const roomPage = (id) => new URL(`room/${encodeURIComponent(id)}`, ROOT);
+
+/** What was typed: a room's name, or its whole link. */
+const wantedRoom = () => roomField.value.trim().replace(/^.*\/room\//, '').replace(/[?#/].*$/, '');
+
+function checkRoom() {
+  if (!ROOM.test(wantedRoom())) fieldError(roomField, () => t('calls.badId'));
+}
+
+async function joinRoom() {
+  location.assign(roomPage(wantedRoom()));
 }
 
 /** @param {string} text as one argument of a POSIX shell */
@@ -326,8 +399,8 @@ const shell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 const quoted = (text) =>
   `'${JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"').replaceAll("'", "\\'")}'`;
 
-/** @param {unknown} value as JavaScript, within the lines of a snippet */
-const literal = (value) => (JSON.stringify(value, null, 2) ?? 'null').replaceAll('\n', '\n  ');
+/** @param {unknown} value as JavaScript, within the lines of a snippet @param {string} [indent] */
+const literal = (value, indent = '  ') => (JSON.stringify(value, null, 2) ?? 'null').replaceAll('\n', `\n${indent}`);
 
 // ---- small things ----------------------------------------------------------------------------
 
@@ -375,6 +448,8 @@ function wire() {
   wireSignIn();
   wireReveals();
   wireForm(form, { check: checkForm, send, refused: saysEnded });
+  wireForm(makeForm, { check() {}, send: makeRoom, refused: saysEnded });
+  wireForm(joinForm, { check: checkRoom, send: joinRoom });
   wireForm(listenForm, { check: checkChannels, send: listenToChannels });
   form.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();

@@ -13,7 +13,7 @@ const path = (row) => `api/video/rooms/${encodeURIComponent(row.roomId)}`;
 async function make(form) {
   const maxParticipants = Number(valueOf(form, 'maxParticipants')) || undefined;
   const password = valueOf(form, 'password') || undefined;
-  const name = valueOf(form, 'name') || t('rooms.defaultName');
+  const name = valueOf(form, 'name') || t('calls.defaultName');
   await api('POST', 'api/video/rooms', { name, maxParticipants, password, pinned: true });
   form.reset();
   await list.first();

@@ -96,6 +96,16 @@ function draft(key, value, row) {
 /** @param {any} row */
 const isChanged = (row) => row.source !== 'default';
 
+/** A value as a word of the language, where there is one. @param {string} value */
+const named = (value) => (value === 'true' ? t('admin.settings.yes') : value === 'false' ? t('admin.settings.no') : value);
+
+/** Why a setting can't be changed here. @param {any} row */
+function whyFixed(row) {
+  if (SOURCES[row.source]) return SOURCES[row.source];
+  const isAway = !rows.state.peek().data.some((/** @type {any} */ each) => each.key === 'public_url' && each.editable);
+  return row.group === 'network' && isAway ? 'admin.settings.onlyHere' : 'admin.settings.atStart';
+}
+
 /** @param {any} row @param {string} text @param {any} more */
 function control(row, text, more) {
   const id = `setting-${row.key}`;
@@ -104,7 +114,7 @@ function control(row, text, more) {
   if (choices.length) {
     return html`
       <select id=${id} value=${text} onChange=${put} ...${more}>
-        ${choices.map((/** @type {string} */ choice) => html`<option value=${choice}>${choice === 'true' ? t('admin.settings.yes') : choice === 'false' ? t('admin.settings.no') : choice}</option>`)}
+        ${choices.map((/** @type {string} */ choice) => html`<option value=${choice}>${named(choice)}</option>`)}
       </select>
     `;
   }
@@ -140,8 +150,8 @@ function Setting(row) {
           ${fault && (fault.errors?.[0]?.message ?? errorTitle(fault))}
         </p>
         <p id="${id}-more" class="hint">
-          ${!row.editable && html`${t(SOURCES[row.source] ?? (row.group === 'network' && row.source !== 'environment' ? 'admin.settings.onlyHere' : 'admin.settings.atStart'))} `}
-          ${t('admin.settings.default', { value: shown(row.default) || t('admin.settings.nothing') })}
+          ${!row.editable && html`${t(whyFixed(row))} `}
+          ${t('admin.settings.default', { value: named(shown(row.default)) || t('admin.settings.nothing') })}
         </p>
         <div class="row">
           ${isDraft && html`<button class="small primary">${t('admin.save')}</button>`}

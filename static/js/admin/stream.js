@@ -30,8 +30,8 @@ for (const state of /** @type {const} */ (['connecting', 'open', 'reconnecting',
 }
 rt.on('stats', (data, { channel }) => channel === CHANNEL && take(data));
 
-/** @param {Stats} next */
-function take(next) {
+/** Keep what a second brought. @param {Stats} next */
+export function take(next) {
   const before = stats.peek();
   batch(() => {
     stats.value = next;
