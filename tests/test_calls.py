@@ -138,6 +138,12 @@ def relay(host: Host) -> Iterator[None]:
 both_transports = pytest.mark.parametrize("transport", ["sse", "websocket"])
 
 
+over_sse = pytest.param("sse")
+in_the_long_run = pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
+over_websocket = pytest.param("websocket", marks=in_the_long_run)
+each_transport = pytest.mark.parametrize("transport", [over_sse, over_websocket])
+
+
 @both_transports
 def test_two_meet(office: Office, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
@@ -164,14 +170,23 @@ def test_more_meet(office: Office, count: int, transport: str, note: Note) -> No
         wait_for(lambda: seer.sees_colour(seen) == seen.colour, f"{seer.name} to see {seen.name}")  # noqa: B023
 
 
-@pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
+UNPAINTED = """
+() => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync('video { visibility: hidden }');
+  document.adoptedStyleSheets = [sheet];
+}
+"""
+
+
+@in_the_long_run
 def test_six_meet(office: Office, note: Note) -> None:
     """Nothing is painted: six software decoders and encoders are enough for two cores."""
     url = office.serve().room()
     people = office.some(6, width=160, height=90, fps=5)
     for person in people:
         person.open(url)
-        person.page.add_style_tag(content="video { visibility: hidden }")
+        person.page.evaluate(UNPAINTED)
         person.ask()
     note("first pictures", wait_first_picture(people, PATIENCE * 8))
     note("10 frames", flow(people, 10, PATIENCE * 8, concealed=1))
@@ -206,8 +221,9 @@ def test_those_who_join_at_once(office: Office, note: Note) -> None:
     assert crossed
 
 
-def test_a_cable_is_pulled(office: Office, note: Note) -> None:
-    url = office.serve().room()
+@each_transport
+def test_a_cable_is_pulled(office: Office, transport: str, note: Note) -> None:
+    url = f"{office.serve().room()}?transport={transport}"
     one, other = office.some(2)
     for person in (one, other):
         person.join(url)
@@ -225,8 +241,9 @@ def test_a_cable_is_pulled(office: Office, note: Note) -> None:
     wait_for(lambda: one.tile(other)["link"] == "connected", "the tile to say so")
 
 
-def test_an_address_changes(office: Office, note: Note) -> None:
-    url = office.serve().room()
+@each_transport
+def test_an_address_changes(office: Office, transport: str, note: Note) -> None:
+    url = f"{office.serve().room()}?transport={transport}"
     one, other = office.some(2)
     for person in (one, other):
         person.join(url)
@@ -236,7 +253,7 @@ def test_an_address_changes(office: Office, note: Note) -> None:
     note("flows again", flow([one, other], 10, PATIENCE * 4, concealed=1))
 
 
-@pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
+@in_the_long_run
 def test_a_phone_vanishes(office: Office, note: Note) -> None:
     url = office.serve().room()
     one, other = office.some(2)
@@ -251,8 +268,9 @@ def test_a_phone_vanishes(office: Office, note: Note) -> None:
     note("gone", time.monotonic() - start)
 
 
-def test_the_server_is_killed_in_a_call(office: Office, note: Note) -> None:
-    url = office.serve().room()
+@each_transport
+def test_the_server_is_killed_in_a_call(office: Office, transport: str, note: Note) -> None:
+    url = f"{office.serve().room()}?transport={transport}"
     one, other, late = office.some(3)
     for person in (one, other):
         person.join(url)
@@ -265,8 +283,9 @@ def test_the_server_is_killed_in_a_call(office: Office, note: Note) -> None:
     flow([one, other, late], 10, PATIENCE * 2)
 
 
-def test_a_page_is_loaded_anew_in_a_call(office: Office, note: Note) -> None:
-    url = office.serve().room()
+@each_transport
+def test_a_page_is_loaded_anew_in_a_call(office: Office, transport: str, note: Note) -> None:
+    url = f"{office.serve().room()}?transport={transport}"
     one, other = office.some(2)
     for person in (one, other):
         person.join(url)
