@@ -5,7 +5,8 @@
 
 const GAP = 8;
 const WIDEST = 16 / 9;
-const TALLEST = 3 / 4; // a phone held upright
+/** The least width by height: in a phone held upright, and elsewhere. */
+const TALLEST = { upright: 3 / 5, wide: 1 };
 const STRIP = 0.22; // of the longer side, for those beside what is pinned
 const STRIP_MOST = 240;
 
@@ -16,7 +17,7 @@ const STRIP_MOST = 240;
  * @param {number} [tallest] the least width by height
  * @returns {Place[]}
  */
-export function grid(count, area, tallest = TALLEST) {
+export function grid(count, area, tallest = area.width < area.height ? TALLEST.upright : TALLEST.wide) {
   let best = { columns: 1, ...cell(1, count, area, tallest) };
   for (let columns = 2; columns <= count; columns += 1) {
     const next = { columns, ...cell(columns, count, area, tallest) };
