@@ -30,7 +30,7 @@ function query(more = {}) {
   return found;
 }
 
-const list = pages(() => `api/logs?${query({ limit: '100' })}`, apiPage);
+const list = pages(() => `api/logs?${query({ limit: '50' })}`, apiPage);
 const counted = resource(() => api('GET', `api/logs/histogram?${query({ buckets: String(BUCKETS) })}`));
 
 /** @type {ReturnType<typeof setTimeout> | undefined} */
