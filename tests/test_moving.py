@@ -278,6 +278,54 @@ def test_the_tables_lines_do_the_same_on_both(
     assert len(ours) >= 15
 
 
+GUIDE_CLIENT = """
+const one = io(url, AUTH), two = io(url, AUTH);
+const heard = [once(one, "welcome"), once(two, "welcome")];
+print("welcome", ...await Promise.all(heard));
+const both = [once(one, "broadcast"), once(two, "broadcast")];
+one.emit("message", { text: "ğ" });
+print("broadcast", ...await Promise.all(both));
+console.log(JSON.stringify(lines));
+process.exit(0);
+"""
+
+
+def test_the_guides_example_does_the_same_on_both(
+    npm_folder: Callable[..., Path], make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    folder = npm_folder("socket.io-client@4", "socket.io@4")
+    section = (ROOT / "README.md").read_text().split("## Moving from Socket.IO")[1]
+    theirs, ours = (
+        re.findall(rf"```{lang}\n(.+?)```", section, re.S)[0] for lang in ("js", "python")
+    )
+    script = folder / "guide.cjs"
+    script.write_text(
+        "const server = require('http').createServer();\n" + theirs + "\nserver.listen(0, () => "
+        "console.log(server.address().port));"
+    )
+    handlers = tmp_path / "guide.py"
+    handlers.write_text(ours)
+    server = make_server("--app", str(handlers), access="open", socketio_recovery_seconds=0)
+    client = folder / "guide_client.mjs"
+    client.write_text(CLIENT.partition("const rows")[0] + GUIDE_CLIENT.replace("AUTH", "{}"))
+
+    def run(port: str) -> str:
+        command = ["node", str(client), f"http://127.0.0.1:{port}", ADMIN]
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE * 2, check=True
+        ).stdout
+
+    with subprocess.Popen(["node", str(script)], stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        expected = run(node.stdout.readline().strip())
+        node.kill()
+    assert json.loads(expected) == [
+        ["welcome", "Welcome!", "Welcome!"],
+        ["broadcast", {"text": "ğ"}, {"text": "ğ"}],
+    ]
+    assert run(str(server.port)) == expected
+
+
 def test_what_the_table_says_without_handlers(
     theirs: tuple[Path, str], make_server: Callable[..., Server]
 ) -> None:
