@@ -11798,7 +11798,7 @@ class WindowProcess:
         shown: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
         if fault:
             shown = {"html": ended_page("failed", fault)}
-        shown.update(width=1080, height=760, min_size=(380, 480), text_select=True)
+        shown.update(width=1160, height=760, min_size=(380, 480), text_select=True)
         self._window = webview.create_window("rtapp", **shown)
         self._window.events.loaded += self._loaded
         self._window.events.closing += self._closing

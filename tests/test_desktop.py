@@ -25,7 +25,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import rtapp
-from support import PATIENCE, PROGRAM, Answer, Server, query_database, run_program, wait_for
+from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, query_database, run_program, wait_for
 
 expect.set_options(timeout=PATIENCE * 1000)
 TOKEN = re.compile(r"signin=([\w-]+)")
@@ -667,7 +667,7 @@ def test_a_killed_server_leaves_a_page_that_starts_it_again(desk: Desk, screen: 
 
         def again() -> bool:
             """The button is where the page has put it; the first clicks may come too early."""
-            screen.run("xdotool", "mousemove", "180", "207", "click", "1")
+            screen.run("xdotool", "mousemove", "140", "207", "click", "1")
             time.sleep(1)
             return bool(desk.runtime["pid"] != first["pid"])
 
@@ -688,6 +688,38 @@ def test_quitting_closes_the_window(desk: Desk, screen: Screen) -> None:
     assert desk.running[0].wait(PATIENCE) == 0
     wait_for(lambda: not Path(f"/proc/{number}").exists(), "the window to be gone")
     assert list(desk.opened.iterdir()) == []
+
+
+def test_quitting_by_the_menu_asks_during_a_call(desk: Desk, screen: Screen) -> None:
+    desk.env["RTAPP_ADMIN_TOKEN"] = ADMIN
+    server = desk.begin()
+    opens(screen)
+    loaded(desk)
+
+    def ask(method: str, path: str, body: Any = None) -> Answer:
+        return server.request(method, path, body)
+
+    def click_quit() -> None:
+        for x, y in ("44", "42"), ("75", "108"):
+            screen.run("xdotool", "mousemove", x, y, "click", "1")
+            time.sleep(0.5)
+
+    room = join_call(server, ask)
+    time.sleep(1)
+    click_quit()
+    time.sleep(2)
+    if "RTAPP_TEST_SHOTS" in os.environ:
+        screen.run("import", "-window", "root", f"{os.environ['RTAPP_TEST_SHOTS']}/quit.png")
+    assert desk.running[0].poll() is None
+    screen.run("xdotool", "key", "Escape")
+    assert server.request("DELETE", f"/api/video/rooms/{room}").status == 200
+
+    def quits() -> bool:
+        click_quit()
+        return desk.running[0].poll() is not None
+
+    wait_for(quits, "the program to quit")
+    assert desk.running[0].returncode == 0
 
 
 def test_a_damaged_database_is_told_in_a_window(desk: Desk, screen: Screen) -> None:
