@@ -667,7 +667,7 @@ def test_a_killed_server_leaves_a_page_that_starts_it_again(desk: Desk, screen: 
 
         def again() -> bool:
             """The button is where the page has put it; the first clicks may come too early."""
-            screen.run("xdotool", "mousemove", "140", "207", "click", "1")
+            screen.run("xdotool", "mousemove", "140", "225", "click", "1")
             time.sleep(1)
             return bool(desk.runtime["pid"] != first["pid"])
 
