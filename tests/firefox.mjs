@@ -8,7 +8,9 @@ const browser = await puppeteer.launch({
   browser: 'firefox',
   executablePath,
   headless: true,
-  acceptInsecureCerts: true,
+  // A profile of one's own judges certificates by itself.
+  userDataDir: process.env.FIREFOX_PROFILE,
+  acceptInsecureCerts: !process.env.FIREFOX_PROFILE,
   extraPrefsFirefox: {
     'media.navigator.permission.disabled': true,
     'media.navigator.streams.fake': true,

@@ -30,6 +30,7 @@ from playwright.sync_api import Browser, Page, Playwright
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
+from calls import FirefoxPage
 from conftest import CHROMIUM_FLAGS
 from lan import Host, Lan, obstacle
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
@@ -561,11 +562,11 @@ def click_through(page: Page) -> None:
 SECURE = "() => isSecureContext && !!navigator.mediaDevices && location.protocol === 'https:'"
 
 
-def wait_until_secure(page: Page) -> None:
+def wait_until_secure(page: Page | FirefoxPage) -> None:
     """Until a page is open over https that may use a camera."""
 
     def is_secure() -> bool:
-        with contextlib.suppress(PlaywrightError):  # asked between two pages
+        with contextlib.suppress(PlaywrightError, AssertionError):  # asked between two pages
             return bool(page.evaluate(SECURE))
         return False
 
@@ -660,6 +661,44 @@ def test_everything_works_over_the_accepted_certificate(
         done = page.evaluate(EVERYTHING, ADMIN)
         assert done == {"sse": True, "socket": True, "polling": True, "engine": True}
     browser.close()
+
+
+def test_firefox(
+    lan: Lan,
+    shared: Server,
+    tmp_path: Path,
+    npm_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stays on the landing page until it knows the authority, then goes on by itself."""
+    path = shutil.which("firefox-esr") or shutil.which("firefox")
+    if path is None or not shutil.which("certutil"):
+        pytest.skip("needs Firefox and certutil (Debian: firefox-esr, libnss3-tools)")
+    folder = npm_folder("puppeteer-core@24")
+    link = f"http://10.77.0.1:{shared.port}/#kept"
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    monkeypatch.setenv("FIREFOX_PROFILE", str(profile))
+    page = FirefoxPage(lan["bob"], folder, path)
+    try:
+        page.goto(link)
+        row = page.evaluate("document.querySelector('[aria-current]').dataset.browser")
+        assert (row, page.evaluate("location.protocol")) == ("firefox", "http:")
+        with pytest.raises(AssertionError, match="SEC_ERROR_UNKNOWN_ISSUER|INSECURE|insecure"):
+            page.goto(link.replace("http:", "https:"))
+    finally:
+        page.close()
+    tool = ["certutil", "-d", f"sql:{profile}", "-A", "-t", "C,,", "-n", "rtapp"]
+    authority = shared.data / "tls" / "ca.crt"
+    subprocess.run([*tool, "-i", str(authority)], check=True, timeout=PATIENCE)
+    page = FirefoxPage(lan["bob"], folder, path)
+    try:
+        with contextlib.suppress(AssertionError):  # it may be on its way to the next page
+            page.goto(link)
+        wait_until_secure(page)
+        assert page.evaluate("location.hash") == "#kept"
+    finally:
+        page.close()
 
 
 def test_the_connection_test_says_what_works(
