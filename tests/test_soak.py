@@ -29,6 +29,7 @@ from support import ADMIN, LONG, PATIENCE, Server, wait_for
 SUBSCRIBERS = 2_000
 QUIET_SECONDS, KILL_SECONDS = (1_200, 600) if LONG else (75, 60)
 RATE = 20  # messages a second
+SIZES = (10, 10, 10, 10, 10, 200, 200, 200, 2_000, 20_000)
 POSITION = rb"([0-9a-f]{8}-\d+)"
 HEAD = "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + ADMIN + "\r\n{more}\r\n"
 UPGRADE = (
@@ -85,12 +86,15 @@ class Subscriber:
             self.last, self.position, end = number, found["position"].decode(), found.end()
         if b'"recovered":false' in self.buffer[end:] and self.position:
             faults.append(f"{type(self).__name__} not recovered at {self.position}")
-        self.buffer = self.buffer[end:][-2_000:]
+        self.buffer = self.buffer[end:][-65_536:]
         return faults
 
     def open(self, port: int) -> None:
         """Connect; raises OSError when nobody listens."""
-        self.sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.sock = socket.socket()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # to be full soon
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(("127.0.0.1", port))
         self.sock.sendall(self.request().encode())
         self.sock.setblocking(False)
         self.buffer, self.silent_until = b"", 0.0
@@ -102,7 +106,7 @@ class Subscriber:
 
 
 class Sse(Subscriber):
-    pattern = re.compile(rb'id: (?P<position>[0-9a-f]{8}-\d+)\ndata: \{"n":(?P<number>\d+),')
+    pattern = re.compile(rb'id: (?P<position>[0-9a-f]{8}-\d+)\ndata: \{"n":(?P<number>\d+),.*\n\n')
 
     def request(self) -> str:
         more = f"Last-Event-ID: {self.position}\r\n" if self.position else ""
@@ -112,7 +116,7 @@ class Sse(Subscriber):
 class WebSocket(Subscriber):
     pattern = re.compile(
         rb'"id":"(?P<position>[0-9a-f]{8}-\d+)","channel":null,"event":null,"data":\{"n":'
-        rb"(?P<number>\d+),"
+        rb"(?P<number>\d+),[^}]*\}\}"
     )
 
     def request(self) -> str:
@@ -193,7 +197,7 @@ class Crowd:
 
     def publish(self) -> None:
         """The next number, once: repeated with its key until it is acknowledged."""
-        body = {"n": self.published, "text": "x" * self.random.choice([10, 200, 2_000])}
+        body = {"n": self.published, "text": "x" * self.random.choice(SIZES)}
         key = {"Idempotency-Key": f"{id(self)}-{self.published}"}
         while not self.over.is_set():
             if self._ask("POST", "/api/broadcast", body, **key) == 200:
@@ -299,9 +303,7 @@ def crowd(make_server: Callable[..., Server]) -> Iterator[Crowd]:
     if hard < SUBSCRIBERS + 500:
         pytest.skip(f"the system allows only {hard} open files")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    server = make_server(
-        ring_bytes=1_000_000, slow_consumer_seconds=5, rate_limit=0, ping_interval=5
-    )
+    server = make_server(ring_bytes=65_536, slow_consumer_seconds=5, rate_limit=0, ping_interval=5)
     made = Crowd(server, seed=random.randrange(2**32))
     for _ in range(200):
         made.publish()
