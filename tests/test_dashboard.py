@@ -397,12 +397,12 @@ def test_a_lost_connection_is_told_with_its_reason(page: Page, site: Server) -> 
 
 
 def test_an_error_is_told_and_another_try_helps(page: Page, site: Server) -> None:
-    page.route("**/api/connections*", lambda route: route.abort())
-    visit(page, site, "connections")
+    page.route("**/api/users", lambda route: route.abort())
+    visit(page, site, "people")
     expect(page.locator(".banner.error")).to_contain_text("can’t be reached")
-    page.unroute("**/api/connections*")
+    page.unroute("**/api/users")
     page.click("text=Try again")
-    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("section[aria-labelledby=users-title] tbody tr")).to_have_count(1)
     expect(page.locator(".banner.error")).to_have_count(0)
 
 
