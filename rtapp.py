@@ -4261,7 +4261,7 @@ class Hub:
             gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
             while self._behind:
                 view = next(iter(self._behind))
-                group = [s for s in self._behind.pop(view) if s.fd >= 0]
+                group = [s for s in self._behind.pop(view) if s.behind and s.view is view]
                 try:
                     self._catch_up_group(view, group)
                 except Exception as error:  # the database is away: they stay and wait
@@ -4270,7 +4270,7 @@ class Hub:
                     gevent.sleep(1)
 
     def _catch_up_group(self, view: View, group: list[Subscriber]) -> None:
-        for part in chunks(group, self.OWN_TOPICS):
+        for part in chunks([s for s in group if s.fd >= 0], self.OWN_TOPICS):
             low = min(subscriber.cursor for subscriber in part)
             upto = self._floor
             topics = {*view.topics, *(subscriber.own_topic for subscriber in part)}
@@ -4279,7 +4279,9 @@ class Hub:
                 upto = page[-1].id
             joins: dict[tuple[int, int], list[Join]] = {}
             for subscriber in part:
-                if subscriber.fd >= 0:
+                # Meanwhile it may have gone, or been put elsewhere: then the page isn't for it.
+                waits = subscriber.behind and subscriber.view is view and subscriber.cursor >= low
+                if subscriber.fd >= 0 and waits:
                     self._serve_page(subscriber, page, upto, joins)
                     gevent.sleep(0)
 
@@ -9168,6 +9170,9 @@ def stream_of(call: Call) -> StreamRequest:
     return StreamRequest(None, (), None, call.address, call.agent, call.principal)
 
 
+RECOVERED = "recovered by another connection"
+
+
 class ClientState(msgspec.Struct):
     """What a recovered client gets back."""
 
@@ -9804,7 +9809,7 @@ class SocketIo(EngineConversation):
             return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
-                hub.finish(other, b"", "recovered by another connection")
+                hub.finish(other, b"", RECOVERED)
         if row.client_id != self.subscriber.client_id:
             hub.rename(self.subscriber, row.client_id)
         client.recover(row, channels)
@@ -9864,7 +9869,7 @@ class SocketIo(EngineConversation):
     def _lose(self, reason: str) -> None:
         clients, self.clients = list(self.clients.values()), {}
         for client in clients:
-            if client.pid:
+            if client.pid and reason != RECOVERED:  # else another connection is it now
                 self._engine.recovery.lost(client)
             self._call(client, "disconnect", reason)
 
