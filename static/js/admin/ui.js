@@ -271,7 +271,7 @@ export function pages(path, load) {
     },
     forward() {
       const next = list.state.peek().data?.next;
-      if (next) trail = [...trail, next];
+      if (next && next !== trail.at(-1)) trail = [...trail, next]; // pressed again before it came
       return list.refresh();
     },
     back() {
@@ -283,16 +283,16 @@ export function pages(path, load) {
 
 /** Where in the list this page is, and the way on. */
 export const Pager = live(({ of, label }) => {
-  const { data, busy } = of.state.value;
+  const { data } = of.state.value;
   if (!data || (data.page === 1 && !data.next)) return null;
   return html`
     <nav class="row end pager" aria-label=${label}>
       <p class="hint">${t('admin.page', { page: data.page, total: data.total })}</p>
       <div class="row">
-        <button type="button" class="small" disabled=${data.page === 1 || busy} onClick=${of.back}>
+        <button type="button" class="small" disabled=${data.page === 1} onClick=${of.back}>
           ${t('admin.previous')}
         </button>
-        <button type="button" class="small" disabled=${!data.next || busy} onClick=${of.forward}>
+        <button type="button" class="small" disabled=${!data.next} onClick=${of.forward}>
           ${t('admin.next')}
         </button>
       </div>
