@@ -636,8 +636,9 @@ async (token) => {
     source.addEventListener('error', failed);
   });
   const wss = 'wss://' + location.host;
-  const events = new EventSource('/api/events?channel=lan&ticket=' + await ticket());
-  const ws = new WebSocket(wss + '/ws?channel=lan&ticket=' + await ticket());
+  const [one, two] = [await ticket(), await ticket()];
+  const events = new EventSource('/api/events?channel=lan&ticket=' + one);
+  const ws = new WebSocket(wss + '/ws?channel=lan&ticket=' + two);
   await Promise.all([open(events), open(ws)]);
   const heard = [next(events, 'over tls'), next(ws, 'over tls')];
   await post('/api/broadcast?channel=lan', '"over tls"');
