@@ -215,6 +215,9 @@ for (const [name, code, count, settle] of rows) {
   lines = [];
   const socket = io(url, AUTH), other = io(url, AUTH);
   await Promise.all([once(socket, "connect"), once(other, "connect")]);
+  // What is volatile is dropped, by Node's server too, while a connection goes over to a WebSocket.
+  for (const { io: { engine } } of [socket, other])
+    while (engine.transport.name !== "websocket") await new Promise((done) => setTimeout(done, 10));
   const enough = new Promise((done) => { changed = () => lines.length >= count && done(); });
   new Function("io", "url", "token", "socket", "other", "print", code)(
     io, url, token, socket, other, print);
