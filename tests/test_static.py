@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -302,3 +304,11 @@ def test_every_custom_property_in_use_is_defined() -> None:
     css = "".join(path.read_text("utf-8") for path in STYLES)
     defined = set(re.findall(r"(--[\w-]+):", css))
     assert set(re.findall(r"var\((--[\w-]+)", css)) <= defined
+
+
+def test_the_types_of_the_pages_hold(npm_folder: Callable[..., Path]) -> None:
+    """tsc finds nothing wrong with what the modules' JSDoc says."""
+    tsc = npm_folder("typescript@7.0.2") / "node_modules" / "typescript" / "bin" / "tsc"
+    command = ["node", str(tsc), "--noEmit", "-p", str(Path(__file__).with_name("tsconfig.json"))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout
