@@ -713,7 +713,7 @@ def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
         opened.storage._deliver, opened.log.page = deliver_late, page_after_retention
         with Listening(opened, "x") as listening:
             listening.hub._floor = opened.log.head  # nothing is in the ring
-            listening.subscriber.cursor = 0
+            listening.subscriber.cursor, listening.subscriber.behind = 0, True
             listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
             late.append(True)
             deliver()
@@ -734,7 +734,7 @@ def test_retention_of_another_node_is_told(
             assert here.log.complete(0, ["c/x"]), "as far as it knows"
             listening.hub._floor = here.log.head  # nothing is in the ring
             listening.subscriber.view.part(listening.subscriber)
-            listening.subscriber.cursor = 0
+            listening.subscriber.cursor, listening.subscriber.behind = 0, True
             listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
             until(lambda: "event: reset" in listening.received(), "a reset", 3)
             assert not here.log.complete(0, ["c/x"])
