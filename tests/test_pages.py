@@ -624,30 +624,6 @@ def test_everything_is_reached_by_keyboard(page: Page, fresh: Server) -> None:
 # ---- the parser, without a network ---------------------------------------------------------------
 
 
-def test_the_parser_follows_the_standard(page: Page, server: Server) -> None:
-    """WHATWG HTML 9.2.6: every line end, comments, several data lines, text cut anywhere."""
-    page.goto(home(server))
-    # The policy forbids an evaluated string of code, not a function that imports the module.
-    text = "\r\nretry: 12\r\n: c\rid: 1\nevent: x\r\ndata: a\ndata:b\r\n\r\nid: 2\n\ndata:  c\n\n"
-    parsed = page.evaluate(
-        """async (text) => {
-          const [script] = document.querySelectorAll('script[type=module]');
-          const { createParser } = await import(new URL('rt.js', script.src).href);
-          const seen = [];
-          const feed = createParser((fields) => seen.push(fields));
-          for (const letter of text) feed(letter);
-          return seen;
-        }""",
-        text,
-    )
-    assert parsed == [
-        {},
-        {"retry": "12", "": "c", "id": "1", "event": "x", "data": "a\nb"},
-        {"id": "2"},
-        {"data": " c"},
-    ]
-
-
 # ---- the API reference ---------------------------------------------------------------------------
 
 
