@@ -31,7 +31,6 @@
  * @property {string} [since] an id to begin behind, instead of now
  */
 
-/** The folder that holds `static/`. */
 const ROOT = new URL(import.meta.url.replace(/^(.*\/)static\/.*$/, '$1'));
 /** What the server says of itself: names that no publisher can use. */
 const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(participant|room|presence)-.+)$/;
@@ -104,7 +103,6 @@ const nameOf = (event, data) => event || (SYSTEM.test(data?.type) ? data.type : 
 
 /** A connection that stays. */
 class Link {
-  /** Served so far. */
   position = '';
   /** Longest silence in ms. */
   silence = FIRST;
@@ -523,7 +521,7 @@ class Tabs {
   async #lead() {
     const { link, client } = this;
     this.#others.clear();
-    this.#say({ type: 'lead' }); // who is there?
+    this.#say({ type: 'lead' });
     if ((await this.#alive()).length > 1) await new Promise((resolve) => setTimeout(resolve, 150));
     if (this.link !== link || this.#closed.signal.aborted) return;
     this.#leads = true;
@@ -653,13 +651,11 @@ class Tabs {
   #watch() {
     const { state, hello } = this.client;
     if (this.#leads || state === 'closed' || Date.now() - this.#heard < silenceOf(hello)) return;
-    // After a sleep every tab is late.
     if (this.#suspect) this.#stand(true);
     this.#suspect = !this.#suspect;
   }
 }
 
-/** A connection as a page sees it. */
 class Client {
   /** @type {State} */
   state = 'connecting';
@@ -725,6 +721,10 @@ class Client {
    * @returns {Promise<{ id: number | null }>}
    */
   async emit(event, data = null, { channel, to, volatile } = {}) {
+    // Sooner, this page would not hear it.
+    if (this.state === 'connecting') {
+      await new Promise((go) => ['open', 'reconnecting', 'closed'].map((state) => this.once(state, go)));
+    }
     const name = event === 'message' ? undefined : event;
     if (!volatile && this.link.canAsk) return this.link.ask({ type: 'publish', channel, to, event: name, data });
     const query = new URLSearchParams();
