@@ -690,6 +690,31 @@ def test_a_ping_does_not_overtake_a_change_of_topics(log_url: str) -> None:
         until(lambda: "just after the change" in listening.received(), "the message", 3)
 
 
+def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new connection that is behind the ring, and becomes meanwhile one that recovers at an
+    earlier place with other topics: the page read for what it was must not move it past what it
+    has missed."""
+    with Opened(log_url) as opened:
+        opened.publish("c/x", *range(5))
+        with Listening(opened) as listening:
+            hub, subscriber, page = listening.hub, listening.subscriber, opened.log.page
+            hub.start()
+            hub._floor = opened.log.head  # nothing is in the ring
+            hub._ring.clear()
+            hub._runs["c/x"].evicted = hub._floor
+
+            def page_after_recovery(*arguments: Any) -> list[rtapp.Entry]:
+                monkeypatch.setattr(opened.log, "page", page)
+                found = page(*arguments)
+                hub.rewind(subscriber, frozenset(["c/x"]), 0)
+                return found
+
+            monkeypatch.setattr(opened.log, "page", page_after_recovery)
+            hub._part(subscriber)
+            hub._fall_behind(subscriber)
+            until(lambda: listening.received().count("data: ") == 5, "all that it missed", 10)
+
+
 def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
     """Rows that go just before a catch-up's read, while the loop has not heard of it yet: the
     subscriber is told `reset`, and not left without them in silence."""
