@@ -73,7 +73,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     reports = runtestprotocol(item, log=False, nextitem=nextitem)
     failed = [report for report in reports if report.failed]
     if failed:
-        second_tries.append(f"{item.nodeid}: {failed[0].longreprtext.splitlines()[-1:]}")
+        crash = getattr(failed[0].longrepr, "reprcrash", None)
+        second_tries.append(f"{item.nodeid}: {str(getattr(crash, 'message', crash))[:300]}")
         timer = item.config.hook
         timer.pytest_timeout_cancel_timer(item=item)
         timer.pytest_timeout_set_timer(item=item, settings=timeout_settings(item))

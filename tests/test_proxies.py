@@ -192,8 +192,10 @@ def test_websockets_come_through(front: Front, certificate: Certificate) -> None
         with connect(f"{address}/ws?channel=x", additional_headers=headers, ssl=tls) as ws:
             assert json.loads(ws.recv(PATIENCE))["type"] == "connection"
             ws.send(json.dumps({"type": "publish", "channel": "x", "data": 1, "ref": 7}))
-            kinds = {json.loads(ws.recv(PATIENCE))["type"] for _ in range(2)}
-            assert kinds == {"message", "ack"}
+            kinds = set()
+            # The node may just hear of what another one published: that comes as well.
+            while kinds != {"message", "ack"}:
+                kinds.add(json.loads(ws.recv(PATIENCE))["type"])
         path = "/socket.io/?EIO=4&transport=websocket"
         with connect(address + path, ssl=tls, compression=None) as ws:
             assert str(ws.recv(PATIENCE)).startswith("0{")
