@@ -2244,6 +2244,16 @@ class Log:
             return None
         return int(match[2])
 
+    def find(self, position: str) -> int | None:
+        """The same, for who comes back: the position may be of another node's answer, just now.
+        Then the log advances, so ask what depends on it afterwards."""
+        number = self.parse(position)
+        if number is None:
+            with contextlib.suppress(Problem):
+                self.poll()
+            number = self.parse(position)
+        return number
+
     def complete(self, after: int, topics: Collection[str]) -> bool:
         """Whether everything of `topics` after the id `after` is still held."""
         trimmed = self._trimmed
@@ -6535,8 +6545,9 @@ class Streams:
         client."""
         session = asked.session or secrets.token_urlsafe(16)
         client_id = client_id_of(session)
+        number = self._log.find(asked.last_event_id or "")
         topics = asked.topics() | self._hub.standing(client_id)
-        resumed, reset = self._resume(asked.last_event_id, topics | {direct_topic(client_id)})
+        resumed, reset = self._resume(asked, number, topics | {direct_topic(client_id)})
         cursor = self._log.head if resumed is None else resumed
         subscriber = self.subscriber(asked, encoding, client_id, cursor)
         hello = self._hello(subscriber, session, asked, resumed is not None)
@@ -6581,17 +6592,12 @@ class Streams:
         if asked.principal.expires_at is not None:
             self._hub.expire(subscriber, asked.principal.expires_at)
 
-    def _resume(self, position: str | None, topics: Collection[str]) -> tuple[int | None, bool]:
+    def _resume(
+        self, asked: StreamRequest, number: int | None, topics: Collection[str]
+    ) -> tuple[int | None, bool]:
         """The id to go on after, None to begin at the head; and whether to say `reset`."""
-        if not position:
-            return None, False
-        number = self._log.parse(position)
-        if number is None:  # it may be of another node's answer, just now
-            with contextlib.suppress(Problem):
-                self._log.poll()
-            number = self._log.parse(position)
         if number is None or not self._log.complete(number, topics):
-            return None, True
+            return None, bool(asked.last_event_id)
         return number, False
 
     def _hello(
@@ -9796,7 +9802,7 @@ class SocketIo(EngineConversation):
         row = self._engine.recovery.find(auth["pid"], client.namespace, self._principal.name)
         if row is None or (self.clients and row.client_id != self.subscriber.client_id):
             return None
-        since = log.parse(str(auth.get("offset")))
+        since = log.find(str(auth.get("offset", row.position)))
         since = log.parse(row.position) if since is None else since
         if since is None:
             return None

@@ -126,6 +126,13 @@ class Cluster:
         """The URL of one of its databases."""
         return f"postgresql://{USER}@{self.address}:{self.port}/{database}"
 
+    def mute(self) -> None:
+        """End the connections on which nodes hear of each other's messages: they have to poll."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'rtapp' AND query LIKE 'LISTEN%'"
+        )
+
     def sql(self, statement: str, database: str = USER) -> list[Any]:
         """Run a statement by itself; its rows."""
         connection = psycopg2.connect(self.url(database))

@@ -26,6 +26,7 @@ OLDEST_PYTHON = (3, 10)
 
 # Commands that some tests need, and the Debian package that has each.
 DEBIAN = {
+    "caddy": "caddy",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
     "nginx": "nginx-light",

@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from postgres import Cluster
 from support import ADMIN, LONG, PATIENCE, Server, query_database, wait_for
 
 TOKEN = json.dumps({"token": ADMIN})
@@ -515,6 +516,26 @@ def test_recovery_from_the_log(server: Server) -> None:
     other, new = join(server, json.dumps({"token": ADMIN, "pid": answer["pid"], "offset": offset}))
     assert new["pid"] != answer["pid"] and new["sid"] != answer["sid"]
     other.close()
+
+
+def test_recovery_on_the_other_node(postgres: Cluster, start_node: Callable[..., Server]) -> None:
+    """It may not have read yet what the client has heard, and what it was made of."""
+    url = postgres.new_database()
+    nodes = start_node(url), start_node(url)
+    ws, answer = join(nodes[0])
+    for n in range(20):
+        here, there = nodes[n % 2], nodes[1 - n % 2]
+        ws.send(json.dumps(["join", f"room{n}"]).join(("421", "")))
+        assert hear(ws).startswith("431")
+        postgres.mute()
+        for number in range(3):
+            here.publish([n, number], f"channel=room{n}")
+        offset = [offset_of(hear(ws)) for _ in range(3)][1]
+        ws.close()
+        ws = come_back(there, answer, offset)  # the third one did not arrive
+        here.publish([n, 3], f"channel=room{n}")
+        assert [json.loads(hear(ws)[2:])[1] for _ in range(2)] == [[n, 2], [n, 3]]
+    ws.close()
 
 
 def test_recovery_without_an_offset_and_after_its_time(make_server: Callable[..., Server]) -> None:
