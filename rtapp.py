@@ -54,6 +54,7 @@ import errno
 import functools
 import gc
 import getpass
+import gzip
 import hashlib
 import heapq
 import hmac
@@ -6730,6 +6731,23 @@ class Answer(NamedTuple):
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
+class Packed(NamedTuple):
+    """A body as it is and gzipped: the same for everybody, since compressing what is secret
+    beside what an attacker chooses gives it away (BREACH)."""
+
+    plain: bytes
+    gzipped: bytes
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+    codings = {}
+    for part in accepted.lower().split(","):
+        name, _, weight = part.partition(";")
+        codings[name.strip()] = re.fullmatch(r"\s*q=0(\.0*)?\s*", weight) is None
+    return codings.get("gzip", codings.get("*", False))
+
+
 class Route(NamedTuple):
     """A row of the table of routes."""
 
@@ -8442,15 +8460,24 @@ class Static:
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
+        self._packed: dict[tuple[str, str], Packed] = {}
+
+    def _pack(self, name: str, up: str = "") -> Packed:
+        """A file, compressed when it is first asked for. Raises Problem `not_found`."""
+        packed = self._packed.get((name, up))
+        if packed is None:
+            content = self._files.get(name)
+            if content is None:
+                raise Problem("not_found")
+            if name.endswith(".html"):
+                content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
+            packed = self._packed[name, up] = Packed(content, gzip.compress(content, mtime=0))
+        return packed
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page, its links to files leading to this version's; `up` is the way from the page's
         own folder to the root. Raises Problem `not_found`."""
-        content = self._files.get(name)
-        if content is None:
-            raise Problem("not_found")
-        content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
-        return Answer(content, headers=PAGE_HEADERS)
+        return Answer(self._pack(name, up), headers=PAGE_HEADERS)
 
     def text(self, name: str) -> str:
         """A file's text."""
@@ -8479,12 +8506,11 @@ class Static:
         version, _, rest = path.partition("/")
         fixed = version == self.version
         name = rest if fixed else path
-        content = self._files.get(name)
-        if content is None or name.endswith(".html"):
+        if name.endswith(".html"):
             raise Problem("not_found")
         cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
         kind = self.TYPES[Path(name).suffix]
-        return Answer(content, headers={"Content-Type": kind, "Cache-Control": cache})
+        return Answer(self._pack(name), headers={"Content-Type": kind, "Cache-Control": cache})
 
 
 # Opening a stream is bounded by their number, signals by a bucket of each client.
@@ -8605,9 +8631,21 @@ class Web:
         response.set_header("Cache-Control", "no-store")
         for name, value in answer.headers.items():
             response.set_header(name, value)
+        if isinstance(answer.body, Packed):
+            return self._unpack(answer.body)
         if isinstance(answer.body, (bytes, Iterator)):
             return answer.body
         return msgspec.json.encode(answer.body)
+
+    @staticmethod
+    def _unpack(body: Packed) -> bytes:
+        """A body in the shorter form that the client takes."""
+        bottle.response.add_header("Vary", "Accept-Encoding")
+        gzips = takes_gzip(bottle.request.environ.get("HTTP_ACCEPT_ENCODING", ""))
+        if not gzips or len(body.gzipped) >= len(body.plain):
+            return body.plain
+        bottle.response.set_header("Content-Encoding", "gzip")
+        return body.gzipped
 
     def _problem(self, problem: Problem) -> Any:
         environ = bottle.request.environ

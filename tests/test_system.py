@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -263,6 +264,31 @@ def test_pages_and_immutable_files(server: Server) -> None:
     assert style.headers["content-type"].startswith("text/css")
     docs = server.get("/api/docs", token=None)
     assert b'"../static/' in docs.body
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1, GZIP;q=0.5", True),
+        ("*", True),
+        ("gzip;q=0, *", False),
+        ("*;q=0.000", False),
+        ("br, deflate", False),
+        ("", False),
+    ],
+)
+def test_files_are_gzipped_for_who_takes_that(server: Server, accepted: str, packed: bool) -> None:
+    for path in ("/", "/static/js/rt.js", "/socket.io/socket.io.js"):
+        plain = server.get(path, token=None)
+        found = server.get(path, token=None, headers={"Accept-Encoding": accepted})
+        assert found.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+        assert (found.headers.get("content-encoding") == "gzip") is packed
+        body = gzip.decompress(found.body) if packed else found.body
+        assert body == plain.body and int(found.headers["content-length"]) == len(found.body)
+    takes = {"Accept-Encoding": "gzip"}
+    for path in ("/static/img/icon.png", "/api/stats"):  # packed already; may hold a secret
+        assert "content-encoding" not in server.get(path, headers=takes).headers
 
 
 # Commands
