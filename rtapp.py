@@ -4735,6 +4735,55 @@ class Nodes:
         """Every connection here and, as last told, on the other nodes, in the order of ids."""
         return sorted([*map(self.row, self._hub.subscribers()), *self._elsewhere()])
 
+    def page(
+        self, text: str, transport: str | None, cursor: int, limit: int
+    ) -> tuple[list[Connected], int]:
+        """At most `limit` connections of any node with ids above `cursor`, in their order, and how
+        many there are in all: of a transport, and with `text` in what is known of the client."""
+        needle = text.lower()
+        here, total = self._page_here(needle, transport, cursor, limit)
+        away, more = self._page_elsewhere(needle, transport, cursor, limit)
+        return sorted([*here, *away])[:limit], total + more
+
+    def _page_here(
+        self, needle: str, transport: str | None, cursor: int, limit: int
+    ) -> tuple[list[Connected], int]:
+        rows: list[Connected] = []
+        total = 0
+        for part in chunks(self._hub.subscribers(), 4_000):
+            chosen = [s for s in part if self._is_wanted(s, needle, transport)]
+            total += len(chosen)
+            if part[-1].id > cursor and len(rows) < limit:
+                page = [s for s in chosen if s.id > cursor][: limit - len(rows)]
+                rows += map(self.row, page)
+            gevent.sleep(0.001)  # others are served meanwhile; 0 would not look at sockets
+        return rows, total
+
+    @staticmethod
+    def _is_wanted(subscriber: Subscriber, needle: str, transport: str | None) -> bool:
+        s = subscriber
+        if s.ending is not None or (transport is not None and s.encoding.name != transport):
+            return False
+        known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
+        return needle in known.lower()
+
+    def _page_elsewhere(
+        self, needle: str, transport: str | None, cursor: int, limit: int
+    ) -> tuple[list[Connected], int]:
+        if not self._shared:
+            return [], 0
+        where, parameters = "", []
+        if transport is not None:
+            where, parameters = " AND transport = ?", [transport]
+        if needle:
+            known = "concat_ws(' ', client_id, ip_address, user_agent, username)"
+            where += f" AND strpos(lower({known}), ?) > 0"
+            parameters.append(needle)
+        count = f"SELECT count(*) FROM connections WHERE node <> ?{where}"
+        total = int(self._storage.read(count, (self.id, *parameters))[0][0])
+        page = f"{where} AND id > ? ORDER BY id LIMIT ?"
+        return self._elsewhere(page, (*parameters, cursor, limit)), total
+
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
         counts = self._hub.by_transport()
@@ -7287,18 +7336,8 @@ def next_link(call: Call, **changed: Any) -> str:
 def connections(app: Application, call: Call) -> Answer:
     """Oldest first, a page at a time; `cursor` is the last id of the page before."""
     query: ConnectionsQuery = call.query
-    needle = query.q.lower()
-    chosen = [
-        row
-        for row in app.nodes.connections()
-        if (query.transport is None or row.transport == query.transport)
-        and (
-            not needle
-            or needle in f"{row.client_id} {row.ip_address} {row.user_agent} {row.username}".lower()
-        )
-    ]
-    page = [row for row in chosen if row.id > query.cursor][: query.limit]
-    headers = {"X-Total-Count": str(len(chosen))}
+    page, total = app.nodes.page(query.q, query.transport, query.cursor, query.limit)
+    headers = {"X-Total-Count": str(total)}
     if len(page) == query.limit:
         headers["Link"] = next_link(call, cursor=page[-1].id)
     return Answer([row.view() for row in page], headers=headers)

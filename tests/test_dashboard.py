@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from conftest import watched_page
-from support import PATIENCE, ROOT, Server, Stream, wait_for
+from support import PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
 VENDOR = ROOT / "static" / "vendor"
 
@@ -66,6 +66,44 @@ def test_the_event_log_is_counted_over_time(server: Server) -> None:
     assert entries[0] not in earlier and len(later) + len(earlier) == 3
     assert server.get("/api/logs/histogram?level=ERROR").json["buckets"] == []
     assert server.get("/api/logs?since=yesterday").code == "invalid"
+
+
+def all_pages(server: Server, query: str) -> tuple[list[int], set[str]]:
+    """The ids on the pages of the list of connections, and the totals that the pages tell."""
+    ids: list[int] = []
+    totals = set()
+    path = f"?{query}"
+    while path:
+        page = server.get(f"/api/connections{path}")
+        ids += [row["id"] for row in page.json]
+        totals.add(page.headers["x-total-count"])
+        path = page.headers.get("link", "").partition("<")[2].partition(">")[0]
+    return ids, totals
+
+
+def test_some_thousand_connections_are_paged_and_searched(server: Server) -> None:
+    swarm = Swarm(server.port)
+    for key in range(4_500):  # the server looks at 4,000, then at the others
+        swarm.open(key, f"channel={key % 7}")
+        if key % 50 == 49:
+            swarm.pump(0)
+    swarm.pump_until(lambda: len(swarm.last_ids) == 4_500, "all to be connected")
+    ids, totals = all_pages(server, "limit=400")
+    assert len(ids) == 4_500 and ids == sorted(set(ids)) and totals == {"4500"}
+    assert all_pages(server, "limit=1000&transport=sse&q=127.0.0.1") == (ids, totals)
+    assert all_pages(server, "transport=websocket") == ([], {"0"})
+    late = server.get(f"/api/connections?cursor={ids[-3]}&limit=1").json[0]
+    assert late["id"] == ids[-2]
+    assert all_pages(server, f"q={late['clientId'].upper()}") == ([ids[-2]], {"1"})
+    assert all_pages(server, "q=%20none") == ([], {"0"})  # who has no name isn't called None
+    for key in range(0, 4_500, 2):
+        swarm.close(key)
+    wait_for(
+        lambda: server.get("/api/connections?limit=1").headers["x-total-count"] == "2250",
+        "half of them to be gone",
+    )
+    assert set(all_pages(server, "limit=1000")[0]) < set(ids)
+    swarm.close_all()
 
 
 def test_network_settings_change_only_on_the_servers_own_computer(server: Server) -> None:

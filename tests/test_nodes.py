@@ -119,6 +119,10 @@ def test_connections_presence_counts_and_kick_cross(nodes: Nodes) -> None:
         page = there.get("/api/connections?limit=1")
         rest = there.get(f"/api/connections?cursor={page.json[0]['id']}").json
         assert [page.json[0]["id"], *(c["id"] for c in rest)] == ids
+        assert page.headers["x-total-count"] == "2"
+        found = there.get(f"/api/connections?transport=sse&q={client.upper()}")
+        assert [c["clientId"] for c in found.json] == [client]
+        assert there.get("/api/connections?q=_").headers["x-total-count"] == "0"
         wait_for(lambda: len(there.get("/api/presence?channel=x").json) == 2, "presence")
         wait_for(
             lambda: [n["connections"] for n in there.get("/api/stats").json["nodes"]] == [1, 1],
