@@ -30,8 +30,8 @@ from playwright.sync_api import Browser, Page, Playwright
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
-from calls import FirefoxPage
-from conftest import CHROMIUM_FLAGS
+from calls import FirefoxPage, Person, flow
+from conftest import CHROMIUM_FLAGS, Certificate
 from lan import Host, Lan, obstacle
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
 
@@ -427,6 +427,54 @@ def test_refused_handshakes_cost_a_line_each(lan: Lan, shared: Server) -> None:
     assert not [line for line in shared.output if "Traceback" in line or "Error" in line]
 
 
+def test_own_certificate_is_read_again_when_it_changes(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """As after its renewal: nobody is disconnected, and a bad one is not taken."""
+    old, new = (Certificate(made_folder(tmp_path / name)) for name in ("old", "new"))
+    used = Certificate(made_folder(tmp_path / "used"))
+
+    def put(cert: Path, key: Path) -> None:
+        for source, target in ((cert, used.cert), (key, used.key)):
+            copy = target.with_suffix(".new")
+            copy.write_bytes(source.read_bytes())
+            copy.replace(target)
+
+    def served() -> x509.Certificate:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
+            with careless().wrap_socket(plain) as sock:
+                der = sock.getpeercert(True)
+        assert der
+        return x509.load_der_x509_certificate(der)
+
+    def expected(made: Certificate) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(made.cert.read_bytes())
+
+    put(old.cert, old.key)
+    server = make_server(**used.settings)
+    assert served() == expected(old)
+    with Stream(server.port, tls=old.trusting) as stream:
+        stream.next()
+        put(new.cert, old.key)  # they don't belong together
+        assert served() == expected(old)
+        put(new.cert, new.key)
+        assert served() == expected(new)
+        used.key.unlink()
+        assert served() == expected(new)
+        sent = server.request("POST", "/api/broadcast", {"n": 1}, tls=new.trusting)
+        assert sent.status == 200, sent
+        assert stream.values(1)[0]["n"] == 1
+    logs = server.request("GET", "/api/logs?q=certificate", tls=new.trusting).json
+    said = [(entry["level"], entry["message"].partition(":")[0]) for entry in logs]
+    kept_before = ("WARN", "The certificate of before stays in use")
+    assert said.count(kept_before) == 2 and ("INFO", "The certificate was read again") in said
+
+
+def made_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 # ---- coming and going ----------------------------------------------------------------------------
 
 
@@ -601,6 +649,119 @@ def test_from_the_code_to_a_camera_by_one_explained_click(
     browser.close()
 
 
+GREY = """
+async (picture) => {
+  const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+  const shot = await createImageBitmap(new Blob([bytes]));
+  const context = new OffscreenCanvas(shot.width, shot.height).getContext('2d');
+  context.drawImage(shot, 0, 0);
+  const { data } = context.getImageData(0, 0, shot.width, shot.height);
+  return [shot.height, shot.width, data.filter((_, at) => at % 4 === 1).join()];
+}
+"""
+
+
+def scan(page: Page, selector: str) -> str:
+    """What a phone's camera reads in the code that a page shows."""
+    import zxingcpp
+
+    code = page.locator(selector)
+    wait_for(lambda: code.evaluate("(image) => image.naturalWidth > 0"), "the code")
+    shot = base64.b64encode(code.screenshot()).decode()
+    height, width, pixels = page.evaluate(GREY, shot)
+    grey = bytes(int(pixel) for pixel in pixels.split(","))
+    found = zxingcpp.read_barcode(memoryview(grey).cast("B", shape=[height, width]))
+    assert found, "no code in the picture"
+    return str(found.text)
+
+
+class Phone(Person):
+    """Somebody whose browser knows no certificate, and who minds the warning."""
+
+    def __init__(self, playwright: Playwright, host: Host, folder: Path, colour: str) -> None:
+        super().__init__(playwright, host, folder, colour)
+        self.context.close()
+        self.context = self.browser.new_context(locale="en-GB")
+        self.context.set_default_timeout(PATIENCE * 1000)
+        self.tab()
+
+
+class CallByCode:
+    """A call of the server's own computer and a guest who scanned its code."""
+
+    def __init__(self, owner: Person, guest: Person) -> None:
+        self.owner, self.guest = owner, guest
+        self.people = [owner, guest]
+        self.link = self.scanned = ""
+
+    def begin(self, server: Server, room: str) -> None:
+        """Both join, the guest by the code that the owner's page shows."""
+        self.link = f"http://10.77.0.1:{server.port}/room/{room}"
+        self.owner.join(f"http://127.0.0.1:{server.port}/room/{room}")
+        self.owner.page.click("#alone-invite")
+        self.scanned = scan(self.owner.page, "#invite-qr")
+        self.owner.page.click("#invite-dialog [data-close-dialog]")
+        page = self.guest.page
+        page.goto(self.scanned)
+        page.locator("#continue").click()
+        click_through(page)
+        page.wait_for_selector("main[data-ready]", state="attached")
+        self.guest.ask()
+        self.guest.wait_phase("joined")
+
+
+@pytest.fixture
+def call(
+    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
+) -> Iterator[CallByCode]:
+    """Two people who see and hear each other."""
+    with at_home(lan, shared):
+        room = shared.post("/api/video/rooms", {"name": "Call"}).json["roomId"]
+    owner = Phone(playwright, lan["server"], tmp_path, "red")
+    guest = Phone(playwright, lan["ada"], tmp_path, "blue")
+    try:
+        made = CallByCode(owner, guest)
+        made.begin(shared, room)
+        flow(made.people, 10)
+        yield made
+    finally:
+        owner.close()
+        guest.close()
+
+
+def test_from_the_code_to_a_call(call: CallByCode) -> None:
+    """Picture and sound both ways; what is signalled goes over the accepted certificate."""
+    assert call.scanned == call.link
+    assert call.guest.page.url == call.link.replace("http:", "https:")
+    assert call.guest.sees_colour(call.owner) == "red"
+    assert call.owner.sees_colour(call.guest) == "blue"
+    page = call.guest.page
+    page.click("#open-chat")
+    page.fill("#chat-text", "Hello from the phone")
+    page.keyboard.press("Enter")
+    call.owner.page.click("#open-chat")
+    call.owner.page.locator(".said", has_text="Hello from the phone").wait_for()
+    assert call.owner.troubles + call.guest.troubles == []
+
+
+def test_an_address_that_comes_and_goes_hurts_no_call(
+    lan: Lan, shared: Server, call: CallByCode
+) -> None:
+    def known() -> list[str]:
+        with at_home(lan, shared):
+            return [row["address"] for row in network(shared)["addresses"]]
+
+    before = call.guest.connections(), certificate_at(lan["bob"], shared, "10.77.0.1")
+    lan["server"].ip("address", "add", "10.77.0.202/24", "dev", "eth0")
+    wait_for(lambda: "10.77.0.202" in known(), "the new address to be seen")
+    assert named_in(certificate_at(lan["bob"], shared, "10.77.0.202")) == ["10.77.0.202"]
+    flow(call.people, 20)
+    lan["server"].ip("address", "delete", "10.77.0.202/24", "dev", "eth0")
+    wait_for(lambda: "10.77.0.202" not in known(), "the address to be gone")
+    flow(call.people, 20)
+    assert before == (call.guest.connections(), certificate_at(lan["bob"], shared, "10.77.0.1"))
+
+
 @pytest.mark.usefixtures("many")
 def test_with_the_certificate_installed_there_is_no_warning(
     lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
@@ -645,22 +806,47 @@ async (token) => {
   const [sse, socket] = await Promise.all(heard);
   const polled = await (await fetch('/socket.io/?EIO=4&transport=polling')).text();
   const engine = next(new WebSocket(wss + '/socket.io/?EIO=4&transport=websocket'), '"sid"');
-  return { sse, socket, polling: polled.startsWith('0{"sid"'), engine: await engine };
+  const { io } = await import('/static/vendor/socket.io/socket.io.esm.min.js');
+  const namespace = (transport) => new Promise((done, failed) => {
+    const client = io('/lan', { transports: [transport], auth: { token }, forceNew: true });
+    client.on('connect_error', failed);
+    client.on('hello', (name) => client.emit('double', name, (twice) => {
+      done(client.io.engine.transport.name + twice);
+    }));
+  });
+  const names = [await namespace('polling'), await namespace('websocket')];
+  return { sse, socket, polling: polled.startsWith('0{"sid"'), engine: await engine, names };
 }
 """
 
 
+HANDLERS = """
+from rtapp import on
+
+@on("connection", namespace="/lan")
+def connection(client): client.emit("hello", client.namespace)
+
+@on("double", namespace="/lan")
+def double(client, text): return text + text
+"""
+
+
 def test_everything_works_over_the_accepted_certificate(
-    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
+    lan: Lan, playwright: Playwright, tmp_path: Path
 ) -> None:
+    handlers = tmp_path / "handlers.py"
+    handlers.write_text(HANDLERS)
     browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
-    with page_of(browser) as page:
-        page.goto(f"http://10.77.0.1:{shared.port}/")
+    more = ("--lan", "--app", str(handlers))
+    with on_host(lan["server"], tmp_path / "data", *more) as server, page_of(browser) as page:
+        page.goto(f"http://10.77.0.1:{server.port}/")
         page.locator("#continue").click()
         click_through(page)
         wait_until_secure(page)
         done = page.evaluate(EVERYTHING, ADMIN)
-        assert done == {"sse": True, "socket": True, "polling": True, "engine": True}
+        names = ["polling/lan/lan", "websocket/lan/lan"]
+        worked = {"sse": True, "socket": True, "polling": True, "engine": True, "names": names}
+        assert done == worked
     browser.close()
 
 
