@@ -441,9 +441,11 @@ def test_own_certificate_is_read_again_when_it_changes(
             copy.replace(target)
 
     def served() -> x509.Certificate:
-        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
-            with careless().wrap_socket(plain) as sock:
-                der = sock.getpeercert(True)
+        with (
+            socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain,
+            careless().wrap_socket(plain) as sock,
+        ):
+            der = sock.getpeercert(True)
         assert der
         return x509.load_der_x509_certificate(der)
 
@@ -621,34 +623,6 @@ def wait_until_secure(page: Page | FirefoxPage) -> None:
     wait_for(is_secure, "a page over https")
 
 
-def test_from_the_code_to_a_camera_by_one_explained_click(
-    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
-) -> None:
-    browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
-    with page_of(browser) as page:
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        link = f"http://10.77.0.1:{shared.port}/?x=1#secret"
-        page.goto(link)
-        assert page.locator("h1").inner_text() == "One more step"
-        first = page.locator("#browsers tr").first
-        assert "Proceed to" in first.inner_text() and first.get_attribute("aria-current")
-        page.locator("#continue").click()
-        click_through(page)
-        wait_until_secure(page)
-        assert page.evaluate("location.hash + location.search") == "#secret?x=1"
-        track = "navigator.mediaDevices.getUserMedia({ video: true }).then((s) => s.active)"
-        assert page.evaluate(track)
-        # Who accepted it before sees no explanation again.
-        page.goto(f"http://10.77.0.1:{shared.port}/?y=2#secret")
-        wait_until_secure(page)
-        assert page.evaluate("location.search + location.hash") == "?y=2#secret"
-        assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {
-            f"10.77.0.1:{shared.port}"
-        }
-    browser.close()
-
-
 GREY = """
 async (picture) => {
   const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
@@ -693,6 +667,8 @@ class CallByCode:
         self.owner, self.guest = owner, guest
         self.people = [owner, guest]
         self.link = self.scanned = ""
+        self.asked: list[str] = []  # by the guest's browser
+        guest.context.on("request", lambda request: self.asked.append(request.url))
 
     def begin(self, server: Server, room: str) -> None:
         """Both join, the guest by the code that the owner's page shows."""
@@ -702,18 +678,20 @@ class CallByCode:
         self.scanned = scan(self.owner.page, "#invite-qr")
         self.owner.page.click("#invite-dialog [data-close-dialog]")
         page = self.guest.page
-        page.goto(self.scanned)
+        page.goto(self.scanned + "?x=1#kept")
+        assert page.locator("h1").inner_text() == "One more step"
+        first = page.locator("#browsers tr").first
+        assert "Proceed to" in first.inner_text() and first.get_attribute("aria-current")
         page.locator("#continue").click()
         click_through(page)
         page.wait_for_selector("main[data-ready]", state="attached")
+        assert page.evaluate("location.search + location.hash") == "?x=1#kept"
         self.guest.ask()
         self.guest.wait_phase("joined")
 
 
 @pytest.fixture
-def call(
-    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
-) -> Iterator[CallByCode]:
+def call(lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path) -> Iterator[CallByCode]:
     """Two people who see and hear each other."""
     with at_home(lan, shared):
         room = shared.post("/api/video/rooms", {"name": "Call"}).json["roomId"]
@@ -729,24 +707,22 @@ def call(
         guest.close()
 
 
-def test_from_the_code_to_a_call(call: CallByCode) -> None:
-    """Picture and sound both ways; what is signalled goes over the accepted certificate."""
+def test_from_the_code_to_a_call_by_one_explained_click(
+    lan: Lan, shared: Server, call: CallByCode
+) -> None:
+    """Picture and sound both ways, signalled over the accepted certificate, also while an address
+    comes and goes."""
+    page, owner = call.guest.page, call.owner.page
     assert call.scanned == call.link
-    assert call.guest.page.url == call.link.replace("http:", "https:")
+    assert page.url == call.link.replace("http:", "https:") + "?x=1#kept"
     assert call.guest.sees_colour(call.owner) == "red"
     assert call.owner.sees_colour(call.guest) == "blue"
-    page = call.guest.page
     page.click("#open-chat")
     page.fill("#chat-text", "Hello from the phone")
     page.keyboard.press("Enter")
-    call.owner.page.click("#open-chat")
-    call.owner.page.locator(".said", has_text="Hello from the phone").wait_for()
-    assert call.owner.troubles + call.guest.troubles == []
+    owner.click("#open-chat")
+    owner.locator(".said", has_text="Hello from the phone").wait_for()
 
-
-def test_an_address_that_comes_and_goes_hurts_no_call(
-    lan: Lan, shared: Server, call: CallByCode
-) -> None:
     def known() -> list[str]:
         with at_home(lan, shared):
             return [row["address"] for row in network(shared)["addresses"]]
@@ -755,11 +731,19 @@ def test_an_address_that_comes_and_goes_hurts_no_call(
     lan["server"].ip("address", "add", "10.77.0.202/24", "dev", "eth0")
     wait_for(lambda: "10.77.0.202" in known(), "the new address to be seen")
     assert named_in(certificate_at(lan["bob"], shared, "10.77.0.202")) == ["10.77.0.202"]
-    flow(call.people, 20)
+    flow(call.people, 10)
     lan["server"].ip("address", "delete", "10.77.0.202/24", "dev", "eth0")
     wait_for(lambda: "10.77.0.202" not in known(), "the address to be gone")
-    flow(call.people, 20)
+    flow(call.people, 10)
     assert before == (call.guest.connections(), certificate_at(lan["bob"], shared, "10.77.0.1"))
+    assert call.owner.troubles + call.guest.troubles == []
+    # Who accepted it before sees no explanation again.
+    again = call.guest.tab()
+    again.goto(call.link + "?y=2#kept")
+    wait_until_secure(again)
+    assert again.evaluate("location.search + location.hash") == "?y=2#kept"
+    asked = {url.split("/")[2] for url in call.asked if url.startswith(("http", "ws"))}
+    assert asked == {f"10.77.0.1:{shared.port}"}
 
 
 @pytest.mark.usefixtures("many")
