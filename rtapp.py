@@ -797,9 +797,22 @@ class Fact(Table):
 
 def upsert(database: peewee.Database, model: type[Table], **row: Any) -> None:
     """Insert a row, or overwrite the one with the same primary key."""
-    keys = model._meta.get_primary_keys()
-    kept = [name for name in row if name not in {key.name for key in keys}]
-    model.insert(**row).on_conflict(conflict_target=keys, preserve=kept).execute(database)
+    fields = [model._meta.fields[name] for name in row]
+    values = [field.db_value(value) for field, value in zip(fields, row.values(), strict=True)]
+    database.execute_sql(upsert_sql(model, tuple(row), database.param), values)
+
+
+@cache
+def upsert_sql(model: type[Table], names: tuple[str, ...], mark: str) -> str:
+    """The statement of `upsert`, made once: that takes longer than to run it."""
+    keys = [key.name for key in model._meta.get_primary_keys()]
+    sets = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in keys)
+    columns, targets = ('", "'.join(part) for part in (names, keys))
+    return (
+        f'INSERT INTO "{model._meta.table_name}" ("{columns}")'
+        f" VALUES ({', '.join([mark] * len(names))})"
+        f' ON CONFLICT ("{targets}") DO UPDATE SET {sets}'
+    )
 
 
 # Migration n takes a database from version n to n + 1. They are SQL, not models: a model changes
@@ -11773,6 +11786,7 @@ def run(app: Application, started: Callable[[], None]) -> None:
     gevent.spawn(follow_parent, app)
     gc.collect()
     gc.freeze()  # what is there now stays; looking through it again is a waste
+    gc.set_threshold(10_000)  # nearly all garbage goes without it; each round costs by what stays
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
         app.stop()
