@@ -10619,9 +10619,9 @@ WARNINGS = {
 }
 
 
-def address_warnings(addresses: Sequence[Address], chosen: str) -> list[str]:
-    """What may keep guests from coming by these addresses, the first of which they are told: keys
-    of `WARNINGS`."""
+def address_warnings(addresses: Sequence[Address], chosen: str, is_silent: bool) -> list[str]:
+    """What may keep guests from coming by these addresses, the first of which they are told, or
+    has kept them until now: keys of `WARNINGS`."""
     if not addresses:
         return ["no_address"]
     told = next((a for a in addresses if a.text == chosen), addresses[0])
@@ -10631,6 +10631,7 @@ def address_warnings(addresses: Sequence[Address], chosen: str) -> list[str]:
         "vpn_default_route": any(a.is_default and VPN.search(a.interface) for a in addresses),
         "self_assigned": told.kind == "self-assigned",
         "clock": time.time() < PROGRAM.stat().st_mtime - 86_400,
+        "nothing_arrived": is_silent,
     }
     return [code for code, is_so in found.items() if is_so]
 
@@ -11227,9 +11228,9 @@ class Network:
     def _warnings(self) -> list[str]:
         if self.shared_at is None:
             return []
-        found = address_warnings(self._addresses, self._app.settings["lan_address"])
         is_new = self.shared_at > now_ms() - self.PATIENCE_MS
-        return found if found or is_new or self.arrived_at else ["nothing_arrived"]
+        is_silent = not is_new and not self.arrived_at
+        return address_warnings(self._addresses, self._app.settings["lan_address"], is_silent)
 
     def _name_view(self) -> dict[str, str] | None:
         if not self._name:
@@ -12998,10 +12999,8 @@ def check_network(settings: Settings) -> Finding:
     if not settings["lan"] and not note.get("shared"):
         return Finding("ok", "network: not shared")
     addresses = find_addresses()
-    found = address_warnings(addresses, settings["lan_address"])
-    if note.get("shared") and not note.get("arrived"):
-        found.append("nothing_arrived")
-    if found:
+    is_silent = bool(note.get("shared")) and not note.get("arrived")
+    if found := address_warnings(addresses, settings["lan_address"], is_silent):
         return Finding("warn", "network: " + " ".join(WARNINGS[code] for code in found))
     link = note.get("link") or f"http://{addresses[0].host}:{settings['port']}/"
     return Finding("ok", f"network: guests come by {link}")

@@ -36,6 +36,7 @@ DEBIAN = {
     "pgbouncer": "pgbouncer",
     "bridge": "iproute2",
     "nft": "nftables",
+    "openssl": "openssl",
     "turnserver": "coturn",
     "firefox-esr": "firefox-esr",
 }

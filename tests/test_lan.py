@@ -20,13 +20,14 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
@@ -36,6 +37,7 @@ from lan import Host, Lan, obstacle
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
 
 HOST = "oldname"
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 def network(server: Server) -> dict[str, Any]:
@@ -317,6 +319,35 @@ def test_an_address_of_every_kind_gets_a_certificate_of_use(lan: Lan, shared: Se
     assert seen["address"] in PRIVATE.values()
 
 
+@pytest.mark.usefixtures("many")
+def test_the_openssl_command_takes_the_chain_of_each_kind_of_address(
+    lan: Lan, shared: Server
+) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl is installed (Debian: openssl)")
+    trusted = ["-CAfile", str(shared.data / "tls" / "ca.crt"), "-verify_return_error"]
+
+    def verdict(address: str) -> str:
+        bare = address.partition("%")[0]
+        place = f"[{address}]" if ":" in address else address
+        connect = ["-connect", f"{place}:{shared.port}", "-verify_ip", bare, *trusted]
+        done = subprocess.run(
+            [*lan["server"].command, "openssl", "s_client", *connect],
+            input="",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        found = re.search(r"Verif.*: (OK|error.*)", done.stdout + done.stderr)
+        return found[1] if found else done.stderr
+
+    for address in (*PRIVATE.values(), f"{LINK_LOCAL}%eth0"):
+        assert verdict(address) == "OK", address
+    for address in PUBLIC.values():
+        assert "self-signed" in verdict(address) or "self signed" in verdict(address)
+
+
 def test_what_is_stolen_vouches_for_nothing_else(lan: Lan, shared: Server) -> None:
     """The folder holds no key that could sign for other names, and openssl agrees."""
     folder = shared.data / "tls"
@@ -569,7 +600,11 @@ def playwright() -> Iterator[Playwright]:
 
 
 def chromium_on(
-    playwright: Playwright, host: Host, home: Path, authority: Path | None = None
+    playwright: Playwright,
+    host: Host,
+    home: Path,
+    authority: Path | None = None,
+    flags: Sequence[str] = (*CHROMIUM_FLAGS, *MEDIA_FLAGS),
 ) -> Browser:
     """A Chromium on a host; with an `authority` installed, as on one's own device."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -589,9 +624,7 @@ def chromium_on(
     launcher.write_text(f'#!/bin/sh\nexec {" ".join(host.command)} {path} "$@"\n')
     launcher.chmod(0o755)
     env: dict[str, str | float | bool] = {**os.environ, "HOME": str(home)}
-    return playwright.chromium.launch(
-        executable_path=launcher, args=[*CHROMIUM_FLAGS, *MEDIA_FLAGS], env=env
-    )
+    return playwright.chromium.launch(executable_path=launcher, args=list(flags), env=env)
 
 
 @contextlib.contextmanager
@@ -872,6 +905,143 @@ def test_firefox(
         page.close()
 
 
+class Words:
+    """The catalogue of a language."""
+
+    def __init__(self, language: str) -> None:
+        path = PROGRAM.parent / "static" / "i18n" / f"{language}.json"
+        self._texts: dict[str, str] = json.loads(path.read_text("utf-8"))
+
+    def __getitem__(self, key: str) -> str:
+        return self._texts[key]
+
+
+@contextlib.contextmanager
+def vpn(host: Host) -> Iterator[None]:
+    """A tunnel that takes whatever leaves the network."""
+    host.ip("link", "add", "wg0", "type", "veth", "peer", "name", "wg0far")
+    host.ip("link", "set", "wg0far", "up")
+    host.ip("link", "set", "wg0", "up")
+    host.ip("address", "add", "10.99.0.2/24", "dev", "wg0")
+    host.ip("route", "add", "default", "dev", "wg0")
+    try:
+        yield
+    finally:
+        host.ip("link", "delete", "wg0")
+
+
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("tr", "dark")])
+def test_the_panel_in_a_browser(
+    lan: Lan, playwright: Playwright, tmp_path: Path, language: str, scheme: Any
+) -> None:
+    """From the switch to the switch: link, code, another address, who is there, what is wrong."""
+    home, words = lan["server"], Words(language)
+    home.ip("address", "add", "10.77.0.203/24", "dev", "eth0")
+    browser = chromium_on(playwright, home, tmp_path / "home")
+    bearer = {"Authorization": f"Bearer {ADMIN}"}
+    more = {"locale": language, "color_scheme": scheme, "extra_http_headers": bearer}
+    with (
+        vpn(home),
+        on_host(home, tmp_path / "data") as server,
+        page_of(browser, **more) as page,
+    ):
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        panel = page.locator("#share")
+        switch, link = panel.get_by_role("switch"), panel.locator(".share-link")
+        expect(panel).to_contain_text(words["share.state.off"])
+        switch.click()
+        expect(panel).to_contain_text(words["share.state.on"])
+        expect(switch).to_have_attribute("aria-checked", "true")
+        expect(panel).to_contain_text(words["share.warn.vpn"])
+        expect(link).to_have_text(f"http://10.77.0.1:{server.port}/")
+        assert scan(page, "#share .share-code") == link.inner_text()
+        expect(panel).to_contain_text(f"http://10.77.0.1:{server.port}/test")
+        expect(panel).to_contain_text(words["share.nobody"])
+        panel.locator("select").select_option("10.77.0.203")
+        expect(link).to_have_text(f"http://10.77.0.203:{server.port}/")
+        assert scan(page, "#share .share-code") == link.inner_text()
+        with lan["ada"].inside():
+            guest = Stream(server.port, host="10.77.0.203", tls=careless())
+            guest.next()
+        expect(panel.locator(".share-people li")).to_contain_text("10.77.0.2 ")
+        if "RTAPP_TEST_SHOTS" in os.environ:
+            panel.screenshot(path=f"{os.environ['RTAPP_TEST_SHOTS']}/panel-{language}.png")
+        home.ip("address", "delete", "10.77.0.203/24", "dev", "eth0")
+        expect(panel).to_contain_text(words["share.warn.addressGone"])
+        expect(panel).to_contain_text(words["share.newLink"])
+        expect(link).to_have_text(f"http://10.77.0.1:{server.port}/")
+        switch.click()
+        expect(panel).to_contain_text(words["share.stopQuestion.one"].replace("{count}", "1"))
+        panel.get_by_role("button", name=words["share.stop"]).click()
+        expect(panel).to_contain_text(words["share.state.off"])
+        expect(switch).to_have_attribute("aria-checked", "false")
+        expect(link).to_have_count(0)
+    browser.close()
+
+
+SHORTER = """
+const wait = window.setTimeout;
+window.setTimeout = (act, ms, ...more) => wait(act, ms === 8000 ? 2000 : ms, ...more);
+"""
+
+
+def found_by_test(page: Page, address: str) -> tuple[dict[str, list[str]], str]:
+    """What the connection test's report says of each thing, and all that its page says. Its
+    patience is shortened where nothing will come."""
+    page.add_init_script(SHORTER)
+    page.goto(f"{address}/test")
+    page.locator("#start").click()
+    page.locator("#checks li").nth(8).wait_for()
+    lines = page.locator("#report").inner_text().splitlines()[3:]
+    found = {line[6:].partition(":")[0]: line.replace(":", "").split() for line in lines}
+    return {name: [words[0], words[2]] for name, words in found.items()}, page.inner_text("main")
+
+
+def test_the_connection_test_says_what_does_not_work(
+    lan: Lan, playwright: Playwright, tmp_path: Path
+) -> None:
+    if not shutil.which("nft"):
+        pytest.skip("needs nft (Debian: nftables)")
+    words, host, flags = Words("tr"), lan["ada"], [*CHROMIUM_FLAGS]
+    more = {"turn_url": "turn:10.77.0.9", "turn_secret": "a-secret-of-this-test", "lan": "yes"}
+    bearer = {"Authorization": f"Bearer {ADMIN}"}
+    options = {"ignore_https_errors": True, "locale": "tr-TR", "extra_http_headers": bearer}
+    with on_host(lan["server"], tmp_path / "data", **more) as server:
+        address = f"https://10.77.0.1:{server.port}"
+        # Neither devices nor UDP.
+        none = chromium_on(playwright, host, tmp_path / "none", flags=flags + MEDIA_FLAGS[1:])
+        host.filter("meta l4proto udp drop")
+        try:
+            with page_of(none, **options) as page:
+                found, said = found_by_test(page, address)
+        finally:
+            host.filter()
+        none.close()
+        assert found["camera"] == found["microphone"] == ["warn", "deviceNone"]
+        assert found["relay"] == ["warn", "relayNo"]
+        assert found["direct"] == ["error", "directNo"]
+        for key in ("test.deviceNone", "test.relayNo", "test.directNo"):
+            assert words[key] in said
+        assert words["test.troubles.one"].replace("{count}", "1") in said
+        # Devices that are refused.
+        deny = [f"{MEDIA_FLAGS[1]}=deny", MEDIA_FLAGS[0]]
+        refusing = chromium_on(playwright, host, tmp_path / "deny", flags=flags + deny)
+        with page_of(refusing, **options) as page:
+            found, said = found_by_test(page, address)
+        refusing.close()
+        assert found["camera"] == found["microphone"] == ["error", "deviceRefused"]
+        assert words["test.deviceRefused"] in said
+    open_to_all = "--host", "0.0.0.0", "--insecure-http"
+    with on_host(lan["server"], tmp_path / "plain", *open_to_all) as server:
+        browser = chromium_on(playwright, host, tmp_path / "home")
+        with page_of(browser) as page:
+            found, said = found_by_test(page, f"http://10.77.0.1:{server.port}")
+        browser.close()
+        assert found["secure"] == ["error", "secureNo"]
+        assert found["camera"] == found["microphone"] == ["error", "deviceHidden"]
+        assert Words("en")["test.secureNo"] in said
+
+
 def test_the_connection_test_says_what_works(
     lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
 ) -> None:
@@ -1006,9 +1176,14 @@ def test_the_name_is_offered_where_the_system_answers_to_it(lan: Lan, tmp_path: 
 
 def test_doctor_says_what_is_in_the_way(lan: Lan, tmp_path: Path) -> None:
     data = tmp_path / "data"
+    newer = tmp_path / "program" / "rtapp.py"  # than the clock says that it is
+    newer.parent.mkdir()
+    shutil.copy(PROGRAM, newer)
+    (newer.parent / "static").symlink_to(PROGRAM.parent / "static")
+    os.utime(newer, (time.time() + 3 * 86_400,) * 2)
 
-    def doctor() -> str:
-        command = [*lan["server"].command, sys.executable, str(PROGRAM), "doctor"]
+    def doctor(program: Path = PROGRAM) -> str:
+        command = [*lan["server"].command, sys.executable, str(program), "doctor"]
         done = subprocess.run(
             [*command, "--data", str(data)], capture_output=True, text=True, check=False
         )
@@ -1019,3 +1194,6 @@ def test_doctor_says_what_is_in_the_way(lan: Lan, tmp_path: Path) -> None:
         assert "Nothing has ever arrived" in doctor()
         from_host(lan["ada"], server, "/", "10.77.0.1")
         wait_for(lambda: f"guests come by http://10.77.0.1:{server.port}/" in doctor(), "the link")
+        assert "The clock is wrong" in doctor(newer)
+        with vpn(lan["server"]):
+            assert "A VPN takes this machine's traffic" in doctor()

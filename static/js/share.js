@@ -286,6 +286,7 @@ export function sharePanel(element) {
         h('p', {}, t('share.how')),
         h('div', { class: 'row' }, text, copy),
         seen.name ? h('p', { class: 'hint' }, `${t('share.name')} `, h('code', {}, seen.name.link)) : undefined,
+        h('p', { class: 'hint' }, `${t('share.test')} `, h('code', {}, h('a', { href: new URL('test', link).href }, `${link}test`))),
         seen.addresses.length > 1 ? drawChoice(seen) : undefined,
       ),
     ];

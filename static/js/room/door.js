@@ -165,8 +165,9 @@ export class Door {
     const banners = shown.map((kind) =>
       faultBanner(kind, /** @type {import('./devices.js').Fault} */ (faults[kind]), () => this._acts.turn(kind, true)),
     );
-    const goesOn = banners.length ? said('p', 'room.door.without', { class: 'hint' }) : undefined;
-    place.replaceChildren(...banners, ...(goesOn ? [goesOn] : []));
+    const test = () => said('a', 'test.link', { href: new URL('../test', location.href).href, target: '_blank' });
+    const more = banners.length ? [said('p', 'room.door.without', { class: 'hint' }), h('p', {}, test())] : [];
+    place.replaceChildren(...banners, ...more);
   }
 
   /** The preview's camera is shown elsewhere now. */
