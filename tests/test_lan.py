@@ -1026,7 +1026,12 @@ def test_the_connection_test_says_what_does_not_work(
         # Devices that are refused.
         deny = [f"{MEDIA_FLAGS[1]}=deny", MEDIA_FLAGS[0]]
         refusing = chromium_on(playwright, host, tmp_path / "deny", flags=flags + deny)
+        with at_home(lan, server):
+            room = server.post("/api/video/rooms", {"name": "Call"}).json["roomId"]
         with page_of(refusing, **options) as page:
+            page.goto(f"{address}/room/{room}")
+            to_test = page.locator("#door-faults").get_by_role("link", name=words["test.link"])
+            expect(to_test).to_have_attribute("href", f"{address}/test")
             found, said = found_by_test(page, address)
         refusing.close()
         assert found["camera"] == found["microphone"] == ["error", "deviceRefused"]
