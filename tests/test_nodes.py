@@ -19,8 +19,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg2
 import pytest
 
+import rtapp
 from postgres import Cluster, Proxy, server_binaries
 from support import LONG, PATIENCE, PROGRAM, Server, Stream, Swarm, wait_for
 
@@ -78,6 +80,26 @@ def test_the_bell_rings_before_the_poll(nodes: Nodes) -> None:
             return max(waits) < 0.3
 
         wait_for(all_come_soon, "the bell", 4 * PATIENCE)
+
+
+def test_a_publish_waits_for_the_logs_lock(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """It keeps ids in the order of commits: whoever has it is before all others."""
+    url = postgres.new_database()
+    node = start_node(url)
+    holder = psycopg2.connect(url)
+    holder.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
+    publisher = threading.Thread(target=node.publish, args=("after",), daemon=True)
+    with node.stream() as stream:
+        publisher.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_for(lambda: postgres.sql(waiting)[0][0] == 1, "the publish to wait")
+        assert publisher.is_alive() and stream.silent(0.1)
+        holder.rollback()
+        assert stream.values(1) == ["after"]
+    publisher.join(PATIENCE)
+    holder.close()
 
 
 def test_without_bells_the_poll_brings_everything(postgres: Cluster, nodes: Nodes) -> None:
