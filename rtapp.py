@@ -308,6 +308,8 @@ _ROWS = (
             "separated by commas."),
     Setting("turn_secret", "text", "", "video", "The secret shared with it (coturn's "
             "static-auth-secret), from which time-limited credentials are made.", secret=True),
+    Setting("turn_seconds", "int", 43_200, "video", "Seconds that these credentials are good for; "
+            "a call gets new ones before.", 10, 604_800),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
             flag=True, restart=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
@@ -942,6 +944,11 @@ class Transaction:
         self._engine = engine
         self._next_id = engine.last_id(database) + 1
         self._staged: list[tuple[Any, ...]] = []
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next message gets, for a message that carries its own."""
+        return self._next_id
 
     def append(self, drafts: Sequence[Draft]) -> list[int]:
         """Put messages into the log; their ids, which are final once the transaction commits."""
@@ -5561,6 +5568,7 @@ def depth(value: Any) -> int:
 WAITING, CONNECTED, RECONNECTING = "waiting", "connected", "reconnecting"
 STATE = {"audio": False, "video": False, "screen": False, "hand": False}
 FORCED = {"muted": False, "cameraOff": False}  # by the host; receivers obey
+HAND_DOWN = {"handAt": None}  # since when a hand is up
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 
 
@@ -5650,8 +5658,17 @@ def participant_view(row: Any) -> dict[str, Any]:
         "isHost": bool(row.is_host),
         "status": row.status,
         "joinedAt": iso(row.joined_at),
+        **HAND_DOWN,
         **as_json(row.state),
     }
+
+
+def with_changes(state: dict[str, Any], changes: dict[str, bool]) -> dict[str, Any]:
+    """A participant's state after it told some of it; a hand that goes up gets its time."""
+    after = state | changes
+    if after["hand"] != state["hand"]:
+        after["handAt"] = iso(now_ms()) if after["hand"] else None
+    return after
 
 
 def room_view(room: Any, count: int) -> dict[str, Any]:
@@ -5713,20 +5730,22 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
         setattr(row, name, value)
 
 
-def ice_servers(settings: Settings, client_id: str, is_lan: bool = False) -> list[dict[str, Any]]:
-    """The `iceServers` of an RTCPeerConnection. TURN comes with credentials for 12 hours that
-    coturn can check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends)."""
+def ice_view(settings: Settings, client_id: str, is_lan: bool = False) -> dict[str, Any]:
+    """The `iceServers` of an RTCPeerConnection. TURN comes with credentials that coturn can check
+    (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends) for `iceTtl` seconds.
+    """
     given = list(settings["ice_servers"]) or ([] if is_lan else [GOOGLE_STUN])
     # A browser throws at a turn: URL without credentials, and then there is no call at all.
     stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
     servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
-    if settings["turn_url"] and settings["turn_secret"]:
-        username = f"{now_ms() // 1000 + 43_200}:{client_id}"
-        digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
-        credential = base64.b64encode(digest).decode()
-        urls = list(settings["turn_url"])
-        servers.append({"urls": urls, "username": username, "credential": credential})
-    return servers
+    if not (settings["turn_url"] and settings["turn_secret"]):
+        return {"iceServers": servers}
+    ttl = settings["turn_seconds"]
+    username = f"{now_ms() // 1000 + ttl}:{client_id}"
+    digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
+    credential = base64.b64encode(digest).decode()
+    turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
+    return {"iceServers": [*servers, turn], "iceTtl": ttl}
 
 
 HIDDEN = re.compile(
@@ -6077,7 +6096,7 @@ class Rooms:
             display_name=arrival.display_name or who.account.removeprefix("jwt:") or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE | FORCED),
+            state=to_json(STATE | FORCED | HAND_DOWN),
             node=self._nodes.id,
             heard_at=now_ms(),
             beats=0,
@@ -6317,7 +6336,7 @@ class Rooms:
         def unit(tx: Transaction) -> Any:
             room, row = self._here(tx.database, room_id, who)
             before = participant_view(row)
-            state = to_json(as_json(row.state) | changes)
+            state = to_json(with_changes(as_json(row.state), changes))
             change(tx, row, state=state, beats=1, **self._hearing(row))
             if participant_view(row) != before and row.status != WAITING:
                 tx.append([told_state(room, row)])
@@ -6331,7 +6350,8 @@ class Rooms:
         def unit(tx: Transaction) -> int:
             room, row = self._inside(tx.database, room_id, who)
             about = {"clientId": row.client_id, "displayName": row.display_name}
-            return tx.append([told(room, "room-chat", **about, text=text, sentAt=iso(now_ms()))])[0]
+            about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+            return tx.append([told(room, "room-chat", **about)])[0]
 
         return self._storage.write(unit)
 
@@ -6341,13 +6361,14 @@ class Rooms:
         said = (Message.topic == video_topic(room.id)) & (Message.event == "room-chat")
         query = Message.select().where(said & (Message.id < before))
         rows = list(query.order_by(Message.id.desc()).limit(limit))
-        return [{"id": row.id, **as_json(row.content)} for row in reversed(rows)]
+        rows.reverse()
+        return [{"id": row.id, "messageId": row.id, **as_json(row.content)} for row in rows]
 
     # Signals
 
-    def ice_servers(self, client_id: str) -> list[dict[str, Any]]:
-        """What a client's RTCPeerConnection is to use."""
-        return ice_servers(self._settings, client_id, self.is_lan)
+    def ice(self, client_id: str) -> dict[str, Any]:
+        """What a client's RTCPeerConnection is to use, and for how long."""
+        return ice_view(self._settings, client_id, self.is_lan)
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
@@ -7654,7 +7675,7 @@ def joined_view(app: Application, origin: str, joined: Joined) -> dict[str, Any]
         "participants": [participant_view(row) for row in joined.participants],
         "waiting": [participant_view(row) for row in waiting],
         "room": shown_room(app, origin, joined.room, len(joined.participants)),
-        "iceServers": app.rooms.ice_servers(joined.participant.client_id),
+        **app.rooms.ice(joined.participant.client_id),
         "videoMaxHeight": app.settings["video_max_height"],
         "videoMaxFps": app.settings["video_max_fps"],
     }
@@ -7723,9 +7744,8 @@ def send_signal(app: Application, call: Call) -> dict[str, Any]:
 
 @route("GET", "/api/ice", "guest", "The ICE servers to use")
 def list_ice_servers(app: Application, call: Call) -> dict[str, Any]:
-    """With time-limited credentials where there is a TURN server."""
-    name = client_id_of(call.session) if call.session else call.principal.name
-    return {"iceServers": app.rooms.ice_servers(name)}
+    """Where there is a TURN server, with credentials that are good for `iceTtl` seconds."""
+    return app.rooms.ice(client_id_of(call.session) if call.session else call.principal.name)
 
 
 # System

@@ -493,8 +493,9 @@ def test_turn_credentials_are_those_that_coturn_checks(
     urls = "turn:turn.example.org,turns:turn.example.org:5349"
     server = make_server(turn_url=urls, turn_secret=secret, ice_servers="stun:s.example.org")
     ada = Person(server, "Ada").enter(make_room(server))
-    for servers in (ada.joined["iceServers"], ada.get("/api/ice").json["iceServers"]):
-        stun, turn = servers
+    for shown in (ada.joined, ada.get("/api/ice").json):
+        assert shown["iceTtl"] == 43_200
+        stun, turn = shown["iceServers"]
         assert stun == {"urls": ["stun:s.example.org"]}
         assert turn["urls"] == urls.split(",")
         ends, _, client = turn["username"].partition(":")
@@ -748,15 +749,39 @@ def test_chat_is_heard_kept_and_plain(server: Server) -> None:
         number = bob.post(f"{ROOMS}/{room}/chat", text=text).json["id"]
         said = heard(stream, "room-chat")
         assert said["text"] == text and said["displayName"] == "Bob"
+        assert said["messageId"] == number
         assert stream.last_id.split("-")[1] == str(number)
     for n in range(3):
         ada.post(f"{ROOMS}/{room}/chat", text=str(n))
     found = bob.get(f"{ROOMS}/{room}/chat").json
     assert [line["text"] for line in found] == [text, "0", "1", "2"]
-    assert found[0]["id"] == number
+    assert found[0]["id"] == found[0]["messageId"] == number
     page = bob.get(f"{ROOMS}/{room}/chat?limit=1&before={found[-1]['id']}").json
     assert [line["text"] for line in page] == ["1"]
     assert server.get("/api/messages").json == []
+
+
+def test_hands_keep_the_order_in_which_they_went_up(server: Server) -> None:
+    """Also for who joins later; a hand that goes up again is the last."""
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+
+    def tell(person: Person, **state: bool) -> str | None:
+        answer = person.post(f"{ROOMS}/{room}/state", **state)
+        return answer.json["participant"]["handAt"]  # type: ignore[no-any-return]
+
+    assert ada.me["handAt"] is None
+    with ada.stream() as stream:
+        first = tell(bob, hand=True)
+        assert heard(stream, "participant-state")["participant"]["handAt"] == first
+    wait_for(lambda: rtapp.iso(rtapp.now_ms()) > str(first), "another millisecond")
+    second = tell(ada, hand=True)
+    assert first and second and first < second
+    assert tell(bob, hand=True, audio=True) == first
+    late = Person(server, "Late").enter(room)
+    assert {one["handAt"] for one in late.joined["participants"]} == {first, second, None}
+    assert tell(bob, hand=False) is None
+    assert str(tell(bob, hand=True)) >= second
 
 
 # Grace

@@ -337,11 +337,15 @@ export class Peer {
     else this.#pc.restartIce();
   }
 
-  /** Signalling, or the network, is back. @param {RTCIceServer[]} [iceServers] new ones */
-  revive(iceServers) {
-    if (this.#closed || this.link === 'connected') return;
-    if (iceServers) this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
-    this.restart();
+  /** Signalling, or the network, is back. */
+  revive() {
+    if (!this.#closed && this.link !== 'connected') this.restart();
+  }
+
+  /** What the next look for ways uses; the one in use stays. @param {RTCIceServer[]} iceServers */
+  setServers(iceServers) {
+    this.#iceServers = iceServers;
+    if (!this.#closed) this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers });
   }
 
   // ---- data ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
  *
  * Media goes on while the server, or the way to it, is away. Events: `phase`, `added`, `changed`,
  * `removed`, `self`, `info`, `waiting`, `chat`, `data`, `channel`, `signalling`, `speaker`, `load`,
- * `capture`, `ended-track`, `trouble`; each is described where it is told.
+ * `capture`, `ended-track`; each is described where it is told.
  */
 import { api, ApiError } from './api.js';
 import { cameraFor, captureFor, limit, limitAudio, screenFor } from './encoder.js';
@@ -37,6 +37,7 @@ const SOFT_LIMIT = 8;
 const CPU_SAMPLES = 3; // in a row make a step down
 const CALM_SAMPLES = 20; // in a row make a step up
 const MOST_STEPS = 3;
+const ICE_PART = 0.75; // of their time, after which credentials of a TURN server are asked for anew
 
 /** Why one is no longer there, in the server's words and in ours. @type {Record<string, string>} */
 const REASONS = { 'opened elsewhere': 'elsewhere' };
@@ -93,6 +94,8 @@ export class Participant {
   video = false;
   screen = false;
   hand = false;
+  /** Since when, by the server's clock. @type {string | null} */
+  handAt = null;
   /** By the host; receivers obey. */
   muted = false;
   cameraOff = false;
@@ -184,6 +187,9 @@ export class Room {
   #asked = {};
   /** @type {RTCIceServer[]} */
   #iceServers = [];
+  /** When they are to be asked for anew, and when they end: by the clock, which goes on in sleep. */
+  #ice = { due: Infinity, end: Infinity };
+  #renewing = false;
   #limits = { maxHeight: 720, maxFps: 30 };
   /** Ends with the stay in the room. */
   #stay = new AbortController();
@@ -292,8 +298,8 @@ export class Room {
   }
 
   /** @param {any} joined */
-  #takeJoined({ participant, participants, room, waiting, iceServers, videoMaxHeight, videoMaxFps }) {
-    this.#iceServers = iceServers ?? [];
+  #takeJoined({ participant, participants, room, waiting, videoMaxHeight, videoMaxFps, ...ice }) {
+    this.#takeIce(ice);
     this.#limits = { maxHeight: videoMaxHeight ?? 720, maxFps: videoMaxFps ?? 30 };
     this.waiting = waiting ?? [];
     if (room) this.info = room;
@@ -423,7 +429,7 @@ export class Room {
     const wasOpen = this.signalling === 'open';
     this.signalling = state;
     this.#tell('signalling', state, detail);
-    if (state === 'open' && !wasOpen) this.#revive();
+    if (state === 'open' && !wasOpen) void this.#revive();
     if (state === 'closed') void this.#doubt(); // refused, or told not to come back
   }
 
@@ -559,7 +565,7 @@ export class Room {
       iceServers: this.#iceServers,
       hooks: {
         signal: (type, signal) => this.#signal({ type, signal, targetClientId: clientId, targetConnectionId: connectionId }, mine),
-        canSignal: () => this.signalling === 'open',
+        canSignal: () => this.signalling === 'open' && Date.now() < this.#ice.end,
         onLink: () => {
           changed();
           if (peer.link === 'interrupted') this.#suspect();
@@ -591,8 +597,33 @@ export class Room {
   }
 
   /** Try at once what isn't connected. */
-  #revive() {
-    for (const { peer } of this.#others) peer?.revive(this.#iceServers);
+  async #revive() {
+    await this.#renewIce();
+    for (const { peer } of this.#others) peer?.revive();
+  }
+
+  /** @param {any} given `iceTtl`: in seconds, where it has an end */
+  #takeIce({ iceServers = [], iceTtl = Infinity }) {
+    const now = Date.now();
+    this.#ice = { due: now + iceTtl * 1_000 * ICE_PART, end: now + iceTtl * 1_000 };
+    this.#iceServers = iceServers;
+    for (const { peer } of this.#others) peer?.setServers(iceServers);
+  }
+
+  /** Credentials of a TURN server end: whoever looks for a way then, or comes then, needs others. */
+  async #renewIce() {
+    if (this.#renewing || Date.now() < this.#ice.due || this.signalling !== 'open') return;
+    this.#renewing = true;
+    const stay = this.#stay;
+    try {
+      const given = await this.#ask('GET', 'api/ice');
+      if (stay === this.#stay) this.#takeIce(given);
+    } catch (error) {
+      const end = isPassing(error) ? this.#ice.end : Infinity; // perhaps the old ones do
+      this.#ice = { due: Date.now() + BEAT, end };
+    } finally {
+      this.#renewing = false;
+    }
   }
 
   /** The stream may be dead without a sign of it: open it anew, which loses nothing. */
@@ -607,7 +638,7 @@ export class Room {
   retry() {
     this.#suspectedAt = 0;
     this.#suspect();
-    this.#revive();
+    void this.#revive();
   }
 
   /**
@@ -758,6 +789,7 @@ export class Room {
     };
     every(() => this.#tellState(true), BEAT);
     every(() => void this.#sample(), SAMPLE);
+    every(() => void this.#renewIce(), SAMPLE);
     every(() => this.#listen(), LEVEL);
     addEventListener('online', () => this.retry(), { signal: stay });
   }

@@ -8,7 +8,7 @@ import { LARGEST } from './files.js';
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('./files.js').Files} Files */
 /** @typedef {import('./files.js').Transfer} Transfer */
-/** @typedef {{ clientId: string, displayName: string, text: string, sentAt: string }} Said */
+/** @typedef {{ messageId: number, clientId: string, displayName: string, text: string, sentAt: string }} Said */
 
 const LINK = /\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]]/g;
 const MOST = 500; // messages kept in the page
@@ -244,7 +244,7 @@ export class Chat {
 }
 
 /** The same in the history as when it was heard. @param {Said} message */
-const keyOf = ({ clientId, sentAt, text }) => `${sentAt} ${clientId} ${text}`;
+const keyOf = ({ messageId }) => String(messageId);
 
 /** @param {string} key @param {string} look @param {() => void} run */
 function act(key, look, run) {

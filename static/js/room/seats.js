@@ -302,17 +302,11 @@ const seatsOf = ({ isSelf, streams }) => (streams.screen && !isSelf ? ['camera',
 /** @param {Map<string, Seat>} seats @param {Role} role */
 const seatsLeft = (seats, role) => [...seats.values()].some((seat) => seat.role === role);
 
-/** Whose hands are up, the first one first. @type {Map<string, number>} */
-const since = new Map();
-
-/** @param {Participant[]} people */
+/** Whose hands are up, the first one first; one's own is the last until the server has its time. @param {Participant[]} people */
 export function raised(people) {
-  for (const { clientId, hand } of people) {
-    if (!hand) since.delete(clientId);
-    else if (!since.has(clientId)) since.set(clientId, since.size ? Math.max(...since.values()) + 1 : 1);
-  }
   const up = people.filter(({ hand }) => hand);
-  return up.sort((one, other) => (since.get(one.clientId) ?? 0) - (since.get(other.clientId) ?? 0));
+  const since = (/** @type {Participant} */ { handAt }) => (handAt ? Date.parse(handAt) : Infinity);
+  return up.sort((one, other) => since(one) - since(other) || one.id - other.id);
 }
 
 /** @param {Participant} person */
