@@ -93,6 +93,63 @@ async (name) => {
 }
 """
 
+# What each of a page's open connections sends of the camera, and by which TURN credentials.
+SENT = """
+() => made.filter((c) => c.connectionState !== 'closed' && c.localDescription).map((connection) => {
+  const camera = connection.getSenders().find(({ track }) => track?.kind === 'video');
+  const user = connection.getConfiguration().iceServers.at(-1)?.username;
+  return { ...camera.getParameters().encodings[0], user };
+})
+"""
+
+# Looks for new ways by what the page has now; whether a relay is among its own.
+RESTART = """
+() => Promise.all(made.filter((c) => c.connectionState === 'connected').map(async (connection) => {
+  const name = () => connection.localDescription.sdp.match(/ice-ufrag:(.*)/)[1];
+  const before = name();
+  connection.restartIce();
+  const isDone = () => name() !== before && /typ relay/.test(connection.localDescription.sdp);
+  for (let look = 0; !isDone(); look += 1) {
+    if (look > 600) throw new Error(connection.localDescription.sdp);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}))
+"""
+
+# Statistics are looked at more often, and say what the test wants of the encoder.
+ENCODER = """
+window.limitedBy = 'none';
+const every = window.setInterval;
+window.setInterval = (act, ms, ...more) => every(act, ms === 2000 ? 100 : ms, ...more);
+const { getStats } = RTCPeerConnection.prototype;
+RTCPeerConnection.prototype.getStats = async function (...args) {
+  const rows = [...(await getStats.apply(this, args))];
+  const isOut = (row) => row.type === 'outbound-rtp';
+  return new Map(rows.map(([id, row]) => [
+    id, isOut(row) ? { ...row, qualityLimitationReason: limitedBy } : row,
+  ]));
+};
+"""
+
+# Whether a page looks for new ways as soon as it is told that the network is back.
+BACK_ONLINE = """
+() => {
+  const connection = made.find((c) => c.connectionState === 'connected');
+  const { restartIce } = RTCPeerConnection.prototype;
+  let restarts = 0;
+  RTCPeerConnection.prototype.restartIce = function () {
+    restarts += 1;
+    return restartIce.call(this);
+  };
+  connection.addEventListener('connectionstatechange', () => {
+    if (connection.connectionState !== 'disconnected') return;
+    const before = restarts;
+    dispatchEvent(new Event('online'));
+    setTimeout(() => (window.restarted = restarts - before));
+  });
+}
+"""
+
 TILE = """
 (name) => [...document.querySelectorAll('[data-tile]')]
   .filter((tile) => tile.dataset.name === name)
@@ -217,6 +274,15 @@ class Person:
     def sees_colour(self, other: Person) -> str | None:
         pixel = self.page.evaluate(PIXEL, other.name)
         return nearest_colour(pixel) if pixel else None
+
+    def sends(self) -> list[dict[str, Any]]:
+        """What is sent of the camera, to each of the others."""
+        return list(self.page.evaluate(SENT))
+
+    def lines_for(self, other: Person) -> float:
+        """How high somebody's tile is, or how wide where that is less."""
+        box = self.page.locator(f'[data-tile][data-name="{other.name}"]').bounding_box()
+        return float(min(box["width"], box["height"]))
 
     def connections(self) -> int:
         """Media connections of the page that are open."""

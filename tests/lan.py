@@ -8,13 +8,18 @@ with Lan("server", "ada", "bob") as lan:
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import ctypes
 import os
+import random
 import secrets
+import select
 import shutil
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -109,6 +114,27 @@ class Host:
         run(*self.command, "nft", "\n".join(lines))
 
     @contextlib.contextmanager
+    def impaired(self, delay_ms: float, loss: float) -> Iterator[None]:
+        """Its cable is long and bad meanwhile: each frame is so late, some percent are lost."""
+        switch, bridge, near, far = self.lan.switch, f"b{self.number}", "near", "far"
+        arguments = [near, far, str(delay_ms), str(loss)]
+        command = ["ip", "netns", "exec", switch, sys.executable, __file__, *arguments]
+        cable = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert cable.stdout is not None and cable.stdout.readline() == "ready\n"
+            run("ip", "-n", switch, "link", "add", bridge, "type", "bridge")
+            for link, master in ((near, bridge), (far, "br0"), (self.port, bridge)):
+                for up in (bridge, link):
+                    run("ip", "-n", switch, "link", "set", up, "up")
+                run("ip", "-n", switch, "link", "set", link, "master", master)
+            yield
+        finally:
+            cable.kill()
+            cable.wait(30)
+            run("ip", "-n", switch, "link", "set", self.port, "master", "br0")
+            run("ip", "-n", switch, "link", "delete", bridge)
+
+    @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """What this thread connects meanwhile, it connects from this host."""
         with Path("/proc/thread-self/ns/net").open() as home:
@@ -125,6 +151,44 @@ def enter(namespace: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
+
+
+class Cable:
+    """A long and bad cable between two TAP devices that it makes: frames come late, or not.
+
+    The kernel's own `netem` is not everywhere.
+    """
+
+    TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000  # linux/if_tun.h
+
+    def __init__(self, one: str, other: str, delay: float, loss: float) -> None:
+        """`delay` in seconds, `loss` from 0 to 1."""
+        self.delay = delay
+        self.loss = loss
+        ends = [self.open(name) for name in (one, other)]
+        self.far = dict(zip(ends, reversed(ends), strict=True))
+        self.late: collections.deque[tuple[float, int, bytes]] = collections.deque()
+
+    def open(self, name: str) -> int:
+        import fcntl  # not on Windows
+
+        device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        request = struct.pack("16sH", name.encode(), self.IFF_TAP | self.IFF_NO_PI)
+        fcntl.ioctl(device, self.TUNSETIFF, request)
+        return device
+
+    def carry(self) -> None:
+        """Until the process is ended."""
+        while True:
+            wait = max(0, self.late[0][0] - time.monotonic()) if self.late else None
+            for end in select.select(list(self.far), [], [], wait)[0]:
+                frame = os.read(end, 65_536)
+                if random.random() >= self.loss:
+                    self.late.append((time.monotonic() + self.delay, self.far[end], frame))
+            while self.late and self.late[0][0] <= time.monotonic():
+                _, end, frame = self.late.popleft()
+                with contextlib.suppress(OSError):  # that side is down
+                    os.write(end, frame)
 
 
 class Lan:
@@ -169,3 +233,9 @@ class Lan:
         """Take it down; what runs on its hosts is to be ended before."""
         for name in [host.namespace for host in self.hosts.values()] + [self.switch]:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+if __name__ == "__main__":
+    cable = Cable(sys.argv[1], sys.argv[2], float(sys.argv[3]) / 1000, float(sys.argv[4]) / 100)
+    print("ready", flush=True)
+    cable.carry()

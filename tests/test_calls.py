@@ -15,8 +15,11 @@ from playwright.sync_api import Playwright, sync_playwright
 
 import lan as network
 from calls import (
+    BACK_ONLINE,
     CHROMIUM,
     COLOURS,
+    ENCODER,
+    RESTART,
     FirefoxPerson,
     Person,
     api,
@@ -271,16 +274,16 @@ def test_a_phone_vanishes(office: Office, note: Note) -> None:
 @each_transport
 def test_the_server_is_killed_in_a_call(office: Office, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
-    one, other, late = office.some(3)
-    for person in (one, other):
+    *three, late = office.some(4)
+    for person in three:
         person.join(url)
-    flow([one, other], 10)
+    flow(three, 10, PATIENCE * 2)
     office.server.kill()
-    note("30 frames without a server", flow([one, other], 30))
+    note("30 frames without a server", flow(three, 30, PATIENCE * 2))
     office.server.start()
     late.join(url)
-    note("a third after the restart", wait_first_picture([one, other, late], PATIENCE * 2))
-    flow([one, other, late], 10, PATIENCE * 2)
+    note("a fourth after the restart", wait_first_picture([*three, late], PATIENCE * 2))
+    flow([*three, late], 10, PATIENCE * 2)
 
 
 @each_transport
@@ -312,10 +315,29 @@ def test_a_link_in_two_tabs(office: Office) -> None:
     assert one.tiles() == ["Green", "Red"]
 
 
+TURN = {"turn_url": f"turn:{FIRST}:3478", "turn_secret": SECRET, "turn_seconds": 10}
+
+
+def credentials_are_renewed(*people: Person) -> None:
+    """When the first ones have ended, new ways by the relay are found all the same."""
+
+    def end(person: Person) -> int:
+        (sent,) = person.sends()
+        return int(sent["user"].partition(":")[0])
+
+    first = max(end(person) for person in people)
+    wait_for(
+        lambda: time.time() > first + 1 and min(map(end, people)) > time.time(),
+        "other credentials when the first ones have ended",
+        PATIENCE * 2,
+    )
+    for person in people:
+        person.page.evaluate(RESTART)
+
+
 @pytest.mark.parametrize("relayed", [False, True], ids=["no way", "by a relay"])
 def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note: Note) -> None:
-    turn = {"turn_url": f"turn:{FIRST}:3478", "turn_secret": SECRET} if relayed else {}
-    url = office.serve(**turn).room()
+    url = office.serve(**(TURN if relayed else {})).room()
     one, other = office.some(2)
     for person in (one, other):
         person.host.isolate()
@@ -327,6 +349,8 @@ def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note
             flow([one, other], 10)
             pair = one.hears(other)["pair"]
             assert "relay" in (pair["local"], pair["remote"])
+            credentials_are_renewed(one, other)
+            flow([one, other], 10)
             return
         for seer, seen in pairs([one, other]):
             wait_for(lambda: seer.tile(seen)["link"] == "failed", "no way", PATIENCE * 5)  # noqa: B023
@@ -340,20 +364,106 @@ def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) 
         person.join(url)
     flow([one, other], 10)
     assert one.tile(other)["quality"] == "good"
-    one.host.filter(
-        f"ip saddr {other.host.address} udp dport 1024-65535 numgen random mod 100 < 3 drop"
-    )
-    start = time.monotonic()
-    wait_for(
-        lambda: one.tile(other)["qualityReason"] == "loss", "the loss to be told", PATIENCE * 4
-    )
-    note("told", time.monotonic() - start)
-    assert one.tile(other)["trouble"]
-    flow([one, other], 10)
-    one.host.filter()
+    with other.host.impaired(delay_ms=50, loss=3):
+        start = time.monotonic()
+        wait_for(
+            lambda: one.tile(other)["qualityReason"] == "loss", "the loss to be told", PATIENCE * 4
+        )
+        note("told", time.monotonic() - start)
+        assert "poor" in one.tile(other)["trouble"].lower()
+        flow([one, other], 10)
+        assert one.hears(other)["pair"]["rtt"] >= 0.1
     start = time.monotonic()
     wait_for(lambda: one.tile(other)["quality"] == "good", "the end to be told", PATIENCE * 4)
     note("no longer told", time.monotonic() - start)
+
+
+LADDER = {720: 2_000, 540: 900, 360: 500, 270: 250, 180: 120, 90: 50}  # lines: kilobits a second
+
+
+def rung(lines: float) -> int:
+    """The smallest picture that fills a tile."""
+    return min((each for each in LADDER if each >= lines), default=720)
+
+
+def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office) -> None:
+    """The browsers' statistics are doctored for this one: they say what limits the encoder."""
+    url = office.serve().room()
+    one, other = office.some(2)
+    one.context.add_init_script(ENCODER)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+
+    def wait_sent(lines: int) -> None:
+        """Until that many are shown, and as much is sent as they need."""
+
+        def is_so() -> bool:
+            bits = one.sends()[0]["maxBitrate"]
+            return rung(other.lines_for(one)) == lines and bits == LADDER[lines] * 1_000
+
+        wait_for(is_so, f"{lines} lines")
+
+    large, small = {"width": 1600, "height": 1100}, {"width": 300, "height": 120}
+    other.page.set_viewport_size(large)
+    wait_sent(720)
+    other.page.set_viewport_size(small)
+    wait_sent(90)
+    wait_for(lambda: other.hears(one)["video"]["frameHeight"] == 90, "smaller pictures")
+    other.page.set_viewport_size(large)
+    wait_sent(720)
+    one.page.evaluate("limitedBy = 'cpu'")
+    wait_for(lambda: one.sends()[0]["maxBitrate"] == LADDER[270] * 1_000, "three steps down")
+    wait_for(lambda: one.tile(one)["trouble"], "the limit to be told")
+    one.page.evaluate("limitedBy = 'none'")
+    wait_sent(720)
+    wait_for(lambda: not one.tile(one)["trouble"], "its end to be told")
+
+
+LADDERS = """
+async () => {
+  const { cameraFor, captureFor, screenFor } = await import('./static/js/encoder.js');
+  const limits = { maxHeight: 720, maxFps: 30 };
+  const at = (people, steps = 0, hasScreen = false) => ({ people, steps, hasScreen, limits });
+  const few = { ...at(2), limits: { maxHeight: 400, maxFps: 12 } };
+  return {
+    people: [2, 3, 4, 5, 6, 7, 8, 9].map((people) => cameraFor(at(people)).height),
+    steps: [0, 1, 2, 3].map((steps) => cameraFor(at(6, steps)).kbps),
+    besidesScreen: cameraFor(at(2, 0, true)).height,
+    hidden: [cameraFor(at(2), null), screenFor(at(2), null)],
+    limited: [cameraFor(few), captureFor(2, few.limits)],
+    screens: [screenFor(at(2)).kbps, screenFor(at(8)).kbps, screenFor(at(2, 2)).fps],
+  };
+}
+"""
+
+
+def test_the_ladder_by_number_of_people(office: Office) -> None:
+    """The engine's own figures, in a browser; there is nobody to call."""
+    person = office.person("red")
+    person.page.goto(office.serve().room().replace("/room/", "/?"))
+    found = person.page.evaluate(LADDERS.replace("./static", "/static"))
+    assert found["people"] == [720, 540, 540, 360, 360, 270, 270, 180]
+    assert found["steps"] == [500, 250, 120, 50]
+    assert found["besidesScreen"] == 540
+    assert found["hidden"] == [None, None]
+    assert found["limited"][0] == {"height": 400, "fps": 12, "kbps": 2_000}
+    assert found["limited"][1] == {"height": 400, "fps": 12}
+    assert found["screens"] == [1_500, 750, 4]
+
+
+def test_a_network_that_is_back_is_tried_at_once(office: Office) -> None:
+    """When the browser says so, and the connection is not back by itself."""
+    url = office.serve().room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    one.page.evaluate(BACK_ONLINE)
+    one.host.filter("udp dport 1024-65535 drop")
+    wait_for(lambda: one.page.evaluate("window.restarted") == 1, "a look for new ways")
+    one.host.filter()
+    flow([one, other], 10, PATIENCE * 2, concealed=1)
 
 
 def test_a_doctored_client_is_neither_heard_nor_seen(office: Office) -> None:
