@@ -11842,7 +11842,7 @@ def is_same_program(number: int) -> bool:
 # ----------------------------------------------------------------------------------------------
 
 LINK_FILE_SECONDS = 60.0  # that a browser gets to open
-WINDOW_SECONDS = 30.0  # that a window gets to show its page
+WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
 
@@ -11965,6 +11965,7 @@ class WindowProcess:
 
         if webview.renderer == "mshtml":  # Internet Explorer's engine can't run our pages
             os._exit(3)
+        self._window.events.shown.wait()  # pywebview gives orders up that come long before
         acts = {"show": self._show, "load": self._load, "close": self._close}
         for line in sys.stdin or ():
             act, _, rest = line.rstrip("\n").partition(" ")

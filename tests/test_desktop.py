@@ -17,12 +17,15 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
 
 import rtapp
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, query_database, run_program, wait_for
@@ -558,8 +561,11 @@ class Screen:
     def __init__(self, folder: Path) -> None:
         read, write = os.pipe()
         self.folder = folder
+        # Else it begins anew, and refuses windows meanwhile, whenever nobody is left on it: as
+        # between two looks of xdotool.
+        screen = ["-noreset", "-screen", "0", "1200x860x24", "-nolisten", "tcp"]
         self._process = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1200x860x24", "-nolisten", "tcp"],
+            ["Xvfb", "-displayfd", str(write), *screen],
             pass_fds=[write],
             stderr=subprocess.DEVNULL,
         )
@@ -579,9 +585,93 @@ class Screen:
         """The windows of the program, by number."""
         return self.run("xdotool", "search", "--onlyvisible", "--name", "^rtapp$").split()
 
+    def press_close(self) -> None:
+        """What a window manager does when its button is pressed (ICCCM, 4.2.8.1)."""
+        (window,) = self.windows()[:1]
+        tool = [sys.executable, "-c", ASK_TO_CLOSE, window]
+        subprocess.run(tool, env={**os.environ, "DISPLAY": self.display}, check=True)
+
+    def shot(self, name: str) -> None:
+        """A picture to look at, in the folder RTAPP_TEST_SHOTS."""
+        if folder := os.environ.get("RTAPP_TEST_SHOTS"):
+            time.sleep(1)
+            self.run("import", "-window", "root", f"{folder}/window-{name}.png")
+
     def end(self) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE)
+
+
+# Sends the message WM_DELETE_WINDOW to the window whose number it is given.
+ASK_TO_CLOSE = """
+import ctypes, sys
+
+class Message(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int), ("serial", ctypes.c_ulong), ("sent", ctypes.c_int),
+        ("display", ctypes.c_void_p), ("window", ctypes.c_ulong), ("kind", ctypes.c_ulong),
+        ("format", ctypes.c_int), ("data", ctypes.c_long * 5), ("rest", ctypes.c_char * 200),
+    ]
+
+x = ctypes.CDLL("libX11.so.6")
+x.XOpenDisplay.restype = ctypes.c_void_p
+x.XInternAtom.restype = ctypes.c_ulong
+x.XInternAtom.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+display, window = x.XOpenDisplay(None), int(sys.argv[1])
+protocols, delete = (x.XInternAtom(display, n, 0) for n in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+data = (ctypes.c_long * 5)(delete)
+message = Message(33, 0, 1, display, window, protocols, 32, data)  # 33: ClientMessage
+x.XSendEvent.argtypes = [ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int, ctypes.c_long]
+x.XSendEvent.argtypes += [ctypes.c_void_p]
+x.XSendEvent(display, window, 0, 0, ctypes.byref(message))
+x.XCloseDisplay.argtypes = [ctypes.c_void_p]
+x.XCloseDisplay(display)
+"""
+
+
+class Inside:
+    """What happens in the window's page, by the web view's debugging port."""
+
+    def __init__(self, desk: Desk) -> None:
+        with contextlib.closing(rtapp.listen("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        desk.env["QTWEBENGINE_REMOTE_DEBUGGING"] = f"127.0.0.1:{self._port}"
+
+    def _address(self) -> str:
+        with contextlib.suppress(OSError, ValueError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/json", timeout=5) as answer:
+                pages = json.load(answer)
+            return next((p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page"), "")
+        return ""
+
+    def evaluate(self, source: str) -> Any:
+        """What an expression, or its promise, comes to; None where the page is on its way."""
+        address = wait_for(self._address, "the window's page")
+        given = {"expression": source, "awaitPromise": True, "returnByValue": True}
+        with (
+            contextlib.suppress(WebSocketException, OSError),
+            connect(address, max_size=None) as ws,
+        ):
+            ws.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": given}))
+            while (answer := json.loads(ws.recv(PATIENCE))).get("id") != 1:
+                pass
+            return answer.get("result", {}).get("result", {}).get("value")
+        return None
+
+    def until(self, source: str) -> None:
+        """Wait until an expression is true."""
+        wait_for(lambda: self.evaluate(source), source)
+
+    def goto(self, path: str) -> None:
+        """Another page of the program's."""
+        self.evaluate(f"void (location.href = {json.dumps(path)})")
+        self.until(
+            f"location.pathname === {json.dumps(path)} && document.readyState === 'complete'"
+        )
+
+    def click(self, selector: str) -> None:
+        self.until(f"!!document.querySelector({json.dumps(selector)})?.checkVisibility()")
+        self.evaluate(f"void document.querySelector({json.dumps(selector)}).click()")
 
 
 @pytest.fixture
@@ -617,7 +707,7 @@ def window_process(desk: Desk) -> int:
 
 
 def opens(screen: Screen) -> None:
-    wait_for(screen.windows, "the window")
+    wait_for(screen.windows, "the window", 3 * PATIENCE)  # Qt's web view is large
 
 
 def loaded(desk: Desk) -> None:
@@ -720,6 +810,76 @@ def test_quitting_by_the_menu_asks_during_a_call(desk: Desk, screen: Screen) -> 
 
     wait_for(quits, "the program to quit")
     assert desk.running[0].returncode == 0
+
+
+def test_the_windows_own_button_quits_and_asks_during_a_call(desk: Desk, screen: Screen) -> None:
+    desk.env["RTAPP_ADMIN_TOKEN"] = ADMIN
+    inside = Inside(desk)
+    server = desk.begin()
+    opens(screen)
+    loaded(desk)
+    room = join_call(server, server.request)
+    screen.press_close()
+    inside.until("document.querySelector('#question').open")
+    assert desk.running[0].poll() is None and screen.windows()
+    inside.click("#question-no")
+    assert server.request("DELETE", f"/api/video/rooms/{room}").status == 200
+    screen.press_close()
+    assert desk.running[0].wait(PATIENCE) == 0
+    wait_for(lambda: not screen.windows(), "the window to be gone")
+    assert list(desk.opened.iterdir()) == []
+
+
+def test_a_room_in_the_window_opens_in_the_browser(desk: Desk, screen: Screen) -> None:
+    """Wherever it is led to: the start page of calls, and a link on another page."""
+    inside = Inside(desk)
+    desk.begin()
+    opens(screen)
+    inside.click("#start-call")
+    assert "&to=%2Froom%2F" in desk.link()
+    inside.goto("/")
+    inside.evaluate("void (document.querySelector('#room-name').value = 'Tea')")
+    inside.click("#make-room button")
+    link = desk.link()
+    inside.until("location.pathname === '/desktop'")
+    server, token = desk.client(), TOKEN.search(link)
+    assert token
+    answer = server.post("/api/auth/redeem", {"token": token[1]}, token=None)
+    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+    room = link.rpartition("%2Froom%2F")[2]
+    shown = server.get(f"/api/video/rooms/{room}", headers=cookie, token=None).json
+    assert shown["name"] == "Tea"
+
+
+DARK = """
+const choice = document.querySelector('[data-theme-switch]');
+choice.value = 'dark';
+void choice.dispatchEvent(new Event('change', { bubbles: true }));
+"""
+
+
+def test_a_broadcast_appears_in_the_window(desk: Desk, screen: Screen) -> None:
+    desk.env |= {"RTAPP_ADMIN_TOKEN": ADMIN, "LANG": "tr_TR.UTF-8", "LC_ALL": None}
+    inside = Inside(desk)
+    server = desk.begin()
+    opens(screen)
+    loaded(desk)
+    inside.until("document.querySelector('h1').innerText.length > 5")
+    screen.shot("start")
+    inside.goto("/")
+    inside.until("document.querySelector('#state').dataset.state === 'open'")
+    server.publish({"text": "Herkese merhaba"})
+    inside.until("document.querySelector('#messages').innerText.includes('Herkese merhaba')")
+    screen.shot("message")
+    for path, name in (("/desktop", "start"), ("/", "message"), ("/admin", "admin")):
+        inside.goto(path)
+        inside.evaluate(DARK)
+        screen.shot(f"{name}-dark")
+        (window,) = screen.windows()[:1]
+        screen.run("xdotool", "windowsize", "--sync", window, "400", "760")
+        screen.shot(f"{name}-narrow")
+        assert inside.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        screen.run("xdotool", "windowsize", "--sync", window, "1160", "760")
 
 
 def test_a_damaged_database_is_told_in_a_window(desk: Desk, screen: Screen) -> None:
