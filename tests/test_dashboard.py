@@ -515,6 +515,32 @@ def test_the_whole_page_is_small(page: Page, site: Server) -> None:
     assert len(sizes) > 20 and sum(sizes.values()) <= 120 * 1024, sizes
 
 
+def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> None:
+    """At most 3,000 nodes of the DOM, by the browser's own count once what is no longer shown is
+    collected, after some 600 messages on each page. (5,000 connections make no difference to it:
+    a page of the list has 50.)"""
+    lines = b"\n".join(json.dumps({"n": n, "text": "some words " * 5}).encode() for n in range(20))
+    headers = {"Content-Type": "application/x-ndjson"}
+    sign_in(page.context, site)
+    cdp = page.context.new_cdp_session(page)
+    cdp.send("Performance.enable")
+    nodes: dict[str, float] = {}
+    with contextlib.ExitStack() as streams:
+        for _ in range(60):
+            streams.enter_context(site.stream())
+        for place in ["", *(f"admin#{section}" for section in SECTIONS)]:
+            page.goto("about:blank")
+            page.goto(f"http://127.0.0.1:{site.port}/{place}")
+            expect(page.locator("#state")).to_have_attribute("data-state", "open")
+            for _ in range(30):
+                assert site.post("/api/broadcast", lines, headers=headers).status == 200
+                page.wait_for_timeout(50)
+            cdp.send("HeapProfiler.collectGarbage")
+            metrics = cdp.send("Performance.getMetrics")["metrics"]
+            nodes[place] = next(m["value"] for m in metrics if m["name"] == "Nodes")
+    assert max(nodes.values()) < 3_000, nodes
+
+
 def test_a_long_time_leaves_nothing_behind(page: Page, site: Server) -> None:
     """The page keeps five minutes, whatever comes."""
     visit(page, site)

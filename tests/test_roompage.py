@@ -10,7 +10,6 @@ interface, and the test says so. The media is real: connections, tracks, data ch
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import os
 import re
@@ -24,9 +23,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from conftest import CHROMIUM_FLAGS
-from support import PATIENCE, ROOT, Server, wait_for
+from support import PATIENCE, Server, wait_for
 
-STATIC = ROOT / "static"
 MEDIA_FLAGS = [
     *CHROMIUM_FLAGS,
     "--use-fake-device-for-media-stream=device-count=2,fps=5",
@@ -1176,29 +1174,40 @@ def serious(page: Page) -> list[str]:
     return [f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in grave]
 
 
-def modules_of(page: str) -> set[Path]:
-    """The files that a page loads: styles, scripts, and what they import."""
-    html = (STATIC / page).read_text("utf-8")
-    found = {STATIC.parent / path for path in re.findall(r'"(static/[^"]+\.(?:js|css|svg))"', html)}
-    waiting = [path for path in found if path.suffix == ".js"]
-    while waiting:
-        path = waiting.pop()
-        text = path.read_text("utf-8")
-        for name in re.findall(r"^(?:import .*|\}) from '(\.[^']+)';", text, re.MULTILINE):
-            module = (path.parent / name).resolve()
-            if module not in found:
-                found.add(module)
-                waiting.append(module)
-    return found
+def test_what_is_loaded_before_the_call_is_small(house: House) -> None:
+    """The door with all that it shares with other pages: at most 60 KB as sent. What only the call
+    needs comes while one is at the door, so that joining doesn't wait for it."""
+    page = house.guest("Ada").page
+    sent: dict[str, float] = {}
+    urls: dict[str, str] = {}
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.on(
+        "Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]})
+    )
+    network.on(
+        "Network.loadingFinished",
+        lambda e: sent.update({urls[e["requestId"]]: e["encodedDataLength"]}),
+    )
+    page.goto(house.url)
+    expect(page.locator("main")).to_have_attribute("data-ready", "")
+    whole = """() => { const [door] = performance.getEntriesByName('door');
+      const all = performance.getEntriesByType('resource').filter(({ name }) => name.includes('/static/'));
+      return all.some(({ name }) => name.endsWith('seats.js')) && all.some(({ name }) => name.endsWith('/rt.js'))
+        && [all.filter(({ startTime }) => startTime < door.startTime).map(({ name }) => name), all.map(({ name }) => name)]; }"""
+    before, everything = until(page, whole).json_value()
+    wait_for(lambda: page.evaluate("1") and set(everything) <= set(sent), "the sizes")
+    first = sum(sent[url] for url in {house.url, *before})
+    assert 15 < len(before) < len(everything)
+    assert not [url for url in before if re.search("/(room|rt|peer|call|chat|files)[.]js", url)]
+    assert first <= 60 * 1024, {url: sent[url] for url in before}
+    assert sum(sent[url] for url in {house.url, *everything}) <= 120 * 1024, sent
 
 
-def test_the_page_is_small() -> None:
-    """The page with its style and modules is at most 60 KB gzipped; with the engine, `rt.js` and
-    what all pages share, 100 KB."""
-    files = {STATIC / "room.html", *modules_of("room.html")}
-    sizes = {path: len(gzip.compress(path.read_bytes())) for path in files}
-    own = {path for path in files if path.stem == "room" or path.parent.name == "room"}
-    own -= {STATIC / "js/room.js"}
-    assert len(own) > 15
-    assert sum(sizes[path] for path in own) <= 60_000, sizes
-    assert sum(sizes.values()) <= 100_000, sizes
+def test_a_call_that_could_not_be_loaded_is_asked_for_again(house: House) -> None:
+    ada = house.guest("Ada")
+    ada.page.route("**/room/inside.js", lambda route: route.abort())
+    ada.open().ask()
+    expect(ada.page.locator("#join-form .banner")).to_contain_text("can’t be reached")
+    ada.page.unroute("**/room/inside.js")
+    ada.ask().phase("joined")

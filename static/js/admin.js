@@ -103,7 +103,14 @@ function go() {
   requestAnimationFrame(() => {
     byId('section-title').focus();
     scrollTo(0, 0);
+    showPlace();
   });
+}
+
+/** On a phone the sections are a strip that scrolls: the one that is open is in sight. */
+function showPlace() {
+  const current = document.querySelector('.side [aria-current]');
+  current?.scrollIntoView({ block: 'nearest', inline: 'center' });
 }
 
 function nameTab() {
@@ -118,6 +125,7 @@ function onWho(me) {
   if (allowed && !before) {
     openStream();
     void section.peek().enter?.();
+    requestAnimationFrame(showPlace);
   } else if (!allowed && before && me) {
     section.peek().leave?.();
     closeStream();

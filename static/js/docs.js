@@ -35,6 +35,10 @@ const ROLES = {
   publish: 'docs.role.publish',
   user: 'docs.role.user',
   admin: 'docs.role.admin',
+  stream: 'docs.role.stream',
+  room: 'docs.role.room',
+  session: 'docs.role.session',
+  metrics: 'docs.role.metrics',
 };
 
 /** @type {Record<string, any>} */

@@ -14,6 +14,7 @@ import { api, ApiError } from './api.js';
 import { cameraFor, captureFor, limit, limitAudio, screenFor } from './encoder.js';
 import { Peer, ROLES } from './peer.js';
 import { Meter, UNKNOWN } from './quality.js';
+import { roomSession } from './roomsession.js';
 import { connect } from './rt.js';
 
 /** @typedef {'idle' | 'joining' | 'waiting' | 'joined' | 'left'} Phase */
@@ -45,36 +46,6 @@ const REASONS = { 'opened elsewhere': 'elsewhere' };
 const LOST = ['connection lost', 'node lost'];
 /** Refusals of a join that say where one stands. @type {Record<string, string>} */
 const REFUSALS = { not_found: 'ended', removed: 'removed' };
-
-/**
- * The secret by which this browser is the same client in a room after a reload, and in each tab.
- * @param {string} roomId
- */
-export function roomSession(roomId) {
-  const key = `rtapp.room.${roomId}`;
-  const found = sessions.get(key) ?? stored(key) ?? newSession();
-  sessions.set(key, found);
-  return found;
-}
-
-/** Storage may be forbidden: then it lasts as long as the page. @type {Map<string, string>} */
-const sessions = new Map();
-
-/** @param {string} key */
-function stored(key) {
-  try {
-    const found = localStorage.getItem(key) ?? newSession();
-    localStorage.setItem(key, found);
-    return found;
-  } catch {
-    return undefined;
-  }
-}
-
-function newSession() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return btoa(String.fromCharCode(...bytes)).replace(/[+/=]/g, (c) => ({ '+': '-', '/': '_' })[c] ?? '');
-}
 
 /** Somebody in the room; one object as long as they are there. */
 export class Participant {

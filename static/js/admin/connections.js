@@ -143,7 +143,7 @@ export const Connections = live(
     <${Total} />
     <section class="card">
       <${Shown} of=${list} empty=${t('admin.connections.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.connections')} heads=${heads()}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.connections')} heads=${heads()} numbers=${[6, 7]}>${data.rows.map(Row)}</>`}
       </>
     </section>
     <${Pager} of=${list} label=${t('admin.nav.connections')} />

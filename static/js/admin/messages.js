@@ -132,7 +132,7 @@ export const Messages = live(
         <${Action} act=${list.refresh}>${t('admin.refresh')}</>
       </div>
       <${Shown} of=${list} empty=${t('admin.messages.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.messages.stored')} heads=${heads()}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.messages.stored')} heads=${heads()} numbers=${[0, 5]}>${data.rows.map(Row)}</>`}
       </>
       <${Pager} of=${list} label=${t('admin.messages.stored')} />
     </section>

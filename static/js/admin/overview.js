@@ -2,7 +2,7 @@
 import { formatNumber, t } from '../i18n.js';
 import { Chart } from './charts.js';
 import { day, recent, stats } from './stream.js';
-import { computed, formatAge, formatBytes, html, live, signal, Shown } from './ui.js';
+import { computed, formatBytes, html, live, signal, Shown } from './ui.js';
 
 /** @typedef {import('./charts.js').Line} Line */
 
@@ -57,7 +57,6 @@ const Tiles = live(() => {
     [t('admin.tile.memory'), formatBytes(now.memoryBytes)],
     [t('admin.tile.cpu'), percent(now.cpuPercent)],
     [t('admin.tile.database'), formatBytes(now.databaseBytes), 'system'],
-    [t('admin.tile.uptime'), formatAge(now.uptime), 'system'],
   ];
   return html`
     <dl class="tiles">

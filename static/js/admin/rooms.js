@@ -85,7 +85,7 @@ export const Rooms = live(
     <section class="card stack" aria-labelledby="rooms-title">
       <h2 id="rooms-title">${t('admin.rooms.active')}</h2>
       <${Shown} of=${list} empty=${t('admin.rooms.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.rooms.active')} heads=${heads()}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.rooms.active')} heads=${heads()} numbers=${[1]}>${data.rows.map(Row)}</>`}
       </>
       <${Pager} of=${list} label=${t('admin.rooms.active')} />
     </section>

@@ -88,7 +88,7 @@ export const System = live(
       <p class="hint">${t('admin.nodes.lead')}</p>
       <${Shown} of=${nodes} empty=${t('admin.nodes.none')}>
         ${(/** @type {any[]} */ rows) => html`
-          <${Table} label=${t('admin.nodes.title')} heads=${[t('admin.nodes.name'), t('admin.nodes.connections'), t('admin.nodes.started'), t('admin.nodes.heard')]}>${rows.map(Row)}</>
+          <${Table} label=${t('admin.nodes.title')} heads=${[t('admin.nodes.name'), t('admin.nodes.connections'), t('admin.nodes.started'), t('admin.nodes.heard')]} numbers=${[1]}>${rows.map(Row)}</>
         `}
       </>
     </section>

@@ -300,13 +300,13 @@ export const Pager = live(({ of, label }) => {
   `;
 });
 
-/** A table that scrolls sideways where it must. @param {any} props */
-export function Table({ label, heads, children }) {
+/** A table that scrolls sideways where it must; `numbers` are the columns of figures. @param {any} props */
+export function Table({ label, heads, numbers = [], children }) {
   return html`
     <div class="table-wrap" role="region" tabindex="0" aria-label=${label}>
       <table>
         <thead>
-          <tr>${heads.map((/** @type {string} */ head) => html`<th scope="col">${head}</th>`)}</tr>
+          <tr>${heads.map((/** @type {string} */ head, /** @type {number} */ at) => html`<th scope="col" class=${numbers.includes(at) && 'num'}>${head}</th>`)}</tr>
         </thead>
         <tbody>${children}</tbody>
       </table>

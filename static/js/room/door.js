@@ -7,7 +7,6 @@ import { dress, said } from './dom.js';
 import { faultBanner } from './faults.js';
 import { recall, remember } from './memory.js';
 
-/** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('./devices.js').Devices} Devices */
 /** @typedef {import('./devices.js').Kind} Kind */
 
@@ -22,12 +21,12 @@ const SWITCHES = /** @type {const} */ (['audio', 'video']);
 
 export class Door {
   /**
-   * @param {Room} room
+   * @param {string} roomId
    * @param {Devices} devices
-   * @param {{ turn: (kind: Kind, on: boolean) => void, onGone: (code: string) => void }} acts
+   * @param {{ turn: (kind: Kind, on: boolean) => void, join: (as: { displayName: string, password?: string }) => Promise<void>, onGone: (code: string) => void }} acts
    */
-  constructor(room, devices, acts) {
-    this._room = room;
+  constructor(roomId, devices, acts) {
+    this._roomId = roomId;
     this._devices = devices;
     this._acts = acts;
     /** What the server tells before one is in. @type {any} */
@@ -43,7 +42,7 @@ export class Door {
 
   /** What is remembered of this room in this browser. */
   get _memory() {
-    return `for.${this._room.roomId}`;
+    return `for.${this._roomId}`;
   }
 
   /** The switches and the name as they were last time, before any device is asked for. */
@@ -78,7 +77,7 @@ export class Door {
 
   async _join() {
     this.remember();
-    await this._room.join({ displayName: this._name.value.trim(), password: this._password.value || undefined });
+    await this._acts.join({ displayName: this._name.value.trim(), password: this._password.value || undefined });
     this._password.value = '';
   }
 

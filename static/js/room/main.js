@@ -3,14 +3,15 @@ import { api, ApiError } from '../api.js';
 import { onLanguage, t } from '../i18n.js';
 import { byId, errorBanner, startPage } from '../page.js';
 import { wireReveals } from '../password.js';
-import { Room } from '../room.js';
-import { Call } from './call.js';
+import { roomSession } from '../roomsession.js';
 import { Devices } from './devices.js';
 import { said } from './dom.js';
 import { Door } from './door.js';
 import { Pickers } from './pickers.js';
 
 /** @typedef {import('./devices.js').Kind} Kind */
+/** @typedef {import('../room.js').Room} Room */
+/** @typedef {import('./call.js').Call} Call */
 
 /** Where one is in words, by why one isn't in the call: [title, text, whether one may come back]. @type {Record<string, [string, string, boolean]>} */
 const OVER = {
@@ -25,24 +26,57 @@ const OVER = {
 };
 /** Which part of the page shows a phase. @type {Record<string, string>} */
 const PARTS = { idle: 'door', joining: 'door', waiting: 'lobby', joined: 'call', left: 'over' };
+const KINDS = /** @type {const} */ (['audio', 'video']);
+const PATIENCE = 5_000; // ms for the server's answer
 
 wireReveals();
 await startPage(); // the texts first: what is made below asks for them
 
 const query = new URLSearchParams(location.search);
 const roomId = decodeURIComponent(location.pathname.replace(/.*\/room\//, ''));
-const room = new Room(roomId, { transport: query.get('transport') === 'websocket' ? 'websocket' : 'sse' });
+const session = roomSession(roomId);
 const devices = new Devices();
 const pickers = new Pickers(devices);
-const door = new Door(room, devices, { turn, onGone: showOver });
-const call = new Call(room, devices, pickers, turn);
+const join = async (/** @type {any} */ as) => (await inside()).join(as);
+const door = new Door(roomId, devices, { turn, join, onGone: showOver });
+/** @type {Room | undefined} */
+let room;
+/** @type {Call | undefined} */
+let call;
+/** @type {Promise<Room> | undefined} */
+let coming;
 /** Why there is no call: the engine's reason, or the server's word. */
 let over = '';
 let isIn = false;
 
+/** The engine and what is shown in a call: fetched while one looks into the mirror. */
+function inside() {
+  coming ??= import('./inside.js').then(prepare, () => {
+    coming = undefined; // so that another try asks again
+    throw new ApiError({ status: 0, code: 'unreachable', title: t('error.unreachable') });
+  });
+  return coming;
+}
+
+/** @param {typeof import('./inside.js')} parts */
+function prepare({ Room, Call }) {
+  const transport = query.get('transport') === 'websocket' ? 'websocket' : 'sse';
+  room = new Room(roomId, { transport, session });
+  room.setMuted(!devices.on.audio);
+  for (const kind of KINDS) send(kind);
+  call = new Call(room, devices, pickers, turn);
+  room.on('phase', enter);
+  return room;
+}
+
+/** Give the engine what a device gives now. @param {Kind} kind */
+function send(kind) {
+  void room?.setTrack(kind === 'audio' ? 'microphone' : 'camera', devices.tracks[kind] ?? null);
+}
+
 /** @param {Kind} kind @param {boolean} on */
 function turn(kind, on) {
-  if (kind === 'audio') room.setMuted(!on);
+  if (kind === 'audio') room?.setMuted(!on);
   void devices.turn(kind, on);
 }
 
@@ -55,21 +89,22 @@ function show(part) {
 function enter(phase) {
   const main = byId('main');
   main.dataset.phase = phase === 'idle' ? 'prejoin' : phase;
-  main.dataset.reason = room.reason;
-  if (phase === 'left') return showOver(room.reason);
+  const reason = room?.reason ?? '';
+  main.dataset.reason = reason;
+  if (phase === 'left') return showOver(reason);
   over = '';
   show(PARTS[phase]);
   if (phase === 'waiting') byId('lobby-title').focus();
   if (phase === 'joined') {
     isIn = true;
-    call.start();
+    call?.start();
   }
 }
 
 /** @param {string} reason */
 function showOver(reason) {
   over = reason;
-  if (isIn) call.stop();
+  if (isIn) call?.stop();
   isIn = false;
   devices.stop();
   door.close();
@@ -92,7 +127,7 @@ function renderOver() {
 async function rejoin() {
   void devices.start();
   try {
-    await room.join();
+    await join(undefined);
   } catch (error) {
     show('door');
     void look();
@@ -104,7 +139,9 @@ async function rejoin() {
 async function look() {
   const place = /** @type {HTMLElement} */ (byId('join-form').querySelector('.form-error'));
   try {
-    door.show(await room.look());
+    const path = `api/video/rooms/${encodeURIComponent(roomId)}`;
+    const headers = { 'X-Session': session };
+    door.show(await api('GET', path, undefined, { headers, signal: AbortSignal.timeout(PATIENCE) }));
     place.replaceChildren();
     return true;
   } catch (error) {
@@ -132,26 +169,23 @@ async function suggestName() {
 }
 
 function wire() {
-  room.on('phase', enter);
-  devices.addEventListener('track', (event) => {
-    const { kind } = /** @type {CustomEvent} */ (event).detail;
-    void room.setTrack(kind === 'audio' ? 'microphone' : 'camera', devices.tracks[/** @type {Kind} */ (kind)] ?? null);
-  });
+  devices.addEventListener('track', (event) => send(/** @type {CustomEvent} */ (event).detail.kind));
   byId('rejoin').addEventListener('click', () => void rejoin());
-  byId('lobby-leave').addEventListener('click', () => void room.leave());
-  addEventListener('pagehide', () => room.goSoon());
+  byId('lobby-leave').addEventListener('click', () => void room?.leave());
+  addEventListener('pagehide', () => room?.goSoon());
   onLanguage(renderOver);
 }
 
 async function start() {
   door.restore();
-  room.setMuted(!devices.on.audio);
   byId('door-devices').append(pickers.element);
   show('door');
   wire();
   void suggestName();
   const opening = devices.start();
   const isThere = await look();
+  performance.mark('door');
+  void inside().catch(() => {}); // asked for again by who joins
   await opening;
   byId('main').dataset.ready = '';
   if (isThere && door.info.kioskJoin && query.has('join')) door.enter();

@@ -25,7 +25,7 @@ export class Meter {
     this._track.enabled = true;
     this._source = context.createMediaStreamSource(new MediaStream([this._track]));
     this._analyser = context.createAnalyser();
-    this._analyser.fftSize = 1024;
+    this._analyser.fftSize = 4096; // all since the last look: a short sound between two would be missed
     this._samples = new Float32Array(this._analyser.fftSize);
     this._source.connect(this._analyser);
   }
@@ -35,7 +35,7 @@ export class Meter {
     return audioContext().state === 'running';
   }
 
-  /** Root mean square of the last 20 ms, 0 to 1. */
+  /** Root mean square of the last 85 ms (at 48 kHz), 0 to 1. */
   get level() {
     this._analyser.getFloatTimeDomainData(this._samples);
     const sum = this._samples.reduce((total, sample) => total + sample * sample, 0);
