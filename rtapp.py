@@ -8581,8 +8581,9 @@ class Static:
         if name.endswith(".html"):
             raise Problem("not_found")
         cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        packed = self._pack(name)
         kind = self.TYPES[Path(name).suffix]
-        return Answer(self._pack(name), headers={"Content-Type": kind, "Cache-Control": cache})
+        return Answer(packed, headers={"Content-Type": kind, "Cache-Control": cache})
 
 
 # Opening a stream is bounded by their number, signals by a bucket of each client.
