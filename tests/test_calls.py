@@ -357,6 +357,7 @@ def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note
             assert "each other" in seer.tile(seen)["trouble"]
 
 
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun to delay by")
 def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) -> None:
     url = office.serve().room()
     one, other = office.some(2)
