@@ -11808,7 +11808,6 @@ def run(app: Application, started: Callable[[], None]) -> None:
     gevent.spawn(follow_parent, app)
     gc.collect()
     gc.freeze()  # what is there now stays; looking through it again is a waste
-    gc.set_threshold(10_000)  # nearly all garbage goes without it; each round costs by what stays
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
         app.stop()
