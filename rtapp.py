@@ -8520,6 +8520,11 @@ class Static:
         ".png": "image/png",
         ".txt": "text/plain; charset=utf-8",
     }
+    # What begins the keys of a room's texts: its page is opened on a phone, by a link.
+    ROOM_TEXTS = (
+        *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
+        *("signin.button", "test.link"),
+    )
 
     def __init__(self, folder: Path, public: str) -> None:
         self._public = Path(public).resolve() if public else None
@@ -8528,11 +8533,18 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in self.TYPES
         }
+        for language in ("en", "tr"):
+            self._files[f"i18n/room.{language}.json"] = self._texts(language, self.ROOM_TEXTS)
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
         self._packed: dict[tuple[str, str], Packed] = {}
+
+    def _texts(self, language: str, starts: tuple[str, ...]) -> bytes:
+        """The part of a catalogue whose keys start so."""
+        texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
+        return msgspec.json.encode({k: v for k, v in texts.items() if k.startswith(starts)})
 
     def _pack(self, name: str, up: str = "") -> Packed:
         """A file, compressed when it is first asked for. Raises Problem `not_found`."""

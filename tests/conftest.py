@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
+import hashlib
 import ipaddress
 import os
 import re
@@ -203,6 +205,10 @@ class Certificate:
             )
         )
         self.trusting = ssl.create_default_context(cafile=str(self.cert))
+        spki = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self.fingerprint = base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
     @property
     def settings(self) -> dict[str, str]:

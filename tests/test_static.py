@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+import rtapp
 
 STATIC = Path(__file__).parent.parent / "static"
 OURS = [
@@ -70,9 +72,9 @@ def without_comments(script: str) -> str:
     return re.sub(r"/\*.*?\*/|(?<![:\w'\"])//[^\n]*", "", script, flags=re.DOTALL)
 
 
-def keys_in_pages() -> set[str]:
+def keys_in_pages(pages: list[Path] = PAGES) -> set[str]:
     keys: set[str] = set()
-    for path in PAGES:
+    for path in pages:
         page = Page(path)
         keys.update(page.values("data-i18n"))
         for value in page.values("data-i18n-attr"):
@@ -80,8 +82,8 @@ def keys_in_pages() -> set[str]:
     return keys
 
 
-def strings_in_scripts() -> set[str]:
-    texts = (without_comments(path.read_text("utf-8")) for path in SCRIPTS)
+def strings_in_scripts(scripts: Iterable[Path] = SCRIPTS) -> set[str]:
+    texts = (without_comments(path.read_text("utf-8")) for path in scripts)
     return {found[1] for text in texts for found in re.finditer(r"'([\w.-]+)'", text)}
 
 
@@ -127,6 +129,25 @@ def test_every_key_that_is_asked_for_has_a_text() -> None:
         if "." in text and text.split(".")[0] in areas and not text.endswith(files)
     }
     assert (keys_in_pages() | looks_like_keys) - known_keys() == set()
+
+
+def with_imports(script: Path, found: set[Path] | None = None) -> set[Path]:
+    """A module and all that it leads to, also what is loaded later."""
+    found = set() if found is None else found
+    if script not in found:
+        found.add(script)
+        for other in re.findall(
+            r"(?:from |import\()'(\.[^']+)'", without_comments(script.read_text("utf-8"))
+        ):
+            with_imports((script.parent / other).resolve(), found)
+    return found
+
+
+def test_the_rooms_part_of_the_texts_has_all_that_its_page_asks_for() -> None:
+    scripts = with_imports(STATIC / "js/room/main.js")
+    assert STATIC / "js/room/chat.js" in scripts
+    asked = keys_in_pages([STATIC / "room.html"]) | (strings_in_scripts(scripts) & known_keys())
+    assert [key for key in asked if not key.startswith(rtapp.Static.ROOM_TEXTS)] == []
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name)

@@ -1,9 +1,10 @@
 /**
  * Texts, numbers and dates in the reader's language.
  *
- * The catalogues are flat JSON, `static/i18n/<language>.json`, with the same keys in each. A text may
- * hold `{name}` parameters. A text that counts has a key per plural category (`sent.one`,
- * `sent.other`) and is asked for without it: `t('sent', { count: 3 })`.
+ * The catalogues are flat JSON, `static/i18n/<language>.json`, with the same keys in each; a page
+ * with `<html data-texts="room">` gets only its own (`Static` in rtapp.py). A text may hold `{name}`
+ * parameters. A text that counts has a key per plural category (`sent.one`, `sent.other`) and is
+ * asked for without it: `t('sent', { count: 3 })`.
  *
  * In HTML: `<h2 data-i18n="live.title"></h2>` sets the text, and
  * `data-i18n-attr="placeholder:send.hint aria-label:send.label"` sets attributes.
@@ -164,11 +165,9 @@ function preferred() {
  * @returns {Promise<Record<string, string>>}
  */
 async function load(language) {
-  // Written out, so that a tool that looks for the files finds both.
-  const url =
-    language === 'tr'
-      ? new URL('../i18n/tr.json', import.meta.url)
-      : new URL('../i18n/en.json', import.meta.url);
+  // A page that has to be small names a part, which the server picks out of the whole.
+  const { texts } = document.documentElement.dataset;
+  const url = new URL(`../i18n/${texts ? `${texts}.` : ''}${language}.json`, import.meta.url);
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url.pathname}: ${response.status}`);
   return response.json();

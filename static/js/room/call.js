@@ -2,6 +2,7 @@
 import { formatNumber, onLanguage, t } from '../i18n.js';
 import { announce, byId, copyFrom, h } from '../page.js';
 import { clearBanners, line, setBanner } from './banners.js';
+import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
 import { dress, icon, openDialog, toast, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
@@ -20,8 +21,6 @@ import { play } from './sound.js';
 /** @typedef {import('./devices.js').Kind} Kind */
 /** @typedef {import('./pickers.js').Pickers} Pickers */
 
-const LOST_AFTER = 3000; // ms without signalling before it is worth a word
-const MOVED_AFTER = 20_000; // ms: a restart is over by then
 const SPEAKS = 0.03; // level of a voice, not of a room
 const SPOKE = 5; // looks at the level in a row
 const PANELS = ['chat', 'people'];
@@ -43,7 +42,6 @@ export class Call {
     /** @type {'' | 'chat' | 'people'} */
     this._panel = '';
     this._since = 0;
-    this._lostAt = 0;
     this._voice = 0;
     this._talking = false;
     /** What of a person was last told: hand, screen, forced. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
@@ -64,6 +62,7 @@ export class Call {
     this.seats.mirror = this._options.mirror;
     this.files = new Files(room);
     this.people = new People(room);
+    this._breakdown = new Breakdown(room);
     this.chat = new Chat(room, this.files, {
       isSeen: () => this._panel === 'chat' && document.visibilityState === 'visible',
       onNews: (from, text) => this._news(from, text),
@@ -124,7 +123,6 @@ export class Call {
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => this._channel(person));
     room.on('ended-track', (role) => role === 'screen' && this._stopScreen());
-    room.on('signalling', (state) => this._signalling(state));
     room.on('capture', () => this._fitCamera());
   }
 
@@ -212,24 +210,6 @@ export class Call {
     else if (this._recorder.isRunning) this._tellRecording([person], true);
   }
 
-  /** @param {string} state */
-  _signalling(state) {
-    byId('main').dataset.signalling = state;
-    this._lostAt = state === 'open' ? 0 : this._lostAt || performance.now();
-    this._breakdown();
-  }
-
-  /** The server is away while media flows: first a word, later the likely cause. */
-  _breakdown() {
-    const away = this._lostAt ? performance.now() - this._lostAt : 0;
-    const flows = this._room.participants.some((one) => !one.isSelf && one.link === 'connected');
-    const hasMoved = away > MOVED_AFTER && flows;
-    const retry = () => line('warn', t('room.notice.signalling'), 'room.notice.retry', () => this._room.retry());
-    const reload = () => line('error', t('room.notice.address'), 'room.notice.reload', () => location.reload());
-    setBanner('signalling', away > LOST_AFTER && !hasMoved && retry);
-    setBanner('address-changed', hasMoved && reload);
-  }
-
   // ---- the bar on top, and banners -----------------------------------------------------------------
 
   _marks() {
@@ -238,12 +218,12 @@ export class Call {
     if (info.locked) marks.push(['lock', t('room.mark.locked')]);
     if (this._recorder.isRunning) marks.push(['record', t('room.mark.recording')]);
     for (const name of this._recording.values()) marks.push(['record', t('room.mark.recordedBy', { name })]);
-    byId('call-marks').replaceChildren(...marks.map(([look, text]) => h('li', { class: 'badge' }, icon(look), text)));
+    byId('call-marks').replaceChildren(...marks.map(([look, text]) => h('li', { class: `badge ${look}`, title: text }, icon(look), h('span', {}, text))));
   }
 
   _tick() {
     if (!this._isOn) return;
-    this._breakdown();
+    this._breakdown.look();
     const seconds = Math.floor((performance.now() - this._since) / 1000);
     const two = (/** @type {number} */ value) => String(value).padStart(2, '0');
     const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
@@ -260,7 +240,7 @@ export class Call {
     setBanner('cpu', isCpuLimited && (() => line('warn', t('room.quality.ownCpu'))));
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;
-      setBanner(kind, fault !== undefined && (() => faultBanner(kind, fault, () => this._turn(kind, true))), fault);
+      setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => this._turn(kind, true))), fault);
     }
     const taken = BOTH.find((kind) => tracks[kind]?.muted);
     const again = () => taken && void this._devices.choose(taken, this._devices.chosen[taken]);

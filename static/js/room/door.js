@@ -17,7 +17,7 @@ const REFUSALS = {
   lobby_full: 'room.door.lobbyFull',
   unauthorized: 'room.door.signIn',
 };
-const SWITCHES = /** @type {const} */ (['audio', 'video']);
+const SWITCHES = /** @type {const} */ (['video', 'audio']);
 
 export class Door {
   /**
@@ -31,13 +31,18 @@ export class Door {
     this._acts = acts;
     /** What the server tells before one is in. @type {any} */
     this.info = undefined;
+    /** Why one was not let in. */
+    this._refusal = '';
     this._video = /** @type {HTMLVideoElement} */ (byId('preview-video'));
     this._name = /** @type {HTMLInputElement} */ (byId('name'));
     this._password = /** @type {HTMLInputElement} */ (byId('password'));
     this._form = /** @type {HTMLFormElement} */ (byId('join-form'));
     this._wire();
     devices.addEventListener('change', () => this.render());
-    onLanguage(() => this.render());
+    onLanguage(() => {
+      this.render();
+      if (this._refusal) this._sayRefusal();
+    });
   }
 
   /** What is remembered of this room in this browser. */
@@ -77,6 +82,7 @@ export class Door {
 
   async _join() {
     this.remember();
+    this._refusal = '';
     await this._acts.join({ displayName: this._name.value.trim(), password: this._password.value || undefined });
     this._password.value = '';
   }
@@ -100,10 +106,16 @@ export class Door {
       return true;
     }
     if (!(code in REFUSALS)) return false;
+    this._refusal = code;
+    this._sayRefusal();
+    return true;
+  }
+
+  _sayRefusal() {
+    const code = this._refusal;
     const place = /** @type {HTMLElement} */ (this._form.querySelector('.form-error'));
     const link = code === 'unauthorized' ? h('p', { class: 'body' }, said('a', 'signin.button', { href: new URL('..', location.href).href })) : undefined;
     place.replaceChildren(banner('warn', t(REFUSALS[code]), link));
-    return true;
   }
 
   /** @param {any} info */
@@ -157,16 +169,23 @@ export class Door {
   _faults() {
     const { faults, on } = this._devices;
     const shown = SWITCHES.filter((kind) => faults[kind] && on[kind]);
-    const state = JSON.stringify([shown.map((kind) => faults[kind]), document.documentElement.lang]);
+    const state = JSON.stringify([shown.map((kind) => [kind, faults[kind]]), document.documentElement.lang]);
     const place = byId('door-faults');
     if (place.dataset.state === state) return; // else it would be said again and again
     place.dataset.state = state;
-    const banners = shown.map((kind) =>
-      faultBanner(kind, /** @type {import('./devices.js').Fault} */ (faults[kind]), () => this._acts.turn(kind, true)),
+    const isSame = shown.length > 1 && faults.audio === faults.video;
+    const banners = (isSame ? [shown] : shown.map((kind) => [kind])).map((kinds) =>
+      faultBanner(kinds, /** @type {import('./devices.js').Fault} */ (faults[kinds[0]]), () => this._again(kinds)),
     );
     const test = () => said('a', 'test.link', { href: new URL('../test', location.href).href, target: '_blank' });
     const more = banners.length ? [said('p', 'room.door.without', { class: 'hint' }), h('p', {}, test())] : [];
     place.replaceChildren(...banners, ...more);
+  }
+
+  /** Both in one question where both failed. @param {Kind[]} kinds */
+  _again(kinds) {
+    if (kinds.length > 1) void this._devices.start();
+    else this._acts.turn(kinds[0], true);
   }
 
   /** The preview's camera is shown elsewhere now. */

@@ -94,16 +94,17 @@ export const faultText = (kind, fault) => t(WORDS[kind][fault]);
 
 /**
  * A fault in words, with what to do and a button to try again.
- * @param {Kind} kind
+ * @param {Kind[]} kinds of device that have it: what to do is the same for each
  * @param {Fault} fault
  * @param {() => void} again
  */
-export function faultBanner(kind, fault, again) {
+export function faultBanner([kind, ...others], fault, again) {
   const help = advice(fault);
   const button = said('button', 'room.fix.retry', { type: 'button', class: 'small', 'data-retry': kind });
   button.addEventListener('click', again);
   const act = fault === 'insecure' ? secureLink() : fault === 'unsupported' ? undefined : button;
-  const made = banner('warn', faultText(kind, fault), help ? h('p', { class: 'body' }, help) : undefined, act);
+  const more = others.map((one) => h('p', { class: 'title', 'data-also': `${one}-${fault}` }, faultText(one, fault)));
+  const made = banner('warn', faultText(kind, fault), ...more, help ? h('p', { class: 'body' }, help) : undefined, act);
   made.dataset.fault = fault;
   made.dataset.notice = `${kind}-${fault}`;
   return made;

@@ -70,7 +70,7 @@ export function focus(large, small, area) {
  * @returns {[Place, Place]} the other, oneself
  */
 export function duet(area) {
-  const width = Math.max(96, Math.min(240, Math.min(area.width, area.height) * 0.3));
+  const width = Math.max(96, Math.min(360, Math.min(area.width, area.height) * 0.3));
   const height = area.width < area.height ? (width * 4) / 3 : (width * 9) / 16;
   const corner = { left: area.width - width - GAP, top: area.height - height - GAP, width, height };
   return [{ left: 0, top: 0, ...area }, corner];
