@@ -4751,10 +4751,6 @@ class Nodes:
         sql = f"SELECT {_ROW_COLUMNS} FROM connections WHERE node <> ?{where}"
         return [Connected(*row) for row in self._storage.read(sql, (self.id, *parameters))]
 
-    def connections(self) -> list[Connected]:
-        """Every connection here and, as last told, on the other nodes, in the order of ids."""
-        return sorted([*map(self.row, self._hub.subscribers()), *self._elsewhere()])
-
     def page(
         self, text: str, transport: str | None, cursor: int, limit: int
     ) -> tuple[list[Connected], int]:
@@ -5903,10 +5899,11 @@ class Rooms:
         """How many rooms are active."""
         return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
 
-    def names(self) -> dict[str, str]:
-        """What the participants of all rooms call themselves, by their clients."""
+    def names(self, clients: Collection[str]) -> dict[str, str]:
+        """What some clients call themselves in rooms, of those that are in any."""
         rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
-        return {row.client_id: row.display_name for row in rows}
+        found = rows.where(VideoParticipant.client_id.in_(list(clients)))
+        return {row.client_id: row.display_name for row in found}
 
     def counts(self) -> dict[int, int]:
         """How many are in each room, by its row's id."""
@@ -11052,6 +11049,7 @@ class Network:
     LOOK_SECONDS = 2.0  # how often it is looked whether addresses changed
     PATIENCE_MS = 60_000  # in which somebody should have come
     NAME_SECONDS = 60.0  # how often it is asked whether the system answers to its name
+    LISTED = 50  # of those who came from the network
 
     def __init__(self, app: Application) -> None:
         """Raises StartError for a certificate of the settings that is no use."""
@@ -11254,7 +11252,7 @@ class Network:
             "authority": self._authority_view(),
             "sharedAt": iso(self.shared_at) if self.shared_at else None,
             "arrivedAt": iso(self.arrived_at) if self.arrived_at else None,
-            "connected": self._connected(),
+            **self._connected(),
             "warnings": [{"code": code, "detail": WARNINGS[code]} for code in self._warnings()],
         }
 
@@ -11286,16 +11284,26 @@ class Network:
         is_used = self._leaves is not None and not self.has_own_certificate
         return self._leaves.authority.fingerprint if self._leaves and is_used else ""
 
-    def _connected(self) -> list[dict[str, Any]]:
-        """Who has a stream from the network, each client once."""
-        rows = {row.client_id: row for row in self._app.nodes.connections()}
-        views = [row.view() for row in rows.values() if not is_loopback(row.ip_address)]
-        names = ("clientId", "ipAddress", "username", "userAgent", "connectedAt")
-        people = self._app.rooms.names()
-        return [
-            {**{name: view[name] for name in names}, "displayName": people.get(view["clientId"])}
-            for view in views
+    def _connected(self) -> dict[str, Any]:
+        """How many clients came from the network, each once; and those that came last."""
+        newest: dict[str, Subscriber] = {}
+        for part in chunks(self._app.hub.subscribers(), 4_000):
+            newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
+            gevent.sleep(0.001)  # others are served meanwhile
+        rows = list(itertools.islice(reversed(newest.values()), self.LISTED))
+        people = self._app.rooms.names([row.client_id for row in rows])
+        listed = [
+            {
+                "clientId": row.client_id,
+                "ipAddress": row.address,
+                "username": row.username,
+                "userAgent": row.agent,
+                "connectedAt": iso(row.connected_at),
+                "displayName": people.get(row.client_id),
+            }
+            for row in rows
         ]
+        return {"connected": listed, "connectedCount": len(newest)}
 
     @property
     def root(self) -> bytes | None:

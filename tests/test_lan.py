@@ -33,7 +33,7 @@ from playwright.sync_api import Error as PlaywrightError
 import rtapp
 from calls import FirefoxPage, Person, flow
 from conftest import CHROMIUM_FLAGS, Certificate
-from lan import Host, Lan, obstacle
+from lan import Host, Lan, obstacle, run
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
 
 HOST = "oldname"
@@ -558,6 +558,21 @@ def test_a_stop_disconnects_the_network_only(lan: Lan, tmp_path: Path) -> None:
         assert from_host(lan["ada"], server, "/", "10.77.0.1").status == 200
 
 
+def test_of_many_guests_the_panel_is_told_the_last(lan: Lan, shared: Server) -> None:
+    """As many as there are, but not a row for each."""
+    most, more = rtapp.Network.LISTED, 3
+    with contextlib.ExitStack() as stack, lan["ada"].inside():
+        for number in range(most + more):
+            headers = {"User-Agent": f"Guest {number}"}
+            where = {"host": "10.77.0.1", "tls": careless(), "headers": headers}
+            stack.enter_context(Stream(shared.port, **where)).next()
+        with at_home(lan, shared):
+            seen = network(shared)
+    assert seen["connectedCount"] == most + more
+    told = [row["userAgent"] for row in seen["connected"]]
+    assert told == [f"Guest {number}" for number in reversed(range(more, most + more))]
+
+
 def test_an_address_that_comes_and_goes_hurts_nobody(lan: Lan, shared: Server) -> None:
     with lan["ada"].inside():
         stream = Stream(shared.port, host="10.77.0.1", tls=careless())
@@ -777,6 +792,57 @@ def test_from_the_code_to_a_call_by_one_explained_click(
     assert again.evaluate("location.search + location.hash") == "?y=2#kept"
     asked = {url.split("/")[2] for url in call.asked if url.startswith(("http", "ws"))}
     assert asked == {f"10.77.0.1:{shared.port}"}
+
+
+@pytest.fixture
+def second_way(lan: Lan) -> Iterator[str]:
+    """The server's host is on the network twice, as by a cable and by Wi-Fi; its other address."""
+    home, address = lan["server"], "10.77.0.203"
+    home.ip("link", "add", "eth1", "type", "veth", "peer", "name", "p1b", "netns", lan.switch)
+    home.ip("link", "set", "eth1", "addrgenmode", "none")
+    run("ip", "-n", lan.switch, "link", "set", "p1b", "master", "br0", "up")
+    home.ip("address", "add", f"{address}/24", "dev", "eth1")
+    home.ip("link", "set", "eth1", "up")
+    yield address
+    home.ip("link", "delete", "eth1")
+    home.ip("address", "replace", f"{home.address}/24", "dev", "eth0")
+
+
+def test_a_call_outlives_the_address_that_it_began_with(
+    lan: Lan, shared: Server, second_way: str, call: CallByCode
+) -> None:
+    """Media takes the other way by itself. The guest's page, which has lost the server, says so;
+    the owner's shows the new code, which leads the guest back in. An end of all ways is told."""
+    home, words = lan["server"], Words("en")
+    page, owner = call.guest.page, call.owner.page
+    began = time.monotonic()
+    home.ip("address", "delete", f"{home.address}/24", "dev", "eth0")
+    flow(call.people, 10, 3 * PATIENCE)
+    print("flows again", time.monotonic() - began)
+    page.get_by_text(words["room.notice.address"]).wait_for()
+    flow(call.people, 10)
+
+    def link() -> Any:
+        with at_home(lan, shared):
+            return network(shared)["link"]
+
+    wait_for(lambda: link() == f"http://{second_way}:{shared.port}/", "the new link")
+    owner.click("#open-invite")
+    new = call.link.replace(home.address, second_way)
+    owner.locator("#invite-link", has_text=new).wait_for()
+    assert scan(owner, "#invite-qr") == new
+    owner.click("#invite-dialog [data-close-dialog]")
+    page.close()
+    call.guest.name = "Back"  # the server may still wait for the one of before
+    call.guest.tab().goto(new)
+    call.guest.page.locator("#continue").click()
+    click_through(call.guest.page)
+    call.guest.page.wait_for_selector("main[data-ready]", state="attached")
+    call.guest.ask()
+    call.guest.wait_phase("joined")
+    flow(call.people, 10)
+    home.ip("link", "set", "eth1", "down")
+    call.guest.page.get_by_text(words["room.notice.cut"]).wait_for()
 
 
 @pytest.mark.usefixtures("many")

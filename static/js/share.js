@@ -33,7 +33,8 @@ import { announce, banner, copyFrom, errorBanner, h } from './page.js';
  * @property {{ name: string, link: string } | null} name
  * @property {{ url: string, fingerprint: string } | null} authority
  * @property {string | null} arrivedAt
- * @property {Guest[]} connected
+ * @property {Guest[]} connected those who came last
+ * @property {number} connectedCount
  * @property {{ code: string, detail: string }[]} warnings
  */
 
@@ -119,7 +120,7 @@ export function sharePanel(element) {
 
   toggle.addEventListener('click', () => {
     if (!view || busy || toggle.getAttribute('aria-disabled') === 'true') return;
-    if (view.share && view.connected.length) {
+    if (view.share && view.connectedCount) {
       asksToStop = true;
       render();
       notices.querySelector('button')?.focus();
@@ -207,13 +208,15 @@ export function sharePanel(element) {
     toggle.setAttribute('aria-checked', String(Boolean(seen?.share)));
     toggle.setAttribute('aria-disabled', String(!seen || busy || !mayChange(seen)));
     state.textContent = seen ? stateText(seen) : '';
-    redraw(notices, [seen?.warnings, seen?.fault, String(trouble ?? ''), isNew, asksToStop, seen?.connected.length], () =>
+    redraw(notices, [seen?.warnings, seen?.fault, String(trouble ?? ''), isNew, asksToStop, seen?.connectedCount], () =>
       seen ? drawNotices(seen) : [errorBanner(trouble)],
     );
     redraw(way, seen?.link && [seen.link, seen.addresses, seen.name, seen.editable, seen.address], () =>
       seen?.link ? drawWay(seen, seen.link) : [],
     );
-    redraw(people, seen?.state === 'on' && seen.connected, () => (seen?.state === 'on' ? drawPeople(seen) : []));
+    redraw(people, seen?.state === 'on' && [seen.connected, seen.connectedCount], () =>
+      seen?.state === 'on' ? drawPeople(seen) : [],
+    );
     redraw(own, seen?.state === 'on' && seen.authority, () =>
       seen?.state === 'on' && seen.authority ? drawOwn(seen.authority) : [],
     );
@@ -238,7 +241,7 @@ export function sharePanel(element) {
     });
     return [
       trouble ? errorBanner(trouble) : undefined,
-      asksToStop ? stopQuestion(seen.connected.length) : undefined,
+      asksToStop ? stopQuestion(seen.connectedCount) : undefined,
       seen.state === 'failed' && seen.fault ? banner('error', t('share.failed'), h('p', { lang: 'en' }, seen.fault)) : undefined,
       isNew ? newLinkNotice() : undefined,
       ...shown,
@@ -311,9 +314,14 @@ export function sharePanel(element) {
 
   /** @param {Network} seen */
   function drawPeople(seen) {
-    const count = seen.connected.length;
-    if (!count) return [h('h3', {}, t('share.people')), h('p', { class: 'hint' }, t('share.nobody'))];
-    return [h('h3', {}, t('share.people')), h('ul', { class: 'plain' }, ...seen.connected.map(guest))];
+    const head = h('h3', {}, t('share.people'));
+    const rest = seen.connectedCount - seen.connected.length;
+    if (!seen.connected.length) return [head, h('p', { class: 'hint' }, t('share.nobody'))];
+    return [
+      head,
+      h('ul', { class: 'plain' }, ...seen.connected.map(guest)),
+      rest > 0 ? h('p', { class: 'hint' }, t('share.more', { count: rest })) : undefined,
+    ];
   }
 
   return {

@@ -269,7 +269,7 @@ export class Call {
     byId('leave').addEventListener('click', () => void this._room.leave());
     byId('open-chat').addEventListener('click', () => this._show(this._panel === 'chat' ? '' : 'chat'));
     byId('open-people').addEventListener('click', () => this._show(this._panel === 'people' ? '' : 'people'));
-    for (const id of ['open-invite', 'alone-invite']) byId(id).addEventListener('click', () => this._invite());
+    for (const id of ['open-invite', 'alone-invite']) byId(id).addEventListener('click', () => void this._invite());
     const copy = /** @type {HTMLButtonElement} */ (byId('copy-link'));
     copy.addEventListener('click', () => void copyFrom(copy, byId('invite-link')));
     byId('share-link').addEventListener('click', () => void this._shareLink());
@@ -340,7 +340,7 @@ export class Call {
       isHidden('screen') && { key: 'screen', icon: 'screen', text: t(this._screen ? 'room.screen.stop' : 'room.screen.start'), act: () => this._share() },
       isHidden('open-people') && { key: 'people', icon: 'people', text: t('room.people.label'), act: () => this._show('people') },
       this._devices.lists.video.length > 1 && { key: 'flip', icon: 'flip', text: t('room.flip'), act: () => void this._devices.flip() },
-      { key: 'invite', icon: 'invite', text: t('room.invite.open'), act: () => this._invite() },
+      { key: 'invite', icon: 'invite', text: t('room.invite.open'), act: () => void this._invite() },
       { key: 'file', icon: 'file', text: t('room.files.send'), act: () => this.chat.chooseFiles() },
       Recorder.isPossible && { key: 'record', icon: 'record', text: t(recording ? 'room.record.stop' : 'room.record.start'), act: () => this._record() },
       document.fullscreenEnabled && { key: 'full', icon: 'full', text: t(full ? 'room.full.exit' : 'room.full.enter'), act: () => this._fullScreen() },
@@ -407,21 +407,31 @@ export class Call {
     else void document.documentElement.requestFullscreen({ navigationUI: 'hide' }).catch(() => {});
   }
 
-  _invite() {
+  async _invite() {
+    this._showInvite(this._room.info.joinUrl);
+    openDialog(/** @type {HTMLDialogElement} */ (byId('invite-dialog')));
+    // Since one has joined, the server's address may have changed, and with it the link.
+    const { joinUrl } = await this._room.look().catch(() => this._room.info);
+    this._showInvite(joinUrl);
+  }
+
+  /** @param {string} link */
+  _showInvite(link) {
     const { info, roomId } = this._room;
-    byId('invite-link').textContent = info.joinUrl;
+    byId('invite-link').textContent = link;
     byId('invite-code').textContent = roomId;
     byId('invite-password').hidden = !info.hasPassword;
-    byId('invite-local').hidden = !/^(localhost|127\.|\[::1\])/.test(new URL(info.joinUrl).hostname);
+    byId('invite-local').hidden = !/^(localhost|127\.|\[::1\])/.test(new URL(link).hostname);
     byId('share-link').hidden = !navigator.share;
+    const code = new URL(`../api/video/rooms/${encodeURIComponent(roomId)}/qr.svg`, location.href);
+    code.searchParams.set('at', link); // another link is another picture
     const image = /** @type {HTMLImageElement} */ (byId('invite-qr'));
-    image.src = new URL(`../api/video/rooms/${encodeURIComponent(roomId)}/qr.svg`, location.href).href;
-    openDialog(/** @type {HTMLDialogElement} */ (byId('invite-dialog')));
+    if (image.src !== code.href) image.src = code.href;
   }
 
   async _shareLink() {
-    const { name: title, joinUrl: url } = this._room.info;
-    await navigator.share({ title, url }).catch(() => {}); // the reader may think better of it
+    const url = byId('invite-link').textContent ?? '';
+    await navigator.share({ title: this._room.info.name, url }).catch(() => {}); // the reader may think better of it
   }
 
   // ---- screen ----------------------------------------------------------------------------------
