@@ -720,6 +720,7 @@ export class Room {
     } catch (error) {
       this.#lastState = ''; // the next beat says it
       if (!isPassing(error)) await this.#doubt();
+      else if (!(/** @type {ApiError} */ (error).status)) this.#suspect(); // no answer
     }
   }
 

@@ -73,11 +73,13 @@ export class Breakdown {
     const away = this._lostAt ? performance.now() - this._lostAt : 0;
     const others = this._room.participants.filter((one) => !one.isSelf);
     const isAlive = !others.length || others.some(({ link }) => link === 'connected');
-    const cause = this._cause && (this._cause === 'offline' || (away > MOVED_AFTER && isAlive)) ? this._cause : '';
+    const isLong = away > MOVED_AFTER;
+    const cause = this._cause && (this._cause === 'offline' || (isLong && isAlive)) ? this._cause : '';
     const isMoved = cause === 'refused' || cause === 'silent' || cause === 'stopped';
-    const text = cause ? WORDS[cause] : 'room.notice.signalling';
+    const otherwise = isLong && !isAlive ? 'room.notice.cut' : 'room.notice.signalling';
+    const text = cause ? WORDS[cause] : otherwise;
     const retry = () => caused(cause, line('warn', t(text), 'room.notice.retry', () => this._room.retry()));
-    setBanner('signalling', away > LOST_AFTER && !isMoved && retry, cause);
+    setBanner('signalling', away > LOST_AFTER && !isMoved && retry, text);
     setBanner('address-changed', isMoved && (() => caused(cause, moved(text))), cause);
   }
 }
