@@ -7646,7 +7646,8 @@ def qr_code(text: str) -> Answer:
 @route("POST", "/api/video/rooms/<room_id>/join", "room", "Join a video room", body=JoinBody)
 def join_room(app: Application, call: Call) -> Answer:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
-    missed."""
+    missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
+    is since when its hand is up, or null."""
     body = room_body(call, JoinBody)
     who = visitor(app, call, body)
     if not who.client_id:
@@ -7705,7 +7706,8 @@ def act_in_room(app: Application, call: Call) -> dict[str, Any]:
     "POST", "/api/video/rooms/<room_id>/state", "room", "Tell one's state in a room", body=StateBody
 )
 def tell_state(app: Application, call: Call) -> dict[str, Any]:
-    """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here."""
+    """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
+    hear `participant-state`, with `handAt` as the order in which hands went up."""
     body = room_body(call, StateBody)
     changes = {n: v for n in STATE if (v := getattr(body, n)) is not msgspec.UNSET}
     row = app.rooms.set_state(visitor(app, call, body), call.arguments["room_id"], changes)
@@ -7714,7 +7716,7 @@ def tell_state(app: Application, call: Call) -> dict[str, Any]:
 
 @route("POST", "/api/video/rooms/<room_id>/chat", "room", "Say something in a room", body=ChatBody)
 def say_in_room(app: Application, call: Call) -> dict[str, Any]:
-    """Plain text, to everybody in the room."""
+    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
     body = room_body(call, ChatBody)
     number = app.rooms.say(visitor(app, call, body), call.arguments["room_id"], body.text)
     return {"success": True, "id": number}
@@ -7722,7 +7724,7 @@ def say_in_room(app: Application, call: Call) -> dict[str, Any]:
 
 @route("GET", "/api/video/rooms/<room_id>/chat", "room", "List what was said", ChatQuery)
 def list_chat(app: Application, call: Call) -> list[dict[str, Any]]:
-    """The newest, oldest of them first; for participants."""
+    """The newest, oldest of them first, each with its `messageId`; for participants."""
     who, query = visitor(app, call, RoomCall()), call.query
     return app.rooms.chat(who, call.arguments["room_id"], query.before, query.limit)
 

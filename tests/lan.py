@@ -79,7 +79,7 @@ class Host:
         self.ip("link", "add", "eth0", "type", "veth", "peer", "name", self.port, "netns", switch)
         # An IPv6 address that comes seconds later is a network change, which aborts requests.
         self.ip("link", "set", "eth0", "addrgenmode", "none")
-        run("ip", "-n", switch, "link", "set", self.port, "master", "br0")
+        self.join()
         run("ip", "-n", switch, "link", "set", self.port, "up")
         self.ip("address", "add", f"{self.address}/24", "dev", "eth0")
         self.plug()
@@ -92,6 +92,14 @@ class Host:
     def unplug(self) -> None:
         """Pull the cable."""
         self.ip("link", "set", "eth0", "down")
+
+    def cut_off(self) -> None:
+        """Pull another cable behind the switch: nothing here tells of it."""
+        run("ip", "-n", self.lan.switch, "link", "set", self.port, "nomaster")
+
+    def join(self) -> None:
+        """Put that one in."""
+        run("ip", "-n", self.lan.switch, "link", "set", self.port, "master", "br0")
 
     def move(self, number: int) -> None:
         """Another address, as from another access point."""
@@ -131,7 +139,7 @@ class Host:
         finally:
             cable.kill()
             cable.wait(30)
-            run("ip", "-n", switch, "link", "set", self.port, "master", "br0")
+            self.join()
             run("ip", "-n", switch, "link", "delete", bridge)
 
     @contextlib.contextmanager

@@ -122,14 +122,14 @@ def office(playwright: Playwright, lan: Lan, tmp_path: Path) -> Iterator[Office]
 
 
 @contextlib.contextmanager
-def relay(host: Host) -> Iterator[None]:
+def relay(host: Host, *more: str) -> Iterator[None]:
     """A TURN server (coturn) with the server's secret."""
     if not shutil.which("turnserver"):
         pytest.skip("no TURN server is installed (Debian: coturn)")
     address = [f"--listening-ip={host.address}", f"--relay-ip={host.address}"]
     secret = ["--use-auth-secret", f"--static-auth-secret={SECRET}", "--realm=test"]
     rest = ["--no-cli", "--no-tls", "--no-dtls", "--fingerprint", "--log-file=stdout", "--pidfile="]
-    command = [*host.command, "turnserver", "-n", *address, *secret, *rest]
+    command = [*host.command, "turnserver", "-n", *address, *secret, *rest, *more]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -224,22 +224,37 @@ def test_those_who_join_at_once(office: Office, note: Note) -> None:
     assert crossed
 
 
-@each_transport
-def test_a_cable_is_pulled(office: Office, transport: str, note: Note) -> None:
+PULLED = {"its own": (Host.unplug, Host.plug), "one behind": (Host.cut_off, Host.join)}
+
+
+@pytest.mark.parametrize(
+    ("transport", "which"),
+    [
+        ("sse", "its own"),
+        ("websocket", "one behind"),
+        pytest.param("websocket", "its own", marks=in_the_long_run),
+        pytest.param("sse", "one behind", marks=in_the_long_run),
+    ],
+)
+def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Note) -> None:
+    """A browser is told of its own computer's cable only."""
+    pull, put = PULLED[which]
     url = f"{office.serve().room()}?transport={transport}"
     one, other = office.some(2)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
     number = one.tile(other)["tile"]
-    other.host.unplug()
+    pull(other.host)
     stopped = time.monotonic()
     time.sleep(1)
     before = [figures(pair)[0] for pair in pairs([one, other])]
     time.sleep(stopped + 10 - time.monotonic())
     assert [figures(pair)[0] for pair in pairs([one, other])] == before
-    other.host.plug()
-    note("flows again", flow([one, other], 10, PATIENCE * 2))
+    put(other.host)
+    # What the silence cost stays in the statistics of the sound.
+    note("flows again", flow([one, other], 10, PATIENCE * 2, concealed=1))
+    flow([one, other], 10)
     assert one.tile(other)["tile"] == number
     wait_for(lambda: one.tile(other)["link"] == "connected", "the tile to say so")
 
@@ -357,6 +372,23 @@ def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note
             assert "each other" in seer.tile(seen)["trouble"]
 
 
+@in_the_long_run
+def test_an_allocation_outlives_its_credentials(office: Office) -> None:
+    """A browser refreshes what it has at the TURN server by the credentials that made it."""
+    url = office.serve(**TURN).room()
+    one, other = office.some(2)
+    for person in (one, other):
+        person.host.isolate()
+    with relay(office.lan["server"], "--max-allocate-lifetime=20"):
+        for person in (one, other):
+            person.join(url)
+        flow([one, other], 10, PATIENCE * 2)
+        time.sleep(60)  # three lifetimes, six of the credentials
+        flow([one, other], 10)
+        pair = one.hears(other)["pair"]
+        assert "relay" in (pair["local"], pair["remote"])
+
+
 @pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="no /dev/net/tun to delay by")
 def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) -> None:
     url = office.serve().room()
@@ -453,7 +485,31 @@ def test_the_ladder_by_number_of_people(office: Office) -> None:
     assert found["screens"] == [1_500, 750, 4]
 
 
-def test_a_network_that_is_back_is_tried_at_once(office: Office) -> None:
+def test_a_crowd_is_told(office: Office) -> None:
+    """Of people without a browser, who come and go at the server only."""
+    url = office.serve().room()
+    room = url.rsplit("/", 1)[1]
+    person = office.person("red").join(url)
+    notice = person.page.locator('[data-notice="load"]')
+    sessions = [f"somebody-without-a-page-{number}" for number in range(8)]
+
+    def come(*some: str) -> None:
+        for session in some:
+            there = office.call("POST", f"{room}/join", {"session": session})
+            assert there.status == 200, there
+        wait_for(lambda: len(person.tiles()) == len(there.json["participants"]), "their tiles")
+
+    come(*sessions[:4])
+    assert notice.count() == 0
+    come(sessions[4])
+    notice.filter(has_text="smaller").wait_for()
+    come(*sessions[5:])
+    notice.filter(has_text="More than eight").wait_for()
+    assert office.call("POST", f"{room}/leave", {"session": sessions[0]}).status == 200
+    notice.filter(has_text="smaller").wait_for()
+
+
+def test_a_network_that_is_back_is_tried_soon(office: Office) -> None:
     """When the browser says so, and the connection is not back by itself."""
     url = office.serve().room()
     one, other = office.some(2)
@@ -462,7 +518,7 @@ def test_a_network_that_is_back_is_tried_at_once(office: Office) -> None:
     flow([one, other], 10)
     one.page.evaluate(BACK_ONLINE)
     one.host.filter("udp dport 1024-65535 drop")
-    wait_for(lambda: one.page.evaluate("window.restarted") == 1, "a look for new ways")
+    wait_for(lambda: one.page.evaluate("window.restarted"), "a look for new ways")
     one.host.filter()
     flow([one, other], 10, PATIENCE * 2, concealed=1)
 

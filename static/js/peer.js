@@ -37,6 +37,7 @@ const HOPELESS = 15_000; // both know of each other, and nothing comes through
 const UNANSWERED = 4_000;
 const FIRST_OFFER = 4_000; // so long the polite one waits for the other's
 const POLITENESS = 2_000;
+const SETTLE = 500; // after the network's return: the other's offer may wait at the server
 const MOST_WAIT = 30_000; // between two attempts
 const MOST_HELD = 200; // candidates that wait for their description
 const BUFFERED = 1 << 20; // bytes on their way on the data channel
@@ -89,6 +90,8 @@ export class Peer {
   #offeredAt = 0;
   #shownView = '';
   #looking;
+  /** A restart that is soon. @type {ReturnType<typeof setTimeout> | undefined} */
+  #reviving;
 
   /**
    * @param {object} options
@@ -136,6 +139,7 @@ export class Peer {
   close() {
     this.#closed = true;
     clearInterval(this.#looking);
+    clearTimeout(this.#reviving);
     this.#pc.close();
   }
 
@@ -231,6 +235,7 @@ export class Peer {
     const crosses = !isAnswer && (this.#making || (state !== 'stable' && !this.#answerPending));
     this.#ignoring = crosses && !this.#polite;
     if (this.#ignoring) return;
+    if (!isAnswer) clearTimeout(this.#reviving);
     if (crosses && !this.#pc.remoteDescription) this.#renew();
     const pc = this.#pc;
     this.#answerPending = isAnswer;
@@ -337,9 +342,14 @@ export class Peer {
     else this.#pc.restartIce();
   }
 
-  /** Signalling, or the network, is back. */
+  /**
+   * Signalling, or the network, is back: try what isn't connected in a moment, by itself or by the
+   * other's offer. Two offers that cross cost a part of the sound: Chromium begins its streams anew.
+   */
   revive() {
-    if (!this.#closed && this.link !== 'connected') this.restart();
+    clearTimeout(this.#reviving);
+    const act = () => this.link === 'connected' || this.restart();
+    this.#reviving = setTimeout(act, this.#polite ? SETTLE * 2 : SETTLE);
   }
 
   /** What the next look for ways uses; the one in use stays. @param {RTCIceServer[]} iceServers */

@@ -34,6 +34,7 @@ export class Meter {
   take(report) {
     const all = [...report.values()];
     const sample = sampleOf(all, report);
+    if (this.#samples.some((before) => sample.bytes < before.bytes)) this.#samples = []; // counted anew
     this.#samples = [...this.#samples.slice(1 - WINDOW), sample];
     this.isCpuLimited = of(all, 'outbound-rtp').some((row) => row.qualityLimitationReason === 'cpu');
     const before = this.#samples[0];

@@ -225,9 +225,11 @@ export class Room {
   }
 
   /** @param {string} method @param {string} path @param {Record<string, unknown>} [body] @param {RequestInit} [more] */
-  #ask(method, path, body, more = {}) {
+  async #ask(method, path, body, more = {}) {
     const headers = { 'X-Session': this.session };
-    return api(method, path, body, { signal: AbortSignal.timeout(PATIENCE), headers, ...more });
+    const answer = await api(method, path, body, { signal: AbortSignal.timeout(PATIENCE), headers, ...more });
+    if (this.signalling === 'reconnecting') this.#rt?.link.wake(); // the server is back
+    return answer;
   }
 
   /** The room as the server shows it; also before joining. @throws {ApiError} */
@@ -540,6 +542,7 @@ export class Room {
         onLink: () => {
           changed();
           if (peer.link === 'interrupted') this.#suspect();
+          if (peer.link === 'connected' && this.signalling !== 'open') this.#reopen(); // the network is back
         },
         onStreams: () => {
           this.#obey(participant);
@@ -567,7 +570,7 @@ export class Room {
     for (const role of ROLES) participant.peer?.allow(role, participant.sends(role));
   }
 
-  /** Try at once what isn't connected. */
+  /** Try soon what isn't connected. */
   async #revive() {
     await this.#renewIce();
     for (const { peer } of this.#others) peer?.revive();
@@ -601,14 +604,18 @@ export class Room {
   #suspect() {
     const now = performance.now();
     if (this.signalling === 'connecting' || now - this.#suspectedAt < SUSPECT_EVERY) return;
-    this.#suspectedAt = now;
+    this.#reopen();
+  }
+
+  /** Also where one is being opened: what was sent into a cable that is out is not sent again soon. */
+  #reopen() {
+    this.#suspectedAt = performance.now();
     this.#rt?.retryNow();
   }
 
   /** "Try again". */
   retry() {
-    this.#suspectedAt = 0;
-    this.#suspect();
+    this.#reopen();
     void this.#revive();
   }
 

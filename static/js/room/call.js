@@ -236,7 +236,8 @@ export class Call {
     setBanner('muted', Boolean(self?.muted) && (() => line('warn', t('room.notice.muted'))));
     setBanner('camera-off', Boolean(self?.cameraOff) && (() => line('warn', t('room.notice.cameraOff'))));
     setBanner('sharing', Boolean(this._screen) && (() => line('info', t('room.notice.sharing'), 'room.screen.stop', () => this._stopScreen())));
-    setBanner('load', load === 'too-many' && (() => line('info', t('room.notice.crowd'))));
+    const crowd = () => (load === 'many' ? line('info', t('room.notice.crowd')) : line('warn', t('room.notice.tooMany')));
+    setBanner('load', load !== 'ok' && crowd, load);
     setBanner('cpu', isCpuLimited && (() => line('warn', t('room.quality.ownCpu'))));
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;
