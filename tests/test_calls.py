@@ -252,7 +252,6 @@ def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Not
     time.sleep(stopped + 10 - time.monotonic())
     assert [figures(pair)[0] for pair in pairs([one, other])] == before
     put(other.host)
-    # What the silence cost stays in the statistics of the sound.
     note("flows again", flow([one, other], 10, PATIENCE * 2, concealed=1))
     flow([one, other], 10)
     assert one.tile(other)["tile"] == number

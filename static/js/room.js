@@ -33,6 +33,7 @@ const LOUD = 0.02; // of 1
 const PATIENCE = 5_000; // for the answer to a call
 const LONGEST_PAUSE = 5_000; // between two attempts
 const SUSPECT_EVERY = 5_000;
+const FRESH = 2_000; // an attempt that young began after the network's return
 const MANY = 6;
 const SOFT_LIMIT = 8;
 const CPU_SAMPLES = 3; // in a row make a step down
@@ -542,7 +543,7 @@ export class Room {
         onLink: () => {
           changed();
           if (peer.link === 'interrupted') this.#suspect();
-          if (peer.link === 'connected' && this.signalling !== 'open') this.#reopen(); // the network is back
+          if (peer.link === 'connected') this.#hurry();
         },
         onStreams: () => {
           this.#obey(participant);
@@ -605,6 +606,11 @@ export class Room {
     const now = performance.now();
     if (this.signalling === 'connecting' || now - this.#suspectedAt < SUSPECT_EVERY) return;
     this.#reopen();
+  }
+
+  /** The network is back, and the stream perhaps not yet. */
+  #hurry() {
+    if (this.signalling !== 'open' && performance.now() - this.#suspectedAt > FRESH) this.#reopen();
   }
 
   /** Also where one is being opened: what was sent into a cable that is out is not sent again soon. */
