@@ -15,11 +15,11 @@ from playwright.sync_api import Playwright, sync_playwright
 
 import lan as network
 from calls import (
-    BACK_ONLINE,
     CHROMIUM,
     COLOURS,
     ENCODER,
     RESTART,
+    RESTARTS,
     FirefoxPerson,
     Person,
     api,
@@ -145,6 +145,8 @@ over_sse = pytest.param("sse")
 in_the_long_run = pytest.mark.skipif(not LONG, reason="long: RTAPP_LONG=1 runs it")
 over_websocket = pytest.param("websocket", marks=in_the_long_run)
 each_transport = pytest.mark.parametrize("transport", [over_sse, over_websocket])
+
+BACK_ONLINE = "dispatchEvent(new Event('online'))"
 
 
 @both_transports
@@ -366,8 +368,10 @@ def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note
             credentials_are_renewed(one, other)
             flow([one, other], 10)
             return
+        start = time.monotonic()
         for seer, seen in pairs([one, other]):
             wait_for(lambda: seer.tile(seen)["link"] == "failed", "no way", PATIENCE * 5)  # noqa: B023
+            note("told", time.monotonic() - start)
             assert "each other" in seer.tile(seen)["trouble"]
 
 
@@ -509,16 +513,22 @@ def test_a_crowd_is_told(office: Office) -> None:
 
 
 def test_a_network_that_is_back_is_tried_soon(office: Office) -> None:
-    """When the browser says so, and the connection is not back by itself."""
+    """When the browser says so, and neither the connection nor the stream is back by itself."""
     url = office.serve().room()
     one, other = office.some(2)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
-    one.page.evaluate(BACK_ONLINE)
+    one.page.evaluate(RESTARTS)
+    one.page.route("**/api/events?*", lambda _: None)  # not answered
     one.host.filter("udp dport 1024-65535 drop")
-    wait_for(lambda: one.page.evaluate("window.restarted"), "a look for new ways")
+    wait_for(lambda: one.tile(other)["link"] == "interrupted", "the tile to say so")
+    assert one.page.evaluate("restarts") == 0
+    one.page.evaluate(BACK_ONLINE)
+    wait_for(lambda: one.page.evaluate("restarts") == 1, "a look for new ways")
+    one.page.unroute("**/api/events?*")
     one.host.filter()
+    one.page.evaluate(BACK_ONLINE)
     flow([one, other], 10, PATIENCE * 2, concealed=1)
 
 
