@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 import rtapp
 from postgres import Cluster
-from support import ADMIN, LONG, PATIENCE, Answer, Server, Stream, wait_for
+from support import ADMIN, LONG, PATIENCE, ROOT, Answer, Server, Stream, wait_for
 
 ROOMS = "/api/video/rooms"
 
@@ -997,6 +997,13 @@ def test_system_messages_in_socket_io(make_server: Callable[..., Server]) -> Non
         assert ada.post("/api/webrtc/signal", **signal).status == 200
         name, value = json.loads(str(ws.recv(PATIENCE))[2:])
         assert name == "webrtc-signal" and value["fromClientId"] == ada.me["clientId"]
+
+
+def test_the_description_names_what_answers_and_events_carry(server: Server) -> None:
+    described = json.dumps(server.get("/api/openapi.json", token=None).json)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in ("iceTtl", "handAt", "messageId"):
+        assert f"`{name}`" in described and f"`{name}`" in readme
 
 
 def test_rooms_are_counted_and_logged(hosted: tuple[str, Person, Person, Person]) -> None:
