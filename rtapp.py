@@ -8165,6 +8165,7 @@ def me(app: Application, call: Call) -> dict[str, Any]:
         "username": principal.name if known and not principal.is_owner else None,
         "access": app.settings["access"],
         "setupNeeded": not known and not app.access.has_admin,
+        "inWindow": principal.is_window,
     }
 
 
@@ -10662,10 +10663,15 @@ def address_warnings(addresses: Sequence[Address], chosen: str, is_silent: bool)
         "outside_constraints": told.kind == "public",
         "vpn_default_route": any(a.is_default and VPN.search(a.interface) for a in addresses),
         "self_assigned": told.kind == "self-assigned",
-        "clock": time.time() < PROGRAM.stat().st_mtime - 86_400,
+        "clock": is_clock_behind(),
         "nothing_arrived": is_silent,
     }
     return [code for code, is_so in found.items() if is_so]
+
+
+def is_clock_behind() -> bool:
+    """Whether this program is newer than the clock says that it is now."""
+    return time.time() < PROGRAM.stat().st_mtime - 86_400
 
 
 MDNS = "224.0.0.251", 5353  # RFC 6762
@@ -10721,8 +10727,11 @@ class Authority:
         self.root = (self._folder / "ca.crt").read_bytes()
         root = x509.load_pem_x509_certificate(self.root)
         self._cert.verify_directly_issued_by(root)
-        if cert_times(self._cert)[1] < time.time() + self.LEAF_DAYS * 86_400:
+        begin, end = cert_times(self._cert)
+        if end < time.time() + self.LEAF_DAYS * 86_400:
             raise ValueError("it ends soon")
+        if begin > time.time() and not is_clock_behind():
+            raise ValueError("it was made while the clock was ahead")
         constraints = self._cert.extensions.get_extension_for_class(x509.NameConstraints)
         self._permitted = [each.value for each in constraints.value.permitted_subtrees or ()]
         self.fingerprint = root.fingerprint(hashes.SHA256()).hex(":").upper()
@@ -10806,14 +10815,17 @@ def build_cert(
     extension: Any = None,
 ) -> Any:
     """A certificate for `key`, by `issuer` or, without one, by itself. With a `ca_length` it signs
-    others, that many levels deep. It begins two days back, for guests whose clock is behind."""
+    others, that many levels deep. It begins two days back, for guests whose clock is behind; where
+    it is this machine's that is, it counts from this program's own time."""
     import datetime
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, title)])
-    begin = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=2)
+    now = max(time.time(), PROGRAM.stat().st_mtime if is_clock_behind() else 0)
+    begin = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    begin -= datetime.timedelta(days=2)
     end = begin + datetime.timedelta(days=days)
     is_ca = ca_length is not None
     unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
@@ -10879,9 +10891,10 @@ class Leaves:
 
     def _is_due(self, begin: float, end: float) -> bool:
         """After two thirds of its life, but not during a call: browsers of guests who clicked
-        through would refuse the new one in silence. An end, or a clock set back, hurts anyway."""
+        through would refuse the new one in silence. An end, or one made while the clock was ahead,
+        hurts anyway; a clock that is behind itself says nothing of it."""
         now = time.time()
-        is_invalid = not begin <= now < end
+        is_invalid = now >= end or (now < begin and not is_clock_behind())
         return is_invalid or (now > begin + (end - begin) * 2 / 3 and not self._in_call())
 
     def _file(self, name: str) -> Path:

@@ -100,10 +100,17 @@ def lan() -> Iterator[Lan]:
         yield made
 
 
-def on_host(host: Host, data: Path, *arguments: str, name: str = HOST, **more: Any) -> Server:
+def on_host(
+    host: Host,
+    data: Path,
+    *arguments: str,
+    name: str = HOST,
+    program: Path = PROGRAM,
+    **more: Any,
+) -> Server:
     """A server on a host of the network that has a name of its own."""
     rename = ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]
-    launcher = [*host.command, *rename, sys.executable, str(PROGRAM)]
+    launcher = [*host.command, *rename, sys.executable, str(program)]
     return Server(data, *arguments, launcher=launcher, **more)
 
 
@@ -439,6 +446,73 @@ def make_leaf(data: Path, address: str, days: float) -> x509.Certificate:
     parts = (rtapp.pem_of(key), rtapp.pem_of(made), rtapp.pem_of(issuer))
     (data / "tls" / f"leaf-{address}.pem").write_text("".join(parts))
     return made
+
+
+class Clock:
+    """A clock for servers, which can be wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offset = folder / "offset"
+        self.set(0)
+        customize = folder / "clock" / "sitecustomize.py"
+        customize.parent.mkdir()
+        said = f"float(open({str(self._offset)!r}).read())"
+        customize.write_text(f"import time\nreal = time.time\ntime.time = lambda: real() + {said}\n")
+        self.env = {"PYTHONPATH": str(customize.parent)}
+
+    def set(self, days: float) -> None:
+        """How many days it is ahead."""
+        new = self._offset.with_suffix(".new")
+        new.write_text(str(days * 86_400))
+        new.replace(self._offset)
+
+
+def test_a_clock_that_is_behind_is_told_and_spoils_no_certificate(
+    lan: Lan, playwright: Playwright, tmp_path: Path
+) -> None:
+    """As of a computer without a battery, until it hears what time it is."""
+    clock, program = Clock(tmp_path), copied_program(tmp_path)
+    clock.set(-1_000)
+    more: dict[str, Any] = {"program": program, "env": clock.env}
+    browser = chromium_on(playwright, lan["server"], tmp_path / "home")
+    with on_host(lan["server"], tmp_path / "data", "--lan", **more) as server:
+
+        def is_warned() -> bool:
+            with at_home(lan, server):
+                return "clock" in [row["code"] for row in network(server)["warnings"]]
+
+        assert is_warned()
+        bearer = {"Authorization": f"Bearer {ADMIN}"}
+        for language in ("en", "tr"):
+            with page_of(browser, locale=language, extra_http_headers=bearer) as page:
+                page.goto(f"http://127.0.0.1:{server.port}/")
+                expect(page.locator("#share")).to_contain_text(Words(language)["share.warn.clock"])
+        reached = from_host(lan["ada"], server, "/healthz", "10.77.0.1", trusting(server))
+        assert reached.status == 200  # by somebody whose clock is right
+        before = certificate_at(lan["ada"], server, "10.77.0.1")
+        clock.set(0)
+        assert certificate_at(lan["ada"], server, "10.77.0.1") == before
+        assert not is_warned()
+        server.stop()
+        clock.set(-1_000)  # once more: who installed or accepted what there is keeps it
+        server.start()
+        assert certificate_at(lan["ada"], server, "10.77.0.1") == before
+        assert from_host(lan["ada"], server, "/", "10.77.0.1", trusting(server)).status == 200
+    browser.close()
+
+
+def test_certificates_of_a_clock_that_was_ahead_are_made_anew(lan: Lan, tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    clock.set(100)
+    with on_host(lan["server"], tmp_path / "data", "--lan", env=clock.env) as server:
+        with pytest.raises(ssl.SSLCertVerificationError, match="not yet valid"):
+            from_host(lan["ada"], server, "/", "10.77.0.1", trusting(server))
+        clock.set(0)
+        begin = certificate_at(lan["ada"], server, "10.77.0.1").not_valid_before_utc
+        assert begin < datetime.datetime.now(datetime.timezone.utc)
+        server.stop()
+        server.start()
+        assert from_host(lan["ada"], server, "/", "10.77.0.1", trusting(server)).status == 200
 
 
 def test_refused_handshakes_cost_a_line_each(lan: Lan, shared: Server) -> None:
@@ -1257,12 +1331,18 @@ def test_the_name_is_offered_where_the_system_answers_to_it(lan: Lan, tmp_path: 
     responder.close()
 
 
+def copied_program(folder: Path) -> Path:
+    """The program, as installed a moment ago."""
+    program = folder / "program" / "rtapp.py"
+    program.parent.mkdir()
+    shutil.copy(PROGRAM, program)
+    (program.parent / "static").symlink_to(PROGRAM.parent / "static")
+    return program
+
+
 def test_doctor_says_what_is_in_the_way(lan: Lan, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    newer = tmp_path / "program" / "rtapp.py"  # than the clock says that it is
-    newer.parent.mkdir()
-    shutil.copy(PROGRAM, newer)
-    (newer.parent / "static").symlink_to(PROGRAM.parent / "static")
+    newer = copied_program(tmp_path)  # than the clock says that it is
     os.utime(newer, (time.time() + 3 * 86_400,) * 2)
 
     def doctor(program: Path = PROGRAM) -> str:

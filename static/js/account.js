@@ -50,6 +50,7 @@ function render() {
   const me = whoIAm();
   byId('account').hidden = !me?.authenticated;
   byId('change-password').hidden = !me?.username;
+  byId('sign-out').hidden = Boolean(me?.inWindow); // the program's own window has no other way in
   byId('who').textContent = whoText();
   byId('password-username').setAttribute('value', me?.username ?? '');
 }

@@ -8,6 +8,7 @@ import { api, ApiError, ROOT } from './api.js';
  * @property {string | null} [username]
  * @property {'private' | 'open'} access whether reading and sending need a sign-in
  * @property {boolean} setupNeeded whether there is no administrator yet
+ * @property {boolean} inWindow whether this is the desktop program’s own window
  */
 /**
  * How it came about: the server was `asked`, this page `entered` or `left`, its credential was
