@@ -457,7 +457,8 @@ class Clock:
         customize = folder / "clock" / "sitecustomize.py"
         customize.parent.mkdir()
         said = f"float(open({str(self._offset)!r}).read())"
-        customize.write_text(f"import time\nreal = time.time\ntime.time = lambda: real() + {said}\n")
+        lines = "import time", "real = time.time", f"time.time = lambda: real() + {said}"
+        customize.write_text("\n".join(lines))
         self.env = {"PYTHONPATH": str(customize.parent)}
 
     def set(self, days: float) -> None:
