@@ -14,7 +14,7 @@ import { said } from './dom.js';
  */
 
 const LOST_AFTER = 3_000; // ms without signalling before it is worth a word
-const MOVED_AFTER = 15_000; // ms: a restart is over by then
+const MOVED_AFTER = 12_000; // ms: a restart is over by then
 const PATIENCE = 5_000;
 const SLOW = 1_500; // ms in which a refusal comes; that nobody is there takes longer
 const PAUSE = 2_500; // ms between two looks

@@ -84,7 +84,8 @@ export class Call {
     void this._stayAwake();
     void this.chat.catchUp();
     byId('stage').focus();
-    announce(t('room.said.joined', { count: this._room.participants.length }));
+    const others = this._room.participants.length - 1;
+    announce(others ? t('room.said.joined', { count: others }) : t('room.alone.title'));
   }
 
   stop() {

@@ -147,7 +147,7 @@ const TOAST = 5000; // ms
  * @param {string} text
  */
 export function toast(text) {
-  const note = h('p', { class: 'toast' }, text);
+  const note = h('p', { class: 'toast' }, h('span', {}, text));
   byId('captions').append(note);
   announce(text);
   setTimeout(() => note.remove(), TOAST);
