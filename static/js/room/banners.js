@@ -38,7 +38,7 @@ export const clearBanners = () => [...shown.keys()].forEach((code) => setBanner(
 onLanguage(() => byId('banners').replaceChildren(...[...shown].map(([code, { render }]) => made(code, render))));
 
 /**
- * A banner of one line with a button.
+ * A banner with a button; its first sentence stands out.
  * @param {'info' | 'warn' | 'error' | 'ok'} kind
  * @param {string} text
  * @param {string} [key] the button's text
@@ -47,5 +47,7 @@ onLanguage(() => byId('banners').replaceChildren(...[...shown].map(([code, { ren
 export function line(kind, text, key, act) {
   const button = key ? said('button', key, { type: 'button', class: 'small' }) : undefined;
   if (button && act) button.addEventListener('click', act);
-  return banner(kind, text, button && h('div', { class: 'row' }, button));
+  const [title, ...rest] = text.split(/(?<=\.) /);
+  const more = rest.length ? h('p', { class: 'body' }, rest.join(' ')) : undefined;
+  return banner(kind, more ? title.slice(0, -1) : title, more, button && h('div', { class: 'row' }, button));
 }

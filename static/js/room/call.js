@@ -139,9 +139,9 @@ export class Call {
 
   _render() {
     if (!this._isOn) return;
-    const { info, participants } = this._room;
+    const { info, participants, waiting } = this._room;
     byId('call-title').textContent = info.name ?? '';
-    byId('alone').hidden = participants.length > 1;
+    byId('alone').hidden = participants.length > 1 || waiting.length > 0;
     this.seats.render();
     this.people.render();
     this._marks();

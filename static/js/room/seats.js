@@ -20,6 +20,7 @@ const REASONS = {
   cpu: 'room.quality.cpu',
 };
 const TONES = 6;
+const TAPPED = 4000; // ms
 
 /** The seat of a person, or of a screen that a person shares. */
 class Seat {
@@ -43,6 +44,8 @@ class Seat {
     this.trouble = h('p', { class: 'trouble', 'data-trouble': true, hidden: true });
     this.pin = h('button', { type: 'button', class: 'pin round', 'data-pin': true });
     this.pin.addEventListener('click', acts.onPin);
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.tapped = undefined;
     this.element = h(
       'div',
       { class: `seat ${role}`, role: 'group' },
@@ -55,6 +58,7 @@ class Seat {
     );
     this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
     this.element.addEventListener('dblclick', acts.onPin);
+    this.element.addEventListener('click', () => this._tap());
     for (const name of ['loadeddata', 'emptied']) this.video.addEventListener(name, () => this._picture());
   }
 
@@ -83,6 +87,13 @@ class Seat {
       pressed: pinned,
       label: t(pinned ? 'room.unpin' : 'room.pin', { name: person.displayName }),
     });
+  }
+
+  /** A finger can't hover: its tap shows the pin. */
+  _tap() {
+    clearTimeout(this.tapped);
+    this.element.classList.add('tapped');
+    this.tapped = setTimeout(() => this.element.classList.remove('tapped'), TAPPED);
   }
 
   /** A name stands in until the first picture has come. */
