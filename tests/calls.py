@@ -313,11 +313,12 @@ class Person:
 class FirefoxPage:
     """A page of Firefox, as far as these tests need one."""
 
-    def __init__(self, host: Host, folder: Path, firefox: str) -> None:
-        """`folder` has puppeteer-core."""
+    def __init__(self, host: Host | None, folder: Path, firefox: str) -> None:
+        """On a host of the network, or here; `folder` has puppeteer-core."""
         driver = ["node", str(ROOT / "tests" / "firefox.mjs"), str(folder), firefox, WATCH]
+        where = host.command if host else []
         self.process = subprocess.Popen(
-            [*host.command, *driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*where, *driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._answer()
 
@@ -347,6 +348,10 @@ class FirefoxPage:
 
     def evaluate(self, source: str, argument: Any = None) -> Any:
         return self._do("evaluate", source.strip(), argument)
+
+    def troubles(self) -> list[str]:
+        """Errors of the page's scripts, and what its console told as one."""
+        return list(self._do("troubles"))
 
     def close(self) -> None:
         """End the browser; its driver ends with it."""

@@ -23,6 +23,9 @@ const browser = await puppeteer.launch({
 const page = await browser.newPage();
 page.setDefaultTimeout(120_000);
 await page.evaluateOnNewDocument(script);
+const troubles = [];
+page.on('pageerror', (error) => troubles.push(String(error)));
+page.on('console', (message) => message.type() === 'error' && troubles.push(message.text()));
 
 const acts = {
   goto: (url) => page.goto(url).then(() => null),
@@ -33,6 +36,7 @@ const acts = {
     const result = (${source});
     return typeof result === 'function' ? result(${JSON.stringify(argument ?? null)}) : result;
   })()`),
+  troubles: () => troubles,
   close: () => browser.close(),
 };
 

@@ -4,7 +4,7 @@ import { api, ApiError, ROOT } from './api.js';
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
-import { banner, byId, copyFrom, errorBanner, h, serverWords, startPage } from './page.js';
+import { banner, byId, copyFrom, errorBanner, h, serverWords, setText, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { onSession, refresh, saysEnded, takeLink, whoIAm } from './session.js';
 import { follow, wireSignIn } from './signin.js';
@@ -93,6 +93,8 @@ async function explainEnd(render) {
 
 /** Newest first. @type {Row[]} */
 let rows = [];
+/** What shows each of them. @type {HTMLLIElement[]} */
+let items = [];
 /** Not yet drawn, newest first. @type {Row[]} */
 let waiting = [];
 let received = 0;
@@ -165,29 +167,41 @@ function draw() {
   clearTimeout(drawing);
   drawing = undefined;
   drawnAt = performance.now();
-  const list = byId('messages');
-  list.prepend(...waiting.map(messageItem));
+  const over = items.splice(KEPT - waiting.length);
+  const added = waiting.map((row) => messageItem(row, over));
+  for (const item of over) item.remove();
+  byId('messages').prepend(...added);
+  items = [...added, ...items];
   rows = [...waiting, ...rows].slice(0, KEPT);
   waiting = [];
-  while (list.children.length > KEPT) list.lastElementChild?.remove();
   renderCount();
 }
 
-/** @param {Row} row */
-function messageItem({ time, event, id, text, note }) {
-  if (note) return h('li', { class: 'message' }, h('p', { class: 'banner warn' }, t(note)));
-  return h(
-    'li',
-    { class: 'message' },
-    h(
-      'div',
-      { class: 'meta' },
-      h('time', { datetime: time.toISOString() }, formatTime(time)),
-      h('span', { class: event === 'message' ? 'badge' : 'badge accent' }, event),
-      id ? h('code', {}, id) : undefined,
-    ),
-    h('pre', {}, text),
-  );
+/**
+ * What shows a message. Elements that show one no longer kept are taken for it: made anew for each,
+ * they would pile up faster than a browser collects them.
+ * @param {Row} row
+ * @param {HTMLLIElement[]} [over] no longer needed; what is taken is taken out
+ */
+function messageItem({ time, event, id, text, note }, over = []) {
+  if (note) return h('li', { class: 'message', 'data-note': note }, h('p', { class: 'banner warn' }, t(note)));
+  const at = over.findIndex((item) => !item.dataset.note);
+  const item = at < 0 ? emptyItem() : over.splice(at, 1)[0];
+  const [meta, body] = item.children;
+  const [moment, name, number] = meta.children;
+  moment.setAttribute('datetime', time.toISOString());
+  name.className = event === 'message' ? 'badge' : 'badge accent';
+  number.toggleAttribute('hidden', !id);
+  setText(moment, formatTime(time));
+  setText(name, event);
+  setText(number, id);
+  setText(body, text);
+  return item;
+}
+
+function emptyItem() {
+  const meta = h('div', { class: 'meta' }, h('time'), h('span'), h('code'));
+  return h('li', { class: 'message' }, meta, h('pre'));
 }
 
 function renderState() {
@@ -215,9 +229,9 @@ function renderFacts() {
 function renderCount() {
   const held = waiting.filter((row) => !row.note).length;
   byId('empty').hidden = rows.length > 0;
-  byId('empty').textContent = t(rt.state === 'open' ? 'live.empty' : 'live.off');
-  byId('count').textContent =
-    paused && held ? t('live.held', { count: held }) : received ? t('live.count', { count: received }) : '';
+  setText(byId('empty'), t(rt.state === 'open' ? 'live.empty' : 'live.off'));
+  const shown = paused && held ? t('live.held', { count: held }) : received ? t('live.count', { count: received }) : '';
+  setText(byId('count'), shown);
 }
 
 /** @param {boolean} value */
@@ -230,6 +244,7 @@ function setPaused(value) {
 
 function clearMessages() {
   rows = [];
+  items = [];
   waiting = [];
   received = 0;
   byId('messages').replaceChildren();
@@ -438,7 +453,8 @@ function pretty(value) {
 
 function renderAll() {
   renderState();
-  byId('messages').replaceChildren(...rows.map(messageItem));
+  items = rows.map((row) => messageItem(row));
+  byId('messages').replaceChildren(...items);
   renderExample();
   renderSnippets();
 }

@@ -65,6 +65,18 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 /**
+ * Set an element's text by the node that it has: what changes many times a second leaves no nodes
+ * behind for the browser to collect.
+ * @param {Element} element
+ * @param {string} text
+ */
+export function setText(element, text) {
+  const node = element.firstChild;
+  if (!(node instanceof Text) || node.nextSibling) element.textContent = text;
+  else if (node.data !== text) node.data = text;
+}
+
+/**
  * An element that the page's HTML is known to have.
  * @template {HTMLElement} [T=HTMLElement]
  * @param {string} id

@@ -6,6 +6,8 @@ import { html } from './ui.js';
 /** @typedef {{ key: string, label: string, color: string }} Line `color` is a custom property of the theme */
 
 const HEIGHT = 170;
+/** Lines are told apart without their colours, too. @type {Record<string, number[]>} */
+const DASHES = { '--info': [8, 4], '--warn': [3, 3] };
 
 /** @param {string} name */
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -34,7 +36,7 @@ export class Chart extends Component {
     this.sizes = new ResizeObserver(() => this.plot?.setSize({ width: place.clientWidth, height: HEIGHT }));
     this.sizes.observe(place);
     document.addEventListener('change', this.again); // the switches of theme and language
-    dark.addEventListener('change', this.again);
+    for (const scheme of schemes) scheme.addEventListener('change', this.again);
     this.make();
   }
 
@@ -45,7 +47,7 @@ export class Chart extends Component {
   componentWillUnmount() {
     this.sizes?.disconnect();
     document.removeEventListener('change', this.again);
-    dark.removeEventListener('change', this.again);
+    for (const scheme of schemes) scheme.removeEventListener('change', this.again);
     this.plot?.destroy();
   }
 
@@ -72,7 +74,7 @@ export class Chart extends Component {
         select: { show: false },
         scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ max) => [0, max > 0 ? max * 1.15 : 1] } },
         axes: [{ ...axis, size: 30, space: 50, values: times }, { ...axis, size: 66, space: 34, values: figures }],
-        series: [{}, ...lines.map((/** @type {Line} */ line) => ({ stroke: color(line.color), width: 2, points: { show: false } }))],
+        series: [{}, ...lines.map(series)],
       },
       this.data(),
       place,
@@ -100,4 +102,10 @@ export class Chart extends Component {
   }
 }
 
-const dark = matchMedia('(prefers-color-scheme: dark)');
+/** @param {Line} line */
+const series = (line) => ({ stroke: color(line.color), dash: DASHES[line.color], width: 2, points: { show: false } });
+
+/** Their changes bring other colours. */
+const schemes = ['(prefers-color-scheme: dark)', '(prefers-contrast: more)', '(forced-colors: active)'].map((query) =>
+  matchMedia(query),
+);

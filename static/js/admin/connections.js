@@ -66,7 +66,7 @@ async function kick(row) {
 
 /** @param {any} row */
 const Row = (row) => html`
-  <tr key=${row.id}>
+  <tr key=${row.key}>
     <th scope="row"><button type="button" class="link" onClick=${() => (chosen.value = row)}><code>${row.clientId}</code></button></th>
     <td>${row.username ?? '–'}</td>
     <td>${transportName(row.transport)}</td>

@@ -30,7 +30,7 @@ function query(more = {}) {
   return found;
 }
 
-const list = pages(() => `api/logs?${query({ limit: '50' })}`, apiPage);
+const list = pages(() => `api/logs?${query({ limit: '50' })}`, apiPage, ({ metadata }) => Object.keys(metadata ?? {}).length);
 const counted = resource(() => api('GET', `api/logs/histogram?${query({ buckets: String(BUCKETS) })}`));
 
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -95,7 +95,7 @@ function localTime(at) {
 
 /** @param {any} row */
 const Row = (row) => html`
-  <tr key=${row.id}>
+  <tr key=${row.key}>
     <td><${Moment} at=${row.timestamp} /></td>
     <td><span class="badge ${COLORS[row.level]}">${t(NAMES[row.level])}</span></td>
     <td class="wide" lang="en">${row.message}</td>

@@ -4,7 +4,7 @@ import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { announce } from '../page.js';
 import { stats } from './stream.js';
-import { Action, brief, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
+import { Action, brief, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
 
 const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
 
@@ -17,7 +17,12 @@ const list = pages(() => {
   const query = new URLSearchParams({ limit: '50' });
   if (channel.peek()) query.set('channel', channel.peek());
   return `api/messages?${query}`;
-}, apiPage);
+}, apiPage, isLong);
+
+/** Whether its content is more than a line. @param {any} row */
+function isLong({ content }) {
+  return brief(content).endsWith('…');
+}
 
 /** @param {HTMLFormElement} form */
 function check(form) {
@@ -80,21 +85,33 @@ const Composer = live(
 
 /** @param {any} row */
 const Row = (row) => html`
-  <tr key=${row.id}>
+  <tr key=${row.key}>
     <th scope="row" class="num">${row.id}</th>
     <td><${Moment} at=${row.sentAt} /></td>
-    <td>${row.channel ? html`<span class="badge">${row.channel}</span>` : t('admin.messages.everybody')}</td>
-    <td>${row.event ? html`<span class="badge accent">${row.event}</span>` : '–'}</td>
-    <td class="wide"><${Content} value=${row.content} /></td>
+    <td><span class=${row.channel && 'badge'}>${row.channel ?? t('admin.messages.everybody')}</span></td>
+    <td><span class=${row.event && 'badge accent'}>${row.event ?? '–'}</span></td>
+    <td class="wide"><${Content} ...${row} /></td>
     <td class="num">${formatNumber(row.recipientCount)}</td>
   </tr>
 `;
 
-/** @param {any} props */
-function Content({ value }) {
-  const short = brief(value);
-  if (!short.endsWith('…')) return html`<code>${short}</code>`;
-  return html`<details><summary><code>${short}</code></summary><pre>${JSON.stringify(value, null, 2)}</pre></details>`;
+/** What is more than a line opens; then no new messages push it off the page. */
+class Content extends Component {
+  /** @param {any} props @param {any} state the message that is open: the element may show another's later */
+  render({ id, content }, { open }) {
+    const short = html`<code>${brief(content)}</code>`;
+    if (!isLong({ content })) return short;
+    const onToggle = (/** @type {any} */ { target }) => {
+      this.setState({ open: target.open ? id : undefined });
+      if (target.open) follows.value = false;
+    };
+    return html`
+      <details open=${open === id} onToggle=${onToggle}>
+        <summary>${short}</summary>
+        ${open === id && html`<pre>${JSON.stringify(content, null, 2)}</pre>`}
+      </details>
+    `;
+  }
 }
 
 const heads = () => [

@@ -9,7 +9,7 @@ import { notice } from '../notices.js';
 import { banner, errorBanner, errorTitle, h as element } from '../page.js';
 import { saysEnded } from '../session.js';
 
-export { render } from '../../vendor/preact/preact.mjs';
+export { Component, render } from '../../vendor/preact/preact.mjs';
 export { batch, computed, effect, signal } from '../../vendor/signals-core/signals-core.mjs';
 
 /** @template T @typedef {import('../../vendor/signals-core/signals-core.mjs').Signal<T>} Signal */
@@ -253,14 +253,40 @@ export const valueOf = (form, name) => fieldOf(form, name).value.trim();
 // ---- lists -----------------------------------------------------------------------------------
 
 /**
+ * Gives each row a `key`. A row that stays keeps its own, and a new one takes that of one that went, so
+ * that its elements are filled anew: made for each, they would pile up faster than a browser collects.
+ * @param {(row: any) => unknown} shape rows of one shape are drawn with the same elements
+ */
+function keyed(shape) {
+  /** By the id of the row. @type {Map<number, string>} */
+  let keys = new Map();
+  let made = 0;
+  return (/** @type {any[]} */ rows) => {
+    const staying = new Set(rows.map(({ id }) => id));
+    const free = [...keys].filter(([id]) => !staying.has(id)).map(([, key]) => key);
+    const take = (/** @type {string} */ wanted) => {
+      const at = free.findIndex((key) => key.startsWith(wanted));
+      return at < 0 ? `${wanted}${(made += 1)}` : free.splice(at, 1)[0];
+    };
+    keys = new Map(rows.map((row) => [row.id, keys.get(row.id) ?? take(`${shape(row)}:`)]));
+    return rows.map((row) => ({ ...row, key: keys.get(row.id) }));
+  };
+}
+
+/**
  * A list that the server gives page by page.
  * @param {() => string} path of the first page
  * @param {(path: string) => Promise<{ rows: any[], total: number, next: string }>} load
+ * @param {(row: any) => unknown} [shape] tells rows apart that are drawn with other elements
  */
-export function pages(path, load) {
+export function pages(path, load, shape = () => '') {
   /** The paths of the pages that led here. @type {string[]} */
   let trail = [];
-  const list = resource(async () => ({ ...(await load(trail.at(-1) ?? path())), page: trail.length + 1 }));
+  const withKeys = keyed(shape);
+  const list = resource(async () => {
+    const { rows, ...more } = await load(trail.at(-1) ?? path());
+    return { ...more, rows: withKeys(rows), page: trail.length + 1 };
+  });
 
   return {
     ...list,
