@@ -6,16 +6,21 @@ import contextlib
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Response, expect
 
+from calls import FirefoxPage
 from conftest import watched_page
-from support import PATIENCE, ROOT, Server, Stream, Swarm, wait_for
+from support import LONG, PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
 VENDOR = ROOT / "static" / "vendor"
+
+Scheme = Literal["light", "dark"]
 
 
 # ---- what it asks of the API ---------------------------------------------------------------------
@@ -515,12 +520,25 @@ def test_the_whole_page_is_small(page: Page, site: Server) -> None:
     assert len(sizes) > 20 and sum(sizes.values()) <= 120 * 1024, sizes
 
 
-def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> None:
-    """At most 3,000 nodes of the DOM, by the browser's own count once what is no longer shown is
-    collected, after some 600 messages on each page. (5,000 connections make no difference to it:
-    a page of the list has 50.)"""
+def figure(cdp: CDPSession, name: str) -> float:
+    """One of the browser's own counts of a page."""
+    metrics = cdp.send("Performance.getMetrics")["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == name))
+
+
+def pour(server: Server, times: int) -> Iterator[None]:
+    """Publish so often twenty messages."""
     lines = b"\n".join(json.dumps({"n": n, "text": "some words " * 5}).encode() for n in range(20))
     headers = {"Content-Type": "application/x-ndjson"}
+    for _ in range(times):
+        assert server.post("/api/broadcast", lines, headers=headers).status == 200
+        yield
+
+
+def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> None:
+    """At most 3,000 nodes of the DOM, by the browser's own count, garbage included, at any moment
+    of some 600 messages on each page. (5,000 connections make no difference to it: a page of the
+    list has 50.)"""
     sign_in(page.context, site)
     cdp = page.context.new_cdp_session(page)
     cdp.send("Performance.enable")
@@ -532,31 +550,210 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
             page.goto("about:blank")
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
-            for _ in range(30):
-                assert site.post("/api/broadcast", lines, headers=headers).status == 200
+            cdp.send("HeapProfiler.collectGarbage")  # the page before
+            nodes[place] = 0
+            for _ in pour(site, 30):
                 page.wait_for_timeout(50)
-            cdp.send("HeapProfiler.collectGarbage")
-            metrics = cdp.send("Performance.getMetrics")["metrics"]
-            nodes[place] = next(m["value"] for m in metrics if m["name"] == "Nodes")
+                nodes[place] = max(nodes[place], figure(cdp, "Nodes"))
     assert max(nodes.values()) < 3_000, nodes
 
 
-def test_a_long_time_leaves_nothing_behind(page: Page, site: Server) -> None:
+def test_the_start_page_draws_at_most_four_times_a_second(page: Page, site: Server) -> None:
+    sign_in(page.context, site)
+    page.goto(f"http://127.0.0.1:{site.port}/")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    page.evaluate(
+        """() => {
+          window.began = performance.now();
+          window.draws = 0;
+          const count = () => (window.draws += 1);
+          const list = document.getElementById('messages');
+          new MutationObserver(count).observe(list, { childList: true });
+        }"""
+    )
+    for _ in pour(site, 60):
+        page.wait_for_timeout(20)
+    expect(page.locator("#count")).to_contain_text("1,200")
+    draws, seconds = page.evaluate("[window.draws, (performance.now() - window.began) / 1000]")
+    assert 1 < draws <= 4 * seconds + 1
+
+
+def test_a_row_that_is_read_stays(page: Page, site: Server) -> None:
+    """Its elements show other messages later, and none of them opened."""
+    site.publish({"text": "first " * 50})
+    visit(page, site, "messages")
+    follow = page.locator("button[aria-pressed]")
+    page.click("tbody summary")
+    expect(page.locator("tbody details[open] pre")).to_contain_text('"text": "first')
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    for number in range(60):
+        site.publish({"text": f"later {number} " * 50})
+    follow.click()
+    expect(page.locator("tbody tr").first).to_contain_text("later 59")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    expect(page.locator("tbody details[open]")).to_have_count(0)
+    page.locator("tbody summary").nth(1).click()
+    expect(page.locator("tbody details[open] pre")).to_contain_text("later 58")
+
+
+def heap(cdp: CDPSession) -> float:
+    """Bytes in use by scripts once what is no longer needed is collected."""
+    cdp.send("HeapProfiler.collectGarbage")
+    return float(cdp.send("Runtime.getHeapUsage")["usedSize"])
+
+
+# An hour's statistics on the dashboard, as fast as they are drawn.
+HALF_AN_HOUR = """async () => {
+  const [script] = document.querySelectorAll('script[type=module]');
+  const { take, recent, stats } = await import(new URL('admin/stream.js', script.src).href);
+  let at = window.at ?? Date.parse(stats.value.timestamp);
+  for (let second = 1; second <= 1800; second += 1) {
+    at += 1000;
+    const messagesSent = stats.value.messagesSent + 200;
+    take({ ...stats.value, timestamp: new Date(at).toISOString(), messagesSent });
+    if (second % 20 === 0) await new Promise((drawn) => requestAnimationFrame(drawn));
+  }
+  window.at = at;
+  return recent.value.length;
+}"""
+
+
+def test_an_hour_of_statistics_leaves_nothing_behind(
+    page: Page, site: Server, note: Callable[[str, float], None]
+) -> None:
     """The page keeps five minutes, whatever comes."""
     visit(page, site)
     expect(page.locator(".tile").first).to_be_visible()
-    kept = page.evaluate(
-        """async () => {
-          const [script] = document.querySelectorAll('script[type=module]');
-          const at = (name) => import(new URL(name, script.src).href);
-          const { take, recent, stats } = await at('admin/stream.js');
-          const start = Date.now();
-          for (let second = 1; second <= 3600; second += 1) {
-            const timestamp = new Date(start + second * 1000).toISOString();
-            take({ ...stats.value, timestamp, messagesSent: second * 200 });
-          }
-          return recent.value.length;
-        }"""
-    )
-    assert kept == 300
+    cdp = page.context.new_cdp_session(page)
+    assert page.evaluate(HALF_AN_HOUR) == 300
+    middle = heap(cdp)
+    assert page.evaluate(HALF_AN_HOUR) == 300
+    end = heap(cdp)
+    note("heap at the half, KB", middle / 1000)
+    note("heap at the end, KB", end / 1000)
+    assert end < middle * 1.05, (middle, end)
     assert page.evaluate("document.querySelectorAll('*').length") < 3000
+
+
+def test_an_hour_of_messages_leaves_nothing_behind(
+    page: Page, site: Server, note: Callable[[str, float], None]
+) -> None:
+    """200 a second for an hour where there is time, six minutes of them else, over the wire."""
+    count = 720 if LONG else 72
+    lines = b'{"text": "some words some words some words some words some words"}\n' * 1000
+    headers = {"Content-Type": "application/x-ndjson"}
+    sign_in(page.context, site)
+    page.goto(f"http://127.0.0.1:{site.port}/")
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    cdp = page.context.new_cdp_session(page)
+    heaps = []
+    for sent in range(1, count + 1):
+        assert site.post("/api/broadcast", lines, headers=headers).status == 200
+        if sent in (count // 2, count):
+            expect(page.locator("#count")).to_contain_text(f"{sent * 1000:,}")
+            heaps.append(heap(cdp))
+            note("heap, KB", heaps[-1] / 1000)
+    assert heaps[1] < heaps[0] * 1.1, heaps  # six bytes a message would be too many
+
+
+# ---- readers who need it otherwise ---------------------------------------------------------------
+
+# Whatever moves for longer than a blink: the element and how long.
+MOVING = """() => [...document.querySelectorAll('*')]
+  .flatMap((element) => ['', '::before', '::after']
+  .map((part) => getComputedStyle(element, part || null))
+  .flatMap((style) => `${style.animationDuration},${style.transitionDuration}`.split(','))
+  .filter((length) => parseFloat(length) > 0.001)
+  .map((length) => [element.outerHTML.slice(0, 80), length]))"""
+# How the colours of a chart's lines stand out from what is behind them (WCAG 2.2, 1.4.11).
+LINES = """() => {
+  const paint = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const rgb = (color) => {
+    paint.fillStyle = color;
+    paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const light = (color) => rgb(color).map((part) => linear(part / 255))
+    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+  const contrast = (one, other) => {
+    const [dark, bright] = [light(one), light(other)].sort((a, b) => a - b);
+    return (bright + 0.05) / (dark + 0.05);
+  };
+  const chart = getComputedStyle(document.querySelector('.chart'));
+  return ['--accent', '--info', '--warn', '--muted']
+    .map((name) => [name, contrast(chart.getPropertyValue(name).trim(), chart.backgroundColor)]);
+}"""
+FOCUSED = """() => {
+  const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+  return [document.activeElement.tagName, outlineStyle, parseFloat(outlineWidth)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_forced_colors_and_reduced_motion(browser: Browser, site: Server, scheme: Scheme) -> None:
+    """Nothing moves; where the focus is, and the charts' lines, are seen."""
+    context = browser.new_context(
+        locale="en-GB", forced_colors="active", reduced_motion="reduce", color_scheme=scheme
+    )
+    page = context.new_page()
+    sign_in(context, site)
+    for place in ["", *(f"admin#{section}" for section in SECTIONS)]:
+        page.goto("about:blank")
+        page.goto(f"http://127.0.0.1:{site.port}/{place}")
+        expect(page.locator("#state")).to_have_attribute("data-state", "open")
+        assert page.evaluate(MOVING) == [], place
+        page.focus(".skip-link")
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            tag, style, width = page.evaluate(FOCUSED)
+            assert tag == "BODY" or (style != "none" and width >= 2), (place, tag, style, width)
+    visit(page, site)
+    expect(page.locator(".chart canvas")).to_have_count(6)
+    for name, contrast in page.evaluate(LINES):
+        assert contrast >= 3, (name, contrast)
+    context.close()
+
+
+# ---- another engine ------------------------------------------------------------------------------
+
+
+def test_the_pages_in_firefox(site: Server, npm_folder: Callable[..., Path]) -> None:
+    """Signing in, live figures, a message sent and seen, in both languages; no error is told."""
+    path = shutil.which("firefox-esr") or shutil.which("firefox")
+    if path is None:
+        pytest.skip("no Firefox is installed (Debian: firefox-esr)")
+    page = FirefoxPage(None, npm_folder("puppeteer-core@24"), path)
+
+    def until(condition: str) -> None:
+        wait_for(lambda: page.evaluate(condition), condition)
+
+    text = "(document.querySelector('{}')?.textContent ?? '')"
+    tile = "[...document.querySelectorAll('.tile')].find((tile) => /start/.test(tile.textContent))"
+    try:
+        page.goto(f"http://127.0.0.1:{site.port}/?to=admin")
+        page.wait_for_selector("#login:not([hidden]) button.primary")
+        page.fill("#login-username", NAME)
+        page.fill("#login-password", PASSWORD)
+        page.click("#login button.primary")
+        until("location.pathname === '/admin' && document.querySelectorAll('canvas').length === 6")
+        until(f"{tile}?.querySelector('.value').textContent === '0'")
+        with site.stream() as stream:
+            site.publish("counted")
+            stream.take(1)
+            until(f"{tile}?.querySelector('.value').textContent === '1'")
+        page.evaluate("location.hash = '#messages'")
+        page.wait_for_selector("#compose-body")
+        page.fill("#compose-body", '{"text": "İstanbul"}')
+        page.click("#compose button.primary")
+        until(f"{text.format('tbody tr')}.includes('İstanbul')")
+        page.goto(f"http://127.0.0.1:{site.port}/")
+        page.wait_for_selector("#state[data-state=open]")
+        for number in range(120):
+            site.publish(f"number {number}")
+        until(f"{text.format('.message pre')} === '\"number 119\"'")
+        assert page.evaluate("document.querySelectorAll('.message').length") == 100
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.troubles() == []
+    finally:
+        page.close()

@@ -9,9 +9,6 @@ const HEIGHT = 170;
 /** Lines are told apart without their colours, too. @type {Record<string, number[]>} */
 const DASHES = { '--info': [8, 4], '--warn': [3, 3] };
 
-/** @param {string} name */
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
 /** @param {number} at seconds */
 const clock = (at) => formatDate(at * 1000, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 
@@ -61,6 +58,14 @@ export class Chart extends Component {
     const place = /** @type {HTMLElement} */ (this.place);
     this.plot?.destroy();
     const { lines, format = formatNumber } = this.props;
+    const style = getComputedStyle(place);
+    const color = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    const series = (/** @type {Line} */ line) => ({
+      stroke: color(line.color),
+      dash: DASHES[line.color],
+      width: 2,
+      points: { show: false },
+    });
     const axis = { stroke: color('--muted'), grid: { stroke: color('--border'), width: 1 }, ticks: { show: false } };
     const times = (/** @type {any} */ _, /** @type {number[]} */ at) => at.map(clock);
     const figures = (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((one) => format(one));
@@ -101,9 +106,6 @@ export class Chart extends Component {
     `;
   }
 }
-
-/** @param {Line} line */
-const series = (line) => ({ stroke: color(line.color), dash: DASHES[line.color], width: 2, points: { show: false } });
 
 /** Their changes bring other colours. */
 const schemes = ['(prefers-color-scheme: dark)', '(prefers-contrast: more)', '(forced-colors: active)'].map((query) =>

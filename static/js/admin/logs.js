@@ -170,7 +170,7 @@ export const Logs = live(
       <${Tools} />
       <${Shown} of=${counted}>${(/** @type {any} */ data) => html`<${Histogram} ...${data} />`}</>
       <${Shown} of=${list} empty=${t('admin.logs.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.logs')} heads=${heads()}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.logs')} heads=${heads()} stacked>${data.rows.map(Row)}</>`}
       </>
       <${Pager} of=${list} label=${t('admin.nav.logs')} />
     </section>

@@ -326,10 +326,10 @@ export const Pager = live(({ of, label }) => {
   `;
 });
 
-/** A table that scrolls sideways where it must; `numbers` are the columns of figures. @param {any} props */
-export function Table({ label, heads, numbers = [], children }) {
+/** A table that scrolls sideways where it must; `numbers` are the columns of figures, and `stacked` has no columns on a phone. @param {any} props */
+export function Table({ label, heads, numbers = [], stacked, children }) {
   return html`
-    <div class="table-wrap" role="region" tabindex="0" aria-label=${label}>
+    <div class=${stacked ? 'table-wrap stacked' : 'table-wrap'} role="region" tabindex="0" aria-label=${label}>
       <table>
         <thead>
           <tr>${heads.map((/** @type {string} */ head, /** @type {number} */ at) => html`<th scope="col" class=${numbers.includes(at) && 'num'}>${head}</th>`)}</tr>
