@@ -870,6 +870,7 @@ def test_a_broadcast_appears_in_the_window(desk: Desk, screen: Screen) -> None:
     inside.until("document.querySelector('#state').dataset.state === 'open'")
     server.publish({"text": "Herkese merhaba"})
     inside.until("document.querySelector('#messages').innerText.includes('Herkese merhaba')")
+    assert inside.evaluate("document.querySelector('#sign-out').hidden")  # no other way in
     screen.shot("message")
     for path, name in (("/desktop", "start"), ("/", "message"), ("/admin", "admin")):
         inside.goto(path)
