@@ -50,6 +50,7 @@ import bisect
 import contextlib
 import csv
 import difflib
+import email.utils
 import errno
 import functools
 import gc
@@ -991,9 +992,7 @@ class Transaction:
         last = {row.topic: row.id for row in self.rows}
         if last:
             topics = [(topic, number, 0) for topic, number in last.items()]
-            self._engine.insert_many(
-                self.database, (_INSERT, self._staged), (_UPSERT_TOPIC, topics)
-            )
+            self._engine.finish(self.database, (_INSERT, self._staged), (_UPSERT_TOPIC, topics))
             self._staged.clear()
         self.finished = True
 
@@ -1242,6 +1241,9 @@ class Engine(Protocol):
     def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
         """Run statements that insert rows, one after the other."""
 
+    def finish(self, database: peewee.Database, *parts: Insert) -> None:
+        """The same, for the last ones of a transaction: the commit may take them along."""
+
     def in_transaction(self, database: peewee.Database) -> bool:
         """Whether a transaction is open and sound."""
 
@@ -1373,6 +1375,9 @@ class SqliteEngine:
         except sqlite3.Error as error:  # the cursor is the driver's own: peewee's names don't apply
             raise peewee.OperationalError(str(error)) from error
 
+    def finish(self, database: peewee.Database, *parts: Insert) -> None:
+        self.insert_many(database, *parts)
+
     def in_transaction(self, database: peewee.Database) -> bool:
         return bool(database.connection().in_transaction)
 
@@ -1429,6 +1434,14 @@ class Postgres(peewee.PostgresqlDatabase):
         """Run a statement whose parameters are `?`, ours, or `%s`, peewee's."""
         return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
 
+    def run(self, text: bytes) -> None:
+        """Run statements that are complete. Raises peewee.OperationalError, which the driver's own
+        cursor doesn't."""
+        try:
+            self.cursor().execute(text)  # type: ignore[no-untyped-call]
+        except psycopg2.Error as error:
+            raise peewee.OperationalError(str(error)) from error
+
     def begin(self, isolation_level: Any = None) -> None:
         """Begin; SQLite's lock types mean nothing here."""
         super().begin()
@@ -1457,6 +1470,7 @@ class PostgresWriter(Postgres):
     LAST_ID = "greatest((SELECT max(id) FROM messages), (SELECT max(last_id) FROM topics), 0)"
     mark: Any = None  # what to know the transaction by when its fate is unknown
     last_id = 0
+    last = b""  # statements that go with the commit
 
     def begin(self, isolation_level: Any = None) -> None:
         """A commit is never acknowledged before it is on the disk, even where the server's default
@@ -1464,13 +1478,20 @@ class PostgresWriter(Postgres):
         held = f"{self.HELD_SECONDS}s"
         self.mark, self.last_id = self.execute_sql(
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
-            f"SET LOCAL lock_timeout = '{held}';"
-            f"SET LOCAL idle_in_transaction_session_timeout = '{held}';"
-            "SELECT set_config('synchronous_commit', replace(current_setting("
+            f"SELECT set_config('lock_timeout', '{held}', true),"
+            f"set_config('idle_in_transaction_session_timeout', '{held}', true),"
+            "set_config('synchronous_commit', replace(current_setting("
             "'synchronous_commit'), 'off', 'on'), true);"
             f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {self.LAST_ID}",
             (self.LOCK,),
         ).fetchone()
+        self.last = b""
+
+    def commit(self) -> None:
+        """Commit, in one round trip with what was to be last."""
+        if self.is_lost:  # a new connection would commit nothing, and say that it did
+            raise peewee.OperationalError("the connection was lost")
+        self.run(self.last + b"COMMIT")
 
 
 class PostgresReaders(Postgres):
@@ -1618,21 +1639,28 @@ class PostgresEngine:
 
     def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
         """In as few round trips as their size allows."""
-        cursor, text = database.cursor(), b""
-        try:
-            for sql, rows in parts:
-                before, after = sql.encode().split(b"*")
-                for page in chunks(rows, self.INSERT_ROWS):
-                    marks = "(" + ", ".join(["%s"] * len(page[0])) + ")"
-                    values = b", ".join(cursor.mogrify(marks, row) for row in page)
-                    text += before + values + after + b";"
-                    if len(text) > self.INSERT_BYTES:
-                        cursor.execute(text)
-                        text = b""
-            if text:
-                cursor.execute(text)
-        except psycopg2.Error as error:  # the cursor is the driver's own: see SqliteEngine
-            raise peewee.OperationalError(str(error)) from error
+        assert isinstance(database, Postgres)
+        if text := self._all_but_last(database, parts):
+            database.run(text)
+
+    def finish(self, database: peewee.Database, *parts: Insert) -> None:
+        assert isinstance(database, PostgresWriter)
+        database.last = self._all_but_last(database, parts)
+
+    def _all_but_last(self, database: Postgres, parts: Sequence[Insert]) -> bytes:
+        """Insert rows, in round trips of a bounded size; the statements of the last one are left
+        to the caller."""
+        cursor, text = database.cursor(), b""  # type: ignore[no-untyped-call]
+        for sql, rows in parts:
+            before, after = sql.encode().split(b"*")
+            for page in chunks(rows, self.INSERT_ROWS):
+                if len(text) > self.INSERT_BYTES:
+                    database.run(text)
+                    text = b""
+                marks = "(" + ", ".join(["%s"] * len(page[0])) + ")"
+                values = b", ".join(cursor.mogrify(marks, row) for row in page)
+                text += before + values + after + b";"
+        return text
 
     def in_transaction(self, database: peewee.Database) -> bool:
         status = database.connection().info.transaction_status
@@ -6798,6 +6826,23 @@ class Call:
         return self.body(limit)
 
 
+@cache
+def status_line(status: int) -> str:
+    """A status with its reason phrase (RFC 9110, section 15)."""
+    return f"{status} {http.client.responses[status]}"
+
+
+def begun(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same parts, the first of them made already: what goes wrong in it is the answer."""
+    first = next(parts, b"")
+
+    def all_parts() -> Iterator[bytes]:
+        yield first
+        yield from parts
+
+    return all_parts()
+
+
 def is_https(environ: dict[str, Any]) -> bool:
     """Whether the client's own connection is encrypted."""
     return bool(environ["wsgi.url_scheme"] == "https")
@@ -7072,7 +7117,9 @@ def list_fields(kind: Hashable) -> frozenset[str]:
 def parse_query(text: str, kind: type[T]) -> T:
     """A query string as a request type. Raises Problem `malformed` or `invalid`."""
     try:
-        pairs = urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict")
+        pairs = (
+            urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict") if text else ()
+        )
     except ValueError:
         raise Problem("malformed", "The query string is not valid UTF-8.") from None
     lists = list_fields(cast(Hashable, kind))
@@ -8602,48 +8649,66 @@ class Static:
 UNCOUNTED = ("/api/events", "/api/webrtc/signal")
 
 
+Serve = Callable[[dict[str, Any], dict[str, str], dict[str, str]], Answer]
+
+
 class Web:
-    """The Bottle application: finds the route, guards it, translates answers and errors."""
+    """The WSGI application: Bottle finds the route; it is guarded here, and its answer or error
+    put into HTTP. Not by Bottle's request and response, which are looked up anew for each thing
+    that is asked or said of them: that took a fifth of a publish."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self.wsgi = bottle.Bottle()
+        self._routes = bottle.Bottle()
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
-        self.wsgi.config["json.enable"] = False  # msgspec encodes the answers
-        self.wsgi.default_error_handler = self._bottle_error
-        self.wsgi.add_hook("before_request", self._check_path)
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
-            self.wsgi.route(row.path, row.method, partial(self._dispatch, row))
+            self._routes.route(row.path, row.method, partial(self._serve, row))
         for path in {row.path for row in ROUTES}:
-            self.wsgi.route(path, "OPTIONS", partial(self._options, path))
+            self._routes.route(path, "OPTIONS", partial(self._options, path))
 
-    @staticmethod
-    def _check_path() -> None:
-        """Bottle drops bytes of a path that are no UTF-8, and would find another route."""
-        path = bottle.request.environ["bottle.raw_path"]
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        headers = {"X-Content-Type-Options": "nosniff"}
         try:
-            path.encode("latin1").decode()
-        except UnicodeError:
-            raise bottle.HTTPError(404) from None
-
-    def _dispatch(self, row: Route, **arguments: str) -> Any:
-        environ = bottle.request.environ
-        bottle.response.set_header("X-Content-Type-Options", "nosniff")
-        try:
-            call = self._guard(row, environ)
-            call.arguments = arguments
-            return self._answer(row.handler(self._app, call))
-        except Problem as problem:
-            return self._problem(problem)
-        except bottle.HTTPResponse:
-            raise
+            serve, arguments = self._find(environ)
+            answer = serve(environ, headers, arguments)
+            body = self._body(answer, environ, headers)
         except Exception as error:
-            return self._unexpected(error)
+            answer = self._problem(error, environ)
+            body = self._body(answer, environ, headers)
+        start_response(status_line(answer.status), list(headers.items()))
+        return body
 
-    def _guard(self, row: Route, environ: dict[str, Any]) -> Call:
+    def _find(self, environ: dict[str, Any]) -> tuple[Serve, dict[str, str]]:
+        """Who answers, and the path's arguments. Raises Problem `not_found`, `malformed`,
+        `method_not_allowed`."""
+        try:
+            environ["PATH_INFO"] = environ["PATH_INFO"].encode("latin1").decode()
+            route, arguments = self._routes.match(environ)
+        except UnicodeError:
+            raise Problem("not_found") from None
+        except bottle.HTTPError as error:
+            if error.status_code == 405:
+                allow = f"{error.headers['Allow']},OPTIONS".replace(",OPTIONS,OPTIONS", ",OPTIONS")
+                raise Problem("method_not_allowed", headers={"Allow": allow}) from None
+            raise Problem("not_found" if error.status_code == 404 else "malformed") from None
+        return route.callback, arguments
+
+    def _serve(
+        self,
+        row: Route,
+        environ: dict[str, Any],
+        headers: dict[str, str],
+        arguments: dict[str, str],
+    ) -> Answer:
+        call = self._guard(row, environ, headers)
+        call.arguments = arguments
+        result = row.handler(self._app, call)
+        return result if isinstance(result, Answer) else Answer(result)
+
+    def _guard(self, row: Route, environ: dict[str, Any], headers: dict[str, str]) -> Call:
         """Who asks, from where, and may they: all that is checked before a route runs."""
         self._see_through_proxies(environ)
-        self._check_source(row, environ)
+        self._check_source(row, environ, headers)
         call = Call(environ, self._authenticate(row, environ))
         self._app.access.require(call.principal, row.role)
         if row.query is not None:
@@ -8670,7 +8735,7 @@ class Web:
             environ["wsgi.url_scheme"] = "https"
             environ["rtapp.hsts"] = True
 
-    def _check_source(self, row: Route, environ: dict[str, Any]) -> None:
+    def _check_source(self, row: Route, environ: dict[str, Any], headers: dict[str, str]) -> None:
         access = self._app.access
         host = environ.get("HTTP_HOST", "")
         if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
@@ -8680,11 +8745,11 @@ class Web:
         if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
             access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
         if origin and access.allowed_origin(origin):
-            self._allow_origin(origin)
+            headers.update(self._allowed(origin))
         if environ.get("rtapp.hsts") or (
             self._app.network.has_own_certificate and is_https(environ)
         ):
-            bottle.response.set_header("Strict-Transport-Security", "max-age=31536000")
+            headers["Strict-Transport-Security"] = "max-age=31536000"
 
     def _authenticate(self, row: Route, environ: dict[str, Any]) -> Principal:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
@@ -8701,39 +8766,49 @@ class Web:
         return principal
 
     @staticmethod
-    def _allow_origin(origin: str) -> None:
-        bottle.response.set_header("Access-Control-Allow-Origin", origin)
-        bottle.response.set_header("Access-Control-Allow-Credentials", "true")
-        exposed = "Link, Retry-After, X-Total-Count"
-        bottle.response.set_header("Access-Control-Expose-Headers", exposed)
-        bottle.response.set_header("Vary", "Origin")
+    def _allowed(origin: str) -> dict[str, str]:
+        """What lets a page of an allowed origin see the answer (CORS)."""
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count",
+            "Vary": "Origin",
+        }
 
-    def _answer(self, result: Any) -> Any:
-        answer = result if isinstance(result, Answer) else Answer(result)
-        response = bottle.response
-        response.status = answer.status
-        response.set_header("Content-Type", "application/json")
-        response.set_header("Cache-Control", "no-store")
-        for name, value in answer.headers.items():
-            response.set_header(name, value)
-        if isinstance(answer.body, Packed):
-            return self._unpack(answer.body)
-        if isinstance(answer.body, (bytes, Iterator)):
-            return answer.body
-        return msgspec.json.encode(answer.body)
+    def _body(
+        self, answer: Answer, environ: dict[str, Any], headers: dict[str, str]
+    ) -> Iterable[bytes]:
+        """An answer's body, and its headers."""
+        body = begun(answer.body) if isinstance(answer.body, Iterator) else answer.body
+        if not isinstance(body, (bytes, Iterator, Packed)):
+            body = msgspec.json.encode(body)
+        headers["Content-Type"] = "application/json"
+        headers["Cache-Control"] = "no-store"
+        headers.update(answer.headers)
+        if isinstance(body, Iterator):
+            return body if environ["REQUEST_METHOD"] != "HEAD" else ()
+        if isinstance(body, Packed):
+            body = self._unpack(body, environ, headers)
+        if answer.status == 204:
+            del headers["Content-Type"]
+            return ()
+        headers["Content-Length"] = str(len(body))
+        return [body] if environ["REQUEST_METHOD"] != "HEAD" else ()
 
     @staticmethod
-    def _unpack(body: Packed) -> bytes:
+    def _unpack(body: Packed, environ: dict[str, Any], headers: dict[str, str]) -> bytes:
         """A body in the shorter form that the client takes."""
-        bottle.response.add_header("Vary", "Accept-Encoding")
-        gzips = takes_gzip(bottle.request.environ.get("HTTP_ACCEPT_ENCODING", ""))
+        vary = headers.get("Vary")
+        headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+        gzips = takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
         if not gzips or len(body.gzipped) >= len(body.plain):
             return body.plain
-        bottle.response.set_header("Content-Encoding", "gzip")
+        headers["Content-Encoding"] = "gzip"
         return body.gzipped
 
-    def _problem(self, problem: Problem) -> Any:
-        environ = bottle.request.environ
+    def _problem(self, error: Exception, environ: dict[str, Any]) -> Answer:
+        """The answer to a request that failed, and a note of it for the administrator."""
+        problem = error if isinstance(error, Problem) else self._unexpected(error, environ)
         if problem.status not in (401, 404, 503):
             self._app.journal.add(
                 "INFO",
@@ -8744,48 +8819,35 @@ class Web:
                 ipAddress=environ.get("REMOTE_ADDR", ""),
             )
         headers = {"Content-Type": "application/problem+json", **problem.headers}
-        return self._answer(Answer(msgspec.json.encode(problem.body()), problem.status, headers))
+        return Answer(msgspec.json.encode(problem.body()), problem.status, headers)
 
-    def _unexpected(self, error: BaseException | None) -> Any:
+    def _unexpected(self, error: Exception, environ: dict[str, Any]) -> Problem:
         """Say nothing outside and everything in the log; the number connects the two."""
         number = secrets.token_hex(4)
-        text = "".join(traceback.format_exception(error)) if error else ""
-        path = bottle.request.environ.get("PATH_INFO", "")
+        text = "".join(traceback.format_exception(error))
+        path = environ.get("PATH_INFO", "")
         self._app.journal.add(
             "ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=path
         )
-        return self._problem(Problem("internal", f"Look for {number} in the server's log."))
+        return Problem("internal", f"Look for {number} in the server's log.")
 
-    def _bottle_error(self, error: Any) -> Any:
-        """Bottle's own errors: no such path, no such method."""
-        bottle.response.set_header("X-Content-Type-Options", "nosniff")
-        if error.status_code == 404:
-            return self._problem(Problem("not_found"))
-        if error.status_code == 405:
-            allow = f"{error.headers['Allow']},OPTIONS".replace(",OPTIONS,OPTIONS", ",OPTIONS")
-            return self._problem(Problem("method_not_allowed", headers={"Allow": allow}))
-        if error.status_code < 500:
-            return self._problem(Problem("malformed"))
-        return self._unexpected(error.exception)
-
-    def _options(self, path: str, /, **arguments: str) -> bytes:
+    def _options(
+        self, path: str, environ: dict[str, Any], headers: dict[str, str], _: dict[str, str]
+    ) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         methods = sorted({row.method for row in ROUTES if row.path == path} | {"OPTIONS"})
         if "GET" in methods:
             methods.append("HEAD")
-        response = bottle.response
-        response.status = 204
-        response.set_header("Allow", ", ".join(methods))
-        origin = bottle.request.environ.get("HTTP_ORIGIN", "")
+        headers["Allow"] = ", ".join(methods)
+        origin = environ.get("HTTP_ORIGIN", "")
         if origin and self._app.access.allowed_origin(origin):
-            self._allow_origin(origin)
-            response.set_header("Access-Control-Allow-Methods", ", ".join(methods))
-            response.set_header(
-                "Access-Control-Allow-Headers",
-                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Session",
+            headers |= self._allowed(origin)
+            headers["Access-Control-Allow-Methods"] = ", ".join(methods)
+            headers["Access-Control-Allow-Headers"] = (
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Session"
             )
-            response.set_header("Access-Control-Max-Age", "600")
-        return b""
+            headers["Access-Control-Max-Age"] = "600"
+        return Answer(status=204)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -10148,9 +10210,11 @@ class Reader:
         """A line of the head with its end, or what there is before the input's end."""
         start = 0
         while True:
-            end = self._data.find(b"\n", self._at + start) + 1
-            if end or len(self._data) - self._at >= limit:
-                return self._take(min(end - self._at if end else limit, limit))
+            end = self._data.find(b"\n", self._at + start, self._at + limit) + 1
+            if end:
+                return self._take(end - self._at)
+            if len(self._data) - self._at >= limit:
+                return self._take(limit)
             start = len(self._data) - self._at
             if not self._fill():
                 return self._take(start)
@@ -10168,8 +10232,9 @@ class Reader:
 
     def _take(self, size: int) -> bytes:
         taken = self._data[self._at : self._at + size]
-        self._at += len(taken)
-        self.head_bytes += len(taken)
+        size = len(taken)
+        self._at += size
+        self.head_bytes += size
         return taken
 
     def rest(self) -> bytes:
@@ -10250,8 +10315,9 @@ def field_name(name: str) -> tuple[str, str]:
     if not FIELD_NAME.fullmatch(name):
         raise ValueError(f"{name[:100]!r} is not the name of a header field")
     lower = name.lower()
-    hidden = "_" in name or lower in ("content-type", "content-length")
-    return lower, "" if hidden else "HTTP_" + name.upper().replace("-", "_")
+    upper = name.upper().replace("-", "_")
+    plain = lower in ("content-type", "content-length")
+    return lower, "" if "_" in name else upper if plain else "HTTP_" + upper
 
 
 class Head(dict[str, str]):
@@ -10306,6 +10372,12 @@ class Head(dict[str, str]):
         return self.get("content-type")  # type: ignore[no-any-return]
 
 
+@functools.lru_cache(maxsize=2)
+def http_date(seconds: int) -> str:
+    """A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7)."""
+    return email.utils.formatdate(seconds, usegmt=True)
+
+
 class Handler(pywsgi.WSGIHandler):
     """pywsgi's handler with deadlines, one write for each answer, and the way out: a route that
     sets `rtapp.attach` gets the socket."""
@@ -10328,46 +10400,87 @@ class Handler(pywsgi.WSGIHandler):
         self.rfile.limit(30 + (self.content_length or 0) / 16_384)
         return bool(read)
 
-    def _headers(self) -> Iterable[tuple[str, str]]:
-        return self.headers.environ.items()  # type: ignore[no-any-return]
-
     def get_environ(self) -> dict[str, Any]:
-        """The WSGI environment, with our body reader and the scheme."""
-        environ: dict[str, Any] = super().get_environ()
+        """The WSGI environment (PEP 3333), with our body reader and the scheme."""
+        environ: dict[str, Any] = self.server.get_environ()
+        environ.update(self.headers.environ)
+        path, _, query = self.path.partition("?")
+        address, port, *_ = self.client_address
         body = Body(
             self.rfile,
             self.content_length,
-            socket=self.wsgi_input.socket,
-            chunked_input=self.wsgi_input.chunked_input,
+            socket=self.socket if environ.get("HTTP_EXPECT") == "100-continue" else None,
+            chunked_input="HTTP_TRANSFER_ENCODING" in environ,  # no other coding is let through
         )
         body.handler = self
-        self.wsgi_input = environ["wsgi.input"] = body
+        self.wsgi_input = body
+        environ.update(
+            REQUEST_METHOD=self.command,
+            SCRIPT_NAME="",
+            PATH_INFO=urllib.parse.unquote(path, "latin-1"),
+            QUERY_STRING=query,
+            SERVER_PROTOCOL=self.request_version,
+            REMOTE_ADDR=address,
+            REMOTE_PORT=str(port),
+        )
+        environ["wsgi.input"] = body
+        environ["wsgi.input_terminated"] = True
         environ["wsgi.url_scheme"] = "https" if is_tls(self.socket) else "http"
         environ["rtapp.exposed"] = self.exposed
         return environ
 
     def _sendall(self, data: bytes) -> None:
         self.socket.settimeout(120)  # for all of it: a client that stops reading holds nobody
-        taken = self.socket.send(
-            data
-        )  # nearly always all: sendall looks at the buffer's size first
+        taken = self.socket.send(data)  # nearly always all; sendall would look at the buffer first
         self.response_length += taken
         if taken < len(data):
             super()._sendall(data[taken:])
+
+    def start_response(
+        self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """Take an answer's head (PEP 3333)."""
+        self.status, self.code = status.encode("latin-1"), int(status[:3])
+        self.response_headers = [*headers]
+        given = {name.lower(): value for name, value in headers}
+        self.provided_content_length = given.get("content-length")
+        if given.get("connection") == "close":
+            self.close_connection = True
+        elif self.request_version == "HTTP/1.0":
+            kept = "close" if self.close_connection else "keep-alive"
+            self.response_headers.append(("Connection", kept))
+        return self.write  # type: ignore[no-any-return]
+
+    def finalize_headers(self) -> None:
+        """Say when the answer was made, and how long it is or that it comes in chunks."""
+        self.response_headers.append(("Date", http_date(int(time.time()))))
+        if self.provided_content_length is not None or self.code in (101, 204, 304):
+            return
+        if hasattr(self.result, "__len__"):
+            length = sum(len(part) for part in self.result)
+            self.response_headers.append(("Content-Length", str(length)))
+        elif self.request_version == "HTTP/1.1":
+            self.response_use_chunked = True
+            self.response_headers.append(("Transfer-Encoding", "chunked"))
+        else:
+            self.close_connection = True
 
     def _write_with_headers(self, data: bytes) -> None:
         """Head and first data in one write: two would wait for the peer's delayed ACK."""
         self.headers_sent = True
         self.finalize_headers()
-        body = data
+        body = data or b""  # pywsgi's own errors give text, which is empty
         if self.response_use_chunked and data:
             body = b"%x\r\n%b\r\n" % (len(data), data)
         self._sendall(self._head() + body)
 
     def _head(self) -> bytes:
-        lines = [b"HTTP/1.1 " + self.status]
-        lines += [name + b": " + value for name, value in self.response_headers]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+        """Raises ValueError for a value that would end its line and begin another."""
+        lines = [f"{name}: {value}" for name, value in self.response_headers]
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+            raise ValueError("a header field has a line's end in it")
+        return b"HTTP/1.1 %b\r\n%b\r\n\r\n" % (self.status, text.encode("latin-1"))
 
     def process_result(self) -> None:
         """Answer, or hand the socket over."""
@@ -10375,9 +10488,9 @@ class Handler(pywsgi.WSGIHandler):
         if attach is None:
             super().process_result()
             return
-        skip = {b"content-length", b"transfer-encoding"}
+        skip = {"content-length", "transfer-encoding"}
         if self.code == 101:
-            skip |= {b"content-type", b"cache-control"}
+            skip |= {"content-type", "cache-control"}
         self.response_headers = [h for h in self.response_headers if h[0].lower() not in skip]
         self.headers_sent = self.close_connection = True
         head, early = self._head(), self.rfile.rest()
@@ -11052,8 +11165,7 @@ class Landing:
             "Content-Length": str(len(answer.body)),
             **answer.headers,
         }
-        status = f"{answer.status} {http.client.responses[answer.status]}"
-        start_response(status, list(headers.items()))
+        start_response(status_line(answer.status), list(headers.items()))
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
 
@@ -11459,7 +11571,7 @@ class Application:
         if settings["app"]:
             HANDLERS.load(settings["app"])
         self.static = Static(STATIC, settings["public"])
-        self.wsgi = Landing(self, Web(self).wsgi)
+        self.wsgi = Landing(self, Web(self))
         self._listener = self.network.listener(self._socket)
 
     def _refuse_exposure(self) -> None:
@@ -11519,7 +11631,7 @@ class Application:
         """The secret in this server's cookie; the name has the port, since cookies ignore it."""
         if "HTTP_COOKIE" not in environ:
             return ""
-        return str(bottle.request.get_cookie(f"rtapp_{self.port}") or "")
+        return str(bottle.BaseRequest(environ).get_cookie(f"rtapp_{self.port}") or "")
 
     def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
         """The header that sets this server's cookie."""
