@@ -1965,6 +1965,10 @@ class Stats:
         self.messages_sent += count
         self._latencies.append(seconds * 1000)
 
+    def work(self) -> int:
+        """A number that stays as it is while nothing is published, brought or connected."""
+        return self.messages_sent + self.deliveries + self.total_connections
+
     def sample(self) -> None:
         """Take the sample that rates are computed from."""
         self._samples.append(self._now())
@@ -11671,7 +11675,7 @@ class Application:
             (60.0, self._retention),
             (1.0, self.network.tick),
         ):
-            gevent.spawn(self._repeat, seconds, job)
+            gevent.spawn(self.repeat, seconds, job)
         self.nodes.start()
         self._listener.start()
         self.network.start(self._socket)
@@ -11683,7 +11687,8 @@ class Application:
         if finding.verdict != "ok":
             self.journal.add("WARN", f"{finding.what} {finding.remedy}")
 
-    def _repeat(self, seconds: float, job: Callable[[], None]) -> None:
+    def repeat(self, seconds: float, job: Callable[[], None]) -> None:
+        """Do a job every so many seconds, until the end; a failure is noted and forgiven."""
         while not self.stopping:
             gevent.sleep(seconds)
             with reported(self.journal, f"The job {job.__name__} failed"):
@@ -11940,6 +11945,36 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+class Garbage:
+    """Chooses the moments of Python's full collections. Each looks at every object there is, so
+    with a full ring and a thousand connections it holds the loop for a tenth of a second; left to
+    Python they come while messages do, since it is messages that make objects. The collections of
+    young objects, a millisecond or less, stay Python's."""
+
+    LATEST = 60.0  # seconds for which a quiet moment is waited for
+
+    def __init__(self, stats: Stats) -> None:
+        self.stats = stats
+        self._work = 0
+        self._collected = time.monotonic()
+
+    def take_over(self) -> None:
+        """From now on nobody else begins a full collection. What is there stays: looking through
+        it again would be a waste."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*gc.get_threshold()[:2], 2**30)
+
+    def tick(self) -> None:
+        """Collect when there is something to look at and nothing else to do, or it is time."""
+        work = self.stats.work()
+        is_quiet, self._work = work == self._work, work
+        now = time.monotonic()
+        if gc.get_count()[2] and (is_quiet or now > self._collected + self.LATEST):
+            gc.collect()
+            self._collected = now
+
+
 def run(app: Application, started: Callable[[], None]) -> None:
     """Serve until somebody wants an end: a signal, a route, the desktop."""
 
@@ -11953,8 +11988,9 @@ def run(app: Application, started: Callable[[], None]) -> None:
     app.start()
     started()
     gevent.spawn(follow_parent, app)
-    gc.collect()
-    gc.freeze()  # what is there now stays; looking through it again is a waste
+    garbage = Garbage(app.stats)
+    garbage.take_over()
+    gevent.spawn(app.repeat, 1.0, garbage.tick)
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
         app.stop()

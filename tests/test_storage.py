@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -33,6 +34,56 @@ import rtapp
 from postgres import Cluster
 
 HOUR = 3_600_000
+
+
+@pytest.fixture
+def own_garbage() -> Iterator[rtapp.Garbage]:
+    """One that has taken over, for this test."""
+    thresholds = gc.get_threshold()
+    garbage = rtapp.Garbage(rtapp.Stats())
+    garbage.take_over()
+    yield garbage
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def old_cycle() -> weakref.ref[Any]:
+    """Something that only a full collection finds: a cycle, let go of when it is old."""
+
+    class Node:
+        itself: Any
+
+    node = Node()
+    node.itself = node
+    gc.collect(1)  # now it is among the old
+    return weakref.ref(node)
+
+
+def test_garbage_waits_for_a_quiet_moment(own_garbage: rtapp.Garbage) -> None:
+    """A full collection holds everybody up, so none comes while there is work."""
+    own_garbage.tick()
+    cycle = old_cycle()
+    for _ in range(50):
+        own_garbage.stats.published(1, 0.0)
+        _ = [[] for _ in range(100_000)]  # Python's own rule would have begun one meanwhile
+        own_garbage.tick()
+    assert cycle() is not None
+    own_garbage.tick()
+    assert cycle() is None
+
+
+def test_garbage_does_not_wait_for_ever(
+    own_garbage: rtapp.Garbage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server that is never quiet it comes all the same."""
+    cycle = old_cycle()
+    own_garbage.stats.published(1, 0.0)
+    own_garbage.tick()
+    assert cycle() is not None
+    monkeypatch.setattr(own_garbage, "LATEST", 0.0)
+    own_garbage.stats.published(1, 0.0)
+    own_garbage.tick()
+    assert cycle() is None
 
 
 @pytest.fixture
