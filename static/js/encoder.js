@@ -98,6 +98,17 @@ export function limitAudio(sender) {
 }
 
 /**
+ * Send a whole picture now. A receiver that missed a part asks for one every three seconds only
+ * (Chromium); browsers that don't know the option wait for that.
+ * @param {RTCRtpSender} sender
+ */
+export async function refresh(sender) {
+  const parameters = sender.getParameters();
+  const encodingOptions = parameters.encodings?.map(() => ({ keyFrame: true }));
+  await /** @type {any} */ (sender).setParameters(parameters, { encodingOptions }).catch(() => undefined);
+}
+
+/**
  * @param {RTCRtpSender} sender
  * @param {RTCRtpEncodingParameters} encoding
  * @param {string} [preference]

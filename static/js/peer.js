@@ -7,6 +7,8 @@
  * and off later is `replaceTrack` without a negotiation.
  */
 
+import { refresh } from './encoder.js';
+
 /** @typedef {'microphone' | 'camera' | 'screen' | 'screenAudio'} Role */
 /** `failed`: there is no way between the two; it goes on trying. */
 /** @typedef {'connecting' | 'connected' | 'interrupted' | 'failed'} Link */
@@ -27,6 +29,8 @@
 
 /** @type {readonly Role[]} */
 export const ROLES = ['microphone', 'camera', 'screen', 'screenAudio'];
+/** @type {readonly Role[]} */
+const PICTURES = ['camera', 'screen'];
 /** @type {Record<Role, 'audio' | 'video'>} */
 const KINDS = { microphone: 'audio', camera: 'video', screen: 'video', screenAudio: 'audio' };
 
@@ -282,6 +286,7 @@ export class Peer {
   #follow() {
     const { connectionState: state } = this.#pc;
     if (state === 'connected') {
+      if (this.#wasConnected) for (const role of PICTURES) void refresh(this.sender(role));
       this.#wasConnected = true;
       this.#failures = this.#tries = 0;
       this.#describedAt = 0;
@@ -345,10 +350,13 @@ export class Peer {
   /**
    * Signalling, or the network, is back: try what isn't connected in a moment, by itself or by the
    * other's offer. Two offers that cross cost a part of the sound: Chromium begins its streams anew.
+   * @param {boolean} mayDiffer the network may be another one, which a connection notices late
    */
-  revive() {
+  revive(mayDiffer) {
+    const isConnected = this.link === 'connected';
+    if (isConnected && !mayDiffer) return;
     clearTimeout(this.#reviving);
-    const act = () => this.link === 'connected' || this.restart();
+    const act = () => (isConnected || this.link !== 'connected') && this.restart();
     this.#reviving = setTimeout(act, this.#polite ? SETTLE * 2 : SETTLE);
   }
 

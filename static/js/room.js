@@ -571,10 +571,10 @@ export class Room {
     for (const role of ROLES) participant.peer?.allow(role, participant.sends(role));
   }
 
-  /** Try soon what isn't connected. */
-  async #revive() {
+  /** Try soon what isn't connected. @param {boolean} [mayDiffer] the network may be another one */
+  async #revive(mayDiffer = false) {
     await this.#renewIce();
-    for (const { peer } of this.#others) peer?.revive();
+    for (const { peer } of this.#others) peer?.revive(mayDiffer);
   }
 
   /** @param {any} given `iceTtl`: in seconds, where it has an end */
@@ -619,10 +619,10 @@ export class Room {
     this.#rt?.retryNow();
   }
 
-  /** "Try again". */
-  retry() {
+  /** "Try again". @param {boolean} [mayDiffer] the network may be another one */
+  retry(mayDiffer = false) {
     this.#reopen();
-    void this.#revive();
+    void this.#revive(mayDiffer);
   }
 
   /**
@@ -776,7 +776,7 @@ export class Room {
     every(() => void this.#sample(), SAMPLE);
     every(() => void this.#renewIce(), SAMPLE);
     every(() => this.#listen(), LEVEL);
-    addEventListener('online', () => this.retry(), { signal: stay });
+    addEventListener('online', () => this.retry(true), { signal: stay });
   }
 
   async #sample() {
