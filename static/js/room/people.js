@@ -137,8 +137,7 @@ export class People {
       'li',
       { class: 'line', 'data-person': String(person.id) },
       h('span', { class: 'line-text', id: `waits-${person.id}` }, name),
-      button('room.people.admit', 'admit', 'small primary'),
-      button('room.people.deny', 'deny', 'small'),
+      h('span', { class: 'row' }, button('room.people.admit', 'admit', 'small primary'), button('room.people.deny', 'deny', 'small')),
     );
   }
 
