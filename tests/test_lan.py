@@ -592,6 +592,7 @@ def test_without_an_administrator_it_waits_for_one(lan: Lan, tmp_path: Path) -> 
         with pytest.raises(ConnectionRefusedError):
             from_host(lan["ada"], server, "/", "10.77.0.1")
         link = next(line for line in server.output if "#setup=" in line)
+        assert "others on the network are let in once that account exists" in server.output
         account = {"username": "ada", "password": "correct horse", "token": link.split("=")[-1]}
         with at_home(lan, server):
             assert server.post("/api/auth/setup", account, token=None).status == 200
