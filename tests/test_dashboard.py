@@ -503,8 +503,10 @@ def test_axe_finds_nothing_serious(
     context.close()
 
 
-def test_the_whole_page_is_small(page: Page, site: Server) -> None:
+@pytest.mark.parametrize("language", ["en", "tr"])
+def test_the_whole_page_is_small(page: Page, site: Server, language: str) -> None:
     """With every section looked at, as a server or proxy that compresses sends it."""
+    page.add_init_script(f"localStorage.setItem('rtapp.language', '{language}')")
     sizes: dict[str, int] = {}
 
     def note(response: Response) -> None:
@@ -517,6 +519,7 @@ def test_the_whole_page_is_small(page: Page, site: Server) -> None:
         page.goto(f"http://127.0.0.1:{site.port}/admin#{section}")
         expect(page.locator("#section-title")).to_be_visible()
         page.wait_for_load_state("load")
+    assert any(url.endswith(f"/{language}.json") for url in sizes)
     assert len(sizes) > 20 and sum(sizes.values()) <= 120 * 1024, sizes
 
 
