@@ -1068,6 +1068,8 @@ class Words:
 def vpn(host: Host) -> Iterator[None]:
     """A tunnel that takes whatever leaves the network."""
     host.ip("link", "add", "wg0", "type", "veth", "peer", "name", "wg0far")
+    for end in ("wg0", "wg0far"):  # see Host.connect
+        host.ip("link", "set", end, "addrgenmode", "none")
     host.ip("link", "set", "wg0far", "up")
     host.ip("link", "set", "wg0", "up")
     host.ip("address", "add", "10.99.0.2/24", "dev", "wg0")
@@ -1084,7 +1086,7 @@ def test_the_panel_in_a_browser(
 ) -> None:
     """From the switch to the switch: link, code, another address, who is there, what is wrong."""
     home, words = lan["server"], Words(language)
-    home.ip("address", "add", "10.77.0.203/24", "dev", "eth0")
+    home.ip("address", "replace", "10.77.0.203/24", "dev", "eth0")
     browser = chromium_on(playwright, home, tmp_path / "home")
     bearer = {"Authorization": f"Bearer {ADMIN}"}
     more = {"locale": language, "color_scheme": scheme, "extra_http_headers": bearer}
