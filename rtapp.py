@@ -49,6 +49,7 @@ import base64
 import bisect
 import contextlib
 import csv
+import ctypes
 import difflib
 import email.utils
 import errno
@@ -11946,6 +11947,14 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def give_back() -> None:
+    """Return free memory to the system, where the C library keeps it (glibc): after a rush of slow
+    readers that was more than half of what it had."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # musl keeps none
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 class Garbage:
     """Chooses the moments of Python's full collections. Each looks at every object there is, so
     with a full ring and a thousand connections it holds the loop for a tenth of a second; left to
@@ -11971,8 +11980,9 @@ class Garbage:
         work = self.stats.work()
         is_quiet, self._work = work == self._work, work
         now = time.monotonic()
-        if gc.get_count()[2] and (is_quiet or now > self._collected + self.LATEST):
+        if (is_quiet and gc.get_count()[2]) or now > self._collected + self.LATEST:
             gc.collect()
+            give_back()
             self._collected = now
 
 
