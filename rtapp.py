@@ -79,6 +79,7 @@ import sqlite3
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import traceback
 import unicodedata
@@ -12195,6 +12196,10 @@ class WindowProcess:
             stderr=null,
             start_new_session=True,
         )
+        # The web view may wait for this call's page to take its answer, and that page goes now.
+        end = threading.Timer(5.0, os._exit, (0,))
+        end.daemon = True
+        end.start()
         self._window.destroy()
 
 

@@ -722,7 +722,7 @@ def test_forced_colors_and_reduced_motion(browser: Browser, site: Server, scheme
 
 
 def test_the_pages_in_firefox(site: Server, npm_folder: Callable[..., Path]) -> None:
-    """Signing in, live figures, a message sent and seen, in both languages; no error is told."""
+    """Signing in, live figures, a message sent and seen; no error is told."""
     path = shutil.which("firefox-esr") or shutil.which("firefox")
     if path is None:
         pytest.skip("no Firefox is installed (Debian: firefox-esr)")
