@@ -10474,12 +10474,13 @@ class Handler(pywsgi.WSGIHandler):
 
     def _write_with_headers(self, data: bytes) -> None:
         """Head and first data in one write: two would wait for the peer's delayed ACK."""
-        self.headers_sent = True
         self.finalize_headers()
+        head = self._head()
+        self.headers_sent = True  # not before: where there can be no head, an error gets one
         body = data or b""  # pywsgi's own errors give text, which is empty
         if self.response_use_chunked and data:
             body = b"%x\r\n%b\r\n" % (len(data), data)
-        self._sendall(self._head() + body)
+        self._sendall(head + body)
 
     def _head(self) -> bytes:
         """Raises ValueError for a value that would end its line and begin another."""
@@ -11635,10 +11636,13 @@ class Application:
         return self.rooms.is_guest_of(session) if session else ANONYMOUS
 
     def cookie_secret(self, environ: dict[str, Any]) -> str:
-        """The secret in this server's cookie; the name has the port, since cookies ignore it."""
-        if "HTTP_COOKIE" not in environ:
-            return ""
-        return str(bottle.BaseRequest(environ).get_cookie(f"rtapp_{self.port}") or "")
+        """The secret in this server's cookie; the name has the port, since cookies ignore it. Other
+        programs' cookies come along, and http.cookies gives all up at one that it doesn't like."""
+        for pair in environ.get("HTTP_COOKIE", "").split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == f"rtapp_{self.port}":
+                return str(value)
+        return ""
 
     def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
         """The header that sets this server's cookie."""

@@ -496,6 +496,15 @@ def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) ->
     assert "strict-transport-security" in trusting.get("/", headers=forwarded).headers
 
 
+@pytest.mark.parametrize("other", ["a/b=c", "foo[bar]=1", '{"a":1}', "\xfc=1", "flag", "=", 'x="'])
+def test_other_programs_cookies_do_no_harm(home: Server, other: str) -> None:
+    """Cookies ignore the port, so those of every other program of the machine come along."""
+    own = log_in(home)["Cookie"]
+    for cookie in (f"{other}; {own}", f"{own}; {other}"):
+        assert home.get("/api/stats", headers={"Cookie": cookie}, token=None).status == 200
+    assert home.get("/api/stats", headers={"Cookie": other}, token=None).status == 401
+
+
 def test_cookies_are_secure_over_tls(
     make_server: Callable[..., Server], certificate: Certificate
 ) -> None:
