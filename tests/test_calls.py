@@ -422,6 +422,13 @@ def rung(lines: float) -> int:
     return min((each for each in LADDER if each >= lines), default=720)
 
 
+SOUND = """
+() => made.filter((connection) => connection.connectionState === 'connected')
+  .map((connection) => connection.getSenders().find(({ track }) => track?.kind === 'audio'))
+  .map((sender) => sender.getParameters().encodings[0])
+"""
+
+
 def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office) -> None:
     """The browsers' statistics are doctored for this one: they say what limits the encoder."""
     url = office.serve().room()
@@ -430,6 +437,9 @@ def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
+    sound = one.page.evaluate(SOUND)
+    assert [(each["priority"], each["networkPriority"]) for each in sound] == [("high", "high")]
+    assert one.sends()[0]["networkPriority"] == "low"  # what is short is the picture's
 
     def wait_sent(lines: int) -> None:
         """Until that many are shown, and as much is sent as they need."""
@@ -486,6 +496,66 @@ def test_the_ladder_by_number_of_people(office: Office) -> None:
     assert found["limited"][0] == {"height": 400, "fps": 12, "kbps": 2_000}
     assert found["limited"][1] == {"height": 400, "fps": 12}
     assert found["screens"] == [1_500, 750, 4]
+
+
+# Two peers in one page, connected in earnest; then what the browser says of one's connection is
+# doctored, with the clock in the test's hands.
+TWO_PEERS = """
+async () => {
+  const { Peer } = await import('/static/js/peer.js');
+  window.restarts = 0;
+  window.said = '';
+  const doctored = RTCPeerConnection.prototype;
+  const real = Object.getPrototypeOf(doctored);
+  doctored.restartIce = function () {
+    if (this === window.first) restarts += 1;
+    real.restartIce.call(this);
+  };
+  Object.defineProperty(doctored, 'connectionState', {
+    get() { return (this === window.first && said) || Reflect.get(real, 'connectionState', this); },
+  });
+  window.peers = [];
+  const names = ['onLink', 'onStreams', 'onChannel', 'onView', 'onUnanswered', 'onData'];
+  const hooks = (other) => ({
+    ...Object.fromEntries(names.map((name) => [name, () => {}])),
+    signal: async (type, signal) => peers[other].take(JSON.parse(JSON.stringify(signal))),
+    canSignal: () => true,
+  });
+  for (const at of [0, 1]) {
+    peers.push(new Peer({ polite: at === 1, iceServers: [], hooks: hooks(1 - at) }));
+  }
+  window.first = made.find((connection) => connection.onconnectionstatechange);
+}
+"""
+SAY = """(state) => {
+  said = state;
+  first.dispatchEvent(new Event('connectionstatechange'));
+}"""
+
+
+def test_a_connection_is_restarted_when_it_fails_and_when_it_stays_away(office: Office) -> None:
+    """At once on `failed`; on `disconnected`, from which it often comes back, after five seconds.
+    Nothing else is wrong: no stream is opened anew, no network returns."""
+    page = office.person("red").page
+    page.clock.install()
+    page.goto(office.serve().room().replace("/room/", "/?"))
+    page.evaluate(TWO_PEERS)
+    linked = "() => peers.every((peer) => peer.link === 'connected')"
+    wait_for(lambda: page.evaluate(linked), "both to be connected")
+    now = page.evaluate("Date.now()")
+    page.clock.pause_at(now + 1_000)
+    assert page.evaluate("restarts") == 0
+
+    page.evaluate(SAY, "disconnected")
+    page.clock.run_for(4_000)
+    assert page.evaluate("[restarts, peers[0].link]") == [0, "interrupted"]
+    page.clock.run_for(2_000)
+    assert page.evaluate("restarts") == 1
+
+    page.evaluate(SAY, "")
+    assert page.evaluate("peers[0].link") == "connected"
+    page.evaluate(SAY, "failed")
+    assert page.evaluate("restarts") == 2
 
 
 def test_a_crowd_is_told(office: Office) -> None:

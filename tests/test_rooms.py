@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
+import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 import rtapp
 from postgres import Cluster
-from support import ADMIN, LONG, PATIENCE, ROOT, Answer, Server, Stream, wait_for
+from support import ADMIN, LONG, PATIENCE, ROOT, Answer, Server, Stream, query_database, wait_for
 
 ROOMS = "/api/video/rooms"
 
@@ -241,6 +244,23 @@ def test_passwords_locks_and_limits(server: Server) -> None:
     assert server.get(f"{ROOMS}/{room}", token=None).json["full"] is True
     bob.post(f"{ROOMS}/{room}/leave")
     eve.enter(room)
+
+
+def test_a_rooms_password_is_kept_as_scrypt(server: Server, database_url: str) -> None:
+    """As accounts' passwords are; the same word in two rooms is stored as two."""
+    for _ in range(2):
+        make_room(server, password="secret word")
+    sql = "SELECT password_hash FROM video_rooms"
+    if database_url:
+        with contextlib.closing(psycopg2.connect(database_url)) as link, link.cursor() as cursor:
+            cursor.execute(sql)
+            kept = [row[0] for row in cursor.fetchall()]
+    else:
+        kept = [row[0] for row in query_database(server.data, sql)]
+    assert len(kept) == 2
+    assert all(rtapp.verify_password("secret word", each) for each in kept)
+    assert kept[0] != kept[1] and "secret" not in "".join(kept)
+    assert all(re.fullmatch(r"scrypt\$[0-9a-f]{32}\$[0-9a-f]{64}", each) for each in kept)
 
 
 def test_those_who_come_at_once_do_not_overfill_a_room(server: Server) -> None:
