@@ -7,6 +7,8 @@ import gzip
 import hashlib
 import json
 import shutil
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -242,6 +244,30 @@ def test_figures_and_charts_live(page: Page, site: Server) -> None:
     expect(page.locator("#app")).to_contain_text("There is no history yet")
     page.click("text=Last 5 minutes")
     expect(page.locator(".chart canvas")).to_have_count(6)
+
+
+def test_a_days_history(page: Page, site: Server) -> None:
+    """Minutes of the day before, as they stand in the table."""
+    counters = {
+        "transports": {"sse": 1_234},
+        "messagesPerSecond": 56.0,
+        "deliveriesPerSecond": 789.0,
+        "publishLatencyMs": {"p50": 1.5, "p99": 7.25},
+        "memoryBytes": 50_000_000,
+        "cpuPercent": 12.5,
+    }
+    now = int(time.time() // 60) * 60_000
+    with contextlib.closing(sqlite3.connect(site.data / "rtapp.db", timeout=PATIENCE)) as database:
+        for hours in (20, 10, 1):
+            row = (now - hours * 3_600_000, "a-node", json.dumps(counters))
+            database.execute("INSERT INTO stats_minutes VALUES (?, ?, ?)", row)
+        database.commit()
+    visit(page, site)
+    page.click("text=Last 24 hours")
+    charts = page.locator(".chart")
+    expect(charts.first).to_contain_text("1,234")
+    for text in ("56", "789"):
+        expect(charts.filter(has_text=text).first).to_be_visible()
 
 
 def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
@@ -693,6 +719,14 @@ FOCUSED = """() => {
 }"""
 
 
+CONTRAST = """() => {
+  const root = getComputedStyle(document.documentElement);
+  const link = getComputedStyle(document.querySelector('.nav a'));
+  return [...['--muted', '--text', '--line'].map((name) => root.getPropertyValue(name).trim()),
+    link.textDecorationLine === 'underline'];
+}"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_forced_colors_and_reduced_motion(browser: Browser, site: Server, scheme: Scheme) -> None:
     """Nothing moves; where the focus is, and the charts' lines, are seen."""
@@ -716,6 +750,20 @@ def test_forced_colors_and_reduced_motion(browser: Browser, site: Server, scheme
     for name, contrast in page.evaluate(LINES):
         assert contrast >= 3, (name, contrast)
     context.close()
+
+
+def test_more_contrast(browser: Browser, site: Server) -> None:
+    """Who asks the system for it gets no grey text, thicker lines, links that are underlined."""
+    for more in (False, True):
+        context = browser.new_context(contrast="more" if more else "no-preference")
+        page = context.new_page()
+        sign_in(context, site)
+        for place in ("", "admin"):
+            page.goto(f"http://127.0.0.1:{site.port}/{place}")
+            expect(page.locator("#state")).to_have_attribute("data-state", "open")
+            muted, text, line, link = page.evaluate(CONTRAST)
+            assert (muted == text, line == "2px", link) == (more, more, more)
+        context.close()
 
 
 # ---- another engine ------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ def test_a_server_that_runs_is_named(desk: Desk) -> None:
         assert f"http://127.0.0.1:{server.port}" in desk.output()
 
 
-def test_the_port_stays_and_a_change_is_told(desk: Desk) -> None:
+def test_the_port_stays_and_a_change_is_told(desk: Desk, page: Page) -> None:
     with contextlib.closing(rtapp.listen("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     desk.env["RTAPP_PORT"] = str(port)
@@ -285,14 +285,19 @@ def test_the_port_stays_and_a_change_is_told(desk: Desk) -> None:
         desk.running[-1].terminate()
         assert desk.running[-1].wait(PATIENCE) == 0
         blocker = rtapp.listen("127.0.0.1", port) if moved else None
-        for page in desk.opened.glob("*"):
-            page.unlink()
+        for opened in desk.opened.glob("*"):
+            opened.unlink()
         desk.begin()
-        view = desk.owner()("GET", "/api/desktop").json
+        ask = desk.owner()
+        view = ask("GET", "/api/desktop").json
         assert view["movedFrom"] == (port if moved else None)
         assert (view["port"] == port) != moved
         if blocker:
             blocker.close()
+    assert ask("POST", "/api/desktop/open", {"path": "/desktop"}).status == 200
+    page.goto(desk.link())
+    words = f"uses port {port}, so rtapp is now on port {view['port']}"
+    expect(page.locator("#notices")).to_contain_text(words)
 
 
 @pytest.mark.parametrize("replace", [False, True])
