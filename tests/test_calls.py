@@ -531,6 +531,9 @@ SAY = """(state) => {
   said = state;
   first.dispatchEvent(new Event('connectionstatechange'));
 }"""
+# What the first one last agreed upon with the other: until then a restart repeats the offer.
+AGREED = """() => first.signalingState === 'stable'
+  && first.currentLocalDescription.sdp.match(/ice-ufrag:(.*)/)[1]"""
 
 
 def test_a_connection_is_restarted_when_it_fails_and_when_it_stays_away(office: Office) -> None:
@@ -545,12 +548,15 @@ def test_a_connection_is_restarted_when_it_fails_and_when_it_stays_away(office: 
     now = page.evaluate("Date.now()")
     page.clock.pause_at(now + 1_000)
     assert page.evaluate("restarts") == 0
+    agreed = page.evaluate(AGREED)
+    assert agreed
 
     page.evaluate(SAY, "disconnected")
     page.clock.run_for(4_000)
     assert page.evaluate("[restarts, peers[0].link]") == [0, "interrupted"]
     page.clock.run_for(2_000)
     assert page.evaluate("restarts") == 1
+    wait_for(lambda: page.evaluate(AGREED) not in (False, agreed), "the new ways to be agreed upon")
 
     page.evaluate(SAY, "")
     assert page.evaluate("peers[0].link") == "connected"
