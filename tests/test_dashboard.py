@@ -546,7 +546,8 @@ def test_the_whole_page_is_small(page: Page, site: Server, language: str) -> Non
         expect(page.locator("#section-title")).to_be_visible()
         page.wait_for_load_state("load")
     assert any(url.endswith(f"/{language}.json") for url in sizes)
-    assert len(sizes) > 20 and sum(sizes.values()) <= 120 * 1024, sizes
+    print(language, sum(sizes.values()))
+    assert len(sizes) > 20 and sum(sizes.values()) <= 100 * 1024, sizes
 
 
 def figure(cdp: CDPSession, name: str) -> float:

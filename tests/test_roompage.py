@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from conftest import CHROMIUM_FLAGS, Certificate
 from support import PATIENCE, Server, wait_for
@@ -1351,21 +1359,12 @@ def serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("language", ["en-GB", "tr-TR"])
-def test_what_is_loaded_before_the_call_is_small(house: House, language: str) -> None:
-    """The door with all that it shares with other pages: at most 60 KB as sent. What only the call
-    needs comes while one is at the door, so that joining doesn't wait for it."""
+def test_the_page_is_small(house: House, language: str) -> None:
+    """The page with its modules, as sent: at most 60 KB. What only the call needs comes while one
+    is at the door, so that joining doesn't wait for it; the door, with its styles and texts: 45."""
     page = house.guest("Ada", locale=language).page
-    sent: dict[str, float] = {}
-    urls: dict[str, str] = {}
-    network = page.context.new_cdp_session(page)
-    network.send("Network.enable")
-    network.on(
-        "Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]})
-    )
-    network.on(
-        "Network.loadingFinished",
-        lambda e: sent.update({urls[e["requestId"]]: e["encodedDataLength"]}),
-    )
+    done: list[Request] = []
+    page.on("requestfinished", lambda request: done.append(request))  # noqa: PLW0108
     page.goto(house.url)
     expect(page.locator("main")).to_have_attribute("data-ready", "")
     whole = """() => { const [door] = performance.getEntriesByName('door');
@@ -1373,14 +1372,20 @@ def test_what_is_loaded_before_the_call_is_small(house: House, language: str) ->
       return all.some(({ name }) => name.endsWith('seats.js')) && all.some(({ name }) => name.endsWith('/rt.js'))
         && [all.filter(({ startTime }) => startTime < door.startTime).map(({ name }) => name), all.map(({ name }) => name)]; }"""
     before, everything = until(page, whole).json_value()
-    wait_for(lambda: page.evaluate("1") and set(everything) <= set(sent), "the sizes")
-    first = sum(sent[url] for url in {house.url, *before})
+    wait_for(lambda: page.evaluate("1") and set(everything) <= {one.url for one in done}, "all")
+    sent = {one.url: one.sizes()["responseBodySize"] for one in done}
+    modules = {url for url in everything if url.endswith(".js")}
+    size = {
+        what: sum(sent[url] for url in {house.url, *urls})
+        for what, urls in (("page", modules), ("door", before), ("all", everything))
+    }
+    print(language, size)
     assert 15 < len(before) < len(everything)
     assert any(url.endswith(f"i18n/room.{language[:2]}.json") for url in before)
-    print(language, "at the door:", first, "in all:", sum(sent[url] for url in everything))
     assert not [url for url in before if re.search("/(room|rt|peer|call|chat|files)[.]js", url)]
-    assert first <= 60 * 1024, {url: sent[url] for url in before}
-    assert sum(sent[url] for url in {house.url, *everything}) <= 120 * 1024, sent
+    assert len(modules) > 25
+    assert size["page"] <= 60 * 1024, sent
+    assert size["door"] <= 45 * 1024, sent
 
 
 def test_a_call_that_could_not_be_loaded_is_asked_for_again(house: House) -> None:

@@ -333,3 +333,47 @@ def test_the_types_of_the_pages_hold(npm_folder: Callable[..., Path]) -> None:
     command = ["node", str(tsc), "--noEmit", "-p", str(Path(__file__).with_name("tsconfig.json"))]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout
+
+
+TOKENS = """
+const { parse } = require('acorn');
+const tokens = (text) => {
+  const found = [];
+  parse(text, { ecmaVersion: 'latest', sourceType: 'module', locations: true,
+    onToken: ({ type, value, loc }) => found.push(
+      [type.label, value?.pattern ?? value, value?.flags, loc.start.line].join(' ')) });
+  return found;
+};
+const pairs = JSON.parse(require('fs').readFileSync(0, 'utf-8'));
+console.log(JSON.stringify(pairs.map((pair) => pair.map(tokens))));
+"""
+# Each would be cut wrong by a rule that looks at less.
+ODD_SCRIPTS = (
+    "const a = `${b ? `// ${`/* ${c}  d */`}` : '  `'}`; // `\n",
+    "const url = 'http://a'; const other = \"/* */\"; /* '\n */ let d = 1;\n",
+    "const s = [/[/'\"`]+/g, a / b / c, (1 + +2) - -3, a ++ + b];\n",
+    "const f = () => /  x{2} /.test(y) ? { a: /}/ } : `${{ a: { b: 1 } }.a.b}  //  `;\n",
+    "const g = function () {\n  return /  '/;\n}\n\nclass A { #b = 'it\\\\\\'s  //'; static  c; }",
+)
+
+
+def test_a_packed_script_says_the_same(npm_folder: Callable[..., Path]) -> None:
+    """Its tokens, and the line of each, as another program reads them."""
+    folder = npm_folder("acorn@8")
+    texts = [*ODD_SCRIPTS, *(path.read_text("utf-8") for path in SCRIPTS)]
+    pairs = [(text, rtapp.pack_script(text)) for text in texts]
+    command = ["node", "-e", TOKENS]
+    given = json.dumps(pairs)
+    done = subprocess.run(
+        command, check=False, input=given, cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    for (text, packed), (said, left) in zip(pairs, json.loads(done.stdout), strict=True):
+        assert left == said, packed
+        assert len(packed) < len(text)
+
+
+@pytest.mark.parametrize("text", ["a = `b", "a = `${b`", "x = /ab"])
+def test_half_a_script_is_not_packed(text: str) -> None:
+    with pytest.raises(ValueError, match="has no end"):
+        rtapp.pack_script(text)
