@@ -5430,7 +5430,8 @@ class Access:
 
     def limit_request(self, principal: Principal) -> None:
         """Count a request of an address and an account. Raises Problem `rate_limited`."""
-        self._limit(self._requests, principal, self._settings["rate_limit"])
+        if not principal.unlimited:
+            self._limit(self._requests, principal, self._settings["rate_limit"])
 
     def limit_publish(self, principal: Principal) -> None:
         """Count a message of an address and an account. Raises Problem `rate_limited`."""
@@ -8842,7 +8843,7 @@ class Web:
             raise
         principal = principal._replace(address=address)
         counted = row.path.startswith("/api/") and row.path not in UNCOUNTED
-        if counted and not principal.unlimited:
+        if counted:
             access.limit_request(principal)
         return principal
 
@@ -9077,6 +9078,7 @@ class WebSocketConversation(Conversation):
 
     __slots__ = ("_bad", "_framing", "_origin", "_principal", "_room")
     MOST_BAD = 3
+    COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
     def __init__(
         self, app: Application, asked: StreamRequest, origin: str, subscriber: Subscriber
@@ -9108,6 +9110,8 @@ class WebSocketConversation(Conversation):
             act = self.ACTS.get(frame.type)
             if act is None:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
+            if frame.type in self.COUNTED:
+                self._app.access.limit_request(self._principal)
             act(self, frame)
             self._bad = 0
         except Problem as problem:
