@@ -8960,27 +8960,38 @@ def upgrade(
 class Framing:
     """The incoming side of a WebSocket (RFC 6455): bytes become whole messages."""
 
-    __slots__ = ("_limit", "_parts", "_protocol")
+    __slots__ = ("_begun", "_is_text", "_protocol")
 
     def __init__(self, limit: int) -> None:
         self._protocol = WebSocketProtocol(Side.SERVER, max_size=limit)
-        self._parts: list[Frame] = []
+        self._is_text = True
+        self._begun: bytearray | None = None  # a message that comes in fragments
 
     def take(self, data: bytes) -> list[str | bytes]:
         """The messages that these bytes complete."""
         self._protocol.receive_data(data)
         messages: list[str | bytes] = []
         for frame in cast("list[Frame]", self._protocol.events_received()):
+            if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+                self._is_text = frame.opcode == Opcode.TEXT
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._parts.append(frame)
-                if frame.fin:
-                    messages += self._whole()
+                messages += self._joined(frame)
         return messages
 
-    def _whole(self) -> list[str | bytes]:
-        parts, self._parts = self._parts, []
-        data = b"".join(part.data for part in parts)
-        if parts[0].opcode == Opcode.BINARY:
+    def _joined(self, frame: Frame) -> list[str | bytes]:
+        """The message that a frame completes. Fragments are joined as they come: a list of them
+        has no bound, since they may be empty."""
+        if self._begun is None and frame.fin:
+            return self._whole(bytes(frame.data))
+        self._begun = bytearray() if self._begun is None else self._begun
+        self._begun += frame.data
+        if not frame.fin:
+            return []
+        data, self._begun = bytes(self._begun), None
+        return self._whole(data)
+
+    def _whole(self, data: bytes) -> list[str | bytes]:
+        if not self._is_text:
             return [data]
         try:
             return [data.decode()]

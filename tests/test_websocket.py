@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
+from rtapp import Framing
 from support import ADMIN, PATIENCE, Server, wait_for
 
 # Every test here runs with both backings of the poller.
@@ -157,6 +159,39 @@ def test_fragments_and_pings(server: Server) -> None:
         ws.send(iter(['{"type":', '"ping"', "}"]))
         assert hear(ws)["type"] == "pong"
         assert ws.ping().wait(PATIENCE)
+
+
+def test_empty_fragments_are_not_kept() -> None:
+    """Each costs its sender six bytes; a message may have as many as there is patience."""
+    framing = Framing(1_000)
+    start, more, last = (
+        Frame(opcode, data, fin).serialize(mask=True)
+        for opcode, data, fin in (
+            (Opcode.TEXT, b"a", False),
+            (Opcode.CONT, b"", False),
+            (Opcode.CONT, b"b", True),
+        )
+    )
+    assert framing.take(start) == []
+    tracemalloc.start()
+    for _ in range(100):
+        assert framing.take(more * 100) == []
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 200_000
+    assert framing.take(last) == ["ab"]
+
+
+def test_joins_count_as_requests(make_server: Callable[..., Server]) -> None:
+    """Everybody in the room hears of each."""
+    server = make_server(rate_limit=30, access="open")
+    assert server.post("/api/video/rooms", {"name": "x", "roomId": "r"}).status == 201
+    with connect(f"ws://127.0.0.1:{server.port}/ws", compression=None) as ws:
+        for _ in range(40):
+            say(ws, type="join-room", roomId="r")
+        while (found := hear(ws))["type"] != "error":
+            pass
+    assert found["code"] == "rate_limited"
 
 
 def test_frames_in_the_segment_of_the_handshake(server: Server) -> None:
