@@ -9820,15 +9820,13 @@ def emit(
     app = HANDLERS.app
     arguments = pack_arguments(values)
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
+    named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     drafts = []
     for room in each_room(to) or [""]:
-        topic, *others = room_topics(namespace, room)
-        if others and not app.hub.audience(topic):
-            # A client's own room is the topic of its direct messages: a topic more for each client
-            # would be a view more for each, and nothing would be joined once for all.
-            topic, arguments = others[0], arguments._replace(namespace=namespace)
-        drafts.append(emit_draft(app, topic, event, arguments, left_out))
-        left_out.append(topic)  # who has it doesn't get the next room's
+        for topic in heard_topics(app.hub, namespace, room):
+            is_own = topic == direct_topic(room)
+            drafts.append(emit_draft(app, topic, event, named if is_own else arguments, left_out))
+            left_out.append(topic)  # who has it doesn't get the next one's
     if volatile:
         for draft in drafts:
             send_volatile(app, draft)
@@ -9845,6 +9843,21 @@ def room_topics(namespace: str, room: str) -> list[str]:
     """The topics that a name may stand for: a room's, and of one client its own."""
     topics = [room_topic(namespace, room)]
     return [*topics, direct_topic(room)] if _SID.fullmatch(room) else topics
+
+
+def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
+    """The topics of a room that somebody hears, or will once it is back.
+
+    A client's own room is the topic of its direct messages: a topic more for each client would be
+    a view more for each, and nothing would be joined once for all.
+    """
+    topic, *own = room_topics(namespace, room)
+    if not own:
+        return [topic]
+    in_room, is_client = bool(hub.audience(topic)), bool(hub.of_client(room))
+    if in_room == is_client:  # both, or who is away or on another node is not known here
+        return [topic, *own]
+    return [topic] if in_room else own
 
 
 def emit_draft(
