@@ -9440,6 +9440,7 @@ class Probe:
                 self._owner.move(self._subscriber, self._framing)
                 for rest in packets:
                     self._owner.take(rest)
+                self._owner.received(b"")  # control frames that came along are answered
                 return
             else:
                 last = close_frame(CloseCode.PROTOCOL_ERROR)
