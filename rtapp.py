@@ -9523,6 +9523,7 @@ class Recovery:
     def forget(self, client: Client) -> None:
         """A client left, or was put out: it begins anew."""
         query = SocketSession.delete().where(SocketSession.pid_hash == sha256(client.pid))
+        client.pid = ""  # what its handler changes now is kept no more
         self._app.storage.write(lambda tx: query.execute(tx.database))
 
     def flush(self) -> None:
@@ -9536,9 +9537,11 @@ class Recovery:
             return
 
         def unit(tx: Transaction) -> None:
+            # Who came back on another node was lost here all the same, when that was noticed.
+            mine = SocketSession.node == self._app.nodes.id
             for pid_hash, when in left.items():
                 query = SocketSession.update(left_at=when)
-                query.where(SocketSession.pid_hash == pid_hash).execute(tx.database)
+                query.where(mine & (SocketSession.pid_hash == pid_hash)).execute(tx.database)
             SocketSession.delete().where(SocketSession.left_at < oldest).execute(tx.database)
 
         self._app.storage.write(unit)
@@ -10072,6 +10075,8 @@ class SocketIo(EngineConversation):
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
             self.keep(client, since)
         if self.over:
+            if client.pid:
+                self._engine.recovery.lost(client)
             return
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
         is_first = not self.clients

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from postgres import Cluster
 from support import ADMIN, LONG, PATIENCE, Server, query_database, wait_for
 
 TOKEN = json.dumps({"token": ADMIN})
+CLOSE = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
 
 
 def open_io(server: Server, query: str = "") -> ClientConnection:
@@ -251,6 +253,17 @@ def test_upgrade_keeps_what_was_waiting(plain: Server) -> None:
         assert [hear(ws), hear(ws)] == ['42["message",1]', '42["message",2]']
         ws.send('421["chat"]')
         assert hear(ws) == '42["chat"]'
+
+
+def test_a_close_right_after_the_upgrade_is_answered(plain: Server) -> None:
+    sid = json.loads(poll(plain)[1:])["sid"]
+    address = f"ws://127.0.0.1:{plain.port}/socket.io/?EIO=4&transport=websocket&sid={sid}"
+    with connect(address, compression=None) as ws:
+        ws.send("2probe")
+        assert ws.recv(PATIENCE) == "3probe"
+        ws.socket.sendall(Frame(Opcode.TEXT, b"5").serialize(mask=True) + CLOSE)
+        assert ended(ws)
+    wait_for(lambda: plain.get("/api/connections").json == [], "both to be gone")
 
 
 def test_ping_timeout_and_silence(make_server: Callable[..., Server]) -> None:
@@ -536,6 +549,82 @@ def test_recovery_on_the_other_node(postgres: Cluster, start_node: Callable[...,
         here.publish([n, 3], f"channel=room{n}")
         assert [json.loads(hear(ws)[2:])[1] for _ in range(2)] == [[n, 2], [n, 3]]
     ws.close()
+
+
+def test_who_came_back_on_another_node_is_not_lost_by_the_first(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    url = postgres.new_database()
+    nodes = [start_node(url) for _ in range(2)]
+    ws, answer = join(nodes[0])
+    back = come_back(nodes[1], answer)
+    other, seen = join(nodes[0])
+    ws.close()
+    other.close()
+
+    def lost(client: dict[str, Any]) -> bool:
+        sql = f"SELECT left_at FROM socket_sessions WHERE client_id = '{client['sid']}'"
+        return bool(postgres.sql(sql, url.rsplit("/", 1)[1])[0][0])
+
+    wait_for(lambda: lost(seen), "the first node to have written who is lost")
+    assert not lost(answer)
+    back.close()
+
+
+def test_nothing_is_kept_of_who_left_while_joining(server: Server) -> None:
+    with open_io(server) as ws:
+        joining = Frame(Opcode.TEXT, b"40" + TOKEN.encode()).serialize(mask=True)
+        ws.socket.sendall(joining + CLOSE)
+        assert ended(ws)
+    sql = "SELECT left_at > 0 FROM socket_sessions"
+    wait_for(lambda: query_database(server.data, sql) == [(1,)], "it to be noted as lost")
+
+
+def test_nothing_is_kept_of_who_is_put_out(with_handlers: Callable[..., Server]) -> None:
+    server = with_handlers("""
+        @on("connection")
+        def connection(client):
+            client.data["seen"] = True
+            client.disconnect()
+    """)
+    with open_io(server) as ws:
+        ws.send("40" + TOKEN)
+        assert hear(ws).startswith("40") and hear(ws) == "41"
+        ws.send('42["late"]')
+        assert ended(ws)
+    assert query_database(server.data, "SELECT * FROM socket_sessions") == []
+
+
+def test_a_room_may_be_named_like_a_client(with_handlers: Callable[..., Server]) -> None:
+    """Names of 21 URL-safe characters are what nanoid makes. Who is away gets it afterwards."""
+    server = with_handlers(
+        MOMENTS
+        + """
+    @on("tell")
+    def tell(client, room, text):
+        emit("told", text, to=room)
+    """
+    )
+    room = "V1StGXR8_Z5jdHi6B-myT"
+    (ws, answer), (other, about) = join(server), join(server)
+    for client in (ws, other):
+        client.send("421" + json.dumps(["enter", room]))
+        assert hear(client) == "431[]"
+    ws.send("42" + json.dumps(["tell", room, "all"]))
+    offset = [offset_of(hear(each)) for each in (other, ws)][1]
+    other.send("421" + json.dumps(["exit", room]))
+    assert hear(other) == "431[]"
+    ws.close()
+    wait_for(lambda: len(server.get("/api/connections").json) == 1, "it to be gone")
+    other.send("42" + json.dumps(["tell", room, "missed"]))
+    other.send("42" + json.dumps(["tell", about["sid"], "own"]))
+    assert json.loads(hear(other)[2:])[1] == "own"
+    ws = come_back(server, answer, offset)
+    assert json.loads(hear(ws)[2:])[1] == "missed"
+    ws.send("421" + json.dumps(["enter", about["sid"]]))
+    assert hear(ws) == "431[]"
+    ws.send("42" + json.dumps(["tell", about["sid"], "both"]))
+    assert [json.loads(hear(each)[2:])[1] for each in (ws, other)] == ["both", "both"]
 
 
 def test_recovery_without_an_offset_and_after_its_time(make_server: Callable[..., Server]) -> None:
