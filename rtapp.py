@@ -2152,6 +2152,7 @@ class Entry:
         "_content",
         "_sent_at",
         "arguments",
+        "cost",
         "event",
         "exclude",
         "frames",
@@ -2175,6 +2176,9 @@ class Entry:
         elif row.id and row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
             self._sent_at = row.sent_at  # what is volatile has no id
         self.frames: dict[str, bytes] = {}
+        # Bytes of memory that it takes, roughly: objects, text, and a frame of the same size. It
+        # stays as it is when the text is stamped: the ring takes off what it once added.
+        self.cost = 700 + 2 * len(self._content)
 
     @property
     def content(self) -> str:
@@ -2188,11 +2192,6 @@ class Entry:
         """Whether a subscriber of these topics isn't one who is left out."""
         left_out = self.exclude
         return not left_out or (own not in left_out and left_out.isdisjoint(topics))
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory that it takes, roughly: objects, text, and a frame of the same size."""
-        return 700 + 2 * len(self._content)
 
 
 def stamped(text: str, number: int, sent_at: int) -> str:

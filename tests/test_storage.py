@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -715,6 +716,10 @@ class Listening:
         self.hub.drain()
         self.ours.close()
 
+    def has(self, count: int) -> bool:
+        """Whether so many messages have been sent so far."""
+        return self.received().count("data: ") >= count
+
     def received(self) -> str:
         """All that has been sent so far."""
         with contextlib.suppress(BlockingIOError):
@@ -739,6 +744,63 @@ def test_a_ping_does_not_overtake_a_change_of_topics(log_url: str) -> None:
             draft("c/new", "just after the change"),
         ])  # fmt: skip
         until(lambda: "just after the change" in listening.received(), "the message", 3)
+
+
+def test_an_order_that_fails_holds_nothing_up(log_url: str) -> None:
+    """A node of another version may have written it; what comes behind it is brought."""
+    with Opened(log_url) as opened, Listening(opened, "x") as listening:
+        order = rtapp.Draft(rtapp.HUB_TOPIC, rtapp.CONTROL, "kick", "{}")
+        gevent.spawn(opened.log.append, [order, draft("c/x", "behind it")])
+        until(lambda: "behind it" in listening.received(), "the message", 5)
+
+
+def test_text_that_postgresql_can_not_hold(postgres: Cluster) -> None:
+    with Opened(postgres.new_database()) as opened:
+        with pytest.raises(rtapp.Problem, match="U\\+0000"):
+            opened.storage.read("SELECT ?", ("a\0b",))
+        with pytest.raises(rtapp.Problem, match="U\\+0000"):
+            opened.storage.set_meta(key="a\0b")
+        assert opened.publish("c/x", "goes on") == [1]
+
+
+class Silent:
+    """A client that says nothing."""
+
+    def received(self, data: bytes) -> None: ...
+
+    def left(self, reason: str) -> None: ...
+
+
+def test_the_ring_keeps_within_its_bytes(log_url: str) -> None:
+    """What an entry cost when it came is what it gives back when it goes, though its text has been
+    stamped meanwhile."""
+    with Opened(log_url) as opened, Listening(opened, "x", ring_bytes="65536") as listening:
+        listening.hub.start()
+        for n in range(1, 6):
+            opened.publish("c/x", *[{"n": n}] * 200)
+            until(partial(listening.has, 200 * n), "all of them")
+            memory = listening.hub.memory()
+            assert 0 < memory["bytes"] <= 65_536 and memory["entries"] < 100, memory
+
+
+def test_a_connection_that_is_gone_is_forgotten(log_url: str) -> None:
+    """Long before the credential expires that it was opened with."""
+    with Opened(log_url) as opened, Listening(opened, "x") as listening:
+        listening.subscriber.session = Silent()
+        gone = weakref.ref(listening.subscriber.session)
+        listening.hub.expire(listening.subscriber, rtapp.now_ms() + 1_000 * HOUR)
+        listening.ours.shutdown(socket.SHUT_WR)
+        until(lambda: not listening.hub.count, "its end")
+        del listening.subscriber
+        gc.collect()
+        assert gone() is None
+
+
+def test_a_connection_that_is_fetched_has_no_address_of_its_own(log_url: str) -> None:
+    with Opened(log_url) as opened, Listening(opened) as listening:
+        fetched = rtapp.Subscriber("other", rtapp.SSE, opened.log.head, "", "")
+        listening.hub.attach(fetched, frozenset(), rtapp.QueueTransport(), b"", b"")
+        assert listening.hub.local_addresses("other") == []
 
 
 def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
