@@ -58,7 +58,6 @@ import gc
 import getpass
 import gzip
 import hashlib
-import heapq
 import hmac
 import html
 import http.client
@@ -3200,6 +3199,7 @@ class Subscriber:
         "deadline",
         "encoding",
         "ending",
+        "expires_at",
         "fd",
         "id",
         "index",
@@ -3241,6 +3241,7 @@ class Subscriber:
         self.queue: bytearray | None = None  # for it alone, sent once `pending` is taken
         self.ending: str | None = None  # why: nothing more is sent, the client's end is awaited
         self.deadline = 0  # when it counts as gone, in milliseconds since 1970; 0 without one
+        self.expires_at = 0  # when its credential does, likewise
         self.blocked_at = 0.0
         self.connected_at = now_ms()
         self.last_ping = self.connected_at
@@ -3344,7 +3345,6 @@ class Hub:
             "standing": self._change_standing,
             "revoke": self._revoke,
         }
-        self._expiries: list[tuple[int, int, Subscriber]] = []  # a heap: time, id, who
 
     def on_control(self, event: str, act: Callable[[dict[str, Any]], None]) -> None:
         """Let another part hear of a control entry that concerns it."""
@@ -3879,14 +3879,7 @@ class Hub:
 
     def expire(self, subscriber: Subscriber, at: int) -> None:
         """End a stream when its credential does: at a time in milliseconds since 1970."""
-        heapq.heappush(self._expiries, (at, subscriber.id, subscriber))
-
-    def _close_expired(self) -> None:
-        now = now_ms()
-        while self._expiries and self._expiries[0][0] <= now:
-            subscriber = heapq.heappop(self._expiries)[2]
-            if subscriber.fd >= 0:
-                self._end(subscriber, "The credential expired")
+        subscriber.expires_at = min(at, subscriber.expires_at or at)
 
     def standing(self, client_id: str) -> frozenset[str]:
         """The topics that each of a client's connections has, whenever it is opened."""
@@ -4238,14 +4231,13 @@ class Hub:
     # Time
 
     def _tick(self) -> None:
-        """Pings, and an end to who takes nothing."""
+        """Pings, and an end to who takes nothing or whose time is over."""
         second = 0
         while True:
             gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
             second += 1
             with reported(self._journal, "The heartbeat failed"):
                 self._close_stalled()
-                self._close_expired()
                 self._ping()
 
     def _close_stalled(self) -> None:
@@ -4270,7 +4262,9 @@ class Hub:
         frames: dict[tuple[str, int], bytes] = {}
         body = {"type": "ping", "timestamp": iso(now)}
         for at, subscriber in enumerate(list(self._by_fd.values())):
-            if subscriber.deadline and subscriber.deadline <= now:
+            if 0 < subscriber.expires_at <= now and subscriber.ending is None:
+                self._end(subscriber, "The credential expired")
+            elif subscriber.deadline and subscriber.deadline <= now:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
             elif subscriber.last_ping <= due and subscriber.fd >= 0 and subscriber.ending is None:
