@@ -3425,7 +3425,9 @@ class Hub:
     def local_addresses(self, client_id: str) -> list[str]:
         """The addresses of this machine at which a client's connections arrived."""
         found = []
-        for fd in [s.fd for s in self.of_client(client_id) if s.fd >= 0]:
+        for subscriber in self.of_client(client_id):
+            if isinstance(subscriber.transport, QueueTransport):
+                continue  # has no socket of its own
             with contextlib.suppress(OSError):
                 sock = _socket.socket(fileno=os.dup(fd))
                 found.append(plain_address(sock.getsockname()[0]))
