@@ -4872,7 +4872,10 @@ class Nodes:
         return here + self._hub.elsewhere.get(draft.topic, 0)
 
     def _take_letter(self, text: str) -> None:
-        letter = msgspec.json.decode(text, type=Letter)
+        try:
+            letter = msgspec.json.decode(text, type=Letter)
+        except msgspec.DecodeError:  # of another version or program: whoever may connect may write
+            return
         if letter.node != self.id:
             _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
             self._hub.volatile(Draft(topic, MESSAGE, event, content, attachments, exclude=exclude))
