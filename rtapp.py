@@ -1432,8 +1432,12 @@ class Postgres(peewee.PostgresqlDatabase):
         return connection
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Run a statement whose parameters are `?`, ours, or `%s`, peewee's."""
-        return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
+        """Run a statement whose parameters are `?`, ours, or `%s`, peewee's. Raises Problem
+        `invalid` for a text that PostgreSQL can't hold."""
+        try:
+            return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
+        except ValueError:  # the driver's, before anything is sent
+            raise Problem("invalid", "A text must not hold the character U+0000.") from None
 
     def run(self, text: bytes) -> None:
         """Run statements that are complete. Raises peewee.OperationalError, which the driver's own
