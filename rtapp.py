@@ -4603,6 +4603,7 @@ class Nodes:
         self._doorbell = Doorbell(storage, self._rung, self._take_letter)
         self._beat_count = 0
         self._is_away = False  # the database
+        self._judges_from = 0.0  # by time.monotonic()
         self._told: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
 
@@ -4663,6 +4664,8 @@ class Nodes:
             self._journal.add("INFO", "The database is back")
             self._is_away = False
             self._beat_count = 0
+            # It was away from the others as well, who sign again within their next beats.
+            self._judges_from = time.monotonic() + self.SILENT_MS / 1000
 
     def _sign(self) -> None:
         rows = self._storage.read(
@@ -4676,9 +4679,12 @@ class Nodes:
 
     def _release_dead(self) -> bool:
         """Take away what nodes that are silent held; whether there were any."""
-        dead = self._storage.read(
-            f"DELETE FROM nodes WHERE heartbeat < {_NOW} - ? RETURNING id", (self.SILENT_MS,)
-        )
+        dead = []
+        if time.monotonic() >= self._judges_from:
+            dead = self._storage.read(
+                f"DELETE FROM nodes WHERE heartbeat < {_NOW} - ? AND id <> ? RETURNING id",
+                (self.SILENT_MS, self.id),
+            )
         for (node,) in dead:
             self._journal.add("WARN", "A silent node was released", node=node)
         rows = self._storage.read(
@@ -4694,7 +4700,7 @@ class Nodes:
     def _learn(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
         rows = self._storage.read("SELECT id, audience FROM nodes ORDER BY started, id")
-        self.is_first = rows[0][0] == self.id
+        self.is_first = [node for node, _ in rows[:1]] == [self.id]
         others = {node: 0 for node, _ in rows if node != self.id}
         counts: dict[str, int] = {}
         for node, audience in rows:
