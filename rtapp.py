@@ -2213,10 +2213,14 @@ def stamped(text: str, number: int, sent_at: int) -> str:
 _POSITION = re.compile(r"([0-9a-f]{8})-(\d{1,18})")
 
 
+CONTROL_MS = 3_600_000  # for a node that the database is away from: it comes to them afterwards
+
+
 def control_draft(event: str, **content: Any) -> Draft:
     """A control entry: what each hub does when its turn comes in the log."""
     now = now_ms()
-    return Draft(HUB_TOPIC, CONTROL, event, to_json(content), expires_at=now + 60_000, sent_at=now)
+    until = now + CONTROL_MS
+    return Draft(HUB_TOPIC, CONTROL, event, to_json(content), expires_at=until, sent_at=now)
 
 
 class Log:

@@ -457,6 +457,35 @@ def test_quiet_topics_are_forgotten_in_the_end(
         assert opened.log.complete(7, ["c/3"]) and not opened.log.complete(2, ["c/3"])
 
 
+def test_topics_of_signals_are_forgotten_too(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each client of a call has one. What expires makes no position incomplete."""
+    monkeypatch.setattr(rtapp.Log, "QUIET_TOPICS", 3)
+    gone = rtapp.now_ms() - 1
+    with Opened(log_url) as opened:
+        opened.publish("u/1", "a message before the signal")
+        for n in range(1, 11):
+            opened.log.append([draft(f"u/{n}", {}, kind=rtapp.SIGNAL, expires_at=gone)])
+        opened.publish("c/alive", "kept")
+        opened.log.trim(24, 1)
+        sql = f"SELECT topic FROM topics WHERE {NOT_ORDERS} ORDER BY last_id"
+        assert rows_of(log_url, sql) == [("u/8",), ("u/9",), ("u/10",), ("c/alive",)]
+        assert opened.log.complete(1, ["u/1", "u/5"]) and not opened.log.complete(0, ["u/1"])
+
+
+def test_orders_wait_for_a_node_that_was_away(
+    postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was away from it for some minutes, and another one's retention went on."""
+    url = postgres.new_database()
+    with Opened(url) as there, Opened(url) as here:
+        there.log.control("revoke", credentials=["x"])
+        later = rtapp.now_ms() + 10 * 60_000
+        monkeypatch.setattr(rtapp, "now_ms", lambda: later)
+        there.log.trim(24, 1_000)
+        here.log.poll()
+        assert [entry.event for entry in here.heard] == ["revoke"]
+
+
 def test_only_messages_are_held_back_by_the_count(log_url: str) -> None:
     """`history_messages` promises so many messages; orders to the hub are none."""
     with Opened(log_url) as opened:
