@@ -2228,7 +2228,7 @@ class Log:
 
     READ_PAGE = 1_000  # rows of one read at start
     TRIM_PAGE = 1_000  # rows that one transaction of the retention deletes
-    QUIET_TOPICS = 50_000  # topics with nothing left that are remembered
+    QUIET_TOPICS = 50_000  # topics of which nothing is left that are remembered
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -2416,8 +2416,7 @@ class Log:
         more = True
         while more:
             more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
-        if len(self._trimmed) > self.QUIET_TOPICS:
-            self._storage.write(self._forget_topics)
+        if self._storage.write(self._forget_topics):
             self.load_trimmed()
 
     def take_trimmed(self, gone: dict[str, int]) -> None:
@@ -2463,19 +2462,19 @@ class Log:
             tx.append([control_draft("trimmed", topics=gone)])
         return bool(last == page[-1][0]) and len(page) == self.TRIM_PAGE
 
-    def _forget_topics(self, tx: Transaction) -> None:
-        """Keep the table of topics bounded: the longest quiet ones go, and no position from
-        before them counts as complete any more."""
-        quiet = Topic.select().where(Topic.trimmed_id == Topic.last_id)
-        surplus = quiet.count(tx.database) - self.QUIET_TOPICS
-        if surplus <= 0:
-            return
-        rows = quiet.order_by(Topic.last_id).limit(surplus).execute(tx.database)
-        floor = max(row.last_id for row in rows)
-        Topic.delete().where(
-            (Topic.trimmed_id == Topic.last_id) & (Topic.last_id <= floor)
-        ).execute(tx.database)
-        upsert(tx.database, Fact, key="floor", value=str(floor))
+    def _forget_topics(self, tx: Transaction) -> bool:
+        """Keep the table of topics bounded: the longest quiet ones, of which nothing is left, go,
+        and no position from before what was trimmed of them counts as complete any more."""
+        oldest = Message.select(peewee.fn.min(Message.id)).scalar(tx.database) or tx.next_id
+        quiet = Topic.select(Topic.last_id).where(Topic.last_id < oldest)
+        kept = quiet.order_by(Topic.last_id.desc()).offset(self.QUIET_TOPICS)
+        last = kept.limit(1).scalar(tx.database)
+        if last is None:
+            return False
+        gone = Topic.last_id <= last
+        trimmed = Topic.select(peewee.fn.max(Topic.trimmed_id)).where(gone).scalar(tx.database)
+        Topic.delete().where(gone).execute(tx.database)
+        upsert(tx.database, Fact, key="floor", value=str(max(trimmed, self._floor)))
         if self._storage.engine.shared:
             tx.append([control_draft("forgotten")])
 
