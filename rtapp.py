@@ -3862,7 +3862,8 @@ class Hub:
     def _control(self, entry: Entry) -> None:
         act = self._controls.get(entry.event or "")
         if act is not None:  # a newer node may know more kinds
-            act(entry.id, msgspec.json.decode(entry.content))
+            with reported(self._journal, f"The control entry {entry.event} failed"):
+                act(entry.id, msgspec.json.decode(entry.content))
 
     def _kick(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
@@ -11864,7 +11865,8 @@ class Application:
             self.log.load_trimmed()
 
     def _committed(self, rows: list[Stored]) -> None:
-        self.log.committed(rows)
+        with reported(self.journal, "Telling of new messages failed"):
+            self.log.committed(rows)
         self.nodes.ring()
 
     def _take_settings(self) -> None:
