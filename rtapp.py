@@ -1951,7 +1951,7 @@ class Stats:
     SAMPLE_SECONDS = 5.0
 
     def __init__(self) -> None:
-        self.started_at = now_ms()
+        self._started = time.monotonic()
         self.total_connections = 0
         self.messages_sent = 0
         self.deliveries = 0
@@ -1988,7 +1988,7 @@ class Stats:
             "messagesSent": self.messages_sent,
             "deliveries": self.deliveries,
             "bytesSent": self.bytes_sent,
-            "uptime": (now_ms() - self.started_at) // 1000,
+            "uptime": int(time.monotonic() - self._started),
             "messagesPerSecond": round((now[1] - then[1]) / seconds, 1),
             "deliveriesPerSecond": round((now[2] - then[2]) / seconds, 1),
             "publishLatencyMs": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
