@@ -2477,6 +2477,7 @@ class Log:
         upsert(tx.database, Fact, key="floor", value=str(max(trimmed, self._floor)))
         if self._storage.engine.shared:
             tx.append([control_draft("forgotten")])
+        return True
 
 
 def boot_id() -> str:
@@ -3436,7 +3437,7 @@ class Hub:
             if isinstance(subscriber.transport, QueueTransport):
                 continue  # has no socket of its own
             with contextlib.suppress(OSError):
-                sock = _socket.socket(fileno=os.dup(fd))
+                sock = _socket.socket(fileno=os.dup(subscriber.fd))
                 found.append(plain_address(sock.getsockname()[0]))
                 sock.close()
         return found
