@@ -26,6 +26,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Request,
+    Route,
     expect,
     sync_playwright,
 )
@@ -94,6 +95,17 @@ navigator.mediaDevices.getDisplayMedia = async () => {
 };
 """
 
+# The browser's questions stay open until the test answers: `asked` holds what does so.
+UNANSWERED = """
+window.asked = [];
+for (const name of ['getUserMedia', 'getDisplayMedia']) {
+  const ask = navigator.mediaDevices[name].bind(navigator.mediaDevices);
+  navigator.mediaDevices[name] = async (wanted) => {
+    await new Promise((answer) => asked.push(answer));
+    return ask(wanted);
+  };
+}
+"""
 
 # Stub: a microphone with a tone that doesn't pause; Chromium's beeps once a second for a moment.
 TONE = """
@@ -291,6 +303,17 @@ def house(server: Server, browser: Browser) -> Iterator[House]:
 def until(page: Page, condition: str, argument: Any = None) -> Any:
     """Wait until a function of the page gives something true."""
     return page.wait_for_function(condition, arg=argument, timeout=PATIENCE * 1000, polling=100)
+
+
+def hold(page: Page, path: str) -> list[Route]:
+    """What is asked there waits until the test lets it go on."""
+    held: list[Route] = []
+
+    def keep(route: Route) -> None:
+        held.append(route)
+
+    page.route(path, keep)
+    return held
 
 
 def focused(page: Page) -> str:
@@ -798,9 +821,14 @@ def test_chat_with_unread_count_links_and_history(house: House) -> None:
     assert ada.page.locator(".said img").count() == 0
     ada.page.fill("#chat-text", "third")
     ada.page.keyboard.press("Enter")
-    cem = house.guest("Cem").join()
-    cem.page.click("#open-chat")
-    expect(cem.page.locator(".said .text")).to_have_text([hostile, "second", "third"])
+    cem = house.guest("Cem")
+    held = hold(cem.page, "**/chat")
+    cem.join().page.click("#open-chat")
+    bob.page.fill("#chat-text", "fourth")
+    bob.page.keyboard.press("Enter")
+    expect(cem.page.locator(".said .text")).to_have_text("fourth")
+    held[0].continue_()  # what was said before comes later
+    expect(cem.page.locator(".said .text")).to_have_text([hostile, "second", "third", "fourth"])
     bob.page.route("**/chat", lambda route: route.abort())
     bob.page.fill("#chat-text", "lost?")
     bob.page.keyboard.press("Enter")
@@ -915,7 +943,8 @@ def test_a_strangers_control_texts_do_no_harm(house: House) -> None:
 
 
 def test_a_call_is_recorded_here_and_the_others_see_it(house: House, tmp_path: Path) -> None:
-    ada, bob = house.couple()
+    ada = house.host(timezone_id="Pacific/Kiritimati").join()
+    bob = house.guest("Bob").join().sees(ada)
     ada.menu("record")
     expect(ada.page.locator("#call-marks")).to_contain_text("You are recording")
     expect(bob.page.locator("#call-marks")).to_contain_text("Ada is recording")
@@ -927,7 +956,11 @@ def test_a_call_is_recorded_here_and_the_others_see_it(house: House, tmp_path: P
     expect(bob.page.locator("#call-marks")).not_to_contain_text("recording")
     path = tmp_path / "call.webm"
     download.value.save_as(path)
-    assert download.value.suggested_filename.endswith(".webm")
+    name = re.fullmatch(r"Call (\S+ \d\d)\.(\d\d)\.webm", download.value.suggested_filename)
+    assert name, download.value.suggested_filename
+    age = ada.page.evaluate("(time) => Date.now() - new Date(time)", f"{name[1]}:{name[2]}")
+    assert 0 <= age < 600_000  # by the reader's clock
+    expect(ada.said).to_have_text(re.compile(r"saved \([\d.,]+ [kM]B\)"))
     played = ada.page.evaluate(
         """async (text) => {
           const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -1045,6 +1078,8 @@ def test_lock_password_and_end(house: House) -> None:
     bob.ask()
     expect(bob.page.locator("#join-form .banner")).to_contain_text("has locked the room")
     page.uncheck("#room-lock")
+    page.click("#room-password button")
+    expect(page.locator("#new-room-password-error")).to_have_text("Enter the new password")
     page.fill("#new-room-password", "saffron lantern")
     page.keyboard.press("Enter")
     expect(page.locator("#password-now")).to_have_text("The room has a password")
@@ -1075,6 +1110,7 @@ def test_the_lobby(house: House) -> None:
     expect(ada.page.locator("#waiting-title")).to_have_text("1 person is waiting")
     ada.page.click('#waiting-list [data-act="admit"]')
     bob.phase("joined").sees(ada)
+    assert focused(ada.page) == "people-title"  # the button that was pressed is gone
     cem = house.guest("Cem").open().ask().phase("waiting")
     ada.page.click('#waiting-list [data-act="deny"]')
     cem.phase("left")
@@ -1126,6 +1162,54 @@ def test_leaving_and_coming_back_here_or_elsewhere(house: House) -> None:
     house.room = "no-such-room-1234"
     bob.page.goto(house.url)
     expect(bob.page.locator("#over-title")).to_have_text("There is no such room")
+
+
+def test_nothing_is_left_open_by_a_question_answered_after_the_end(house: House) -> None:
+    closed = "(made) => made.length && made.every(({ readyState }) => readyState === 'ended')"
+    eve = house.guest("Eve", UNANSWERED)
+    held = hold(eve.page, "**/api/video/rooms/*")
+    eve.page.goto(house.url.replace(house.room, "no-such-room-1234"))
+    until(eve.page, "() => asked.length")
+    held[0].continue_()
+    expect(eve.page.locator("#over-title")).to_have_text("There is no such room")
+    eve.page.evaluate("asked.forEach((answer) => answer())")
+    until(eve.page, f"() => ({closed})(opened)")
+    ada = house.host("Ada", SCREEN, UNANSWERED)
+    ada.page.goto(house.url)
+    until(ada.page, "() => asked.length")
+    ada.page.evaluate("asked.splice(0).forEach((answer) => answer())")
+    ada.ask().phase("joined")
+    ada.page.click("#screen")
+    ada.page.click("#screen")
+    ada.page.click("#leave")
+    ada.phase("left")
+    assert ada.page.evaluate("asked.length") == 1
+    ada.page.evaluate("asked[0]()")
+    until(ada.page, f"() => window.shared && ({closed})(shared.getTracks())")
+
+
+def test_advice_on_a_crowd_can_be_put_away(house: House) -> None:
+    """Of people without a browser, who come and go at the server only."""
+    ada = house.host().join()
+    advice = ada.notice("load")
+    sessions = [f"somebody-without-a-page-{number}" for number in range(8)]
+
+    def go(way: str, *some: str) -> None:
+        path = f"/api/video/rooms/{house.room}/{way}"
+        for session in some:
+            assert house.server.post(path, {"session": session, "displayName": "Bo"}).status == 200
+
+    go("join", *sessions[:5])
+    expect(advice).to_contain_text("smaller")
+    advice.get_by_role("button", name="Close").click()
+    expect(advice).to_have_count(0)
+    assert focused(ada.page) == "stage"
+    go("join", *sessions[5:])
+    expect(advice).to_contain_text("More than eight")
+    advice.get_by_role("button", name="Close").click()
+    go("leave", sessions[0])
+    expect(ada.page.locator("[data-tile]")).to_have_count(8)
+    expect(advice).to_have_count(0)
 
 
 def forget(page: Page) -> None:
@@ -1263,8 +1347,16 @@ def test_everything_fits_and_is_in_turkish_too(
     page.click("#open-chat")
     page.click("#more")
     fits(page)
-    page.click("#more-menu [data-item=keys]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
     fits(page)
+    page.keyboard.press("Escape")
+    ada.show_people()
+    page.keyboard.press("Escape")
+    is_phone = "is_mobile" in more
+    assert focused(page) == ("more" if is_phone else "open-people")
+    page.click("#more")
+    expect(page.locator("#more-menu [data-item=keys]")).to_have_count(0 if is_phone else 1)
 
 
 def fits(page: Page) -> None:
@@ -1339,7 +1431,7 @@ def test_no_serious_finding_of_axe(
     expect(page.locator(".said")).to_have_count(1)
     assert serious(page) == []
     page.click("#open-chat")
-    for item in ("invite", "settings", "keys", "file"):
+    for item in ("invite", "settings", "file", *(() if window else ("keys",))):
         ada.menu(item)
         assert serious(page) == [], item
         page.keyboard.press("Escape")

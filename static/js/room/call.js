@@ -4,7 +4,7 @@ import { announce, byId, copyFrom, h } from '../page.js';
 import { clearBanners, line, setBanner } from './banners.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
-import { dress, icon, openDialog, toast, wireMenu } from './dom.js';
+import { dress, icon, openDialog, size, toast, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
 import { faultBanner } from './faults.js';
 import { Files } from './files.js';
@@ -44,15 +44,18 @@ export class Call {
     this._since = 0;
     this._voice = 0;
     this._talking = false;
-    /** What of a person was last told: hand, screen, forced. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
+    /** What of a person was last told. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
     this._known = new WeakMap();
     /** Who records, by clientId. @type {Map<string, string>} */
     this._recording = new Map();
     /** @type {MediaStream | undefined} */
     this._screen = undefined;
+    this._isChoosing = false;
     /** @type {WakeLockSentinel | undefined} */
     this._wake = undefined;
     this._planned = false;
+    /** The advice that was put away in this call. @type {Set<string>} */
+    this._away = new Set();
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this._blocked(),
       onChange: () => this._controls(),
@@ -80,6 +83,7 @@ export class Call {
 
   start() {
     this._since = performance.now();
+    this._away.clear();
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
@@ -237,9 +241,10 @@ export class Call {
     setBanner('muted', Boolean(self?.muted) && (() => line('warn', t('room.notice.muted'))));
     setBanner('camera-off', Boolean(self?.cameraOff) && (() => line('warn', t('room.notice.cameraOff'))));
     setBanner('sharing', Boolean(this._screen) && (() => line('info', t('room.notice.sharing'), 'room.screen.stop', () => this._stopScreen())));
-    const crowd = () => (load === 'many' ? line('info', t('room.notice.crowd')) : line('warn', t('room.notice.tooMany')));
-    setBanner('load', load !== 'ok' && crowd, load);
-    setBanner('cpu', isCpuLimited && (() => line('warn', t('room.quality.ownCpu'))));
+    const crowd = load === 'ok' || this._away.has('too-many') ? '' : load;
+    if (crowd === 'too-many') this._advise('load', crowd, 'warn', 'room.notice.tooMany');
+    else this._advise('load', crowd, 'info', 'room.notice.crowd');
+    this._advise('cpu', isCpuLimited ? 'cpu' : '', 'warn', 'room.quality.ownCpu');
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;
       setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => this._turn(kind, true))), fault);
@@ -248,6 +253,17 @@ export class Call {
     const again = () => taken && void this._devices.choose(taken, this._devices.chosen[taken]);
     const text = taken === 'video' ? 'room.notice.cameraTaken' : 'room.notice.micTaken';
     setBanner('interrupted', taken !== undefined && (() => line('warn', t(text), 'room.notice.takeBack', again)), taken);
+  }
+
+  /** What the reader may put away for the rest of the call. @param {string} code @param {string} state empty: nothing to say @param {'info' | 'warn'} kind @param {string} text */
+  _advise(code, state, kind, text) {
+    const close = () => {
+      this._away.add(state);
+      this._notices();
+      byId('stage').focus();
+    };
+    const isShown = state !== '' && !this._away.has(state);
+    setBanner(code, isShown && (() => line(kind, t(text), 'notice.close', close)), state);
   }
 
   /** The browser wants a gesture before it plays sound. */
@@ -349,7 +365,7 @@ export class Call {
       { key: 'view', icon: 'people', text: t('room.view.speaker'), pressed: this.seats.view === 'speaker', act: () => this._view() },
       { key: 'self', icon: 'eye', text: t('room.self.hide'), pressed: this.seats.hideSelf, act: () => this._hideSelf() },
       { key: 'settings', icon: 'settings', text: t('room.settings.title'), act: () => this._settings() },
-      { key: 'keys', icon: 'keys', text: t('room.keys.title'), act: showKeys },
+      hasKeys() && { key: 'keys', icon: 'keys', text: t('room.keys.title'), act: showKeys },
     ];
     return /** @type {import('./dom.js').Item[]} */ (items.filter((item) => item));
   }
@@ -388,7 +404,7 @@ export class Call {
       this.chat.seen();
       byId('chat-text').focus();
     } else if (panel === 'people') byId('people-title').focus();
-    else if (was && this._isOn) byId(`open-${was}`).focus();
+    else if (was && this._isOn) [byId(`open-${was}`), byId('more')].find((one) => one.offsetParent)?.focus();
   }
 
   _hideSelf() {
@@ -444,16 +460,20 @@ export class Call {
   }
 
   async _startScreen() {
-    if (!canShare) return;
+    if (!canShare || this._isChoosing) return;
     /** @type {DisplayMediaStreamOptions & Record<string, unknown>} */
     const wanted = { video: { frameRate: { ideal: 15 } }, audio: true, systemAudio: 'include', selfBrowserSurface: 'exclude', surfaceSwitching: 'include' };
+    this._isChoosing = true;
     try {
       this._screen = await navigator.mediaDevices.getDisplayMedia(wanted);
     } catch (error) {
       const isOwnChoice = error instanceof Error && error.name === 'NotAllowedError' && !/system/i.test(error.message);
       if (!isOwnChoice) toast(t('room.screen.failed'));
       return;
+    } finally {
+      this._isChoosing = false;
     }
+    if (!this._isOn) return this._stopScreen(); // the call has ended meanwhile
     const [picture] = this._screen.getVideoTracks();
     picture.contentHint = 'detail'; // text has to be read
     void this._room.setTrack('screen', picture);
@@ -581,22 +601,27 @@ export class Call {
 
   async _stayAwake() {
     try {
-      this._wake = await navigator.wakeLock?.request('screen');
+      const wake = await navigator.wakeLock?.request('screen');
+      if (this._isOn) this._wake = wake;
+      else void wake?.release();
     } catch {
       // A battery that is nearly empty, or a policy: the screen goes dark as usual.
     }
   }
 }
 
+/** A phone held in the hand hasn't. */
+const hasKeys = () => matchMedia('(any-pointer: fine)').matches;
+
 /** Phones can't. */
 const canShare = Boolean(navigator.mediaDevices && 'getDisplayMedia' in navigator.mediaDevices);
 
 /** @param {Blob} blob @param {string} extension */
 function save(blob, extension) {
-  const time = new Date().toISOString().slice(0, 16).replace('T', ' ').replace(':', '.');
+  const time = new Date().toLocaleString('sv').slice(0, 16).replace(':', '.'); // Swedish is ISO 8601
   const link = h('a', { href: URL.createObjectURL(blob), download: `${t('room.record.file', { time })}.${extension}` });
   link.click();
-  toast(t('room.record.saved', { size: formatNumber(Math.round(blob.size / 1000)) }));
+  toast(t('room.record.saved', { size: size(blob.size, formatNumber) }));
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 

@@ -58,12 +58,6 @@ export class Chat {
     this._scroll();
   }
 
-  clear() {
-    this._said.clear();
-    this._rows.clear();
-    byId('messages').replaceChildren();
-  }
-
   _wire() {
     this._form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -120,9 +114,11 @@ export class Chat {
   _add(message) {
     const key = keyOf(message);
     if (this._said.has(key)) return false;
+    // What was said before may come later than what is said now.
+    const later = [...this._said.values()].find(({ messageId }) => messageId > message.messageId);
     this._said.set(key, message);
     if (this._said.size > MOST) this._forget();
-    this._put(key, this._row(message));
+    this._put(key, this._row(message), later && this._rows.get(keyOf(later)));
     return true;
   }
 
@@ -133,8 +129,8 @@ export class Chat {
     this._rows.delete(oldest);
   }
 
-  /** @param {string} key @param {HTMLElement} row */
-  _put(key, row) {
+  /** @param {string} key @param {HTMLElement} row @param {HTMLElement} [before] */
+  _put(key, row, before) {
     const list = byId('messages');
     const old = this._rows.get(key);
     this._rows.set(key, row);
@@ -142,7 +138,7 @@ export class Chat {
     if (old) return old.replaceWith(row);
     const box = /** @type {HTMLElement} */ (list.parentElement);
     const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 80;
-    list.append(row);
+    list.insertBefore(row, before ?? null);
     if (isAtEnd) this._scroll();
   }
 

@@ -46,6 +46,8 @@ export class Devices extends EventTarget {
     this.lists = { audio: [], video: [], speaker: [] };
     /** Whether the browser is being asked. @type {Record<Kind, boolean>} */
     this.asking = { audio: false, video: false };
+    /** After the end nothing is opened, and what was asked for before is closed when it comes. */
+    this._isWanted = true;
     this.maxHeight = 720;
     this.maxFps = 30;
     /** @type {'user' | 'environment' | ''} */
@@ -65,6 +67,7 @@ export class Devices extends EventTarget {
 
   /** Open what is switched on: both in one question where both are. */
   async start() {
+    this._isWanted = true;
     await this.refresh();
     const wanted = kinds.filter((kind) => this.on[kind] && !this.tracks[kind]);
     if (wanted.length) await this._inTurn(() => this._open(wanted));
@@ -112,6 +115,7 @@ export class Devices extends EventTarget {
 
   /** Close everything. */
   stop() {
+    this._isWanted = false;
     for (const kind of kinds) this._drop(kind);
     this._changed();
   }
@@ -161,6 +165,7 @@ export class Devices extends EventTarget {
 
   /** Together first, which is one question to the user; then each, to learn which one fails. @param {Kind[]} wanted */
   async _ask(wanted) {
+    if (!this._isWanted) return;
     try {
       const stream = await navigator.mediaDevices.getUserMedia(this._constraints(wanted));
       for (const track of stream.getTracks()) this._take(track);
@@ -214,7 +219,8 @@ export class Devices extends EventTarget {
   _take(track) {
     const kind = /** @type {Kind} */ (track.kind);
     this._drop(kind, false);
-    if (kind === 'video' && !this.on.video) return track.stop(); // switched off while it opened
+    // Switched off, or left, while it opened.
+    if (!this._isWanted || (kind === 'video' && !this.on.video)) return track.stop();
     this.tracks[kind] = track;
     delete this.faults[kind];
     track.addEventListener('ended', () => this._lost(kind, track));

@@ -77,6 +77,14 @@ export function ask(title, text, yes) {
 
 /** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean }} Item */
 
+/** The menu that is open, of which there is one at most. @type {{ menu: HTMLElement, button: HTMLElement, close: () => void } | undefined} */
+let opened;
+document.addEventListener('pointerdown', ({ target }) => {
+  const isInside = target instanceof Node && (opened?.menu.contains(target) || opened?.button.contains(target));
+  if (!isInside) opened?.close();
+});
+onLanguage(() => opened?.close());
+
 /**
  * A menu button (ARIA authoring practices): arrows move, Escape and Tab close, the focus comes back.
  * @param {HTMLElement} button
@@ -84,21 +92,23 @@ export function ask(title, text, yes) {
  * @param {() => Item[]} items asked at each opening
  */
 export function wireMenu(button, menu, items) {
-  const isOpen = () => !menu.hidden;
   const entries = () => /** @type {HTMLElement[]} */ ([...menu.children]);
   /** @param {boolean} [back] whether the focus comes back to the button */
   const close = (back = false) => {
+    opened = undefined;
     menu.hidden = true;
     button.setAttribute('aria-expanded', 'false');
     if (back) button.focus();
   };
   const open = () => {
     menu.replaceChildren(...items().map((item) => menuItem(item, () => close(true))));
+    opened?.close();
+    opened = { menu, button, close };
     menu.hidden = false;
     button.setAttribute('aria-expanded', 'true');
     entries()[0]?.focus();
   };
-  button.addEventListener('click', () => (isOpen() ? close(true) : open()));
+  button.addEventListener('click', () => (menu.hidden ? open() : close(true)));
   menu.addEventListener('keydown', (event) => {
     const all = entries();
     const at = all.indexOf(/** @type {HTMLElement} */ (document.activeElement));
@@ -110,11 +120,6 @@ export function wireMenu(button, menu, items) {
     event.stopPropagation();
     if (event.key !== 'Tab') event.preventDefault();
   });
-  document.addEventListener('pointerdown', ({ target }) => {
-    const inside = target instanceof Node && (menu.contains(target) || button.contains(target));
-    if (isOpen() && !inside) close();
-  });
-  onLanguage(() => close());
 }
 
 /** @param {Item} item @param {() => void} close */

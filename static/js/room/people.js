@@ -1,7 +1,7 @@
 /** Who is in the room, who waits before it, and what its host may do. */
 import { onLanguage, t } from '../i18n.js';
 import { announce, byId, errorTitle, h } from '../page.js';
-import { wireForm } from '../forms.js';
+import { fieldError, wireForm } from '../forms.js';
 import { ask, icon, said, toast, wireMenu } from './dom.js';
 import { nameOf, raised, troubleOf } from './seats.js';
 
@@ -85,11 +85,19 @@ export class People {
   }
 
   render() {
+    const panel = byId('people');
+    const hadFocus = panel.contains(document.activeElement);
+    this._renderAll();
+    const isLost = !panel.contains(document.activeElement) || !document.activeElement?.getClientRects().length;
+    if (hadFocus && isLost) byId('people-title').focus(); // it went with its line
+  }
+
+  _renderAll() {
     const people = this._room.participants;
     const hands = raised(people);
     byId('people-title').textContent = t('room.people.title', { count: people.length });
     const ordered = [...hands, ...people.filter((one) => !hands.includes(one))];
-    this._keep(people);
+    for (const [id, { person }] of this._lines) if (!people.includes(person)) this._lines.delete(id);
     const lines = ordered.map((one) => this._line(one));
     lines.forEach((line, at) => line.render(hands.indexOf(ordered[at]) + 1));
     inOrder(byId('people-list'), lines.map(({ element }) => element));
@@ -102,15 +110,6 @@ export class People {
     const line = this._lines.get(person.clientId) ?? new Line(this._room, person);
     this._lines.set(person.clientId, line);
     return line;
-  }
-
-  /** @param {Participant[]} people */
-  _keep(people) {
-    for (const [id, line] of this._lines) {
-      if (people.includes(line.person)) continue;
-      line.element.remove();
-      this._lines.delete(id);
-    }
   }
 
   // The lobby
@@ -165,9 +164,8 @@ export class People {
     const form = /** @type {HTMLFormElement} */ (byId('room-password'));
     const field = /** @type {HTMLInputElement} */ (byId('new-room-password'));
     wireForm(form, {
-      check: () => {},
+      check: () => fieldError(field, field.value ? undefined : () => t('room.host.needPassword')),
       send: async () => {
-        if (!field.value) return;
         await room.update({ password: field.value });
         field.value = '';
         announce(t('room.host.hasPassword'));

@@ -1,6 +1,6 @@
 /** Choosing the microphone, camera and speaker; the level of the voice; a test of the speaker. */
 import { onLanguage, t } from '../i18n.js';
-import { announce, h } from '../page.js';
+import { h } from '../page.js';
 import { icon, said } from './dom.js';
 import { canChooseSpeaker, loudness, Meter, play, SILENCE } from './sound.js';
 
@@ -108,7 +108,6 @@ export class Pickers {
     this._tested.textContent = t('room.device.testing');
     await play('test', this._devices.chosen.speaker);
     this._tested.textContent = t('room.device.tested');
-    announce(t('room.device.tested'));
   }
 }
 

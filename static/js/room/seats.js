@@ -188,8 +188,6 @@ export class Seats {
     this.view = 'grid';
     this.hideSelf = false;
     this.mirror = true;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this._planned = undefined;
     new ResizeObserver(() => this.arrange()).observe(element);
     onLanguage(() => this.render());
   }
