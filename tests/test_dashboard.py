@@ -268,6 +268,9 @@ def test_a_days_history(page: Page, site: Server) -> None:
     expect(charts.first).to_contain_text("1,234")
     for text in ("56", "789"):
         expect(charts.filter(has_text=text).first).to_be_visible()
+    page.click(".side a[href='#system']")
+    with page.expect_request("**/api/stats/history*"):  # whoever comes back sees what is new
+        page.click(".side a[href='#overview']")
 
 
 def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
@@ -416,10 +419,15 @@ def test_users_tokens_and_sessions_are_managed(page: Page, site: Server) -> None
     page.fill("#new-user-password", PASSWORD)
     page.click("#make-user button.primary")
     expect(page.locator("tbody tr", has_text="grace")).to_have_count(1)
-    page.click("[aria-label='Change grace']")
+    change = page.locator("[aria-label='Change grace']")
+    change.click()
+    page.click("dialog[open] button:not(.primary)")
+    expect(change).to_be_focused()
+    change.click()
     page.select_option("#edit-role", "admin")
     page.click("dialog[open] button.primary")
     expect(page.locator("tbody tr", has_text="grace")).to_contain_text("administrator")
+    expect(change).to_be_focused()
     page.click("[aria-label='Remove the user grace']")
     confirm(page)
     expect(page.locator("tbody tr", has_text="grace")).to_have_count(0)

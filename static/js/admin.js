@@ -29,7 +29,7 @@ import { onSession, refresh, whoIAm } from './session.js';
 
 /** @type {Section[]} */
 const SECTIONS = [
-  { id: 'overview', title: 'admin.nav.overview', view: overview.Overview },
+  { id: 'overview', title: 'admin.nav.overview', view: overview.Overview, ...pick(overview) },
   { id: 'connections', title: 'admin.nav.connections', view: connections.Connections, ...pick(connections) },
   { id: 'messages', title: 'admin.nav.messages', view: messages.Messages, ...pick(messages) },
   { id: 'rooms', title: 'admin.nav.rooms', view: rooms.Rooms, ...pick(rooms) },

@@ -112,5 +112,11 @@ export const Overview = live(() => {
   `;
 });
 
-/** Called each minute while the section is open. */
-export const look = () => (isLong.peek() ? day.refresh() : undefined);
+/** A day's last minute is told a minute later. */
+export const enter = () => (isLong.peek() ? day.refresh() : undefined);
+
+let turns = 0;
+export function look() {
+  turns += 1;
+  if (turns % 60 === 0) void enter();
+}

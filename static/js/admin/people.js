@@ -50,9 +50,12 @@ async function changeUser(form) {
   const password = fieldOf(form, 'password').value || undefined;
   const role = valueOf(form, 'role');
   await api('PATCH', `api/users/${edited.peek().id}`, { password, role });
-  edited.value = undefined;
+  closeDialog(form);
   await users.refresh();
 }
+
+/** Closed before it goes out of the page, it gives the focus back. @param {Element} inside */
+const closeDialog = (inside) => inside.closest('dialog')?.close();
 
 /** @param {any} row */
 async function removeUser(row) {
@@ -100,7 +103,7 @@ const UserDialog = live(() => {
         <${RoleField} id="edit-role" value=${row.role} />
         <div class="form-error"></div>
         <div class="actions">
-          <button type="button" onClick=${() => (edited.value = undefined)}>${t('admin.cancel')}</button>
+          <button type="button" onClick=${(/** @type {any} */ { target }) => closeDialog(target)}>${t('admin.cancel')}</button>
           <button class="primary">${t('admin.save')}</button>
         </div>
       </>
