@@ -52,6 +52,7 @@ async function look() {
     program = await api('GET', 'api/desktop');
     rooms = await api('GET', 'api/video/rooms');
     notice('trouble');
+    troubled = '';
   } catch (error) {
     if (!ended) showTrouble(/** @type {ApiError} */ (error));
   }
@@ -61,8 +62,13 @@ async function look() {
   if (!program?.newer && asked === 'newer') question.close();
 }
 
+/** What was last told of a trouble: the same isn't said aloud again every two seconds. */
+let troubled = '';
+
 /** @param {ApiError} error */
 function showTrouble(error) {
+  if (troubled === String(error)) return;
+  troubled = String(error);
   const stranger = [401, 403, 404].includes(error.status);
   if (stranger) program = undefined;
   notice('trouble', () => {

@@ -142,7 +142,9 @@ export function sharePanel(element) {
     clearTimeout(timer);
     if (stopped) return;
     try {
-      take(await api('GET', 'api/network'));
+      const answer = await api('GET', 'api/network');
+      if (stopped) return;
+      take(answer);
     } catch (error) {
       if (error instanceof ApiError && [401, 403].includes(error.status)) {
         element.hidden = true;
