@@ -7652,9 +7652,10 @@ def show_room(app: Application, call: Call) -> dict[str, Any]:
     room = some_room(app, call, who)
     rows = app.rooms.participants(room)
     shown = shown_room(app, call.origin, room, len(rows))
-    shown["full"] = len(rows) >= room.max_participants
+    inside = any(row.client_id == who.client_id for row in rows)
+    shown["full"] = not inside and len(rows) >= room.max_participants
     shown["kioskJoin"] = app.settings["kiosk_join"]
-    if who.account or any(row.client_id == who.client_id for row in rows):
+    if who.account or inside:
         more = {"participants": [participant_view(row) for row in rows]}
         if app.rooms.may_moderate(room, who):
             more["waiting"] = [participant_view(row) for row in app.rooms.waiting(room)]

@@ -1146,6 +1146,7 @@ def test_invite_by_link_code_and_qr(house: House) -> None:
 
 
 def test_leaving_and_coming_back_here_or_elsewhere(house: House) -> None:
+    house.make(maxParticipants=2)
     ada, bob = house.couple()
     bob.page.click("#leave")
     bob.phase("left")
@@ -1154,7 +1155,9 @@ def test_leaving_and_coming_back_here_or_elsewhere(house: House) -> None:
     bob.phase("joined").sees(ada)
     first = bob.page
     bob.page = bob.tab()
-    bob.open().ask().phase("joined").sees(ada)
+    bob.open()
+    expect(bob.page.locator("#door-hint")).to_have_text("Check picture and sound, then join.")
+    bob.ask().phase("joined").sees(ada)
     expect(first.locator("main")).to_have_attribute("data-reason", "elsewhere")
     first.click('[data-action="rejoin"]')
     expect(first.locator("main")).to_have_attribute("data-phase", "joined")
