@@ -437,6 +437,7 @@ def test_users_tokens_and_sessions_are_managed(page: Page, site: Server) -> None
     page.fill("#token-channels", "news, sport")
     page.click("#make-token button.primary")
     secret = page.locator("#token-secret").text_content()
+    expect(page.locator("#token-days")).to_have_value("365")  # for the next one
     assert site.get("/api/messages?channel=news", token=secret).status == 200
     assert site.get("/api/logs", token=secret).status == 403
     page.click("[aria-label='Revoke the token backend']")
@@ -450,6 +451,9 @@ def test_users_tokens_and_sessions_are_managed(page: Page, site: Server) -> None
     expect(page.locator("section[aria-labelledby=sessions-title] tbody tr")).to_have_count(2)
     page.click("text=End all others")
     expect(page.locator("section[aria-labelledby=sessions-title] tbody tr")).to_have_count(1)
+    expect(page.locator("#notices .banner")).to_have_count(1)
+    page.click(".side a[href='#system']")
+    expect(page.locator("#notices .banner")).to_have_count(0)
 
 
 def test_a_backup_is_downloaded(page: Page, site: Server) -> None:

@@ -12,6 +12,7 @@ import * as system from './admin/system.js';
 import { effect, html, live, render, signal } from './admin/ui.js';
 import { ROOT } from './api.js';
 import { onLanguage, t } from './i18n.js';
+import { notice } from './notices.js';
 import { byId, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { onSession, refresh, whoIAm } from './session.js';
@@ -97,6 +98,7 @@ function go() {
   const next = named() ?? (location.hash ? before : SECTIONS[0]); // a link within the page names no section
   if (next === before) return;
   before.leave?.();
+  notice('act'); // what was done there
   section.value = next;
   nameTab();
   if (isAllowed.peek()) void next.enter?.();

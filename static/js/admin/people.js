@@ -227,7 +227,7 @@ const Tokens = live(
               <input id="token-channels" name="channels" autocomplete="off" spellcheck="false" aria-describedby="token-channels-error token-channels-hint" />
             </>
             <${Field} id="token-days" label=${t('admin.tokens.days')}>
-              <input id="token-days" name="days" type="number" min="1" max="36500" value="365" aria-describedby="token-days-error" />
+              <input id="token-days" name="days" type="number" min="1" max="36500" defaultValue="365" aria-describedby="token-days-error" />
             </>
           </div>
           <fieldset class="row">
