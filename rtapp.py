@@ -12666,19 +12666,17 @@ class LogFile(io.TextIOBase):
     def __init__(self, path: Path, terminal: Any) -> None:
         self._path = path
         self._terminal = terminal
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - as long as the program
         self._line_begins = True
+        self._open()
 
     def write(self, text: str) -> int:
         """Write a text; each line of the file begins with its time."""
         if self._terminal is not None:
             self._terminal.write(text)
-        for line in text.splitlines(keepends=True):
-            self._file.write(f"{iso(now_ms())} {line}" if self._line_begins else line)
-            self._line_begins = line.endswith("\n")
-        self.flush()
-        if self._line_begins and self._file.tell() > self.BYTES:
-            self._rotate()
+            self._terminal.flush()
+        # A full disk ends nothing, nor does a file that something else holds (Windows).
+        with contextlib.suppress(OSError, ValueError):
+            self._keep(text)
         return len(text)
 
     def flush(self) -> None:
@@ -12687,6 +12685,19 @@ class LogFile(io.TextIOBase):
             self._file.flush()
         if self._terminal is not None:
             self._terminal.flush()
+
+    def _keep(self, text: str) -> None:
+        if self._file.closed:
+            self._open()
+        for line in text.splitlines(keepends=True):
+            self._file.write(f"{iso(now_ms())} {line}" if self._line_begins else line)
+            self._line_begins = line.endswith("\n")
+        self._file.flush()
+        if self._line_begins and self._file.tell() > self.BYTES:
+            self._rotate()
+
+    def _open(self) -> None:
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - as long as the program
 
     def _rotate(self) -> None:
         self._file.close()
@@ -12698,10 +12709,13 @@ class LogFile(io.TextIOBase):
 
 
 def keep_log(settings: Settings) -> None:
-    """Print into the log file too: a double click has no terminal."""
-    settings.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = LogFile(settings.log_folder / "rtapp.log", sys.__stdout__)
-    sys.stdout = sys.stderr = log
+    """Print into the log file too: a double click has no terminal. Raises StartError."""
+    folder = settings.log_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sys.stdout = sys.stderr = LogFile(folder / "rtapp.log", sys.__stdout__)
+    except OSError as error:
+        raise StartError(f"The log in {folder} can't be written: {error.strerror}.") from None
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

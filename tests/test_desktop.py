@@ -386,6 +386,25 @@ def test_the_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z line \d+", line) for line in lines)
 
 
+def test_a_log_file_that_takes_nothing_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk is full; a file to be put aside is held, on Windows by whoever reads it."""
+    full, path = Path("/dev/full"), tmp_path / "rtapp.log"
+    if full.exists():
+        print("lost", file=rtapp.LogFile(full, None))
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(target)
+
+    monkeypatch.setattr(rtapp.LogFile, "BYTES", 1_000)
+    monkeypatch.setattr(Path, "replace", refuse)
+    log = rtapp.LogFile(path, None)
+    for _ in range(3):
+        print("x" * 1_000, file=log)
+    assert path.stat().st_size > 3_000
+
+
 def test_a_portable_program_keeps_everything_beside_it(desk: Desk) -> None:
     desk.program = copied_program(desk)
     folder = desk.program.parent
