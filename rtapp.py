@@ -5094,6 +5094,15 @@ class Ticket(msgspec.Struct):
     expires_at: int | None
 
 
+def forget_tokens(database: peewee.Database, credentials: Sequence[str]) -> None:
+    """Delete tokens by their public ids, and the tickets that were got with them."""
+    short = peewee.fn.SUBSTR(AccessToken.token_hash, 1, 16)
+    AccessToken.delete().where(short.in_(credentials)).execute(database)
+    for credential in credentials:
+        got = AccessToken.grants.contains(f'"credential":"{credential}"')
+        AccessToken.delete().where((AccessToken.kind == "ticket") & got).execute(database)
+
+
 def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
     """A row of `users`."""
     return {
@@ -5397,8 +5406,7 @@ class Access:
         """Delete tokens by their public ids, and close the streams opened with them."""
 
         def unit(tx: Transaction) -> None:
-            short = peewee.fn.SUBSTR(AccessToken.token_hash, 1, 16)
-            AccessToken.delete().where(short.in_(credentials)).execute(tx.database)
+            forget_tokens(tx.database, credentials)
             tx.append([control_draft("revoke", credentials=credentials)])
 
         if credentials:
@@ -13072,9 +13080,8 @@ def revoke_in(engine: Engine, rows: Sequence[Any]) -> None:
     database = AccessToken._meta.database
     with database.atomic("IMMEDIATE"):
         transaction = Transaction(engine, database)
-        for row in rows:
-            row.delete_instance()
         ids = [row.token_hash[:16] for row in rows]
+        forget_tokens(database, ids)
         transaction.append([control_draft("revoke", credentials=ids)])
         transaction.finish()
 

@@ -267,6 +267,38 @@ def test_tickets_are_for_once(home: Server) -> None:
     assert home.post("/api/auth/ticket", {}, token=None).code == "unauthorized"
 
 
+def test_a_ticket_ends_with_what_it_was_got_with(home: Server) -> None:
+    by_call, by_command = (
+        home.post("/api/tokens", {"name": name}).json["token"] for name in ("call", "command")
+    )
+    cookie = log_in(home, "bob")
+    tickets = [
+        home.post("/api/auth/ticket", {}, token=token, headers=headers).json["ticket"]
+        for token, headers in ((by_call, None), (by_command, None), (None, cookie))
+    ]
+    assert home.request("DELETE", "/api/tokens/call").status == 200
+    assert command(home, "token", "revoke", "command").returncode == 0
+    assert home.post("/api/auth/logout", {}, token=None, headers=cookie).status == 200
+    for ticket in tickets:
+        assert Stream(home.port, f"ticket={ticket}", token=None).status == 401
+
+
+def test_two_administrators_who_remove_each_other_at_once(server: Server) -> None:
+    """One of them stays. Asked at the same moment, so that both find another one there."""
+    for name in ("ada", "bob"):
+        body = {"username": name, "password": PASSWORD, "role": "admin"}
+        assert server.post("/api/users", body).status == 201
+    paths = [f"/api/users/{row['id']}" for row in server.get("/api/users").json]
+    head = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
+    socks = [socket.create_connection(("127.0.0.1", server.port)) for _ in paths]
+    for sock, path in zip(socks, paths, strict=True):
+        sock.sendall(f"DELETE {path} {head}".encode())
+    statuses = sorted(int(sock.recv(100)[9:12]) for sock in socks)
+    for sock in socks:
+        sock.close()
+    assert statuses == [200, 409]
+
+
 def signed(key: str = JWT_KEY, algorithm: str = "HS256", **claims: Any) -> str:
     base = {"sub": "carol", "exp": time.time() + 60}
     return jwt.encode({**base, **claims}, key, algorithm)
