@@ -5334,24 +5334,32 @@ class Access:
             check_password(password, user.username)
             changed["password_hash"] = self.hasher.run(hash_password, password)
         if role is not None and role != user.role:
-            self._keep_an_admin(user)
             changed["role"] = role
+
+        def unit(tx: Transaction) -> None:
+            if "role" in changed:
+                self._keep_an_admin(tx, user)
+            User.update(**changed).where(User.id == user.id).execute(tx.database)
+
         if changed:
-            query = User.update(**changed).where(User.id == user.id)
-            self._storage.write(lambda tx: query.execute(tx.database))
+            self._storage.write(unit)
             self.end_sessions(user.id)
 
     def remove_user(self, user: Any) -> None:
         """Delete a user and end the sessions. Raises Problem `last_admin`."""
-        self._keep_an_admin(user)
-        query = User.delete().where(User.id == user.id)
-        self._storage.write(lambda tx: query.execute(tx.database))
+
+        def unit(tx: Transaction) -> None:
+            self._keep_an_admin(tx, user)
+            User.delete().where(User.id == user.id).execute(tx.database)
+
+        self._storage.write(unit)
         self.end_sessions(user.id)
 
     @staticmethod
-    def _keep_an_admin(user: Any) -> None:
-        others = (User.role == "admin") & (User.id != user.id)
-        if user.role == "admin" and not User.get_or_none(others):
+    def _keep_an_admin(tx: Transaction, user: Any) -> None:
+        """In the unit that takes one away: two who remove each other can't both succeed."""
+        others = User.select().where((User.role == "admin") & (User.id != user.id))
+        if user.role == "admin" and not others.exists(tx.database):
             raise Problem("last_admin", "Make somebody else an administrator first.")
 
     def log_in(self, username: str, password: str, address: str) -> Any:
