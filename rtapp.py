@@ -8062,13 +8062,21 @@ def checked_setting(app: Application, call: Call, body: SettingBody) -> str:
     if row.flag or source in ("command line", "environment"):
         raise Problem("setting_fixed", f"{body.key} is given when the program starts ({source}).")
     check_from_here(call, row)
-    value = body.value
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
+        text = setting_text(body.value)
         parse_setting(row, text)
     except ValueError as error:
         raise Problem("invalid", errors=[("value", str(error))]) from None
     return text
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as the text that `parse_setting` takes; None is none. Raises ValueError."""
+    if isinstance(value, dict):
+        raise ValueError("is a text, a number, a list of texts, true or false")
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def check_from_here(call: Call, row: Setting) -> None:
@@ -13423,7 +13431,7 @@ class ChildServer:
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
         # By the environment: what is on a command line can be read by everybody on the machine.
-        given = {f"RTAPP_{key.upper()}": str(value) for key, value in self._settings.items()}
+        given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in self._settings.items()}
         self._process = subprocess.Popen(
             [*program_command(), "serve"],
             env={**os.environ, **given},
@@ -13433,8 +13441,15 @@ class ChildServer:
         for line in self._process.stdout or ():
             if line.startswith("rtapp listening on "):
                 self.url = line.split()[-1]
+                threading.Thread(target=self._pass_on, args=(self._process,), daemon=True).start()
                 return self
         raise StartError(f"The server ended with code {self._process.wait()}.")
+
+    @staticmethod
+    def _pass_on(process: subprocess.Popen[str]) -> None:
+        """Print what it prints: in a pipe that nobody reads, its handlers' words would stop it."""
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
 
     def stop(self) -> None:
         """End it as SIGTERM does."""

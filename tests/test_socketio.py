@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from postgres import Cluster
 from support import ADMIN, LONG, PATIENCE, Server, query_database, wait_for
@@ -1073,6 +1074,33 @@ def test_create_server(tmp_path: Path) -> None:
         connection.close()
     with pytest.raises(rtapp.StartError):
         rtapp.create_server(data=tmp_path, port=-1).start()
+
+
+def test_what_the_handlers_of_an_embedded_server_print(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """More than a pipe holds, which nobody would read."""
+    import rtapp
+
+    handlers = tmp_path / "handlers"  # by any name
+    handlers.write_text("""
+from rtapp import on
+
+@on("say")
+def say(client):
+    for _ in range(100):
+        print("y" * 1_000)
+""")
+    given = {"data": tmp_path / "data", "access": "open", "app": handlers}
+    with rtapp.create_server(**given, allowed_origins=["https://a.example", "https://b"]) as server:
+        address = server.url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"
+        with connect(address, compression=None, origin=Origin("https://b")) as ws:
+            ws.recv(PATIENCE)
+            ws.send("40")
+            assert hear(ws).startswith("40")
+            ws.send('421["say"]')
+            assert hear(ws) == "431[]"
+    assert "yyyy" in capfd.readouterr().out
 
 
 def test_a_file_of_handlers_that_fails_is_named(

@@ -81,6 +81,7 @@ def test_settings_survive_a_restart(server: Server) -> None:
         ("ping_interval", "inf"),
         ("history_hours", True),
         ("max_connections", {"a": 1}),
+        ("public_url", {"a": 1}),
     ],
 )
 def test_bad_values_are_refused(server: Server, key: str, value: Any) -> None:
@@ -88,6 +89,13 @@ def test_bad_values_are_refused(server: Server, key: str, value: Any) -> None:
     assert answer.status == 422 and answer.code == "invalid"
     assert answer.json["errors"][0]["field"] == "value"
     assert setting(server, key)["source"] == "default"
+
+
+def test_null_is_no_value(server: Server) -> None:
+    for value in ("a token of the metrics", None):
+        assert server.post("/api/settings", {"key": "metrics_token", "value": value}).status == 200
+    for token in ("a token of the metrics", "None", "null"):
+        assert server.get("/metrics", token=token).status == 401
 
 
 def test_unknown_and_fixed_settings(make_server: Callable[..., Server]) -> None:
@@ -366,6 +374,9 @@ def test_tokens(server: Server) -> None:
     listed = command("token", "list", *data).stdout
     assert "narrow: subscribe; news/*" in listed and narrow not in listed
     assert command("token", "create", "--name", "full", *data).returncode == 2
+    for days in ("0", "-1", "nan", "1e300"):
+        refused = command("token", "create", "--name", "new", "--days", days, *data)
+        assert refused.returncode == 2 and "--days" in refused.stderr
     assert command("token", "revoke", "full", *data).returncode == 0
     assert server.get("/api/messages", token=full).code == "unauthorized"
     assert command("token", "revoke", "full", *data).returncode == 2
