@@ -7223,8 +7223,11 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
     for name in (*body.add, *body.remove):
         check_subscribe(app.access, call.principal, name)
     client_id = client_id_of(body.session)
-    if not app.nodes.has_client(client_id):
+    held = [as_json(row.channels) for row in app.nodes.of_client(client_id)]
+    if not held:
         raise Problem("not_found", "This session has no stream.")
+    if len(set().union(*held, body.add).difference(body.remove)) > MAX_CHANNELS:
+        raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
     app.log.control(
         "topics",
         clientId=client_id,

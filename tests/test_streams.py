@@ -203,6 +203,9 @@ def test_topics_change_has_a_place_in_the_log(server: Server) -> None:
         server.publish(3, "channel=b")
         assert stream.values(1) == [3]
         assert stream.silent(0.1)
+        body = {"session": SESSION, "add": [f"c{n}" for n in range(256)]}
+        assert server.post("/api/events/topics", body).code == "invalid"
+        assert server.post("/api/events/topics", {**body, "remove": ["b"]}).status == 200
     body = {"session": "n" * 22, "add": ["b"]}
     assert server.post("/api/events/topics", body).code == "not_found"
 
