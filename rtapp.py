@@ -10983,7 +10983,7 @@ class Authority:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._read()
-        except (OSError, ValueError):
+        except (OSError, ValueError, exceptions.InvalidSignature, x509.ExtensionNotFound):
             self._make()
             self._read()
 
@@ -11023,7 +11023,7 @@ class Authority:
         root = build_cert(name, root_key, None, root_key, self.DAYS, ca_length=1)
         cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, constraints)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
-        (self._folder / "ca.crt").write_text(pem_of(root))
+        write_private(self._folder / "ca.crt", pem_of(root))
 
     def allows(self, name: str) -> bool:
         """Whether a name or address is within the constraints."""

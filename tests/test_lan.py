@@ -27,6 +27,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from playwright.sync_api import Browser, Page, Playwright, expect
 from playwright.sync_api import Error as PlaywrightError
 
@@ -67,6 +68,17 @@ def test_the_switch_opens_and_closes_and_is_remembered(
     server.stop()
     server.start()
     assert network(server)["state"] == "off"
+
+
+def test_a_damaged_authority_is_made_anew(tmp_path: Path) -> None:
+    """One bit of its signature: it can be read, and vouches for nothing."""
+    before = rtapp.Authority(tmp_path).fingerprint
+    file = tmp_path / "authority.pem"
+    cert = x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
+    wrong = base64.encodebytes(cert[:-1] + bytes([cert[-1] ^ 1])).decode()
+    key = file.read_text().partition("-----BEGIN CERTIFICATE")[0]
+    file.write_text(f"{key}-----BEGIN CERTIFICATE-----\n{wrong}-----END CERTIFICATE-----\n")
+    assert rtapp.Authority(tmp_path).fingerprint != before
 
 
 def test_only_an_administrator_at_the_computer_may_switch(server: Server) -> None:
