@@ -11956,6 +11956,9 @@ class Application:
             self.storage.restore(wanted)
             self.log.note_epoch()
             self.journal.add("WARN", "Restored from a backup")
+        except Exception as error:
+            write_private(self.storage.folder / RESTORE_FAULT, str(error))
+            raise
         finally:
             wanted.unlink()
 
@@ -11990,7 +11993,7 @@ class Application:
         self.storage.stop()
 
 
-RESTORE_REQUEST = "restore-request.db"
+RESTORE_REQUEST, RESTORE_FAULT = "restore-request.db", "restore-fault.txt"
 RUNTIME = "runtime.json"
 
 
@@ -13010,7 +13013,8 @@ def restore_command(options: argparse.Namespace) -> int:
 
 def ask_to_restore(source: Path, folder: Path) -> None:
     """Leave a running server the file, and wait until it has taken it. Raises StartError."""
-    wanted = folder / RESTORE_REQUEST
+    wanted, fault = folder / RESTORE_REQUEST, folder / RESTORE_FAULT
+    fault.unlink(missing_ok=True)
     copy_database(source, wanted.with_suffix(".tmp"))
     wanted.with_suffix(".tmp").replace(wanted)
     deadline = time.monotonic() + 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -345,6 +346,17 @@ def test_backup_over_http_and_restore_while_stopped(server: Server, tmp_path: Pa
     with server.stream(headers={"Last-Event-ID": position}) as stream:
         assert stream.hello["recovered"] is False
     assert [row["content"] for row in server.get("/api/messages").json] == ["kept"]
+
+
+@pytest.mark.sqlite
+def test_a_restore_that_the_server_could_not_do_is_told(server: Server, tmp_path: Path) -> None:
+    file, data = tmp_path / "backup.db", ("--data", str(server.data))
+    assert command("backup", str(file), *data).returncode == 0
+    with contextlib.closing(sqlite3.connect(file)) as database:  # what it would migrate is there
+        database.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+        database.commit()
+    refused = command("restore", str(file), *data)
+    assert refused.returncode == 2 and "could not restore it" in refused.stderr
 
 
 def test_restore_refuses_what_is_no_backup(tmp_path: Path) -> None:
