@@ -61,6 +61,7 @@ import hashlib
 import hmac
 import html
 import http.client
+import importlib.machinery
 import importlib.util
 import io
 import ipaddress
@@ -91,7 +92,7 @@ from fnmatch import fnmatchcase
 from functools import cache, partial
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 import bottle
 import gevent
@@ -9806,7 +9807,8 @@ class Handlers:
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
-        spec = importlib.util.spec_from_file_location("rtapp_handlers", path)
+        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
+        spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
         try:
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
@@ -10732,6 +10734,20 @@ class Listener(pywsgi.WSGIServer):
         self._journal.add("INFO", f"Refused: not a request ({error})"[:300], ipAddress=address[0])
 
 
+@contextlib.contextmanager
+def sharing_a_port(*socks: Any) -> Iterator[None]:
+    """Let these sockets, unless one is None, listen on the same port; nobody else joins them."""
+    # Other systems than Linux allow it by themselves.
+    pair = () if None in socks or sys.platform != "linux" else socks
+    for each in pair:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        yield
+    finally:
+        for each in pair:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
 def listen(host: str, port: int, beside: Any = None) -> Any:
     """A listening socket. Raises StartError with a sentence that says what to do.
 
@@ -10740,29 +10756,42 @@ def listen(host: str, port: int, beside: Any = None) -> Any:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = gevent.socket.socket(family, socket.SOCK_STREAM)
-        if beside is not None and sys.platform == "linux":  # the others allow it by themselves
-            for each in (beside, sock):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if beside is not None and family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
-        sock.bind((host, port))
-        sock.listen(4096)
-        if beside is not None and sys.platform == "linux":  # so that nobody else joins them
-            for each in (beside, sock):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        with sharing_a_port(beside, sock):
+            sock.bind((host, port))
+            sock.listen(4096)
         return sock
     except socket.gaierror:
         raise StartError(f"The host {host!r} is not an address of this machine.") from None
+    except PermissionError:
+        raise StartError(
+            f"The system does not let this user listen on port {port}. Choose another one with "
+            "--port, 1024 or higher, and let a reverse proxy listen there."
+        ) from None
     except (OSError, OverflowError) as error:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise StartError(
                 f"Port {port} is in use by another program. Choose another one with --port, or "
                 "--port 0 for any free one."
             ) from None
+        if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+            raise StartError(
+                f"{host} is not an address of this machine. Choose one of its own with --host, or "
+                "0.0.0.0 for all of them."
+            ) from None
         raise StartError(f"Can't listen on {host} port {port}: {error}.") from None
+
+
+def refuse_locked(key: str) -> NoReturn:
+    """OpenSSL would ask the terminal for the password, and stop the loop until it has it."""
+    raise StartError(
+        f"The key {key} is locked by a password: write one without, "
+        f"by openssl pkey -in {key} -out NEW."
+    )
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
@@ -10776,7 +10805,7 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
             raise StartError(f"{name}: there is no file {path}.")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, partial(refuse_locked, key))
         return context
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
@@ -10891,10 +10920,10 @@ def find_addresses() -> list[Address]:
     found: dict[str, Address] = {}
     for name, rows in psutil.net_if_addrs().items():
         for row in rows if name in up else ():
-            if row.family not in (socket.AF_INET, socket.AF_INET6) or "%" in row.address:
+            if row.family not in (socket.AF_INET, socket.AF_INET6):
                 continue
-            text = row.address
-            if not is_loopback(text):
+            text = row.address  # link-local IPv6 comes with a zone, on Windows without
+            if not (is_loopback(text) or text.lower().startswith("fe80:")):
                 kind, virtual = kind_of(text), bool(VIRTUAL.search(name))
                 found[text] = Address(text, name, kind, virtual, text in sources)
     return sorted(found.values(), key=lambda address: address.rank)
@@ -10980,6 +11009,8 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         """Read what is in the folder, or make it anew. Raises OSError."""
         self._folder = folder
+        from cryptography import exceptions, x509
+
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._read()
@@ -11845,10 +11876,11 @@ class Application:
 
     def repeat(self, seconds: float, job: Callable[[], None]) -> None:
         """Do a job every so many seconds, until the end; a failure is noted and forgiven."""
-        while not self.stopping:
-            gevent.sleep(seconds)
+        gevent.sleep(seconds)
+        while not self.stopping:  # looked at last: nothing is done after `stop` has
             with reported(self.journal, f"The job {job.__name__} failed"):
                 job()
+            gevent.sleep(seconds)
 
     # What others ask of the whole
 
@@ -12229,7 +12261,7 @@ def spoken_texts() -> tuple[str, dict[str, str]]:
     spoken = (
         os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
     ).lower()
-    language = "tr" if spoken.startswith("tr") else "en"
+    language = "tr" if spoken.startswith(("tr", "turkish")) else "en"  # Turkish_… on Windows
     texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
     return language, texts
 
@@ -12711,8 +12743,6 @@ class LogFile(io.TextIOBase):
 
     def flush(self) -> None:
         """Let it be read."""
-        with contextlib.suppress(OSError):  # a full disk ends nothing
-            self._file.flush()
         if self._terminal is not None:
             self._terminal.flush()
 
@@ -12735,7 +12765,6 @@ class LogFile(io.TextIOBase):
         for old, new in reversed(list(itertools.pairwise(names))):
             if old.exists():
                 old.replace(new)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
 
 
 def keep_log(settings: Settings) -> None:
@@ -12934,7 +12963,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     option("--scope", action="append", choices=SCOPES, help="token: what it may do; repeatable")
     option("--channel", action="append", help="token: pattern of channels, as news/*; repeatable")
     option("--days", type=float, default=365, help="token: how long it is valid (365)")
-    return parser.parse_args(arguments)
+    found = parser.parse_args(arguments)
+    if found.arguments and found.command not in TAKE_ARGUMENTS:
+        parser.error(f"{found.command} takes options only, not {' '.join(found.arguments)}")
+    return found
 
 
 def add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
@@ -13023,6 +13055,8 @@ def ask_to_restore(source: Path, folder: Path) -> None:
             wanted.unlink(missing_ok=True)
             raise StartError("The running server did not take the backup within a minute.")
         time.sleep(0.1)
+    if fault.exists():
+        raise StartError(f"The running server could not restore it: {fault.read_text('utf-8')}")
 
 
 def migrate_command(options: argparse.Namespace) -> int:
@@ -13113,6 +13147,8 @@ def create_token(engine: Engine, options: argparse.Namespace) -> int:
     """Print a new token; it is shown this once."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
         raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
+    if not 0 < options.days <= 36_500:
+        raise StartError("--days is more than 0 and at most 36500.")
     taken = (AccessToken.kind == "api") & (AccessToken.name == options.name)
     if AccessToken.select().where(taken).exists():
         raise StartError(f"There is a token {options.name} already; revoke it first.")
@@ -13491,6 +13527,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 
 
+TAKE_ARGUMENTS = ("backup", "restore", "user", "token")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
@@ -13503,6 +13542,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, EOFError):  # at a question
+        return 130
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 import rtapp
 from conftest import Certificate
@@ -483,7 +484,7 @@ def test_second_server_on_the_same_folder(server: Server) -> None:
         (["--set", "ping_interval"], ["key=value"]),
         (["--database", "mysql://me:secret@host/db"], ["mysql"]),
         (["--database", "nonsense"], ["database"]),
-        (["--host", "192.0.2.1"], ["192.0.2.1"]),
+        (["--host", "192.0.2.1", "--insecure-http"], ["192.0.2.1", "--host", "0.0.0.0"]),
         (["--host", "no such host"], ["no such host"]),
         (["--host", "0.0.0.0"], ["0.0.0.0", "tls_cert", "--insecure-http"]),
         (["--host", "::"], ["::", "tls_cert", "--insecure-http"]),
@@ -498,7 +499,7 @@ def test_bad_settings(tmp_path: Path, arguments: list[str], words: list[str]) ->
     assert "me:secret" not in told(ended, *words)
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["nonsense"], ["--port"]])
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["nonsense"], ["--port"], ["serve", "80"]])
 def test_bad_options(arguments: list[str]) -> None:
     """argparse says how the program is used; its last line names what is wrong."""
     ended = run_program(*arguments)
@@ -538,6 +539,18 @@ def test_bad_certificate(tmp_path: Path, certificate: Certificate, wrong: str) -
         key = str(Certificate(other).key)
     ended = start(tmp_path, "--set", f"tls_cert={cert}", "--set", f"tls_key={key}")
     told(ended, cert)
+
+
+def test_a_key_with_a_password(tmp_path: Path, certificate: Certificate) -> None:
+    """OpenSSL asks the terminal for it: at a renewal that would stop the server."""
+    pem = serialization.load_pem_private_key(certificate.key.read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "locked.pem").write_bytes(pem)
+    files = ("--set", f"tls_cert={certificate.cert}", "--set", f"tls_key={tmp_path}/locked.pem")
+    told(start(tmp_path / "data", *files), "locked.pem", "password", "openssl pkey")
 
 
 def test_the_program_by_itself_says_where_it_is(tmp_path: Path) -> None:
