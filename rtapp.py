@@ -92,7 +92,18 @@ from fnmatch import fnmatchcase
 from functools import cache, partial
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn, Protocol, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+)
 
 import bottle
 import gevent
@@ -188,6 +199,35 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 # ----------------------------------------------------------------------------------------------
 
 
+class Form(NamedTuple):
+    """What a text must be, where not any text will do."""
+
+    is_met: Callable[[str], object]
+    words: str
+
+
+def is_network(text: str) -> bool:
+    """Whether this is an IP address or a network of them."""
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_network(text, strict=False))
+    return False
+
+
+URL = Form(
+    re.compile(r"https?://[^\s/?#]+(/\S*)?").fullmatch, "an address like https://example.org"
+)
+ORIGIN = Form(
+    re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]+").fullmatch,
+    "an origin like https://app.example.org, without a path",
+)
+NETWORK = Form(is_network, "an IP address or a network like 10.0.0.0/8")
+STUN = Form(re.compile(r"none|stuns?:\S+").fullmatch, "like stun:stun.example.org, nor none")
+TURN = Form(re.compile(r"turns?:\S+").fullmatch, "like turn:turn.example.org")
+SIGNING_KEY = Form(
+    lambda text: len(text.encode()) >= 32, "a secret of 32 bytes or more, nor a PEM public key"
+)
+
+
 class Setting(NamedTuple):
     """A row of the table of settings: everything that is known about one of them."""
 
@@ -202,6 +242,7 @@ class Setting(NamedTuple):
     flag: bool = False  # has a command-line option of its own besides --set
     restart: bool = False  # takes effect at the next start
     secret: bool = False
+    form: Form | None = None  # of a text, of each of a list; empty is always allowed
 
 
 # fmt: off
@@ -231,12 +272,12 @@ _ROWS = (
     Setting("tls_key", "text", "", "network", "PEM file with the certificate's private key.",
             restart=True),
     Setting("public_url", "text", "", "network", "The address under which others reach this "
-            "server, as https://chat.example.org."),
+            "server, as https://chat.example.org.", form=URL),
     Setting("allowed_hosts", "list", (), "network", "Host names that requests may be addressed to, "
             "besides IP addresses, localhost, this machine's own names, *.local and public_url's "
             "host; separated by commas."),
     Setting("allowed_origins", "list", (), "network", "Origins of other sites' pages that may call "
-            "this server (CORS), as https://app.example.org; separated by commas."),
+            "this server (CORS), as https://app.example.org; separated by commas.", form=ORIGIN),
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
             "whoever reaches the port may subscribe and publish, as in the guide; administration "
             "is never open.", choices=("private", "open")),
@@ -250,11 +291,12 @@ _ROWS = (
             "own back end. Always this one, whatever a token says of itself.",
             choices=("none", "HS256", "RS256")),
     Setting("jwt_key", "text", "", "access", "The shared secret of HS256 (32 bytes or more), or "
-            "the PEM public key of RS256.", secret=True),
+            "the PEM public key of RS256.", secret=True, form=SIGNING_KEY),
     Setting("jwt_audience", "text", "", "access", "The audience (aud) that a JSON Web Token must "
             "name; empty means any."),
     Setting("trusted_proxies", "list", (), "network", "Addresses or networks of reverse proxies "
-            "whose X-Forwarded-For and X-Forwarded-Proto count; separated by commas."),
+            "whose X-Forwarded-For and X-Forwarded-Proto count; separated by commas.",
+            form=NETWORK),
     Setting("metrics_token", "text", "", "access", "Bearer token with which /metrics may be read; "
             "empty means that only administrators read it.", secret=True),
     Setting("max_connections", "int", 10_000, "limits", "Streams that may be open at once; the "
@@ -304,11 +346,11 @@ _ROWS = (
     Setting("kiosk_join", "bool", False, "video", "A link to a room with ?name=…&join enters "
             "without asking: for devices without a person."),
     Setting("ice_servers", "list", (), "video", "URLs of STUN servers, as stun:stun.example.org; "
-            "separated by commas. Empty means Google's; none means no server at all."),
+            "separated by commas. Empty means Google's; none means no server at all.", form=STUN),
     Setting("candidate_siblings", "bool", False, "video", "Add the address that the server sees to "
             "ICE candidates that browsers hide as NAME.local; always on in LAN mode."),
     Setting("turn_url", "list", (), "video", "URLs of your TURN server, as turn:turn.example.org; "
-            "separated by commas."),
+            "separated by commas.", form=TURN),
     Setting("turn_secret", "text", "", "video", "The secret shared with it (coturn's "
             "static-auth-secret), from which time-limited credentials are made.", secret=True),
     Setting("turn_seconds", "int", 43_200, "video", "Seconds that these credentials are good for; "
@@ -366,6 +408,10 @@ def parse_setting(row: Setting, text: str) -> Any:
         raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
         raise ValueError(f"{row.key}: {text} is not between {row.low} and {row.high}")
+    for part in value if row.kind == "list" else [value]:
+        if row.form and part and not row.form.is_met(part):
+            shown = "this" if row.secret else repr(part)
+            raise ValueError(f"{row.key}: {shown} is not {row.form.words}")
     return value
 
 
@@ -5018,7 +5064,7 @@ def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[s
 
 # Passwords
 
-USERNAME = r"^[A-Za-z0-9_.@-]{1,64}$(?!\n)"
+USERNAME = r"[A-Za-z0-9_.@-]{1,64}"
 _COMMON = (
     "password password1 password12 password123 passw0rd p@ssw0rd p@ssword 12345678 123456789 "
     "1234567890 87654321 987654321 11111111 00000000 88888888 12341234 11223344 1q2w3e4r "
@@ -6945,18 +6991,31 @@ def route(
     return declare
 
 
-# Request types. Patterns are written for msgspec and shown in the OpenAPI.
+# Request types. Patterns are written for msgspec and shown in the OpenAPI, with what they mean.
 
-END = r"$(?!\n)"  # Python's own $ also matches before a last newline
-CHANNEL = r"^[A-Za-z0-9_.:/-]{1,128}" + END
-EVENT = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}" + END
-CLIENT_ID = r"^[A-Za-z0-9_-]{1,64}" + END
-SESSION = r"^[A-Za-z0-9_-]{22,64}" + END
+PATTERNS: dict[str, str] = {}  # the same in words, for who sent something else
+
+
+def pattern(text: str, words: str) -> msgspec.Meta:
+    """What a text must match as a whole, and what that is called."""
+    text = f"^{text}$(?!\\n)"  # Python's own $ also matches before a last newline
+    PATTERNS[text] = words
+    return msgspec.Meta(pattern=text, description=words)
+
+
 MAX_CHANNELS = 256
 
-Channel = Annotated[str, msgspec.Meta(pattern=CHANNEL)]
-EventName = Annotated[str, msgspec.Meta(pattern=EVENT)]
-ClientId = Annotated[str, msgspec.Meta(pattern=CLIENT_ID)]
+Channel = Annotated[
+    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-")
+]
+EventName = Annotated[
+    str,
+    pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line"),
+]
+ClientId = Annotated[
+    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
+]
+SessionKey = Annotated[str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe characters")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Flag = Literal["0", "1", "false", "true"]
@@ -6967,7 +7026,7 @@ class EventsQuery(msgspec.Struct, rename="camel"):
     """What a stream is asked for."""
 
     channel: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
-    session: Annotated[str, msgspec.Meta(pattern=SESSION)] | None = None
+    session: SessionKey | None = None
     last_event_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     ticket: Annotated[str, msgspec.Meta(max_length=200)] | None = None
@@ -7046,7 +7105,10 @@ class ExportQuery(LogFilter, kw_only=True):
 class SettingBody(msgspec.Struct):
     """A setting's new value, as text or as JSON."""
 
-    key: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.-]{0,63}" + END)]
+    key: Annotated[
+        str,
+        pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first"),
+    ]
     value: Any
     description: Annotated[str, msgspec.Meta(max_length=500)] | None = None
 
@@ -7054,15 +7116,15 @@ class SettingBody(msgspec.Struct):
 class TopicsBody(msgspec.Struct):
     """Channels that a running stream gains and loses."""
 
-    session: Annotated[str, msgspec.Meta(pattern=SESSION)]
+    session: SessionKey
     add: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
     remove: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
 
 
-Username = Annotated[str, msgspec.Meta(pattern=USERNAME)]
+Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
-    list[Annotated[str, msgspec.Meta(pattern=r"^[^\s]{1,128}" + END)]],
+    list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
 
@@ -7109,7 +7171,9 @@ class UserChange(msgspec.Struct):
 class TokenBody(msgspec.Struct):
     """A new API token."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}" + END)]
+    name: Annotated[
+        str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
+    ]
     scopes: Annotated[
         list[Literal["subscribe", "publish", "admin"]], msgspec.Meta(min_length=1)
     ] = msgspec.field(default_factory=lambda: ["subscribe", "publish"])
@@ -7141,8 +7205,27 @@ def field_errors(
         try:
             msgspec.convert(values[field.encode_name], field.type, strict=strict)
         except msgspec.ValidationError as error:
-            found.append((field.encode_name, str(error)))
-    return found or [("", str(whole))]
+            found.append((field.encode_name, in_words(error, field.type)))
+    return found or [("", in_words(whole, kind))]
+
+
+def in_words(error: Exception, kind: Any = None) -> str:
+    """What msgspec finds wrong with a value of this type, for somebody who hasn't its source."""
+    text = str(error)
+    if text.startswith("Invalid enum value") and (allowed := choices(kind)):
+        return f"must be one of {', '.join(allowed)}"
+    _, found, after = text.partition(" matching regex ")
+    named = next((p for p in PATTERNS if after.startswith(repr(p))), None) if found else None
+    if named is None:
+        return text
+    place = re.search(r" - at `\$\.?(.+)`", after)
+    return f"{place[1]} must be {PATTERNS[named]}" if place else f"must be {PATTERNS[named]}"
+
+
+def choices(kind: Any) -> list[str]:
+    """The texts that a type names one by one."""
+    inner = get_args(kind)
+    return [i for i in inner if isinstance(i, str)] or [text for i in inner for text in choices(i)]
 
 
 @cache
@@ -7490,14 +7573,18 @@ def presence(app: Application, call: Call) -> list[dict[str, Any]]:
 class RoomCall(msgspec.Struct, rename="camel"):
     """Who acts in a room: a `session`, or a credential; and which connection it believes to be."""
 
-    session: Annotated[str, msgspec.Meta(pattern=SESSION)] | None = None
+    session: SessionKey | None = None
     client_id: ClientId | None = None
     connection_id: ClientId | None = None
 
 
-Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}" + END)] | int | None
-Title = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{1,100}" + END)]
-RoomName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}" + END)]
+Label = (
+    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
+)
+Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
+RoomName = Annotated[
+    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
+]
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
@@ -9126,6 +9213,19 @@ class WsFrame(msgspec.Struct, rename="camel"):
     signal: Any = None
 
 
+class Referred(msgspec.Struct):
+    """A frame of which only this is of use."""
+
+    ref: str | int | None = None
+
+
+def ref_of(message: str | bytes) -> str | int | None:
+    """What a frame that can't be taken calls itself, so that its sender need not wait on."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        return msgspec.json.decode(message, type=Referred).ref
+    return None
+
+
 class WebSocketConversation(Conversation):
     """`/ws`: JSON objects in text frames."""
 
@@ -9155,10 +9255,9 @@ class WebSocketConversation(Conversation):
         self._app.hub.reply(self.subscriber, text_frame(to_json(body)))
 
     def _handle(self, message: str | bytes) -> None:
-        ref = None
+        frame = None
         try:
             frame = self._parse(message)
-            ref = frame.ref
             self._app.rooms.heard(self.subscriber.client_id)
             act = self.ACTS.get(frame.type)
             if act is None:
@@ -9168,14 +9267,14 @@ class WebSocketConversation(Conversation):
             act(self, frame)
             self._bad = 0
         except Problem as problem:
-            self._refuse(problem, ref)
+            self._refuse(problem, frame.ref if frame else ref_of(message))
 
     @staticmethod
     def _parse(message: str | bytes) -> WsFrame:
         try:
             return msgspec.json.decode(message, type=WsFrame)
         except msgspec.ValidationError as error:
-            raise Problem("invalid", f"{error}.") from None
+            raise Problem("invalid", f"{in_words(error)}.") from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise Problem("malformed_json", json_fault(error)) from None
 
@@ -9198,6 +9297,8 @@ class WebSocketConversation(Conversation):
 
     def _publish(self, frame: WsFrame) -> None:
         self._app.access.require(self._principal, "publish")
+        if not frame.data:
+            raise Problem("invalid", "data is required.")
         query = BroadcastQuery(frame.channel, frame.to, frame.event)
         parsed = parse_json(bytes(frame.data))
         sender = self.subscriber.client_id
@@ -9210,10 +9311,11 @@ class WebSocketConversation(Conversation):
         return Visitor(self.subscriber.client_id, self._principal)
 
     def _join_room(self, frame: WsFrame) -> None:
-        room_id = self._room = frame.room_id or ""
+        room_id = frame.room_id or ""
         joined = self._app.rooms.join(
             self._visitor(), room_id, frame.display_name, password=frame.password
         )
+        self._room = room_id
         view = joined_view(self._app, self._origin, joined)
         me, about = view["participant"], {"ref": frame.ref} if frame.ref is not None else {}
         about |= {"roomId": room_id, "isHost": me["isHost"], **view}
@@ -9807,6 +9909,8 @@ class Handlers:
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
+        if not Path(path).is_file():
+            raise StartError(f"app: there is no file {path}.")
         loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
         spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
         try:
@@ -11684,7 +11788,7 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
 class CodeQuery(msgspec.Struct):
     """Where a code leads: a path of this server."""
 
-    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]{0,300}" + END)] = "/"
+    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/"
 
 
 @route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", CodeQuery)
@@ -11758,6 +11862,8 @@ class Application:
         HANDLERS.app = self
         if settings["app"]:
             HANDLERS.load(settings["app"])
+        if settings["public"] and not Path(settings["public"]).is_dir():
+            raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC, settings["public"])
         self.wsgi = Landing(self, Web(self))
         self._listener = self.network.listener(self._socket)
@@ -12649,7 +12755,10 @@ class OpenBody(msgspec.Struct):
     """A page of this server."""
 
     path: Annotated[
-        str, msgspec.Meta(pattern=r"^/(?:[A-Za-z0-9_.~-]+/?)*(?:[?#][A-Za-z0-9_.~=&%-]*)?" + END)
+        str,
+        pattern(
+            r"/(?:[A-Za-z0-9_.~-]+/?)*(?:[?#][A-Za-z0-9_.~=&%-]*)?", "a path of this server, /…"
+        ),
     ]
 
 

@@ -83,6 +83,12 @@ def test_settings_survive_a_restart(server: Server) -> None:
         ("history_hours", True),
         ("max_connections", {"a": 1}),
         ("public_url", {"a": 1}),
+        ("public_url", "chat.example.org"),
+        ("allowed_origins", "https://app.example.org/"),
+        ("trusted_proxies", ["10.0.0.0/8", "proxy"]),
+        ("ice_servers", "turn:turn.example.org"),
+        ("turn_url", "stun:stun.example.org"),
+        ("jwt_key", "too short"),
     ],
 )
 def test_bad_values_are_refused(server: Server, key: str, value: Any) -> None:
@@ -365,6 +371,13 @@ def test_restore_refuses_what_is_no_backup(tmp_path: Path) -> None:
     for path in (other, tmp_path / "missing.db"):
         done = command("restore", str(path), "--data", str(tmp_path / "data"))
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+
+
+def test_a_folder_or_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    for name in ("public", "app"):
+        done = command("serve", f"--{name}", "nowhere", "--port", "0", "--data", str(tmp_path))
+        assert done.returncode == 2 and done.stderr.startswith(f"rtapp: {name}: there is no"), done
+        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.sqlite

@@ -105,7 +105,8 @@ def test_resume_by_last_event_id(server: Server) -> None:
         ('{"type":"subscribe","channels":["\\u0000"]}', "invalid"),
         ('{"type":"publish","event":"disconnect","data":1}', "reserved_event"),
         ('{"type":"publish","data":{"type":"webrtc-signal"}}', "reserved_type"),
-        ('{"type":"publish"}', "malformed_json"),
+        ('{"type":"publish"}', "invalid"),
+        ('{"type":"publish","ref":7,"event":"a\\nb","data":1}', "invalid"),
         ('{"type":"publish","data":' + "[" * 300 + "]" * 300 + "}", "malformed_json"),
     ],
 )
