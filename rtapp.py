@@ -6967,7 +6967,10 @@ class Route(NamedTuple):
     handler: Callable[[Application, Call], Any]
     query: type[msgspec.Struct] | None
     body: Any
+    gives: dict[int, str]  # statuses of success, and their media types
 
+
+JSON, HTML, SVG, TEXT = "application/json", "text/html", "image/svg+xml", "text/plain"
 
 ROUTES: list[Route] = []
 
@@ -6979,13 +6982,15 @@ def route(
     summary: str,
     query: type[msgspec.Struct] | None = None,
     body: Any = None,
+    gives: dict[int, str] | str = JSON,
 ) -> Callable[[Callable[[Application, Call], Any]], Callable[[Application, Call], Any]]:
     """Declare a route: who may call it, what it takes, what it does."""
 
     def declare(
         handler: Callable[[Application, Call], Any],
     ) -> Callable[[Application, Call], Any]:
-        ROUTES.append(Route(method, path, role, summary, handler, query, body))
+        answers = {200: gives} if isinstance(gives, str) else gives
+        ROUTES.append(Route(method, path, role, summary, handler, query, body, answers))
         return handler
 
     return declare
@@ -7264,7 +7269,14 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
 # Streams
 
 
-@route("GET", "/api/events", "stream", "Open a stream of Server-Sent Events", EventsQuery)
+@route(
+    "GET",
+    "/api/events",
+    "stream",
+    "Open a stream of Server-Sent Events",
+    EventsQuery,
+    gives="text/event-stream",
+)
 def events(app: Application, call: Call) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
     head = {
@@ -7713,7 +7725,7 @@ def join_url(app: Application, origin: str, room_id: str) -> str:
     return f"{app.network.link_base(origin)}/room/{room_id}"
 
 
-@route("POST", "/api/video/rooms", "publish", "Make a video room", body=RoomBody)
+@route("POST", "/api/video/rooms", "publish", "Make a video room", body=RoomBody, gives={201: JSON})
 def make_room(app: Application, call: Call) -> Answer:
     """201 with the room. Its maker, by session or account, is its host."""
     body = room_body(call, RoomBody)
@@ -7803,7 +7815,13 @@ def end_room(app: Application, call: Call) -> dict[str, Any]:
     return {"success": True}
 
 
-@route("GET", "/api/video/rooms/<room_id>/qr.svg", "room", "A video room's link as a QR code")
+@route(
+    "GET",
+    "/api/video/rooms/<room_id>/qr.svg",
+    "room",
+    "A video room's link as a QR code",
+    gives=SVG,
+)
 def room_qr(app: Application, call: Call) -> Answer:
     """ISO/IEC 18004."""
     room = some_room(app, call, visitor(app, call, RoomCall()))
@@ -7819,7 +7837,14 @@ def qr_code(text: str) -> Answer:
     return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
 
 
-@route("POST", "/api/video/rooms/<room_id>/join", "room", "Join a video room", body=JoinBody)
+@route(
+    "POST",
+    "/api/video/rooms/<room_id>/join",
+    "room",
+    "Join a video room",
+    body=JoinBody,
+    gives={200: JSON, 202: JSON},
+)
 def join_room(app: Application, call: Call) -> Answer:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
     missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
@@ -8028,7 +8053,14 @@ def clear_logs(app: Application, call: Call) -> dict[str, Any]:
     return {"success": True}
 
 
-@route("GET", "/api/logs/export", "admin", "Download the event log", ExportQuery)
+@route(
+    "GET",
+    "/api/logs/export",
+    "admin",
+    "Download the event log",
+    ExportQuery,
+    gives="text/csv, application/x-ndjson",
+)
 def export_logs(app: Application, call: Call) -> Answer:
     """All of it that the filter leaves, a page at a time, newest first."""
     query: ExportQuery = call.query
@@ -8215,7 +8247,13 @@ def dashboard(app: Application, call: Call) -> dict[str, Any]:
     }
 
 
-@route("GET", "/api/backup", "admin", "Download a backup of the database")
+@route(
+    "GET",
+    "/api/backup",
+    "admin",
+    "Download a backup of the database",
+    gives="application/vnd.sqlite3",
+)
 def backup(app: Application, call: Call) -> Answer:
     """A consistent copy, made while the server runs. It holds everything, token hashes too."""
     app.journal.flush()
@@ -8241,7 +8279,7 @@ def file_parts(path: Path) -> Iterator[bytes]:
         path.unlink(missing_ok=True)
 
 
-@route("GET", "/metrics", "metrics", "Metrics for Prometheus")
+@route("GET", "/metrics", "metrics", "Metrics for Prometheus", gives=TEXT)
 def metrics(app: Application, call: Call) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
     kind = "text/plain; version=0.0.4; charset=utf-8"
@@ -8450,7 +8488,7 @@ def some_user(call: Call) -> Any:
     return user
 
 
-@route("POST", "/api/users", "admin", "Make a user", body=UserBody)
+@route("POST", "/api/users", "admin", "Make a user", body=UserBody, gives={201: JSON})
 def make_user(app: Application, call: Call) -> Answer:
     """201 with the user."""
     body = parse_body(call.json_body(10_000), UserBody)
@@ -8502,7 +8540,7 @@ def token_view(row: Any) -> dict[str, Any]:
     }
 
 
-@route("POST", "/api/tokens", "admin", "Make an API token", body=TokenBody)
+@route("POST", "/api/tokens", "admin", "Make an API token", body=TokenBody, gives={201: JSON})
 def make_api_token(app: Application, call: Call) -> Answer:
     """201 with the secret, which is shown this once."""
     body = parse_body(call.json_body(10_000), TokenBody)
@@ -8560,19 +8598,19 @@ PAGE_HEADERS = {
 }
 
 
-@route("GET", "/", "public", "The start page")
+@route("GET", "/", "public", "The start page", gives=HTML)
 def start_page(app: Application, call: Call) -> Answer:
     """Live messages, and how to send some."""
     return app.static.own("") or app.static.page("index.html")
 
 
-@route("GET", "/admin", "public", "The dashboard")
+@route("GET", "/admin", "public", "The dashboard", gives=HTML)
 def admin_page(app: Application, call: Call) -> Answer:
     """A page of public calls: what it shows, it asks for as the administrator who signed in."""
     return app.static.page("admin.html")
 
 
-@route("GET", "/room/<room_id>", "public", "A video room's page")
+@route("GET", "/room/<room_id>", "public", "A video room's page", gives=HTML)
 def room_page(app: Application, call: Call) -> Answer:
     """The same for every room: the page itself asks for it. The desktop's window holds no call,
     and shows instead that the browser does."""
@@ -8582,7 +8620,7 @@ def room_page(app: Application, call: Call) -> Answer:
     return app.static.page("room.html", "../")
 
 
-@route("GET", "/api/docs", "public", "The API as a page")
+@route("GET", "/api/docs", "public", "The API as a page", gives=HTML)
 def docs_page(app: Application, call: Call) -> Answer:
     """Shows /api/openapi.json; works offline."""
     return app.static.page("docs.html", "../")
@@ -8638,6 +8676,20 @@ PROBLEM_SCHEMA = {
 }
 
 
+HEADERS = {  # what routes take besides the query, by their query's type
+    EventsQuery: {"Last-Event-ID": {"type": "string"}},
+    BroadcastQuery: {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
+}
+
+
+def success(status: int, types: str) -> dict[str, Any]:
+    """A successful answer as OpenAPI describes it."""
+    described: dict[str, Any] = {"description": http.client.responses[status]}
+    if types:
+        described["content"] = {kind: {"schema": {}} for kind in types.split(", ")}
+    return described
+
+
 def operation(row: Route, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
     """A route as an OpenAPI operation."""
     parameters = [
@@ -8655,6 +8707,10 @@ def operation(row: Route, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
             }
             for name, kind in schema["properties"].items()
         ]
+        parameters += [
+            {"name": name, "in": "header", "schema": kind}
+            for name, kind in HEADERS.get(row.query, {}).items()
+        ]
     problem = {"$ref": "#/components/schemas/Problem"}
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
@@ -8663,7 +8719,7 @@ def operation(row: Route, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
         "x-role": row.role,
         "parameters": parameters,
         "responses": {
-            "200": {"description": "Success"},
+            **{str(status): success(status, types) for status, types in row.gives.items()},
             "default": {
                 "description": "A problem",
                 "content": {"application/problem+json": {"schema": problem}},
@@ -8676,12 +8732,14 @@ def operation(row: Route, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
         kind = {} if row.body is Any else {"$ref": f"#/components/schemas/{row.body.__name__}"}
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": kind}},
+            "content": {JSON: {"schema": kind}},
         }
+        if row.query is BroadcastQuery:
+            described["requestBody"]["content"]["application/x-ndjson"] = {"schema": {}}
     return described
 
 
-@route("GET", "/static/<path:path>", "public", "A static file")
+@route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
 def static_file(app: Application, call: Call) -> Answer:
     """Under the folder's hash it never changes, so browsers keep it for ever."""
     return app.static.file(call.arguments["path"])
@@ -8860,6 +8918,11 @@ class Static:
 UNCOUNTED = ("/api/events", "/api/webrtc/signal")
 
 
+def allow_header(methods: set[str]) -> str:
+    """`Allow` (RFC 9110, 10.2.1): who answers GET answers HEAD too."""
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
 Serve = Callable[[dict[str, Any], dict[str, str], dict[str, str]], Answer]
 
 
@@ -8899,8 +8962,10 @@ class Web:
             raise Problem("not_found") from None
         except bottle.HTTPError as error:
             if error.status_code == 405:
-                allow = f"{error.headers['Allow']},OPTIONS".replace(",OPTIONS,OPTIONS", ",OPTIONS")
-                raise Problem("method_not_allowed", headers={"Allow": allow}) from None
+                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
+                raise Problem(
+                    "method_not_allowed", headers={"Allow": allow_header(methods)}
+                ) from None
             raise Problem("not_found" if error.status_code == 404 else "malformed") from None
         return route.callback, arguments
 
@@ -9046,14 +9111,12 @@ class Web:
         self, path: str, environ: dict[str, Any], headers: dict[str, str], _: dict[str, str]
     ) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
-        methods = sorted({row.method for row in ROUTES if row.path == path} | {"OPTIONS"})
-        if "GET" in methods:
-            methods.append("HEAD")
-        headers["Allow"] = ", ".join(methods)
+        methods = allow_header({row.method for row in ROUTES if row.path == path} | {"OPTIONS"})
+        headers["Allow"] = methods
         origin = environ.get("HTTP_ORIGIN", "")
         if origin and self._app.access.allowed_origin(origin):
             headers |= self._allowed(origin)
-            headers["Access-Control-Allow-Methods"] = ", ".join(methods)
+            headers["Access-Control-Allow-Methods"] = methods
             headers["Access-Control-Allow-Headers"] = (
                 "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Session"
             )
@@ -9356,7 +9419,7 @@ def signal_type(signal: Any) -> str:
     return kind if kind in ("offer", "answer") else "ice-candidate"
 
 
-@route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", EventsQuery)
+@route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", EventsQuery, gives={101: ""})
 def web_socket(app: Application, call: Call) -> Answer:
     """RFC 6455, without compression."""
     asked = stream_request(app, call)
@@ -10399,15 +10462,25 @@ class ChannelNames(msgspec.Struct):
     channels: Annotated[list[Channel], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
-@route("GET", "/socket.io/", "public", "Open or poll a Socket.IO connection")
-@route("POST", "/socket.io/", "public", "Send packets on a polling Socket.IO connection")
-@route("PUT", "/socket.io/", "public", "Refused, as the protocol says")
+@route(
+    "GET",
+    "/socket.io/",
+    "public",
+    "Open or poll a Socket.IO connection",
+    gives={200: TEXT, 101: ""},
+)
+@route(
+    "POST", "/socket.io/", "public", "Send packets on a polling Socket.IO connection", gives=TEXT
+)
+@route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
     return app.engine.answer(call, SocketIo)
 
 
-@route("GET", "/socket.io/<name>", "public", "The browser client of Socket.IO")
+@route(
+    "GET", "/socket.io/<name>", "public", "The browser client of Socket.IO", gives="text/javascript"
+)
 def socket_io_client(app: Application, call: Call) -> Answer:
     """`socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`, as the original serves them."""
     return app.static.file("vendor/socket.io/" + call.arguments["name"])
@@ -10422,7 +10495,9 @@ def own_page(app: Application, call: Call) -> Answer:
 
 
 # Declared last and only where there are such pages, since it answers for every path.
-OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", own_page, None, None)
+OWN_PAGES = Route(
+    "GET", "/<path:path>", "public", "Your own pages", own_page, None, None, {200: "*/*"}
+)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11791,20 +11866,28 @@ class CodeQuery(msgspec.Struct):
     path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/"
 
 
-@route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", CodeQuery)
+@route(
+    "GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", CodeQuery, gives=SVG
+)
 def network_code(app: Application, call: Call) -> Answer:
     """With the http address: a phone's camera opens the landing page."""
     base = app.network.link_base(call.origin)
     return qr_code(base + call.query.path)
 
 
-@route("GET", "/test", "public", "The connection test")
+@route("GET", "/test", "public", "The connection test", gives=HTML)
 def test_page(app: Application, call: Call) -> Answer:
     """What a call needs, looked at by the guest's own browser."""
     return app.static.page("test.html")
 
 
-@route("GET", "/ca.crt", "public", "The certificate that makes devices trust this server")
+@route(
+    "GET",
+    "/ca.crt",
+    "public",
+    "The certificate that makes devices trust this server",
+    gives="application/x-x509-ca-cert",
+)
 def ca_certificate(app: Application, call: Call | None) -> Answer:
     """PEM; compare its fingerprint with the one that the start page shows."""
     return root_certificate(app)
@@ -12774,7 +12857,7 @@ class ReplaceBody(msgspec.Struct):
     replace: bool
 
 
-@route("GET", "/desktop", "public", "The start page of the desktop program")
+@route("GET", "/desktop", "public", "The start page of the desktop program", gives=HTML)
 def desktop_page(app: Application, call: Call) -> Answer:
     """Calls, sharing, the program's end."""
     desktop_of(app)

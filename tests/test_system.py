@@ -263,8 +263,21 @@ def test_openapi_describes_every_route(server: Server) -> None:
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", row.path)
         found = document["paths"][path][row.method.lower()]
         assert found["summary"] and found["x-role"] == row.role
-    query = document["paths"]["/api/events"]["get"]["parameters"]
-    assert {"channel", "session", "lastEventId", "token"} <= {p["name"] for p in query}
+    taken = document["paths"]["/api/events"]["get"]["parameters"]
+    names = {"channel", "session", "lastEventId", "token", "Last-Event-ID"}
+    assert names <= {p["name"] for p in taken}
+    publish = document["paths"]["/api/broadcast"]["post"]
+    assert set(publish["requestBody"]["content"]) == {"application/json", "application/x-ndjson"}
+    for method, path, answer in (
+        ("get", "/api/stats", server.get("/api/stats")),
+        ("get", "/metrics", server.get("/metrics")),
+        ("get", "/api/logs/export", server.get("/api/logs/export")),
+        ("post", "/api/video/rooms", server.post("/api/video/rooms", {"name": "x"})),
+    ):
+        described = document["paths"][path][method]["responses"][str(answer.status)]["content"]
+        assert answer.headers["content-type"].partition(";")[0] in described
+    wrong = server.request("PUT", "/api/events", {})
+    assert (wrong.code, wrong.headers["allow"]) == ("method_not_allowed", "GET, HEAD, OPTIONS")
 
 
 def test_pages_and_immutable_files(server: Server) -> None:
