@@ -11917,6 +11917,7 @@ class Application:
         self.desktop: Desktop | None = None  # set by the Desktop part
         self.port = 0
         self._told_fault: str | None = None
+        self._noted = 0, 0  # messages and deliveries that the event log knows of
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         self.storage = Storage(make_engine(settings))
@@ -12148,6 +12149,15 @@ class Application:
             ),
         }
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
+        self._note_messages(view["messagesSent"], view["deliveries"])
+
+    def _note_messages(self, sent: int, delivered: int) -> None:
+        """An entry a minute: one for each message would cost as much as the message."""
+        messages, deliveries = sent - self._noted[0], delivered - self._noted[1]
+        self._noted = sent, delivered
+        if messages or deliveries:
+            counted = {"messages": messages, "deliveries": deliveries}
+            self.journal.add("MSG", "Messages published and delivered", **counted)
 
     # Restoring while running
 

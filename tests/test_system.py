@@ -194,6 +194,8 @@ def test_every_minute_has_a_row_and_so_has_the_last_one(server: Server) -> None:
     rows = server.get("/api/stats/history?minutes=5").json
     assert len(rows) == 1 and rows[0]["messagesSent"] == 1
     assert {"minute", "node", "activeConnections", "memoryBytes", "transports"} <= set(rows[0])
+    (entry,) = server.get("/api/logs?level=MSG").json
+    assert entry["metadata"] == {"messages": 1, "deliveries": 0}
 
 
 def test_dashboard_is_one_call(server: Server) -> None:
