@@ -7852,7 +7852,9 @@ def join_room(app: Application, call: Call) -> Answer:
     body = room_body(call, JoinBody)
     who = visitor(app, call, body)
     if not who.client_id:
-        raise Problem("invalid", errors=[("session", "is required")])
+        raise Problem(
+            "invalid", errors=[("session", "is required: 22-64 random URL-safe characters")]
+        )
     room_id = call.arguments["room_id"]
     joined = app.rooms.join(who, room_id, body.display_name, body.user_id, body.password)
     status = 202 if joined.participant.status == WAITING else 200
