@@ -964,6 +964,43 @@ class Stored(NamedTuple):
     sent_at: int
 
 
+PAGE_BYTES = 8_388_608  # of contents, at which a page of the log ends: messages may be large
+
+
+class Page(NamedTuple):
+    """Rows of the log, as many as one read gives; `more` when there may be others behind them."""
+
+    rows: list[Stored]
+    more: bool
+
+
+class Asked(NamedTuple):
+    """Which rows of the log a read asks for."""
+
+    where: str
+    parameters: Sequence[Any]
+    limit: int
+    order: Literal["ASC", "DESC"] = "ASC"  # of the ids
+
+    def sql(self, columns: str) -> str:
+        """The statement, without regard to bytes."""
+        return (
+            f"SELECT {columns} FROM messages WHERE {self.where}"
+            f" ORDER BY id {self.order} LIMIT {self.limit}"
+        )
+
+    def page(self, rows: Iterable[Any]) -> Page:
+        """Take what belongs to the page."""
+        found: list[Stored] = []
+        size = 0
+        for row in itertools.starmap(Stored, rows):
+            found.append(row)
+            size += len(row.content) + len(row.attachments or b"")
+            if size >= PAGE_BYTES:
+                break
+        return Page(found, len(found) == self.limit or size >= PAGE_BYTES)
+
+
 _STORED_COLUMNS = ", ".join(Stored._fields)
 # `*` stands for the row or rows of values: the engines give many rows in different ways.
 _INSERT = (
@@ -1274,6 +1311,9 @@ class Engine(Protocol):
     def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a read that may take a while."""
 
+    def read_page(self, asked: Asked) -> Page:
+        """A page of the log, in a read that may take a while."""
+
     def queue(self) -> Any:
         """A queue to and from the writer."""
 
@@ -1390,13 +1430,16 @@ class SqliteEngine:
         return self._readers[0]
 
     def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        """In a thread, one at a time."""
+        return self._in_thread(lambda reader: list(reader.execute_sql(sql, parameters).fetchall()))
 
-        def read() -> list[Any]:
-            return list(self._readers[1].execute_sql(sql, parameters).fetchall())
+    def read_page(self, asked: Asked) -> Page:
+        sql, parameters = asked.sql(_STORED_COLUMNS), asked.parameters
+        return self._in_thread(lambda reader: asked.page(reader.execute_sql(sql, parameters)))
 
+    def _in_thread(self, read: Callable[[peewee.Database], T]) -> T:
+        """One at a time."""
         with self._long_turn:
-            return gevent.get_hub().threadpool.apply(read)  # type: ignore[no-any-return]
+            return gevent.get_hub().threadpool.apply(read, (self._readers[1],))  # type: ignore[no-any-return]
 
     def queue(self) -> Any:
         return _queue.SimpleQueue()  # C's own: real locks even when patched
@@ -1672,6 +1715,17 @@ class PostgresEngine:
 
     def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         return list(self._readers.execute_sql(sql, parameters).fetchall())
+
+    def read_page(self, asked: Asked) -> Page:
+        """The driver takes all rows at once, so the server counts their bytes."""
+        size = "octet_length(content) + coalesce(octet_length(attachments), 0)"
+        before = f"sum(size) OVER (ORDER BY id {asked.order}) - size"
+        sql = (
+            f"SELECT {_STORED_COLUMNS} FROM (SELECT *, {before} AS before FROM"
+            f" ({asked.sql(f'*, {size} AS size')}) AS page) AS sized"
+            f" WHERE before < {PAGE_BYTES} ORDER BY id {asked.order}"
+        )
+        return asked.page(self._readers.execute_sql(sql, asked.parameters).fetchall())
 
     def queue(self) -> Any:
         return gevent.queue.SimpleQueue()
@@ -2417,34 +2471,31 @@ class Log:
         """The newest entries that together cost at most `size` bytes, oldest first, and the id
         after which they are all that is held."""
         found: list[Entry] = []
-        before = self.head + 1
-        while True:
-            sql = (
-                f"SELECT {_STORED_COLUMNS} FROM messages WHERE id < ? AND kind <> ?"
-                f" ORDER BY id DESC LIMIT {self.READ_PAGE}"
-            )
-            page = [Entry(Stored(*row)) for row in self._storage.read(sql, (before, CONTROL))]
-            for entry in page:
+        before, more = self.head + 1, True
+        while more:
+            asked = Asked("id < ? AND kind <> ?", (before, CONTROL), self.READ_PAGE, "DESC")
+            rows, more = self._storage.engine.read_page(asked)
+            for row in rows:
+                entry = Entry(row)
                 size -= entry.cost
                 if size < 0:
                     return found[::-1], entry.id
                 found.append(entry)
-            if len(page) < self.READ_PAGE:
-                return found[::-1], 0
-            before = page[-1].id
+                before = entry.id
+        return found[::-1], 0
 
-    def page(self, after: int, upto: int, topics: Collection[str], limit: int) -> list[Entry]:
-        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order."""
+    def page(
+        self, after: int, upto: int, topics: Collection[str], limit: int
+    ) -> tuple[list[Entry], int]:
+        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
+        to which they are all."""
         self._storage.queries += 1
         marks = ", ".join("?" * len(topics))
-        sql = (
-            f"SELECT {_STORED_COLUMNS} FROM messages WHERE topic IN ({marks})"
-            " AND id > ? AND id <= ? ORDER BY id LIMIT ?"
-        )
-        rows = self._storage.read_long(sql, (*topics, after, upto, limit))
+        where = f"topic IN ({marks}) AND id > ? AND id <= ?"
+        rows, more = self._storage.engine.read_page(Asked(where, (*topics, after, upto), limit))
         if self._storage.engine.shared:
             self._ask_trimmed(topics)
-        return [Entry(Stored(*row)) for row in rows]
+        return [Entry(row) for row in rows], rows[-1].id if more else upto
 
     def _ask_trimmed(self, topics: Collection[str]) -> None:
         """Learn what another node's retention has taken, whose notice may still be on its way."""
@@ -4389,11 +4440,8 @@ class Hub:
     def _catch_up_group(self, view: View, group: list[Subscriber]) -> None:
         for part in chunks([s for s in group if s.fd >= 0], self.OWN_TOPICS):
             low = min(subscriber.cursor for subscriber in part)
-            upto = self._floor
             topics = {*view.topics, *(subscriber.own_topic for subscriber in part)}
-            page = self._log.page(low, upto, topics, self.PAGE)
-            if len(page) == self.PAGE:
-                upto = page[-1].id
+            page, upto = self._log.page(low, self._floor, topics, self.PAGE)
             joins: dict[tuple[int, int], list[Join]] = {}
             for subscriber in part:
                 # Meanwhile it may have gone, or been put elsewhere: then the page isn't for it.

@@ -383,7 +383,7 @@ def test_a_clock_that_goes_backwards(log_url: str) -> None:
         opened.log.trim(2, 1_000)
         assert opened.log.complete(0, ["c/x"])
         assert len(rows_of(log_url, "SELECT id FROM messages")) == 3
-        assert [entry.id for entry in opened.log.page(0, 3, ["c/x"], 10)] == [1, 2, 3]
+        assert [entry.id for entry in opened.log.page(0, 3, ["c/x"], 10)[0]] == [1, 2, 3]
 
 
 def test_the_table_of_topics(log_url: str) -> None:
@@ -495,6 +495,25 @@ def test_only_messages_are_held_back_by_the_count(log_url: str) -> None:
         opened.log.trim(24, 5)
         assert opened.log.complete(0, ["c/x"])
         assert rows_of(log_url, "SELECT count(*) FROM messages WHERE topic = 'c/x'") == [(5,)]
+
+
+def test_a_page_of_the_log_is_bounded_in_bytes(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand messages may be a gigabyte. However large one is, a page has at least one."""
+    monkeypatch.setattr(rtapp, "PAGE_BYTES", 1_000)
+    with Opened(log_url) as opened:
+        opened.publish("c/x", *["x" * 400] * 7, "y" * 2_000, "z")
+        found = [(0, [0])]
+        while found[-1][0] < 9:
+            entries, upto = opened.log.page(found[-1][0], 9, ["c/x"], 100)
+            found.append((upto, [entry.id for entry in entries]))
+        assert found[1:] == [(3, [1, 2, 3]), (6, [4, 5, 6]), (8, [7, 8]), (9, [9])]
+        assert opened.log.page(0, 9, ["c/none"], 100) == ([], 9)
+        entries, start = opened.log.newest(1_000_000)
+        assert [entry.id for entry in entries] == [*range(1, 10)] and start == 0
+        entries, start = opened.log.newest(6_900)
+        assert [entry.id for entry in entries] == [8, 9] and start == 7
 
 
 # Migrations
@@ -845,7 +864,7 @@ def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.M
             hub._ring.clear()
             hub._runs["c/x"].evicted = hub._floor
 
-            def page_after_recovery(*arguments: Any) -> list[rtapp.Entry]:
+            def page_after_recovery(*arguments: Any) -> tuple[list[rtapp.Entry], int]:
                 monkeypatch.setattr(opened.log, "page", page)
                 found = page(*arguments)
                 hub.rewind(subscriber, frozenset(["c/x"]), 0)
@@ -868,7 +887,7 @@ def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
         def gone() -> bool:
             return not kept(log_url)
 
-        def page_after_retention(*arguments: Any) -> list[rtapp.Entry]:
+        def page_after_retention(*arguments: Any) -> tuple[list[rtapp.Entry], int]:
             gevent.spawn(opened.log.trim, 24, 0)
             until(gone, "retention")
             return page(*arguments)
