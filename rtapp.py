@@ -3431,6 +3431,7 @@ class Hub:
         self._runs: dict[str, Run] = {}
         self._views: dict[tuple[str, frozenset[str]], View] = {}
         self._dirty: dict[View, None] = {}
+        self._joined: set[View] = set()  # those with joins, which are kept for a sweep only
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[bytes, Iterator[Subscriber]]] = deque()
         self._excluded: dict[str, int] = {}  # topic: newest id in the ring that excludes it
@@ -4032,7 +4033,9 @@ class Hub:
                 view = next(iter(self._dirty))
                 del self._dirty[view]
                 finished = self._sweep_view(view, until)
-                if not finished:
+                if finished:
+                    view.joins.clear()
+                else:
                     self._dirty[view] = None  # at the end: nobody starves behind a busy view
         except Exception:
             self._journal.add("ERROR", "A sweep failed", traceback=traceback.format_exc())
@@ -4042,6 +4045,8 @@ class Hub:
             self._rest()
         else:
             self._loaded = False
+            while self._joined:
+                self._joined.pop().joins.clear()
 
     def _rest(self) -> None:
         """Let publishers have a turn as long as the sweep's: when messages come faster than they
@@ -4170,6 +4175,7 @@ class Hub:
             if len(view.joins) > 64:
                 view.joins.clear()
             view.joins[cursor] = join
+            self._joined.add(view)
         return join
 
     def _gather(self, topics: Iterable[str], cursor: int) -> list[Entry] | None:

@@ -811,6 +811,15 @@ def test_text_that_postgresql_can_not_hold(postgres: Cluster) -> None:
         assert opened.publish("c/x", "goes on") == [1]
 
 
+def test_what_was_joined_for_a_send_is_not_kept(log_url: str) -> None:
+    """Each set of topics has its own, of up to 64 KB, and there may be thousands of them."""
+    with Opened(log_url) as opened, Listening(opened, "x") as listening:
+        opened.publish("c/x", *range(100))
+        until(partial(listening.has, 100), "all of them")
+        until(lambda: not listening.hub._joined, "the end of the sweep")
+        assert not any(view.joins for view in listening.hub._views.values())
+
+
 class Silent:
     """A client that says nothing."""
 
