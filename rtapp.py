@@ -141,6 +141,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def ticks_ms() -> int:
+    """Milliseconds of a clock that nobody sets, for waits: the other one may jump."""
+    return time.monotonic_ns() // 1_000_000
+
+
 @functools.lru_cache(maxsize=256)  # what comes together has the same time
 def iso(ms: int) -> str:
     """A time of the tables as ISO 8601 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
@@ -3314,6 +3319,7 @@ class Subscriber:
         "messages_after",
         "own_last",
         "pending",
+        "pinged_at",
         "queue",
         "session",
         "transport",
@@ -3346,11 +3352,12 @@ class Subscriber:
         self.session: Session | None = None  # hears what the client says
         self.queue: bytearray | None = None  # for it alone, sent once `pending` is taken
         self.ending: str | None = None  # why: nothing more is sent, the client's end is awaited
-        self.deadline = 0  # when it counts as gone, in milliseconds since 1970; 0 without one
-        self.expires_at = 0  # when its credential does, likewise
+        self.deadline = 0  # when it counts as gone, by ticks_ms(); 0 without one
+        self.expires_at = 0  # when its credential ends, by now_ms(); 0 without an end
         self.blocked_at = 0.0
         self.connected_at = now_ms()
-        self.last_ping = self.connected_at
+        self.last_ping = self.connected_at  # for people
+        self.pinged_at = ticks_ms()  # the same, for the next one
         self._messages = 0  # without those that its group counts
         self._bytes = 0
 
@@ -3761,7 +3768,7 @@ class Hub:
         # A full close would reset the connection if the client has sent more, and the last words
         # would be lost.
         subscriber.transport.finish()
-        subscriber.deadline = now_ms() + self.LINGER_MS
+        subscriber.deadline = ticks_ms() + self.LINGER_MS
 
     def position(self, subscriber: Subscriber) -> str:
         """Up to where a connection will have been served before what `reply` sends next."""
@@ -4263,7 +4270,7 @@ class Hub:
         subscriber.pending = None
         if subscriber.deadline:  # its ping waited: it has had no time to answer
             subscriber.deadline = 0
-            self._expect_answer(subscriber, now_ms())
+            self._expect_answer(subscriber, ticks_ms())
         self._blocked.discard(subscriber)
         self._await_room(subscriber, False)
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
@@ -4372,17 +4379,17 @@ class Hub:
         subscriber.blocked_at = time.monotonic()
 
     def _ping(self) -> None:
-        now = now_ms()
-        due = now - int(self._settings["ping_interval"] * 1000)
+        now, ticks = now_ms(), ticks_ms()
+        due = ticks - int(self._settings["ping_interval"] * 1000)
         frames: dict[tuple[str, int], bytes] = {}
         body = {"type": "ping", "timestamp": iso(now)}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.ending is None:
                 self._end(subscriber, "The credential expired")
-            elif subscriber.deadline and subscriber.deadline <= now:
+            elif subscriber.deadline and subscriber.deadline <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
-            elif subscriber.last_ping <= due and subscriber.fd >= 0 and subscriber.ending is None:
+            elif subscriber.pinged_at <= due and subscriber.fd >= 0 and subscriber.ending is None:
                 self._ping_one(subscriber, now, body, frames)
             if at % 500 == 499:
                 gevent.sleep(0)
@@ -4395,8 +4402,8 @@ class Hub:
         frames: dict[tuple[str, int], bytes],
     ) -> None:
         """Ping who lacks nothing; for the others data is on its way, which says as much."""
-        due = subscriber.last_ping + int(self._settings["ping_interval"] * 1000)
-        subscriber.last_ping = now
+        due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
+        subscriber.last_ping, subscriber.pinged_at = now, ticks_ms()
         head = self._log.head
         if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
             self._expect_answer(subscriber, due)
@@ -4417,7 +4424,7 @@ class Hub:
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""
         timeout = int(self._settings["ping_timeout"] * 1000)
-        subscriber.deadline = subscriber.deadline or max(due + timeout, now_ms() + timeout // 2)
+        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
 
     # Catch-up
 
@@ -9621,7 +9628,7 @@ class EngineConversation(Conversation, abc.ABC):
         """Whether no pong came in time, though the hub may not have looked yet."""
         settings, subscriber = self._app.settings, self.subscriber
         seconds = settings["ping_interval"] + settings["ping_timeout"]
-        return now_ms() >= (subscriber.deadline or subscriber.last_ping + int(seconds * 1000))
+        return ticks_ms() >= (subscriber.deadline or subscriber.pinged_at + int(seconds * 1000))
 
     def post(self, raw: bytes) -> Answer:
         """Take the packets of a POST."""
@@ -9654,8 +9661,8 @@ class EngineConversation(Conversation, abc.ABC):
             client_id = secrets.token_urlsafe(16)
             subscriber = streams.subscriber(asked, self.subscriber.encoding, client_id, 0)
             subscriber.cursor = self.subscriber.cursor
-            subscriber.deadline = now_ms() + Probe.LIMIT_MS
-            subscriber.last_ping = subscriber.deadline  # is not pinged
+            subscriber.deadline = ticks_ms() + Probe.LIMIT_MS
+            subscriber.pinged_at = subscriber.deadline  # is not pinged
             if not too_many:
                 subscriber.session = Probe(self._app, self, subscriber)
                 self._probing = True

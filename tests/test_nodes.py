@@ -272,6 +272,33 @@ def test_a_dead_node_is_released(nodes: Nodes) -> None:
         assert [node["connections"] for node in nodes_there] == [1]
 
 
+@pytest.mark.skipif(not LONG, reason="takes 6 s: RTAPP_LONG=1")
+def test_nobody_is_dead_because_the_database_was_away(
+    own_postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """The node that finds it again first gives the others time to sign."""
+    url = own_postgres.new_database()
+    here, there = start_node(url), start_node(url)
+    database = url.rsplit("/", 1)[1]
+
+    def last_sign() -> int:
+        return int(own_postgres.sql("SELECT max(heartbeat) FROM nodes", database)[0][0])
+
+    with there.stream("channel=x"), here.stream("channel=x&presence=1") as watcher:
+        wait_for(lambda: len(connections(here)) == 2, "both connections")
+        signed = last_sign()
+        os.kill(there.pid, signal.SIGSTOP)
+        own_postgres.sql("UPDATE nodes SET heartbeat = heartbeat - 20000", database)
+        own_postgres.crash()
+        wait_for(lambda: any("is away" in line for line in here.output), "the end of it")
+        own_postgres.start()
+        wait_for(lambda: last_sign() > signed, "a heartbeat")
+        os.kill(there.pid, signal.SIGCONT)
+        own = watcher.take(1)[0]
+        assert own["event"] == "presence-join" and watcher.silent(2)
+        assert len(here.get("/api/nodes").json) == 2
+
+
 def test_a_stopped_node_that_holds_the_log_is_put_out(nodes: Nodes) -> None:
     here, there = nodes
     os.kill(here.pid, signal.SIGSTOP)

@@ -783,7 +783,7 @@ def test_a_ping_does_not_overtake_a_change_of_topics(log_url: str) -> None:
 
         def advance_then_ping(entries: list[rtapp.Entry]) -> None:
             listening.hub.advance(entries)
-            listening.subscriber.last_ping = 0
+            listening.subscriber.pinged_at = 0
             listening.hub._ping()
 
         opened.listener = advance_then_ping
@@ -818,6 +818,23 @@ def test_what_was_joined_for_a_send_is_not_kept(log_url: str) -> None:
         until(partial(listening.has, 100), "all of them")
         until(lambda: not listening.hub._joined, "the end of the sweep")
         assert not any(view.joins for view in listening.hub._views.values())
+
+
+def test_a_clock_that_is_set_ends_no_stream(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings go on where it was set back, and nobody counts as gone where it was set forward."""
+    real = rtapp.now_ms
+
+    def pings() -> int:
+        return listening.received().count("event: ping")
+
+    with Opened(log_url) as opened, Listening(opened, ping_interval="0.2") as listening:
+        listening.hub.start()
+        listening.subscriber.session = Silent()
+        for jump in (-HOUR, HOUR):
+            monkeypatch.setattr(rtapp, "now_ms", lambda: real() + jump)  # noqa: B023
+            enough = pings() + 2
+            until(lambda: pings() >= enough, "more pings", 10)  # noqa: B023
+        assert listening.hub.count == 1
 
 
 class Silent:
