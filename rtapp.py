@@ -1496,6 +1496,24 @@ class SqliteEngine:
             self._lock.close()
 
 
+def looked_up(url: str) -> dict[str, str]:
+    """The addresses of the host that a URL names, as libpq takes them: it would stop the loop while
+    it looks a name up, for ten seconds where no name server answers. Several hosts are left to it.
+
+    Raises psycopg2.OperationalError.
+    """
+    given = psycopg2.extensions.parse_dsn(url)
+    host = given.get("host", "")
+    if not re.fullmatch(r"[\w.-]*[a-zA-Z][\w.-]*", host) or "hostaddr" in given:
+        return {}  # an address, a socket's folder
+    try:
+        found = gevent.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise psycopg2.OperationalError(f"{host} has no address: {error.strerror}") from error
+    addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
+    return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
+
+
 class Postgres(peewee.PostgresqlDatabase):
     """One connection to PostgreSQL, which doesn't stop the loop while it waits."""
 
@@ -1515,6 +1533,7 @@ class Postgres(peewee.PostgresqlDatabase):
         with gevent.Timeout(self.CONNECT_SECONDS, away):
             connection = psycopg2.connect(
                 self._url,
+                **looked_up(self._url),
                 application_name="rtapp",
                 connect_timeout=self.CONNECT_SECONDS,
                 keepalives_idle=5,

@@ -837,6 +837,16 @@ def test_a_clock_that_is_set_ends_no_stream(log_url: str, monkeypatch: pytest.Mo
         assert listening.hub.count == 1
 
 
+def test_a_server_by_its_name(postgres: Cluster) -> None:
+    """It is tried at each of the name's addresses: here it listens at one of two."""
+    url = postgres.new_database().replace("127.0.0.1", "localhost")
+    with Opened(url) as opened:
+        assert opened.publish("c/x", 1) == [1]
+    assert set(rtapp.looked_up("postgresql://u@localhost/x")) == {"host", "hostaddr"}
+    for other in ("postgresql://u@[::1]/x", "postgresql:///x?host=/tmp", "postgresql://a,b/x"):
+        assert rtapp.looked_up(other) == {}
+
+
 class Silent:
     """A client that says nothing."""
 
