@@ -268,7 +268,7 @@ def test_a_close_right_after_the_upgrade_is_answered(plain: Server) -> None:
 
 
 def test_ping_timeout_and_silence(make_server: Callable[..., Server]) -> None:
-    server = make_server(ping_interval=0.3, ping_timeout=0.2, socketio_connect_seconds=0.5)
+    server = make_server(ping_interval=0.3, ping_timeout=1, socketio_connect_seconds=0.5)
     with open_io(server) as ws:
         assert ended(ws)  # no CONNECT
     ws, _ = join(server)
