@@ -864,6 +864,7 @@ def test_files_go_to_everyone_or_one_once_accepted(house: House, tmp_path: Path)
     for other in (bob, cem):
         other.page.click("#open-chat")
         expect(other.page.locator(".file")).to_contain_text("plan.bin")
+        expect(other.page.locator(".file .state")).to_have_text("")  # it is they who are asked
     assert ada.page.evaluate("window.pieces.length") == 0  # nothing before it is accepted
     bob.page.click('.file [data-act="room.files.accept"]')
     with bob.page.expect_download() as download:
