@@ -91,7 +91,7 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import (
     Annotated,
     Any,
@@ -186,6 +186,11 @@ def write_private(path: Path, text: str) -> None:
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     part.replace(path)
+
+
+def make_private(path: Path) -> None:
+    """Make a file, where there is none, that only this user can read."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def plain_address(address: str) -> str:
@@ -1423,7 +1428,9 @@ class SqliteEngine:
         return contextlib.nullcontext()  # the folder is claimed
 
     def copy(self, database: peewee.Database, version: int) -> None:
-        with contextlib.closing(sqlite3.connect(f"{self.path}.v{version}.bak")) as copy:
+        target = Path(f"{self.path}.v{version}.bak")
+        make_private(target)
+        with contextlib.closing(sqlite3.connect(target)) as copy:
             database.connection().backup(copy)
 
     def or_the_copy(self) -> str:
@@ -2031,7 +2038,8 @@ class Storage:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy an SQLite database that may be in use."""
+    """Copy an SQLite database that may be in use; only this user can read the copy."""
+    make_private(target)
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
         contextlib.closing(sqlite3.connect(target)) as new,
@@ -2130,16 +2138,19 @@ class Journal:
     """The event log. Entries wait in memory and are written together once a second."""
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
+    PRINTED = 100  # of them
     LEVELS = ("INFO", "CONN", "MSG", "WARN", "ERROR")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._waiting: list[dict[str, Any]] = []
         self._skipped: dict[str, int] = {}
+        self._printed = 0
 
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is one of `LEVELS`."""
-        if level in ("WARN", "ERROR"):
+        if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
+            self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
         if len(self._waiting) >= self.BUFFER:
             self._skipped[level] = self._skipped.get(level, 0) + 1
@@ -2157,6 +2168,7 @@ class Journal:
 
     def flush(self) -> None:
         """Write what waits. A database that is away is waited for, within the buffer's bound."""
+        self._printed = 0
         rows, self._waiting = self._waiting, []
         skipped, self._skipped = self._skipped, {}
         rows += [
@@ -2242,14 +2254,18 @@ class Arguments(NamedTuple):
         return cls(content, attachments, namespace)
 
     def inlined(self) -> str:
-        """The array for who can't take attachments: each as base64 in its placeholder."""
-        if not self.attachments:
+        """The array for who can't take attachments: each as base64 in its first placeholder. Once
+        only, or a short text could grow without bound; and whatever a row holds, it can be read."""
+        left = dict(enumerate(self.attachments))
+        if not left:
             return self.text
-        return to_json(fill_placeholders(msgspec.json.decode(self.text), self._as_base64))
 
-    def _as_base64(self, number: int) -> dict[str, Any]:
-        data = base64.b64encode(self.attachments[number]).decode()
-        return {"_placeholder": True, "num": number, "base64": data}
+        def as_base64(number: int) -> dict[str, Any]:
+            data = left.pop(number, None)
+            more = {} if data is None else {"base64": base64.b64encode(data).decode()}
+            return {"_placeholder": True, "num": number, **more}
+
+        return to_json(fill_placeholders(msgspec.json.decode(self.text), as_base64))
 
 
 def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
@@ -2258,7 +2274,7 @@ def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
         return [fill_placeholders(item, fill) for item in value]
     if not isinstance(value, dict):
         return value
-    if value.get("_placeholder") is True and isinstance(value.get("num"), int):
+    if value.get("_placeholder") is True and type(value.get("num")) is int:
         return fill(value["num"])
     return {key: fill_placeholders(item, fill) for key, item in value.items()}
 
@@ -2971,6 +2987,7 @@ class TlsTransport:
     be offered again, whole."""
 
     __slots__ = ("_ssl", "_sock")
+    MOST = 16  # records, of 16 KiB or less, that are read at once
 
     def __init__(self, sock: Any) -> None:
         """Take gevent's SSLSocket over; it must not be used any more."""
@@ -2987,11 +3004,14 @@ class TlsTransport:
             raise BlockingIOError from None
 
     def receive(self) -> bytes | None:
-        # Reads until want-read: decrypted bytes wake no poller.
+        # Reads until want-read: decrypted bytes wake no poller. But not for ever, from who sends
+        # as fast as this reads: of a record nothing is left, and what comes after it does wake one.
         parts = []
         try:
             while part := self._ssl.read(65_536):
                 parts.append(part)
+                if len(parts) == self.MOST:
+                    return b"".join(parts)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return b"".join(parts) or None
         except ssl.SSLZeroReturnError:
@@ -5014,13 +5034,13 @@ class Nodes:
         return here + self._hub.elsewhere.get(draft.topic, 0)
 
     def _take_letter(self, text: str) -> None:
-        try:
+        """Whoever may connect to the database can send what is none; the next is heard anyway."""
+        with reported(self._journal, "A letter of another node"):
             letter = msgspec.json.decode(text, type=Letter)
-        except msgspec.DecodeError:  # of another version or program: whoever may connect may write
-            return
-        if letter.node != self.id:
-            _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
-            self._hub.volatile(Draft(topic, MESSAGE, event, content, attachments, exclude=exclude))
+            if letter.node != self.id:
+                _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
+                draft = Draft(topic, MESSAGE, event, content, attachments, exclude=exclude)
+                self._hub.volatile(draft)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -5095,6 +5115,11 @@ ADMIN_TOKEN = Principal("admin-token", ADMIN_GRANTS)
 OWNER = Principal("this computer", ADMIN_GRANTS, is_session=True)  # no user's name has a space
 METRICS_TOKEN = Principal("metrics-token", Grants("user", ("metrics",), (), ()))
 
+GUEST = "guest"  # what a guest's streams are named
+# Names of who has no account; a user of such a name would be taken for them.
+NOBODYS_NAMES = (ANONYMOUS.name, GUEST)
+OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
+
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
 
@@ -5114,6 +5139,17 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_loopback
+
+
+@functools.lru_cache(maxsize=4_096)
+def network_of(address: str) -> str:
+    """What is counted as one: an IPv6 address's network of 64 bits, since whoever has one of its
+    addresses has all of them (RFC 4291, 2.5.1); else the address."""
+    try:
+        found = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 @functools.lru_cache(maxsize=256)
@@ -5288,6 +5324,8 @@ def api_token(
 class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
+    SESSIONS = 100  # of a user
+
     def __init__(self, storage: Storage, settings: Settings, admin_token: str | None) -> None:
         self._storage = storage
         self._settings = settings
@@ -5447,6 +5485,8 @@ class Access:
         return self._add_user(username, self.hasher.run(hash_password, password), role)
 
     def _add_user(self, username: str, hashed: str, role: str) -> Any:
+        if username.casefold() in OWN_NAMES:
+            raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         row = user_row(username, hashed, role)
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
@@ -5495,11 +5535,12 @@ class Access:
         Attempts are counted for the address and for the name; what is counted decays, so nobody
         is locked out for good. Raises Problem `wrong_login`, `too_many_attempts`.
         """
-        keys = (("address", address), ("name", username.casefold()))
-        waits = [self._attempts.take(key, 1 / 10, 10) for key in keys]
-        if any(waits):
-            wait = int(max(waits)) + 1
-            raise Problem("too_many_attempts", f"Wait {wait} seconds.", retry_after=wait)
+        keys = (("address", network_of(address)), ("name", username.casefold()))
+        # A name takes more than an address may send: nobody alone can keep its owner out.
+        wait = self._attempts.take(keys[0], 1 / 10, 10) or self._attempts.take(keys[1], 1 / 4, 30)
+        if wait:
+            seconds = int(wait) + 1
+            raise Problem("too_many_attempts", f"Wait {seconds} seconds.", retry_after=seconds)
         user = User.get_or_none(User.username_key == username.casefold())
         stored = user.password_hash if user else NOBODYS_HASH
         if not self.hasher.run(verify_password, password, stored) or user is None:
@@ -5511,7 +5552,7 @@ class Access:
     # Sessions
 
     def open_session(self, user: Any, address: str, agent: str) -> str:
-        """The secret of a new session of a user."""
+        """The secret of a new session of a user; the oldest of too many end."""
         secret, row = new_token(
             "session",
             Grants(),
@@ -5522,6 +5563,8 @@ class Access:
             agent=agent[:256],
         )
         self._insert(row)
+        surplus = self.sessions(user.id)[self.SESSIONS :]
+        self.revoke([old.token_hash[:16] for old in surplus])
         return secret
 
     def sessions(self, user_id: int) -> list[Any]:
@@ -5596,7 +5639,7 @@ class Access:
 
     @staticmethod
     def _limit(buckets: Buckets, principal: Principal, a_minute: int) -> None:
-        keys = [("address", principal.address), ("account", principal.account)]
+        keys = [("address", network_of(principal.address)), ("account", principal.account)]
         for key in keys if a_minute else ():
             wait = buckets.take(key, a_minute / 60, a_minute) if key[1] else 0
             if wait:
@@ -5626,7 +5669,8 @@ class Access:
 
     def check_host(self, host: str) -> None:
         """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
-        name, is_address = read_host(host)
+        # No name is longer than 253 characters (RFC 1035, 2.3.4); those that are read are kept.
+        name, is_address = read_host(host) if len(host) <= 300 else ("", False)
         if is_address or name in self._own_names or name.endswith((".local", ".localhost")):
             return
         public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
@@ -5937,7 +5981,7 @@ def ice_view(settings: Settings, client_id: str, is_lan: bool = False) -> dict[s
 
 
 HIDDEN = re.compile(
-    r"(?P<before>candidate:\S+ \d+ udp) (?P<priority>\d+) [0-9a-z-]+\.local"
+    r"(?P<before>candidate:\S+ \d+ udp) (?P<priority>\d{1,10}) [0-9a-z-]+\.local"
     r" (?P<after>\d+ typ host.*)",
     re.IGNORECASE,
 )
@@ -5990,7 +6034,7 @@ class Rooms:
     ATTEMPT_RATE = 1 / 10
     SIGNALS, SIGNAL_RATE = 300, 30  # of a client
     LOBBY = 20  # who may wait for a room
-    ROOMS = 10_000  # active at once
+    ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     HEARD_MS = 5_000  # how often it is noted that a participant is heard
     LATE_MS = 10_000  # between two looks, after which silence says nothing
     SOON_MS = 8_000  # a page that is loaded anew is back by then
@@ -6064,16 +6108,22 @@ class Rooms:
             **fields,
         }
         try:
-            self._storage.write(lambda tx: self._create(tx, row))
+            is_admin = who.principal.role == "admin"
+            self._storage.write(lambda tx: self._create(tx, row, is_admin))
         except peewee.IntegrityError:
             raise Problem("room_exists", f"There is a room {name} already.") from None
         self._journal.add("INFO", "Room made", roomId=name, by=who.principal.name)
         return active_room(self._storage.reader, name)
 
-    def _create(self, tx: Transaction, row: dict[str, Any]) -> None:
+    def _create(self, tx: Transaction, row: dict[str, Any], is_admin: bool) -> None:
         active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
         if active.count(tx.database) >= self.ROOMS:
             raise Problem("overloaded", "There are too many rooms.")
+        account = row["owner_account"]
+        if is_person(account) and not is_admin:
+            mine = active.where(VideoRoom.owner_account == account)
+            if mine.count(tx.database) >= self.ROOMS_OF_ONE:
+                raise Problem("overloaded", f"You have {self.ROOMS_OF_ONE} rooms: end some first.")
         VideoRoom.insert(**row).execute(tx.database)
 
     def _hash(self, password: str | None) -> str | None:
@@ -6122,11 +6172,11 @@ class Rooms:
         if room is None:
             raise Problem("not_found", "There is no such room, or it has ended.")
         if not who.account:
-            self._attempts.give_back(("room", who.address))
+            self._attempts.give_back(("room", network_of(who.address)))
         return room
 
     def _attempt(self, what: str, who: Visitor) -> None:
-        key = what, who.address
+        key = what, network_of(who.address)
         wait = self._attempts.take(key, self.ATTEMPT_RATE, self.ATTEMPTS[what])
         if wait:
             seconds = int(wait) + 1
@@ -6138,8 +6188,14 @@ class Rooms:
 
     def is_client_of(self, who: Visitor) -> bool:
         """Whether a client's connection was opened by this credential's holder."""
-        rows = self._nodes.of_client(who.client_id) if who.account else ()
+        known = who.account and who.account.casefold() not in NOBODYS_NAMES
+        rows = self._nodes.of_client(who.client_id) if known else ()
         return any(row.username == who.account for row in rows)
+
+    def is_inside(self, client_id: str) -> bool:
+        """Whether a client is in a room, and not only in its lobby."""
+        mine = VideoParticipant.client_id == client_id
+        return bool(VideoParticipant.get_or_none(mine & (VideoParticipant.status != WAITING)))
 
     def is_guest_of(self, session: str) -> Principal:
         """What a client is by its `session` alone: the guest of the room that it has joined, or
@@ -6151,8 +6207,8 @@ class Rooms:
         if not VideoParticipant.get_or_none(mine & (VideoParticipant.account == "")):
             return ANONYMOUS
         if self._settings["access"] == "open":
-            return Principal("guest", Grants("guest", ()))
-        return Principal("guest", Grants("guest", (), (), ()), guest_credential(client_id))
+            return Principal(GUEST, Grants("guest", ()))
+        return Principal(GUEST, Grants("guest", (), (), ()), guest_credential(client_id))
 
     def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
         """Change a room; only its host may. A `password` is hashed, None takes it away.
@@ -6160,11 +6216,12 @@ class Rooms:
         Raises Problem `not_found`, `not_host`.
         """
         self.find(room_id, who)
+        self._hosted(self._storage.reader, room_id, who)  # before the password costs its time
         if "password" in fields:
             fields["password_hash"] = self._hash(fields.pop("password"))
 
         def unit(tx: Transaction) -> Any:
-            room = self._hosted(tx, room_id, who)
+            room = self._hosted(tx.database, room_id, who)
             change(tx, room, **fields)
             view = room_view(room, len(inside(tx.database, room)))
             tx.append([told(room, "room-updated", room=view)])
@@ -6176,7 +6233,7 @@ class Rooms:
         """End a room; only its host may. Raises as `update` does."""
         self.find(room_id, who)
         self._storage.write(
-            lambda tx: self._end(tx, self._hosted(tx, room_id, who), "ended by the host")
+            lambda tx: self._end(tx, self._hosted(tx.database, room_id, who), "ended by the host")
         )
         self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
 
@@ -6191,12 +6248,12 @@ class Rooms:
         RoomBan.delete().where(RoomBan.room == room.id).execute(tx.database)
         change(tx, room, ended_at=now_ms(), password_hash=None)
 
-    def _hosted(self, tx: Transaction, room_id: str, who: Visitor) -> Any:
+    def _hosted(self, database: peewee.Database, room_id: str, who: Visitor) -> Any:
         """A room whose host, owner or administrator acts. Raises Problem `not_host`."""
-        room = active_room(tx.database, room_id)
+        room = active_room(database, room_id)
         if room is None:
             raise Problem("not_found", "There is no such room, or it has ended.")
-        if not self._moderates(tx.database, room, who):
+        if not self._moderates(database, room, who):
             raise Problem("not_host", "Ask the host of the room.")
         return room
 
@@ -6249,7 +6306,7 @@ class Rooms:
         self._attempt("password", who)
         if not self._access.hasher.run(verify_password, password, room.password_hash):
             raise Problem("wrong_password", "Ask the host for the room's password.")
-        self._attempts.give_back(("password", who.address))
+        self._attempts.give_back(("password", network_of(who.address)))
         return str(room.password_hash)
 
     def _join(self, tx: Transaction, arrival: Arrival) -> Joined:
@@ -6451,7 +6508,7 @@ class Rooms:
         self.find(room_id, who)
 
         def unit(tx: Transaction) -> None:
-            room = self._hosted(tx, room_id, who)
+            room = self._hosted(tx.database, room_id, who)
             mine = (VideoParticipant.room == room.id) & (VideoParticipant.id == number)
             row = one(VideoParticipant.select().where(mine), tx.database)
             needed, act = self.ACTS[action]
@@ -7100,6 +7157,9 @@ EventName = Annotated[
 ClientId = Annotated[
     str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
 ]
+# PostgreSQL's text takes no NUL.
+SearchText = Annotated[str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL")]
+Description = Annotated[str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL")]
 SessionKey = Annotated[str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe characters")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -7141,7 +7201,7 @@ class MessagesQuery(msgspec.Struct):
 class ConnectionsQuery(msgspec.Struct):
     """A part of the list of connections."""
 
-    q: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    q: SearchText = ""
     transport: Literal["sse", "websocket", "socket.io"] | None = None
     limit: Limit = 100
     cursor: RowId = 0
@@ -7163,7 +7223,7 @@ class LogFilter(msgspec.Struct, kw_only=True):
     """What of the event log is asked for; times are RFC 3339."""
 
     level: Literal["INFO", "CONN", "MSG", "WARN", "ERROR"] | None = None
-    q: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    q: SearchText = ""
     since: datetime | None = None
     until: datetime | None = None
 
@@ -7195,7 +7255,7 @@ class SettingBody(msgspec.Struct):
         pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first"),
     ]
     value: Any
-    description: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    description: Description | None = None
 
 
 class TopicsBody(msgspec.Struct):
@@ -7687,7 +7747,7 @@ class RoomBody(RoomCall, kw_only=True):
 
     name: Title
     room_id: RoomName | None = None
-    description: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    description: Description = ""
     host_id: Label = None
     max_participants: Size | None = None
     password: Secret | None = None
@@ -7699,7 +7759,7 @@ class RoomChange(RoomCall, kw_only=True):
     """What changes of a room; a password of null takes it away."""
 
     name: Title | msgspec.UnsetType = msgspec.UNSET
-    description: Annotated[str, msgspec.Meta(max_length=500)] | msgspec.UnsetType = msgspec.UNSET
+    description: Description | msgspec.UnsetType = msgspec.UNSET
     max_participants: Size | msgspec.UnsetType = msgspec.UNSET
     locked: bool | msgspec.UnsetType = msgspec.UNSET
     lobby: bool | msgspec.UnsetType = msgspec.UNSET
@@ -8027,7 +8087,10 @@ def send_signal(app: Application, call: Call) -> dict[str, Any]:
 @route("GET", "/api/ice", "guest", "The ICE servers to use")
 def list_ice_servers(app: Application, call: Call) -> dict[str, Any]:
     """Where there is a TURN server, with credentials that are good for `iceTtl` seconds."""
-    return app.rooms.ice(client_id_of(call.session) if call.session else call.principal.name)
+    client_id = client_id_of(call.session) if call.session else call.principal.name
+    if call.principal.role == "guest" and not app.rooms.is_inside(client_id):
+        raise Problem("not_in_room", "Wait until the host lets you in.")
+    return app.rooms.ice(client_id)
 
 
 # System
@@ -8971,6 +9034,8 @@ class Static:
         if self._public is None:
             return None
         try:
+            if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
+                raise Problem("not_found")
             found = (self._public / path).resolve()
             if found.is_dir():
                 found /= "index.html"
@@ -9308,10 +9373,14 @@ class Conversation:
             gevent.spawn(self._work)
 
     def _work(self) -> None:
+        done = 0
         while self._waiting:
             act = self._waiting.popleft()
             with reported(self._app.journal, "A client's message failed"):
                 act()
+            done += 1
+            if done % self.MOST == 0:  # none of them may have waited for anything
+                gevent.sleep(0.001)
         self._waiting, self._busy = None, False
         if self._paused:
             self._paused = False
@@ -9654,20 +9723,28 @@ class EngineConversation(Conversation, abc.ABC):
         if self._framing is not None:
             raise EngineFault(3)
         try:
-            packets = [self._engine_packet(part) for part in raw.decode().split("\x1e")]
+            packets = raw.decode().split("\x1e")
         except ValueError:
             packets = [""]
-        for each in packets:
-            self.take(each)
-            if self.over and each != "1":
+        for number, part in enumerate(packets, 1):
+            self.take(self._engine_packet(part))
+            if self.over and part != "1":
                 raise EngineFault(3)
-        while self._paused:
-            gevent.sleep(0.01)
+            if number % self.MOST == 0:  # a body holds many: others have their turn first
+                gevent.sleep(0.001)
+            while self._paused:
+                gevent.sleep(0.01)
         return text_answer(b"ok")
 
     @staticmethod
     def _engine_packet(part: str) -> str | bytes:
-        return base64.b64decode(part[1:], validate=True) if part[:1] == "b" else part
+        """A packet; an empty one, which is none, for what is no base64."""
+        if part[:1] != "b":
+            return part
+        try:
+            return base64.b64decode(part[1:], validate=True)
+        except ValueError:
+            return ""
 
     # Upgrade
 
@@ -10017,14 +10094,20 @@ def pack_arguments(values: Sequence[Any]) -> Arguments:
 
 
 def unpack_arguments(found: SioPacket) -> list[Any]:
-    """A packet's arguments as Python values. Raises ValueError for a wrong placeholder."""
+    """A packet's arguments as Python values."""
     values = [msgspec.json.decode(raw) for raw in found.payload]
     if found.expected:
-        try:
-            values = fill_placeholders(values, found.attachments.__getitem__)
-        except IndexError:
-            raise ValueError("a placeholder without its attachment") from None
+        values = fill_placeholders(values, found.attachments.__getitem__)
     return values
+
+
+def check_placeholders(found: SioPacket) -> None:
+    """Raises ValueError unless there is one placeholder for each attachment, as the protocol has
+    it: of one that stands a thousand times every receiver would get a thousand copies."""
+    numbers: list[int] = []
+    fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
+    if sorted(numbers) != list(range(found.expected)):
+        raise ValueError("placeholders and attachments don't match")
 
 
 def with_arguments(draft: Draft, arguments: Arguments) -> Draft:
@@ -10273,6 +10356,8 @@ class SocketIo(EngineConversation):
         if len(found.attachments) < found.expected:
             self._partial = found
             return
+        if found.expected:
+            check_placeholders(found)
         self._partial, self._size = None, 0
         self.later(partial(self._handle, found))
 
@@ -10311,8 +10396,8 @@ class SocketIo(EngineConversation):
                 if where == namespace:
                     middleware(client)
         except Problem as problem:
-            self._note_refusal(problem)
             self._refuse(namespace, "unauthorized")
+            self._note_refusal(problem)
         except Refused as refused:
             self._refuse(namespace, *(refused.args or ("refused",)))
         except BaseException:
@@ -10344,6 +10429,12 @@ class SocketIo(EngineConversation):
         return principal
 
     def _note_refusal(self, problem: Problem) -> None:
+        """Tell the administrator, and count it as a refused request is."""
+        try:
+            self._app.access.limit_request(ANONYMOUS._replace(address=self.subscriber.address))
+        except Problem:
+            self.end("too many CONNECTs were refused")
+            return
         self._app.journal.add(
             "WARN",
             f"Socket.IO CONNECT refused: {problem.detail} Send auth.token, sign in, or set "
@@ -10492,12 +10583,7 @@ class SocketIo(EngineConversation):
     def _event(self, client: Client, found: SioPacket) -> None:
         event = msgspec.json.decode(found.payload[0], type=str)
         if HANDLERS.events:
-            try:
-                values = unpack_arguments(found)[1:]
-            except ValueError:
-                self.end("parse error")
-                return
-            result = self._call(client, event, *values)
+            result = self._call(client, event, *unpack_arguments(found)[1:])
         else:
             result = self._act(client, event, found)
         self.keep(client)  # before the answer: what was acknowledged survives
@@ -10723,7 +10809,8 @@ class Body(pywsgi.Input):
             self.handler.close_connection = True
 
 
-FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token (RFC 9110, 5.6.2)
+# A token (RFC 9110, 5.6.2), of a length that may be remembered.
+FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings of a request
 
 
@@ -10986,9 +11073,10 @@ class Listener(pywsgi.WSGIServer):
     def _secured(self, sock: Any, context: ssl.SSLContext) -> Any:
         """The connection, after the TLS handshake if that is what the client begins with."""
         sock.settimeout(self.HANDSHAKE_SECONDS)
-        if sock.recv(1, socket.MSG_PEEK) == b"\x16":
+        if sock.recv(1, socket.MSG_PEEK) != b"\x16":
+            return sock
+        with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
             return context.wrap_socket(sock, server_side=True)
-        return sock
 
     def bad_request(self, address: Any, error: BaseException) -> None:
         """Note a request that isn't HTTP, or came too slowly."""
@@ -12398,7 +12486,7 @@ def database_path(settings: Settings, create: bool = True) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not is_postgres(settings):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))  # its -wal and -shm too
+            make_private(path)  # its -wal and -shm too
         return path.resolve()
     except OSError as error:
         what = next((p for p in path.parents if p.is_file()), None)
@@ -12932,7 +13020,8 @@ class OpenBody(msgspec.Struct):
     path: Annotated[
         str,
         pattern(
-            r"/(?:[A-Za-z0-9_.~-]+/?)*(?:[?#][A-Za-z0-9_.~=&%-]*)?", "a path of this server, /…"
+            r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
+            "a path of this server, /…",
         ),
     ]
 
@@ -13303,7 +13392,7 @@ def backup_command(options: argparse.Namespace) -> int:
         raise StartError(f"{target} exists already.")
     try:
         copy_database(sqlite_file(existing_database(options)), target)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StartError(f"The backup {target} could not be written: {error}.") from None
     print(f"saved {target} ({target.stat().st_size:,} bytes)")
     return 0
@@ -13514,6 +13603,8 @@ def add_user_command(engine: Engine, name: str, options: argparse.Namespace) -> 
     """Add a user."""
     if User.get_or_none(User.username_key == name.casefold()):
         raise StartError(f"There is a user {name} already.")
+    if name.casefold() in OWN_NAMES:
+        raise StartError(f"{name} is a name of the program's own: choose another.")
     User.insert(**user_row(name, new_hash(name), options.role)).execute()
     print(f"added {name} ({options.role})")
     return 0

@@ -184,6 +184,28 @@ def test_nodes_are_listed(nodes: Nodes) -> None:
     assert all(row["startedAt"] <= row["heartbeatAt"] for row in listed)
 
 
+def test_what_is_no_letter_ends_no_volatile_messages(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """Whoever may connect to the database can send one."""
+    url = postgres.new_database()
+    here, there = start_node(url), start_node(url)
+    with there.stream("channel=x") as stream, contextlib.closing(psycopg2.connect(url)) as stranger:
+
+        def crosses() -> bool:
+            here.publish({"t": 1}, "channel=x&event=typing&volatile=1")
+            return not stream.silent(0.2)
+
+        wait_for(crosses, "a volatile message")  # a listener may still be connecting
+        stranger.autocommit = True
+        for letter in ("x", '["n","c/x",null,"1",null,"!"]', '["n","c/x",null,"2","[",null]'):
+            stranger.cursor().execute("SELECT pg_notify('rtapp_volatile', %s)", (letter,))
+        wait_for(lambda: "A letter" in here.get("/api/logs").body.decode(), "the letter")
+        while not stream.silent(1):
+            pass
+        wait_for(crosses, "a volatile message after it")
+
+
 def test_volatile_messages_cross(nodes: Nodes) -> None:
     """Also after something else was said on their channel: other programs may use the server."""
     with nodes[1].stream("channel=x") as stream:
