@@ -105,11 +105,24 @@ class Desk:
 
         return ask
 
+    def windows(self) -> list[int]:
+        """The processes of its windows: one may outlive the server and the screen."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                parts = path.read_bytes().split(b"\0")
+                if b"--window" in parts and str(self.data / "window").encode() in parts:
+                    found.append(int(path.parent.name))
+        return found
+
     def end(self) -> None:
         """SIGKILL for what is left."""
         for process in self.running:
             process.kill()
             process.wait(PATIENCE)
+        for number in self.windows():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -724,15 +737,7 @@ def screen(desk: Desk) -> Iterator[Screen]:
 def window_process(desk: Desk) -> int:
     """The process of the window; waits for it."""
 
-    def find() -> int:
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                parts = path.read_bytes().split(b"\0")
-                if b"--window" in parts and str(desk.data / "window").encode() in parts:
-                    return int(path.parent.name)
-        return 0
-
-    return int(wait_for(find, "the window's process"))
+    return wait_for(desk.windows, "the window's process")[0]
 
 
 def opens(screen: Screen) -> None:
