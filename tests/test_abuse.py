@@ -238,7 +238,7 @@ def test_a_tls_client_that_never_pauses_is_read_in_turn() -> None:
 def test_a_handshake_byte_by_byte_ends(
     make_server: Callable[..., Server], certificate: Certificate
 ) -> None:
-    server = make_server(tls_cert=certificate.chain, tls_key=certificate.key)
+    server = make_server(tls_cert=certificate.cert, tls_key=certificate.key)
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         for byte in b"\x16\x03\x01\x02\x00\x01\x00":
             sock.sendall(bytes([byte]))
