@@ -3330,6 +3330,15 @@ class Join(NamedTuple):
     messages: int
 
 
+class Change(NamedTuple):
+    """The topics of a connection from an id on; of those that are new also what came after the id
+    `since`."""
+
+    number: int
+    topics: frozenset[str]
+    since: int | None = None
+
+
 class Subscriber:
     """A connection that is served from the log: a cursor and the topics it wants."""
 
@@ -3386,7 +3395,7 @@ class Subscriber:
         self.after = cursor  # the cursor once `pending` is taken
         self.messages_after = 0
         self.own_last = 0  # newest id that concerns this client alone (direct, excluded)
-        self.later: tuple[tuple[int, frozenset[str]], ...] = ()  # topics from an id on
+        self.later: tuple[Change, ...] = ()  # of its topics
         self.behind = False  # served by the catch-up, not by the sweep
         self.session: Session | None = None  # hears what the client says
         self.queue: bytearray | None = None  # for it alone, sent once `pending` is taken
@@ -3438,7 +3447,7 @@ class Subscriber:
     @property
     def topics(self) -> frozenset[str]:
         """The shared topics it has asked for."""
-        return self.later[-1][1] if self.later else self.view.topics
+        return self.later[-1].topics if self.later else self.view.topics
 
 
 class Hub:
@@ -3819,12 +3828,18 @@ class Hub:
         self._topics_from(self._log.head, subscriber, frozenset(topics))
         self._wake()
 
-    def _topics_from(self, number: int, subscriber: Subscriber, topics: frozenset[str]) -> None:
+    def _topics_from(
+        self,
+        number: int,
+        subscriber: Subscriber,
+        topics: frozenset[str],
+        since: int | None = None,
+    ) -> None:
         earlier = subscriber.later
-        if earlier and earlier[-1][0] == number:
+        if earlier and earlier[-1].number == number and earlier[-1].since is None:
             earlier = earlier[:-1]
         self._part(subscriber)
-        subscriber.later = (*earlier, (number, topics))
+        subscriber.later = (*earlier, Change(number, topics, since))
         if len(earlier) >= self.LATER:
             self._drop(subscriber, "changed its topics too often")
         else:
@@ -3953,7 +3968,7 @@ class Hub:
 
     def _switch(self, subscriber: Subscriber, number: int) -> None:
         """Give a subscriber that has been served up to the id `number` its next topics."""
-        topics, subscriber.later = subscriber.later[0][1], subscriber.later[1:]
+        topics, subscriber.later = subscriber.later[0].topics, subscriber.later[1:]
         old = subscriber.view
         self._note_presence("presence-leave", subscriber, old.topics - topics)
         self._note_presence("presence-join", subscriber, topics - old.topics)
@@ -4056,7 +4071,7 @@ class Hub:
     def _change_topics(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
             topics = (subscriber.topics | set(order["add"])) - set(order["remove"])
-            self._topics_from(number, subscriber, topics)
+            self._topics_from(number, subscriber, topics, order.get("since"))
 
     # The sweep
 
@@ -4171,8 +4186,12 @@ class Hub:
                 return
             if subscriber.ending is not None:
                 return
-            if subscriber.later and not self._lacks(subscriber, subscriber.later[0][0]):
-                self._switch(subscriber, subscriber.later[0][0])
+            if subscriber.later and not self._lacks(subscriber, subscriber.later[0].number):
+                if subscriber.later[0].since is not None:
+                    subscriber.behind = True
+                    gevent.spawn(self._begin_earlier, subscriber, subscriber.later[0])
+                    return
+                self._switch(subscriber, subscriber.later[0].number)
                 continue
             if not self._lacks(subscriber, self._log.head):
                 if subscriber.group is None:
@@ -4197,7 +4216,7 @@ class Hub:
         """What a subscriber is sent next; None when the ring does not reach back to its cursor."""
         view, cursor = subscriber.view, subscriber.cursor
         if subscriber.own_last > cursor or subscriber.later:
-            upto = subscriber.later[0][0] if subscriber.later else self._log.head
+            upto = subscriber.later[0].number if subscriber.later else self._log.head
             found = self._gather((*view.topics, subscriber.own_topic), cursor)
             if found is None:
                 return None
@@ -4516,7 +4535,7 @@ class Hub:
         ):
             self._reset(subscriber)
             return
-        limit = min(upto, subscriber.later[0][0]) if subscriber.later else upto
+        limit = min(upto, subscriber.later[0].number) if subscriber.later else upto
         for join in self._page_joins(subscriber, page, limit, joins):
             if subscriber.fd < 0 or subscriber.pending is not None:
                 return
@@ -4556,6 +4575,48 @@ class Hub:
         if not private:
             cache[key] = joins
         return joins
+
+    def _begin_earlier(self, subscriber: Subscriber, change: Change) -> None:
+        """Send what came on a connection's new topics since an id, before they become its own."""
+        added = change.topics - subscriber.view.topics
+        at = -1 if change.since is None else change.since
+        while at < change.number and self._awaits(subscriber, change):
+            try:
+                page, upto = self._log.page(at, change.number, added, self.PAGE)
+            except Exception as error:  # the database is away: it stays and waits
+                self._journal.add("WARN", f"Reading what came on new channels failed: {error}")
+                gevent.sleep(1)
+                continue
+            if not self._log.complete(at, added):
+                where = self.position(subscriber)
+                self.reply(subscriber, subscriber.encoding.notice("reset", RESET, where))
+                break
+            self._send_earlier(subscriber, change, page)
+            at = upto
+        if self._awaits(subscriber, change):
+            subscriber.later = (change._replace(since=None), *subscriber.later[1:])
+            subscriber.behind = False
+            self._serve_soon(subscriber)
+
+    @staticmethod
+    def _awaits(subscriber: Subscriber, change: Change) -> bool:
+        """Whether a connection is still there, and that its next change."""
+        here = subscriber.fd >= 0 and subscriber.ending is None
+        return here and subscriber.later[:1] == (change,)
+
+    def _send_earlier(self, subscriber: Subscriber, change: Change, page: list[Entry]) -> None:
+        """Older messages at the place where the connection is: its position doesn't go back."""
+        topics = change.topics | subscriber.view.topics
+        for entry in page:
+            if not entry.is_for(topics, subscriber.own_topic):
+                continue
+            while subscriber.pending is not None and self._awaits(subscriber, change):
+                gevent.sleep(0.02)
+            if not self._awaits(subscriber, change):
+                return
+            frame = subscriber.encoding.message(entry, self._log.position(subscriber.cursor))
+            self._push(subscriber, Join(frame, subscriber.cursor, 1))
+            gevent.sleep(0)
 
     def _reset(self, subscriber: Subscriber) -> None:
         """Some of what it lacks is gone: say so and go on at the head."""
@@ -7172,7 +7233,7 @@ class EventsQuery(msgspec.Struct, rename="camel"):
 
     channel: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
     session: SessionKey | None = None
-    last_event_id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    last_event_id: Position | None = None
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     ticket: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     presence: Flag = "0"
@@ -7258,12 +7319,17 @@ class SettingBody(msgspec.Struct):
     description: Description | None = None
 
 
+Position = Annotated[str, msgspec.Meta(max_length=64)]
+
+
 class TopicsBody(msgspec.Struct):
-    """Channels that a running stream gains and loses."""
+    """Channels that a running stream gains and loses; of those it gains also what came after the
+    position `since` (a `lastEventId`)."""
 
     session: SessionKey
     add: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
     remove: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
+    since: Position | None = None
 
 
 Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
@@ -7454,7 +7520,9 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
 
 @route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", body=TopicsBody)
 def change_topics(app: Application, call: Call) -> dict[str, Any]:
-    """The change has a place in the log: what was published before it belongs to the old set."""
+    """The change has a place in the log: what was published before it belongs to the old set.
+    With `since` what came on the added channels after that position is sent first, in order, or
+    `reset` where it is no longer held; the stream's own position stays where it is."""
     body = parse_body(call.json_body(app.settings["max_message_bytes"]), TopicsBody)
     for name in (*body.add, *body.remove):
         check_subscribe(app.access, call.principal, name)
@@ -7464,12 +7532,15 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
         raise Problem("not_found", "This session has no stream.")
     if len(set().union(*held, body.add).difference(body.remove)) > MAX_CHANNELS:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
-    app.log.control(
-        "topics",
-        clientId=client_id,
-        add=[channel_topic(name) for name in body.add],
-        remove=[channel_topic(name) for name in body.remove],
-    )
+    order: dict[str, Any] = {
+        "clientId": client_id,
+        "add": [channel_topic(name) for name in body.add],
+        "remove": [channel_topic(name) for name in body.remove],
+    }
+    if body.since is not None:
+        found = app.log.find(body.since)
+        order["since"] = -1 if found is None else found  # of another log: told as `reset`
+    app.log.control("topics", **order)
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
     return {"success": True, "clientId": client_id, "channels": channels}
 

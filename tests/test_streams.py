@@ -210,6 +210,51 @@ def test_topics_change_has_a_place_in_the_log(server: Server) -> None:
     assert server.post("/api/events/topics", body).code == "not_found"
 
 
+def test_an_added_channel_may_begin_earlier(make_server: Callable[..., Server]) -> None:
+    """What came on it comes first and whole, also from before the ring; nothing that the stream
+    had comes again, and its position doesn't go back, or a resumed stream would repeat it."""
+    server = make_server(ring_bytes=65_536)
+    with server.stream("channel=a", headers={"X-Session": SESSION}) as stream:
+        server.publish("before", "channel=b")
+        epoch = stream.hello["lastEventId"].split("-")[0]
+        since = f"{epoch}-{server.get('/api/messages?channel=b').json[0]['id']}"
+        lines = b"\n".join(json.dumps(f"{n:04} {'x' * 100}").encode() for n in range(1_500))
+        batch = {"Content-Type": "application/x-ndjson"}
+        assert server.post("/api/broadcast?channel=b", lines, headers=batch).status == 200
+        server.publish("seen", "channel=a")
+        assert stream.values(1) == ["seen"]
+        position = number(stream.last_id)
+        change = {"session": SESSION, "add": ["a", "b"], "since": since}
+        assert server.post("/api/events/topics", change).json["channels"] == ["a", "b"]
+        server.publish("after", "channel=a")
+        found = stream.take(1_501)
+        assert [json.loads(event["data"])[:4] for event in found[:-1]] == [
+            f"{n:04}" for n in range(1_500)
+        ]
+        assert json.loads(found[-1]["data"]) == "after"
+        ids = [number(event["id"]) for event in found]
+        assert ids == sorted(ids) and position <= ids[0]
+        # A change on its heels comes into force behind it.
+        again = {"session": SESSION, "remove": ["b"]}
+        assert server.post("/api/events/topics", again).status == 200
+        assert server.post("/api/events/topics", change).status == 200
+        assert server.post("/api/events/topics", again).status == 200
+        server.publish("not wanted", "channel=b")
+        server.publish("last", "channel=a")
+        assert stream.values(1_501)[-1] == "last"
+
+
+@pytest.mark.parametrize("since", ["00000000-1", "nonsense"])
+def test_a_channel_that_begins_at_no_known_position_says_reset(server: Server, since: str) -> None:
+    with server.stream(headers={"X-Session": SESSION}) as stream:
+        server.publish("before", "channel=b")
+        change = {"session": SESSION, "add": ["b"], "since": since}
+        assert server.post("/api/events/topics", change).status == 200
+        assert stream.next()["event"] == "reset"
+        server.publish("after", "channel=b")
+        assert stream.values(1) == ["after"]
+
+
 def test_kick_ends_the_stream_and_says_so(server: Server) -> None:
     with server.stream("channel=x") as stream, server.stream() as other:
         client = stream.hello["clientId"]
