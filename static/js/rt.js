@@ -34,6 +34,8 @@
 const ROOT = new URL(import.meta.url.replace(/^(.*\/)static\/.*$/, '$1'));
 /** What the server says of itself: names that no publisher can use. */
 const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(participant|room|presence)-.+)$/;
+/** What the client says of itself: a message with such a name is a `message`. */
+const OWN = /^(\*|connecting|open|reconnecting|closed|recovered|buffering)$/;
 const ABOUT_CONNECTION = /^(connection|ping|reset|disconnect)$/;
 const BASE = 1000; // ms: the first wait is at most this
 const CAP = 30_000;
@@ -99,7 +101,10 @@ function isNewer(id, than) {
 }
 
 /** @param {string | undefined} event @param {any} data @returns {string} */
-const nameOf = (event, data) => event || (SYSTEM.test(data?.type) ? data.type : 'message');
+function nameOf(event, data) {
+  if (event) return OWN.test(event) ? 'message' : event;
+  return SYSTEM.test(data?.type) ? data.type : 'message';
+}
 
 /** A connection that stays. */
 class Link {
