@@ -22,7 +22,7 @@ from _pytest.runner import runtestprotocol
 from pytest_timeout import _get_item_settings as timeout_settings
 
 from postgres import Cluster, server_binaries
-from support import LEAKS, PATIENCE, ROOT, Server
+from support import LEAKS, LONG, PATIENCE, ROOT, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -47,6 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database_url" in metafunc.fixturenames:
         several = metafunc.module.__name__ in ON_EACH_DATABASE
         several &= metafunc.definition.get_closest_marker("sqlite") is None
+        several &= LONG or metafunc.definition.get_closest_marker("waits") is None
         metafunc.parametrize("database_url", DATABASES if several else ["sqlite"], indirect=True)
 
 

@@ -606,6 +606,7 @@ def test_a_foreign_form_cannot_post(home: Server) -> None:
         assert home.post("/api/auth/ticket", b"", headers=headers, token=None).code == "not_json"
 
 
+@pytest.mark.waits
 def test_slow_and_silent_clients_hold_nobody(server: Server) -> None:
     """A hundred half heads, half bodies and half handshakes; everybody else is served."""
     socks = []

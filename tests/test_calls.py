@@ -162,7 +162,9 @@ def test_two_meet(office: Office, transport: str, note: Note) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "transport"), [(3, "websocket"), (4, "sse")], ids=["three", "four"]
+    ("count", "transport"),
+    [pytest.param(3, "websocket", marks=in_the_long_run), (4, "sse")],
+    ids=["three", "four"],
 )
 def test_more_meet(office: Office, count: int, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
@@ -204,7 +206,7 @@ def test_those_who_join_at_once(office: Office, note: Note) -> None:
     one, other = office.some(2)
     other.delay_signals(300)
     crossed = 0
-    for round_ in range(20 if LONG else 4):
+    for round_ in range(20 if LONG else 3):
         if round_ == 1:
             for person in (one, other):
                 person.delay_signals(6_000)
@@ -233,7 +235,7 @@ PULLED = {"its own": (Host.unplug, Host.plug), "one behind": (Host.cut_off, Host
     ("transport", "which"),
     [
         ("sse", "its own"),
-        ("websocket", "one behind"),
+        pytest.param("websocket", "one behind", marks=in_the_long_run),
         pytest.param("websocket", "its own", marks=in_the_long_run),
         pytest.param("sse", "one behind", marks=in_the_long_run),
     ],

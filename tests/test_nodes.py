@@ -644,7 +644,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(
     readers = Readers(nodes)
     for publisher in publishers:
         publisher.start()
-    rounds = 500 if LONG else 20
+    rounds = 500 if LONG else 10
     for number in range(rounds):
         until = time.monotonic() + random.random()
         while time.monotonic() < until:

@@ -816,6 +816,7 @@ def status_of(person: Person, room: str) -> str | None:
     return next((row["status"] for row in rows if row["id"] == person.me["id"]), None)
 
 
+@pytest.mark.waits
 def test_a_lost_connection_has_grace(make_server: Callable[..., Server]) -> None:
     server = make_server(**QUICK)
     room = make_room(server)
@@ -830,6 +831,7 @@ def test_a_lost_connection_has_grace(make_server: Callable[..., Server]) -> None
     assert bob.signal(ada, room).code == "not_in_room"
 
 
+@pytest.mark.waits
 def test_a_page_that_goes_is_gone_soon_unless_it_comes_back(server: Server) -> None:
     room = make_room(server)
     ada, bob, eve = (Person(server, name).enter(room) for name in ("Ada", "Bob", "Eve"))
@@ -846,6 +848,7 @@ def test_a_page_that_goes_is_gone_soon_unless_it_comes_back(server: Server) -> N
     }
 
 
+@pytest.mark.waits
 def test_who_beats_is_not_heard_by_a_stream(make_server: Callable[..., Server]) -> None:
     """A phone that vanished leaves an open connection behind."""
     server = make_server(**QUICK)
@@ -916,6 +919,7 @@ def test_a_call_outlives_the_server(make_server: Callable[..., Server]) -> None:
         assert act(ada, room, cem, "mute").status == 200  # still the host
 
 
+@pytest.mark.waits
 def test_who_does_not_come_back_after_a_restart_is_gone(
     make_server: Callable[..., Server],
 ) -> None:
