@@ -18,6 +18,7 @@ const MOVED_AFTER = 12_000; // ms: a restart is over by then
 const PATIENCE = 5_000;
 const SLOW = 1_500; // ms in which a refusal comes; that nobody is there takes longer
 const PAUSE = 2_500; // ms between two looks
+const ATTEMPT = 10_000; // ms that an attempt gets which we began ourselves
 /** @type {Record<Cause, string>} */
 const WORDS = {
   offline: 'room.notice.offline',
@@ -35,6 +36,7 @@ export class Breakdown {
     this._lostAt = 0;
     this._isLooking = false;
     this._lookedAt = -Infinity;
+    this._triedAt = -Infinity;
     /** @type {Cause | ''} */
     this._cause = '';
     room.on('signalling', (state) => this._follow(state));
@@ -64,8 +66,15 @@ export class Breakdown {
     this._lookedAt = performance.now();
     if (!this._lostAt) return;
     this._cause = cause;
-    if (cause === 'answers') this._room.retry();
+    if (cause === 'answers') this._try();
     this.render();
+  }
+
+  /** Sooner than by its own wait; but a new attempt ends one that is under way. */
+  _try() {
+    if (performance.now() - this._triedAt < ATTEMPT) return;
+    this._triedAt = performance.now();
+    this._room.retry();
   }
 
   /** First only that it is so; what needs an act once it has lasted. */
