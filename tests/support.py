@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from warm import IS_COLD, WarmProcess
+
 ROOT = Path(__file__).resolve().parent.parent
 # A changed copy can be tested too, to see that a test notices.
 PROGRAM = Path(os.environ.get("RTAPP_TEST_PROGRAM", ROOT / "rtapp.py")).absolute()
@@ -58,13 +60,15 @@ def wait_for(
 ) -> Any:
     """The first true value of `condition`; fails when none comes within `seconds`."""
     deadline = time.monotonic() + seconds
+    pause = 0.001
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s for: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.02, pause * 1.5)
 
 
 class Answer(NamedTuple):
@@ -104,10 +108,10 @@ class Server:
         for key, value in settings.items():
             self.arguments += ["--set", f"{key}={value}"]
         self.env = {"RTAPP_ADMIN_TOKEN": ADMIN, **(env or {})}
-        self.launcher = launcher or [sys.executable, str(PROGRAM)]
+        self.launcher = launcher
         self.output: list[str] = []
         self.port = 0
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | WarmProcess | None = None
 
     def __enter__(self) -> Server:
         return self.start()
@@ -126,19 +130,23 @@ class Server:
 
     def start(self) -> Server:
         """Start it on its port of before, a free one at first, and wait until it listens."""
-        self.process = subprocess.Popen(
-            [*self.launcher, "--port", str(self.port), "--data", str(self.data), *self.arguments],
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        arguments = ["--port", str(self.port), "--data", str(self.data), *self.arguments]
+        if self.launcher is None and not IS_COLD:
+            self.process = WarmProcess(PROGRAM, arguments, self.environment())
+        else:
+            self.process = subprocess.Popen(
+                [*(self.launcher or [sys.executable, str(PROGRAM)]), *arguments],
+                env=self.environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         threading.Thread(target=self._collect, args=(self.process,), daemon=True).start()
         line = wait_for(self._listening, f"server to listen: {self.output}")
         self.port = int(line.rsplit(":", 1)[1])
         return self
 
-    def _collect(self, process: subprocess.Popen[str]) -> None:
+    def _collect(self, process: subprocess.Popen[str] | WarmProcess) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self.output.append(line.rstrip())
