@@ -3483,6 +3483,9 @@ class Hub:
         self._ring: deque[Entry] = deque()
         self._ring_size = 0
         self._floor = 0  # the ring has everything after this id
+        # The last entry that was applied. Nobody is served beyond it, whatever the log holds: the
+        # entries of a commit come one by one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
         self._runs: dict[str, Run] = {}
         self._views: dict[tuple[str, frozenset[str]], View] = {}
         self._dirty: dict[View, None] = {}
@@ -3514,42 +3517,44 @@ class Hub:
 
     def start(self) -> None:
         """Fill the ring from the log's end and begin."""
-        self._fill(self._newest())
+        self._fill(*self._newest())
         gevent.spawn(self._tick)
         gevent.spawn(self._catch_up)
 
-    def _newest(self) -> tuple[list[Entry], int]:
-        """What the ring begins with; read again when the log went on meanwhile."""
+    def _newest(self) -> tuple[list[Entry], int, int]:
+        """What the ring begins with, the id after which that is all, and the head; read again when
+        the log went on meanwhile."""
         while True:
             head = self._log.head
-            found = self._log.newest(self._settings["ring_bytes"])
+            entries, floor = self._log.newest(self._settings["ring_bytes"])
             if head == self._log.head:
-                return found
+                return entries, floor, head
 
-    def _fill(self, newest: tuple[list[Entry], int]) -> None:
-        entries, self._floor = newest
+    def _fill(self, entries: list[Entry], floor: int, head: int) -> None:
+        """Begin with an empty ring at a head."""
+        self._ring.clear()
+        self._ring_size = 0
+        self._excluded.clear()
+        self._floor, self.head = floor, head
         for entry in entries:
             self._remember(entry)
 
     def restart(self) -> None:
         """The log is another one: forget the old one's entries and tell everybody to reset."""
         newest = self._newest()
-        self._ring.clear()
-        self._ring_size = 0
-        self._excluded.clear()
         everybody = self.subscribers()
         wanted = [(s, s.topics) for s in everybody]
         for subscriber in everybody:
             self._leave_view(subscriber)
         owned = {topic: run.owners for topic, run in self._runs.items() if run.owners}
         self._runs.clear()
-        self._fill(newest)
+        self._fill(*newest)
         for topic, owners in owned.items():
             self._run(topic).owners = owners
         for subscriber, topics in wanted:
             self._view(subscriber.encoding, topics).enter(subscriber)
             subscriber.later, subscriber.behind, subscriber.own_last = (), False, 0
-            subscriber.cursor = subscriber.after = self._log.head
+            subscriber.cursor = subscriber.after = self.head
             if subscriber.pending is None:
                 self._reset(subscriber)
             else:  # in the middle of a message of the old log: it comes back and is told then
@@ -3598,8 +3603,7 @@ class Hub:
 
     def lag(self, subscriber: Subscriber) -> int:
         """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
-        head = self._log.head
-        return head - subscriber.cursor if self._lacks(subscriber, head) else 0
+        return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
 
     def status(self, subscriber: Subscriber) -> str:
         """`connected`, or `reconnecting` when it takes nothing at the moment."""
@@ -3825,7 +3829,7 @@ class Hub:
 
     def set_topics(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
         """Change one connection's topics as of this moment's head."""
-        self._topics_from(self._log.head, subscriber, frozenset(topics))
+        self._topics_from(self.head, subscriber, frozenset(topics))
         self._wake()
 
     def _topics_from(
@@ -3986,9 +3990,10 @@ class Hub:
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
         for entry in entries:
             self._remember(entry)
+            self._announce(entry)
+            self.head = entry.id
             if entry.kind == CONTROL:
                 self._control(entry)
-            self._announce(entry)
         self._evict()
         self._wake()
 
@@ -4036,7 +4041,7 @@ class Hub:
 
     def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
         """Tell some connections not to come back as they were, and close them."""
-        for subscriber in [s for s in self._by_fd.values() if chosen(s)]:
+        for subscriber in [s for s in self.subscribers() if chosen(s)]:
             self._end(subscriber, reason)
 
     def _end(self, subscriber: Subscriber, reason: str) -> None:
@@ -4156,9 +4161,10 @@ class Hub:
                 done += 1
         else:
             done = len(sends)
-        view.group_at(cursor).put(
-            members[:done], sends[:done], group.messages + messages, group.bytes_sent + size
-        )
+        if done:  # a group without members would be served for ever once it is behind the ring
+            view.group_at(cursor).put(
+                members[:done], sends[:done], group.messages + messages, group.bytes_sent + size
+            )
         self._stats.bytes_sent += done * size
         self._stats.deliveries += done * messages
         if done < len(members):
@@ -4193,7 +4199,7 @@ class Hub:
                     return
                 self._switch(subscriber, subscriber.later[0].number)
                 continue
-            if not self._lacks(subscriber, self._log.head):
+            if not self._lacks(subscriber, self.head):
                 if subscriber.group is None:
                     subscriber.view.settle(subscriber)
                 return
@@ -4216,7 +4222,7 @@ class Hub:
         """What a subscriber is sent next; None when the ring does not reach back to its cursor."""
         view, cursor = subscriber.view, subscriber.cursor
         if subscriber.own_last > cursor or subscriber.later:
-            upto = subscriber.later[0].number if subscriber.later else self._log.head
+            upto = subscriber.later[0].number if subscriber.later else self.head
             found = self._gather((*view.topics, subscriber.own_topic), cursor)
             if found is None:
                 return None
@@ -4234,7 +4240,7 @@ class Hub:
             if found is None:
                 return None
             complete = len(found) < self.JOIN_ENTRIES
-            upto = self._log.head if complete else found[-1].id
+            upto = self.head if complete else found[-1].id
             mine = [e for e in found if e.exclude.isdisjoint(view.topics)]
             join = self._join(view.encoding, mine, upto)
             if len(view.joins) > 64:
@@ -4382,7 +4388,7 @@ class Hub:
         run = self._runs.get(topic)
         if run is None:
             return 0
-        entry, position = Entry(row), self._log.position(self._log.head)
+        entry, position = Entry(row), self._log.position(self.head)
         reached = 0
         groups = [(view.encoding, view.members) for view in run.views]
         groups += [(subscriber.encoding, [subscriber]) for subscriber in run.owners]
@@ -4399,9 +4405,11 @@ class Hub:
         while self._volatile:
             frame, rest = self._volatile[0]
             for subscriber in rest:
-                if subscriber.fd >= 0 and self._lacks(subscriber, self._log.head):
-                    self._serve(subscriber)  # it may carry the head's position
-                if subscriber.fd >= 0 and not (subscriber.pending or subscriber.ending):
+                if subscriber.fd >= 0 and self._lacks(subscriber, self.head):
+                    self._serve(subscriber)
+                # It may carry the head's position: not to who still lacks something.
+                waits = subscriber.pending or subscriber.ending or subscriber.later
+                if subscriber.fd >= 0 and not (waits or self._lacks(subscriber, self.head)):
                     self._push(subscriber, Join(frame, subscriber.cursor, 1))
                 if time.perf_counter() > until:
                     return False
@@ -4462,7 +4470,7 @@ class Hub:
         """Ping who lacks nothing; for the others data is on its way, which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping, subscriber.pinged_at = now, ticks_ms()
-        head = self._log.head
+        head = self.head
         if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
             self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
@@ -4516,8 +4524,8 @@ class Hub:
             joins: dict[tuple[int, int], list[Join]] = {}
             for subscriber in part:
                 # Meanwhile it may have gone, or been put elsewhere: then the page isn't for it.
-                waits = subscriber.behind and subscriber.view is view and subscriber.cursor >= low
-                if subscriber.fd >= 0 and waits:
+                is_here = subscriber.fd >= 0 and subscriber.ending is None and subscriber.behind
+                if is_here and subscriber.view is view and subscriber.cursor >= low:
                     self._serve_page(subscriber, page, upto, joins)
                     gevent.sleep(0)
 
@@ -4530,6 +4538,8 @@ class Hub:
     ) -> None:
         """Give a subscriber what a page read from the database holds for it."""
         subscriber.behind = False
+        if subscriber.pending is not None:  # an answer: once it is taken, the page is read again
+            return
         if not self._log.complete(
             subscriber.cursor, {*subscriber.view.topics, subscriber.own_topic}
         ):
@@ -4620,12 +4630,11 @@ class Hub:
 
     def _reset(self, subscriber: Subscriber) -> None:
         """Some of what it lacks is gone: say so and go on at the head."""
-        head = self._log.head
         while subscriber.later:
             self._switch(subscriber, subscriber.cursor)
-        frame = subscriber.encoding.notice("reset", RESET, self._log.position(head))
+        frame = subscriber.encoding.notice("reset", RESET, self._log.position(self.head))
         self._part(subscriber)
-        self._push(subscriber, Join(frame, head, 0))
+        self._push(subscriber, Join(frame, self.head, 0))
         self._serve_soon(subscriber)
 
 
@@ -6939,7 +6948,7 @@ class Streams:
         number = self._log.find(asked.last_event_id or "")
         topics = asked.topics() | self._hub.standing(client_id)
         resumed, reset = self._resume(asked, number, topics | {direct_topic(client_id)})
-        cursor = self._log.head if resumed is None else resumed
+        cursor = self._hub.head if resumed is None else resumed
         subscriber = self.subscriber(asked, encoding, client_id, cursor)
         hello = self._hello(subscriber, session, asked, resumed is not None)
         position = self._log.position(cursor)
@@ -6987,7 +6996,8 @@ class Streams:
         self, asked: StreamRequest, number: int | None, topics: Collection[str]
     ) -> tuple[int | None, bool]:
         """The id to go on after, None to begin at the head; and whether to say `reset`."""
-        if number is None or not self._log.complete(number, topics):
+        held = number is not None and number <= self._hub.head
+        if number is None or not (held and self._log.complete(number, topics)):
             return None, bool(asked.last_event_id)
         return number, False
 
@@ -10044,7 +10054,7 @@ class EngineIo:
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
-            head = self.app.log.head
+            head = self.app.hub.head
             subscriber = self.app.streams.subscriber(asked, self.encoding, client_id, head)
             made: EngineConversation = make(self, subscriber, framing, call)
             self._open[made.sid] = made

@@ -1,0 +1,677 @@
+"""The hub against a model: random histories of commits, orders, clients and faults.
+
+Whatever happens, each subscriber's bytes are exactly the frames of its topics after its position,
+once, in order, until its end; and no position that it hears is beyond what it was sent. The hub is
+the real one; the log is a list, and a transport takes as much as the history lets it. A history is
+made from a seed, and one that fails is cut down to a short one before it is shown.
+
+    python tests/test_hub.py SEED     runs one, and says what happened
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gevent
+import pytest
+
+from support import LONG, PROGRAM
+
+sys.path.insert(0, str(PROGRAM.parent))
+import rtapp
+
+SECONDS = 600 if LONG else 20
+STEPS = 40  # of a history, at most
+CLIENTS = ["ann", "bob", "cy"]
+TOPICS = ["c/a", "c/b", "c/d", rtapp.EVERYONE]
+CREDENTIALS = ["key", "lock"]
+
+wait = gevent.sleep  # the real one; the hub's own waits are cut short
+
+
+# ---- what the hub is given -----------------------------------------------------------------------
+
+
+class Frames:
+    """An encoding that a test can read again: `M12@12....;` is entry 12 at position 12."""
+
+    def __init__(self, key: str) -> None:
+        self.name = self.key = key
+
+    def message(self, entry: rtapp.Entry, position: str) -> bytes:
+        return f"M{entry.id}@{position}{'.' * (entry.id * 37 % 60)};".encode()
+
+    def volatile(self, entry: rtapp.Entry, position: str) -> bytes:
+        return f"V@{position};".encode()
+
+    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        return f"{event}@{position or 0};".encode()
+
+    def farewell(self, retry_ms: int, code: int = 1001) -> bytes:
+        return b"farewell@0;"
+
+
+ENCODINGS = [Frames("one"), Frames("two")]
+
+
+class MemoryLog:
+    """The log as the hub knows it. Its reads yield, and may fail."""
+
+    def __init__(self) -> None:
+        self.rows: list[rtapp.Stored] = []
+        self.head = 0
+        self.trimmed: dict[str, int] = {}
+        self.faults = 0  # so many reads fail
+        self.slowness = 1  # turns of the loop that a read takes
+
+    def run(self) -> None:
+        """A read takes a while."""
+        for _ in range(self.slowness):
+            wait(0)
+
+    def position(self, number: int) -> str:
+        return str(number)
+
+    def newest(self, size: int) -> tuple[list[rtapp.Entry], int]:
+        found: list[rtapp.Entry] = []
+        for row in reversed(self.rows):
+            if row.kind == rtapp.CONTROL:
+                continue
+            entry = rtapp.Entry(row)
+            size -= entry.cost
+            if size < 0:
+                return found[::-1], entry.id
+            found.append(entry)
+        return found[::-1], 0
+
+    def page(self, after: int, upto: int, topics: Any, limit: int) -> tuple[list[rtapp.Entry], int]:
+        self.run()
+        if self.faults:
+            self.faults -= 1
+            raise rtapp.Problem("storage_unavailable")
+        rows = [row for row in self.rows if after < row.id <= upto and row.topic in topics]
+        more = len(rows) > limit
+        rows = rows[:limit]
+        self.run()
+        return [rtapp.Entry(row) for row in rows], rows[-1].id if more else upto
+
+    def complete(self, after: int, topics: Any) -> bool:
+        return all(self.trimmed.get(topic, 0) <= after for topic in topics)
+
+    def append(self, drafts: Any) -> list[int]:
+        raise AssertionError("nobody listens for presence here")
+
+    def trim(self, count: int) -> None:
+        """Retention: the oldest rows go."""
+        gone, self.rows = self.rows[:count], self.rows[count:]
+        for row in gone:
+            if row.kind != rtapp.CONTROL:
+                self.trimmed[row.topic] = row.id
+
+
+class Nowhere:
+    """The event log, unread."""
+
+    def add(self, level: str, message: str, **metadata: Any) -> None:
+        if level == "ERROR":
+            raise AssertionError(f"{message}: {metadata}")
+
+
+class Wire:
+    """A transport that takes `room` bytes more; like TLS it wants what it refused offered again."""
+
+    numbers = iter(range(1_000, sys.maxsize))
+
+    def __init__(self, room: float) -> None:
+        self.fd = next(self.numbers)
+        self.room = room
+        self.refused: bytes | None = None
+        self.taken = b""
+        self.is_broken = self.is_closed = self.has_left = False
+
+    def send(self, data: bytes) -> int:
+        assert not self.is_closed, "sent after the end"
+        if self.is_broken:
+            raise ConnectionResetError("broken")
+        assert self.refused is None or data is self.refused, "other bytes than those refused"
+        size = min(len(data), int(min(self.room, 1e9)))
+        if data and not size:
+            self.refused = data
+            raise BlockingIOError
+        self.refused = None
+        self.taken += data[:size]
+        self.room -= size
+        return size
+
+    def receive(self) -> bytes | None:
+        return b"" if self.has_left else None
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Readiness:
+    """A poller whose news come from the history: only those are told that were asked for."""
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self.writing: dict[int, bool] = {}
+        self.found: dict[int, int] = {}
+
+    def add(self, fd: int) -> None:
+        self.writing[fd] = False
+
+    def modify(self, fd: int, writing: bool) -> None:
+        assert fd in self.writing, "not watched"
+        self.writing[fd] = writing
+
+    def remove(self, fd: int) -> None:
+        self.writing.pop(fd, None)
+
+    def wait(self) -> list[tuple[int, int]]:
+        found, self.found = self.found, {}
+        return [(fd, events) for fd, events in found.items() if fd in self.writing]
+
+    def close(self) -> None: ...
+
+
+class SmallHub(rtapp.Hub):
+    """Every bound is so low that a short history meets it."""
+
+    SLICE = 0.0
+    TOGETHER = 2
+    JOIN_BYTES = 150
+    JOIN_ENTRIES = 4
+    PAGE = 3
+    OWN_TOPICS = 2
+
+
+class Soon:
+    """A timer that doesn't wait."""
+
+    def start(self, act: Callable[[], None], update: bool) -> None:
+        gevent.get_hub().loop.run_callback(act)
+
+
+class Client:
+    """What somebody who says nothing stands behind."""
+
+    def received(self, data: bytes) -> None: ...
+
+    def left(self, reason: str) -> None: ...
+
+
+# ---- the model -----------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """What happens next; the number chooses among those there are at that time."""
+
+    what: str
+    number: int
+    more: Any = None
+
+
+class Due(NamedTuple):
+    """What a subscriber is to be sent: an entry, in its place or earlier ones at a change."""
+
+    place: int  # the id in whose turn it comes
+    number: int
+
+
+class Listener:
+    """A subscriber beside what is known of it from the history alone."""
+
+    def __init__(self, subscriber: rtapp.Subscriber, wire: Wire, topics: frozenset[str]) -> None:
+        self.subscriber, self.wire = subscriber, wire
+        self.start = subscriber.cursor
+        self.turns: list[tuple[int, frozenset[str], int | None]] = [(self.start, topics, None)]
+        self.ended_at: int | None = None  # the entry that ended it
+        self.is_over = False  # it may have ended for another reason
+
+    @property
+    def own(self) -> str:
+        return self.subscriber.own_topic
+
+    @property
+    def topics(self) -> frozenset[str]:
+        return self.turns[-1][1]
+
+    def turn(self, number: int, topics: frozenset[str], since: int | None = None) -> None:
+        """Other topics from an id on."""
+        if self.turns[-1][0] == number and self.turns[-1][2] is None and len(self.turns) > 1:
+            self.turns.pop()
+        self.turns.append((number, topics, since))
+
+    def due(self, rows: list[rtapp.Stored]) -> list[Due]:
+        """All that is for it, in order."""
+        found = []
+        ends = [turn[0] for turn in self.turns[1:]] + [2**62]
+        topics: frozenset[str] = frozenset()
+        for (number, after, since), end in zip(self.turns, ends, strict=True):
+            if since is not None:
+                both, added = topics | after, after - topics
+                found += [
+                    Due(number, row.id)
+                    for row in rows
+                    if since < row.id <= number and row.topic in added and self._hears(row, both)
+                ]
+            topics = after
+            found += [
+                Due(row.id, row.id)
+                for row in rows
+                if number < row.id <= end
+                and (row.topic in topics or row.topic == self.own)
+                and self._hears(row, topics)
+            ]
+        return [one for one in found if self.ended_at is None or one.place <= self.ended_at]
+
+    def _hears(self, row: rtapp.Stored, topics: frozenset[str]) -> bool:
+        left_out = rtapp.excluded_topics(row.exclude)
+        return row.kind != rtapp.CONTROL and self.own not in left_out and not left_out & topics
+
+
+TOKEN = re.compile(rb"(\w+?)(\d*)@(\d+)\.*;")
+
+
+class World:
+    """A hub, its log and everybody on it."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.all_rows: list[rtapp.Stored] = []  # what retention took, too
+        self.everybody: list[Listener] = []
+        settings = {
+            "ring_bytes": 6_000,
+            "ping_interval": 10.0,
+            "ping_timeout": 10.0,
+            "slow_consumer_seconds": 60.0,
+        }
+        stats = rtapp.Stats.__new__(rtapp.Stats)  # without a look at the process
+        stats.total_connections = stats.deliveries = stats.bytes_sent = 0
+        self.hub = SmallHub(self.log, stats, Nowhere(), settings)  # type: ignore[arg-type]
+        self.hub._timer = Soon()
+        self.hub._fill(*self.hub._newest())
+        self.jobs = gevent.spawn(self.hub._catch_up)
+
+    def close(self) -> None:
+        self.jobs.kill()
+        self.hub.drain()
+
+    # What happens
+
+    def do(self, step: Step) -> None:
+        getattr(self, step.what)(step.number, step.more)
+
+    def alive(self) -> list[Listener]:
+        return [one for one in self.everybody if one.subscriber.fd >= 0]
+
+    def one(self, number: int) -> Listener | None:
+        some = [one for one in self.alive() if one.subscriber.ending is None]
+        return some[number % len(some)] if some else None
+
+    def come(self, number: int, more: Any) -> None:
+        """A connection, at the head or at an earlier position that is held."""
+        encoding, topics, back, room = more
+        topics = frozenset(topics)
+        client = CLIENTS[number % len(CLIENTS)]
+        cursor = max(0, self.hub.head - back)
+        if not self.log.complete(cursor, topics | {rtapp.direct_topic(client)}):
+            cursor = self.hub.head
+        made = rtapp.Subscriber(client, ENCODINGS[encoding], cursor, "", "")
+        made.credential = CREDENTIALS[number % 2]
+        if number % 3 == 0:
+            made.session = Client()
+        wire = Wire(room)
+        listener = Listener(made, wire, topics)
+        self.everybody.append(listener)
+        self.hub.attach(made, topics, wire, b"hello@0;", b"")  # type: ignore[arg-type]
+
+    def commit(self, number: int, drafts: Any) -> None:
+        """Entries of one transaction."""
+        rows = []
+        for draft in drafts:
+            rows.append(self._stored(self.log.head + len(rows) + 1 + number % 2, draft))
+        self.log.rows += rows
+        self.all_rows += rows
+        self.log.head = rows[-1].id  # at the end before the hub has heard of the first
+        for row in rows:
+            self._expect(row)
+        self.hub.advance([rtapp.Entry(row) for row in rows])
+
+    @staticmethod
+    def _stored(number: int, draft: tuple[str, str, str | None, str, str | None]) -> rtapp.Stored:
+        topic, kind, event, content, exclude = draft
+        return rtapp.Stored(number, topic, kind, event, content, None, None, exclude, None, 0)
+
+    def _expect(self, row: rtapp.Stored) -> None:
+        """What an order will have done, once it is applied."""
+        if row.kind != rtapp.CONTROL:
+            return
+        order = json.loads(row.content)
+        for one in self.alive():
+            subscriber = one.subscriber
+            if subscriber.ending is not None or one.ended_at is not None:
+                continue
+            if row.event == "revoke" and subscriber.credential in order["credentials"]:
+                one.ended_at = row.id
+            if subscriber.client_id != order.get("clientId"):
+                continue
+            if row.event == "kick":
+                one.ended_at = row.id
+            if row.event == "topics":
+                topics = (one.topics | set(order["add"])) - set(order["remove"])
+                one.turn(row.id, topics, order.get("since"))
+
+    def choose(self, number: int, topics: Any) -> None:
+        """Somebody on a WebSocket changes its own topics."""
+        if one := self.one(number):
+            one.turn(self.hub.head, frozenset(topics))
+            self.hub.set_topics(one.subscriber, topics)
+
+    def room(self, number: int, size: Any) -> None:
+        """A client reads."""
+        if one := self.one(number):
+            one.wire.room += size
+            self._ready(one)
+
+    def _ready(self, one: Listener) -> None:
+        fd = one.subscriber.fd
+        poller: Any = self.hub._poller
+        if one.wire.room and poller.writing.get(fd):
+            poller.found[fd] = rtapp.WRITE
+            self.hub._poll()
+
+    def leave(self, number: int, _: Any) -> None:
+        """A client closes its connection."""
+        if one := self.one(number):
+            one.wire.has_left = one.is_over = True
+            poller: Any = self.hub._poller
+            poller.found[one.subscriber.fd] = rtapp.READ
+            self.hub._poll()
+
+    def break_off(self, number: int, _: Any) -> None:
+        """A connection is lost, which shows when something is sent."""
+        if one := self.one(number):
+            one.wire.is_broken = one.is_over = True
+
+    def say(self, number: int, _: Any) -> None:
+        """An answer for one client alone."""
+        if one := self.one(number):
+            self.hub.reply(one.subscriber, b"answer@0;")
+
+    def finish(self, number: int, _: Any) -> None:
+        """The last words to somebody."""
+        if one := self.one(number):
+            one.is_over = True
+            self.hub.finish(one.subscriber, b"last@0;", "enough")
+
+    def pause(self, number: int, _: Any) -> None:
+        if one := self.one(number):
+            self.hub.pause(one.subscriber)
+
+    def unpause(self, number: int, _: Any) -> None:
+        if one := self.one(number):
+            self.hub.unpause(one.subscriber)
+
+    def volatile(self, number: int, _: Any) -> None:
+        self.hub.volatile(rtapp.Draft(TOPICS[number % len(TOPICS)], rtapp.MESSAGE, None, "1"))
+
+    def ping(self, number: int, _: Any) -> None:
+        for one in self.alive():
+            one.subscriber.pinged_at = 0
+        self.hub._ping()
+
+    def trim(self, count: int, _: Any) -> None:
+        self.log.trim(count)
+
+    def fault(self, count: int, _: Any) -> None:
+        self.log.faults = count
+
+    def slow(self, count: int, _: Any) -> None:
+        self.log.slowness = count
+
+    def recover(self, number: int, more: Any) -> None:
+        """A new connection turns out to be one that goes on at an earlier position."""
+        one = self.one(number)
+        if one is None or b"@" in one.wire.taken.replace(b"hello@0;", b"") or one.ended_at:
+            return
+        back, topics = more
+        topics = frozenset(topics)
+        cursor = max(0, self.hub.head - back)
+        if one.subscriber.pending is None and self.log.complete(cursor, topics | {one.own}):
+            one.turns = [(cursor, topics, None)]
+            self.hub.rewind(one.subscriber, topics, cursor)
+
+    def run(self, count: int, _: Any) -> None:
+        """Let the loop go round."""
+        for _ in range(count):
+            wait(0)
+
+    def settle(self) -> None:
+        """Everybody reads, nothing fails any more: all comes to rest."""
+        self.log.faults = 0
+        for one in self.alive():
+            self.hub.unpause(one.subscriber)
+            one.wire.room = float("inf")
+        for _ in range(2_000):
+            for one in self.alive():
+                self._ready(one)
+            wait(0)
+            busy = self.hub._scheduled or self.hub._behind
+            if not busy and not any(self._waits(one.subscriber) for one in self.alive()):
+                return
+        raise AssertionError(
+            ["no rest", [(s.behind, s.pending, s.later) for s in self._subscribers()]]
+        )
+
+    def _subscribers(self) -> list[rtapp.Subscriber]:
+        return [one.subscriber for one in self.alive()]
+
+    @staticmethod
+    def _waits(subscriber: rtapp.Subscriber) -> bool:
+        return bool(subscriber.ending is None and (subscriber.behind or subscriber.later))
+
+    # What must hold
+
+    def check(self, at_rest: bool = False) -> None:
+        for one in self.everybody:
+            self._check(one, at_rest)
+        for view in self.hub._views.values():
+            assert all(group.members for group in view.lagging.values()), "a group of nobody"
+
+    def _check(self, one: Listener, at_rest: bool) -> None:
+        subscriber, due = one.subscriber, one.due(self.all_rows)
+        at = 0  # of what is due, the next
+        end = 0
+        is_ended = False
+        for found in TOKEN.finditer(one.wire.taken):
+            assert found.start() == end and not is_ended, one.wire.taken[end:]
+            end = found.end()
+            kind, number, position = found[1].decode(), int(found[2] or 0), int(found[3])
+            if kind == "M":
+                assert at < len(due) and due[at].number == number, f"{found[0]!r}: {due[at:][:3]}"
+                at += 1
+            elif kind == "reset":
+                at = self._after_reset(one, due, at, position)
+            elif kind in ("ping", "V"):
+                left = [row for row in due[at:] if row.place <= position]
+                assert not left, f"{found[0]!r} skips {left[:3]}"
+            is_ended = kind in ("disconnect", "last")
+        if subscriber.fd >= 0 and subscriber.ending is None and end == len(one.wire.taken):
+            assert one.ended_at is None, "it goes on after its end"
+            if subscriber.pending is None:  # earlier ones on a new channel don't move its position
+                left = [row for row in due[at:] if row.place == row.number <= subscriber.cursor]
+                assert not left, f"its position {subscriber.cursor} skips {left[:3]}"
+            if at_rest:
+                assert at == len(due), f"it lacks {due[at:][:3]}"
+        if at_rest and subscriber.fd < 0:
+            assert one.is_over or one.ended_at is not None, "it ended for no reason"
+
+    def _after_reset(self, one: Listener, due: list[Due], at: int, position: int) -> int:
+        """What is due next; a reset is right only where something was lost."""
+        trimmed = self.log.trimmed
+        topics = {one.own}.union(*(turn[1] for turn in one.turns))
+        assert any(trimmed.get(topic) for topic in topics), "a reset though nothing was lost"
+        while at < len(due) and due[at].place <= position:
+            at += 1
+        # Of new topics it may only be what came on them before they were its own.
+        change = due[at].place if at < len(due) else 0
+        while at < len(due) and due[at].number < due[at].place == change:
+            at += 1
+        return at
+
+
+# ---- histories -----------------------------------------------------------------------------------
+
+
+def message(chance: random.Random) -> tuple[str, str, str | None, str, str | None]:
+    """A message: on a topic, to one client, or to all but some."""
+    topic = chance.choice([*TOPICS, *TOPICS, *map(rtapp.direct_topic, CLIENTS)])
+    exclude = chance.choice(
+        [None, None, None, chance.choice(CLIENTS), json.dumps([chance.choice(TOPICS)])]
+    )
+    return topic, rtapp.MESSAGE, None, "1", exclude
+
+
+def order(chance: random.Random) -> tuple[str, str, str | None, str, str | None]:
+    """A control entry."""
+    kind = chance.choice(["kick", "revoke", "topics", "topics", "topics", "unknown"])
+    body: dict[str, Any] = {"clientId": chance.choice(CLIENTS), "reason": "told to"}
+    if kind == "revoke":
+        body = {"credentials": [chance.choice(CREDENTIALS)]}
+    if kind == "topics":
+        body["add"] = chance.sample(TOPICS, chance.randrange(3))
+        body["remove"] = chance.sample(TOPICS, chance.randrange(2))
+        if chance.random() < 0.3:
+            body["since"] = chance.randrange(20)
+    return rtapp.HUB_TOPIC, rtapp.CONTROL, kind, json.dumps(body), None
+
+
+def commit(chance: random.Random) -> list[Any]:
+    """What one transaction brings: a few of each, or something for somebody alone around an order
+    that concerns the same, and then what others are waiting for."""
+    size = chance.choice([1, 1, 1, 2, 3, 5, 12])
+    some = [order(chance) if chance.random() < 0.12 else message(chance) for _ in range(size)]
+    if chance.random() < 0.8:
+        return some
+    client = chance.choice(CLIENTS)
+    kind = chance.choice(["kick", "topics"])
+    body = {"clientId": client, "reason": "told to", "add": [chance.choice(TOPICS)], "remove": []}
+    own = [(rtapp.direct_topic(client), rtapp.MESSAGE, None, "1", None)]
+    left_out = [(chance.choice(TOPICS), rtapp.MESSAGE, None, "1", client)]
+    told = (rtapp.HUB_TOPIC, rtapp.CONTROL, kind, json.dumps(body), None)
+    return [*chance.choice([own, left_out, []]), told, *some]
+
+
+def come(chance: random.Random) -> Any:
+    """A connection's encoding, topics, how far back it begins, and what its socket takes."""
+    topics = chance.choice([TOPICS[:1], TOPICS[:2], TOPICS, TOPICS, [], TOPICS[3:]])
+    room = chance.choice([float("inf"), float("inf"), float("inf"), 0, 40, 100, 300])
+    return chance.randrange(2), topics, chance.choice([0, 0, 0, 2, 9, 40]), room
+
+
+MAKERS: dict[str, tuple[int, Callable[[random.Random], Any]]] = {
+    "come": (6, come),
+    "commit": (14, commit),
+    "run": (8, lambda chance: None),
+    "room": (4, lambda chance: chance.choice([20, 100, 1_000, float("inf")])),
+    "choose": (2, lambda chance: chance.sample(TOPICS, chance.randrange(4))),
+    "recover": (1, lambda chance: (chance.randrange(30), chance.sample(TOPICS, 2))),
+    "slow": (1, lambda chance: None),
+    "say": (2, lambda chance: None),
+    "ping": (2, lambda chance: None),
+    "volatile": (1, lambda chance: None),
+    "pause": (1, lambda chance: None),
+    "unpause": (1, lambda chance: None),
+    "finish": (1, lambda chance: None),
+    "leave": (1, lambda chance: None),
+    "break_off": (1, lambda chance: None),
+    "trim": (2, lambda chance: None),
+    "fault": (1, lambda chance: None),
+}
+
+
+def history(seed: int) -> list[Step]:
+    """What happens, from a seed."""
+    chance = random.Random(seed)
+    names, weights = list(MAKERS), [weight for weight, _ in MAKERS.values()]
+    steps = [Step("come", chance.randrange(100), come(chance)) for _ in range(2)]
+    for name in chance.choices(names, weights, k=chance.randrange(4, STEPS)):
+        steps.append(Step(name, chance.randrange(6), MAKERS[name][1](chance)))
+    return steps
+
+
+def trouble(steps: list[Step]) -> str | None:
+    """What is wrong with how the hub takes a history; None if nothing is."""
+    world = World()
+    at: Step | str = "at the end"
+    try:
+        for at in steps:
+            world.do(at)
+            world.check()
+        at = "at rest"
+        world.settle()
+        world.check(at_rest=True)
+    except Exception as error:
+        return f"{type(error).__name__} at {at}: {error}"
+    finally:
+        world.close()
+    return None
+
+
+def shortest(steps: list[Step]) -> list[Step]:
+    """A part of a history that still fails, without a step that it doesn't need."""
+    size = len(steps) // 2
+    while size:
+        for start in range(0, len(steps), size):
+            fewer = steps[:start] + steps[start + size :]
+            if fewer and trouble(fewer):
+                steps = fewer
+                break
+        else:
+            size //= 2
+    return steps
+
+
+def told(seed: int, steps: list[Step]) -> str:
+    """A failing history for who has to mend it."""
+    steps = shortest(steps)
+    return "\n".join([f"seed {seed}: {trouble(steps)}", *map(str, steps)])
+
+
+@pytest.fixture
+def swift(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No wait of the hub takes time, and readiness comes from the history."""
+    monkeypatch.setattr(gevent, "sleep", lambda seconds=0: wait(0))
+    monkeypatch.setattr(rtapp, "make_poller", Readiness)
+    yield
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_histories(swift: None) -> None:
+    seed, end = random.randrange(2**32), time.monotonic() + SECONDS
+    count = 0
+    while time.monotonic() < end:
+        steps = history(seed + count)
+        assert not trouble(steps), told(seed + count, steps)
+        count += 1
+    print(f"{count} histories from seed {seed}")
+    assert count > 100
+
+
+if __name__ == "__main__":
+    gevent.sleep = lambda seconds=0: wait(0)
+    rtapp.make_poller = Readiness
+    for one in map(int, sys.argv[1:]):
+        print(told(one, history(one)) if trouble(history(one)) else f"seed {one}: fine")
