@@ -8,35 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
+from browsers import ALLOW, CALL_FLAGS, DEVICES, KEEP, Visitor, new_context, start_chromium
 from lan import Host
 from support import PATIENCE, ROOT, Answer, Server
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-timer-throttling",
-    "--disable-renderer-backgrounding",
-    "--disable-backgrounding-occluded-windows",
-]
 
 # Names of colours, as (Y, Cb, Cr) of a camera's file and as a tile shows them.
 COLOURS = {
@@ -48,9 +29,8 @@ COLOURS = {
     "cyan": (170, 166, 16),
 }
 
-# Keeps every connection that a page makes.
-WATCH = """
-window.made = [];
+# Descriptions leave so late, in milliseconds, as the page says.
+LATE = """
 window.late ??= 0;
 const real = window.fetch;
 window.fetch = async (...args) => {
@@ -60,9 +40,39 @@ window.fetch = async (...args) => {
   }
   return real(...args);
 };
-window.RTCPeerConnection = class extends RTCPeerConnection {
-  constructor(...args) { super(...args); made.push(this); }
+"""
+WATCH = KEEP + LATE
+
+# A client that doesn't hear what the host does to it, and so never obeys.
+DEAF = """
+const ask = window.fetch;
+window.fetch = async (...args) => {
+  const answer = await ask(...args);
+  if (!answer.body) return answer;
+  const decoder = new TextDecoder(), encoder = new TextEncoder();
+  const forget = new TransformStream({
+    transform(piece, out) {
+      const text = decoder.decode(piece, { stream: true });
+      out.enqueue(encoder.encode(text.replace(/"(muted|cameraOff)":true/g, '"$1":false')
+        .replaceAll('room-left', 'room-gone')));
+    },
+  });
+  const { status, headers } = answer;
+  return new Response(answer.body.pipeThrough(forget), { status, headers });
 };
+"""
+
+# What leaves a page by its open connections: pictures, and samples of sound that were not silence.
+LEFT = """
+async () => {
+  const left = { frames: 0, energy: 0 };
+  for (const connection of made.filter((c) => c.connectionState === 'connected'))
+    for (const row of (await connection.getStats()).values()) {
+      if (row.type === 'outbound-rtp') left.frames += row.framesSent ?? 0;
+      if (row.type === 'media-source') left.energy += row.totalAudioEnergy ?? 0;
+    }
+  return left;
+}
 """
 
 # What comes of somebody, by the tracks that their tile plays.
@@ -194,28 +204,24 @@ def nearest_colour(pixel: list[int]) -> str:
     return min(shown, key=distance)
 
 
-class Person:
+class Person(Visitor):
     """Somebody with a browser on a host, whose camera shows one colour."""
 
     def __init__(
         self, playwright: Playwright, host: Host, folder: Path, colour: str, **size: int
     ) -> None:
-        self.name = colour.capitalize()
+        super().__init__(colour.capitalize())
         self.colour = colour
         self.host = host
-        launcher = folder / f"chromium-{host.namespace}"
-        launcher.write_text(f'#!/bin/sh\nexec {" ".join(host.command)} {CHROMIUM} "$@"\n')
-        launcher.chmod(0o755)
-        camera = camera_file(folder, colour, **size)
-        flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
-        self.browser: Browser = playwright.chromium.launch(executable_path=launcher, args=flags)
-        self.context: BrowserContext = self.browser.new_context(
-            ignore_https_errors=True, locale="en-GB", viewport={"width": 800, "height": 600}
+        camera = f"--use-file-for-fake-video-capture={camera_file(folder, colour, **size)}"
+        flags = [*CALL_FLAGS, ALLOW, DEVICES, camera]
+        self.browser: Browser = start_chromium(playwright, flags, host.command, folder)
+        self.context: BrowserContext = new_context(
+            self.browser, ignore_https_errors=True, viewport={"width": 800, "height": 600}
         )
-        self.context.set_default_timeout(PATIENCE * 1000)
         self.troubles: list[str] = []
         self.said: list[str] = []
-        self.page: Any = self.tab()
+        self.page = self.tab()
 
     def tab(self) -> Page:
         """A page that is watched."""
@@ -225,29 +231,6 @@ class Person:
         page.on("console", lambda message: self.said.append(message.text))
         self.page = page
         return page
-
-    def open(self, url: str) -> Person:
-        """The room's page, up to where one may join."""
-        self.page.goto(url)
-        self.page.wait_for_selector("main[data-ready]", state="attached")
-        return self
-
-    def press(self, action: str) -> None:
-        self.page.click(f'[data-action="{action}"]')
-
-    def ask(self) -> None:
-        """Fill in the name and press Join."""
-        self.page.fill('[data-field="name"]', self.name)
-        self.press("join")
-
-    def join(self, url: str) -> Person:
-        """Into the call."""
-        self.open(url).ask()
-        self.wait_phase("joined")
-        return self
-
-    def wait_phase(self, phase: str) -> None:
-        self.page.wait_for_selector(f'main[data-phase="{phase}"]', state="attached")
 
     def tile(self, other: Person) -> dict[str, str]:
         """What the tile of somebody says; empty where there is none."""
@@ -292,19 +275,13 @@ class Person:
         """Each description by HTTP leaves this browser so much later, from the next page on."""
         self.context.add_init_script(f"window.late = {ms};")
 
-    def doctor(self) -> None:
-        """Let the engine ignore what the host forbids, and its removal."""
-        self.context.route("**/js/room.js", self._doctored)
+    def deafen(self) -> None:
+        """Hear nothing of what the host forbids, nor of the own removal, from the next page on."""
+        self.context.add_init_script(DEAF)
 
-    @staticmethod
-    def _doctored(route: Route) -> None:
-        script = (ROOT / "static" / "js" / "room.js").read_text("utf-8")
-        obedience = "const isForced = self?.muted ?? false;"
-        assert obedience in script and "'room-left': (event)" in script
-        script = script.replace(obedience, "const isForced = false;")
-        script = script.replace("track.enabled = !self?.cameraOff", "track.enabled = true")
-        script = script.replace("'room-left': (event)", "'room-gone': (event)")
-        route.fulfill(body=script, content_type="text/javascript")
+    def left(self) -> dict[str, float]:
+        """What has left this browser so far: `frames` of pictures, `energy` of sound."""
+        return dict(self.page.evaluate(LEFT))
 
     def close(self) -> None:
         self.browser.close()
@@ -365,9 +342,9 @@ class FirefoxPerson(Person):
     """Somebody with Firefox, whose camera shows what Firefox makes up."""
 
     def __init__(self, host: Host, name: str, folder: Path, firefox: str) -> None:
-        self.name, self.colour, self.host = name, "", host
+        Visitor.__init__(self, name, FirefoxPage(host, folder, firefox))
+        self.colour, self.host = "", host
         self.troubles, self.said = [], []
-        self.page: Any = FirefoxPage(host, folder, firefox)
 
     def close(self) -> None:
         self.page.close()
@@ -469,6 +446,3 @@ def api(server: Server, host: Host, tls: Any, method: str, path: str, body: Any 
     """A call by the administrator, on the server's own host."""
     with host.inside():
         return server.request(method, path, body, tls=tls)
-
-
-Starter = Callable[..., Server]

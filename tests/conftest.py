@@ -3,31 +3,86 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import functools
 import hashlib
 import ipaddress
 import os
-import re
 import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 from pytest_timeout import _get_item_settings as timeout_settings
 
 from postgres import Cluster, server_binaries
-from support import LEAKS, LONG, PATIENCE, ROOT, Server
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+from support import LEAKS, LONG, ROOT, Server
 
 sys.path.insert(0, str(ROOT))  # for the tests that `import rtapp`
+pytest_plugins = ["browsers"]
+
+
+# The quick verdict is on the server over the wire, on one database: these files, but for the tests
+# that want a browser, PostgreSQL or packages of npm.
+QUICK = {
+    *("test_abuse", "test_access", "test_bad_input", "test_docs", "test_faults", "test_frames"),
+    *("test_fuzz", "test_hub", "test_property", "test_rooms", "test_socketio"),
+    *("test_static", "test_storage", "test_streams", "test_support", "test_system", "test_units"),
+    *("test_upgrade", "test_websocket"),
+}
+NOT_QUICK = {"browser", "chromium", "npm_folder", "own_postgres", "postgres"}
+# Files whose tests run on one worker, one after the other: several calls at once are too much for
+# two cores. They begin, so that no worker is left alone with them at the end.
+CALLS = ("test_calls", "test_lan", "test_roompage", "test_moving")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--quick`, which tests/run.py passes on."""
+    parser.addoption("--quick", action="store_true", help="the server over the wire, in minutes")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the other files out of the quick verdict."""
+    is_other = collection_path.suffix == ".py" and collection_path.stem not in QUICK
+    return True if is_other and config.getoption("quick") else None
+
+
+def is_quick(item: pytest.Item) -> bool:
+    """Whether a test of those files is part of the quick verdict."""
+    return NOT_QUICK.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def group_of(path: str) -> str:
+    """What a test's file runs together with, by its path or node id."""
+    name = Path(path.partition("::")[0]).stem
+    return "calls" if name in CALLS else name
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose what is run, and what is run first."""
+    if config.getoption("quick"):
+        config.hook.pytest_deselected(items=[item for item in items if not is_quick(item)])
+        items[:] = [item for item in items if is_quick(item)]
+    items.sort(key=lambda item: group_of(item.nodeid) != "calls")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker a file after the other, and all calls to one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByFile(config, log)
 
 
 # The tests of these files run on each of these databases.
@@ -41,13 +96,28 @@ ON_EACH_DATABASE = {
 }
 
 
+POLLERS = ("epoll", "watchers")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a server, in the chosen files, once on each database."""
-    if "database_url" in metafunc.fixturenames:
-        several = metafunc.module.__name__ in ON_EACH_DATABASE
+    """Run what needs a server, in the chosen files, once on each database, and what asks for a
+    poller once with each of its backings; in the long form with both on both."""
+    config, names = metafunc.config, metafunc.fixturenames
+    wanted: dict[str, Sequence[str]] = {}
+    if "database_url" in names:
+        several = metafunc.module.__name__ in ON_EACH_DATABASE and not config.getoption("quick")
         several &= metafunc.definition.get_closest_marker("sqlite") is None
         several &= LONG or metafunc.definition.get_closest_marker("waits") is None
-        metafunc.parametrize("database_url", DATABASES if several else ["sqlite"], indirect=True)
+        wanted["database_url"] = DATABASES if several else ["sqlite"]
+    if "poller" in names:
+        wanted["poller"] = POLLERS
+    if LONG or len(wanted) < 2:
+        for name, values in wanted.items():
+            metafunc.parametrize(name, values, indirect=True)
+    else:
+        longest = max(map(len, wanted.values()))
+        pairs = [[values[n % len(values)] for values in wanted.values()] for n in range(longest)]
+        metafunc.parametrize(list(wanted), pairs, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -183,9 +253,9 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.kill()
 
 
-@pytest.fixture(params=["epoll", "watchers"])
+@pytest.fixture
 def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a test once with each backing of the poller."""
+    """The backing of the poller in all servers of a test."""
     monkeypatch.setenv("RTAPP_POLLER", request.param)
     return str(request.param)
 
@@ -240,75 +310,51 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate(tmp_path_factory.mktemp("tls"))
 
 
-# A container's root has no sandbox, and its pages may not need the graphics card.
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium for the tests of a file; skips by name where none is installed."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-    if not Path(path).exists():
-        pytest.skip("no Chromium is installed (Debian: chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser's profile of its own, in English."""
-    made = browser.new_context(locale="en-GB")
-    made.set_default_timeout(PATIENCE * 1000)
-    yield made
-    made.close()
-
-
-def watched_page(context: BrowserContext) -> Iterator[Page]:
-    """A page; fails afterwards when a script of it failed, broke the policy, or lacked a text."""
-    made = context.new_page()
-    troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    made.on(
-        "console",
-        lambda message: (
-            troubles.append(message.text)
-            if re.search("Content Security Policy|i18n:", message.text)
-            else None
-        ),
-    )
-    yield made
-    assert troubles == []
-
-
 @pytest.fixture(scope="session")
 def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a folder where packages from npm are installed, once for each set of them."""
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers
 
     @functools.cache
     def make(*packages: str) -> Path:
         if not shutil.which("node") or not shutil.which("npm"):
             pytest.skip("needs node and npm")
-        folder = tmp_path_factory.mktemp("npm")
-        (folder / "package.json").write_text('{"private": true}')
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=False)
-        if done.returncode:
-            pytest.skip(f"npm can't install {' '.join(packages)}")
+        folder = shared / f"npm-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
+        with only_one(folder.with_suffix(".lock")):
+            if not folder.exists() and not install_from_npm(folder, packages):
+                pytest.skip(f"npm can't install {' '.join(packages)}")
         return folder
 
     return make
+
+
+@contextlib.contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Wait for other workers that do the same."""
+    if not hasattr(os, "fork"):  # no workers beside this one where there is no fcntl
+        yield
+        return
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def install_from_npm(folder: Path, packages: Sequence[str]) -> bool:
+    """Make a folder with packages; whether it could be done."""
+    making = folder.with_suffix(".making")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir()
+    (making / "package.json").write_text('{"private": true}')
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
+    done = subprocess.run(command, cwd=making, capture_output=True, timeout=180, check=False)
+    if done.returncode == 0:
+        making.rename(folder)
+    return done.returncode == 0
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""Run the tests: ``python3 tests/run.py [--no-system] [pytest arguments]``.
+"""Run the tests: ``python3 tests/run.py [--quick] [--no-system] [pytest arguments]``.
 
 Makes ``.venv`` beside the project, installs both requirement files into it when they changed, and
 runs pytest there; pytest's exit code is passed on, 2 means that it could not be started. As root on
 Debian it also installs the packages that some tests need (``--no-system`` leaves that out).
-Elsewhere those tests skip by name.
+Elsewhere those tests skip by name. ``--quick`` is the verdict on the server in three minutes: over
+the wire, on SQLite, without a browser and without such packages. All tests, and the quick ones, run
+side by side, one worker a core; tests that are named run one after the other.
 
 Only the standard library is used, since this runs before anything is installed.
 """
@@ -201,15 +203,17 @@ def names_tests(argument: str) -> bool:
 
 
 def pytest_command(venv: Path, arguments: Sequence[str]) -> list[str]:
-    """The command line for pytest: the whole folder, unless the arguments name tests."""
-    which = [] if any(map(names_tests, arguments)) else ["tests"]
+    """The command line for pytest: the whole folder by several workers, unless the arguments name
+    tests."""
+    many = ["--numprocesses=logical", "--no-loadscope-reorder", "--durations=30", "tests"]
+    which = [] if any(map(names_tests, arguments)) else many
     return [str(venv_python(venv)), "-m", "pytest", *which, *arguments]
 
 
 def run(arguments: Sequence[str]) -> int:
     """Prepare this machine, run pytest, and return its exit code."""
     check_python()
-    if "--no-system" not in arguments:
+    if not {"--no-system", "--quick"} & set(arguments):
         install_system_packages()
     ensure_venv()
     command = pytest_command(VENV, [a for a in arguments if a != "--no-system"])

@@ -9,17 +9,15 @@ at the dashboard while messages are published.
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 import tempfile
 import threading
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from browsers import ALLOW, NAME, PASSWORD, sign_in, start_chromium
 from support import ROOT, Server
-from test_dashboard import NAME, PASSWORD, sign_in
-from test_roompage import ALLOW, MEDIA_FLAGS, House
+from test_roompage import MEDIA_FLAGS, House
 
 PICTURES = ROOT / ".github"
 WINDOW = {"width": 1280, "height": 720}
@@ -109,14 +107,12 @@ def take_dashboard(server: Server, browser: Browser) -> None:
 
 
 def main() -> None:
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
     with (
         tempfile.TemporaryDirectory() as folder,
         Server(Path(folder)) as server,
         sync_playwright() as playwright,
     ):
-        flags = [*MEDIA_FLAGS, ALLOW]
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        browser = start_chromium(playwright, [*MEDIA_FLAGS, ALLOW])
         take_call(server, browser)
         take_dashboard(server, browser)
         browser.close()

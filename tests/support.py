@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -20,9 +21,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psycopg2
+import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from warm import IS_COLD, WarmProcess
 
@@ -31,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ.get("RTAPP_TEST_PROGRAM", ROOT / "rtapp.py")).absolute()
 ADMIN = "test-admin-token-0123456789"
 PATIENCE = 30.0  # seconds that a condition gets on a busy machine
+STOPPED = 50.0  # seconds that an end gets: five times the ten within which the program promises it
 LONG = os.environ.get("RTAPP_LONG") == "1"  # the thorough form of the tests that have one
 
 
@@ -162,15 +169,19 @@ class Server:
         return found[-1].removeprefix("rtapp listening on ") if found else None
 
     @property
+    def database_url(self) -> str:
+        return self.env.get("DATABASE_URL") or sqlite_url(self.data)
+
+    @property
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
 
-    def stop(self, seconds: float = 20) -> int:
+    def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(seconds)
+        code = self.process.wait(STOPPED)
         self.output.clear()
         return code
 
@@ -179,8 +190,12 @@ class Server:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
-            self.process.wait(20)
+            self.process.wait(PATIENCE)
             self.output.clear()
+
+    def command(self, *arguments: str, text: str = "") -> Ended:
+        """Run a command of the program on the data folder, in the server's environment."""
+        return run_program(*arguments, "--data", str(self.data), env=self.env, text=text)
 
     # Requests
 
@@ -229,6 +244,11 @@ class Server:
         assert answer.status == 200, answer
         return answer
 
+    def publish_lines(self, values: Iterable[Any], query: str = "") -> Answer:
+        """POST /api/broadcast with a line for each value; fails unless it is accepted."""
+        lines = b"\n".join(json.dumps(value).encode() for value in values)
+        return self.publish(lines, query, headers=NDJSON)
+
     def stream(self, query: str = "", **more: Any) -> Stream:
         """An open SSE stream that has seen its connection event."""
         stream = Stream(self.port, query, **more)
@@ -244,6 +264,107 @@ class Server:
                 while part := sock.recv(65_536):
                     parts.append(part)
             return b"".join(parts)
+
+
+# What clients send
+
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+# The opening handshake of a WebSocket, with the key of RFC 6455, 1.3.
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def get_request(
+    path: str,
+    headers: dict[str, str] | None = None,
+    token: str | None = ADMIN,
+    host: str = "127.0.0.1",
+) -> bytes:
+    """A GET request as its bytes."""
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def masked(opcode: int, payload: bytes, fin: bool = True) -> bytes:
+    """A client's frame (RFC 6455, 5.2), also one that is not allowed; the mask is of zeros."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return bytes([fin << 7 | opcode]) + length + bytes(4) + payload
+
+
+# Server-Sent Events
+
+
+class Response:
+    """A response as its bytes come: its head, then its body out of its framing (RFC 9112, 6, 7.1).
+
+    `head` is empty until it is whole. `is_complete` says that the last chunk and the trailer have
+    come; a body that isn't chunked ends with the connection.
+    """
+
+    _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|$)", re.IGNORECASE)
+    _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;.*)?")
+
+    def __init__(self) -> None:
+        self.head = b""
+        self.is_complete = False
+        self._is_chunked = False
+        self._rest = b""  # a line, or a head, of which there is more to come
+        self._missing = 0  # bytes of a chunk's data
+        self._take_line = self._take_size
+
+    def feed(self, data: bytes) -> bytes:
+        """The body's part of the connection's next bytes; ValueError where they are no chunks."""
+        if not self.head:
+            head, end, data = (self._rest + data).partition(b"\r\n\r\n")
+            if not end:
+                self._rest = head
+                return b""
+            self.head, self._rest = head, b""
+            self._is_chunked = self._CHUNKED.search(head) is not None
+        return self._unchunk(data) if self._is_chunked else data
+
+    def _unchunk(self, data: bytes) -> bytes:
+        data, at, parts = self._rest + data, 0, []
+        while not self.is_complete:
+            if self._missing:
+                part = data[at : at + self._missing]
+                parts.append(part)
+                at += len(part)
+                self._missing -= len(part)
+                if self._missing:
+                    break
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                break
+            self._take_line(data[at:end])
+            at = end + 2
+        self._rest = data[at:]
+        return b"".join(parts)
+
+    def _take_size(self, line: bytes) -> None:
+        found = self._CHUNK_SIZE.fullmatch(line)
+        if not found:
+            raise ValueError(f"no size of a chunk: {line[:100]!r}")
+        self._missing = int(found[1], 16)
+        self._take_line = self._take_end if self._missing else self._take_trailer
+
+    def _take_end(self, line: bytes) -> None:
+        if line:
+            raise ValueError(f"a chunk is longer than its size: {line[:100]!r}")
+        self._take_line = self._take_size
+
+    def _take_trailer(self, line: bytes) -> None:
+        self.is_complete = not line
 
 
 Event = dict[str, str]
@@ -275,20 +396,21 @@ class Stream:
     ) -> None:
         """`extra` goes out in the same segment as the request."""
         self.hello: dict[str, Any] = {}
-        self.buffer = b""
+        self.response = Response()
         self.events: list[Event] = []
+        self._blocks: deque[bytes] = deque()
+        self._rest = b""  # a block of which there is more to come
         plain = socket.socket()
         if rcvbuf:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         plain.settimeout(PATIENCE)
         plain.connect((host, port))
         self.sock = tls.wrap_socket(plain, server_hostname="127.0.0.1") if tls else plain
-        lines = [f"GET /api/events{'?' + query if query else ''} HTTP/1.1", f"Host: {host}:{port}"]
-        if token:
-            lines.append(f"Authorization: Bearer {token}")
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode() + extra)
-        self.head = self._until(b"\r\n\r\n").decode()
+        path = f"/api/events{'?' + query if query else ''}"
+        self.sock.sendall(get_request(path, headers, token, f"{host}:{port}") + extra)
+        while not self.response.head:
+            self._receive()
+        self.head = self.response.head.decode()
         self.status = int(self.head.split()[1])
 
     def __enter__(self) -> Stream:
@@ -300,19 +422,19 @@ class Stream:
     def close(self) -> None:
         self.sock.close()
 
-    def _until(self, mark: bytes) -> bytes:
-        while mark not in self.buffer:
-            part = self.sock.recv(65_536)
-            if not part:
-                raise EOFError(self.buffer)
-            self.buffer += part
-        block, _, self.buffer = self.buffer.partition(mark)
-        return block
+    def _receive(self) -> None:
+        part = b"" if self.response.is_complete else self.sock.recv(65_536)
+        if not part:
+            raise EOFError(self._rest)
+        *blocks, self._rest = (self._rest + self.response.feed(part)).split(b"\n\n")
+        self._blocks += blocks
 
     def next_raw(self, seconds: float = PATIENCE) -> bytes:
         """The next block as it came, without its blank line. EOFError at the end."""
         self.sock.settimeout(seconds)
-        return self._until(b"\n\n")
+        while not self._blocks:
+            self._receive()
+        return self._blocks.popleft()
 
     def next(self, seconds: float = PATIENCE) -> Event:
         """The next event, whatever it is."""
@@ -367,31 +489,27 @@ def number(position: str) -> int:
 class Swarm:
     """Many streams read by one thread; what each got is kept as (id, data) pairs."""
 
-    def __init__(self, port: int, token: str = ADMIN, http: str = "1.1") -> None:
-        """Of a proxy, ask with `http` 1.0: it doesn't cut the answer into chunks."""
+    def __init__(self, port: int, token: str = ADMIN) -> None:
         self.port = port
         self.token = token
-        self.http = http
-        self.buffers: dict[int, bytes] = {}
         self.messages: dict[int, list[tuple[int, str]]] = {}
         self.last_ids: dict[int, str] = {}
         self.resets: set[int] = set()
         self.closed: set[int] = set()
         self._sockets: dict[int, socket.socket] = {}
+        self._responses: dict[int, Response] = {}
+        self._rests: dict[int, bytes] = {}  # blocks of which there is more to come
         self._keys: dict[int, int] = {}
         self._epoll = select.epoll()
 
     def open(self, key: int, query: str, last_id: str | None = None) -> None:
         """Send a stream's request without waiting for its answer."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-        resume = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
-        sock.sendall(
-            f"GET /api/events?{query} HTTP/{self.http}\r\nHost: 127.0.0.1\r\n"
-            f"Authorization: Bearer {self.token}\r\n{resume}\r\n".encode()
-        )
+        resume = {"Last-Event-ID": last_id} if last_id else {}
+        sock.sendall(get_request(f"/api/events?{query}", resume, self.token))
         sock.setblocking(False)
         self.closed.discard(key)
-        self.buffers[key] = b""
+        self._responses[key], self._rests[key] = Response(), b""
         self.messages.setdefault(key, [])
         self._sockets[key] = sock
         self._keys[sock.fileno()] = key
@@ -421,12 +539,15 @@ class Swarm:
             if not part:
                 self.close(key)
                 continue
-            *blocks, self.buffers[key] = (self.buffers[key] + part).split(b"\n\n")
+            response = self._responses[key]
+            *blocks, self._rests[key] = (self._rests[key] + response.feed(part)).split(b"\n\n")
             for block in blocks:
                 self._take(key, block.decode())
+            if response.is_complete:
+                self.close(key)
 
     def _take(self, key: int, block: str) -> None:
-        event = parse_event(block.rsplit("\r\n\r\n", maxsplit=1)[-1])
+        event = parse_event(block)
         if "id" in event:
             self.last_ids[key] = event["id"]
         if event.get("event") == "reset":
@@ -448,6 +569,17 @@ class Swarm:
 
 
 @contextlib.contextmanager
+def many_open_files(count: int) -> Iterator[None]:
+    """Lets this process open so many files; skips by name where the system doesn't."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"the system allows only {hard} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
 def keep_alive(port: int) -> Iterator[http.client.HTTPConnection]:
     """One connection for many requests."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -455,6 +587,115 @@ def keep_alive(port: int) -> Iterator[http.client.HTTPConnection]:
         yield connection
     finally:
         connection.close()
+
+
+class Publisher(threading.Thread):
+    """Publishes one message after the other on a kept connection, until it is told to end or the
+    connection breaks, unless it `comes_back`; keeps what was acknowledged, and what was refused."""
+
+    def __init__(self, port: int, name: str, query: str = "", comes_back: bool = False) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.label = name
+        self.query = query
+        self.comes_back = comes_back
+        self.sent = 0
+        self.acknowledged: dict[int, str] = {}
+        self.refused: list[int] = []
+        self.enough = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        self._publish_until_cut()
+        while self.comes_back and not self.enough.wait(0.05):
+            self._publish_until_cut()
+
+    def _publish_until_cut(self) -> None:
+        with (
+            keep_alive(self.port) as connection,
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            while not self.enough.is_set():
+                self._publish(connection)
+
+    def _publish(self, connection: http.client.HTTPConnection) -> None:
+        value = f"{self.label}/{self.sent}"
+        self.sent += 1
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN}"}
+        connection.request("POST", f"/api/broadcast?{self.query}", json.dumps(value), headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status == 200:
+            self.acknowledged[json.loads(body)["message"]["id"]] = value
+        else:
+            self.refused.append(answer.status)
+
+
+# WebSockets
+
+
+def open_ws(
+    server: Server,
+    query: str = "",
+    path: str = "/ws",
+    headers: dict[str, str] | None = None,
+    token: str | None = ADMIN,
+    tls: ssl.SSLContext | None = None,
+    **more: Any,
+) -> ClientConnection:
+    """A connection as the client of the library `websockets` makes it; `more` is for that."""
+    sent = dict(headers or {})
+    if token:
+        sent["Authorization"] = f"Bearer {token}"
+    address = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}{path}?{query}"
+    more = {"compression": None, "open_timeout": PATIENCE, "ssl": tls, **more}
+    return connect(address, additional_headers=sent, **more)
+
+
+def say(ws: ClientConnection, **frame: Any) -> None:
+    """Send a frame of `/ws`."""
+    ws.send(json.dumps(frame))
+
+
+def hear(ws: ClientConnection, kind: str | None = None) -> dict[str, Any]:
+    """The next frame of `/ws` of that type, or the next one that is no ping."""
+    while True:
+        found = json.loads(ws.recv(PATIENCE))
+        if found["type"] == kind or (kind is None and found["type"] != "ping"):
+            return dict(found)
+
+
+POLLING = "/socket.io/?EIO=4&transport=polling"
+AUTH = {"token": ADMIN}  # what a Socket.IO client says when it joins a namespace
+
+
+def open_io(server: Server, query: str = "", **more: Any) -> ClientConnection:
+    """An Engine.IO WebSocket that has seen its opening packet."""
+    query = f"EIO=4&transport=websocket{query}"
+    ws = open_ws(server, query, "/socket.io/", token=None, max_size=None, **more)
+    opening = hear_io(ws)
+    assert opening.startswith("0") and json.loads(opening[1:])["upgrades"] == []
+    return ws
+
+
+def hear_io(ws: ClientConnection) -> Any:
+    """The next Engine.IO packet that is no ping, which is answered."""
+    while True:
+        found = ws.recv(PATIENCE)
+        if found != "2":
+            return found
+        ws.send("3")
+
+
+def join_io(
+    server: Server, auth: dict[str, Any] = AUTH, **more: Any
+) -> tuple[ClientConnection, dict[str, Any]]:
+    """A Socket.IO client that has joined the main namespace, and what it was told."""
+    ws = open_io(server, **more)
+    ws.send(f"40{json.dumps(auth)}")
+    answer = hear_io(ws)
+    assert answer.startswith("40"), answer
+    return ws, json.loads(answer[2:])
 
 
 # Raw answers, the program's end, the database beside a running server
@@ -471,6 +712,18 @@ def parse_answer(raw: bytes) -> Answer:
     return Answer(int(first.split()[1]), headers, rest)
 
 
+def setup_token(server: Server) -> str:
+    """The token of the link that a server without an administrator has printed."""
+    found = wait_for(lambda: re.search(r"/#setup=(\S+)", "\n".join(server.output)), "the link")
+    return str(found[1])
+
+
+def cookie_of(answer: Answer) -> dict[str, str]:
+    """The header with which a browser comes back that was signed in."""
+    assert answer.status == 200, answer
+    return {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+
+
 class Ended(NamedTuple):
     """How the program ended by itself."""
 
@@ -479,13 +732,14 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run_program(*arguments: str, env: dict[str, str | None] | None = None) -> Ended:
-    """Run the program to its end; fails when it goes on."""
+def run_program(*arguments: str, env: dict[str, str | None] | None = None, text: str = "") -> Ended:
+    """Run the program to its end, with a text as its input; fails when it goes on."""
     environment = Server(Path(), env=env).environment()
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *arguments],
         check=False,
         env=environment,
+        input=text,
         capture_output=True,
         text=True,
         timeout=PATIENCE * 2,
@@ -493,7 +747,52 @@ def run_program(*arguments: str, env: dict[str, str | None] | None = None) -> En
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+def sqlite_url(data: Path) -> str:
+    """The database in a data folder."""
+    return f"sqlite:///{data / 'rtapp.db'}"
+
+
+@contextlib.contextmanager
+def cursor_of(url: str) -> Iterator[Any]:
+    """A cursor of a transaction of its own, as another program has it beside a running server."""
+    if url.startswith("sqlite"):
+        path = url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as database, database:
+            yield database.cursor()
+    else:
+        with contextlib.closing(psycopg2.connect(url)) as other, other, other.cursor() as cursor:
+            yield cursor
+
+
+def execute(cursor: Any, sql: str, parameters: tuple[Any, ...]) -> None:
+    """Run a statement; on each database a parameter is `?`."""
+    if isinstance(cursor, sqlite3.Cursor):
+        cursor.execute(sql, parameters)
+    else:
+        cursor.execute(sql.replace("?", "%s") if parameters else sql, parameters or None)
+
+
+def change(url: str, sql: str, *parameters: Any) -> None:
+    """A change by somebody else."""
+    with cursor_of(url) as cursor:
+        execute(cursor, sql, parameters)
+
+
+def rows_of(url: str, sql: str, *parameters: Any) -> list[Any]:
+    """Rows as somebody else reads them."""
+    with cursor_of(url) as cursor:
+        execute(cursor, sql, parameters)
+        return list(cursor.fetchall())
+
+
+def kill_node(server: Server) -> None:
+    """Kill a server; of several, it counts as dead at once, not when its last heartbeat is old."""
+    (node,) = (row["id"] for row in server.get("/api/nodes").json if row["current"])
+    server.kill()
+    sql = "UPDATE nodes SET heartbeat = heartbeat - 12001 WHERE id = ?"
+    change(server.database_url, sql, node)
+
+
 def query_database(data: Path, sql: str, *parameters: Any) -> list[Any]:
-    """Rows of the SQLite database in a data folder, read beside a running server."""
-    with contextlib.closing(sqlite3.connect(data / "rtapp.db", timeout=PATIENCE)) as database:
-        return database.execute(sql, parameters).fetchall()
+    """Rows of the SQLite database in a data folder."""
+    return rows_of(sqlite_url(data), sql, *parameters)

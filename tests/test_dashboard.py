@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Response, expect
+from playwright.sync_api import Browser, CDPSession, Page, Response, expect
 
+from browsers import NAME, PASSWORD, fits, new_context, serious, sign_in
 from calls import FirefoxPage
-from conftest import watched_page
 from support import LONG, PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
 VENDOR = ROOT / "static" / "vendor"
 
-Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 # ---- what it asks of the API ---------------------------------------------------------------------
@@ -166,10 +166,7 @@ def test_vendored_files_are_those_of_npm(npm_folder: Callable[..., Path]) -> Non
 
 # ---- the page ------------------------------------------------------------------------------------
 
-NAME, PASSWORD = "ada", "saffron-lantern-42-ferry"  # of throwaway servers
 SECTIONS = ["overview", "connections", "messages", "rooms", "logs", "people", "settings", "system"]
-
-expect.set_options(timeout=PATIENCE * 1000)
 
 
 @pytest.fixture
@@ -178,22 +175,6 @@ def site(server: Server) -> Server:
     made = server.post("/api/users", {"username": NAME, "password": PASSWORD, "role": "admin"})
     assert made.status == 201
     return server
-
-
-def sign_in(context: BrowserContext, server: Server, name: str = NAME) -> None:
-    """Give a browser a session, without the page for it."""
-    origin = f"http://127.0.0.1:{server.port}"
-    login = {"username": name, "password": PASSWORD}
-    answer = context.request.post(
-        f"{origin}/api/auth/login", data=login, headers={"Origin": origin}
-    )
-    assert answer.ok
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    """A page; the test fails when a script of it fails, or breaks the policy, or lacks a text."""
-    yield from watched_page(context)
 
 
 def visit(page: Page, server: Server, section: str = "overview") -> Page:
@@ -490,54 +471,47 @@ def test_an_error_is_told_and_another_try_helps(page: Page, site: Server) -> Non
 # ---- what everybody gets -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("language", ["en", "tr"])
-def test_no_width_scrolls_sideways(browser: Browser, site: Server, language: str) -> None:
+def test_no_width_scrolls_sideways(page: Page, site: Server) -> None:
     site.publish({"text": "long " * 100}, "event=chat&channel=news")
     site.post("/api/video/rooms", {"name": "room " * 10})
-    context = browser.new_context(locale=language)
-    page = context.new_page()
+    visit(page, site)
     for section in SECTIONS:
-        visit(page, site, section)
-        expect(page.locator(".loading")).to_have_count(0)
-        for width in (320, 768, 1280, 2560):
-            page.set_viewport_size({"width": width, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, section
-    context.close()
+        page.goto(f"http://127.0.0.1:{site.port}/admin#{section}")
+        for language in ("en", "tr"):
+            page.select_option("[data-language-switch]", language)
+            expect(page.locator("html")).to_have_attribute("lang", language)
+            expect(page.locator(".loading")).to_have_count(0)
+            fits(page, 320, 768, 1280, 2560)
 
 
-SERIOUS = """async () => {
-  const found = await axe.run(document, { resultTypes: ['violations'] });
-  return found.violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
-    .map(({ id, nodes }) => [id, ...nodes.slice(0, 3).map(({ html }) => html.slice(0, 200))]);
-}"""
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(
-    browser: Browser, site: Server, npm_folder: Callable[..., Path], theme: str
-) -> None:
-    axe = npm_folder("axe-core@4") / "node_modules" / "axe-core" / "axe.min.js"
+def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> None:
+    """In either theme; without transitions, since a colour half-way is measured as poor."""
     site.publish({"text": "long " * 100}, "event=chat&channel=news")
     site.post("/api/tokens", {"name": "backend"})
     site.post("/api/video/rooms", {"name": "Room", "lobby": True})
-    context = browser.new_context(locale="en-GB", bypass_csp=True)
-    context.add_init_script(f"localStorage.setItem('rtapp.theme', '{theme}')")
-    context.add_init_script(path=axe)
+    context = new_context(browser, bypass_csp=True, reduced_motion="reduce")
+    context.add_init_script(axe)
     page = context.new_page()
     origin = f"http://127.0.0.1:{site.port}/"
+
+    def look() -> None:
+        for theme in ("light", "dark"):
+            page.select_option("[data-theme-switch]", theme)
+            expect(page.locator("html")).to_have_attribute("data-theme", theme)
+            assert serious(page) == [], (page.url, theme)
+
     page.goto(origin)
     expect(page.locator("#login")).to_be_visible()
-    assert page.evaluate(SERIOUS) == []
+    look()
     sign_in(context, site)
     for place in ["", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
         page.goto("about:blank")
         page.goto(origin + place)
-        expect(page.locator("html")).to_have_attribute("data-theme", theme)
         expect(page.locator("html[data-ready]")).to_have_count(1)
         if place != "api/docs":
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
         expect(page.locator(".loading")).to_have_count(0)
-        assert page.evaluate(SERIOUS) == [], place
+        look()
     context.close()
 
 
@@ -581,6 +555,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
     """At most 3,000 nodes of the DOM, by the browser's own count, garbage included, at any moment
     of some 600 messages on each page. (5,000 connections make no difference to it: a page of the
     list has 50.)"""
+    page.clock.install()
     sign_in(page.context, site)
     cdp = page.context.new_cdp_session(page)
     cdp.send("Performance.enable")
@@ -595,7 +570,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
             cdp.send("HeapProfiler.collectGarbage")  # the page before
             nodes[place] = 0
             for _ in pour(site, 30):
-                page.wait_for_timeout(50)
+                page.clock.run_for(70)
                 nodes[place] = max(nodes[place], figure(cdp, "Nodes"))
     assert max(nodes.values()) < 3_000, nodes
 
@@ -740,35 +715,32 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_forced_colors_and_reduced_motion(browser: Browser, site: Server, scheme: Scheme) -> None:
+def test_forced_colors_and_reduced_motion(page: Page, site: Server) -> None:
     """Nothing moves; where the focus is, and the charts' lines, are seen."""
-    context = browser.new_context(
-        locale="en-GB", forced_colors="active", reduced_motion="reduce", color_scheme=scheme
-    )
-    page = context.new_page()
-    sign_in(context, site)
-    for place in ["", *(f"admin#{section}" for section in SECTIONS)]:
+    sign_in(page.context, site)
+    page.emulate_media(forced_colors="active", reduced_motion="reduce")
+    for place in [*(f"admin#{section}" for section in SECTIONS), ""]:
         page.goto("about:blank")
         page.goto(f"http://127.0.0.1:{site.port}/{place}")
         expect(page.locator("#state")).to_have_attribute("data-state", "open")
-        assert page.evaluate(MOVING) == [], place
-        page.focus(".skip-link")
-        for _ in range(12):
-            page.keyboard.press("Tab")
-            tag, style, width = page.evaluate(FOCUSED)
-            assert tag == "BODY" or (style != "none" and width >= 2), (place, tag, style, width)
-    visit(page, site)
-    expect(page.locator(".chart canvas")).to_have_count(6)
-    for name, contrast in page.evaluate(LINES):
-        assert contrast >= 3, (name, contrast)
-    context.close()
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(MOVING) == [], place
+            page.focus(".skip-link")
+            for _ in range(12):
+                page.keyboard.press("Tab")
+                tag, style, width = page.evaluate(FOCUSED)
+                assert tag == "BODY" or (style != "none" and width >= 2), (place, tag, style, width)
+            if place == "admin#overview":
+                expect(page.locator(".chart canvas")).to_have_count(6)
+                for name, contrast in page.evaluate(LINES):
+                    assert contrast >= 3, (name, contrast)
 
 
 def test_more_contrast(browser: Browser, site: Server) -> None:
     """Who asks the system for it gets no grey text, thicker lines, links that are underlined."""
     for more in (False, True):
-        context = browser.new_context(contrast="more" if more else "no-preference")
+        context = new_context(browser, contrast="more" if more else "no-preference")
         page = context.new_page()
         sign_in(context, site)
         for place in ("", "admin"):

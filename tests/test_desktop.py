@@ -16,6 +16,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 import rtapp
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, query_database, run_program, wait_for
+from warm import IS_COLD, WarmProcess
 
-expect.set_options(timeout=PATIENCE * 1000)
 TOKEN = re.compile(r"signin=([\w-]+)")
 
 
@@ -44,33 +45,52 @@ class Desk:
         self.program = PROGRAM
         self.env: dict[str, str | None] = {"DISPLAY": ":987", "WAYLAND_DISPLAY": None}
         self.env["RTAPP_ADMIN_TOKEN"] = None
-        self.running: list[subprocess.Popen[str]] = []
+        self.running: list[subprocess.Popen[str] | WarmProcess] = []
+        self._outputs: list[list[str]] = []
         self.opened.mkdir()
         browser = folder / "browser"
         browser.write_text(f'#!/bin/sh\ncp -p "${{1#file://}}" {self.opened}/$$.html\n')
         browser.chmod(0o755)
         self.env["BROWSER"] = str(browser)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the program; what it prints goes to a file."""
-        process = subprocess.Popen(
-            [sys.executable, str(self.program), "desktop", "--data", str(self.data), *arguments],
-            env=Server(self.data, env=self.env).environment(),
-            stdout=open(self.folder / f"output{len(self.running)}", "w"),  # noqa: SIM115
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self) -> subprocess.Popen[str] | WarmProcess:
+        """Start the program, and gather what it prints."""
+        command = [str(self.program), "desktop", "--data", str(self.data)]
+        environment = Server(self.data, env=self.env).environment()
+        process: subprocess.Popen[str] | WarmProcess
+        if self.program == PROGRAM and not IS_COLD:
+            process = WarmProcess(PROGRAM, command[1:], environment)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        lines: list[str] = []
+
+        def gather() -> None:
+            for line in process.stdout or ():
+                lines.append(line)
+
+        threading.Thread(target=gather, daemon=True).start()
+        self._outputs.append(lines)
         self.running.append(process)
         return process
 
-    def output(self, number: int = -1) -> str:
-        """What the last start printed, or another one."""
-        return (self.folder / f"output{number % len(self.running)}").read_text()
+    def output(self) -> str:
+        """What the last start has printed."""
+        return "".join(self._outputs[-1])
 
-    def begin(self, *arguments: str) -> Server:
+    def prints(self, text: str) -> None:
+        """Wait until the last start prints that."""
+        wait_for(lambda: text in self.output(), f"the program to print {text}")
+
+    def begin(self) -> Server:
         """Start the program and wait until it listens; a client of it."""
-        self.start(*arguments)
-        wait_for(lambda: "rtapp listening on" in self.output(), "the desktop to listen")
+        self.start()
+        self.prints("rtapp listening on")
         return self.client()
 
     def client(self) -> Server:
@@ -91,12 +111,12 @@ class Desk:
         page.unlink()
         return text.split("url=")[1].split('"')[0].replace("&amp;", "&")
 
-    def owner(self) -> Callable[..., Answer]:
-        """Requests as by the browser that was opened."""
+    def owner(self, link: str = "") -> Callable[..., Answer]:
+        """Requests as by the browser that was opened, or by who was given a link."""
         server = self.client()
-        found = TOKEN.search(self.link())
-        assert found
-        answer = server.post("/api/auth/redeem", {"token": found[1]}, token=None)
+        answer = server.post(
+            "/api/auth/redeem", {"token": token_in(link or self.link())}, token=None
+        )
         assert answer.status == 200, answer
         cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
 
@@ -133,9 +153,16 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made.end()
 
 
-def copied_program(desk: Desk, version: str = rtapp.__version__) -> Path:
-    """A copy of the program, of another version, in a folder of its own."""
-    folder = desk.folder / f"program-{version}"
+def token_in(link: str) -> str:
+    """What the program signs its owner in with."""
+    found = TOKEN.search(link)
+    assert found, link
+    return found[1]
+
+
+def copied_program(folder: Path, version: str = rtapp.__version__) -> Path:
+    """A copy of the program, perhaps of another version, in a folder of its own below this one."""
+    folder /= f"program-{version}"
     folder.mkdir()
     (folder / "static").symlink_to(PROGRAM.parent / "static")
     text = PROGRAM.read_text("utf-8").replace(
@@ -158,23 +185,20 @@ def join_call(server: Server, ask: Callable[..., Answer]) -> str:
 
 def test_the_browser_it_opens_is_signed_in_once(desk: Desk) -> None:
     server = desk.begin()
-    token = TOKEN.search(desk.link())
-    assert token
-    answer = server.post("/api/auth/redeem", {"token": token[1]}, token=None)
-    assert answer.status == 200
-    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
-    view = server.get("/api/desktop", headers=cookie, token=None).json
+    link = desk.link()
+    ask = desk.owner(link)
+    view = ask("GET", "/api/desktop").json
     assert (view["inWindow"], view["why"], view["port"]) == (False, "none", server.port)
-    me = server.get("/api/auth/me", headers=cookie, token=None).json
+    me = ask("GET", "/api/auth/me").json
     assert me["role"] == "admin"
     assert me["username"] is None
     assert not me["setupNeeded"]
-    assert server.post("/api/auth/redeem", {"token": token[1]}, token=None).code == "invalid_link"
+    again = server.post("/api/auth/redeem", {"token": token_in(link)}, token=None)
+    assert again.code == "invalid_link"
     body = {"current": "x", "password": "saffron-lantern-42"}
-    assert server.post("/api/auth/password", body, headers=cookie, token=None).code == "forbidden"
-    logout = server.post("/api/auth/logout", {}, headers=cookie, token=None)
-    assert logout.status == 200
-    assert server.get("/api/desktop", headers=cookie, token=None).status == 401
+    assert ask("POST", "/api/auth/password", body).code == "forbidden"
+    assert ask("POST", "/api/auth/logout", {}).status == 200
+    assert ask("GET", "/api/desktop").status == 401
 
 
 def test_no_secret_is_in_a_list_of_processes(desk: Desk) -> None:
@@ -185,11 +209,10 @@ def test_no_secret_is_in_a_list_of_processes(desk: Desk) -> None:
         browser.read_text() + f"cat /proc/[0-9]*/cmdline > {spy}.part; mv {spy}.part {spy}\n"
     )
     desk.begin()
-    found = TOKEN.search(desk.link())
-    assert found
+    token = token_in(desk.link())
     wait_for(spy.exists, "the list of processes")
-    assert found[1].encode() not in spy.read_bytes()
-    assert found[1] not in (desk.data / "rtapp.log").read_text() + desk.output()
+    assert token.encode() not in spy.read_bytes()
+    assert token not in (desk.data / "rtapp.log").read_text() + desk.output()
     assert stat.S_IMODE((desk.data / "runtime.json").stat().st_mode) == 0o600
 
 
@@ -238,14 +261,7 @@ def test_a_page_opened_from_it_has_its_identity(desk: Desk) -> None:
     link = desk.link()
     assert link.startswith(f"http://127.0.0.1:{desk.runtime['port']}/desktop#signin=")
     assert link.endswith(f"&to=%2Froom%2F{room}")
-    token = TOKEN.search(link)
-    assert token
-    server = desk.client()
-    answer = server.post("/api/auth/redeem", {"token": token[1]}, token=None)
-    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
-    joined = server.post(
-        f"/api/video/rooms/{room}/join", {"session": "b" * 22}, headers=cookie, token=None
-    )
+    joined = desk.owner(link)("POST", f"/api/video/rooms/{room}/join", {"session": "b" * 22})
     assert joined.json["participant"]["isHost"]
 
 
@@ -268,7 +284,7 @@ def test_a_second_start_shows_the_first_and_ends(desk: Desk) -> None:
     first = desk.link()
     assert desk.start().wait(PATIENCE) == 0
     assert desk.link() != first
-    assert "running already" in desk.output()
+    desk.prints("running already")
     assert desk.running[0].poll() is None
     assert desk.runtime["pid"] == desk.running[0].pid
     assert desk.runtime["version"] == rtapp.__version__
@@ -285,7 +301,7 @@ def test_two_starts_at_once_are_one_program(desk: Desk) -> None:
 def test_a_server_that_runs_is_named(desk: Desk) -> None:
     with Server(desk.data) as server:
         assert desk.start().wait(PATIENCE) == 0
-        assert f"http://127.0.0.1:{server.port}" in desk.output()
+        desk.prints(f"http://127.0.0.1:{server.port}")
 
 
 def test_the_port_stays_and_a_change_is_told(desk: Desk, page: Page) -> None:
@@ -318,7 +334,7 @@ def test_a_newer_second_start_asks(desk: Desk, replace: bool) -> None:
     server = desk.begin()
     ask = desk.owner()
     server.env["RTAPP_ADMIN_TOKEN"] = ""
-    desk.program = copied_program(desk, "9.10.0")
+    desk.program = copied_program(desk.folder, "9.10.0")
     newer = desk.start()
     assert "newer" in desk.link().partition("#")[2]
     wait_for(lambda: ask("GET", "/api/desktop").json["newer"] == "9.10.0", "the question")
@@ -329,7 +345,7 @@ def test_a_newer_second_start_asks(desk: Desk, replace: bool) -> None:
         assert ask("GET", "/api/desktop").json["newer"] == ""
         return
     assert desk.running[0].wait(PATIENCE) == 0
-    wait_for(lambda: "rtapp listening on" in desk.output(), "the newer one")
+    desk.prints("rtapp listening on")
     assert ask("GET", "/api/desktop").json["version"] == "9.10.0"  # on the same port
     desk.program = PROGRAM
     assert desk.start().wait(PATIENCE) == 0  # an older one only shows it
@@ -362,7 +378,7 @@ def test_a_damaged_database_is_told_on_a_page(desk: Desk) -> None:
     assert f"{desk.data / 'rtapp.db'} is damaged" in text
     assert "<link" not in text  # it is whole in itself
     assert failed.wait(PATIENCE) == 2
-    assert "is damaged" in desk.output()
+    desk.prints("is damaged")
 
 
 # ---- the machine ---------------------------------------------------------------------------------
@@ -419,7 +435,7 @@ def test_a_log_file_that_takes_nothing_ends_nothing(
 
 
 def test_a_portable_program_keeps_everything_beside_it(desk: Desk) -> None:
-    desk.program = copied_program(desk)
+    desk.program = copied_program(desk.folder)
     folder = desk.program.parent
     (folder / "portable").touch()
     desk.env["HOME"] = str(desk.folder / "home")
@@ -448,24 +464,6 @@ def test_help_names_it() -> None:
 
 
 # ---- its page in a browser -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    """A page; the test fails when a script of it fails, or breaks the policy, or lacks a text."""
-    made = context.new_page()
-    troubles: list[str] = []
-    made.on("pageerror", lambda error: troubles.append(str(error)))
-    made.on(
-        "console",
-        lambda message: (
-            troubles.append(message.text)
-            if re.search("Content Security Policy|i18n:", message.text)
-            else None
-        ),
-    )
-    yield made
-    assert troubles == []
 
 
 def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
@@ -542,18 +540,21 @@ def test_nothing_is_shared_without_an_account(desk: Desk) -> None:
 
 def test_the_page_follows_the_program(desk: Desk, page: Page) -> None:
     """It says when the program is gone, and goes on when it is back."""
+    page.clock.install()
     desk.begin()
     page.goto(desk.link())
     expect(page.locator("#quit")).to_be_visible()
     desk.running[-1].kill()
     desk.running[-1].wait(PATIENCE)
+    page.clock.fast_forward(3_000)
     trouble = page.locator("#notices .banner", has_text="rtapp does not answer")
     trouble.evaluate("(banner) => { banner.dataset.seen = 'yes'; }")
     for _ in range(2):  # it looks again and again
         with page.expect_event("requestfailed"):
-            pass
+            page.clock.fast_forward(3_000)
     expect(trouble).to_have_attribute("data-seen", "yes")  # but isn't said aloud each time
     desk.begin()
+    page.clock.fast_forward(3_000)
     expect(page.locator("#notices")).not_to_contain_text("rtapp does not answer")
 
 
@@ -564,7 +565,7 @@ def test_a_stranger_is_told_where_the_page_comes_from(desk: Desk, page: Page) ->
     expect(page.locator("#quit")).to_be_hidden()
 
 
-def test_the_page_sets_a_new_password(desk: Desk, page: Page, browser: Browser) -> None:
+def test_the_page_sets_a_new_password(desk: Desk, page: Page) -> None:
     server = desk.begin()
     ask = desk.owner()
     user = {"username": "ada", "password": "saffron-lantern-42", "role": "admin"}
@@ -586,7 +587,7 @@ def test_the_page_asks_for_a_newer_program(desk: Desk, page: Page) -> None:
     desk.begin()
     page.goto(desk.link())
     expect(page.locator("#quit")).to_be_visible()
-    desk.program = copied_program(desk, "9.0.0")
+    desk.program = copied_program(desk.folder, "9.0.0")
     newer = desk.start()
     expect(page.locator("#question")).to_contain_text("Version 9.0.0 would take the place")
     page.keyboard.press("Escape")
@@ -623,9 +624,12 @@ class Screen:
         )
         return done.stdout
 
-    def windows(self) -> list[str]:
-        """The windows of the program, by number."""
-        return self.run("xdotool", "search", "--onlyvisible", "--name", "^rtapp$").split()
+    def windows(self, name: str = "^rtapp$") -> list[str]:
+        """The windows of the program, or all that have another name, by number."""
+        return self.run("xdotool", "search", "--onlyvisible", "--name", name).split()
+
+    def click(self, x: float, y: float) -> None:
+        self.run("xdotool", "mousemove", f"{x:.0f}", f"{y:.0f}", "click", "1")
 
     def press_close(self) -> None:
         """What a window manager does when its button is pressed (ICCCM, 4.2.8.1)."""
@@ -671,10 +675,19 @@ x.XCloseDisplay(display)
 """
 
 
+MIDDLE = """(selector) => {
+  const element = document.querySelector(selector);
+  element.scrollIntoView({ block: 'center', behavior: 'instant' });
+  const { x, y, width, height } = element.getBoundingClientRect();
+  return [x + width / 2, y + height / 2];
+}"""
+
+
 class Inside:
     """What happens in the window's page, by the web view's debugging port."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, screen: Screen) -> None:
+        self._screen = screen
         with contextlib.closing(rtapp.listen("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         desk.env["QTWEBENGINE_REMOTE_DEBUGGING"] = f"127.0.0.1:{self._port}"
@@ -712,8 +725,23 @@ class Inside:
         )
 
     def click(self, selector: str) -> None:
+        """By the mouse, where the page says that the element is."""
         self.until(f"!!document.querySelector({json.dumps(selector)})?.checkVisibility()")
-        self.evaluate(f"void document.querySelector({json.dumps(selector)}).click()")
+        x, y = self.evaluate(f"({MIDDLE})({json.dumps(selector)})")
+        left, top, bar = self._place()
+        self._screen.click(left + x, top + bar + y)
+
+    def _place(self) -> list[float]:
+        """Where the window is, and how high the menu bar above its page is."""
+        return list(self.evaluate("[screenX, screenY, outerHeight - innerHeight]"))
+
+    def choose_last(self) -> None:
+        """Open the window's menu by the mouse, and take its last line by the keyboard."""
+        left, top, bar = self._place()
+        before = self._screen.windows(".*")
+        self._screen.click(left + bar, top + bar / 2)
+        wait_for(lambda: set(self._screen.windows(".*")) - set(before), "the menu")
+        self._screen.run("xdotool", "key", "Up", "Return")
 
 
 @pytest.fixture
@@ -732,6 +760,12 @@ def screen(desk: Desk) -> Iterator[Screen]:
     }
     yield made
     made.end()
+
+
+@pytest.fixture
+def inside(desk: Desk, screen: Screen) -> Inside:
+    """The page of the desk's window."""
+    return Inside(desk, screen)
 
 
 def window_process(desk: Desk) -> int:
@@ -766,12 +800,13 @@ def test_the_window_opens_signed_in_and_comes_forward(desk: Desk, screen: Screen
 
 
 def test_a_killed_window_leaves_the_server_and_opens_the_browser(
-    desk: Desk, screen: Screen
+    desk: Desk, screen: Screen, inside: Inside
 ) -> None:
     server = desk.begin()
     opens(screen)
     loaded(desk)
-    time.sleep(1)  # "loaded" is said a moment later
+    inside.until("!!window.pywebview?.api")
+    time.sleep(0.5)  # "loaded" is said a moment later, and heard by nobody else
     os.kill(window_process(desk), signal.SIGKILL)
     ask = desk.owner()
     assert ask("GET", "/api/desktop").json["why"] == "died"
@@ -780,7 +815,9 @@ def test_a_killed_window_leaves_the_server_and_opens_the_browser(
     opens(screen)
 
 
-def test_a_killed_server_leaves_a_page_that_starts_it_again(desk: Desk, screen: Screen) -> None:
+def test_a_killed_server_leaves_a_page_that_starts_it_again(
+    desk: Desk, screen: Screen, inside: Inside
+) -> None:
     desk.begin()
     opens(screen)
     loaded(desk)
@@ -788,14 +825,9 @@ def test_a_killed_server_leaves_a_page_that_starts_it_again(desk: Desk, screen: 
     desk.running[0].kill()
     desk.running[0].wait(PATIENCE)
     try:
-
-        def again() -> bool:
-            """The button is where the page has put it; the first clicks may come too early."""
-            screen.run("xdotool", "mousemove", "140", "225", "click", "1")
-            time.sleep(1)
-            return bool(desk.runtime["pid"] != first["pid"])
-
-        wait_for(again, "the program to be started again")
+        inside.until("!!window.pywebview?.api?.start_again")
+        inside.click("#again")
+        wait_for(lambda: desk.runtime["pid"] != first["pid"], "the program to be started again")
         wait_for(lambda: not Path(f"/proc/{number}").exists(), "the old window to be gone")
         opens(screen)
         assert desk.runtime["port"] == first["port"]
@@ -814,59 +846,33 @@ def test_quitting_closes_the_window(desk: Desk, screen: Screen) -> None:
     assert list(desk.opened.iterdir()) == []
 
 
-def test_quitting_by_the_menu_asks_during_a_call(desk: Desk, screen: Screen) -> None:
+@pytest.mark.parametrize("way", ["its menu", "its own button"])
+def test_quitting_by_the_window_asks_during_a_call(
+    desk: Desk, screen: Screen, inside: Inside, way: str
+) -> None:
     desk.env["RTAPP_ADMIN_TOKEN"] = ADMIN
     server = desk.begin()
     opens(screen)
     loaded(desk)
-
-    def ask(method: str, path: str, body: Any = None) -> Answer:
-        return server.request(method, path, body)
-
-    def click_quit() -> None:
-        for x, y in ("44", "42"), ("75", "108"):
-            screen.run("xdotool", "mousemove", x, y, "click", "1")
-            time.sleep(0.5)
-
-    room = join_call(server, ask)
-    time.sleep(1)
-    click_quit()
-    time.sleep(2)
-    if "RTAPP_TEST_SHOTS" in os.environ:
-        screen.run("import", "-window", "root", f"{os.environ['RTAPP_TEST_SHOTS']}/quit.png")
-    assert desk.running[0].poll() is None
-    screen.run("xdotool", "key", "Escape")
-    assert server.request("DELETE", f"/api/video/rooms/{room}").status == 200
-
-    def quits() -> bool:
-        click_quit()
-        return desk.running[0].poll() is not None
-
-    wait_for(quits, "the program to quit")
-    assert desk.running[0].returncode == 0
-
-
-def test_the_windows_own_button_quits_and_asks_during_a_call(desk: Desk, screen: Screen) -> None:
-    desk.env["RTAPP_ADMIN_TOKEN"] = ADMIN
-    inside = Inside(desk)
-    server = desk.begin()
-    opens(screen)
-    loaded(desk)
+    quit_program = inside.choose_last if way == "its menu" else screen.press_close
     room = join_call(server, server.request)
-    screen.press_close()
+    quit_program()
     inside.until("document.querySelector('#question').open")
+    screen.shot("quit")
     assert desk.running[0].poll() is None and screen.windows()
     inside.click("#question-no")
+    inside.until("!document.querySelector('#question').open")
     assert server.request("DELETE", f"/api/video/rooms/{room}").status == 200
-    screen.press_close()
+    quit_program()
     assert desk.running[0].wait(PATIENCE) == 0
     wait_for(lambda: not screen.windows(), "the window to be gone")
     assert list(desk.opened.iterdir()) == []
 
 
-def test_a_room_in_the_window_opens_in_the_browser(desk: Desk, screen: Screen) -> None:
+def test_a_room_in_the_window_opens_in_the_browser(
+    desk: Desk, screen: Screen, inside: Inside
+) -> None:
     """Wherever it is led to: the start page of calls, and a link on another page."""
-    inside = Inside(desk)
     desk.begin()
     opens(screen)
     inside.click("#start-call")
@@ -876,13 +882,8 @@ def test_a_room_in_the_window_opens_in_the_browser(desk: Desk, screen: Screen) -
     inside.click("#make-room button")
     link = desk.link()
     inside.until("location.pathname === '/desktop'")
-    server, token = desk.client(), TOKEN.search(link)
-    assert token
-    answer = server.post("/api/auth/redeem", {"token": token[1]}, token=None)
-    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
     room = link.rpartition("%2Froom%2F")[2]
-    shown = server.get(f"/api/video/rooms/{room}", headers=cookie, token=None).json
-    assert shown["name"] == "Tea"
+    assert desk.owner(link)("GET", f"/api/video/rooms/{room}").json["name"] == "Tea"
 
 
 DARK = """
@@ -892,9 +893,8 @@ void choice.dispatchEvent(new Event('change', { bubbles: true }));
 """
 
 
-def test_a_broadcast_appears_in_the_window(desk: Desk, screen: Screen) -> None:
+def test_a_broadcast_appears_in_the_window(desk: Desk, screen: Screen, inside: Inside) -> None:
     desk.env |= {"RTAPP_ADMIN_TOKEN": ADMIN, "LANG": "tr_TR.UTF-8", "LC_ALL": None}
-    inside = Inside(desk)
     server = desk.begin()
     opens(screen)
     loaded(desk)
@@ -923,4 +923,4 @@ def test_a_damaged_database_is_told_in_a_window(desk: Desk, screen: Screen) -> N
     failed = desk.start()
     opens(screen)
     assert failed.poll() is None
-    assert "is damaged" in desk.output()
+    desk.prints("is damaged")

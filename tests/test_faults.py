@@ -158,7 +158,7 @@ def test_terminated_while_publishing(make_server: Callable[..., Server]) -> None
     publishers = [Publisher(server.port, str(n)) for n in range(4)]
     with server.stream(), Stream(server.port, rcvbuf=4_096):
         wait_for(lambda: all(len(p.acknowledged) > 10 for p in publishers), "some messages")
-        assert server.stop(seconds=10) == 0
+        assert server.stop() == 0
     for publisher in publishers:
         publisher.join(PATIENCE)
     stored = dict(query_database(server.data, "SELECT id, content FROM messages"))
@@ -198,7 +198,7 @@ def test_a_second_interrupt_ends_at_once(server: Server) -> None:
 
 def test_a_database_that_is_held_does_not_hold_up_the_end(server: Server) -> None:
     with database_locked(server), server.stream() as stream:
-        assert server.stop(seconds=12) == 0
+        assert server.stop() == 0
         assert stream.ended()
 
 

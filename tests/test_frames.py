@@ -16,12 +16,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.frames import Opcode
-from websockets.sync.client import connect
 
-from support import ADMIN, LONG, PATIENCE, Server, wait_for
+from support import (
+    LONG,
+    NDJSON,
+    PATIENCE,
+    POLLING,
+    UPGRADE,
+    Response,
+    Server,
+    get_request,
+    hear_io,
+    join_io,
+    masked,
+    open_ws,
+    wait_for,
+)
 
 EXAMPLES = 400 * (10 if LONG else 1)
-TOKEN = json.dumps({"token": ADMIN})
 HANDLERS = """
 from rtapp import emit, on
 
@@ -74,13 +86,6 @@ def ws_texts(draw: st.DrawFn) -> str:
     return json.dumps(body)
 
 
-def masked(opcode: int, payload: bytes, fin: bool = True) -> bytes:
-    """A client's frame (RFC 6455, 5.2) with a mask of zeros, as short or long as it comes."""
-    size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes([fin << 7 | opcode]) + length + bytes(4) + payload
-
-
 @st.composite
 def raw_frames(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> bytes:
     """A frame: a right one, one with a wrong head, or noise."""
@@ -123,13 +128,9 @@ class Bystanders:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.count = 0
-        headers = {"Authorization": f"Bearer {ADMIN}"}
-        base = f"ws://127.0.0.1:{server.port}"
-        options: dict[str, Any] = {"additional_headers": headers, "compression": None}
         self.sse = server.stream("channel=watch")
-        self.ws = connect(f"{base}/ws?channel=watch", **options)
-        self.io = connect(f"{base}/socket.io/?EIO=4&transport=websocket", **options)
-        self.io.send("40")
+        self.ws = open_ws(server, "channel=watch")
+        self.io, _ = join_io(server)
 
     def check(self) -> None:
         """They are all connected, and hear what is sent now."""
@@ -138,13 +139,7 @@ class Bystanders:
         self.server.publish(mark)
         wait_for(lambda: mark in self.sse.next()["data"], "the SSE stream to hear")
         wait_for(lambda: mark in str(self.ws.recv(PATIENCE)), "the WebSocket to hear")
-        wait_for(lambda: mark in str(self._io()), "the Socket.IO client to hear")
-
-    def _io(self) -> str | bytes:
-        found = self.io.recv(PATIENCE)
-        if found == "2":
-            self.io.send("3")
-        return found
+        wait_for(lambda: mark in str(hear_io(self.io)), "the Socket.IO client to hear")
 
     def close(self) -> None:
         for each in (self.sse, self.ws, self.io):
@@ -173,17 +168,13 @@ def watched(
 def open_raw(server: Server, path: str) -> socket.socket:
     """A WebSocket as a bare socket, after its handshake."""
     sock = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
-    sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-    )
-    head = b""
-    while b"\r\n\r\n" not in head:
+    sock.sendall(get_request(path, UPGRADE))
+    response = Response()
+    while not response.head:
         part = sock.recv(4096)
-        assert part, head
-        head += part
-    assert head.startswith(b"HTTP/1.1 101"), head
+        assert part, "no answer to the handshake"
+        response.feed(part)
+    assert response.head.startswith(b"HTTP/1.1 101"), response.head
     return sock
 
 
@@ -220,11 +211,11 @@ def test_packets_of_socket_io(watched: Bystanders) -> None:
 
 
 def test_payloads_of_engine_io(watched: Bystanders) -> None:
-    server, path = watched.server, "/socket.io/?EIO=4&transport=polling"
+    server = watched.server
 
     def begin() -> str:
-        sid = json.loads(server.get(path).body[1:])["sid"]
-        assert server.request("POST", f"{path}&sid={sid}", b"40").status == 200
+        sid = json.loads(server.get(POLLING).body[1:])["sid"]
+        assert server.request("POST", f"{POLLING}&sid={sid}", b"40").status == 200
         return str(sid)
 
     @fuzz
@@ -233,7 +224,7 @@ def test_payloads_of_engine_io(watched: Bystanders) -> None:
     )
     def one(parts: list[str], tail: bytes, noise: bool) -> None:
         body = "\x1e".join(parts).encode("utf-8", "surrogatepass") + (tail if noise else b"")
-        where = f"{path}&sid={begin()}"
+        where = f"{POLLING}&sid={begin()}"
         assert server.request("POST", where, body).status in (200, 400, 413)
         server.request("POST", where, b"1")
 
@@ -267,14 +258,13 @@ def test_what_is_asked_of_a_handshake(watched: Bystanders) -> None:
 @pytest.mark.parametrize("watched", ["none"], indirect=True)
 def test_lines_of_ndjson(watched: Bystanders) -> None:
     server = watched.server
-    headers = {"Content-Type": "application/x-ndjson"}
     lines = (values.map(json.dumps) | jsons).map(str.encode) | st.binary(max_size=40)
 
     @fuzz
     @given(st.lists(lines, max_size=5), st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\x1e", b""]))
     def one(some: list[bytes], end: bytes) -> None:
         path = "/api/broadcast?channel=fuzzed"
-        answer = server.request("POST", path, end.join(some), headers=headers)
+        answer = server.request("POST", path, end.join(some), headers=NDJSON)
         assert answer.status in (200, 400, 413, 422), answer
         if answer.status != 200:
             assert answer.code

@@ -32,13 +32,14 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
+from browsers import ALLOW, DEVICES, FLAGS, new_context, start_chromium
 from calls import FirefoxPage, Person, flow
-from conftest import CHROMIUM_FLAGS, Certificate
+from conftest import Certificate
 from lan import Host, Lan, obstacle, run
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
+from test_desktop import copied_program
 
 HOST = "oldname"
-expect.set_options(timeout=PATIENCE * 1000)
 
 
 def network(server: Server) -> dict[str, Any]:
@@ -691,28 +692,15 @@ def test_an_address_that_comes_and_goes_hurts_nobody(lan: Lan, shared: Server) -
 
 # ---- browsers ------------------------------------------------------------------------------------
 
-MEDIA_FLAGS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        yield started
-
 
 def chromium_on(
     playwright: Playwright,
     host: Host,
     home: Path,
     authority: Path | None = None,
-    flags: Sequence[str] = (*CHROMIUM_FLAGS, *MEDIA_FLAGS),
+    flags: Sequence[str] = (DEVICES, ALLOW),
 ) -> Browser:
     """A Chromium on a host; with an `authority` installed, as on one's own device."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-    if not Path(path).exists():
-        pytest.skip("no Chromium is installed (Debian: chromium)")
     home.mkdir(exist_ok=True)
     if authority is not None:
         if not shutil.which("certutil"):
@@ -723,11 +711,8 @@ def chromium_on(
         subprocess.run([*tool, "-N", "--empty-password"], check=True, timeout=PATIENCE)
         trusted = ["-A", "-t", "C,,", "-n", "rtapp", "-i", str(authority)]
         subprocess.run([*tool, *trusted], check=True, timeout=PATIENCE)
-    launcher = home / "chromium"
-    launcher.write_text(f'#!/bin/sh\nexec {" ".join(host.command)} {path} "$@"\n')
-    launcher.chmod(0o755)
-    env: dict[str, str | float | bool] = {**os.environ, "HOME": str(home)}
-    return playwright.chromium.launch(executable_path=launcher, args=list(flags), env=env)
+    env = {**os.environ, "HOME": str(home)}
+    return start_chromium(playwright, [*FLAGS, *flags], host.command, home, env=env)
 
 
 @contextlib.contextmanager
@@ -799,8 +784,7 @@ class Phone(Person):
     def __init__(self, playwright: Playwright, host: Host, folder: Path, colour: str) -> None:
         super().__init__(playwright, host, folder, colour)
         self.context.close()
-        self.context = self.browser.new_context(locale="en-GB")
-        self.context.set_default_timeout(PATIENCE * 1000)
+        self.context = new_context(self.browser)
         self.context.add_init_script(HURRY)
         self.tab()
 
@@ -832,7 +816,7 @@ class CallByCode:
         page.wait_for_selector("main[data-ready]", state="attached")
         assert page.evaluate("location.search + location.hash") == "?x=1#kept"
         self.guest.ask()
-        self.guest.wait_phase("joined")
+        self.guest.phase("joined")
 
 
 @pytest.fixture
@@ -935,7 +919,7 @@ def test_a_call_outlives_the_address_that_it_began_with(
     click_through(again)
     again.wait_for_selector("main[data-ready]", state="attached")
     call.guest.ask()
-    call.guest.wait_phase("joined")
+    call.guest.phase("joined")
     flow(call.people, 10)
 
 
@@ -1164,14 +1148,14 @@ def test_the_connection_test_says_what_does_not_work(
 ) -> None:
     if not shutil.which("nft"):
         pytest.skip("needs nft (Debian: nftables)")
-    words, host, flags = Words("tr"), lan["ada"], [*CHROMIUM_FLAGS]
+    words, host = Words("tr"), lan["ada"]
     more = {"turn_url": "turn:10.77.0.9", "turn_secret": "a-secret-of-this-test", "lan": "yes"}
     bearer = {"Authorization": f"Bearer {ADMIN}"}
     options = {"ignore_https_errors": True, "locale": "tr-TR", "extra_http_headers": bearer}
     with on_host(lan["server"], tmp_path / "data", **more) as server:
         address = f"https://10.77.0.1:{server.port}"
         # Neither devices nor UDP.
-        none = chromium_on(playwright, host, tmp_path / "none", flags=flags + MEDIA_FLAGS[1:])
+        none = chromium_on(playwright, host, tmp_path / "none", flags=[ALLOW])
         host.filter("meta l4proto udp drop")
         try:
             with page_of(none, **options) as page:
@@ -1186,8 +1170,8 @@ def test_the_connection_test_says_what_does_not_work(
             assert words[key] in said
         assert words["test.troubles.one"].replace("{count}", "1") in said
         # Devices that are refused.
-        deny = [f"{MEDIA_FLAGS[1]}=deny", MEDIA_FLAGS[0]]
-        refusing = chromium_on(playwright, host, tmp_path / "deny", flags=flags + deny)
+        deny = [f"{ALLOW}=deny", DEVICES]
+        refusing = chromium_on(playwright, host, tmp_path / "deny", flags=deny)
         with at_home(lan, server):
             room = server.post("/api/video/rooms", {"name": "Call"}).json["roomId"]
         with page_of(refusing, **options) as page:
@@ -1343,15 +1327,6 @@ def test_the_name_is_offered_where_the_system_answers_to_it(lan: Lan, tmp_path: 
         link = f"http://{HOST}.local:{server.port}/"
         assert wait_for(name, "the name") == {"name": f"{HOST}.local", "link": link}
     responder.close()
-
-
-def copied_program(folder: Path) -> Path:
-    """The program, as installed a moment ago."""
-    program = folder / "program" / "rtapp.py"
-    program.parent.mkdir()
-    shutil.copy(PROGRAM, program)
-    (program.parent / "static").symlink_to(PROGRAM.parent / "static")
-    return program
 
 
 def test_doctor_says_what_is_in_the_way(lan: Lan, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import secrets
 import shutil
@@ -26,33 +25,32 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Request,
-    Route,
     expect,
-    sync_playwright,
 )
 
-from conftest import CHROMIUM_FLAGS, Certificate
-from support import PATIENCE, Server, wait_for
+from browsers import (
+    ALLOW,
+    CALL_FLAGS,
+    DEVICES,
+    FLAGS,
+    KEEP,
+    fits,
+    focused,
+    hold,
+    new_context,
+    serious,
+    start_chromium,
+    until,
+    watch,
+)
+from conftest import Certificate
+from support import Server, wait_for
 
-MEDIA_FLAGS = [
-    *CHROMIUM_FLAGS,
-    "--use-fake-device-for-media-stream=device-count=2,fps=5",
-    "--allow-loopback-in-peer-connection",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-background-timer-throttling",
-    "--disable-renderer-backgrounding",
-    "--disable-backgrounding-occluded-windows",
-]
-ALLOW = "--use-fake-ui-for-media-stream"
-
-expect.set_options(timeout=PATIENCE * 1000)
+LOOPBACK = "--allow-loopback-in-peer-connection"
+MEDIA_FLAGS = [*CALL_FLAGS, f"{DEVICES}=device-count=2,fps=5", LOOPBACK]
 
 # Small pictures, so that two cores carry a call; and the connections are kept for the tests.
 SMALL = """
-window.made = [];
-window.RTCPeerConnection = class extends RTCPeerConnection {
-  constructor(...args) { super(...args); window.made.push(this); }
-};
 if (navigator.mediaDevices) {
   const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   window.opened = [];
@@ -126,24 +124,9 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 
 @pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """Where Chromium is; skips by name without it."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-    if not Path(path).exists():
-        pytest.skip("no Chromium is installed (Debian: chromium)")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright, chromium: str) -> Iterator[Browser]:
+def browser(playwright: Playwright) -> Iterator[Browser]:
     """A Chromium with a fake camera and microphone, which are allowed."""
-    made = playwright.chromium.launch(executable_path=chromium, args=[*MEDIA_FLAGS, ALLOW])
+    made = start_chromium(playwright, [*MEDIA_FLAGS, ALLOW])
     yield made
     made.close()
 
@@ -156,23 +139,14 @@ class Someone:
     ) -> None:
         self.home = home
         self.name = name
-        self.context: BrowserContext = browser.new_context(
-            **{"locale": "en-GB", "viewport": {"width": 900, "height": 640}, **more}
-        )
-        self.context.set_default_timeout(PATIENCE * 1000)
-        for script in [SMALL, *scripts]:
+        size = {"width": 900, "height": 640}
+        self.context: BrowserContext = new_context(browser, **{"viewport": size, **more})
+        for script in [KEEP, SMALL, *scripts]:
             self.context.add_init_script(f"(() => {{ {script} }})()")
         self.page = self.tab()
 
     def tab(self) -> Page:
-        page = self.context.new_page()
-        page.on("pageerror", lambda error: self.home.troubles.append(f"{self.name}: {error}"))
-        page.on("console", self._hear)
-        return page
-
-    def _hear(self, message: Any) -> None:
-        if re.search("Content Security Policy|i18n:", message.text):
-            self.home.troubles.append(message.text)
+        return watch(self.context.new_page(), self.home.troubles)
 
     def own(self, session: str) -> Someone:
         """Be the client that made the room, so its host."""
@@ -298,26 +272,6 @@ def house(server: Server, browser: Browser) -> Iterator[House]:
     yield made
     made.close()
     assert made.troubles == []
-
-
-def until(page: Page, condition: str, argument: Any = None) -> Any:
-    """Wait until a function of the page gives something true."""
-    return page.wait_for_function(condition, arg=argument, timeout=PATIENCE * 1000, polling=100)
-
-
-def hold(page: Page, path: str) -> list[Route]:
-    """What is asked there waits until the test lets it go on."""
-    held: list[Route] = []
-
-    def keep(route: Route) -> None:
-        held.append(route)
-
-    page.route(path, keep)
-    return held
-
-
-def focused(page: Page) -> str:
-    return str(page.evaluate("document.activeElement.id"))
 
 
 # ---- before the call ---------------------------------------------------------------------------
@@ -499,16 +453,11 @@ def test_without_a_secure_address_or_devices_it_says_so(house: House) -> None:
 
 
 def test_without_camera_and_microphone_one_still_takes_part(
-    house: House, playwright: Playwright, chromium: str
+    house: House, playwright: Playwright
 ) -> None:
     """A real browser that has no device, and a real refusal: nothing is stubbed."""
-    bare = playwright.chromium.launch(
-        executable_path=chromium,
-        args=[*CHROMIUM_FLAGS, ALLOW, "--allow-loopback-in-peer-connection"],
-    )
-    refusing = playwright.chromium.launch(
-        executable_path=chromium, args=[*MEDIA_FLAGS, f"{ALLOW}=deny"]
-    )
+    bare = start_chromium(playwright, [*FLAGS, ALLOW, LOOPBACK])
+    refusing = start_chromium(playwright, [*MEDIA_FLAGS, f"{ALLOW}=deny"])
     ada = house.host().join()
     bob = house.guest("Bob", browser=bare).open()
     expect(bob.notice("video-none")).to_be_visible()
@@ -652,33 +601,6 @@ def area(viewer: Someone, other: Someone) -> float:
 
 def until_true(condition: Callable[[], Any], what: str) -> None:
     wait_for(condition, what)
-
-
-def test_the_grid_fills_every_window(house: House) -> None:
-    """The arithmetic, for 1 to 12 people in windows of a phone to a wall: inside, none over another."""
-    page = house.guest("Ada").open().page
-    page.evaluate(
-        """async () => {
-          const [script] = document.querySelectorAll('script[type=module]');
-          const { grid, focus } = await import(new URL('grid.js', script.src).href);
-          const apart = (one, other) => one.left + one.width <= other.left + 0.01
-            || other.left + other.width <= one.left + 0.01
-            || one.top + one.height <= other.top + 0.01 || other.top + other.height <= one.top + 0.01;
-          const check = (places, area) => places.forEach((one, at) => {
-            const inside = one.left >= -0.01 && one.top >= -0.01
-              && one.left + one.width <= area.width + 0.01 && one.top + one.height <= area.height + 0.01;
-            if (!inside || one.width < 40) throw new Error(JSON.stringify([places, area]));
-            if (places.some((other, index) => index > at && !apart(one, other))) throw new Error('over');
-          });
-          for (const [width, height] of [[360, 560], [560, 300], [900, 600], [1920, 980], [2560, 1300]]) {
-            for (let count = 1; count <= 12; count += 1) {
-              check(grid(count, { width, height }), { width, height });
-              check(focus(1, count, { width, height }), { width, height });
-              check(focus(2, count, { width, height }), { width, height });
-            }
-          }
-        }"""
-    )
 
 
 def test_switches_and_shortcuts(house: House) -> None:
@@ -1255,7 +1177,6 @@ def test_the_call_outlives_the_server_and_says_why(house: House) -> None:
 def test_a_changed_certificate_is_said_and_can_be_accepted_in_another_tab(
     make_server: Callable[..., Server],
     playwright: Playwright,
-    chromium: str,
     certificate: Certificate,
     tmp_path: Path,
 ) -> None:
@@ -1266,9 +1187,7 @@ def test_a_changed_certificate_is_said_and_can_be_accepted_in_another_tab(
         shutil.copy(path, folder)
     server = make_server(tls_cert=folder / "cert.pem", tls_key=folder / "key.pem")
     known = f"--ignore-certificate-errors-spki-list={certificate.fingerprint}"
-    browser = playwright.chromium.launch(
-        executable_path=chromium, args=[*MEDIA_FLAGS, ALLOW, known]
-    )
+    browser = start_chromium(playwright, [*MEDIA_FLAGS, ALLOW, known])
     house = House(server, browser, "https")
     ada, bob = house.couple()
     server.kill()
@@ -1368,11 +1287,6 @@ def test_everything_fits_and_is_in_turkish_too(
     expect(page.locator("#more-menu [data-item=keys]")).to_have_count(0 if is_phone else 1)
 
 
-def fits(page: Page) -> None:
-    """Nothing is wider than the window."""
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.viewport_size
-
-
 def test_focus_goes_in_reading_order_and_panels_give_it_back(house: House) -> None:
     ada = house.host().join()
     page = ada.page
@@ -1402,11 +1316,9 @@ def test_focus_goes_in_reading_order_and_panels_give_it_back(house: House) -> No
     ids=["light", "dark", "phone"],
 )
 def test_no_serious_finding_of_axe(
-    house: House, npm_folder: Callable[..., Path], theme: Any, locale: str, window: dict[str, Any]
+    house: House, axe: str, theme: Any, locale: str, window: dict[str, Any]
 ) -> None:
     """Each part of the page, with its panels, menus and dialogs open."""
-    script = npm_folder("axe-core") / "node_modules/axe-core/axe.min.js"
-    axe = script.read_text("utf-8")
     house.make(lobby=True)
     failing = FAILING.replace("FAULT", json.dumps(FAULTS["busy"]))
     # Without transitions: a colour half-way is measured as poor.
@@ -1450,13 +1362,6 @@ def test_no_serious_finding_of_axe(
     page.click("#leave")
     ada.phase("left")
     assert serious(page) == []
-
-
-def serious(page: Page) -> list[str]:
-    """What axe-core finds of impact serious or critical."""
-    found = page.evaluate("async () => (await axe.run()).violations")
-    grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    return [f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in grave]
 
 
 @pytest.mark.parametrize("language", ["en-GB", "tr-TR"])

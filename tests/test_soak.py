@@ -14,7 +14,6 @@ import json
 import os
 import random
 import re
-import resource
 import select
 import socket
 import statistics
@@ -25,8 +24,20 @@ from typing import ClassVar
 
 import psutil
 import pytest
+from websockets.frames import Opcode
 
-from support import ADMIN, LONG, PATIENCE, Server, wait_for
+from support import (
+    ADMIN,
+    LONG,
+    PATIENCE,
+    UPGRADE,
+    Response,
+    Server,
+    get_request,
+    many_open_files,
+    masked,
+    wait_for,
+)
 
 SUBSCRIBERS = 2_000
 SECONDS = int(os.environ.get("RTAPP_SOAK", "0"))
@@ -34,24 +45,6 @@ QUIET_SECONDS, KILL_SECONDS = (SECONDS,) * 2 if SECONDS else (1_200, 600) if LON
 STEEPEST = 1.05 if QUIET_SECONDS >= 1_200 else 1.25  # last third of a run to its middle third
 RATE = 20  # messages a second
 SIZES = (10, 10, 10, 10, 10, 200, 200, 200, 2_000, 20_000)
-POSITION = rb"([0-9a-f]{8}-\d+)"
-HEAD = "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + ADMIN + "\r\n{more}\r\n"
-UPGRADE = (
-    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-PONG = b"\x8a\x80" + bytes(4)  # masked by zeros, which change nothing
-
-
-def masked(text: str) -> bytes:
-    """A client's text frame."""
-    size = len(text)
-    return (
-        bytes([0x81, 0x80 | min(size, 126)])
-        + (size.to_bytes(2, "big") if size > 125 else b"")
-        + bytes(4)
-        + text.encode()
-    )
 
 
 class Subscriber:
@@ -64,6 +57,7 @@ class Subscriber:
         self.sock: socket.socket | None = None
         self.position = ""
         self.last: int | None = None
+        self.response = Response()
         self.buffer = b""
         self.silent_until = 0.0  # it reads nothing until then
 
@@ -72,7 +66,7 @@ class Subscriber:
         digest = hashlib.sha256(self.session.encode()).digest()
         return base64.urlsafe_b64encode(digest).decode()[:21]
 
-    def request(self) -> str:
+    def request(self) -> bytes:
         raise NotImplementedError
 
     def hears(self, data: bytes) -> None:
@@ -80,6 +74,7 @@ class Subscriber:
 
     def take(self, data: bytes) -> list[str]:
         """Read on; what is wrong with it."""
+        data = self.response.feed(data)
         self.buffer += data
         self.hears(data)
         faults, end = [], 0
@@ -101,9 +96,9 @@ class Subscriber:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)  # to be full soon
         self.sock.settimeout(PATIENCE)
         self.sock.connect(("127.0.0.1", port))
-        self.sock.sendall(self.request().encode())
+        self.sock.sendall(self.request())
         self.sock.setblocking(False)
-        self.buffer, self.silent_until = b"", 0.0
+        self.response, self.buffer, self.silent_until = Response(), b"", 0.0
 
     def close(self) -> None:
         assert self.sock is not None
@@ -114,9 +109,9 @@ class Subscriber:
 class Sse(Subscriber):
     pattern = re.compile(rb'id: (?P<position>[0-9a-f]{8}-\d+)\ndata: \{"n":(?P<number>\d+),.*\n\n')
 
-    def request(self) -> str:
-        more = f"Last-Event-ID: {self.position}\r\n" if self.position else ""
-        return HEAD.format(path=f"/api/events?session={self.session}", more=more)
+    def request(self) -> bytes:
+        headers = {"Last-Event-ID": self.position} if self.position else {}
+        return get_request(f"/api/events?session={self.session}", headers)
 
 
 class WebSocket(Subscriber):
@@ -125,13 +120,12 @@ class WebSocket(Subscriber):
         rb"(?P<number>\d+),[^}]*\}\}"
     )
 
-    def request(self) -> str:
-        path = f"/ws?session={self.session}&lastEventId={self.position}"
-        return HEAD.format(path=path, more=UPGRADE)
+    def request(self) -> bytes:
+        return get_request(f"/ws?session={self.session}&lastEventId={self.position}", UPGRADE)
 
     def hears(self, data: bytes) -> None:
         if b"\x89\x00" in data and self.sock is not None:
-            self.sock.sendall(PONG)
+            self.sock.sendall(masked(Opcode.PONG, b""))
 
 
 class SocketIo(Subscriber):
@@ -143,8 +137,8 @@ class SocketIo(Subscriber):
         super().__init__(name)
         self.pid = ""
 
-    def request(self) -> str:
-        return HEAD.format(path="/socket.io/?EIO=4&transport=websocket", more=UPGRADE)
+    def request(self) -> bytes:
+        return get_request("/socket.io/?EIO=4&transport=websocket", UPGRADE)
 
     def hears(self, data: bytes) -> None:
         assert self.sock is not None
@@ -152,13 +146,13 @@ class SocketIo(Subscriber):
             auth = {"token": ADMIN}
             if self.position:
                 auth |= {"pid": self.pid, "offset": self.position}
-            self.sock.sendall(masked("40" + json.dumps(auth)))
+            self.sock.sendall(masked(Opcode.TEXT, b"40" + json.dumps(auth).encode()))
         elif found := re.search(rb'40\{"sid":"[^"]+","pid":"([^"]+)"', data):
             if self.position and found[1].decode() != self.pid:
                 self.position, self.last = "", -1  # not recovered: the next number tells
             self.pid = found[1].decode()
         if b"\x81\x012" in data:
-            self.sock.sendall(masked("3"))
+            self.sock.sendall(masked(Opcode.TEXT, b"3"))
 
 
 class Crowd:
@@ -248,7 +242,8 @@ class Crowd:
             data = one.sock.recv(262_144)
             if data:
                 self.faults += one.take(data)
-                return
+                if not one.response.is_complete:
+                    return
         except BlockingIOError:
             return
         except OSError:
@@ -310,22 +305,20 @@ class Crowd:
 @pytest.fixture
 def crowd(make_server: Callable[..., Server]) -> Iterator[Crowd]:
     """Everybody connected to a server whose ring is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < SUBSCRIBERS + 500:
-        pytest.skip(f"the system allows only {hard} open files")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    server = make_server(ring_bytes=65_536, slow_consumer_seconds=5, rate_limit=0, ping_interval=5)
-    made = Crowd(server, seed=random.randrange(2**32))
-    for _ in range(200):
-        made.publish()
-    wait_for(lambda: made.pump() or len(made.by_fd) == SUBSCRIBERS, "all to be connected", 120)
-    made.acts.start()
-    yield made
-    made.over.set()
-    made.acts.join(PATIENCE)
-    for one in made.by_fd.values():
-        one.close()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with many_open_files(SUBSCRIBERS + 500):
+        server = make_server(
+            ring_bytes=65_536, slow_consumer_seconds=5, rate_limit=0, ping_interval=5
+        )
+        made = Crowd(server, seed=random.randrange(2**32))
+        for _ in range(200):
+            made.publish()
+        wait_for(lambda: made.pump() or len(made.by_fd) == SUBSCRIBERS, "all to be connected", 120)
+        made.acts.start()
+        yield made
+        made.over.set()
+        made.acts.join(PATIENCE)
+        for one in made.by_fd.values():
+            one.close()
 
 
 def check(crowd: Crowd) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import subprocess
 import textwrap
 import time
@@ -13,42 +14,30 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from postgres import Cluster
-from support import ADMIN, LONG, PATIENCE, Server, query_database, wait_for
+from support import (
+    ADMIN,
+    AUTH,
+    LONG,
+    PATIENCE,
+    POLLING,
+    Server,
+    hear,
+    hear_io,
+    join_io,
+    masked,
+    open_io,
+    open_ws,
+    query_database,
+    wait_for,
+)
 
-TOKEN = json.dumps({"token": ADMIN})
-CLOSE = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
-
-
-def open_io(server: Server, query: str = "") -> ClientConnection:
-    """An Engine.IO WebSocket that has seen its opening packet."""
-    address = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket{query}"
-    ws = connect(address, compression=None, open_timeout=PATIENCE, max_size=None)
-    opening = hear(ws)
-    assert opening.startswith("0") and json.loads(opening[1:])["upgrades"] == []
-    return ws
-
-
-def hear(ws: ClientConnection, seconds: float = PATIENCE) -> Any:
-    """The next packet that is no ping, which is answered."""
-    while True:
-        found = ws.recv(seconds)
-        if found != "2":
-            return found
-        ws.send("3")
-
-
-def join(server: Server, auth: str = TOKEN) -> tuple[ClientConnection, dict[str, Any]]:
-    """A connection that has joined the main namespace."""
-    ws = open_io(server)
-    ws.send(f"40{auth}")
-    answer = hear(ws)
-    assert answer.startswith("40"), answer
-    return ws, json.loads(answer[2:])
+TOKEN = json.dumps(AUTH)
+CLOSE = masked(Opcode.CLOSE, b"\x03\xe8")
 
 
 def ended(ws: ClientConnection) -> bool:
@@ -81,14 +70,14 @@ def with_handlers(make_server: Callable[..., Server], tmp_path: Path) -> Callabl
 
 
 def test_broadcasts_arrive_as_events(plain: Server) -> None:
-    ws, answer = join(plain)
+    ws, answer = join_io(plain)
     assert set(answer) == {"sid"}
     with ws:
         plain.publish(5)
         plain.publish([1, 2], "event=chat")
         plain.publish(7, f"to={answer['sid']}")
         plain.publish(8, "volatile=1")
-        assert [hear(ws) for _ in range(4)] == [
+        assert [hear_io(ws) for _ in range(4)] == [
             '42["message",5]',
             '42["chat",[1,2]]',
             '42["message",7]',
@@ -97,8 +86,8 @@ def test_broadcasts_arrive_as_events(plain: Server) -> None:
 
 
 def test_relay_without_handlers(plain: Server) -> None:
-    first, _ = join(plain)
-    second, _ = join(plain)
+    first, _ = join_io(plain)
+    second, _ = join_io(plain)
     with first, second, plain.stream() as stream:
         first.send('421["chat",{"id":1,"timestamp":2}]')
         first.send('42["pair",1,"b"]')
@@ -110,8 +99,8 @@ def test_relay_without_handlers(plain: Server) -> None:
             '451-["file",{"_placeholder":true,"num":0}]',
             b"\x01\x02",
         ]
-        assert [hear(second) for _ in range(4)] == expected
-        assert sorted(map(str, [hear(first) for _ in range(5)])) == sorted(
+        assert [hear_io(second) for _ in range(4)] == expected
+        assert sorted(map(str, [hear_io(first) for _ in range(5)])) == sorted(
             map(str, [*expected, '431[{"success":true}]'])
         )
         values = stream.take(3)
@@ -121,31 +110,31 @@ def test_relay_without_handlers(plain: Server) -> None:
 
 
 def test_channels_without_handlers(plain: Server) -> None:
-    ws, _ = join(plain)
+    ws, _ = join_io(plain)
     with ws:
         ws.send('421["join","news"]')
-        assert hear(ws) == '431[{"success":true}]'
+        assert hear_io(ws) == '431[{"success":true}]'
         plain.publish(1, "channel=news")
-        assert hear(ws) == '42["message",1]'
+        assert hear_io(ws) == '42["message",1]'
         ws.send('422["leave","news"]')
-        assert hear(ws) == '432[{"success":true}]'
+        assert hear_io(ws) == '432[{"success":true}]'
         plain.publish(2, "channel=news")
         ws.send('423["join","sys:x"]')
-        assert "reserved_channel" in hear(ws)
+        assert "reserved_channel" in hear_io(ws)
         ws.send('424["disconnect-now",{"type":"reset"}]')
-        assert "reserved_type" in hear(ws)
+        assert "reserved_type" in hear_io(ws)
 
 
 def test_connect_needs_a_credential(server: Server) -> None:
     with open_io(server) as ws:
         ws.send("40")
-        assert hear(ws) == '44{"message":"unauthorized"}'
+        assert hear_io(ws) == '44{"message":"unauthorized"}'
         ws.send('40{"token":"wrong"}')
-        assert hear(ws) == '44{"message":"unauthorized"}'
+        assert hear_io(ws) == '44{"message":"unauthorized"}'
         ws.send("40/other," + TOKEN)
-        assert hear(ws) == '44/other,{"message":"Invalid namespace"}'
+        assert hear_io(ws) == '44/other,{"message":"Invalid namespace"}'
         ws.send("40" + TOKEN)
-        assert hear(ws).startswith('40{"sid":')
+        assert hear_io(ws).startswith('40{"sid":')
     logs = wait_for(lambda: server.get("/api/logs?q=CONNECT").json, "the log to name the setting")
     assert "access=open" in logs[0]["message"]
 
@@ -155,7 +144,7 @@ def test_engine_io_3_and_foreign_origins_are_refused(server: Server) -> None:
     assert answer.status == 400
     assert answer.json == {"code": 5, "message": "Unsupported protocol version"}
     origin = {"Origin": "https://evil.example"}
-    assert server.get("/socket.io/?EIO=4&transport=polling", headers=origin).status == 403
+    assert server.get(POLLING, headers=origin).status == 403
     logs = wait_for(lambda: server.get("/api/logs?q=another").json, "a log entry")
     assert "allowed_origins" in logs[0]["metadata"]["detail"]
 
@@ -177,21 +166,26 @@ def test_engine_io_3_and_foreign_origins_are_refused(server: Server) -> None:
     ],
 )
 def test_a_bad_packet_costs_its_sender_the_connection(plain: Server, packet: str) -> None:
-    bad, _ = join(plain)
-    good, _ = join(plain)
+    bad, _ = join_io(plain)
+    good, _ = join_io(plain)
     with bad, good:
         bad.send(packet)
         if packet.startswith("451"):
             bad.send("42[1]")
         assert ended(bad)
         plain.publish(1)
-        assert hear(good) == '42["message",1]'
+        assert hear_io(good) == '42["message",1]'
 
 
-def poll(server: Server, sid: str = "", body: bytes | None = None) -> str:
+def poll(
+    server: Server,
+    sid: str = "",
+    body: bytes | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> str:
     """A polling request; the body of its answer."""
-    path = "/socket.io/?EIO=4&transport=polling" + (f"&sid={sid}" if sid else "")
-    answer = server.request("POST" if body else "GET", path, body, token=None)
+    path = f"{POLLING}&sid={sid}" if sid else POLLING
+    answer = server.request("POST" if body else "GET", path, body, token=None, tls=tls)
     assert answer.status == 200, answer
     return answer.body.decode()
 
@@ -214,15 +208,15 @@ def test_polling(plain: Server) -> None:
     ]
     connections = plain.get("/api/connections").json
     assert [c["transport"] for c in connections] == ["socket.io"]
-    assert plain.post(f"/socket.io/?EIO=4&transport=polling&sid={sid}", b"x").status == 400
-    assert plain.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}").status == 400
+    assert plain.post(f"{POLLING}&sid={sid}", b"x").status == 400
+    assert plain.get(f"{POLLING}&sid={sid}").status == 400
     assert plain.get("/api/connections").json == []
 
 
 def test_a_poll_that_is_cut_ends_the_session(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
     connection = http.client.HTTPConnection("127.0.0.1", plain.port)
-    connection.request("GET", f"/socket.io/?EIO=4&transport=polling&sid={sid}")
+    connection.request("GET", f"{POLLING}&sid={sid}")
     time.sleep(0.1)
     connection.close()
     wait_for(lambda: not plain.get("/api/connections").json, "the session to end")
@@ -236,33 +230,36 @@ def test_a_polling_client_fetches_why_the_server_closed(plain: Server) -> None:
     assert plain.request("DELETE", f"/api/connections/{client}", {}).status == 200
     assert plain.get("/api/connections").json == []
     assert poll(plain, sid).split("\x1e") == ['42["message",1]', "41", "1"]
-    gone = plain.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}")
+    gone = plain.get(f"{POLLING}&sid={sid}")
     assert gone.json == {"code": 1, "message": "Session ID unknown"}
+
+
+def probe(server: Server, sid: str, **more: Any) -> ClientConnection:
+    """A WebSocket to which a polling client may upgrade."""
+    query = f"EIO=4&transport=websocket&sid={sid}"
+    ws = open_ws(server, query, "/socket.io/", token=None, **more)
+    ws.send("2probe")
+    assert ws.recv(PATIENCE) == "3probe"
+    return ws
 
 
 def test_upgrade_keeps_what_was_waiting(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
     poll(plain, sid, b"40" + TOKEN.encode())
     poll(plain, sid)
-    address = f"ws://127.0.0.1:{plain.port}/socket.io/?EIO=4&transport=websocket&sid={sid}"
-    with connect(address, compression=None) as ws:
-        ws.send("2probe")
-        assert ws.recv(PATIENCE) == "3probe"
+    with probe(plain, sid) as ws:
         plain.publish(1)
         ws.send("5")
         plain.publish(2)
-        assert [hear(ws), hear(ws)] == ['42["message",1]', '42["message",2]']
+        assert [hear_io(ws), hear_io(ws)] == ['42["message",1]', '42["message",2]']
         ws.send('421["chat"]')
-        assert hear(ws) == '42["chat"]'
+        assert hear_io(ws) == '42["chat"]'
 
 
 def test_a_close_right_after_the_upgrade_is_answered(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
-    address = f"ws://127.0.0.1:{plain.port}/socket.io/?EIO=4&transport=websocket&sid={sid}"
-    with connect(address, compression=None) as ws:
-        ws.send("2probe")
-        assert ws.recv(PATIENCE) == "3probe"
-        ws.socket.sendall(Frame(Opcode.TEXT, b"5").serialize(mask=True) + CLOSE)
+    with probe(plain, sid) as ws:
+        ws.socket.sendall(masked(Opcode.TEXT, b"5") + CLOSE)
         assert ended(ws)
     wait_for(lambda: plain.get("/api/connections").json == [], "both to be gone")
 
@@ -271,7 +268,7 @@ def test_ping_timeout_and_silence(make_server: Callable[..., Server]) -> None:
     server = make_server(ping_interval=0.3, ping_timeout=1, socketio_connect_seconds=0.5)
     with open_io(server) as ws:
         assert ended(ws)  # no CONNECT
-    ws, _ = join(server)
+    ws, _ = join_io(server)
     with ws:
         for _ in range(4):
             assert ws.recv(PATIENCE) == "2"
@@ -326,34 +323,34 @@ GUIDE = """
 
 def test_handlers(with_handlers: Callable[..., Server]) -> None:
     server = with_handlers(GUIDE, access="open", socketio_recovery_seconds=0)
-    one, _ = join(server, "{}")
-    two, answer = join(server, "{}")
+    one, _ = join_io(server, {})
+    two, answer = join_io(server, {})
     with one, two:
         one.send('427["message",{"a":1}]')
-        assert hear(one) == '437["got",{"a":1}]'
-        assert hear(two) == '42["message",{"a":1}]'
+        assert hear_io(one) == '437["got",{"a":1}]'
+        assert hear_io(two) == '42["message",{"a":1}]'
         one.send('421["enter","r"]')
-        assert hear(one) == "431[]"
+        assert hear_io(one) == "431[]"
         two.send('42["enter","r"]')
-        assert hear(one) == f'42["joined","{answer["sid"]}"]'
+        assert hear_io(one) == f'42["joined","{answer["sid"]}"]'
         one.send('42["say","r",{"type":"x"}]')
-        assert hear(one) == hear(two) == '42["said",{"type":"x"}]'
+        assert hear_io(one) == hear_io(two) == '42["said",{"type":"x"}]'
         one.send('422["fail"]')
-        assert hear(one) == "432[]"
+        assert hear_io(one) == "432[]"
         one.send('42["nobody takes this"]')
         one.send('42["ask"]')
-        assert hear(one) == '420["question",1]'
+        assert hear_io(one) == '420["question",1]'
         one.send('430["yes"]')
-        assert hear(one) == '42["answered","yes"]'
+        assert hear_io(one) == '42["answered","yes"]'
         one.send("40/admin,")
-        assert hear(one) == '44/admin,{"message":"who are you?","data":{"field":"name"}}'
+        assert hear_io(one) == '44/admin,{"message":"who are you?","data":{"field":"name"}}'
         one.send('40/admin,{"name":"ada"}')
-        assert hear(one).startswith('40/admin,{"sid"')
-        assert hear(one) == '42/admin,["hello","ada"]'
+        assert hear_io(one).startswith('40/admin,{"sid"')
+        assert hear_io(one) == '42/admin,["hello","ada"]'
         one.send('42/admin,["whisper"]')
-        assert hear(one) == '42/admin,["psst",1]'
+        assert hear_io(one) == '42/admin,["psst",1]'
         one.send('42["kick"]')
-        assert hear(one) == "41"
+        assert hear_io(one) == "41"
     wait_for(lambda: server.get("/api/logs?level=ERROR&q=purpose").json, "the error in the log")
 
 
@@ -400,7 +397,7 @@ FAULTS = """
 
 def test_a_handlers_faults_stop_nobody(with_handlers: Callable[..., Server]) -> None:
     server = with_handlers(FAULTS, access="open", socketio_recovery_seconds=0)
-    one, _ = join(server, "{}")
+    one, _ = join_io(server, {})
     with one:
         for namespace, message in (
             ("/exit", "internal error"),
@@ -408,20 +405,20 @@ def test_a_handlers_faults_stop_nobody(with_handlers: Callable[..., Server]) -> 
             ("/silent", "refused"),
         ):
             one.send(f"40{namespace},")
-            assert hear(one) == f'44{namespace},{{"message":"{message}"}}'
+            assert hear_io(one) == f'44{namespace},{{"message":"{message}"}}'
         for event in ("exit", "deep"):
             one.send(f'421["{event}"]')
-            assert hear(one) == "431[]", event
+            assert hear_io(one) == "431[]", event
         one.send('422["object"]')  # is never acknowledged
         one.send('42["ask"]')
-        assert hear(one) == '420["question"]'
+        assert hear_io(one) == '420["question"]'
         one.send("430[]")
         one.send('423["echo","still here"]')
-        assert hear(one) == '433["still here"]'
-    two, _ = join(server, "{}")
+        assert hear_io(one) == '433["still here"]'
+    two, _ = join_io(server, {})
     with two:
         two.send('421["echo",1]')
-        assert hear(two) == "431[1]"
+        assert hear_io(two) == "431[1]"
     assert server.process is not None and server.process.poll() is None
     text = "at the end"
     wait_for(lambda: server.get(f"/api/logs?level=ERROR&q={text[-3:]}").json, "the log to say it")
@@ -452,10 +449,10 @@ def test_several_rooms_and_exceptions(with_handlers: Callable[..., Server], vola
     members = {"r": ["red"], "b": ["blue"], "rb": ["red", "blue"], "none": []}
     sockets, sids = {}, {}
     for name, rooms in members.items():
-        sockets[name], answer = join(server, "{}")
+        sockets[name], answer = join_io(server, {})
         sids[name] = answer["sid"]
         sockets[name].send("421" + json.dumps(["enter", *rooms]))
-        assert hear(sockets[name]).startswith("431[")
+        assert hear_io(sockets[name]).startswith("431[")
     cases: list[tuple[str, dict[str, Any], set[str]]] = [
         ("say", {"to": ["red", "blue", "red"]}, {"r", "b", "rb"}),
         ("say", {"to": "red", "exclude": "blue"}, {"r"}),
@@ -472,7 +469,7 @@ def test_several_rooms_and_exceptions(with_handlers: Callable[..., Server], vola
     sockets["rb"].send('42["say",{},"end"]')
     for name, ws in sockets.items():
         with ws:
-            heard = list(iter(lambda: hear(ws), '42["said","end"]'))  # noqa: B023
+            heard = list(iter(lambda: hear_io(ws), '42["said","end"]'))  # noqa: B023
         expected = [f'42["said",{n}]' for n, case in enumerate(cases) if name in case[2]]
         assert heard == expected, name
 
@@ -481,23 +478,21 @@ def test_binary_volatile_is_written_for_each_transport(
     with_handlers: Callable[..., Server],
 ) -> None:
     server = with_handlers(ROOMS, access="open", socketio_recovery_seconds=0)
-    ws, answer = join(server, "{}")
+    ws, answer = join_io(server, {})
     session = "session=" + "v" * 22
-    address = f"ws://127.0.0.1:{server.port}/ws?{session}"
-    with ws, server.stream(session) as stream, connect(address, compression=None) as other:
+    with ws, server.stream(session) as stream, open_ws(server, session) as other:
         client = stream.hello["clientId"]
         for to in (client, answer["sid"]):
             given = json.dumps({"to": to, "volatile": True})
             ws.send(f'451-["say",{given},{{"_placeholder":true,"num":0}},"b"]')
             ws.send(b"\x01\x02")
-        assert hear(ws) == '451-["said",{"_placeholder":true,"num":0},"b"]'
-        assert hear(ws) == b"\x01\x02"
+        assert hear_io(ws) == '451-["said",{"_placeholder":true,"num":0},"b"]'
+        assert hear_io(ws) == b"\x01\x02"
         inlined = [{"_placeholder": True, "num": 0, "base64": "AQI="}, "b"]
         event = stream.take(1)[0]
         assert (event["event"], json.loads(event["data"])) == ("said", inlined)
-        other.recv(PATIENCE)
-        found = json.loads(other.recv(PATIENCE))
-        assert found == {"type": "message", "channel": None, "event": "said", "data": inlined}
+        said = {"type": "message", "channel": None, "event": "said", "data": inlined}
+        assert hear(other, "message") == said
 
 
 # Recovery
@@ -509,25 +504,24 @@ def offset_of(event: str) -> str:
 
 
 def test_recovery_from_the_log(server: Server) -> None:
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     server.publish("a")
-    offset = offset_of(hear(ws))
+    offset = offset_of(hear_io(ws))
     ws.send('421["join","news"]')
-    hear(ws)
+    hear_io(ws)
     server.kill()
     server.start()
     server.publish("b")
     server.publish("c", "channel=news")
-    back, again = join(server, json.dumps({"token": ADMIN, "pid": answer["pid"], "offset": offset}))
-    assert again == answer
-    assert [json.loads(hear(back)[2:])[1] for _ in range(2)] == ["b", "c"]
+    back = come_back(server, answer, offset)
+    assert [json.loads(hear_io(back)[2:])[1] for _ in range(2)] == ["b", "c"]
     server.publish("d", f"to={answer['sid']}")
-    assert json.loads(hear(back)[2:])[1] == "d"
+    assert json.loads(hear_io(back)[2:])[1] == "d"
     back.send("41")
     back.close()
     count = "SELECT COUNT(*) FROM socket_sessions"
     wait_for(lambda: query_database(server.data, count) == [(0,)], "the client to be forgotten")
-    other, new = join(server, json.dumps({"token": ADMIN, "pid": answer["pid"], "offset": offset}))
+    other, new = join_io(server, {**AUTH, "pid": answer["pid"], "offset": offset})
     assert new["pid"] != answer["pid"] and new["sid"] != answer["sid"]
     other.close()
 
@@ -536,19 +530,19 @@ def test_recovery_on_the_other_node(postgres: Cluster, start_node: Callable[...,
     """It may not have read yet what the client has heard, and what it was made of."""
     url = postgres.new_database()
     nodes = start_node(url), start_node(url)
-    ws, answer = join(nodes[0])
+    ws, answer = join_io(nodes[0])
     for n in range(20):
         here, there = nodes[n % 2], nodes[1 - n % 2]
         ws.send(json.dumps(["join", f"room{n}"]).join(("421", "")))
-        assert hear(ws).startswith("431")
+        assert hear_io(ws).startswith("431")
         postgres.mute()
         for number in range(3):
             here.publish([n, number], f"channel=room{n}")
-        offset = [offset_of(hear(ws)) for _ in range(3)][1]
+        offset = [offset_of(hear_io(ws)) for _ in range(3)][1]
         ws.close()
         ws = come_back(there, answer, offset)  # the third one did not arrive
         here.publish([n, 3], f"channel=room{n}")
-        assert [json.loads(hear(ws)[2:])[1] for _ in range(2)] == [[n, 2], [n, 3]]
+        assert [json.loads(hear_io(ws)[2:])[1] for _ in range(2)] == [[n, 2], [n, 3]]
     ws.close()
 
 
@@ -557,9 +551,9 @@ def test_who_came_back_on_another_node_is_not_lost_by_the_first(
 ) -> None:
     url = postgres.new_database()
     nodes = [start_node(url) for _ in range(2)]
-    ws, answer = join(nodes[0])
+    ws, answer = join_io(nodes[0])
     back = come_back(nodes[1], answer)
-    other, seen = join(nodes[0])
+    other, seen = join_io(nodes[0])
     ws.close()
     other.close()
 
@@ -574,8 +568,7 @@ def test_who_came_back_on_another_node_is_not_lost_by_the_first(
 
 def test_nothing_is_kept_of_who_left_while_joining(server: Server) -> None:
     with open_io(server) as ws:
-        joining = Frame(Opcode.TEXT, b"40" + TOKEN.encode()).serialize(mask=True)
-        ws.socket.sendall(joining + CLOSE)
+        ws.socket.sendall(masked(Opcode.TEXT, b"40" + TOKEN.encode()) + CLOSE)
         assert ended(ws)
     sql = "SELECT left_at > 0 FROM socket_sessions"
     wait_for(lambda: query_database(server.data, sql) == [(1,)], "it to be noted as lost")
@@ -590,7 +583,7 @@ def test_nothing_is_kept_of_who_is_put_out(with_handlers: Callable[..., Server])
     """)
     with open_io(server) as ws:
         ws.send("40" + TOKEN)
-        assert hear(ws).startswith("40") and hear(ws) == "41"
+        assert hear_io(ws).startswith("40") and hear_io(ws) == "41"
         ws.send('42["late"]')
         assert ended(ws)
     assert query_database(server.data, "SELECT * FROM socket_sessions") == []
@@ -607,46 +600,45 @@ def test_a_room_may_be_named_like_a_client(with_handlers: Callable[..., Server])
     """
     )
     room = "V1StGXR8_Z5jdHi6B-myT"
-    (ws, answer), (other, about) = join(server), join(server)
+    (ws, answer), (other, about) = join_io(server), join_io(server)
     for client in (ws, other):
         client.send("421" + json.dumps(["enter", room]))
-        assert hear(client) == "431[]"
+        assert hear_io(client) == "431[]"
     ws.send("42" + json.dumps(["tell", room, "all"]))
-    offset = [offset_of(hear(each)) for each in (other, ws)][1]
+    offset = [offset_of(hear_io(each)) for each in (other, ws)][1]
     other.send("421" + json.dumps(["exit", room]))
-    assert hear(other) == "431[]"
+    assert hear_io(other) == "431[]"
     ws.close()
     wait_for(lambda: len(server.get("/api/connections").json) == 1, "it to be gone")
     other.send("42" + json.dumps(["tell", room, "missed"]))
     other.send("42" + json.dumps(["tell", about["sid"], "own"]))
-    assert json.loads(hear(other)[2:])[1] == "own"
+    assert json.loads(hear_io(other)[2:])[1] == "own"
     ws = come_back(server, answer, offset)
-    assert json.loads(hear(ws)[2:])[1] == "missed"
+    assert json.loads(hear_io(ws)[2:])[1] == "missed"
     ws.send("421" + json.dumps(["enter", about["sid"]]))
-    assert hear(ws) == "431[]"
+    assert hear_io(ws) == "431[]"
     ws.send("42" + json.dumps(["tell", about["sid"], "both"]))
-    assert [json.loads(hear(each)[2:])[1] for each in (ws, other)] == ["both", "both"]
+    assert [json.loads(hear_io(each)[2:])[1] for each in (ws, other)] == ["both", "both"]
 
 
 def test_recovery_without_an_offset_and_after_its_time(make_server: Callable[..., Server]) -> None:
     server = make_server(socketio_recovery_seconds=1.5)
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     ws.close()
     server.publish("missed")
-    again = json.dumps({"token": ADMIN, "pid": answer["pid"]})
-    ws, found = join(server, again)
-    assert found == answer and json.loads(hear(ws)[2:])[1] == "missed"
+    ws = come_back(server, answer)
+    assert json.loads(hear_io(ws)[2:])[1] == "missed"
     ws.close()
     time.sleep(2)
-    ws, found = join(server, again)
+    ws, found = join_io(server, {**AUTH, "pid": answer["pid"]})
     assert found["pid"] != answer["pid"]
     ws.close()
 
 
 def come_back(server: Server, answer: dict[str, Any], offset: str = "") -> ClientConnection:
     """The same client on a new connection; fails unless it is recovered."""
-    auth = {"token": ADMIN, "pid": answer["pid"], **({"offset": offset} if offset else {})}
-    ws, again = join(server, json.dumps(auth))
+    auth = {**AUTH, "pid": answer["pid"], **({"offset": offset} if offset else {})}
+    ws, again = join_io(server, auth)
     assert again == answer
     return ws
 
@@ -693,8 +685,8 @@ def test_what_a_client_is_is_stored_when_it_changes(with_handlers: Callable[...,
         state = json.loads(rows[0][0]) if rows else {"rooms": ["nobody"], "data": {}}
         return set(state["rooms"]), state["data"]
 
-    ws, answer = join(server, json.dumps({"token": ADMIN, "name": "ada"}))
-    other, _ = join(server)
+    ws, answer = join_io(server, {**AUTH, "name": "ada"})
+    other, _ = join_io(server)
     sid = answer["sid"]
     with other:
         assert stored(sid) == (set(), {})
@@ -705,24 +697,24 @@ def test_what_a_client_is_is_stored_when_it_changes(with_handlers: Callable[...,
             (["name", "x"], ({"blue"}, {"name": "x"})),
         ):
             ws.send("421" + json.dumps(event))
-            assert hear(ws) == "431[]"
+            assert hear_io(ws) == "431[]"
             assert stored(sid) == state, event
         other.send('421["pull","ada","green"]')
-        assert hear(other) == "431[]"
+        assert hear_io(other) == "431[]"
         wait_for(lambda: "green" in stored(sid)[0], "another's handler to be stored")
         ws.send('42["ask"]')
-        assert hear(ws).startswith('420["question"')
+        assert hear_io(ws).startswith('420["question"')
         ws.send("430[7]")
         state = {"blue", "green", "answered"}, {"name": "x", "answer": 7}
         wait_for(lambda: stored(sid) == state, "what an acknowledgement changed to be stored")
         ws.close()
         wait_for(lambda: len(server.get("/api/connections").json) == 1, "it to be gone")
         other.send('421["pull","ada","late"]')
-        assert hear(other) == "431[]"
+        assert hear_io(other) == "431[]"
         server.kill()
         server.start()
-    auth = {"token": ADMIN, "name": "ada", "pid": answer["pid"]}
-    ws, again = join(server, json.dumps(auth))
+    auth = {**AUTH, "name": "ada", "pid": answer["pid"]}
+    ws, again = join_io(server, auth)
     assert again == answer
     ws.close()
 
@@ -732,66 +724,66 @@ def test_what_a_client_is_is_stored_when_it_changes(with_handlers: Callable[...,
 )
 def test_recovery_with_a_foreign_offset(server: Server, offset: Any) -> None:
     """It goes on at the row's position."""
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     ws.close()
     server.publish("missed")
-    auth = {"token": ADMIN, "pid": answer["pid"], "offset": offset}
-    ws, again = join(server, json.dumps(auth))
-    assert again == answer and json.loads(hear(ws)[2:])[1] == "missed"
+    auth = {**AUTH, "pid": answer["pid"], "offset": offset}
+    ws, again = join_io(server, auth)
+    assert again == answer and json.loads(hear_io(ws)[2:])[1] == "missed"
     ws.close()
 
 
 @pytest.mark.parametrize("pid", ["", "x" * 5000, 5, None, [1], "\u0000"], ids=repr)
 def test_a_foreign_pid_begins_anew(server: Server, pid: Any) -> None:
     server.publish("before")
-    ws, answer = join(server, json.dumps({"token": ADMIN, "pid": pid, "offset": "x-1"}))
+    ws, answer = join_io(server, {**AUTH, "pid": pid, "offset": "x-1"})
     assert answer["pid"] != pid
     server.publish("after")
-    assert json.loads(hear(ws)[2:])[1] == "after"
+    assert json.loads(hear_io(ws)[2:])[1] == "after"
     ws.close()
 
 
 def test_what_was_sent_and_did_not_arrive_is_sent_again(server: Server) -> None:
     """The client changed rooms after it was sent something that it never got."""
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     server.publish("lost on its way")
     connections = "/api/connections"
     wait_for(lambda: server.get(connections).json[0]["messageCount"] == 1, "it to be sent")
     ws.send('421["join","news"]')
-    while not hear(ws).startswith("431"):
+    while not hear_io(ws).startswith("431"):
         pass
     ws.close()
     ws = come_back(server, answer)
-    assert json.loads(hear(ws)[2:])[1] == "lost on its way"
+    assert json.loads(hear_io(ws)[2:])[1] == "lost on its way"
     ws.close()
 
 
 def test_a_volatile_event_ends_with_the_offset_too(server: Server) -> None:
     """Else its last argument, when it is text, would be taken for one."""
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     server.publish("kept")
-    kept = offset_of(hear(ws))
+    kept = offset_of(hear_io(ws))
     server.publish("volatile", "volatile=1")
-    event = json.loads(hear(ws)[2:])
+    event = json.loads(hear_io(ws)[2:])
     assert event[:2] == ["message", "volatile"] and event[2] == kept
     ws.close()
     server.publish("missed")
     ws = come_back(server, answer, event[2])
-    assert json.loads(hear(ws)[2:])[1] == "missed"
+    assert json.loads(hear_io(ws)[2:])[1] == "missed"
     ws.close()
 
 
 def test_who_comes_back_before_the_loss_is_noticed(server: Server) -> None:
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     server.publish(1)
-    offset = offset_of(hear(ws))
+    offset = offset_of(hear_io(ws))
     with come_back(server, answer, offset) as back:
         assert ended(ws)
         assert len(server.get("/api/connections").json) == 1
         server.publish(2)
-        assert json.loads(hear(back)[2:])[1] == 2
+        assert json.loads(hear_io(back)[2:])[1] == 2
     with come_back(server, answer, offset) as back:
-        assert json.loads(hear(back)[2:])[1] == 2
+        assert json.loads(hear_io(back)[2:])[1] == 2
 
 
 def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) -> None:
@@ -805,38 +797,38 @@ def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) ->
             emit("shift", n, to="staff", namespace="/admin")
             emit("seen", n)
     """)
-    ws, main = join(server)
+    ws, main = join_io(server)
     ws.send("40/admin," + TOKEN)
-    admin = json.loads(hear(ws).removeprefix("40/admin,"))
-    other, _ = join(server)
+    admin = json.loads(hear_io(ws).removeprefix("40/admin,"))
+    other, _ = join_io(server)
     with other:
         other.send("40/admin," + TOKEN)
-        hear(other)
+        hear_io(other)
         for n in (1, 2):
             other.send(f'42/admin,["shift",{n}]')
-            found = [hear(ws), hear(ws)]
+            found = [hear_io(ws), hear_io(ws)]
             assert found[0].startswith(f'42/admin,["shift",{n},"')
             assert found[1].startswith(f'42["seen",{n},"')
     server.kill()
     server.start()
-    with join(server)[0] as other:
+    with join_io(server)[0] as other:
         other.send("40/admin," + TOKEN)
-        hear(other)
+        hear_io(other)
         other.send('42/admin,1["shift",3]')
-        while not hear(other).startswith("43"):
+        while not hear_io(other).startswith("43"):
             pass
     shift, seen = (offset_of(text[text.index("[") - 2 :]) for text in found)
     ws = come_back(server, main, seen)
-    assert hear(ws).startswith('42["seen",3,')
-    auth = json.dumps({"token": ADMIN, "pid": admin["pid"], "offset": shift})
+    assert hear_io(ws).startswith('42["seen",3,')
+    auth = json.dumps({**AUTH, "pid": admin["pid"], "offset": shift})
     ws.send("40/admin," + auth)
-    assert json.loads(hear(ws).removeprefix("40/admin,")) == admin
-    assert hear(ws).startswith('42/admin,["shift",3,')
+    assert json.loads(hear_io(ws).removeprefix("40/admin,")) == admin
+    assert hear_io(ws).startswith('42/admin,["shift",3,')
     ws.close()
 
 
 def test_recovery_again_and_again(server: Server) -> None:
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     offset = ""
     for n in range(6):
         ws.close()
@@ -847,7 +839,7 @@ def test_recovery_again_and_again(server: Server) -> None:
         ws = come_back(server, answer, offset)
         server.publish(f"heard {n}")
         for text in (f"missed {n}", f"heard {n}"):
-            event = hear(ws)
+            event = hear_io(ws)
             assert json.loads(event[2:])[1] == text
             offset = offset_of(event)
     ws.close()
@@ -857,11 +849,11 @@ def test_recovery_again_and_again(server: Server) -> None:
 def test_recovery_after_a_long_quiet(make_server: Callable[..., Server], heard: bool) -> None:
     """Much that is no business of a client comes and goes while it is connected."""
     server = make_server(history_messages=5, ring_bytes=65_536)
-    ws, answer = join(server)
+    ws, answer = join_io(server)
     offset = ""
     if heard:
         server.publish("heard")
-        offset = offset_of(hear(ws))
+        offset = offset_of(hear_io(ws))
     for n in range(150):
         server.publish("x" * 500, f"channel=elsewhere{n % 3}")
     server.kill()
@@ -871,49 +863,40 @@ def test_recovery_after_a_long_quiet(make_server: Callable[..., Server], heard: 
         wait_for(lambda: query_database(server.data, count)[0][0] <= 10, "the retention", 100)
     server.publish("missed")
     with come_back(server, answer, offset) as ws:
-        assert json.loads(hear(ws)[2:])[1] == "missed"
+        assert json.loads(hear_io(ws)[2:])[1] == "missed"
 
 
 def test_relay_can_be_switched_off(make_server: Callable[..., Server]) -> None:
     server = make_server(relay_events="false", socketio_recovery_seconds=0)
-    one, _ = join(server)
-    two, _ = join(server)
+    one, _ = join_io(server)
+    two, _ = join_io(server)
     with one, two:
         one.send('421["chat","hidden"]')
-        assert "relay_events" in json.loads(hear(one)[3:])[0]["message"]
+        assert "relay_events" in json.loads(hear_io(one)[3:])[0]["message"]
         one.send('422["join","news"]')
-        assert hear(one) == '432[{"success":true}]'
+        assert hear_io(one) == '432[{"success":true}]'
         server.publish("shown")
-        assert hear(two) == '42["message","shown"]'
+        assert hear_io(two) == '42["message","shown"]'
 
 
 def test_over_tls(make_server: Callable[..., Server], certificate: Any) -> None:
     server = make_server(**certificate.settings, socketio_recovery_seconds=0)
-    path = "/socket.io/?EIO=4&transport="
     tls = certificate.trusting
-
-    def fetch(sid: str = "", body: bytes | None = None) -> str:
-        where = f"{path}polling" + (f"&sid={sid}" if sid else "")
-        return server.request("POST" if body else "GET", where, body, tls=tls).body.decode()
-
-    sid = json.loads(fetch()[1:])["sid"]
-    assert fetch(sid, b"40" + TOKEN.encode()) == "ok"
-    assert fetch(sid).startswith('40{"sid"')
-    address = f"wss://127.0.0.1:{server.port}{path}websocket&sid={sid}"
-    with connect(address, ssl=tls, compression=None, max_size=None) as ws:
-        ws.send("2probe")
-        assert ws.recv(PATIENCE) == "3probe"
+    sid = json.loads(poll(server, tls=tls)[1:])["sid"]
+    assert poll(server, sid, b"40" + TOKEN.encode(), tls) == "ok"
+    assert poll(server, sid, tls=tls).startswith('40{"sid"')
+    with probe(server, sid, tls=tls, max_size=None) as ws:
         ws.send("5")
         large = json.dumps(["chat", "x" * 300_000])
         ws.send("421" + large)
-        assert sorted([hear(ws), hear(ws)]) == [
+        assert sorted([hear_io(ws), hear_io(ws)]) == [
             "42" + json.dumps(["chat", "x" * 300_000], separators=(",", ":")),
             '431[{"success":true}]',
         ]
         ws.send('451-["file",{"_placeholder":true,"num":0}]')
         ws.send(bytes(100_000))
-        assert hear(ws).startswith("451-")
-        assert hear(ws) == bytes(100_000)
+        assert hear_io(ws).startswith("451-")
+        assert hear_io(ws) == bytes(100_000)
 
 
 # The clients from npm
@@ -1097,9 +1080,9 @@ def say(client):
         with connect(address, compression=None, origin=Origin("https://b")) as ws:
             ws.recv(PATIENCE)
             ws.send("40")
-            assert hear(ws).startswith("40")
+            assert hear_io(ws).startswith("40")
             ws.send('421["say"]')
-            assert hear(ws) == "431[]"
+            assert hear_io(ws) == "431[]"
     assert "yyyy" in capfd.readouterr().out
 
 

@@ -10,25 +10,33 @@ import contextlib
 import gc
 import json
 import socket
-import sqlite3
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.event
-import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from support import PROGRAM, Answer, Server
+from support import (
+    PATIENCE,
+    PROGRAM,
+    Answer,
+    Server,
+    change,
+    cookie_of,
+    cursor_of,
+    rows_of,
+    setup_token,
+    sqlite_url,
+)
 
 sys.path.insert(0, str(PROGRAM.parent))
 import rtapp
@@ -64,7 +72,7 @@ def test_garbage_waits_for_a_quiet_moment(own_garbage: rtapp.Garbage) -> None:
     """A full collection holds everybody up, so none comes while there is work."""
     own_garbage.tick()
     cycle = old_cycle()
-    for _ in range(50):
+    for _ in range(10):
         own_garbage.stats.published(1, 0.0)
         _ = [[] for _ in range(100_000)]  # Python's own rule would have begun one meanwhile
         own_garbage.tick()
@@ -90,36 +98,12 @@ def test_garbage_does_not_wait_for_ever(
 @pytest.fixture
 def log_url(database_url: str, tmp_path: Path) -> str:
     """An empty database of each kind."""
-    return database_url or f"sqlite:///{tmp_path / 'rtapp.db'}"
+    return database_url or sqlite_url(tmp_path)
 
 
 def path_of(url: str) -> Path:
     """The file of an SQLite database."""
     return Path(url.removeprefix("sqlite:///"))
-
-
-@contextlib.contextmanager
-def cursor_of(url: str) -> Iterator[Any]:
-    """A cursor of a connection of its own, as another program has it."""
-    if url.startswith("sqlite"):
-        with contextlib.closing(sqlite3.connect(path_of(url), timeout=30)) as database, database:
-            yield database.cursor()
-    else:
-        with contextlib.closing(psycopg2.connect(url)) as other, other, other.cursor() as cursor:
-            yield cursor
-
-
-def change(url: str, sql: str, *parameters: Any) -> None:
-    """A change by somebody else. A parameter is `?`."""
-    with cursor_of(url) as cursor:
-        cursor.execute(sql if url.startswith("sqlite") else sql.replace("?", "%s"), parameters)
-
-
-def rows_of(url: str, sql: str, *parameters: Any) -> list[Any]:
-    """Rows as somebody else reads them. A parameter is `?`."""
-    with cursor_of(url) as cursor:
-        cursor.execute(sql if url.startswith("sqlite") else sql.replace("?", "%s"), parameters)
-        return list(cursor.fetchall())
 
 
 NOT_ORDERS = f"topic <> '{rtapp.HUB_TOPIC}'"  # by which nodes tell each other of retention
@@ -173,7 +157,7 @@ class Opened:
 
         def unit(_: rtapp.Transaction) -> None:
             begun.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE)
 
         holder = gevent.spawn(self.storage.write, unit)
         until(begun.is_set, "the writer to be held")
@@ -182,7 +166,7 @@ class Opened:
             gevent.sleep(0.01)  # those who were spawned give what they have
         finally:
             go_on.set()
-        holder.get(timeout=30)
+        holder.get(timeout=PATIENCE)
 
     @property
     def ids(self) -> list[int]:
@@ -196,9 +180,9 @@ def draft(topic: str, content: Any, **more: Any) -> rtapp.Draft:
     return rtapp.Draft(topic, more.pop("kind", rtapp.MESSAGE), None, json.dumps(content), **more)
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], what: str) -> None:
     """Let the loop turn until a condition holds."""
-    with gevent.Timeout(seconds, AssertionError(f"waited {seconds:g} s for: {what}")):
+    with gevent.Timeout(PATIENCE, AssertionError(f"waited {PATIENCE:g} s for: {what}")):
         while not condition():
             gevent.sleep(0.005)
 
@@ -225,7 +209,7 @@ def test_a_failing_unit_hurts_only_itself(log_url: str) -> None:
             first = gevent.spawn(opened.storage.write, failing)
             second = gevent.spawn(opened.storage.write, doubled)
             after = gevent.spawn(opened.publish, "c/x", "after")
-        gevent.joinall([before, first, second, after], timeout=30)
+        gevent.joinall([before, first, second, after], timeout=PATIENCE)
         assert before.value == [1] and after.value == [2]
         assert isinstance(first.exception, ValueError)
         assert isinstance(second.exception, rtapp.peewee.IntegrityError)
@@ -244,14 +228,14 @@ def test_a_unit_sees_what_came_before_it_in_the_transaction(log_url: str) -> Non
             counting = gevent.spawn(
                 opened.storage.write, lambda tx: rtapp.Message.select().count(tx.database)
             )
-        assert counting.get(timeout=30) == 3
+        assert counting.get(timeout=PATIENCE) == 3
 
 
 def test_group_commit(log_url: str) -> None:
     """Whatever waits goes into one transaction, and each giver gets the ids of its own rows."""
     with Opened(log_url) as opened:
         givers = {n: gevent.spawn(opened.publish, "c/x", n) for n in range(1_000)}
-        gevent.joinall(list(givers.values()), timeout=60)
+        gevent.joinall(list(givers.values()), timeout=PATIENCE)
         assert opened.ids == list(range(1, 1_001))
     stored = rows_of(log_url, "SELECT content, id FROM messages")
     assert {n: giver.value for n, giver in givers.items()} == {int(c): [i] for c, i in stored}
@@ -271,7 +255,7 @@ def test_store_first_then_tell(log_url: str) -> None:
 
         opened.listener = listener
         giver = gevent.spawn(opened.publish, "c/x", 1, 2)
-        assert giver.get(timeout=30) == [1, 2]
+        assert giver.get(timeout=PATIENCE) == [1, 2]
         assert seen == [([[(1,)], [(2,)]], False)]
 
 
@@ -312,7 +296,7 @@ def test_all_that_was_given_is_written_at_the_end(log_url: str) -> None:
     with Opened(log_url) as opened:
         givers = [gevent.spawn(opened.publish, "c/x", n) for n in range(200)]
         gevent.sleep(0)
-    gevent.joinall(givers, timeout=30)
+    gevent.joinall(givers, timeout=PATIENCE)
     assert sorted(giver.value[0] for giver in givers) == list(range(1, 201))
     assert rows_of(log_url, "SELECT count(*) FROM messages") == [(200,)]
 
@@ -791,7 +775,7 @@ def test_a_ping_does_not_overtake_a_change_of_topics(log_url: str) -> None:
             rtapp.Draft(rtapp.HUB_TOPIC, rtapp.CONTROL, "topics", json.dumps(order)),
             draft("c/new", "just after the change"),
         ])  # fmt: skip
-        until(lambda: "just after the change" in listening.received(), "the message", 3)
+        until(lambda: "just after the change" in listening.received(), "the message")
 
 
 def test_an_order_that_fails_holds_nothing_up(log_url: str) -> None:
@@ -799,7 +783,7 @@ def test_an_order_that_fails_holds_nothing_up(log_url: str) -> None:
     with Opened(log_url) as opened, Listening(opened, "x") as listening:
         order = rtapp.Draft(rtapp.HUB_TOPIC, rtapp.CONTROL, "kick", "{}")
         gevent.spawn(opened.log.append, [order, draft("c/x", "behind it")])
-        until(lambda: "behind it" in listening.received(), "the message", 5)
+        until(lambda: "behind it" in listening.received(), "the message")
 
 
 def test_text_that_postgresql_can_not_hold(postgres: Cluster) -> None:
@@ -833,7 +817,7 @@ def test_a_clock_that_is_set_ends_no_stream(log_url: str, monkeypatch: pytest.Mo
         for jump in (-HOUR, HOUR):
             monkeypatch.setattr(rtapp, "now_ms", lambda: real() + jump)  # noqa: B023
             enough = pings() + 2
-            until(lambda: pings() >= enough, "more pings", 10)  # noqa: B023
+            until(lambda: pings() >= enough, "more pings")  # noqa: B023
         assert listening.hub.count == 1
 
 
@@ -909,7 +893,7 @@ def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.M
             monkeypatch.setattr(opened.log, "page", page_after_recovery)
             hub._part(subscriber)
             hub._fall_behind(subscriber)
-            until(lambda: listening.received().count("data: ") == 5, "all that it missed", 10)
+            until(lambda: listening.received().count("data: ") == 5, "all that it missed")
 
 
 def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
@@ -939,7 +923,7 @@ def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
             listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
             late.append(True)
             deliver()
-            until(lambda: "event: reset" in listening.received(), "a reset", 3)
+            until(lambda: "event: reset" in listening.received(), "a reset")
 
 
 @pytest.mark.parametrize("forget", [False, True])
@@ -958,7 +942,7 @@ def test_retention_of_another_node_is_told(
             listening.subscriber.view.part(listening.subscriber)
             listening.subscriber.cursor, listening.subscriber.behind = 0, True
             listening.hub._catch_up_group(listening.subscriber.view, [listening.subscriber])
-            until(lambda: "event: reset" in listening.received(), "a reset", 3)
+            until(lambda: "event: reset" in listening.received(), "a reset")
             assert not here.log.complete(0, ["c/x"])
             here.log.poll()
             assert not here.log.complete(0, ["c/x"]) and here.log.complete(5, ["c/x"])
@@ -973,14 +957,9 @@ def once(server: Server, key: str, body: Any = "x", query: str = "", **more: Any
     return server.post(f"/api/broadcast?{query}", body, headers=headers, **more)
 
 
-def url_of(server: Server) -> str:
-    """The database of a server."""
-    return server.env.get("DATABASE_URL") or f"sqlite:///{server.data / 'rtapp.db'}"
-
-
 def count_messages(server: Server) -> int:
     """How many messages are stored."""
-    return int(rows_of(url_of(server), "SELECT count(*) FROM messages")[0][0])
+    return int(rows_of(server.database_url, "SELECT count(*) FROM messages")[0][0])
 
 
 def test_the_same_key_is_the_same_message(server: Server) -> None:
@@ -1022,12 +1001,8 @@ def test_a_refused_message_leaves_its_key_free(server: Server) -> None:
 def test_a_key_belongs_to_who_uses_it(make_server: Callable[..., Server]) -> None:
     """The administrator's token and a browser's session are two; so are all who are anonymous."""
     first = make_server(env={"RTAPP_ADMIN_TOKEN": None}, access="open")
-    line = next(line for line in first.output if "/#setup=" in line)
-    token = line.split("/#setup=")[1].split()[0]
-    body = {"token": token, "username": "Ada", "password": "a loom of one's own"}
-    cookie = first.post("/api/auth/setup", body, token=None).headers["set-cookie"]
-    morsel = next(iter(SimpleCookie(cookie).values()))
-    signed_in = {"Cookie": f"{morsel.key}={morsel.value}"}
+    body = {"token": setup_token(first), "username": "Ada", "password": "a loom of one's own"}
+    signed_in = cookie_of(first.post("/api/auth/setup", body, token=None))
     assert once(first, "k", "mine", headers=signed_in, token=None).status == 200
     assert once(first, "k", "somebody else's", token=None).status == 200
     assert count_messages(first) == 2
@@ -1035,7 +1010,7 @@ def test_a_key_belongs_to_who_uses_it(make_server: Callable[..., Server]) -> Non
 
 def test_a_key_is_forgotten_after_a_day(server: Server) -> None:
     assert once(server, "k", 1).status == 200
-    change(url_of(server), "UPDATE idempotency_keys SET created_at = created_at - 86400001")
+    change(server.database_url, "UPDATE idempotency_keys SET created_at = created_at - 86400001")
     assert once(server, "k", 2).status == 200
     assert once(server, "k", 1).code == "idempotency_mismatch"
     assert count_messages(server) == 2

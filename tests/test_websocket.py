@@ -6,37 +6,28 @@ import json
 import socket
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from rtapp import Framing
-from support import ADMIN, PATIENCE, Server, wait_for
+from support import (
+    ADMIN,
+    PATIENCE,
+    UPGRADE,
+    Server,
+    get_request,
+    hear,
+    masked,
+    open_ws,
+    say,
+    wait_for,
+)
 
 # Every test here runs with both backings of the poller.
 pytestmark = pytest.mark.usefixtures("poller")
-
-
-def open_ws(server: Server, query: str = "", **more: Any) -> ClientConnection:
-    """A connection as the library's own client makes it."""
-    more.setdefault("additional_headers", {"Authorization": f"Bearer {ADMIN}"})
-    address = f"ws://127.0.0.1:{server.port}/ws?{query}"
-    return connect(address, compression=None, open_timeout=PATIENCE, **more)
-
-
-def say(ws: ClientConnection, **frame: Any) -> None:
-    ws.send(json.dumps(frame))
-
-
-def hear(ws: ClientConnection) -> dict[str, Any]:
-    """The next frame that is no ping."""
-    while True:
-        found = json.loads(ws.recv(PATIENCE))
-        if found["type"] != "ping":
-            return dict(found)
 
 
 def close_code(ws: ClientConnection) -> int:
@@ -135,7 +126,7 @@ def test_close_codes(make_server: Callable[..., Server]) -> None:
         ws.send("x" * 1001)
         assert close_code(ws) == 1009
     with open_ws(server) as ws:
-        ws.socket.sendall(Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True))
+        ws.socket.sendall(masked(Opcode.TEXT, b"\xff\xfe"))
         assert close_code(ws) == 1007
     with open_ws(server) as ws:
         ws.socket.sendall(Frame(Opcode.TEXT, b"not masked").serialize(mask=False))
@@ -165,44 +156,30 @@ def test_fragments_and_pings(server: Server) -> None:
 def test_empty_fragments_are_not_kept() -> None:
     """Each costs its sender six bytes; a message may have as many as there is patience."""
     framing = Framing(1_000)
-    start, more, last = (
-        Frame(opcode, data, fin).serialize(mask=True)
-        for opcode, data, fin in (
-            (Opcode.TEXT, b"a", False),
-            (Opcode.CONT, b"", False),
-            (Opcode.CONT, b"b", True),
-        )
-    )
-    assert framing.take(start) == []
+    more = masked(Opcode.CONT, b"", fin=False)
+    assert framing.take(masked(Opcode.TEXT, b"a", fin=False)) == []
     tracemalloc.start()
     for _ in range(100):
         assert framing.take(more * 100) == []
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert grown < 200_000
-    assert framing.take(last) == ["ab"]
+    assert framing.take(masked(Opcode.CONT, b"b")) == ["ab"]
 
 
 def test_joins_count_as_requests(make_server: Callable[..., Server]) -> None:
     """Everybody in the room hears of each."""
     server = make_server(rate_limit=30, access="open")
     assert server.post("/api/video/rooms", {"name": "x", "roomId": "r"}).status == 201
-    with connect(f"ws://127.0.0.1:{server.port}/ws", compression=None) as ws:
+    with open_ws(server, token=None) as ws:
         for _ in range(40):
             say(ws, type="join-room", roomId="r")
-        while (found := hear(ws))["type"] != "error":
-            pass
-    assert found["code"] == "rate_limited"
+        assert hear(ws, "error")["code"] == "rate_limited"
 
 
 def test_frames_in_the_segment_of_the_handshake(server: Server) -> None:
-    request = (
-        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
-        sock.sendall(request + Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        sock.sendall(get_request("/ws", UPGRADE) + masked(Opcode.TEXT, b'{"type":"ping"}'))
         found = b""
         while b'"pong"' not in found:
             found += sock.recv(65_536)
@@ -218,7 +195,7 @@ def test_who_may_not_open_one(server: Server) -> None:
         ({"Authorization": f"Bearer {ADMIN}", "Host": "evil.example"}, 400),  # a second one
     ):
         with pytest.raises(InvalidStatus) as refused:
-            open_ws(server, additional_headers=headers)
+            open_ws(server, headers=headers, token=None)
         assert refused.value.response.status_code == status
     assert server.get("/ws", headers={"Host": "evil.example"}).status == 421
     assert server.get("/ws").status == 426
@@ -233,7 +210,7 @@ def test_a_flood_is_taken_in_order(server: Server) -> None:
 
 
 def test_who_does_not_read_is_told_to_come_back(make_server: Callable[..., Server]) -> None:
-    server = make_server(slow_consumer_seconds=2)
+    server = make_server(slow_consumer_seconds=1)
     with (
         open_ws(server, "channel=s", max_size=None, max_queue=1) as ws,
         server.stream("channel=s") as reader,
@@ -241,7 +218,7 @@ def test_who_does_not_read_is_told_to_come_back(make_server: Callable[..., Serve
         last = hear(ws)["lastEventId"]
         for _ in range(40):
             server.publish("x" * 500_000, "channel=s")
-        reader.take(40)
+            reader.take(1)
         wait_for(lambda: len(server.get("/api/connections").json) == 1, "the one to be closed")
         with pytest.raises(ConnectionClosed) as closed:
             while True:
@@ -255,13 +232,8 @@ def test_who_does_not_read_is_told_to_come_back(make_server: Callable[..., Serve
 
 def test_who_answers_no_ping_is_closed(make_server: Callable[..., Server]) -> None:
     server = make_server(ping_interval=0.3, ping_timeout=0.5)
-    request = (
-        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n"
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ).encode()
     with open_ws(server) as answering:
-        found = server.raw(request)  # until the server closes
+        found = server.raw(get_request("/ws", UPGRADE))  # until the server closes
         assert b'"type":"ping"' in found and Frame(Opcode.PING, b"").serialize(mask=False) in found
         say(answering, type="ping")
         hear(answering)

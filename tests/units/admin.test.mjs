@@ -1,0 +1,226 @@
+/** The dashboard's figures and lists (`static/js/admin/stream.js`, `ui.js`). */
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+import { Clock, fromDisk, put } from './browser.mjs';
+
+// Before the modules are loaded, whose timers would keep the process alive.
+new Clock();
+const { setLanguage } = await import('../../static/js/i18n.js');
+const { closeStream, day, recent, stats, take } = await import('../../static/js/admin/stream.js');
+const { brief, effect, formatAge, formatBytes, pages, resource } = await import('../../static/js/admin/ui.js');
+
+const START = Date.parse('2026-05-01T12:00:00Z');
+/** The statistics of a second, so many after the start. */
+const second = (at, more = {}) => ({
+  timestamp: new Date(START + at * 1_000).toISOString(),
+  messagesSent: 0,
+  deliveries: 0,
+  transports: { sse: 3, websocket: 2, 'socket.io': 1 },
+  publishLatencyMs: { p50: 1.5, p99: 7.25 },
+  memoryBytes: 50_000_000,
+  cpuPercent: 12.5,
+  ...more,
+});
+const rates = () => recent.value.map(({ values }) => [values.messages, values.deliveries]);
+
+beforeEach(async () => {
+  put('fetch', fromDisk);
+  await setLanguage('en', false);
+  closeStream();
+});
+
+/** Some versions of the locale data write a narrow space where others write a plain one. */
+const plain = (text) => text.replace(/\s/gu, ' ');
+
+// ---- figures -------------------------------------------------------------------------------------
+
+test('a second of statistics is a moment of the charts', () => {
+  take(second(0));
+  assert.equal(stats.value.memoryBytes, 50_000_000);
+  const values = { sse: 3, websocket: 2, socketio: 1, p50: 1.5, p99: 7.25, memory: 50_000_000, cpu: 12.5 };
+  assert.deepEqual(recent.value, [{ at: START / 1_000, values: { ...values, messages: 0, deliveries: 0 } }]);
+});
+
+test('what a server does not tell is nothing', () => {
+  take({ timestamp: second(0).timestamp });
+  const { values } = recent.value[0];
+  assert.ok(Object.values(values).every((value) => value === 0), JSON.stringify(values));
+});
+
+test('rates are of the time between two statistics', () => {
+  take(second(0, { messagesSent: 100, deliveries: 1_000 }));
+  take(second(1, { messagesSent: 300, deliveries: 1_500 }));
+  take(second(5, { messagesSent: 500, deliveries: 1_500 }));
+  assert.deepEqual(rates(), [[0, 0], [200, 500], [50, 0]]);
+});
+
+test('the counters of a server that begins anew are no rate below nothing', () => {
+  take(second(0, { messagesSent: 1_000, deliveries: 1_000 }));
+  take(second(1, { messagesSent: 10, deliveries: 2_000 }));
+  take(second(2, { messagesSent: 15, deliveries: 2_000 }));
+  assert.deepEqual(rates(), [[0, 0], [0, 1_000], [5, 0]]);
+});
+
+test('two statistics of one moment give no rate', () => {
+  take(second(0));
+  take(second(0, { messagesSent: 100 }));
+  assert.deepEqual(rates(), [[0, 0], [0, 0]]);
+});
+
+test('five minutes are kept, the oldest first, and whoever draws is told once for each', () => {
+  let draws = 0;
+  const stop = effect(() => void [stats.value, recent.value, (draws += 1)]);
+  for (let at = 0; at < 1_000; at += 1) take(second(at));
+  stop();
+  assert.equal(recent.value.length, 300);
+  assert.deepEqual([recent.value[0].at, recent.value.at(-1).at], [START / 1_000 + 700, START / 1_000 + 999]);
+  assert.equal(draws, 1_001);
+});
+
+test('what was told is forgotten with the stream', () => {
+  take(second(0));
+  closeStream();
+  assert.deepEqual([stats.value, recent.value], [undefined, []]);
+});
+
+test('the minutes of several nodes add up, and of latencies the worst counts', async () => {
+  const row = (minute, sse, p99, more = {}) => ({
+    minute: `2026-05-01T12:0${minute}:00Z`,
+    transports: { sse },
+    publishLatencyMs: { p50: 1, p99 },
+    messagesPerSecond: 10,
+    deliveriesPerSecond: 100,
+    memoryBytes: 5,
+    cpuPercent: 20,
+    ...more,
+  });
+  let asked;
+  put('fetch', async (url) => {
+    asked = url.href;
+    return Response.json([row(0, 3, 5), row(0, 4, 9, { cpuPercent: 30 }), row(1, 5, 2)]);
+  });
+  await day.refresh();
+  assert.ok(asked.endsWith('api/stats/history?minutes=1440'));
+  const [first, next] = day.state.value.data;
+  assert.deepEqual([first.at, next.at, day.state.value.data.length], [START / 1_000, START / 1_000 + 60, 2]);
+  const sum = { sse: 7, websocket: 0, socketio: 0, p50: 1, p99: 9, memory: 10, cpu: 50, messages: 20, deliveries: 200 };
+  assert.deepEqual(first.values, sum);
+  assert.equal(next.values.sse, 5);
+});
+
+// ---- asking the server ---------------------------------------------------------------------------
+
+test('of two questions the answer to the last one counts', async () => {
+  const answers = [];
+  const list = resource(() => new Promise((resolve) => answers.push(resolve)));
+  const [first, second] = [list.refresh(), list.refresh()];
+  answers[1]('new');
+  await second;
+  answers[0]('old');
+  await first;
+  assert.deepEqual(list.state.value, { data: 'new', error: undefined, busy: false });
+});
+
+test('an attempt that fails leaves what was there, and one that helps takes the error away', async () => {
+  let answer = async () => 1;
+  const list = resource(() => answer());
+  await list.refresh();
+  const error = new Error('no');
+  answer = () => Promise.reject(error);
+  const asking = list.refresh();
+  assert.deepEqual(list.state.value, { data: 1, error: undefined, busy: true });
+  await asking;
+  assert.deepEqual(list.state.value, { data: 1, error, busy: false });
+  answer = async () => 2;
+  await list.refresh();
+  assert.deepEqual(list.state.value, { data: 2, error: undefined, busy: false });
+});
+
+test('an answer that comes after it was forgotten is dropped', async () => {
+  let answer;
+  const list = resource(() => new Promise((resolve) => (answer = resolve)));
+  const asking = list.refresh();
+  list.forget();
+  answer('late');
+  await asking;
+  assert.deepEqual(list.state.value, { data: undefined, error: undefined, busy: false });
+});
+
+/** A list of pages of two. */
+function paged(count, shape) {
+  const asked = [];
+  const load = async (path) => {
+    asked.push(path);
+    const from = Number(path.split('=')[1] ?? 0);
+    const rows = [from, from + 1].map((id) => ({ id, kind: id % 2 ? 'odd' : 'even' }));
+    return { rows, total: count, next: from + 2 < count ? `list?from=${from + 2}` : '' };
+  };
+  return { list: pages(() => 'list', load, shape), asked };
+}
+
+test('a list goes forward and back by its pages, and to the first', async () => {
+  const { list, asked } = paged(6);
+  const where = () => [list.state.value.data.page, list.state.value.data.rows[0].id, list.isFirst()];
+  await list.first();
+  assert.deepEqual(where(), [1, 0, true]);
+  await list.forward();
+  await list.forward();
+  assert.deepEqual(where(), [3, 4, false]);
+  await list.forward();
+  assert.deepEqual(where(), [3, 4, false], 'there is no other');
+  await list.back();
+  assert.deepEqual(where(), [2, 2, false]);
+  await list.first();
+  assert.deepEqual(where(), [1, 0, true]);
+  await list.back();
+  assert.deepEqual(where(), [1, 0, true]);
+  const from = asked.map((path) => path.split('=')[1] ?? '0');
+  assert.deepEqual(from, ['0', '2', '4', '4', '2', '0', '0']);
+});
+
+test('pressed twice before the page came, it goes forward once', async () => {
+  const { list } = paged(10);
+  await list.first();
+  await Promise.all([list.forward(), list.forward()]);
+  assert.equal(list.state.value.data.page, 2);
+});
+
+test('a row that stays keeps its key, a new one takes that of one that went and looks alike', async () => {
+  let rows = [];
+  const list = pages(() => 'list', async () => ({ rows, total: rows.length, next: '' }), ({ kind }) => kind);
+  const keys = async (...ids) => {
+    rows = ids.map((id) => ({ id, kind: id % 2 ? 'odd' : 'even' }));
+    await list.refresh();
+    return list.state.value.data.rows.map(({ key }) => key);
+  };
+  const [one, two, three] = await keys(1, 2, 3);
+  assert.deepEqual(await keys(5, 1, 2), [three, one, two]);
+  const [other, ...same] = await keys(4, 5, 1);
+  assert.deepEqual([other, same], [two, [three, one]]);
+  const [grown] = await keys(6, 4, 5, 1);
+  assert.ok(![one, two, three].includes(grown) && grown.startsWith('even:'));
+});
+
+// ---- values --------------------------------------------------------------------------------------
+
+test('bytes are told in the unit that fits', async () => {
+  const said = (...all) => all.map((bytes) => plain(formatBytes(bytes)));
+  assert.deepEqual(said(0, 0.4, 999, 1_000, 999_499), ['0 byte', '0 byte', '999 byte', '1 kB', '999 kB']);
+  assert.deepEqual(said(1e6, 1_250_000, 2.5e9, 3e12, 5e15), ['1 MB', '1.3 MB', '2.5 GB', '3 TB', '5,000 TB']);
+  await setLanguage('tr', false);
+  assert.deepEqual(said(1_250_000), ['1,3 MB']);
+});
+
+test('an age is told in its two largest units', () => {
+  // Some varieties of English write "1 sec", some "5 secs".
+  const said = (...all) => all.map((seconds) => plain(formatAge(seconds)).replace(/(sec|min|hr|day)s\b/g, '$1'));
+  assert.deepEqual(said(-5, 0, 59.9), ['0 sec', '0 sec', '59 sec']);
+  assert.deepEqual(said(60, 3_599, 3_600), ['1 min 0 sec', '59 min 59 sec', '1 hr 0 min']);
+  assert.deepEqual(said(86_399, 86_400, 100 * 86_400 + 3_600), ['23 hr 59 min', '1 day 0 hr', '100 day 1 hr']);
+});
+
+test('a value in a line is cut where it is long', () => {
+  assert.deepEqual([brief('text'), brief({ a: [1] }), brief(5), brief(null)], ['text', '{"a":[1]}', '5', 'null']);
+  assert.deepEqual([brief('abcdef', 3), brief('abc', 3)], ['abc…', 'abc']);
+  assert.equal(brief('x'.repeat(500)).length, 161);
+});

@@ -1,0 +1,286 @@
+/** The camera and the microphone, and what to say of their faults (`static/js/room/devices.js`, `faults.js`). */
+import assert from 'node:assert/strict';
+import { setMaxListeners } from 'node:events';
+import { beforeEach, test } from 'node:test';
+import { put, settled, Storage } from './browser.mjs';
+import { Devices, faultOf } from '../../static/js/room/devices.js';
+import { advice, faultText } from '../../static/js/room/faults.js';
+import { remember } from '../../static/js/room/memory.js';
+import { setLanguage } from '../../static/js/i18n.js';
+
+/** A track of a device. */
+class Track extends EventTarget {
+  stopped = false;
+
+  constructor(kind, settings) {
+    super();
+    Object.assign(this, { kind, settings });
+  }
+
+  getSettings() {
+    return this.settings;
+  }
+
+  stop() {
+    this.stopped = true;
+  }
+}
+
+const device = (kind, deviceId, groupId = '') => ({ kind, deviceId, groupId, label: deviceId });
+
+/** What the browser is asked for; `fails` gives what it throws. */
+let media;
+class Media extends EventTarget {
+  asked = [];
+  made = [];
+  fails = () => undefined;
+  wait = async () => {};
+  found = [device('audioinput', 'mic'), device('videoinput', 'front'), device('videoinput', 'back'), device('audiooutput', 'box')];
+
+  async enumerateDevices() {
+    return this.found;
+  }
+
+  async getUserMedia(constraints) {
+    this.asked.push(constraints);
+    await this.wait();
+    const error = this.fails(constraints);
+    if (error) throw error;
+    const tracks = ['audio', 'video'].filter((kind) => constraints[kind]).map((kind) => this.open(kind, constraints[kind]));
+    return { getTracks: () => tracks };
+  }
+
+  open(kind, { deviceId, facingMode }) {
+    const settings = { deviceId: deviceId?.exact ?? (kind === 'audio' ? 'mic' : 'front') };
+    if (this.isPhone && kind === 'video') settings.facingMode = facingMode?.ideal ?? 'user';
+    this.made.push(new Track(kind, settings));
+    return this.made.at(-1);
+  }
+}
+
+setMaxListeners(0, document); // each test's devices look whether the page is seen
+
+let permission;
+beforeEach(async () => {
+  await setLanguage('en', false);
+  media = new Media();
+  permission = 'denied';
+  put('isSecureContext', true);
+  put('localStorage', new Storage());
+  remember('devices', null); // what the test before chose lasts as long as the page
+  put('navigator', {
+    languages: ['en'],
+    userAgent: '',
+    mediaDevices: media,
+    permissions: { query: async () => ({ state: permission }) },
+  });
+});
+
+const fault = (name, message = '') => Object.assign(new Error(message), { name });
+
+/** What was asked for, by kind. */
+const kinds = () => media.asked.map((one) => Object.keys(one).join());
+
+async function started(setUp = () => {}) {
+  const devices = new Devices();
+  setUp(devices);
+  await devices.start();
+  return devices;
+}
+
+// ---- opening -------------------------------------------------------------------------------------
+
+test('both are asked for in one question, with what was chosen before', async () => {
+  localStorage.setItem('rtapp.call.devices', '{"audio":"headset"}');
+  const devices = await started();
+  const sound = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  assert.deepEqual(media.asked, [
+    {
+      audio: { ...sound, deviceId: { exact: 'headset' } },
+      video: {
+        width: { ideal: 1280 },
+        height: { ideal: 720 },
+        frameRate: { ideal: 30 },
+        facingMode: { ideal: 'user' },
+      },
+    },
+  ]);
+  assert.deepEqual([devices.inUse('audio'), devices.inUse('video'), devices.faults], ['headset', 'front', {}]);
+  assert.deepEqual(devices.lists.video.map(({ deviceId }) => deviceId), ['front', 'back']);
+});
+
+test('only what is switched on is asked for', async () => {
+  const devices = await started((one) => (one.on.video = false));
+  assert.deepEqual([kinds(), devices.tracks.video], [['audio'], undefined]);
+});
+
+test('where one of two fails the other is opened all the same', async () => {
+  media.fails = ({ video }) => video && fault('NotReadableError');
+  const devices = await started();
+  assert.deepEqual(kinds(), ['audio,video', 'audio', 'video']);
+  assert.deepEqual([devices.tracks.audio?.kind, devices.faults], ['audio', { video: 'busy' }]);
+});
+
+test('who refused is not asked again', async () => {
+  media.fails = () => fault('NotAllowedError');
+  const devices = await started();
+  assert.deepEqual([kinds(), devices.faults], [['audio,video'], { audio: 'denied', video: 'denied' }]);
+});
+
+test('what is allowed for good is asked for apart from what was refused', async () => {
+  put('navigator', {
+    ...navigator,
+    permissions: { query: async ({ name }) => ({ state: name === 'microphone' ? 'granted' : 'denied' }) },
+  });
+  media.fails = ({ video }) => video && fault('NotAllowedError');
+  const devices = await started();
+  assert.deepEqual([kinds(), devices.faults], [['audio,video', 'audio'], { video: 'denied' }]);
+});
+
+test('a chosen device that is gone is let go for another', async () => {
+  localStorage.setItem('rtapp.call.devices', '{"video":"unplugged"}');
+  media.fails = ({ video }) => video?.deviceId && fault('OverconstrainedError');
+  const devices = await started();
+  assert.deepEqual([devices.inUse('video'), devices.faults], ['front', {}]);
+  assert.equal(JSON.parse(localStorage.getItem('rtapp.call.devices')).video, 'unplugged', 'it may come back');
+});
+
+test('nothing can be asked for without a secure page or a browser that knows how', async () => {
+  put('isSecureContext', false);
+  assert.deepEqual((await started()).faults, { audio: 'insecure', video: 'insecure' });
+  put('isSecureContext', true);
+  put('navigator', {});
+  assert.deepEqual((await started()).faults, { audio: 'unsupported', video: 'unsupported' });
+  assert.deepEqual(media.asked, []);
+});
+
+test('what comes after one has left is closed at once', async () => {
+  let answer;
+  media.wait = () => new Promise((resolve) => (answer = resolve));
+  const devices = new Devices();
+  const start = devices.start();
+  await settled();
+  devices.stop();
+  answer();
+  await start;
+  assert.deepEqual([devices.tracks, media.made.map(({ stopped }) => stopped)], [{}, [true, true]]);
+});
+
+// ---- switching -----------------------------------------------------------------------------------
+
+test('a camera that is switched off is closed, a microphone stays open', async () => {
+  const devices = await started();
+  const [audio, video] = media.made;
+  await devices.turn('video', false);
+  await devices.turn('audio', false);
+  assert.deepEqual([audio.stopped, video.stopped, devices.tracks.video], [false, true, undefined]);
+  await devices.turn('audio', true);
+  await devices.turn('video', true);
+  assert.deepEqual(kinds(), ['audio,video', 'video']);
+});
+
+test('a camera that was switched off while it opened is closed', async () => {
+  const devices = await started((one) => (one.on.video = false));
+  let answer;
+  media.wait = () => new Promise((resolve) => (answer = resolve));
+  const turning = devices.turn('video', true);
+  await settled();
+  await devices.turn('video', false);
+  answer();
+  await turning;
+  assert.deepEqual([devices.tracks.video, media.made.at(-1).stopped], [undefined, true]);
+});
+
+test('a choice is remembered, and the old camera is closed before the new one is opened', async () => {
+  const devices = await started();
+  const [, before] = media.made;
+  let wasStopped;
+  media.wait = async () => (wasStopped = before.stopped);
+  await devices.choose('video', 'back');
+  assert.deepEqual([devices.inUse('video'), wasStopped], ['back', true]);
+  assert.equal(JSON.parse(localStorage.getItem('rtapp.call.devices')).video, 'back');
+});
+
+test('a phone turns to its other camera, a computer to its next', async () => {
+  const devices = await started();
+  await devices.flip();
+  assert.equal(devices.inUse('video'), 'back');
+  await devices.flip();
+  assert.equal(devices.inUse('video'), 'front', 'and from the last to the first');
+  media.isPhone = true;
+  const phone = await started();
+  await phone.flip();
+  assert.deepEqual(media.asked.at(-1).video.facingMode, { ideal: 'environment' });
+  await phone.flip();
+  assert.deepEqual(media.asked.at(-1).video.facingMode, { ideal: 'user' });
+});
+
+test('a track that ends is a device that is gone, and is asked for again', async () => {
+  const devices = await started();
+  const faults = [];
+  devices.addEventListener('change', () => faults.push(devices.faults.video));
+  media.made[1].dispatchEvent(new Event('ended'));
+  await settled();
+  assert.ok(faults.includes('gone'));
+  assert.deepEqual([kinds().at(-1), devices.faults, devices.tracks.video], ['video', {}, media.made[2]]);
+});
+
+// ---- faults --------------------------------------------------------------------------------------
+
+test('each fault of a device has its name', async () => {
+  const faults = {
+    none: [fault('NotFoundError', 'Requested device not found'), fault('DevicesNotFoundError')],
+    busy: [fault('NotReadableError', 'Could not start video source'), fault('TrackStartError')],
+    system: [fault('NotAllowedError', 'Permission denied by system')],
+    dismissed: [fault('NotAllowedError', 'Permission dismissed')],
+    denied: [fault('NotAllowedError', 'The request is not allowed'), fault('PermissionDeniedError')],
+    policy: [fault('SecurityError', 'Use of camera is not permitted')],
+    failed: [fault('AbortError', 'Starting video failed'), fault('TypeError'), 'no error at all', undefined],
+    gone: [fault('OverconstrainedError')],
+  };
+  for (const [name, all] of Object.entries(faults)) {
+    for (const error of all) assert.equal(await faultOf(error, 'video'), name, String(error));
+  }
+});
+
+test('a refusal that may be asked again was only put off', async () => {
+  permission = 'prompt';
+  assert.equal(await faultOf(fault('NotAllowedError'), 'audio'), 'dismissed');
+  put('navigator', { permissions: { query: () => Promise.reject(new TypeError('no such permission')) } });
+  assert.equal(await faultOf(fault('NotAllowedError'), 'audio'), 'denied', 'as in Firefox');
+});
+
+const FAULTS = 'insecure unsupported denied dismissed system policy none busy gone slow failed'.split(' ');
+
+test('each fault has its own words, in each language, and advice where there is a way', async () => {
+  const said = {};
+  for (const language of ['en', 'tr']) {
+    await setLanguage(language, false);
+    const texts = ['audio', 'video'].flatMap((kind) => FAULTS.map((name) => faultText(kind, name)));
+    assert.equal(new Set(texts).size, texts.length);
+    said[language] = texts;
+    assert.deepEqual(FAULTS.filter((name) => !advice(name)), ['insecure'], 'which has a link instead');
+  }
+  assert.ok(said.en.every((text) => !said.tr.includes(text)));
+});
+
+test('advice is for the system and the browser at hand', () => {
+  const agents = {
+    'Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/150 Safari/537': ['Windows: open Settings', 'Click the icon'],
+    'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/19 Safari/605': ['macOS: open System', 'Safari › Settings'],
+    'Mozilla/5.0 (Linux; Android 16) Chrome/150 Mobile Safari/537': ['Settings › Apps', 'Tap the icon'],
+    'Mozilla/5.0 (iPhone; CPU iPhone OS 26_0 like Mac OS X) Safari/604': ['Settings › Privacy', 'Website Settings'],
+    'Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Firefox/150.0': ['Snap or Flatpak', 'crossed-out symbol'],
+  };
+  for (const [userAgent, [system, denied]] of Object.entries(agents)) {
+    put('navigator', { ...navigator, userAgent, maxTouchPoints: 0 });
+    assert.ok(advice('system').includes(system), `${userAgent}: ${advice('system')}`);
+    assert.ok(advice('denied').includes(denied), `${userAgent}: ${advice('denied')}`);
+  }
+});
+
+test('an iPad that calls itself a Mac is none', () => {
+  const userAgent = 'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/19 Safari/605';
+  put('navigator', { ...navigator, userAgent, maxTouchPoints: 5 });
+  assert.ok(advice('system').includes('Settings › Privacy'));
+});

@@ -1,0 +1,524 @@
+/** The client library without a network (`static/js/rt.js`): what it takes, tells, and waits for. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { Clock, put, settled } from './browser.mjs';
+import { connect, RtError } from '../../static/js/rt.js';
+
+/** A WebSocket that the test speaks for. */
+class Socket {
+  static OPEN = 1;
+  static made = [];
+  readyState = 1;
+  sent = [];
+
+  constructor(url) {
+    this.url = url;
+    Socket.made.push(this);
+  }
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close() {
+    this.readyState = 3;
+    this.onclose();
+  }
+
+  /** A frame of the server's. */
+  async frame(frame) {
+    this.onmessage({ data: JSON.stringify(frame) });
+    await settled();
+  }
+}
+put('WebSocket', Socket);
+
+const HELLO = { clientId: 'me', session: 's'.repeat(22), pingInterval: 20 };
+const encoder = new TextEncoder();
+
+/** A stream that the test writes to. */
+class Stream {
+  constructor() {
+    const body = new ReadableStream({ start: (controller) => (this.controller = controller) });
+    this.response = new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
+  }
+
+  /** Send an event; of several fields the order is the server's. */
+  async event(fields) {
+    const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\n`);
+    await this.bytes(encoder.encode(`${lines.join('')}\n`));
+  }
+
+  async bytes(bytes) {
+    this.controller.enqueue(bytes);
+    await settled();
+  }
+
+  async end() {
+    this.controller.close();
+    await settled();
+  }
+}
+
+/** What the server does with each call; the calls that came, newest last. */
+let server = () => {};
+let calls = [];
+let clock;
+let rt;
+
+beforeEach(() => {
+  calls = [];
+  Socket.made = [];
+  clock = new Clock();
+  Math.random = () => 0;
+  put('fetch', async (url, request) => {
+    calls.push({ url, ...request });
+    const answer = await server(url);
+    const { signal } = request;
+    // Like a browser's, it ends with its signal, also while its body is read.
+    return signal && answer.body ? new Response(answer.body.pipeThrough(new TransformStream(), { signal }), answer) : answer;
+  });
+});
+afterEach(() => rt?.close());
+
+/** A client alone, with what it was told by these names. */
+function client(options = {}, names = ['connecting', 'open', 'reconnecting', 'closed', 'recovered', 'buffering']) {
+  rt = connect('http://server.test/app/', { shared: false, ...options });
+  const told = [];
+  for (const name of names) rt.on(name, (data) => told.push([name, data]));
+  return told;
+}
+
+/** A client whose streams the test has in its hands. */
+async function connected(options, names) {
+  const streams = [];
+  server = (url) => {
+    if (!url.pathname.endsWith('/events')) return Response.json({ message: { id: 7 } });
+    streams.push(new Stream());
+    return streams.at(-1).response;
+  };
+  const told = client(options, names);
+  await clock.run(1);
+  await streams[0].event({ event: 'connection', data: JSON.stringify(HELLO) });
+  return { told, streams };
+}
+
+/** A server that answers so. */
+const refusing = (status, headers = {}) => () => Response.json({ code: 'no', detail: 'No.' }, { status, headers });
+const unreachable = () => Promise.reject(new TypeError('Failed to fetch'));
+const delays = (told) => told.filter(([name]) => name === 'reconnecting').map(([, { delay }]) => delay);
+
+// ---- how long it waits ---------------------------------------------------------------------------
+
+test('the longest wait doubles up to half a minute', async () => {
+  server = unreachable;
+  Math.random = () => 1;
+  const told = client({ attempts: Infinity });
+  await clock.run(200_000);
+  assert.deepEqual(delays(told).slice(0, 7), [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+  assert.deepEqual(told[1][1].error, { message: 'TypeError: Failed to fetch', status: 0, code: 'unreachable' });
+});
+
+test('each wait is by chance between nothing and the longest', async () => {
+  server = unreachable;
+  const chances = [0, 0.25, 0.5];
+  Math.random = () => chances.shift() ?? 0;
+  const told = client({ attempts: 3 });
+  await clock.run(60_000);
+  assert.deepEqual(delays(told), [0, 500, 2_000]);
+});
+
+test('after so many attempts it gives up, and goes on when it is told to', async () => {
+  server = unreachable;
+  const told = client();
+  await clock.run(60_000);
+  assert.equal(calls.length, 6, 'the first and five more');
+  assert.deepEqual(told.filter(([name]) => name === 'reconnecting').map(([, { attempt }]) => attempt), [1, 2, 3, 4, 5]);
+  const [name, { reason, error }] = told.at(-1);
+  assert.deepEqual([name, reason, error.code, rt.state], ['closed', 'gave up', 'unreachable', 'closed']);
+  rt.retryNow();
+  await clock.run(60_000);
+  assert.equal(calls.length, 12);
+});
+
+test('what asking again can not help ends it, the rest does not', async () => {
+  for (const status of [400, 401, 403, 404, 410]) {
+    server = refusing(status);
+    const told = client();
+    await clock.run(60_000);
+    assert.deepEqual([calls.splice(0).length, told.at(-1)[1].reason], [1, 'refused'], `${status}`);
+    assert.deepEqual(told.at(-1)[1].error, { message: 'No.', status, code: 'no' });
+  }
+  for (const status of [408, 429, 500, 502, 503]) {
+    server = refusing(status);
+    const told = client();
+    await clock.run(60_000);
+    assert.deepEqual([calls.splice(0).length, told.at(-1)[1].reason], [6, 'gave up'], `${status}`);
+  }
+});
+
+test("a server's Retry-After is the least wait, whoever looks", async () => {
+  server = refusing(503, { 'Retry-After': '9' });
+  Math.random = () => 0.5;
+  const told = client();
+  await clock.run(0);
+  dispatchEvent(new Event('online'));
+  await clock.run(9_499);
+  assert.deepEqual([calls.length, delays(told)], [1, [9_500]]);
+  await clock.run(1);
+  assert.equal(calls.length, 2);
+});
+
+test('the network that is back, or somebody who looks, is tried for at once and costs no attempt', async () => {
+  server = unreachable;
+  Math.random = () => 0.99;
+  const told = client({ attempts: 2 });
+  await clock.run(0);
+  for (let turn = 2; turn < 10; turn += 1) {
+    if (turn % 2) dispatchEvent(new Event('online'));
+    else document.dispatchEvent(new Event('visibilitychange'));
+    await clock.run(0);
+    assert.equal(calls.length, turn);
+  }
+  assert.deepEqual(new Set(told.map(([name]) => name)), new Set(['connecting', 'reconnecting']));
+  document.visibilityState = 'hidden';
+  document.dispatchEvent(new Event('visibilitychange'));
+  document.visibilityState = 'visible';
+  await clock.run(0);
+  assert.equal(calls.length, 9, 'nobody looked');
+});
+
+test("the server's retry: counts for the next attempt only", async () => {
+  const { told, streams } = await connected({ attempts: 3 });
+  await streams[0].bytes(encoder.encode('retry: 3000\n\n'));
+  server = unreachable;
+  await streams[0].end();
+  await clock.run(10_000);
+  assert.deepEqual(delays(told), [3_000, 0, 0]);
+});
+
+test('once it was open the attempts are counted anew', async () => {
+  server = unreachable;
+  Math.random = () => 1;
+  const told = client();
+  await clock.run(4_000);
+  assert.deepEqual(delays(told), [1_000, 2_000, 4_000]);
+  const stream = new Stream();
+  server = () => stream.response;
+  await clock.run(4_000);
+  await stream.event({ event: 'connection', data: JSON.stringify({ ...HELLO, recovered: true }) });
+  server = unreachable;
+  await stream.end();
+  await clock.run(0);
+  assert.equal(delays(told).at(-1), 1_000);
+});
+
+test('a connection from which nothing is heard is given up', async () => {
+  const { told } = await connected();
+  await clock.run(45_000);
+  assert.equal(rt.state, 'open', 'two pings and some may be missed');
+  await clock.run(1_000);
+  const lost = told.find(([name]) => name === 'reconnecting');
+  assert.equal(lost[1].error.code, 'silent');
+});
+
+test('a stream that is held back is told, if the server answers otherwise', async () => {
+  const silent = new Stream();
+  server = (url) => (url.pathname.endsWith('/healthz') ? new Response('ok') : silent.response);
+  const told = client({}, ['buffering', '*']);
+  console.warn = () => {};
+  await clock.run(4_999);
+  assert.deepEqual(told, []);
+  await clock.run(1);
+  await settled();
+  assert.deepEqual(told, [['buffering', {}]], 'and it is no message');
+  rt.close();
+  server = (url) => (url.pathname.endsWith('/healthz') ? unreachable() : new Stream().response);
+  const others = client({}, ['buffering']);
+  await clock.run(6_000);
+  assert.deepEqual(others, [], 'a server that is away holds nothing back');
+});
+
+// ---- what it takes -------------------------------------------------------------------------------
+
+test('an event may come in any pieces', async () => {
+  const { told, streams } = await connected({ channels: ['a'] }, ['chat', 'message']);
+  const text = 'id: 0000abcd-5\nevent: chat\nchannel: a\ndata: "İyi günler 👋"\n\n: a comment\n\nid: 0000abcd-6\ndata: [1]\n\n';
+  for (const byte of encoder.encode(text)) streams[0].controller.enqueue(new Uint8Array([byte]));
+  await settled();
+  await settled();
+  assert.deepEqual(told, [['chat', 'İyi günler 👋'], ['message', [1]]]);
+  assert.equal(rt.lastEventId, '0000abcd-6');
+});
+
+test('a message has its own name unless the client says that of itself', async () => {
+  const own = ['connecting', 'open', 'reconnecting', 'closed', 'recovered', 'buffering'];
+  const { streams } = await connected();
+  const told = [];
+  const all = [];
+  for (const name of [...own, 'chat', '**']) rt.on(name, (data) => told.push([name, data]));
+  const messages = [];
+  rt.on('message', (data, { event }) => messages.push(event));
+  rt.on('*', (data) => all.push(data));
+  for (const event of [...own, '*', 'chat', '**']) await streams[0].event({ event, data: '{"reason":"invented"}' });
+  const data = { reason: 'invented' };
+  assert.deepEqual(told, [['chat', data], ['**', data]]);
+  assert.deepEqual(messages, [...own, '*']);
+  assert.equal(all.length, own.length + 3);
+});
+
+test('what the server says has the name of its type, and is no message', async () => {
+  const names = ['message', '*', 'presence-joined', 'room-ended', 'webrtc-signal', 'participant-left', 'ping'];
+  const { told, streams } = await connected({}, names);
+  for (const type of names.slice(2)) await streams[0].event({ data: JSON.stringify({ type }) });
+  assert.deepEqual(told.map(([name]) => name), names.slice(2));
+  await streams[0].event({ data: '{"type":"chat"}' });
+  assert.deepEqual(told.slice(-2).map(([name]) => name), ['message', '*'], 'a type of somebody else');
+});
+
+test('what came is not told again, and another epoch begins anew', async () => {
+  const { told } = await connected({}, ['message']);
+  for (const id of ['00aa-9', '00aa-9', '00aa-8', '00aa-10', '00aa-2', '00bb-1', '00bb-1', '00bb-2']) {
+    rt.take({ name: 'message', data: id, id });
+  }
+  assert.deepEqual(told.map(([, data]) => data), ['00aa-9', '00aa-10', '00bb-1', '00bb-2']);
+  assert.equal(rt.lastEventId, '00bb-2');
+});
+
+test('news of the connection is told at any position', async () => {
+  const names = ['connection', 'ping', 'reset', 'disconnect', 'room-ended'];
+  const { told } = await connected({ since: '00aa-9' }, names);
+  told.length = 0;
+  for (const name of names) rt.take({ name, data: {}, id: '00aa-9' });
+  assert.deepEqual(told.map(([name]) => name), names.slice(0, 4));
+  assert.equal(rt.lastEventId, '00aa-9');
+});
+
+test('a channel that is not listened to is not told', async () => {
+  const { told } = await connected({ channels: ['a'] }, ['message']);
+  for (const channel of ['a', 'b', undefined]) rt.take({ name: 'message', data: channel ?? 'all', channel });
+  await rt.unsubscribe('a');
+  rt.take({ name: 'message', data: 'left', channel: 'a', id: '00aa-9' });
+  assert.deepEqual(told.map(([, data]) => data), ['a', 'all']);
+  assert.equal(rt.lastEventId, '00aa-9', 'but the position goes on');
+});
+
+test('listeners come and go, and one that fails is not the others', async () => {
+  const seen = [];
+  const faults = [];
+  put('reportError', (error) => faults.push(error.message));
+  const { streams } = await connected();
+  rt.once('a', () => seen.push('once'));
+  const gone = () => seen.push('gone');
+  rt.on('a', gone).off('a', gone);
+  rt.on('a', () => {
+    throw new Error('a listener of its own');
+  });
+  rt.on('a', (data) => seen.push(data));
+  rt.on('b', () => seen.push('b')).off('b');
+  for (const data of ['1', '2']) await streams[0].event({ event: 'a', data });
+  await streams[0].event({ event: 'b', data: '3' });
+  assert.deepEqual(seen, ['once', 1, 2]);
+  assert.deepEqual(faults, ['a listener of its own', 'a listener of its own']);
+});
+
+test('each of its listeners is told, even if one of them goes meanwhile', async () => {
+  await connected();
+  const seen = [];
+  const second = () => seen.push('second');
+  rt.on('a', () => rt.off('a', second));
+  rt.on('a', second);
+  rt.take({ name: 'a', data: 1 });
+  rt.take({ name: 'a', data: 2 });
+  assert.deepEqual(seen, ['second']);
+});
+
+// ---- coming back ---------------------------------------------------------------------------------
+
+test('it comes back behind the last message, by the session of before', async () => {
+  const { told, streams } = await connected({ channels: ['a', 'b'] });
+  await streams[0].event({ id: '00aa-5', data: '1' });
+  await streams[0].end();
+  await clock.run(0);
+  const [first, second] = calls;
+  assert.equal(first.headers['Last-Event-ID'], undefined);
+  assert.equal(second.headers['Last-Event-ID'], '00aa-5');
+  assert.equal(second.headers['X-Session'], HELLO.session);
+  assert.equal(second.url.href, 'http://server.test/app/api/events?channel=a&channel=b&labels=1');
+  assert.deepEqual(told.map(([name]) => name), ['connecting', 'open', 'reconnecting']);
+});
+
+test('recovered is told when it came back and nothing was missed', async () => {
+  for (const recovered of [true, false]) {
+    const { told, streams } = await connected();
+    await streams[0].end();
+    await clock.run(0);
+    await streams[1].event({ event: 'connection', data: JSON.stringify({ ...HELLO, recovered }) });
+    assert.equal(told.some(([name]) => name === 'recovered'), recovered);
+    rt.close();
+  }
+});
+
+test('a first connection recovers nothing', async () => {
+  const stream = new Stream();
+  server = () => stream.response;
+  const told = client({ since: '00aa-5' });
+  await settled();
+  await stream.event({ event: 'connection', data: JSON.stringify({ ...HELLO, recovered: true }) });
+  assert.deepEqual(told.map(([name]) => name), ['connecting', 'open']);
+  assert.equal(calls[0].headers['Last-Event-ID'], '00aa-5');
+});
+
+test('who is put out does not come back', async () => {
+  const { told, streams } = await connected();
+  await streams[0].event({ event: 'disconnect', data: '{"reason":"by an administrator"}' });
+  await clock.run(60_000);
+  assert.equal(calls.length, 1);
+  const [name, { reason, error }] = told.at(-1);
+  assert.deepEqual([name, reason, error.message], ['closed', 'disconnected', 'by an administrator']);
+});
+
+test('closed at once, it never connects', async () => {
+  server = unreachable;
+  const told = client();
+  rt.close();
+  await clock.run(60_000);
+  assert.deepEqual([calls, told.map(([name]) => name)], [[], ['closed']]);
+});
+
+// ---- WebSocket -----------------------------------------------------------------------------------
+
+/** A client over a WebSocket that the test has in its hands. */
+async function socketed(options, names) {
+  server = () => Response.json({ ticket: 'once' });
+  const told = client({ transport: 'websocket', ...options }, names);
+  await clock.run(1);
+  const [socket] = Socket.made;
+  await socket.frame({ type: 'connection', ...HELLO });
+  return { told, socket };
+}
+
+test('a WebSocket is opened once HTTP has been asked whether it may', async () => {
+  const { socket } = await socketed({ channels: ['a'], since: '00aa-5' });
+  assert.deepEqual([calls[0].method, calls[0].url.pathname], ['HEAD', '/app/api/events']);
+  const { protocol, pathname, searchParams } = socket.url;
+  assert.deepEqual([protocol, pathname], ['ws:', '/app/ws']);
+  assert.match(searchParams.get('session'), /^[0-9a-f]{32}$/);
+  searchParams.delete('session');
+  assert.equal(searchParams.toString(), 'channel=a&lastEventId=00aa-5');
+  rt.close();
+  server = refusing(401);
+  const told = client({ transport: 'websocket' });
+  await clock.run(60_000);
+  assert.deepEqual([Socket.made.length, told.at(-1)[1].reason], [1, 'refused']);
+});
+
+test('a token goes into no address: it buys a ticket', async () => {
+  const { socket } = await socketed({ token: 'secret' });
+  assert.deepEqual([calls[0].url.pathname, calls[0].headers.Authorization], ['/app/api/auth/ticket', 'Bearer secret']);
+  assert.equal(socket.url.searchParams.get('ticket'), 'once');
+  assert.ok(!socket.url.href.includes('secret'));
+});
+
+test('frames are told as events are', async () => {
+  const { told, socket } = await socketed({ channels: ['a'] }, ['chat', 'message', 'room-ended', 'ping', 'closed']);
+  await socket.frame({ type: 'message', id: '00aa-5', channel: 'a', event: 'chat', data: 1 });
+  await socket.frame({ type: 'message', id: '00aa-6', channel: null, data: 2 });
+  await socket.frame({ type: 'message', id: '00aa-7', event: 'closed', data: 3 });
+  await socket.frame({ type: 'room-ended', roomId: 'x' });
+  await socket.frame({ type: 'something-new', data: 4 });
+  assert.deepEqual(told.map(([name]) => name), ['chat', 'message', 'message', 'room-ended']);
+  assert.equal(rt.lastEventId, '00aa-7');
+});
+
+test('each question gets its own answer', async () => {
+  const { socket } = await socketed();
+  const answers = Promise.allSettled([rt.emit('chat', 1, { channel: 'a' }), rt.subscribe('b'), rt.emit('chat', 2)]);
+  await settled();
+  const [first, second, third] = socket.sent;
+  assert.deepEqual(first, { type: 'publish', channel: 'a', event: 'chat', data: 1, ref: first.ref });
+  assert.deepEqual(second, { type: 'subscribe', channels: ['b'], ref: second.ref });
+  await socket.frame({ type: 'ack', ref: third.ref, id: 8 });
+  await socket.frame({ type: 'error', ref: second.ref, code: 'reserved_channel', message: 'No.' });
+  await socket.frame({ type: 'ack', ref: first.ref, id: 7 });
+  const [one, refused, other] = await answers;
+  assert.deepEqual([one.value.id, other.value.id], [7, 8]);
+  const { name, code, message, final } = refused.reason;
+  assert.deepEqual([name, code, message, final], ['RtError', 'reserved_channel', 'No.', true]);
+  assert.deepEqual([...rt.channels], []);
+});
+
+test('what was asked on a connection that is lost fails', async () => {
+  const { told, socket } = await socketed();
+  const sent = rt.emit('chat', 1);
+  const failed = assert.rejects(sent, { name: 'RtError', message: 'the connection was lost', final: false });
+  await settled();
+  socket.close();
+  await failed;
+  await settled();
+  assert.equal(told.at(-1)[0], 'reconnecting');
+});
+
+// ---- what it asks --------------------------------------------------------------------------------
+
+test('a message is posted with what it is for', async () => {
+  await connected({ token: 'secret' });
+  const sent = async (...args) => {
+    const answer = await rt.emit(...args);
+    const { url, method, body, headers } = calls.at(-1);
+    return { answer, at: url.pathname + url.search, method, body, token: headers.Authorization };
+  };
+  const same = { answer: { id: 7 }, method: 'POST', token: 'Bearer secret' };
+  assert.deepEqual(await sent('message', 'hi'), { ...same, at: '/app/api/broadcast', body: '"hi"' });
+  assert.deepEqual(await sent('chat'), { ...same, at: '/app/api/broadcast?event=chat', body: 'null' });
+  const options = { channel: 'a b', to: 'you', volatile: true };
+  const at = '/app/api/broadcast?channel=a+b&to=you&event=chat&volatile=1';
+  assert.deepEqual(await sent('chat', [1], options), { ...same, at, body: '[1]' });
+});
+
+test('what is sent while it connects waits until this page would hear it', async () => {
+  const stream = new Stream();
+  server = (url) => (url.pathname.endsWith('/events') ? stream.response : Response.json({ message: { id: 7 } }));
+  client();
+  await settled();
+  const sent = rt.emit('message', 'hi');
+  await settled();
+  assert.equal(calls.length, 1);
+  await stream.event({ event: 'connection', data: JSON.stringify(HELLO) });
+  assert.deepEqual(await sent, { id: 7 });
+});
+
+test('an open stream gains and loses channels', async () => {
+  await connected({ channels: ['a'] });
+  await rt.subscribe('a');
+  assert.equal(calls.length, 1, 'it has it');
+  await rt.subscribe('b', 'a', 'c');
+  await rt.unsubscribe('a', 'x');
+  const asked = calls.slice(1).map(({ url, body }) => [url.pathname, JSON.parse(body)]);
+  const { session } = HELLO;
+  assert.deepEqual(asked, [
+    ['/app/api/events/topics', { session, add: ['b', 'c'], remove: [] }],
+    ['/app/api/events/topics', { session, add: [], remove: ['a'] }],
+  ]);
+});
+
+test('a channel that is refused is not kept, and the others are', async () => {
+  await connected({ channels: ['a'] });
+  server = refusing(403);
+  await assert.rejects(rt.subscribe('a', 'room:x'), { name: 'RtError', status: 403, code: 'no' });
+  assert.deepEqual([...rt.channels], ['a']);
+});
+
+test('an error says whether asking again can help', () => {
+  const final = [0, 400, 401, 404, 408, 422, 429, 499, 500, 503].filter((status) => new RtError('', { status }).final);
+  assert.deepEqual(final, [400, 401, 404, 422, 499]);
+  const error = new RtError('words');
+  assert.deepEqual([error.message, error.status, error.code, error.retryAfter], ['words', 0, 'unreachable', 0]);
+});
+
+test('an answer of a proxy that is no problem of ours is told by its status', async () => {
+  server = () => new Response('<h1>Bad Gateway</h1>', { status: 502 });
+  const told = client({ attempts: 0 });
+  await clock.run(0);
+  assert.deepEqual(told.at(-1)[1].error, { message: 'HTTP 502', status: 502, code: 'http_502' });
+});
