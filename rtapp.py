@@ -2811,14 +2811,14 @@ READ, WRITE = 1, 2  # gevent's own numbers for the directions of a watcher
 
 
 class Poller(Protocol):
-    """Readiness of many sockets, told in one call. Every socket is watched for reading."""
+    """Readiness of many sockets, told in one call."""
 
     def add(self, fd: int) -> None:
         """Watch a socket for reading."""
         ...
 
-    def modify(self, fd: int, writing: bool) -> None:
-        """Watch it for writing too, or no more."""
+    def modify(self, fd: int, events: int) -> None:
+        """Watch it for READ, WRITE, both or neither."""
         ...
 
     def remove(self, fd: int) -> None:
@@ -2850,8 +2850,9 @@ class EpollPoller:
     def add(self, fd: int) -> None:
         self._epoll.register(fd, self._in)
 
-    def modify(self, fd: int, writing: bool) -> None:
-        self._epoll.modify(fd, self._in | self._out if writing else self._in)
+    def modify(self, fd: int, events: int) -> None:
+        wanted = (self._in if events & READ else 0) | (self._out if events & WRITE else 0)
+        self._epoll.modify(fd, wanted)
 
     def remove(self, fd: int) -> None:
         with contextlib.suppress(OSError):
@@ -2900,9 +2901,10 @@ class WatcherPoller:
     def add(self, fd: int) -> None:
         self._start(fd, READ)
 
-    def modify(self, fd: int, writing: bool) -> None:
+    def modify(self, fd: int, events: int) -> None:
         self._stop(fd)
-        self._start(fd, READ | WRITE if writing else READ)
+        if events:
+            self._start(fd, events)
 
     def remove(self, fd: int) -> None:
         self._stop(fd)
@@ -3749,23 +3751,20 @@ class Hub:
         """Hear of a socket's readiness; what is fetched by requests has none."""
         if not isinstance(subscriber.transport, QueueTransport):
             self._poller.add(subscriber.fd)
-            if subscriber.pending is not None:
-                self._poller.modify(subscriber.fd, True)
 
-    def _unwatch(self, subscriber: Subscriber) -> None:
+    def _heed(self, subscriber: Subscriber) -> None:
+        """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
         if not isinstance(subscriber.transport, QueueTransport):
-            self._poller.remove(subscriber.fd)
-
-    def _await_room(self, subscriber: Subscriber, waiting: bool) -> None:
-        """Hear, or hear no more, of a socket that takes bytes again."""
-        if not isinstance(subscriber.transport, QueueTransport) and subscriber not in self._paused:
-            self._poller.modify(subscriber.fd, waiting)
+            reading = 0 if subscriber in self._paused else READ
+            writing = 0 if subscriber.pending is None else WRITE
+            self._poller.modify(subscriber.fd, reading | writing)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
         if subscriber.fd < 0:
             return
-        self._unwatch(subscriber)
+        if not isinstance(subscriber.transport, QueueTransport):
+            self._poller.remove(subscriber.fd)
         del self._by_fd[subscriber.fd]
         subscriber.fd = -1
         subscriber.transport.close()
@@ -3886,15 +3885,15 @@ class Hub:
 
     def pause(self, subscriber: Subscriber) -> None:
         """Read no more from a connection for now: the network holds its sender back."""
-        if subscriber.fd >= 0 and not isinstance(subscriber.transport, QueueTransport):
+        if subscriber.fd >= 0:
             self._paused.add(subscriber)
-            self._unwatch(subscriber)
+            self._heed(subscriber)
 
     def unpause(self, subscriber: Subscriber) -> None:
         """Read again."""
         if subscriber in self._paused:
             self._paused.discard(subscriber)
-            self._watch(subscriber)
+            self._heed(subscriber)
             self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
     def fetched(self, subscriber: Subscriber) -> None:
@@ -3915,6 +3914,7 @@ class Hub:
         subscriber.transport, subscriber.fd = other.transport, other.fd
         other.fd = -1
         self._by_fd[subscriber.fd] = subscriber
+        self._heed(subscriber)
         cursor = subscriber.cursor if pending is None else subscriber.after
         self._push(subscriber, Join(data + (pending or b""), cursor, 0))
         transport.close()
@@ -4306,7 +4306,7 @@ class Hub:
         subscriber.after, subscriber.messages_after = join.cursor, join.messages
         subscriber.blocked_at = time.monotonic()
         self._blocked.add(subscriber)
-        self._await_room(subscriber, True)
+        self._heed(subscriber)
 
     def _send(self, subscriber: Subscriber, data: bytes) -> int:
         """Bytes that the socket took; a connection that is gone is dropped."""
@@ -4336,7 +4336,7 @@ class Hub:
             subscriber.deadline = 0
             self._expect_answer(subscriber, ticks_ms())
         self._blocked.discard(subscriber)
-        self._await_room(subscriber, False)
+        self._heed(subscriber)
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
         subscriber.count(subscriber.messages_after, 0)
         self._stats.deliveries += subscriber.messages_after
@@ -4590,7 +4590,7 @@ class Hub:
         """Send what came on a connection's new topics since an id, before they become its own."""
         added = change.topics - subscriber.view.topics
         at = -1 if change.since is None else change.since
-        while at < change.number and self._awaits(subscriber, change):
+        while added and at < change.number and self._awaits(subscriber, change):
             try:
                 page, upto = self._log.page(at, change.number, added, self.PAGE)
             except Exception as error:  # the database is away: it stays and waits

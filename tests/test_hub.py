@@ -91,6 +91,7 @@ class MemoryLog:
         return found[::-1], 0
 
     def page(self, after: int, upto: int, topics: Any, limit: int) -> tuple[list[rtapp.Entry], int]:
+        assert topics, "IN () is an error of PostgreSQL"
         self.run()
         if self.faults:
             self.faults -= 1
@@ -165,22 +166,23 @@ class Readiness:
     """A poller whose news come from the history: only those are told that were asked for."""
 
     def __init__(self, ready: Callable[[], None]) -> None:
-        self.writing: dict[int, bool] = {}
+        self.wanted: dict[int, int] = {}
         self.found: dict[int, int] = {}
 
     def add(self, fd: int) -> None:
-        self.writing[fd] = False
+        self.wanted[fd] = rtapp.READ
 
-    def modify(self, fd: int, writing: bool) -> None:
-        assert fd in self.writing, "not watched"
-        self.writing[fd] = writing
+    def modify(self, fd: int, events: int) -> None:
+        assert fd in self.wanted, "not watched"
+        self.wanted[fd] = events
 
     def remove(self, fd: int) -> None:
-        self.writing.pop(fd, None)
+        self.wanted.pop(fd, None)
 
     def wait(self) -> list[tuple[int, int]]:
         found, self.found = self.found, {}
-        return [(fd, events) for fd, events in found.items() if fd in self.writing]
+        told = [(fd, events & self.wanted.get(fd, 0)) for fd, events in found.items()]
+        return [(fd, events) for fd, events in told if events]
 
     def close(self) -> None: ...
 
@@ -385,20 +387,25 @@ class World:
             one.wire.room += size
             self._ready(one)
 
-    def _ready(self, one: Listener) -> None:
-        fd = one.subscriber.fd
+    def _ready(self, one: Listener, events: int = rtapp.WRITE) -> None:
         poller: Any = self.hub._poller
-        if one.wire.room and poller.writing.get(fd):
-            poller.found[fd] = rtapp.WRITE
+        if one.wire.room or events != rtapp.WRITE:
+            poller.found[one.subscriber.fd] = events
             self.hub._poll()
+
+    def stall(self, number: int, _: Any) -> None:
+        """The time is up of those who take nothing; who has room would take what is pinned."""
+        for one in self.alive():
+            if one.subscriber.pending is not None and not one.wire.room:
+                one.is_over = True
+            one.subscriber.blocked_at = -1e9
+        self.hub._close_stalled()
 
     def leave(self, number: int, _: Any) -> None:
         """A client closes its connection."""
         if one := self.one(number):
             one.wire.has_left = one.is_over = True
-            poller: Any = self.hub._poller
-            poller.found[one.subscriber.fd] = rtapp.READ
-            self.hub._poll()
+            self._ready(one, rtapp.READ)
 
     def break_off(self, number: int, _: Any) -> None:
         """A connection is lost, which shows when something is sent."""
@@ -594,6 +601,7 @@ MAKERS: dict[str, tuple[int, Callable[[random.Random], Any]]] = {
     "volatile": (1, lambda chance: None),
     "pause": (1, lambda chance: None),
     "unpause": (1, lambda chance: None),
+    "stall": (1, lambda chance: None),
     "finish": (1, lambda chance: None),
     "leave": (1, lambda chance: None),
     "break_off": (1, lambda chance: None),
@@ -609,7 +617,22 @@ def history(seed: int) -> list[Step]:
     steps = [Step("come", chance.randrange(100), come(chance)) for _ in range(2)]
     for name in chance.choices(names, weights, k=chance.randrange(4, STEPS)):
         steps.append(Step(name, chance.randrange(6), MAKERS[name][1](chance)))
+        if chance.random() < 0.02:
+            steps += catching_up(chance)
     return steps
+
+
+def catching_up(chance: random.Random) -> list[Step]:
+    """Somebody comes who is behind the ring; while a page is read for it something happens."""
+    far_back = (chance.randrange(2), TOPICS, 40, chance.choice([30, 60, 200, float("inf")]))
+    meanwhile = chance.sample(["say", "trim", "finish", "recover", "ping", "room", "commit"], 2)
+    return [
+        *(Step("commit", 0, [message(chance) for _ in range(12)]) for _ in range(2)),
+        Step("slow", chance.randrange(2, 6)),
+        Step("come", chance.randrange(100), far_back),
+        Step("run", chance.randrange(1, 6)),
+        *(Step(name, 30 if name == "trim" else -1, MAKERS[name][1](chance)) for name in meanwhile),
+    ]
 
 
 def trouble(steps: list[Step]) -> str | None:
@@ -668,6 +691,22 @@ def test_histories(swift: None) -> None:
         count += 1
     print(f"{count} histories from seed {seed}")
     assert count > 100
+
+
+@pytest.mark.parametrize("turns", range(1, 7))
+def test_an_answer_that_is_pinned_while_a_page_is_read(swift: None, turns: int) -> None:
+    """What the page has, or that something is gone, comes behind the rest of the answer."""
+    on_all = ("c/a", rtapp.MESSAGE, None, "1", None)
+    steps = [
+        *[Step("commit", 0, [on_all] * 12)] * 2,
+        Step("slow", 3),
+        Step("come", 0, (0, ["c/a"], 40, len(b"hello@0;") + 4)),
+        Step("run", turns),
+        Step("say", 0),
+        Step("trim", 20),
+        Step("run", 9),
+    ]
+    assert trouble(steps) is None
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def test_a_flood_is_taken_in_order(server: Server) -> None:
 
 
 def test_who_does_not_read_is_told_to_come_back(make_server: Callable[..., Server]) -> None:
-    server = make_server(slow_consumer_seconds=1)
+    server = make_server(slow_consumer_seconds=3)  # as long it has to read the last words
     with (
         open_ws(server, "channel=s", max_size=None, max_queue=1) as ws,
         server.stream("channel=s") as reader,
