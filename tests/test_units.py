@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -22,7 +23,12 @@ TESTS = [
     (file, name) for file in FILES for _, name in NAMED.findall((UNITS / file).read_text("utf-8"))
 ]
 
-Faults = dict[tuple[str, str], str]
+
+class Run(NamedTuple):
+    """What was wrong in each test that ran, empty where nothing was; and what Node said beside."""
+
+    faults: dict[tuple[str, str], str]
+    said: str
 
 
 def found_node() -> str:
@@ -49,8 +55,8 @@ def copied(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
-    """What was wrong in each test that ran; empty where nothing was."""
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All of them, by one command."""
     command = [found_node(), "--test", "--test-reporter=./tests/units/reporter.mjs"]
     done = subprocess.run(
         [*command, *(f"tests/units/{file}" for file in FILES)],
@@ -60,18 +66,17 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
         timeout=SECONDS,
         check=False,
     )
-    print(done.stderr)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {(row["file"], row["name"]): row["fault"] for row in rows}
+    return Run({(row["file"], row["name"]): row["fault"] for row in rows}, done.stderr)
 
 
 @pytest.mark.parametrize(("file", "name"), TESTS, ids=lambda text: text.removesuffix(".test.mjs"))
-def test_of_the_pages(faults: Faults, file: str, name: str) -> None:
-    assert (file, name) in faults, [fault for fault in faults.values() if fault]
-    if faults[file, name]:
-        pytest.fail(faults[file, name], pytrace=False)
+def test_of_the_pages(ran: Run, file: str, name: str) -> None:
+    fault = ran.faults.get((file, name), f"it was not run:\n{ran.said}")
+    if fault:
+        pytest.fail(fault, pytrace=False)
 
 
-def test_every_test_of_the_pages_is_one_here(faults: Faults) -> None:
+def test_every_test_of_the_pages_is_one_here(ran: Run) -> None:
     """Whatever ran, and nothing else."""
-    assert set(faults) == set(TESTS)
+    assert set(ran.faults) == set(TESTS)

@@ -199,6 +199,7 @@ test('a row that stays keeps its key, a new one takes that of one that went and 
   assert.deepEqual([other, same], [two, [three, one]]);
   const [grown] = await keys(6, 4, 5, 1);
   assert.ok(![one, two, three].includes(grown) && grown.startsWith('even:'));
+  assert.deepEqual(await keys(7, 9), [three, one], 'of those that went the first is another kind');
 });
 
 // ---- values --------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ test('a refusal is an error with all that the server says', async () => {
 });
 
 test("a proxy's answer is told by its status", async () => {
-  const bodies = [['<h1>Bad</h1>', 'text/html'], ['{broken', 'application/json'], ['null', 'application/json'], ['', '']];
-  for (const [body, type] of bodies) {
+  const json = 'application/json';
+  for (const [body, type] of [['<h1>Bad</h1>', 'text/html'], ['{broken', json], ['null', json], ['', '']]) {
     const headers = type ? { 'Content-Type': type } : {};
     const { status, code, title, detail, errors } = await errorFrom(new Response(body, { status: 502, headers }));
     assert.deepEqual([status, code, title, detail, errors], [502, 'http_502', 'HTTP 502', '', []], body);

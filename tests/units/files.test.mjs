@@ -266,7 +266,8 @@ test('a channel that is broken fails what is sent over it', async () => {
 
 test('a file that can not be read any more fails', async () => {
   const [ada, bob] = room();
-  const gone = { name: 'gone', size: 5, slice: () => ({ arrayBuffer: () => Promise.reject(new Error('NotReadable')) }) };
+  const arrayBuffer = () => Promise.reject(new Error('NotReadableError'));
+  const gone = { name: 'gone', size: 5, slice: () => ({ arrayBuffer }) };
   ada.files.offer(gone, [bob.person]);
   await settled();
   bob.files.accept(bob.last);

@@ -118,7 +118,7 @@ test('what is pinned alone has the whole window, whatever its shape', () => {
   for (const area of WINDOWS) {
     const [one] = focus(1, 0, area);
     const width = Math.min(area.width, (area.height * 16) / 9);
-    assert.ok(Math.abs(one.width - width) < 0.01 && one.height === area.height, JSON.stringify([one, area]));
+    assert.ok(Math.abs(one.width - width) < CLOSE && one.height === area.height, JSON.stringify([one, area]));
     assert.ok(isInside(one, area));
   }
 });

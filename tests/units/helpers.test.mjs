@@ -16,15 +16,15 @@ const plain = (text) => text.replace(/\s/gu, ' ');
 
 test('a device is named by its browser and its system', () => {
   const names = {
-    'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36': 'Chrome, Windows',
-    'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0 Safari/537.36 Edg/150.0': 'Edge, Windows',
-    'Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/30.0 Chrome/150.0 Mobile Safari/537.36': 'Samsung Internet, Android',
-    'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0 Safari/537.36 OPR/120.0': 'Opera, Linux',
+    'Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/150.0.0.0 Safari/537.36': 'Chrome, Windows',
+    'Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/150.0 Safari/537.36 Edg/150.0': 'Edge, Windows',
+    'Mozilla/5.0 (Linux; Android 16) SamsungBrowser/30.0 Chrome/150.0 Mobile': 'Samsung Internet, Android',
+    'Mozilla/5.0 (X11; Linux x86_64) Chrome/150.0 Safari/537.36 OPR/120.0': 'Opera, Linux',
     'Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0': 'Firefox, Linux',
-    'Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0 Safari/537.36': 'Chrome, ChromeOS',
-    'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Safari/605.1.15': 'Safari, macOS',
-    'Mozilla/5.0 (iPhone; CPU iPhone OS 26_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/150.0 Mobile/15E148 Safari/604.1': 'Chrome, iPhone',
-    'Mozilla/5.0 (iPad; CPU OS 26_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) FxiOS/150.0 Mobile/15E148 Safari/605.1.15': 'Firefox, iPad',
+    'Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) Chrome/150.0 Safari/537.36': 'Chrome, ChromeOS',
+    'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/19.0 Safari/605.1.15': 'Safari, macOS',
+    'Mozilla/5.0 (iPhone; CPU iPhone OS 26_0 like Mac OS X) CriOS/150.0 Mobile/15E148 Safari/604.1': 'Chrome, iPhone',
+    'Mozilla/5.0 (iPad; CPU OS 26_0 like Mac OS X) FxiOS/150.0 Mobile/15E148 Safari/605.1.15': 'Firefox, iPad',
     'curl/8.5.0': '',
     '': '',
   };
@@ -55,7 +55,8 @@ test('a long wait is told in minutes', async () => {
 
 test('an element has the attributes that are set, and children that are there', () => {
   const child = h('b');
-  const { attributes, children } = h('p', { class: 'hint', hidden: true, id: undefined, lang: false }, 'text', undefined, child);
+  const given = { class: 'hint', hidden: true, id: undefined, lang: false };
+  const { attributes, children } = h('p', given, 'text', undefined, child);
   assert.deepEqual(attributes, { class: 'hint', hidden: '' });
   assert.deepEqual(children, ['text', child]);
 });

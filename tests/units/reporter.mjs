@@ -4,6 +4,7 @@ import { inspect } from 'node:util';
 /** @param {AsyncIterable<{ type: string, data: any }>} events */
 export default async function* report(events) {
   for await (const { type, data } of events) {
+    if (type === 'test:stderr') process.stderr.write(data.message); // why a file could not be loaded
     if (type !== 'test:pass' && type !== 'test:fail') continue;
     const { name, file = '', details } = data;
     const { error } = details;

@@ -76,7 +76,8 @@ beforeEach(() => {
     const answer = await server(url);
     const { signal } = request;
     // Like a browser's, it ends with its signal, also while its body is read.
-    return signal && answer.body ? new Response(answer.body.pipeThrough(new TransformStream(), { signal }), answer) : answer;
+    if (!signal || !answer.body) return answer;
+    return new Response(answer.body.pipeThrough(new TransformStream(), { signal }), answer);
   });
 });
 afterEach(() => rt?.close());
@@ -237,13 +238,19 @@ test('a stream that is held back is told, if the server answers otherwise', asyn
   const others = client({}, ['buffering']);
   await clock.run(6_000);
   assert.deepEqual(others, [], 'a server that is away holds nothing back');
+  rt.close();
+  calls = [];
+  await connected();
+  await clock.run(6_000);
+  assert.equal(calls.length, 1, 'nor is it asked where something came');
 });
 
 // ---- what it takes -------------------------------------------------------------------------------
 
 test('an event may come in any pieces', async () => {
   const { told, streams } = await connected({ channels: ['a'] }, ['chat', 'message']);
-  const text = 'id: 0000abcd-5\nevent: chat\nchannel: a\ndata: "İyi günler 👋"\n\n: a comment\n\nid: 0000abcd-6\ndata: [1]\n\n';
+  const first = 'id: 0000abcd-5\nevent: chat\nchannel: a\ndata: "İyi günler 👋"\n\n';
+  const text = `${first}: a comment\n\nid: 0000abcd-6\ndata: [1]\n\n`;
   for (const byte of encoder.encode(text)) streams[0].controller.enqueue(new Uint8Array([byte]));
   await settled();
   await settled();
@@ -421,7 +428,8 @@ test('a token goes into no address: it buys a ticket', async () => {
 });
 
 test('frames are told as events are', async () => {
-  const { told, socket } = await socketed({ channels: ['a'] }, ['chat', 'message', 'room-ended', 'ping', 'closed']);
+  const names = ['chat', 'message', 'room-ended', 'closed', 'something-new'];
+  const { told, socket } = await socketed({ channels: ['a'] }, names);
   await socket.frame({ type: 'message', id: '00aa-5', channel: 'a', event: 'chat', data: 1 });
   await socket.frame({ type: 'message', id: '00aa-6', channel: null, data: 2 });
   await socket.frame({ type: 'message', id: '00aa-7', event: 'closed', data: 3 });
@@ -507,6 +515,10 @@ test('a channel that is refused is not kept, and the others are', async () => {
   server = refusing(403);
   await assert.rejects(rt.subscribe('a', 'room:x'), { name: 'RtError', status: 403, code: 'no' });
   assert.deepEqual([...rt.channels], ['a']);
+  server = () => Response.json({});
+  await rt.subscribe('room:x');
+  assert.equal(calls.length, 3);
+  assert.deepEqual(JSON.parse(calls[2].body).add, ['room:x'], 'it is asked for anew');
 });
 
 test('an error says whether asking again can help', () => {
