@@ -1,7 +1,7 @@
 """A throwaway PostgreSQL server for a run of the tests, and a database for each test.
 
-It keeps its promises (`fsync` on, unless RTAPP_TEST_FAST_POSTGRES=1): tests kill it and look what
-is left.
+Tests kill its processes and look what is left. They never take the system's cache from it as a
+power cut would, so it doesn't wait for the disk (`fsync` off).
 """
 
 from __future__ import annotations

@@ -44,6 +44,9 @@ DEBIAN = {
 }
 APT_SECONDS = 600
 
+# pytest-xdist's options, one worker a core, in the order of conftest.py; and what took longest.
+SIDE_BY_SIDE = ("--numprocesses=logical", "--no-loadscope-reorder", "--durations=30")
+
 
 class SetupError(Exception):
     """The tests can't be started; the message is one sentence for the person who tried."""
@@ -205,8 +208,7 @@ def names_tests(argument: str) -> bool:
 def pytest_command(venv: Path, arguments: Sequence[str]) -> list[str]:
     """The command line for pytest: the whole folder by several workers, unless the arguments name
     tests."""
-    many = ["--numprocesses=logical", "--no-loadscope-reorder", "--durations=30", "tests"]
-    which = [] if any(map(names_tests, arguments)) else many
+    which = [] if any(map(names_tests, arguments)) else [*SIDE_BY_SIDE, "tests"]
     return [str(venv_python(venv)), "-m", "pytest", *which, *arguments]
 
 

@@ -244,10 +244,10 @@ class Server:
         assert answer.status == 200, answer
         return answer
 
-    def publish_lines(self, values: Iterable[Any], query: str = "") -> Answer:
+    def publish_lines(self, values: Iterable[Any], query: str = "", **more: Any) -> Answer:
         """POST /api/broadcast with a line for each value; fails unless it is accepted."""
         lines = b"\n".join(json.dumps(value).encode() for value in values)
-        return self.publish(lines, query, headers=NDJSON)
+        return self.publish(lines, query, headers=NDJSON, **more)
 
     def stream(self, query: str = "", **more: Any) -> Stream:
         """An open SSE stream that has seen its connection event."""
@@ -629,6 +629,7 @@ class Publisher(threading.Thread):
             self.acknowledged[json.loads(body)["message"]["id"]] = value
         else:
             self.refused.append(answer.status)
+            self.enough.wait(0.02)
 
 
 # WebSockets

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,28 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 import rtapp
 from conftest import Certificate
-from support import ADMIN, LONG, PATIENCE, Server, Stream, keep_alive, run_program, wait_for
+from support import (
+    LONG,
+    PATIENCE,
+    POLLING,
+    Server,
+    Stream,
+    change,
+    cookie_of,
+    cursor_of,
+    get_request,
+    hear,
+    hear_io,
+    join_io,
+    keep_alive,
+    open_io,
+    open_ws,
+    say,
+    wait_for,
+)
 
 MEBIBYTE = 1024 * 1024
 PASSWORD = "correct-horse-battery"
@@ -45,9 +61,7 @@ PLACEHOLDER = '{"_placeholder":true,"num":%s}'
 def test_attachments_that_do_not_match_their_placeholders(
     plain: Server, numbers: list[object]
 ) -> None:
-    address = f"ws://127.0.0.1:{plain.port}/socket.io/?EIO=4&transport=websocket"
-    with connect(address, compression=None, open_timeout=PATIENCE) as ws:
-        ws.send(f"40{json.dumps({'token': ADMIN})}")
+    with join_io(plain)[0] as ws:
         ws.send(f'451-["file",{",".join(PLACEHOLDER % n for n in numbers) or 1}]')
         ws.send(b"abc")
         with pytest.raises(ConnectionClosed):
@@ -65,9 +79,8 @@ def test_a_row_with_a_wrong_placeholder_is_read(make_server: Callable[..., Serve
     server.stop()
     content = f"[{PLACEHOLDER % 7},{PLACEHOLDER % 0},{PLACEHOLDER % 0}]"
     packed = b"\x92\xa0\x91\xc4\x03abc"  # msgpack: no namespace, one attachment
-    with contextlib.closing(sqlite3.connect(server.data / "rtapp.db")) as database:
-        database.execute("UPDATE messages SET content = ?, attachments = ?", (content, packed))
-        database.commit()
+    sql = "UPDATE messages SET content = ?, attachments = ?"
+    change(server.database_url, sql, content, packed)
     server.start()
     with server.stream() as stream:
         begin = stream.hello["lastEventId"].replace("-1", "-0")
@@ -84,14 +97,14 @@ def test_streams_of_credentials_that_expire_leave_nothing(plain: Server) -> None
     """A browser's session lasts a month: what a stream of it leaves would stay as long."""
     plain.post("/api/users", {"username": "mary", "password": PASSWORD})
     login = {"username": "mary", "password": PASSWORD}
-    cookie = plain.post("/api/auth/login", login, token=None).headers["set-cookie"].split(";")[0]
+    cookie = cookie_of(plain.post("/api/auth/login", login, token=None))
 
     def come_and_go(times: int) -> int:
         for number in range(times):
             names = "&".join(f"channel={each}.{number}{'x' * 90}" for each in range(60))
-            head = f"GET /api/events?{names} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}"
+            request = get_request(f"/api/events?{names}", cookie, token=None)
             with socket.create_connection(("127.0.0.1", plain.port), timeout=PATIENCE) as sock:
-                sock.sendall(f"{head}\r\n\r\n".encode())
+                sock.sendall(request)
                 assert b" 200 " in sock.recv(100)
         wait_for(lambda: plain.get("/api/stats").json["activeConnections"] == 0, "all are gone")
         return memory(plain)
@@ -123,7 +136,7 @@ def test_long_names_are_not_remembered(plain: Server) -> None:
             assert answer.read() and answer.status == 421
     for number in range(300):
         field = f"x{number}{'a' * 60_000}"
-        raw = plain.raw(f"GET /healthz HTTP/1.1\r\nHost: localhost\r\n{field}: 1\r\n\r\n".encode())
+        raw = plain.raw(get_request("/healthz", {field: "1"}, token=None))
         assert b" 400 " in raw[:20]
     assert memory(plain) - before < 25 * MEBIBYTE
 
@@ -194,14 +207,13 @@ def test_a_body_of_many_packets_holds_nobody_up(
     """Nobody has to be signed in for it. Who asks to join too often is put out."""
     server = make_server(rate_limit=50)
     with keep_alive(server.port) as connection:
-        path = "/socket.io/?EIO=4&transport=polling"
-        connection.request("GET", path)
+        connection.request("GET", POLLING)
         sid = json.loads(connection.getresponse().read()[1:])["sid"]
         body = b"\x1e".join([packet] * (1_000_000 // (len(packet) + 1)))
         over, answers = threading.Event(), list[int]()
 
         def post() -> None:
-            connection.request("POST", f"{path}&sid={sid}", body, {"Content-Type": "text/plain"})
+            connection.request("POST", f"{POLLING}&sid={sid}", body, {"Content-Type": "text/plain"})
             answer = connection.getresponse()
             assert answer.read()
             answers.append(answer.status)
@@ -255,13 +267,12 @@ def test_a_handshake_byte_by_byte_ends(
 def test_refused_connects_end_a_connection(make_server: Callable[..., Server]) -> None:
     """Tokens can't be tried by the thousand where no request is made for each."""
     server = make_server(rate_limit=20)
-    address = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
-    with connect(address, compression=None, open_timeout=PATIENCE) as ws:
+    with open_io(server) as ws:
         refused = 0
         with pytest.raises(ConnectionClosed):
             while True:
                 ws.send(f"40{json.dumps({'token': 'guess'})}")
-                refused += str(ws.recv(PATIENCE)).startswith("44")
+                refused += str(hear_io(ws)).startswith("44")
     assert 20 <= refused <= 25
 
 
@@ -270,13 +281,10 @@ def test_joining_by_websocket_counts_as_by_http(make_server: Callable[..., Serve
     server.post("/api/video/rooms", {"name": "a", "roomId": "a"})
     session = {"session": "k" * 22}
     assert server.post("/api/video/rooms/a/join", session, token=None).status == 200
-    address = f"ws://127.0.0.1:{server.port}/ws?session={session['session']}"
-    with connect(address, compression=None, open_timeout=PATIENCE) as ws:
+    with open_ws(server, f"session={session['session']}", token=None) as ws:
         for _ in range(30):
-            ws.send('{"type":"join-room","roomId":"a"}')
-        while (heard := json.loads(ws.recv(PATIENCE)))["type"] != "error":
-            pass
-        assert heard["code"] == "rate_limited"
+            say(ws, type="join-room", roomId="a")
+        assert hear(ws, "error")["code"] == "rate_limited"
 
 
 @pytest.fixture
@@ -317,16 +325,13 @@ def test_a_users_sessions_and_rooms_are_bounded(behind: Server) -> None:
         " FROM users WHERE username = 'mary'"
     )
     now = int(time.time() * 1000)
-    with contextlib.closing(
-        sqlite3.connect(behind.data / "rtapp.db", timeout=PATIENCE)
-    ) as database:
-        rows = [
-            (f"{number:016x}{'0' * 48}", now - 1_000 + number, now + 10**8) for number in range(120)
-        ]
-        database.executemany(row, rows)
-        database.commit()
+    rows = [
+        (f"{number:016x}{'0' * 48}", now - 1_000 + number, now + 10**8) for number in range(120)
+    ]
+    with cursor_of(behind.database_url) as cursor:
+        cursor.executemany(row, rows)
     answer = behind.post("/api/auth/login", {"username": "mary", "password": PASSWORD}, token=None)
-    mary = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+    mary = cookie_of(answer)
     assert len(behind.get("/api/auth/sessions", token=None, headers=mary).json) == 100
     made = [
         behind.post("/api/video/rooms", {"name": "a", "pinned": True}, token=None, headers=mary)
@@ -342,5 +347,5 @@ def test_a_users_sessions_and_rooms_are_bounded(behind: Server) -> None:
 def test_a_backup_is_for_its_owner_alone(plain: Server, tmp_path: Path) -> None:
     """It holds what the database does: hashes of passwords, secrets of the settings."""
     target = tmp_path / "copy.db"
-    assert run_program("backup", str(target), "--data", str(plain.data)).code == 0
+    assert plain.command("backup", str(target)).code == 0
     assert target.stat().st_mode & 0o077 == 0

@@ -12,7 +12,6 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import quote
 
@@ -22,18 +21,21 @@ from hypothesis import strategies as st
 
 from support import (
     ADMIN,
+    NDJSON,
     PATIENCE,
     Answer,
+    Response,
     Server,
     Stream,
+    cookie_of,
     parse_answer,
     query_database,
+    setup_token,
     wait_for,
 )
 
 MEBIBYTE = 1024 * 1024
 JSON = {"Content-Type": "application/json"}
-NDJSON = {"Content-Type": "application/x-ndjson"}
 SESSION = "s" * 22
 AUTH = f"Authorization: Bearer {ADMIN}"
 
@@ -198,6 +200,7 @@ def send_slowly_reading(sock: socket.socket, parts: Iterator[bytes]) -> bytes:
                 break
             sock.sendall(part)
     with contextlib.suppress(ConnectionError):
+        sock.shutdown(socket.SHUT_WR)  # or the server waits for the rest for some seconds
         while part := sock.recv(65_536):
             received += part
     return received
@@ -296,13 +299,17 @@ class Drip:
 
 
 def test_those_who_never_finish_hold_nobody_up(server: Server) -> None:
-    """A head and a body at a byte now and then, and a refused body without end."""
+    """A head and a body at a byte now and then, and a refused body without end; and those who fall
+    silent before, in and after a head."""
     chunked = head(AUTH, *lines_of(JSON), "Transfer-Encoding: chunked")
     endless = head(AUTH, *lines_of(JSON), f"Content-Length: {10**12}")
     with (
         Drip(server.port, b"GET /healthz HTTP/1.1\r\nX: ", b"x", 30) as slow_heads,
         Drip(server.port, chunked, b"1\r\n \r\n", 30),
         Drip(server.port, endless, b"x", 10) as refused,
+        Drip(server.port, b"GET /api/events HTTP/1.1\r\nHost: x", b"", 30) as half_heads,
+        Drip(server.port, b"", b"", 30),
+        Drip(server.port, head(AUTH, *lines_of(JSON), "Content-Length: 100") + b'{"a', b"", 30),
         server.stream() as stream,
     ):
         for n in range(20):
@@ -310,6 +317,7 @@ def test_those_who_never_finish_hold_nobody_up(server: Server) -> None:
         assert stream.values(20) == list(range(20))
         wait_for(refused.ended, "the answer to the bodies without end")
         wait_for(slow_heads.ended, "an end to the heads without end")
+        wait_for(half_heads.ended, "an end to the half heads")
         server.publish("still fine")
     assert_no_traceback(server)
 
@@ -487,13 +495,13 @@ def test_last_event_ids(shared: Server, value: bytes) -> None:
     request = head(*lines, method="GET", path="/api/events").replace(b"\x02", value)
     with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
         sock.sendall(request)
-        got = b""
-        while b"event: reset" not in got and b"problem+json" not in got:
+        response, got = Response(), b""
+        while b"event: reset" not in got and b"problem+json" not in response.head:
             part = sock.recv(65_536)
-            assert part or got.startswith(b"HTTP/1.1 400"), got
+            assert part or response.head.startswith(b"HTTP/1.1 400"), (response.head, got)
             if not part:
                 break
-            got += part
+            got += response.feed(part)
         assert b'"recovered":true' not in got
 
 
@@ -966,12 +974,6 @@ def test_other_methods(shared: Server, method: str) -> None:
 # The printed link
 
 
-def link_token(server: Server) -> str:
-    """The token in the link that the server printed."""
-    line = next(line for line in server.output if "/#setup=" in line)
-    return line.split("/#setup=")[1].split()[0]
-
-
 def set_up(server: Server, token: str) -> Answer:
     """What the start page sends when somebody comes by the printed link."""
     body = {"token": token, "username": "Ada", "password": "a loom of one's own"}
@@ -980,12 +982,11 @@ def set_up(server: Server, token: str) -> Answer:
 
 def sign_in(server: Server) -> dict[str, str]:
     """Use the printed link; the headers of a signed-in browser."""
-    answer = set_up(server, link_token(server))
-    assert answer.status == 200, answer
-    cookie = answer.headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Path=/" in cookie
-    morsel = next(iter(SimpleCookie(cookie).values()))
-    return {"Cookie": f"{morsel.key}={morsel.value}"}
+    answer = set_up(server, setup_token(server))
+    cookie = cookie_of(answer)
+    attributes = answer.headers["set-cookie"]
+    assert "HttpOnly" in attributes and "SameSite=Lax" in attributes and "Path=/" in attributes
+    return cookie
 
 
 @pytest.fixture
@@ -998,7 +999,7 @@ def test_the_link_works_once(unattended: Server) -> None:
     server = unattended
     assert server.get("/api/auth/me", token=None).json["authenticated"] is False
     cookie = sign_in(server)
-    again = set_up(server, link_token(server))
+    again = set_up(server, setup_token(server))
     assert again.code == "already_set_up"
     wrong = set_up(server, "x" * 43)
     assert wrong.code == "already_set_up"
@@ -1010,7 +1011,7 @@ def test_the_link_works_once(unattended: Server) -> None:
 
 
 def test_two_who_open_the_link_at_once(unattended: Server) -> None:
-    token = link_token(unattended)
+    token = setup_token(unattended)
     answers: list[Answer] = []
     threads = [
         threading.Thread(target=lambda: answers.append(set_up(unattended, token))) for _ in range(8)
@@ -1033,7 +1034,7 @@ def test_signing_out_ends_the_session(unattended: Server) -> None:
 
 def test_a_session_survives_a_restart(unattended: Server) -> None:
     server = unattended
-    old_link = link_token(server)
+    old_link = setup_token(server)
     cookie = sign_in(server)
     assert server.stop() == 0
     server.start()
@@ -1058,7 +1059,7 @@ def test_a_foreign_page_can_not_use_the_session(unattended: Server) -> None:
 
 
 def test_secrets_are_not_in_the_data_folder(unattended: Server) -> None:
-    token = link_token(unattended)
+    token = setup_token(unattended)
     secret = sign_in(unattended)["Cookie"].split("=")[1]
     assert unattended.stop() == 0
     for path in unattended.data.iterdir():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,26 +24,47 @@ def files(tmp_path: Path) -> list[Path]:
     return names
 
 
+class Commands:
+    """The only commands there are, in a folder of their own: `apt-get` notes what it is asked, and
+    fails."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self._folder, self._asked = folder, folder / "asked"
+        folder.mkdir()
+        self.add("apt-get", f"echo $* >> {self._asked}\nexit 1")
+        for name in names:
+            self.add(name, "exit 0")
+
+    def add(self, name: str, script: str) -> None:
+        path = self._folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    @property
+    def path(self) -> str:
+        """What PATH says when there are no others."""
+        return str(self._folder)
+
+    def asked(self) -> list[list[str]]:
+        """What apt-get was asked to do, without its options."""
+        lines = self._asked.read_text("utf-8").splitlines() if self._asked.exists() else []
+        return [re.findall(r"(?<!\S)[a-z][\w.-]*(?!\S)", line) for line in lines]
+
+
 @pytest.fixture
-def apt_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What apt-get would be asked to do, as root on Debian; it is never run, and always fails."""
-    calls: list[tuple[str, ...]] = []
-
-    def record(*arguments: str) -> bool:
-        calls.append(arguments)
-        return False
-
-    monkeypatch.setattr(run, "apt", record)
-    monkeypatch.setattr(run, "may_use_apt", lambda: True)
-    return calls
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """A machine with apt-get and nothing else; skips by name for who may not use it."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root installs packages")
+    made = Commands(tmp_path / "bin")
+    monkeypatch.setenv("PATH", made.path)
+    return made
 
 
-def hide_ensurepip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this Python look like Debian's without its venv package."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "ensurepip" else find(name)
-    )
+@pytest.fixture
+def _no_ensurepip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This Python is like Debian's without its venv package."""
+    monkeypatch.setitem(sys.modules, "ensurepip", None)  # it can't be imported
 
 
 def test_an_old_python_gets_one_sentence() -> None:
@@ -55,17 +79,6 @@ def test_the_oldest_python_will_do() -> None:
 
 def test_an_old_python_can_read_the_file_to_say_so() -> None:
     ast.parse(Path(run.__file__).read_text(encoding="utf-8"), feature_version=(3, 7))
-
-
-def test_a_failed_setup_exits_with_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse() -> None:
-        raise run.SetupError("one sentence.")
-
-    monkeypatch.setattr(run, "check_python", refuse)
-    assert run.main() == 2
-    assert capsys.readouterr().err == "one sentence.\n"
 
 
 def test_the_stamp_follows_the_files_and_the_python(files: list[Path]) -> None:
@@ -85,70 +98,52 @@ def test_the_stamp_tells_the_files_apart(files: list[Path]) -> None:
     assert run.stamp(files) != first
 
 
-def test_the_environment_is_made_once_and_mended(tmp_path: Path, files: list[Path]) -> None:
-    venv = tmp_path / "venv"
+NO_SUCH = "--no-index\nrtapp-needs-no-such-package==1\n"
+
+
+def test_the_environment_is_made_once_and_mended(
+    tmp_path: Path, files: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And a failed installation says what to look at, and is not taken for a whole one."""
+    venv, leftover = tmp_path / "venv", tmp_path / "venv" / "leftover"
     run.ensure_venv(venv, files)
     assert run.is_usable(venv)
-    leftover = venv / "leftover"
     leftover.touch()
     run.ensure_venv(venv, files)
     assert leftover.exists(), "made again though nothing had changed"
+    files[0].write_text(NO_SUCH, encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(run.SetupError, match="package registry"):
+            run.ensure_venv(venv, files)
+        assert not (venv / "requirements.stamp").exists()
+        assert "rtapp-needs-no-such-package" in capfd.readouterr().err
+    files[0].write_text("# nothing\n", encoding="utf-8")
+    run.ensure_venv(venv, files)
+    assert (venv / "requirements.stamp").exists() and leftover.exists()
     run.venv_python(venv).unlink()
     run.ensure_venv(venv, files)
     assert run.is_usable(venv)
     assert not leftover.exists()
 
 
-def test_an_unfinished_installation_is_not_taken_for_a_whole_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[Path]
+@pytest.mark.usefixtures("_no_ensurepip")
+def test_without_ensurepip_the_package_is_named(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed: list[Path] = []
-    monkeypatch.setattr(run, "is_usable", lambda venv: True)
-    monkeypatch.setattr(run, "install", lambda venv, files: installed.append(venv))
-    run.venv_python(tmp_path).parent.mkdir()
-    run.venv_python(tmp_path).touch()
-
-    run.ensure_venv(tmp_path, files)
-    run.ensure_venv(tmp_path, files)
-    assert len(installed) == 1
-
-    def fail(venv: Path, files: list[Path]) -> None:
-        raise run.SetupError("no registry")
-
-    monkeypatch.setattr(run, "stamp", lambda files: "another")
-    monkeypatch.setattr(run, "install", fail)
-    with pytest.raises(run.SetupError):
-        run.ensure_venv(tmp_path, files)
-    assert not (tmp_path / "requirements.stamp").exists()
-
-
-def test_a_failed_installation_says_what_to_look_at(
-    files: list[Path], capfd: pytest.CaptureFixture[str]
-) -> None:
-    files[0].write_text("--no-index\nrtapp-needs-no-such-package==1\n", encoding="utf-8")
-    with pytest.raises(run.SetupError, match="package registry"):
-        run.install(Path(sys.prefix), files)
-    assert "rtapp-needs-no-such-package" in capfd.readouterr().err
-
-
-def test_without_ensurepip_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    hide_ensurepip(monkeypatch)
-    monkeypatch.setattr(run, "may_use_apt", lambda: False)
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(run.SetupError) as error:
         run.ensure_venv_module()
     assert f"install the package {run.venv_package()} (or python3-venv)" in str(error.value)
+    assert commands.asked() == []
 
 
+@pytest.mark.usefixtures("_no_ensurepip")
 def test_without_ensurepip_root_tries_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, apt_calls: list[tuple[str, ...]]
+    commands: Commands, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hide_ensurepip(monkeypatch)
     with pytest.raises(run.SetupError):
         run.ensure_venv_module()
-    assert [(call[0], call[-1]) for call in apt_calls] == [
-        ("update", "update"),
-        ("install", run.venv_package()),
-    ]
+    assert commands.asked() == [["update"], ["install", run.venv_package()]]
 
 
 def test_the_venv_package_is_that_of_this_python() -> None:
@@ -156,49 +151,71 @@ def test_the_venv_package_is_that_of_this_python() -> None:
 
 
 def test_a_missing_system_package_is_only_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
-    apt_calls: list[tuple[str, ...]],
-    capsys: pytest.CaptureFixture[str],
+    commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "DEBIAN", {"no-such-command": "a-package", "no-such-other": "another"})
     run.install_system_packages()
-    assert [call[-1] for call in apt_calls] == ["update", "a-package", "another"]
-    assert "another could not be installed" in capsys.readouterr().err
+    wanted = [["install", package] for package in run.DEBIAN.values()]
+    assert commands.asked() == [["update"], *wanted]
+    assert "nodejs could not be installed" in capsys.readouterr().err
 
 
-def test_nothing_is_installed_that_is_there(
-    monkeypatch: pytest.MonkeyPatch, apt_calls: list[tuple[str, ...]]
-) -> None:
-    monkeypatch.setattr(run, "DEBIAN", {Path(sys.executable).as_posix(): "python3"})
+def test_nothing_is_installed_that_is_there(commands: Commands) -> None:
+    for name in run.DEBIAN:
+        commands.add(name, "exit 0")
     run.install_system_packages()
-    assert apt_calls == []
+    assert commands.asked() == []
 
 
-def test_nothing_is_installed_without_the_right_to(
-    monkeypatch: pytest.MonkeyPatch, apt_calls: list[tuple[str, ...]]
+def test_nothing_is_installed_without_apt(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "DEBIAN", {"no-such-command": "a-package"})
-    monkeypatch.setattr(run, "may_use_apt", lambda: False)
+    monkeypatch.setenv("PATH", "")
     run.install_system_packages()
-    assert apt_calls == []
+    assert commands.asked() == []
 
 
-def test_no_system_leaves_debian_alone_and_exit_codes_pass(
-    monkeypatch: pytest.MonkeyPatch, apt_calls: list[tuple[str, ...]]
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose tests ask for no package, and whose pytest is a file that ends with 5."""
+    tests = tmp_path / "project" / "tests"
+    tests.mkdir(parents=True)
+    for path in (tests / "requirements.txt", tests.parent / "requirements.txt"):
+        path.write_text("# nothing\n", encoding="utf-8")
+    shutil.copy(run.__file__, tests / "run.py")
+    (tests.parent / "pytest.py").write_text("import sys\nsys.exit(5)\n", encoding="utf-8")
+    return tests.parent
+
+
+def run_tests(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as people give it."""
+    command = [sys.executable, str(project / "tests" / "run.py"), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.parametrize("leaves_debian_alone", ["--no-system", "--quick"])
+def test_exit_codes_pass_and_debian_is_left_alone(
+    project: Path, commands: Commands, leaves_debian_alone: str
 ) -> None:
-    monkeypatch.setattr(run, "DEBIAN", {"no-such-command": "a-package"})
-    monkeypatch.setattr(run, "ensure_venv", lambda: None)
-    exits = [sys.executable, "-c", "import sys; sys.exit(5)"]
-    monkeypatch.setattr(run, "pytest_command", lambda venv, arguments: [*exits, *arguments])
-    assert run.run(["--no-system", "-q"]) == 5
-    assert apt_calls == []
+    venv = project / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=60)
+    wanted = [project / "requirements.txt", project / "tests" / "requirements.txt"]
+    (venv / "requirements.stamp").write_text(run.stamp(wanted), "ascii")
+    assert run_tests(project, leaves_debian_alone, "-q").returncode == 5
+    assert commands.asked() == []
+
+
+def test_a_failed_setup_exits_with_2(project: Path) -> None:
+    (project / "requirements.txt").write_text(NO_SUCH, encoding="utf-8")
+    done = run_tests(project, "--no-system")
+    assert done.returncode == 2
+    assert "package registry" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "tail"),
     [
-        ([], ["tests"]),
-        (["-k", "stamp", "-x"], ["tests", "-k", "stamp", "-x"]),
+        ([], [*run.SIDE_BY_SIDE, "tests"]),
+        (["-k", "stamp", "-x"], [*run.SIDE_BY_SIDE, "tests", "-k", "stamp", "-x"]),
         (["tests/test_bootstrap.py"], ["tests/test_bootstrap.py"]),
         (["-q", "tests/test_bootstrap.py::test_x"], ["-q", "tests/test_bootstrap.py::test_x"]),
     ],

@@ -8,7 +8,6 @@ the others' publishes wait for the lock. What is committed is read from the data
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import threading
@@ -31,7 +30,7 @@ from hypothesis.stateful import (
 
 import rtapp
 from postgres import Cluster
-from support import LONG, PATIENCE, Server, Stream, number, wait_for
+from support import LONG, NDJSON, PATIENCE, Server, Stream, number, rows_of, wait_for
 
 TOPICS = ("*", "c/a", "c/b")
 NODES = st.sampled_from((0, 1))
@@ -180,10 +179,8 @@ class Machine(RuleBasedStateMachine):
 
     def stored(self) -> list[Row]:
         """What is committed."""
-        with contextlib.closing(psycopg2.connect(self.url)) as database:
-            cursor = database.cursor()
-            cursor.execute("SELECT id, topic, content FROM messages WHERE kind = 'message'")
-            return sorted(Row(i, topic, json.loads(text)) for i, topic, text in cursor.fetchall())
+        sql = "SELECT id, topic, content FROM messages WHERE kind = 'message'"
+        return sorted(Row(i, topic, json.loads(text)) for i, topic, text in rows_of(self.url, sql))
 
     # Publishing
 
@@ -193,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         body, headers = json.dumps(values[0]).encode(), {"Content-Type": "application/json"}
         if len(values) > 1:
             body = b"\n".join(json.dumps(value).encode() for value in values)
-            headers = {"Content-Type": "application/x-ndjson"}
+            headers = NDJSON
         try:
             answer = self.nodes[node].post("/api/broadcast" + query, body, headers=headers)
         except (OSError, HTTPException):

@@ -32,7 +32,6 @@ CHANNELS = ("a", "b", "c")
 CLIENTS = ("one", "two", "three")
 NAMES = st.sampled_from(CLIENTS)
 SETS = st.frozensets(st.sampled_from(CHANNELS))
-BATCH = {"Content-Type": "application/x-ndjson"}
 WAIT = 15.0  # seconds for the next event: a failing history has to wait for one that never comes
 POSTS = st.lists(
     st.tuples(
@@ -242,8 +241,7 @@ class Machine(RuleBasedStateMachine):
 
     def post_batch(self, channel: str, count: int, size: int = 0) -> None:
         values = [[next(self.serial), "x" * size] for _ in range(count)]
-        lines = "\n".join(map(json.dumps, values)).encode()
-        answer = self.server.post(f"/api/broadcast?channel={channel}", lines, headers=BATCH).json
+        answer = self.server.publish_lines(values, f"channel={channel}").json
         assert answer["lastId"] - answer["firstId"] == count - 1
         ids = range(answer["firstId"], answer["lastId"] + 1)
         self.log += [Posted(i, f"c/{channel}", v, None) for i, v in zip(ids, values, strict=True)]

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -17,11 +19,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from websockets.sync.client import connect
 
 from conftest import Certificate
 from postgres import USER, Cluster, free_port
-from support import ADMIN, PATIENCE, ROOT, Server, Swarm, wait_for
+from support import (
+    AUTH,
+    PATIENCE,
+    POLLING,
+    ROOT,
+    Server,
+    Swarm,
+    hear,
+    join_io,
+    open_ws,
+    say,
+    wait_for,
+)
 
 NGINX = """
 daemon off;
@@ -70,7 +83,7 @@ def running(command: list[str], port: int, **more: Any) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=10)
+            process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -78,8 +91,6 @@ def running(command: list[str], port: int, **more: Any) -> Iterator[None]:
 
 def listens(port: int) -> bool:
     """Whether somebody accepts connections on a port."""
-    import socket
-
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -161,14 +172,20 @@ def front(
         yield Front(proxy, (nodes[0], nodes[1]), tls_port)
 
 
+def ways_in(
+    front: Front, certificate: Certificate
+) -> Iterator[tuple[Server, ssl.SSLContext | None]]:
+    """The proxy in plain HTTP, and in TLS where that is tried."""
+    yield front.proxy, None
+    if front.tls_port:
+        by_tls = Server(front.proxy.data)
+        by_tls.port = front.tls_port
+        yield by_tls, certificate.trusting
+
+
 def test_streams_come_through_at_once(front: Front, certificate: Certificate) -> None:
     """Nothing is buffered on the way, and each node hears who really asks, and how."""
-    ports = [(front.proxy.port, None)]
-    if front.tls_port:
-        ports.append((front.tls_port, certificate.trusting))
-    for port, tls in ports:
-        asked = Server(front.proxy.data)
-        asked.port = port
+    for asked, tls in ways_in(front, certificate):
         with asked.stream("channel=x", tls=tls) as one, asked.stream("channel=x", tls=tls) as two:
             for n in range(3):
                 assert asked.post("/api/broadcast?channel=x", n, tls=tls).status == 200
@@ -180,37 +197,26 @@ def test_streams_come_through_at_once(front: Front, certificate: Certificate) ->
         assert ("strict-transport-security" in answer.headers) is (tls is not None)
 
 
-def socket_addresses(front: Front, certificate: Certificate) -> Iterator[tuple[str, Any]]:
-    yield f"ws://127.0.0.1:{front.proxy.port}", None
-    if front.tls_port:
-        yield f"wss://127.0.0.1:{front.tls_port}", certificate.trusting
-
-
 def test_websockets_come_through(front: Front, certificate: Certificate) -> None:
-    for address, tls in socket_addresses(front, certificate):
-        headers = {"Authorization": f"Bearer {ADMIN}"}
-        with connect(f"{address}/ws?channel=x", additional_headers=headers, ssl=tls) as ws:
-            assert json.loads(ws.recv(PATIENCE))["type"] == "connection"
-            ws.send(json.dumps({"type": "publish", "channel": "x", "data": 1, "ref": 7}))
+    for asked, tls in ways_in(front, certificate):
+        with open_ws(asked, "channel=x", tls=tls) as ws:
+            assert hear(ws)["type"] == "connection"
+            say(ws, type="publish", channel="x", data=1, ref=7)
             kinds = set()
             # The node may just hear of what another one published: that comes as well.
             while kinds != {"message", "ack"}:
-                kinds.add(json.loads(ws.recv(PATIENCE))["type"])
-        path = "/socket.io/?EIO=4&transport=websocket"
-        with connect(address + path, ssl=tls, compression=None) as ws:
-            assert str(ws.recv(PATIENCE)).startswith("0{")
-            ws.send("40" + json.dumps({"token": ADMIN}))
-            assert str(ws.recv(PATIENCE)).startswith("40{")
+                kinds.add(hear(ws)["type"])
+        with join_io(asked, tls=tls)[0]:
+            pass
 
 
 def test_long_polling_stays_on_its_node(front: Front) -> None:
     """Socket.IO's polling is a conversation in requests, which one node holds."""
-    path = "/socket.io/?EIO=4&transport=polling"
     for _ in range(3):
-        opened = front.proxy.get(path, token=None)
+        opened = front.proxy.get(POLLING, token=None)
         assert opened.status == 200, opened
-        session = f"{path}&sid={json.loads(opened.body[1:])['sid']}"
-        body = b"40" + json.dumps({"token": ADMIN}).encode()
+        session = f"{POLLING}&sid={json.loads(opened.body[1:])['sid']}"
+        body = b"40" + json.dumps(AUTH).encode()
         plain = {"Content-Type": "text/plain"}
         sent = front.proxy.post(session, body, token=None, headers=plain)
         assert sent.body == b"ok"
@@ -261,7 +267,7 @@ def pump(swarm: Swarm, readers: int) -> None:
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_a_node_is_taken_out(front: Front, how: str) -> None:
     """Everybody comes back to the other one, and nobody misses or gets twice anything."""
-    swarm, publisher, readers = Swarm(front.proxy.port, http="1.0"), Publisher(front), 6
+    swarm, publisher, readers = Swarm(front.proxy.port), Publisher(front), 6
     while not all(swarm.last_ids.get(key) for key in range(readers)):
         pump(swarm, readers)
     publisher.start()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Certificate
-from support import ADMIN, PROGRAM, Server, Stream, number, wait_for
+from support import ADMIN, PATIENCE, PROGRAM, Server, Stream, keep_alive, number, wait_for
 
 SESSION = "s" * 22
 
@@ -218,9 +220,7 @@ def test_an_added_channel_may_begin_earlier(make_server: Callable[..., Server]) 
         server.publish("before", "channel=b")
         epoch = stream.hello["lastEventId"].split("-")[0]
         since = f"{epoch}-{server.get('/api/messages?channel=b').json[0]['id']}"
-        lines = b"\n".join(json.dumps(f"{n:04} {'x' * 100}").encode() for n in range(1_500))
-        batch = {"Content-Type": "application/x-ndjson"}
-        assert server.post("/api/broadcast?channel=b", lines, headers=batch).status == 200
+        server.publish_lines((f"{n:04} {'x' * 100}" for n in range(1_500)), "channel=b")
         server.publish("seen", "channel=a")
         assert stream.values(1) == ["seen"]
         position = number(stream.last_id)
@@ -308,7 +308,7 @@ def test_plain_and_tls_on_one_port(
             assert [value["n"] for value in stream.values(200)] == list(range(200))
     refused = socket.create_connection(("127.0.0.1", server.port))
     refused.sendall(b"\x16\x03\x01\x00\x05hello")
-    refused.settimeout(10)
+    refused.settimeout(PATIENCE)
     refused.recv(1000)
     assert server.get("/healthz").status == 200
     assert not any("Traceback" in line for line in server.output)
@@ -392,20 +392,19 @@ def test_graceful_stop(server: Server) -> None:
 
 
 def test_a_kept_connection_does_not_wait_for_a_delayed_ack(server: Server) -> None:
-    """Nagle against delayed ACK costs 40 ms a request; fifty of them would take 2 s."""
-    from support import keep_alive
+    """With Nagle's algorithm (RFC 1122, 4.2.3.4) such an ACK would cost 40 ms a request."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN}"}
+
+    def seconds(connection: http.client.HTTPConnection) -> float:
+        started = time.monotonic()
+        connection.request("POST", "/api/broadcast", b"1", headers)
+        assert connection.getresponse().read()
+        return time.monotonic() - started
 
     with keep_alive(server.port) as connection:
-        started = time.monotonic()
-        for n in range(50):
-            connection.request(
-                "POST",
-                "/api/broadcast",
-                json.dumps(n),
-                {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN}"},
-            )
-            assert connection.getresponse().read()
-        print(f"{(time.monotonic() - started) / 50 * 1000:.2f} ms a request")
+        # On a busy machine many may take that long, but not most of them every time.
+        usual = [statistics.median(seconds(connection) for _ in range(21)) for _ in range(3)]
+    assert min(usual) < 0.03
 
 
 def test_messages_say_their_channel_to_who_asks(server: Server) -> None:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import io
 import json
 import os
 import re
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import ADMIN, PROGRAM, Server, wait_for
+from support import ADMIN, Server, change, rows_of, run_program, setup_token
 
 METRICS_TOKEN = "metrics-token-0123456789"
 
 
-def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the program."""
-    base = {k: v for k, v in os.environ.items() if not k.startswith(("RTAPP_", "DATABASE_"))}
-    return subprocess.run(
-        [sys.executable, str(PROGRAM), *arguments],
-        check=False,
-        env={**base, **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the tests of this file that leave nothing behind."""
+    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
+        yield server
 
 
 def setting(server: Server, key: str) -> dict[str, Any]:
@@ -91,11 +81,11 @@ def test_settings_survive_a_restart(server: Server) -> None:
         ("jwt_key", "too short"),
     ],
 )
-def test_bad_values_are_refused(server: Server, key: str, value: Any) -> None:
-    answer = server.post("/api/settings", {"key": key, "value": value})
+def test_bad_values_are_refused(shared: Server, key: str, value: Any) -> None:
+    answer = shared.post("/api/settings", {"key": key, "value": value})
     assert answer.status == 422 and answer.code == "invalid"
     assert answer.json["errors"][0]["field"] == "value"
-    assert setting(server, key)["source"] == "default"
+    assert setting(shared, key)["source"] == "default"
 
 
 def test_null_is_no_value(server: Server) -> None:
@@ -308,17 +298,17 @@ def test_pages_and_immutable_files(server: Server) -> None:
         ("", False),
     ],
 )
-def test_files_are_gzipped_for_who_takes_that(server: Server, accepted: str, packed: bool) -> None:
+def test_files_are_gzipped_for_who_takes_that(shared: Server, accepted: str, packed: bool) -> None:
     for path in ("/", "/static/js/rt.js", "/socket.io/socket.io.js"):
-        plain = server.get(path, token=None)
-        found = server.get(path, token=None, headers={"Accept-Encoding": accepted})
+        plain = shared.get(path, token=None)
+        found = shared.get(path, token=None, headers={"Accept-Encoding": accepted})
         assert found.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
         assert (found.headers.get("content-encoding") == "gzip") is packed
         body = gzip.decompress(found.body) if packed else found.body
         assert body == plain.body and int(found.headers["content-length"]) == len(found.body)
     takes = {"Accept-Encoding": "gzip"}
     for path in ("/static/img/icon.png", "/api/stats"):  # packed already; may hold a secret
-        assert "content-encoding" not in server.get(path, headers=takes).headers
+        assert "content-encoding" not in shared.get(path, headers=takes).headers
 
 
 # Commands
@@ -328,14 +318,14 @@ def test_files_are_gzipped_for_who_takes_that(server: Server, accepted: str, pac
 def test_backup_and_restore_while_running(server: Server, tmp_path: Path) -> None:
     server.publish("kept")
     copy = tmp_path / "copy.db"
-    made = command("backup", str(copy), "--data", str(server.data))
-    assert made.returncode == 0, made
-    again = command("backup", str(copy), "--data", str(server.data))
-    assert again.returncode == 2 and "exists already" in again.stderr
+    made = server.command("backup", str(copy))
+    assert made.code == 0, made
+    again = server.command("backup", str(copy))
+    assert again.code == 2 and "exists already" in again.stderr
     server.publish("lost by the restore")
     with server.stream() as stream:
-        done = command("restore", str(copy), "--data", str(server.data))
-        assert done.returncode == 0, done
+        done = server.command("restore", str(copy))
+        assert done.code == 0, done
         reset = stream.next()
         assert reset["event"] == "reset"
         assert reset["id"].split("-")[0] != stream.hello["lastEventId"].split("-")[0]
@@ -354,15 +344,14 @@ def test_backup_over_http_and_restore_while_stopped(server: Server, tmp_path: Pa
     server.publish("kept")
     copy = tmp_path / "copy.db"
     copy.write_bytes(server.get("/api/backup").body)
-    with sqlite3.connect(copy) as database:
-        assert database.execute("SELECT COUNT(*) FROM messages").fetchone() == (1,)
+    assert rows_of(f"sqlite:///{copy}", "SELECT COUNT(*) FROM messages") == [(1,)]
     server.publish("lost")
     with server.stream() as stream:
         position = stream.last_id
     assert server.stop() == 0
     assert not list(server.data.glob("*.tmp"))
-    done = command("restore", str(copy), "--data", str(server.data))
-    assert done.returncode == 0, done
+    done = server.command("restore", str(copy))
+    assert done.code == 0, done
     server.start()
     with server.stream(headers={"Last-Event-ID": position}) as stream:
         assert stream.hello["recovered"] is False
@@ -371,36 +360,36 @@ def test_backup_over_http_and_restore_while_stopped(server: Server, tmp_path: Pa
 
 @pytest.mark.sqlite
 def test_a_restore_that_the_server_could_not_do_is_told(server: Server, tmp_path: Path) -> None:
-    file, data = tmp_path / "backup.db", ("--data", str(server.data))
-    assert command("backup", str(file), *data).returncode == 0
-    with contextlib.closing(sqlite3.connect(file)) as database:  # what it would migrate is there
-        database.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
-        database.commit()
-    refused = command("restore", str(file), *data)
-    assert refused.returncode == 2 and "could not restore it" in refused.stderr
+    file = tmp_path / "backup.db"
+    assert server.command("backup", str(file)).code == 0
+    # What it would migrate is there.
+    change(f"sqlite:///{file}", "UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+    refused = server.command("restore", str(file))
+    assert refused.code == 2 and "could not restore it" in refused.stderr
 
 
 def test_restore_refuses_what_is_no_backup(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     other.write_bytes(b"this is no database, however long it may be" * 100)
     for path in (other, tmp_path / "missing.db"):
-        done = command("restore", str(path), "--data", str(tmp_path / "data"))
-        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done
+        done = run_program("restore", str(path), "--data", str(tmp_path / "data"))
+        assert done.code == 2 and len(done.stderr.splitlines()) == 1, done
 
 
 def test_a_folder_or_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     for name in ("public", "app"):
-        done = command("serve", f"--{name}", "nowhere", "--port", "0", "--data", str(tmp_path))
-        assert done.returncode == 2 and done.stderr.startswith(f"rtapp: {name}: there is no"), done
+        given = (f"--{name}", "nowhere", "--port", "0", "--data", str(tmp_path))
+        done = run_program("serve", *given)
+        assert done.code == 2 and done.stderr.startswith(f"rtapp: {name}: there is no"), done
         assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.sqlite
 def test_tokens(server: Server) -> None:
-    data = ("--data", str(server.data))
-    full = command("token", "create", "--name", "full", *data).stdout.strip()
+    command = server.command
+    full = command("token", "create", "--name", "full").stdout.strip()
     news = ("--scope", "subscribe", "--channel", "news/*")
-    narrow = command("token", "create", "--name", "narrow", *news, *data).stdout.strip()
+    narrow = command("token", "create", "--name", "narrow", *news).stdout.strip()
     assert server.publish(1, token=full).status == 200
     assert server.get("/api/logs", token=full).code == "forbidden"
     assert server.post("/api/broadcast", 1, token=narrow).code == "forbidden"
@@ -411,27 +400,26 @@ def test_tokens(server: Server) -> None:
         server.publish("global: not for a narrow token")
         server.publish("news", "channel=news/a")
         assert stream.values(1) == ["news"]
-    listed = command("token", "list", *data).stdout
+    listed = command("token", "list").stdout
     assert "narrow: subscribe; news/*" in listed and narrow not in listed
-    assert command("token", "create", "--name", "full", *data).returncode == 2
+    assert command("token", "create", "--name", "full").code == 2
     for days in ("0", "-1", "nan", "1e300"):
-        refused = command("token", "create", "--name", "new", "--days", days, *data)
-        assert refused.returncode == 2 and "--days" in refused.stderr
-    assert command("token", "revoke", "full", *data).returncode == 0
+        refused = command("token", "create", "--name", "new", "--days", days)
+        assert refused.code == 2 and "--days" in refused.stderr
+    assert command("token", "revoke", "full").code == 0
     assert server.get("/api/messages", token=full).code == "unauthorized"
-    assert command("token", "revoke", "full", *data).returncode == 2
-    with sqlite3.connect(server.data / "rtapp.db") as database:
-        assert narrow not in str(database.execute("SELECT * FROM access_tokens").fetchall())
+    assert command("token", "revoke", "full").code == 2
+    assert narrow not in str(rows_of(server.database_url, "SELECT * FROM access_tokens"))
 
 
 def test_doctor(server: Server, tmp_path: Path) -> None:
-    fine = command("doctor", "--data", str(server.data), "--port", str(server.port))
-    assert fine.returncode == 0, fine
+    fine = server.command("doctor", "--port", str(server.port))
+    assert fine.code == 0, fine
     assert "an rtapp is listening" in fine.stdout and "FAIL" not in fine.stdout
-    fresh = command("doctor", "--data", str(tmp_path / "new"), "--port", "0")
-    assert fresh.returncode == 0 and "The first start makes it." in fresh.stdout
+    fresh = run_program("doctor", "--data", str(tmp_path / "new"), "--port", "0")
+    assert fresh.code == 0 and "The first start makes it." in fresh.stdout
     assert not (tmp_path / "new").exists()
-    exposed = command("doctor", "--host", "0.0.0.0", "--set", "access=open", "--port", "0")
+    exposed = run_program("doctor", "--host", "0.0.0.0", "--set", "access=open", "--port", "0")
     assert "warn  exposure: whoever reaches" in exposed.stdout
 
 
@@ -442,8 +430,8 @@ def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
     path = server.data / "rtapp.db"
     whole = path.read_bytes()
     path.write_bytes(b"garbage!" * 1000 + whole[8000:])
-    broken = command("doctor", "--data", str(server.data), "--port", "0")
-    assert broken.returncode == 1 and "restore BACKUP" in broken.stdout, broken
+    broken = server.command("doctor", "--port", "0")
+    assert broken.code == 1 and "restore BACKUP" in broken.stdout, broken
     path.write_bytes(whole)
     import socket
 
@@ -451,29 +439,29 @@ def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        foreign = command("doctor", "--data", str(server.data), "--port", port)
-        assert foreign.returncode == 1 and "--port 0" in foreign.stdout
+        foreign = server.command("doctor", "--port", port)
+        assert foreign.code == 1 and "--port 0" in foreign.stdout
     os.utime(path, (4e9, 4e9))
-    clock = command("doctor", "--data", str(server.data), "--port", "0")
-    assert clock.returncode == 1 and "time synchronization" in clock.stdout
-    files = command(
+    clock = server.command("doctor", "--port", "0")
+    assert clock.code == 1 and "time synchronization" in clock.stdout
+    files = run_program(
         "doctor", "--data", str(tmp_path), "--port", "0", "--set", "max_connections=1000000"
     )
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < 1_000_000:
-        assert files.returncode == 1 and "ulimit -n" in files.stdout
-    wrong = command("doctor", "--set", "nonsense=1")
-    assert wrong.returncode == 1 and "no such setting" in wrong.stdout
+        assert files.code == 1 and "ulimit -n" in files.stdout
+    wrong = run_program("doctor", "--set", "nonsense=1")
+    assert wrong.code == 1 and "no such setting" in wrong.stdout
     file = tmp_path / "file"
     file.write_text("")
-    folder = command("doctor", "--data", str(file / "sub"), "--port", "0")
-    assert folder.returncode == 1 and "FAIL" in folder.stdout
+    folder = run_program("doctor", "--data", str(file / "sub"), "--port", "0")
+    assert folder.code == 1 and "FAIL" in folder.stdout
 
 
 def test_help_names_every_command() -> None:
-    text = command("--help").stdout
+    text = run_program("--help").stdout
     for name in ("serve", "backup", "restore", "token", "doctor"):
         assert name in text
     assert ADMIN not in text
@@ -481,5 +469,5 @@ def test_help_names_every_command() -> None:
 
 def test_first_start_prints_a_link(make_server: Callable[..., Server]) -> None:
     server = make_server(env={"RTAPP_ADMIN_TOKEN": None})
-    line = wait_for(lambda: [x for x in server.output if "#setup=" in x], "the link")[0]
-    assert "30 minutes" in line
+    assert setup_token(server)
+    assert any("30 minutes" in line for line in server.output if "#setup=" in line)
