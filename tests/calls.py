@@ -7,7 +7,9 @@ picture in the tile.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from browsers import ALLOW, CALL_FLAGS, DEVICES, KEEP, Visitor, new_context, start_chromium
-from lan import Host
+from lan import Host, Lan
 from support import PATIENCE, ROOT, Answer, Server
 
 # Names of colours, as (Y, Cb, Cr) of a camera's file and as a tile shows them.
@@ -126,11 +128,14 @@ RESTART = """
 }))
 """
 
-# Statistics are looked at more often, and say what the test wants of the encoder.
-ENCODER = """
-window.limitedBy = 'none';
+# Statistics are looked at twenty times as often.
+OFTEN = """
 const every = window.setInterval;
 window.setInterval = (act, ms, ...more) => every(act, ms === 2000 ? 100 : ms, ...more);
+"""
+# They say what the test wants of the encoder.
+ENCODER = """
+window.limitedBy = 'none';
 const { getStats } = RTCPeerConnection.prototype;
 RTCPeerConnection.prototype.getStats = async function (...args) {
   const rows = [...(await getStats.apply(this, args))];
@@ -204,21 +209,59 @@ def nearest_colour(pixel: list[int]) -> str:
     return min(shown, key=distance)
 
 
-class Person(Visitor):
-    """Somebody with a browser on a host, whose camera shows one colour."""
+class Home:
+    """A host with a browser, whose camera shows one colour."""
 
     def __init__(
         self, playwright: Playwright, host: Host, folder: Path, colour: str, **size: int
     ) -> None:
-        super().__init__(colour.capitalize())
-        self.colour = colour
         self.host = host
+        self.colour = colour
         camera = f"--use-file-for-fake-video-capture={camera_file(folder, colour, **size)}"
         flags = [*CALL_FLAGS, ALLOW, DEVICES, camera]
         self.browser: Browser = start_chromium(playwright, flags, host.command, folder)
-        self.context: BrowserContext = new_context(
-            self.browser, ignore_https_errors=True, viewport={"width": 800, "height": 600}
-        )
+
+
+class Homes:
+    """The homes on a network. A test leaves one to the next test as it was, or has its own."""
+
+    def __init__(self, playwright: Playwright, lan: Lan, folder: Path) -> None:
+        self._make = functools.partial(Home, playwright, folder=folder)
+        self._lan = lan
+        self._common: dict[tuple[Any, ...], Home] = {}
+
+    def common(self, colour: str, **size: int) -> Home:
+        """The one of a colour, unless its browser has ended."""
+        key = colour, *size.items()
+        if key not in self._common or not self._common[key].browser.is_connected():
+            self._common[key] = self.new(colour, **size)
+        return self._common[key]
+
+    def new(self, colour: str, **size: int) -> Home:
+        """Another one."""
+        return self._make(host=self._lan.add(secrets.token_hex(4)), colour=colour, **size)
+
+    def remove(self, home: Home) -> None:
+        """Take one away, browser and host."""
+        home.browser.close()
+        self._lan.remove(home.host)
+
+    def close(self) -> None:
+        """Take all away that are common."""
+        for home in self._common.values():
+            self.remove(home)
+
+
+class Person(Visitor):
+    """Somebody at home."""
+
+    def __init__(self, home: Home, **options: Any) -> None:
+        super().__init__(home.colour.capitalize())
+        self.colour = home.colour
+        self.host = home.host
+        size = {"width": 800, "height": 600}
+        options = {"ignore_https_errors": True, "viewport": size, **options}
+        self.context: BrowserContext = new_context(home.browser, **options)
         self.troubles: list[str] = []
         self.said: list[str] = []
         self.page = self.tab()
@@ -284,7 +327,7 @@ class Person(Visitor):
         return dict(self.page.evaluate(LEFT))
 
     def close(self) -> None:
-        self.browser.close()
+        self.context.close()
 
 
 class FirefoxPage:

@@ -206,6 +206,7 @@ class Lan:
         self.prefix = f"rt{secrets.token_hex(3)}"
         self.switch = f"{self.prefix}sw"
         self.hosts = {name: Host(self, name, at) for at, name in enumerate(names, 1)}
+        self._count = len(names)
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
@@ -233,9 +234,14 @@ class Lan:
 
     def add(self, name: str) -> Host:
         """One more host."""
-        host = self.hosts[name] = Host(self, name, len(self.hosts) + 1)
+        self._count += 1
+        host = self.hosts[name] = Host(self, name, self._count)
         host.connect()
         return host
+
+    def remove(self, host: Host) -> None:
+        """Take one away, on which nothing runs any longer."""
+        run("ip", "netns", "delete", self.hosts.pop(host.name).namespace)
 
     def close(self) -> None:
         """Take it down; what runs on its hosts is to be ended before."""

@@ -14,12 +14,16 @@ import pytest
 from playwright.sync_api import Playwright
 
 import lan as network
+from browsers import hurry, stop_clock, until
 from calls import (
     COLOURS,
     ENCODER,
+    OFTEN,
     RESTART,
     RESTARTS,
     FirefoxPerson,
+    Home,
+    Homes,
     Person,
     api,
     figures,
@@ -37,28 +41,33 @@ SECRET = "a-secret-of-this-test"
 FIRST = f"{network.NETWORK}.1"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _possible() -> None:
-    reason = network.obstacle()
-    if reason:
-        pytest.skip(reason)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lan() -> Iterator[Lan]:
+    if reason := network.obstacle():
+        pytest.skip(reason)
     with Lan("server") as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def homes(
+    playwright: Playwright, lan: Lan, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Homes]:
+    made = Homes(playwright, lan, tmp_path_factory.mktemp("homes"))
+    yield made
+    made.close()
 
 
 class Office:
     """A server on a network, and the people who meet there."""
 
-    def __init__(self, playwright: Playwright, lan: Lan, folder: Path) -> None:
-        self.playwright = playwright
+    def __init__(self, homes: Homes, lan: Lan, folder: Path) -> None:
+        self.homes = homes
         self.lan = lan
         self.folder = folder
         self.certificate = Certificate(folder, FIRST)
         self.people: list[Person] = []
+        self.own: list[Home] = []
         self.server = Server(folder / "data")
 
     def serve(self, **settings: object) -> Office:
@@ -74,14 +83,17 @@ class Office:
         room = make_room(self.server, self.lan["server"], tls, **body)
         return f"https://{FIRST}:{self.server.port}/room/{room}"
 
-    def person(self, colour: str, **size: int) -> Person:
-        host = self.lan.add(colour)
-        person = Person(self.playwright, host, self.folder, colour, **size)
+    def person(self, colour: str, own: bool = False, **size: int) -> Person:
+        """Somebody; with an `own` home where the test does something to the host."""
+        home = self.homes.new(colour) if own else self.homes.common(colour, **size)
+        if own:
+            self.own.append(home)
+        person = Person(home)
         self.people.append(person)
         return person
 
-    def some(self, count: int, **size: int) -> list[Person]:
-        return [self.person(colour, **size) for colour in list(COLOURS)[:count]]
+    def some(self, count: int, own: bool = False, **size: int) -> list[Person]:
+        return [self.person(colour, own, **size) for colour in list(COLOURS)[:count]]
 
     def call(self, method: str, path: str, body: object = None) -> Answer:
         """By the administrator."""
@@ -101,12 +113,14 @@ class Office:
     def close(self) -> None:
         for person in self.people:
             person.close()
+        for home in self.own:
+            self.homes.remove(home)
         self.server.kill()
 
 
 @pytest.fixture
-def office(playwright: Playwright, lan: Lan, tmp_path: Path) -> Iterator[Office]:
-    made = Office(playwright, lan, tmp_path)
+def office(homes: Homes, lan: Lan, tmp_path: Path) -> Iterator[Office]:
+    made = Office(homes, lan, tmp_path)
     yield made
     made.close()
     assert [trouble for person in made.people for trouble in person.troubles] == []
@@ -195,6 +209,8 @@ def test_those_who_join_at_once(office: Office, note: Note) -> None:
     other's first offer crosses them."""
     url = office.serve().room()
     one, other = office.some(2)
+    for person in (one, other):
+        person.context.add_init_script(hurry(3))
     other.delay_signals(300)
     crossed = 0
     for round_ in range(20 if LONG else 3):
@@ -235,16 +251,16 @@ def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Not
     """A browser is told of its own computer's cable only."""
     pull, put = PULLED[which]
     url = f"{office.serve().room()}?transport={transport}"
-    one, other = office.some(2)
+    one, other = office.some(2, own=True)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
     number = one.tile(other)["tile"]
     pull(other.host)
-    stopped = time.monotonic()
-    time.sleep(1)
+    time.sleep(1)  # what was on its way
     before = [figures(pair)[0] for pair in pairs([one, other])]
-    time.sleep(stopped + 10 - time.monotonic())
+    for seer, seen in pairs([one, other]):
+        wait_for(lambda: seer.tile(seen)["link"] == "interrupted", "the tile to say so")  # noqa: B023
     assert [figures(pair)[0] for pair in pairs([one, other])] == before
     put(other.host)
     note("flows again", flow([one, other], 10, PATIENCE * 2, concealed=1))
@@ -256,7 +272,7 @@ def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Not
 @each_transport
 def test_an_address_changes(office: Office, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
-    one, other = office.some(2)
+    one, other = office.some(2, own=True)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
@@ -268,7 +284,7 @@ def test_an_address_changes(office: Office, transport: str, note: Note) -> None:
 @in_the_long_run
 def test_a_phone_vanishes(office: Office, note: Note) -> None:
     url = office.serve().room()
-    one, other = office.some(2)
+    one, other = office.some(2, own=True)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
@@ -347,9 +363,11 @@ def credentials_are_renewed(*people: Person) -> None:
 @pytest.mark.parametrize("relayed", [False, True], ids=["no way", "by a relay"])
 def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note: Note) -> None:
     url = office.serve(**(TURN if relayed else {})).room()
-    one, other = office.some(2)
+    one, other = office.some(2, own=True)
     for person in (one, other):
         person.host.isolate()
+        if not relayed:
+            person.page.clock.install()
     with relay(office.lan["server"]) if relayed else contextlib.nullcontext():
         for person in (one, other):
             person.join(url)
@@ -361,18 +379,26 @@ def test_hosts_that_may_not_reach_each_other(office: Office, relayed: bool, note
             credentials_are_renewed(one, other)
             flow([one, other], 10)
             return
-        start = time.monotonic()
+        for person in (one, other):
+            until(person.page, DESCRIBED)
+            for seconds in (1, 16):  # it looks once a second
+                person.page.clock.fast_forward(seconds * 1_000)
         for seer, seen in pairs([one, other]):
-            wait_for(lambda: seer.tile(seen)["link"] == "failed", "no way", PATIENCE * 5)  # noqa: B023
-            note("told", time.monotonic() - start)
+            wait_for(lambda: seer.tile(seen)["link"] == "failed", "no way")  # noqa: B023
             assert "each other" in seer.tile(seen)["trouble"]
+
+
+# Both know of each other.
+DESCRIBED = """
+() => made.some((connection) => connection.localDescription && connection.remoteDescription)
+"""
 
 
 @in_the_long_run
 def test_an_allocation_outlives_its_credentials(office: Office) -> None:
     """A browser refreshes what it has at the TURN server by the credentials that made it."""
     url = office.serve(**TURN).room()
-    one, other = office.some(2)
+    one, other = office.some(2, own=True)
     for person in (one, other):
         person.host.isolate()
     with relay(office.lan["server"], "--max-allocate-lifetime=20"):
@@ -389,17 +415,20 @@ def test_an_allocation_outlives_its_credentials(office: Office) -> None:
 def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) -> None:
     url = office.serve().room()
     one, other = office.some(2)
+    one.context.add_init_script(OFTEN.replace("100", "500"))
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
     assert one.tile(other)["quality"] == "good"
+
+    def is_told() -> bool:
+        tile = one.tile(other)
+        return tile["qualityReason"] == "loss" and "poor" in tile["trouble"].lower()
+
     with other.host.impaired(delay_ms=50, loss=3):
         start = time.monotonic()
-        wait_for(
-            lambda: one.tile(other)["qualityReason"] == "loss", "the loss to be told", PATIENCE * 4
-        )
+        wait_for(is_told, "the loss to be told", PATIENCE * 4)
         note("told", time.monotonic() - start)
-        assert "poor" in one.tile(other)["trouble"].lower()
         flow([one, other], 10)
         assert one.hears(other)["pair"]["rtt"] >= 0.1
     start = time.monotonic()
@@ -426,7 +455,8 @@ def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office)
     """The browsers' statistics are doctored for this one: they say what limits the encoder."""
     url = office.serve().room()
     one, other = office.some(2)
-    one.context.add_init_script(ENCODER)
+    for script in (OFTEN, ENCODER):
+        one.context.add_init_script(script)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
@@ -506,8 +536,7 @@ def test_a_connection_is_restarted_when_it_fails_and_when_it_stays_away(office: 
     page.evaluate(TWO_PEERS)
     linked = "() => peers.every((peer) => peer.link === 'connected')"
     wait_for(lambda: page.evaluate(linked), "both to be connected")
-    now = page.evaluate("Date.now()")
-    page.clock.pause_at(now + 1_000)
+    stop_clock(page)
     assert page.evaluate("restarts") == 0
     agreed = page.evaluate(AGREED)
     assert agreed
@@ -552,7 +581,7 @@ def test_a_crowd_is_told(office: Office) -> None:
 def test_a_network_that_is_back_is_tried_soon(office: Office) -> None:
     """When the browser says so, and neither the connection nor the stream is back by itself."""
     url = office.serve().room()
-    one, other = office.some(2)
+    one, other = office.some(2, own=True)
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)

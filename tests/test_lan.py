@@ -32,8 +32,8 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
-from browsers import ALLOW, DEVICES, FLAGS, new_context, start_chromium
-from calls import FirefoxPage, Person, flow
+from browsers import ALLOW, DEVICES, FLAGS, hurry, new_context, start_chromium
+from calls import FirefoxPage, Home, Person, flow
 from conftest import Certificate
 from lan import Host, Lan, obstacle, run
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
@@ -718,10 +718,19 @@ def chromium_on(
 @contextlib.contextmanager
 def page_of(browser: Browser, **options: Any) -> Iterator[Page]:
     """A page in a profile of its own."""
-    context = browser.new_context(**{"locale": "en-GB", **options})
-    context.set_default_timeout(PATIENCE * 1000)
+    context = new_context(browser, **options)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="module")
+def guest(
+    playwright: Playwright, lan: Lan, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Home]:
+    """Another host's browser, which knows no certificate."""
+    made = Home(playwright, lan["ada"], tmp_path_factory.mktemp("guest"), "blue")
+    yield made
+    made.browser.close()
 
 
 def click_through(page: Page) -> None:
@@ -770,23 +779,13 @@ def scan(page: Page, selector: str) -> str:
     return str(found.text)
 
 
-# Time passes sooner for what a page waits with: five seconds are one.
-HURRY = """
-const now = performance.now.bind(performance), every = window.setInterval;
-performance.now = () => 5 * now();
-window.setInterval = (act, ms, ...more) => every(act, ms / 5, ...more);
-"""
-
-
 class Phone(Person):
     """Somebody whose browser knows no certificate, and who minds the warning."""
 
-    def __init__(self, playwright: Playwright, host: Host, folder: Path, colour: str) -> None:
-        super().__init__(playwright, host, folder, colour)
-        self.context.close()
-        self.context = new_context(self.browser)
-        self.context.add_init_script(HURRY)
-        self.tab()
+    def __init__(self, home: Home) -> None:
+        size = {"width": 1280, "height": 720}
+        super().__init__(home, ignore_https_errors=False, viewport=size)
+        self.context.add_init_script(hurry(5))
 
 
 class CallByCode:
@@ -820,20 +819,24 @@ class CallByCode:
 
 
 @pytest.fixture
-def call(lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path) -> Iterator[CallByCode]:
-    """Two people who see and hear each other."""
+def call(
+    lan: Lan, shared: Server, playwright: Playwright, guest: Home, tmp_path: Path
+) -> Iterator[CallByCode]:
+    """Two people who see and hear each other. The owner's browser is another one each time: what
+    tests do to the server's addresses reaches a browser there seconds later, and ends requests."""
     with at_home(lan, shared):
         room = shared.post("/api/video/rooms", {"name": "Call"}).json["roomId"]
-    owner = Phone(playwright, lan["server"], tmp_path, "red")
-    guest = Phone(playwright, lan["ada"], tmp_path, "blue")
+    home = Home(playwright, lan["server"], tmp_path, "red")
+    people = Phone(home), Phone(guest)
     try:
-        made = CallByCode(owner, guest)
+        made = CallByCode(*people)
         made.begin(shared, room)
         flow(made.people, 10)
         yield made
     finally:
-        owner.close()
-        guest.close()
+        for person in people:
+            person.close()
+        home.browser.close()
 
 
 def test_from_the_code_to_a_call_by_one_explained_click(
@@ -993,13 +996,12 @@ def double(client, text): return text + text
 
 
 def test_everything_works_over_the_accepted_certificate(
-    lan: Lan, playwright: Playwright, tmp_path: Path
+    lan: Lan, guest: Home, tmp_path: Path
 ) -> None:
     handlers = tmp_path / "handlers.py"
     handlers.write_text(HANDLERS)
-    browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
     more = ("--lan", "--app", str(handlers))
-    with on_host(lan["server"], tmp_path / "data", *more) as server, page_of(browser) as page:
+    with on_host(lan["server"], tmp_path / "data", *more) as server, page_of(guest.browser) as page:
         page.goto(f"http://10.77.0.1:{server.port}/")
         page.locator("#continue").click()
         click_through(page)
@@ -1008,7 +1010,6 @@ def test_everything_works_over_the_accepted_certificate(
         names = ["polling/lan/lan", "websocket/lan/lan"]
         worked = {"sse": True, "socket": True, "polling": True, "engine": True, "names": names}
         assert done == worked
-    browser.close()
 
 
 def test_firefox(
@@ -1127,7 +1128,7 @@ def test_the_panel_in_a_browser(
 
 SHORTER = """
 const wait = window.setTimeout;
-window.setTimeout = (act, ms, ...more) => wait(act, ms === 8000 ? 2000 : ms, ...more);
+window.setTimeout = (act, ms, ...more) => wait(act, ms === 8000 ? 1000 : ms, ...more);
 """
 
 
@@ -1144,7 +1145,7 @@ def found_by_test(page: Page, address: str) -> tuple[dict[str, list[str]], str]:
 
 
 def test_the_connection_test_says_what_does_not_work(
-    lan: Lan, playwright: Playwright, tmp_path: Path
+    lan: Lan, playwright: Playwright, guest: Home, tmp_path: Path
 ) -> None:
     if not shutil.which("nft"):
         pytest.skip("needs nft (Debian: nftables)")
@@ -1184,22 +1185,17 @@ def test_the_connection_test_says_what_does_not_work(
         assert words["test.deviceRefused"] in said
     open_to_all = "--host", "0.0.0.0", "--insecure-http"
     with on_host(lan["server"], tmp_path / "plain", *open_to_all) as server:
-        browser = chromium_on(playwright, host, tmp_path / "home")
-        with page_of(browser) as page:
+        with page_of(guest.browser) as page:
             found, said = found_by_test(page, f"http://10.77.0.1:{server.port}")
-        browser.close()
         assert found["secure"] == ["error", "secureNo"]
         assert found["camera"] == found["microphone"] == ["error", "deviceHidden"]
         assert Words("en")["test.secureNo"] in said
 
 
-def test_the_connection_test_says_what_works(
-    lan: Lan, shared: Server, playwright: Playwright, tmp_path: Path
-) -> None:
-    browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
+def test_the_connection_test_says_what_works(shared: Server, guest: Home) -> None:
     bearer = {"Authorization": f"Bearer {ADMIN}"}
     options = {"ignore_https_errors": True, "locale": "tr-TR", "extra_http_headers": bearer}
-    with page_of(browser, **options) as page:
+    with page_of(guest.browser, **options) as page:
         page.goto(f"https://10.77.0.1:{shared.port}/")
         page.get_by_role("link", name=Words("tr")["test.link"]).click()
         page.wait_for_url("**/test")
@@ -1210,7 +1206,6 @@ def test_the_connection_test_says_what_works(
         looked_at = ("browser", "secure", "camera", "microphone", "server", "websocket")
         names = (*looked_at, "stream", "relay", "direct")
         assert found == dict.fromkeys(names, "ok"), report
-    browser.close()
 
 
 # ---- what else the network sees ------------------------------------------------------------------
@@ -1259,9 +1254,7 @@ def way_out(host: Host) -> Iterator[None]:
     host.ip("route", "delete", "default")
 
 
-def test_nothing_but_the_network_is_contacted(
-    lan: Lan, tmp_path: Path, playwright: Playwright
-) -> None:
+def test_nothing_but_the_network_is_contacted(lan: Lan, tmp_path: Path, guest: Home) -> None:
     """Not even where there is a way out. Its own name is asked for on the network alone."""
     server_host = lan["server"]
     with (
@@ -1269,15 +1262,13 @@ def test_nothing_but_the_network_is_contacted(
         Capture(server_host) as capture,
         on_host(server_host, tmp_path / "data", "--lan") as server,
     ):
-        browser = chromium_on(playwright, lan["ada"], tmp_path / "home")
-        with page_of(browser, ignore_https_errors=True) as page:
+        with page_of(guest.browser, ignore_https_errors=True) as page:
             asked: list[str] = []
             page.on("request", lambda request: asked.append(request.url))
             for path in ("/", "/test", "/room/some-room"):
                 page.goto(f"https://10.77.0.1:{server.port}{path}")
             page.goto(f"http://10.77.0.1:{server.port}/")
             wait_until_secure(page)
-        browser.close()
         with at_home(lan, server):
             assert server.get("/api/ice").json == {"iceServers": []}
         wait_for(lambda: "224.0.0.251" in capture.sent, "the question for its name")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
+from browsers import until
 from gate import Gate
-from support import ADMIN, PATIENCE, ROOT, Server, wait_for
+from support import ADMIN, ROOT, Server, wait_for
 
 SECTION = (
     (ROOT / "README.md").read_text("utf-8").split("## From your own page")[1].split("\n## ")[0]
@@ -54,7 +55,7 @@ def visit(context: BrowserContext, port: int, code: str = "") -> tuple[Page, lis
     printed: list[str] = []
     page.on("console", lambda message: printed.append(message.text))
     page.goto(f"http://127.0.0.1:{port}/")
-    page.wait_for_function("document.title === 'ready'")
+    until(page, "() => document.title === 'ready'")
     if code:
         page.evaluate(f"async () => {{ {code} }}")
     return page, printed
@@ -115,13 +116,16 @@ def test_a_room_and_a_setting(context: BrowserContext, site: Server) -> None:
 
 
 def test_reconnecting_at_most_five_times(context: BrowserContext, site: Server) -> None:
-    context.add_init_script("Math.random = () => 0.01")
+    context.clock.install()
     gate = Gate(site.port)
     page, printed = visit(context, gate.port, ROWS["reconnect, at most 5 attempts"]["rt"])
     wait_for(lambda: pumped(page, printed, "open"), "it to connect")
     gate.mode = "down"
     gate.cut()
-    wait_for(lambda: pumped(page, printed, "closed"), "it to give up", 2 * PATIENCE)
+    for attempt in range(1, 6):
+        wait_for(lambda text=f"reconnecting {attempt}": pumped(page, printed, text), "an attempt")
+        context.clock.fast_forward(40_000)  # longer than the longest wait
+    wait_for(lambda: pumped(page, printed, "closed"), "it to give up")
     states = [line.strip() for line in printed if re.match(r"connect|open|reconn|closed", line)]
     tries = [f"reconnecting {n}" for n in range(1, 6)]
     assert states == ["connecting", "open", *tries, "closed"]

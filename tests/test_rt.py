@@ -17,6 +17,7 @@ from playwright.sync_api import BrowserContext, Page
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
+from browsers import hold, stop_clock, until
 from gate import Gate
 from support import ADMIN, PATIENCE, ROOT, Server, wait_for
 
@@ -27,9 +28,10 @@ import { connect } from './static/js/rt.js';
 window.connect = connect;
 window.start = (options, url) => {
   const made = url ? connect(url, options) : connect(options);
-  const rt = Object.assign(window, { rt: made, got: [], all: [], said: [] }).rt;
+  const rt = Object.assign(window, { rt: made, got: [], all: [], said: [], waits: [] }).rt;
   for (const name of ['message', 'chat']) rt.on(name, (data, meta) => got.push({ data, ...meta }));
   rt.on('*', (data) => all.push(data));
+  rt.on('reconnecting', ({ delay }) => waits.push(delay));
   const states = ['connecting', 'open', 'reconnecting', 'closed'];
   for (const name of [...states, 'recovered', 'reset', 'buffering'])
     rt.on(name, ({ reason, attempt, error }) =>
@@ -61,11 +63,11 @@ def gate(site: Server) -> Iterator[Gate]:
     made.close()
 
 
-def open_page(context: BrowserContext, port: int) -> Page:
+def open_page(context: BrowserContext, port: int, url: str = "") -> Page:
     """A new tab with the page, not yet connected."""
     page = context.new_page()
-    page.goto(f"http://127.0.0.1:{port}/")
-    page.wait_for_function("document.title === 'ready'")
+    page.goto(url or f"http://127.0.0.1:{port}/")
+    until(page, "() => document.title === 'ready'")
     return page
 
 
@@ -77,8 +79,26 @@ def visit(context: BrowserContext, port: int, **options: Any) -> Page:
     return page
 
 
-def wait_state(page: Page, state: str, seconds: float = PATIENCE) -> None:
-    page.wait_for_function("(state) => rt.state === state", arg=state, timeout=seconds * 1000)
+def wait_state(page: Page, state: str) -> None:
+    until(page, "(state) => rt.state === state", state)
+
+
+def wait_said(page: Page, name: str, times: int = 1) -> None:
+    """Wait until the page was told that so often."""
+    count = "([name, times]) => said.filter(([said]) => said === name).length >= times"
+    until(page, count, [name, times])
+
+
+def asked_since(gate: Gate, before: int, *pages: Page) -> list[str]:
+    """What was asked of a gate since there were so many: what pages ask now comes behind what they
+    asked before."""
+    for page in pages:
+        page.evaluate("fetch('healthz?last').catch(() => {})")
+    wait_for(
+        lambda: sum("?last" in one.path for one in gate.asked[before:]) == len(pages),
+        "what is asked last",
+    )
+    return [one.path for one in gate.asked[before:] if "?last" not in one.path]
 
 
 def said(page: Page, name: str) -> list[list[Any]]:
@@ -92,10 +112,7 @@ def received(page: Page) -> list[Any]:
 
 def wait_received(page: Page, wanted: list[Any]) -> None:
     """Wait for the last one; all must have come once, in order."""
-    last = wanted[-1]
-    page.wait_for_function(
-        "(last) => got.some(({data}) => data === last)", arg=last, timeout=PATIENCE * 1000
-    )
+    until(page, "(last) => got.some(({data}) => data === last)", wanted[-1])
     assert received(page) == wanted
 
 
@@ -143,7 +160,7 @@ def test_publishing_and_listening(context: BrowserContext, site: Server, transpo
     one.evaluate("rt.unsubscribe('a')")
     one.evaluate("rt.emit('chat', 'left', {channel: 'a'})")
     one.evaluate("rt.emit('chat', 'joined', {channel: 'b'})")
-    one.wait_for_function("got.some(({data}) => data === 'joined')")
+    until(one, "() => got.some(({data}) => data === 'joined')")
     got = one.evaluate("got")
     assert [message["data"] for message in got] == [[1], "to me", "volatile", "joined"]
     assert (got[0]["channel"], got[0]["event"]) == ("a", "chat") and got[0]["id"].endswith("-1")
@@ -159,25 +176,6 @@ def test_publishing_and_listening(context: BrowserContext, site: Server, transpo
 
 
 @both_transports
-def test_listeners_come_and_go(context: BrowserContext, site: Server, transport: str) -> None:
-    one = visit(context, site.port, transport=transport, shared=False)
-    one.evaluate(
-        """() => {
-        window.seen = [];
-        rt.once('a', () => seen.push('once'));
-        const gone = () => seen.push('gone');
-        rt.on('a', gone).off('a', gone);
-        rt.on('a', () => { throw new Error('a listener of its own'); });
-        rt.on('a', (data) => seen.push(data));
-    }"""
-    )
-    site.publish(1, "event=a")
-    site.publish(2, "event=a")
-    one.wait_for_function("seen.length === 3")
-    assert one.evaluate("seen") == ["once", 1, 2]
-
-
-@both_transports
 def test_a_message_does_not_pass_for_news_of_the_connection(
     context: BrowserContext, site: Server, transport: str
 ) -> None:
@@ -186,13 +184,15 @@ def test_a_message_does_not_pass_for_news_of_the_connection(
     names = ["connecting", "open", "reconnecting", "closed", "recovered", "buffering", "*"]
     for name in names:
         site.publish({"reason": "invented"}, f"event={quote(name)}")
-    one.wait_for_function("(count) => got.length === count", arg=len(names))
+    until(one, "(count) => got.length === count", len(names))
     assert [message["event"] for message in one.evaluate("got")] == names
     assert len(one.evaluate("all")) == len(names)
     assert one.evaluate("said") == before
 
 
 TRANSPORTS = ("sse", "websocket")
+# In milliseconds, before each of the first two attempts: the server's `retry:` and the jitter.
+LONGEST_WAIT = 5_000
 
 
 def visit_with_each(context: BrowserContext, port: int, **options: Any) -> list[Page]:
@@ -203,16 +203,20 @@ def visit_with_each(context: BrowserContext, port: int, **options: Any) -> list[
 def test_a_server_that_is_killed_and_comes_back(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
+    context.clock.install()
     pages = visit_with_each(context, gate.port, shared=False)
     site.publish(1)
     for page in pages:
         wait_received(page, [1])
+    stop_clock(pages[0])
     site.kill()
-    for page in pages:
-        wait_state(page, "reconnecting")
-    pages[0].wait_for_timeout(3000)
-    site.start()
-    site.publish(2)
+    for attempt in (1, 2):
+        for page in pages:
+            wait_said(page, "reconnecting", attempt)
+        if attempt == 2:
+            site.start()
+            site.publish(2)
+        context.clock.run_for(LONGEST_WAIT)
     for page in pages:
         wait_state(page, "open")
     site.publish(3)
@@ -224,16 +228,21 @@ def test_a_server_that_is_killed_and_comes_back(
 
 def test_a_server_that_forgot_says_so(context: BrowserContext, site: Server, gate: Gate) -> None:
     """The database was deleted: what was missed can't be known."""
+    context.clock.install()
     pages = visit_with_each(context, gate.port, shared=False)
     site.publish(1)
     for page in pages:
         wait_received(page, [1])
+    stop_clock(pages[0])
     site.kill()
     for path in site.data.glob("rtapp.db*"):
         path.unlink()
     site.start()
     for page in pages:
-        page.wait_for_function("said.some(([name]) => name === 'reset')")
+        wait_said(page, "reconnecting")
+    context.clock.run_for(LONGEST_WAIT)
+    for page in pages:
+        wait_said(page, "reset")
         wait_state(page, "open")
     site.publish(2)
     for page in pages:
@@ -244,19 +253,28 @@ def test_a_server_that_forgot_says_so(context: BrowserContext, site: Server, gat
 def test_a_server_that_is_gone_for_good(context: BrowserContext, site: Server, gate: Gate) -> None:
     """Five attempts, each after a jittered wait that doubles; then `closed`, and `retryNow`."""
     context.add_init_script("Math.random = () => 0.15")
+    context.clock.install()
     pages = visit_with_each(context, gate.port, shared=False)
+    stop_clock(pages[0])
     gate.mode = "down"
     gate.asked.clear()
     gate.cut()
+    for attempt in range(1, 6):
+        for page in pages:
+            wait_said(page, "reconnecting", attempt)
+        waits = [page.evaluate("waits.at(-1)") for page in pages]
+        if attempt > 1:  # before the first one as long as the server wanted, too
+            assert waits == [150 * 2 ** (attempt - 1)] * 2
+        before = len(gate.asked)
+        context.clock.run_for(min(waits) - 1)
+        assert asked_since(gate, before, *pages) == []
+        context.clock.run_for(max(waits) - min(waits) + 1)
     for page in pages:
-        page.wait_for_function("rt.state === 'closed'", timeout=5 * PATIENCE * 1000)
+        wait_state(page, "closed")
         assert said(page, "closed") == [["closed", "gave up", "unreachable"]]
         assert [entry[1] for entry in said(page, "reconnecting")] == [1, 2, 3, 4, 5]
     # A WebSocket's refusal would tell no reason, so HTTP is asked first.
-    for asked in (gate.asked_by("GET"), gate.asked_by("HEAD")):
-        assert len(asked) == 5
-        waits = [after.at - before.at for before, after in itertools.pairwise(asked)]
-        assert all(wait >= 0.15 * 2**n for n, wait in enumerate(waits, 1)), waits
+    assert len(gate.asked_by("GET")) == len(gate.asked_by("HEAD")) == 5
     gate.mode = "pass"
     site.publish("meanwhile")
     for page in pages:
@@ -267,17 +285,23 @@ def test_a_server_that_is_gone_for_good(context: BrowserContext, site: Server, g
 def test_a_busy_server_says_when(context: BrowserContext, site: Server, gate: Gate) -> None:
     """Neither a tab that follows nor one that is looked at comes sooner."""
     gate.mode, gate.retry_after = "busy", 9
+    context.clock.install()
     pages = [open_page(context, gate.port) for _ in range(2)]
+    stop_clock(pages[0])
     pages[0].evaluate("start({})")
-    pages[0].wait_for_function("said.some(([, , code]) => code === 'http_503')")
+    until(pages[0], "() => said.some(([, , code]) => code === 'http_503')")
     pages[1].evaluate("start({})")
     wait_state(pages[1], "reconnecting")
     gate.mode = "pass"
+    before = len(gate.asked)
     for page in pages:
         page.evaluate("dispatchEvent(new Event('online'))")
+    context.clock.run_for(8_999)
+    assert asked_since(gate, before, *pages) == [], "Retry-After is the least wait"
+    context.clock.run_for(1_001)
+    for page in pages:
         wait_state(page, "open")
-    refused, served = (asked.at for asked in gate.streams())
-    assert served - refused >= 9, "Retry-After is the least wait"
+    assert len(gate.streams()) == 2
 
 
 def test_a_revoked_token_ends_it(
@@ -287,6 +311,7 @@ def test_a_revoked_token_ends_it(
     gate = Gate(site.port)
     new_token = {"name": "page", "scopes": ["subscribe", "publish"]}
     made = site.post("/api/tokens", new_token).json
+    context.clock.install()
     pages = visit_with_each(context, gate.port, token=made["token"])
     pages[0].evaluate("rt.emit('message', 'hello')")
     for page in pages:
@@ -294,14 +319,14 @@ def test_a_revoked_token_ends_it(
     assert site.request("DELETE", f"/api/tokens/{made['id']}").status == 200
     for page in pages:
         wait_state(page, "closed")
-    asked = len(gate.asked)
-    pages[0].wait_for_timeout(4500)  # longer than any `retry:` that the server sends
-    assert len(gate.asked) == asked, "it came back"
+    before = len(gate.asked)
+    context.clock.run_for(2 * LONGEST_WAIT)
+    assert asked_since(gate, before, *pages) == [], "it came back"
     site.publish("meanwhile")
     token = site.post("/api/tokens", new_token).json["token"]
     for page in pages:
         page.evaluate("rt.retryNow()")
-        page.wait_for_function("said.at(-1)[0] === 'closed' && said.at(-1)[1] === 'refused'")
+        until(page, "() => said.at(-1)[0] === 'closed' && said.at(-1)[1] === 'refused'")
         # Another token is another connection, which goes on where this one stopped.
         page.evaluate(
             "(token) => start({ ...rt.options, token, since: rt.lastEventId })",
@@ -315,22 +340,34 @@ def test_a_proxy_that_holds_the_stream_back(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
     gate.mode = "hold"
+    context.clock.install()
     page = open_page(context, gate.port)
+    stop_clock(page)
     page.evaluate("start({shared: false})")
-    page.wait_for_function("said.some(([name]) => name === 'buffering')")
+    wait_for(gate.streams, "the page to ask")
+    context.clock.run_for(4_000)
+    assert said(page, "buffering") == []
+    context.clock.run_for(2_000)
+    wait_said(page, "buffering")
     assert page.evaluate("all") == [], "it is no message"
 
 
 def test_a_silent_connection_is_given_up(context: BrowserContext, site: Server, gate: Gate) -> None:
     """The network swallows everything, and nobody says so."""
+    context.clock.install()
     pages = visit_with_each(context, gate.port, shared=False)
     assert site.process is not None
     site.process.send_signal(signal.SIGSTOP)
+    stop_clock(pages[0])
+    context.clock.run_for(4_000)
+    assert [said(page, "reconnecting") for page in pages] == [[], []]
+    context.clock.run_for(4_000)  # two missed pings, and five seconds
     for page in pages:
-        page.wait_for_function("said.some(([, , code]) => code === 'silent')", timeout=60_000)
+        until(page, "() => said.some(([, , code]) => code === 'silent')")
     site.process.send_signal(signal.SIGCONT)
+    context.clock.run_for(LONGEST_WAIT)
     for page in pages:
-        wait_state(page, "open", 2 * PATIENCE)
+        wait_state(page, "open")
     site.publish("again")
     for page in pages:
         wait_received(page, ["again"])
@@ -348,9 +385,7 @@ def test_looking_at_a_page_tries_at_once(context: BrowserContext, site: Server, 
         before = len(gate.streams())
         (leader if looks % 2 else follower).evaluate("dispatchEvent(new Event('online'))")
         wait_for(lambda least=before: len(gate.streams()) > least, "an attempt at once")
-        leader.wait_for_function(
-            "(n) => said.filter(([name]) => name === 'reconnecting').length > n", arg=looks
-        )
+        wait_said(leader, "reconnecting", looks + 1)
     gate.mode = "pass"
     follower.evaluate("dispatchEvent(new Event('online'))")
     for page in (leader, follower):
@@ -361,9 +396,7 @@ def test_looking_at_a_page_tries_at_once(context: BrowserContext, site: Server, 
 def test_behind_a_proxy_with_a_base_path(context: BrowserContext, site: Server) -> None:
     gate = Gate(site.port, prefix="/apps/chat")
     for transport in TRANSPORTS:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{gate.port}/apps/chat/")
-        page.wait_for_function("document.title === 'ready'")
+        page = open_page(context, 0, f"http://127.0.0.1:{gate.port}/apps/chat/")
         page.evaluate("(transport) => start({ transport })", transport)
         wait_state(page, "open")
         page.evaluate("rt.subscribe('a')")
@@ -378,9 +411,7 @@ def test_a_page_of_another_site(
     origin = f"http://localhost:{site.port}"
     other = make_server(allowed_origins=origin)
     for transport in TRANSPORTS:
-        page = context.new_page()
-        page.goto(origin)
-        page.wait_for_function("document.title === 'ready'")
+        page = open_page(context, 0, origin)
         options = {"transport": transport, "token": ADMIN, "channels": ["a"]}
         where = f"http://127.0.0.1:{other.port}"
         page.evaluate("([options, url]) => start(options, url)", [options, where])
@@ -413,7 +444,7 @@ def test_what_is_called_while_it_begins(context: BrowserContext, site: Server) -
     page.evaluate("start({})")
     wait_state(page, "open")
     page.evaluate("rt.emit('chat')")
-    page.wait_for_function("got.length === 1 && got[0].data === null")
+    until(page, "() => got.length === 1 && got[0].data === null")
 
 
 def test_ten_tabs_share_one_stream(context: BrowserContext, site: Server) -> None:
@@ -456,7 +487,7 @@ def test_the_leading_tab_goes(context: BrowserContext, site: Server, way: str) -
     pages = [visit(context, site.port, channels=names) for names in channels]
     with publishing(site, "channel=a") as sent:
         for leader in pages[:2]:
-            pages[2].wait_for_function(f"got.length > {len(sent) + 20}")
+            until(pages[2], "(least) => got.length > least", len(sent) + 20)
             if way == "closed":
                 leader.close()
             else:
@@ -466,29 +497,40 @@ def test_the_leading_tab_goes(context: BrowserContext, site: Server, way: str) -
             wait_for(
                 lambda least=sent_before + 30: len(received(pages[3])) > least,
                 "the next tab to go on",
-                2 * PATIENCE,
             )
     for page in pages[2:]:
-        got = page.wait_for_function(
-            "(last) => got.some(({data}) => data === last) && got", arg=sent[-1]
-        ).json_value()
+        last = "(last) => got.some(({data}) => data === last) && got"
+        got = until(page, last, sent[-1]).json_value()
         numbers = [message["data"] for message in got]
         assert numbers == list(range(numbers[0], sent[-1] + 1))
     assert len(site.get("/api/connections").json) == 1
 
 
+SLEEP = "const now = Date.now; window.slept = 0; Date.now = () => now() + slept;"
+# A script that waits for an answer, and nothing else happens in the tab meanwhile.
+HANG = """() => void setTimeout(() => {
+  const request = new XMLHttpRequest();
+  request.open('GET', 'held', false);
+  request.send();
+})"""
+
+
 def test_a_mute_leader_is_replaced(context: BrowserContext, site: Server) -> None:
     """It lives, holds the lock, and does nothing; when it wakes it follows."""
+    context.add_init_script(SLEEP)
     leader, follower = visit(context, site.port), visit(context, site.port)
     site.publish(1)
     for page in (leader, follower):
         wait_received(page, [1])
-    leader.evaluate(
-        "setTimeout(() => { const end = Date.now() + 11000; while (Date.now() < end); })"
-    )
+    held = hold(leader, "**/held")
+    leader.evaluate(HANG)
+    wait_for(lambda: follower.evaluate("1") and held, "the leading tab to hang")
+    follower.evaluate("slept = 10_000")
     site.publish(2)
     wait_received(follower, [1, 2])
     site.publish(3)
+    wait_received(follower, [1, 2, 3])
+    held[0].fulfill()
     for page in (follower, leader):
         wait_received(page, [1, 2, 3])
     wait_for(lambda: len(site.get("/api/connections").json) == 1, "one stream to be left")
@@ -500,7 +542,9 @@ def test_a_mute_leader_is_replaced(context: BrowserContext, site: Server) -> Non
 def test_a_tab_that_is_opened_while_there_is_no_connection(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
+    context.clock.install()
     leader, late = visit(context, gate.port, channels=["a"]), open_page(context, gate.port)
+    stop_clock(leader)
     gate.mode = "down"
     gate.cut()
     wait_state(leader, "reconnecting")
@@ -508,6 +552,7 @@ def test_a_tab_that_is_opened_while_there_is_no_connection(
     wait_state(late, "reconnecting")
     late.evaluate("rt.subscribe('c')")
     gate.mode = "pass"
+    context.clock.run_for(LONGEST_WAIT)
     for page in (leader, late):
         wait_state(page, "open")
     for name in "abc":
@@ -522,6 +567,7 @@ def test_a_tab_whose_channel_is_refused_leaves_alone(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
     """Whether it comes first, later, or while there is no connection."""
+    context.clock.install()
     first = open_page(context, gate.port)
     first.evaluate("start({ channels: ['room:a'] })")
     wait_state(first, "closed")
@@ -530,6 +576,7 @@ def test_a_tab_whose_channel_is_refused_leaves_alone(
     later.evaluate("start({ channels: ['room:b'] })")
     wait_state(later, "closed")
     meanwhile = open_page(context, gate.port)
+    stop_clock(meanwhile)
     gate.mode = "down"
     gate.cut()
     for page in good:
@@ -538,6 +585,7 @@ def test_a_tab_whose_channel_is_refused_leaves_alone(
     wait_state(meanwhile, "reconnecting")
     site.publish("for b", "channel=b")
     gate.mode = "pass"
+    context.clock.run_for(LONGEST_WAIT)
     wait_state(meanwhile, "closed")
     for page in (first, later, meanwhile):
         assert said(page, "closed") == [["closed", "refused", "reserved_channel"]]
@@ -576,12 +624,16 @@ def test_who_was_put_out_stays_out(context: BrowserContext, site: Server) -> Non
 
 def test_a_machine_that_slept(context: BrowserContext, site: Server, gate: Gate) -> None:
     """Every tab has heard nothing for an hour: the leading one connects anew, nobody else."""
-    context.add_init_script(
-        "const now = Date.now; window.slept = 0; Date.now = () => now() + slept;"
-    )
+    context.clock.install()
+    context.add_init_script(SLEEP)
     pages = [visit(context, gate.port) for _ in range(4)]
+    assert site.process is not None
+    site.process.send_signal(signal.SIGSTOP)  # it would be heard meanwhile
     for page in pages:
         page.evaluate("slept = 3600e3")
+    wait_said(pages[0], "reconnecting")
+    site.process.send_signal(signal.SIGCONT)
+    context.clock.run_for(LONGEST_WAIT)
     wait_for(lambda: len(gate.streams()) > 1, "the leading tab to connect anew")
     site.publish("awake")
     for page in pages:
@@ -600,7 +652,7 @@ def test_what_is_asked_while_the_leading_tab_goes(context: BrowserContext, site:
     )
     pages[0].close()
     pages[2].evaluate("rt.subscribe('z')")
-    pages[1].wait_for_function("window.done")
+    until(pages[1], "() => window.done")
     for page in pages[1:]:
         wait_state(page, "open")
     # Without a connection it is "at once": who has the channel is seen on the server.
