@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -193,8 +193,8 @@ def stop_clock(page: Page) -> None:
     page.clock.pause_at(page.evaluate("Date.now()") / 1_000 + 1)
 
 
-SERIOUS = """async () => {
-  const found = await axe.run(document, { resultTypes: ['violations'] });
+SERIOUS = """async (runOnly) => {
+  const found = await axe.run(document, { resultTypes: ['violations'], ...(runOnly && { runOnly }) });
   return found.violations.filter(({ impact }) => ['serious', 'critical'].includes(impact))
     .map(({ id, nodes }) => [id, ...nodes.slice(0, 3).map(({ html }) => html.slice(0, 200))]);
 }"""
@@ -206,9 +206,14 @@ def axe(npm_folder: Callable[..., Path]) -> str:
     return (npm_folder("axe-core@4") / "node_modules/axe-core/axe.min.js").read_text("utf-8")
 
 
-def serious(page: Page) -> list[list[str]]:
-    """What axe-core finds of impact serious or critical."""
-    return list(page.evaluate(SERIOUS))
+def serious(page: Page, *themes: Literal["light", "dark"]) -> dict[str, list[list[str]]]:
+    """What axe-core finds of impact serious or critical, in each of the system's themes; of another
+    theme only the colours can differ."""
+    found = {}
+    for theme, only in zip(themes, (None, *["cat.color"] * len(themes)), strict=False):
+        page.emulate_media(color_scheme=theme)
+        found[theme] = page.evaluate(SERIOUS, only)
+    return {theme: faults for theme, faults in found.items() if faults}
 
 
 class Visitor:

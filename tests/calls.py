@@ -64,12 +64,15 @@ window.fetch = async (...args) => {
 };
 """
 
-# What leaves a page by its open connections: pictures, and samples of sound that were not silence.
+# What leaves a page by its open connections, of tracks that are not turned off (what leaves of
+# those is black, and silence): pictures, and the energy of sound.
 LEFT = """
 async () => {
   const left = { frames: 0, energy: 0 };
-  for (const connection of made.filter((c) => c.connectionState === 'connected'))
-    for (const row of (await connection.getStats()).values()) {
+  const open = made.filter((connection) => connection.connectionState === 'connected');
+  const senders = open.flatMap((connection) => connection.getSenders());
+  for (const sender of senders.filter(({ track }) => track?.enabled))
+    for (const row of (await sender.getStats()).values()) {
       if (row.type === 'outbound-rtp') left.frames += row.framesSent ?? 0;
       if (row.type === 'media-source') left.energy += row.totalAudioEnergy ?? 0;
     }

@@ -455,7 +455,7 @@ def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office)
     """The browsers' statistics are doctored for this one: they say what limits the encoder."""
     url = office.serve().room()
     one, other = office.some(2)
-    for script in (OFTEN, ENCODER):
+    for script in (OFTEN.replace("100", "50"), ENCODER):
         one.context.add_init_script(script)
     for person in (one, other):
         person.join(url)
@@ -580,6 +580,8 @@ def test_a_crowd_is_told(office: Office) -> None:
 
 def test_a_network_that_is_back_is_tried_soon(office: Office) -> None:
     """When the browser says so, and neither the connection nor the stream is back by itself."""
+    if not shutil.which("nft"):
+        pytest.skip("needs nft (Debian: nftables)")
     url = office.serve().room()
     one, other = office.some(2, own=True)
     for person in (one, other):
@@ -604,7 +606,7 @@ def goes_on_sending(person: Person) -> None:
 
     def has_sent() -> bool:
         now = person.left()
-        return now["frames"] > before["frames"] + 5 and now["energy"] > before["energy"]
+        return now["frames"] > before["frames"] + 5 and now["energy"] > before["energy"] + 0.01
 
     wait_for(has_sent, "more to leave the browser")
 

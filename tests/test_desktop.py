@@ -238,7 +238,7 @@ def test_only_own_pages_are_opened(desk: Desk) -> None:
         assert ask("POST", "/api/desktop/open", {"path": path}).code == "invalid"
 
 
-def test_the_owners_cookie_is_worth_nothing_to_a_plain_server(desk: Desk, tmp_path: Path) -> None:
+def test_the_owners_cookie_is_worth_nothing_to_a_plain_server(desk: Desk) -> None:
     server = desk.begin()
     ask = desk.owner()
     assert ask("GET", "/api/users").status == 200

@@ -368,7 +368,7 @@ def test_the_openssl_command_takes_the_chain_of_each_kind_of_address(
         assert "self-signed" in verdict(address) or "self signed" in verdict(address)
 
 
-def test_what_is_stolen_vouches_for_nothing_else(lan: Lan, shared: Server) -> None:
+def test_what_is_stolen_vouches_for_nothing_else(shared: Server) -> None:
     """The folder holds no key that could sign for other names, and openssl agrees."""
     folder = shared.data / "tls"
     pem = (folder / "authority.pem").read_bytes()
@@ -893,7 +893,7 @@ def second_way(lan: Lan) -> Iterator[str]:
 
 
 def test_a_call_outlives_the_address_that_it_began_with(
-    lan: Lan, shared: Server, second_way: str, call: CallByCode
+    lan: Lan, second_way: str, call: CallByCode
 ) -> None:
     """Media takes the other way by itself. The guest's page, which has lost the server, says so;
     the owner's shows the new code, which leads back in."""
@@ -1083,7 +1083,7 @@ def test_the_panel_in_a_browser(
 ) -> None:
     """From the switch to the switch: link, code, another address, who is there, what is wrong."""
     home, words = lan["server"], Words(language)
-    home.ip("address", "replace", "10.77.0.203/24", "dev", "eth0")
+    home.ip("address", "replace", "10.77.0.204/24", "dev", "eth0")
     browser = chromium_on(playwright, home, tmp_path / "home")
     bearer = {"Authorization": f"Bearer {ADMIN}"}
     more = {"locale": language, "color_scheme": scheme, "extra_http_headers": bearer}
@@ -1092,6 +1092,7 @@ def test_the_panel_in_a_browser(
         on_host(home, tmp_path / "data") as server,
         page_of(browser, **more) as page,
     ):
+        page.add_init_script(hurry(4))
         page.goto(f"http://127.0.0.1:{server.port}/")
         panel = page.locator("#share")
         switch, link = panel.get_by_role("switch"), panel.locator(".share-link")
@@ -1104,16 +1105,16 @@ def test_the_panel_in_a_browser(
         assert scan(page, "#share .share-code") == link.inner_text()
         expect(panel).to_contain_text(f"http://10.77.0.1:{server.port}/test")
         expect(panel).to_contain_text(words["share.nobody"])
-        panel.locator("select").select_option("10.77.0.203")
-        expect(link).to_have_text(f"http://10.77.0.203:{server.port}/")
+        panel.locator("select").select_option("10.77.0.204")
+        expect(link).to_have_text(f"http://10.77.0.204:{server.port}/")
         assert scan(page, "#share .share-code") == link.inner_text()
         with lan["ada"].inside():
-            guest = Stream(server.port, host="10.77.0.203", tls=careless())
+            guest = Stream(server.port, host="10.77.0.204", tls=careless())
             guest.next()
         expect(panel.locator(".share-people li")).to_contain_text("10.77.0.2 ")
         if "RTAPP_TEST_SHOTS" in os.environ:
             panel.screenshot(path=f"{os.environ['RTAPP_TEST_SHOTS']}/panel-{language}.png")
-        home.ip("address", "delete", "10.77.0.203/24", "dev", "eth0")
+        home.ip("address", "delete", "10.77.0.204/24", "dev", "eth0")
         expect(panel).to_contain_text(words["share.warn.addressGone"])
         expect(panel).to_contain_text(words["share.newLink"])
         expect(link).to_have_text(f"http://10.77.0.1:{server.port}/")

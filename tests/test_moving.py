@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from support import ADMIN, PATIENCE, ROOT, Server, wait_for
-
-expect.set_options(timeout=PATIENCE * 1000)
 
 # ---- a page of an old application ----------------------------------------------------------------
 
@@ -54,14 +52,6 @@ def chat(client, message):
     emit("chat message", message)
 """
 TRANSPORTS = ["websocket", "polling", "polling,websocket"]
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context()
-    made.set_default_timeout(PATIENCE * 1000)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -235,7 +225,7 @@ def run_client(
     folder: Path, url: str, rows: dict[str, Row], counts: dict[str, int], auth: str = NO_AUTH
 ) -> dict[str, Any]:
     """What the client's code of each row prints; it must print at least `counts` lines."""
-    listed = [[name, "\n".join(row[2]), counts[name], 150] for name, row in rows.items()]
+    listed = [[name, "\n".join(row[2]), counts[name], 60] for name, row in rows.items()]
     script = folder / "rows.mjs"
     script.write_text((CLIENT % json.dumps(listed)).replace("AUTH", auth))
     done = subprocess.run(

@@ -282,7 +282,7 @@ def test_a_server_that_is_gone_for_good(context: BrowserContext, site: Server, g
         wait_received(page, ["meanwhile"])
 
 
-def test_a_busy_server_says_when(context: BrowserContext, site: Server, gate: Gate) -> None:
+def test_a_busy_server_says_when(context: BrowserContext, gate: Gate) -> None:
     """Neither a tab that follows nor one that is looked at comes sooner."""
     gate.mode, gate.retry_after = "busy", 9
     context.clock.install()
@@ -336,9 +336,7 @@ def test_a_revoked_token_ends_it(
     gate.close()
 
 
-def test_a_proxy_that_holds_the_stream_back(
-    context: BrowserContext, site: Server, gate: Gate
-) -> None:
+def test_a_proxy_that_holds_the_stream_back(context: BrowserContext, gate: Gate) -> None:
     gate.mode = "hold"
     context.clock.install()
     page = open_page(context, gate.port)
@@ -373,7 +371,7 @@ def test_a_silent_connection_is_given_up(context: BrowserContext, site: Server, 
         wait_received(page, ["again"])
 
 
-def test_looking_at_a_page_tries_at_once(context: BrowserContext, site: Server, gate: Gate) -> None:
+def test_looking_at_a_page_tries_at_once(context: BrowserContext, gate: Gate) -> None:
     """And uses up no attempt; whichever tab it is."""
     context.add_init_script("Math.random = () => 0.99")
     leader, follower = (visit(context, gate.port, attempts=3) for _ in range(2))
