@@ -21,14 +21,14 @@ from browsers import ALLOW, CALL_FLAGS, DEVICES, KEEP, Visitor, new_context, sta
 from lan import Host, Lan
 from support import PATIENCE, ROOT, Answer, Server
 
-# Names of colours, as (Y, Cb, Cr) of a camera's file and as a tile shows them.
+# Names of colours, as (Y, Cb, Cr) of a camera's file and as (R, G, B) of a tile that shows them.
 COLOURS = {
-    "red": (82, 90, 240),
-    "green": (145, 54, 34),
-    "blue": (41, 240, 110),
-    "yellow": (210, 16, 146),
-    "magenta": (107, 202, 221),
-    "cyan": (170, 166, 16),
+    "red": ((82, 90, 240), (255, 0, 0)),
+    "green": ((145, 54, 34), (0, 255, 0)),
+    "blue": ((41, 240, 110), (0, 0, 255)),
+    "yellow": ((210, 16, 146), (255, 255, 0)),
+    "magenta": ((107, 202, 221), (255, 0, 255)),
+    "cyan": ((170, 166, 16), (0, 255, 255)),
 }
 
 # Descriptions leave so late, in milliseconds, as the page says.
@@ -187,7 +187,7 @@ def camera_file(
     """A film of one colour (YUV4MPEG2), for Chromium's fake camera."""
     path = folder / f"{colour}-{width}x{height}@{fps}.y4m"
     if not path.exists():
-        luma, blue, red = COLOURS[colour]
+        luma, blue, red = COLOURS[colour][0]
         size = width * height
         frame = bytes([luma]) * size + bytes([blue]) * (size // 4) + bytes([red]) * (size // 4)
         head = f"YUV4MPEG2 W{width} H{height} F{fps}:1 Ip A1:1 C420jpeg\n".encode()
@@ -197,19 +197,12 @@ def camera_file(
 
 def nearest_colour(pixel: list[int]) -> str:
     """What a pixel is called."""
-    shown = {
-        "red": (255, 0, 0),
-        "green": (0, 255, 0),
-        "blue": (0, 0, 255),
-        "yellow": (255, 255, 0),
-        "magenta": (255, 0, 255),
-        "cyan": (0, 255, 255),
-    }
 
     def distance(name: str) -> int:
-        return sum((one - other) ** 2 for one, other in zip(pixel, shown[name], strict=True))
+        shown = COLOURS[name][1]
+        return sum((one - other) ** 2 for one, other in zip(pixel, shown, strict=True))
 
-    return min(shown, key=distance)
+    return min(COLOURS, key=distance)
 
 
 class Home:

@@ -95,6 +95,14 @@ class Office:
     def some(self, count: int, own: bool = False, **size: int) -> list[Person]:
         return [self.person(colour, own, **size) for colour in list(COLOURS)[:count]]
 
+    def two(self, url: str, own: bool = False) -> list[Person]:
+        """Two who see and hear each other."""
+        people = self.some(2, own)
+        for person in people:
+            person.join(url)
+        flow(people, 10)
+        return people
+
     def call(self, method: str, path: str, body: object = None) -> Answer:
         """By the administrator."""
         path = f"/api/video/rooms/{path}"
@@ -251,10 +259,7 @@ def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Not
     """A browser is told of its own computer's cable only."""
     pull, put = PULLED[which]
     url = f"{office.serve().room()}?transport={transport}"
-    one, other = office.some(2, own=True)
-    for person in (one, other):
-        person.join(url)
-    flow([one, other], 10)
+    one, other = office.two(url, own=True)
     number = one.tile(other)["tile"]
     pull(other.host)
     time.sleep(1)  # what was on its way
@@ -272,10 +277,7 @@ def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Not
 @each_transport
 def test_an_address_changes(office: Office, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
-    one, other = office.some(2, own=True)
-    for person in (one, other):
-        person.join(url)
-    flow([one, other], 10)
+    one, other = office.two(url, own=True)
     other.host.move(99)
     # What the silence cost stays in the statistics of the sound.
     note("flows again", flow([one, other], 10, PATIENCE * 4, concealed=1))
@@ -284,10 +286,7 @@ def test_an_address_changes(office: Office, transport: str, note: Note) -> None:
 @in_the_long_run
 def test_a_phone_vanishes(office: Office, note: Note) -> None:
     url = office.serve().room()
-    one, other = office.some(2, own=True)
-    for person in (one, other):
-        person.join(url)
-    flow([one, other], 10)
+    one, other = office.two(url, own=True)
     other.host.unplug()
     start = time.monotonic()
     wait_for(lambda: one.tile(other)["status"] == "reconnecting", "connection lost", 150)
@@ -314,10 +313,7 @@ def test_the_server_is_killed_in_a_call(office: Office, transport: str, note: No
 @each_transport
 def test_a_page_is_loaded_anew_in_a_call(office: Office, transport: str, note: Note) -> None:
     url = f"{office.serve().room()}?transport={transport}"
-    one, other = office.some(2)
-    for person in (one, other):
-        person.join(url)
-    flow([one, other], 10)
+    one, other = office.two(url)
     number = one.tile(other)["tile"]
     other.join(url)
     note("first picture", wait_first_picture([one, other]))
@@ -328,10 +324,7 @@ def test_a_page_is_loaded_anew_in_a_call(office: Office, transport: str, note: N
 
 def test_a_link_in_two_tabs(office: Office) -> None:
     url = office.serve().room()
-    one, other = office.some(2)
-    for person in (one, other):
-        person.join(url)
-    flow([one, other], 10)
+    one, other = office.two(url)
     first = other.page
     other.tab()
     other.join(url)
@@ -583,10 +576,7 @@ def test_a_network_that_is_back_is_tried_soon(office: Office) -> None:
     if not shutil.which("nft"):
         pytest.skip("needs nft (Debian: nftables)")
     url = office.serve().room()
-    one, other = office.some(2, own=True)
-    for person in (one, other):
-        person.join(url)
-    flow([one, other], 10)
+    one, other = office.two(url, own=True)
     one.page.evaluate(RESTARTS)
     one.page.route("**/api/events?*", lambda _: None)  # not answered
     one.host.filter("udp dport 1024-65535 drop")

@@ -1315,7 +1315,9 @@ def test_no_serious_finding_of_axe(
     look = {"locale": locale, "reduced_motion": "reduce", **window}
 
     def look_at(page: Page) -> None:
-        assert serious(page, *themes) == {}
+        for theme in themes:
+            page.emulate_media(color_scheme=theme)
+            assert serious(page, only_colours=theme != themes[0]) == [], theme
 
     ada = house.host("Ada", failing, axe, **look).open()
     page = ada.page
