@@ -345,3 +345,8 @@ test('of a long name the end is kept, which says what it is', () => {
   assert.equal(name.length, 120);
   assert.ok(name.endsWith('long .tar.gz'));
 });
+
+test('a name is cut at whole characters, and never to a hidden one', () => {
+  assert.equal(safeName(`x.${'b'.repeat(119)}`), 'b'.repeat(119));
+  assert.equal(safeName(`${'😀'.repeat(200)}.md`), `${'😀'.repeat(117)}.md`);
+});

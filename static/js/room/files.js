@@ -225,6 +225,6 @@ function piece(id, content) {
  */
 export function safeName(name) {
   const base = name.split(/[/\\]/).pop() ?? '';
-  const plain = base.replace(/[\p{Cc}\p{Cf}<>:"|?*]/gu, '').replace(/^[.\s]+|[.\s]+$/gu, '');
-  return plain.slice(-120) || 'file';
+  const plain = [...base.replace(/[\p{Cc}\p{Cf}<>:"|?*]/gu, '')].slice(-120).join('');
+  return plain.replace(/^[.\s]+|[.\s]+$/gu, '') || 'file';
 }
