@@ -215,10 +215,14 @@ def test_commands_work_while_the_server_runs(server: Server) -> None:
 
 def test_attempts_are_slowed_and_forgotten(home: Server) -> None:
     body = {"username": "bob", "password": "wrong password"}
-    answers = [home.post("/api/auth/login", body, token=None) for _ in range(12)]
-    assert answers[0].code == "wrong_login"
-    assert answers[-1].status == 429 and int(answers[-1].headers["retry-after"]) >= 1
-    assert answers[-1].code == "too_many_attempts"
+    assert home.post("/api/auth/login", body, token=None).code == "wrong_login"
+
+    def refused() -> Answer | None:
+        answer = home.post("/api/auth/login", body, token=None)
+        return answer if answer.status == 429 else None
+
+    answer = wait_for(refused, "too many attempts")  # on a busy machine it takes some more
+    assert answer.code == "too_many_attempts" and int(answer.headers["retry-after"]) >= 1
     buckets = rtapp.Buckets()
     assert [buckets.take("x", 10, 2) for _ in range(2)] == [0, 0]
     assert 0 < buckets.take("x", 10, 2) <= 0.1
