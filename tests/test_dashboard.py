@@ -447,10 +447,12 @@ def test_a_backup_is_downloaded(page: Page, site: Server) -> None:
 
 
 def test_a_lost_connection_is_told_with_its_reason(page: Page, site: Server) -> None:
+    page.clock.install()
     visit(page, site)
     site.kill()
     banner = page.locator(".lost")
     expect(banner).to_contain_text("The connection to the server is lost")
+    page.clock.fast_forward(6_000)  # the wait before the first attempt
     expect(banner).to_contain_text("does not answer")
     site.start()
     page.click(".lost button")
