@@ -3731,7 +3731,8 @@ class Hub:
         self._addresses[subscriber.address] = self._addresses.get(subscriber.address, 0) + 1
         self._view(subscriber.encoding, topics).enter(subscriber)
         self._own(subscriber)
-        self._watch(subscriber)
+        if not isinstance(subscriber.transport, QueueTransport):  # that has no readiness
+            self._poller.add(subscriber.fd)
         self._stats.total_connections += 1
         self._note_presence("presence-join", subscriber, topics)
 
@@ -3746,11 +3747,6 @@ class Hub:
     def _disown(self, subscriber: Subscriber) -> None:
         self._runs[subscriber.own_topic].owners.remove(subscriber)
         self._release(subscriber.own_topic)
-
-    def _watch(self, subscriber: Subscriber) -> None:
-        """Hear of a socket's readiness; what is fetched by requests has none."""
-        if not isinstance(subscriber.transport, QueueTransport):
-            self._poller.add(subscriber.fd)
 
     def _heed(self, subscriber: Subscriber) -> None:
         """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
@@ -4041,7 +4037,7 @@ class Hub:
 
     def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
         """Tell some connections not to come back as they were, and close them."""
-        for subscriber in [s for s in self.subscribers() if chosen(s)]:
+        for subscriber in [s for s in self._by_fd.values() if s.ending is None and chosen(s)]:
             self._end(subscriber, reason)
 
     def _end(self, subscriber: Subscriber, reason: str) -> None:

@@ -700,14 +700,60 @@ def test_histories(swift: None) -> None:
     assert count > 100
 
 
+ON_A = ("c/a", rtapp.MESSAGE, None, "1", None)
+FREE, FULL = float("inf"), len(b"hello@0;")  # what a socket takes
+IDLE = [Step("come", n, (0, ["c/a"], 0, FREE)) for n in (0, 1)] + [Step("run", 5)]  # ann and bob
+
+
+def ends(event: str, **body: Any) -> tuple[str, str, str | None, str, str | None]:
+    """An order that ends bob's connection."""
+    told = {"clientId": "bob", "reason": "told to", **body}
+    return rtapp.HUB_TOPIC, rtapp.CONTROL, event, json.dumps(told), None
+
+
+TO_BOB = ("u/bob", rtapp.MESSAGE, None, "1", None)
+KNOWN = {  # by what went wrong once
+    "a kick's bystander lacks what follows it": [
+        *IDLE,
+        Step("commit", 0, [TO_BOB, ends("kick"), ON_A]),
+    ],
+    "a revocation's bystander lacks what follows it": [
+        *IDLE,
+        Step("commit", 0, [TO_BOB, ends("revoke", credentials=[CREDENTIALS[1]]), ON_A]),
+    ],
+    "a group of nobody behind the ring is served for ever": [
+        Step("come", 0, (0, ["c/a"], 0, FULL + 92)),
+        Step("run", 2),
+        Step("commit", 0, [ON_A] * 5),
+        Step("run", 2),
+    ],
+    "nothing is new on a channel that begins earlier": [
+        *IDLE,
+        Step("commit", 0, [ON_A, ends("topics", add=["c/a"], remove=[], since=0), ON_A]),
+    ],
+    "who is paused is not told of room, and counts as stalled": [
+        Step("come", 1, (0, ["c/a"], 0, FULL)),
+        Step("commit", 0, [ON_A]),
+        Step("run", 3),
+        Step("pause", 0),
+        Step("room", 0, FREE),
+        Step("stall", 0),
+    ],
+}
+
+
+@pytest.mark.parametrize("history", KNOWN.values(), ids=KNOWN)
+def test_what_went_wrong_once(swift: None, history: list[Step]) -> None:
+    assert trouble(history) is None
+
+
 @pytest.mark.parametrize("turns", range(1, 7))
 def test_an_answer_that_is_pinned_while_a_page_is_read(swift: None, turns: int) -> None:
     """What the page has, or that something is gone, comes behind the rest of the answer."""
-    on_all = ("c/a", rtapp.MESSAGE, None, "1", None)
     steps = [
-        *[Step("commit", 0, [on_all] * 12)] * 2,
+        *[Step("commit", 0, [ON_A] * 12)] * 2,
         Step("slow", 3),
-        Step("come", 0, (0, ["c/a"], 40, len(b"hello@0;") + 4)),
+        Step("come", 0, (0, ["c/a"], 40, FULL + 4)),
         Step("run", turns),
         Step("say", 0),
         Step("trim", 20),
