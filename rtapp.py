@@ -6671,10 +6671,10 @@ class Rooms:
         """What was said in a room, oldest first. Raises Problem `not_in_room`."""
         room, _ = self._inside(self._storage.reader, room_id, who)
         said = (Message.topic == video_topic(room.id)) & (Message.event == "room-chat")
-        query = Message.select().where(said & (Message.id < before))
-        rows = list(query.order_by(Message.id.desc()).limit(limit))
-        rows.reverse()
-        return [{"id": row.id, "messageId": row.id, **as_json(row.content)} for row in rows]
+        query = Message.select(Message.id, Message.content).where(said & (Message.id < before))
+        query = query.order_by(Message.id.desc()).limit(limit)
+        rows = self._storage.read_long(*query.sql())
+        return [{"id": i, "messageId": i, **as_json(content)} for i, content in reversed(rows)]
 
     # Signals
 
@@ -7129,6 +7129,16 @@ def begun(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield from parts
 
     return all_parts()
+
+
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """The same items; each time that they have taken some milliseconds, others have their turn."""
+    until = ticks_ms() + 4
+    for item in items:
+        yield item
+        if ticks_ms() >= until:
+            gevent.sleep(0.001)  # 0 would not look at sockets
+            until = ticks_ms() + 4
 
 
 def is_https(environ: dict[str, Any]) -> bool:
@@ -7685,12 +7695,14 @@ def publish_once(
 def broadcast_batch(app: Application, call: Call) -> Any:
     """A message a line in one transaction; a bad line refuses the whole batch and is named."""
     raw = call.body(app.settings["max_batch_bytes"])
-    lines = [line for line in enumerate(raw.split(b"\n"), 1) if line[1].strip()]
+    parts = iter(partial(io.BytesIO(raw).readlines, 65_536), [])  # not all at once: each byte
+    numbered = enumerate(itertools.chain.from_iterable(paced(parts)), 1)  # may be a line
+    lines = list(itertools.islice((line for line in numbered if line[1].strip()), 10_001))
     if not 1 <= len(lines) <= 10_000:
         raise Problem("invalid", "A batch has 1 to 10,000 lines.")
-    drafts = [line_draft(app, call, number, line) for number, line in lines]
+    drafts = [line_draft(app, call, n, line.rstrip(b"\n")) for n, line in paced(lines)]
     if call.query.volatile in YES:
-        for draft in drafts:
+        for draft in paced(drafts):
             send_volatile(app, draft)
         return batch_answer([], len(drafts))
     digest = hashlib.sha256(raw).hexdigest()
@@ -7731,26 +7743,23 @@ def messages(app: Application, call: Call) -> Answer:
     if query.after is not None:
         page &= Message.id > query.after
     order = Message.id if query.after is not None else Message.id.desc()
-    rows = list(Message.select().where(page).order_by(order).limit(query.limit))
-    total = Message.select().where(where).count()
-    headers = {"X-Total-Count": str(total)}
-    if len(rows) == query.limit:
+    views = stored_views(app, page, order, query.limit)
+    count = Message.select(peewee.fn.COUNT(Message.id)).where(where)
+    headers = {"X-Total-Count": str(app.storage.read_long(*count.sql())[0][0])}
+    if len(views) == query.limit:
         side = "after" if query.after is not None else "before"
-        headers["Link"] = next_link(call, **{side: rows[-1].id})
-    return Answer([stored_view(row) for row in rows], headers=headers)
+        headers["Link"] = next_link(call, **{side: views[-1]["id"]})
+    return Answer(views, headers=headers)
 
 
-def stored_view(row: Any) -> dict[str, Any]:
-    """A row of the table as the API shows it."""
-    draft = Draft(
-        row.topic,
-        row.kind,
-        row.event,
-        row.content,
-        recipient_count=row.recipient_count,
-        sent_at=row.sent_at,
-    )
-    return message_view(row.id, draft, Parsed(msgspec.json.decode(row.content), row.content))
+def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[dict[str, Any]]:
+    """Messages of the log as the API shows them."""
+    columns = (getattr(Message, name) for name in ("id", *Draft._fields))
+    query = Message.select(*columns).where(where).order_by(order).limit(limit)
+    return [
+        message_view(number, draft := Draft(*row), Parsed(as_json(draft.content), draft.content))
+        for number, *row in paced(app.storage.read_long(*query.sql()))
+    ]
 
 
 def next_link(call: Call, **changed: Any) -> str:
@@ -8180,14 +8189,15 @@ def stats(app: Application, call: Call) -> dict[str, Any]:
 
 
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute", HistoryQuery)
-def stats_history(app: Application, call: Call) -> list[dict[str, Any]]:
+def stats_history(app: Application, call: Call) -> Answer:
     """Oldest first."""
     since = now_ms() - call.query.minutes * 60_000
-    rows = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
-    return [
-        {"minute": iso(row.minute), "node": row.node, **msgspec.json.decode(row.counters)}
-        for row in rows
+    query = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
+    parts = [  # two weeks are 8 MB: the counters, which are JSON, are not read and written again
+        f'{{"minute":"{iso(minute)}","node":{to_json(node)},{counters[1:]}'
+        for minute, node, counters in paced(app.storage.read_long(*query.sql()))
     ]
+    return Answer(f"[{','.join(parts)}]".encode())
 
 
 @route("GET", "/api/logs", "admin", "List the event log", LogsQuery)
@@ -8195,12 +8205,12 @@ def logs(app: Application, call: Call) -> Answer:
     """Newest first."""
     query: LogsQuery = call.query
     app.journal.flush()
-    rows = list(log_rows(query, query.before, query.limit))
-    total = EventLog.select().where(log_filter(query)).count()
-    headers = {"X-Total-Count": str(total)}
+    rows = log_rows(app, query, query.before, query.limit)
+    count = EventLog.select(peewee.fn.COUNT(EventLog.id)).where(log_filter(query))
+    headers = {"X-Total-Count": str(app.storage.read_long(*count.sql())[0][0])}
     if len(rows) == query.limit:
-        headers["Link"] = next_link(call, before=rows[-1].id)
-    return Answer([log_view(row) for row in rows], headers=headers)
+        headers["Link"] = next_link(call, before=rows[-1][0])
+    return Answer([log_view(*row) for row in rows], headers=headers)
 
 
 def log_filter(query: LogFilter) -> Any:
@@ -8224,23 +8234,19 @@ def to_ms(moment: datetime) -> int:
     )
 
 
-def log_rows(query: LogFilter, before: int | None, limit: int) -> Any:
-    """A page of the event log, newest first."""
+def log_rows(app: Application, query: LogFilter, before: int | None, limit: int) -> list[Any]:
+    """A page of the event log, newest first; its rows are what `log_view` takes."""
     where = log_filter(query)
     if before is not None:
         where &= EventLog.id < before
-    return EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
+    page = EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
+    return app.storage.read_long(*page.sql())
 
 
-def log_view(row: Any) -> dict[str, Any]:
+def log_view(number: int, timestamp: int, level: str, message: str, more: str) -> dict[str, Any]:
     """An entry as the API shows it."""
-    return {
-        "id": row.id,
-        "timestamp": iso(row.timestamp),
-        "level": row.level,
-        "message": row.message,
-        "metadata": msgspec.Raw(row.metadata.encode()),
-    }
+    shown = {"id": number, "timestamp": iso(timestamp), "level": level, "message": message}
+    return {**shown, "metadata": msgspec.Raw(more.encode())}
 
 
 @route("GET", "/api/logs/histogram", "admin", "Count the event log over time", LogHistogramQuery)
@@ -8250,16 +8256,17 @@ def log_histogram(app: Application, call: Call) -> dict[str, Any]:
     query: LogHistogramQuery = call.query
     app.journal.flush()
     where = log_filter(query)
-    oldest = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where).scalar()
+    first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
+    ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
     since = to_ms(query.since) if query.since else oldest or until - 1
     width = max(1, -(-(until - since) // query.buckets))
     bucket = ((EventLog.timestamp - since) / width).alias("bucket")
     count = peewee.fn.COUNT(EventLog.id)
     chosen = EventLog.select(bucket, EventLog.level, count).where(where)
-    rows: Any = chosen.group_by(bucket, EventLog.level).tuples()
+    grouped = chosen.group_by(bucket, EventLog.level)
     spans: dict[int, dict[str, Any]] = {}
-    for at, level, number in rows:
+    for at, level, number in app.storage.read_long(*grouped.sql()):
         span = spans.setdefault(int(at), {"timestamp": iso(since + int(at) * width)})
         span[level] = number
     return {"since": iso(since), "width": width, "buckets": [spans[at] for at in sorted(spans)]}
@@ -8290,31 +8297,30 @@ def export_logs(app: Application, call: Call) -> Answer:
     kind = "text/csv; charset=utf-8" if query.format == "csv" else "application/x-ndjson"
     name = f'attachment; filename="rtapp-logs.{query.format}"'
     write = csv_lines if query.format == "csv" else ndjson_lines
-    return Answer(write(query), headers={"Content-Type": kind, "Content-Disposition": name})
+    return Answer(write(app, query), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
-def all_log_rows(query: LogFilter) -> Iterator[list[Any]]:
+def all_log_rows(app: Application, query: LogFilter) -> Iterator[list[Any]]:
     """The whole event log in pages."""
     before: int | None = None
-    while rows := list(log_rows(query, before, 1000)):
+    while rows := log_rows(app, query, before, 1000):
         yield rows
-        before = rows[-1].id
-        gevent.sleep(0)
+        before = rows[-1][0]
 
 
-def ndjson_lines(query: LogFilter) -> Iterator[bytes]:
+def ndjson_lines(app: Application, query: LogFilter) -> Iterator[bytes]:
     """An entry a line."""
-    for rows in all_log_rows(query):
-        yield b"".join(msgspec.json.encode(log_view(row)) + b"\n" for row in rows)
+    for rows in all_log_rows(app, query):
+        yield b"".join(msgspec.json.encode(log_view(*row)) + b"\n" for row in rows)
 
 
-def csv_lines(query: LogFilter) -> Iterator[bytes]:
+def csv_lines(app: Application, query: LogFilter) -> Iterator[bytes]:
     """For spreadsheets: RFC 4180, and no cell that they would take for a formula."""
     yield b"id,timestamp,level,message,metadata\r\n"
-    for rows in all_log_rows(query):
+    for rows in all_log_rows(app, query):
         text = io.StringIO(newline="")
-        for row in rows:
-            cells = (row.id, iso(row.timestamp), row.level, row.message, row.metadata)
+        for number, timestamp, *rest in rows:
+            cells = (number, iso(timestamp), *rest)
             csv.writer(text).writerow(
                 [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
             )
@@ -8457,13 +8463,12 @@ def list_nodes(app: Application, call: Call) -> list[dict[str, Any]]:
 @route("GET", "/api/admin/dashboard", "admin", "What a dashboard shows first, in one call")
 def dashboard(app: Application, call: Call) -> dict[str, Any]:
     """Statistics, and the newest of each list."""
-    rows = Message.select().where(Message.kind == MESSAGE, ~Message.topic.startswith("u/"))
-    entries = EventLog.select().order_by(EventLog.id.desc()).limit(20)
+    where = (Message.kind == MESSAGE) & ~Message.topic.startswith("u/")
     return {
         "stats": app.stats_view(),
         "connections": [row.view() for row in app.nodes.newest(20)],
-        "messages": [stored_view(row) for row in rows.order_by(Message.id.desc()).limit(20)],
-        "logs": [log_view(row) for row in entries],
+        "messages": stored_views(app, where, Message.id.desc(), 20),
+        "logs": [log_view(*row) for row in log_rows(app, LogFilter(), None, 20)],
         "rooms": shown_rooms(app, call, app.rooms.active(0, 20)),
         "settings": list_settings(app, call),
     }

@@ -18,8 +18,10 @@ import rtapp
 from conftest import Certificate
 from support import (
     LONG,
+    NDJSON,
     PATIENCE,
     POLLING,
+    Answer,
     Server,
     Stream,
     change,
@@ -228,6 +230,25 @@ def test_a_body_of_many_packets_holds_nobody_up(
         thread.join(PATIENCE)
         assert answers == [status]
         assert answered == 10 or status == 400  # then it is soon over
+
+
+def test_a_batch_of_empty_lines_holds_nobody_up(server: Server) -> None:
+    """16 MiB of them take seconds to look through."""
+    answers: list[Answer] = []
+    body = b"\n" * 16_000_000
+
+    def post() -> None:
+        answers.append(server.post("/api/broadcast", body, headers=NDJSON))
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    answered = 0
+    while not answers and answered < 20:
+        assert server.get("/healthz", token=None).status == 200
+        answered += 1
+    thread.join(PATIENCE)
+    assert [answer.status for answer in answers] == [422]
+    assert answered == 20
 
 
 def test_a_tls_client_that_never_pauses_is_read_in_turn() -> None:

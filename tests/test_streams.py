@@ -16,7 +16,18 @@ from pathlib import Path
 import pytest
 
 from conftest import Certificate
-from support import ADMIN, PATIENCE, PROGRAM, Server, Stream, keep_alive, number, wait_for
+from support import (
+    ADMIN,
+    NDJSON,
+    PATIENCE,
+    PROGRAM,
+    Publisher,
+    Server,
+    Stream,
+    keep_alive,
+    number,
+    wait_for,
+)
 
 SESSION = "s" * 22
 
@@ -70,6 +81,44 @@ def test_answer_counts_subscribers_and_comes_after_the_commit(server: Server) ->
         assert message["type"] == "note" and message["channel"] == "x"
         assert message["content"] == {"type": "note"}
         assert server.get("/api/messages?channel=x").json == [message]
+
+
+def test_pages_of_the_history(server: Server) -> None:
+    """The total is of all pages; nobody's direct messages are among them."""
+    for n in range(5):
+        server.publish(n, "channel=x")
+    server.publish("all")
+    server.publish("secret", "to=somebody")
+    whole = server.get("/api/messages?limit=6")
+    assert [row["content"] for row in whole.json] == ["all", 4, 3, 2, 1, 0]
+    assert whole.headers["x-total-count"] == "6"
+    for side, pages in (("before", [[4, 3], [2, 1], [0]]), ("after", [[0, 1], [2, 3], [4]])):
+        query = f"channel=x&limit=2&{side}={0 if side == 'after' else 99}"
+        for page in pages:
+            answer = server.get(f"/api/messages?{query}")
+            assert [row["content"] for row in answer.json] == page
+            assert answer.headers["x-total-count"] == "5"
+            query = answer.headers.get("link", "").partition("<?")[2].partition(">")[0]
+        assert not query
+
+
+def test_a_large_batch_is_one_piece_while_others_publish(server: Server) -> None:
+    """It is prepared in parts, and stored and heard as a whole."""
+    other = Publisher(server.port, "other", "channel=x")
+    with server.stream("channel=x") as stream:
+        answer = server.publish_lines(range(10_000), "channel=x").json
+        bad = b"1\n" * 9_999 + b"{"
+        refused = server.post("/api/broadcast?channel=x", bad, headers=NDJSON)
+        assert refused.code == "malformed_json" and "line 10000" in str(refused.json["errors"])
+        other.enough.set()
+        other.join(PATIENCE)
+        server.publish("end", "channel=x")
+        heard = list(iter(lambda: json.loads(stream.next()["data"]), "end"))
+    assert [value for value in heard if isinstance(value, int)] == list(range(10_000))
+    assert heard.index(9_999) - heard.index(0) == 9_999
+    assert answer["lastId"] - answer["firstId"] == 9_999
+    ids = sorted(other.acknowledged)
+    assert ids and not set(ids) & set(range(answer["firstId"], answer["lastId"] + 1))
 
 
 def test_channels_direct_messages_and_exclude(server: Server) -> None:

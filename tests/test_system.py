@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,25 @@ def test_every_minute_has_a_row_and_so_has_the_last_one(server: Server) -> None:
     assert {"minute", "node", "activeConnections", "memoryBytes", "transports"} <= set(rows[0])
     (entry,) = server.get("/api/logs?level=MSG").json
     assert entry["metadata"] == {"messages": 1, "deliveries": 0}
+
+
+def test_two_weeks_of_statistics(server: Server) -> None:
+    import rtapp
+
+    minute = int(time.time()) // 60 * 60_000
+    change(
+        server.database_url,
+        "INSERT INTO stats_minutes WITH RECURSIVE n(i) AS"
+        " (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 20999)"
+        " SELECT ? - i * 60000, 'a \"node\"', '{\"messagesSent\":' || i || '}' FROM n",
+        minute,
+    )
+    found = server.get("/api/stats/history?minutes=20160").json
+    rows = [row for row in found if row["node"] == 'a "node"']
+    assert 20_150 < len(rows) <= 20_160 and rows[-1]["minute"] == rtapp.iso(minute)
+    assert [row["messagesSent"] for row in rows] == list(range(len(rows)))[::-1]
+    assert rows[0].keys() == {"minute", "node", "messagesSent"}
+    assert rows == sorted(rows, key=lambda row: row["minute"])
 
 
 def test_dashboard_is_one_call(server: Server) -> None:
