@@ -52,6 +52,7 @@ import csv
 import ctypes
 import difflib
 import email.utils
+import enum
 import errno
 import functools
 import gc
@@ -183,9 +184,13 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, all of it or nothing."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    part.replace(path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def make_private(path: Path) -> None:
@@ -534,6 +539,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "idempotency_mismatch": (422, "Idempotency key used with another body"),
     "too_many_connections": (503, "Too many connections"),
     "storage_unavailable": (503, "Storage unavailable"),
+    "outcome_unknown": (503, "Outcome unknown"),
     "not_on_postgresql": (409, "Not with PostgreSQL"),
     "port_in_use": (409, "The port is in use"),
     "overloaded": (503, "Overloaded"),
@@ -615,16 +621,122 @@ class InUse(StartError):
 # Storage
 # ----------------------------------------------------------------------------------------------
 
+# Topics are typed, so that no user's name meets the server's.
+EVERYONE, HUB_TOPIC, ROOM_PREFIX = "*", "sys/hub", "i/"
+MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
+VIDEO = "video"  # what happens in a video room
+UNNAMED = (SIGNAL, VIDEO)  # their `type` says what they are; only Socket.IO needs a name
+
+
+def channel_topic(channel: str) -> str:
+    """The topic of a channel."""
+    return "c/" + channel
+
+
+def presence_topic(channel: str) -> str:
+    """The topic of who comes to a channel and leaves it."""
+    return "p/" + channel
+
+
+def direct_topic(client_id: str) -> str:
+    """The topic of what is sent to one client."""
+    return "u/" + client_id
+
+
+def video_topic(number: int) -> str:
+    """The topic of a video room, by its row's id: a later room of the same name is another."""
+    return f"r/{number}"
+
+
+def room_topic(namespace: str, room: str) -> str:
+    """The topic of a Socket.IO room; the room "" is the whole namespace."""
+    return f"{ROOM_PREFIX}{namespace}#{room}"
+
+
+def channel_of(topic: str) -> str | None:
+    """The channel whose topic this is, if it is one's."""
+    return topic[2:] if topic.startswith("c/") else None
+
+
+def excluded_topics(exclude: str | None) -> frozenset[str]:
+    """Whose subscribers are left out: of one client, as it stands in a row, or of a JSON array of
+    topics."""
+    if exclude is None:
+        return frozenset()
+    if exclude.startswith("["):
+        return msgspec.json.decode(exclude, type=frozenset[str])
+    return frozenset((direct_topic(exclude),))
+
+
+class Entry(msgspec.Struct, eq=False):
+    """A message from its making to the last socket: a row of the log, and what the hub adds to it.
+    The writer gives it `id` and `batch`; what is volatile never gets them. An id grows for ever
+    and never repeats within an epoch."""
+
+    topic: str
+    kind: str
+    event: str | None
+    content: str  # JSON
+    attachments: bytes | None = None  # of a Socket.IO event: see Arguments
+    sender: str | None = None
+    exclude: str | None = None
+    recipient_count: int = 0
+    expires_at: int | None = None
+    sent_at: int = 0
+    batch: str = ""
+    id: int = 0
+    # Not in the table:
+    left_out: frozenset[str] = frozenset()  # topics whose subscribers don't get it
+    frames: dict[str, bytes] = {}  # its bytes by the key of an encoding, made at most once each
+
+    def __post_init__(self) -> None:
+        if self.exclude is not None:
+            self.left_out = excluded_topics(self.exclude)
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that it takes, roughly; more with each frame that is made."""
+        size = 800 + sys.getsizeof(self.content) + len(self.attachments or b"")
+        return size + sum(map(len, self.frames.values()))
+
+    def is_for(self, topics: frozenset[str], own: str) -> bool:
+        """Whether a subscriber of these topics isn't one who is left out."""
+        left_out = self.left_out
+        return not left_out or (own not in left_out and left_out.isdisjoint(topics))
+
+
+COLUMNS = Entry.__struct_fields__[:-2]
+_SELECTED = ", ".join(COLUMNS)
+_INSERT = f"INSERT INTO messages ({_SELECTED}) VALUES "
+PAGE_BYTES = 8_388_608  # at which a page of the log ends: messages may be large
+
+
+def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
+    """Entries of rows that a read gives, and whether there may be others behind them."""
+    found: list[Entry] = []
+    size = 0
+    for entry in itertools.starmap(Entry, rows):
+        found.append(entry)
+        size += len(entry.content) + len(entry.attachments or b"")
+        if size >= PAGE_BYTES:
+            return found, True
+    return found, len(found) == limit
+
+
+def table_name(model: type[peewee.Model]) -> str:
+    """`VideoRoom` is a row of `video_rooms`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__).lower() + "s"
+
 
 class Table(peewee.Model):
     """Base of the models: times are integers, milliseconds since 1970."""
 
     class Meta:
-        legacy_table_names = False
+        table_function = table_name
 
 
 class Message(Table):
-    """A row of the log. The id grows for ever and never repeats within an epoch."""
+    """A row of the log, for queries; see Entry."""
 
     id = peewee.BigAutoField()
     topic = peewee.TextField()
@@ -635,23 +747,17 @@ class Message(Table):
     sender = peewee.TextField(null=True)
     exclude = peewee.TextField(null=True)
     batch = peewee.TextField()
-    recipient_count = peewee.IntegerField(default=0)
+    recipient_count = peewee.IntegerField()
     expires_at = peewee.BigIntegerField(null=True)
     sent_at = peewee.BigIntegerField()
 
-    class Meta:
-        table_name = "messages"
-
 
 class Topic(Table):
-    """What is still held of a topic: a position is complete iff trimmed_id <= it <= the head."""
+    """What retention has taken of a topic: a position is complete for it iff it is at least
+    `trimmed_id` and at most the head."""
 
     topic = peewee.TextField(primary_key=True)
-    last_id = peewee.BigIntegerField(index=True)
-    trimmed_id = peewee.BigIntegerField(default=0)
-
-    class Meta:
-        table_name = "topics"
+    trimmed_id = peewee.BigIntegerField()
 
 
 class EventLog(Table):
@@ -663,9 +769,6 @@ class EventLog(Table):
     message = peewee.TextField()
     metadata = peewee.TextField()
 
-    class Meta:
-        table_name = "event_logs"
-
 
 class ServerSetting(Table):
     """A saved setting, or a value of the administrator's own (`x-…`)."""
@@ -674,9 +777,6 @@ class ServerSetting(Table):
     value = peewee.TextField()
     description = peewee.TextField(null=True)
     updated_at = peewee.BigIntegerField()
-
-    class Meta:
-        table_name = "server_settings"
 
 
 class StatsMinute(Table):
@@ -687,7 +787,6 @@ class StatsMinute(Table):
     counters = peewee.TextField()
 
     class Meta:
-        table_name = "stats_minutes"
         primary_key = peewee.CompositeKey("minute", "node")
 
 
@@ -700,9 +799,6 @@ class User(Table):
     password_hash = peewee.TextField()
     role = peewee.TextField()  # user, admin
     created_at = peewee.BigIntegerField()
-
-    class Meta:
-        table_name = "users"
 
 
 class AccessToken(Table):
@@ -721,9 +817,6 @@ class AccessToken(Table):
     expires_at = peewee.BigIntegerField()
     used_at = peewee.BigIntegerField(null=True)
 
-    class Meta:
-        table_name = "access_tokens"
-
 
 class IdempotencyKey(Table):
     """The first answer to a publish that carried an `Idempotency-Key`."""
@@ -732,9 +825,6 @@ class IdempotencyKey(Table):
     body_hash = peewee.TextField()
     answer = peewee.TextField()
     created_at = peewee.BigIntegerField(index=True)
-
-    class Meta:
-        table_name = "idempotency_keys"
 
 
 class Node(Table):
@@ -745,9 +835,6 @@ class Node(Table):
     started = peewee.BigIntegerField()
     heartbeat = peewee.BigIntegerField()
     audience = peewee.TextField()  # JSON: shared topic to how many subscribe to it there
-
-    class Meta:
-        table_name = "nodes"
 
 
 class Connection(Table):
@@ -769,7 +856,6 @@ class Connection(Table):
     status = peewee.TextField()
 
     class Meta:
-        table_name = "connections"
         primary_key = peewee.CompositeKey("node", "id")
 
 
@@ -784,9 +870,6 @@ class SocketSession(Table):
     position = peewee.TextField()
     node = peewee.TextField()  # where it is, or was last, connected
     left_at = peewee.BigIntegerField(null=True, index=True)
-
-    class Meta:
-        table_name = "socket_sessions"
 
 
 class VideoRoom(Table):
@@ -809,9 +892,6 @@ class VideoRoom(Table):
     empty_since = peewee.BigIntegerField(null=True)
     ended_at = peewee.BigIntegerField(null=True)
 
-    class Meta:
-        table_name = "video_rooms"
-
 
 class VideoParticipant(Table):
     """Somebody who is in a room, or waits to be let in."""
@@ -831,9 +911,6 @@ class VideoParticipant(Table):
     beats = peewee.IntegerField(default=0)  # it says that it is there; an open stream is no sign
     joined_at = peewee.BigIntegerField()
 
-    class Meta:
-        table_name = "video_participants"
-
 
 class RoomBan(Table):
     """Who was removed from a room and may not come back: `client:…` or `account:…`."""
@@ -842,7 +919,6 @@ class RoomBan(Table):
     who = peewee.TextField()
 
     class Meta:
-        table_name = "room_bans"
         primary_key = peewee.CompositeKey("room", "who")
 
 
@@ -940,155 +1016,84 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE room_bans (room_id BIGINT NOT NULL, who TEXT NOT NULL,"
         " PRIMARY KEY (room_id, who))",
     ),
+    (
+        "INSERT INTO meta (key, value)"
+        " SELECT 'head', CAST(coalesce(max(last_id), 0) AS TEXT) FROM topics",
+        "DELETE FROM topics WHERE trimmed_id = 0",
+        "DROP INDEX topics_last_id",
+        "ALTER TABLE topics DROP COLUMN last_id",
+    ),
 )
 DATABASE_FAULTS = (peewee.OperationalError, peewee.InterfaceError, peewee.DatabaseError)
-
-
-class Draft(NamedTuple):
-    """A message on its way into the log."""
-
-    topic: str
-    kind: str
-    event: str | None
-    content: str
-    attachments: bytes | None = None
-    sender: str | None = None
-    exclude: str | None = None
-    recipient_count: int = 0
-    expires_at: int | None = None
-    sent_at: int = 0
-
-
-class Stored(NamedTuple):
-    """A row of the log as it is read: what a message's receivers can depend on."""
-
-    id: int
-    topic: str
-    kind: str
-    event: str | None
-    content: str
-    attachments: bytes | None
-    sender: str | None
-    exclude: str | None
-    expires_at: int | None
-    sent_at: int
-
-
-PAGE_BYTES = 8_388_608  # of contents, at which a page of the log ends: messages may be large
-
-
-class Page(NamedTuple):
-    """Rows of the log, as many as one read gives; `more` when there may be others behind them."""
-
-    rows: list[Stored]
-    more: bool
-
-
-class Asked(NamedTuple):
-    """Which rows of the log a read asks for."""
-
-    where: str
-    parameters: Sequence[Any]
-    limit: int
-    order: Literal["ASC", "DESC"] = "ASC"  # of the ids
-
-    def sql(self, columns: str) -> str:
-        """The statement, without regard to bytes."""
-        return (
-            f"SELECT {columns} FROM messages WHERE {self.where}"
-            f" ORDER BY id {self.order} LIMIT {self.limit}"
-        )
-
-    def page(self, rows: Iterable[Any]) -> Page:
-        """Take what belongs to the page."""
-        found: list[Stored] = []
-        size = 0
-        for row in itertools.starmap(Stored, rows):
-            found.append(row)
-            size += len(row.content) + len(row.attachments or b"")
-            if size >= PAGE_BYTES:
-                break
-        return Page(found, len(found) == self.limit or size >= PAGE_BYTES)
-
-
-_STORED_COLUMNS = ", ".join(Stored._fields)
-# `*` stands for the row or rows of values: the engines give many rows in different ways.
-_INSERT = (
-    "INSERT INTO messages (id, batch, topic, kind, event, content, attachments, sender, exclude,"
-    " recipient_count, expires_at, sent_at) VALUES *"
-)
-_UPSERT_TOPIC = (
-    "INSERT INTO topics (topic, last_id, trimmed_id) VALUES *"
-    " ON CONFLICT (topic) DO UPDATE SET last_id = excluded.last_id"
-)
 
 
 class Transaction:
     """What a unit of work sees: the writer's database and a way into the log.
 
-    Rows appended get their ids at once and are inserted together. Belongs to the writer; a unit
-    must not keep it.
+    Entries get their ids at once and are inserted together. Belongs to the writer; a unit must not
+    keep it.
     """
 
     def __init__(self, engine: Engine, database: peewee.Database) -> None:
         self.database = database
         self.batch = uuid.uuid4().hex
-        self.rows: list[Stored] = []
+        self.entries: list[Entry] = []
         self.answers: list[Result] = []
-        self.mark = engine.begin(database)
+        self.next_id = engine.last_id(database) + 1  # of the next message, if it carries its own
+        self.mark = engine.mark(database)
         self.finished = False  # nothing is left but the commit
         self._engine = engine
-        self._next_id = engine.last_id(database) + 1
-        self._staged: list[tuple[Any, ...]] = []
+        self._staged = 0  # entries that are inserted
 
-    @property
-    def next_id(self) -> int:
-        """The id that the next message gets, for a message that carries its own."""
-        return self._next_id
-
-    def append(self, drafts: Sequence[Draft]) -> list[int]:
+    def append(self, entries: Sequence[Entry]) -> list[int]:
         """Put messages into the log; their ids, which are final once the transaction commits."""
-        first = self._next_id
-        for draft in drafts:
-            number = self._next_id
-            self._next_id += 1
-            self._staged.append((number, self.batch, *draft))
-            topic, kind, event, content, attachments, sender, exclude, _, expires, sent = draft
-            self.rows.append(
-                Stored(
-                    number, topic, kind, event, content, attachments, sender, exclude, expires, sent
-                )
-            )
-        return list(range(first, self._next_id))
+        for number, entry in enumerate(entries, self.next_id):
+            entry.id, entry.batch = number, self.batch
+        self.next_id += len(entries)
+        self.entries += entries
+        return [entry.id for entry in entries]
 
-    def run(self, unit: Callable[[Transaction], Any]) -> Any:
-        """Run a unit in a savepoint of its own, so that its error is its own."""
-        self.flush()
-        rows, next_id = len(self.rows), self._next_id
+    def perform(self, work: Work, careful: bool) -> None:
+        """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint;
+        with `careful`, plain entries do too."""
+        try:
+            if work.unit is not None:
+                value = self._run(work.unit)
+            elif careful:
+                value = self._run(lambda tx: tx.append(work.entries))
+            else:
+                value = self.append(work.entries)
+            self.answers.append((work.waiter, value, None))
+        except Exception as error:
+            if not self._engine.in_transaction(self.database):
+                raise  # the fault took the whole transaction with it
+            self.answers.append((work.waiter, None, storage_problem(error)))
+
+    def _run(self, unit: Callable[[Transaction], Any]) -> Any:
+        self._flush()
+        entries, next_id = len(self.entries), self.next_id
         try:
             with self.database.savepoint():
                 result = unit(self)
-                self.flush()
+                self._flush()
                 return result
         except BaseException:
-            del self.rows[rows:]
-            self._staged.clear()
-            self._next_id = next_id
+            del self.entries[entries:]
+            self._staged, self.next_id = entries, next_id
             raise
 
-    def flush(self) -> None:
-        """Insert what was appended."""
-        if self._staged:
-            self._engine.insert_many(self.database, (_INSERT, self._staged))
-            self._staged.clear()
+    def _flush(self) -> None:
+        self._engine.insert(self.database, self._rest())
+        self._staged = len(self.entries)
+
+    def _rest(self) -> list[tuple[Any, ...]]:
+        """The rows that are not inserted yet."""
+        rest = self.entries[self._staged :]
+        return [msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest]
 
     def finish(self) -> None:
-        """Insert what is left and note each topic's last id."""
-        last = {row.topic: row.id for row in self.rows}
-        if last:
-            topics = [(topic, number, 0) for topic, number in last.items()]
-            self._engine.finish(self.database, (_INSERT, self._staged), (_UPSERT_TOPIC, topics))
-            self._staged.clear()
+        """Insert what is left."""
+        self._engine.finish(self.database, self._rest())
         self.finished = True
 
 
@@ -1096,20 +1101,27 @@ class Work(NamedTuple):
     """Something given to the writer, and where its giver waits."""
 
     waiter: gevent.event.AsyncResult
-    drafts: Sequence[Draft] | None  # rows for the log and nothing else
+    entries: Sequence[Entry]  # for the log, when there is no unit
     unit: Callable[[Transaction], Any] | None
-    alone: Callable[[peewee.Database], None] | None = None  # outside any transaction
 
 
 Result = tuple[gevent.event.AsyncResult, Any, "BaseException | None"]  # a giver's answer or error
 
 
 class Done(NamedTuple):
-    """A finished transaction: its log rows and each giver's result or error."""
+    """A finished transaction: its entries and each giver's result or error."""
 
-    rows: list[Stored]
+    entries: list[Entry]
     answers: list[Result]
-    replaced: bool = False  # the whole database is another one now
+
+
+class Fate(enum.Enum):
+    """What became of a transaction that failed."""
+
+    GONE = "rolled back; a second try makes sense"
+    AWAY = "nothing is written, and nothing can be now"
+    COMMITTED = "committed, although the answer was lost"
+    UNKNOWN = "committed or not: the database can't be asked"
 
 
 class Writer:
@@ -1126,9 +1138,9 @@ class Writer:
         `finished` is called by the writer, perhaps in a thread of its own.
         """
         self._engine = engine
+        self._database: peewee.Database | None = None
         self._finished = finished
         self._queue = engine.queue()
-        self._next: Work | None = None  # taken from the queue and put off
         self._stopped = engine.queue()
 
     def start(self) -> None:
@@ -1150,85 +1162,67 @@ class Writer:
         return int(self._queue.qsize())
 
     def _main(self) -> None:
-        database = self._engine.open_writer()
-        while (batch := self._take()) is not None:
-            alone = batch[0].alone
-            done = (
-                self._commit(database, batch)
-                if alone is None
-                else self._run_alone(database, batch[0])
-            )
-            self._finished(done)
-        database.close()
+        while works := self._take():
+            self._finished(self._commit(works))
+        if self._database is not None:
+            self._database.close()
         self._stopped.put(True)
 
-    def _take(self) -> list[Work] | None:
-        """All that waits, at least one; None when it is time to end."""
-        first = self._next or self._queue.get()
-        self._next = None
-        if first is None:
-            return None
-        batch = [first]
+    def _take(self) -> list[Work]:
+        """All that waits, at least one; none when it is time to end."""
+        works = [self._queue.get()]
         with contextlib.suppress(_queue.Empty):
-            while first.alone is None and len(batch) < self.BATCH:
-                following = self._queue.get_nowait()
-                if following is None:
-                    self._queue.put(None)
-                    break
-                if following.alone is not None:
-                    self._next = following
-                    break
-                batch.append(following)
-        return batch
+            while works[-1] is not None and len(works) < self.BATCH:
+                works.append(self._queue.get_nowait())
+        if works[-1] is None:
+            works.pop()
+            if works:
+                self._queue.put(None)  # for the next time
+        return works
 
-    @staticmethod
-    def _run_alone(database: peewee.Database, work: Work) -> Done:
-        assert work.alone is not None
-        try:
-            work.alone(database)
-            return Done([], [(work.waiter, None, None)], replaced=True)
-        except Exception as error:
-            return Done([], [(work.waiter, None, storage_problem(error))])
-
-    def _commit(self, database: peewee.Database, batch: list[Work]) -> Done:
-        """Run works in one transaction; a second time when a lost connection ended the first."""
-        fate, fault = "again", BaseException()
-        for _ in range(2):
+    def _commit(self, works: list[Work]) -> Done:
+        """Run works in one transaction. When it fails, for a lost connection or since the database
+        refuses what one of them holds, a second time: then each by itself."""
+        fate, fault = Fate.AWAY, Exception()
+        for careful in (False, True):
             transaction = None
             try:
-                with database.atomic("IMMEDIATE"):
-                    transaction = Transaction(self._engine, database)
-                    for work in batch:
-                        transaction.answers.append(self._perform(transaction, work))
+                self._database = self._database or self._engine.open_writer()
+                with self._database.atomic("IMMEDIATE"):
+                    transaction = Transaction(self._engine, self._database)
+                    for work in works:
+                        transaction.perform(work, careful)
                     transaction.finish()
-                return Done(transaction.rows, transaction.answers)
+                return Done(transaction.entries, transaction.answers)
             except Exception as error:
-                fate, fault = self._engine.after_fault(database, transaction), error
-            if transaction is not None and fate == "committed":
-                return Done(transaction.rows, transaction.answers)
-            if fate != "again":
+                fault = error
+                if self._database is not None:
+                    fate = self._engine.after_fault(self._database, transaction)
+            if transaction is not None and fate is Fate.COMMITTED:
+                return Done(transaction.entries, transaction.answers)
+            if fate is not Fate.GONE:
                 break
         # A full disk, a lost database: the transaction is gone, so everybody is told.
-        return Done([], [(work.waiter, None, storage_problem(fault)) for work in batch])
-
-    def _perform(self, transaction: Transaction, work: Work) -> Result:
-        if work.unit is None:
-            return work.waiter, transaction.append(work.drafts or ()), None
-        try:
-            return work.waiter, transaction.run(work.unit), None
-        except Exception as error:
-            if not self._engine.in_transaction(transaction.database):
-                raise  # the fault took the whole transaction with it
-            return work.waiter, None, storage_problem(error)
+        problem = storage_problem(fault, fate)
+        return Done([], [(work.waiter, None, problem) for work in works])
 
 
-def storage_problem(error: BaseException) -> BaseException:
+def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseException:
     """A fault of the database as the problem that a client is told; other errors as they are."""
+    if isinstance(error, (peewee.DataError, UnicodeEncodeError)):
+        return Problem("invalid", f"The database can't hold what was given: {error}.")
     if not isinstance(error, DATABASE_FAULTS):
         return error
     if isinstance(error, (peewee.IntegrityError, peewee.ProgrammingError)):
         return error
-    problem = Problem("storage_unavailable", "The message was not stored; try again.", (), 5)
+    if fate is Fate.UNKNOWN:
+        detail = (
+            "The database went away while it stored this: it may be stored or not. Send it again "
+            "with the same Idempotency-Key to learn which."
+        )
+        problem = Problem("outcome_unknown", detail, retry_after=5)
+    else:
+        problem = Problem("storage_unavailable", "Nothing was stored; try again.", retry_after=5)
     problem.__cause__ = error
     return problem
 
@@ -1252,8 +1246,11 @@ def migrate(engine: Engine, database: peewee.Database) -> None:
             raise StartError(f"{engine.name} is another program's database: choose another one.")
         if 0 < version < len(MIGRATIONS):
             engine.copy(database, version)
-        for number in range(version, len(MIGRATIONS)):
-            apply_migration(engine, database, number)
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            with database.atomic("IMMEDIATE"):
+                for statement in statements:
+                    database.execute_sql(statement.format(**engine.types))
+                upsert(database, Fact, key="schema_version", value=str(number))
 
 
 def schema_version(database: peewee.Database) -> int:
@@ -1264,102 +1261,115 @@ def schema_version(database: peewee.Database) -> int:
     return int(database.execute_sql(sql).fetchone()[0])
 
 
-def apply_migration(engine: Engine, database: peewee.Database, number: int) -> None:
-    """Take a database from version `number` to the next."""
-    with database.atomic("IMMEDIATE"):
-        for statement in MIGRATIONS[number]:
-            database.execute_sql(statement.format(**engine.types))
-        database.execute_sql(
-            "INSERT INTO meta (key, value) VALUES ('schema_version', ?)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (str(number + 1),),
-        )
-
-
-# A statement in which `*` stands for the rows that it inserts, and the rows.
-Insert = tuple[str, Sequence[tuple[Any, ...]]]
-
-
-class Engine(Protocol):
-    """What SQLite and PostgreSQL do differently; all else is shared. Raw SQL is written with `?`
-    for a parameter."""
+class Engine:
+    """What SQLite and PostgreSQL do each in its own way; all else is shared. Raw SQL is written
+    with `?` for a parameter."""
 
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
-    durability: str
+    durability = "full"
     shared: bool  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
-    types: ClassVar[dict[str, str]]
+    types: ClassVar[dict[str, str]]  # of columns, for migrations
 
     def redacted(self, text: str) -> str:
         """An error's text without secrets."""
+        return text
 
     def claim(self) -> None:
         """Make sure that this process may serve this database. Raises StartError."""
 
     def connect(self) -> peewee.Database:
         """A connection of its own. Raises peewee's errors."""
+        raise NotImplementedError
 
     def open_writer(self) -> peewee.Database:
         """The writer's connection, which `after_fault` mends."""
+        return self.connect()
 
     def check(self, database: peewee.Database) -> None:
-        """Look for damage. Raises peewee.DatabaseError."""
+        """Look for damage, as far as that is quick. Raises peewee.DatabaseError."""
 
     def migrating(self, database: peewee.Database) -> contextlib.AbstractContextManager[Any]:
         """Held while the schema is changed."""
+        return contextlib.nullcontext()
 
     def copy(self, database: peewee.Database, version: int) -> None:
         """Save the database before it is migrated."""
 
     def or_the_copy(self) -> str:
         """Where that copy is, as the end of a sentence."""
+        return ""
 
     def reader(self) -> peewee.Database:
         """What short reads on the loop go to."""
+        raise NotImplementedError
 
-    def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        """Rows of a read that may take a while."""
+    def read_long(
+        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
+    ) -> T:
+        """What `take` makes of the rows of a read that may take a while."""
+        raise NotImplementedError
 
-    def read_page(self, asked: Asked) -> Page:
-        """A page of the log, in a read that may take a while."""
+    def page_sql(self, where: str, limit: int, order: str) -> str:
+        """The statement that reads a page of the log."""
+        return f"SELECT {_SELECTED} FROM messages WHERE {where} ORDER BY id {order} LIMIT {limit}"
+
+    def read_page(
+        self, where: str, parameters: Sequence[Any], limit: int, order: str = "ASC"
+    ) -> tuple[list[Entry], bool]:
+        """At most `limit` entries and some `PAGE_BYTES`, by id; whether there may be more."""
+        take = partial(take_page, limit=limit)
+        return self.read_long(self.page_sql(where, limit, order), parameters, take)
 
     def queue(self) -> Any:
         """A queue to and from the writer."""
+        raise NotImplementedError
 
     def spawn(self, main: Callable[[], None]) -> None:
         """Run the writer."""
+        raise NotImplementedError
 
-    def begin(self, database: peewee.Database) -> Any:
-        """First in a writing transaction; what to know it by when its fate is unknown."""
+    def mark(self, database: peewee.Database) -> Any:
+        """What to know a transaction that has begun by when its fate is unknown."""
 
     def last_id(self, database: peewee.Database) -> int:
         """The log's last id, in a transaction that has begun or to start from."""
+        raise NotImplementedError
 
-    def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
-        """Run statements that insert rows, one after the other."""
+    def insert(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows of the log."""
+        raise NotImplementedError
 
-    def finish(self, database: peewee.Database, *parts: Insert) -> None:
+    def finish(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
         """The same, for the last ones of a transaction: the commit may take them along."""
+        self.insert(database, rows)
 
     def in_transaction(self, database: peewee.Database) -> bool:
         """Whether a transaction is open and sound."""
+        raise NotImplementedError
 
-    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> str:
-        """Clean up after a failed transaction: it is `gone`, may be tried `again`, or was
-        `committed` although its commit failed."""
+    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
+        """Clean up after a failed transaction, and learn what became of it."""
+        raise NotImplementedError
+
+    def tidy(self) -> None:
+        """Give back what the database no longer needs; called at leisure."""
 
     def timeline(self) -> str:
         """What changes when acknowledged transactions may have been lost to a failover."""
+        return ""
 
     def size(self) -> int:
         """Bytes that the database takes."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close the readers and let others claim it."""
+        raise NotImplementedError
 
 
-class SqliteEngine:
+class SqliteEngine(Engine):
     """SQLite: one process, one file. The writer is a real thread, since an fsync in a greenlet
     would stop the loop."""
 
@@ -1370,6 +1380,7 @@ class SqliteEngine:
         "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "blob": "BLOB",
     }
+    LOG_BYTES = 67_108_864  # of the write-ahead log, to which it shrinks again
 
     def __init__(self, path: Path, durability: str = "full") -> None:
         """`durability` is `full` or `normal`."""
@@ -1381,12 +1392,8 @@ class SqliteEngine:
         self._readers: list[peewee.Database] = []
         self._long_turn = gevent.lock.Semaphore(1)
 
-    def redacted(self, text: str) -> str:
-        return text
-
     def claim(self) -> None:
-        """Hold the folder for this process. SQLite's own lock works on every platform and is
-        released by the system when the process dies."""
+        # SQLite's own lock works on every platform, and goes when the process dies.
         folder = self.folder
         try:
             lock = sqlite3.connect(folder / "rtapp.lock", timeout=0, isolation_level=None)
@@ -1405,6 +1412,7 @@ class SqliteEngine:
             str(self.path),
             pragmas={
                 "journal_mode": "wal",
+                "journal_size_limit": self.LOG_BYTES,
                 "synchronous": self.durability,
                 "busy_timeout": 10_000,
                 "foreign_keys": 1,
@@ -1415,17 +1423,11 @@ class SqliteEngine:
         database.connect()
         return database
 
-    open_writer = connect
-
     def check(self, database: peewee.Database) -> None:
-        """Thorough where that is quick."""
         if self.path.stat().st_size < 64 * 1024 * 1024:
             verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise peewee.DatabaseError(verdict)
-
-    def migrating(self, database: peewee.Database) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()  # the folder is claimed
 
     def copy(self, database: peewee.Database, version: int) -> None:
         target = Path(f"{self.path}.v{version}.bak")
@@ -1441,12 +1443,10 @@ class SqliteEngine:
         self._readers = [self.connect(), self.connect()]
         return self._readers[0]
 
-    def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        return self._in_thread(lambda reader: list(reader.execute_sql(sql, parameters).fetchall()))
-
-    def read_page(self, asked: Asked) -> Page:
-        sql, parameters = asked.sql(_STORED_COLUMNS), asked.parameters
-        return self._in_thread(lambda reader: asked.page(reader.execute_sql(sql, parameters)))
+    def read_long(
+        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
+    ) -> T:
+        return self._in_thread(lambda reader: take(reader.execute_sql(sql, parameters)))
 
     def _in_thread(self, read: Callable[[peewee.Database], T]) -> T:
         """One at a time."""
@@ -1459,39 +1459,35 @@ class SqliteEngine:
     def spawn(self, main: Callable[[], None]) -> None:
         get_original("_thread", "start_new_thread")(main, ())
 
-    def begin(self, database: peewee.Database) -> Any:
-        return None
-
     def last_id(self, database: peewee.Database) -> int:
         # sqlite_sequence remembers the highest id even when retention has deleted its row.
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
         row = database.execute_sql(sql).fetchone()
         return row[0] if row else 0
 
-    def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
-        cursor = database.cursor()
-        try:
-            for sql, rows in parts:
-                if rows:
-                    marks = "(" + ", ".join("?" * len(rows[0])) + ")"
-                    cursor.executemany(sql.replace("*", marks), rows)
-        except sqlite3.Error as error:  # the cursor is the driver's own: peewee's names don't apply
-            raise peewee.OperationalError(str(error)) from error
-
-    def finish(self, database: peewee.Database, *parts: Insert) -> None:
-        self.insert_many(database, *parts)
+    def insert(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            marks = "(" + ", ".join("?" * len(COLUMNS)) + ")"
+            try:
+                database.cursor().executemany(_INSERT + marks, rows)
+            except sqlite3.Error as error:  # the driver's own cursor: peewee's names don't apply
+                raise peewee.OperationalError(str(error)) from error
 
     def in_transaction(self, database: peewee.Database) -> bool:
         return bool(database.connection().in_transaction)
 
-    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> str:
+    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
         with contextlib.suppress(*DATABASE_FAULTS):
             if self.in_transaction(database):
                 database.rollback()
-        return "gone"
+        return Fate.AWAY if transaction is None else Fate.GONE
 
-    def timeline(self) -> str:
-        return ""
+    def tidy(self) -> None:
+        # A long reader has let the write-ahead log grow. What is copied from it here, beside
+        # whoever writes, needs no room any more: the next transaction begins a new one.
+        with contextlib.suppress(OSError):
+            if Path(f"{self.path}-wal").stat().st_size > self.LOG_BYTES:
+                self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
 
     def size(self) -> int:
         return self.path.stat().st_size
@@ -1521,12 +1517,19 @@ def looked_up(url: str) -> dict[str, str]:
     return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
 
+class PostgresLink(psycopg2.extensions.connection):
+    """A connection on which no wait is without an end."""
+
+    patience = 15.0  # seconds without a word, after which it counts as lost
+
+
 class Postgres(peewee.PostgresqlDatabase):
     """One connection to PostgreSQL, which doesn't stop the loop while it waits."""
 
     CONNECT_SECONDS = 5
     # Whoever holds the lock of the log and doesn't go on is put out by the server.
     HELD_SECONDS = 10
+    UNHOLDABLE = "A text must not hold the character U+0000 or half of a surrogate pair."
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -1541,6 +1544,7 @@ class Postgres(peewee.PostgresqlDatabase):
             connection = psycopg2.connect(
                 self._url,
                 **looked_up(self._url),
+                connection_factory=PostgresLink,
                 application_name="rtapp",
                 connect_timeout=self.CONNECT_SECONDS,
                 keepalives_idle=5,
@@ -1558,15 +1562,24 @@ class Postgres(peewee.PostgresqlDatabase):
         try:
             return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
         except ValueError:  # the driver's, before anything is sent
-            raise Problem("invalid", "A text must not hold the character U+0000.") from None
+            raise Problem("invalid", self.UNHOLDABLE) from None
+
+    def bound(self, rows: Sequence[tuple[Any, ...]]) -> bytes:
+        """Rows as SQL text, one after the other. Raises Problem `invalid` as `execute_sql` does."""
+        cursor, marks = self.cursor(), "(" + ", ".join(["%s"] * len(rows[0])) + ")"  # type: ignore[no-untyped-call]
+        try:
+            return b", ".join(cursor.mogrify(marks, row) for row in rows)
+        except ValueError:
+            raise Problem("invalid", self.UNHOLDABLE) from None
 
     def run(self, text: bytes) -> None:
         """Run statements that are complete. Raises peewee.OperationalError, which the driver's own
         cursor doesn't."""
-        try:
-            self.cursor().execute(text)  # type: ignore[no-untyped-call]
-        except psycopg2.Error as error:
-            raise peewee.OperationalError(str(error)) from error
+        if text:
+            try:
+                self.cursor().execute(text)  # type: ignore[no-untyped-call]
+            except psycopg2.Error as error:
+                raise peewee.OperationalError(str(error)) from error
 
     def begin(self, isolation_level: Any = None) -> None:
         """Begin; SQLite's lock types mean nothing here."""
@@ -1592,8 +1605,11 @@ class PostgresWriter(Postgres):
 
     LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
     # Not a sequence: what one gives to a transaction that fails leaves a hole, and its state shows
-    # ids that are not committed yet.
-    LAST_ID = "greatest((SELECT max(id) FROM messages), (SELECT max(last_id) FROM topics), 0)"
+    # ids that are not committed yet. Retention notes the head when it takes rows.
+    LAST_ID = (
+        "greatest((SELECT max(id) FROM messages),"
+        " (SELECT value::bigint FROM meta WHERE key = 'head'), 0)"
+    )
     mark: Any = None  # what to know the transaction by when its fate is unknown
     last_id = 0
     last = b""  # statements that go with the commit
@@ -1641,7 +1657,7 @@ class PostgresReaders(Postgres):
             with contextlib.suppress(peewee.OperationalError, peewee.InterfaceError):
                 if self._idle:
                     return self._run(self._idle.pop(), sql, params)
-            self._idle.clear()  # one was lost, so probably all were
+            self.close()  # one was lost, so probably all were
             return self._run(Postgres(self._url), sql, params)
         except (peewee.OperationalError, peewee.InterfaceError) as error:
             raise storage_problem(error) from error
@@ -1672,8 +1688,10 @@ def make_cooperative() -> None:
             psycopg2.extensions.POLL_READ: gevent.socket.wait_read,
             psycopg2.extensions.POLL_WRITE: gevent.socket.wait_write,
         }
+        patience = getattr(connection, "patience", None)  # a handler's own connection has none
+        silent = psycopg2.OperationalError("PostgreSQL has not answered in time")
         while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
-            waits[state](connection.fileno())
+            waits[state](connection.fileno(), patience, silent)
 
     def as_bytes(value: Any, cursor: Any) -> bytes | None:
         return None if value is None else bytes(psycopg2.BINARY(value, cursor))
@@ -1683,13 +1701,12 @@ def make_cooperative() -> None:
     psycopg2.extensions.register_type(kind)
 
 
-class PostgresEngine:
+class PostgresEngine(Engine):
     """PostgreSQL: several processes, each with a writer. A writing transaction takes one lock
     first, so the order of ids is the order of commits; nothing newer than version 13 is used."""
 
     shared = True
     remedy = "Check the URL, and that the server runs and lets this user in."
-    durability = "full"
     types: ClassVar[dict[str, str]] = {
         "logid": "BIGINT PRIMARY KEY",
         "autoid": "BIGSERIAL PRIMARY KEY",
@@ -1698,6 +1715,7 @@ class PostgresEngine:
     LOCK = PostgresWriter.LOCK
     INSERT_ROWS, INSERT_BYTES = 1_000, 1_000_000  # of a statement, of a round trip
     DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
+    MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
         """`url` as libpq takes it; `folder` for the program's own files."""
@@ -1709,13 +1727,9 @@ class PostgresEngine:
         self._readers = PostgresReaders(url)
 
     def redacted(self, text: str) -> str:
-        """An error's text without what is secret in the URL."""
         password = urllib.parse.urlsplit(self.url).password
         text = text.replace(self.url, self.name)
         return text.replace(password, "***") if password else text
-
-    def claim(self) -> None:
-        """Any number of processes may."""
 
     def connect(self) -> peewee.Database:
         database = Postgres(self.url)
@@ -1725,38 +1739,38 @@ class PostgresEngine:
     def open_writer(self) -> peewee.Database:
         return PostgresWriter(self.url)
 
-    def check(self, database: peewee.Database) -> None:
-        """The server looks after its files."""
-
     @contextlib.contextmanager
     def migrating(self, database: peewee.Database) -> Iterator[None]:
-        """One at a time: several processes may start at once."""
+        """One at a time, since several processes may start at once, and all in one transaction,
+        which either happens or doesn't."""
+        assert isinstance(database, Postgres)
         with database.atomic():
-            database.execute_sql("SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            # Who falls silent meanwhile would hold up every node.
+            held = f"SET LOCAL idle_in_transaction_session_timeout = '{database.HELD_SECONDS}s'"
+            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
             yield
 
     def copy(self, database: peewee.Database, version: int) -> None:
-        """All migrations are one transaction, which either happens or doesn't."""
-
-    def or_the_copy(self) -> str:
-        return ""
+        """It needs none. But a statement may have to read a long table."""
+        database.connection().patience = self.MIGRATION_SECONDS
 
     def reader(self) -> peewee.Database:
         return self._readers
 
-    def read_long(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
-        return list(self._readers.execute_sql(sql, parameters).fetchall())
+    def read_long(
+        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
+    ) -> T:
+        return take(self._readers.execute_sql(sql, parameters))
 
-    def read_page(self, asked: Asked) -> Page:
+    def page_sql(self, where: str, limit: int, order: str) -> str:
         """The driver takes all rows at once, so the server counts their bytes."""
         size = "octet_length(content) + coalesce(octet_length(attachments), 0)"
-        before = f"sum(size) OVER (ORDER BY id {asked.order}) - size"
-        sql = (
-            f"SELECT {_STORED_COLUMNS} FROM (SELECT *, {before} AS before FROM"
-            f" ({asked.sql(f'*, {size} AS size')}) AS page) AS sized"
-            f" WHERE before < {PAGE_BYTES} ORDER BY id {asked.order}"
+        page = super().page_sql(where, limit, order)
+        return (
+            f"SELECT {_SELECTED} FROM (SELECT *, sum({size}) OVER (ORDER BY id {order}) - ({size})"
+            f" AS before FROM ({page}) AS page) AS sized"
+            f" WHERE before < {PAGE_BYTES} ORDER BY id {order}"
         )
-        return asked.page(self._readers.execute_sql(sql, asked.parameters).fetchall())
 
     def queue(self) -> Any:
         return gevent.queue.SimpleQueue()
@@ -1764,8 +1778,8 @@ class PostgresEngine:
     def spawn(self, main: Callable[[], None]) -> None:
         gevent.spawn(main)
 
-    def begin(self, database: peewee.Database) -> Any:
-        """The transaction's number; the lock is taken."""
+    def mark(self, database: peewee.Database) -> Any:
+        """The transaction's number."""
         assert isinstance(database, PostgresWriter)
         return database.mark
 
@@ -1774,69 +1788,58 @@ class PostgresEngine:
             return database.last_id
         return int(database.execute_sql(f"SELECT {PostgresWriter.LAST_ID}").fetchone()[0])
 
-    def insert_many(self, database: peewee.Database, *parts: Insert) -> None:
-        """In as few round trips as their size allows."""
-        assert isinstance(database, Postgres)
-        if text := self._all_but_last(database, parts):
-            database.run(text)
-
-    def finish(self, database: peewee.Database, *parts: Insert) -> None:
+    def insert(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
         assert isinstance(database, PostgresWriter)
-        database.last = self._all_but_last(database, parts)
+        database.run(self._all_but_last(database, rows))
 
-    def _all_but_last(self, database: Postgres, parts: Sequence[Insert]) -> bytes:
+    def finish(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
+        assert isinstance(database, PostgresWriter)
+        database.last = self._all_but_last(database, rows)
+
+    def _all_but_last(self, database: Postgres, rows: Sequence[tuple[Any, ...]]) -> bytes:
         """Insert rows, in round trips of a bounded size; the statements of the last one are left
         to the caller."""
-        cursor, text = database.cursor(), b""  # type: ignore[no-untyped-call]
-        for sql, rows in parts:
-            before, after = sql.encode().split(b"*")
-            for page in chunks(rows, self.INSERT_ROWS):
-                if len(text) > self.INSERT_BYTES:
-                    database.run(text)
-                    text = b""
-                marks = "(" + ", ".join(["%s"] * len(page[0])) + ")"
-                values = b", ".join(cursor.mogrify(marks, row) for row in page)
-                text += before + values + after + b";"
+        text = b""
+        for page in chunks(rows, self.INSERT_ROWS):
+            if len(text) > self.INSERT_BYTES:
+                database.run(text)
+                text = b""
+            text += _INSERT.encode() + database.bound(page) + b";"
         return text
 
     def in_transaction(self, database: peewee.Database) -> bool:
         status = database.connection().info.transaction_status
         return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
 
-    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> str:
+    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
         assert isinstance(database, Postgres)
         was_open = not database.is_closed()
         if not database.is_lost:
             with contextlib.suppress(*DATABASE_FAULTS):
                 database.rollback()
         if not database.is_lost:
-            return "gone"
+            return Fate.GONE
         database.lose()
-        in_doubt = transaction is not None and transaction.finished
-        if not was_open and not in_doubt:
-            return "gone"  # it could not be reached to begin with
-        return self._ask_after(database, transaction if in_doubt else None)
-
-    def _ask_after(self, database: Postgres, transaction: Transaction | None) -> str:
-        """Connect again, and learn what became of a transaction that was being committed."""
-        deadline = time.monotonic() + (self.DOUBT_SECONDS if transaction else 0)
+        in_doubt = transaction if transaction is not None and transaction.finished else None
+        if not was_open and in_doubt is None:
+            return Fate.AWAY  # it could not be reached to begin with
+        deadline = time.monotonic() + (self.DOUBT_SECONDS if in_doubt else 0)
         while True:
             try:
                 database.connect(reuse_if_open=True)
-                if transaction is None:
-                    return "again"
-                return "committed" if self._was_committed(database, transaction) else "again"
+                is_in = in_doubt is not None and self._was_committed(database, in_doubt)
+                return Fate.COMMITTED if is_in else Fate.GONE
             except DATABASE_FAULTS:
                 database.lose()
                 if time.monotonic() > deadline:
-                    return "gone"
+                    return Fate.UNKNOWN if in_doubt else Fate.AWAY
                 gevent.sleep(0.1 + random.random() / 5)
 
     def _was_committed(self, database: Postgres, transaction: Transaction) -> bool:
         with database.atomic():  # waits until the server has ended the other one
-            if transaction.rows:
+            if transaction.entries:
                 sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
-                found = database.execute_sql(sql, (transaction.rows[0].id, what)).fetchone()
+                found = database.execute_sql(sql, (transaction.entries[0].id, what)).fetchone()
                 return found is not None
             sql = "SELECT txid_status(?) = 'committed'"
             return bool(database.execute_sql(sql, (transaction.mark,)).fetchone()[0])
@@ -1860,23 +1863,30 @@ class PostgresEngine:
         self._readers.close()
 
 
+@contextlib.contextmanager
+def needing(engine: Engine) -> Iterator[None]:
+    """Tell the person at the terminal, as StartError, that the database is away."""
+    try:
+        yield
+    except (peewee.OperationalError, peewee.InterfaceError, Problem) as error:
+        if isinstance(error, Problem) and error.status != 503:
+            raise
+        lines = str(error.__cause__ or error).strip().splitlines() or ["no answer"]
+        raise StartError(
+            f"The database {engine.name} can't be used: {engine.redacted(lines[0])}. "
+            f"{engine.remedy}"
+        ) from None
+
+
 def prepare_database(engine: Engine) -> None:
     """Check a database and bring it to this version; make it where there was none.
 
     Raises StartError.
     """
     try:
-        database = engine.connect()
-        try:
+        with needing(engine), contextlib.closing(engine.connect()) as database:
             engine.check(database)
             migrate(engine, database)
-        finally:
-            database.close()
-    except peewee.OperationalError as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[0]
-        raise StartError(
-            f"The database {engine.name} can't be used: {engine.redacted(reason)}. {engine.remedy}"
-        ) from None
     except (peewee.DatabaseError, ValueError, TypeError):
         raise StartError(
             f"The database {engine.name} is damaged or is none of rtapp's: move it away and "
@@ -1897,7 +1907,6 @@ class Storage:
         self.engine = engine
         self.folder = engine.folder
         self.fault: str | None = None  # why the last transaction failed, if it did
-        self.queries = 0  # catch-up reads, for tests and metrics
         self._size = 0
         engine.claim()
         prepare_database(engine)
@@ -1908,18 +1917,13 @@ class Storage:
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
         self._writer = Writer(engine, self._finished)
-        self._on_rows: Callable[[list[Stored]], None] = lambda rows: None
-        self._on_replaced: Callable[[], None] = lambda: None
+        self._on_entries: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
-    def start(
-        self, on_rows: Callable[[list[Stored]], None], on_replaced: Callable[[], None]
-    ) -> None:
-        """Start the writer. `on_rows` hears of committed log rows, before their giver does;
-        `on_replaced` that the whole database is another one now."""
-        self._on_rows = on_rows
-        self._on_replaced = on_replaced
+    def start(self, on_entries: Callable[[list[Entry]], None]) -> None:
+        """Start the writer. `on_entries` hears what was committed, before its giver does."""
+        self._on_entries = on_entries
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
         self._writer.start()
@@ -1934,20 +1938,19 @@ class Storage:
     def write(self, unit: Callable[[Transaction], T]) -> T:
         """Run `unit` in the writer's next transaction; its result, after the commit.
 
-        Raises what the unit raises, or Problem `storage_unavailable`/`overloaded`.
+        Raises what the unit raises, or Problem `storage_unavailable`, `outcome_unknown` or
+        `overloaded`.
         """
-        return self._give(None, unit)  # type: ignore[no-any-return]
+        return self._give((), unit)  # type: ignore[no-any-return]
 
-    def append(self, drafts: Sequence[Draft]) -> list[int]:
+    def append(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages; their ids, after the commit. Raises as `write` does."""
-        return self._give(drafts, None)  # type: ignore[no-any-return]
+        return self._give(entries, None)  # type: ignore[no-any-return]
 
-    def _give(
-        self, drafts: Sequence[Draft] | None, unit: Callable[[Transaction], Any] | None
-    ) -> Any:
+    def _give(self, entries: Sequence[Entry], unit: Callable[[Transaction], Any] | None) -> Any:
         if self._writer.waiting() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
-        work = Work(gevent.event.AsyncResult(), drafts, unit)
+        work = Work(gevent.event.AsyncResult(), entries, unit)
         self._writer.put(work)
         return work.waiter.get()
 
@@ -1964,23 +1967,18 @@ class Storage:
 
     def _deliver(self) -> None:
         while self._done:
-            done = self._done.popleft()
-            if done.rows:
-                self._on_rows(done.rows)
-            if done.replaced:
-                self._on_replaced()
-            for waiter, value, error in done.answers:
+            entries, answers = self._done.popleft()
+            if entries:
+                self._on_entries(entries)
+            for waiter, value, error in answers:
                 if error is None:
                     waiter.set(value)
                 else:
                     waiter.set_exception(error)
-            self._note_fault(done)
-
-    def _note_fault(self, done: Done) -> None:
-        """Remember why nothing could be stored, until something is."""
-        errors = [error for _, _, error in done.answers if isinstance(error, Problem)]
-        faults = [error for error in errors if error.code == "storage_unavailable"]
-        self.fault = str(faults[-1].__cause__) if faults else None
+            errors = [error for _, _, error in answers if isinstance(error, Problem)]
+            codes = ("storage_unavailable", "outcome_unknown")
+            faults = [str(error.__cause__) for error in errors if error.code in codes]
+            self.fault = faults[-1] if faults else None
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
@@ -1988,19 +1986,6 @@ class Storage:
             raise Problem("not_on_postgresql", USE_PG_DUMP)
         source = self.engine.path
         gevent.get_hub().threadpool.apply(copy_database, (source, target))
-
-    def restore(self, source: Path) -> None:
-        """Become a copy of the database file `source`, while running. Raises StartError when it
-        is none of ours."""
-        check_backup(source)
-
-        def replace(database: peewee.Database) -> None:
-            fill_from(source, database)
-            migrate(self.engine, database)
-
-        work = Work(gevent.event.AsyncResult(), None, None, replace)
-        self._writer.put(work)
-        work.waiter.get()
 
     # Reading
 
@@ -2010,17 +1995,13 @@ class Storage:
 
     def read_long(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of a read that may take a while, without stopping the loop."""
-        return self.engine.read_long(sql, parameters)
+        return self.engine.read_long(sql, parameters, list)
 
     def size(self) -> int:
         """Bytes that the database takes; the last known while it is away."""
         with contextlib.suppress(Problem):
             self._size = self.engine.size()
         return self._size
-
-    def last_id(self) -> int:
-        """The log's last id."""
-        return self.engine.last_id(self.reader)
 
     def meta(self, key: str) -> str | None:
         """A fact about the database."""
@@ -2029,12 +2010,13 @@ class Storage:
 
     def set_meta(self, **facts: str) -> None:
         """Note facts about the database."""
+        self.write(lambda tx: note_facts(tx.database, facts))
 
-        def unit(tx: Transaction) -> None:
-            for key, value in facts.items():
-                upsert(tx.database, Fact, key=key, value=value)
 
-        self.write(unit)
+def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
+    """Note facts about a database, within a transaction."""
+    for key, value in facts.items():
+        upsert(database, Fact, key=key, value=value)
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -2062,14 +2044,6 @@ def check_backup(path: Path) -> None:
         raise StartError(f"{path} is damaged: {verdict}.")
     if version > len(MIGRATIONS):
         raise StartError(f"{path} was made by a newer rtapp (version {version}).")
-
-
-def fill_from(source: Path, database: peewee.Database) -> None:
-    """Replace a database's content by another file's. It gets a new epoch: ids that clients have
-    seen since that backup mean other messages from now on."""
-    with contextlib.closing(sqlite3.connect(source)) as backup:
-        backup.backup(database.connection())
-    database.execute_sql("DELETE FROM meta WHERE key = 'epoch'")
 
 
 # ----------------------------------------------------------------------------------------------
@@ -2193,175 +2167,25 @@ class Journal:
 # Log
 # ----------------------------------------------------------------------------------------------
 
-# Topics are typed, so that no user's name meets the server's.
-EVERYONE, HUB_TOPIC, ROOM_PREFIX = "*", "sys/hub", "i/"
-MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
-VIDEO = "video"  # what happens in a video room
-UNNAMED = (SIGNAL, VIDEO)  # their `type` says what they are; only Socket.IO needs a name
-
-
-def channel_topic(channel: str) -> str:
-    """The topic of a channel."""
-    return "c/" + channel
-
-
-def presence_topic(channel: str) -> str:
-    """The topic of who comes to a channel and leaves it."""
-    return "p/" + channel
-
-
-def direct_topic(client_id: str) -> str:
-    """The topic of what is sent to one client."""
-    return "u/" + client_id
-
-
-def video_topic(number: int) -> str:
-    """The topic of a video room, by its row's id: a later room of the same name is another."""
-    return f"r/{number}"
-
-
-def channel_of(topic: str) -> str | None:
-    """The channel whose topic this is, if it is one's."""
-    return topic[2:] if topic.startswith("c/") else None
-
-
-def room_topic(namespace: str, room: str) -> str:
-    """The topic of a Socket.IO room; the room "" is the whole namespace."""
-    return f"{ROOM_PREFIX}{namespace}#{room}"
-
-
-def namespace_of(topic: str) -> str:
-    """The Socket.IO namespace that hears of a topic; channels belong to the main one."""
-    return topic[2:].split("#", 1)[0] if topic.startswith(ROOM_PREFIX) else "/"
-
-
-class Arguments(NamedTuple):
-    """What a Socket.IO event carries when that isn't one JSON value: a JSON array with a
-    placeholder for each attachment, and the attachments."""
-
-    text: str
-    attachments: list[bytes]
-    namespace: str = ""  # of an event for one client; a room's topic names its own
-
-    def packed(self) -> bytes:
-        """What the column `attachments` holds."""
-        return msgspec.msgpack.encode((self.namespace, self.attachments))
-
-    @classmethod
-    def of(cls, content: str, packed: bytes) -> Arguments:
-        """A row's arguments."""
-        namespace, attachments = msgspec.msgpack.decode(packed)
-        return cls(content, attachments, namespace)
-
-    def inlined(self) -> str:
-        """The array for who can't take attachments: each as base64 in its first placeholder. Once
-        only, or a short text could grow without bound; and whatever a row holds, it can be read."""
-        left = dict(enumerate(self.attachments))
-        if not left:
-            return self.text
-
-        def as_base64(number: int) -> dict[str, Any]:
-            data = left.pop(number, None)
-            more = {} if data is None else {"base64": base64.b64encode(data).decode()}
-            return {"_placeholder": True, "num": number, **more}
-
-        return to_json(fill_placeholders(msgspec.json.decode(self.text), as_base64))
-
-
-def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
-    """A JSON value with each `{"_placeholder":true,"num":n}` replaced by `fill(n)`."""
-    if isinstance(value, list):
-        return [fill_placeholders(item, fill) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.get("_placeholder") is True and type(value.get("num")) is int:
-        return fill(value["num"])
-    return {key: fill_placeholders(item, fill) for key, item in value.items()}
-
-
-def excluded_topics(exclude: str | None) -> frozenset[str]:
-    """Whose subscribers are left out: of one client, as it stands in a row, or of a JSON array of
-    topics."""
-    if exclude is None:
-        return frozenset()
-    if exclude.startswith("["):
-        return msgspec.json.decode(exclude, type=frozenset[str])
-    return frozenset((direct_topic(exclude),))
-
-
-class Entry:
-    """A message of the log in memory, with its bytes for each encoding made at most once."""
-
-    __slots__ = (
-        "_content",
-        "_sent_at",
-        "arguments",
-        "cost",
-        "event",
-        "exclude",
-        "frames",
-        "id",
-        "kind",
-        "topic",
-    )
-
-    def __init__(self, row: Stored) -> None:
-        self.id = row.id
-        self.topic = row.topic
-        self.kind = row.kind
-        self.event = row.event
-        self.exclude = excluded_topics(row.exclude)  # topics
-        self.arguments: Arguments | None = None
-        self._content = row.content
-        self._sent_at: int | None = None  # when the content still has to be stamped
-        if row.attachments is not None:  # a Socket.IO emit of other than one JSON value
-            self.arguments = Arguments.of(row.content, row.attachments)
-            self._content = self.arguments.inlined()
-        elif row.id and row.kind == MESSAGE and not row.topic.startswith(ROOM_PREFIX):
-            self._sent_at = row.sent_at  # what is volatile has no id
-        self.frames: dict[str, bytes] = {}
-        # Bytes of memory that it takes, roughly: objects, text, and a frame of the same size. It
-        # stays as it is when the text is stamped: the ring takes off what it once added.
-        self.cost = 700 + 2 * len(self._content)
-
-    @property
-    def content(self) -> str:
-        """What the receivers get, as JSON; made when there is a first one."""
-        if self._sent_at is not None:
-            self._content = stamped(self._content, self.id, self._sent_at)
-            self._sent_at = None
-        return self._content
-
-    def is_for(self, topics: frozenset[str], own: str) -> bool:
-        """Whether a subscriber of these topics isn't one who is left out."""
-        left_out = self.exclude
-        return not left_out or (own not in left_out and left_out.isdisjoint(topics))
-
-
-def stamped(text: str, number: int, sent_at: int) -> str:
-    """A message's content; an object also gets `id` and `timestamp` where it has none."""
-    if not text.startswith("{"):
-        return text
-    present = msgspec.json.decode(text)
-    missing = ""
-    if "id" not in present:
-        missing += f',"id":{number}'
-    if "timestamp" not in present:
-        missing += f',"timestamp":"{iso(sent_at)}"'
-    return text[:-1] + (missing if present else missing[1:]) + "}"
-
-
 _POSITION = re.compile(r"([0-9a-f]{8})-(\d{1,18})")
-
-
 CONTROL_MS = 3_600_000  # for a node that the database is away from: it comes to them afterwards
 
 
-def control_draft(event: str, **content: Any) -> Draft:
+def control_draft(event: str, **content: Any) -> Entry:
     """A control entry: what each hub does when its turn comes in the log."""
     now = now_ms()
     until = now + CONTROL_MS
-    return Draft(HUB_TOPIC, CONTROL, event, to_json(content), expires_at=until, sent_at=now)
+    return Entry(HUB_TOPIC, CONTROL, event, to_json(content), expires_at=until, sent_at=now)
+
+
+class Stand(NamedTuple):
+    """Where the log stands in the database."""
+
+    head: int
+    epoch: str
+    timeline: str
+    trimmed: dict[str, int]  # topic: the highest id that retention took of it
+    floor: int  # what retention took up to here is not known by topic any more
 
 
 class Log:
@@ -2369,43 +2193,45 @@ class Log:
 
     READ_PAGE = 1_000  # rows of one read at start
     TRIM_PAGE = 1_000  # rows that one transaction of the retention deletes
-    QUIET_TOPICS = 50_000  # topics of which nothing is left that are remembered
+    TOPICS = 50_000  # of which it is known one by one what retention took
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._listener: Callable[[list[Entry]], None] = lambda entries: None
-        self.epoch = ""
-        self._timeline = ""
-        self.head = 0
-        self._trimmed: dict[str, int] = {}  # topic: the highest id that retention took of it
-        self._floor = 0  # topics that were quiet before this id may be forgotten
+        self.queries = 0  # catch-up reads, for tests and metrics
+        self.take(Stand(0, "", "", {}, 0))
 
     def start(self, listener: Callable[[list[Entry]], None]) -> None:
         """Begin; `listener` hears of new entries in the order of their ids."""
         self._listener = listener
-        self.reload()
-        self.note_epoch()
+        self.take(self.read_stand())
 
-    def reload(self) -> None:
-        """Learn from the database where the log stands."""
-        self.head = self._storage.last_id()
-        self.load_trimmed()
-        self._timeline = self._storage.engine.timeline()
-        self.epoch = self._current_epoch()
+    def take(self, stand: Stand) -> None:
+        """Go on from there."""
+        self.head, self.epoch, self._timeline, self._trimmed, self._floor = stand
 
-    def note_epoch(self) -> None:
-        """Store the epoch, and that a run is under way; of several nodes the first one's counts."""
-        self.epoch = self._storage.write(self._settle_epoch)
+    def read_stand(self) -> Stand:
+        """Where the log stands now; stores that a run is under way. For this log nothing changes
+        before `take`."""
+        storage = self._storage
+        timeline = storage.engine.timeline()
+        epoch = storage.write(lambda tx: self._settle_epoch(tx, timeline))
+        trimmed = dict(storage.read("SELECT topic, trimmed_id FROM topics"))
+        floor = int(storage.meta("floor") or 0)
+        return Stand(storage.engine.last_id(storage.reader), epoch, timeline, trimmed, floor)
 
-    def _settle_epoch(self, tx: Transaction) -> str:
-        engine = self._storage.engine
+    def _settle_epoch(self, tx: Transaction, timeline: str) -> str:
+        """The epoch to go on in: a new one where ids that clients have seen may be gone. Of several
+        nodes the first one's counts."""
         stored = dict(Fact.select(Fact.key, Fact.value).tuples().execute(tx.database))
-        if engine.shared and "epoch" in stored and stored.get("timeline") == self._timeline:
-            return str(stored["epoch"])
-        facts = {"epoch": self.epoch, "timeline": self._timeline, "boot": boot_id()}
-        for key, value in {**facts, "clean": "0", "durability": engine.durability}.items():
-            upsert(tx.database, Fact, key=key, value=value)
-        return self.epoch
+        lost = stored.get("clean") == "0" and stored.get("durability") == "normal"
+        moved = (stored.get("timeline") or timeline) != timeline  # SQLite has none
+        epoch = stored.get("epoch")
+        if epoch is None or moved or (lost and stored.get("boot") != boot_id()):
+            epoch = secrets.token_hex(4)
+        facts = {"epoch": epoch, "timeline": timeline, "boot": boot_id(), "clean": "0"}
+        note_facts(tx.database, {**facts, "durability": self._storage.engine.durability})
+        return epoch
 
     def has_moved(self) -> bool:
         """Whether the database is not the one of before: a failover, another epoch."""
@@ -2415,23 +2241,6 @@ class Log:
     def stop(self) -> None:
         """Note that this run ended as it should."""
         self._storage.set_meta(clean="1")
-
-    def load_trimmed(self) -> None:
-        """Learn what retention has taken of every topic that is remembered."""
-        sql = "SELECT topic, trimmed_id FROM topics WHERE trimmed_id > 0"
-        self._trimmed = dict(self._storage.read(sql))
-        self._floor = int(self._storage.meta("floor") or 0)
-
-    def _current_epoch(self) -> str:
-        """The database's epoch; a new one where ids that clients have seen may be gone."""
-        epoch = self._storage.meta("epoch")
-        lost = (
-            self._storage.meta("clean") == "0"
-            and self._storage.meta("durability") == "normal"
-            and self._storage.meta("boot") != boot_id()
-        )
-        moved = (self._storage.meta("timeline") or self._timeline) != self._timeline
-        return secrets.token_hex(4) if epoch is None or lost or moved else epoch
 
     # Positions
 
@@ -2464,26 +2273,26 @@ class Log:
 
     # Writing
 
-    def append(self, drafts: Sequence[Draft]) -> list[int]:
+    def append(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages and tell the listener; their ids. Raises as `Storage.write` does."""
-        return self._storage.append(drafts)
+        return self._storage.append(entries)
 
     def control(self, event: str, **content: Any) -> None:
         """Tell every hub, in the order of the log, of a change to live connections."""
         self.append([control_draft(event, **content)])
 
-    def committed(self, rows: list[Stored]) -> None:
-        """Advance the head over rows that have just been committed.
+    def committed(self, entries: list[Entry]) -> None:
+        """Advance the head over what has just been committed.
 
-        Ids missing before them are read first: with several nodes they are other nodes' rows.
+        Ids missing before it are read first: with several nodes they are other nodes' rows.
         Reading may let `poll` go first; what either has done, the other leaves out.
         """
         with contextlib.suppress(Problem):  # the database is away: `poll` comes to them later
-            while rows[0].id > self.head + 1 and (
-                before := self._between(self.head, rows[0].id)  # none: a hole for ever
+            while entries[0].id > self.head + 1 and (
+                before := self._between(self.head, entries[0].id)  # none: a hole for ever
             ):
                 self._advance(before)
-            self._advance(rows)
+            self._advance(entries)
 
     def poll(self) -> None:
         """Advance over rows that another process has committed: a command, another node."""
@@ -2492,31 +2301,28 @@ class Log:
             if len(page) < self.READ_PAGE:
                 break
 
-    def _advance(self, rows: list[Stored]) -> None:
-        entries = [Entry(row) for row in rows if row.id > self.head]
-        if entries:
-            self.head = entries[-1].id
-            self._listener(entries)
+    def _advance(self, entries: list[Entry]) -> None:
+        new = [entry for entry in entries if entry.id > self.head]
+        if new:
+            self.head = new[-1].id
+            self._listener(new)
 
-    def _between(self, low: int, high: int) -> list[Stored]:
-        sql = (
-            f"SELECT {_STORED_COLUMNS} FROM messages WHERE id > ? AND id < ? ORDER BY id"
-            f" LIMIT {self.READ_PAGE}"
-        )
-        return [Stored(*row) for row in self._storage.read(sql, (low, high))]
+    def _between(self, low: int, high: int) -> list[Entry]:
+        sql = self._storage.engine.page_sql("id > ? AND id < ?", self.READ_PAGE, "ASC")
+        return take_page(self._storage.read(sql, (low, high)), self.READ_PAGE)[0]
 
     # Reading
 
-    def newest(self, size: int) -> tuple[list[Entry], int]:
-        """The newest entries that together cost at most `size` bytes, oldest first, and the id
-        after which they are all that is held."""
+    def newest(self, upto: int, size: int) -> tuple[list[Entry], int]:
+        """The newest entries up to an id that together cost at most `size` bytes, oldest first,
+        and the id after which they are all that is held."""
         found: list[Entry] = []
-        before, more = self.head + 1, True
+        before, more = upto + 1, True
         while more:
-            asked = Asked("id < ? AND kind <> ?", (before, CONTROL), self.READ_PAGE, "DESC")
-            rows, more = self._storage.engine.read_page(asked)
-            for row in rows:
-                entry = Entry(row)
+            entries, more = self._storage.engine.read_page(
+                "id < ? AND kind <> ?", (before, CONTROL), self.READ_PAGE, "DESC"
+            )
+            for entry in entries:
                 size -= entry.cost
                 if size < 0:
                     return found[::-1], entry.id
@@ -2529,93 +2335,77 @@ class Log:
     ) -> tuple[list[Entry], int]:
         """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
         to which they are all."""
-        self._storage.queries += 1
+        self.queries += 1
         marks = ", ".join("?" * len(topics))
-        where = f"topic IN ({marks}) AND id > ? AND id <= ?"
-        rows, more = self._storage.engine.read_page(Asked(where, (*topics, after, upto), limit))
-        if self._storage.engine.shared:
-            self._ask_trimmed(topics)
-        return [Entry(row) for row in rows], rows[-1].id if more else upto
-
-    def _ask_trimmed(self, topics: Collection[str]) -> None:
-        """Learn what another node's retention has taken, whose notice may still be on its way."""
-        marks = ", ".join("?" * len(topics))
-        sql = f"SELECT topic, trimmed_id FROM topics WHERE trimmed_id > 0 AND topic IN ({marks})"
-        self.take_trimmed(dict(self._storage.read_long(sql, tuple(topics))))
-        self._floor = int(self._storage.meta("floor") or 0)
+        entries, more = self._storage.engine.read_page(
+            f"topic IN ({marks}) AND id > ? AND id <= ?", (*topics, after, upto), limit
+        )
+        # Asked afterwards: who misses a row here must find that retention took it.
+        sql = f"SELECT topic, trimmed_id FROM topics WHERE topic IN ({marks})"
+        trimmed = dict(self._storage.read_long(sql, tuple(topics)))
+        self.take_trimmed(trimmed, int(self._storage.meta("floor") or 0))
+        return entries, entries[-1].id if more else upto
 
     # Retention
 
     def trim(self, hours: float, messages: int) -> None:
         """Delete what is older than `hours` or beyond the newest `messages`, and the expired."""
-        self._storage.write(self._delete_expired)
         oldest = now_ms() - int(hours * 3_600_000)
-        beyond = self._beyond(messages)
-        more = True
-        while more:
-            more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
-        if self._storage.write(self._forget_topics):
-            self.load_trimmed()
-
-    def take_trimmed(self, gone: dict[str, int]) -> None:
-        """Learn the highest id that retention took of each topic, here or on another node."""
-        for topic, number in gone.items():
-            self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
-
-    def _beyond(self, messages: int) -> int:
-        """The id of the newest message that the count doesn't keep."""
         rows = self._storage.read_long(
             "SELECT id FROM messages WHERE kind NOT IN (?, ?) ORDER BY id DESC LIMIT 1 OFFSET ?",
             (CONTROL, SIGNAL, messages),
         )
-        return rows[0][0] if rows else 0
+        beyond, more = rows[0][0] if rows else 0, True
+        self._storage.write(self._delete_expired)
+        while more:
+            gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
+            self.take_trimmed(gone, floor)
+
+    def take_trimmed(self, gone: dict[str, int], floor: int) -> None:
+        """Learn the highest id that retention took of each topic, here or on another node."""
+        for topic, number in gone.items():
+            self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
+        if floor > self._floor:
+            self._floor = floor
+            self._trimmed = {t: number for t, number in self._trimmed.items() if number > floor}
 
     @staticmethod
     def _delete_expired(tx: Transaction) -> None:
+        note_facts(tx.database, {"head": str(tx.next_id - 1)})
         Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
 
-    def _trim_page(self, tx: Transaction, oldest: int, beyond: int) -> bool:
-        """Delete the log's beginning as far as it is old, a page at most; whether there may be
-        more. It stops at the first row that stays, so a clock that went backwards leaves no
-        hole."""
+    def _trim_page(
+        self, tx: Transaction, oldest: int, beyond: int
+    ) -> tuple[dict[str, int], int, bool]:
+        """Delete the log's beginning as far as it is old, a page at most: the highest id of each
+        topic that went, the floor, and whether there may be more. It stops at the first row that
+        stays, so a clock that went backwards leaves no hole."""
         query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
         page = list(query.order_by(Message.id).limit(self.TRIM_PAGE).tuples().execute(tx.database))
-        gone: dict[str, int] = {}
-        last = 0
-        for number, topic, sent_at, kind in page:
-            if sent_at >= oldest and number > beyond:
-                break
-            last = number
-            if kind not in (CONTROL, SIGNAL):
-                gone[topic] = number
-        if not last:
-            return False
-        # Noted before they go: a catch-up that finds them missing must find this too.
-        self._trimmed.update(gone)
-        Message.delete().where(Message.id <= last).execute(tx.database)
+        old = itertools.takewhile(lambda row: row[2] < oldest or row[0] <= beyond, page)
+        rows = list(old)
+        if not rows:
+            return {}, self._floor, False
+        gone = {topic: number for number, topic, _, kind in rows if kind not in (CONTROL, SIGNAL)}
+        note_facts(tx.database, {"head": str(tx.next_id - 1)})
+        Message.delete().where(Message.id <= rows[-1][0]).execute(tx.database)
         for topic, number in gone.items():
-            update = Topic.update(trimmed_id=number).where(Topic.topic == topic)
-            update.execute(tx.database)
+            upsert(tx.database, Topic, topic=topic, trimmed_id=number)
+        floor = self._forget_topics(tx)
         if gone and self._storage.engine.shared:
-            tx.append([control_draft("trimmed", topics=gone)])
-        return bool(last == page[-1][0]) and len(page) == self.TRIM_PAGE
+            tx.append([control_draft("trimmed", topics=gone, floor=floor)])
+        return gone, floor, len(rows) == self.TRIM_PAGE
 
-    def _forget_topics(self, tx: Transaction) -> bool:
-        """Keep the table of topics bounded: the longest quiet ones, of which nothing is left, go,
-        and no position from before what was trimmed of them counts as complete any more."""
-        oldest = Message.select(peewee.fn.min(Message.id)).scalar(tx.database) or tx.next_id
-        quiet = Topic.select(Topic.last_id).where(Topic.last_id < oldest)
-        kept = quiet.order_by(Topic.last_id.desc()).offset(self.QUIET_TOPICS)
-        last = kept.limit(1).scalar(tx.database)
-        if last is None:
-            return False
-        gone = Topic.last_id <= last
-        trimmed = Topic.select(peewee.fn.max(Topic.trimmed_id)).where(gone).scalar(tx.database)
-        Topic.delete().where(gone).execute(tx.database)
-        upsert(tx.database, Fact, key="floor", value=str(max(trimmed, self._floor)))
-        if self._storage.engine.shared:
-            tx.append([control_draft("forgotten")])
-        return True
+    def _forget_topics(self, tx: Transaction) -> int:
+        """Keep the table of topics bounded: of those that were trimmed longest ago only the highest
+        id that went is kept, the floor."""
+        ids = Topic.select(Topic.trimmed_id).order_by(Topic.trimmed_id.desc())
+        floor = ids.offset(self.TOPICS).limit(1).scalar(tx.database)
+        if floor is None:
+            return self._floor
+        Topic.delete().where(Topic.trimmed_id <= floor).execute(tx.database)
+        note_facts(tx.database, {"floor": str(floor)})
+        return int(floor)
 
 
 def boot_id() -> str:
@@ -2631,6 +2421,77 @@ def boot_id() -> str:
 # ----------------------------------------------------------------------------------------------
 
 
+class Arguments(NamedTuple):
+    """What a Socket.IO event carries when that isn't one JSON value: a JSON array with a
+    placeholder for each attachment, and the attachments."""
+
+    text: str
+    attachments: list[bytes]
+    namespace: str = ""  # of an event for one client; a room's topic names its own
+
+    def packed(self) -> bytes:
+        """What the column `attachments` holds."""
+        return msgspec.msgpack.encode((self.namespace, self.attachments))
+
+    @classmethod
+    def of(cls, entry: Entry) -> Arguments:
+        """What an entry carries."""
+        if entry.attachments is None:
+            return cls(f"[{content_of(entry)}]", [])
+        namespace, attachments = msgspec.msgpack.decode(entry.attachments)
+        return cls(entry.content, attachments, namespace)
+
+    def inlined(self) -> str:
+        """The array for who can't take attachments: each as base64 in its first placeholder. Once
+        only, or a short text could grow without bound; and whatever a row holds, it can be read."""
+        left = dict(enumerate(self.attachments))
+        if not left:
+            return self.text
+
+        def as_base64(number: int) -> dict[str, Any]:
+            data = left.pop(number, None)
+            more = {} if data is None else {"base64": base64.b64encode(data).decode()}
+            return {"_placeholder": True, "num": number, **more}
+
+        return to_json(fill_placeholders(msgspec.json.decode(self.text), as_base64))
+
+
+def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
+    """A JSON value with each `{"_placeholder":true,"num":n}` replaced by `fill(n)`."""
+    if isinstance(value, list):
+        return [fill_placeholders(item, fill) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("_placeholder") is True and type(value.get("num")) is int:
+        return fill(value["num"])
+    return {key: fill_placeholders(item, fill) for key, item in value.items()}
+
+
+class Stamps(msgspec.Struct):
+    """What an object that is published gets where it has none."""
+
+    id: Any = msgspec.UNSET
+    timestamp: Any = msgspec.UNSET
+
+
+def content_of(entry: Entry) -> str:
+    """An entry's content as its receivers get it, as JSON. An object that was published also gets
+    `id` and `timestamp` where it has none."""
+    text = entry.content
+    if entry.attachments is not None:
+        return Arguments.of(entry).inlined()
+    is_published = entry.id and entry.kind == MESSAGE and not entry.topic.startswith(ROOM_PREFIX)
+    if not is_published or not text.startswith("{"):
+        return text
+    present = msgspec.json.decode(text, type=Stamps)  # passes over all else
+    missing = [text[1:-1].strip()] if len(text) > 2 else []
+    if present.id is msgspec.UNSET:
+        missing.append(f'"id":{entry.id}')
+    if present.timestamp is msgspec.UNSET:
+        missing.append(f'"timestamp":"{iso(entry.sent_at)}"')
+    return "{" + ",".join(missing) + "}"
+
+
 class Encoding(Protocol):
     """How one kind of stream writes what it is told. Positions come as the log writes them."""
 
@@ -2638,11 +2499,8 @@ class Encoding(Protocol):
     key: str  # of its form: who has the same one is sent the same bytes
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """A message of the log."""
-        ...
-
-    def volatile(self, entry: Entry, position: str) -> bytes:
-        """A message that is not in the log; `position` is the log's head."""
+        """A message. One that is not in the log has no id and isn't asked for again; its position
+        is that of whoever gets it."""
         ...
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
@@ -2665,19 +2523,12 @@ class SseEncoding:
         self._labels = labels
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """`id`, `event` only when the publisher named one, and `data`."""
-        event = None if entry.kind in UNNAMED else entry.event
-        return f"id: {position}\n".encode() + self._message(entry.topic, event, entry.content)
-
-    def volatile(self, entry: Entry, position: str) -> bytes:
-        """The same without `id`: a client that resumes does not ask for it."""
-        return self._message(entry.topic, entry.event, entry.content)
-
-    def _message(self, topic: str, event: str | None, content: str) -> bytes:
-        channel = channel_of(topic) if self._labels else None
+        """`id` of what is in the log, `event` only when the publisher named one, and `data`."""
+        number = f"id: {position}\n" if entry.id else ""
+        channel = channel_of(entry.topic) if self._labels else None
         label = f"channel: {channel}\n" if channel else ""
-        name = f"event: {event}\n" if event else ""
-        return f"{label}{name}data: {content}\n\n".encode()
+        name = f"event: {entry.event}\n" if entry.event and entry.kind not in UNNAMED else ""
+        return f"{number}{label}{name}data: {content_of(entry)}\n\n".encode()
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         """A server's event; with a position it moves the client's `lastEventId`."""
@@ -2718,19 +2569,13 @@ class WebSocketEncoding:
 
     def message(self, entry: Entry, position: str) -> bytes:
         """A message with where it came from; a system message is as it is."""
+        content = content_of(entry)
         if entry.kind in UNNAMED:
-            return text_frame(f'{entry.content[:-1]},"id":"{position}"}}')
+            return text_frame(f'{content[:-1]},"id":"{position}"}}')
         if entry.kind != MESSAGE:
-            return text_frame(entry.content)
-        return self._message(f'"id":"{position}",', entry.topic, entry.event, entry.content)
-
-    def volatile(self, entry: Entry, position: str) -> bytes:
-        """The same without `id`."""
-        return self._message("", entry.topic, entry.event, entry.content)
-
-    @staticmethod
-    def _message(number: str, topic: str, event: str | None, content: str) -> bytes:
-        where = f'"channel":{to_json(channel_of(topic))},"event":{to_json(event)}'
+            return text_frame(content)
+        number = f'"id":"{position}",' if entry.id else ""
+        where = f'"channel":{to_json(channel_of(entry.topic))},"event":{to_json(entry.event)}'
         return text_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
@@ -2757,14 +2602,12 @@ class SocketIoEncoding:
         self.offsets = offsets
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """An event of the namespace that the topic belongs to."""
-        arguments = entry.arguments or Arguments(f"[{entry.content}]", [])
-        namespace = arguments.namespace or namespace_of(entry.topic)
+        """An event of the namespace that the topic belongs to; channels belong to the main one.
+        A client that recovers takes whatever text comes last for the offset."""
+        arguments, topic = Arguments.of(entry), entry.topic
+        room = topic[len(ROOM_PREFIX) :] if topic.startswith(ROOM_PREFIX) else "/"
+        namespace = arguments.namespace or room.split("#", 1)[0]
         return self.event(namespace, entry.event, arguments, position)
-
-    def volatile(self, entry: Entry, position: str) -> bytes:
-        """The same: the client takes whatever text comes last for the offset."""
-        return self.message(entry, position)
 
     def event(
         self, namespace: str, event: str | None, arguments: Arguments, position: str, ack: str = ""
@@ -2810,31 +2653,60 @@ WEBSOCKET = WebSocketEncoding()
 READ, WRITE = 1, 2  # gevent's own numbers for the directions of a watcher
 
 
-class Poller(Protocol):
-    """Readiness of many sockets, told in one call."""
+class Poller:
+    """Readiness of many sockets, told in one call. This one, which works everywhere, has a watcher
+    of the loop for each socket."""
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self._loop = gevent.get_hub().loop
+        self._ready = ready
+        self._watchers: dict[int, Any] = {}
+        self._found: dict[int, int] = {}
+
+    def _start(self, fd: int, events: int) -> None:
+        watcher = self._loop.io(fd, events)
+        # A watcher doesn't tell which direction is ready; trying both is cheap and harmless.
+        watcher.start(self._note, fd, events)
+        self._watchers[fd] = watcher
+
+    def _note(self, fd: int, events: int) -> None:
+        if not self._found:
+            self._loop.run_callback(self._ready)
+        self._found[fd] = events
+
+    def _stop(self, fd: int) -> None:
+        watcher = self._watchers.pop(fd, None)
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
 
     def add(self, fd: int) -> None:
         """Watch a socket for reading."""
-        ...
+        self._start(fd, READ)
 
     def modify(self, fd: int, events: int) -> None:
         """Watch it for READ, WRITE, both or neither."""
-        ...
+        self._stop(fd)
+        if events:
+            self._start(fd, events)
 
     def remove(self, fd: int) -> None:
         """Forget a socket; call it before the socket is closed."""
-        ...
+        self._stop(fd)
+        self._found.pop(fd, None)
 
     def wait(self) -> list[tuple[int, int]]:
         """The sockets that are ready now, each with READ and WRITE bits; never blocks."""
-        ...
+        found, self._found = list(self._found.items()), {}
+        return found
 
     def close(self) -> None:
         """Release what the poller holds."""
-        ...
+        for fd in list(self._watchers):
+            self._stop(fd)
 
 
-class EpollPoller:
+class EpollPoller(Poller):
     """Linux: one epoll for all sockets, itself one watcher of the loop. 200 bytes a socket."""
 
     def __init__(self, ready: Callable[[], None]) -> None:
@@ -2872,59 +2744,12 @@ class EpollPoller:
         self._epoll.close()
 
 
-class WatcherPoller:
-    """Everywhere else: a watcher of the loop for each socket."""
-
-    def __init__(self, ready: Callable[[], None]) -> None:
-        self._loop = gevent.get_hub().loop
-        self._ready = ready
-        self._watchers: dict[int, Any] = {}
-        self._found: dict[int, int] = {}
-
-    def _start(self, fd: int, events: int) -> None:
-        watcher = self._loop.io(fd, events)
-        # A watcher doesn't tell which direction is ready; trying both is cheap and harmless.
-        watcher.start(self._note, fd, events)
-        self._watchers[fd] = watcher
-
-    def _note(self, fd: int, events: int) -> None:
-        if not self._found:
-            self._loop.run_callback(self._ready)
-        self._found[fd] = events
-
-    def _stop(self, fd: int) -> None:
-        watcher = self._watchers.pop(fd, None)
-        if watcher is not None:
-            watcher.stop()
-            watcher.close()
-
-    def add(self, fd: int) -> None:
-        self._start(fd, READ)
-
-    def modify(self, fd: int, events: int) -> None:
-        self._stop(fd)
-        if events:
-            self._start(fd, events)
-
-    def remove(self, fd: int) -> None:
-        self._stop(fd)
-        self._found.pop(fd, None)
-
-    def wait(self) -> list[tuple[int, int]]:
-        found, self._found = list(self._found.items()), {}
-        return found
-
-    def close(self) -> None:
-        for fd in list(self._watchers):
-            self._stop(fd)
-
-
 def make_poller(ready: Callable[[], None]) -> Poller:
     """The best poller here; RTAPP_POLLER=watchers forces the portable one."""
     if os.environ.get("RTAPP_POLLER") != "watchers":
         with contextlib.suppress(AttributeError, ImportError):
             return EpollPoller(ready)
-    return WatcherPoller(ready)
+    return Poller(ready)
 
 
 class Transport(Protocol):
@@ -3127,7 +2952,7 @@ def tune(sock: Any, timeout_ms: int) -> None:
 class Run:
     """The ring's entries of one topic, in order, and who wants them."""
 
-    __slots__ = ("_entries", "_start", "evicted", "owners", "views")
+    __slots__ = ("_entries", "_start", "evicted", "excluded", "owners", "views")
 
     # There is a run for each client, nearly always empty: empty collections are shared.
     NO_ENTRIES: ClassVar[list[Entry]] = []
@@ -3137,6 +2962,7 @@ class Run:
         self._entries = Run.NO_ENTRIES
         self._start = 0
         self.evicted = evicted  # the ring has every entry of this topic after this id
+        self.excluded = 0  # the newest id in the ring that leaves this topic's subscribers out
         self.views = Run.NO_VIEWS
         self.owners: list[Subscriber] = []  # whose own topic this is
 
@@ -3180,16 +3006,87 @@ class Run:
     @property
     def unused(self) -> bool:
         """Whether nobody would miss it."""
-        return not self.views and not self.owners and self._start == len(self._entries)
+        is_empty = self._start == len(self._entries) and not self.excluded
+        return is_empty and not self.views and not self.owners
 
 
 def _entry_id(entry: Entry) -> int:
     return entry.id
 
 
+class Ring:
+    """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
+    they cost, with the frames that were made of them."""
+
+    def __init__(self) -> None:
+        self.floor = 0
+        self.size = 0
+        self.runs: dict[str, Run] = {}
+        self._entries: deque[Entry] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def fill(self, entries: list[Entry], floor: int) -> None:
+        """Begin with these, while nobody wants any."""
+        self.floor = floor
+        for entry in entries:
+            self.append(entry)
+
+    def run(self, topic: str) -> Run:
+        """A topic's run, made where there is none."""
+        run = self.runs.get(topic)
+        if run is None:
+            run = self.runs[topic] = Run(self.floor)
+        return run
+
+    def release(self, topic: str) -> None:
+        """Forget a run that nobody would miss."""
+        if self.runs[topic].unused:
+            del self.runs[topic]
+
+    def append(self, entry: Entry) -> None:
+        """Take the newest entry."""
+        self._entries.append(entry)
+        self.size += entry.cost
+        self.run(entry.topic).append(entry)
+        for topic in entry.left_out:
+            self.run(topic).excluded = entry.id
+
+    def evict(self, limit: int) -> None:
+        """Drop the oldest entries until the rest cost at most `limit`."""
+        while self.size > limit and self._entries:
+            entry = self._entries.popleft()
+            self.size -= entry.cost
+            self.floor = entry.id
+            self.runs[entry.topic].evict()
+            for topic in entry.left_out:
+                run = self.runs[topic]
+                run.excluded = 0 if run.excluded == entry.id else run.excluded
+            for topic in {entry.topic, *entry.left_out}:
+                self.release(topic)
+
+    def gather(self, topics: Iterable[str], cursor: int, limit: int) -> list[Entry] | None:
+        """The first entries of `topics` after a cursor, in order: fewer than `limit` only when
+        there are no more; None when some may have left the ring."""
+        found: list[Entry] = []
+        sources = 0
+        for topic in topics:
+            run = self.runs.get(topic)
+            if (run.evicted if run else self.floor) > cursor:
+                return None
+            newer = run.after(cursor, limit) if run else ()
+            if newer:
+                sources += 1
+                found += newer
+        if sources > 1:
+            found.sort(key=_entry_id)
+        return found[:limit]
+
+
 class Group:
-    """Members of a view at one cursor, none with anything of its own: one send each, of the same
-    bytes, brings them on together, and what they were sent is counted once for all."""
+    """Members of a view at one cursor, all live and none with anything of its own before it: one
+    send each, of the same bytes, brings them on, and what they were sent is counted once."""
 
     __slots__ = ("bytes_sent", "cursor", "members", "messages", "sends")
 
@@ -3201,15 +3098,8 @@ class Group:
         self.messages = 0  # counted for whoever is in it; a member's own part is the rest
         self.bytes_sent = 0
 
-    def add(self, subscriber: Subscriber) -> None:
-        """Take one that has been alone."""
-        subscriber.group, subscriber.index = self, len(self.members)
-        subscriber.count(-self.messages, -self.bytes_sent)
-        self.members.append(subscriber)
-        self.sends.append(subscriber.transport.send)
-
     def remove(self, subscriber: Subscriber) -> None:
-        """Let one go its own way, in constant time; the last one takes its place."""
+        """Let one be served alone; the last one takes its place."""
         subscriber.group = None
         subscriber.cursor = self.cursor
         subscriber.count(self.messages, self.bytes_sent)
@@ -3231,7 +3121,7 @@ class Group:
         messages: int,
         bytes_sent: int,
     ) -> None:
-        """Take what was taken from a group, with what that counted and they were sent since."""
+        """Take some who were counted so much outside of this group."""
         if not self.members:
             self.messages, self.bytes_sent = messages, bytes_sent
         elif messages != self.messages or bytes_sent != self.bytes_sent:
@@ -3246,20 +3136,11 @@ class Group:
 class View:
     """Subscribers that are sent the same bytes: one encoding, one set of shared topics.
 
-    Those who lack the same are in a group; alone are those who are blocked, behind the ring, or
-    have something of their own before them.
+    Each is either in a group or alone. In `served` are those who lack nothing; the cursor of any
+    other group, by which it stands in `lagging`, is before `dirty_last`, and it has members.
     """
 
-    __slots__ = (
-        "alone",
-        "count",
-        "dirty_last",
-        "encoding",
-        "joins",
-        "lagging",
-        "served",
-        "topics",
-    )
+    __slots__ = ("alone", "count", "dirty_last", "encoding", "joins", "lagging", "served", "topics")
 
     def __init__(self, encoding: Encoding, topics: frozenset[str], last: int) -> None:
         self.encoding = encoding
@@ -3268,7 +3149,7 @@ class View:
         self.joins: dict[int, Join] = {}  # cursor: what a member there is sent next
         self.count = 0
         self.alone: dict[Subscriber, None] = {}
-        self.served = Group(last)  # they lack nothing
+        self.served = Group(last)
         self.lagging: dict[int, Group] = {}  # by cursor
 
     @property
@@ -3290,7 +3171,7 @@ class View:
         self.count -= 1
 
     def part(self, subscriber: Subscriber) -> bool:
-        """Let a member go its own way for now; whether it was in a group."""
+        """Serve a member alone for now; whether it was in a group."""
         group = subscriber.group
         if group is None:
             return False
@@ -3301,9 +3182,12 @@ class View:
         return True
 
     def settle(self, subscriber: Subscriber) -> None:
-        """Let a member that lacks nothing go on with the others."""
+        """Serve a member that lacks nothing together with the others."""
         del self.alone[subscriber]
-        self.group_at(subscriber.cursor).add(subscriber)
+        send, messages, size = subscriber.transport.send, subscriber.messages, subscriber.bytes_sent
+        group = self.group_at(subscriber.cursor)
+        subscriber.count(-messages, -size)
+        group.put([subscriber], [send], messages, size)
 
     def group_at(self, cursor: int) -> Group:
         """The group of those who have been served up to here."""
@@ -3325,7 +3209,7 @@ class View:
 
 
 class Join(NamedTuple):
-    """Frames put together for a cursor: the bytes, the cursor after them, how many."""
+    """Frames put together: the bytes, the id up to which they are all, how many."""
 
     data: bytes
     cursor: int
@@ -3341,6 +3225,26 @@ class Change(NamedTuple):
     since: int | None = None
 
 
+class Stretch(NamedTuple):
+    """What a subscriber is to be sent next: of `topics` what came after one id, up to another.
+    `is_earlier`: before its position, which stays as it is."""
+
+    topics: frozenset[str]
+    after: int
+    upto: int
+    is_earlier: bool
+
+
+class State(enum.Enum):
+    """What is done with a subscriber. `Hub` changes it."""
+
+    LIVE = "sent from the ring what it lacks"
+    BLOCKED = "its socket did not take all: the rest is pinned, and sent before anything else"
+    BEHIND = "what it lacks has left the ring, and is read from the log"
+    ENDING = "has had its last words, and is given time to read them"
+    GONE = "closed"
+
+
 class Subscriber:
     """A connection that is served from the log: a cursor and the topics it wants."""
 
@@ -3348,8 +3252,6 @@ class Subscriber:
         "address",
         "after",
         "agent",
-        "behind",
-        "group",
         "blocked_at",
         "client_id",
         "connected_at",
@@ -3359,9 +3261,9 @@ class Subscriber:
         "_messages",
         "deadline",
         "encoding",
-        "ending",
         "expires_at",
         "fd",
+        "group",
         "id",
         "index",
         "last_ping",
@@ -3371,7 +3273,9 @@ class Subscriber:
         "pending",
         "pinged_at",
         "queue",
+        "reason",
         "session",
+        "state",
         "transport",
         "username",
         "view",
@@ -3382,6 +3286,7 @@ class Subscriber:
     ) -> None:
         self.client_id = client_id
         self.encoding = encoding
+        self.state = State.LIVE
         self.group: Group | None = None  # with whom it is served; None: alone
         self._cursor = cursor
         self.address = address
@@ -3390,18 +3295,17 @@ class Subscriber:
         self.credential = ""  # what the stream was opened with, to be revoked by
         self.id = 0
         self.fd = -1
-        self.index = 0
+        self.index = 0  # in its group
         self.view: View
         self.transport: Transport
-        self.pending: bytes | None = None  # begun and not all taken; sent before anything else
+        self.pending: bytes | None = None  # pinned
         self.after = cursor  # the cursor once `pending` is taken
         self.messages_after = 0
         self.own_last = 0  # newest id that concerns this client alone (direct, excluded)
         self.later: tuple[Change, ...] = ()  # of its topics
-        self.behind = False  # served by the catch-up, not by the sweep
         self.session: Session | None = None  # hears what the client says
         self.queue: bytearray | None = None  # for it alone, sent once `pending` is taken
-        self.ending: str | None = None  # why: nothing more is sent, the client's end is awaited
+        self.reason = ""  # why it ends
         self.deadline = 0  # when it counts as gone, by ticks_ms(); 0 without one
         self.expires_at = 0  # when its credential ends, by now_ms(); 0 without an end
         self.blocked_at = 0.0
@@ -3410,6 +3314,11 @@ class Subscriber:
         self.pinged_at = ticks_ms()  # the same, for the next one
         self._messages = 0  # without those that its group counts
         self._bytes = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is more to come."""
+        return self.state is not State.GONE and self.state is not State.ENDING
 
     @property
     def cursor(self) -> int:
@@ -3452,11 +3361,25 @@ class Subscriber:
         return self.later[-1].topics if self.later else self.view.topics
 
 
+Wanted = tuple[View, "frozenset[str] | None"]
+
+
 class Hub:
     """Owns the live connections: what the log gets, it brings to them.
 
     A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
     further behind than the ring is served by one greenlet that does.
+
+    What holds between any two steps (test_hub.py asserts each):
+
+    1. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    2. A subscriber is in one state. BLOCKED is who has pinned bytes, and is in `_blocked`; BEHIND
+       who is in `_behind`; who ends may have pinned bytes; nobody else has any.
+    3. Who is in a group is LIVE, and has no later topics and nothing of its own to come.
+    4. Who is LIVE and lacks something is served soon: its group's view is dirty, or it is urgent.
+    5. What is pinned is offered again as it is, and the cursor moves when all of it is taken.
+    6. The ring has all entries after its floor, and its size is what they cost.
     """
 
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
@@ -3467,6 +3390,7 @@ class Hub:
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
@@ -3482,85 +3406,69 @@ class Hub:
         self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
         self._poller = make_poller(self._poll)
-        self._ring: deque[Entry] = deque()
-        self._ring_size = 0
-        self._floor = 0  # the ring has everything after this id
-        # The last entry that was applied. Nobody is served beyond it, whatever the log holds: the
-        # entries of a commit come one by one, and who is a kick's bystander lacks what follows it.
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
         self.head = log.head
-        self._runs: dict[str, Run] = {}
         self._views: dict[tuple[str, frozenset[str]], View] = {}
         self._dirty: dict[View, None] = {}
-        self._joined: set[View] = set()  # those with joins, which are kept for a sweep only
         self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[bytes, Iterator[Subscriber]]] = deque()
-        self._excluded: dict[str, int] = {}  # topic: newest id in the ring that excludes it
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque()
         self._by_fd: dict[int, Subscriber] = {}
         self._addresses: dict[str, int] = {}
         self._blocked: set[Subscriber] = set()
         self._paused: set[Subscriber] = set()  # not read from: there is enough to do
-        self._behind: dict[View, list[Subscriber]] = {}
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
         self._next_id = first_id
         self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        self._standing: dict[str, frozenset[str]] = {}
-        self._presence: list[Draft] = []  # joins and leaves to be told
+        # Hears whose topics are others now, and the ones before.
+        self.on_moved: Callable[[Subscriber, frozenset[str], frozenset[str]], None]
+        self.on_moved = lambda subscriber, before, now: None
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
-            "topics": self._change_topics,
-            "standing": self._change_standing,
+            "topics": self.change_topics,
             "revoke": self._revoke,
         }
 
-    def on_control(self, event: str, act: Callable[[dict[str, Any]], None]) -> None:
-        """Let another part hear of a control entry that concerns it."""
-        self._controls[event] = lambda number, order: act(order)
+    def on_control(self, event: str, act: Callable[[int, dict[str, Any]], None]) -> None:
+        """Let another part hear of control entries that concern it: their ids and contents."""
+        self._controls[event] = act
 
     def start(self) -> None:
         """Fill the ring from the log's end and begin."""
-        self._fill(*self._newest())
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring.fill(*newest)
+        self.head = head
         gevent.spawn(self._tick)
         gevent.spawn(self._catch_up)
 
-    def _newest(self) -> tuple[list[Entry], int, int]:
-        """What the ring begins with, the id after which that is all, and the head; read again when
-        the log went on meanwhile."""
-        while True:
-            head = self._log.head
-            entries, floor = self._log.newest(self._settings["ring_bytes"])
-            if head == self._log.head:
-                return entries, floor, head
-
-    def _fill(self, entries: list[Entry], floor: int, head: int) -> None:
-        """Begin with an empty ring at a head."""
-        self._ring.clear()
-        self._ring_size = 0
-        self._excluded.clear()
-        self._floor, self.head = floor, head
-        for entry in entries:
-            self._remember(entry)
-
-    def restart(self) -> None:
+    def restart(self, stand: Stand) -> None:
         """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._newest()
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
         everybody = self.subscribers()
-        wanted = [(s, s.topics) for s in everybody]
+        wanted = [subscriber.topics for subscriber in everybody]
         for subscriber in everybody:
             self._leave_view(subscriber)
-        owned = {topic: run.owners for topic, run in self._runs.items() if run.owners}
-        self._runs.clear()
-        self._fill(*newest)
-        for topic, owners in owned.items():
-            self._run(topic).owners = owners
-        for subscriber, topics in wanted:
+            self._disown(subscriber)
+        self._ring, self.head = Ring(), stand.head
+        self._ring.fill(*newest)
+        for subscriber, topics in zip(everybody, wanted, strict=True):
+            subscriber.later = ()
+            subscriber.cursor = self.head
             self._view(subscriber.encoding, topics).enter(subscriber)
-            subscriber.later, subscriber.behind, subscriber.own_last = (), False, 0
-            subscriber.cursor = subscriber.after = self.head
-            if subscriber.pending is None:
+            self._own(subscriber)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
                 self._reset(subscriber)
-            else:  # in the middle of a message of the old log: it comes back and is told then
-                self._drop(subscriber, "restored from a backup")
 
     # Who is there
 
@@ -3579,7 +3487,7 @@ class Hub:
 
     def subscribers(self) -> list[Subscriber]:
         """Everybody, oldest first."""
-        live = [subscriber for subscriber in self._by_fd.values() if subscriber.ending is None]
+        live = [subscriber for subscriber in self._by_fd.values() if subscriber.is_open]
         return sorted(live, key=lambda subscriber: subscriber.id)
 
     def has_client(self, client_id: str) -> bool:
@@ -3588,8 +3496,12 @@ class Hub:
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
-        run = self._runs.get(direct_topic(client_id))
-        return list(run.owners) if run else []
+        return self._owners((direct_topic(client_id),))
+
+    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
+        """The subscribers whose own topics are among these."""
+        runs = [self._ring.runs[topic] for topic in topics if topic in self._ring.runs]
+        return [subscriber for run in runs for subscriber in run.owners]
 
     def local_addresses(self, client_id: str) -> list[str]:
         """The addresses of this machine at which a client's connections arrived."""
@@ -3609,27 +3521,20 @@ class Hub:
 
     def status(self, subscriber: Subscriber) -> str:
         """`connected`, or `reconnecting` when it takes nothing at the moment."""
-        return "connected" if subscriber.pending is None else "reconnecting"
+        return "reconnecting" if subscriber.state is State.BLOCKED else "connected"
 
     def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
-        run = self._runs.get(topic)
-        away = self.elsewhere.get(topic, 0)
+        run = self._ring.runs.get(topic)
+        reached = self.elsewhere.get(topic, 0)
         if run is None:
-            return away
-        if exclude is None:
-            return away + sum(view.count for view in run.views) + len(run.owners)
+            return reached
         left_out = excluded_topics(exclude)
-        views = [view for view in run.views if left_out.isdisjoint(view.topics)]
-        reached = away + sum(view.count for view in views) + len(run.owners)
+        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
+        reached += sum(view.count for view in views) + len(run.owners)
         for subscriber in self._owners(left_out):
             reached -= subscriber.view in views or topic == subscriber.own_topic
         return reached
-
-    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
-        """The subscribers whose own topics are among these."""
-        runs = [self._runs[topic] for topic in topics if topic in self._runs]
-        return [subscriber for run in runs for subscriber in run.owners]
 
     def audiences(self) -> dict[str, int]:
         """How many subscribe to each shared topic."""
@@ -3647,61 +3552,20 @@ class Hub:
         return counts
 
     def is_heard(self, topic: str) -> bool:
-        """Whether somebody here is on a topic."""
-        return topic in self._runs
+        """Whether somebody here is on a topic, or something of it is held."""
+        return topic in self._ring.runs
 
     def present(self, topic: str) -> list[Subscriber]:
         """Who is on a topic, a client once."""
-        run = self._runs.get(topic)
+        run = self._ring.runs.get(topic)
         members = [member for view in (run.views if run else ()) for member in view.members]
         return list({member.client_id: member for member in members}.values())
 
     def memory(self) -> dict[str, int]:
         """Figures about the ring, for metrics."""
-        return {"bytes": self._ring_size, "entries": len(self._ring), "behind": len(self._behind)}
-
-    # Presence
-
-    def _note_presence(self, event: str, subscriber: Subscriber, topics: Iterable[str]) -> None:
-        others = [s for s in self.of_client(subscriber.client_id) if s is not subscriber]
-        alone = [topic for topic in topics if not any(topic in s.view.topics for s in others)]
-        self.note_presence(event, subscriber.client_id, subscriber.username, alone)
-
-    def note_presence(
-        self, event: str, client_id: str, username: str | None, topics: Iterable[str]
-    ) -> None:
-        """Remember a join or leave where somebody listens for it, here or on another node."""
-        for topic in topics:
-            channel = channel_of(topic)
-            listeners = presence_topic(channel or "")
-            if channel is None or not (listeners in self._runs or listeners in self.elsewhere):
-                continue
-            body = {
-                "type": event,
-                "channel": channel,
-                "clientId": client_id,
-                "username": username,
-            }
-            self._presence.append(
-                Draft(
-                    presence_topic(channel),
-                    SYSTEM,
-                    event,
-                    to_json(body),
-                    sent_at=now_ms(),
-                    expires_at=now_ms() + 60_000,
-                )
-            )
-
-    def tell_presence(self) -> None:
-        """Put the joins and leaves since the last call into the log, together."""
-        drafts, self._presence = self._presence, []
-        try:
-            if drafts:
-                self._log.append(drafts)
-        except Problem:
-            self._presence = (drafts + self._presence)[:1_000]
-            raise
+        ring = self._ring
+        behind = sum(map(len, self._behind.values()))
+        return {"bytes": ring.size, "entries": len(ring), "behind": behind}
 
     # Coming and going
 
@@ -3719,34 +3583,31 @@ class Hub:
         subscriber.fd = transport.fileno()
         subscriber.id = self._next_id
         self._next_id += 1
-        self._register(subscriber, topics)
-        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
-        if subscriber.fd >= 0:
-            self._receive(subscriber, early)
-            self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
-        self._serve_soon(subscriber)
-
-    def _register(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
         self._by_fd[subscriber.fd] = subscriber
         self._addresses[subscriber.address] = self._addresses.get(subscriber.address, 0) + 1
         self._view(subscriber.encoding, topics).enter(subscriber)
         self._own(subscriber)
-        if not isinstance(subscriber.transport, QueueTransport):  # that has no readiness
+        if not isinstance(transport, QueueTransport):  # that has no readiness
             self._poller.add(subscriber.fd)
         self._stats.total_connections += 1
-        self._note_presence("presence-join", subscriber, topics)
+        self.on_moved(subscriber, frozenset(), topics)
+        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
+        if subscriber.is_open:
+            self._receive(subscriber, early)
+            self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
+        self._serve_soon(subscriber)
 
     def _own(self, subscriber: Subscriber) -> None:
         """Give a subscriber the topic of its direct messages."""
-        own = self._run(subscriber.own_topic)
+        own = self._ring.run(subscriber.own_topic)
         own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, self._excluded.get(subscriber.own_topic, 0))
+        subscriber.own_last = max(own.last, own.excluded)
         if subscriber.cursor < own.evicted:
             subscriber.own_last = max(subscriber.own_last, own.evicted)
 
     def _disown(self, subscriber: Subscriber) -> None:
-        self._runs[subscriber.own_topic].owners.remove(subscriber)
-        self._release(subscriber.own_topic)
+        self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
+        self._ring.release(subscriber.own_topic)
 
     def _heed(self, subscriber: Subscriber) -> None:
         """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
@@ -3757,30 +3618,31 @@ class Hub:
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
-        if subscriber.fd < 0:
+        if subscriber.state is State.GONE:
             return
+        if subscriber.is_open:
+            self._forget(subscriber, reason)
         if not isinstance(subscriber.transport, QueueTransport):
             self._poller.remove(subscriber.fd)
         del self._by_fd[subscriber.fd]
-        subscriber.fd = -1
+        subscriber.state, subscriber.fd, subscriber.pending = State.GONE, -1, None
         subscriber.transport.close()
         self._blocked.discard(subscriber)
         self._paused.discard(subscriber)
-        if subscriber.ending is None:
-            self._forget(subscriber, reason)
-        reason = subscriber.ending or reason
         self._journal.add(
             "CONN",
             "Stream closed",
             clientId=subscriber.client_id,
             ipAddress=subscriber.address,
-            reason=reason,
+            reason=subscriber.reason,
         )
 
     def _forget(self, subscriber: Subscriber, reason: str) -> None:
+        """Bring nothing more of the log to a subscriber."""
+        subscriber.state, subscriber.reason = State.ENDING, reason
         if subscriber.session is not None:
             subscriber.session.left(reason)
-        self._note_presence("presence-leave", subscriber, subscriber.view.topics)
+        self.on_moved(subscriber, subscriber.view.topics, frozenset())
         self._leave_view(subscriber)
         self._disown(subscriber)
         self._addresses[subscriber.address] -= 1
@@ -3791,9 +3653,9 @@ class Hub:
 
     def reply(self, subscriber: Subscriber, data: bytes) -> None:
         """Send what concerns one connection alone. Who doesn't take its answers is closed."""
-        if subscriber.fd < 0 or subscriber.ending is not None or not data:
+        if not subscriber.is_open or not data:
             return
-        if subscriber.pending is None:
+        if subscriber.state is not State.BLOCKED:
             self._push(subscriber, Join(data, subscriber.cursor, 0))
             return
         queue = subscriber.queue = subscriber.queue or bytearray()
@@ -3804,12 +3666,10 @@ class Hub:
     def finish(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
         """Send the last words, and close once the client has had time to read them."""
         self.reply(subscriber, last)
-        if subscriber.fd < 0 or subscriber.ending is not None:
-            return
-        subscriber.ending = reason
-        self._forget(subscriber, reason)
-        if subscriber.pending is None:
-            self._half_close(subscriber)
+        if subscriber.is_open:
+            self._forget(subscriber, reason)
+            if subscriber.pending is None:
+                self._half_close(subscriber)
 
     def _half_close(self, subscriber: Subscriber) -> None:
         # A full close would reset the connection if the client has sent more, and the last words
@@ -3822,17 +3682,16 @@ class Hub:
         ahead = subscriber.after if subscriber.pending is not None else 0
         return self._log.position(max(subscriber.cursor, ahead))
 
-    def set_topics(self, subscriber: Subscriber, topics: Iterable[str]) -> None:
-        """Change one connection's topics as of this moment's head."""
-        self._topics_from(self.head, subscriber, frozenset(topics))
+    def set_topics(
+        self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
+    ) -> None:
+        """Change one connection's topics as of this moment's head; of those that are new it is
+        also sent what came after the id `since`."""
+        self._topics_from(self.head, subscriber, frozenset(topics), since)
         self._wake()
 
     def _topics_from(
-        self,
-        number: int,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        since: int | None = None,
+        self, number: int, subscriber: Subscriber, topics: frozenset[str], since: int | None
     ) -> None:
         earlier = subscriber.later
         if earlier and earlier[-1].number == number and earlier[-1].since is None:
@@ -3856,32 +3715,14 @@ class Hub:
         self._leave_view(subscriber)
         self._disown(subscriber)
         subscriber.cursor = subscriber.after = cursor
-        subscriber.later, subscriber.behind = (), False
+        subscriber.later = ()
         self._view(subscriber.encoding, topics).enter(subscriber)
         self._own(subscriber)
         self._serve_soon(subscriber)
 
-    def can_replay(self, topics: Iterable[str], cursor: int) -> bool:
-        """Whether the ring has what `replay` would send, and it is not too much."""
-        known = [topic for topic in topics if topic in self._runs]
-        found = self._gather(known, cursor) if cursor >= self._floor else None
-        return found is not None and len(found) < self.JOIN_ENTRIES
-
-    def replay(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
-        """Send a connection, which has been served further on other topics, what it missed of
-        these. Call `can_replay` first."""
-        known = [topic for topic in topics if topic in self._runs]
-        found = self._gather(known, cursor) or []
-        all_topics = topics | subscriber.view.topics
-        mine = [entry for entry in found if entry.is_for(all_topics, subscriber.own_topic)]
-        while mine:
-            join = self._join(subscriber.encoding, mine, cursor)
-            self.reply(subscriber, join.data)
-            mine = mine[join.messages :]
-
     def pause(self, subscriber: Subscriber) -> None:
         """Read no more from a connection for now: the network holds its sender back."""
-        if subscriber.fd >= 0:
+        if subscriber.state is not State.GONE:
             self._paused.add(subscriber)
             self._heed(subscriber)
 
@@ -3894,25 +3735,25 @@ class Hub:
 
     def fetched(self, subscriber: Subscriber) -> None:
         """There is room again in a connection that is fetched by requests."""
-        if subscriber.fd >= 0:
-            self._flush(subscriber)
+        self._flush(subscriber)
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a connection the transport of another one, which ends thereby."""
         self._part(subscriber)  # a group sends by the transport of before
-        data, transport = b"", subscriber.transport
+        transport, data, cursor = subscriber.transport, other.pending or b"", subscriber.cursor
         if isinstance(transport, QueueTransport):
-            data = transport.take()
-        pending, subscriber.pending = subscriber.pending, None
+            data += transport.take()
+        if subscriber.pending is not None:
+            data, cursor = data + subscriber.pending, subscriber.after
+            subscriber.pending, subscriber.state = None, State.LIVE
+        self._blocked -= {subscriber, other}
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
-        self._blocked.discard(subscriber)
         self._forget(other, "upgraded")
         subscriber.transport, subscriber.fd = other.transport, other.fd
-        other.fd = -1
+        other.state, other.fd, other.pending = State.GONE, -1, None
         self._by_fd[subscriber.fd] = subscriber
         self._heed(subscriber)
-        cursor = subscriber.cursor if pending is None else subscriber.after
-        self._push(subscriber, Join(data + (pending or b""), cursor, 0))
+        self._push(subscriber, Join(data, cursor, 0))
         transport.close()
         queue, subscriber.queue = subscriber.queue, None
         self.reply(subscriber, bytes(queue or b""))
@@ -3932,23 +3773,13 @@ class Hub:
         """Milliseconds until a client comes back: spread, or they all come at once."""
         return 1_000 + secrets.randbelow(4_000)
 
-    # Topics and views
-
-    def _run(self, topic: str) -> Run:
-        run = self._runs.get(topic)
-        if run is None:
-            run = self._runs[topic] = Run(self._floor)
-        return run
-
-    def _release(self, topic: str) -> None:
-        if self._runs[topic].unused:
-            del self._runs[topic]
+    # Views
 
     def _view(self, encoding: Encoding, topics: frozenset[str]) -> View:
         key = (encoding.key, topics)
         view = self._views.get(key)
         if view is None:
-            runs = [self._run(topic) for topic in topics]
+            runs = [self._ring.run(topic) for topic in topics]
             last = max((max(run.last, run.evicted) for run in runs), default=0)
             view = self._views[key] = View(encoding, topics, last)
             for run in runs:
@@ -3963,21 +3794,21 @@ class Hub:
         del self._views[view.encoding.key, view.topics]
         self._dirty.pop(view, None)
         for topic in view.topics:
-            self._runs[topic].views.discard(view)
-            self._release(topic)
+            self._ring.runs[topic].views.discard(view)
+            self._ring.release(topic)
 
-    def _switch(self, subscriber: Subscriber, number: int) -> None:
-        """Give a subscriber that has been served up to the id `number` its next topics."""
-        topics, subscriber.later = subscriber.later[0].topics, subscriber.later[1:]
+    def _switch(self, subscriber: Subscriber) -> None:
+        """Give a subscriber that has been served up to there its next topics."""
+        change, *later = subscriber.later
+        subscriber.later = tuple(later)
         old = subscriber.view
-        self._note_presence("presence-leave", subscriber, old.topics - topics)
-        self._note_presence("presence-join", subscriber, topics - old.topics)
+        self.on_moved(subscriber, old.topics, change.topics)
         # Made first, so that what both need stays alive.
-        new = self._view(subscriber.encoding, topics)
+        new = self._view(subscriber.encoding, change.topics)
         if new is not old:
             self._leave_view(subscriber)
             new.enter(subscriber)
-        subscriber.cursor = max(subscriber.cursor, number)
+        subscriber.cursor = max(subscriber.cursor, change.number)
 
     # What the log tells
 
@@ -3985,41 +3816,19 @@ class Hub:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
         for entry in entries:
-            self._remember(entry)
-            self._announce(entry)
+            self._ring.append(entry)
+            for view in self._ring.runs[entry.topic].views:
+                view.mark(entry.id)
+                self._dirty[view] = None
+            for subscriber in self._owners((entry.topic, *entry.left_out)):
+                subscriber.own_last = entry.id
+                self._part(subscriber)
+                self._urgent.append(subscriber)
             self.head = entry.id
             if entry.kind == CONTROL:
                 self._control(entry)
-        self._evict()
+        self._ring.evict(self._settings["ring_bytes"])
         self._wake()
-
-    def _remember(self, entry: Entry) -> None:
-        self._ring.append(entry)
-        self._ring_size += entry.cost
-        self._run(entry.topic).append(entry)
-        for topic in entry.exclude:
-            self._excluded[topic] = entry.id
-
-    def _announce(self, entry: Entry) -> None:
-        run = self._runs[entry.topic]
-        for view in run.views:
-            view.mark(entry.id)
-            self._dirty[view] = None
-        for subscriber in (*run.owners, *self._owners(entry.exclude)):
-            subscriber.own_last = entry.id
-            self._part(subscriber)
-            self._urgent.append(subscriber)
-
-    def _evict(self) -> None:
-        while self._ring_size > self._settings["ring_bytes"] and self._ring:
-            entry = self._ring.popleft()
-            self._ring_size -= entry.cost
-            self._floor = entry.id
-            self._runs[entry.topic].evict()
-            self._release(entry.topic)
-            for topic in entry.exclude:
-                if self._excluded.get(topic) == entry.id:
-                    del self._excluded[topic]
 
     def _control(self, entry: Entry) -> None:
         act = self._controls.get(entry.event or "")
@@ -4037,7 +3846,7 @@ class Hub:
 
     def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
         """Tell some connections not to come back as they were, and close them."""
-        for subscriber in [s for s in self._by_fd.values() if s.ending is None and chosen(s)]:
+        for subscriber in [s for s in self._by_fd.values() if s.is_open and chosen(s)]:
             self._end(subscriber, reason)
 
     def _end(self, subscriber: Subscriber, reason: str) -> None:
@@ -4045,7 +3854,7 @@ class Hub:
         self._serve(subscriber)
         body = {"type": "disconnect", "reason": reason}
         last = subscriber.encoding.notice("disconnect", body, None)
-        if subscriber.fd >= 0 and subscriber.pending is None:
+        if subscriber.is_open and subscriber.pending is None:
             self._push(subscriber, Join(last, subscriber.cursor, 0))
         self._drop(subscriber, reason)
 
@@ -4053,23 +3862,8 @@ class Hub:
         """End a stream when its credential does: at a time in milliseconds since 1970."""
         subscriber.expires_at = min(at, subscriber.expires_at or at)
 
-    def standing(self, client_id: str) -> frozenset[str]:
-        """The topics that each of a client's connections has, whenever it is opened."""
-        return self._standing.get(client_id, frozenset())
-
-    def set_standing(self, topics: dict[str, frozenset[str]]) -> None:
-        """Begin with these; control entries change them."""
-        self._standing = topics
-
-    def _change_standing(self, number: int, order: dict[str, Any]) -> None:
-        client_id = order["clientId"]
-        topics = (self.standing(client_id) | set(order["add"])) - set(order["remove"])
-        self._standing.pop(client_id, None)
-        if topics:
-            self._standing[client_id] = topics
-        self._change_topics(number, order)
-
-    def _change_topics(self, number: int, order: dict[str, Any]) -> None:
+    def change_topics(self, number: int, order: dict[str, Any]) -> None:
+        """Change the topics of a client's connections from an id of the log on."""
         for subscriber in self.of_client(order["clientId"]):
             topics = (subscriber.topics | set(order["add"])) - set(order["remove"])
             self._topics_from(number, subscriber, topics, order.get("since"))
@@ -4085,6 +3879,11 @@ class Hub:
         self._urgent.append(subscriber)
         self._wake()
 
+    def _part(self, subscriber: Subscriber) -> None:
+        """Serve one by itself from now on, until nothing of its own is before it."""
+        if subscriber.view.part(subscriber):
+            self._serve_soon(subscriber)
+
     def _sweep(self) -> None:
         """Serve whom there is something for, for a slice of time; go on later with the rest."""
         self._scheduled = False
@@ -4097,6 +3896,7 @@ class Hub:
                 finished = self._sweep_view(view, until)
                 if finished:
                     view.joins.clear()
+                    self._dirty.pop(view, None)
                 else:
                     self._dirty[view] = None  # at the end: nobody starves behind a busy view
         except Exception:
@@ -4104,23 +3904,17 @@ class Hub:
         if self._urgent or self._volatile or (self._dirty and not self._loaded):
             self._wake()
         elif self._dirty:
-            self._rest()
+            # Publishers have a turn as long as the sweep's: when messages come faster than they
+            # are brought, each send then carries more of them.
+            self._scheduled = True
+            self._timer.start(self._sweep, update=True)
         else:
             self._loaded = False
-            while self._joined:
-                self._joined.pop().joins.clear()
-
-    def _rest(self) -> None:
-        """Let publishers have a turn as long as the sweep's: when messages come faster than they
-        are brought, each send then carries more of them."""
-        self._scheduled = True
-        self._timer.start(self._sweep, update=True)
+            self._ring.evict(self._settings["ring_bytes"])  # frames were made
 
     def _sweep_urgent(self, until: float) -> bool:
         while self._urgent:
-            subscriber = self._urgent.popleft()
-            if subscriber.fd >= 0:
-                self._serve(subscriber)
+            self._serve(self._urgent.popleft())
             if time.perf_counter() > until:
                 return False
         return True
@@ -4167,43 +3961,29 @@ class Hub:
             view.group_at(group.cursor).put(
                 members[done:], sends[done:], group.messages, group.bytes_sent
             )
-            self._blocked_at(members[done], join, taken)
-
-    def _blocked_at(self, subscriber: Subscriber, join: Join, taken: int) -> None:
-        """One of a group took less than all of it."""
-        self._part(subscriber)
-        subscriber.count(0, taken)
-        self._stats.bytes_sent += taken
-        self._pin(subscriber, join, taken)
-
-    def _part(self, subscriber: Subscriber) -> None:
-        """Serve one by itself from now on, until nothing of its own is before it."""
-        if subscriber.view.part(subscriber):
-            self._serve_soon(subscriber)
+            self._part(members[done])
+            members[done].count(0, taken)
+            self._stats.bytes_sent += taken
+            self._pin(members[done], join, taken)
 
     def _serve(self, subscriber: Subscriber) -> None:
         """Bring a subscriber to the head, or until its socket takes no more."""
         for _ in range(16):
-            if subscriber.fd < 0 or subscriber.pending is not None or subscriber.behind:
+            if subscriber.state is not State.LIVE:
                 return
-            if subscriber.ending is not None:
-                return
-            if subscriber.later and not self._lacks(subscriber, subscriber.later[0].number):
-                if subscriber.later[0].since is not None:
-                    subscriber.behind = True
-                    gevent.spawn(self._begin_earlier, subscriber, subscriber.later[0])
+            stretch = self._stretch(subscriber)
+            if stretch is not None:
+                join = self._from_ring(subscriber, stretch)
+                if join is None:
+                    self._fall_behind(subscriber)
                     return
-                self._switch(subscriber, subscriber.later[0].number)
-                continue
-            if not self._lacks(subscriber, self.head):
+                self._bring(subscriber, stretch, join)
+            elif subscriber.later:
+                self._switch(subscriber)
+            else:
                 if subscriber.group is None:
                     subscriber.view.settle(subscriber)
                 return
-            join = self._next(subscriber)
-            if join is None:
-                self._fall_behind(subscriber)
-                return
-            self._push(subscriber, join)
         self._serve_soon(subscriber)  # much to send: others have their turn first
 
     @staticmethod
@@ -4214,63 +3994,86 @@ class Hub:
             cursor < subscriber.view.dirty_last or cursor < subscriber.own_last
         )
 
-    def _next(self, subscriber: Subscriber) -> Join | None:
-        """What a subscriber is sent next; None when the ring does not reach back to its cursor."""
-        view, cursor = subscriber.view, subscriber.cursor
-        if subscriber.own_last > cursor or subscriber.later:
-            upto = subscriber.later[0].number if subscriber.later else self.head
-            found = self._gather((*view.topics, subscriber.own_topic), cursor)
-            if found is None:
-                return None
-            own = subscriber.own_topic
-            mine = [e for e in found if e.id <= upto and e.is_for(view.topics, own)]
-            complete = len(found) < self.JOIN_ENTRIES or found[-1].id > upto
-            return self._join(view.encoding, mine, upto if complete else found[-1].id)
-        return self._shared(view, cursor)
+    def _stretch(self, subscriber: Subscriber) -> Stretch | None:
+        """What a subscriber lacks before its next topics, or before the head."""
+        topics, later = subscriber.view.topics, subscriber.later
+        upto = later[0].number if later else self.head
+        if self._lacks(subscriber, upto):
+            return Stretch(topics, subscriber.cursor, upto, False)
+        if later and later[0].since is not None and later[0].since < upto:
+            added = later[0].topics - topics
+            return Stretch(added, later[0].since, upto, True) if added else None
+        return None
+
+    def _from_ring(self, subscriber: Subscriber, stretch: Stretch) -> Join | None:
+        """What a subscriber is sent next; None when the ring does not reach back so far."""
+        topics, after, upto, is_earlier = stretch
+        if not (is_earlier or subscriber.later or subscriber.own_last > after):
+            return self._shared(subscriber.view, after)
+        asked = topics if is_earlier else (*topics, subscriber.own_topic)
+        found = self._ring.gather(asked, after, self.JOIN_ENTRIES)
+        if found is None:
+            return None
+        if len(found) == self.JOIN_ENTRIES:
+            upto = min(upto, found[-1].id)
+        return next(self._joins(subscriber, stretch, found, upto))
 
     def _shared(self, view: View, cursor: int) -> Join | None:
         """What all of a view are sent next who are at a cursor and have nothing of their own."""
         join = view.joins.get(cursor)
         if join is None:
-            found = self._gather(view.topics, cursor)
+            found = self._ring.gather(view.topics, cursor, self.JOIN_ENTRIES)
             if found is None:
                 return None
-            complete = len(found) < self.JOIN_ENTRIES
-            upto = self.head if complete else found[-1].id
-            mine = [e for e in found if e.exclude.isdisjoint(view.topics)]
+            upto = self.head if len(found) < self.JOIN_ENTRIES else found[-1].id
+            mine = [e for e in found if e.left_out.isdisjoint(view.topics)]
             join = self._join(view.encoding, mine, upto)
             if len(view.joins) > 64:
                 view.joins.clear()
             view.joins[cursor] = join
-            self._joined.add(view)
+            self._dirty[view] = None  # the sweep clears them
         return join
 
-    def _gather(self, topics: Iterable[str], cursor: int) -> list[Entry] | None:
-        """The ring's first entries of `topics` after a cursor, in order: fewer than JOIN_ENTRIES
-        only when there are no more; None when some may have left the ring."""
-        found: list[Entry] = []
-        sources = 0
-        for topic in topics:
-            run = self._runs[topic]
-            if run.evicted > cursor:
-                return None
-            newer = run.after(cursor, self.JOIN_ENTRIES)
-            if newer:
-                sources += 1
-                found += newer
-        if sources > 1:
-            found.sort(key=_entry_id)
-        return found[: self.JOIN_ENTRIES]
+    def _joins(
+        self, subscriber: Subscriber, stretch: Stretch, found: list[Entry], upto: int
+    ) -> Iterator[Join]:
+        """Sends for a subscriber: of what was found for a stretch, up to an id, what is its own."""
+        view, own = subscriber.view, subscriber.own_topic
+        topics = {*stretch.topics} if stretch.is_earlier else {*stretch.topics, own}
+        left_out = view.topics | stretch.topics
+        mine = [
+            entry
+            for entry in found
+            if stretch.after < entry.id <= upto
+            and entry.topic in topics
+            and entry.is_for(left_out, own)
+        ]
+        # What is older than a stream's position must not move it back. In Socket.IO each
+        # namespace's client has a position of its own.
+        stays = stretch.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
+        position = self._log.position(subscriber.cursor) if stays else None
+        while True:
+            join = self._join(view.encoding, mine, upto, position)
+            yield join
+            mine = mine[join.messages :]
+            if not mine:
+                return
 
-    def _join(self, encoding: Encoding, entries: list[Entry], upto: int) -> Join:
-        """Frames for one send. `upto` is the cursor when all of the entries fit."""
+    def _join(
+        self, encoding: Encoding, entries: list[Entry], upto: int, position: str | None = None
+    ) -> Join:
+        """Frames for one send, with their own positions or with one for all. `upto` is the cursor
+        when all of the entries fit."""
         frames: list[bytes] = []
         size = 0
         for entry in entries:
-            frame = entry.frames.get(encoding.key)
+            frame = None if position else entry.frames.get(encoding.key)
             if frame is None:
-                frame = encoding.message(entry, self._log.position(entry.id))
-                entry.frames[encoding.key] = frame
+                frame = encoding.message(entry, position or self._log.position(entry.id))
+                if not position:
+                    entry.frames[encoding.key] = frame
+                    if entry.id > self._ring.floor:  # else it was read for this once
+                        self._ring.size += len(frame)
             if frames and size + len(frame) > self.JOIN_BYTES:
                 return Join(b"".join(frames), entries[len(frames) - 1].id, len(frames))
             frames.append(frame)
@@ -4278,6 +4081,14 @@ class Hub:
         return Join(b"".join(frames), upto, len(frames))
 
     # Sockets
+
+    def _bring(self, subscriber: Subscriber, stretch: Stretch, join: Join) -> None:
+        """Send a part of a stretch."""
+        if stretch.is_earlier:
+            change, *later = subscriber.later
+            subscriber.later = (change._replace(since=join.cursor), *later)
+            join = join._replace(cursor=subscriber.cursor)
+        self._push(subscriber, join)
 
     def _push(self, subscriber: Subscriber, join: Join) -> None:
         """Send; what the socket doesn't take waits, pinned, and the cursor with it."""
@@ -4289,18 +4100,19 @@ class Hub:
             if cursor != subscriber.cursor:
                 self._part(subscriber)
                 subscriber.cursor = cursor
-        else:
+        elif subscriber.state is not State.GONE:
+            self._part(subscriber)
             self._pin(subscriber, join, taken)
 
     def _pin(self, subscriber: Subscriber, join: Join, taken: int) -> None:
         """Keep what the socket did not take; a connection that is gone shows when it is offered
         again."""
-        if subscriber.fd < 0:
-            return
-        self._part(subscriber)
-        subscriber.pending = join.data[taken:] if taken else join.data
-        subscriber.after, subscriber.messages_after = join.cursor, join.messages
+        data, cursor, messages = join
+        subscriber.pending = data[taken:] if taken else data
+        subscriber.after, subscriber.messages_after = cursor, messages
         subscriber.blocked_at = time.monotonic()
+        if subscriber.is_open:
+            subscriber.state = State.BLOCKED
         self._blocked.add(subscriber)
         self._heed(subscriber)
 
@@ -4328,18 +4140,19 @@ class Hub:
             subscriber.pending = data[taken:]
             return
         subscriber.pending = None
-        if subscriber.deadline:  # its ping waited: it has had no time to answer
-            subscriber.deadline = 0
-            self._expect_answer(subscriber, ticks_ms())
         self._blocked.discard(subscriber)
-        self._heed(subscriber)
+        if subscriber.is_open:
+            subscriber.state = State.LIVE
         subscriber.cursor = max(subscriber.cursor, subscriber.after)
         subscriber.count(subscriber.messages_after, 0)
         self._stats.deliveries += subscriber.messages_after
-        if subscriber.queue:
-            queue, subscriber.queue = bytes(subscriber.queue), None
-            self._push(subscriber, Join(queue, subscriber.cursor, 0))
-        if subscriber.ending is not None and subscriber.pending is None:
+        if subscriber.deadline:  # its ping waited: it has had no time to answer
+            subscriber.deadline = 0
+            self._expect_answer(subscriber, ticks_ms())
+        self._heed(subscriber)
+        queue, subscriber.queue = bytes(subscriber.queue or b""), None
+        self._push(subscriber, Join(queue, subscriber.cursor, 0))
+        if subscriber.state is State.ENDING and subscriber.pending is None:
             self._half_close(subscriber)
         self._serve_soon(subscriber)
 
@@ -4351,13 +4164,14 @@ class Hub:
             try:
                 if events & READ:
                     self._read(subscriber)
-                if subscriber.fd >= 0:
-                    self._flush(subscriber)
+                self._flush(subscriber)
             except Exception:
                 self._drop(subscriber, "internal error")  # or its readiness would come for ever
                 self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
 
     def _read(self, subscriber: Subscriber) -> None:
+        if subscriber.state is State.GONE:
+            return
         try:
             data = subscriber.transport.receive()
         except OSError as error:
@@ -4370,43 +4184,39 @@ class Hub:
 
     def _receive(self, subscriber: Subscriber, data: bytes) -> None:
         """What a client says on its stream; on SSE it has nothing to say."""
-        if data and subscriber.session is not None and subscriber.ending is None:
+        if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(data)
 
     # Volatile messages
 
-    def volatile(self, draft: Draft) -> int:
+    def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
-        topic, kind, event, content, attachments, sender, exclude, *_ = draft
-        row = Stored(
-            0, topic, kind, event, content, attachments, sender, exclude, None, draft.sent_at
-        )
-        run = self._runs.get(topic)
+        run = self._ring.runs.get(entry.topic)
         if run is None:
             return 0
-        entry, position = Entry(row), self._log.position(self.head)
-        reached = 0
-        groups = [(view.encoding, view.members) for view in run.views]
-        groups += [(subscriber.encoding, [subscriber]) for subscriber in run.owners]
-        for encoding, members in groups:
-            chosen = [m for m in members if entry.is_for(m.view.topics, m.own_topic)]
-            reached += len(chosen)
-            self._volatile.append((encoding.volatile(entry, position), iter(chosen)))
-        while len(self._volatile) > 1_000:
+        members = [*run.owners, *(member for view in run.views for member in view.members)]
+        chosen = [m for m in members if entry.is_for(m.view.topics, m.own_topic)]
+        self._volatile.append((entry, iter(chosen)))
+        if len(self._volatile) > self.VOLATILE:
             self._volatile.popleft()
         self._wake()
-        return reached
+        return len(chosen)
 
     def _sweep_volatile(self, until: float) -> bool:
         while self._volatile:
-            frame, rest = self._volatile[0]
+            entry, rest = self._volatile[0]
             for subscriber in rest:
-                if subscriber.fd >= 0 and self._lacks(subscriber, self.head):
+                if subscriber.state is State.LIVE and self._lacks(subscriber, self.head):
                     self._serve(subscriber)
-                # It may carry the head's position: not to who still lacks something.
-                waits = subscriber.pending or subscriber.ending or subscriber.later
-                if subscriber.fd >= 0 and not (waits or self._lacks(subscriber, self.head)):
-                    self._push(subscriber, Join(frame, subscriber.cursor, 1))
+                # It may carry a position: not to who still lacks something, or for the past.
+                lacks = subscriber.later or self._lacks(subscriber, self.head)
+                if subscriber.state is State.LIVE and not lacks:
+                    encoding, cursor = subscriber.encoding, subscriber.cursor
+                    key = f"{encoding.key} {cursor}"
+                    if key not in entry.frames:
+                        position = self._log.position(cursor)
+                        entry.frames[key] = encoding.message(entry, position)
+                    self._push(subscriber, Join(entry.frames[key], cursor, 1))
                 if time.perf_counter() > until:
                     return False
             self._volatile.popleft()
@@ -4416,10 +4226,8 @@ class Hub:
 
     def _tick(self) -> None:
         """Pings, and an end to who takes nothing or whose time is over."""
-        second = 0
         while True:
             gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
-            second += 1
             with reported(self._journal, "The heartbeat failed"):
                 self._close_stalled()
                 self._ping()
@@ -4427,61 +4235,59 @@ class Hub:
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
         for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
-            if subscriber.session is None or subscriber.ending is not None:
+            if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
-            else:
-                self._dismiss(subscriber)
-
-    def _dismiss(self, subscriber: Subscriber) -> None:
-        """End a WebSocket that has fallen behind. Should the client read again soon, it gets the
-        rest of what was begun, and then hears that it may come back."""
-        subscriber.queue = None
-        last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
-        self.finish(subscriber, last, self.STALLED)
-        subscriber.blocked_at = time.monotonic()
+                continue
+            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
+            # and then hears that it may come back.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
 
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
         frames: dict[tuple[str, int], bytes] = {}
-        body = {"type": "ping", "timestamp": iso(now)}
         for at, subscriber in enumerate(list(self._by_fd.values())):
-            if 0 < subscriber.expires_at <= now and subscriber.ending is None:
+            if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self._end(subscriber, "The credential expired")
             elif subscriber.deadline and subscriber.deadline <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
-            elif subscriber.pinged_at <= due and subscriber.fd >= 0 and subscriber.ending is None:
-                self._ping_one(subscriber, now, body, frames)
+            elif subscriber.pinged_at <= due and subscriber.is_open:
+                self._ping_one(subscriber, now, frames)
             if at % 500 == 499:
                 gevent.sleep(0)
 
     def _ping_one(
-        self,
-        subscriber: Subscriber,
-        now: int,
-        body: dict[str, Any],
-        frames: dict[tuple[str, int], bytes],
+        self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
     ) -> None:
-        """Ping who lacks nothing; for the others data is on its way, which says as much."""
+        """Ping who lacks nothing, or waits for the database; for the others data is on its way,
+        which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping, subscriber.pinged_at = now, ticks_ms()
-        head = self.head
+        body = {"type": "ping", "timestamp": iso(now)}
         if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
             self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
             return
-        waits = subscriber.pending or subscriber.behind or subscriber.later
-        if waits or self._lacks(subscriber, head):
+        lacks = self._lacks(subscriber, self.head)
+        if subscriber.state is State.LIVE and not (lacks or subscriber.later):
+            number, is_whole = self.head, True
+            if subscriber.group is not None:
+                subscriber.group.cursor = number  # the others lack nothing either
+        elif subscriber.state is State.BEHIND:
+            number, is_whole = subscriber.cursor, self._wanted(subscriber)[1] is None
+        else:
             return
-        key = (subscriber.encoding.name, head)
+        key = (subscriber.encoding.name, number if is_whole else -1)
         if key not in frames:
-            frames[key] = subscriber.encoding.notice("ping", body, self._log.position(head))
+            position = self._log.position(number) if is_whole else None
+            frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
-        if subscriber.group is not None:
-            subscriber.group.cursor = head  # the others lack nothing either
-        self._push(subscriber, Join(frames[key], head, 0))
+        self._push(subscriber, Join(frames[key], number, 0))
 
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""
@@ -4492,145 +4298,94 @@ class Hub:
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
         self._part(subscriber)
-        subscriber.behind = True
-        self._behind.setdefault(subscriber.view, []).append(subscriber)
+        subscriber.state = State.BEHIND
+        self._await_page(subscriber)
+
+    def _await_page(self, subscriber: Subscriber) -> None:
+        self._behind.setdefault(self._wanted(subscriber), {})[subscriber] = None
         self._behind_bell.set()
 
+    def _wanted(self, subscriber: Subscriber) -> Wanted:
+        """What a page has that serves a subscriber: its view's messages, or what is older of new
+        topics."""
+        stretch = self._stretch(subscriber)
+        is_earlier = stretch is not None and stretch.is_earlier
+        return subscriber.view, stretch.topics if stretch and is_earlier else None
+
     def _catch_up(self) -> None:
-        """Serve who is behind the ring from the database, together those that want the same."""
+        """Serve who is behind the ring from the log, together those that want the same."""
         while True:
             self._behind_bell.wait()
             self._behind_bell.clear()
             gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
             while self._behind:
-                view = next(iter(self._behind))
-                group = [s for s in self._behind.pop(view) if s.behind and s.view is view]
+                wanted = next(iter(self._behind))
+                waiting = list(self._behind.pop(wanted))
                 try:
-                    self._catch_up_group(view, group)
+                    for some in chunks(waiting, self.OWN_TOPICS):
+                        self._catch_up_some(wanted, some)
                 except Exception as error:  # the database is away: they stay and wait
                     self._journal.add("WARN", f"A catch-up read failed: {error}")
-                    self._behind.setdefault(view, []).extend(group)
                     gevent.sleep(1)
+                for subscriber in waiting:
+                    if subscriber.state is State.BEHIND:
+                        self._await_page(subscriber)
 
-    def _catch_up_group(self, view: View, group: list[Subscriber]) -> None:
-        for part in chunks([s for s in group if s.fd >= 0], self.OWN_TOPICS):
-            low = min(subscriber.cursor for subscriber in part)
-            topics = {*view.topics, *(subscriber.own_topic for subscriber in part)}
-            page, upto = self._log.page(low, self._floor, topics, self.PAGE)
-            joins: dict[tuple[int, int], list[Join]] = {}
-            for subscriber in part:
-                # Meanwhile it may have gone, or been put elsewhere: then the page isn't for it.
-                is_here = subscriber.fd >= 0 and subscriber.ending is None and subscriber.behind
-                if is_here and subscriber.view is view and subscriber.cursor >= low:
-                    self._serve_page(subscriber, page, upto, joins)
-                    gevent.sleep(0)
-
-    def _serve_page(
-        self,
-        subscriber: Subscriber,
-        page: list[Entry],
-        upto: int,
-        joins: dict[tuple[int, int], list[Join]],
-    ) -> None:
-        """Give a subscriber what a page read from the database holds for it."""
-        subscriber.behind = False
-        if subscriber.pending is not None:  # an answer: once it is taken, the page is read again
+    def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
+        """Read a page of the log and send it to those who still want it then."""
+        stretches = [self._stretch(s) for s in some if s.state is State.BEHIND]
+        low = min((stretch.after for stretch in stretches if stretch), default=0)
+        view, topics = wanted
+        asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
+        ring = self._ring
+        page, upto = self._log.page(low, ring.floor, asked, self.PAGE)
+        if ring is not self._ring:  # what was read is of another log
             return
-        if not self._log.complete(
-            subscriber.cursor, {*subscriber.view.topics, subscriber.own_topic}
-        ):
-            self._reset(subscriber)
-            return
-        limit = min(upto, subscriber.later[0].number) if subscriber.later else upto
-        for join in self._page_joins(subscriber, page, limit, joins):
-            if subscriber.fd < 0 or subscriber.pending is not None:
-                return
-            if join.data:
-                self._push(subscriber, join)
-            else:
-                subscriber.cursor = max(subscriber.cursor, join.cursor)
-        self._serve_soon(subscriber)
-
-    def _page_joins(
-        self,
-        subscriber: Subscriber,
-        page: list[Entry],
-        limit: int,
-        cache: dict[tuple[int, int], list[Join]],
-    ) -> list[Join]:
-        """A page's sends for a subscriber; those with nothing of their own share them."""
-        view, own = subscriber.view, subscriber.own_topic
-        private = any(e.topic == own or own in e.exclude for e in page if e.id > subscriber.cursor)
-        key = (subscriber.cursor, limit)
-        if not private and key in cache:
-            return cache[key]
-        mine = [
-            e
-            for e in page
-            if subscriber.cursor < e.id <= limit
-            and (e.topic in view.topics or e.topic == own)
-            and e.is_for(view.topics, own)
-        ]
-        joins = []
-        while True:
-            join = self._join(view.encoding, mine, limit)
-            joins.append(join)
-            mine = mine[join.messages :]
-            if not mine:
-                break
-        if not private:
-            cache[key] = joins
-        return joins
-
-    def _begin_earlier(self, subscriber: Subscriber, change: Change) -> None:
-        """Send what came on a connection's new topics since an id, before they become its own."""
-        added = change.topics - subscriber.view.topics
-        at = -1 if change.since is None else change.since
-        while added and at < change.number and self._awaits(subscriber, change):
-            try:
-                page, upto = self._log.page(at, change.number, added, self.PAGE)
-            except Exception as error:  # the database is away: it stays and waits
-                self._journal.add("WARN", f"Reading what came on new channels failed: {error}")
-                gevent.sleep(1)
+        private = {topic for entry in page for topic in (entry.topic, *entry.left_out)}
+        shared: dict[tuple[int, int], list[Join]] = {}
+        for subscriber in some:
+            if subscriber.state is not State.BEHIND:
                 continue
-            if not self._log.complete(at, added):
-                where = self.position(subscriber)
-                self.reply(subscriber, subscriber.encoding.notice("reset", RESET, where))
-                break
-            self._send_earlier(subscriber, change, page)
-            at = upto
-        if self._awaits(subscriber, change):
-            subscriber.later = (change._replace(since=None), *subscriber.later[1:])
-            subscriber.behind = False
+            stretch = self._stretch(subscriber)
+            if stretch is None or stretch.after >= self._ring.floor:
+                subscriber.state = State.LIVE
+                self._serve_soon(subscriber)
+                continue
+            # Meanwhile it may want something else, or be at another place: then it waits on.
+            if self._wanted(subscriber) != wanted or not low <= stretch.after < upto:
+                continue
+            subscriber.state = State.LIVE
             self._serve_soon(subscriber)
-
-    @staticmethod
-    def _awaits(subscriber: Subscriber, change: Change) -> bool:
-        """Whether a connection is still there, and that its next change."""
-        here = subscriber.fd >= 0 and subscriber.ending is None
-        return here and subscriber.later[:1] == (change,)
-
-    def _send_earlier(self, subscriber: Subscriber, change: Change, page: list[Entry]) -> None:
-        """Older messages at the place where the connection is: its position doesn't go back."""
-        topics = change.topics | subscriber.view.topics
-        for entry in page:
-            if not entry.is_for(topics, subscriber.own_topic):
+            whole = topics or {*view.topics, subscriber.own_topic}
+            if not self._log.complete(stretch.after, whole):
+                self._reset(subscriber)
                 continue
-            while subscriber.pending is not None and self._awaits(subscriber, change):
-                gevent.sleep(0.02)
-            if not self._awaits(subscriber, change):
-                return
-            frame = subscriber.encoding.message(entry, self._log.position(subscriber.cursor))
-            self._push(subscriber, Join(frame, subscriber.cursor, 1))
+            # Those that have nothing of their own in the page are sent the same bytes.
+            key = (stretch.after, min(upto, stretch.upto))
+            is_private = topics is not None or subscriber.own_topic in private
+            joins = None if is_private else shared.get(key)
+            if joins is None:
+                joins = list(self._joins(subscriber, stretch, page, key[1]))
+                if not is_private:
+                    shared[key] = joins
+            for join in joins:
+                if subscriber.state is State.LIVE:
+                    self._bring(subscriber, stretch, join)
             gevent.sleep(0)
 
     def _reset(self, subscriber: Subscriber) -> None:
-        """Some of what it lacks is gone: say so and go on at the head."""
-        while subscriber.later:
-            self._switch(subscriber, subscriber.cursor)
-        frame = subscriber.encoding.notice("reset", RESET, self._log.position(self.head))
+        """Some of what it lacks is gone: say so and go on, at the head, or with its new topics."""
         self._part(subscriber)
-        self._push(subscriber, Join(frame, self.head, 0))
+        stretch, cursor, number = self._stretch(subscriber), subscriber.cursor, self.head
+        if stretch is not None and stretch.is_earlier:
+            change, *later = subscriber.later
+            subscriber.later, number = (change._replace(since=None), *later), cursor
+        else:
+            while subscriber.later:
+                self._switch(subscriber)
+            subscriber.cursor = cursor  # it moves when the notice is taken
+        frame = subscriber.encoding.notice("reset", RESET, self._log.position(number))
+        self._push(subscriber, Join(frame, number, 0))
         self._serve_soon(subscriber)
 
 
@@ -4820,10 +4575,12 @@ class Nodes:
         self.started = now_ms()
         self._doorbell = Doorbell(storage, self._rung, self._take_letter)
         self._beat_count = 0
-        self._is_away = False  # the database
+        self.is_away = False  # the database, as far as is known
         self._judges_from = 0.0  # by time.monotonic()
         self._told: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
+        self._presence: list[Entry] = []  # joins and leaves to be told
+        hub.on_moved = self.moved
 
     def start(self) -> None:
         """Begin to be one of several."""
@@ -4865,22 +4622,20 @@ class Nodes:
                 self._learn()
             self._tell_connections(is_heartbeat)
         except Problem as problem:
-            if not self._is_away:
+            if not self.is_away:
                 self._journal.add("WARN", f"The database is away: {problem.__cause__ or problem}")
-            self._is_away = True
+            self.is_away = True
 
     def _follow(self) -> None:
         """Notice that the database is back, and whether it is still the same one."""
         if self._storage.fault:
             self._storage.write(lambda tx: None)
         if self._log.has_moved():
-            self._log.reload()
-            self._log.note_epoch()
-            self._hub.restart()
+            self._hub.restart(self._log.read_stand())
             self._journal.add("WARN", "The database is another one now: clients are told to reset")
-        if self._is_away:
+        if self.is_away:
             self._journal.add("INFO", "The database is back")
-            self._is_away = False
+            self.is_away = False
             self._beat_count = 0
             # It was away from the others as well, who sign again within their next beats.
             self._judges_from = time.monotonic() + self.SILENT_MS / 1000
@@ -4912,7 +4667,7 @@ class Nodes:
         for client_id, username, channels in rows:
             topics = [channel_topic(name) for name in msgspec.json.decode(channels)]
             if not self._hub.has_client(client_id):
-                self._hub.note_presence("presence-leave", client_id, username, topics)
+                self._note_presence("presence-leave", client_id, username, topics)
         return bool(dead)
 
     def _learn(self) -> None:
@@ -5036,7 +4791,7 @@ class Nodes:
     @staticmethod
     def _is_wanted(subscriber: Subscriber, needle: str, transport: str | None) -> bool:
         s = subscriber
-        if s.ending is not None or (transport is not None and s.encoding.name != transport):
+        if not s.is_open or (transport is not None and s.encoding.name != transport):
             return False
         known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
         return needle in known.lower()
@@ -5091,13 +4846,13 @@ class Nodes:
 
     # Volatile messages
 
-    def volatile(self, draft: Draft) -> int:
+    def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there on any node; how many that is."""
         if self._shared:
-            what = draft.topic, draft.event, draft.content, draft.exclude, draft.attachments
+            what = entry.topic, entry.event, entry.content, entry.exclude, entry.attachments
             self._doorbell.post(to_json(Letter(self.id, *what)))
-        here = self._hub.volatile(draft)
-        return here + self._hub.elsewhere.get(draft.topic, 0)
+        here = self._hub.volatile(entry)
+        return here + self._hub.elsewhere.get(entry.topic, 0)
 
     def _take_letter(self, text: str) -> None:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
@@ -5105,8 +4860,43 @@ class Nodes:
             letter = msgspec.json.decode(text, type=Letter)
             if letter.node != self.id:
                 _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
-                draft = Draft(topic, MESSAGE, event, content, attachments, exclude=exclude)
-                self._hub.volatile(draft)
+                entry = Entry(topic, MESSAGE, event, content, attachments, exclude=exclude)
+                self._hub.volatile(entry)
+
+    # Presence
+
+    def moved(self, subscriber: Subscriber, before: frozenset[str], now: frozenset[str]) -> None:
+        """A connection here has other topics: who hears its client for the first or last time?"""
+        others = [s for s in self._hub.of_client(subscriber.client_id) if s is not subscriber]
+        for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
+            alone = [topic for topic in topics if not any(topic in s.view.topics for s in others)]
+            self._note_presence(event, subscriber.client_id, subscriber.username, alone)
+
+    def _note_presence(
+        self, event: str, client_id: str, username: str | None, topics: Iterable[str]
+    ) -> None:
+        """Remember a join or leave where somebody listens for it, here or on another node."""
+        channels = [channel for topic in topics if (channel := channel_of(topic)) is not None]
+        for channel in channels:
+            listeners, now = presence_topic(channel), now_ms()
+            # Another node's listeners show in what is held of the topic before they are counted.
+            if not (self._hub.is_heard(listeners) or listeners in self._hub.elsewhere):
+                continue
+            who = {"channel": channel, "clientId": client_id, "username": username}
+            text = to_json({"type": event, **who})
+            self._presence.append(
+                Entry(listeners, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            )
+
+    def tell_presence(self) -> None:
+        """Put the joins and leaves since the last call into the log, together."""
+        entries, self._presence = self._presence, []
+        try:
+            if entries:
+                self._log.append(entries)
+        except Problem:
+            self._presence = (entries + self._presence)[:1_000]
+            raise
 
 
 # ----------------------------------------------------------------------------------------------
@@ -5989,26 +5779,26 @@ def room_view(room: Any, count: int) -> dict[str, Any]:
     }
 
 
-def told(room: Any, name: str, exclude: str | None = None, /, **content: Any) -> Draft:
+def told(room: Any, name: str, exclude: str | None = None, /, **content: Any) -> Entry:
     """An event for everybody in a room, but one client."""
     body = {"type": name, "roomId": room.room_id, **content}
     topic = video_topic(room.id)
-    return Draft(topic, VIDEO, name, to_json(body), exclude=exclude, sent_at=now_ms())
+    return Entry(topic, VIDEO, name, to_json(body), exclude=exclude, sent_at=now_ms())
 
 
-def told_one(room: Any, client_id: str, name: str, /, **content: Any) -> Draft:
+def told_one(room: Any, client_id: str, name: str, /, **content: Any) -> Entry:
     """An event for one client, kept for a minute."""
     body, now = {"type": name, "roomId": room.room_id, **content}, now_ms()
     topic = direct_topic(client_id)
-    return Draft(topic, SIGNAL, name, to_json(body), expires_at=now + 60_000, sent_at=now)
+    return Entry(topic, SIGNAL, name, to_json(body), expires_at=now + 60_000, sent_at=now)
 
 
-def told_state(room: Any, row: Any) -> Draft:
+def told_state(room: Any, row: Any) -> Entry:
     """That something about a participant is different."""
     return told(room, "participant-state", participant=participant_view(row))
 
 
-def standing_draft(room: Any, client_id: str, is_in: bool) -> Draft:
+def standing_draft(room: Any, client_id: str, is_in: bool) -> Entry:
     """The control entry that gives a client's connections a room's events, or takes them."""
     topics = [video_topic(room.id)]
     add, remove = (topics, []) if is_in else ([], topics)
@@ -6132,6 +5922,8 @@ class Rooms:
         self._journal = journal
         self._attempts, self._signals = Buckets(), Buckets()
         self._heard: set[str] = set()  # clients, not yet noted
+        self._standing: dict[str, frozenset[str]] = {}  # client: topics of its rooms
+        hub.on_control("standing", self._change_standing)
         self._ticked_at = now_ms()
         self.is_lan = False  # guests are on this network, which may have no way out
 
@@ -6141,15 +5933,27 @@ class Rooms:
         head = -1
         while head != self._log.head:  # else another node changed something meanwhile
             head = self._log.head
-            self._hub.set_standing(self._standing())
+            self._standing = self._read_standing()
         self._take_over()
 
-    def _standing(self) -> dict[str, frozenset[str]]:
+    def _read_standing(self) -> dict[str, frozenset[str]]:
         sql = "SELECT client_id, room_id FROM video_participants WHERE status <> ?"
         topics: dict[str, frozenset[str]] = {}
         for client_id, number in self._storage.read(sql, (WAITING,)):
             topics[client_id] = topics.get(client_id, frozenset()) | {video_topic(number)}
         return topics
+
+    def standing(self, client_id: str) -> frozenset[str]:
+        """The topics that each of a client's connections has, whenever it is opened."""
+        return self._standing.get(client_id, frozenset())
+
+    def _change_standing(self, number: int, order: dict[str, Any]) -> None:
+        client_id = order["clientId"]
+        topics = (self.standing(client_id) | set(order["add"])) - set(order["remove"])
+        self._standing.pop(client_id, None)
+        if topics:
+            self._standing[client_id] = topics
+        self._hub.change_topics(number, order)
 
     def _take_over(self) -> None:
         """Nobody was heard for a while because this node did not listen."""
@@ -6389,7 +6193,7 @@ class Rooms:
         row = self._row(tx.database, room, arrival.who)
         return Joined(room, row, inside(tx.database, room), number)
 
-    def _enter(self, tx: Transaction, room: Any, arrival: Arrival) -> list[Draft]:
+    def _enter(self, tx: Transaction, room: Any, arrival: Arrival) -> list[Entry]:
         """Make somebody new a participant; what is to be told."""
         who = arrival.who
         self._refuse_removed(tx, room, who)
@@ -6442,7 +6246,7 @@ class Rooms:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
 
     @staticmethod
-    def _let_in(tx: Transaction, room: Any, row: Any) -> list[Draft]:
+    def _let_in(tx: Transaction, room: Any, row: Any) -> list[Entry]:
         """A new participant is there: what the others and the hubs are told."""
         change(tx, room, empty_since=None)
         view = participant_view(row)
@@ -6452,14 +6256,14 @@ class Rooms:
         ]
 
     @staticmethod
-    def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Draft]:
+    def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Entry]:
         """What happens in the lobby; with nobody to tell it is a control entry that does nothing,
         since a join has a place in the log."""
         hosts = [row for row in inside(tx.database, room) if row.is_host]
         drafts = [told_one(room, host.client_id, name, **content) for host in hosts]
         return drafts or [control_draft("nothing")]
 
-    def _come_back(self, tx: Transaction, room: Any, row: Any, arrival: Arrival) -> list[Draft]:
+    def _come_back(self, tx: Transaction, room: Any, row: Any, arrival: Arrival) -> list[Entry]:
         """The same client again: a reloaded page, a second tab. The older page is told."""
         old = told_one(
             room,
@@ -6844,7 +6648,7 @@ class Target(NamedTuple):
         )
 
 
-def signal_draft(room: Any, sender: Any, receiver: Any, kind: str, signal: Any) -> Draft:
+def signal_draft(room: Any, sender: Any, receiver: Any, kind: str, signal: Any) -> Entry:
     """A signal; who sent it is what the server knows, not what it was told."""
     return told_one(
         room,
@@ -6892,8 +6696,17 @@ LABELS = {"sse": "SSE", "websocket": "WebSocket"}
 class Streams:
     """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
 
-    def __init__(self, hub: Hub, log: Log, settings: Settings, journal: Journal) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        log: Log,
+        settings: Settings,
+        journal: Journal,
+        standing: Callable[[str], frozenset[str]],
+    ) -> None:
+        """`standing` gives the topics that each of a client's connections has."""
         self._hub = hub
+        self._standing = standing
         self._log = log
         self._settings = settings
         self._journal = journal
@@ -6942,7 +6755,7 @@ class Streams:
         session = asked.session or secrets.token_urlsafe(16)
         client_id = client_id_of(session)
         number = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._hub.standing(client_id)
+        topics = asked.topics() | self._standing(client_id)
         resumed, reset = self._resume(asked, number, topics | {direct_topic(client_id)})
         cursor = self._hub.head if resumed is None else resumed
         subscriber = self.subscriber(asked, encoding, client_id, cursor)
@@ -7572,11 +7385,11 @@ def broadcast(app: Application, call: Call) -> Any:
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
     draft = call_draft(app, call, parsed)
     if call.query.volatile in YES:
-        return published(None, send_volatile(app, draft), parsed)
-    return publish(app, call, [draft], parsed.text, lambda ids: published(ids[0], draft, parsed))
+        return published(send_volatile(app, draft), parsed)
+    return publish(app, call, [draft], parsed.text, lambda ids: published(draft, parsed))
 
 
-def call_draft(app: Application, call: Call, parsed: Parsed) -> Draft:
+def call_draft(app: Application, call: Call, parsed: Parsed) -> Entry:
     """A request's message."""
     session = call.session
     sender = client_id_of(session) if session else None
@@ -7589,7 +7402,7 @@ def make_draft(
     query: BroadcastQuery,
     parsed: Parsed,
     sender: str | None,
-) -> Draft:
+) -> Entry:
     """A message as it will be stored, whichever way it came. Raises what `check_publish` and
     `require_channel` raise."""
     check_publish(query.channel, query.event, parsed.value)
@@ -7602,7 +7415,7 @@ def make_draft(
         topic = direct_topic(query.to)
     elif query.channel:
         topic = channel_topic(query.channel)
-    return Draft(
+    return Entry(
         topic,
         MESSAGE,
         query.event,
@@ -7614,7 +7427,7 @@ def make_draft(
     )
 
 
-def append(app: Application, drafts: Sequence[Draft]) -> list[int]:
+def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
     """Put messages into the log; their ids. Returns after the commit."""
     started = time.perf_counter()
     ids = app.log.append(drafts)
@@ -7622,40 +7435,40 @@ def append(app: Application, drafts: Sequence[Draft]) -> list[int]:
     return ids
 
 
-def message_view(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any]:
+def message_view(entry: Entry, parsed: Parsed) -> dict[str, Any]:
     """A message as the API shows it."""
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
     return {
-        "id": number,
+        "id": entry.id or None,
         "type": kind if isinstance(kind, str) else "message",
         "content": msgspec.Raw(parsed.text.encode()),
-        "channel": channel_of(draft.topic),
-        "event": draft.event,
-        "sentAt": iso(draft.sent_at),
-        "recipientCount": draft.recipient_count,
+        "channel": channel_of(entry.topic),
+        "event": entry.event,
+        "sentAt": iso(entry.sent_at),
+        "recipientCount": entry.recipient_count,
     }
 
 
-def published(number: int | None, draft: Draft, parsed: Parsed) -> dict[str, Any]:
+def published(draft: Entry, parsed: Parsed) -> dict[str, Any]:
     """The answer to a publish."""
     return {
         "success": True,
         "recipientCount": draft.recipient_count,
-        "message": message_view(number, draft, parsed),
+        "message": message_view(draft, parsed),
     }
 
 
-def send_volatile(app: Application, draft: Draft) -> Draft:
+def send_volatile(app: Application, draft: Entry) -> Entry:
     """Send without storing: who isn't there or isn't ready misses it."""
-    reached = app.nodes.volatile(draft)
-    return draft._replace(recipient_count=reached)
+    draft.recipient_count = app.nodes.volatile(draft)
+    return draft
 
 
 Answerer = Callable[[list[int]], dict[str, Any]]  # an answer from the ids of what was stored
 
 
 def publish(
-    app: Application, call: Call, drafts: Sequence[Draft], body: str, answer: Answerer
+    app: Application, call: Call, drafts: Sequence[Entry], body: str, answer: Answerer
 ) -> Any:
     """Store messages, once for each `Idempotency-Key`; what `answer` makes of their ids."""
     key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
@@ -7668,7 +7481,7 @@ def publish(
 
 
 def publish_once(
-    app: Application, call: Call, key: str, drafts: Sequence[Draft], body: str, answer: Answerer
+    app: Application, call: Call, key: str, drafts: Sequence[Entry], body: str, answer: Answerer
 ) -> str:
     """The answer to a publish that may be repeated: a key used within a day gives the first
     answer again. Raises Problem `idempotency_mismatch` when the body is another one."""
@@ -7709,7 +7522,7 @@ def broadcast_batch(app: Application, call: Call) -> Any:
     return publish(app, call, drafts, digest, lambda ids: batch_answer(ids, len(drafts)))
 
 
-def line_draft(app: Application, call: Call, number: int, line: bytes) -> Draft:
+def line_draft(app: Application, call: Call, number: int, line: bytes) -> Entry:
     """A line of a batch as a message. Raises a Problem that names the line."""
     limit = app.settings["max_message_bytes"]
     try:
@@ -7754,11 +7567,11 @@ def messages(app: Application, call: Call) -> Answer:
 
 def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[dict[str, Any]]:
     """Messages of the log as the API shows them."""
-    columns = (getattr(Message, name) for name in ("id", *Draft._fields))
+    columns = (getattr(Message, name) for name in COLUMNS)
     query = Message.select(*columns).where(where).order_by(order).limit(limit)
     return [
-        message_view(number, draft := Draft(*row), Parsed(as_json(draft.content), draft.content))
-        for number, *row in paced(app.storage.read_long(*query.sql()))
+        message_view(entry := Entry(*row), Parsed(as_json(entry.content), entry.content))
+        for row in paced(app.storage.read_long(*query.sql()))
     ]
 
 
@@ -8803,10 +8616,10 @@ def healthz(app: Application, call: Call) -> dict[str, Any]:
 
 @route("GET", "/readyz", "public", "Whether requests can be served")
 def readyz(app: Application, call: Call) -> dict[str, Any]:
-    """For a load balancer: 503 while stopping or when nothing can be stored."""
+    """For a load balancer: 503 while stopping, or when the database is away or stores nothing."""
     if app.stopping:
         raise Problem("stopping")
-    if app.storage.fault:
+    if app.storage.fault or app.nodes.is_away:
         raise Problem("storage_unavailable")
     return {"status": "ready"}
 
@@ -10192,12 +10005,14 @@ def check_placeholders(found: SioPacket) -> None:
         raise ValueError("placeholders and attachments don't match")
 
 
-def with_arguments(draft: Draft, arguments: Arguments) -> Draft:
+def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
     """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
     values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
     if len(values) == 1 and not arguments.attachments and not arguments.namespace:
-        return draft._replace(content=bytes(values[0]).decode())
-    return draft._replace(content=arguments.text, attachments=arguments.packed())
+        draft.content = bytes(values[0]).decode()
+    else:
+        draft.content, draft.attachments = arguments.text, arguments.packed()
+    return draft
 
 
 class Refused(Exception):
@@ -10323,11 +10138,11 @@ def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
 
 def emit_draft(
     app: Application, topic: str, event: str, arguments: Arguments, left_out: list[str]
-) -> Draft:
+) -> Entry:
     """An event as it is stored for one topic."""
     exclude = to_json(left_out) if left_out else None
     count = app.hub.audience(topic, exclude)
-    draft = Draft(
+    draft = Entry(
         topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
     )
     return with_arguments(draft, arguments)
@@ -10550,9 +10365,7 @@ class SocketIo(EngineConversation):
         if since is not None and is_first:
             self._app.hub.rewind(subscriber, frozenset(client.topics), since)
         else:
-            if since is not None:
-                self._app.hub.replay(subscriber, frozenset(client.topics), since)
-            self.renew_topics()
+            self.renew_topics(since)
         self._call(client, "connection")
         self.keep(client)
 
@@ -10576,7 +10389,7 @@ class SocketIo(EngineConversation):
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
             return None
-        if self.over or (self.clients and not hub.can_replay(topics, since)):
+        if self.over:
             return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
@@ -10610,10 +10423,10 @@ class SocketIo(EngineConversation):
         if self.clients.get(client.namespace) is client:
             self.keep(client)
 
-    def renew_topics(self) -> None:
-        """Hear what the namespaces' clients want to hear."""
+    def renew_topics(self, since: int | None = None) -> None:
+        """Hear what the namespaces' clients want to hear, what is new also from an id on."""
         wanted = (client.topics for client in self.clients.values())
-        self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted))
+        self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
     # Leaving
 
@@ -12187,13 +12000,12 @@ class Application:
         self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
         self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
-        self.hub.on_control("setting", lambda order: gevent.spawn(self._settings_changed))
-        self.hub.on_control("trimmed", lambda order: self.log.take_trimmed(order["topics"]))
-        self.hub.on_control("forgotten", lambda order: gevent.spawn(self._topics_forgotten))
+        self.hub.on_control("setting", lambda number, order: gevent.spawn(self._settings_changed))
+        self.hub.on_control("trimmed", lambda number, order: self.log.take_trimmed(**order))
         self.rooms = Rooms(
             self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
         )
-        self.streams = Streams(self.hub, self.log, settings, self.journal)
+        self.streams = Streams(self.hub, self.log, settings, self.journal, self.rooms.standing)
         self.engine = EngineIo(self)
         HANDLERS.app = self
         if settings["app"]:
@@ -12281,7 +12093,7 @@ class Application:
         # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
-        self.storage.start(self._committed, self._restored)
+        self.storage.start(self._committed)
         self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
@@ -12290,8 +12102,7 @@ class Application:
         for seconds, job in (
             (1.0, self._tell_faults),
             (1.0, self.journal.flush),
-            (0.1, self.hub.tell_presence),
-            (1.0, self._restore_on_request),
+            (0.1, self.nodes.tell_presence),
             (0.25, self.engine.close_silent),
             (1.0, self.engine.recovery.flush),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
@@ -12336,7 +12147,7 @@ class Application:
             "videoParticipants": sum(rooms.values()),
             "activeVideoRooms": self.rooms.count(),
             "databaseBytes": self.storage.size(),
-            "catchUpReads": self.storage.queries,
+            "catchUpReads": self.log.queries,
             "nodes": self.nodes.all(),
             "version": __version__,
         }
@@ -12346,7 +12157,7 @@ class Application:
         topic = channel_topic(STATS_CHANNEL)
         if self.hub.is_heard(topic):
             view = {**self.stats_view(), "timestamp": iso(now_ms()), "head": self.log.head}
-            self.hub.volatile(Draft(topic, MESSAGE, "stats", to_json(view)))
+            self.hub.volatile(Entry(topic, MESSAGE, "stats", to_json(view)))
 
     def audit(self, call: Call, message: str, **metadata: Any) -> None:
         """Note in the event log what an administrator did: who, and from where."""
@@ -12363,13 +12174,9 @@ class Application:
             self._take_settings()
             self.network.apply()
 
-    def _topics_forgotten(self) -> None:
-        with reported(self.journal, "Reading the topics"):
-            self.log.load_trimmed()
-
-    def _committed(self, rows: list[Stored]) -> None:
+    def _committed(self, entries: list[Entry]) -> None:
         with reported(self.journal, "Telling of new messages failed"):
-            self.log.committed(rows)
+            self.log.committed(entries)
         self.nodes.ring()
 
     def _take_settings(self) -> None:
@@ -12411,15 +12218,6 @@ class Application:
             counted = {"messages": messages, "deliveries": deliveries}
             self.journal.add("MSG", "Messages published and delivered", **counted)
 
-    # Restoring while running
-
-    def _restored(self) -> None:
-        """The database was replaced: begin again from what it holds."""
-        self.log.reload()
-        self.hub.restart()
-        self._take_settings()
-        gevent.spawn(self.rooms.start)
-
     def _tell_faults(self) -> None:
         """Say when storing begins to fail and when it works again. The entry waits to be written,
         so that the database is tried each second until it works."""
@@ -12430,22 +12228,8 @@ class Application:
             self.journal.add("WARN", "Messages are stored again")
         self._told_fault = fault
 
-    def _restore_on_request(self) -> None:
-        """`rtapp restore` leaves the file here; it waits until the file is gone."""
-        wanted = self.storage.folder / RESTORE_REQUEST
-        if not wanted.exists():
-            return
-        try:
-            self.storage.restore(wanted)
-            self.log.note_epoch()
-            self.journal.add("WARN", "Restored from a backup")
-        except Exception as error:
-            write_private(self.storage.folder / RESTORE_FAULT, str(error))
-            raise
-        finally:
-            wanted.unlink()
-
     def _retention(self) -> None:
+        self.storage.engine.tidy()
         if not self.nodes.is_first:
             return
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
@@ -12476,7 +12260,6 @@ class Application:
         self.storage.stop()
 
 
-RESTORE_REQUEST, RESTORE_FAULT = "restore-request.db", "restore-fault.txt"
 RUNTIME = "runtime.json"
 
 
@@ -12484,7 +12267,8 @@ def note_runtime(app: Application) -> None:
     """Leave word where the server is, for commands such as `setup-link` and a second start."""
     key = app.desktop.key if app.desktop else ""
     note = Runtime(os.getpid(), app.port, app.url, __version__, key, app.network.note())
-    write_private(app.storage.folder / RUNTIME, to_json(note))
+    with reported(app.journal, "Noting where the server is failed"):  # a full disk
+        write_private(app.storage.folder / RUNTIME, to_json(note))
 
 
 class Runtime(msgspec.Struct):
@@ -12637,7 +12421,8 @@ def run(app: Application, started: Callable[[], None]) -> None:
 
     for name in ("SIGTERM", "SIGINT"):
         gevent.signal_handler(getattr(signal, name), end)
-    app.start()
+    with needing(app.storage.engine):
+        app.start()
     started()
     gevent.spawn(follow_parent, app)
     garbage = Garbage(app.stats)
@@ -13481,37 +13266,21 @@ def backup_command(options: argparse.Namespace) -> int:
 
 
 def restore_command(options: argparse.Namespace) -> int:
-    """FILE: make a backup the database, also while the server runs."""
+    """FILE: make a backup the database, while no server runs."""
     source = Path(one_argument(options, "the file to read"))
     check_backup(source)
-    path = sqlite_file(make_engine(settings_of(options)))
-    lock = sqlite3.connect(path.parent / "rtapp.lock", timeout=0, isolation_level=None)
+    engine = make_engine(settings_of(options))
+    path = sqlite_file(engine)
+    engine.claim()
     try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
-        ask_to_restore(source, path.parent)
-    else:
-        database = peewee.SqliteDatabase(str(path))
-        fill_from(source, database)
-        database.close()
-    print(f"restored {path} from {source}; connected clients are told to reset")
+        copy_database(source, path)
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            # Ids that clients have seen since that backup mean other messages from now on.
+            database.execute("DELETE FROM meta WHERE key = 'epoch'")
+    except (sqlite3.Error, OSError) as error:
+        raise StartError(f"{path} could not be restored: {error}.") from None
+    print(f"restored {path} from {source}; clients that come back are told to reset")
     return 0
-
-
-def ask_to_restore(source: Path, folder: Path) -> None:
-    """Leave a running server the file, and wait until it has taken it. Raises StartError."""
-    wanted, fault = folder / RESTORE_REQUEST, folder / RESTORE_FAULT
-    fault.unlink(missing_ok=True)
-    copy_database(source, wanted.with_suffix(".tmp"))
-    wanted.with_suffix(".tmp").replace(wanted)
-    deadline = time.monotonic() + 60
-    while wanted.exists():
-        if time.monotonic() > deadline:
-            wanted.unlink(missing_ok=True)
-            raise StartError("The running server did not take the backup within a minute.")
-        time.sleep(0.1)
-    if fault.exists():
-        raise StartError(f"The running server could not restore it: {fault.read_text('utf-8')}")
 
 
 def migrate_command(options: argparse.Namespace) -> int:
@@ -13529,11 +13298,13 @@ def migrate_command(options: argparse.Namespace) -> int:
         for table, _ in tables_of_kept():
             if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
                 raise StartError(f"{target.name} is not empty: {table} has rows.")
+        assert isinstance(new, Postgres)
         with new.atomic():
             new.execute_sql("DELETE FROM meta")
             for table, columns in tables_of_kept():
-                copy_table(target, old, new, table, columns)
+                copy_table(old, new, table, columns)
             target.set_sequences(new)
+            note_facts(new, {"head": str(source.last_id(old))})
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
     return 0
 
@@ -13544,15 +13315,14 @@ def tables_of_kept() -> list[tuple[str, list[str]]]:
     return [(m._meta.table_name, [f.column_name for f in m._meta.sorted_fields]) for m in kept]
 
 
-def copy_table(
-    target: Engine, old: peewee.Database, new: peewee.Database, table: str, columns: list[str]
-) -> None:
+def copy_table(old: peewee.Database, new: Postgres, table: str, columns: list[str]) -> None:
     """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
     names = ", ".join(columns)
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
     cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
     while rows := cursor.fetchmany(5_000):
-        target.insert_many(new, (f"INSERT INTO {table} ({names}) VALUES *", rows))
+        for part in chunks(rows, 1_000):
+            new.run(f"INSERT INTO {table} ({names}) VALUES ".encode() + new.bound(part))
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]
@@ -13577,14 +13347,11 @@ def token_command(options: argparse.Namespace) -> int:
 def opened(engine: Engine) -> Iterator[peewee.Database]:
     """A database for a command; a server may be using it meanwhile."""
     prepare_database(engine)
-    database = engine.open_writer()
-    database.connect(reuse_if_open=True)
-    for model in Table.__subclasses__():
-        model.bind(database)
-    try:
+    with needing(engine), contextlib.closing(engine.open_writer()) as database:
+        database.connect(reuse_if_open=True)
+        for model in Table.__subclasses__():
+            model.bind(database)
         yield database
-    finally:
-        database.close()
 
 
 def revoke_in(engine: Engine, rows: Sequence[Any]) -> None:
@@ -13800,6 +13567,15 @@ def check_database(settings: Settings) -> Finding:
             f"database: {error}",
             "Stop the server, move the file away, and run: restore BACKUP.",
         )
+    log = Path(f"{path}-wal")
+    size = log.stat().st_size if log.exists() else 0
+    if size > 4 * SqliteEngine.LOG_BYTES:
+        return Finding(
+            "warn",
+            f"database: its write-ahead log {log} has grown to {size:,} bytes.",
+            "A program that reads it for long, such as a copy, keeps it so; when that has ended it "
+            "shrinks by itself while the server runs.",
+        )
     return Finding("ok", f"database: {path} is sound ({path.stat().st_size:,} bytes)")
 
 
@@ -13811,7 +13587,7 @@ def check_postgres(settings: Settings) -> Finding:
         with contextlib.closing(engine.connect()) as database:
             number = database.server_version
             version = schema_version(database)
-    except peewee.DatabaseError as error:
+    except DATABASE_FAULTS as error:
         return Finding("FAIL", f"database: {engine.redacted(str(error).strip())}", "Start it.")
     if number < 130_000 or version > len(MIGRATIONS):
         return Finding(

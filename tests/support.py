@@ -207,8 +207,10 @@ class Server:
         headers: dict[str, str] | None = None,
         token: str | None = ADMIN,
         tls: ssl.SSLContext | None = None,
+        seconds: float = PATIENCE,
     ) -> Answer:
-        """A request; `body` is bytes as they are, or a value that is sent as JSON."""
+        """A request; `body` is bytes as they are, or a value that is sent as JSON. Each step of the
+        answer may take some `seconds`."""
         sent = dict(headers or {})
         remember_secrets(body)
         remember_secrets({"token": token, "session": sent.get("X-Session")})
@@ -219,10 +221,10 @@ class Server:
         if body is not None:
             sent.setdefault("Content-Type", "application/json")
         if tls is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         else:
             connection = http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=PATIENCE, context=tls
+                "127.0.0.1", self.port, timeout=seconds, context=tls
             )
         try:
             connection.request(method, path, body, sent)
@@ -733,7 +735,12 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run_program(*arguments: str, env: dict[str, str | None] | None = None, text: str = "") -> Ended:
+def run_program(
+    *arguments: str,
+    env: dict[str, str | None] | None = None,
+    text: str = "",
+    seconds: float = PATIENCE * 2,
+) -> Ended:
     """Run the program to its end, with a text as its input; fails when it goes on."""
     environment = Server(Path(), env=env).environment()
     done = subprocess.run(
@@ -743,7 +750,7 @@ def run_program(*arguments: str, env: dict[str, str | None] | None = None, text:
         input=text,
         capture_output=True,
         text=True,
-        timeout=PATIENCE * 2,
+        timeout=seconds,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 

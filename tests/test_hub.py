@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gevent
+import msgspec
 import pytest
 
 from support import LONG, PROGRAM
@@ -45,10 +46,9 @@ class Frames:
         self.name = self.key = key
 
     def message(self, entry: rtapp.Entry, position: str) -> bytes:
+        if not entry.id:
+            return f"V@{position};".encode()
         return f"M{entry.id}@{position}{'.' * (entry.id * 37 % 60)};".encode()
-
-    def volatile(self, entry: rtapp.Entry, position: str) -> bytes:
-        return f"V@{position};".encode()
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         return f"{event}@{position or 0};".encode()
@@ -60,11 +60,16 @@ class Frames:
 ENCODINGS = [Frames("one"), Frames("two")]
 
 
+def fresh(row: rtapp.Entry) -> rtapp.Entry:
+    """A row as it is read from a table: nothing is made of it yet."""
+    return msgspec.structs.replace(row, frames={})
+
+
 class MemoryLog:
     """The log as the hub knows it. Its reads yield, and may fail."""
 
     def __init__(self) -> None:
-        self.rows: list[rtapp.Stored] = []
+        self.rows: list[rtapp.Entry] = []
         self.head = 0
         self.trimmed: dict[str, int] = {}
         self.faults = 0  # so many reads fail
@@ -78,12 +83,12 @@ class MemoryLog:
     def position(self, number: int) -> str:
         return str(number)
 
-    def newest(self, size: int) -> tuple[list[rtapp.Entry], int]:
+    def newest(self, upto: int, size: int) -> tuple[list[rtapp.Entry], int]:
         found: list[rtapp.Entry] = []
         for row in reversed(self.rows):
-            if row.kind == rtapp.CONTROL:
+            if row.kind == rtapp.CONTROL or row.id > upto:
                 continue
-            entry = rtapp.Entry(row)
+            entry = fresh(row)
             size -= entry.cost
             if size < 0:
                 return found[::-1], entry.id
@@ -100,13 +105,13 @@ class MemoryLog:
         more = len(rows) > limit
         rows = rows[:limit]
         self.run()
-        return [rtapp.Entry(row) for row in rows], rows[-1].id if more else upto
+        return [fresh(row) for row in rows], rows[-1].id if more else upto
 
     def complete(self, after: int, topics: Any) -> bool:
         return all(self.trimmed.get(topic, 0) <= after for topic in topics)
 
-    def append(self, drafts: Any) -> list[int]:
-        raise AssertionError("nobody listens for presence here")
+    def take(self, stand: rtapp.Stand) -> None:
+        self.head = stand.head
 
     def trim(self, count: int) -> None:
         """Retention: the oldest rows go."""
@@ -229,6 +234,7 @@ class Due(NamedTuple):
 
     place: int  # the id in whose turn it comes
     number: int
+    is_earlier: bool = False  # than the topics are its own
 
 
 class Listener:
@@ -240,11 +246,19 @@ class Listener:
         self.turns: list[tuple[int, frozenset[str], int | None]] = [(self.start, topics, None)]
         self.ended_at: int | None = None  # the entry that ended it
         self.is_over = False  # it may have ended for another reason
+        self.answers = 0
+        self.skip = 0  # bytes that it had of another log
+        self.gained: dict[int, int] = {}  # when topics came by themselves: bytes it had or has due
         self.gone: set[int] = set()  # changes of topics before which something may be gone
 
     def may_lack(self, due: Due) -> bool:
         """Whether it was told that earlier ones on a new topic are gone."""
-        return due.number < due.place and due.place in self.gone
+        return due.is_earlier and due.place in self.gone
+
+    def is_past(self, due: Due, position: int, end: int) -> bool:
+        """Whether a position, in what ends after so many bytes, says that it had this."""
+        is_asked = not due.is_earlier or end > self.gained.get(due.place, 0)
+        return due.place <= position and is_asked
 
     @property
     def own(self) -> str:
@@ -260,7 +274,7 @@ class Listener:
             self.turns.pop()
         self.turns.append((number, topics, since))
 
-    def due(self, rows: list[rtapp.Stored]) -> list[Due]:
+    def due(self, rows: list[rtapp.Entry]) -> list[Due]:
         """All that is for it, in order."""
         found = []
         ends = [turn[0] for turn in self.turns[1:]] + [2**62]
@@ -269,7 +283,7 @@ class Listener:
             if since is not None:
                 both, added = topics | after, after - topics
                 found += [
-                    Due(number, row.id)
+                    Due(number, row.id, True)
                     for row in rows
                     if since < row.id <= number and row.topic in added and self._hears(row, both)
                 ]
@@ -283,7 +297,7 @@ class Listener:
             ]
         return [one for one in found if self.ended_at is None or one.place <= self.ended_at]
 
-    def _hears(self, row: rtapp.Stored, topics: frozenset[str]) -> bool:
+    def _hears(self, row: rtapp.Entry, topics: frozenset[str]) -> bool:
         left_out = rtapp.excluded_topics(row.exclude)
         return row.kind != rtapp.CONTROL and self.own not in left_out and not left_out & topics
 
@@ -296,7 +310,7 @@ class World:
 
     def __init__(self) -> None:
         self.log = MemoryLog()
-        self.all_rows: list[rtapp.Stored] = []  # what retention took, too
+        self.all_rows: list[rtapp.Entry] = []  # what retention took, too
         self.everybody: list[Listener] = []
         settings = {
             "ring_bytes": 6_000,
@@ -308,7 +322,6 @@ class World:
         stats.total_connections = stats.deliveries = stats.bytes_sent = 0
         self.hub = SmallHub(self.log, stats, Nowhere(), settings)  # type: ignore[arg-type]
         self.hub._timer = Soon()
-        self.hub._fill(*self.hub._newest())
         self.jobs = gevent.spawn(self.hub._catch_up)
 
     def close(self) -> None:
@@ -324,7 +337,7 @@ class World:
         return [one for one in self.everybody if one.subscriber.fd >= 0]
 
     def one(self, number: int) -> Listener | None:
-        some = [one for one in self.alive() if one.subscriber.ending is None]
+        some = [one for one in self.alive() if one.subscriber.is_open]
         return some[number % len(some)] if some else None
 
     def come(self, number: int, more: Any) -> None:
@@ -354,21 +367,21 @@ class World:
         self.log.head = rows[-1].id  # at the end before the hub has heard of the first
         for row in rows:
             self._expect(row)
-        self.hub.advance([rtapp.Entry(row) for row in rows])
+        self.hub.advance([fresh(row) for row in rows])
 
     @staticmethod
-    def _stored(number: int, draft: tuple[str, str, str | None, str, str | None]) -> rtapp.Stored:
+    def _stored(number: int, draft: tuple[str, str, str | None, str, str | None]) -> rtapp.Entry:
         topic, kind, event, content, exclude = draft
-        return rtapp.Stored(number, topic, kind, event, content, None, None, exclude, None, 0)
+        return rtapp.Entry(topic, kind, event, content, exclude=exclude, id=number)
 
-    def _expect(self, row: rtapp.Stored) -> None:
+    def _expect(self, row: rtapp.Entry) -> None:
         """What an order will have done, once it is applied."""
         if row.kind != rtapp.CONTROL:
             return
         order = json.loads(row.content)
         for one in self.alive():
             subscriber = one.subscriber
-            if subscriber.ending is not None or one.ended_at is not None:
+            if not subscriber.is_open or one.ended_at is not None:
                 continue
             if row.event == "revoke" and subscriber.credential in order["credentials"]:
                 one.ended_at = row.id
@@ -388,7 +401,8 @@ class World:
 
     def room(self, number: int, size: Any) -> None:
         """A client reads."""
-        if one := self.one(number):
+        if some := self.alive():  # also who has yet to take its last words
+            one = some[number % len(some)]
             one.wire.room += size
             self._ready(one)
 
@@ -420,6 +434,7 @@ class World:
     def say(self, number: int, _: Any) -> None:
         """An answer for one client alone."""
         if one := self.one(number):
+            one.answers += 1
             self.hub.reply(one.subscriber, b"answer@0;")
 
     def finish(self, number: int, _: Any) -> None:
@@ -437,7 +452,7 @@ class World:
             self.hub.unpause(one.subscriber)
 
     def volatile(self, number: int, _: Any) -> None:
-        self.hub.volatile(rtapp.Draft(TOPICS[number % len(TOPICS)], rtapp.MESSAGE, None, "1"))
+        self.hub.volatile(rtapp.Entry(TOPICS[number % len(TOPICS)], rtapp.MESSAGE, None, "1"))
 
     def ping(self, number: int, _: Any) -> None:
         for one in self.alive():
@@ -465,6 +480,46 @@ class World:
             one.turns = [(cursor, topics, None)]
             self.hub.rewind(one.subscriber, topics, cursor)
 
+    def gain(self, number: int, more: Any) -> None:
+        """Somebody gains topics, and what came on them after an earlier position."""
+        back, topics = more
+        one = self.one(number)
+        if one is None or one.ended_at is not None or one.turns[-1][0] == self.hub.head:
+            return
+        topics, since = one.topics | set(topics), max(0, self.hub.head - back)
+        one.turn(self.hub.head, topics, since)
+        waiting = (one.subscriber.pending or b"") + (one.subscriber.queue or b"")
+        one.gained[self.hub.head] = len(one.wire.taken + waiting)
+        self.hub.set_topics(one.subscriber, topics, since)
+
+    def expire(self, number: int, _: Any) -> None:
+        """Somebody's credential ends, and with it the connection."""
+        one = self.one(number)
+        if one is not None and one.ended_at is None:
+            one.ended_at = self.hub.head
+            self.hub.expire(one.subscriber, 1)
+            self.hub._ping()
+
+    def fail_over(self, count: int, _: Any) -> None:
+        """The database is another one, which lacks the newest rows: their ids come again."""
+        self.check()
+        self.log.rows = self.log.rows[: -count or None]
+        head = self.log.rows[-1].id if self.log.rows else 0
+        self.all_rows = list(self.log.rows)
+        everybody = [one for one in self.alive() if one.subscriber.is_open]
+        self.hub.restart(rtapp.Stand(head, "", "", {}, 0))
+        self.everybody = [one for one in everybody if one.subscriber.is_open]
+        for one in self.everybody:  # whoever was sent half of something has to come back
+            found = one.wire.taken.rpartition(b"reset@%d;" % head)
+            is_told = found[1] and not found[2]
+            assert is_told or one.subscriber.pending or one.wire.is_broken, "it was not told"
+            one.skip = len(found[0] if is_told else one.wire.taken)
+            one.turns = [(head, one.topics, None)]
+            one.ended_at, one.gone = None, set()
+            if not is_told:  # what was pinned is the notice, or the end of it
+                one.is_over = True
+                self.hub.end_those(lambda s, it=one.subscriber: s is it, "cut off here")
+
     def run(self, count: int, _: Any) -> None:
         """Let the loop go round."""
         for _ in range(count):
@@ -484,7 +539,7 @@ class World:
             if not busy and not any(self._waits(one.subscriber) for one in self.alive()):
                 return
         raise AssertionError(
-            ["no rest", [(s.behind, s.pending, s.later) for s in self._subscribers()]]
+            ["no rest", [(s.state, s.pending, s.later) for s in self._subscribers()]]
         )
 
     def _subscribers(self) -> list[rtapp.Subscriber]:
@@ -492,56 +547,106 @@ class World:
 
     @staticmethod
     def _waits(subscriber: rtapp.Subscriber) -> bool:
-        return bool(subscriber.ending is None and (subscriber.behind or subscriber.later))
+        is_behind = subscriber.state is rtapp.State.BEHIND
+        return bool(subscriber.is_open and (is_behind or subscriber.later))
 
     # What must hold
 
     def check(self, at_rest: bool = False) -> None:
         for one in self.everybody:
             self._check(one, at_rest)
+        self._check_ring()
         for view in self.hub._views.values():
-            assert all(group.members for group in view.lagging.values()), "a group of nobody"
+            self._check_view(view)
+        for subscriber in self.hub._by_fd.values():
+            self._check_state(subscriber)
+
+    def _check_ring(self) -> None:
+        """Invariant 6 of the class comment."""
+        ring = self.hub._ring
+        held = [entry.id for entry in ring._entries if entry.kind != rtapp.CONTROL]
+        rows = [row.id for row in self.all_rows if row.kind != rtapp.CONTROL]
+        assert held == [n for n in rows if ring.floor < n <= self.hub.head], (
+            "not all is in the ring"
+        )
+        assert ring.size == sum(entry.cost for entry in ring._entries), "the ring's size is wrong"
+        excluding = {0, *(entry.id for entry in ring._entries if entry.left_out)}
+        for topic, run in ring.runs.items():
+            assert not run.unused and run.excluded in excluding, f"{topic} is kept for nothing"
+
+    def _check_view(self, view: rtapp.View) -> None:
+        """Invariants 3 and 4: of groups."""
+        assert view.served.cursor >= view.dirty_last or not view.served.members
+        for cursor, group in view.lagging.items():
+            assert group.members, "a group of nobody"
+            assert cursor == group.cursor < view.dirty_last
+            assert view in self.hub._dirty, "nobody will serve the group"
+        for group in (view.served, *view.lagging.values()):
+            for index, member in enumerate(group.members):
+                assert member.group is group and member.index == index
+                assert member.state is rtapp.State.LIVE and not member.later
+                assert member.own_last <= group.cursor, "it has something of its own to come"
+
+    def _check_state(self, subscriber: rtapp.Subscriber) -> None:
+        """Invariants 1, 2 and 4: of each subscriber."""
+        hub, state = self.hub, subscriber.state
+        assert state is not rtapp.State.GONE
+        assert subscriber.cursor <= hub.head or not subscriber.is_open
+        is_blocked = subscriber in hub._blocked
+        assert is_blocked == (subscriber.pending is not None)
+        may_be_pinned = (rtapp.State.BLOCKED, rtapp.State.ENDING)
+        assert (state in may_be_pinned) if is_blocked else state is not rtapp.State.BLOCKED
+        if state is rtapp.State.LIVE and subscriber.group is None:
+            lacks = subscriber.later or hub._lacks(subscriber, hub.head)
+            assert not lacks or subscriber in hub._urgent, "nobody will serve it"
 
     def _check(self, one: Listener, at_rest: bool) -> None:
         subscriber, due = one.subscriber, one.due(self.all_rows)
         at = 0  # of what is due, the next
-        end = 0
+        end, last = one.skip, 0
         is_ended = False
-        for found in TOKEN.finditer(one.wire.taken):
+        for found in TOKEN.finditer(one.wire.taken, end):
             assert found.start() == end and not is_ended, one.wire.taken[end:]
             end = found.end()
             kind, number, position = found[1].decode(), int(found[2] or 0), int(found[3])
+            assert position >= last or not position, f"{found[0]!r} goes back from {last}"
+            last = max(position, last)
             if kind == "M":
                 while at < len(due) and due[at].number != number and one.may_lack(due[at]):
                     at += 1
                 assert at < len(due) and due[at].number == number, f"{found[0]!r}: {due[at:][:3]}"
                 at += 1
             elif kind == "reset":
-                at = self._after_reset(one, due, at, position)
+                at = self._after_reset(one, due, at, position, end)
             elif kind in ("ping", "V"):
-                left = [r for r in due[at:] if r.place <= position and not one.may_lack(r)]
+                left = [r for r in due[at:] if one.is_past(r, position, end)]
+                left = [r for r in left if not one.may_lack(r)]
                 assert not left, f"{found[0]!r} skips {left[:3]}"
             is_ended = kind in ("disconnect", "last")
-        if subscriber.fd >= 0 and subscriber.ending is None and end == len(one.wire.taken):
+        if subscriber.is_open and end == len(one.wire.taken):
             assert one.ended_at is None, "it goes on after its end"
-            if subscriber.pending is None:  # earlier ones on a new channel don't move its position
-                left = [row for row in due[at:] if row.place == row.number <= subscriber.cursor]
-                assert not left, f"its position {subscriber.cursor} skips {left[:3]}"
+            left = [row for row in due[at:] if row.place <= subscriber.cursor]
+            left = [row for row in left if not row.is_earlier]  # these don't move its position
+            assert not left, f"its position {subscriber.cursor} skips {left[:3]}"
             if at_rest:
+                assert one.wire.taken.count(b"answer") == one.answers, "an answer is lost"
                 left = [row for row in due[at:] if not one.may_lack(row)]
                 assert not left, f"it lacks {left[:3]}"
         if at_rest and subscriber.fd < 0:
             assert one.is_over or one.ended_at is not None, "it ended for no reason"
 
-    def _after_reset(self, one: Listener, due: list[Due], at: int, position: int) -> int:
+    def _after_reset(self, one: Listener, due: list[Due], at: int, position: int, end: int) -> int:
         """What is due next; a reset is right only where something was lost."""
         trimmed = self.log.trimmed
         topics = {one.own}.union(*(turn[1] for turn in one.turns))
-        assert any(trimmed.get(topic) for topic in topics), "a reset though nothing was lost"
-        while at < len(due) and due[at].place <= position:
+        is_first = at == 0 and one.skip > 0 and position == one.turns[0][0]  # another log
+        if is_first:
+            return at
+        assert any(map(trimmed.get, topics)), "a reset though nothing was lost"
+        while at < len(due) and one.is_past(due[at], position, end):
             at += 1
         # Of new topics it may only be what came on them before they were its own.
-        if at < len(due) and due[at].number < due[at].place:
+        if at < len(due) and due[at].is_earlier:
             one.gone.add(due[at].place)
         return at
 
@@ -602,6 +707,9 @@ MAKERS: dict[str, tuple[int, Callable[[random.Random], Any]]] = {
     "room": (4, lambda chance: chance.choice([20, 100, 1_000, float("inf")])),
     "choose": (2, lambda chance: chance.sample(TOPICS, chance.randrange(4))),
     "recover": (1, lambda chance: (chance.randrange(30), chance.sample(TOPICS, 2))),
+    "gain": (1, lambda chance: (chance.randrange(30), chance.sample(TOPICS, 2))),
+    "expire": (1, lambda chance: None),
+    "fail_over": (1, lambda chance: None),
     "slow": (1, lambda chance: None),
     "say": (2, lambda chance: None),
     "ping": (2, lambda chance: None),
@@ -701,6 +809,7 @@ def test_histories(swift: None) -> None:
 
 
 ON_A = ("c/a", rtapp.MESSAGE, None, "1", None)
+ON_B = ("c/b", rtapp.MESSAGE, None, "1", None)
 FREE, FULL = float("inf"), len(b"hello@0;")  # what a socket takes
 IDLE = [Step("come", n, (0, ["c/a"], 0, FREE)) for n in (0, 1)] + [Step("run", 5)]  # ann and bob
 
@@ -726,6 +835,23 @@ KNOWN = {  # by what went wrong once
         Step("run", 2),
         Step("commit", 0, [ON_A] * 5),
         Step("run", 2),
+    ],
+    "a page that was begun in another log": [
+        Step("commit", 0, [ON_A] * 11 + [ON_B]),
+        Step("commit", 0, [ON_A] * 12),
+        Step("slow", 6),
+        Step("come", 0, (0, ["c/b"], 40, FREE)),
+        Step("run", 9),
+        Step("fail_over", 15),
+        *[Step("commit", 0, [ON_A] * 12)] * 2,
+    ],
+    "last words that are taken in pieces": [
+        Step("come", 0, (0, ["c/a"], 0, FULL + 4)),
+        Step("say", 0),
+        Step("finish", 0),
+        Step("room", 0, 6),
+        Step("commit", 0, [ON_A]),
+        Step("room", 0, FREE),
     ],
     "nothing is new on a channel that begins earlier": [
         *IDLE,

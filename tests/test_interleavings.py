@@ -64,9 +64,7 @@ class Hand:
         self._database = psycopg2.connect(self._url, application_name="hand")
         cursor = self._database.cursor()
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
-        cursor.execute(
-            "SELECT greatest((SELECT max(id) FROM messages), (SELECT max(last_id) FROM topics), 0)"
-        )
+        cursor.execute(f"SELECT {rtapp.PostgresWriter.LAST_ID}")
         self._next = cursor.fetchone()[0] + 1
 
     def write(self, topic: str, value: Any) -> None:
@@ -76,11 +74,6 @@ class Hand:
             "INSERT INTO messages (id, topic, kind, content, batch, recipient_count, sent_at)"
             " VALUES (%s, %s, 'message', %s, 'hand', 0, %s)",
             (self._next, topic, json.dumps(value), rtapp.now_ms()),
-        )
-        cursor.execute(
-            "INSERT INTO topics VALUES (%s, %s, 0) ON CONFLICT (topic)"
-            " DO UPDATE SET last_id = excluded.last_id",
-            (topic, self._next),
         )
         self._next += 1
 
