@@ -25,9 +25,9 @@ class Asked(NamedTuple):
 class Gate:
     """Forwards each request on a connection of its own to `127.0.0.1:upstream`.
 
-    `mode`: `pass`; `down` closes every connection; `busy` answers streams 503; `hold` keeps a
-    stream's bytes back until there are 16 KiB of them. With a `prefix` it serves the server under
-    a base path, as a reverse proxy that strips it.
+    `mode`: `pass`; `down` closes every connection, as soon as `closes` is set; `busy` answers
+    streams 503; `hold` keeps a stream's bytes back until there are 16 KiB of them. With a
+    `prefix` it serves the server under a base path, as a reverse proxy that strips it.
     """
 
     upstream: int
@@ -40,6 +40,8 @@ class Gate:
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._sock.getsockname()[1]
         self._open: list[socket.socket] = []
+        self.closes = threading.Event()
+        self.closes.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def streams(self) -> list[Asked]:
@@ -81,6 +83,7 @@ class Gate:
             self.asked.append(Asked(time.monotonic(), method, path, headers))
             is_stream = path.startswith(("/api/events", "/ws"))
             if self.mode == "down":
+                self.closes.wait(30)
                 return
             if self.mode == "busy" and is_stream:
                 client.sendall(
