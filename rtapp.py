@@ -827,38 +827,6 @@ class IdempotencyKey(Table):
     created_at = peewee.BigIntegerField(index=True)
 
 
-class Node(Table):
-    """A server process on this database. Its heartbeat is in the database's own time."""
-
-    id = peewee.TextField(primary_key=True)
-    name = peewee.TextField()
-    started = peewee.BigIntegerField()
-    heartbeat = peewee.BigIntegerField()
-    audience = peewee.TextField()  # JSON: shared topic to how many subscribe to it there
-
-
-class Connection(Table):
-    """An open connection, as its node last told the others."""
-
-    id = peewee.BigIntegerField()
-    node = peewee.TextField()
-    client_id = peewee.TextField(index=True)
-    transport = peewee.TextField()
-    ip_address = peewee.TextField()
-    user_agent = peewee.TextField()
-    username = peewee.TextField(null=True)
-    channels = peewee.TextField()  # JSON
-    connected_at = peewee.BigIntegerField()
-    last_ping = peewee.BigIntegerField()
-    message_count = peewee.BigIntegerField()
-    bytes_sent = peewee.BigIntegerField()
-    lag = peewee.BigIntegerField()
-    status = peewee.TextField()
-
-    class Meta:
-        primary_key = peewee.CompositeKey("node", "id")
-
-
 class SocketSession(Table):
     """What a Socket.IO client was in a namespace, so that it can recover a lost connection."""
 
@@ -1040,7 +1008,6 @@ class Transaction:
         self.entries: list[Entry] = []
         self.answers: list[Result] = []
         self.next_id = engine.last_id(database) + 1  # of the next message, if it carries its own
-        self.mark = engine.mark(database)
         self.finished = False  # nothing is left but the commit
         self._engine = engine
         self._staged = 0  # entries that are inserted
@@ -1271,6 +1238,8 @@ class Engine:
     shared: bool  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
+    queue: Any  # makes a queue to and from the writer
+    spawn: Any  # runs the writer
 
     def redacted(self, text: str) -> str:
         """An error's text without secrets."""
@@ -1322,17 +1291,6 @@ class Engine:
         take = partial(take_page, limit=limit)
         return self.read_long(self.page_sql(where, limit, order), parameters, take)
 
-    def queue(self) -> Any:
-        """A queue to and from the writer."""
-        raise NotImplementedError
-
-    def spawn(self, main: Callable[[], None]) -> None:
-        """Run the writer."""
-        raise NotImplementedError
-
-    def mark(self, database: peewee.Database) -> Any:
-        """What to know a transaction that has begun by when its fate is unknown."""
-
     def last_id(self, database: peewee.Database) -> int:
         """The log's last id, in a transaction that has begun or to start from."""
         raise NotImplementedError
@@ -1380,6 +1338,8 @@ class SqliteEngine(Engine):
         "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "blob": "BLOB",
     }
+    queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
+    spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
     LOG_BYTES = 67_108_864  # of the write-ahead log, to which it shrinks again
 
     def __init__(self, path: Path, durability: str = "full") -> None:
@@ -1446,18 +1406,11 @@ class SqliteEngine(Engine):
     def read_long(
         self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
     ) -> T:
-        return self._in_thread(lambda reader: take(reader.execute_sql(sql, parameters)))
+        def read() -> T:
+            return take(self._readers[1].execute_sql(sql, parameters))
 
-    def _in_thread(self, read: Callable[[peewee.Database], T]) -> T:
-        """One at a time."""
-        with self._long_turn:
-            return gevent.get_hub().threadpool.apply(read, (self._readers[1],))  # type: ignore[no-any-return]
-
-    def queue(self) -> Any:
-        return _queue.SimpleQueue()  # C's own: real locks even when patched
-
-    def spawn(self, main: Callable[[], None]) -> None:
-        get_original("_thread", "start_new_thread")(main, ())
+        with self._long_turn:  # one at a time
+            return gevent.get_hub().threadpool.apply(read)  # type: ignore[no-any-return]
 
     def last_id(self, database: peewee.Database) -> int:
         # sqlite_sequence remembers the highest id even when retention has deleted its row.
@@ -1712,6 +1665,8 @@ class PostgresEngine(Engine):
         "autoid": "BIGSERIAL PRIMARY KEY",
         "blob": "BYTEA",
     }
+    queue = staticmethod(gevent.queue.SimpleQueue)
+    spawn = staticmethod(gevent.spawn)
     LOCK = PostgresWriter.LOCK
     INSERT_ROWS, INSERT_BYTES = 1_000, 1_000_000  # of a statement, of a round trip
     DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
@@ -1772,17 +1727,6 @@ class PostgresEngine(Engine):
             f" WHERE before < {PAGE_BYTES} ORDER BY id {order}"
         )
 
-    def queue(self) -> Any:
-        return gevent.queue.SimpleQueue()
-
-    def spawn(self, main: Callable[[], None]) -> None:
-        gevent.spawn(main)
-
-    def mark(self, database: peewee.Database) -> Any:
-        """The transaction's number."""
-        assert isinstance(database, PostgresWriter)
-        return database.mark
-
     def last_id(self, database: peewee.Database) -> int:
         if isinstance(database, PostgresWriter):
             return database.last_id
@@ -1812,7 +1756,7 @@ class PostgresEngine(Engine):
         return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
 
     def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
-        assert isinstance(database, Postgres)
+        assert isinstance(database, PostgresWriter)
         was_open = not database.is_closed()
         if not database.is_lost:
             with contextlib.suppress(*DATABASE_FAULTS):
@@ -1835,14 +1779,15 @@ class PostgresEngine(Engine):
                     return Fate.UNKNOWN if in_doubt else Fate.AWAY
                 gevent.sleep(0.1 + random.random() / 5)
 
-    def _was_committed(self, database: Postgres, transaction: Transaction) -> bool:
+    def _was_committed(self, database: PostgresWriter, transaction: Transaction) -> bool:
+        mark = database.mark
         with database.atomic():  # waits until the server has ended the other one
             if transaction.entries:
                 sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
                 found = database.execute_sql(sql, (transaction.entries[0].id, what)).fetchone()
                 return found is not None
             sql = "SELECT txid_status(?) = 'committed'"
-            return bool(database.execute_sql(sql, (transaction.mark,)).fetchone()[0])
+            return bool(database.execute_sql(sql, (mark,)).fetchone()[0])
 
     def timeline(self) -> str:
         sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
@@ -2752,38 +2697,13 @@ def make_poller(ready: Callable[[], None]) -> Poller:
     return Poller(ready)
 
 
-class Transport(Protocol):
-    """A connected socket that never blocks."""
-
-    def send(self, data: bytes) -> int:
-        """Bytes taken. Raises BlockingIOError when none can be, then the very same object must be
-        offered again (TLS); any other OSError means that the connection is gone."""
-        ...
-
-    def receive(self) -> bytes | None:
-        """What has come; None when nothing has, `b""` at the end."""
-        ...
-
-    def fileno(self) -> int:
-        """The descriptor, for the poller."""
-        ...
-
-    def tune(self, timeout_ms: int) -> None:
-        """Set the socket's options for a stream."""
-        ...
-
-    def finish(self) -> None:
-        """Say that no more is sent; the peer may still send."""
-        ...
-
-    def close(self) -> None:
-        """Close the socket; what was sent still goes out."""
-        ...
-
-
 class PlainTransport(_socket.socket):
-    """A TCP socket: C's own class, so that a send costs no Python frame and an idle connection no
-    watcher (gevent's two would be 660 bytes)."""
+    """A TCP socket that never blocks: C's own class, so that a send costs no Python frame and an
+    idle connection no watcher (gevent's two would be 660 bytes).
+
+    `send` gives the bytes taken; it raises BlockingIOError when none can be, then the very same
+    object must be offered again; any other OSError means that the connection is gone.
+    """
 
     __slots__ = ()
 
@@ -2792,19 +2712,23 @@ class PlainTransport(_socket.socket):
         self.setblocking(False)
 
     def receive(self) -> bytes | None:
+        """What has come; None when nothing has, `b""` at the end."""
         try:
             return self.recv(65_536)
         except BlockingIOError:
             return None
 
     def tune(self, timeout_ms: int) -> None:
+        """Set the socket's options for a stream."""
         tune(self, timeout_ms)
 
     def finish(self) -> None:
+        """Say that no more is sent; the peer may still send."""
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        """Close the socket; what was sent still goes out."""
         finish_writing(self)
         super().close()
 
@@ -2908,6 +2832,9 @@ class QueueTransport:
         self.ready.set()
 
     close = finish
+
+
+Transport = PlainTransport | TlsTransport | QueueTransport
 
 
 class Session(Protocol):
@@ -3245,80 +3172,49 @@ class State(enum.Enum):
     GONE = "closed"
 
 
-class Subscriber:
+class Subscriber(msgspec.Struct, eq=False):
     """A connection that is served from the log: a cursor and the topics it wants."""
 
-    __slots__ = (
-        "address",
-        "after",
-        "agent",
-        "blocked_at",
-        "client_id",
-        "connected_at",
-        "credential",
-        "_bytes",
-        "_cursor",
-        "_messages",
-        "deadline",
-        "encoding",
-        "expires_at",
-        "fd",
-        "group",
-        "id",
-        "index",
-        "last_ping",
-        "later",
-        "messages_after",
-        "own_last",
-        "pending",
-        "pinged_at",
-        "queue",
-        "reason",
-        "session",
-        "state",
-        "transport",
-        "username",
-        "view",
-    )
-
-    def __init__(
-        self, client_id: str, encoding: Encoding, cursor: int, address: str, agent: str
-    ) -> None:
-        self.client_id = client_id
-        self.encoding = encoding
-        self.state = State.LIVE
-        self.group: Group | None = None  # with whom it is served; None: alone
-        self._cursor = cursor
-        self.address = address
-        self.agent = agent
-        self.username: str | None = None
-        self.credential = ""  # what the stream was opened with, to be revoked by
-        self.id = 0
-        self.fd = -1
-        self.index = 0  # in its group
-        self.view: View
-        self.transport: Transport
-        self.pending: bytes | None = None  # pinned
-        self.after = cursor  # the cursor once `pending` is taken
-        self.messages_after = 0
-        self.own_last = 0  # newest id that concerns this client alone (direct, excluded)
-        self.later: tuple[Change, ...] = ()  # of its topics
-        self.session: Session | None = None  # hears what the client says
-        self.queue: bytearray | None = None  # for it alone, sent once `pending` is taken
-        self.reason = ""  # why it ends
-        self.deadline = 0  # when it counts as gone, by ticks_ms(); 0 without one
-        self.expires_at = 0  # when its credential ends, by now_ms(); 0 without an end
-        self.blocked_at = 0.0
-        self.connected_at = now_ms()
-        self.last_ping = self.connected_at  # for people
-        self.pinged_at = ticks_ms()  # the same, for the next one
-        self._messages = 0  # without those that its group counts
-        self._bytes = 0
+    client_id: str
+    encoding: Encoding
+    _cursor: int
+    address: str
+    agent: str
+    state: State = State.LIVE
+    username: str | None = None
+    credential: str = ""  # what the stream was opened with, to be revoked by
+    id: int = 0
+    fd: int = -1
+    view: View = cast("View", None)  # until it is attached
+    group: Group | None = None  # with whom it is served; None: alone
+    index: int = 0  # in its group
+    transport: Transport = cast("Transport", None)  # until it is attached
+    session: Session | None = None  # hears what the client says
+    pending: bytes | None = None  # pinned
+    after: int = 0  # the cursor once `pending` is taken
+    messages_after: int = 0
+    queue: bytearray | None = None  # for it alone, sent once `pending` is taken
+    own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
+    later: tuple[Change, ...] = ()  # of its topics
+    reason: str = ""  # why it ends
+    deadline: int = 0  # when it counts as gone, by ticks_ms(); 0 without one
+    expires_at: int = 0  # when its credential ends, by now_ms(); 0 without an end
+    blocked_at: float = 0.0
+    connected_at: int = msgspec.field(default_factory=now_ms)
+    last_ping: int = msgspec.field(default_factory=now_ms)  # for people
+    pinged_at: int = msgspec.field(default_factory=ticks_ms)  # the same, for the next one
+    _messages: int = 0  # without those that its group counts
+    _bytes: int = 0
 
     @property
     def is_open(self) -> bool:
         """Whether there is more to come."""
         return self.state is not State.GONE and self.state is not State.ENDING
+
+    @property
+    def status(self) -> str:
+        """`connected`, or `reconnecting` when it takes nothing at the moment."""
+        return "reconnecting" if self.state is State.BLOCKED else "connected"
 
     @property
     def cursor(self) -> int:
@@ -3364,22 +3260,353 @@ class Subscriber:
 Wanted = tuple[View, "frozenset[str] | None"]
 
 
-class Hub:
+class Connections:
+    """The live connections as sockets: what one is told alone, what it does not take at once, what
+    it says, and when it counts as gone. What is in the log is `Hub`'s.
+
+    What holds between any two steps (test_hub.py asserts each):
+
+    1. A subscriber is in one state. BLOCKED is who has pinned bytes, and is in `_blocked`; who is
+       ENDING may have some; nobody else has any.
+    2. What is pinned is offered again as it is, before anything else, and the cursor moves when
+       all of it is taken.
+    """
+
+    REPLY_BYTES = 2_097_152  # answers that wait for one connection
+    STALLED = "took nothing for too long"
+    LINGER_MS = 2_000  # how long a client's end is awaited after ours
+
+    def __init__(self, stats: Stats, journal: Journal, settings: Settings) -> None:
+        self._stats = stats
+        self._journal = journal
+        self._settings = settings
+        self._loop = gevent.get_hub().loop
+        self._poller = make_poller(self._poll)
+        self._by_fd: dict[int, Subscriber] = {}
+        self._addresses: dict[str, int] = {}
+        self._blocked: set[Subscriber] = set()
+        self._paused: set[Subscriber] = set()  # not read from: there is enough to do
+
+    def _part(self, subscriber: Subscriber) -> None:
+        """Serve one by itself from now on: something of its own is before it."""
+        raise NotImplementedError
+
+    def _serve_soon(self, subscriber: Subscriber) -> None:
+        """Bring one, before long, what it lacks of the log."""
+        raise NotImplementedError
+
+    def _forget(self, subscriber: Subscriber, reason: str) -> None:
+        """Bring nothing more of the log to a subscriber."""
+        raise NotImplementedError
+
+    def _ping_one(
+        self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
+    ) -> None:
+        """Ping a subscriber, if that tells it something; `frames` are those made so far."""
+        raise NotImplementedError
+
+    @property
+    def count(self) -> int:
+        """Open connections."""
+        return len(self._by_fd)
+
+    def count_from(self, address: str) -> int:
+        """Open connections from one address."""
+        return self._addresses.get(address, 0)
+
+    def count_of(self, username: str) -> int:
+        """Open connections of one account."""
+        return sum(subscriber.username == username for subscriber in self.subscribers())
+
+    def subscribers(self) -> list[Subscriber]:
+        """Everybody, oldest first."""
+        live = [subscriber for subscriber in self._by_fd.values() if subscriber.is_open]
+        return sorted(live, key=lambda subscriber: subscriber.id)
+
+    # What one connection is told alone
+
+    def reply(self, subscriber: Subscriber, data: bytes) -> None:
+        """Send what concerns one connection alone. Who doesn't take its answers is closed."""
+        if not subscriber.is_open or not data:
+            return
+        if subscriber.state is not State.BLOCKED:
+            self._push(subscriber, Join(data, subscriber.cursor, 0))
+            return
+        queue = subscriber.queue = subscriber.queue or bytearray()
+        queue += data
+        if len(queue) > self.REPLY_BYTES:
+            self._drop(subscriber, "did not take its answers")
+
+    def finish(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
+        """Send the last words, and close once the client has had time to read them."""
+        self.reply(subscriber, last)
+        if subscriber.is_open:
+            self._forget(subscriber, reason)
+            if subscriber.pending is None:
+                self._half_close(subscriber)
+
+    def _half_close(self, subscriber: Subscriber) -> None:
+        # A full close would reset the connection if the client has sent more, and the last words
+        # would be lost.
+        subscriber.transport.finish()
+        subscriber.deadline = ticks_ms() + self.LINGER_MS
+
+    def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
+        """Tell some connections not to come back as they were, and close them."""
+        for subscriber in [s for s in self._by_fd.values() if s.is_open and chosen(s)]:
+            self._end(subscriber, reason)
+
+    def _end(self, subscriber: Subscriber, reason: str) -> None:
+        """Tell a client not to come back as it was, and close."""
+        body = {"type": "disconnect", "reason": reason}
+        last = subscriber.encoding.notice("disconnect", body, None)
+        if subscriber.is_open and subscriber.pending is None:
+            self._push(subscriber, Join(last, subscriber.cursor, 0))
+        self._drop(subscriber, reason)
+
+    def _drop(self, subscriber: Subscriber, reason: str) -> None:
+        """Close a connection and forget it."""
+        if subscriber.state is State.GONE:
+            return
+        if subscriber.is_open:
+            self._forget(subscriber, reason)
+        if not isinstance(subscriber.transport, QueueTransport):
+            self._poller.remove(subscriber.fd)
+        del self._by_fd[subscriber.fd]
+        subscriber.state, subscriber.fd, subscriber.pending = State.GONE, -1, None
+        subscriber.transport.close()
+        self._blocked.discard(subscriber)
+        self._paused.discard(subscriber)
+        self._journal.add(
+            "CONN",
+            "Stream closed",
+            clientId=subscriber.client_id,
+            ipAddress=subscriber.address,
+            reason=subscriber.reason,
+        )
+
+    # Sending
+
+    def _push(self, subscriber: Subscriber, join: Join) -> None:
+        """Send; what the socket doesn't take waits, pinned, and the cursor with it."""
+        data, cursor, messages = join
+        taken = self._send(subscriber, data) if data else 0
+        if taken == len(data):
+            subscriber.count(messages, 0)
+            self._stats.deliveries += messages
+            if cursor != subscriber.cursor:
+                self._part(subscriber)
+                subscriber.cursor = cursor
+        elif subscriber.state is not State.GONE:
+            self._part(subscriber)
+            self._pin(subscriber, join, taken)
+
+    def _pin(self, subscriber: Subscriber, join: Join, taken: int) -> None:
+        """Keep what the socket did not take; a connection that is gone shows when it is offered
+        again."""
+        data, cursor, messages = join
+        subscriber.pending = data[taken:] if taken else data
+        subscriber.after, subscriber.messages_after = cursor, messages
+        subscriber.blocked_at = time.monotonic()
+        if subscriber.is_open:
+            subscriber.state = State.BLOCKED
+        self._blocked.add(subscriber)
+        self._heed(subscriber)
+
+    def _send(self, subscriber: Subscriber, data: bytes) -> int:
+        """Bytes that the socket took; a connection that is gone is dropped."""
+        try:
+            taken = subscriber.transport.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            return 0
+        subscriber.count(0, taken)
+        self._stats.bytes_sent += taken
+        return taken
+
+    def _flush(self, subscriber: Subscriber) -> None:
+        """Offer the pinned bytes again."""
+        data = subscriber.pending
+        taken = self._send(subscriber, data) if data is not None else 0
+        if data is None or not taken:
+            return
+        subscriber.blocked_at = time.monotonic()
+        if taken < len(data):
+            subscriber.pending = data[taken:]
+            return
+        subscriber.pending = None
+        self._blocked.discard(subscriber)
+        if subscriber.is_open:
+            subscriber.state = State.LIVE
+        subscriber.cursor = max(subscriber.cursor, subscriber.after)
+        subscriber.count(subscriber.messages_after, 0)
+        self._stats.deliveries += subscriber.messages_after
+        if subscriber.deadline:  # its ping waited: it has had no time to answer
+            subscriber.deadline = 0
+            self._expect_answer(subscriber, ticks_ms())
+        self._heed(subscriber)
+        queue, subscriber.queue = bytes(subscriber.queue or b""), None
+        self._push(subscriber, Join(queue, subscriber.cursor, 0))
+        if subscriber.state is State.ENDING and subscriber.pending is None:
+            self._half_close(subscriber)
+        self._serve_soon(subscriber)
+
+    # Receiving
+
+    def _heed(self, subscriber: Subscriber) -> None:
+        """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
+        if not isinstance(subscriber.transport, QueueTransport):
+            reading = 0 if subscriber in self._paused else READ
+            writing = 0 if subscriber.pending is None else WRITE
+            self._poller.modify(subscriber.fd, reading | writing)
+
+    def pause(self, subscriber: Subscriber) -> None:
+        """Read no more from a connection for now: the network holds its sender back."""
+        if subscriber.state is not State.GONE:
+            self._paused.add(subscriber)
+            self._heed(subscriber)
+
+    def unpause(self, subscriber: Subscriber) -> None:
+        """Read again."""
+        if subscriber in self._paused:
+            self._paused.discard(subscriber)
+            self._heed(subscriber)
+            self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
+
+    def fetched(self, subscriber: Subscriber) -> None:
+        """There is room again in a connection that is fetched by requests."""
+        self._flush(subscriber)
+
+    def _poll(self) -> None:
+        for fd, events in self._poller.wait():
+            subscriber = self._by_fd.get(fd)
+            if subscriber is None:
+                continue
+            try:
+                if events & READ:
+                    self._read(subscriber)
+                self._flush(subscriber)
+            except Exception:
+                self._drop(subscriber, "internal error")  # or its readiness would come for ever
+                self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
+
+    def _read(self, subscriber: Subscriber) -> None:
+        if subscriber.state is State.GONE:
+            return
+        try:
+            data = subscriber.transport.receive()
+        except OSError as error:
+            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            return
+        if data == b"":
+            self._drop(subscriber, "closed by the client")
+        elif data:
+            self._receive(subscriber, data)
+
+    def _receive(self, subscriber: Subscriber, data: bytes) -> None:
+        """What a client says on its stream; on SSE it has nothing to say."""
+        if data and subscriber.session is not None and subscriber.is_open:
+            subscriber.session.received(data)
+
+    def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
+        """Give a connection the transport of another one, which ends thereby."""
+        self._part(subscriber)  # a group sends by the transport of before
+        transport, data, cursor = subscriber.transport, other.pending or b"", subscriber.cursor
+        if isinstance(transport, QueueTransport):
+            data += transport.take()
+        if subscriber.pending is not None:
+            data, cursor = data + subscriber.pending, subscriber.after
+            subscriber.pending, subscriber.state = None, State.LIVE
+        self._blocked -= {subscriber, other}
+        del self._by_fd[subscriber.fd], self._by_fd[other.fd]
+        self._forget(other, "upgraded")
+        subscriber.transport, subscriber.fd = other.transport, other.fd
+        other.state, other.fd, other.pending = State.GONE, -1, None
+        self._by_fd[subscriber.fd] = subscriber
+        self._heed(subscriber)
+        self._push(subscriber, Join(data, cursor, 0))
+        transport.close()
+        queue, subscriber.queue = subscriber.queue, None
+        self.reply(subscriber, bytes(queue or b""))
+        self._serve_soon(subscriber)
+
+    def drain(self) -> None:
+        """Tell everybody when to come back, and close."""
+        for subscriber in self.subscribers():
+            if subscriber.pending is None:
+                with contextlib.suppress(OSError):
+                    subscriber.transport.send(subscriber.encoding.farewell(self._retry()))
+            self._drop(subscriber, "server stopping")
+        self._poller.close()
+
+    # Time
+
+    def _tick(self) -> None:
+        """Pings, and an end to who takes nothing or whose time is over."""
+        while True:
+            gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
+            with reported(self._journal, "The heartbeat failed"):
+                self._close_stalled()
+                self._ping()
+
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
+            # and then hears that it may come back.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _ping(self) -> None:
+        now, ticks = now_ms(), ticks_ms()
+        due = ticks - int(self._settings["ping_interval"] * 1000)
+        frames: dict[tuple[str, int], bytes] = {}
+        for at, subscriber in enumerate(list(self._by_fd.values())):
+            if 0 < subscriber.expires_at <= now and subscriber.is_open:
+                self._end(subscriber, "The credential expired")
+            elif subscriber.deadline and subscriber.deadline <= ticks:
+                if subscriber.pending is None:  # else its ping waits too: see _close_stalled
+                    self._drop(subscriber, "ping timeout")
+            elif subscriber.pinged_at <= due and subscriber.is_open:
+                self._ping_one(subscriber, now, frames)
+            if at % 500 == 499:
+                gevent.sleep(0)
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
+
+    def expire(self, subscriber: Subscriber, at: int) -> None:
+        """End a stream when its credential does: at a time in milliseconds since 1970."""
+        subscriber.expires_at = min(at, subscriber.expires_at or at)
+
+    @staticmethod
+    def _retry() -> int:
+        """Milliseconds until a client comes back: spread, or they all come at once."""
+        return 1_000 + secrets.randbelow(4_000)
+
+
+class Hub(Connections):
     """Owns the live connections: what the log gets, it brings to them.
 
     A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
     further behind than the ring is served by one greenlet that does.
 
-    What holds between any two steps (test_hub.py asserts each):
+    What holds between any two steps, beside what `Connections` says (test_hub.py asserts each):
 
-    1. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
        and no position is told that is beyond what was sent.
-    2. A subscriber is in one state. BLOCKED is who has pinned bytes, and is in `_blocked`; BEHIND
-       who is in `_behind`; who ends may have pinned bytes; nobody else has any.
-    3. Who is in a group is LIVE, and has no later topics and nothing of its own to come.
-    4. Who is LIVE and lacks something is served soon: its group's view is dirty, or it is urgent.
-    5. What is pinned is offered again as it is, and the cursor moves when all of it is taken.
-    6. The ring has all entries after its floor, and its size is what they cost.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is in a group is LIVE, and has no later topics and nothing of its own to come.
+    6. Who is LIVE and lacks something is served soon: its group's view is dirty, or it is urgent.
     """
 
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
@@ -3388,24 +3615,17 @@ class Hub:
     JOIN_ENTRIES = 512
     PAGE = 1_000  # rows of one catch-up read
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    REPLY_BYTES = 2_097_152  # answers that wait for one connection
     LATER = 100  # changes of topics that wait for one connection
     VOLATILE = 1_000  # messages that wait to be sent once
-    STALLED = "took nothing for too long"
-    LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
     def __init__(
         self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
     ) -> None:
         """Connections are numbered from `first_id`."""
+        super().__init__(stats, journal, settings)
         self._log = log
-        self._stats = stats
-        self._journal = journal
-        self._settings = settings
-        self._loop = gevent.get_hub().loop
         self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
-        self._poller = make_poller(self._poll)
         self._ring = Ring()
         # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
         # one, and who is a kick's bystander lacks what follows it.
@@ -3414,10 +3634,6 @@ class Hub:
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque()
-        self._by_fd: dict[int, Subscriber] = {}
-        self._addresses: dict[str, int] = {}
-        self._blocked: set[Subscriber] = set()
-        self._paused: set[Subscriber] = set()  # not read from: there is enough to do
         self._behind: dict[Wanted, dict[Subscriber, None]] = {}
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
@@ -3472,24 +3688,6 @@ class Hub:
 
     # Who is there
 
-    @property
-    def count(self) -> int:
-        """Open connections."""
-        return len(self._by_fd)
-
-    def count_from(self, address: str) -> int:
-        """Open connections from one address."""
-        return self._addresses.get(address, 0)
-
-    def count_of(self, username: str) -> int:
-        """Open connections of one account."""
-        return sum(subscriber.username == username for subscriber in self.subscribers())
-
-    def subscribers(self) -> list[Subscriber]:
-        """Everybody, oldest first."""
-        live = [subscriber for subscriber in self._by_fd.values() if subscriber.is_open]
-        return sorted(live, key=lambda subscriber: subscriber.id)
-
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection here."""
         return bool(self.of_client(client_id))
@@ -3503,25 +3701,9 @@ class Hub:
         runs = [self._ring.runs[topic] for topic in topics if topic in self._ring.runs]
         return [subscriber for run in runs for subscriber in run.owners]
 
-    def local_addresses(self, client_id: str) -> list[str]:
-        """The addresses of this machine at which a client's connections arrived."""
-        found = []
-        for subscriber in self.of_client(client_id):
-            if isinstance(subscriber.transport, QueueTransport):
-                continue  # has no socket of its own
-            with contextlib.suppress(OSError):
-                sock = _socket.socket(fileno=os.dup(subscriber.fd))
-                found.append(plain_address(sock.getsockname()[0]))
-                sock.close()
-        return found
-
     def lag(self, subscriber: Subscriber) -> int:
         """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
         return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
-
-    def status(self, subscriber: Subscriber) -> str:
-        """`connected`, or `reconnecting` when it takes nothing at the moment."""
-        return "reconnecting" if subscriber.state is State.BLOCKED else "connected"
 
     def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
@@ -3609,34 +3791,6 @@ class Hub:
         self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
         self._ring.release(subscriber.own_topic)
 
-    def _heed(self, subscriber: Subscriber) -> None:
-        """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
-        if not isinstance(subscriber.transport, QueueTransport):
-            reading = 0 if subscriber in self._paused else READ
-            writing = 0 if subscriber.pending is None else WRITE
-            self._poller.modify(subscriber.fd, reading | writing)
-
-    def _drop(self, subscriber: Subscriber, reason: str) -> None:
-        """Close a connection and forget it."""
-        if subscriber.state is State.GONE:
-            return
-        if subscriber.is_open:
-            self._forget(subscriber, reason)
-        if not isinstance(subscriber.transport, QueueTransport):
-            self._poller.remove(subscriber.fd)
-        del self._by_fd[subscriber.fd]
-        subscriber.state, subscriber.fd, subscriber.pending = State.GONE, -1, None
-        subscriber.transport.close()
-        self._blocked.discard(subscriber)
-        self._paused.discard(subscriber)
-        self._journal.add(
-            "CONN",
-            "Stream closed",
-            clientId=subscriber.client_id,
-            ipAddress=subscriber.address,
-            reason=subscriber.reason,
-        )
-
     def _forget(self, subscriber: Subscriber, reason: str) -> None:
         """Bring nothing more of the log to a subscriber."""
         subscriber.state, subscriber.reason = State.ENDING, reason
@@ -3648,34 +3802,6 @@ class Hub:
         self._addresses[subscriber.address] -= 1
         if not self._addresses[subscriber.address]:
             del self._addresses[subscriber.address]
-
-    # What one connection is told alone
-
-    def reply(self, subscriber: Subscriber, data: bytes) -> None:
-        """Send what concerns one connection alone. Who doesn't take its answers is closed."""
-        if not subscriber.is_open or not data:
-            return
-        if subscriber.state is not State.BLOCKED:
-            self._push(subscriber, Join(data, subscriber.cursor, 0))
-            return
-        queue = subscriber.queue = subscriber.queue or bytearray()
-        queue += data
-        if len(queue) > self.REPLY_BYTES:
-            self._drop(subscriber, "did not take its answers")
-
-    def finish(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
-        """Send the last words, and close once the client has had time to read them."""
-        self.reply(subscriber, last)
-        if subscriber.is_open:
-            self._forget(subscriber, reason)
-            if subscriber.pending is None:
-                self._half_close(subscriber)
-
-    def _half_close(self, subscriber: Subscriber) -> None:
-        # A full close would reset the connection if the client has sent more, and the last words
-        # would be lost.
-        subscriber.transport.finish()
-        subscriber.deadline = ticks_ms() + self.LINGER_MS
 
     def position(self, subscriber: Subscriber) -> str:
         """Up to where a connection will have been served before what `reply` sends next."""
@@ -3719,59 +3845,6 @@ class Hub:
         self._view(subscriber.encoding, topics).enter(subscriber)
         self._own(subscriber)
         self._serve_soon(subscriber)
-
-    def pause(self, subscriber: Subscriber) -> None:
-        """Read no more from a connection for now: the network holds its sender back."""
-        if subscriber.state is not State.GONE:
-            self._paused.add(subscriber)
-            self._heed(subscriber)
-
-    def unpause(self, subscriber: Subscriber) -> None:
-        """Read again."""
-        if subscriber in self._paused:
-            self._paused.discard(subscriber)
-            self._heed(subscriber)
-            self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
-
-    def fetched(self, subscriber: Subscriber) -> None:
-        """There is room again in a connection that is fetched by requests."""
-        self._flush(subscriber)
-
-    def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
-        """Give a connection the transport of another one, which ends thereby."""
-        self._part(subscriber)  # a group sends by the transport of before
-        transport, data, cursor = subscriber.transport, other.pending or b"", subscriber.cursor
-        if isinstance(transport, QueueTransport):
-            data += transport.take()
-        if subscriber.pending is not None:
-            data, cursor = data + subscriber.pending, subscriber.after
-            subscriber.pending, subscriber.state = None, State.LIVE
-        self._blocked -= {subscriber, other}
-        del self._by_fd[subscriber.fd], self._by_fd[other.fd]
-        self._forget(other, "upgraded")
-        subscriber.transport, subscriber.fd = other.transport, other.fd
-        other.state, other.fd, other.pending = State.GONE, -1, None
-        self._by_fd[subscriber.fd] = subscriber
-        self._heed(subscriber)
-        self._push(subscriber, Join(data, cursor, 0))
-        transport.close()
-        queue, subscriber.queue = subscriber.queue, None
-        self.reply(subscriber, bytes(queue or b""))
-        self._serve_soon(subscriber)
-
-    def drain(self) -> None:
-        """Tell everybody when to come back, and close."""
-        for subscriber in self.subscribers():
-            if subscriber.pending is None:
-                with contextlib.suppress(OSError):
-                    subscriber.transport.send(subscriber.encoding.farewell(self._retry()))
-            self._drop(subscriber, "server stopping")
-        self._poller.close()
-
-    @staticmethod
-    def _retry() -> int:
-        """Milliseconds until a client comes back: spread, or they all come at once."""
-        return 1_000 + secrets.randbelow(4_000)
 
     # Views
 
@@ -3844,23 +3917,10 @@ class Hub:
         gone = set(order["credentials"])
         self.end_those(lambda s: s.credential in gone, "The credential was revoked")
 
-    def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
-        """Tell some connections not to come back as they were, and close them."""
-        for subscriber in [s for s in self._by_fd.values() if s.is_open and chosen(s)]:
-            self._end(subscriber, reason)
-
     def _end(self, subscriber: Subscriber, reason: str) -> None:
         """Serve what there is, tell the client not to come back as it was, and close."""
         self._serve(subscriber)
-        body = {"type": "disconnect", "reason": reason}
-        last = subscriber.encoding.notice("disconnect", body, None)
-        if subscriber.is_open and subscriber.pending is None:
-            self._push(subscriber, Join(last, subscriber.cursor, 0))
-        self._drop(subscriber, reason)
-
-    def expire(self, subscriber: Subscriber, at: int) -> None:
-        """End a stream when its credential does: at a time in milliseconds since 1970."""
-        subscriber.expires_at = min(at, subscriber.expires_at or at)
+        super()._end(subscriber, reason)
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
         """Change the topics of a client's connections from an id of the log on."""
@@ -3973,6 +4033,10 @@ class Hub:
                 return
             stretch = self._stretch(subscriber)
             if stretch is not None:
+                _, since, _, is_earlier = stretch
+                if is_earlier and not self._log.complete(since, stretch.topics):
+                    self._reset(subscriber)
+                    return
                 join = self._from_ring(subscriber, stretch)
                 if join is None:
                     self._fall_behind(subscriber)
@@ -4080,8 +4144,6 @@ class Hub:
             size += len(frame)
         return Join(b"".join(frames), upto, len(frames))
 
-    # Sockets
-
     def _bring(self, subscriber: Subscriber, stretch: Stretch, join: Join) -> None:
         """Send a part of a stretch."""
         if stretch.is_earlier:
@@ -4089,103 +4151,6 @@ class Hub:
             subscriber.later = (change._replace(since=join.cursor), *later)
             join = join._replace(cursor=subscriber.cursor)
         self._push(subscriber, join)
-
-    def _push(self, subscriber: Subscriber, join: Join) -> None:
-        """Send; what the socket doesn't take waits, pinned, and the cursor with it."""
-        data, cursor, messages = join
-        taken = self._send(subscriber, data) if data else 0
-        if taken == len(data):
-            subscriber.count(messages, 0)
-            self._stats.deliveries += messages
-            if cursor != subscriber.cursor:
-                self._part(subscriber)
-                subscriber.cursor = cursor
-        elif subscriber.state is not State.GONE:
-            self._part(subscriber)
-            self._pin(subscriber, join, taken)
-
-    def _pin(self, subscriber: Subscriber, join: Join, taken: int) -> None:
-        """Keep what the socket did not take; a connection that is gone shows when it is offered
-        again."""
-        data, cursor, messages = join
-        subscriber.pending = data[taken:] if taken else data
-        subscriber.after, subscriber.messages_after = cursor, messages
-        subscriber.blocked_at = time.monotonic()
-        if subscriber.is_open:
-            subscriber.state = State.BLOCKED
-        self._blocked.add(subscriber)
-        self._heed(subscriber)
-
-    def _send(self, subscriber: Subscriber, data: bytes) -> int:
-        """Bytes that the socket took; a connection that is gone is dropped."""
-        try:
-            taken = subscriber.transport.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            self._drop(subscriber, f"connection lost ({error.strerror or error})")
-            return 0
-        subscriber.count(0, taken)
-        self._stats.bytes_sent += taken
-        return taken
-
-    def _flush(self, subscriber: Subscriber) -> None:
-        """Offer the pinned bytes again."""
-        data = subscriber.pending
-        taken = self._send(subscriber, data) if data is not None else 0
-        if data is None or not taken:
-            return
-        subscriber.blocked_at = time.monotonic()
-        if taken < len(data):
-            subscriber.pending = data[taken:]
-            return
-        subscriber.pending = None
-        self._blocked.discard(subscriber)
-        if subscriber.is_open:
-            subscriber.state = State.LIVE
-        subscriber.cursor = max(subscriber.cursor, subscriber.after)
-        subscriber.count(subscriber.messages_after, 0)
-        self._stats.deliveries += subscriber.messages_after
-        if subscriber.deadline:  # its ping waited: it has had no time to answer
-            subscriber.deadline = 0
-            self._expect_answer(subscriber, ticks_ms())
-        self._heed(subscriber)
-        queue, subscriber.queue = bytes(subscriber.queue or b""), None
-        self._push(subscriber, Join(queue, subscriber.cursor, 0))
-        if subscriber.state is State.ENDING and subscriber.pending is None:
-            self._half_close(subscriber)
-        self._serve_soon(subscriber)
-
-    def _poll(self) -> None:
-        for fd, events in self._poller.wait():
-            subscriber = self._by_fd.get(fd)
-            if subscriber is None:
-                continue
-            try:
-                if events & READ:
-                    self._read(subscriber)
-                self._flush(subscriber)
-            except Exception:
-                self._drop(subscriber, "internal error")  # or its readiness would come for ever
-                self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
-
-    def _read(self, subscriber: Subscriber) -> None:
-        if subscriber.state is State.GONE:
-            return
-        try:
-            data = subscriber.transport.receive()
-        except OSError as error:
-            self._drop(subscriber, f"connection lost ({error.strerror or error})")
-            return
-        if data == b"":
-            self._drop(subscriber, "closed by the client")
-        elif data:
-            self._receive(subscriber, data)
-
-    def _receive(self, subscriber: Subscriber, data: bytes) -> None:
-        """What a client says on its stream; on SSE it has nothing to say."""
-        if data and subscriber.session is not None and subscriber.is_open:
-            subscriber.session.received(data)
 
     # Volatile messages
 
@@ -4222,44 +4187,6 @@ class Hub:
             self._volatile.popleft()
         return True
 
-    # Time
-
-    def _tick(self) -> None:
-        """Pings, and an end to who takes nothing or whose time is over."""
-        while True:
-            gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
-            with reported(self._journal, "The heartbeat failed"):
-                self._close_stalled()
-                self._ping()
-
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
-            # and then hears that it may come back.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
-    def _ping(self) -> None:
-        now, ticks = now_ms(), ticks_ms()
-        due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, int], bytes] = {}
-        for at, subscriber in enumerate(list(self._by_fd.values())):
-            if 0 < subscriber.expires_at <= now and subscriber.is_open:
-                self._end(subscriber, "The credential expired")
-            elif subscriber.deadline and subscriber.deadline <= ticks:
-                if subscriber.pending is None:  # else its ping waits too: see _close_stalled
-                    self._drop(subscriber, "ping timeout")
-            elif subscriber.pinged_at <= due and subscriber.is_open:
-                self._ping_one(subscriber, now, frames)
-            if at % 500 == 499:
-                gevent.sleep(0)
-
     def _ping_one(
         self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
     ) -> None:
@@ -4288,11 +4215,6 @@ class Hub:
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
         self._push(subscriber, Join(frames[key], number, 0))
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
 
     # Catch-up
 
@@ -4723,7 +4645,7 @@ class Nodes:
             subscriber.messages,
             subscriber.bytes_sent,
             self._hub.lag(subscriber),
-            self._hub.status(subscriber),
+            subscriber.status,
         )
 
     # Who is where
@@ -5880,6 +5802,18 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
     return [{**signal, "sdp": "\r\n".join(lines)}]
 
 
+def local_addresses(subscribers: Iterable[Subscriber]) -> list[str]:
+    """The addresses of this machine at which connections arrived."""
+    found = []
+    for subscriber in subscribers:
+        if not isinstance(subscriber.transport, QueueTransport):  # that has no socket of its own
+            with contextlib.suppress(OSError):
+                sock = _socket.socket(fileno=os.dup(subscriber.fd))
+                found.append(plain_address(sock.getsockname()[0]))
+                sock.close()
+    return found
+
+
 class Rooms:
     """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
     anybody hears of it is in the log: so they outlive a restart and span nodes."""
@@ -6520,7 +6454,7 @@ class Rooms:
             return None
         addresses = [who.address]
         if is_loopback(who.address) and target.client_id:
-            addresses = self._hub.local_addresses(target.client_id)
+            addresses = local_addresses(self._hub.of_client(target.client_id))
         return next((address for address in addresses if is_local_network(address)), None)
 
     # Time
@@ -9755,8 +9689,7 @@ class Recovery:
 
     def _lost_with_their_node(self, tx: Transaction) -> None:
         """A node that is gone tells of nobody."""
-        alive = Node.select(Node.id)
-        self._lost_where(tx, SocketSession.node.not_in(alive))
+        self._lost_where(tx, peewee.SQL("node NOT IN (SELECT id FROM nodes)"))
 
     def save(self, client: Client, owner: str) -> None:
         """Store what a client is; returns after the commit."""
@@ -13311,8 +13244,8 @@ def migrate_command(options: argparse.Namespace) -> int:
 
 def tables_of_kept() -> list[tuple[str, list[str]]]:
     """The tables that outlive a run, with their columns."""
-    kept = [model for model in Table.__subclasses__() if model not in (Node, Connection)]
-    return [(m._meta.table_name, [f.column_name for f in m._meta.sorted_fields]) for m in kept]
+    models = [model._meta for model in Table.__subclasses__()]  # a run's own have none
+    return [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
 
 
 def copy_table(old: peewee.Database, new: Postgres, table: str, columns: list[str]) -> None:

@@ -908,7 +908,7 @@ def test_a_connection_that_is_fetched_has_no_address_of_its_own(log_url: str) ->
     with Opened(log_url) as opened, Listening(opened) as listening:
         fetched = rtapp.Subscriber("other", rtapp.SSE, opened.log.head, "", "")
         listening.hub.attach(fetched, frozenset(), rtapp.QueueTransport(), b"", b"")
-        assert listening.hub.local_addresses("other") == []
+        assert rtapp.local_addresses(listening.hub.of_client("other")) == []
 
 
 def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
