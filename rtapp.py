@@ -385,28 +385,17 @@ _ROWS = (
 # fmt: on
 SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}
 
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
-
-
-def _parse_bool(text: str) -> bool:
-    if text.lower() in _TRUE | _FALSE:
-        return text.lower() in _TRUE
-    raise ValueError("is neither true nor false")
-
-
-def _parse_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
+_BOOLS = {"1": True, "true": True, "yes": True, "on": True, "": False}
+_BOOLS |= {"0": False, "false": False, "no": False, "off": False}
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
-    "bool": _parse_bool,
-    "list": _parse_list,
+    "bool": lambda text: _BOOLS[text.lower()],
+    "list": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
     "text": str,
     "choice": str,
 }
-_KINDS = {"int": "a whole number", "float": "a number"}
+_KINDS = {"int": "not a whole number", "float": "not a number", "bool": "neither true nor false"}
 
 
 def parse_setting(row: Setting, text: str) -> Any:
@@ -416,9 +405,8 @@ def parse_setting(row: Setting, text: str) -> Any:
     """
     try:
         value = _PARSERS[row.kind](text.strip())
-    except ValueError as error:
-        reason = f"is not {_KINDS[row.kind]}" if row.kind in _KINDS else str(error)
-        raise ValueError(f"{row.key}: {text!r} {reason}") from None
+    except (ValueError, KeyError):
+        raise ValueError(f"{row.key}: {text!r} is {_KINDS[row.kind]}") from None
     if row.choices and value not in row.choices:
         raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
@@ -484,19 +472,14 @@ class Settings:
     @property
     def data_folder(self) -> Path:
         """The folder that holds everything this server keeps."""
-        return Path(self["data"] or portable_folder() or platform_folder("data"))
+        own = platformdirs.user_data_dir("rtapp", appauthor=False)
+        return Path(self["data"] or portable_folder() or own)
 
     @property
     def log_folder(self) -> Path:
         """The folder of the log file of a program without a terminal."""
-        return Path(self["data"] or portable_folder() or platform_folder("log"))
-
-
-def platform_folder(kind: Literal["data", "log"]) -> str:
-    """Where this system keeps a program's data, or its logs."""
-    if kind == "data":
-        return platformdirs.user_data_dir("rtapp", appauthor=False)
-    return platformdirs.user_log_dir("rtapp", appauthor=False)
+        own = platformdirs.user_log_dir("rtapp", appauthor=False)
+        return Path(self["data"] or portable_folder() or own)
 
 
 def portable_folder() -> str:
@@ -1073,13 +1056,7 @@ class Work(NamedTuple):
 
 
 Result = tuple[gevent.event.AsyncResult, Any, "BaseException | None"]  # a giver's answer or error
-
-
-class Done(NamedTuple):
-    """A finished transaction: its entries and each giver's result or error."""
-
-    entries: list[Entry]
-    answers: list[Result]
+Done = tuple[list[Entry], list[Result]]  # what a transaction stored, and what its givers hear
 
 
 class Fate(enum.Enum):
@@ -1160,18 +1137,18 @@ class Writer:
                     for work in works:
                         transaction.perform(work, careful)
                     transaction.finish()
-                return Done(transaction.entries, transaction.answers)
+                return transaction.entries, transaction.answers
             except Exception as error:
                 fault = error
                 if self._database is not None:
                     fate = self._engine.after_fault(self._database, transaction)
             if transaction is not None and fate is Fate.COMMITTED:
-                return Done(transaction.entries, transaction.answers)
+                return transaction.entries, transaction.answers
             if fate is not Fate.GONE:
                 break
         # A full disk, a lost database: the transaction is gone, so everybody is told.
         problem = storage_problem(fault, fate)
-        return Done([], [(work.waiter, None, problem) for work in works])
+        return [], [(work.waiter, None, problem) for work in works]
 
 
 def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseException:

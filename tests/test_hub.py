@@ -888,6 +888,24 @@ def test_an_answer_that_is_pinned_while_a_page_is_read(swift: None, turns: int) 
     assert trouble(steps) is None
 
 
+def test_who_waits_for_the_database_is_pinged(swift: None) -> None:
+    """With where it is; the head's position would skip what it has not had."""
+    world = World()
+    for step in [
+        *[Step("commit", 0, [ON_A] * 12)] * 2,
+        Step("fault", 1_000),
+        Step("come", 0, (0, ["c/a"], 40, FREE)),
+        Step("run", 9),
+        Step("ping", 0),
+    ]:
+        world.do(step)
+        world.check()
+    assert world.everybody[0].wire.taken == b"hello@0;ping@0;"
+    world.settle()
+    world.check(at_rest=True)
+    world.close()
+
+
 if __name__ == "__main__":
     gevent.sleep = lambda seconds=0: wait(0)
     rtapp.make_poller = Readiness

@@ -222,6 +222,29 @@ def test_a_failing_unit_hurts_only_itself(log_url: str) -> None:
     assert not rows_of(log_url, "SELECT 1 FROM meta WHERE key IN ('half', 'twice')")
 
 
+def test_a_connection_that_can_not_be_opened_is_tried_again(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes meanwhile is told, and waits for nothing."""
+    engine = type(engine_of(log_url))
+    opens = engine.open_writer
+    given = iter([rtapp.peewee.OperationalError("too many open files")])
+
+    def open_writer(self: rtapp.Engine) -> Any:
+        for error in given:
+            raise error
+        return opens(self)
+
+    monkeypatch.setattr(engine, "open_writer", open_writer)
+    storage = rtapp.Storage(engine_of(log_url))
+    storage.start(lambda entries: None)
+    with gevent.Timeout(PATIENCE):
+        with pytest.raises(rtapp.Problem, match="try again"):
+            storage.append([draft("c/x", 1)])
+        assert storage.append([draft("c/x", 1)]) == [1] and not list(given)
+    storage.stop()
+
+
 def test_a_unit_sees_what_came_before_it_in_the_transaction(log_url: str) -> None:
     with Opened(log_url) as opened:
         with opened.writer_held():
@@ -355,6 +378,24 @@ def test_retention_by_count(log_url: str, monkeypatch: pytest.MonkeyPatch) -> No
         opened.publish("c/x", *range(35))
         opened.log.trim(24, 4)
         assert kept(log_url) == [32, 33, 34, 35]
+
+
+def test_a_retention_that_fails_takes_nothing(
+    log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody is told to reset for it."""
+    with Opened(log_url) as opened:
+        opened.publish("c/x", *range(3))
+
+        def fails(*_: object) -> int:
+            raise rtapp.peewee.OperationalError("disk I/O error")
+
+        with monkeypatch.context() as patch, pytest.raises(rtapp.Problem):
+            patch.setattr(rtapp.Log, "_forget_topics", fails)
+            opened.log.trim(24, 0)
+        assert kept(log_url) == [1, 2, 3] and opened.log.complete(0, ["c/x"])
+        opened.log.trim(24, 0)
+        assert not kept(log_url) and not opened.log.complete(0, ["c/x"])
 
 
 def test_a_clock_that_goes_backwards(log_url: str) -> None:
