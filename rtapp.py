@@ -3403,8 +3403,8 @@ class Connections:
         self._stats.bytes_sent += taken
         return taken
 
-    def _flush(self, subscriber: Subscriber) -> None:
-        """Offer the pinned bytes again."""
+    def flush(self, subscriber: Subscriber) -> None:
+        """Offer the pinned bytes again: there may be room."""
         data = subscriber.pending
         taken = self._send(subscriber, data) if data is not None else 0
         if data is None or not taken:
@@ -3452,10 +3452,6 @@ class Connections:
             self._heed(subscriber)
             self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
-    def fetched(self, subscriber: Subscriber) -> None:
-        """There is room again in a connection that is fetched by requests."""
-        self._flush(subscriber)
-
     def _poll(self) -> None:
         for fd, events in self._poller.wait():
             subscriber = self._by_fd.get(fd)
@@ -3464,7 +3460,7 @@ class Connections:
             try:
                 if events & READ:
                     self._read(subscriber)
-                self._flush(subscriber)
+                self.flush(subscriber)
             except Exception:
                 self._drop(subscriber, "internal error")  # or its readiness would come for ever
                 self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
@@ -4219,7 +4215,7 @@ class Hub(Connections):
             gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
             while self._behind:
                 wanted = next(iter(self._behind))
-                waiting = list(self._behind.pop(wanted))
+                waiting = [s for s in self._behind.pop(wanted) if s.state is State.BEHIND]
                 try:
                     for some in chunks(waiting, self.OWN_TOPICS):
                         self._catch_up_some(wanted, some)
@@ -4232,7 +4228,7 @@ class Hub(Connections):
 
     def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
         """Read a page of the log and send it to those who still want it then."""
-        stretches = [self._stretch(s) for s in some if s.state is State.BEHIND]
+        stretches = [self._stretch(subscriber) for subscriber in some]
         low = min((stretch.after for stretch in stretches if stretch), default=0)
         view, topics = wanted
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
@@ -9511,7 +9507,7 @@ class EngineConversation(Conversation, abc.ABC):
         if transport is not self.subscriber.transport:
             raise EngineFault(3)
         frames = transport.take()
-        self._app.hub.fetched(self.subscriber)
+        self._app.hub.flush(self.subscriber)
         return text_answer(engine_payload(frames) or b"6")
 
     def _cancelled(self) -> None:
