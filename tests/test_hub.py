@@ -552,7 +552,8 @@ class World:
         is_behind = subscriber.state is rtapp.State.BEHIND
         return bool(subscriber.is_open and (is_behind or subscriber.later))
 
-    # What must hold
+    # What must hold: the numbers are those of the comments of `Connections` and `Hub`. That what is
+    # pinned is offered again as it is (2) is seen by `Wire`, and what was sent by `_check` (2, 3).
 
     def check(self, at_rest: bool = False) -> None:
         for one in self.everybody:
@@ -564,7 +565,7 @@ class World:
             self._check_state(subscriber)
 
     def _check_ring(self) -> None:
-        """Invariant 6 of the class comment."""
+        """Invariant 4."""
         ring = self.hub._ring
         held = [entry.id for entry in ring._entries if entry.kind != rtapp.CONTROL]
         rows = [row.id for row in self.all_rows if row.kind != rtapp.CONTROL]
@@ -577,7 +578,7 @@ class World:
             assert not run.unused and run.excluded in excluding, f"{topic} is kept for nothing"
 
     def _check_view(self, view: rtapp.View) -> None:
-        """Invariants 3 and 4: of groups."""
+        """Invariants 5 and 6: of groups."""
         assert view.served.cursor >= view.dirty_last or not view.served.members
         for cursor, group in view.lagging.items():
             assert group.members, "a group of nobody"
@@ -590,7 +591,7 @@ class World:
                 assert member.own_last <= group.cursor, "it has something of its own to come"
 
     def _check_state(self, subscriber: rtapp.Subscriber) -> None:
-        """Invariants 1, 2 and 4: of each subscriber."""
+        """Invariants 1, 3 and 6: of each subscriber."""
         hub, state = self.hub, subscriber.state
         assert state is not rtapp.State.GONE
         assert subscriber.cursor <= hub.head or not subscriber.is_open
