@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
@@ -181,7 +182,8 @@ def test_a_bad_packet_costs_its_sender_the_connection(shared: Server, packet: st
     with bad, good:
         bad.send(packet)
         if packet.startswith("451"):
-            bad.send("42[1]")
+            with contextlib.suppress(ConnectionClosed):  # the first may have been enough
+                bad.send("42[1]")
         assert ended(bad)
         shared.publish(1)
         assert hear_io(good) == '42["message",1]'
