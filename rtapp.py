@@ -1084,44 +1084,33 @@ class Writer:
         self._engine = engine
         self._database: peewee.Database | None = None
         self._finished = finished
-        self._queue = engine.queue()
+        self.queue = engine.queue()  # of works; None ends it
         self._stopped = engine.queue()
 
-    def start(self) -> None:
-        """Start it."""
-        self._engine.spawn(self._main)
-
-    def stop(self) -> None:
-        """Write what waits, then end."""
-        self._queue.put(None)
-        with contextlib.suppress(_queue.Empty):
-            self._stopped.get(timeout=10)
-
-    def put(self, work: Work) -> None:
-        """Give the writer something to do."""
-        self._queue.put(work)
-
-    def waiting(self) -> int:
-        """How many works wait."""
-        return int(self._queue.qsize())
-
-    def _main(self) -> None:
+    def run(self) -> None:
+        """Write what is given, until the end."""
         while works := self._take():
             self._finished(self._commit(works))
         if self._database is not None:
             self._database.close()
         self._stopped.put(True)
 
+    def stop(self) -> None:
+        """Write what waits, then end."""
+        self.queue.put(None)
+        with contextlib.suppress(_queue.Empty):
+            self._stopped.get(timeout=10)
+
     def _take(self) -> list[Work]:
         """All that waits, at least one; none when it is time to end."""
-        works = [self._queue.get()]
+        works = [self.queue.get()]
         with contextlib.suppress(_queue.Empty):
             while works[-1] is not None and len(works) < self.BATCH:
-                works.append(self._queue.get_nowait())
+                works.append(self.queue.get_nowait())
         if works[-1] is None:
             works.pop()
             if works:
-                self._queue.put(None)  # for the next time
+                self.queue.put(None)  # for the next time
         return works
 
     def _commit(self, works: list[Work]) -> Done:
@@ -1147,8 +1136,7 @@ class Writer:
             if fate is not Fate.GONE:
                 break
         # A full disk, a lost database: the transaction is gone, so everybody is told.
-        problem = storage_problem(fault, fate)
-        return [], [(work.waiter, None, problem) for work in works]
+        return [], [(work.waiter, None, storage_problem(fault, fate)) for work in works]
 
 
 def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseException:
@@ -1848,7 +1836,7 @@ class Storage:
         self._on_entries = on_entries
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
-        self._writer.start()
+        self.engine.spawn(self._writer.run)
 
     def stop(self) -> None:
         """Write what waits and close."""
@@ -1870,10 +1858,10 @@ class Storage:
         return self._give(entries, None)  # type: ignore[no-any-return]
 
     def _give(self, entries: Sequence[Entry], unit: Callable[[Transaction], Any] | None) -> Any:
-        if self._writer.waiting() >= self.QUEUE:
+        if self._writer.queue.qsize() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
         work = Work(gevent.event.AsyncResult(), entries, unit)
-        self._writer.put(work)
+        self._writer.queue.put(work)
         return work.waiter.get()
 
     def _finished(self, done: Done) -> None:
@@ -2471,11 +2459,6 @@ def text_frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
-def binary_frame(data: bytes) -> bytes:
-    """An unmasked binary frame."""
-    return Frame(Opcode.BINARY, data).serialize(mask=False)
-
-
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame (RFC 6455, 5.5.1)."""
     return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
@@ -2562,7 +2545,9 @@ def packet(
     kind += 3 if attachments else 0
     where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
     frames = [text_frame(f"4{kind}{count}{where}{ack}{payload}")]
-    return b"".join(frames + [binary_frame(data) for data in attachments])
+    return b"".join(
+        frames + [Frame(Opcode.BINARY, data).serialize(mask=False) for data in attachments]
+    )
 
 
 WEBSOCKET = WebSocketEncoding()
@@ -2695,10 +2680,6 @@ class PlainTransport(_socket.socket):
         except BlockingIOError:
             return None
 
-    def tune(self, timeout_ms: int) -> None:
-        """Set the socket's options for a stream."""
-        tune(self, timeout_ms)
-
     def finish(self) -> None:
         """Say that no more is sent; the peer may still send."""
         with contextlib.suppress(OSError):
@@ -2749,8 +2730,8 @@ class TlsTransport:
     def fileno(self) -> int:
         return int(self._sock.fileno())
 
-    def tune(self, timeout_ms: int) -> None:
-        tune(self._sock, timeout_ms)
+    def setsockopt(self, *option: int) -> None:
+        self._sock.setsockopt(*option)
 
     def finish(self) -> None:
         # Says close_notify where that doesn't block (RFC 8446, 6.1).
@@ -2802,7 +2783,7 @@ class QueueTransport:
     def fileno(self) -> int:
         return self._number
 
-    def tune(self, timeout_ms: int) -> None:
+    def setsockopt(self, *option: int) -> None:
         """There is no socket."""
 
     def finish(self) -> None:
@@ -2833,8 +2814,12 @@ def finish_writing(sock: Any) -> None:
         sock.recv(65_536)
 
 
-def tune(sock: Any, timeout_ms: int) -> None:
+def tune(transport: Transport, settings: Settings) -> None:
     """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
+    seconds = max(
+        settings["ping_interval"] + settings["ping_timeout"], settings["slow_consumer_seconds"]
+    )
+    timeout_ms = int(seconds * 1000)
     options: tuple[tuple[int, str, int], ...] = (
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
@@ -2850,7 +2835,7 @@ def tune(sock: Any, timeout_ms: int) -> None:
         )
     for level, name, value in options:
         with contextlib.suppress(AttributeError, OSError):
-            sock.setsockopt(level, getattr(socket, name), value)
+            transport.setsockopt(level, getattr(socket, name), value)
 
 
 class Run:
@@ -6696,7 +6681,7 @@ class Streams:
         early: bytes,
     ) -> None:
         """Give the connection to the hub."""
-        tune_transport(transport, self._settings)
+        tune(transport, self._settings)
         self._journal.add(
             "CONN",
             "Stream opened",
@@ -6740,14 +6725,6 @@ class Streams:
         if len(self._texts) > 1_000:
             self._texts.clear()
         return self._texts.setdefault(text[:256], text[:256])
-
-
-def tune_transport(transport: Transport, settings: Settings) -> None:
-    """Set the options of a stream's socket."""
-    seconds = max(
-        settings["ping_interval"] + settings["ping_timeout"], settings["slow_consumer_seconds"]
-    )
-    transport.tune(int(seconds * 1000))
 
 
 # ----------------------------------------------------------------------------------------------

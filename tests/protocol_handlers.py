@@ -31,8 +31,10 @@ class Echo(rtapp.EngineConversation):
         super().__init__(engine, subscriber, framing)
 
     def message(self, data: str | bytes) -> None:
-        is_text = isinstance(data, str)
-        self.reply(rtapp.text_frame("4" + data) if is_text else rtapp.binary_frame(data))
+        if isinstance(data, str):
+            self.reply(rtapp.text_frame("4" + data))
+        else:
+            self.reply(rtapp.Frame(rtapp.Opcode.BINARY, data).serialize(mask=False))
 
 
 @rtapp.route("GET", "/engine.io/", "public", "Engine.IO alone")
