@@ -1305,6 +1305,7 @@ class SqliteEngine(Engine):
     }
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
+    LONG_READS = 3  # at a time
     LOG_BYTES = 67_108_864  # of the write-ahead log, to which it shrinks again
 
     def __init__(self, path: Path, durability: str = "full") -> None:
@@ -1315,7 +1316,7 @@ class SqliteEngine(Engine):
         self.durability = durability
         self._lock: sqlite3.Connection | None = None
         self._readers: list[peewee.Database] = []
-        self._long_turn = gevent.lock.Semaphore(1)
+        self._idle = gevent.queue.SimpleQueue()  # those of them that long reads may take
 
     def claim(self) -> None:
         # SQLite's own lock works on every platform, and goes when the process dies.
@@ -1365,17 +1366,20 @@ class SqliteEngine(Engine):
         return f", or go back to {copy}, made before the migration" if copy.exists() else ""
 
     def reader(self) -> peewee.Database:
-        self._readers = [self.connect(), self.connect()]
+        self._readers = [self.connect() for _ in range(1 + self.LONG_READS)]
+        for database in self._readers[1:]:
+            self._idle.put(database)
         return self._readers[0]
 
     def read_long(
         self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
     ) -> T:
-        def read() -> T:
-            return take(self._readers[1].execute_sql(sql, parameters))
-
-        with self._long_turn:  # one at a time
-            return gevent.get_hub().threadpool.apply(read)  # type: ignore[no-any-return]
+        database = self._idle.get()
+        try:
+            read = partial(database.execute_sql, sql, parameters)
+            return gevent.get_hub().threadpool.apply(lambda: take(read()))  # type: ignore[no-any-return]
+        finally:
+            self._idle.put(database)
 
     def last_id(self, database: peewee.Database) -> int:
         # sqlite_sequence remembers the highest id even when retention has deleted its row.
@@ -1714,6 +1718,8 @@ class PostgresEngine(Engine):
                 database.run(text)
                 text = b""
             text += _INSERT.encode() + database.bound(page) + b";"
+            if len(page) == self.INSERT_ROWS:
+                gevent.sleep(0.001)  # others have their turn
         return text
 
     def in_transaction(self, database: peewee.Database) -> bool:
@@ -2202,7 +2208,10 @@ class Log:
                 before := self._between(self.head, entries[0].id)  # none: a hole for ever
             ):
                 self._advance(before)
-            self._advance(entries)
+            for some in chunks(entries, self.READ_PAGE):
+                self._advance(some)
+                if len(some) == self.READ_PAGE:
+                    gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
 
     def poll(self) -> None:
         """Advance over rows that another process has committed: a command, another node."""
@@ -2210,8 +2219,9 @@ class Log:
             self._advance(page)
             if len(page) < self.READ_PAGE:
                 break
+            gevent.sleep(0.001)
 
-    def _advance(self, entries: list[Entry]) -> None:
+    def _advance(self, entries: Sequence[Entry]) -> None:
         new = [entry for entry in entries if entry.id > self.head]
         if new:
             self.head = new[-1].id
