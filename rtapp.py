@@ -5570,7 +5570,12 @@ class Visitor(NamedTuple):
 
     def is_called(self, label: str) -> bool:
         """Whether a room's `hostId` names this account or this JSON Web Token's subject."""
-        return is_person(self.account) and str(as_json(label)) == self.account.removeprefix("jwt:")
+        name = as_json(label)
+        return (
+            name is not None
+            and is_person(self.account)
+            and str(name) == self.account.removeprefix("jwt:")
+        )
 
 
 def is_person(account: str) -> bool:

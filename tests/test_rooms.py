@@ -709,6 +709,32 @@ def test_the_account_that_host_id_names_is_host(make_server: Callable[..., Serve
     assert Person(server, "Host", token=token).enter(room).me["isHost"] is True
 
 
+def test_nobody_is_host_by_the_name_of_nothing(make_server: Callable[..., Server]) -> None:
+    """A room without `hostId` names nobody, whatever somebody is called."""
+    key = "a shared secret of at least 32 bytes!"
+    server = make_server(jwt_algorithm="HS256", jwt_key=key)
+    rooms = [make_room(server, password="open sesame"), make_room(server, hostId=None)]
+    people = []
+    for name in ("None", "null", "NULL", "undefined", "False", "0"):
+        claims = {"sub": name, "exp": time.time() + 600}
+        people.append(Person(server, name, token=jwt.encode(claims, key, "HS256")))
+    for name in ("None", "null"):
+        user = {"username": name, "password": key}
+        assert server.post("/api/users", user).status == 201
+        answer = server.post("/api/auth/login", user, token=None)
+        cookie = {"token": None, "headers": cookie_of(answer)}
+        for room in rooms:
+            changed = server.request("PATCH", f"{ROOMS}/{room}", {"name": "x"}, **cookie)
+            assert changed.code == "not_host"
+    for person in people:
+        assert person.join(rooms[0]).code == "wrong_password"
+        assert person.enter(rooms[1]).me["isHost"] is False
+        for room in rooms:
+            for method, body in (("PATCH", {"name": "x"}), ("DELETE", None)):
+                answer = server.request(method, f"{ROOMS}/{room}", body, token=person.token)
+                assert answer.code == "not_host"
+
+
 # The lobby
 
 
