@@ -5067,6 +5067,20 @@ def api_token(
     return new_token("api", grants, days * 86_400, name=name, address="", agent="")
 
 
+Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
+
+
+class Claims(msgspec.Struct):
+    """What a JSON Web Token says (RFC 7519, 4.1); PyJWT takes a time also as a text."""
+
+    sub: Storable
+    exp: Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
+    nbf: float = 0
+    iat: float = 0
+    aud: str | list[str] = ""
+    channels: dict[str, tuple[Storable, ...]] = {}
+
+
 class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
@@ -5120,14 +5134,12 @@ class Access:
                 audience=audience or None,
                 options={"require": ["exp", "sub"], "verify_aud": bool(audience)},
             )
-            channels = msgspec.convert(claims.get("channels", {}), dict[str, tuple[str, ...]])
-        except (jwt.PyJWTError, msgspec.ValidationError, ValueError):
+            found = msgspec.convert(claims, Claims)
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
-        grants = Grants(
-            subscribe=channels.get("subscribe", ()), publish=channels.get("publish", ())
-        )
-        expires_at = int(claims["exp"] * 1000)
-        return Principal(f"jwt:{claims['sub']}", grants, sha256(token)[:16], expires_at)
+        covers = found.channels
+        grants = Grants(subscribe=covers.get("subscribe", ()), publish=covers.get("publish", ()))
+        return Principal(f"jwt:{found.sub}", grants, sha256(token)[:16], int(found.exp * 1000))
 
     def by_cookie(self, secret: str) -> Principal:
         """The principal of a browser's session; ANONYMOUS when there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import re
 import socket
@@ -304,6 +306,13 @@ def signed(key: str = JWT_KEY, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode({**base, **claims}, key, algorithm)
 
 
+def signed_text(claims: str, head: str = '{"alg":"HS256","typ":"JWT"}') -> str:
+    """A token of any text."""
+    parts = [base64.urlsafe_b64encode(text.encode()).rstrip(b"=") for text in (head, claims)]
+    mac = hmac.digest(JWT_KEY.encode(), b".".join(parts), "sha256")
+    return b".".join([*parts, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()
+
+
 def test_json_web_tokens(make_server: Callable[..., Server]) -> None:
     server = make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY, jwt_audience="rtapp")
     channels = {"subscribe": ["a", "b/*"], "publish": ["a"]}
@@ -328,6 +337,67 @@ def test_json_web_tokens(make_server: Callable[..., Server]) -> None:
         "a.b.c",
     ):
         assert server.get("/api/events", token=bad).code == "unauthorized"
+
+
+@pytest.fixture(scope="module")
+def claimed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    """Two servers that take JSON Web Tokens, with and without an audience."""
+    folder, signing = tmp_path_factory.mktemp("jwt"), {"jwt_algorithm": "HS256", "jwt_key": JWT_KEY}
+    with (
+        Server(folder / "a", jwt_audience="rtapp", **signing) as strict,
+        Server(folder / "b", **signing) as lax,
+    ):
+        yield [strict, lax]
+
+
+ODD = ["9999999999", "1e10", "", [9999999999], {"at": 9999999999}, None, True, False]
+ODD += [10**30, 1e300, float("inf"), float("nan"), "HUGE"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "values"),
+    [
+        ("exp", [*ODD, 10**13]),
+        ("nbf", ODD),
+        ("iat", ODD),
+        ("sub", ["", None, 7, True, ["carol"], {"name": "carol"}, "a\0", "a\n", "a\ud83d"]),
+        ("aud", [None, 7, True, [7], ["rtapp", 7], {"rtapp": 1}]),
+        ("channels", [None, 7, ["a"], {"subscribe": "a"}, {"subscribe": None}]),
+        ("channels", [{"publish": [item]} for item in (7, None, "", "\ud83d")]),
+        ("jti", [7, None, ["x"]]),
+    ],
+)
+def test_claims_of_wrong_types(claimed: list[Server], claim: str, values: list[Any]) -> None:
+    for server in claimed:
+        base = {"aud": "rtapp", "sub": "carol", "exp": time.time() + 60}
+        base["channels"] = {"subscribe": ["*"]}
+        for value in values:
+            text = json.dumps({**base, claim: value}).replace('"HUGE"', "1" * 5_000)
+            token = signed_text(text)
+            answer = Stream(server.port, token=token)
+            assert answer.status == 401, (value, answer.head)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '"x"', "null", "", "{", "[" * 40_000, "\xff"])
+def test_payloads_that_are_no_claims(claimed: list[Server], text: str) -> None:
+    assert claimed[0].get("/api/stats", token=signed_text(text)).code == "unauthorized"
+    assert claimed[0].get("/api/stats", token=signed_text("{}", text)).code == "unauthorized"
+
+
+def test_claims_of_right_types(claimed: list[Server]) -> None:
+    now = time.time()
+    for more in (
+        {"exp": int(now) + 60},
+        {"exp": 9_999_999_999},
+        {"nbf": now - 5, "iat": int(now) - 5, "jti": "x", "iss": "y"},
+        {"aud": ["other", "rtapp"], "nbf": 0},
+    ):
+        with claimed[0].stream(
+            token=signed(**{"aud": "rtapp", "channels": {"subscribe": ["*"]}, **more})
+        ):
+            pass
+    answer = claimed[0].get("/api/stats", token=signed(aud="rtapp", nbf=now + 60))
+    assert answer.code == "unauthorized"
 
 
 def test_a_public_key_is_no_shared_secret(make_server: Callable[..., Server]) -> None:
