@@ -5026,35 +5026,47 @@ def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
 LINK_HELP = "Start the program again, or run rtapp setup-link: it prints a new link."
 
 
+class Charge(NamedTuple):
+    """`n` tokens of a bucket that holds `burst` and gets `rate` a second."""
+
+    key: Hashable
+    rate: float
+    burst: float
+    n: float = 1
+
+
 class Buckets:
     """Token buckets: each key may do `burst` at once and `rate` a second in the long run."""
 
     KEYS = 50_000  # remembered; then the full ones, which say nothing, are forgotten
 
     def __init__(self) -> None:
-        self._levels: dict[Hashable, tuple[float, float]] = {}  # key: tokens, when
+        self._full_at: dict[Hashable, float] = {}
 
-    def take(self, key: Hashable, rate: float, burst: float) -> float:
-        """Take a token: 0, or the seconds until there is one. `rate` is of tokens a second."""
+    def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
+        """Take all tokens or none; what gives them back. More than a bucket holds are taken when
+        it is full, and owed. Raises Problem `code`, which names the seconds until they are there.
+        """
         now = time.monotonic()
-        level, then = self._levels.get(key, (burst, now))
-        level = min(burst, level + (now - then) * rate)
-        if level < 1:
-            return (1 - level) / rate
-        if len(self._levels) >= self.KEYS and key not in self._levels:
-            self._forget(now, rate, burst)
-        self._levels[key] = level - 1, now
-        return 0
+        waits = [
+            max(0, self._full_at.get(key, 0) - now) + (min(n, burst) - burst) / rate
+            for key, rate, burst, n in charges
+        ]
+        wait = max(waits, default=0)
+        if wait > 1e-6:  # less is rounding
+            seconds = int(wait) + 1
+            raise Problem(code, f"Wait {seconds} seconds.", retry_after=seconds)
+        if len(self._full_at) >= self.KEYS:
+            kept = {key: when for key, when in self._full_at.items() if when > now}
+            self._full_at = kept if len(kept) < self.KEYS else {}
+        for key, rate, _, n in charges:
+            self._full_at[key] = max(now, self._full_at.get(key, 0)) + n / rate
+        return partial(self._give_back, charges)
 
-    def give_back(self, key: Hashable) -> None:
-        """Undo a `take`."""
-        if key in self._levels:
-            level, then = self._levels[key]
-            self._levels[key] = level + 1, then
-
-    def _forget(self, now: float, rate: float, burst: float) -> None:
-        kept = {k: v for k, v in self._levels.items() if v[0] + (now - v[1]) * rate < burst}
-        self._levels = kept if len(kept) < self.KEYS else {}
+    def _give_back(self, charges: Sequence[Charge]) -> None:
+        for key, rate, _, n in charges:
+            if key in self._full_at:
+                self._full_at[key] -= n / rate
 
 
 def api_token(
@@ -5293,18 +5305,17 @@ class Access:
         Attempts are counted for the address and for the name; what is counted decays, so nobody
         is locked out for good. Raises Problem `wrong_login`, `too_many_attempts`.
         """
-        keys = (("address", network_of(address)), ("name", username.casefold()))
-        # A name takes more than an address may send: nobody alone can keep its owner out.
-        wait = self._attempts.take(keys[0], 1 / 10, 10) or self._attempts.take(keys[1], 1 / 4, 30)
-        if wait:
-            seconds = int(wait) + 1
-            raise Problem("too_many_attempts", f"Wait {seconds} seconds.", retry_after=seconds)
+        give_back = self._attempts.charge(
+            Charge(("address", network_of(address)), 1 / 10, 10),
+            # A name takes more than an address may send: nobody alone can keep its owner out.
+            Charge(("name", username.casefold()), 1 / 4, 30),
+            code="too_many_attempts",
+        )
         user = User.get_or_none(User.username_key == username.casefold())
         stored = user.password_hash if user else NOBODYS_HASH
         if not self.hasher.run(verify_password, password, stored) or user is None:
             raise Problem("wrong_login", "This user name and password don't belong together.")
-        for key in keys:
-            self._attempts.give_back(key)
+        give_back()
         return user
 
     # Sessions
@@ -5387,22 +5398,21 @@ class Access:
 
     def limit_request(self, principal: Principal) -> None:
         """Count a request of an address and an account. Raises Problem `rate_limited`."""
-        if not principal.unlimited:
-            self._limit(self._requests, principal, self._settings["rate_limit"])
+        self._limit(self._requests, principal, self._settings["rate_limit"])
 
-    def limit_publish(self, principal: Principal) -> None:
-        """Count a message of an address and an account. Raises Problem `rate_limited`."""
-        if not principal.unlimited:
-            self._limit(self._publishes, principal, self._settings["publish_limit"])
+    def limit_publish(self, principal: Principal, n: int = 1) -> Callable[[], None]:
+        """Count messages of an address and an account, all or none; what takes it back. Raises
+        Problem `rate_limited`."""
+        return self._limit(self._publishes, principal, self._settings["publish_limit"], n)
 
     @staticmethod
-    def _limit(buckets: Buckets, principal: Principal, a_minute: int) -> None:
+    def _limit(
+        buckets: Buckets, principal: Principal, a_minute: int, n: int = 1
+    ) -> Callable[[], None]:
+        if principal.unlimited or not a_minute:
+            return lambda: None
         keys = [("address", network_of(principal.address)), ("account", principal.account)]
-        for key in keys if a_minute else ():
-            wait = buckets.take(key, a_minute / 60, a_minute) if key[1] else 0
-            if wait:
-                seconds = int(wait) + 1
-                raise Problem("rate_limited", f"Wait {seconds} seconds.", retry_after=seconds)
+        return buckets.charge(*(Charge(k, a_minute / 60, a_minute, n) for k in keys if k[1]))
 
     # Where a request comes from
 
@@ -5955,21 +5965,18 @@ class Rooms:
 
         Raises Problem `not_found`, `too_many_attempts`.
         """
-        if not who.account:
-            self._attempt("room", who)
+        give_back = None if who.account else self._attempt("room", who)
         room = active_room(self._storage.reader, room_id)
         if room is None:
             raise Problem("not_found", "There is no such room, or it has ended.")
-        if not who.account:
-            self._attempts.give_back(("room", network_of(who.address)))
+        if give_back:
+            give_back()
         return room
 
-    def _attempt(self, what: str, who: Visitor) -> None:
+    def _attempt(self, what: str, who: Visitor) -> Callable[[], None]:
         key = what, network_of(who.address)
-        wait = self._attempts.take(key, self.ATTEMPT_RATE, self.ATTEMPTS[what])
-        if wait:
-            seconds = int(wait) + 1
-            raise Problem("too_many_attempts", f"Wait {seconds} seconds.", retry_after=seconds)
+        charge = Charge(key, self.ATTEMPT_RATE, self.ATTEMPTS[what])
+        return self._attempts.charge(charge, code="too_many_attempts")
 
     def may_moderate(self, room: Any, who: Visitor) -> bool:
         """Whether this is a host, or may act as one."""
@@ -6092,10 +6099,10 @@ class Rooms:
         """The stored password that a given one matches; wrong ones are counted."""
         if room.password_hash is None or password is None:
             return None
-        self._attempt("password", who)
+        give_back = self._attempt("password", who)
         if not self._access.hasher.run(verify_password, password, room.password_hash):
             raise Problem("wrong_password", "Ask the host for the room's password.")
-        self._attempts.give_back(("password", network_of(who.address)))
+        give_back()
         return str(room.password_hash)
 
     def _join(self, tx: Transaction, arrival: Arrival) -> Joined:
@@ -6411,9 +6418,7 @@ class Rooms:
         Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
         """
         room, sender = self._signaler(who, room_id)
-        wait = self._signals.take(sender.client_id, self.SIGNAL_RATE, self.SIGNALS)
-        if wait:
-            raise Problem("rate_limited", "Too many signals.", retry_after=int(wait) + 1)
+        self._signals.charge(Charge(sender.client_id, self.SIGNAL_RATE, self.SIGNALS))
         others = [row for row in self.participants(room) if row.id != sender.id]
         receivers = [row for row in others if target.is_met_by(row)]
         if not receivers:
@@ -7300,11 +7305,11 @@ def broadcast(app: Application, call: Call) -> Any:
     return publish(app, call, [draft], parsed.text, lambda ids: published(draft, parsed))
 
 
-def call_draft(app: Application, call: Call, parsed: Parsed) -> Entry:
+def call_draft(app: Application, call: Call, parsed: Parsed, counted: bool = False) -> Entry:
     """A request's message."""
     session = call.session
     sender = client_id_of(session) if session else None
-    return make_draft(app, call.principal, call.query, parsed, sender)
+    return make_draft(app, call.principal, call.query, parsed, sender, counted)
 
 
 def make_draft(
@@ -7313,12 +7318,14 @@ def make_draft(
     query: BroadcastQuery,
     parsed: Parsed,
     sender: str | None,
+    counted: bool = False,
 ) -> Entry:
-    """A message as it will be stored, whichever way it came. Raises what `check_publish` and
-    `require_channel` raise."""
+    """A message as it will be stored, whichever way it came; `counted`: with its batch. Raises
+    what `check_publish`, `require_channel` and `limit_publish` raise."""
     check_publish(query.channel, query.event, parsed.value)
     app.access.require_channel(principal, "publish", query.channel)
-    app.access.limit_publish(principal)
+    if not counted:
+        app.access.limit_publish(principal)
     if query.to and query.channel:
         raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
@@ -7424,7 +7431,12 @@ def broadcast_batch(app: Application, call: Call) -> Any:
     lines = list(itertools.islice((line for line in numbered if line[1].strip()), 10_001))
     if not 1 <= len(lines) <= 10_000:
         raise Problem("invalid", "A batch has 1 to 10,000 lines.")
-    drafts = [line_draft(app, call, n, line.rstrip(b"\n")) for n, line in paced(lines)]
+    give_back = app.access.limit_publish(call.principal, len(lines))
+    try:
+        drafts = [line_draft(app, call, n, line.rstrip(b"\n")) for n, line in paced(lines)]
+    except Problem:
+        give_back()
+        raise
     if call.query.volatile in YES:
         for draft in paced(drafts):
             send_volatile(app, draft)
@@ -7439,7 +7451,7 @@ def line_draft(app: Application, call: Call, number: int, line: bytes) -> Entry:
     try:
         if len(line) > limit:
             raise Problem("too_large", f"A message has at most {limit} bytes.")
-        return call_draft(app, call, parse_json(line))
+        return call_draft(app, call, parse_json(line), counted=True)
     except Problem as problem:
         problem.errors = problem.errors or [(f"line {number}", problem.detail or problem.title)]
         raise

@@ -225,10 +225,36 @@ def test_attempts_are_slowed_and_forgotten(home: Server) -> None:
 
     answer = wait_for(refused, "too many attempts")  # on a busy machine it takes some more
     assert answer.code == "too_many_attempts" and int(answer.headers["retry-after"]) >= 1
-    buckets = rtapp.Buckets()
-    assert [buckets.take("x", 10, 2) for _ in range(2)] == [0, 0]
-    assert 0 < buckets.take("x", 10, 2) <= 0.1
-    wait_for(lambda: buckets.take("x", 10, 2) == 0, "the bucket to fill again")
+
+
+def test_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, buckets = 1000.0, rtapp.Buckets()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def wait(*charges: tuple[str, int]) -> int:
+        """The seconds to wait, or 0: of two tokens a second, and ten at once."""
+        try:
+            buckets.charge(*(rtapp.Charge(key, 2, 10, n) for key, n in charges))
+        except rtapp.Problem as problem:
+            return int(problem.headers["Retry-After"])
+        return 0
+
+    assert [wait(("a", 1)) for _ in range(11)] == [0] * 10 + [1]
+    assert [wait(("a", 7)) for _ in range(9)] == [4] * 9  # a refusal spends nothing
+    assert wait(("b", 3), ("a", 2)) == 2 and wait(("b", 10)) == 0  # nor of the other bucket
+    now += 4
+    assert wait(("a", 7)) == 0
+    now += 1000
+    assert wait(("a", 10)) == 0  # no more than ten are kept
+    assert wait(("c", 25)) == 0  # more than it holds, for it was full: 15 are owed
+    assert wait(("c", 1)) == 9 and wait(("c", 25)) == 13
+    now += 12.4
+    assert wait(("c", 25)) == 1
+    now += 0.1
+    assert wait(("c", 25)) == 0
+    give_back = buckets.charge(rtapp.Charge("d", 2, 10, 10), rtapp.Charge("e", 2, 10, 4))
+    give_back()
+    assert wait(("d", 10), ("e", 10)) == 0
 
 
 # Tokens
@@ -571,6 +597,57 @@ def test_messages_are_limited_whichever_way_they_come(make_server: Callable[...,
     assert server.post("/api/broadcast", b"7", headers=NDJSON, token=None).code == "rate_limited"
     assert server.post("/api/broadcast?volatile=1", 8, token=None).code == "rate_limited"
     assert server.publish(9).status == 200  # an administrator's token is not limited
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("query", ["", "volatile=1"])
+def test_a_batch_is_counted_whole_or_not_at_all(
+    make_server: Callable[..., Server], query: str
+) -> None:
+    server = make_server(publish_limit=600, access="open")
+
+    def send(count: int, last: bytes = b"1") -> Answer:
+        body = b"1\n" * (count - 1) + last
+        return server.post(f"/api/broadcast?{query}", body, headers=NDJSON, token=None)
+
+    assert send(600, b"{").code == "malformed_json"  # nothing of it was taken
+    assert send(590).status == 200
+    refused = [send(60) for _ in range(20)]
+    assert {answer.code for answer in refused} == {"rate_limited"}
+    wait = int(refused[-1].headers["retry-after"])
+    assert 3 <= wait <= 5 and f"{wait} seconds" in refused[-1].json["detail"]
+    time.sleep(wait)
+    assert send(60).status == 200
+
+
+@pytest.mark.waits
+def test_a_batch_of_more_than_a_minutes_messages(make_server: Callable[..., Server]) -> None:
+    """It is taken when nothing else was for a minute, and what it is over is owed."""
+    server = make_server(publish_limit=6_000, access="open")
+    body = b"1\n" * 6_100
+    assert server.post("/api/broadcast", body, headers=NDJSON, token=None).status == 200
+    answer = server.post("/api/broadcast", 1, token=None)
+    assert answer.code == "rate_limited" and answer.headers["retry-after"] in ("1", "2")
+    time.sleep(int(answer.headers["retry-after"]))
+    assert server.post("/api/broadcast", 1, token=None).status == 200
+    again = server.post("/api/broadcast", body, headers=NDJSON, token=None)
+    assert again.code == "rate_limited" and 55 < int(again.headers["retry-after"]) <= 61
+
+
+def test_an_account_is_counted_with_its_address_or_not_at_all(
+    make_server: Callable[..., Server],
+) -> None:
+    server = account_server(make_server, publish_limit=10)
+    everything = {"publish": ["*"]}
+    carol, dave = signed(channels=everything), signed(sub="dave", channels=everything)
+
+    def send(address: int, token: str, count: int) -> int:
+        headers = {**NDJSON, **from_address(address)}
+        return server.post("/api/broadcast", b"1\n" * count, token=token, headers=headers).status
+
+    assert send(1, carol, 8) == 200
+    assert send(2, carol, 8) == 429  # the account's, which costs the address nothing
+    assert send(2, dave, 10) == 200
 
 
 def test_streams_of_an_account_are_limited(make_server: Callable[..., Server]) -> None:
