@@ -6993,6 +6993,7 @@ class BroadcastQuery(msgspec.Struct):
     event: EventName | None = None
     exclude: ClientId | None = None
     volatile: Flag = "0"
+    session: SessionKey | None = None
 
 
 class MessagesQuery(msgspec.Struct):
@@ -7307,7 +7308,7 @@ def broadcast(app: Application, call: Call) -> Any:
 
 def call_draft(app: Application, call: Call, parsed: Parsed, counted: bool = False) -> Entry:
     """A request's message."""
-    session = call.session
+    session = call.query.session or call.session
     sender = client_id_of(session) if session else None
     return make_draft(app, call.principal, call.query, parsed, sender, counted)
 
@@ -7402,10 +7403,12 @@ def publish_once(
     app: Application, call: Call, key: str, drafts: Sequence[Entry], body: str, answer: Answerer
 ) -> str:
     """The answer to a publish that may be repeated: a key used within a day gives the first
-    answer again. Raises Problem `idempotency_mismatch` when the body is another one."""
+    answer again. It is an account's; of the anonymous a session's, else an address's. Raises
+    Problem `idempotency_mismatch` when the body is another one."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
-    key_hash = sha256(f"{call.principal.name} {key}")
+    stranger = drafts[0].sender or call.principal.address
+    key_hash = sha256(f"{call.principal.account or f'{ANONYMOUS.name} {stranger}'} {key}")
     body_hash = sha256(f"{call.raw_query} {body}")
 
     def unit(tx: Transaction) -> str:

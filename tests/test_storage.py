@@ -1074,13 +1074,51 @@ def test_a_refused_message_leaves_its_key_free(server: Server) -> None:
 
 
 def test_a_key_belongs_to_who_uses_it(make_server: Callable[..., Server]) -> None:
-    """The administrator's token and a browser's session are two; so are all who are anonymous."""
+    """The administrator's token and a browser's session are two; so is who is anonymous."""
     first = make_server(env={"RTAPP_ADMIN_TOKEN": None}, access="open")
     body = {"token": setup_token(first), "username": "Ada", "password": "a loom of one's own"}
     signed_in = cookie_of(first.post("/api/auth/setup", body, token=None))
     assert once(first, "k", "mine", headers=signed_in, token=None).status == 200
     assert once(first, "k", "somebody else's", token=None).status == 200
     assert count_messages(first) == 2
+
+
+def test_a_key_of_the_anonymous_is_their_sessions(make_server: Callable[..., Server]) -> None:
+    server = make_server(access="open", trusted_proxies="127.0.0.1")
+    ways: list[dict[str, Any]] = [
+        *({"headers": {"X-Session": letter * 22}} for letter in "ab"),
+        {"query": f"session={'c' * 22}"},
+        *({"headers": {"X-Forwarded-For": f"203.0.113.{number}"}} for number in (7, 8)),
+    ]
+    for many, way in enumerate(ways, 1):
+        answer = once(server, "1", f"of {many}", token=None, **way)
+        assert answer.status == 200 and count_messages(server) == many
+        assert once(server, "1", f"of {many}", token=None, **way).body == answer.body
+        assert once(server, "1", "other", token=None, **way).code == "idempotency_mismatch"
+    # The session is the client's, by whichever way it is told and wherever it comes from.
+    moved = {"X-Session": "c" * 22, "X-Forwarded-For": "203.0.113.9"}
+    again = once(server, "1", "of 3", ways[2]["query"], headers=moved, token=None)
+    assert again.status == 200
+    assert once(server, "1", "of 3", headers=moved, token=None).code == "idempotency_mismatch"
+    # It stays the same client's in a room; with an account the session says nothing.
+    first = once(server, "1", "of 1", token=None, **ways[0])
+    server.post("/api/video/rooms", {"name": "a", "roomId": "a"})
+    joined = server.post("/api/video/rooms/a/join", {"session": "a" * 22}, token=None)
+    assert joined.status == 200
+    assert once(server, "1", "of 1", token=None, **ways[0]).body == first.body
+    mine = once(server, "1", "an administrator's", **ways[0])
+    assert (
+        mine.status == 200 and once(server, "1", "an administrator's", **ways[1]).body == mine.body
+    )
+
+
+def test_a_bad_session_is_no_space_for_keys(make_server: Callable[..., Server]) -> None:
+    server = make_server(access="open")
+    for session in ("", "short", "x" * 65, "a" * 21 + "=", "a" * 21 + "%0A"):
+        assert once(server, "1", "x", f"session={session}", token=None).code == "invalid"
+        headers = {"X-Session": session}
+        assert once(server, "1", "x", headers=headers, token=None).code == "invalid"
+    assert count_messages(server) == 0
 
 
 def test_a_key_is_forgotten_after_a_day(server: Server) -> None:
