@@ -5817,7 +5817,8 @@ class Rooms:
     # the first number is also how many may be looking at once.
     ATTEMPTS: ClassVar[dict[str, int]] = {"room": 30, "password": 10}
     ATTEMPT_RATE = 1 / 10
-    SIGNALS, SIGNAL_RATE = 300, 30  # of a client
+    SIGNALS, SIGNAL_RATE = 300, 30  # of a client, one for each receiver
+    SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     HEARD_MS = 5_000  # how often it is noted that a participant is heard
@@ -6418,15 +6419,22 @@ class Rooms:
         Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
         """
         room, sender = self._signaler(who, room_id)
-        self._signals.charge(Charge(sender.client_id, self.SIGNAL_RATE, self.SIGNALS))
         others = [row for row in self.participants(room) if row.id != sender.id]
         receivers = [row for row in others if target.is_met_by(row)]
+        self._charge_signal(sender.client_id, max(1, len(receivers)), signal)
         if not receivers:
             raise Problem("peer_gone", "The other participant has left or connected anew.")
         address = self._seen_address(who, target)
         signals = with_siblings(signal, address) if address else [signal]
         self._log.append(
             [signal_draft(room, sender, row, kind, each) for row in receivers for each in signals]
+        )
+
+    def _charge_signal(self, client_id: str, n: int, signal: Any) -> None:
+        size = len(msgspec.json.encode(signal))
+        self._signals.charge(
+            Charge((client_id, "signals"), self.SIGNAL_RATE, self.SIGNALS, n),
+            Charge((client_id, "bytes"), self.SIGNALED_BYTE_RATE, self.SIGNALED_BYTES, n * size),
         )
 
     def _signaler(self, who: Visitor, room_id: str) -> tuple[Any, Any]:

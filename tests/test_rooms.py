@@ -401,6 +401,66 @@ def test_a_signal_finds_its_receiver_by_user_id(server: Server) -> None:
         assert got["fromUserId"] == "bob" and got["signalType"] == "answer"
 
 
+def stored_signals(server: Server) -> int:
+    sql = "SELECT count(*) FROM messages WHERE event = 'webrtc-signal'"
+    return int(rows_of(server.database_url, sql)[0][0])
+
+
+@pytest.mark.waits
+def test_a_signal_to_all_is_charged_for_each(server: Server) -> None:
+    """By receivers, and by their bytes; who waits as long as is said is taken."""
+    room = make_room(server)
+    people = [Person(server, str(number)).enter(room) for number in range(8)]
+
+    def send(size: int, times: int) -> list[str]:
+        """What was answered to each signal."""
+        with people[0].open_ws() as ws:
+            for ref in range(times):
+                say(ws, type="webrtc-signal", roomId=room, signal="x" * size, ref=ref)
+            frames = []
+            while len(frames) < times:
+                frame = hear(ws)
+                if frame["type"] in ("ack", "error"):
+                    assert frame.get("code", "rate_limited") == "rate_limited"
+                    frames.append(frame.get("message", "ack"))
+        return frames
+
+    answers = send(60_000, 40)  # 420 KB each: there are 2 MB, and 200 KB a second
+    assert 4 <= answers.count("ack") <= 8 and answers[:4] == ["ack"] * 4
+    assert stored_signals(server) == answers.count("ack") * 7
+    time.sleep(int(re.findall("Wait (\\d+) seconds", answers[-1])[0]))
+    assert send(60_000, 1) == ["ack"]
+    time.sleep(3)
+    answers = send(1, 100)  # seven each of the 300
+    assert 35 <= answers.count("ack") <= 60
+
+
+@pytest.mark.waits
+def test_signals_to_one_are_bounded_by_their_bytes(server: Server) -> None:
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+    answers = [ada.signal(bob, room, "x" * 60_000) for _ in range(60)]
+    refused = [answer for answer in answers if answer.status == 429]
+    assert refused and 33 <= len(answers) - len(refused) <= 55
+    assert {answer.code for answer in refused} == {"rate_limited"}
+    assert bob.signal(ada, room, "x" * 60_000).status == 200
+    time.sleep(int(refused[-1].headers["retry-after"]))
+    assert ada.signal(bob, room, "x" * 60_000).status == 200
+
+
+def test_a_call_of_ten_starts_at_once(server: Server) -> None:
+    """Who comes last brings everybody a large description and all candidates, in one go."""
+    room = make_room(server)
+    people = [Person(server, str(number)).enter(room) for number in range(10)]
+    with people[9].open_ws() as ws:
+        for other in people[:9]:
+            target = {"roomId": room, "targetClientId": other.me["clientId"], "ref": 1}
+            say(ws, type="webrtc-signal", signal={"type": "offer", "sdp": "x" * 30_000}, **target)
+            for _ in range(30):
+                say(ws, type="webrtc-signal", signal={"candidate": "x" * 200}, **target)
+        assert [hear(ws)["type"] for _ in range(280)][1:] == ["ack"] * 279
+
+
 def test_signals_have_a_bucket_of_their_own(make_server: Callable[..., Server]) -> None:
     server = make_server(rate_limit=50)
     room = make_room(server)
