@@ -8995,7 +8995,11 @@ class Web:
         origin = environ.get("HTTP_ORIGIN", "")
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
         if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
-            access.check_origin(host, origin, environ.get("HTTP_SEC_FETCH_SITE", ""))
+            is_link = (
+                environ.get("HTTP_SEC_FETCH_MODE") == "navigate" and HTML in row.gives.values()
+            )
+            site = "" if is_link else environ.get("HTTP_SEC_FETCH_SITE", "")
+            access.check_origin(host, origin, site)
         if origin and access.allowed_origin(origin):
             headers.update(self._allowed(origin))
         if environ.get("rtapp.hsts") or (

@@ -750,6 +750,27 @@ def test_cross_site_requests_are_refused(
     assert shared.get("/api/events", headers={**headers, **cookie}, token=None).status == 403
 
 
+def test_a_link_from_another_site_leads_to_a_page(shared: Server) -> None:
+    cookie = log_in(shared)
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", **cookie}
+
+    def ask(path: str, method: str = "GET", **more: str) -> int:
+        headers = {**link, **{name.replace("_", "-"): text for name, text in more.items()}}
+        body = {} if method in ("POST", "PATCH") else None
+        return shared.request(method, path, body, headers=headers, token=None).status
+
+    for path in ("/", "/admin", "/room/a", "/api/docs", "/api/docs?x=1"):
+        assert ask(path) == ask(path, Sec_Fetch_Site="same-site") == 200
+    for mode in ("cors", "no-cors", "same-origin", "websocket", "Navigate", "navigate, cors", ""):
+        assert ask("/api/docs", Sec_Fetch_Mode=mode) == 403
+    for origin in ("https://evil.example", "null"):  # no link sends one
+        assert ask("/api/docs", Origin=origin) == 403
+    for path in ("/api/messages", "/api/events", "/api/logs/export", "/api/backup", "/ws"):
+        assert ask(path) == 403
+    for method, path in (("POST", "/api/broadcast"), ("DELETE", "/api/logs")):
+        assert ask(path, method) == 403
+
+
 def test_a_foreign_form_cannot_post(home: Server) -> None:
     cookie = log_in(home)
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
