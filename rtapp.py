@@ -8913,7 +8913,7 @@ class Web:
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
             self._routes.route(row.path, row.method, partial(self._serve, row))
-        for path in {row.path for row in ROUTES}:
+        for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
             self._routes.route(path, "OPTIONS", partial(self._options, path))
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -9091,7 +9091,9 @@ class Web:
         self, path: str, environ: dict[str, Any], headers: dict[str, str], _: dict[str, str]
     ) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
-        methods = allow_header({row.method for row in ROUTES if row.path == path} | {"OPTIONS"})
+        methods = allow_header(
+            {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
+        )
         headers["Allow"] = methods
         origin = environ.get("HTTP_ORIGIN", "")
         if origin and self._app.access.allowed_origin(origin):
@@ -10599,6 +10601,14 @@ class Reader:
             watcher.stop()
             watcher.close()
 
+    def drop(self) -> None:
+        """Let what is still on its way come, for a moment."""
+        self.limit(1.0)
+        for _ in range(64):
+            self._at = len(self._data)
+            if not self._fill():
+                return
+
     def close(self) -> None:
         """No more is read."""
         self.closed = True
@@ -10641,6 +10651,12 @@ class Body(pywsgi.Input):
             self.handler.close_connection = True
 
 
+# Anything but controls, spaces and a fragment; which form it has is looked at later.
+REQUEST_LINE = re.compile(
+    r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!\"$-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\r?\n"
+)
+AUTHORITY = re.compile(r"[^/?@]+:[0-9]+")
+ABSOLUTE = re.compile(r"(?i:https?)://([^/?@]+)(/[^?]*)?(\?.*)?")  # RFC 9110, 4.2: without "@"
 # A token (RFC 9110, 5.6.2), of a length that may be remembered.
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings of a request
@@ -10658,17 +10674,24 @@ def field_name(name: str) -> tuple[str, str]:
     return lower, "" if "_" in name else upper if plain else "HTTP_" + upper
 
 
+class HeadFault(ValueError):
+    """A head that is refused with another status than 400."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
 class Head(dict[str, str]):
-    """The header fields of a request (RFC 9112, 5), as pywsgi asks for them.
+    """The header fields of a request (RFC 9112, 5).
 
     Raises ValueError for what a proxy before us may read otherwise than we do: that is how
     requests are smuggled (RFC 9112, 6.3, 11.2).
     """
 
     MOST = 100
-    status = ""  # pywsgi asks what was wrong with them: nothing, or ValueError
 
-    def __init__(self, lines: Reader, _seek: int = 0) -> None:
+    def __init__(self, lines: Reader) -> None:
         super().__init__()
         self.environ: dict[str, str] = {}
         while (line := lines.readline()) not in (b"\r\n", b"\n"):
@@ -10702,13 +10725,6 @@ class Head(dict[str, str]):
         """A field's value by its name in any case; of one that came several times, all."""
         return super().get(name.lower(), default)
 
-    getheader = get
-
-    @property
-    def typeheader(self) -> str | None:
-        """The field Content-Type."""
-        return self.get("content-type")  # type: ignore[no-any-return]
-
 
 @functools.lru_cache(maxsize=2)
 def http_date(seconds: int) -> str:
@@ -10725,18 +10741,82 @@ class Handler(pywsgi.WSGIHandler):
     wsgi_input: Any
     response_headers: Any
     exposed = False  # plain, from outside, where TLS is to be had
-    MessageClass = Head
+    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
+
+    def handle_one_request(self) -> bool | None:
+        """Answer a request; True when another may follow."""
+        try:
+            line = self.read_requestline()
+        except OSError:
+            return None
+        if not line:
+            return None
+        self.response_length = 0
+        try:
+            self.read_request(line)
+        except (OSError, ValueError) as error:
+            self._refuse(error)
+            return None
+        self.environ = self.get_environ()
+        self.application = self.server.application
+        self.handle_one_response()
+        return None if self.close_connection or self.rfile.closed else True
 
     def read_requestline(self) -> str:
         """The request line; waits for it."""
-        self.rfile.begin()
-        return super().read_requestline()  # type: ignore[no-any-return]
+        for _ in range(self.EMPTY_LINES + 1):
+            self.rfile.begin()
+            line = self.rfile.readline()
+            if line not in (b"\r\n", b"\n"):
+                break
+        return line.decode("latin-1")  # type: ignore[no-any-return]
 
     def read_request(self, raw_requestline: str) -> bool:
-        """The head, bounded in bytes and time."""
-        read = super().read_request(raw_requestline)
+        """The head, bounded in bytes and time. Raises ValueError for what is none."""
+        line = REQUEST_LINE.fullmatch(raw_requestline)
+        if line is None:
+            too_long = len(raw_requestline) >= Reader.HEAD_BYTES
+            raise HeadFault(414 if too_long else 400, f"{raw_requestline[:100]!r} asks for nothing")
+        self.command, target, version = line.groups()
+        if version[0] != "1":
+            raise HeadFault(505, f"it is HTTP/{version}")
+        self.request_version = "HTTP/1.0" if version == "1.0" else "HTTP/1.1"
+        self.headers = Head(self.rfile)
+        self.path = self._path(target)
+        length = self.headers.get("content-length")
+        self.content_length = None if length is None else int(length)
+        kept = self.headers.get("connection", "").lower()
+        self.close_connection = kept != "keep-alive" if version == "1.0" else kept == "close"
         self.rfile.limit(30 + (self.content_length or 0) / 16_384)
-        return bool(read)
+        return True
+
+    def _path(self, target: str) -> str:
+        """The path and query that a target of any form asks for (RFC 9112, 3.2)."""
+        if self.request_version == "HTTP/1.1" and "host" not in self.headers:
+            raise ValueError("it has no Host")
+        if self.command == "CONNECT" and AUTHORITY.fullmatch(target):
+            raise HeadFault(501, "CONNECT is for proxies")
+        if self.command != "CONNECT" and target[0] == "/":
+            return target
+        if self.command == "OPTIONS" and target == "*":
+            return target
+        absolute = ABSOLUTE.fullmatch(target)
+        if self.command == "CONNECT" or absolute is None:
+            raise ValueError(f"{target[:100]!r} is not a target of {self.command}")
+        authority, path, query = absolute.groups("")
+        self.headers.environ["HTTP_HOST"] = authority  # what Host says doesn't count then
+        return (path or ("*" if self.command == "OPTIONS" and not query else "/")) + query
+
+    def _refuse(self, error: BaseException) -> None:
+        """Answer what is no request. What comes behind it is dropped first: closing on unread
+        input would reset the connection, and the answer with it."""
+        self.server.bad_request(self.client_address, error)
+        status = status_line(getattr(error, "status", 400))
+        answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        with contextlib.suppress(OSError):
+            self.socket.sendall(answer.encode())
+            self.socket.shutdown(socket.SHUT_WR)
+            self.rfile.drop()
 
     def get_environ(self) -> dict[str, Any]:
         """The WSGI environment (PEP 3333), with our body reader and the scheme."""
@@ -10840,12 +10920,8 @@ class Handler(pywsgi.WSGIHandler):
     def log_request(self) -> None:
         """No access log: it would cost a line a request, and query strings may hold secrets."""
 
-    def _handle_client_error(self, ex: BaseException) -> tuple[str, bytes]:
+    def _handle_client_error(self, ex: BaseException) -> None:
         self.server.bad_request(self.client_address, ex)
-        return (
-            "400",
-            b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-        )
 
 
 def is_tls(sock: Any) -> bool:

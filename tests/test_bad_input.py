@@ -398,7 +398,7 @@ def test_a_body_cut_short_is_not_taken(shared: Server) -> None:
         head(" : empty name", method="GET", path="/healthz"),
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET\r\n\r\n",
-        b"\r\n\r\n",
+        b"\r\n" * 6,
         b"\x00\x01\x02\x03\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # TLS, to a server without
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -413,7 +413,7 @@ def test_a_body_cut_short_is_not_taken(shared: Server) -> None:
         "no name",
         "another version",
         "one word",
-        "nothing",
+        "empty lines",
         "bytes",
         "TLS",
         "HTTP/2",
@@ -423,6 +423,93 @@ def test_heads_that_are_none(shared: Server, request_bytes: bytes) -> None:
     """A 4xx or a closed connection, at once; never a 5xx, a hang or a traceback."""
     raw = shared.raw(request_bytes)
     assert not raw or 400 <= parse_answer(raw).status < 500 or parse_answer(raw).status == 505
+
+
+# Request targets (RFC 9112, 3.2)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "host", "status"),
+    [
+        ("GET", "http://127.0.0.1:8000/healthz", "127.0.0.1", 200),
+        ("GET", "HTTP://localhost/healthz?x=/", "127.0.0.1", 200),
+        ("GET", "https://[::1]:1/healthz", "127.0.0.1", 200),
+        ("GET", "http://127.0.0.1/healthz", "evil.example", 200),  # 3.2.2: Host doesn't count
+        ("GET", "http://evil.example/healthz", "127.0.0.1", 421),
+        ("GET", "http://127.0.0.1.evil.example:80/healthz", "127.0.0.1", 421),
+        ("GET", "http://127.0.0.1", "127.0.0.1", 200),
+        ("GET", "http://127.0.0.1?x=1", "127.0.0.1", 200),
+        ("HEAD", "http://127.0.0.1/healthz", "127.0.0.1", 200),
+        ("OPTIONS", "http://127.0.0.1", "127.0.0.1", 204),
+        ("OPTIONS", "*", "127.0.0.1", 204),
+        ("GET", "*", "127.0.0.1", 400),
+        ("GET", "http:///healthz", "127.0.0.1", 400),
+        ("GET", "http://127.0.0.1@evil.example/healthz", "127.0.0.1", 400),
+        ("GET", "http://user:secret@127.0.0.1/healthz", "127.0.0.1", 400),
+        ("GET", "ftp://127.0.0.1/healthz", "127.0.0.1", 400),
+        ("GET", "healthz", "127.0.0.1", 400),
+        ("GET", "127.0.0.1:8000", "127.0.0.1", 400),
+        ("CONNECT", "127.0.0.1:8000", "127.0.0.1:8000", 501),
+        ("CONNECT", "/healthz", "127.0.0.1", 400),
+        ("CONNECT", "http://127.0.0.1/", "127.0.0.1", 400),
+        ("GET", "/healthz#top", "127.0.0.1", 400),
+        ("GET", "http://127.0.0.1/healthz#top", "127.0.0.1", 400),
+        ("GET", "/healthz\0", "127.0.0.1", 400),
+        ("GET", "/healthz\x0b", "127.0.0.1", 400),
+        ("GET", "/healthz?\x7f", "127.0.0.1", 400),
+        ("GET", "/healthz?\r", "127.0.0.1", 400),
+        ("GET", "/healthz\tx", "127.0.0.1", 400),
+        ("GET", "\x0b/healthz", "127.0.0.1", 400),
+        ("G\x01T", "/healthz", "127.0.0.1", 400),
+    ],
+)
+def test_targets(shared: Server, method: str, target: str, host: str, status: int) -> None:
+    answer = parse_answer(shared.raw(head(f"Host: {host}", method=method, path=target)))
+    assert answer.status == status
+    if status == 421:
+        assert answer.code == "wrong_host"
+    if status == 204:
+        assert {"DELETE", "GET", "HEAD", "PATCH", "POST"} < set(answer.headers["allow"].split(", "))
+
+
+def test_a_name_in_another_alphabet_is_taken_as_it_came(shared: Server) -> None:
+    """Some clients don't encode a path; each of its bytes is part of it (0xa0 is no space)."""
+    raw = shared.raw(head(AUTH, method="GET", path="/api/messages?channel=\xc3\xa0\xc2\x85"))
+    assert fields(parse_answer(raw)) == {"channel"}
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        ("GET /healthz HTTP/1.1", 400),  # RFC 9112, 3.2: 1.1 without Host
+        ("GET /healthz HTTP/1.0", 200),
+        ("GET http://127.0.0.1/healthz HTTP/1.0", 200),
+        ("GET http://evil.example/healthz HTTP/1.0", 421),
+        ("GET /healthz", 400),
+        ("GET /healthz HTTP/0.9", 505),
+        ("GET /healthz HTTP/2.0", 505),
+        ("GET /healthz http/1.1", 400),
+        ("GET /healthz HTTP/1.1 x", 400),
+        ("GET  /healthz HTTP/1.1", 400),
+    ],
+)
+def test_request_lines_without_a_host(shared: Server, first: str, status: int) -> None:
+    assert parse_answer(shared.raw(first.encode() + b"\r\n\r\n")).status == status
+
+
+def test_a_later_minor_version_is_spoken_as_1_1(shared: Server) -> None:
+    """RFC 9110, 2.5."""
+    request = head(method="GET", path="/healthz").replace(b"HTTP/1.1", b"HTTP/1.9")
+    assert parse_answer(shared.raw(request)).status == 200
+
+
+def test_empty_lines_before_a_request(shared: Server) -> None:
+    """Some clients send one behind a body (RFC 9112, 2.2); many are no request."""
+    request = head(method="GET", path="/healthz")
+    kept = request.replace(b"Connection: close\r\n", b"")
+    raw = shared.raw(b"\r\n\r\n" + kept + b"\r\n" + kept + b"\n" + request)
+    assert raw.count(b"HTTP/1.1 200 OK") == 3
+    assert parse_answer(shared.raw(b"\r\n" * 1_000 + request)).status == 400
 
 
 # Names
