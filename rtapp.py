@@ -6857,6 +6857,11 @@ def status_line(status: int) -> str:
     return f"{status} {http.client.responses[status]}"
 
 
+def field_list(value: str) -> set[str]:
+    """What a field lists that is compared without case, as Connection, Upgrade and Expect do."""
+    return {part.strip().lower() for part in value.split(",")} - {""}
+
+
 def begun(parts: Iterator[bytes]) -> Iterator[bytes]:
     """The same parts, the first of them made already: what goes wrong in it is the answer."""
     first = next(parts, b"")
@@ -10741,6 +10746,7 @@ class Handler(pywsgi.WSGIHandler):
     wsgi_input: Any
     response_headers: Any
     exposed = False  # plain, from outside, where TLS is to be had
+    waits = False  # for `100 Continue`, before it sends a body (RFC 9110, 10.1.1)
     EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
 
     def handle_one_request(self) -> bool | None:
@@ -10787,6 +10793,10 @@ class Handler(pywsgi.WSGIHandler):
         self.content_length = None if length is None else int(length)
         kept = self.headers.get("connection", "").lower()
         self.close_connection = kept != "keep-alive" if version == "1.0" else kept == "close"
+        expected = field_list(self.headers.get("expect", "")) if version != "1.0" else set()
+        if expected - {"100-continue"}:
+            raise HeadFault(417, "it expects something else than 100-continue")
+        self.waits = bool(expected)
         self.rfile.limit(30 + (self.content_length or 0) / 16_384)
         return True
 
@@ -10827,7 +10837,7 @@ class Handler(pywsgi.WSGIHandler):
         body = Body(
             self.rfile,
             self.content_length,
-            socket=self.socket if environ.get("HTTP_EXPECT") == "100-continue" else None,
+            socket=self.socket if self.waits and self.content_length != 0 else None,
             chunked_input="HTTP_TRANSFER_ENCODING" in environ,  # no other coding is let through
         )
         body.handler = self

@@ -233,11 +233,65 @@ def test_expect_100_continue_gets_the_refusal_at_once(shared: Server) -> None:
 
 
 def test_expect_100_continue_is_answered_for_a_body_that_is_wanted(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
-        sock.sendall(head(AUTH, *lines_of(JSON), "Content-Length: 2", "Expect: 100-continue"))
-        assert sock.recv(100).startswith(b"HTTP/1.1 100 ")
-        sock.sendall(b"{}")
-        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+    framings = [
+        ("Content-Length: 2", b"{}"),
+        ("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n"),
+    ]
+    for words in ("100-continue", "100-Continue", " 100-CONTINUE\t", "100-continue, 100-continue"):
+        for framing, body in framings:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+                sock.sendall(head(AUTH, *lines_of(JSON), framing, f"Expect: {words}"))
+                assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+                sock.sendall(body)
+                assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_100_continue_where_nobody_waits_for_it(server: Server) -> None:
+    """HTTP/1.0 has none (RFC 9110, 10.1.1); without a body there is nothing to go on with."""
+    lines = [AUTH, *lines_of(JSON), "Expect: 100-continue"]
+    old = head(*lines, "Content-Length: 2").replace(b"HTTP/1.1", b"HTTP/1.0") + b"{}"
+    assert server.raw(old).startswith(b"HTTP/1.1 200 ")
+    odd = head(*lines, "Content-Length: 2", "Expect: x").replace(b"HTTP/1.1", b"HTTP/1.0") + b"{}"
+    assert server.raw(odd).startswith(b"HTTP/1.1 200 ")
+    assert server.raw(head(*lines, "Content-Length: 0")).startswith(b"HTTP/1.1 400 ")
+    none = head(*lines, method="GET", path="/api/messages")
+    assert server.raw(none).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("path", "lines", "status"),
+    [
+        ("/api/broadcast", [], 401),
+        ("/api/nothing", [AUTH], 404),
+        ("/healthz", [AUTH], 405),
+        ("/api/broadcast", [AUTH, "Content-Type: text/plain"], 415),
+        ("/api/broadcast", [AUTH, "Host: evil.example"], 421),
+        ("/api/broadcast?channel=%20", [AUTH], 422),
+    ],
+)
+def test_a_head_is_refused_without_100_continue(
+    shared: Server, path: str, lines: list[str], status: int
+) -> None:
+    if not any(line.startswith("Content-Type") for line in lines):
+        lines = [*lines, *lines_of(JSON)]
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
+        sock.sendall(head(*lines, "Content-Length: 2", "Expect: 100-Continue", path=path))
+        assert sock.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Expect: 200-ok"],
+        ["Expect: 100-continue, more"],
+        ["Expect: 100-continue", "Expect: x"],
+        ["Expect: 100-continue=1"],
+    ],
+    ids=str,
+)
+def test_other_expectations_fail(shared: Server, lines: list[str]) -> None:
+    raw = shared.raw(head(AUTH, *lines_of(JSON), "Content-Length: 2", *lines))
+    assert parse_answer(raw).status == 417
 
 
 def lines_of(headers: dict[str, str]) -> list[str]:
