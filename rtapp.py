@@ -9123,8 +9123,9 @@ def upgrade(
     environ = call.environ
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
     if (
-        "websocket" not in environ.get("HTTP_UPGRADE", "").lower()
-        or "upgrade" not in environ.get("HTTP_CONNECTION", "").lower()
+        "websocket" not in field_list(environ.get("HTTP_UPGRADE", ""))
+        or "upgrade" not in field_list(environ.get("HTTP_CONNECTION", ""))
+        or environ["SERVER_PROTOCOL"] == "HTTP/1.0"
         or environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13"
         or not re.fullmatch(r"[A-Za-z0-9+/]{22}==", key)
         or environ["REQUEST_METHOD"] != "GET"
@@ -10791,8 +10792,10 @@ class Handler(pywsgi.WSGIHandler):
         self.path = self._path(target)
         length = self.headers.get("content-length")
         self.content_length = None if length is None else int(length)
-        kept = self.headers.get("connection", "").lower()
-        self.close_connection = kept != "keep-alive" if version == "1.0" else kept == "close"
+        wishes = field_list(self.headers.get("connection", ""))
+        self.close_connection = "close" in wishes or (
+            version == "1.0" and "keep-alive" not in wishes
+        )
         expected = field_list(self.headers.get("expect", "")) if version != "1.0" else set()
         if expected - {"100-continue"}:
             raise HeadFault(417, "it expects something else than 100-continue")
@@ -10874,7 +10877,9 @@ class Handler(pywsgi.WSGIHandler):
         self.provided_content_length = given.get("content-length")
         if given.get("connection") == "close":
             self.close_connection = True
-        elif self.request_version == "HTTP/1.0":
+        elif "connection" not in given and (
+            self.close_connection or self.request_version == "HTTP/1.0"
+        ):
             kept = "close" if self.close_connection else "keep-alive"
             self.response_headers.append(("Connection", kept))
         return self.write  # type: ignore[no-any-return]

@@ -23,11 +23,13 @@ from support import (
     ADMIN,
     NDJSON,
     PATIENCE,
+    UPGRADE,
     Answer,
     Response,
     Server,
     Stream,
     cookie_of,
+    get_request,
     parse_answer,
     query_database,
     setup_token,
@@ -564,6 +566,69 @@ def test_empty_lines_before_a_request(shared: Server) -> None:
     raw = shared.raw(b"\r\n\r\n" + kept + b"\r\n" + kept + b"\n" + request)
     assert raw.count(b"HTTP/1.1 200 OK") == 3
     assert parse_answer(shared.raw(b"\r\n" * 1_000 + request)).status == 400
+
+
+# Connection (RFC 9110, 7.6.1; RFC 9112, 9.3)
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "kept"),
+    [
+        ("1.1", [], True),
+        ("1.1", ["Connection: close"], False),
+        ("1.1", ["Connection: Close, foo"], False),
+        ("1.1", ["Connection: foo ,\tCLOSE"], False),
+        ("1.1", ["Connection: foo", "Connection: close"], False),
+        ("1.1", ["Connection: keep-alive, close"], False),
+        ("1.1", ["Connection: keep-alive, Upgrade", "Upgrade: h2c"], True),
+        ("1.1", ["Connection: closed"], True),
+        ("1.1", ["Connection: ,,"], True),
+        ("1.0", [], False),
+        ("1.0", ["Connection: Keep-Alive"], True),
+        ("1.0", ["Connection: Keep-Alive, TE"], True),
+        ("1.0", ["Connection: TE", "Connection: keep-alive"], True),
+        ("1.0", ["Connection: keep-alive, close"], False),
+        ("1.0", ["Connection: xkeep-alive"], False),
+    ],
+)
+def test_whether_a_connection_is_kept(
+    shared: Server, version: str, lines: list[str], kept: bool
+) -> None:
+    """Who asks to close is told that it is done; who doesn't gets a second answer."""
+    first = "\r\n".join([f"GET /healthz HTTP/{version}", "Host: localhost", *lines, "", ""])
+    last = f"GET /healthz HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    raw = shared.raw((first + last).encode())
+    assert raw.count(b"HTTP/1.1 200 OK") == 1 + kept
+    said = parse_answer(raw).headers.get("connection")
+    assert said == ("close" if not kept else "keep-alive" if version == "1.0" else None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (["Connection: keep-alive, Upgrade", "Upgrade: websocket"], 101),
+        (["Connection: keep-alive", "Connection: UPGRADE", "Upgrade: WebSocket"], 101),
+        (["Connection: Upgrade", "Upgrade: h2c, websocket"], 101),
+        (["Connection: upgraded", "Upgrade: websocket"], 426),
+        (["Connection: Upgrade", "Upgrade: websockets"], 426),
+        (["Connection: keep-alive", "Upgrade: websocket"], 426),
+    ],
+    ids=str,
+)
+def test_upgrade_is_read_from_lists(shared: Server, lines: list[str], status: int) -> None:
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    request = ["GET /ws HTTP/1.1", "Host: localhost", AUTH, key, "Sec-WebSocket-Version: 13"]
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
+        sock.sendall("\r\n".join([*request, *lines, "", ""]).encode())
+        got = sock.recv(1_000)
+        assert got.startswith(f"HTTP/1.1 {status} ".encode())
+        assert got.lower().count(b"\r\nconnection:") == (status == 101)
+
+
+def test_no_upgrade_over_1_0(shared: Server) -> None:
+    """RFC 9110, 7.8: it must be ignored."""
+    request = get_request("/ws", UPGRADE).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert parse_answer(shared.raw(request)).status == 426
 
 
 # Names
