@@ -10526,13 +10526,13 @@ class Reader:
         self._data = b""
         self._at = 0
         self._deadline = 0.0
-        self.head_bytes = 0
+        self.head_left = self.HEAD_BYTES
         self.closed = False
 
     def begin(self) -> None:
         """Wait for a request; its head must follow soon after its first byte."""
         self.limit(self.IDLE_SECONDS)
-        self.head_bytes = 0
+        self.head_left = self.HEAD_BYTES
         if self._at >= len(self._data):
             self._fill()
         self.limit(self.HEAD_SECONDS)
@@ -10579,7 +10579,7 @@ class Reader:
         taken = self._data[self._at : self._at + size]
         size = len(taken)
         self._at += size
-        self.head_bytes += size
+        self.head_left -= size
         return taken
 
     def rest(self) -> bytes:
@@ -10700,10 +10700,11 @@ class Head(dict[str, str]):
     def __init__(self, lines: Reader) -> None:
         super().__init__()
         self.environ: dict[str, str] = {}
-        while (line := lines.readline()) not in (b"\r\n", b"\n"):
-            self._add(line.decode("latin-1"))
-            if lines.head_bytes > Reader.HEAD_BYTES or len(self) > self.MOST:
-                raise ValueError("its head is too large")
+        while (line := lines.readline(lines.head_left + 1)) not in (b"\r\n", b"\n"):
+            if lines.head_left >= 0:
+                self._add(line.decode("latin-1"))
+            if lines.head_left < 0 or len(self) > self.MOST:
+                raise HeadFault(431, "its head is too large")
         self._check_framing()
 
     def _check_framing(self) -> None:

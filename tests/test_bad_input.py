@@ -481,6 +481,48 @@ def test_heads_that_are_none(shared: Server, request_bytes: bytes) -> None:
     assert not raw or 400 <= parse_answer(raw).status < 500 or parse_answer(raw).status == 505
 
 
+# Large heads
+
+
+def padded(size: int, field: bytes = b"X-Pad: ") -> bytes:
+    """A head of that many bytes, in fields of a kilobyte."""
+    request = head(method="GET", path="/healthz")[:-2]
+    while (left := size - 2 - len(request)) > 0:
+        value = min(left, 1_024 if left > 2_048 else left) - len(field) - 2
+        request += field + b"x" * value + b"\r\n"
+    return request + b"\r\n"
+
+
+def test_a_head_may_have_64_kilobytes(shared: Server) -> None:
+    assert len(padded(65_536)) == 65_536
+    assert parse_answer(shared.raw(padded(65_536))).status == 200
+    assert parse_answer(shared.raw(padded(65_600))).status == 431
+    query = "&".join(f"channel={n:03}{'/' * 125}" for n in range(256))
+    with shared.stream(query) as stream:
+        assert len(stream.hello["channels"]) == 256
+    line = head(method="GET", path="/healthz?" + "x" * 65_000)
+    assert parse_answer(shared.raw(line)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (head("Cookie: " + "x" * 70_000, method="GET", path="/healthz"), 431),
+        (head("Cookie: " + "x" * 500_000, method="GET", path="/healthz"), 431),
+        (padded(200_000), 431),
+        (head(*["X-Same: x" * 100] * 90, method="GET", path="/healthz?" + "x" * 60_000), 431),
+        (head(*[f"X-{n}: 1" for n in range(98)], method="GET", path="/healthz"), 200),
+        (head(*[f"X-{n}: 1" for n in range(99)], method="GET", path="/healthz"), 431),
+        (head(method="GET", path="/healthz?" + "x" * 70_000), 414),  # RFC 9112, 3
+        (b"G" * 70_000, 414),
+    ],
+    ids=range(8),
+)
+def test_heads_that_are_too_large(shared: Server, request_bytes: bytes, status: int) -> None:
+    """The answer arrives, whatever the client still had to send."""
+    assert parse_answer(shared.raw(request_bytes)).status == status
+
+
 # Request targets (RFC 9112, 3.2)
 
 
