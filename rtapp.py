@@ -47,6 +47,7 @@ import argparse
 import atexit
 import base64
 import bisect
+import codecs
 import contextlib
 import csv
 import ctypes
@@ -5527,6 +5528,9 @@ class Parsed(NamedTuple):
 
 def parse_json(raw: bytes) -> Parsed:
     """A JSON text as it is stored. Raises Problem `malformed_json`."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
+    if b"\0" in raw[:2] or raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise Problem("malformed_json", "It is UTF-16 or UTF-32: JSON is sent as UTF-8.")
     try:
         value = msgspec.json.decode(raw)
         text = msgspec.json.format(raw, indent=-1).decode()
@@ -6772,6 +6776,10 @@ class Streams:
 # ----------------------------------------------------------------------------------------------
 
 
+# A parameter of Content-Type, without its quotes (RFC 9110, 5.6.6).
+CHARSET = re.compile(r"""(?i);\s*charset\s*=\s*"?([^\s;"]*)""")
+
+
 class Call:
     """A request as the routes see it: who asks, from where, for what."""
 
@@ -6806,7 +6814,11 @@ class Call:
         return session
 
     def body(self, limit: int) -> bytes:
-        """The whole body. Raises Problem `too_large` as soon as it is known to be."""
+        """The whole body. Raises Problem `not_json` for one that says it isn't UTF-8, `too_large`
+        as soon as it is known to be."""
+        for charset in CHARSET.findall(self.environ.get("CONTENT_TYPE", "")):
+            if charset.lower() not in ("utf-8", "utf8"):
+                raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
         length = self.environ.get("CONTENT_LENGTH")
         if length and int(length) > limit:
             self._refuse_body(limit)

@@ -111,7 +111,8 @@ BAD_JSON = {
     "cut UTF-8": b'"\xe2\x82"',
     "an overlong form": b'"\xc0\xaf"',
     "an encoded surrogate": b'"\xed\xa0\x80"',
-    "a BOM": b"\xef\xbb\xbf{}",
+    "two BOMs": b"\xef\xbb\xbf" * 2 + b"{}",
+    "a BOM alone": b"\xef\xbb\xbf",
     "UTF-16": '{"a":1}'.encode("utf-16"),
     "201 arrays": b"[" * 201 + b"]" * 201,
     "201 objects": b'{"a":' * 201 + b"1" + b"}" * 201,
@@ -173,14 +174,58 @@ def test_other_content_types_are_refused(shared: Server, path: str, kind: str) -
 
 
 @pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("text", ['{"a":1}', "1"])
+def test_other_codings_are_told(shared: Server, path: str, coding: str, text: str) -> None:
+    answer = shared.post(path, text.encode(coding))
+    assert answer.status == 400 and answer.code == "malformed_json"
+    assert "UTF-16" in answer.json["detail"] and "UTF-8" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize(
+    "given",
+    ["iso-8859-1", '"ISO-8859-9"', "utf-16", "utf-8; charset=latin1", '"', "utf-80", ' "utf-7"'],
+)
+def test_other_charsets_are_refused_by_name(shared: Server, path: str, given: str) -> None:
+    kinds = ["application/json"] + ["application/x-ndjson"] * (path == "/api/broadcast")
+    for kind in kinds:
+        answer = shared.post(path, b"{}", headers={"Content-Type": f"{kind}; charset={given}"})
+        assert answer.status == 415 and answer.code == "not_json"
+        assert given.rsplit("=", maxsplit=1)[-1].strip(' "') in answer.json["detail"]
+
+
+@pytest.mark.parametrize("path", BODIES)
 def test_no_content_type_is_refused(shared: Server, path: str) -> None:
     raw = shared.raw(head(AUTH, "Content-Length: 2", path=path) + b"{}")
     assert parse_answer(raw).code == "not_json"
 
 
 def test_content_type_may_have_parameters_and_capitals(server: Server) -> None:
-    for kind in ("application/json; charset=utf-8", "Application/JSON;charset=UTF-8"):
-        server.publish({"ok": 1}, headers={"Content-Type": kind})
+    for kind in (
+        "application/json; charset=utf-8",
+        "Application/JSON;charset=UTF-8",
+        'application/json ; x="a" ; Charset="Utf-8"',
+        "application/json;charset=utf8",
+        "application/json; version=1",
+    ):
+        server.publish({"ok": "ş"}, headers={"Content-Type": kind})
+    lines = server.post(
+        "/api/broadcast", b"1\n", headers={"Content-Type": 'application/x-ndjson;charset="UTF-8"'}
+    )
+    assert lines.status == 200
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(server: Server) -> None:
+    """Windows' editors and PowerShell write one (RFC 8259, 8.1)."""
+    mark = b"\xef\xbb\xbf"
+    with server.stream() as stream:
+        server.publish(mark + b' {"a": "\xc5\x9f"}')
+        assert server.post("/api/broadcast", mark + b"1\n2\n", headers=NDJSON).json["count"] == 2
+        first, *others = stream.values(3)
+        assert first["a"] == "ş" and others == [1, 2]
+    body = mark + json.dumps({"session": SESSION, "add": ["x"]}).encode()
+    assert server.post("/api/events/topics", body).code == "not_found"
 
 
 @pytest.mark.parametrize("path", BODIES[1:])
