@@ -8916,6 +8916,9 @@ def allow_header(methods: set[str]) -> str:
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
+# A list of names as a browser asks for them; not `*`, which would be all.
+FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
+
 Serve = Callable[[dict[str, Any], dict[str, str], dict[str, str]], Answer]
 
 
@@ -9017,6 +9020,8 @@ class Web:
             )
             site = "" if is_link else environ.get("HTTP_SEC_FETCH_SITE", "")
             access.check_origin(host, origin, site)
+        if self._app.settings["allowed_origins"]:
+            headers["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
             headers.update(self._allowed(origin))
         if environ.get("rtapp.hsts") or (
@@ -9116,10 +9121,11 @@ class Web:
         if origin and self._app.access.allowed_origin(origin):
             headers |= self._allowed(origin)
             headers["Access-Control-Allow-Methods"] = methods
-            headers["Access-Control-Allow-Headers"] = (
-                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Session"
-            )
             headers["Access-Control-Max-Age"] = "600"
+            headers["Vary"] += ", Access-Control-Request-Headers"
+            asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+            if len(asked) <= 4_096 and FIELD_NAMES.fullmatch(asked):
+                headers["Access-Control-Allow-Headers"] = asked
         return Answer(status=204)
 
 

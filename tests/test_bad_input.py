@@ -1111,19 +1111,38 @@ def test_preflight(make_server: Callable[..., Server]) -> None:
     """A browser asks before it sends JSON or a token to another site (Fetch, 4.8)."""
     origin = "https://app.example.org"
     server = make_server(allowed_origins=origin)
-    ask = {
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization",
-    }
-    yes = server.request("OPTIONS", "/api/broadcast", token=None, headers={"Origin": origin, **ask})
-    assert yes.status == 204 and yes.headers["access-control-allow-origin"] == origin
+
+    def asked(names: str | None, origin: str = origin, path: str = "/api/broadcast") -> Answer:
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        if names is not None:
+            headers["Access-Control-Request-Headers"] = names
+        answer = server.request("OPTIONS", path, token=None, headers=headers)
+        assert answer.status == 204 and not answer.body
+        return answer
+
+    for names in ("authorization", "x-agent,traceparent", "x-a, x-b ,content-type", "x_y.z~1"):
+        for path in ("/api/broadcast", "/api/events", "/socket.io/"):
+            yes = asked(names, path=path)
+            assert yes.headers["access-control-allow-origin"] == origin
+            assert "OPTIONS" in yes.headers["access-control-allow-methods"]
+            assert yes.headers["access-control-allow-headers"] == names
+            assert yes.headers["vary"] == "Origin, Access-Control-Request-Headers"
     assert "POST" in yes.headers["access-control-allow-methods"]
-    allowed = yes.headers["access-control-allow-headers"].lower()
-    for name in ("authorization", "content-type", "idempotency-key", "last-event-id", "x-session"):
-        assert name in allowed
-    foreign = {"Origin": "https://evil.example", **ask}
-    no = server.request("OPTIONS", "/api/broadcast", token=None, headers=foreign)
-    assert not [name for name in no.headers if name.startswith("access-control-")]
+    for names in (None, "", "*", "x-a, *", "a b", "x-a,,x-b", "x-a;", "x-\xe9", "x" * 5_000):
+        assert "access-control-allow-headers" not in asked(names).headers, names
+    for foreign in ("https://evil.example", "null", origin + ".evil.example"):
+        no = asked("x-agent", origin=foreign)
+        assert not [name for name in no.headers if name.startswith("access-control-")]
+
+
+def test_answers_vary_by_origin(make_server: Callable[..., Server]) -> None:
+    """A cache must not give a page of an allowed origin what it kept for one without."""
+    path = "/socket.io/socket.io.min.js"
+    allowing = make_server(allowed_origins="https://app.example.org")
+    for headers in ({}, {"Origin": "https://app.example.org"}, {"Origin": "https://evil.example"}):
+        answer = allowing.get(path, headers=headers)
+        assert "Origin" in answer.headers["vary"].split(", ")
+    assert "Origin" not in make_server().get(path).headers.get("vary", "")
 
 
 # Credentials
