@@ -10791,7 +10791,8 @@ class Handler(pywsgi.WSGIHandler):
     def read_requestline(self) -> str:
         """The request line; waits for it."""
         for _ in range(self.EMPTY_LINES + 1):
-            self.rfile.begin()
+            with self.server.idling():
+                self.rfile.begin()
             line = self.rfile.readline()
             if line not in (b"\r\n", b"\n"):
                 break
@@ -10993,6 +10994,25 @@ class Listener(pywsgi.WSGIServer):
         self._journal = journal
         self._tls = tls
         self._arrived = arrived
+        self._idle: set[gevent.Greenlet] | None = set()  # who waits for a request; None: at the end
+
+    @contextlib.contextmanager
+    def idling(self) -> Iterator[None]:
+        """While this is so, a stop ends the connection. Raises OSError after one."""
+        if self._idle is None:
+            raise ConnectionAbortedError("it is stopped")
+        idle, me = self._idle, gevent.getcurrent()
+        idle.add(me)
+        try:
+            yield
+        finally:
+            idle.discard(me)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Take no more; who is being answered has this many seconds, who only waits has none."""
+        idle, self._idle = self._idle or set(), None
+        gevent.killall([*idle], block=False)
+        super().stop(timeout)
 
     def handle(self, sock: Any, address: Any) -> None:
         """Serve a connection."""
@@ -11015,7 +11035,9 @@ class Listener(pywsgi.WSGIServer):
     def _secured(self, sock: Any, context: ssl.SSLContext) -> Any:
         """The connection, after the TLS handshake if that is what the client begins with."""
         sock.settimeout(self.HANDSHAKE_SECONDS)
-        if sock.recv(1, socket.MSG_PEEK) != b"\x16":
+        with self.idling():
+            first = sock.recv(1, socket.MSG_PEEK)
+        if first != b"\x16":
             return sock
         with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
             return context.wrap_socket(sock, server_side=True)
@@ -12293,8 +12315,7 @@ class Application:
         self.stopping = True
         if self.desktop is not None:
             self.desktop.end()
-        self.network.stop()
-        self._listener.stop(timeout=2)
+        gevent.joinall([gevent.spawn(self.network.stop), gevent.spawn(self._listener.stop, 2)])
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
         with reported(self.journal, "Stopping"):

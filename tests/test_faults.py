@@ -28,6 +28,7 @@ from support import (
     LONG,
     NDJSON,
     PATIENCE,
+    STOPPED,
     Ended,
     Publisher,
     Server,
@@ -36,6 +37,7 @@ from support import (
     change,
     number,
     query_database,
+    rows_of,
     run_program,
     sqlite_url,
     wait_for,
@@ -164,6 +166,40 @@ def test_a_database_that_is_held_does_not_hold_up_the_end(server: Server) -> Non
     with database_locked(server), server.stream() as stream:
         assert server.stop() == 0
         assert stream.ended()
+
+
+def test_idle_connections_do_not_hold_up_the_end(
+    make_server: Callable[..., Server], certificate: Certificate
+) -> None:
+    """They are let go at once, not when the time of those who are being answered is over. The
+    first one hasn't even said whether it speaks TLS."""
+    server = make_server(**certificate.settings)
+
+    def sent(data: bytes) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+        sock.sendall(data)
+        return sock
+
+    post = f"POST /api/broadcast HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n"
+    post += "Content-Type: application/json\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(sent(get if n else b"")) for n in range(21)]
+        assert all(sock.recv(1_000).startswith(b"HTTP/1.1 200 ") for sock in idle[1:])
+        streams = [stack.enter_context(server.stream()) for _ in range(3)]
+        busy = stack.enter_context(sent(post.encode()))
+        assert busy.recv(100).startswith(b"HTTP/1.1 100 ")  # it is at its body
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        assert all(sock.recv(1) == b"" for sock in idle)
+        busy.sendall(b"12345")
+        assert busy.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert server.process.wait(STOPPED) == 0
+        for stream in streams:
+            assert stream.values(1) == [12345]
+            assert stream.ended() and "retry" in stream.events[-1]
+    written = "SELECT count(*) FROM event_logs WHERE message = 'Server stopped'"
+    assert rows_of(server.database_url, written) == [(1,)]
 
 
 def test_interrupted_it_ends_as_it_should(server: Server) -> None:
