@@ -1333,6 +1333,9 @@ class SqliteEngine(Engine):
                 ) from None
             raise StartError(f"The data folder {folder} can't be written: {error}.") from None
         self._lock = lock
+        for left in folder.glob("backup-*.tmp*"):  # by a kill during its download
+            with contextlib.suppress(OSError):
+                left.unlink()
 
     def connect(self) -> peewee.Database:
         database = peewee.SqliteDatabase(
@@ -8623,6 +8626,7 @@ def openapi(app: Application, call: Call) -> dict[str, Any]:
     return openapi_document()
 
 
+@cache
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI description of `ROUTES`."""
     types = [kind for row in ROUTES for kind in (row.query, row.body) if kind not in (None, Any)]

@@ -35,6 +35,7 @@ from support import (
     Stream,
     Swarm,
     change,
+    get_request,
     number,
     query_database,
     rows_of,
@@ -113,6 +114,23 @@ def test_killed_while_publishing(make_server: Callable[..., Server]) -> None:
     for listener in listeners:
         assert listener.got == first.got
         assert listener.recovered == [False] + [True] * (len(listener.recovered) - 1)
+
+
+@pytest.mark.sqlite
+def test_killed_while_a_backup_is_downloaded(server: Server) -> None:
+    """The copy, which holds everything, is gone after the next start."""
+    server.publish_lines(["x" * 500_000] * 20)
+    (server.data / "backup-mine.db").touch()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.settimeout(PATIENCE)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(get_request("/api/backup"))
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert list(server.data.glob("backup-*.tmp"))
+        server.kill()
+    server.start()
+    assert [path.name for path in server.data.glob("backup-*")] == ["backup-mine.db"]
 
 
 # SIGTERM and SIGINT
