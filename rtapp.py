@@ -10823,7 +10823,8 @@ class Handler(pywsgi.WSGIHandler):
         expected = field_list(self.headers.get("expect", "")) if version != "1.0" else set()
         if expected - {"100-continue"}:
             raise HeadFault(417, "it expects something else than 100-continue")
-        self.waits = bool(expected)
+        has_body = self.content_length or "transfer-encoding" in self.headers
+        self.waits = bool(expected and has_body)
         self.rfile.limit(30 + (self.content_length or 0) / 16_384)
         return True
 
@@ -10864,7 +10865,7 @@ class Handler(pywsgi.WSGIHandler):
         body = Body(
             self.rfile,
             self.content_length,
-            socket=self.socket if self.waits and self.content_length != 0 else None,
+            socket=self.socket if self.waits else None,
             chunked_input="HTTP_TRANSFER_ENCODING" in environ,  # no other coding is let through
         )
         body.handler = self
@@ -10899,9 +10900,10 @@ class Handler(pywsgi.WSGIHandler):
         self.response_headers = [*headers]
         given = {name.lower(): value for name, value in headers}
         self.provided_content_length = given.get("content-length")
-        if given.get("connection") == "close":
+        # Who still waits for `100 Continue` may send the body, or not (RFC 9110, 10.1.1).
+        if given.get("connection") == "close" or self.wsgi_input.socket is not None:
             self.close_connection = True
-        elif "connection" not in given and (
+        if "connection" not in given and (
             self.close_connection or self.request_version == "HTTP/1.0"
         ):
             kept = "close" if self.close_connection else "keep-alive"
