@@ -10814,6 +10814,8 @@ class Handler(pywsgi.WSGIHandler):
         self.request_version = "HTTP/1.0" if version == "1.0" else "HTTP/1.1"
         self.headers = Head(self.rfile)
         self.path = self._path(target)
+        if version == "1.0" and "transfer-encoding" in self.headers:
+            raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
         length = self.headers.get("content-length")
         self.content_length = None if length is None else int(length)
         wishes = field_list(self.headers.get("connection", ""))

@@ -485,6 +485,13 @@ def test_a_body_whose_length_is_in_doubt(shared: Server, lines: list[str]) -> No
     assert parse_answer(raw).status in (400, 501)
 
 
+def test_chunks_over_1_0(shared: Server) -> None:
+    """A proxy of that time doesn't know them and reads another body (RFC 9112, 6.1)."""
+    lines = [AUTH, *lines_of(JSON), "Transfer-Encoding: chunked"]
+    raw = shared.raw(head(*lines).replace(b"HTTP/1.1", b"HTTP/1.0") + b"2\r\n{}\r\n0\r\n\r\n")
+    assert parse_answer(raw).status == 400
+
+
 def test_a_body_cut_short_is_not_taken(shared: Server) -> None:
     with socket.create_connection(("127.0.0.1", shared.port), timeout=PATIENCE) as sock:
         sock.sendall(head(AUTH, *lines_of(JSON), "Content-Length: 100") + b"[1]")
