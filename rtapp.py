@@ -5051,13 +5051,11 @@ class Buckets:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
         it is full, and owed. Raises Problem `code`, which names the seconds until they are there.
         """
-        now = time.monotonic()
-        waits = [
-            max(0, self._full_at.get(key, 0) - now) + (min(n, burst) - burst) / rate
-            for key, rate, burst, n in charges
-        ]
-        wait = max(waits, default=0)
-        if wait > 1e-6:  # less is rounding
+        now, wait = time.monotonic(), 1e-6  # less is rounding
+        for key, rate, burst, n in charges:
+            owed = max(self._full_at.get(key, now) - now, 0)
+            wait = max(wait, owed + (min(n, burst) - burst) / rate)
+        if wait > 1e-6:
             seconds = int(wait) + 1
             raise Problem(code, f"Wait {seconds} seconds.", retry_after=seconds)
         if len(self._full_at) >= self.KEYS:
@@ -5415,8 +5413,11 @@ class Access:
     ) -> Callable[[], None]:
         if principal.unlimited or not a_minute:
             return lambda: None
-        keys = [("address", network_of(principal.address)), ("account", principal.account)]
-        return buckets.charge(*(Charge(k, a_minute / 60, a_minute, n) for k in keys if k[1]))
+        rate, account = a_minute / 60, principal.account
+        charge = Charge(("address", network_of(principal.address)), rate, a_minute, n)
+        if not account:
+            return buckets.charge(charge)
+        return buckets.charge(charge, charge._replace(key=("account", account)))
 
     # Where a request comes from
 
