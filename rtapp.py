@@ -1933,6 +1933,14 @@ class Storage:
         self.write(lambda tx: note_facts(tx.database, facts))
 
 
+def settle_id(tx: Transaction) -> str:
+    """The database's own id, made where it has none; of several nodes the first one's counts."""
+    found = Fact.select(Fact.value).where(Fact.key == "id").scalar(tx.database)
+    number = str(found or secrets.token_hex(6))
+    note_facts(tx.database, {"id": number})
+    return number
+
+
 def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
     """Note facts about a database, within a transaction."""
     for key, value in facts.items():
@@ -8645,7 +8653,7 @@ def openapi_document() -> dict[str, Any]:
             "schemas": {**schemas, "Problem": PROBLEM_SCHEMA},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<port>"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
             },
         },
     }
@@ -12059,6 +12067,7 @@ class Application:
         self.end_wanted = gevent.event.Event()  # set by whoever wants the program to end
         self.desktop: Desktop | None = None  # set by the Desktop part
         self.port = 0
+        self.cookie_name = ""  # from the start on
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
         if admin_token is not None and len(admin_token) < 24:
@@ -12148,19 +12157,19 @@ class Application:
         return self.rooms.is_guest_of(session) if session else ANONYMOUS
 
     def cookie_secret(self, environ: dict[str, Any]) -> str:
-        """The secret in this server's cookie; the name has the port, since cookies ignore it. Other
-        programs' cookies come along, and http.cookies gives all up at one that it doesn't like."""
+        """The secret in the cookie of this database, whichever node set it. Other programs'
+        cookies come along, and http.cookies gives all up at one that it doesn't like."""
         for pair in environ.get("HTTP_COOKIE", "").split(";"):
             name, _, value = pair.strip().partition("=")
-            if name == f"rtapp_{self.port}":
+            if name == self.cookie_name:
                 return str(value)
         return ""
 
     def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
-        """The header that sets this server's cookie."""
-        secure = "; Secure" if is_https(call.environ) else ""
+        """The header that sets this database's cookie."""
+        more = "; Secure" if is_https(call.environ) else ""
         return (
-            f"rtapp_{self.port}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+            f"{self.cookie_name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
         )
 
     # Life
@@ -12172,6 +12181,7 @@ class Application:
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
         self.storage.start(self._committed)
+        self.cookie_name = "rtapp_" + self.storage.write(settle_id)
         self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
@@ -13352,8 +13362,9 @@ def restore_command(options: argparse.Namespace) -> int:
     try:
         copy_database(source, path)
         with contextlib.closing(sqlite3.connect(path)) as database, database:
-            # Ids that clients have seen since that backup mean other messages from now on.
-            database.execute("DELETE FROM meta WHERE key = 'epoch'")
+            # Ids that clients have seen since that backup mean other messages from now on; and
+            # where the original goes on, this is another database.
+            database.execute("DELETE FROM meta WHERE key IN ('epoch', 'id')")
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"{path} could not be restored: {error}.") from None
     print(f"restored {path} from {source}; clients that come back are told to reset")
@@ -13381,6 +13392,7 @@ def migrate_command(options: argparse.Namespace) -> int:
             for table, columns in tables_of_kept():
                 copy_table(old, new, table, columns)
             target.set_sequences(new)
+            new.execute_sql("DELETE FROM meta WHERE key = 'id'")
             note_facts(new, {"head": str(source.last_id(old))})
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
     return 0

@@ -83,7 +83,8 @@ def test_first_run(fresh: Server) -> None:
     made = fresh.post("/api/auth/setup", body, token=None)
     assert made.json == {"success": True, "username": "Ada", "role": "admin"}
     cookie = made.headers["set-cookie"]
-    assert f"rtapp_{fresh.port}=" in cookie and "HttpOnly" in cookie and "SameSite=Lax" in cookie
+    assert re.match(r"rtapp_[0-9a-f]{12}=", cookie) and str(fresh.port) not in cookie[:18]
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
     me = fresh.get("/api/auth/me", headers=cookie_of(made), token=None).json
     assert me["role"] == "admin" and me["username"] == "Ada" and me["setupNeeded"] is False
     again = fresh.post("/api/auth/setup", body, token=None)
@@ -689,6 +690,36 @@ def test_other_programs_cookies_do_no_harm(shared: Server, other: str) -> None:
     for cookie in (f"{other}; {own}", f"{own}; {other}"):
         assert shared.get("/api/stats", headers={"Cookie": cookie}, token=None).status == 200
     assert shared.get("/api/stats", headers={"Cookie": other}, token=None).status == 401
+
+
+@pytest.mark.sqlite
+def test_a_cookie_is_its_databases(home: Server, tmp_path: Path) -> None:
+    """A browser sends every server of a host the same cookies, whatever their ports."""
+    ours = log_in(home)
+    with Server(tmp_path / "other") as other:
+        theirs = log_in(with_users(other))
+        names = [cookie["Cookie"].partition("=")[0] for cookie in (ours, theirs)]
+        assert names[0] != names[1]
+        both = {"Cookie": "; ".join(cookie["Cookie"] for cookie in (ours, theirs))}
+        for server in (home, other):
+            assert server.get("/api/stats", headers=both, token=None).status == 200
+        other.post("/api/auth/logout", {}, headers=both, token=None)
+        assert other.get("/api/stats", headers=both, token=None).status == 401
+    assert home.get("/api/stats", headers=both, token=None).status == 200
+    old = {"Cookie": ours["Cookie"].replace(names[0], f"rtapp_{home.port}")}
+    assert home.get("/api/stats", headers=old, token=None).status == 401
+    copy = tmp_path / "copy.db"
+    assert home.command("backup", str(copy)).code == 0
+    home.stop()
+    home.port = 0
+    home.start()
+    assert home.get("/api/stats", headers=ours, token=None).status == 200  # on another port too
+    with Server(tmp_path / "copied") as copied:
+        copied.stop()
+        assert copied.command("restore", str(copy)).code == 0
+        copied.start()
+        assert log_in(copied)["Cookie"].partition("=")[0] not in names
+        assert copied.get("/api/stats", headers=ours, token=None).status == 401
 
 
 def test_cookies_are_secure_over_tls(

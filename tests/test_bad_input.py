@@ -32,6 +32,7 @@ from support import (
     get_request,
     parse_answer,
     query_database,
+    rows_of,
     setup_token,
     wait_for,
 )
@@ -1182,15 +1183,16 @@ GUARDED = [
         {"Authorization": "Bearer \xe9"},
         {"Authorization": f"Basic {ADMIN}"},
         {"Authorization": ADMIN},
-        {"Cookie": "rtapp_{port}=nonsense"},
-        {"Cookie": 'rtapp_{port}="\\"; a(b@c=d; =; ;;; [x]=1'},
+        {"Cookie": "rtapp_{id}=nonsense"},
+        {"Cookie": 'rtapp_{id}="\\"; a(b@c=d; =; ;;; [x]=1'},
     ],
     ids=str,
 )
 def test_no_or_a_wrong_credential(
     shared: Server, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    headers = {name: value.replace("{port}", str(shared.port)) for name, value in headers.items()}
+    (own,) = rows_of(shared.database_url, "SELECT value FROM meta WHERE key = 'id'")
+    headers = {name: value.replace("{id}", own[0]) for name, value in headers.items()}
     body = {} if method == "POST" else None
     answer = shared.request(method, path, body, headers=headers, token=None)
     assert answer.status == 401 and answer.code == "unauthorized"

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from support import (
     Stream,
     Swarm,
     change,
+    cookie_of,
     number,
     rows_of,
     run_program,
@@ -488,6 +490,24 @@ def test_secrets_of_the_url_are_not_told(postgres: Cluster, tmp_path: Path) -> N
         assert "Traceback" not in done.stderr
 
 
+def test_nodes_that_start_at_once_share_a_cookie(postgres: Cluster, tmp_path: Path) -> None:
+    """Whichever of them signs in, the others know the session; a node that comes later too."""
+    env = {"DATABASE_URL": postgres.new_database()}
+    nodes = [Server(tmp_path / f"node{n}", env=env) for n in range(3)]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(nodes)) as pool:
+        for node in nodes:
+            stack.callback(node.kill)
+        list(pool.map(Server.start, nodes[:2]))
+        body = {"username": "ada", "password": "correct horse", "role": "user"}
+        assert nodes[0].post("/api/users", body).status == 201
+        nodes[2].start()
+        del body["role"]
+        for node in nodes:
+            cookie = cookie_of(node.post("/api/auth/login", body, token=None))
+            for other in nodes:
+                assert other.get("/api/stats", headers=cookie, token=None).status == 200
+
+
 def test_migrate_from_sqlite(
     postgres: Cluster, start_node: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -501,6 +521,8 @@ def test_migrate_from_sqlite(
             position = stream.hello["lastEventId"]
         old.publish("last", "channel=x")
         messages = old.get("/api/messages?limit=1000").json
+        login = {"username": "ada", "password": "correct horse"}
+        cookies = [cookie_of(old.post("/api/auth/login", login, token=None))["Cookie"]]
         assert old.stop() == 0
     for expected in (0, 2):  # a second time it is not empty any more
         given = ("--from", old.database_url, "--to", url, "--data", str(tmp_path))
@@ -511,6 +533,8 @@ def test_migrate_from_sqlite(
     with server.stream("channel=x", headers={"Last-Event-ID": position}) as stream:
         assert stream.hello["recovered"] is True
         assert stream.values(1) == ["last"]
+    cookies.append(cookie_of(server.post("/api/auth/login", login, token=None))["Cookie"])
+    assert len({cookie.partition("=")[0] for cookie in cookies}) == 2  # both may go on
     body = {"username": "bob", "password": "correct horse", "role": "user"}
     assert server.post("/api/users", body).status == 201
 

@@ -29,6 +29,7 @@ from support import (
     ROOT,
     Server,
     Swarm,
+    cookie_of,
     hear,
     join_io,
     open_ws,
@@ -195,6 +196,20 @@ def test_streams_come_through_at_once(front: Front, certificate: Certificate) ->
         answer = asked.get("/healthz", tls=tls, headers={"X-Forwarded-For": "203.0.113.9"})
         assert answer.status == 200
         assert ("strict-transport-security" in answer.headers) is (tls is not None)
+
+
+def test_a_session_is_known_to_every_node(front: Front, certificate: Certificate) -> None:
+    body = {"username": "ada", "password": "correct horse", "role": "user"}
+    assert front.proxy.post("/api/users", body).status == 201
+    del body["role"]
+    for asked, tls in ways_in(front, certificate):
+        scheme = "https" if tls else "http"
+        page = {"Origin": f"{scheme}://127.0.0.1:{asked.port}"}
+        made = asked.post("/api/auth/login", body, token=None, tls=tls, headers=page)
+        cookie = {**cookie_of(made), **page}
+        for _ in range(20):
+            me = asked.get("/api/auth/me", token=None, tls=tls, headers=cookie)
+            assert me.json["authenticated"], me
 
 
 def test_websockets_come_through(front: Front, certificate: Certificate) -> None:
