@@ -204,6 +204,44 @@ def plain_address(address: str) -> str:
     return address.partition("%")[0].removeprefix("::ffff:")
 
 
+def plain_host(name: str) -> str:
+    """A host as hosts are compared, empty where it is none: in lower case, its letters as browsers
+    write them in ASCII (UTS 46), without a last dot."""
+    with contextlib.suppress(ValueError):
+        literal = name[:1] == "[" and name[-1:] == "]"
+        return str(ipaddress.ip_address(name[1:-1] if literal else name))
+    name = unicodedata.normalize("NFKC", name).lower().replace("\u3002", ".")
+    name = name[:1] + name[1:].removesuffix(".")
+    labels = (x if x.isascii() else f"xn--{x.encode('punycode').decode()}" for x in name.split("."))
+    return (re.match(r"[a-z0-9._-]{1,253}\Z", ".".join(labels)) or [""])[0]
+
+
+_URL = re.compile(
+    r"([a-z][a-z0-9+.-]*)://([^\s/?#@:[\]]+|\[[^\s\]]+\])(?::(\d{0,5}))?(/[^\s?#]*)?", re.IGNORECASE
+)
+_PORTS = {"http": 80, "https": 443}
+
+
+@functools.lru_cache(maxsize=256)
+def plain_url(text: str) -> str:
+    """An address as addresses are compared, empty where it is none: with a plain host, without the
+    scheme's own port."""
+    found = _URL.fullmatch(text)
+    host = plain_host(found[2]) if found else ""
+    if not found or not host or int(found[3] or 0) > 65_535:
+        return ""
+    scheme, port = found[1].lower(), int(found[3] or 0)
+    host = f"[{host}]" if ":" in host else host
+    host = f"{host}:{port}" if port and port != _PORTS.get(scheme) else host
+    return f"{scheme}://{host}{found[4] or ''}"
+
+
+def plain_origin(text: str) -> str:
+    """An origin as origins are compared (RFC 6454, 5), empty where it is none."""
+    found = plain_url(text) if len(text) <= 300 else ""
+    return found if found.count("/") == 2 else ""
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
@@ -220,23 +258,34 @@ class Form(NamedTuple):
 
     is_met: Callable[[str], object]
     words: str
+    plain: Callable[[str], str] = str  # as it is kept
 
 
 def is_network(text: str) -> bool:
     """Whether this is an IP address or a network of them."""
     with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_network(text, strict=False))
+        return bool(ipaddress.ip_network(plain_network(text), strict=False))
     return False
 
 
+def plain_network(text: str) -> str:
+    """A network in lower case, and not mapped into IPv6."""
+    return text.lower().removeprefix("::ffff:")
+
+
+def plain_name(text: str) -> str:
+    """A plain host from one with a port, too."""
+    return plain_host(text) or plain_host(re.sub(r":\d+$", "", text))
+
+
 URL = Form(
-    re.compile(r"https?://[^\s/?#]+(/\S*)?").fullmatch, "an address like https://example.org"
+    lambda text: plain_url(text).startswith(("http://", "https://")),
+    "an address like https://example.org",
+    plain_url,
 )
-ORIGIN = Form(
-    re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]+").fullmatch,
-    "an origin like https://app.example.org, without a path",
-)
-NETWORK = Form(is_network, "an IP address or a network like 10.0.0.0/8")
+ORIGIN = Form(plain_origin, "an origin like https://app.example.org, without a path", plain_origin)
+HOST = Form(plain_name, "a host's name like chat.example.org", plain_name)
+NETWORK = Form(is_network, "an IP address or a network like 10.0.0.0/8", plain_network)
 STUN = Form(re.compile(r"none|stuns?:\S+").fullmatch, "like stun:stun.example.org, nor none")
 TURN = Form(re.compile(r"turns?:\S+").fullmatch, "like turn:turn.example.org")
 SIGNING_KEY = Form(
@@ -291,7 +340,7 @@ _ROWS = (
             "server, as https://chat.example.org.", form=URL),
     Setting("allowed_hosts", "list", (), "network", "Host names that requests may be addressed to, "
             "besides IP addresses, localhost, this machine's own names, *.local and public_url's "
-            "host; separated by commas."),
+            "host; separated by commas.", form=HOST),
     Setting("allowed_origins", "list", (), "network", "Origins of other sites' pages that may call "
             "this server (CORS), as https://app.example.org; separated by commas.", form=ORIGIN),
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
@@ -412,11 +461,15 @@ def parse_setting(row: Setting, text: str) -> Any:
         raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
         raise ValueError(f"{row.key}: {text} is not between {row.low} and {row.high}")
-    for part in value if row.kind == "list" else [value]:
-        if row.form and part and not row.form.is_met(part):
+    if row.form is None:
+        return value
+    parts = value if row.kind == "list" else (value,)
+    for part in filter(None, parts):
+        if not row.form.is_met(part):
             shown = "this" if row.secret else repr(part)
             raise ValueError(f"{row.key}: {shown} is not {row.form.words}")
-    return value
+    kept = tuple(row.form.plain(part) if part else part for part in parts)
+    return kept if row.kind == "list" else kept[0]
 
 
 class Settings:
@@ -4915,7 +4968,7 @@ def read_host(host: str) -> tuple[str, bool]:
     """The name in a Host header without its port, empty for none; whether it is an IP literal."""
     name = ""
     with contextlib.suppress(ValueError):
-        name = urllib.parse.urlsplit("//" + host).hostname or ""
+        name = plain_host(urllib.parse.urlsplit("//" + host).hostname or "")
         ipaddress.ip_address(name.split("%")[0])
         return name, True
     return name, False

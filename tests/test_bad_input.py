@@ -1053,10 +1053,12 @@ def test_missing_host(shared: Server) -> None:
 
 def test_own_hosts(make_server: Callable[..., Server]) -> None:
     server = make_server(
-        allowed_hosts="chat.test, other.test", public_url="https://public.test:8443/x"
+        allowed_hosts="Chat.Test, other.test., b\u00fccher.test",
+        public_url="https://Public.Test:8443/x",
     )
     names = ["127.0.0.1", "localhost", "LOCALHOST:1", "[::1]", "192.168.1.5:80", "me.local"]
     names += [socket.gethostname(), "chat.test:8000", "other.test", "public.test"]
+    names += ["CHAT.test.", "xn--bcher-kva.test:1", "public.test.:8443", "me.local.", "localhost."]
     for name in names:
         answer = server.get("/healthz", headers={"Host": name})
         assert answer.status == 200, name

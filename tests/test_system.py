@@ -75,8 +75,19 @@ def test_settings_survive_a_restart(server: Server) -> None:
         ("max_connections", {"a": 1}),
         ("public_url", {"a": 1}),
         ("public_url", "chat.example.org"),
+        ("public_url", "https://ada:secret@chat.example.org"),
+        ("public_url", "https://chat.example.org:65536"),
+        ("public_url", "https://chat.example.org/?x"),
+        ("public_url", "ftp://chat.example.org"),
         ("allowed_origins", "https://app.example.org/"),
+        ("allowed_origins", "https://app.example.org:port"),
+        ("allowed_origins", "https://\u2100.example.org"),  # a/c, once it is normalized
+        ("allowed_hosts", ["chat.example.org", "*.example.org"]),
+        ("allowed_hosts", "https://chat.example.org"),
+        ("allowed_hosts", "chat example org"),
+        ("allowed_hosts", "x" * 254),
         ("trusted_proxies", ["10.0.0.0/8", "proxy"]),
+        ("trusted_proxies", "::ffff:a00:1"),
         ("ice_servers", "turn:turn.example.org"),
         ("turn_url", "stun:stun.example.org"),
         ("jwt_key", "too short"),
@@ -87,6 +98,33 @@ def test_bad_values_are_refused(shared: Server, key: str, value: Any) -> None:
     assert answer.status == 422 and answer.code == "invalid"
     assert answer.json["errors"][0]["field"] == "value"
     assert setting(shared, key)["source"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kept"),
+    [
+        ("public_url", "HTTPS://Chat.Example.org.:443", "https://chat.example.org"),
+        (
+            "public_url",
+            "http://B\u00fccher.example:8080/Sub/",
+            "http://xn--bcher-kva.example:8080/Sub/",
+        ),
+        ("public_url", "https://[2001:DB8:0::1]:0443", "https://[2001:db8::1]"),
+        ("allowed_origins", "HTTP://App.example.org:80", ["http://app.example.org"]),
+        ("allowed_origins", "https://app.example.org:80", ["https://app.example.org:80"]),
+        ("allowed_origins", "https://stra\u00dfe.example", ["https://xn--strae-oqa.example"]),
+        ("allowed_origins", "Capacitor://localhost,app://.", ["capacitor://localhost", "app://."]),
+        ("allowed_hosts", "Chat.Example.org., b:8443", ["chat.example.org", "b"]),
+        ("allowed_hosts", "b\u00fccher\u3002example, [::1]:80", ["xn--bcher-kva.example", "::1"]),
+        ("trusted_proxies", "::FFFF:10.0.0.1, 2001:DB8::/32", ["10.0.0.1", "2001:db8::/32"]),
+    ],
+)
+def test_hosts_and_origins_are_kept_as_they_are_compared(
+    shared: Server, key: str, value: str, kept: Any
+) -> None:
+    answer = shared.post("/api/settings", {"key": key, "value": value})
+    assert answer.status == 200 and answer.json["value"] == kept, answer
+    assert shared.request("DELETE", f"/api/settings/{key}").status == 200
 
 
 def test_null_is_no_value(server: Server) -> None:
