@@ -4963,6 +4963,24 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
+def forwarded_address(text: str) -> str:
+    """The address in an entry of `X-Forwarded-For`, where proxies also write ports, brackets and
+    quotes; empty for `unknown` and other names."""
+    text = text.strip(' \t"')
+    found = re.fullmatch(r"\[([^]]+)\](?::.*)?|([^:]+):[^:]*", text)
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address((found[1] or found[2] if found else text).split("%")[0])
+        return str(getattr(address, "ipv4_mapped", None) or address)
+    return ""
+
+
+def forwarded_scheme(environ: dict[str, Any]) -> str:
+    """The scheme in which a proxy says that it was asked, of several the first one; empty when it
+    says nothing of the kind."""
+    said = environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")[0].strip(' \t"').lower()
+    return {"http": "http", "ws": "http", "https": "https", "wss": "https"}.get(said, "")
+
+
 @functools.lru_cache(maxsize=256)
 def read_host(host: str) -> tuple[str, bool]:
     """The name in a Host header without its port, empty for none; whether it is an IP literal."""
@@ -5485,20 +5503,21 @@ class Access:
     def is_trusted_proxy(self, address: str) -> bool:
         """Whether what a peer says of its client counts."""
         with contextlib.suppress(ValueError):
-            peer = ipaddress.ip_address(address)
             return any(
-                peer in ipaddress.ip_network(network, strict=False)
+                ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
                 for network in self._settings["trusted_proxies"]
             )
         return False
 
     def client_address(self, peer: str, forwarded: str) -> str:
         """Who is at the other end: of `X-Forwarded-For`, the last address that no trusted proxy
-        is. What stands before it was written by the client."""
-        chain = [part.strip() for part in forwarded.split(",") if part.strip()]
-        address = peer
-        while chain and self.is_trusted_proxy(address):
-            address = chain.pop()
+        is. What stands before it was written by the client; what is none is its proxy's."""
+        chain = [part for part in forwarded.split(",") if part.strip()]
+        address, found = "", peer
+        while found:
+            address = found
+            known = chain and self.is_trusted_proxy(address)
+            found = forwarded_address(chain.pop()) if known else ""
         return address
 
     def check_host(self, host: str) -> None:
@@ -8166,7 +8185,8 @@ def list_settings(app: Application, call: Call) -> list[dict[str, Any]]:
 
 def is_from_here(call: Call) -> bool:
     """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
-    passed_on = any(f"HTTP_{n}" in call.environ for n in ("X_FORWARDED_FOR", "FORWARDED", "VIA"))
+    proxied = ("X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "FORWARDED", "VIA")
+    passed_on = any(f"HTTP_{name}" in call.environ for name in proxied)
     return is_loopback(call.address) and not passed_on
 
 
@@ -9056,22 +9076,20 @@ class Web:
     def _see_through_proxies(self, environ: dict[str, Any]) -> None:
         """Put the client in the place of a trusted reverse proxy."""
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
-        if forwarded is None:
-            return
         peer = environ["REMOTE_ADDR"]
-        if not self._app.access.is_trusted_proxy(peer):
-            if peer not in self._strangers and len(self._strangers) < 100:
-                self._strangers.add(peer)
-                self._app.journal.add(
-                    "WARN",
-                    f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
-                    "proxy, add it to the setting trusted_proxies",
-                )
-            return
-        environ["REMOTE_ADDR"] = self._app.access.client_address(peer, forwarded)
-        if environ.get("HTTP_X_FORWARDED_PROTO", "").lower() == "https":
-            environ["wsgi.url_scheme"] = "https"
-            environ["rtapp.hsts"] = True
+        if self._app.access.is_trusted_proxy(peer):
+            environ["REMOTE_ADDR"] = self._app.access.client_address(peer, forwarded or "")
+            scheme = forwarded_scheme(environ)
+            environ["wsgi.url_scheme"] = scheme or environ["wsgi.url_scheme"]
+            environ["rtapp.hsts"] = scheme == "https"
+            environ["rtapp.proxied"] = True
+        elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
+            self._strangers.add(peer)
+            self._app.journal.add(
+                "WARN",
+                f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
+                "proxy, add it to the setting trusted_proxies",
+            )
 
     def _check_source(self, row: Route, environ: dict[str, Any], headers: dict[str, str]) -> None:
         access = self._app.access
@@ -11711,7 +11729,7 @@ class Landing:
         return self._send(answer, environ, start_response)
 
     def _is_behind_proxy(self, environ: dict[str, Any]) -> bool:
-        secure = environ.get("HTTP_X_FORWARDED_PROTO", "").lower() == "https"
+        secure = forwarded_scheme(environ) == "https"
         return secure and self._app.access.is_trusted_proxy(environ["REMOTE_ADDR"])
 
     def _answer(self, environ: dict[str, Any]) -> Answer:

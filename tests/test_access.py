@@ -683,6 +683,86 @@ def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) ->
     assert "strict-transport-security" in trusting.get("/", headers=forwarded).headers
 
 
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that trusts its proxies."""
+    folder = tmp_path_factory.mktemp("behind") / "data"
+    with Server(folder, trusted_proxies="127.0.0.1, 10.0.0.0/8, 2001:DB8:1::/48") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("203.0.113.9:41001", "203.0.113.9"),
+        ("203.0.113.9:_port", "203.0.113.9"),
+        ('"203.0.113.9"', "203.0.113.9"),
+        (" 203.0.113.9 ,", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("[::FFFF:203.0.113.9]:80", "203.0.113.9"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ('"[2001:db8::1]:443"', "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("6.6.6.6, 203.0.113.9:1", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9, 10.0.0.1:5, [2001:db8:1::5]:80", "203.0.113.9"),
+        ("10.0.0.2, 10.0.0.1", "10.0.0.2"),
+        # What is no address is the proxy's that wrote it.
+        ("unknown", "127.0.0.1"),
+        ("_hidden", "127.0.0.1"),
+        ("6.6.6.6, unknown", "127.0.0.1"),
+        ("6.6.6.6, _hidden, 10.0.0.1", "10.0.0.1"),
+        ("unknown, 203.0.113.9", "203.0.113.9"),
+        ("proxy.example.org", "127.0.0.1"),
+        ("203.0.113.999", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_who_a_proxy_speaks_for(behind: Server, forwarded: str, address: str) -> None:
+    with behind.stream(headers={"X-Forwarded-For": forwarded}) as stream:
+        rows = behind.get(f"/api/connections?q={stream.hello['clientId']}").json
+        assert [row["ipAddress"] for row in rows] == [address]
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "scheme"),
+    [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("wss", "https"),
+        ("Wss ", "https"),
+        ('"https"', "https"),
+        ("https,http", "https"),
+        ("https, https", "https"),
+        ("http, https", "http"),
+        ("http", "http"),
+        ("ws", "http"),
+        ("httpsx", "http"),
+        ("", "http"),
+    ],
+)
+def test_how_a_proxy_was_asked(behind: Server, forwarded: str, scheme: str) -> None:
+    """As `for` the proxy's own client, which is the first of several."""
+    for more in ({}, {"X-Forwarded-For": "203.0.113.9"}):
+        headers = {"X-Forwarded-Proto": forwarded, **more}
+        room = behind.post("/api/video/rooms", {"name": "x"}, headers=headers)
+        assert room.json["joinUrl"].startswith(f"{scheme}://127.0.0.1:{behind.port}/"), room
+
+
+def test_ports_of_a_proxys_client_are_one_address(make_server: Callable[..., Server]) -> None:
+    server = make_server(trusted_proxies="127.0.0.1", max_connections_per_address=1)
+    one, two = ({"X-Forwarded-For": f"203.0.113.9:4100{n}"} for n in (1, 2))
+    with server.stream(headers=one):
+        assert Stream(server.port, headers=two).status == 503
+
+
+def test_what_a_proxy_passes_on_is_not_from_here(behind: Server) -> None:
+    for name in ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Via"):
+        body = {"key": "public_url", "value": "https://chat.example.org"}
+        answer = behind.post("/api/settings", body, headers={name: "http"})
+        assert answer.code == "only_from_here", name
+
+
 @pytest.mark.parametrize("other", ["a/b=c", "foo[bar]=1", '{"a":1}', "\xfc=1", "flag", "=", 'x="'])
 def test_other_programs_cookies_do_no_harm(shared: Server, other: str) -> None:
     """Cookies ignore the port, so those of every other program of the machine come along."""
