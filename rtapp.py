@@ -360,7 +360,7 @@ _ROWS = (
     Setting("jwt_audience", "text", "", "access", "The audience (aud) that a JSON Web Token must "
             "name; empty means any."),
     Setting("trusted_proxies", "list", (), "network", "Addresses or networks of reverse proxies "
-            "whose X-Forwarded-For and X-Forwarded-Proto count; separated by commas.",
+            "whose X-Forwarded-For, -Proto, -Host and -Port count; separated by commas.",
             form=NETWORK),
     Setting("metrics_token", "text", "", "access", "Bearer token with which /metrics may be read; "
             "empty means that only administrators read it.", secret=True),
@@ -5520,36 +5520,56 @@ class Access:
             found = forwarded_address(chain.pop()) if known else ""
         return address
 
-    def check_host(self, host: str) -> None:
-        """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
+    def is_own_host(self, host: str) -> bool:
+        """Whether this server may be asked under what a Host header says."""
         # No name is longer than 253 characters (RFC 1035, 2.3.4); those that are read are kept.
         name, is_address = read_host(host) if len(host) <= 300 else ("", False)
         if is_address or name in self._own_names or name.endswith((".local", ".localhost")):
-            return
+            return True
         public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
-        if name and name in (public, *self._settings["allowed_hosts"]):
-            return
-        raise Problem(
-            "wrong_host", "Add the name to the setting allowed_hosts to use this server under it."
-        )
+        return bool(name) and name in (public, *self._settings["allowed_hosts"])
+
+    def check_host(self, host: str) -> None:
+        """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
+        if not self.is_own_host(host):
+            raise Problem(
+                "wrong_host",
+                "Add the name to the setting allowed_hosts to use this server under it.",
+            )
 
     def allowed_origin(self, origin: str) -> bool:
         """Whether another site's pages may call this server."""
-        return origin in self._settings["allowed_origins"]
+        return plain_origin(origin) in self._settings["allowed_origins"]
 
-    def check_origin(self, host: str, origin: str, site: str) -> None:
-        """Refuse what another site's page sends. Raises Problem `foreign_origin`.
+    def _own_origins(self, environ: dict[str, Any]) -> set[str]:
+        """The origins of this server's pages: what `Host`, a trusted proxy and public_url say.
+        A page of https can't call plain http: where it does, an unknown proxy has ended TLS."""
+        hosts = [environ.get("HTTP_HOST", "")]
+        if "rtapp.proxied" in environ:
+            named = environ.get("HTTP_X_FORWARDED_HOST", "").split(",", 8)[:8]
+            hosts += [host for host in map(str.strip, named) if self.is_own_host(host)]
+            hosts += [f"{host}:{environ.get('HTTP_X_FORWARDED_PORT', '')}" for host in hosts]
+        schemes = {environ["wsgi.url_scheme"], "https"}
+        own = {plain_origin(f"{scheme}://{host}") for scheme in schemes for host in hosts}
+        return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
-        `site` is the header `Sec-Fetch-Site`; `same-site` is foreign too: other ports and
-        subdomains are other people's.
+    def check_origin(self, environ: dict[str, Any], is_link: bool) -> None:
+        """Refuse what another site's page sends, but for a link to a page. Raises Problem
+        `foreign_origin`.
+
+        A browser that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets
+        no page set it; `same-site` is foreign: other ports and subdomains are other people's.
         """
-        if origin and self.allowed_origin(origin):
+        origin, site = environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_SEC_FETCH_SITE", "")
+        if site == "same-origin" or (origin and self.allowed_origin(origin)):
             return
-        own = not origin or origin.partition("://")[2] == host
-        if own and site in ("", "same-origin", "none"):
+        own = not origin or plain_origin(origin) in self._own_origins(environ)
+        if own and (is_link or site in ("", "none")):
             return
         raise Problem(
-            "foreign_origin", "Add the page's origin to the setting allowed_origins to allow it."
+            "foreign_origin",
+            "If the page is this server's own, set public_url to its address; if it is another "
+            "site's that may call this server, add its origin to the setting allowed_origins.",
         )
 
 
@@ -9099,11 +9119,8 @@ class Web:
         origin = environ.get("HTTP_ORIGIN", "")
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
         if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
-            is_link = (
-                environ.get("HTTP_SEC_FETCH_MODE") == "navigate" and HTML in row.gives.values()
-            )
-            site = "" if is_link else environ.get("HTTP_SEC_FETCH_SITE", "")
-            access.check_origin(host, origin, site)
+            navigates = environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+            access.check_origin(environ, navigates and HTML in row.gives.values())
         if self._app.settings["allowed_origins"]:
             headers["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import itertools
 import json
 import re
 import socket
@@ -20,7 +21,9 @@ from conftest import Certificate
 from support import (
     ADMIN,
     NDJSON,
+    PATIENCE,
     POLLING,
+    UPGRADE,
     Answer,
     Server,
     Stream,
@@ -754,6 +757,96 @@ def test_ports_of_a_proxys_client_are_one_address(make_server: Callable[..., Ser
     one, two = ({"X-Forwarded-For": f"203.0.113.9:4100{n}"} for n in (1, 2))
     with server.stream(headers=one):
         assert Stream(server.port, headers=two).status == 503
+
+
+def statuses(server: Server, headers: dict[str, str]) -> set[int]:
+    """What a page is answered on each guarded way in."""
+    client = next(CLIENTS)  # attempts of an address and of a name are slowed down
+    headers = {"X-Forwarded-For": f"203.0.113.{client}", **headers}
+    wrong = {"username": f"ada{client}", "password": "wrong password"}
+    login = server.post("/api/auth/login", wrong, token=None, headers=headers)
+    if login.status == 403:
+        assert login.code == "foreign_origin" and "public_url" in login.json["detail"]
+    found = {200 if login.code == "wrong_login" else login.status}
+    sent = {**headers}
+    host = sent.pop("Host", f"127.0.0.1:{server.port}")
+    for path, more in (("/api/events", {}), (POLLING, {}), ("/ws", UPGRADE)):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+            sock.sendall(get_request(path, {**sent, **more}, host=host))
+            status = int(sock.recv(100).split()[1])
+            found.add(200 if status == 101 else status)
+    return found
+
+
+CLIENTS = itertools.count()
+PUBLIC = "https://chat.example.org"
+TLS = {"X-Forwarded-Proto": "https"}
+APP = {**TLS, "Origin": "https://app.example.org"}
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that is known by other names than its proxies ask it by."""
+    settings = {"public_url": f"{PUBLIC}/sub", "trusted_proxies": "127.0.0.1", "rate_limit": 0}
+    folder = tmp_path_factory.mktemp("proxied") / "data"
+    with Server(folder, allowed_hosts="app.example.org", **settings) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({**TLS, "Origin": PUBLIC}, 200),
+        ({"Origin": "HTTPS://Chat.Example.org:443"}, 200),
+        ({"Origin": PUBLIC, "Host": "chat.example.org:443"}, 200),
+        ({**TLS, "Origin": PUBLIC, "Host": "chat.example.org:443"}, 200),
+        ({**APP, "Host": "app.example.org"}, 200),
+        ({**APP, "Host": "app.example.org:443"}, 200),
+        ({**APP, "X-Forwarded-Host": "App.Example.org"}, 200),
+        ({**APP, "X-Forwarded-Host": "app.example.org, 127.0.0.1:8000"}, 200),
+        ({**APP, "X-Forwarded-Host": "app.example.org", "X-Forwarded-Port": "443"}, 200),
+        (
+            {
+                **TLS,
+                "Origin": "https://app.example.org:8443",
+                "X-Forwarded-Host": "app.example.org",
+                "X-Forwarded-Port": "8443",
+            },
+            200,
+        ),
+        (
+            {
+                **TLS,
+                "Origin": "https://app.example.org:8443",
+                "X-Forwarded-Host": "app.example.org:8443",
+                "X-Forwarded-Port": "443",
+            },
+            200,
+        ),
+        ({**TLS, "Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({**TLS, "Origin": "https://evil.example"}, 403),
+        ({**TLS, "Origin": "null"}, 403),
+        ({**TLS, "Origin": "http://chat.example.org"}, 403),
+        ({**TLS, "Origin": f"{PUBLIC}:8443"}, 403),
+        ({**TLS, "Origin": "https://chat.example.org.evil.example"}, 403),
+        ({**TLS, "Origin": PUBLIC, "Sec-Fetch-Site": "same-site"}, 403),
+        ({**TLS, "Origin": PUBLIC, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({**APP, "Origin": "http://app.example.org", "X-Forwarded-Host": "app.example.org"}, 403),
+        ({**APP, "X-Forwarded-Host": "app.example.org:8443"}, 403),
+        ({**APP, "X-Forwarded-Host": "app.example.org", "X-Forwarded-Port": "8443x"}, 200),
+        # A name that leads here by DNS rebinding is nobody's, whoever passes it on.
+        ({"Origin": "http://evil.example", "X-Forwarded-Host": "evil.example"}, 403),
+        ({**APP, "X-Forwarded-Host": ", ".join(["x"] * 5_000)}, 403),
+    ],
+    ids=lambda value: str(value)[:120],
+)
+def test_whose_page_it_is(proxied: Server, headers: dict[str, str], status: int) -> None:
+    assert statuses(proxied, headers) == {status}
+
+
+def test_an_unknown_proxy_names_no_host(shared: Server) -> None:
+    headers = {**APP, "X-Forwarded-Host": "app.example.org", "X-Forwarded-Port": "443"}
+    assert statuses(shared, headers) == {403}
 
 
 def test_what_a_proxy_passes_on_is_not_from_here(behind: Server) -> None:

@@ -1076,11 +1076,19 @@ def test_own_hosts(make_server: Callable[..., Server]) -> None:
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "something new"},
-        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "none"},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://127.0.0.1:{port}.evil.example"},
+        {"Origin": "http://127.0.0.1:{port}@evil.example"},
+        {"Origin": "http://127.0.0.1:{port}/"},
+        {"Origin": "ftp://127.0.0.1:{port}"},
+        {"Origin": "http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example"},
     ],
     ids=str,
 )
 def test_other_origins(shared: Server, headers: dict[str, str]) -> None:
+    headers = {name: value.format(port=shared.port) for name, value in headers.items()}
     answers = [
         shared.post("/api/broadcast", 1, headers=headers),
         shared.post("/api/broadcast", b"1\n", headers={**NDJSON, **headers}),
@@ -1090,15 +1098,25 @@ def test_other_origins(shared: Server, headers: dict[str, str]) -> None:
     ]
     assert [a.code for a in answers] == ["foreign_origin"] * len(answers)
     assert all("access-control-allow-origin" not in a.headers for a in answers)
-    assert "allowed_origins" in answers[0].json["detail"]
+    for setting in ("allowed_origins", "public_url"):
+        assert setting in answers[0].json["detail"]
 
 
 def test_own_origin(server: Server) -> None:
     own = f"http://127.0.0.1:{server.port}"
     for headers in (
         {"Origin": own},
+        {"Origin": own.upper()},
         {"Origin": own, "Sec-Fetch-Site": "same-origin"},
+        # A proxy rewrote Host: the browser knows better, and lets no page say so (Fetch, 4.6).
+        {"Origin": "https://chat.example.org", "Sec-Fetch-Site": "same-origin"},
         {"Sec-Fetch-Site": "none"},
+        {"Host": "localhost", "Origin": "http://localhost:80"},
+        {"Host": "LocalHost:80", "Origin": "http://localhost"},
+        {"Host": "[0:0::1]:8000", "Origin": "http://[::1]:8000"},
+        # Who ended TLS may be a proxy that nobody told of; pages of https can't call plain http.
+        {"Host": "localhost", "Origin": "https://localhost"},
+        {"Host": "localhost:443", "Origin": "https://localhost"},
     ):
         server.publish(1, headers=headers)
 
@@ -1121,6 +1139,23 @@ def test_allowed_origin(make_server: Callable[..., Server]) -> None:
         assert f"access-control-allow-origin: {origin}" in stream.head.lower()
     for foreign in ("https://app.example.org.evil.example", "http://app.example.org"):
         assert server.get("/api/messages", headers={"Origin": foreign}).code == "foreign_origin"
+
+
+def test_origins_are_compared_as_origins(make_server: Callable[..., Server]) -> None:
+    server = make_server(allowed_origins="https://B\u00fccher.example:443, App://Main")
+    for origin, code in (
+        ("https://xn--bcher-kva.example", 200),
+        ("https://XN--bcher-kva.example:443", 200),
+        ("app://main", 200),
+        ("http://xn--bcher-kva.example", 403),
+        ("https://xn--bcher-kva.example:444", 403),
+        ("https://xn--bcher-kva.example/", 403),
+    ):
+        answer = server.get("/api/messages", headers={"Origin": origin})
+        assert answer.status == code, origin
+        assert answer.headers.get("access-control-allow-origin") == (
+            origin if code == 200 else None
+        )
 
 
 def test_preflight(make_server: Callable[..., Server]) -> None:
