@@ -336,6 +336,9 @@ _ROWS = (
             "on the same port.", restart=True),
     Setting("tls_key", "text", "", "network", "PEM file with the certificate's private key.",
             restart=True),
+    Setting("hsts", "int", 0, "network", "Seconds for which browsers that came by https ask for "
+            "every port of this host by https only (HSTS); 0 means that they are not told so.",
+            0, 315_360_000),
     Setting("public_url", "text", "", "network", "The address under which others reach this "
             "server, as https://chat.example.org.", form=URL),
     Setting("allowed_hosts", "list", (), "network", "Host names that requests may be addressed to, "
@@ -9101,7 +9104,6 @@ class Web:
             environ["REMOTE_ADDR"] = self._app.access.client_address(peer, forwarded or "")
             scheme = forwarded_scheme(environ)
             environ["wsgi.url_scheme"] = scheme or environ["wsgi.url_scheme"]
-            environ["rtapp.hsts"] = scheme == "https"
             environ["rtapp.proxied"] = True
         elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
             self._strangers.add(peer)
@@ -9125,10 +9127,8 @@ class Web:
             headers["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
             headers.update(self._allowed(origin))
-        if environ.get("rtapp.hsts") or (
-            self._app.network.has_own_certificate and is_https(environ)
-        ):
-            headers["Strict-Transport-Security"] = "max-age=31536000"
+        if (seconds := self._app.settings["hsts"]) and is_https(environ):
+            headers["Strict-Transport-Security"] = f"max-age={seconds}"
 
     def _authenticate(self, row: Route, environ: dict[str, Any]) -> Principal:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""

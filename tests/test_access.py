@@ -683,7 +683,6 @@ def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) ->
         assert trusting.get("/api/connections").json[0]["ipAddress"] == "203.0.113.9"
         full = trusting.get("/api/events", headers=forwarded)
         assert full.code == "too_many_connections"
-    assert "strict-transport-security" in trusting.get("/", headers=forwarded).headers
 
 
 @pytest.fixture(scope="module")
@@ -902,7 +901,25 @@ def test_cookies_are_secure_over_tls(
     body = {"token": setup_token(server), "username": "ada", "password": PASSWORD}
     made = server.post("/api/auth/setup", body, token=None, tls=certificate.trusting)
     assert "; Secure" in made.headers["set-cookie"]
-    assert "strict-transport-security" in made.headers
+    assert "strict-transport-security" not in made.headers  # it would bind the host's other ports
+
+
+def test_https_is_demanded_only_when_asked_for(
+    make_server: Callable[..., Server], certificate: Certificate
+) -> None:
+    name = "strict-transport-security"
+    server = make_server(hsts=3600, **certificate.settings)
+    for path in ("/", "/healthz", "/api/auth/me"):
+        by_tls = server.get(path, tls=certificate.trusting)
+        assert by_tls.headers[name] == "max-age=3600"
+        assert name not in server.get(path).headers  # RFC 6797, 7.2
+    assert server.post("/api/settings", {"key": "hsts", "value": 0}).code == "setting_fixed"
+    proxied = make_server(trusted_proxies="127.0.0.1")
+    assert name not in proxied.get("/", headers=TLS).headers
+    assert proxied.post("/api/settings", {"key": "hsts", "value": 60}).status == 200
+    assert proxied.get("/", headers=TLS).headers[name] == "max-age=60"
+    assert name not in proxied.get("/", headers={"X-Forwarded-Proto": "http"}).headers
+    assert proxied.post("/api/settings", {"key": "hsts", "value": -1}).code == "invalid"
 
 
 @pytest.mark.parametrize(
