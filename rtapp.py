@@ -87,7 +87,7 @@ import traceback
 import unicodedata
 import urllib.parse
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
@@ -3676,8 +3676,7 @@ class Hub(Connections):
         self._next_id = first_id
         self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
         # Hears whose topics are others now, and the ones before.
-        self.on_moved: Callable[[Subscriber, frozenset[str], frozenset[str]], None]
-        self.on_moved = lambda subscriber, before, now: None
+        self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
             "topics": self.change_topics,
@@ -3724,10 +3723,6 @@ class Hub(Connections):
 
     # Who is there
 
-    def has_client(self, client_id: str) -> bool:
-        """Whether a client has a connection here."""
-        return bool(self.of_client(client_id))
-
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
         return self._owners((direct_topic(client_id),))
@@ -3756,17 +3751,16 @@ class Hub(Connections):
 
     def audiences(self) -> dict[str, int]:
         """How many subscribe to each shared topic."""
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for view in self._views.values():
-            for topic in view.topics:
-                counts[topic] = counts.get(topic, 0) + view.count
+            counts.update(dict.fromkeys(view.topics, view.count))
         return counts
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for view in self._views.values():
-            counts[view.encoding.name] = counts.get(view.encoding.name, 0) + view.count
+            counts[view.encoding.name] += view.count
         return counts
 
     def is_heard(self, topic: str) -> bool:
@@ -3781,9 +3775,8 @@ class Hub(Connections):
 
     def memory(self) -> dict[str, int]:
         """Figures about the ring, for metrics."""
-        ring = self._ring
         behind = sum(map(len, self._behind.values()))
-        return {"bytes": ring.size, "entries": len(ring), "behind": behind}
+        return {"bytes": self._ring.size, "entries": len(self._ring), "behind": behind}
 
     # Coming and going
 
@@ -3797,8 +3790,7 @@ class Hub(Connections):
     ) -> None:
         """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
         same segment as its handshake. The cursor must be complete for the topics."""
-        subscriber.transport = transport
-        subscriber.fd = transport.fileno()
+        subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = self._next_id
         self._next_id += 1
         self._by_fd[subscriber.fd] = subscriber
@@ -3934,16 +3926,12 @@ class Hub(Connections):
                 self._part(subscriber)
                 self._urgent.append(subscriber)
             self.head = entry.id
-            if entry.kind == CONTROL:
-                self._control(entry)
+            act = self._controls.get(entry.event or "") if entry.kind == CONTROL else None
+            if act is not None:  # a newer node may know more kinds
+                with reported(self._journal, f"The control entry {entry.event} failed"):
+                    act(entry.id, msgspec.json.decode(entry.content))
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
-
-    def _control(self, entry: Entry) -> None:
-        act = self._controls.get(entry.event or "")
-        if act is not None:  # a newer node may know more kinds
-            with reported(self._journal, f"The control entry {entry.event} failed"):
-                act(entry.id, msgspec.json.decode(entry.content))
 
     def _kick(self, number: int, order: dict[str, Any]) -> None:
         for subscriber in self.of_client(order["clientId"]):
@@ -4257,9 +4245,6 @@ class Hub(Connections):
     def _fall_behind(self, subscriber: Subscriber) -> None:
         self._part(subscriber)
         subscriber.state = State.BEHIND
-        self._await_page(subscriber)
-
-    def _await_page(self, subscriber: Subscriber) -> None:
         self._behind.setdefault(self._wanted(subscriber), {})[subscriber] = None
         self._behind_bell.set()
 
@@ -4287,7 +4272,7 @@ class Hub(Connections):
                     gevent.sleep(1)
                 for subscriber in waiting:
                     if subscriber.state is State.BEHIND:
-                        self._await_page(subscriber)
+                        self._fall_behind(subscriber)
 
     def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
         """Read a page of the log and send it to those who still want it then."""
@@ -4624,7 +4609,7 @@ class Nodes:
         )
         for client_id, username, channels in rows:
             topics = [channel_topic(name) for name in msgspec.json.decode(channels)]
-            if not self._hub.has_client(client_id):
+            if not self._hub.of_client(client_id):
                 self._note_presence("presence-leave", client_id, username, topics)
         return bool(dead)
 
@@ -4788,7 +4773,7 @@ class Nodes:
 
     def has_client(self, client_id: str) -> bool:
         """Whether a client has a connection on any node."""
-        return self._hub.has_client(client_id) or bool(self.of_client(client_id))
+        return bool(self._hub.of_client(client_id) or self.of_client(client_id))
 
     def of_client(self, client_id: str) -> list[Connected]:
         """A client's connections."""
@@ -6588,7 +6573,7 @@ class Rooms:
     def _is_heard(self, row: Any, heard: set[str]) -> bool:
         """Whether there is a new sign of life. Who beats is not heard by an open stream: a phone
         that vanished leaves one for a minute."""
-        is_live = not row.beats and self._hub.has_client(row.client_id)
+        is_live = not row.beats and self._hub.of_client(row.client_id)
         if not is_live and row.client_id not in heard:
             return False
         fresh = min(self.HEARD_MS, self._settings["room_silent_seconds"] * 1000 / 3)
