@@ -4280,10 +4280,7 @@ class Hub(Connections):
         low = min((stretch.after for stretch in stretches if stretch), default=0)
         view, topics = wanted
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
-        ring = self._ring
-        page, upto = self._log.page(low, ring.floor, asked, self.PAGE)
-        if ring is not self._ring:  # what was read is of another log
-            return
+        page, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
         private = {topic for entry in page for topic in (entry.topic, *entry.left_out)}
         shared: dict[tuple[int, int], list[Join]] = {}
         for subscriber in some:
@@ -4294,7 +4291,8 @@ class Hub(Connections):
                 subscriber.state = State.LIVE
                 self._serve_soon(subscriber)
                 continue
-            # Meanwhile it may want something else, or be at another place: then it waits on.
+            # Meanwhile it may want something else (of another log all is), or be at another place:
+            # then it waits on.
             if self._wanted(subscriber) != wanted or not low <= stretch.after < upto:
                 continue
             subscriber.state = State.LIVE

@@ -840,11 +840,12 @@ KNOWN = {  # by what went wrong once
     "a page that was begun in another log": [
         Step("commit", 0, [ON_A] * 11 + [ON_B]),
         Step("commit", 0, [ON_A] * 12),
-        Step("slow", 6),
+        Step("slow", 20),
         Step("come", 0, (0, ["c/b"], 40, FREE)),
-        Step("run", 9),
+        Step("run", 28),  # the page is read, and on its way
         Step("fail_over", 15),
-        *[Step("commit", 0, [ON_A] * 12)] * 2,
+        Step("commit", 0, [ON_B] + [ON_A] * 11),  # the first is gone from the ring when asked for
+        Step("commit", 0, [ON_A] * 12),
     ],
     "last words that are taken in pieces": [
         Step("come", 0, (0, ["c/a"], 0, FULL + 4)),
