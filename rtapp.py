@@ -1211,7 +1211,8 @@ def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseExcepti
         )
         problem = Problem("outcome_unknown", detail, retry_after=5)
     else:
-        problem = Problem("storage_unavailable", "Nothing was stored; try again.", retry_after=5)
+        detail = "The database can't be used at the moment, and nothing was stored; try again."
+        problem = Problem("storage_unavailable", detail, retry_after=5)
     problem.__cause__ = error
     return problem
 

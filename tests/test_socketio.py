@@ -800,8 +800,12 @@ def test_who_comes_back_before_the_loss_is_noticed(server: Server) -> None:
         assert json.loads(hear_io(back)[2:])[1] == 2
 
 
-def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) -> None:
-    server = with_handlers("""
+@pytest.mark.parametrize("others", [0, 200], ids=["ring", "table"])
+def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server], others: int) -> None:
+    """What it missed comes from memory, or, where others' messages have taken its place there, from
+    the database."""
+    server = with_handlers(
+        """
         @on("connection", namespace="/admin")
         def admin(client):
             client.join("staff")
@@ -810,7 +814,9 @@ def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) ->
         def shift(client, n):
             emit("shift", n, to="staff", namespace="/admin")
             emit("seen", n)
-    """)
+    """,
+        ring_bytes=65_536,
+    )
     ws, main = join_io(server)
     ws.send("40/admin," + TOKEN)
     admin = json.loads(hear_io(ws).removeprefix("40/admin,"))
@@ -831,6 +837,8 @@ def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server]) ->
         other.send('42/admin,1["shift",3]')
         while not hear_io(other).startswith("43"):
             pass
+    for _ in range(others):
+        server.publish("x" * 1_000, "channel=elsewhere")
     shift, seen = (offset_of(text[text.index("[") - 2 :]) for text in found)
     ws = come_back(server, main, seen)
     assert hear_io(ws).startswith('42["seen",3,')
