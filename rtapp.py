@@ -88,7 +88,7 @@ import unicodedata
 import urllib.parse
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -113,6 +113,7 @@ import gevent.event
 import gevent.lock
 import gevent.pool
 import gevent.queue
+import gevent.server
 import gevent.socket
 import jwt
 import msgspec
@@ -2501,15 +2502,32 @@ class Encoding(Protocol):
         ...
 
 
+def chunk(data: bytes) -> bytes:
+    """A chunk of a body whose length isn't known (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
 class SseEncoding:
     """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line.
-    With `labels` a message of a channel has a field `channel`, which an EventSource ignores."""
+    With `labels` a message of a channel has a field `channel`, which an EventSource ignores.
+
+    Over HTTP/1.1 each event is a chunk, and only a stream that is ended on purpose has a last one:
+    so a client knows a lost connection from the end. HTTP/1.0 has no chunks (RFC 9112, 6.1).
+    """
 
     name = "sse"
 
-    def __init__(self, labels: bool = False) -> None:
-        self.key = "sse+label" if labels else "sse"
+    def __init__(self, labels: bool, chunks: bool) -> None:
+        self.key = f"sse{'+label' * labels}{'+chunk' * chunks}"
         self._labels = labels
+        self._chunks = chunks
+
+    def text(self, text: str) -> bytes:
+        """Some lines of the stream."""
+        return chunk(text.encode()) if self._chunks else text.encode()
 
     def message(self, entry: Entry, position: str) -> bytes:
         """`id` of what is in the log, `event` only when the publisher named one, and `data`."""
@@ -2517,20 +2535,25 @@ class SseEncoding:
         channel = channel_of(entry.topic) if self._labels else None
         label = f"channel: {channel}\n" if channel else ""
         name = f"event: {entry.event}\n" if entry.event and entry.kind not in UNNAMED else ""
-        return f"{number}{label}{name}data: {content_of(entry)}\n\n".encode()
+        return self.text(f"{number}{label}{name}data: {content_of(entry)}\n\n")
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         """A server's event; with a position it moves the client's `lastEventId`."""
         number = f"id: {position}\n" if position else ""
         name = f"event: {event}\n" if event else ""
-        return f"{number}{name}data: {to_json(body)}\n\n".encode()
+        last = LAST_CHUNK if self._chunks and event == "disconnect" else b""
+        return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
     def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
         """The reconnection time, in milliseconds."""
-        return f"retry: {retry_ms}\n\n".encode()
+        return self.text(f"retry: {retry_ms}\n\n")
 
 
-SSE, LABELED_SSE = SseEncoding(), SseEncoding(labels=True)
+SSE = {
+    (labels, chunks): SseEncoding(labels, chunks)
+    for labels in (False, True)
+    for chunks in (False, True)
+}
 
 
 def text_frame(text: str) -> bytes:
@@ -4961,10 +4984,10 @@ def forwarded_address(text: str) -> str:
     return ""
 
 
-def forwarded_scheme(environ: dict[str, Any]) -> str:
+def forwarded_scheme(headers: dict[str, str]) -> str:
     """The scheme in which a proxy says that it was asked, of several the first one; empty when it
     says nothing of the kind."""
-    said = environ.get("HTTP_X_FORWARDED_PROTO", "").split(",")[0].strip(' \t"').lower()
+    said = headers.get("x-forwarded-proto", "").split(",")[0].strip(' \t"').lower()
     return {"http": "http", "ws": "http", "https": "https", "wss": "https"}.get(said, "")
 
 
@@ -5159,6 +5182,144 @@ class Claims(msgspec.Struct):
     iat: float = 0
     aud: str | list[str] = ""
     channels: dict[str, tuple[Storable, ...]] = {}
+
+
+# Requests
+
+# A parameter of Content-Type, without its quotes (RFC 9110, 5.6.6).
+CHARSET = re.compile(r"""(?i);\s*charset\s*=\s*"?([^\s;"]*)""")
+
+
+def field_list(value: str) -> set[str]:
+    """What a field lists that is compared without case, as Connection, Upgrade and Expect do."""
+    return {part.strip().lower() for part in value.split(",")} - {""}
+
+
+class Call:
+    """A request: who asks, from where, for what. The front reads it; what the guard finds out
+    about its sender is added to it."""
+
+    __slots__ = (
+        "address",
+        "arguments",
+        "connection",
+        "headers",
+        "is_exposed",
+        "is_kept",
+        "is_proxied",
+        "method",
+        "path",
+        "principal",
+        "query",
+        "raw_query",
+        "scheme",
+        "source",
+        "version",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        version: str,
+        headers: dict[str, str],
+        address: str,
+        scheme: str,
+        connection: Reader,
+    ) -> None:
+        """Take a request's parts: `headers` by their names in lower case, `version` as "1.1"."""
+        self.method = method
+        path, _, self.raw_query = target.partition("?")
+        self.path = urllib.parse.unquote_to_bytes(path.encode("latin-1")).decode(
+            errors="surrogateescape"  # what isn't UTF-8 leads nowhere
+        )
+        self.version = version
+        self.headers = headers
+        self.address = address  # a trusted proxy's client in the place of the proxy
+        self.scheme = scheme
+        self.connection = connection
+        self.source: Body | None = None  # of the body, where there is one
+        self.is_exposed = False  # plain, from outside, where TLS is to be had
+        self.is_kept = True  # whether the connection is, for another request
+        self.is_proxied = False  # by a trusted proxy
+        self.principal = ANONYMOUS
+        self.query: Any = None
+        self.arguments: dict[str, str] = {}
+
+    @property
+    def agent(self) -> str:
+        """What the client says that it is."""
+        return self.headers.get("user-agent", "")
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type without parameters."""
+        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    @property
+    def is_https(self) -> bool:
+        """Whether the client's own connection is encrypted."""
+        return self.scheme == "https"
+
+    @property
+    def origin(self) -> str:
+        """The scheme, host and port that the request was addressed to."""
+        return f"{self.scheme}://{self.headers.get('host') or 'rtapp'}"
+
+    @property
+    def session(self) -> str | None:
+        """The client's secret from the header `X-Session`. Raises Problem `invalid`."""
+        session = self.headers.get("x-session")
+        if session is not None and not _SESSION.fullmatch(session):
+            raise Problem("invalid", errors=[("X-Session", "must be 22-64 URL-safe characters")])
+        return session
+
+    def body(self, limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes. Raises Problem `not_json` for one that says it
+        isn't UTF-8, `too_large` as soon as it is known to be, `too_slow`, `malformed`."""
+        for charset in CHARSET.findall(self.headers.get("content-type", "")):
+            if charset.lower() not in ("utf-8", "utf8"):
+                raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
+        raw = self._read(limit) if self.source is not None else b""
+        if raw is None:
+            close = {"Connection": "close"}
+            raise Problem("too_large", f"At most {limit} bytes are taken here.", headers=close)
+        return raw
+
+    def _read(self, limit: int) -> bytes | None:
+        """The body; None for one that is larger."""
+        assert self.source is not None
+        try:
+            if (self.source.content_length or 0) > limit:
+                return None
+            raw = bytes(self.source.read(limit + 1))
+            return raw if len(raw) <= limit else None
+        except (OSError, ValueError) as error:
+            self.source.abandon()
+            close = {"Connection": "close"}
+            if isinstance(error, TimeoutError):
+                raise Problem(
+                    "too_slow", "The body took too long to come.", headers=close
+                ) from None
+            raise Problem(
+                "malformed", "The body ended early or is framed wrongly.", headers=close
+            ) from None
+
+    def json_or_token(self) -> None:
+        """Refuse a state change without a body that a foreign form could send. Raises Problem
+        `not_json`."""
+        if "authorization" not in self.headers and self.content_type != "application/json":
+            raise Problem("not_json", "Send it with Content-Type: application/json.")
+
+    def json_body(self, limit: int) -> bytes:
+        """The body of a request that must be JSON. Raises Problem `not_json`.
+
+        A browser sends other types across sites without asking first, so this is also what keeps
+        a foreign form from posting.
+        """
+        if self.content_type != "application/json":
+            raise Problem("not_json", "Send it with Content-Type: application/json.")
+        return self.body(limit)
 
 
 class Access:
@@ -5528,29 +5689,29 @@ class Access:
         """Whether another site's pages may call this server."""
         return plain_origin(origin) in self._settings["allowed_origins"]
 
-    def _own_origins(self, environ: dict[str, Any]) -> set[str]:
+    def _own_origins(self, call: Call) -> set[str]:
         """The origins of this server's pages: what `Host`, a trusted proxy and public_url say.
         A page of https can't call plain http: where it does, an unknown proxy has ended TLS."""
-        hosts = [environ.get("HTTP_HOST", "")]
-        if "rtapp.proxied" in environ:
-            named = environ.get("HTTP_X_FORWARDED_HOST", "").split(",", 8)[:8]
+        hosts = [call.headers.get("host", "")]
+        if call.is_proxied:
+            named = call.headers.get("x-forwarded-host", "").split(",", 8)[:8]
             hosts += [host for host in map(str.strip, named) if self.is_own_host(host)]
-            hosts += [f"{host}:{environ.get('HTTP_X_FORWARDED_PORT', '')}" for host in hosts]
-        schemes = {environ["wsgi.url_scheme"], "https"}
+            hosts += [f"{host}:{call.headers.get('x-forwarded-port', '')}" for host in hosts]
+        schemes = {call.scheme, "https"}
         own = {plain_origin(f"{scheme}://{host}") for scheme in schemes for host in hosts}
         return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
-    def check_origin(self, environ: dict[str, Any], is_link: bool) -> None:
+    def check_origin(self, call: Call, is_link: bool) -> None:
         """Refuse what another site's page sends, but for a link to a page. Raises Problem
         `foreign_origin`.
 
         A browser that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets
         no page set it; `same-site` is foreign: other ports and subdomains are other people's.
         """
-        origin, site = environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_SEC_FETCH_SITE", "")
+        origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
         if site == "same-origin" or (origin and self.allowed_origin(origin)):
             return
-        own = not origin or plain_origin(origin) in self._own_origins(environ)
+        own = not origin or plain_origin(origin) in self._own_origins(call)
         if own and (is_link or site in ("", "none")):
             return
         raise Problem(
@@ -6706,6 +6867,7 @@ class StreamRequest(NamedTuple):
     principal: Principal
     presence: bool = False
     labels: bool = False  # SSE: say of each message on which channel it came
+    chunks: bool = True  # SSE: over HTTP/1.1
 
     def topics(self) -> frozenset[str]:
         """The shared topics it gets; who is limited to channels gets no global broadcasts."""
@@ -6765,8 +6927,9 @@ class Streams:
         self, asked: StreamRequest, transport: Transport, head: bytes, early: bytes
     ) -> None:
         """Make an SSE stream of a connection whose response head is `head`."""
-        retry = f"retry: {2_000 + secrets.randbelow(2_001)}\n".encode()
-        self.open(asked, LABELED_SSE if asked.labels else SSE, transport, head + retry, early)
+        encoding = SSE[asked.labels, asked.chunks]
+        retry = encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
+        self.open(asked, encoding, transport, head + retry, early)
 
     def open(
         self,
@@ -6867,113 +7030,10 @@ class Streams:
 # ----------------------------------------------------------------------------------------------
 
 
-# A parameter of Content-Type, without its quotes (RFC 9110, 5.6.6).
-CHARSET = re.compile(r"""(?i);\s*charset\s*=\s*"?([^\s;"]*)""")
-
-
-class Call:
-    """A request as the routes see it: who asks, from where, for what."""
-
-    __slots__ = ("address", "agent", "arguments", "environ", "principal", "query", "raw_query")
-
-    def __init__(self, environ: dict[str, Any], principal: Principal) -> None:
-        self.environ = environ
-        self.principal = principal
-        self.address: str = environ.get("REMOTE_ADDR", "")
-        self.agent: str = environ.get("HTTP_USER_AGENT", "")
-        self.raw_query: str = environ.get("QUERY_STRING", "")
-        self.query: Any = None
-        self.arguments: dict[str, str] = {}
-
-    @property
-    def content_type(self) -> str:
-        """The body's media type without parameters."""
-        return str(self.environ.get("CONTENT_TYPE", "")).split(";")[0].strip().lower()
-
-    @property
-    def origin(self) -> str:
-        """The scheme, host and port that the request was addressed to."""
-        host = self.environ.get("HTTP_HOST") or self.environ["SERVER_NAME"]
-        return f"{self.environ['wsgi.url_scheme']}://{host}"
-
-    @property
-    def session(self) -> str | None:
-        """The client's secret from the header `X-Session`. Raises Problem `invalid`."""
-        session = self.environ.get("HTTP_X_SESSION")
-        if session is not None and not _SESSION.fullmatch(session):
-            raise Problem("invalid", errors=[("X-Session", "must be 22-64 URL-safe characters")])
-        return session
-
-    def body(self, limit: int) -> bytes:
-        """The whole body. Raises Problem `not_json` for one that says it isn't UTF-8, `too_large`
-        as soon as it is known to be."""
-        for charset in CHARSET.findall(self.environ.get("CONTENT_TYPE", "")):
-            if charset.lower() not in ("utf-8", "utf8"):
-                raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
-        length = self.environ.get("CONTENT_LENGTH")
-        if length and int(length) > limit:
-            self._refuse_body(limit)
-        raw = self._read(limit + 1)
-        if len(raw) > limit:
-            self._refuse_body(limit)
-        return raw
-
-    def _read(self, size: int) -> bytes:
-        body: Body = self.environ["wsgi.input"]
-        close = {"Connection": "close"}
-        try:
-            return bytes(body.read(size))
-        except TimeoutError:
-            body.abandon()
-            raise Problem("too_slow", "The body took too long to come.", headers=close) from None
-        except (OSError, ValueError):
-            body.abandon()
-            raise Problem(
-                "malformed", "The body ended early or is framed wrongly.", headers=close
-            ) from None
-
-    def _refuse_body(self, limit: int) -> None:
-        raise Problem(
-            "too_large", f"At most {limit} bytes are taken here.", headers={"Connection": "close"}
-        )
-
-    def json_or_token(self) -> None:
-        """Refuse a state change without a body that a foreign form could send. Raises Problem
-        `not_json`."""
-        if "HTTP_AUTHORIZATION" not in self.environ and self.content_type != "application/json":
-            raise Problem("not_json", "Send it with Content-Type: application/json.")
-
-    def json_body(self, limit: int) -> bytes:
-        """The body of a request that must be JSON. Raises Problem `not_json`.
-
-        A browser sends other types across sites without asking first, so this is also what keeps
-        a foreign form from posting.
-        """
-        if self.content_type != "application/json":
-            raise Problem("not_json", "Send it with Content-Type: application/json.")
-        return self.body(limit)
-
-
 @cache
 def status_line(status: int) -> str:
     """A status with its reason phrase (RFC 9110, section 15)."""
     return f"{status} {http.client.responses[status]}"
-
-
-def field_list(value: str) -> set[str]:
-    """What a field lists that is compared without case, as Connection, Upgrade and Expect do."""
-    return {part.strip().lower() for part in value.split(",")} - {""}
-
-
-def begun(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The same parts, the first of them made already: what goes wrong in it is the answer."""
-    first = next(parts, b"")
-
-    def all_parts() -> Iterator[bytes]:
-        yield first
-        yield from parts
-
-    return all_parts()
 
 
 def paced(items: Iterable[T]) -> Iterator[T]:
@@ -6986,17 +7046,23 @@ def paced(items: Iterable[T]) -> Iterator[T]:
             until = ticks_ms() + 4
 
 
-def is_https(environ: dict[str, Any]) -> bool:
-    """Whether the client's own connection is encrypted."""
-    return bool(environ["wsgi.url_scheme"] == "https")
+Attach = Callable[["Transport", bytes, bytes], None]
 
 
 class Answer(NamedTuple):
-    """What a route returns when JSON with status 200 isn't all."""
+    """What a route returns when JSON with status 200 isn't all. `attach` takes the connection
+    over: it gets the transport, the head to send first, and what the client sent early."""
 
     body: Any = b""
     status: int = 200
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    attach: Attach | None = None
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """An error as RFC 9457 writes it."""
+    headers = {"Content-Type": "application/problem+json", **problem.headers}
+    return Answer(msgspec.json.encode(problem.body()), problem.status, headers)
 
 
 class Packed(NamedTuple):
@@ -7354,9 +7420,9 @@ def events(app: Application, call: Call) -> Answer:
         "Connection": "close",
     }
     asked = stream_request(app, call)
-    if call.environ["REQUEST_METHOD"] != "HEAD":
-        call.environ["rtapp.attach"] = partial(app.streams.open_sse, asked)
-    return Answer(headers=head)
+    if asked.chunks:
+        head["Transfer-Encoding"] = "chunked"
+    return Answer(headers=head, attach=partial(app.streams.open_sse, asked))
 
 
 def stream_request(app: Application, call: Call) -> StreamRequest:
@@ -7371,12 +7437,13 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
     return StreamRequest(
         session,
         tuple(query.channel),
-        call.environ.get("HTTP_LAST_EVENT_ID") or query.last_event_id,
+        call.headers.get("last-event-id") or query.last_event_id,
         call.address,
         call.agent,
         call.principal,
         query.presence in YES,
         query.labels in YES,
+        call.version != "1.0",
     )
 
 
@@ -7506,7 +7573,7 @@ def publish(
     app: Application, call: Call, drafts: Sequence[Entry], body: str, answer: Answerer
 ) -> Any:
     """Store messages, once for each `Idempotency-Key`; what `answer` makes of their ids."""
-    key = call.environ.get("HTTP_IDEMPOTENCY_KEY")
+    key = call.headers.get("idempotency-key")
     if key is None:
         return answer(append(app, drafts))
     started = time.perf_counter()
@@ -8192,9 +8259,8 @@ def list_settings(app: Application, call: Call) -> list[dict[str, Any]]:
 
 def is_from_here(call: Call) -> bool:
     """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
-    proxied = ("X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PROTO", "FORWARDED", "VIA")
-    passed_on = any(f"HTTP_{name}" in call.environ for name in proxied)
-    return is_loopback(call.address) and not passed_on
+    proxied = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via"}
+    return is_loopback(call.address) and proxied.isdisjoint(call.headers)
 
 
 def may_change(app: Application, call: Call, row: Setting) -> bool:
@@ -9012,13 +9078,13 @@ def allow_header(methods: set[str]) -> str:
 # A list of names as a browser asks for them; not `*`, which would be all.
 FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
 
-Serve = Callable[[dict[str, Any], dict[str, str], dict[str, str]], Answer]
+Serve = Callable[[Call, dict[str, str]], Answer]  # the headers are those that it adds to
 
 
 class Web:
-    """The WSGI application: Bottle finds the route; it is guarded here, and its answer or error
-    put into HTTP. Not by Bottle's request and response, which are looked up anew for each thing
-    that is asked or said of them: that took a quarter of a request's time."""
+    """Answers requests: Bottle finds the route; it is guarded here, and its answer or error put
+    into HTTP. Not by Bottle's request and response, which are looked up anew for each thing that
+    is asked or said of them: that took a quarter of a request's time."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -9029,24 +9095,20 @@ class Web:
         for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
             self._routes.route(path, "OPTIONS", partial(self._options, path))
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def answer(self, call: Call) -> Answer:
+        """A request's answer: its body as bytes, or as parts where its length isn't known."""
         headers = {"X-Content-Type-Options": "nosniff"}
         try:
-            serve, arguments = self._find(environ)
-            answer = serve(environ, headers, arguments)
-            body = self._body(answer, environ, headers)
+            return self._finished(self._find(call)(call, headers), call, headers)
         except Exception as error:
-            answer = self._problem(error, environ)
-            body = self._body(answer, environ, headers)
-        start_response(status_line(answer.status), list(headers.items()))
-        return body
+            return self._finished(self._problem(error, call), call, headers)
 
-    def _find(self, environ: dict[str, Any]) -> tuple[Serve, dict[str, str]]:
-        """Who answers, and the path's arguments. Raises Problem `not_found`, `malformed`,
-        `method_not_allowed`."""
+    def _find(self, call: Call) -> Serve:
+        """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
         try:
-            environ["PATH_INFO"] = environ["PATH_INFO"].encode("latin1").decode()
-            route, arguments = self._routes.match(environ)
+            call.path.encode()
+            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": call.path}
+            route, call.arguments = self._routes.match(asked)
         except UnicodeError:
             raise Problem("not_found") from None
         except bottle.HTTPError as error:
@@ -9056,39 +9118,29 @@ class Web:
                     "method_not_allowed", headers={"Allow": allow_header(methods)}
                 ) from None
             raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return route.callback, arguments
+        return cast("Serve", route.callback)
 
-    def _serve(
-        self,
-        row: Route,
-        environ: dict[str, Any],
-        headers: dict[str, str],
-        arguments: dict[str, str],
-    ) -> Answer:
-        call = self._guard(row, environ, headers)
-        call.arguments = arguments
+    def _serve(self, row: Route, call: Call, headers: dict[str, str]) -> Answer:
+        self._guard(row, call, headers)
         result = row.handler(self._app, call)
         return result if isinstance(result, Answer) else Answer(result)
 
-    def _guard(self, row: Route, environ: dict[str, Any], headers: dict[str, str]) -> Call:
+    def _guard(self, row: Route, call: Call, headers: dict[str, str]) -> None:
         """Who asks, from where, and may they: all that is checked before a route runs."""
-        self._see_through_proxies(environ)
-        self._check_source(row, environ, headers)
-        call = Call(environ, self._authenticate(row, environ))
+        self._see_through_proxies(call)
+        self._check_source(row, call, headers)
+        call.principal = self._authenticate(row, call)
         self._app.access.require(call.principal, row.role)
         if row.query is not None:
             call.query = parse_query(call.raw_query, row.query)
-        return call
 
-    def _see_through_proxies(self, environ: dict[str, Any]) -> None:
+    def _see_through_proxies(self, call: Call) -> None:
         """Put the client in the place of a trusted reverse proxy."""
-        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
-        peer = environ["REMOTE_ADDR"]
+        forwarded, peer = call.headers.get("x-forwarded-for"), call.address
         if self._app.access.is_trusted_proxy(peer):
-            environ["REMOTE_ADDR"] = self._app.access.client_address(peer, forwarded or "")
-            scheme = forwarded_scheme(environ)
-            environ["wsgi.url_scheme"] = scheme or environ["wsgi.url_scheme"]
-            environ["rtapp.proxied"] = True
+            call.address = self._app.access.client_address(peer, forwarded or "")
+            call.scheme = forwarded_scheme(call.headers) or call.scheme
+            call.is_proxied = True
         elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
             self._strangers.add(peer)
             self._app.journal.add(
@@ -9097,32 +9149,34 @@ class Web:
                 "proxy, add it to the setting trusted_proxies",
             )
 
-    def _check_source(self, row: Route, environ: dict[str, Any], headers: dict[str, str]) -> None:
-        access = self._app.access
-        host = environ.get("HTTP_HOST", "")
-        if host or environ["SERVER_PROTOCOL"] != "HTTP/1.0":
-            access.check_host(host)
-        origin = environ.get("HTTP_ORIGIN", "")
+    def _check_host(self, call: Call) -> None:
+        host = call.headers.get("host", "")
+        if host or call.version != "1.0":
+            self._app.access.check_host(host)
+
+    def _check_source(self, row: Route, call: Call, headers: dict[str, str]) -> None:
+        self._check_host(call)
+        access, origin = self._app.access, call.headers.get("origin", "")
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
         if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
-            navigates = environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
-            access.check_origin(environ, navigates and HTML in row.gives.values())
+            navigates = call.headers.get("sec-fetch-mode") == "navigate"
+            access.check_origin(call, navigates and HTML in row.gives.values())
         if self._app.settings["allowed_origins"]:
             headers["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
             headers.update(self._allowed(origin))
-        if (seconds := self._app.settings["hsts"]) and is_https(environ):
+        if (seconds := self._app.settings["hsts"]) and call.is_https:
             headers["Strict-Transport-Security"] = f"max-age={seconds}"
 
-    def _authenticate(self, row: Route, environ: dict[str, Any]) -> Principal:
+    def _authenticate(self, row: Route, call: Call) -> Principal:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
-        access, address = self._app.access, environ["REMOTE_ADDR"]
+        access = self._app.access
         try:
-            principal = self._app.authenticate(environ, row.query is EventsQuery)
+            principal = self._app.authenticate(call, row.query is EventsQuery)
         except Problem:
-            access.limit_request(ANONYMOUS._replace(address=address))
+            access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
-        principal = principal._replace(address=address)
+        principal = principal._replace(address=call.address)
         counted = row.path.startswith("/api/") and row.path not in UNCOUNTED
         if counted:
             access.limit_request(principal)
@@ -9138,77 +9192,85 @@ class Web:
             "Vary": "Origin",
         }
 
-    def _body(
-        self, answer: Answer, environ: dict[str, Any], headers: dict[str, str]
-    ) -> Iterable[bytes]:
-        """An answer's body, and its headers."""
-        body = begun(answer.body) if isinstance(answer.body, Iterator) else answer.body
-        if not isinstance(body, (bytes, Iterator, Packed)):
-            body = msgspec.json.encode(body)
-        headers["Content-Type"] = "application/json"
-        headers["Cache-Control"] = "no-store"
-        headers.update(answer.headers)
+    def _finished(self, answer: Answer, call: Call, headers: dict[str, str]) -> Answer:
+        """An answer with its body in bytes and all its headers."""
+        body = answer.body
         if isinstance(body, Iterator):
-            return body if environ["REQUEST_METHOD"] != "HEAD" else ()
+            body = self._begun(body, call)
+        elif not isinstance(body, (bytes, Packed)):
+            body = msgspec.json.encode(body)
+        if answer.status != 101:
+            headers["Cache-Control"] = "no-store"
+            if answer.status != 204:
+                headers["Content-Type"] = "application/json"
+        headers.update(answer.headers)
         if isinstance(body, Packed):
-            body = self._unpack(body, environ, headers)
-        if answer.status == 204:
-            del headers["Content-Type"]
-            return ()
-        headers["Content-Length"] = str(len(body))
-        return [body] if environ["REQUEST_METHOD"] != "HEAD" else ()
+            body = self._unpack(body, call, headers)
+        return Answer(body, answer.status, headers, answer.attach)
+
+    def _begun(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
+        """The same parts, the first of them made already: what goes wrong in it is the answer.
+        What goes wrong later breaks the connection off."""
+        first = next(parts, b"")
+
+        def all_parts() -> Iterator[bytes]:
+            yield first
+            try:
+                yield from parts
+            except Exception as error:
+                self._unexpected(error, call)
+                raise ConnectionAbortedError from None
+
+        return all_parts()
 
     @staticmethod
-    def _unpack(body: Packed, environ: dict[str, Any], headers: dict[str, str]) -> bytes:
+    def _unpack(body: Packed, call: Call, headers: dict[str, str]) -> bytes:
         """A body in the shorter form that the client takes."""
         vary = headers.get("Vary")
         headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
-        gzips = takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        gzips = takes_gzip(call.headers.get("accept-encoding", ""))
         if not gzips or len(body.gzipped) >= len(body.plain):
             return body.plain
         headers["Content-Encoding"] = "gzip"
         return body.gzipped
 
-    def _problem(self, error: Exception, environ: dict[str, Any]) -> Answer:
+    def _problem(self, error: Exception, call: Call) -> Answer:
         """The answer to a request that failed, and a note of it for the administrator."""
-        problem = error if isinstance(error, Problem) else self._unexpected(error, environ)
+        problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             self._app.journal.add(
                 "INFO",
                 f"Refused: {problem.title}",
                 code=problem.code,
                 detail=problem.detail,
-                path=environ.get("PATH_INFO", ""),
-                ipAddress=environ.get("REMOTE_ADDR", ""),
+                path=call.path,
+                ipAddress=call.address,
             )
-        headers = {"Content-Type": "application/problem+json", **problem.headers}
-        return Answer(msgspec.json.encode(problem.body()), problem.status, headers)
+        return problem_answer(problem)
 
-    def _unexpected(self, error: Exception, environ: dict[str, Any]) -> Problem:
+    def _unexpected(self, error: Exception, call: Call) -> Problem:
         """Say nothing outside and everything in the log; the number connects the two."""
         number = secrets.token_hex(4)
         text = "".join(traceback.format_exception(error))
-        path = environ.get("PATH_INFO", "")
         self._app.journal.add(
-            "ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=path
+            "ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=call.path
         )
         return Problem("internal", f"Look for {number} in the server's log.")
 
-    def _options(
-        self, path: str, environ: dict[str, Any], headers: dict[str, str], _: dict[str, str]
-    ) -> Answer:
+    def _options(self, path: str, call: Call, headers: dict[str, str]) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
+        self._check_host(call)
         methods = allow_header(
             {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
         )
         headers["Allow"] = methods
-        origin = environ.get("HTTP_ORIGIN", "")
+        origin = call.headers.get("origin", "")
         if origin and self._app.access.allowed_origin(origin):
             headers |= self._allowed(origin)
             headers["Access-Control-Allow-Methods"] = methods
             headers["Access-Control-Max-Age"] = "600"
             headers["Vary"] += ", Access-Control-Request-Headers"
-            asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+            asked = call.headers.get("access-control-request-headers", "")
             if len(asked) <= 4_096 and FIELD_NAMES.fullmatch(asked):
                 headers["Access-Control-Allow-Headers"] = asked
         return Answer(status=204)
@@ -9219,25 +9281,22 @@ class Web:
 # ----------------------------------------------------------------------------------------------
 
 
-def upgrade(
-    app: Application, call: Call, attach: Callable[[Transport, bytes, bytes], None]
-) -> Answer:
+def upgrade(app: Application, call: Call, attach: Attach) -> Answer:
     """Answer a WebSocket handshake (RFC 6455, 4.2). Raises Problem `upgrade_required`."""
-    environ = call.environ
-    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    field = call.headers.get
+    key = field("sec-websocket-key", "")
     if (
-        "websocket" not in field_list(environ.get("HTTP_UPGRADE", ""))
-        or "upgrade" not in field_list(environ.get("HTTP_CONNECTION", ""))
-        or environ["SERVER_PROTOCOL"] == "HTTP/1.0"
-        or environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13"
+        "websocket" not in field_list(field("upgrade", ""))
+        or "upgrade" not in field_list(field("connection", ""))
+        or call.version == "1.0"
+        or field("sec-websocket-version") != "13"
         or not re.fullmatch(r"[A-Za-z0-9+/]{22}==", key)
-        or environ["REQUEST_METHOD"] != "GET"
+        or call.method != "GET"
     ):
         headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         raise Problem("upgrade_required", "This is a WebSocket (RFC 6455).", headers=headers)
-    environ["rtapp.attach"] = attach
-    accept = {"Sec-WebSocket-Accept": accept_key(key)}
-    return Answer(status=101, headers={"Upgrade": "websocket", "Connection": "Upgrade", **accept})
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return Answer(b"", 101, {**headers, "Sec-WebSocket-Accept": accept_key(key)}, attach)
 
 
 class Framing:
@@ -9641,7 +9700,7 @@ class EngineConversation(Conversation, abc.ABC):
             raise EngineFault(3)
         self._fetching = True
         try:
-            with call.environ["wsgi.input"].rfile.noting_end(self._cancelled):
+            with call.connection.noting_end(self._cancelled):
                 # A poll beside a probe is let go soon: the client waits for its end to upgrade.
                 transport.ready.wait(0.1 if self._probing else None)
         finally:
@@ -9883,7 +9942,7 @@ class EngineIo:
             return fault.answer
 
     def _answer(self, call: Call, given: dict[str, str], make: Any) -> Answer:
-        method, transport = call.environ["REQUEST_METHOD"], given.get("transport")
+        method, transport = call.method, given.get("transport")
         if given.get("EIO") != "4":
             raise EngineFault(5)
         if transport not in ("polling", "websocket"):
@@ -10356,11 +10415,7 @@ class SocketIo(EngineConversation):
         """What handlers may know of the first request."""
         return {
             "address": call.address,
-            "headers": {
-                key[5:].replace("_", "-").lower(): value
-                for key, value in call.environ.items()
-                if key.startswith("HTTP_")
-            },
+            "headers": call.headers,
             "query": dict(urllib.parse.parse_qsl(call.raw_query)),
         }
 
@@ -10616,78 +10671,102 @@ OWN_PAGES = Route(
 # ----------------------------------------------------------------------------------------------
 
 
+class HeadFault(ValueError):
+    """A head that is refused with another status than 400."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+EMPTY_LINE, HEAD_END = re.compile(rb"\r?\n"), re.compile(rb"\n\r?\n")
+
+
 class Reader:
-    """A connection's input with the deadlines that pywsgi lacks. What is left in it when a stream
-    begins goes to the stream."""
+    """A connection's input, with deadlines. What is left in it when a stream begins goes to the
+    stream."""
 
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
+    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._data = b""
-        self._at = 0
         self._deadline = 0.0
-        self.head_left = self.HEAD_BYTES
-        self.closed = False
-
-    def begin(self) -> None:
-        """Wait for a request; its head must follow soon after its first byte."""
-        self.limit(self.IDLE_SECONDS)
-        self.head_left = self.HEAD_BYTES
-        if self._at >= len(self._data):
-            self._fill()
-        self.limit(self.HEAD_SECONDS)
 
     def limit(self, seconds: float) -> None:
         """What is read from now on must be there within this time."""
         self._deadline = time.monotonic() + seconds
 
     def _fill(self) -> bool:
+        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("too slow")
         self._sock.settimeout(left)
         part = self._sock.recv(65_536)
-        self._data = self._data[self._at :] + part
-        self._at = 0
+        self._data += part
         return bool(part)
 
-    def readline(self, limit: int = 65_536) -> bytes:
-        """A line of the head with its end, or what there is before the input's end."""
-        start = 0
-        while True:
-            end = self._data.find(b"\n", self._at + start, self._at + limit) + 1
-            if end:
-                return self._take(end - self._at)
-            if len(self._data) - self._at >= limit:
-                return self._take(limit)
-            start = len(self._data) - self._at
+    def begin(self, idling: Callable[[], contextlib.AbstractContextManager[None]]) -> bool:
+        """Wait for a request's first byte, `idling` meanwhile; False where there is none. Raises
+        OSError."""
+        for _ in range(self.EMPTY_LINES + 1):
+            self.limit(self.IDLE_SECONDS)
+            with idling():
+                if not self._data:
+                    self._fill()
+            line = EMPTY_LINE.match(self._data)
+            if line is None:
+                break
+            self._data = self._data[line.end() :]
+        return bool(self._data)
+
+    def head(self) -> str:
+        """A request's head without the empty line at its end. Raises OSError, ValueError."""
+        self.limit(self.HEAD_SECONDS)
+        looked = 0
+        while (end := HEAD_END.search(self._data, looked)) is None:
+            line = self._data.find(b"\n") + 1
+            if len(self._data) > self.HEAD_BYTES:
+                raise HeadFault(431 if line else 414, "its head is too large")
+            if line and not looked:
+                request_line(self._data[:line].decode("latin-1"))  # what is none isn't waited for
+            looked = max(0, len(self._data) - 2)
             if not self._fill():
-                return self._take(start)
+                raise ValueError("it ends within its head")
+        if end.end() > self.HEAD_BYTES:
+            is_line = self._data.find(b"\n") >= self.HEAD_BYTES
+            raise HeadFault(414 if is_line else 431, "its head is too large")
+        head, self._data = self._data[: end.start() + 1], self._data[end.end() :]
+        return head.decode("latin-1")
+
+    def readline(self, limit: int = 65_536) -> bytes:
+        """A line with its end, or what there is before the input's end."""
+        while (end := self._data.find(b"\n", 0, limit) + 1) == 0:
+            if len(self._data) >= limit or not self._fill():
+                end = limit
+                break
+        return self._take(end)
 
     def read(self, size: int) -> bytes:
         """`size` bytes, fewer only at the input's end."""
-        if len(self._data) - self._at >= size:
-            return self._take(size)
-        parts = [self._take(len(self._data) - self._at)]
+        parts = [self._take(size)]
         missing = size - len(parts[0])
         while missing > 0 and self._fill():
-            parts.append(self._take(min(missing, len(self._data))))
+            parts.append(self._take(missing))
             missing -= len(parts[-1])
         return b"".join(parts)
 
     def _take(self, size: int) -> bytes:
-        taken = self._data[self._at : self._at + size]
-        size = len(taken)
-        self._at += size
-        self.head_left -= size
+        taken, self._data = self._data[:size], self._data[size:]
         return taken
 
     def rest(self) -> bytes:
         """What was read and not used."""
-        return self._take(len(self._data) - self._at)
+        return self._take(len(self._data))
 
     @contextlib.contextmanager
     def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
@@ -10711,53 +10790,46 @@ class Reader:
             watcher.close()
 
     def drop(self) -> None:
-        """Let what is still on its way come, for a moment."""
+        """Let what is still on its way come, for a moment: closing on unread input would reset
+        the connection, and what was sent last with it."""
         self.limit(1.0)
-        for _ in range(64):
-            self._at = len(self._data)
-            if not self._fill():
-                return
-
-    def close(self) -> None:
-        """No more is read."""
-        self.closed = True
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                self._data = b""
+                if not self._fill():
+                    return
 
 
 class Body(pywsgi.Input):
     """A request's body. What a route left unread is dropped within bounds, so that the answer
-    arrives: closing on unread input would reset the connection."""
+    arrives and the next request is found."""
 
-    _drop_bytes = 32 * 1024 * 1024
-    _drop_seconds = 5.0
-
-    handler: Any  # whose request it is
+    MOST_BYTES = 32 * 1024 * 1024  # that are dropped
+    is_lost = False  # whether what follows it can't be told apart from it
 
     def abandon(self) -> None:
-        """Read no more of it: what follows can't be told apart from it."""
-        self._chunked_input_error = True
-        self.handler.close_connection = True
+        """Read no more of it."""
+        self._chunked_input_error = self.is_lost = True
 
-    def give_up(self) -> None:
-        """Want none of it: what is on its way is dropped for a moment, so that the answer comes."""
-        self.handler.close_connection = True
-        self._drop_bytes, self._drop_seconds = 65_536, 1.0
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client still waits for `100 Continue`, and may send it or not."""
+        return self.socket is not None
 
-    def _discard(self) -> None:
-        if self.handler.socket is None or self._chunked_input_error:
-            return
-        if not self.chunked_input and self.position >= (self.content_length or 0):
-            return
-        self.send_100_continue_enabled = False
-        self.rfile.limit(self._drop_seconds)
+    def discard(self) -> bool:
+        """Drop what is left; whether another request may follow."""
+        is_whole = not self.chunked_input and self.position >= (self.content_length or 0)
+        if self.is_lost or self.is_awaited or is_whole:
+            return is_whole
+        self.rfile.limit(5.0)
         dropped = 0
-        try:
+        with contextlib.suppress(OSError):
             while part := self.read(65_536):
                 dropped += len(part)
-                if dropped > self._drop_bytes:
-                    self.handler.close_connection = True
-                    return
-        except OSError:
-            self.handler.close_connection = True
+                if dropped > self.MOST_BYTES:
+                    return False
+            return True
+        return False
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10766,74 +10838,92 @@ REQUEST_LINE = re.compile(
 )
 AUTHORITY = re.compile(r"[^/?@]+:[0-9]+")
 ABSOLUTE = re.compile(r"(?i:https?)://([^/?@]+)(/[^?]*)?(\?.*)?")  # RFC 9110, 4.2: without "@"
-# A token (RFC 9110, 5.6.2), of a length that may be remembered.
-FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+# A field, its name a token (RFC 9110, 5.6.2) and its value in one line; or a line that is none.
+FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]*([^\r\n\0]*)\r?\n|[^\n]*\n")
 ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings of a request
+MOST_FIELDS = 100
 
 
-@functools.lru_cache(maxsize=512)
-def field_name(name: str) -> tuple[str, str]:
-    """A header field's name as it is compared, and its WSGI name: empty where it has none, or
-    where `_` would let it pass for another's `-`. Raises ValueError for what is no name."""
-    if not FIELD_NAME.fullmatch(name):
-        raise ValueError(f"{name[:100]!r} is not the name of a header field")
-    lower = name.lower()
-    upper = name.upper().replace("-", "_")
-    plain = lower in ("content-type", "content-length")
-    return lower, "" if "_" in name else upper if plain else "HTTP_" + upper
+def request_line(head: str) -> re.Match[str]:
+    """The line with which a head begins. Raises ValueError for what is none."""
+    line = REQUEST_LINE.match(head)
+    if line is None:
+        raise ValueError(f"{head.partition(chr(10))[0][:100]!r} asks for nothing")
+    if line[3][0] != "1":
+        raise HeadFault(505, f"it is HTTP/{line[3]}")
+    return line
 
 
-class HeadFault(ValueError):
-    """A head that is refused with another status than 400."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
-
-
-class Head(dict[str, str]):
-    """The header fields of a request (RFC 9112, 5).
+def header_fields(lines: str, at: int) -> dict[str, str]:
+    """The header fields of a head from `at` on, by their names in lower case (RFC 9112, 5).
 
     Raises ValueError for what a proxy before us may read otherwise than we do: that is how
     requests are smuggled (RFC 9112, 6.3, 11.2).
     """
-
-    MOST = 100
-
-    def __init__(self, lines: Reader) -> None:
-        super().__init__()
-        self.environ: dict[str, str] = {}
-        while (line := lines.readline(lines.head_left + 1)) not in (b"\r\n", b"\n"):
-            if lines.head_left >= 0:
-                self._add(line.decode("latin-1"))
-            if lines.head_left < 0 or len(self) > self.MOST:
-                raise HeadFault(431, "its head is too large")
-        self._check_framing()
-
-    def _check_framing(self) -> None:
-        length, coding = self.get("content-length"), self.get("transfer-encoding")
-        if length is not None and (coding is not None or not re.fullmatch("[0-9]{1,18}", length)):
-            raise ValueError("its length is in doubt")
-        if coding is not None and coding.lower() != "chunked":
-            raise ValueError("its Transfer-Encoding is not chunked alone")
-
-    def _add(self, line: str) -> None:
-        given, colon, value = line.partition(":")
-        name, key = field_name(given)
-        value = value.strip(" \t\r\n")
-        if not colon or not line.endswith("\n") or "\r" in value or "\0" in value:
-            raise ValueError(f"{line[:100]!r} is not a header field")
-        if name in self:
+    fields: dict[str, str] = {}
+    found = FIELD.findall(lines, at)
+    if len(found) > MOST_FIELDS:
+        raise HeadFault(431, "it has too many header fields")
+    for given, text in found:
+        name, value = given.lower(), text.rstrip(" \t")
+        if not name:
+            raise ValueError("a line of it is not a header field")
+        if name in fields:
             if name in ONCE:
                 raise ValueError(f"it has {name} twice")
-            value = self[name] + ("; " if name == "cookie" else ",") + value
-        self[name] = value
-        if key:
-            self.environ[key] = value
+            value = fields[name] + ("; " if name == "cookie" else ",") + value
+        fields[name] = value
+    length, coding = fields.get("content-length"), fields.get("transfer-encoding")
+    if length is not None and (coding is not None or not re.fullmatch("[0-9]{1,18}", length)):
+        raise ValueError("its length is in doubt")
+    if coding is not None and coding.lower() != "chunked":
+        raise ValueError("its Transfer-Encoding is not chunked alone")
+    return fields
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """A field's value by its name in any case; of one that came several times, all."""
-        return super().get(name.lower(), default)
+
+def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
+    """The path and query that a target of any form asks for (RFC 9112, 3.2); what an absolute one
+    says of the host counts instead of Host. Raises ValueError."""
+    if method == "CONNECT" and AUTHORITY.fullmatch(target):
+        raise HeadFault(501, "CONNECT is for proxies")
+    if method != "CONNECT" and (target[0] == "/" or (method == "OPTIONS" and target == "*")):
+        return target
+    absolute = ABSOLUTE.fullmatch(target)
+    if method == "CONNECT" or absolute is None:
+        raise ValueError(f"{target[:100]!r} is not a target of {method}")
+    fields["host"], path, query = absolute.groups("")
+    return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
+
+
+def read_call(head: str, address: str, scheme: str, reader: Reader) -> Call:
+    """A head as a request. Raises ValueError for what is none."""
+    line = request_line(head)
+    method, target, version = line.groups()
+    fields = header_fields(head, line.end())
+    if version != "1.0" and "host" not in fields:
+        raise ValueError("it has no Host")
+    if version == "1.0" and "transfer-encoding" in fields:
+        raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
+    target = plain_target(method, target, fields)
+    call = Call(method, target, version, fields, address, scheme, reader)
+    wishes = field_list(fields.get("connection", ""))
+    call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
+    return call
+
+
+def read_body(call: Call, sock: Any) -> Body | None:
+    """What reads a request's body from its connection; None where there is none. Who waits for
+    `100 Continue` gets it when the body is wanted (RFC 9110, 10.1.1). Raises HeadFault."""
+    expected = field_list(call.headers.get("expect", "")) if call.version != "1.0" else set()
+    if expected - {"100-continue"}:
+        raise HeadFault(417, "it expects something else than 100-continue")
+    length = int(call.headers.get("content-length", 0))
+    is_chunked = "transfer-encoding" in call.headers  # no other coding is let through
+    if not length and not is_chunked:
+        return None
+    call.connection.limit(30 + length / 16_384)
+    waits = sock if expected else None
+    return Body(call.connection, length or None, socket=waits, chunked_input=is_chunked)
 
 
 @functools.lru_cache(maxsize=2)
@@ -10842,210 +10932,117 @@ def http_date(seconds: int) -> str:
     return email.utils.formatdate(seconds, usegmt=True)
 
 
-class Handler(pywsgi.WSGIHandler):
-    """pywsgi's handler with deadlines, one write for each answer, and the way out: a route that
-    sets `rtapp.attach` gets the socket."""
+def pack_head(status: int, headers: dict[str, str]) -> bytes:
+    """An answer's head. Raises ValueError for a value that would end its line and begin another."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    text = "\r\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+        raise ValueError("a header field has a line's end in it")
+    return f"HTTP/1.1 {status_line(status)}\r\n{text}\r\n\r\n".encode("latin-1")
 
-    socket: Any
-    rfile: Any
-    wsgi_input: Any
-    response_headers: Any
-    exposed = False  # plain, from outside, where TLS is to be had
-    waits = False  # for `100 Continue`, before it sends a body (RFC 9110, 10.1.1)
-    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
 
-    def handle_one_request(self) -> bool | None:
-        """Answer a request; True when another may follow."""
+class Connection:
+    """A client's connection: its requests are read and answered, one after the other, until one
+    of them makes it a stream."""
+
+    SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
+
+    def __init__(self, sock: Any, address: str, listener: Listener) -> None:
+        self._sock = sock
+        self._address = address
+        self._listener = listener
+        self._reader = Reader(sock)
+        self._scheme = "https" if is_tls(sock) else "http"
+
+    def serve(self, is_exposed: bool) -> None:
+        """Answer until the end; `is_exposed`: without TLS, where it is to be had."""
         try:
-            line = self.read_requestline()
+            while self._serve_one(is_exposed):
+                pass
         except OSError:
-            return None
-        if not line:
-            return None
-        self.response_length = 0
+            pass  # the client is gone, or reads nothing
+        finally:
+            if self._sock is not None:
+                self._sock.close()
+
+    def _serve_one(self, is_exposed: bool) -> bool:
+        """Answer a request; whether another may follow."""
+        if not self._reader.begin(self._listener.idling):
+            return False
         try:
-            self.read_request(line)
+            call = read_call(self._reader.head(), self._address, self._scheme, self._reader)
+            call.source = read_body(call, self._sock)
         except (OSError, ValueError) as error:
             self._refuse(error)
-            return None
-        self.environ = self.get_environ()
-        self.application = self.server.application
-        self.handle_one_response()
-        return None if self.close_connection or self.rfile.closed else True
-
-    def read_requestline(self) -> str:
-        """The request line; waits for it."""
-        for _ in range(self.EMPTY_LINES + 1):
-            with self.server.idling():
-                self.rfile.begin()
-            line = self.rfile.readline()
-            if line not in (b"\r\n", b"\n"):
-                break
-        return line.decode("latin-1")  # type: ignore[no-any-return]
-
-    def read_request(self, raw_requestline: str) -> bool:
-        """The head, bounded in bytes and time. Raises ValueError for what is none."""
-        line = REQUEST_LINE.fullmatch(raw_requestline)
-        if line is None:
-            too_long = len(raw_requestline) >= Reader.HEAD_BYTES
-            raise HeadFault(414 if too_long else 400, f"{raw_requestline[:100]!r} asks for nothing")
-        self.command, target, version = line.groups()
-        if version[0] != "1":
-            raise HeadFault(505, f"it is HTTP/{version}")
-        self.request_version = "HTTP/1.0" if version == "1.0" else "HTTP/1.1"
-        self.headers = Head(self.rfile)
-        self.path = self._path(target)
-        if version == "1.0" and "transfer-encoding" in self.headers:
-            raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
-        length = self.headers.get("content-length")
-        self.content_length = None if length is None else int(length)
-        wishes = field_list(self.headers.get("connection", ""))
-        self.close_connection = "close" in wishes or (
-            version == "1.0" and "keep-alive" not in wishes
-        )
-        expected = field_list(self.headers.get("expect", "")) if version != "1.0" else set()
-        if expected - {"100-continue"}:
-            raise HeadFault(417, "it expects something else than 100-continue")
-        has_body = self.content_length or "transfer-encoding" in self.headers
-        self.waits = bool(expected and has_body)
-        self.rfile.limit(30 + (self.content_length or 0) / 16_384)
-        return True
-
-    def _path(self, target: str) -> str:
-        """The path and query that a target of any form asks for (RFC 9112, 3.2)."""
-        if self.request_version == "HTTP/1.1" and "host" not in self.headers:
-            raise ValueError("it has no Host")
-        if self.command == "CONNECT" and AUTHORITY.fullmatch(target):
-            raise HeadFault(501, "CONNECT is for proxies")
-        if self.command != "CONNECT" and target[0] == "/":
-            return target
-        if self.command == "OPTIONS" and target == "*":
-            return target
-        absolute = ABSOLUTE.fullmatch(target)
-        if self.command == "CONNECT" or absolute is None:
-            raise ValueError(f"{target[:100]!r} is not a target of {self.command}")
-        authority, path, query = absolute.groups("")
-        self.headers.environ["HTTP_HOST"] = authority  # what Host says doesn't count then
-        return (path or ("*" if self.command == "OPTIONS" and not query else "/")) + query
+            return False
+        call.is_exposed = is_exposed
+        answer = self._listener.answer(call)
+        answer.headers["Date"] = http_date(int(time.time()))
+        if answer.attach is not None and call.method != "HEAD":
+            self._hand_over(answer.attach, answer)
+            return False
+        return self._send(call, answer)
 
     def _refuse(self, error: BaseException) -> None:
-        """Answer what is no request. What comes behind it is dropped first: closing on unread
-        input would reset the connection, and the answer with it."""
-        self.server.bad_request(self.client_address, error)
-        status = status_line(getattr(error, "status", 400))
-        answer = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        with contextlib.suppress(OSError):
-            self.socket.sendall(answer.encode())
-            self.socket.shutdown(socket.SHUT_WR)
-            self.rfile.drop()
+        """Answer what is no request, or came too slowly."""
+        self._listener.note_refusal(self._address, error)
+        headers = {"Connection": "close", "Content-Length": "0"}
+        self._sock.sendall(pack_head(getattr(error, "status", 400), headers))
+        self._end()
 
-    def get_environ(self) -> dict[str, Any]:
-        """The WSGI environment (PEP 3333), with our body reader and the scheme."""
-        environ: dict[str, Any] = self.server.get_environ()
-        environ.update(self.headers.environ)
-        path, _, query = self.path.partition("?")
-        address, port, *_ = self.client_address
-        body = Body(
-            self.rfile,
-            self.content_length,
-            socket=self.socket if self.waits else None,
-            chunked_input="HTTP_TRANSFER_ENCODING" in environ,  # no other coding is let through
-        )
-        body.handler = self
-        self.wsgi_input = body
-        environ.update(
-            REQUEST_METHOD=self.command,
-            SCRIPT_NAME="",
-            PATH_INFO=urllib.parse.unquote(path, "latin-1"),
-            QUERY_STRING=query,
-            SERVER_PROTOCOL=self.request_version,
-            REMOTE_ADDR=address,
-            REMOTE_PORT=str(port),
-        )
-        environ["wsgi.input"] = body
-        environ["wsgi.input_terminated"] = True
-        environ["wsgi.url_scheme"] = "https" if is_tls(self.socket) else "http"
-        environ["rtapp.exposed"] = self.exposed
-        return environ
+    def _end(self) -> None:
+        """Send no more, and let what is on its way come."""
+        self._sock.shutdown(socket.SHUT_WR)
+        self._reader.drop()
 
-    def _sendall(self, data: bytes) -> None:
-        self.socket.settimeout(120)  # for all of it: a client that stops reading holds nobody
-        taken = self.socket.send(data)  # nearly always all; sendall would look at the buffer first
-        self.response_length += taken
-        if taken < len(data):
-            super()._sendall(data[taken:])
-
-    def start_response(
-        self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None
-    ) -> Callable[[bytes], None]:
-        """Take an answer's head (PEP 3333)."""
-        self.status, self.code = status.encode("latin-1"), int(status[:3])
-        self.response_headers = [*headers]
-        given = {name.lower(): value for name, value in headers}
-        self.provided_content_length = given.get("content-length")
-        # Who still waits for `100 Continue` may send the body, or not (RFC 9110, 10.1.1).
-        if given.get("connection") == "close" or self.wsgi_input.socket is not None:
-            self.close_connection = True
-        if "connection" not in given and (
-            self.close_connection or self.request_version == "HTTP/1.0"
-        ):
-            kept = "close" if self.close_connection else "keep-alive"
-            self.response_headers.append(("Connection", kept))
-        return self.write  # type: ignore[no-any-return]
-
-    def finalize_headers(self) -> None:
-        """Say when the answer was made, and how long it is or that it comes in chunks."""
-        self.response_headers.append(("Date", http_date(int(time.time()))))
-        if self.provided_content_length is not None or self.code in (101, 204, 304):
-            return
-        if hasattr(self.result, "__len__"):
-            length = sum(len(part) for part in self.result)
-            self.response_headers.append(("Content-Length", str(length)))
-        elif self.request_version == "HTTP/1.1":
-            self.response_use_chunked = True
-            self.response_headers.append(("Transfer-Encoding", "chunked"))
-        else:
-            self.close_connection = True
-
-    def _write_with_headers(self, data: bytes) -> None:
-        """Head and first data in one write: two would wait for the peer's delayed ACK."""
-        self.finalize_headers()
-        head = self._head()
-        self.headers_sent = True  # not before: where there can be no head, an error gets one
-        body = data or b""  # pywsgi's own errors give text, which is empty
-        if self.response_use_chunked and data:
-            body = b"%x\r\n%b\r\n" % (len(data), data)
-        self._sendall(head + body)
-
-    def _head(self) -> bytes:
-        """Raises ValueError for a value that would end its line and begin another."""
-        lines = [f"{name}: {value}" for name, value in self.response_headers]
-        text = "\r\n".join(lines)
-        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
-            raise ValueError("a header field has a line's end in it")
-        return b"HTTP/1.1 %b\r\n%b\r\n\r\n" % (self.status, text.encode("latin-1"))
-
-    def process_result(self) -> None:
-        """Answer, or hand the socket over."""
-        attach = self.environ.pop("rtapp.attach", None)
-        if attach is None:
-            super().process_result()
-            return
-        skip = {"content-length", "transfer-encoding"}
-        if self.code == 101:
-            skip |= {"content-type", "cache-control"}
-        self.response_headers = [h for h in self.response_headers if h[0].lower() not in skip]
-        self.headers_sent = self.close_connection = True
-        head, early = self._head(), self.rfile.rest()
-        sock, self.socket = self.socket, None
-        self.rfile.close()
+    def _hand_over(self, attach: Attach, answer: Answer) -> None:
+        """Give the socket to who attaches it."""
+        head, early = pack_head(answer.status, answer.headers), self._reader.rest()
+        sock, self._sock = self._sock, None
         attach(make_transport(sock), head, early)
 
-    def log_request(self) -> None:
-        """No access log: it would cost a line a request, and query strings may hold secrets."""
+    def _send(self, call: Call, answer: Answer) -> bool:
+        """Send an answer; whether another request may follow."""
+        headers, body = answer.headers, answer.body
+        is_long = isinstance(body, Iterator)
+        chunked = is_long and "Content-Length" not in headers and call.version != "1.0"
+        if chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif is_long and "Content-Length" not in headers:
+            headers["Connection"] = "close"  # its end is the body's
+        elif not is_long and answer.status != 204 and answer.attach is None:
+            headers["Content-Length"] = str(len(body))
+        if not call.is_kept or (call.source is not None and call.source.is_awaited):
+            headers["Connection"] = "close"
+        elif call.version == "1.0":
+            headers.setdefault("Connection", "keep-alive")
+        self._sock.settimeout(self.SEND_SECONDS)
+        head = pack_head(answer.status, headers)
+        if call.method == "HEAD" or answer.status == 204:
+            self._write(head)
+        elif is_long:
+            self._send_parts(head, body, chunked)
+        else:
+            self._write(head + body)
+        is_kept = headers.get("Connection") != "close"
+        if (call.source is None or call.source.discard()) and is_kept:
+            return True
+        self._end()
+        return False
 
-    def _handle_client_error(self, ex: BaseException) -> None:
-        self.server.bad_request(self.client_address, ex)
+    def _write(self, data: bytes) -> None:
+        taken = self._sock.send(data)  # nearly always all; sendall would look at the buffer first
+        if taken < len(data):
+            self._sock.sendall(data[taken:])
+
+    def _send_parts(self, head: bytes, parts: Iterator[bytes], chunked: bool) -> None:
+        """Send a body as it is made."""
+        with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
+            for part in parts:
+                if part:
+                    self._write(head + (chunk(part) if chunked else part))
+                    head = b""
+        self._write(head + (LAST_CHUNK if chunked else b""))
 
 
 def is_tls(sock: Any) -> bool:
@@ -11060,26 +11057,24 @@ def make_transport(sock: Any) -> Transport:
     return PlainTransport(sock.detach())
 
 
-class Listener(pywsgi.WSGIServer):
+class Listener(gevent.server.StreamServer):
     """One port for plain HTTP and, with a certificate, TLS: a first byte of 0x16 tells."""
 
-    handler_class = Handler
     HANDSHAKE_SECONDS = 10.0
 
     def __init__(
         self,
         sock: Any,
-        app: Any,
+        answer: Callable[[Call], Answer],
         journal: Journal,
         tls: Callable[[str], ssl.SSLContext | None],
         arrived: Callable[[str], None],
     ) -> None:
         """`tls` gives the context for the address at which a connection arrived; `arrived` is
         told where each comes from."""
-        # SERVER_NAME is given, since pywsgi would ask the DNS for it.
         # The pool is what a stop waits for: requests that are being answered.
-        given = {"log": None, "error_log": sys.stderr, "environ": {"SERVER_NAME": "rtapp"}}
-        super().__init__(sock, app, spawn=gevent.pool.Pool(), **given)
+        super().__init__(sock, spawn=gevent.pool.Pool())
+        self.answer = answer
         self._journal = journal
         self._tls = tls
         self._arrived = arrived
@@ -11107,19 +11102,19 @@ class Listener(pywsgi.WSGIServer):
         """Serve a connection."""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        address = (plain_address(address[0]), *address[1:])
-        self._arrived(address[0])
+        peer = plain_address(address[0])
+        self._arrived(peer)
         try:
             context = self._tls(plain_address(sock.getsockname()[0]))
             if context is not None:
                 sock = self._secured(sock, context)
         except OSError as error:  # SSLError is one: a refused certificate, a port scan
-            self._journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=address[0])
+            self._journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=peer)
             sock.close()
             return
-        handler = Handler(sock, address, self, rfile=Reader(sock))
-        handler.exposed = bool(context) and not is_tls(sock) and not is_loopback(address[0])
-        handler.handle()
+        is_exposed = bool(context) and not is_tls(sock) and not is_loopback(peer)
+        with reported(self._journal, "Serving a connection failed"):
+            Connection(sock, peer, self).serve(is_exposed)
 
     def _secured(self, sock: Any, context: ssl.SSLContext) -> Any:
         """The connection, after the TLS handshake if that is what the client begins with."""
@@ -11131,9 +11126,9 @@ class Listener(pywsgi.WSGIServer):
         with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
             return context.wrap_socket(sock, server_side=True)
 
-    def bad_request(self, address: Any, error: BaseException) -> None:
+    def note_refusal(self, address: str, error: BaseException) -> None:
         """Note a request that isn't HTTP, or came too slowly."""
-        self._journal.add("INFO", f"Refused: not a request ({error})"[:300], ipAddress=address[0])
+        self._journal.add("INFO", f"Refused: not a request ({error})"[:300], ipAddress=address)
 
 
 @contextlib.contextmanager
@@ -11661,13 +11656,13 @@ class LandingPage:
         page = re.sub(attribute, lambda m: f'{m[1]}="{html.escape(texts[m[2]])}"', page)
         return page.replace('<html lang="en">', f'<html lang="{language}" data-ready="">')
 
-    def show(self, environ: dict[str, Any], fingerprint: str) -> Answer:
+    def show(self, call: Call, fingerprint: str) -> Answer:
         """The page for a request; a `lang` in its query chooses the language."""
-        origin = "https://" + environ["HTTP_HOST"]
-        path = urllib.parse.quote(environ["PATH_INFO"].encode("latin-1"))
-        pairs = urllib.parse.parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        origin = "https://" + call.headers["host"]
+        path = urllib.parse.quote(call.path, errors="surrogateescape")
+        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
         rest = [pair for pair in pairs if pair[0] != "lang"]
-        language = self._language(dict(pairs).get("lang"), environ)
+        language = self._language(dict(pairs).get("lang"), call)
         other = next(each for each in self.LANGUAGES if each != language)
         query = f"?{urllib.parse.urlencode(rest)}" if rest else ""
         filled = {
@@ -11681,9 +11676,9 @@ class LandingPage:
             page = page.replace(mark, f"{mark} {more}", 1)
         return Answer(page.encode(), headers=self._headers(origin))
 
-    def _language(self, wanted: str | None, environ: dict[str, Any]) -> str:
+    def _language(self, wanted: str | None, call: Call) -> str:
         """The chosen one, else the first that the browser names and there is."""
-        named = environ.get("HTTP_ACCEPT_LANGUAGE", "").lower().split(",")
+        named = call.headers.get("accept-language", "").lower().split(",")
         found = [wanted or "", *(each.strip().split("-")[0].split(";")[0] for each in named)]
         return next((each for each in found if each in self.LANGUAGES), self.LANGUAGES[0])
 
@@ -11713,50 +11708,36 @@ class Landing:
 
     REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
 
-    def __init__(self, app: Application, inner: Any) -> None:
+    def __init__(self, app: Application, inner: Callable[[Call], Answer]) -> None:
         self._app = app
         self._inner = inner
         self._page = LandingPage(app.static)
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        if not environ["rtapp.exposed"] or self._is_behind_proxy(environ):
-            return self._inner(environ, start_response)
-        environ["wsgi.input"].give_up()
+    def answer(self, call: Call) -> Answer:
+        """A request's answer, by the whole program where it may be."""
+        proxied = forwarded_scheme(call.headers) == "https"
+        if not call.is_exposed or (proxied and self._app.access.is_trusted_proxy(call.address)):
+            return self._inner(call)
+        if call.source is not None:
+            call.source.abandon()
         try:
-            answer = self._answer(environ)
+            answer = self._landed(call)
         except Problem as problem:
-            kind = {"Content-Type": "application/problem+json"}
-            answer = Answer(msgspec.json.encode(problem.body()), problem.status, kind)
-        return self._send(answer, environ, start_response)
+            answer = problem_answer(problem)
+        own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return answer._replace(headers={**own, **answer.headers, "Connection": "close"})
 
-    def _is_behind_proxy(self, environ: dict[str, Any]) -> bool:
-        secure = forwarded_scheme(environ) == "https"
-        return secure and self._app.access.is_trusted_proxy(environ["REMOTE_ADDR"])
-
-    def _answer(self, environ: dict[str, Any]) -> Answer:
+    def _landed(self, call: Call) -> Answer:
         """Raises Problem `https_required`, `wrong_host`, `not_found`."""
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        if method not in ("GET", "HEAD") or self.REFUSED.match(path):
+        if call.method not in ("GET", "HEAD") or self.REFUSED.match(call.path):
             raise Problem("https_required", "Use https:// for this address.")
-        if path == "/ca.crt":
+        if call.path == "/ca.crt":
             return root_certificate(self._app)
-        host = environ.get("HTTP_HOST", "")
+        host = call.headers.get("host", "")
         self._app.access.check_host(host)
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
             raise Problem("wrong_host")
-        return self._page.show(environ, self._app.network.fingerprint)
-
-    @staticmethod
-    def _send(answer: Answer, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        headers = {
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "Connection": "close",
-            "Content-Length": str(len(answer.body)),
-            **answer.headers,
-        }
-        start_response(status_line(answer.status), list(headers.items()))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+        return self._page.show(call, self._app.network.fingerprint)
 
 
 class Network:
@@ -11799,7 +11780,7 @@ class Network:
 
     def listener(self, sock: Any) -> Listener:
         """A listener on a socket."""
-        return Listener(sock, self._app.wsgi, self._app.journal, self._tls, self._arrived)
+        return Listener(sock, self._app.answer, self._app.journal, self._tls, self._arrived)
 
     def _tls(self, address: str) -> ssl.SSLContext | None:
         own = self._own.context()
@@ -12172,7 +12153,7 @@ class Application:
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC, settings["public"])
-        self.wsgi = Landing(self, Web(self))
+        self.answer = Landing(self, Web(self).answer).answer
         self._listener = self.network.listener(self._socket)
 
     def _refuse_exposure(self) -> None:
@@ -12202,44 +12183,39 @@ class Application:
 
     # Credentials of a request
 
-    def authenticate(self, environ: dict[str, Any], is_stream: bool) -> Principal:
+    def authenticate(self, call: Call, is_stream: bool) -> Principal:
         """Who sends a request: bearer token, a stream's `?token=` or `?ticket=`, cookie, in this
         order. Raises Problem `unauthorized` for a credential that is not valid."""
-        header = environ.get("HTTP_AUTHORIZATION", "")
+        header = call.headers.get("authorization", "")
         if header[:7].lower() == "bearer ":
             return self.access.by_token(header[7:].strip())
-        if is_stream:
-            given = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
-            if "token" in given:
-                return self.access.by_token(given["token"][0])
-            if "ticket" in given:
-                return self.access.by_ticket(given["ticket"][0])
-        secret = self.cookie_secret(environ)
+        given = urllib.parse.parse_qs(call.raw_query) if is_stream else {}
+        if "token" in given:
+            return self.access.by_token(given["token"][0])
+        if "ticket" in given:
+            return self.access.by_ticket(given["ticket"][0])
+        secret = self.cookie_secret(call)
         principal = self.access.by_cookie(secret) if secret else ANONYMOUS
-        if principal.is_owner and not (self.desktop and is_loopback(environ["REMOTE_ADDR"])):
+        if principal.is_owner and not (self.desktop and is_loopback(call.address)):
             principal = ANONYMOUS
-        return self._guest(environ, is_stream) if principal is ANONYMOUS else principal
-
-    def _guest(self, environ: dict[str, Any], is_stream: bool) -> Principal:
-        """Who has no credential but the `session` that it joined a room with."""
-        session = environ.get("HTTP_X_SESSION", "")
-        if is_stream:
-            given = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
-            session = given.get("session", [session])[-1]
+        if principal is not ANONYMOUS:
+            return principal
+        # Who has no credential but the `session` that it joined a room with.
+        session = given.get("session", [call.headers.get("x-session", "")])[-1]
         return self.rooms.is_guest_of(session) if session else ANONYMOUS
 
-    def cookie_secret(self, environ: dict[str, Any]) -> str:
+    def cookie_secret(self, call: Call) -> str:
         """The secret in the cookie of this database, whichever node set it. Other programs'
         cookies come along, and http.cookies gives all up at one that it doesn't like."""
-        for pair in environ.get("HTTP_COOKIE", "").split(";"):
+        for pair in call.headers.get("cookie", "").split(";"):
             name, _, value = pair.strip().partition("=")
             if name == self.cookie_name:
-                return str(value)
+                return value
         return ""
 
     def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
         """The header that sets this database's cookie."""
-        more = "; Secure" if is_https(call.environ) else ""
+        more = "; Secure" if call.is_https else ""
         return (
             f"{self.cookie_name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
         )

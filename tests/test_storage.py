@@ -666,7 +666,7 @@ class ViewMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.head = 0
-        self.view = rtapp.View(rtapp.SSE, frozenset(), 0)
+        self.view = rtapp.View(rtapp.SSE[False, True], frozenset(), 0)
         self.served: dict[rtapp.Subscriber, tuple[int, int]] = {}  # who: cursor, messages
 
     def pick(self, number: int, alone: bool) -> rtapp.Subscriber | None:
@@ -675,7 +675,7 @@ class ViewMachine(RuleBasedStateMachine):
 
     @rule()
     def enter(self) -> None:
-        member = rtapp.Subscriber("c", rtapp.SSE, self.head, "", "")
+        member = rtapp.Subscriber("c", rtapp.SSE[False, True], self.head, "", "")
         member.transport = Ear()  # type: ignore[assignment]
         self.view.enter(member)
         self.served[member] = self.head, 0
@@ -790,7 +790,7 @@ class Listening:
         self.hub.start()
         self.ours, theirs = socket.socketpair()
         self.ours.setblocking(False)
-        self.subscriber = rtapp.Subscriber("me", rtapp.SSE, opened.log.head, "", "")
+        self.subscriber = rtapp.Subscriber("me", rtapp.SSE[False, True], opened.log.head, "", "")
         topics = frozenset(rtapp.channel_topic(name) for name in channels)
         transport = rtapp.PlainTransport(theirs.detach())
         self.hub.attach(self.subscriber, topics, transport, b":\n\n", b"")
@@ -947,7 +947,7 @@ def test_a_connection_that_is_gone_is_forgotten(log_url: str) -> None:
 
 def test_a_connection_that_is_fetched_has_no_address_of_its_own(log_url: str) -> None:
     with Opened(log_url) as opened, Listening(opened) as listening:
-        fetched = rtapp.Subscriber("other", rtapp.SSE, opened.log.head, "", "")
+        fetched = rtapp.Subscriber("other", rtapp.SSE[False, True], opened.log.head, "", "")
         listening.hub.attach(fetched, frozenset(), rtapp.QueueTransport(), b"", b"")
         assert rtapp.local_addresses(listening.hub.of_client("other")) == []
 

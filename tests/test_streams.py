@@ -24,6 +24,7 @@ from support import (
     Publisher,
     Server,
     Stream,
+    get_request,
     keep_alive,
     number,
     wait_for,
@@ -42,7 +43,7 @@ def test_first_bytes_are_exact(server: Server) -> None:
         assert "content-type: text/event-stream" in head
         assert "cache-control: no-store, no-transform" in head
         assert "x-accel-buffering: no" in head
-        assert "content-length" not in head and "transfer-encoding" not in head
+        assert "content-length" not in head and "transfer-encoding: chunked" in head
         block = stream.next_raw().decode()
         match = re.fullmatch(r"retry: (\d+)\nid: ([0-9a-f]{8}-0)\ndata: (\{.*\})", block)
         assert match and 2000 <= int(match[1]) <= 4000
@@ -53,6 +54,55 @@ def test_first_bytes_are_exact(server: Server) -> None:
         assert hello["recovered"] is False
         assert hello["channels"] == ["a", "b"]
         assert len(hello["clientId"]) == 21
+
+
+def test_each_event_is_a_chunk(server: Server) -> None:
+    """RFC 9112, 7.1. Over HTTP/1.0, which has no chunks, the stream is plain."""
+    request = get_request("/api/events", {"Connection": "close"})
+    with (
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as new,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as old,
+    ):
+        new.sendall(request)
+        old.sendall(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        chunked, plain = read_until(new, b"\n\n\r\n"), read_until(old, b"\n\n")
+        assert re.search(rb"chunked\r\n(.+\r\n)*\r\n[0-9a-f]+\r\nretry: \d+\n\r\n", chunked)
+        assert re.search(rb"\r\n\r\nretry: \d+\nid: ", plain) and b"chunked" not in plain
+        server.publish([1])
+        event = read_until(old, b"\n\n")
+        assert event.endswith(b"\ndata: [1]\n\n")
+        assert read_until(new, b"\n\n\r\n") == b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    """What comes until it ends so."""
+    data, until = b"", time.monotonic() + PATIENCE
+    while not data.endswith(end):
+        part = sock.recv(65_536)
+        assert part and time.monotonic() < until, data
+        data += part
+    return data
+
+
+@pytest.mark.parametrize("how", ["disconnect", "stop", "kill", "slow"])
+def test_only_an_end_on_purpose_has_a_last_chunk(
+    make_server: Callable[..., Server], how: str
+) -> None:
+    """Who reads by fetch knows a lost connection from the last word."""
+    server = make_server(slow_consumer_seconds=1 if how == "slow" else 30)
+    with server.stream(rcvbuf=8_192) as stream:
+        if how == "disconnect":
+            server.request("DELETE", f"/api/connections/{stream.hello['clientId']}")
+        elif how == "slow":
+            for _ in range(100):
+                server.publish("x" * 100_000)
+            wait_for(lambda: not server.get("/api/connections").json, "its end")
+        else:
+            getattr(server, how)()
+        with pytest.raises((EOFError, ConnectionResetError)):
+            while stream.next():
+                pass
+        assert stream.response.is_complete is (how == "disconnect")
 
 
 def test_messages_are_exact(server: Server) -> None:
