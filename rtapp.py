@@ -374,6 +374,11 @@ _ROWS = (
             "loopback may hold open; 0 means no limit.", 0, 1_000_000),
     Setting("max_connections_per_account", "int", 0, "limits", "Streams that one account may hold "
             "open; 0 means no limit.", 0, 1_000_000),
+    Setting("max_sockets", "int", 0, "limits", "Connections of any kind that may be open at once; "
+            "0 means as many as the system allows open files, less 512.", 0, 1_000_000),
+    Setting("max_sockets_per_address", "int", 0, "limits", "Connections of any kind that one "
+            "address (of IPv6: one network of 64 bits) may hold open, but for loopback and trusted "
+            "proxies; 0 means no limit.", 0, 1_000_000),
     Setting("max_message_bytes", "int", 1_048_576, "limits", "Largest body of one message, in "
             "bytes.", 1, 67_108_864),
     Setting("max_batch_bytes", "int", 16_777_216, "limits", "Largest body of an NDJSON batch, in "
@@ -10683,41 +10688,54 @@ EMPTY_LINE, HEAD_END = re.compile(rb"\r?\n"), re.compile(rb"\n\r?\n")
 
 
 class Reader:
-    """A connection's input, with deadlines. What is left in it when a stream begins goes to the
-    stream."""
+    """A connection's input, with deadlines that `Front` keeps. What is left in it when a stream
+    begins goes to the stream."""
 
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
     EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
 
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
         self._data = b""
-        self._deadline = 0.0
+        self.deadline = 0.0  # until when what is waited for must be there
+        self.is_idle = False  # whether that is a next request
 
     def limit(self, seconds: float) -> None:
         """What is read from now on must be there within this time."""
-        self._deadline = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
+
+    def interrupt(self, error: OSError) -> None:
+        """Raise an error in whoever waits for input."""
+        if self._watcher.active:
+            gevent.get_hub().cancel_wait(self._watcher, error)
+
+    def close(self) -> None:
+        """No more is read."""
+        self._watcher.close()
+
+    def wait(self) -> None:
+        """Wait until something came, or the end. Raises OSError when it takes too long."""
+        gevent.get_hub().wait(self._watcher)
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("too slow")
-        self._sock.settimeout(left)
-        part = self._sock.recv(65_536)
+        while (part := self.transport.receive()) is None:
+            self.wait()
         self._data += part
         return bool(part)
 
-    def begin(self, idling: Callable[[], contextlib.AbstractContextManager[None]]) -> bool:
-        """Wait for a request's first byte, `idling` meanwhile; False where there is none. Raises
-        OSError."""
+    def begin(self) -> bool:
+        """Wait for a request's first byte; False where there is none. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
-            self.limit(self.IDLE_SECONDS)
-            with idling():
-                if not self._data:
-                    self._fill()
+            if not self._data:
+                self.limit(self.IDLE_SECONDS)
+                self.is_idle = True
+                if not self._fill():
+                    return False
+                self.is_idle = False
             line = EMPTY_LINE.match(self._data)
             if line is None:
                 break
@@ -10771,23 +10789,24 @@ class Reader:
     @contextlib.contextmanager
     def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
         """Call `gone`, from the loop, if the client goes away meanwhile."""
-        watcher = gevent.get_hub().loop.io(self._sock.fileno(), READ)
 
         def look() -> None:
-            watcher.stop()  # more than one look isn't needed: it went, or sent a next request
-            try:
-                ended = not self._sock._sock.recv(1, socket.MSG_PEEK)
-            except OSError as error:
-                ended = not isinstance(error, BlockingIOError)
-            if ended:
+            part = b""
+            with contextlib.suppress(OSError):
+                received = self.transport.receive()
+                if received is None:
+                    return
+                part = received
+            self._watcher.stop()  # it went, or sent a next request
+            self._data += part
+            if not part:
                 gone()
 
-        watcher.start(look)
+        self._watcher.start(look)
         try:
             yield
         finally:
-            watcher.stop()
-            watcher.close()
+            self._watcher.stop()
 
     def drop(self) -> None:
         """Let what is still on its way come, for a moment: closing on unread input would reset
@@ -10906,23 +10925,23 @@ def read_call(head: str, address: str, scheme: str, reader: Reader) -> Call:
         raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
     target = plain_target(method, target, fields)
     call = Call(method, target, version, fields, address, scheme, reader)
-    wishes = field_list(fields.get("connection", ""))
+    wishes = field_list(fields["connection"]) if "connection" in fields else ()
     call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
     return call
 
 
-def read_body(call: Call, sock: Any) -> Body | None:
+def read_body(call: Call, connection: Connection) -> Body | None:
     """What reads a request's body from its connection; None where there is none. Who waits for
     `100 Continue` gets it when the body is wanted (RFC 9110, 10.1.1). Raises HeadFault."""
-    expected = field_list(call.headers.get("expect", "")) if call.version != "1.0" else set()
-    if expected - {"100-continue"}:
+    expect = call.headers.get("expect", "") if call.version != "1.0" else ""
+    if expect and field_list(expect) != {"100-continue"}:
         raise HeadFault(417, "it expects something else than 100-continue")
     length = int(call.headers.get("content-length", 0))
     is_chunked = "transfer-encoding" in call.headers  # no other coding is let through
     if not length and not is_chunked:
         return None
     call.connection.limit(30 + length / 16_384)
-    waits = sock if expected else None
+    waits = connection if expect else None
     return Body(call.connection, length or None, socket=waits, chunked_input=is_chunked)
 
 
@@ -10946,37 +10965,82 @@ class Connection:
     of them makes it a stream."""
 
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
+    HANDSHAKE_SECONDS = 10.0
 
     def __init__(self, sock: Any, address: str, listener: Listener) -> None:
-        self._sock = sock
-        self._address = address
-        self._listener = listener
-        self._reader = Reader(sock)
-        self._scheme = "https" if is_tls(sock) else "http"
+        self.address = address
+        self.listener = listener
+        self._transport: Any = PlainTransport(sock.detach())
+        self._scheme = "http"
+        self._is_ours = True  # False: a stream's
+        self.reader = Reader(self._transport)
 
-    def serve(self, is_exposed: bool) -> None:
-        """Answer until the end; `is_exposed`: without TLS, where it is to be had."""
-        try:
+    def serve(self) -> None:
+        """Answer until the end."""
+        with self._ending():
+            self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            context = self._context()
+            if context is not None:
+                self._secure(context)
+            is_exposed = bool(context) and self._scheme == "http" and not is_loopback(self.address)
             while self._serve_one(is_exposed):
                 pass
+
+    def turn_away(self, refusal: Problem | None) -> None:
+        """Say why, where that needs no handshake, and close."""
+        with self._ending():
+            if refusal is not None and self._context() is None:
+                answer = problem_answer(refusal)
+                close = {"Connection": "close", "Content-Length": str(len(answer.body))}
+                self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
+                self._end()
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Close at the end, however that comes."""
+        try:
+            yield
         except OSError:
-            pass  # the client is gone, or reads nothing
+            pass  # the client is gone, or takes its time
         finally:
-            if self._sock is not None:
-                self._sock.close()
+            self.reader.close()
+            if self._is_ours:
+                self._transport.close()
+
+    def _context(self) -> ssl.SSLContext | None:
+        return self.listener.tls(plain_address(self._transport.getsockname()[0]))
+
+    def _secure(self, context: ssl.SSLContext) -> None:
+        """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
+        self.reader.limit(Reader.IDLE_SECONDS)
+        self.reader.is_idle = True
+        self.reader.wait()
+        self.reader.is_idle = False
+        if self._transport.recv(1, socket.MSG_PEEK) != b"\x16":
+            return
+        sock = gevent.socket.socket(fileno=self._transport.detach())
+        try:
+            with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
+                secured = context.wrap_socket(sock, server_side=True)
+        except OSError as error:  # SSLError is one: a refused certificate, a port scan
+            self._note(f"TLS handshake failed: {error}")
+            sock.close()
+            raise
+        self._transport = self.reader.transport = TlsTransport(secured)
+        self._scheme = "https"
 
     def _serve_one(self, is_exposed: bool) -> bool:
         """Answer a request; whether another may follow."""
-        if not self._reader.begin(self._listener.idling):
+        if self.listener.is_stopped or not self.reader.begin():
             return False
         try:
-            call = read_call(self._reader.head(), self._address, self._scheme, self._reader)
-            call.source = read_body(call, self._sock)
+            call = read_call(self.reader.head(), self.address, self._scheme, self.reader)
+            call.source = read_body(call, self)
         except (OSError, ValueError) as error:
             self._refuse(error)
             return False
         call.is_exposed = is_exposed
-        answer = self._listener.answer(call)
+        answer = self.listener.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is not None and call.method != "HEAD":
             self._hand_over(answer.attach, answer)
@@ -10985,86 +11049,176 @@ class Connection:
 
     def _refuse(self, error: BaseException) -> None:
         """Answer what is no request, or came too slowly."""
-        self._listener.note_refusal(self._address, error)
+        self._note(f"Refused: not a request ({error})"[:300])
         headers = {"Connection": "close", "Content-Length": "0"}
-        self._sock.sendall(pack_head(getattr(error, "status", 400), headers))
+        self.sendall(pack_head(getattr(error, "status", 400), headers))
         self._end()
+
+    def _note(self, what: str) -> None:
+        self.listener.journal.add("INFO", what, ipAddress=self.address)
 
     def _end(self) -> None:
         """Send no more, and let what is on its way come."""
-        self._sock.shutdown(socket.SHUT_WR)
-        self._reader.drop()
+        self._transport.finish()
+        self.reader.drop()
 
     def _hand_over(self, attach: Attach, answer: Answer) -> None:
-        """Give the socket to who attaches it."""
-        head, early = pack_head(answer.status, answer.headers), self._reader.rest()
-        sock, self._sock = self._sock, None
-        attach(make_transport(sock), head, early)
+        """Give the connection to who makes it a stream."""
+        head, early = pack_head(answer.status, answer.headers), self.reader.rest()
+        self.reader.close()
+        self._is_ours = False
+        attach(self._transport, head, early)
 
     def _send(self, call: Call, answer: Answer) -> bool:
         """Send an answer; whether another request may follow."""
         headers, body = answer.headers, answer.body
-        is_long = isinstance(body, Iterator)
-        chunked = is_long and "Content-Length" not in headers and call.version != "1.0"
-        if chunked:
-            headers["Transfer-Encoding"] = "chunked"
-        elif is_long and "Content-Length" not in headers:
-            headers["Connection"] = "close"  # its end is the body's
-        elif not is_long and answer.status != 204 and answer.attach is None:
+        is_whole = type(body) is bytes
+        chunked = not is_whole and "Content-Length" not in headers and call.version != "1.0"
+        if is_whole and answer.status != 204 and answer.attach is None:
             headers["Content-Length"] = str(len(body))
+        elif chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif "Content-Length" not in headers and answer.status != 204:
+            call.is_kept = False  # its end is the body's
         if not call.is_kept or (call.source is not None and call.source.is_awaited):
             headers["Connection"] = "close"
         elif call.version == "1.0":
             headers.setdefault("Connection", "keep-alive")
-        self._sock.settimeout(self.SEND_SECONDS)
         head = pack_head(answer.status, headers)
         if call.method == "HEAD" or answer.status == 204:
-            self._write(head)
-        elif is_long:
-            self._send_parts(head, body, chunked)
+            self.sendall(head)
+        elif is_whole:
+            self.sendall(head + body)  # in one: two would wait for the peer's delayed ACK
         else:
-            self._write(head + body)
+            self._send_parts(head, body, chunked)
         is_kept = headers.get("Connection") != "close"
         if (call.source is None or call.source.discard()) and is_kept:
             return True
         self._end()
         return False
 
-    def _write(self, data: bytes) -> None:
-        taken = self._sock.send(data)  # nearly always all; sendall would look at the buffer first
-        if taken < len(data):
-            self._sock.sendall(data[taken:])
+    def sendall(self, data: bytes) -> None:
+        """Send it all. Raises OSError."""
+        with contextlib.suppress(BlockingIOError):
+            taken = self._transport.send(data)
+            if taken == len(data):
+                return
+            data = data[taken:]
+        watcher = gevent.get_hub().loop.io(self._transport.fileno(), WRITE)
+        left = memoryview(data)
+        with (
+            contextlib.closing(watcher),
+            gevent.Timeout(self.SEND_SECONDS, TimeoutError("it reads nothing")),
+        ):
+            while left:
+                try:
+                    left = left[self._transport.send(left) :]
+                except BlockingIOError:  # the same is offered again
+                    gevent.get_hub().wait(watcher)
 
     def _send_parts(self, head: bytes, parts: Iterator[bytes], chunked: bool) -> None:
         """Send a body as it is made."""
         with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
             for part in parts:
                 if part:
-                    self._write(head + (chunk(part) if chunked else part))
+                    self.sendall(head + (chunk(part) if chunked else part))
                     head = b""
-        self._write(head + (LAST_CHUNK if chunked else b""))
+        self.sendall(head + (LAST_CHUNK if chunked else b""))
 
 
-def is_tls(sock: Any) -> bool:
-    """Whether a connection is encrypted."""
-    return isinstance(sock, ssl.SSLSocket)
+class Front:
+    """The connections of all listeners: how many there may be, and how long those that are no
+    streams are waited for."""
 
+    MOST_REFUSED = 100  # that are told why, at once
+    NOTE_SECONDS = 60.0  # between two entries of the event log about it
 
-def make_transport(sock: Any) -> Transport:
-    """Take a gevent socket out of gevent's hands."""
-    if is_tls(sock):
-        return TlsTransport(sock)
-    return PlainTransport(sock.detach())
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        is_trusted: Callable[[str], bool],
+        streams: Callable[[str | None], int],
+    ) -> None:
+        """`is_trusted` says whether an address is a reverse proxy's; `streams` counts those of a
+        network, or all."""
+        self._settings = settings
+        self._journal = journal
+        self._is_trusted = is_trusted
+        self._streams = streams
+        self._open: set[Connection] = set()
+        self._networks: Counter[str] = Counter()
+        self._refused: set[Connection] = set()
+        self.files = sys.maxsize  # that may be open at once
+        self._noted_at = -self.NOTE_SECONDS
+
+    def serve(self, connection: Connection) -> None:
+        """Serve a connection until it ends or becomes a stream."""
+        network = network_of(connection.address)
+        full = self._full(connection.address, network)
+        if full:
+            self._turn_away(connection, f"The setting {full} is reached.")
+            return
+        self._open.add(connection)
+        self._networks[network] += 1
+        try:
+            with reported(self._journal, "Serving a connection failed"):
+                connection.serve()
+        finally:
+            self._open.discard(connection)
+            self._networks[network] -= 1
+            if not self._networks[network]:
+                del self._networks[network]
+
+    def _turn_away(self, connection: Connection, why: str) -> None:
+        """Refuse a connection: a few are told why, at once and for a moment, the others closed."""
+        now = time.monotonic()
+        if now > self._noted_at + self.NOTE_SECONDS:
+            self._noted_at = now
+            self._journal.add("WARN", f"Connections are refused: {why}")
+        is_told = len(self._refused) < self.MOST_REFUSED
+        self._refused.add(connection)
+        try:
+            connection.turn_away(Problem("too_many_connections", why) if is_told else None)
+        finally:
+            self._refused.discard(connection)
+
+    def _full(self, address: str, network: str) -> str:
+        """The setting that allows no further connection; empty when it may be."""
+        if len(self._open) + self._streams(None) >= self._most():
+            return "max_sockets"
+        most = self._settings["max_sockets_per_address"]
+        if not most or is_loopback(address) or self._is_trusted(address):
+            return ""
+        count = self._networks[network] + self._streams(network)
+        return "max_sockets_per_address" if count >= most else ""
+
+    def _most(self) -> int:
+        """How many there may be: what is given, else what the system allows less what the
+        program needs for itself."""
+        return self._settings["max_sockets"] or max(self.files - 512, self.files // 2)
+
+    def look(self) -> None:
+        """Once a second: end those that are too slow."""
+        now = time.monotonic()
+        for connection in self._open | self._refused:
+            if connection.reader.deadline < now:
+                connection.reader.interrupt(TimeoutError("it came too slowly"))
+
+    def end_idle(self, listener: Listener) -> None:
+        """End those of a listener that only wait for a request."""
+        for connection in self._open:
+            if connection.listener is listener and connection.reader.is_idle:
+                connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
 
 
 class Listener(gevent.server.StreamServer):
-    """One port for plain HTTP and, with a certificate, TLS: a first byte of 0x16 tells."""
-
-    HANDSHAKE_SECONDS = 10.0
+    """One port for plain HTTP and, with a certificate, TLS."""
 
     def __init__(
         self,
         sock: Any,
+        front: Front,
         answer: Callable[[Call], Answer],
         journal: Journal,
         tls: Callable[[str], ssl.SSLContext | None],
@@ -11075,60 +11229,23 @@ class Listener(gevent.server.StreamServer):
         # The pool is what a stop waits for: requests that are being answered.
         super().__init__(sock, spawn=gevent.pool.Pool())
         self.answer = answer
-        self._journal = journal
-        self._tls = tls
+        self.journal = journal
+        self.tls = tls
+        self.is_stopped = False
+        self._front = front
         self._arrived = arrived
-        self._idle: set[gevent.Greenlet] | None = set()  # who waits for a request; None: at the end
-
-    @contextlib.contextmanager
-    def idling(self) -> Iterator[None]:
-        """While this is so, a stop ends the connection. Raises OSError after one."""
-        if self._idle is None:
-            raise ConnectionAbortedError("it is stopped")
-        idle, me = self._idle, gevent.getcurrent()
-        idle.add(me)
-        try:
-            yield
-        finally:
-            idle.discard(me)
 
     def stop(self, timeout: float | None = None) -> None:
         """Take no more; who is being answered has this many seconds, who only waits has none."""
-        idle, self._idle = self._idle or set(), None
-        gevent.killall([*idle], block=False)
+        self.is_stopped = True
+        self._front.end_idle(self)
         super().stop(timeout)
 
     def handle(self, sock: Any, address: Any) -> None:
         """Serve a connection."""
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = plain_address(address[0])
         self._arrived(peer)
-        try:
-            context = self._tls(plain_address(sock.getsockname()[0]))
-            if context is not None:
-                sock = self._secured(sock, context)
-        except OSError as error:  # SSLError is one: a refused certificate, a port scan
-            self._journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=peer)
-            sock.close()
-            return
-        is_exposed = bool(context) and not is_tls(sock) and not is_loopback(peer)
-        with reported(self._journal, "Serving a connection failed"):
-            Connection(sock, peer, self).serve(is_exposed)
-
-    def _secured(self, sock: Any, context: ssl.SSLContext) -> Any:
-        """The connection, after the TLS handshake if that is what the client begins with."""
-        sock.settimeout(self.HANDSHAKE_SECONDS)
-        with self.idling():
-            first = sock.recv(1, socket.MSG_PEEK)
-        if first != b"\x16":
-            return sock
-        with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
-            return context.wrap_socket(sock, server_side=True)
-
-    def note_refusal(self, address: str, error: BaseException) -> None:
-        """Note a request that isn't HTTP, or came too slowly."""
-        self._journal.add("INFO", f"Refused: not a request ({error})"[:300], ipAddress=address)
+        self._front.serve(Connection(sock, peer, self))
 
 
 @contextlib.contextmanager
@@ -11753,6 +11870,7 @@ class Network:
         """Raises StartError for a certificate of the settings that is no use."""
         self._app = app
         self._own = OwnCertificate(app.settings["tls_cert"], app.settings["tls_key"], app.journal)
+        self.front = Front(app.settings, app.journal, app.access.is_trusted_proxy, self._streams)
         self._leaves: Leaves | None = None
         self._beside: Any = None
         self._listeners: list[Listener] = []
@@ -11780,13 +11898,18 @@ class Network:
 
     def listener(self, sock: Any) -> Listener:
         """A listener on a socket."""
-        return Listener(sock, self._app.answer, self._app.journal, self._tls, self._arrived)
+        app = self._app
+        return Listener(sock, self.front, app.answer, app.journal, self._tls, self._arrived)
 
     def _tls(self, address: str) -> ssl.SSLContext | None:
         own = self._own.context()
         if own is not None or self._leaves is None:
             return own
         return self._leaves.context(address)
+
+    def _streams(self, network: str | None) -> int:
+        hub = self._app.hub
+        return hub.count if network is None else hub.count_from(network)
 
     def _arrived(self, address: str) -> None:
         if not is_loopback(address) and all(a.text != address for a in self._addresses):
@@ -11801,7 +11924,9 @@ class Network:
         self.note_changes()
 
     def tick(self) -> None:
-        """Once a second: open when the first administrator exists, see what changed."""
+        """Once a second: end who is too slow, open when the first administrator exists, see what
+        changed."""
+        self.front.look()
         if self._app.settings["lan"] != self.is_shared:
             self.apply()
         if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
@@ -12224,7 +12349,7 @@ class Application:
 
     def start(self) -> None:
         """Begin to serve."""
-        raise_file_limit()
+        self.network.front.files = raise_file_limit()
         # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
@@ -12498,13 +12623,16 @@ def database_path(settings: Settings, create: bool = True) -> Path:
         raise StartError(f"The database {path} can't be written: {error.strerror}.") from None
 
 
-def raise_file_limit() -> None:
-    """Allow as many open sockets as the system lets us."""
+def raise_file_limit() -> int:
+    """Allow as many open sockets as the system lets us; how many files that are."""
+    hard = sys.maxsize
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _, found = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hard = found if found != resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (found, found))
+    return hard
 
 
 def give_back() -> None:
