@@ -4399,7 +4399,7 @@ class Doorbell:
         self._rung = rung
         self._letter = letter
         self._bell = gevent.event.Event()
-        self._letters: deque[str] = deque(maxlen=1_000)
+        self._letters: deque[bytes] = deque(maxlen=1_000)
         self._letters_bell = gevent.event.Event()
         self._own = 0  # the ringing connection's process on the server
 
@@ -4412,9 +4412,9 @@ class Doorbell:
         """Tell the other nodes, together with whoever else rings now."""
         self._bell.set()
 
-    def post(self, letter: str) -> None:
+    def post(self, letter: bytes) -> None:
         """Send a JSON value to the other nodes; one that is too long stays here."""
-        if self._fits(letter):
+        if len(letter) < self.LETTER_BYTES:
             self._letters.append(letter)
             self._letters_bell.set()
 
@@ -4445,12 +4445,9 @@ class Doorbell:
             self._letters_bell.clear()
             while self._letters:
                 text = self._letters.popleft()
-                while self._letters and self._fits(text, self._letters[0]):
-                    text += "\n" + self._letters.popleft()
-                self._storage.read("SELECT pg_notify(?, ?)", (self.LETTERS, text))
-
-    def _fits(self, *letters: str) -> bool:
-        return sum(len(letter.encode()) + 1 for letter in letters) < self.LETTER_BYTES
+                while self._letters and len(text) + len(self._letters[0]) + 1 < self.LETTER_BYTES:
+                    text += b"\n" + self._letters.popleft()
+                self._storage.read("SELECT pg_notify(?, ?)", (self.LETTERS, text.decode()))
 
     def _listen(self) -> None:
         with contextlib.closing(self._storage.engine.connect()) as database:
@@ -4469,22 +4466,16 @@ class Doorbell:
                             self._letter(letter)
 
 
-class Letter(msgspec.Struct, array_like=True):
-    """A volatile message on its way to the other nodes."""
-
-    node: str
-    topic: str
-    event: str | None
-    content: str
-    exclude: str | None
-    attachments: bytes | None = None
+# A volatile message on its way to the other nodes: from which one, topic, event, content, exclude,
+# attachments.
+LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
 
 
-class Connected(NamedTuple):
-    """An open connection of any node: a row of `connections`."""
+class Connected(msgspec.Struct, frozen=True, rename="camel"):
+    """An open connection of any node. Its fields are the columns of `connections`, and what the
+    API shows."""
 
     id: int
-    node: str
     client_id: str
     transport: str
     ip_address: str
@@ -4497,41 +4488,38 @@ class Connected(NamedTuple):
     bytes_sent: int
     lag: int
     status: str
+    node: str
 
     def view(self) -> dict[str, Any]:
         """The connection as the API shows it."""
         return {
-            "id": self.id,
-            "clientId": self.client_id,
-            "transport": self.transport,
-            "ipAddress": self.ip_address,
-            "userAgent": self.user_agent,
-            "username": self.username,
+            **msgspec.to_builtins(self),
             "channels": msgspec.Raw(self.channels.encode()),
             "connectedAt": iso(self.connected_at),
             "lastPing": iso(self.last_ping),
-            "messageCount": self.message_count,
-            "bytesSent": self.bytes_sent,
-            "lag": self.lag,
-            "status": self.status,
-            "node": self.node,
         }
-
-
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-_ROW_COLUMNS = ", ".join(Connected._fields)
-_ROW_CHANGES = ", ".join(
-    f"{name} = excluded.{name}"
-    for name in ("channels", "last_ping", "message_count", "bytes_sent", "lag", "status")
-)
 
 
 class Nodes:
     """The processes that serve the same log. On SQLite there is only this one, and nothing is
     written or read."""
 
-    BEATS = 5  # seconds between two heartbeats
+    BEATS = 10  # half seconds between two heartbeats
     SILENT_MS = 12_000  # after which a node counts as dead
+    ROWS = 1_000  # that one unit writes: whoever publishes waits meanwhile
+
+    _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    _COLUMNS = ", ".join(Connected.__struct_fields__)
+    _SELECT = f"SELECT {_COLUMNS} FROM connections WHERE node <> ? "
+    # As JSON they take half the time that they take as parameters. A node that was taken for dead
+    # writes none before it has signed again: nobody would take them away.
+    _TELL = (
+        "WITH gone AS (DELETE FROM connections WHERE node = ? AND id = ANY(?))"
+        f" INSERT INTO connections ({_COLUMNS}) SELECT {_COLUMNS}"
+        " FROM json_populate_recordset(NULL::connections, ?)"
+        " WHERE node IN (SELECT id FROM nodes) ON CONFLICT (node, id) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in Connected.__struct_fields__)
+    )
 
     def __init__(self, storage: Storage, log: Log, hub: Hub, journal: Journal) -> None:
         self._storage = storage
@@ -4547,8 +4535,9 @@ class Nodes:
         self._beat_count = 0
         self.is_away = False  # the database, as far as is known
         self._judges_from = 0.0  # by time.monotonic()
+        self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._told: dict[int, Connected] = {}  # connection: its row as last written
-        self._others: dict[str, int] = {}  # node: its connections
+        self._others: Counter[str] = Counter()  # node: its connections
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
@@ -4560,10 +4549,10 @@ class Nodes:
             self._doorbell.ring()  # so that the others learn of this one
 
     def leave(self) -> None:
-        """Take this node's rows away, at the end."""
+        """Take this node's rows away, at the end. Raises as `Storage.write` does."""
         if self._shared:
-            self._storage.read("DELETE FROM connections WHERE node = ? RETURNING 1", (self.id,))
-            self._storage.read("DELETE FROM nodes WHERE id = ? RETURNING 1", (self.id,))
+            held = "WITH held AS (DELETE FROM connections WHERE node = ?)"
+            self._write(f"{held} DELETE FROM nodes WHERE id = ?", self.id, self.id)
 
     def ring(self) -> None:
         """Tell the other nodes, if there are any, that the log went on."""
@@ -4576,25 +4565,44 @@ class Nodes:
         with contextlib.suppress(Problem):
             self._log.poll()
 
+    def _read(self, sql: str, *parameters: Any) -> list[Any]:
+        """Rows of what the nodes share; none on SQLite."""
+        return self._storage.read(sql, parameters) if self._shared else []
+
+    def _write(self, sql: str, *parameters: Any) -> list[Any]:
+        """Run a statement as a unit of its own; the rows that it returns."""
+
+        def unit(tx: Transaction) -> list[Any]:
+            cursor = tx.database.execute_sql(sql, parameters)
+            return list(cursor.fetchall()) if cursor.description else []
+
+        return self._storage.write(unit)
+
     # The heartbeat
 
     def beat(self) -> None:
-        """Once a second: tell new connections, and at each heartbeat all that has changed."""
+        """Every half second: tell which connections came, changed their topics or left. Every
+        second: look for the database and for dead nodes. At each heartbeat: sign, tell all that has
+        changed, learn who is on the other nodes."""
         if not self._shared:
             return
         try:
-            self._follow()
+            if is_second := self.is_away or self._beat_count % 2 == 0:
+                self._follow()
             is_heartbeat = self._beat_count % self.BEATS == 0
             self._beat_count += 1
             if is_heartbeat:
                 self._sign()
-            if self._release_dead() or is_heartbeat:
+                self._moved.update((s.id, s) for s in self._hub.subscribers())
+            if (is_second and self._release_dead()) or is_heartbeat:
                 self._learn()
-            self._tell_connections(is_heartbeat)
+            moved, self._moved = self._moved, {}
+            self._tell(list(moved.values()))
         except Problem as problem:
             if not self.is_away:
                 self._journal.add("WARN", f"The database is away: {problem.__cause__ or problem}")
             self.is_away = True
+            self._told, self._moved = {}, {}  # what it holds isn't known: all is written anew
 
     def _follow(self) -> None:
         """Notice that the database is back, and whether it is still the same one."""
@@ -4611,106 +4619,85 @@ class Nodes:
             self._judges_from = time.monotonic() + self.SILENT_MS / 1000
 
     def _sign(self) -> None:
-        rows = self._storage.read(
-            f"INSERT INTO nodes (id, name, started, heartbeat, audience)"
-            f" VALUES (?, ?, {_NOW}, {_NOW}, ?) ON CONFLICT (id) DO UPDATE"
+        [(is_new,)] = self._write(
+            "INSERT INTO nodes (id, name, started, heartbeat, audience)"
+            f" VALUES (?, ?, {self._NOW}, {self._NOW}, ?) ON CONFLICT (id) DO UPDATE"
             " SET heartbeat = excluded.heartbeat, audience = excluded.audience RETURNING xmax = 0",
-            (self.id, self.name, to_json(self._hub.audiences())),
+            *(self.id, self.name, to_json(self._hub.audiences())),
         )
-        if rows[0][0]:  # new, or taken for dead meanwhile
+        if is_new or not self._told:  # perhaps it was taken for dead
             self._told.clear()
+            self._write("DELETE FROM connections WHERE node = ?", self.id)
 
     def _release_dead(self) -> bool:
         """Take away what nodes that are silent held; whether there were any."""
-        dead = []
-        if time.monotonic() >= self._judges_from:
-            dead = self._storage.read(
-                f"DELETE FROM nodes WHERE heartbeat < {_NOW} - ? AND id <> ? RETURNING id",
-                (self.SILENT_MS, self.id),
-            )
-        for (node,) in dead:
-            self._journal.add("WARN", "A silent node was released", node=node)
-        rows = self._storage.read(
-            "DELETE FROM connections WHERE node NOT IN (SELECT id FROM nodes)"
-            " RETURNING client_id, username, channels"
+        silent = f"FROM nodes WHERE heartbeat < {self._NOW} - {self.SILENT_MS} AND id <> ?"
+        if time.monotonic() < self._judges_from or not self._read(f"SELECT 1 {silent}", self.id):
+            return False
+        rows = self._write(
+            f"WITH dead AS (DELETE {silent} RETURNING id), held AS (DELETE FROM connections"
+            " USING dead WHERE node = dead.id RETURNING node, client_id, username, channels)"
+            " SELECT dead.id, client_id, username, channels"
+            " FROM dead LEFT JOIN held ON node = dead.id",
+            self.id,
         )
-        for client_id, username, channels in rows:
-            topics = [channel_topic(name) for name in msgspec.json.decode(channels)]
-            if not self._hub.of_client(client_id):
-                self._note_presence("presence-leave", client_id, username, topics)
-        return bool(dead)
+        for node in {row[0] for row in rows}:
+            self._journal.add("WARN", "A silent node was released", node=node)
+        for _, client_id, username, channels in rows:
+            if client_id is not None and not self._hub.of_client(client_id):
+                held = msgspec.json.decode(channels)
+                self._note_presence("presence-leave", client_id, username, held)
+        return bool(rows)
 
     def _learn(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
-        rows = self._storage.read("SELECT id, audience FROM nodes ORDER BY started, id")
+        rows = self._read("SELECT id, audience FROM nodes ORDER BY started, id")
         self.is_first = [node for node, _ in rows[:1]] == [self.id]
-        others = {node: 0 for node, _ in rows if node != self.id}
-        counts: dict[str, int] = {}
+        others, counts = Counter[str](), Counter[str]()
         for node, audience in rows:
             if node != self.id:
-                for topic, count in msgspec.json.decode(audience).items():
-                    counts[topic] = counts.get(topic, 0) + count
-        for node, client_id in self._storage.read(
-            "SELECT node, client_id FROM connections WHERE node <> ?", (self.id,)
-        ):
-            others[node] = others.get(node, 0) + 1
-            own = direct_topic(client_id)
-            counts[own] = counts.get(own, 0) + 1
+                others[node] = 0
+                counts.update(msgspec.json.decode(audience))
+        sql = "SELECT node, client_id FROM connections WHERE node <> ?"
+        for node, client_id in self._read(sql, self.id):
+            others[node] += 1
+            counts[direct_topic(client_id)] += 1
         self._others, self._hub.elsewhere = others, counts
 
-    def _tell_connections(self, everything: bool) -> None:
-        here = self._hub.subscribers()
-        rows = [self.row(s) for s in here if everything or s.id not in self._told]
-        changed = [row for row in rows if self._told.get(row.id) != row]
-        gone = list(self._told.keys() - {s.id for s in here})
-        for part in chunks(changed, 500):
-            marks = ", ".join(["(" + ", ".join("?" * len(Connected._fields)) + ")"] * len(part))
-            self._storage.read(
-                f"INSERT INTO connections ({_ROW_COLUMNS}) VALUES {marks}"
-                f" ON CONFLICT (node, id) DO UPDATE SET {_ROW_CHANGES} RETURNING 1",
-                [value for row in part for value in row],
-            )
-            self._told.update((row.id, row) for row in part)
-        if gone:
-            sql = "DELETE FROM connections WHERE node = ? AND id = ANY(?) RETURNING 1"
-            self._storage.read(sql, (self.id, gone))
+    def _tell(self, subscribers: Sequence[Subscriber]) -> None:
+        """Write the rows that are others than when they were last written, of who left none."""
+        for part in chunks(subscribers, self.ROWS):
+            told = self._told
+            rows = [row for s in part if s.is_open and (row := self.row(s)) != told.get(s.id)]
+            gone = [s.id for s in part if s.id in told and not s.is_open]
+            told.update((row.id, row) for row in rows)
             for number in gone:
-                del self._told[number]
+                del told[number]
+            if rows or gone:
+                text = to_json([msgspec.structs.asdict(row) for row in rows])
+                self._write(self._TELL, self.id, gone, text)
+            else:
+                gevent.sleep(0.001)  # others have their turn
 
     def row(self, subscriber: Subscriber) -> Connected:
         """A connection of this node."""
-        return Connected(
-            subscriber.id,
-            self.id,
-            subscriber.client_id,
-            subscriber.encoding.name,
-            subscriber.address,
-            subscriber.agent,
-            subscriber.username,
-            to_json(subscriber.channels),
-            subscriber.connected_at,
-            subscriber.last_ping,
-            subscriber.messages,
-            subscriber.bytes_sent,
-            self._hub.lag(subscriber),
-            subscriber.status,
-        )
+        s = subscriber
+        who = s.id, s.client_id, s.encoding.name, s.address, s.agent, s.username
+        figures = s.connected_at, s.last_ping, s.messages, s.bytes_sent, self._hub.lag(s)
+        return Connected(*who, to_json(s.channels), *figures, s.status, self.id)
 
     # Who is where
 
     def all(self) -> list[dict[str, Any]]:
         """Each node with its connections, this one first."""
-        here = {"node": self.id, "connections": self._hub.count}
-        others = ({"node": node, "connections": n} for node, n in self._others.items())
-        return [here, *others]
+        counts = {self.id: self._hub.count, **self._others}
+        return [{"node": node, "connections": count} for node, count in counts.items()]
 
     def described(self) -> list[dict[str, Any]]:
         """Each node with since when it runs and when it was last heard, in order of age."""
-        rows: Sequence[Any] = [(self.id, self.name, self.started, now_ms())]
-        if self._shared:
-            sql = "SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id"
-            rows = self._storage.read(sql)
-        counts = {**self._others, self.id: self._hub.count}
+        counts = {self.id: self._hub.count, **self._others}
+        rows = self._read("SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id")
+        rows = rows or [(self.id, self.name, self.started, now_ms())]
         return [
             {
                 "id": node,
@@ -4725,111 +4712,74 @@ class Nodes:
 
     def alive(self) -> set[str]:
         """The nodes whose heartbeat is heard, this one among them."""
-        found = self._storage.read("SELECT id FROM nodes") if self._shared else ()
-        return {self.id, *(node for (node,) in found)}
+        return {self.id, *(node for (node,) in self._read("SELECT id FROM nodes"))}
 
-    def _elsewhere(self, where: str = "", parameters: Sequence[Any] = ()) -> list[Connected]:
-        if not self._shared:
-            return []
-        sql = f"SELECT {_ROW_COLUMNS} FROM connections WHERE node <> ?{where}"
-        return [Connected(*row) for row in self._storage.read(sql, (self.id, *parameters))]
+    def _rows(self, here: Iterable[Subscriber], where: str, *chosen: Any) -> list[Connected]:
+        """Connections of this node, and those that a condition chooses of the others."""
+        away = self._read(self._SELECT + where, self.id, *chosen)
+        return [*map(self.row, here), *itertools.starmap(Connected, away)]
 
     def page(
         self, text: str, transport: str | None, cursor: int, limit: int
     ) -> tuple[list[Connected], int]:
         """At most `limit` connections of any node with ids above `cursor`, in their order, and how
         many there are in all: of a transport, and with `text` in what is known of the client."""
-        needle = text.lower()
-        here, total = self._page_here(needle, transport, cursor, limit)
-        away, more = self._page_elsewhere(needle, transport, cursor, limit)
-        return sorted([*here, *away])[:limit], total + more
-
-    def _page_here(
-        self, needle: str, transport: str | None, cursor: int, limit: int
-    ) -> tuple[list[Connected], int]:
-        rows: list[Connected] = []
-        total = 0
+        needle, total = text.lower(), 0
+        here: list[Subscriber] = []
         for part in chunks(self._hub.subscribers(), 4_000):
-            chosen = [s for s in part if self._is_wanted(s, needle, transport)]
-            total += len(chosen)
-            if part[-1].id > cursor and len(rows) < limit:
-                page = [s for s in chosen if s.id > cursor][: limit - len(rows)]
-                rows += map(self.row, page)
+            for s in part:
+                known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
+                if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
+                    total += 1
+                    if s.id > cursor and len(here) < limit:
+                        here.append(s)
             gevent.sleep(0.001)  # others are served meanwhile; 0 would not look at sockets
-        return rows, total
-
-    @staticmethod
-    def _is_wanted(subscriber: Subscriber, needle: str, transport: str | None) -> bool:
-        s = subscriber
-        if not s.is_open or (transport is not None and s.encoding.name != transport):
-            return False
-        known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
-        return needle in known.lower()
-
-    def _page_elsewhere(
-        self, needle: str, transport: str | None, cursor: int, limit: int
-    ) -> tuple[list[Connected], int]:
-        if not self._shared:
-            return [], 0
-        where, parameters = "", []
-        if transport is not None:
-            where, parameters = " AND transport = ?", [transport]
-        if needle:
-            known = "concat_ws(' ', client_id, ip_address, user_agent, username)"
-            where += f" AND strpos(lower({known}), ?) > 0"
-            parameters.append(needle)
-        count = f"SELECT count(*) FROM connections WHERE node <> ?{where}"
-        total = int(self._storage.read(count, (self.id, *parameters))[0][0])
-        page = f"{where} AND id > ? ORDER BY id LIMIT ?"
-        return self._elsewhere(page, (*parameters, cursor, limit)), total
+        known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
+        where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
+        count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
+        total += sum(n for (n,) in self._read(count, self.id, transport, needle))
+        where += " AND id > ? ORDER BY id LIMIT ?"
+        rows = self._rows(here, where, transport, needle, cursor, limit)
+        return sorted(rows, key=lambda row: row.id)[:limit], total
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
-        counts = self._hub.by_transport()
         sql = "SELECT transport, count(*) FROM connections WHERE node <> ? GROUP BY transport"
-        for transport, count in self._storage.read(sql, (self.id,)) if self._shared else ():
-            counts[transport] = counts.get(transport, 0) + int(count)
+        counts = Counter(self._hub.by_transport())
+        counts.update(dict(self._read(sql, self.id)))
         return counts
 
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
-        here = map(self.row, self._hub.subscribers()[-limit:])
-        away = self._elsewhere(" ORDER BY connected_at DESC LIMIT ?", (limit,))
-        rows = sorted([*here, *away], key=lambda row: (row.connected_at, row.id), reverse=True)
-        return rows[:limit]
-
-    def has_client(self, client_id: str) -> bool:
-        """Whether a client has a connection on any node."""
-        return bool(self._hub.of_client(client_id) or self.of_client(client_id))
+        here = self._hub.subscribers()[-limit:]
+        rows = self._rows(here, "ORDER BY connected_at DESC LIMIT ?", limit)
+        return sorted(rows, key=lambda row: (row.connected_at, row.id), reverse=True)[:limit]
 
     def of_client(self, client_id: str) -> list[Connected]:
-        """A client's connections."""
-        here = [self.row(subscriber) for subscriber in self._hub.of_client(client_id)]
-        return [*here, *self._elsewhere(" AND client_id = ?", (client_id,))]
+        """A client's connections, on any node."""
+        return self._rows(self._hub.of_client(client_id), "AND client_id = ?", client_id)
 
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
-        here = [self.row(s) for s in self._hub.present(channel_topic(channel))]
+        here = self._hub.present(channel_topic(channel))
         like = f'%"{channel}"%'.replace("_", "\\_")
-        away = self._elsewhere(" AND channels LIKE ?", (like,))
-        return list({row.client_id: row for row in (*here, *away)}.values())
+        rows = self._rows(here, "AND channels LIKE ?", like)
+        return list({row.client_id: row for row in rows}.values())
 
     # Volatile messages
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there on any node; how many that is."""
         if self._shared:
-            what = entry.topic, entry.event, entry.content, entry.exclude, entry.attachments
-            self._doorbell.post(to_json(Letter(self.id, *what)))
-        here = self._hub.volatile(entry)
-        return here + self._hub.elsewhere.get(entry.topic, 0)
+            letter = self.id, entry.topic, entry.event, entry.content, entry.exclude
+            self._doorbell.post(msgspec.json.encode((*letter, entry.attachments)))
+        return self._hub.volatile(entry) + self._hub.elsewhere.get(entry.topic, 0)
 
     def _take_letter(self, text: str) -> None:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
-            letter = msgspec.json.decode(text, type=Letter)
-            if letter.node != self.id:
-                _, topic, event, content, exclude, attachments = msgspec.structs.astuple(letter)
+            node, topic, event, content, exclude, attachments = LETTER.decode(text)
+            if node != self.id:
                 entry = Entry(topic, MESSAGE, event, content, attachments, exclude=exclude)
                 self._hub.volatile(entry)
 
@@ -4837,26 +4787,27 @@ class Nodes:
 
     def moved(self, subscriber: Subscriber, before: frozenset[str], now: frozenset[str]) -> None:
         """A connection here has other topics: who hears its client for the first or last time?"""
+        if self._shared:
+            self._moved[subscriber.id] = subscriber
         others = [s for s in self._hub.of_client(subscriber.client_id) if s is not subscriber]
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
             alone = [topic for topic in topics if not any(topic in s.view.topics for s in others)]
-            self._note_presence(event, subscriber.client_id, subscriber.username, alone)
+            channels = filter(None, map(channel_of, alone))
+            self._note_presence(event, subscriber.client_id, subscriber.username, channels)
 
     def _note_presence(
-        self, event: str, client_id: str, username: str | None, topics: Iterable[str]
+        self, event: str, client_id: str, username: str | None, channels: Iterable[str]
     ) -> None:
         """Remember a join or leave where somebody listens for it, here or on another node."""
-        channels = [channel for topic in topics if (channel := channel_of(topic)) is not None]
         for channel in channels:
             listeners, now = presence_topic(channel), now_ms()
             # Another node's listeners show in what is held of the topic before they are counted.
-            if not (self._hub.is_heard(listeners) or listeners in self._hub.elsewhere):
-                continue
-            who = {"channel": channel, "clientId": client_id, "username": username}
-            text = to_json({"type": event, **who})
-            self._presence.append(
-                Entry(listeners, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
-            )
+            if self._hub.is_heard(listeners) or listeners in self._hub.elsewhere:
+                who = {"channel": channel, "clientId": client_id, "username": username}
+                text = to_json({"type": event, **who})
+                self._presence.append(
+                    Entry(listeners, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+                )
 
     def tell_presence(self) -> None:
         """Put the joins and leaves since the last call into the log, together."""
@@ -7701,7 +7652,9 @@ def next_link(call: Call, **changed: Any) -> str:
 
 @route("GET", "/api/connections", "admin", "List open connections", ConnectionsQuery)
 def connections(app: Application, call: Call) -> Answer:
-    """Oldest first, a page at a time; `cursor` is the last id of the page before."""
+    """Oldest first, a page at a time; `cursor` is the last id of the page before. Who came to
+    another node, left it or changed its channels there is known here within a second; the figures
+    of its connections are as of its last heartbeat (5 s)."""
     query: ConnectionsQuery = call.query
     page, total = app.nodes.page(query.q, query.transport, query.cursor, query.limit)
     headers = {"X-Total-Count": str(total)}
@@ -7714,7 +7667,7 @@ def connections(app: Application, call: Call) -> Answer:
 def disconnect(app: Application, call: Call) -> dict[str, Any]:
     """The client is told not to come back, on whichever node holds it."""
     client_id = call.arguments["client_id"]
-    if not app.nodes.has_client(client_id):
+    if not app.nodes.of_client(client_id):
         raise Problem("not_found", "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
@@ -8382,7 +8335,7 @@ def reset_setting(app: Application, call: Call) -> dict[str, Any]:
 def list_nodes(app: Application, call: Call) -> list[dict[str, Any]]:
     """The server processes on this database, oldest first; on SQLite there is only this one.
 
-    Of the other nodes, connections are as of their last heartbeat.
+    Of the other nodes, how many connections they have is as of the last heartbeat (5 s).
     """
     return app.nodes.described()
 
@@ -12369,7 +12322,7 @@ class Application:
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
             (1.0, self._tell_stats),
             (1.0, self.log.poll),
-            (1.0, self.nodes.beat),
+            (0.5, self.nodes.beat),
             (1.0, self.rooms.tick),
             (60.0, self._note_minute),
             (60.0, self.access.flush),

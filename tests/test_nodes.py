@@ -176,6 +176,73 @@ def test_connections_presence_counts_and_kick_cross(nodes: Nodes) -> None:
         wait_for(lambda: "presence-leave" in watcher.next()["data"], "the leave")
 
 
+def test_who_has_just_come_is_known_on_the_other_node(nodes: Nodes) -> None:
+    """It is listed there as it is, its stream is changed and it is put out from there."""
+    here, there = nodes
+    waits: dict[str, list[float]] = {"comes": [], "changes": [], "goes": []}
+
+    def known(what: str, condition: Callable[[], bool]) -> None:
+        started = time.monotonic()
+        wait_for(condition, f"that it {what}")
+        waits[what].append(time.monotonic() - started)
+
+    for n in range(7):
+        session = str(n) * 22
+        body = {"session": session, "add": ["y"]}
+        with here.stream("channel=x", headers={"X-Session": session}) as stream:
+            client = stream.hello["clientId"]
+            known("comes", lambda body=body: there.post("/api/events/topics", body).status == 200)
+            known("changes", lambda: [c["channels"] for c in connections(there)] == [["x", "y"]])
+            assert there.request("DELETE", f"/api/connections/{client}").status == 200
+            assert stream.ended()
+        known("goes", lambda: not connections(there))
+    for what, seconds in waits.items():
+        print(f"known on the other node that one {what}: {sorted(seconds)[3]:.2f} s")
+
+
+def test_the_rows_of_a_moment_are_one_unit(nodes: Nodes) -> None:
+    """Who comes within half a second is written together."""
+    here, there = nodes
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(here.stream()) for _ in range(60)]
+        wait_for(lambda: len(connections(there)) == len(streams), "all of them")
+        count = "SELECT count(DISTINCT xmin::text) FROM connections"
+        assert rows_of(here.env["DATABASE_URL"], count)[0][0] < 30
+
+
+def test_a_node_that_was_taken_for_dead_lists_its_connections_again(nodes: Nodes) -> None:
+    here, there = nodes
+    url = here.env["DATABASE_URL"]
+    with here.stream("channel=x") as stream, there.stream("channel=x&presence=1") as watcher:
+        wait_for(lambda: len(connections(there)) == 2, "both connections")
+        node = here.get("/api/stats").json["nodes"][0]["node"]
+        change(url, "UPDATE nodes SET heartbeat = heartbeat - 20000 WHERE id = ?", node)
+        change(url, "UPDATE connections SET id = id + 1000 WHERE node = ?", node)  # a lost one
+        while "presence-leave" not in watcher.next()["data"]:
+            pass
+        own = stream.hello["clientId"]
+        wait_for(lambda: own in {c["clientId"] for c in connections(there)}, "it to be listed")
+        wait_for(lambda: len(there.get("/api/nodes").json) == 2, "both nodes")
+        assert len(connections(there)) == 2
+
+
+def test_who_left_while_the_database_was_away_is_listed_no_more(
+    own_postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    url = own_postgres.new_database()
+    here, there = start_node(url), start_node(url)
+    with here.stream() as stays:
+        with here.stream():
+            wait_for(lambda: len(connections(there)) == 2, "both connections")
+            own_postgres.crash()
+            wait_for(lambda: any("is away" in line for line in here.output), "the end of it")
+        own_postgres.start()
+        listed = f"/api/connections?q={stays.hello['clientId']}&limit=1"
+        wait_for(lambda: there.get(listed).status == 200, "the way back")
+        wait_for(lambda: len(connections(there)) == 1, "the other one to be gone")
+        assert len(there.get(listed).json) == 1
+
+
 def test_nodes_are_listed(nodes: Nodes) -> None:
     here, there = nodes
     with here.stream():
