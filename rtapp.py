@@ -3704,7 +3704,7 @@ class Hub(Connections):
         self._scheduled = False
         self._next_id = first_id
         self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        # Hears whose topics are others now, and the ones before.
+        # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
@@ -3892,6 +3892,7 @@ class Hub(Connections):
         subscriber.client_id = client_id
         self._part(subscriber)
         self._own(subscriber)
+        self.on_moved(subscriber, subscriber.view.topics, subscriber.view.topics)
 
     def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
@@ -4786,7 +4787,8 @@ class Nodes:
     # Presence
 
     def moved(self, subscriber: Subscriber, before: frozenset[str], now: frozenset[str]) -> None:
-        """A connection here has other topics: who hears its client for the first or last time?"""
+        """A connection here has other topics, or another client's name: who hears its client for
+        the first or last time?"""
         if self._shared:
             self._moved[subscriber.id] = subscriber
         others = [s for s in self._hub.of_client(subscriber.client_id) if s is not subscriber]

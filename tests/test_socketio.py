@@ -558,6 +558,26 @@ def test_recovery_on_the_other_node(postgres: Cluster, start_node: Callable[...,
     ws.close()
 
 
+def test_who_came_back_is_put_out_from_another_node(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """Its connection was listed as another client's before it said whose it is."""
+    url = postgres.new_database()
+    here, there = start_node(url), start_node(url)
+    ws, answer = join_io(here)
+    ws.close()
+    ws = open_io(here)
+    listed = "/api/connections?transport=socket.io"
+    wait_for(lambda: len(there.get(listed).json) == 1, "the connection")
+    ws.send(f"40{json.dumps({**AUTH, 'pid': answer['pid']})}")
+    assert json.loads(hear_io(ws)[2:]) == answer
+    kick = f"/api/connections/{answer['sid']}"
+    wait_for(lambda: there.request("DELETE", kick).status == 200, "its name")
+    with pytest.raises(ConnectionClosed):
+        while True:
+            hear_io(ws)
+
+
 def test_who_came_back_on_another_node_is_not_lost_by_the_first(
     postgres: Cluster, start_node: Callable[..., Server]
 ) -> None:
