@@ -4538,7 +4538,7 @@ class Nodes:
         self._judges_from = 0.0  # by time.monotonic()
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._told: dict[int, Connected] = {}  # connection: its row as last written
-        self._others: Counter[str] = Counter()  # node: its connections
+        self._others: dict[str, int] = {}  # node: its connections
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
@@ -4652,17 +4652,16 @@ class Nodes:
 
     def _learn(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
-        rows = self._read("SELECT id, audience FROM nodes ORDER BY started, id")
-        self.is_first = [node for node, _ in rows[:1]] == [self.id]
-        others, counts = Counter[str](), Counter[str]()
-        for node, audience in rows:
+        held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
+        sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
+        rows = self._read(sql, self.id)
+        self.is_first = [row[0] for row in rows[:1]] == [self.id]
+        others, counts = {}, Counter[str]()
+        for node, audience, clients in rows:
             if node != self.id:
-                others[node] = 0
+                others[node] = len(clients)
                 counts.update(msgspec.json.decode(audience))
-        sql = "SELECT node, client_id FROM connections WHERE node <> ?"
-        for node, client_id in self._read(sql, self.id):
-            others[node] += 1
-            counts[direct_topic(client_id)] += 1
+                counts.update(map(direct_topic, clients))
         self._others, self._hub.elsewhere = others, counts
 
     def _tell(self, subscribers: Sequence[Subscriber]) -> None:
