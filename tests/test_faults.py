@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -629,3 +630,54 @@ def test_retention_across_a_restart(make_server: Callable[..., Server]) -> None:
     swarm.pump_until(lambda: swarm.messages[1], "the message that is still held")
     assert [value for _, value in swarm.messages[1]] == ["2"] and not swarm.resets
     swarm.close_all()
+
+
+# Too many connections
+
+
+def test_too_many_sockets_are_told(make_server: Callable[..., Server]) -> None:
+    """Those that are there are served; who comes is told at once, without having asked."""
+    server = make_server(max_sockets=12)
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(server.stream())
+
+        def opened() -> socket.socket:
+            return stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+            )
+
+        idle = [opened() for _ in range(11)]
+        for sock in idle:
+            sock.sendall(request)
+            assert sock.recv(1_000).startswith(b"HTTP/1.1 200 ")
+        told = [opened() for _ in range(30)]
+        for sock in told:
+            answer = b"".join(iter(partial(sock.recv, 65_536), b""))
+            assert answer.startswith(b"HTTP/1.1 503 "), "it is told and closed"
+            assert b"too_many_connections" in answer and b"max_sockets" in answer
+            assert b"\r\nRetry-After: " in answer
+        idle[0].sendall(request)
+        assert idle[0].recv(1_000).startswith(b"HTTP/1.1 200 ")
+        idle[1].close()
+        wait_for(lambda: server.get("/healthz").status == 200, "room for another")
+        server.publish("still")
+        assert stream.values(1) == ["still"]
+        assert sum("Connections are refused" in line for line in server.output) == 1
+
+
+def test_a_flood_of_sockets_is_closed(make_server: Callable[..., Server]) -> None:
+    """A few of those who are too many are told why; none of them stays."""
+    server = make_server(max_sockets=5)
+    with contextlib.ExitStack() as stack:
+        flood = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
+            for _ in range(400)
+        ]
+        for sock in flood[5:]:
+            with contextlib.suppress(ConnectionResetError):
+                assert b"".join(iter(partial(sock.recv, 65_536), b""))[:13] in (
+                    b"",
+                    b"HTTP/1.1 503 ",
+                )
+    wait_for(lambda: server.get("/healthz").status == 200, "room")

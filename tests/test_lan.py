@@ -647,6 +647,30 @@ def test_a_stop_disconnects_the_network_only(lan: Lan, tmp_path: Path) -> None:
         assert from_host(lan["ada"], server, "/", "10.77.0.1").status == 200
 
 
+def test_one_address_does_not_take_all_sockets(lan: Lan, tmp_path: Path) -> None:
+    limit = "max_sockets_per_address=3"
+    with on_host(lan["server"], tmp_path / "data", "--lan", "--set", limit) as server:
+        where = {"host": "10.77.0.1", "tls": careless()}
+        with contextlib.ExitStack() as stack, lan["ada"].inside():
+            streams = [stack.enter_context(Stream(server.port, **where)) for _ in range(3)]
+            with pytest.raises(OSError):  # before it is known whether it would speak TLS
+                Stream(server.port, **where)
+            with lan["bob"].inside():
+                stack.enter_context(Stream(server.port, **where)).next()
+            with at_home(lan, server):
+                for _ in range(3):
+                    stack.enter_context(server.stream())
+            streams.pop().close()
+            wait_for(lambda: connects(server.port), "room for another")
+
+
+def connects(port: int) -> bool:
+    """Whether one more stream from here is taken."""
+    with contextlib.suppress(OSError), Stream(port, host="10.77.0.1", tls=careless()):
+        return True
+    return False
+
+
 def test_of_many_guests_the_panel_is_told_the_last(lan: Lan, shared: Server) -> None:
     """As many as there are, but not a row for each."""
     most, more = rtapp.Network.LISTED, 3
