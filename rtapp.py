@@ -110,6 +110,7 @@ from typing import (
 import bottle
 import gevent
 import gevent.event
+import gevent.hub
 import gevent.lock
 import gevent.pool
 import gevent.queue
@@ -7006,13 +7007,13 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 Attach = Callable[["Transport", bytes, bytes], None]
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct):
     """What a route returns when JSON with status 200 isn't all. `attach` takes the connection
     over: it gets the transport, the head to send first, and what the client sent early."""
 
     body: Any = b""
     status: int = 200
-    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    headers: dict[str, str] = {}
     attach: Attach | None = None
 
 
@@ -10653,6 +10654,7 @@ class Reader:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
+        self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
         self._data = b""
         self.deadline = 0.0  # until when what is waited for must be there
         self.is_idle = False  # whether that is a next request
@@ -10663,8 +10665,9 @@ class Reader:
 
     def interrupt(self, error: OSError) -> None:
         """Raise an error in whoever waits for input."""
-        if self._watcher.active:
-            gevent.get_hub().cancel_wait(self._watcher, error)
+        if self._waiter is not None:
+            gevent.get_hub().loop.run_callback(self._waiter.throw, error)
+            self._waiter = None
 
     def close(self) -> None:
         """No more is read."""
@@ -10672,7 +10675,19 @@ class Reader:
 
     def wait(self) -> None:
         """Wait until something came, or the end. Raises OSError when it takes too long."""
-        gevent.get_hub().wait(self._watcher)
+        waiter = self._waiter = gevent.hub.Waiter()
+        if not self._watcher.active:
+            self._watcher.start(self._came)
+        waiter.get()
+
+    def _came(self) -> None:
+        """In the loop: there is something to read."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.switch(None)
+        else:
+            # Stopped only now: to stop and start it for each request would be two system calls.
+            self._watcher.stop()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
@@ -10756,6 +10771,7 @@ class Reader:
             if not part:
                 gone()
 
+        self._watcher.stop()
         self._watcher.start(look)
         try:
             yield
@@ -11053,11 +11069,13 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        with contextlib.suppress(BlockingIOError):
+        try:
             taken = self._transport.send(data)
-            if taken == len(data):
-                return
-            data = data[taken:]
+        except BlockingIOError:
+            taken = 0
+        if taken == len(data):  # nearly always
+            return
+        data = data[taken:] if taken else data
         watcher = gevent.get_hub().loop.io(self._transport.fileno(), WRITE)
         left = memoryview(data)
         with (
@@ -11796,7 +11814,7 @@ class Landing:
         except Problem as problem:
             answer = problem_answer(problem)
         own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return answer._replace(headers={**own, **answer.headers, "Connection": "close"})
+        return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
 
     def _landed(self, call: Call) -> Answer:
         """Raises Problem `https_required`, `wrong_host`, `not_found`."""

@@ -1034,10 +1034,13 @@ def test_volatile_batch_is_not_stored(server: Server) -> None:
         "\xbd",
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/healthz", "/api/messages"])
-def test_other_hosts(shared: Server, host: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/healthz"), ("GET", "/api/messages"), ("OPTIONS", "/api/messages")],
+)
+def test_other_hosts(shared: Server, host: str, method: str, path: str) -> None:
     """A name that leads here by DNS rebinding has the visitor's cookies."""
-    raw = shared.raw(head(AUTH, f"Host: {host}", method="GET", path=path))
+    raw = shared.raw(head(AUTH, f"Host: {host}", method=method, path=path))
     answer = parse_answer(raw)
     assert answer.status in (400, 421)
     if host == "evil.example":
