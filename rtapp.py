@@ -123,7 +123,6 @@ import platformdirs
 import psutil
 import psycopg2
 import psycopg2.extensions
-from gevent import pywsgi
 from gevent.monkey import get_original
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import Protocol as WebSocketProtocol
@@ -5238,30 +5237,18 @@ class Call:
         for charset in CHARSET.findall(self.headers.get("content-type", "")):
             if charset.lower() not in ("utf-8", "utf8"):
                 raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
-        raw = self._read(limit) if self.source is not None else b""
-        if raw is None:
-            close = {"Connection": "close"}
-            raise Problem("too_large", f"At most {limit} bytes are taken here.", headers=close)
-        return raw
-
-    def _read(self, limit: int) -> bytes | None:
-        """The body; None for one that is larger."""
-        assert self.source is not None
+        close = {"Connection": "close"}
         try:
-            if (self.source.content_length or 0) > limit:
-                return None
-            raw = bytes(self.source.read(limit + 1))
-            return raw if len(raw) <= limit else None
-        except (OSError, ValueError) as error:
-            self.source.abandon()
-            close = {"Connection": "close"}
-            if isinstance(error, TimeoutError):
-                raise Problem(
-                    "too_slow", "The body took too long to come.", headers=close
-                ) from None
+            raw = self.source.read(limit) if self.source is not None else b""
+        except TimeoutError:
+            raise Problem("too_slow", "The body took too long to come.", headers=close) from None
+        except (OSError, ValueError):
             raise Problem(
                 "malformed", "The body ended early or is framed wrongly.", headers=close
             ) from None
+        if raw is None:
+            raise Problem("too_large", f"At most {limit} bytes are taken here.", headers=close)
+        return raw
 
     def json_or_token(self) -> None:
         """Refuse a state change without a body that a foreign form could send. Raises Problem
@@ -10649,13 +10636,16 @@ class Reader:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
+    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
     EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
         self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
+        self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
         self._data = b""
+        self._at = 0  # what stands before it is used
         self.deadline = 0.0  # until when what is waited for must be there
         self.is_idle = False  # whether that is a next request
 
@@ -10685,16 +10675,32 @@ class Reader:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.switch(None)
-        else:
-            # Stopped only now: to stop and start it for each request would be two system calls.
-            self._watcher.stop()
+            return
+        # Stopped only now: to stop and start it for each request would be two system calls.
+        self._watcher.stop()
+        part: bytes | None = b""
+        if self._gone is not None:
+            with contextlib.suppress(OSError):
+                part = self.transport.receive()
+            if part:
+                self._data = self._data[self._at :] + part
+                self._at = 0
+            elif part is not None:
+                self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
         while (part := self.transport.receive()) is None:
             self.wait()
-        self._data += part
+        self._data, self._at = self._data[self._at :] + part, 0
         return bool(part)
+
+    def _take(self, size: int) -> bytes:
+        taken = self._data[self._at : self._at + size]
+        self._at += len(taken)
+        if self._at == len(self._data):
+            self._data, self._at = b"", 0
+        return taken
 
     def begin(self) -> bool:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
@@ -10705,51 +10711,49 @@ class Reader:
                 if not self._fill():
                     return False
                 self.is_idle = False
-            line = EMPTY_LINE.match(self._data)
+            line = EMPTY_LINE.match(self._data, self._at)
             if line is None:
                 break
-            self._data = self._data[line.end() :]
+            self._take(len(line[0]))
         return bool(self._data)
 
     def head(self) -> str:
         """A request's head without the empty line at its end. Raises OSError, ValueError."""
         self.limit(self.HEAD_SECONDS)
         looked = 0
-        while (end := HEAD_END.search(self._data, looked)) is None:
-            line = self._data.find(b"\n") + 1
-            if len(self._data) > self.HEAD_BYTES:
-                raise HeadFault(431 if line else 414, "its head is too large")
-            if line and not looked:
-                request_line(self._data[:line].decode("latin-1"))  # what is none isn't waited for
-            looked = max(0, len(self._data) - 2)
+        while (end := HEAD_END.search(self._data, self._at + looked)) is None:
+            size, line = len(self._data) - self._at, self._data.find(b"\n", self._at) + 1
+            if size > self.HEAD_BYTES:
+                break
+            if line and not looked:  # what is none isn't waited for
+                request_line(self._data[self._at : line].decode("latin-1"))
+            looked = max(0, size - 2)
             if not self._fill():
                 raise ValueError("it ends within its head")
-        if end.end() > self.HEAD_BYTES:
-            is_line = self._data.find(b"\n") >= self.HEAD_BYTES
-            raise HeadFault(414 if is_line else 431, "its head is too large")
-        head, self._data = self._data[: end.start() + 1], self._data[end.end() :]
-        return head.decode("latin-1")
+        if end is None or end.end() - self._at > self.HEAD_BYTES:
+            line = self._data.find(b"\n", self._at, self._at + self.HEAD_BYTES) + 1
+            raise HeadFault(431 if line else 414, "its head is too large")
+        head = self._take(end.start() + 1 - self._at).decode("latin-1")
+        self._take(len(end[0]) - 1)
+        return head
 
-    def readline(self, limit: int = 65_536) -> bytes:
-        """A line with its end, or what there is before the input's end."""
-        while (end := self._data.find(b"\n", 0, limit) + 1) == 0:
-            if len(self._data) >= limit or not self._fill():
-                end = limit
-                break
-        return self._take(end)
+    def line(self) -> bytes:
+        """A line of a body with its end. Raises OSError, ValueError."""
+        while not (end := self._data.find(b"\n", self._at, self._at + self.LINE_BYTES) + 1):
+            if len(self._data) - self._at >= self.LINE_BYTES or not self._fill():
+                raise ValueError("a line of it has no end")
+        return self._take(end - self._at)
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, fewer only at the input's end."""
+        """So many bytes. Raises OSError."""
         parts = [self._take(size)]
         missing = size - len(parts[0])
-        while missing > 0 and self._fill():
+        while missing:
+            if not self._fill():
+                raise OSError("it ends early")
             parts.append(self._take(missing))
             missing -= len(parts[-1])
         return b"".join(parts)
-
-    def _take(self, size: int) -> bytes:
-        taken, self._data = self._data[:size], self._data[size:]
-        return taken
 
     def rest(self) -> bytes:
         """What was read and not used."""
@@ -10758,67 +10762,83 @@ class Reader:
     @contextlib.contextmanager
     def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
         """Call `gone`, from the loop, if the client goes away meanwhile."""
-
-        def look() -> None:
-            part = b""
-            with contextlib.suppress(OSError):
-                received = self.transport.receive()
-                if received is None:
-                    return
-                part = received
-            self._watcher.stop()  # it went, or sent a next request
-            self._data += part
-            if not part:
-                gone()
-
-        self._watcher.stop()
-        self._watcher.start(look)
+        self._gone = gone
+        if not self._watcher.active:
+            self._watcher.start(self._came)
         try:
             yield
         finally:
-            self._watcher.stop()
+            self._gone = None
 
     def drop(self) -> None:
-        """Let what is still on its way come, for a moment: closing on unread input would reset
+        """Let what is still on its way come, within bounds: closing on unread input would reset
         the connection, and what was sent last with it."""
-        self.limit(1.0)
+        self.limit(5.0)
         with contextlib.suppress(OSError):
-            for _ in range(64):
-                self._data = b""
+            for _ in range(512):
+                self._data, self._at = b"", 0
                 if not self._fill():
                     return
 
 
-class Body(pywsgi.Input):
-    """A request's body. What a route left unread is dropped within bounds, so that the answer
-    arrives and the next request is found."""
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
 
-    MOST_BYTES = 32 * 1024 * 1024  # that are dropped
-    is_lost = False  # whether what follows it can't be told apart from it
+
+class Body:
+    """A request's body, which is read at once and as a whole (RFC 9112, 6)."""
+
+    UNWANTED = 1_048_576  # bytes that are read for the sake of the next request
+
+    def __init__(self, connection: Connection, length: int | None, is_awaited: bool) -> None:
+        """`length` in bytes, None for chunks; `is_awaited`: the client sends it when it gets
+        `100 Continue`, or perhaps without (RFC 9110, 10.1.1)."""
+        self._connection = connection
+        self._reader = connection.reader
+        self._length = length
+        self._is_begun = self._is_whole = False
+        self.is_awaited = is_awaited
 
     def abandon(self) -> None:
-        """Read no more of it."""
-        self._chunked_input_error = self.is_lost = True
+        """Want none of it."""
+        self._is_begun = True
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether the client still waits for `100 Continue`, and may send it or not."""
-        return self.socket is not None
+    def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
+        """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
+        when it is framed wrongly."""
+        self._is_begun, length = True, self._length or 0
+        if length > limit:
+            return None
+        if self.is_awaited:
+            self.is_awaited = False
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._reader.limit(seconds + length / 16_384)
+        raw = self._chunks(limit) if self._length is None else self._reader.read(length)
+        self._is_whole = raw is not None
+        return raw
+
+    def _chunks(self, limit: int) -> bytes | None:
+        """RFC 9112, 7.1."""
+        body = bytearray()
+        while (line := CHUNK_SIZE.fullmatch(self._reader.line())) is not None:
+            size = int(line[1], 16)
+            if len(body) + size > limit:
+                return None
+            if not size:
+                break
+            body += self._reader.read(size)
+            if self._reader.read(2) != b"\r\n":
+                raise ValueError("a chunk is longer than it says")
+        for _ in range(MOST_FIELDS if line is not None else 0):
+            if self._reader.line() == b"\r\n":  # the trailer's end; nobody wants it
+                return bytes(body)
+        raise ValueError("it is not in chunks")
 
     def discard(self) -> bool:
-        """Drop what is left; whether another request may follow."""
-        is_whole = not self.chunked_input and self.position >= (self.content_length or 0)
-        if self.is_lost or self.is_awaited or is_whole:
-            return is_whole
-        self.rfile.limit(5.0)
-        dropped = 0
-        with contextlib.suppress(OSError):
-            while part := self.read(65_536):
-                dropped += len(part)
-                if dropped > self.MOST_BYTES:
-                    return False
-            return True
-        return False
+        """Read past it; whether another request may follow."""
+        if not self._is_begun and not self.is_awaited:
+            with contextlib.suppress(OSError, ValueError):
+                self.read(self.UNWANTED, 5.0)
+        return self._is_whole
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10901,18 +10921,14 @@ def read_call(head: str, address: str, scheme: str, reader: Reader) -> Call:
 
 
 def read_body(call: Call, connection: Connection) -> Body | None:
-    """What reads a request's body from its connection; None where there is none. Who waits for
-    `100 Continue` gets it when the body is wanted (RFC 9110, 10.1.1). Raises HeadFault."""
+    """What reads a request's body; None where there is none. Raises HeadFault."""
     expect = call.headers.get("expect", "") if call.version != "1.0" else ""
     if expect and field_list(expect) != {"100-continue"}:
         raise HeadFault(417, "it expects something else than 100-continue")
     length = int(call.headers.get("content-length", 0))
-    is_chunked = "transfer-encoding" in call.headers  # no other coding is let through
-    if not length and not is_chunked:
-        return None
-    call.connection.limit(30 + length / 16_384)
-    waits = connection if expect else None
-    return Body(call.connection, length or None, socket=waits, chunked_input=is_chunked)
+    if "transfer-encoding" in call.headers:  # no other coding is let through
+        return Body(connection, None, bool(expect))
+    return Body(connection, length, bool(expect)) if length else None
 
 
 @functools.lru_cache(maxsize=2)
@@ -10937,48 +10953,40 @@ class Connection:
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
 
-    def __init__(self, sock: Any, address: str, listener: Listener) -> None:
+    def __init__(self, sock: Any, address: str, front: Front, server: Any) -> None:
+        """Take a socket that `server` accepted."""
         self.address = address
-        self.listener = listener
+        self.server = server
+        self._front = front
         self._transport: Any = PlainTransport(sock.detach())
         self._scheme = "http"
         self._is_ours = True  # False: a stream's
         self.reader = Reader(self._transport)
 
-    def serve(self) -> None:
-        """Answer until the end."""
-        with self._ending():
+    def serve(self, refusal: Problem | None) -> None:
+        """Answer until the end, or only that there are too many."""
+        try:
+            context = self._front.tls(plain_address(self._transport.getsockname()[0]))
+            if refusal is not None:
+                if context is None:  # else it may want a handshake first
+                    self._refuse(problem_answer(refusal))
+                return
             self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            context = self._context()
             if context is not None:
                 self._secure(context)
             is_exposed = bool(context) and self._scheme == "http" and not is_loopback(self.address)
-            while self._serve_one(is_exposed):
+            while not self.server.closed and self._serve_one(is_exposed):
                 pass
-
-    def turn_away(self, refusal: Problem | None) -> None:
-        """Say why, where that needs no handshake, and close."""
-        with self._ending():
-            if refusal is not None and self._context() is None:
-                answer = problem_answer(refusal)
-                close = {"Connection": "close", "Content-Length": str(len(answer.body))}
-                self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
-                self._end()
-
-    @contextlib.contextmanager
-    def _ending(self) -> Iterator[None]:
-        """Close at the end, however that comes."""
-        try:
-            yield
         except OSError:
             pass  # the client is gone, or takes its time
         finally:
-            self.reader.close()
-            if self._is_ours:
-                self._transport.close()
+            self.close()
 
-    def _context(self) -> ssl.SSLContext | None:
-        return self.listener.tls(plain_address(self._transport.getsockname()[0]))
+    def close(self) -> None:
+        """Close it, unless it is a stream by now."""
+        self.reader.close()
+        if self._is_ours:
+            self._transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
@@ -11001,31 +11009,31 @@ class Connection:
 
     def _serve_one(self, is_exposed: bool) -> bool:
         """Answer a request; whether another may follow."""
-        if self.listener.is_stopped or not self.reader.begin():
+        if not self.reader.begin():
             return False
         try:
             call = read_call(self.reader.head(), self.address, self._scheme, self.reader)
             call.source = read_body(call, self)
         except (OSError, ValueError) as error:
-            self._refuse(error)
+            self._note(f"Refused: not a request ({error})"[:300])
+            self._refuse(Answer(b"", getattr(error, "status", 400), {}))
             return False
         call.is_exposed = is_exposed
-        answer = self.listener.answer(call)
+        answer = self._front.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is not None and call.method != "HEAD":
             self._hand_over(answer.attach, answer)
             return False
         return self._send(call, answer)
 
-    def _refuse(self, error: BaseException) -> None:
-        """Answer what is no request, or came too slowly."""
-        self._note(f"Refused: not a request ({error})"[:300])
-        headers = {"Connection": "close", "Content-Length": "0"}
-        self.sendall(pack_head(getattr(error, "status", 400), headers))
+    def _refuse(self, answer: Answer) -> None:
+        """Say why no more is answered."""
+        close = {"Connection": "close", "Content-Length": str(len(answer.body))}
+        self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
         self._end()
 
     def _note(self, what: str) -> None:
-        self.listener.journal.add("INFO", what, ipAddress=self.address)
+        self._front.journal.add("INFO", what, ipAddress=self.address)
 
     def _end(self) -> None:
         """Send no more, and let what is on its way come."""
@@ -11099,125 +11107,100 @@ class Connection:
 
 
 class Front:
-    """The connections of all listeners: how many there may be, and how long those that are no
-    streams are waited for."""
+    """Serves who connects: how many may, and how long those that are no streams are waited for."""
 
-    MOST_REFUSED = 100  # that are told why, at once
+    REFUSED = 100  # at once, that are told why; who comes beside them is closed
     NOTE_SECONDS = 60.0  # between two entries of the event log about it
 
     def __init__(
         self,
         settings: Settings,
         journal: Journal,
+        answer: Callable[[Call], Answer],
+        network: Network,
         is_trusted: Callable[[str], bool],
-        streams: Callable[[str | None], int],
+        hub: Hub,
     ) -> None:
-        """`is_trusted` says whether an address is a reverse proxy's; `streams` counts those of a
-        network, or all."""
-        self._settings = settings
-        self._journal = journal
-        self._is_trusted = is_trusted
-        self._streams = streams
-        self._open: set[Connection] = set()
-        self._networks: Counter[str] = Counter()
-        self._refused: set[Connection] = set()
+        """`is_trusted` says whether an address is a reverse proxy's."""
+        self.journal = journal
+        self.answer = answer
+        self.tls = network.tls
         self.files = sys.maxsize  # that may be open at once
+        self._settings = settings
+        self._network = network
+        self._is_trusted = is_trusted
+        self._hub = hub
+        self._open: set[Connection] = set()  # those that are told that they are too many, too
+        self._refused = 0
+        self._addresses: Counter[str] = Counter()  # or networks, of those that are open
         self._noted_at = -self.NOTE_SECONDS
 
-    def serve(self, connection: Connection) -> None:
-        """Serve a connection until it ends or becomes a stream."""
-        network = network_of(connection.address)
-        full = self._full(connection.address, network)
-        if full:
-            self._turn_away(connection, f"The setting {full} is reached.")
+    def listen(self, sock: Any) -> gevent.server.StreamServer:
+        """Begin to take who connects to a socket."""
+
+        def serve(accepted: Any, address: Any) -> None:
+            self._serve(server, accepted, address)
+
+        # The pool is what a stop waits for: requests that are being answered.
+        server = gevent.server.StreamServer(sock, serve, spawn=gevent.pool.Pool())
+        server.start()
+        return server
+
+    def stop(self, server: gevent.server.StreamServer, seconds: float) -> None:
+        """Take no more; who is being answered has this many seconds, who only waits has none."""
+        server.close()
+        for connection in self._open:
+            if connection.server is server and connection.reader.is_idle:
+                connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
+        server.stop(seconds)
+
+    def _serve(self, server: gevent.server.StreamServer, sock: Any, address: Any) -> None:
+        connection = Connection(sock, plain_address(address[0]), self, server)
+        self._network.arrived(connection.address)
+        counted = network_of(connection.address)
+        full = self._full(connection.address, counted)
+        if full and self._refused >= self.REFUSED:
+            connection.close()
             return
         self._open.add(connection)
-        self._networks[network] += 1
+        self._refused += bool(full)
+        self._addresses[counted] += not full
         try:
-            with reported(self._journal, "Serving a connection failed"):
-                connection.serve()
+            with reported(self.journal, "Serving a connection failed"):
+                connection.serve(self._refusal(full) if full else None)
         finally:
             self._open.discard(connection)
-            self._networks[network] -= 1
-            if not self._networks[network]:
-                del self._networks[network]
+            self._refused -= bool(full)
+            self._addresses[counted] -= not full
+            if not self._addresses[counted]:
+                del self._addresses[counted]
 
-    def _turn_away(self, connection: Connection, why: str) -> None:
-        """Refuse a connection: a few are told why, at once and for a moment, the others closed."""
-        now = time.monotonic()
-        if now > self._noted_at + self.NOTE_SECONDS:
-            self._noted_at = now
-            self._journal.add("WARN", f"Connections are refused: {why}")
-        is_told = len(self._refused) < self.MOST_REFUSED
-        self._refused.add(connection)
-        try:
-            connection.turn_away(Problem("too_many_connections", why) if is_told else None)
-        finally:
-            self._refused.discard(connection)
-
-    def _full(self, address: str, network: str) -> str:
+    def _full(self, address: str, counted: str) -> str:
         """The setting that allows no further connection; empty when it may be."""
-        if len(self._open) + self._streams(None) >= self._most():
+        # What the system allows, less what the program needs for itself.
+        most = self._settings["max_sockets"] or max(self.files - 512, self.files // 2)
+        if len(self._open) - self._refused + self._hub.count >= most:
             return "max_sockets"
         most = self._settings["max_sockets_per_address"]
         if not most or is_loopback(address) or self._is_trusted(address):
             return ""
-        count = self._networks[network] + self._streams(network)
+        count = self._addresses[counted] + self._hub.count_from(counted)
         return "max_sockets_per_address" if count >= most else ""
 
-    def _most(self) -> int:
-        """How many there may be: what is given, else what the system allows less what the
-        program needs for itself."""
-        return self._settings["max_sockets"] or max(self.files - 512, self.files // 2)
+    def _refusal(self, full: str) -> Problem:
+        """What those are told who are too many."""
+        now, why = time.monotonic(), f"The setting {full} is reached."
+        if now > self._noted_at + self.NOTE_SECONDS:
+            self._noted_at = now
+            self.journal.add("WARN", f"Connections are refused: {why}")
+        return Problem("too_many_connections", why)
 
     def look(self) -> None:
         """Once a second: end those that are too slow."""
         now = time.monotonic()
-        for connection in self._open | self._refused:
+        for connection in self._open:
             if connection.reader.deadline < now:
                 connection.reader.interrupt(TimeoutError("it came too slowly"))
-
-    def end_idle(self, listener: Listener) -> None:
-        """End those of a listener that only wait for a request."""
-        for connection in self._open:
-            if connection.listener is listener and connection.reader.is_idle:
-                connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
-
-
-class Listener(gevent.server.StreamServer):
-    """One port for plain HTTP and, with a certificate, TLS."""
-
-    def __init__(
-        self,
-        sock: Any,
-        front: Front,
-        answer: Callable[[Call], Answer],
-        journal: Journal,
-        tls: Callable[[str], ssl.SSLContext | None],
-        arrived: Callable[[str], None],
-    ) -> None:
-        """`tls` gives the context for the address at which a connection arrived; `arrived` is
-        told where each comes from."""
-        # The pool is what a stop waits for: requests that are being answered.
-        super().__init__(sock, spawn=gevent.pool.Pool())
-        self.answer = answer
-        self.journal = journal
-        self.tls = tls
-        self.is_stopped = False
-        self._front = front
-        self._arrived = arrived
-
-    def stop(self, timeout: float | None = None) -> None:
-        """Take no more; who is being answered has this many seconds, who only waits has none."""
-        self.is_stopped = True
-        self._front.end_idle(self)
-        super().stop(timeout)
-
-    def handle(self, sock: Any, address: Any) -> None:
-        """Serve a connection."""
-        peer = plain_address(address[0])
-        self._arrived(peer)
-        self._front.serve(Connection(sock, peer, self))
 
 
 @contextlib.contextmanager
@@ -11842,10 +11825,9 @@ class Network:
         """Raises StartError for a certificate of the settings that is no use."""
         self._app = app
         self._own = OwnCertificate(app.settings["tls_cert"], app.settings["tls_key"], app.journal)
-        self.front = Front(app.settings, app.journal, app.access.is_trusted_proxy, self._streams)
         self._leaves: Leaves | None = None
         self._beside: Any = None
-        self._listeners: list[Listener] = []
+        self._listeners: list[gevent.server.StreamServer] = []
         self._addresses: list[Address] = []
         self._looked_at = 0.0
         self._name = ""  # NAME.local, if the system answers to it
@@ -11868,22 +11850,15 @@ class Network:
 
     # Connections
 
-    def listener(self, sock: Any) -> Listener:
-        """A listener on a socket."""
-        app = self._app
-        return Listener(sock, self.front, app.answer, app.journal, self._tls, self._arrived)
-
-    def _tls(self, address: str) -> ssl.SSLContext | None:
+    def tls(self, address: str) -> ssl.SSLContext | None:
+        """The context for who connects to an address of this machine; None without TLS."""
         own = self._own.context()
         if own is not None or self._leaves is None:
             return own
         return self._leaves.context(address)
 
-    def _streams(self, network: str | None) -> int:
-        hub = self._app.hub
-        return hub.count if network is None else hub.count_from(network)
-
-    def _arrived(self, address: str) -> None:
+    def arrived(self, address: str) -> None:
+        """Somebody connected from an address."""
         if not is_loopback(address) and all(a.text != address for a in self._addresses):
             self.arrived_at = now_ms()
 
@@ -11896,9 +11871,7 @@ class Network:
         self.note_changes()
 
     def tick(self) -> None:
-        """Once a second: end who is too slow, open when the first administrator exists, see what
-        changed."""
-        self.front.look()
+        """Once a second: open when the first administrator exists, see what changed."""
         if self._app.settings["lan"] != self.is_shared:
             self.apply()
         if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
@@ -11934,9 +11907,7 @@ class Network:
             self._app.storage.folder / "tls", self.names, lambda: bool(self._app.rooms.counts())
         )
         if is_loopback(self._app.settings["host"]):
-            self._listeners = [self.listener(sock) for sock in self._sockets()]
-        for listener in self._listeners:
-            listener.start()
+            self._listeners = [self._app.front.listen(sock) for sock in self._sockets()]
         self.shared_at, self.fault = now_ms(), ""
         self._app.rooms.is_lan = True
         self.look()
@@ -11954,7 +11925,7 @@ class Network:
         self._app.rooms.is_lan = False
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            listener.stop(timeout=1)
+            self._app.front.stop(listener, 1)
         reason = "It is no longer shared on the network"
         self._app.hub.end_those(lambda s: not is_loopback(s.address), reason)
         self._app.journal.add("INFO", "No longer shared on the network")
@@ -11962,7 +11933,7 @@ class Network:
     def stop(self) -> None:
         """Take no more connections."""
         for listener in self._listeners:
-            listener.stop(timeout=1)
+            self._app.front.stop(listener, 1)
 
     # What guests are told
 
@@ -12251,7 +12222,14 @@ class Application:
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC, settings["public"])
         self.answer = Landing(self, Web(self).answer).answer
-        self._listener = self.network.listener(self._socket)
+        self.front = Front(
+            settings,
+            self.journal,
+            self.answer,
+            self.network,
+            self.access.is_trusted_proxy,
+            self.hub,
+        )
 
     def _refuse_exposure(self) -> None:
         if is_loopback(self.settings["host"]):
@@ -12321,7 +12299,7 @@ class Application:
 
     def start(self) -> None:
         """Begin to serve."""
-        self.network.front.files = raise_file_limit()
+        self.front.files = raise_file_limit()
         # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
@@ -12347,10 +12325,11 @@ class Application:
             (60.0, self.access.flush),
             (60.0, self._retention),
             (1.0, self.network.tick),
+            (1.0, self.front.look),
         ):
             gevent.spawn(self.repeat, seconds, job)
         self.nodes.start()
-        self._listener.start()
+        self._listener = self.front.listen(self._socket)
         self.network.start(self._socket)
         self.journal.add("INFO", "Server started", version=__version__)
         self._warn_of_exposure()
@@ -12479,7 +12458,9 @@ class Application:
         self.stopping = True
         if self.desktop is not None:
             self.desktop.end()
-        gevent.joinall([gevent.spawn(self.network.stop), gevent.spawn(self._listener.stop, 2)])
+        gevent.joinall(
+            [gevent.spawn(self.network.stop), gevent.spawn(self.front.stop, self._listener, 2)]
+        )
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
         with reported(self.journal, "Stopping"):

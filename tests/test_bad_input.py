@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import select
 import socket
 import threading
@@ -443,12 +444,64 @@ def test_those_who_never_finish_hold_nobody_up(server: Server) -> None:
         b"\r\n{}\r\n0\r\n\r\n",
         b"F" * 40 + b"\r\n{}\r\n",
         b"2;" + b"x" * 20_000 + b"\r\n{}\r\n0\r\n\r\n",
+        b"2 \r\n{}\r\n0\r\n\r\n",
+        b"2\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\n0\r\n\r\n\r\n",
+        b"2;a\rb\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"2\r\n{}\r\n0\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
     ],
 )
 def test_wrong_chunks(shared: Server, chunks: bytes) -> None:
     """A client that is still there is told; silence would look like a broken network."""
     raw = shared.raw(head(AUTH, *lines_of(JSON), "Transfer-Encoding: chunked") + chunks)
     assert parse_answer(raw).status == 400
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"2\r\n{}\r\n0\r\n\r\n",
+        b"0002\r\n{}\r\n00\r\n\r\n",
+        b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+        b'2 ; a=b;c="d"\r\n{}\r\n0;last\r\n\r\n',
+        b"2\r\n{}\r\n0\r\nContent-Length: 9\r\nHost: evil.example\r\n\r\n",
+    ],
+)
+def test_right_chunks(shared: Server, chunks: bytes) -> None:
+    """RFC 9112, 7.1: extensions and trailers are read past, and a next request follows."""
+    path = "/api/broadcast?volatile=1"
+    first = head(AUTH, *lines_of(JSON), "Transfer-Encoding: chunked", path=path)
+    first = first.replace(b"Connection: close\r\n", b"")
+    raw = shared.raw(first + chunks + head(method="GET", path="/healthz"))
+    assert raw.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_of_a_request_that_offers_http_2(shared: Server, framing: str) -> None:
+    """It is not taken up (RFC 9110, 7.8), and two more requests follow on the connection."""
+    body = json.dumps({"pad": "x" * 100_000}).encode()
+    lines = [AUTH, *lines_of(JSON), "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"]
+    if framing == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        lines.append(f"Content-Length: {len(body)}")
+    first = head(*lines, path="/api/broadcast?volatile=1")
+    first = first.replace(b"Connection: close", b"Connection: Upgrade, HTTP2-Settings")
+    more = head(method="GET", path="/healthz")
+    raw = shared.raw(first + body + more.replace(b"Connection: close\r\n", b"") + more)
+    assert raw.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_many_requests_in_one_segment_are_answered_in_order(shared: Server) -> None:
+    """RFC 9112, 9.3.2."""
+    paths = ["/healthz", "/api/nothing"] * 400
+    requests = [head(method="GET", path=path) for path in paths]
+    requests[:-1] = [each.replace(b"Connection: close\r\n", b"") for each in requests[:-1]]
+    raw = shared.raw(b"".join(requests))
+    found = re.findall(rb"HTTP/1\.1 (\d+) ", raw)
+    assert found == [b"200", b"404"] * 400
 
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
