@@ -11255,6 +11255,17 @@ def listen(host: str, port: int, beside: Any = None) -> Any:
         raise StartError(f"Can't listen on {host} port {port}: {error}.") from None
 
 
+def listen_here(host: str, port: int) -> list[Any]:
+    """The listening sockets for the setting `host`: of a loopback address also the other one where
+    it is to be had, since `localhost` is either. Raises StartError."""
+    socks = [listen(host, port)]
+    other = {"127.0.0.1": "::1", "localhost": "::1", "::1": "127.0.0.1"}.get(host)
+    if other is not None:
+        with contextlib.suppress(StartError):
+            socks.append(listen(other, socks[0].getsockname()[1]))
+    return socks
+
+
 def refuse_locked(key: str) -> NoReturn:
     """OpenSSL would ask the terminal for the password, and stop the loop until it has it."""
     raise StartError(
@@ -11826,7 +11837,7 @@ class Network:
         self._app = app
         self._own = OwnCertificate(app.settings["tls_cert"], app.settings["tls_key"], app.journal)
         self._leaves: Leaves | None = None
-        self._beside: Any = None
+        self._beside: Sequence[Any] = ()
         self._listeners: list[gevent.server.StreamServer] = []
         self._addresses: list[Address] = []
         self._looked_at = 0.0
@@ -11864,8 +11875,8 @@ class Network:
 
     # Opening and closing
 
-    def start(self, beside: Any) -> None:
-        """Begin; `beside` is the socket of the setting `host`."""
+    def start(self, beside: Sequence[Any]) -> None:
+        """Begin; `beside` are the sockets of the setting `host`."""
         self._beside = beside
         self.apply()
         self.note_changes()
@@ -11915,9 +11926,11 @@ class Network:
 
     def _sockets(self) -> list[Any]:
         """All addresses, of IPv6 too where there is such a thing. Raises StartError."""
-        socks = [listen("0.0.0.0", self._app.port, self._beside)]
+        beside = {sock.family: sock for sock in reversed(self._beside)}
+        socks = [listen("0.0.0.0", self._app.port, beside.get(socket.AF_INET, self._beside[0]))]
         with contextlib.suppress(StartError):
-            socks.append(listen("::", self._app.port, self._beside))
+            there = beside.get(socket.AF_INET6, self._beside[0])
+            socks.append(listen("::", self._app.port, there))
         return socks
 
     def _close(self) -> None:
@@ -12198,8 +12211,8 @@ class Application:
         self.journal = Journal(self.storage)
         self.network = Network(self)
         self._refuse_exposure()
-        self._socket = listen(settings["host"], settings["port"])
-        self.port = self._socket.getsockname()[1]
+        self._sockets = listen_here(settings["host"], settings["port"])
+        self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
         self.log = Log(self.storage)
         shared = self.storage.engine.shared
@@ -12329,8 +12342,8 @@ class Application:
         ):
             gevent.spawn(self.repeat, seconds, job)
         self.nodes.start()
-        self._listener = self.front.listen(self._socket)
-        self.network.start(self._socket)
+        self._servers = [self.front.listen(sock) for sock in self._sockets]
+        self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
         self._warn_of_exposure()
 
@@ -12458,9 +12471,8 @@ class Application:
         self.stopping = True
         if self.desktop is not None:
             self.desktop.end()
-        gevent.joinall(
-            [gevent.spawn(self.network.stop), gevent.spawn(self.front.stop, self._listener, 2)]
-        )
+        stops = [gevent.spawn(self.front.stop, server, 2) for server in self._servers]
+        gevent.joinall([gevent.spawn(self.network.stop), *stops])
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
         with reported(self.journal, "Stopping"):

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support import ADMIN, Server, change, rows_of, run_program, setup_token
+from support import ADMIN, PATIENCE, Server, change, rows_of, run_program, setup_token
 
 METRICS_TOKEN = "metrics-token-0123456789"
 
@@ -531,3 +532,24 @@ def test_first_start_prints_a_link(make_server: Callable[..., Server]) -> None:
     server = make_server(env={"RTAPP_ADMIN_TOKEN": None})
     assert setup_token(server)
     assert any("30 minutes" in line for line in server.output if "#setup=" in line)
+
+
+# Loopback
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_localhost_is_either_loopback(make_server: Callable[..., Server], host: str) -> None:
+    """Some programs take the one address of the name `localhost`, some the other."""
+    server = make_server(host=host)
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, server.port), PATIENCE) as sock:
+            sock.sendall(f"GET /healthz HTTP/1.1\r\nHost: localhost:{server.port}\r\n\r\n".encode())
+            assert sock.recv(1_000).startswith(b"HTTP/1.1 200 ")
+    assert server.stop() == 0
+
+
+def test_another_program_on_the_second_loopback(make_server: Callable[..., Server]) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        server = make_server(port=port)
+        assert server.port == port and server.get("/healthz").status == 200
