@@ -753,7 +753,12 @@ class Entry(msgspec.Struct, eq=False):
 
 COLUMNS = Entry.__struct_fields__[:-2]
 _SELECTED = ", ".join(COLUMNS)
-_INSERT = f"INSERT INTO messages ({_SELECTED}) VALUES "
+# Not a sequence: what one gives to a transaction that fails leaves a hole, and its state shows ids
+# that are not committed yet. Retention notes the head when it takes rows.
+LAST_ID = (
+    "(SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM messages UNION ALL"
+    " SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'head') AS ends)"
+)
 PAGE_BYTES = 8_388_608  # at which a page of the log ends: messages may be large
 
 
@@ -946,24 +951,25 @@ class Fact(Table):
         table_name = "meta"
 
 
+@functools.lru_cache(maxsize=16)
+def insertion(table: str, columns: Sequence[str], count: int) -> str:
+    """The statement that inserts so many rows."""
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"
+
+
 def upsert(database: peewee.Database, model: type[Table], **row: Any) -> None:
     """Insert a row, or overwrite the one with the same primary key."""
-    fields = [model._meta.fields[name] for name in row]
-    values = [field.db_value(value) for field, value in zip(fields, row.values(), strict=True)]
-    database.execute_sql(upsert_sql(model, tuple(row), database.param), values)
+    database.execute_sql(upsertion(model, tuple(row)), tuple(row.values()))
 
 
 @cache
-def upsert_sql(model: type[Table], names: tuple[str, ...], mark: str) -> str:
+def upsertion(model: type[Table], names: tuple[str, ...]) -> str:
     """The statement of `upsert`, made once: that takes longer than to run it."""
     keys = [key.name for key in model._meta.get_primary_keys()]
-    sets = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in keys)
-    columns, targets = ('", "'.join(part) for part in (names, keys))
-    return (
-        f'INSERT INTO "{model._meta.table_name}" ("{columns}")'
-        f" VALUES ({', '.join([mark] * len(names))})"
-        f' ON CONFLICT ("{targets}") DO UPDATE SET {sets}'
-    )
+    sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
+    insert = insertion(model._meta.table_name, names, 1)
+    return f"{insert} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
 
 
 # Migration n takes a database from version n to n + 1. They are SQL, not models: a model changes
@@ -1048,14 +1054,13 @@ class Transaction:
     keep it.
     """
 
-    def __init__(self, engine: Engine, database: peewee.Database) -> None:
+    def __init__(self, database: Connection) -> None:
         self.database = database
         self.batch = uuid.uuid4().hex
         self.entries: list[Entry] = []
         self.answers: list[Result] = []
-        self.next_id = engine.last_id(database) + 1  # of the next message, if it carries its own
+        self.next_id = database.last_id() + 1  # of the next message, if it carries its own
         self.finished = False  # nothing is left but the commit
-        self._engine = engine
         self._staged = 0  # entries that are inserted
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
@@ -1070,15 +1075,13 @@ class Transaction:
         """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint;
         with `careful`, plain entries do too."""
         try:
-            if work.unit is not None:
-                value = self._run(work.unit)
-            elif careful:
-                value = self._run(lambda tx: tx.append(work.entries))
-            else:
+            if work.unit is None and not careful:
                 value = self.append(work.entries)
+            else:
+                value = self._run(work.unit or (lambda tx: tx.append(work.entries)))
             self.answers.append((work.waiter, value, None))
         except Exception as error:
-            if not self._engine.in_transaction(self.database):
+            if not self.database.is_sound():
                 raise  # the fault took the whole transaction with it
             self.answers.append((work.waiter, None, storage_problem(error)))
 
@@ -1096,7 +1099,7 @@ class Transaction:
             raise
 
     def _flush(self) -> None:
-        self._engine.insert(self.database, self._rest())
+        self.database.insert(self._rest())
         self._staged = len(self.entries)
 
     def _rest(self) -> list[tuple[Any, ...]]:
@@ -1106,7 +1109,7 @@ class Transaction:
 
     def finish(self) -> None:
         """Insert what is left."""
-        self._engine.finish(self.database, self._rest())
+        self.database.finish(self._rest())
         self.finished = True
 
 
@@ -1118,6 +1121,7 @@ class Work(NamedTuple):
     unit: Callable[[Transaction], Any] | None
 
 
+Rows = Sequence[tuple[Any, ...]]
 Result = tuple[gevent.event.AsyncResult, Any, "BaseException | None"]  # a giver's answer or error
 Done = tuple[list[Entry], list[Result]]  # what a transaction stored, and what its givers hear
 
@@ -1145,7 +1149,7 @@ class Writer:
         `finished` is called by the writer, perhaps in a thread of its own.
         """
         self._engine = engine
-        self._database: peewee.Database | None = None
+        self._database: Connection | None = None
         self._finished = finished
         self.queue = engine.queue()  # of works; None ends it
         self._stopped = engine.queue()
@@ -1185,7 +1189,7 @@ class Writer:
             try:
                 self._database = self._database or self._engine.open_writer()
                 with self._database.atomic("IMMEDIATE"):
-                    transaction = Transaction(self._engine, self._database)
+                    transaction = Transaction(self._database)
                     for work in works:
                         transaction.perform(work, careful)
                     transaction.finish()
@@ -1193,7 +1197,7 @@ class Writer:
             except Exception as error:
                 fault = error
                 if self._database is not None:
-                    fate = self._engine.after_fault(self._database, transaction)
+                    fate = self._database.after_fault(transaction)
             if transaction is not None and fate is Fate.COMMITTED:
                 return transaction.entries, transaction.answers
             if fate is not Fate.GONE:
@@ -1226,29 +1230,6 @@ def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseExcepti
 USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
 
 
-def migrate(engine: Engine, database: peewee.Database) -> None:
-    """Bring a database to this program's version; an SQLite file is copied before that.
-
-    Raises StartError when it is newer than the program.
-    """
-    with engine.migrating(database):
-        version = schema_version(database)
-        if version > len(MIGRATIONS):
-            raise StartError(
-                f"The database {engine.name} is of version {version}, newer than this program "
-                f"(version {len(MIGRATIONS)}): use the newer program{engine.or_the_copy()}."
-            )
-        if not version and database.get_tables():
-            raise StartError(f"{engine.name} is another program's database: choose another one.")
-        if 0 < version < len(MIGRATIONS):
-            engine.copy(database, version)
-        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
-            with database.atomic("IMMEDIATE"):
-                for statement in statements:
-                    database.execute_sql(statement.format(**engine.types))
-                upsert(database, Fact, key="schema_version", value=str(number))
-
-
 def schema_version(database: peewee.Database) -> int:
     """The version that a database is of; 0 when it is empty."""
     if not database.table_exists("meta"):
@@ -1267,8 +1248,17 @@ class Engine:
     shared: bool  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
+    size_sql: str  # for the bytes that the database takes
+    # For what changes when acknowledged transactions may have been lost to a failover.
+    timeline_sql = "SELECT ''"
     queue: Any  # makes a queue to and from the writer
     spawn: Any  # runs the writer
+    connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
+    open_writer: Callable[[], Connection]  # the writer's, which mends itself: see `after_fault`
+    open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
+    # What a function makes of the rows of a read that may take a while.
+    read_long: Callable[[str, Sequence[Any], Callable[[Iterable[Any]], T]], T]
+    close: Callable[[], None]  # the readers, and lets others claim it
 
     def redacted(self, text: str) -> str:
         """An error's text without secrets."""
@@ -1277,37 +1267,29 @@ class Engine:
     def claim(self) -> None:
         """Make sure that this process may serve this database. Raises StartError."""
 
-    def connect(self) -> peewee.Database:
-        """A connection of its own. Raises peewee's errors."""
-        raise NotImplementedError
+    def prepare(self, database: peewee.Database) -> None:
+        """Look for damage as far as that is quick, and bring the database to this program's
+        version. Raises StartError when it is newer than the program, peewee.DatabaseError."""
+        version = schema_version(database)
+        if version > len(MIGRATIONS):
+            copy = Path(f"{self.name}.v{len(MIGRATIONS)}.bak")  # SQLite's
+            back = f", or go back to {copy}, made before the migration" if copy.exists() else ""
+            raise StartError(
+                f"The database {self.name} is of version {version}, newer than this program "
+                f"(version {len(MIGRATIONS)}): use the newer program{back}."
+            )
+        if not version and database.get_tables():
+            raise StartError(f"{self.name} is another program's database: choose another one.")
+        if 0 < version < len(MIGRATIONS):
+            self.before_migration(database, version)
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            with database.atomic("IMMEDIATE"):
+                for statement in statements:
+                    database.execute_sql(statement.format(**self.types))
+                upsert(database, Fact, key="schema_version", value=str(number))
 
-    def open_writer(self) -> peewee.Database:
-        """The writer's connection, which `after_fault` mends."""
-        return self.connect()
-
-    def check(self, database: peewee.Database) -> None:
-        """Look for damage, as far as that is quick. Raises peewee.DatabaseError."""
-
-    def migrating(self, database: peewee.Database) -> contextlib.AbstractContextManager[Any]:
-        """Held while the schema is changed."""
-        return contextlib.nullcontext()
-
-    def copy(self, database: peewee.Database, version: int) -> None:
-        """Save the database before it is migrated."""
-
-    def or_the_copy(self) -> str:
-        """Where that copy is, as the end of a sentence."""
-        return ""
-
-    def reader(self) -> peewee.Database:
-        """What short reads on the loop go to."""
-        raise NotImplementedError
-
-    def read_long(
-        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
-    ) -> T:
-        """What `take` makes of the rows of a read that may take a while."""
-        raise NotImplementedError
+    def before_migration(self, database: peewee.Database, version: int) -> None:
+        """Do what must be done before an older database is changed."""
 
     def page_sql(self, where: str, limit: int, order: str) -> str:
         """The statement that reads a page of the log."""
@@ -1320,40 +1302,38 @@ class Engine:
         take = partial(take_page, limit=limit)
         return self.read_long(self.page_sql(where, limit, order), parameters, take)
 
-    def last_id(self, database: peewee.Database) -> int:
-        """The log's last id, in a transaction that has begun or to start from."""
-        raise NotImplementedError
-
-    def insert(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows of the log."""
-        raise NotImplementedError
-
-    def finish(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
-        """The same, for the last ones of a transaction: the commit may take them along."""
-        self.insert(database, rows)
-
-    def in_transaction(self, database: peewee.Database) -> bool:
-        """Whether a transaction is open and sound."""
-        raise NotImplementedError
-
-    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
-        """Clean up after a failed transaction, and learn what became of it."""
-        raise NotImplementedError
-
     def tidy(self) -> None:
         """Give back what the database no longer needs; called at leisure."""
 
-    def timeline(self) -> str:
-        """What changes when acknowledged transactions may have been lost to a failover."""
-        return ""
 
-    def size(self) -> int:
-        """Bytes that the database takes."""
-        raise NotImplementedError
+class Sqlite(peewee.SqliteDatabase):
+    """One connection to SQLite."""
 
-    def close(self) -> None:
-        """Close the readers and let others claim it."""
-        raise NotImplementedError
+    def last_id(self) -> int:
+        """The log's last id, in a transaction that has begun or to start from."""
+        row = self.execute_sql(f"SELECT {LAST_ID}").fetchone()  # type: ignore[no-untyped-call]
+        return int(row[0])
+
+    def insert(self, rows: Rows) -> None:
+        """Insert rows of the log."""
+        try:
+            cursor = self.cursor()  # type: ignore[no-untyped-call]
+            cursor.executemany(insertion("messages", COLUMNS, 1), rows)
+        except sqlite3.Error as error:  # the driver's own cursor: peewee's names don't apply
+            raise peewee.OperationalError(str(error)) from error
+
+    finish = insert  # the last ones of a transaction
+
+    def is_sound(self) -> bool:
+        """Whether a transaction is open and sound."""
+        return bool(self.connection().in_transaction)  # type: ignore[no-untyped-call]
+
+    def after_fault(self, transaction: Transaction | None) -> Fate:
+        """Clean up after a failed transaction, and learn what became of it."""
+        with contextlib.suppress(*DATABASE_FAULTS):
+            if self.is_sound():
+                self.rollback()
+        return Fate.AWAY if transaction is None else Fate.GONE
 
 
 class SqliteEngine(Engine):
@@ -1367,6 +1347,7 @@ class SqliteEngine(Engine):
         "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "blob": "BLOB",
     }
+    size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
     LONG_READS = 3  # at a time
@@ -1400,8 +1381,8 @@ class SqliteEngine(Engine):
             with contextlib.suppress(OSError):
                 left.unlink()
 
-    def connect(self) -> peewee.Database:
-        database = peewee.SqliteDatabase(
+    def connect(self) -> Sqlite:
+        database = Sqlite(
             str(self.path),
             pragmas={
                 "journal_mode": "wal",
@@ -1416,23 +1397,19 @@ class SqliteEngine(Engine):
         database.connect()
         return database
 
-    def check(self, database: peewee.Database) -> None:
+    open_writer = connect
+
+    def prepare(self, database: peewee.Database) -> None:
         if self.path.stat().st_size < 64 * 1024 * 1024:
             verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise peewee.DatabaseError(verdict)
+        super().prepare(database)
 
-    def copy(self, database: peewee.Database, version: int) -> None:
-        target = Path(f"{self.path}.v{version}.bak")
-        make_private(target)
-        with contextlib.closing(sqlite3.connect(target)) as copy:
-            database.connection().backup(copy)
+    def before_migration(self, database: peewee.Database, version: int) -> None:
+        copy_database(self.path, Path(f"{self.path}.v{version}.bak"))
 
-    def or_the_copy(self) -> str:
-        copy = Path(f"{self.path}.v{len(MIGRATIONS)}.bak")
-        return f", or go back to {copy}, made before the migration" if copy.exists() else ""
-
-    def reader(self) -> peewee.Database:
+    def open_readers(self) -> peewee.Database:
         self._readers = [self.connect() for _ in range(1 + self.LONG_READS)]
         for database in self._readers[1:]:
             self._idle.put(database)
@@ -1448,38 +1425,12 @@ class SqliteEngine(Engine):
         finally:
             self._idle.put(database)
 
-    def last_id(self, database: peewee.Database) -> int:
-        # sqlite_sequence remembers the highest id even when retention has deleted its row.
-        sql = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
-        row = database.execute_sql(sql).fetchone()
-        return row[0] if row else 0
-
-    def insert(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            marks = "(" + ", ".join("?" * len(COLUMNS)) + ")"
-            try:
-                database.cursor().executemany(_INSERT + marks, rows)
-            except sqlite3.Error as error:  # the driver's own cursor: peewee's names don't apply
-                raise peewee.OperationalError(str(error)) from error
-
-    def in_transaction(self, database: peewee.Database) -> bool:
-        return bool(database.connection().in_transaction)
-
-    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
-        with contextlib.suppress(*DATABASE_FAULTS):
-            if self.in_transaction(database):
-                database.rollback()
-        return Fate.AWAY if transaction is None else Fate.GONE
-
     def tidy(self) -> None:
         # A long reader has let the write-ahead log grow. What is copied from it here, beside
         # whoever writes, needs no room any more: the next transaction begins a new one.
         with contextlib.suppress(OSError):
             if Path(f"{self.path}-wal").stat().st_size > self.LOG_BYTES:
                 self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
-
-    def size(self) -> int:
-        return self.path.stat().st_size
 
     def close(self) -> None:
         for database in self._readers:
@@ -1522,8 +1473,7 @@ class Postgres(peewee.PostgresqlDatabase):
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._raw: Any = None  # psycopg2's connection
-        self._state: Any
+        self._state: Any  # its `conn` is psycopg2's connection
         super().__init__("rtapp", thread_safe=False)
 
     def _connect(self) -> Any:
@@ -1542,7 +1492,6 @@ class Postgres(peewee.PostgresqlDatabase):
                 tcp_user_timeout=10_000,
             )
         connection.autocommit = True
-        self._raw = connection
         return connection
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
@@ -1553,23 +1502,6 @@ class Postgres(peewee.PostgresqlDatabase):
         except ValueError:  # the driver's, before anything is sent
             raise Problem("invalid", self.UNHOLDABLE) from None
 
-    def bound(self, rows: Sequence[tuple[Any, ...]]) -> bytes:
-        """Rows as SQL text, one after the other. Raises Problem `invalid` as `execute_sql` does."""
-        cursor, marks = self.cursor(), "(" + ", ".join(["%s"] * len(rows[0])) + ")"  # type: ignore[no-untyped-call]
-        try:
-            return b", ".join(cursor.mogrify(marks, row) for row in rows)
-        except ValueError:
-            raise Problem("invalid", self.UNHOLDABLE) from None
-
-    def run(self, text: bytes) -> None:
-        """Run statements that are complete. Raises peewee.OperationalError, which the driver's own
-        cursor doesn't."""
-        if text:
-            try:
-                self.cursor().execute(text)  # type: ignore[no-untyped-call]
-            except psycopg2.Error as error:
-                raise peewee.OperationalError(str(error)) from error
-
     def begin(self, isolation_level: Any = None) -> None:
         """Begin; SQLite's lock types mean nothing here."""
         super().begin()
@@ -1577,14 +1509,13 @@ class Postgres(peewee.PostgresqlDatabase):
     @property
     def is_lost(self) -> bool:
         """Whether there is no connection any more."""
-        return self._raw is None or bool(self._raw.closed)
+        return self._state.conn is None or bool(self._state.conn.closed)
 
     def lose(self) -> None:
         """Drop the connection, whatever state it is in."""
         with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
-            if self._raw is not None:
-                self._raw.close()
-        self._raw = None
+            if self._state.conn is not None:
+                self._state.conn.close()
         self._state.reset()
 
 
@@ -1593,36 +1524,94 @@ class PostgresWriter(Postgres):
     the log's end, all in one round trip."""
 
     LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
-    # Not a sequence: what one gives to a transaction that fails leaves a hole, and its state shows
-    # ids that are not committed yet. Retention notes the head when it takes rows.
-    LAST_ID = (
-        "greatest((SELECT max(id) FROM messages),"
-        " (SELECT value::bigint FROM meta WHERE key = 'head'), 0)"
-    )
+    INSERT_ROWS = 1_000  # of a statement
+    DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
     mark: Any = None  # what to know the transaction by when its fate is unknown
-    last_id = 0
-    last = b""  # statements that go with the commit
+    begun_at = 0  # the log's last id when it began
+    last: tuple[str, Rows] = "", ()  # a statement that goes with the commit, and its rows
 
     def begin(self, isolation_level: Any = None) -> None:
         """A commit is never acknowledged before it is on the disk, even where the server's default
         says so. Each statement must see what was committed before it, not before the lock."""
         held = f"{self.HELD_SECONDS}s"
-        self.mark, self.last_id = self.execute_sql(
+        self.mark, self.begun_at = self.execute_sql(
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
             f"SELECT set_config('lock_timeout', '{held}', true),"
             f"set_config('idle_in_transaction_session_timeout', '{held}', true),"
             "set_config('synchronous_commit', replace(current_setting("
             "'synchronous_commit'), 'off', 'on'), true);"
-            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {self.LAST_ID}",
+            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {LAST_ID}",
             (self.LOCK,),
         ).fetchone()
-        self.last = b""
+        self.last = "", ()
 
     def commit(self) -> None:
         """Commit, in one round trip with what was to be last."""
         if self.is_lost:  # a new connection would commit nothing, and say that it did
             raise peewee.OperationalError("the connection was lost")
-        self.run(self.last + b"COMMIT")
+        self._run(self.last[0] + "COMMIT", self.last[1])
+
+    def _run(self, sql: str, rows: Rows) -> None:
+        """Run statements of the log itself: each of their faults is the database's."""
+        try:
+            self.execute_sql(sql, [value for row in rows for value in row])
+        except (psycopg2.Error, peewee.DatabaseError) as error:
+            raise peewee.OperationalError(str(error)) from error
+
+    def last_id(self) -> int:
+        """The log's last id, in the transaction that has begun."""
+        return self.begun_at
+
+    def insert(self, rows: Rows) -> None:
+        """Insert rows of the log."""
+        for page in chunks(rows, self.INSERT_ROWS):
+            self._run(insertion("messages", COLUMNS, len(page)), page)
+
+    def finish(self, rows: Rows) -> None:
+        """The same, for the last ones of a transaction: the commit takes them along."""
+        before = max(len(rows) - 1, 0) // self.INSERT_ROWS * self.INSERT_ROWS
+        self.insert(rows[:before])
+        if rest := rows[before:]:
+            self.last = insertion("messages", COLUMNS, len(rest)) + ";", rest
+
+    def is_sound(self) -> bool:
+        """Whether a transaction is open and sound."""
+        status = self._state.conn.info.transaction_status
+        return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
+
+    def after_fault(self, transaction: Transaction | None) -> Fate:
+        """Clean up after a failed transaction, and learn what became of it."""
+        was_open = not self.is_closed()
+        if not self.is_lost:
+            with contextlib.suppress(*DATABASE_FAULTS):
+                self.rollback()
+        if not self.is_lost:
+            return Fate.GONE
+        self.lose()
+        in_doubt = transaction if transaction is not None and transaction.finished else None
+        if not was_open and in_doubt is None:
+            return Fate.AWAY  # it could not be reached to begin with
+        deadline = time.monotonic() + (self.DOUBT_SECONDS if in_doubt else 0)
+        while True:
+            try:
+                self.connect(reuse_if_open=True)
+                is_in = in_doubt is not None and self._was_committed(in_doubt)
+                return Fate.COMMITTED if is_in else Fate.GONE
+            except DATABASE_FAULTS:
+                self.lose()
+                if time.monotonic() > deadline:
+                    return Fate.UNKNOWN if in_doubt else Fate.AWAY
+                gevent.sleep(0.1 + random.random() / 5)
+
+    def _was_committed(self, transaction: Transaction) -> bool:
+        mark = self.mark
+        with self.atomic():  # waits until the server has ended the other one
+            if transaction.entries:
+                sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
+                found = self.execute_sql(sql, (transaction.entries[0].id, what)).fetchone()
+                return found is not None
+            sql = "SELECT txid_status(?) = 'committed'"
+            return bool(self.execute_sql(sql, (mark,)).fetchone()[0])
 
 
 class PostgresReaders(Postgres):
@@ -1701,11 +1690,11 @@ class PostgresEngine(Engine):
         "autoid": "BIGSERIAL PRIMARY KEY",
         "blob": "BYTEA",
     }
+    size_sql = "SELECT pg_database_size(current_database())"
+    timeline_sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
     queue = staticmethod(gevent.queue.SimpleQueue)
     spawn = staticmethod(gevent.spawn)
     LOCK = PostgresWriter.LOCK
-    INSERT_ROWS, INSERT_BYTES = 1_000, 1_000_000  # of a statement, of a round trip
-    DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -1727,25 +1716,23 @@ class PostgresEngine(Engine):
         database.connect()
         return database
 
-    def open_writer(self) -> peewee.Database:
+    def open_writer(self) -> PostgresWriter:
         return PostgresWriter(self.url)
 
-    @contextlib.contextmanager
-    def migrating(self, database: peewee.Database) -> Iterator[None]:
+    def prepare(self, database: peewee.Database) -> None:
         """One at a time, since several processes may start at once, and all in one transaction,
         which either happens or doesn't."""
-        assert isinstance(database, Postgres)
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
-            held = f"SET LOCAL idle_in_transaction_session_timeout = '{database.HELD_SECONDS}s'"
+            held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
             database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
-            yield
+            super().prepare(database)
 
-    def copy(self, database: peewee.Database, version: int) -> None:
-        """It needs none. But a statement may have to read a long table."""
+    def before_migration(self, database: peewee.Database, version: int) -> None:
+        """It needs no copy. But a statement may have to read a long table."""
         database.connection().patience = self.MIGRATION_SECONDS
 
-    def reader(self) -> peewee.Database:
+    def open_readers(self) -> peewee.Database:
         return self._readers
 
     def read_long(
@@ -1763,78 +1750,6 @@ class PostgresEngine(Engine):
             f" WHERE before < {PAGE_BYTES} ORDER BY id {order}"
         )
 
-    def last_id(self, database: peewee.Database) -> int:
-        if isinstance(database, PostgresWriter):
-            return database.last_id
-        return int(database.execute_sql(f"SELECT {PostgresWriter.LAST_ID}").fetchone()[0])
-
-    def insert(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
-        assert isinstance(database, PostgresWriter)
-        database.run(self._all_but_last(database, rows))
-
-    def finish(self, database: peewee.Database, rows: Sequence[tuple[Any, ...]]) -> None:
-        assert isinstance(database, PostgresWriter)
-        database.last = self._all_but_last(database, rows)
-
-    def _all_but_last(self, database: Postgres, rows: Sequence[tuple[Any, ...]]) -> bytes:
-        """Insert rows, in round trips of a bounded size; the statements of the last one are left
-        to the caller."""
-        text = b""
-        for page in chunks(rows, self.INSERT_ROWS):
-            if len(text) > self.INSERT_BYTES:
-                database.run(text)
-                text = b""
-            text += _INSERT.encode() + database.bound(page) + b";"
-            if len(page) == self.INSERT_ROWS:
-                gevent.sleep(0.001)  # others have their turn
-        return text
-
-    def in_transaction(self, database: peewee.Database) -> bool:
-        status = database.connection().info.transaction_status
-        return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
-
-    def after_fault(self, database: peewee.Database, transaction: Transaction | None) -> Fate:
-        assert isinstance(database, PostgresWriter)
-        was_open = not database.is_closed()
-        if not database.is_lost:
-            with contextlib.suppress(*DATABASE_FAULTS):
-                database.rollback()
-        if not database.is_lost:
-            return Fate.GONE
-        database.lose()
-        in_doubt = transaction if transaction is not None and transaction.finished else None
-        if not was_open and in_doubt is None:
-            return Fate.AWAY  # it could not be reached to begin with
-        deadline = time.monotonic() + (self.DOUBT_SECONDS if in_doubt else 0)
-        while True:
-            try:
-                database.connect(reuse_if_open=True)
-                is_in = in_doubt is not None and self._was_committed(database, in_doubt)
-                return Fate.COMMITTED if is_in else Fate.GONE
-            except DATABASE_FAULTS:
-                database.lose()
-                if time.monotonic() > deadline:
-                    return Fate.UNKNOWN if in_doubt else Fate.AWAY
-                gevent.sleep(0.1 + random.random() / 5)
-
-    def _was_committed(self, database: PostgresWriter, transaction: Transaction) -> bool:
-        mark = database.mark
-        with database.atomic():  # waits until the server has ended the other one
-            if transaction.entries:
-                sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
-                found = database.execute_sql(sql, (transaction.entries[0].id, what)).fetchone()
-                return found is not None
-            sql = "SELECT txid_status(?) = 'committed'"
-            return bool(database.execute_sql(sql, (mark,)).fetchone()[0])
-
-    def timeline(self) -> str:
-        sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-        return str(self._readers.execute_sql(sql).fetchone()[0])
-
-    def size(self) -> int:
-        sql = "SELECT pg_database_size(current_database())"
-        return int(self._readers.execute_sql(sql).fetchone()[0])
-
     def set_sequences(self, database: peewee.Database) -> None:
         """Let ids go on after those of rows that were copied."""
         for table in ("event_logs", "users", "video_rooms", "video_participants"):
@@ -1844,6 +1759,9 @@ class PostgresEngine(Engine):
 
     def close(self) -> None:
         self._readers.close()
+
+
+Connection = Sqlite | PostgresWriter  # what a transaction is of
 
 
 @contextlib.contextmanager
@@ -1868,8 +1786,7 @@ def prepare_database(engine: Engine) -> None:
     """
     try:
         with needing(engine), contextlib.closing(engine.connect()) as database:
-            engine.check(database)
-            migrate(engine, database)
+            engine.prepare(database)
     except (peewee.DatabaseError, ValueError, TypeError):
         raise StartError(
             f"The database {engine.name} is damaged or is none of rtapp's: move it away and "
@@ -1893,7 +1810,7 @@ class Storage:
         self._size = 0
         engine.claim()
         prepare_database(engine)
-        self.reader = engine.reader()
+        self.reader = engine.open_readers()
         for model in Table.__subclasses__():
             model.bind(self.reader)
         self._done: deque[Done] = deque()
@@ -1983,7 +1900,7 @@ class Storage:
     def size(self) -> int:
         """Bytes that the database takes; the last known while it is away."""
         with contextlib.suppress(Problem):
-            self._size = self.engine.size()
+            self._size = int(self.read(self.engine.size_sql)[0][0])
         return self._size
 
     def meta(self, key: str) -> str | None:
@@ -2205,11 +2122,12 @@ class Log:
         """Where the log stands now; stores that a run is under way. For this log nothing changes
         before `take`."""
         storage = self._storage
-        timeline = storage.engine.timeline()
+        timeline = storage.read(storage.engine.timeline_sql)[0][0]
         epoch = storage.write(lambda tx: self._settle_epoch(tx, timeline))
         trimmed = dict(storage.read("SELECT topic, trimmed_id FROM topics"))
         floor = int(storage.meta("floor") or 0)
-        return Stand(storage.engine.last_id(storage.reader), epoch, timeline, trimmed, floor)
+        head = storage.read(f"SELECT {LAST_ID}")[0][0]
+        return Stand(head, epoch, timeline, trimmed, floor)
 
     def _settle_epoch(self, tx: Transaction, timeline: str) -> str:
         """The epoch to go on in: a new one where ids that clients have seen may be gone. Of several
@@ -2226,8 +2144,8 @@ class Log:
 
     def has_moved(self) -> bool:
         """Whether the database is not the one of before: a failover, another epoch."""
-        now = self._storage.engine.timeline(), self._storage.meta("epoch")
-        return now != (self._timeline, self.epoch)
+        timeline = self._storage.read(self._storage.engine.timeline_sql)[0][0]
+        return (timeline, self._storage.meta("epoch")) != (self._timeline, self.epoch)
 
     def stop(self) -> None:
         """Note that this run ended as it should."""
@@ -13527,14 +13445,12 @@ def migrate_command(options: argparse.Namespace) -> int:
         for table, _ in tables_of_kept():
             if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
                 raise StartError(f"{target.name} is not empty: {table} has rows.")
-        assert isinstance(new, Postgres)
         with new.atomic():
             new.execute_sql("DELETE FROM meta")
             for table, columns in tables_of_kept():
                 copy_table(old, new, table, columns)
             target.set_sequences(new)
             new.execute_sql("DELETE FROM meta WHERE key = 'id'")
-            note_facts(new, {"head": str(source.last_id(old))})
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
     return 0
 
@@ -13545,14 +13461,15 @@ def tables_of_kept() -> list[tuple[str, list[str]]]:
     return [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
 
 
-def copy_table(old: peewee.Database, new: Postgres, table: str, columns: list[str]) -> None:
+def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
     """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
     names = ", ".join(columns)
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
     cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
     while rows := cursor.fetchmany(5_000):
         for part in chunks(rows, 1_000):
-            new.run(f"INSERT INTO {table} ({names}) VALUES ".encode() + new.bound(part))
+            values = [value for row in part for value in row]
+            new.execute_sql(insertion(table, tuple(columns), len(part)), values)
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]
@@ -13584,11 +13501,11 @@ def opened(engine: Engine) -> Iterator[peewee.Database]:
         yield database
 
 
-def revoke_in(engine: Engine, rows: Sequence[Any]) -> None:
+def revoke_in(rows: Sequence[Any]) -> None:
     """Delete tokens, and tell a running server by the log to close their streams."""
     database = AccessToken._meta.database
     with database.atomic("IMMEDIATE"):
-        transaction = Transaction(engine, database)
+        transaction = Transaction(database)
         ids = [row.token_hash[:16] for row in rows]
         forget_tokens(database, ids)
         transaction.append([control_draft("revoke", credentials=ids)])
@@ -13629,7 +13546,7 @@ def revoke_token(engine: Engine, options: argparse.Namespace) -> int:
     )
     if not rows:
         raise StartError(f"There is no token {name!r}; see token list.")
-    revoke_in(engine, rows)
+    revoke_in(rows)
     print(f"revoked {name}")
     return 0
 
@@ -13689,9 +13606,9 @@ def add_user_command(engine: Engine, name: str, options: argparse.Namespace) -> 
     return 0
 
 
-def end_sessions_of(engine: Engine, user: Any) -> None:
+def end_sessions_of(user: Any) -> None:
     """End a user's sessions."""
-    revoke_in(engine, list(AccessToken.select().where(AccessToken.user_id == user.id)))
+    revoke_in(list(AccessToken.select().where(AccessToken.user_id == user.id)))
 
 
 def passwd_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
@@ -13699,7 +13616,7 @@ def passwd_command(engine: Engine, name: str, options: argparse.Namespace) -> in
     user = named_user(name)
     hashed = new_hash(name)
     User.update(password_hash=hashed).where(User.id == user.id).execute()
-    end_sessions_of(engine, user)
+    end_sessions_of(user)
     print(f"changed the password of {user.username}")
     return 0
 
@@ -13708,7 +13625,7 @@ def remove_command(engine: Engine, name: str, options: argparse.Namespace) -> in
     """Remove a user; ends the sessions."""
     user = named_user(name)
     user.delete_instance()
-    end_sessions_of(engine, user)
+    end_sessions_of(user)
     print(f"removed {user.username}")
     return 0
 

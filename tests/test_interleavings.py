@@ -64,7 +64,7 @@ class Hand:
         self._database = psycopg2.connect(self._url, application_name="hand")
         cursor = self._database.cursor()
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
-        cursor.execute(f"SELECT {rtapp.PostgresWriter.LAST_ID}")
+        cursor.execute(f"SELECT {rtapp.LAST_ID}")
         self._next = cursor.fetchone()[0] + 1
 
     def write(self, topic: str, value: Any) -> None:
