@@ -257,21 +257,18 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 class Form(NamedTuple):
     """What a text must be, where not any text will do."""
 
-    is_met: Callable[[str], object]
+    plain: Callable[[str], str]  # it as it is kept, empty where it is refused
     words: str
-    plain: Callable[[str], str] = str  # as it is kept
-
-
-def is_network(text: str) -> bool:
-    """Whether this is an IP address or a network of them."""
-    with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_network(plain_network(text), strict=False))
-    return False
 
 
 def plain_network(text: str) -> str:
-    """A network in lower case, and not mapped into IPv6."""
-    return text.lower().removeprefix("::ffff:")
+    """An IP address or a network of them in lower case and not mapped into IPv6, empty where it is
+    none."""
+    text = text.lower().removeprefix("::ffff:")
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_network(text, strict=False)
+        return text
+    return ""
 
 
 def plain_name(text: str) -> str:
@@ -279,18 +276,20 @@ def plain_name(text: str) -> str:
     return plain_host(text) or plain_host(re.sub(r":\d+$", "", text))
 
 
-URL = Form(
-    lambda text: plain_url(text).startswith(("http://", "https://")),
-    "an address like https://example.org",
-    plain_url,
-)
-ORIGIN = Form(plain_origin, "an origin like https://app.example.org, without a path", plain_origin)
-HOST = Form(plain_name, "a host's name like chat.example.org", plain_name)
-NETWORK = Form(is_network, "an IP address or a network like 10.0.0.0/8", plain_network)
-STUN = Form(re.compile(r"none|stuns?:\S+").fullmatch, "like stun:stun.example.org, nor none")
-TURN = Form(re.compile(r"turns?:\S+").fullmatch, "like turn:turn.example.org")
+def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str]:
+    """Keeps a text, as `plain` makes it, where that matches a pattern."""
+    return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
+
+
+URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
+ORIGIN = Form(plain_origin, "an origin like https://app.example.org, without a path")
+HOST = Form(plain_name, "a host's name like chat.example.org")
+NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
+STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
+TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
 SIGNING_KEY = Form(
-    lambda text: len(text.encode()) >= 32, "a secret of 32 bytes or more, nor a PEM public key"
+    lambda text: text if len(text.encode()) >= 32 else "",
+    "a secret of 32 bytes or more, nor a PEM public key",
 )
 
 
@@ -473,11 +472,10 @@ def parse_setting(row: Setting, text: str) -> Any:
     if row.form is None:
         return value
     parts = value if row.kind == "list" else (value,)
-    for part in filter(None, parts):
-        if not row.form.is_met(part):
-            shown = "this" if row.secret else repr(part)
-            raise ValueError(f"{row.key}: {shown} is not {row.form.words}")
-    kept = tuple(row.form.plain(part) if part else part for part in parts)
+    kept = tuple(part and row.form.plain(part) for part in parts)
+    if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
+        shown = "this" if row.secret else repr(refused[0])
+        raise ValueError(f"{row.key}: {shown} is not {row.form.words}")
     return kept if row.kind == "list" else kept[0]
 
 
@@ -489,27 +487,20 @@ class Settings:
 
         Raises ValueError for an unknown key or a value that its row refuses.
         """
-        for key in given:
-            if key not in SETTINGS:
-                raise ValueError(f"{key}: {unknown_setting(key)}")
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
         self._saved: dict[str, Any] = {}
-        self._take_environment(environ)
+        names = {f"RTAPP_{key.upper()}": key for key in SETTINGS} | {"DATABASE_URL": "database"}
+        for name, key in names.items():
+            if name in environ and key not in self._fixed:
+                try:
+                    self._fixed[key] = "environment", parse_setting(SETTINGS[key], environ[name])
+                except ValueError as error:
+                    reason = str(error).partition(": ")[2]
+                    raise ValueError(f"{name} in the environment: {reason}") from None
         for key, text in given.items():
+            if key not in SETTINGS:
+                raise ValueError(f"{key}: {unknown_setting(key)}")
             self._fixed[key] = "command line", parse_setting(SETTINGS[key], text)
-
-    def _take_environment(self, environ: dict[str, str]) -> None:
-        aliases = {"database": "DATABASE_URL"}
-        for key, row in SETTINGS.items():
-            own = f"RTAPP_{key.upper()}"
-            name = own if own in environ else aliases.get(key, own)
-            if name not in environ:
-                continue
-            try:
-                self._fixed[key] = "environment", parse_setting(row, environ[name])
-            except ValueError as error:
-                reason = str(error).partition(": ")[2]
-                raise ValueError(f"{name} in the environment: {reason}") from None
 
     def __getitem__(self, key: str) -> Any:
         if key in self._fixed:
@@ -642,12 +633,8 @@ class Problem(Exception):
 
     def body(self) -> dict[str, Any]:
         """The members of the problem details object."""
-        members: dict[str, Any] = {
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status,
-            "code": self.code,
-        }
+        members: dict[str, Any] = {"type": "about:blank", "title": self.title}
+        members |= {"status": self.status, "code": self.code}
         if self.detail:
             members["detail"] = self.detail
         if self.errors:
@@ -1044,7 +1031,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE topics DROP COLUMN last_id",
     ),
 )
-DATABASE_FAULTS = (peewee.OperationalError, peewee.InterfaceError, peewee.DatabaseError)
+DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
 
 
 class Transaction:
@@ -1210,19 +1197,18 @@ def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseExcepti
     """A fault of the database as the problem that a client is told; other errors as they are."""
     if isinstance(error, (peewee.DataError, UnicodeEncodeError)):
         return Problem("invalid", f"The database can't hold what was given: {error}.")
-    if not isinstance(error, DATABASE_FAULTS):
+    is_own = isinstance(error, (peewee.IntegrityError, peewee.ProgrammingError))
+    if is_own or not isinstance(error, DATABASE_FAULTS):
         return error
-    if isinstance(error, (peewee.IntegrityError, peewee.ProgrammingError)):
-        return error
+    code = "storage_unavailable"
+    detail = "The database can't be used at the moment, and nothing was stored; try again."
     if fate is Fate.UNKNOWN:
+        code = "outcome_unknown"
         detail = (
             "The database went away while it stored this: it may be stored or not. Send it again "
             "with the same Idempotency-Key to learn which."
         )
-        problem = Problem("outcome_unknown", detail, retry_after=5)
-    else:
-        detail = "The database can't be used at the moment, and nothing was stored; try again."
-        problem = Problem("storage_unavailable", detail, retry_after=5)
+    problem = Problem(code, detail, retry_after=5)
     problem.__cause__ = error
     return problem
 
@@ -1501,10 +1487,6 @@ class Postgres(peewee.PostgresqlDatabase):
             return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
         except ValueError:  # the driver's, before anything is sent
             raise Problem("invalid", self.UNHOLDABLE) from None
-
-    def begin(self, isolation_level: Any = None) -> None:
-        """Begin; SQLite's lock types mean nothing here."""
-        super().begin()
 
     @property
     def is_lost(self) -> bool:
@@ -1908,10 +1890,6 @@ class Storage:
         row = Fact.get_or_none(Fact.key == key)
         return row.value if row else None
 
-    def set_meta(self, **facts: str) -> None:
-        """Note facts about the database."""
-        self.write(lambda tx: note_facts(tx.database, facts))
-
 
 def settle_id(tx: Transaction) -> str:
     """The database's own id, made where it has none; of several nodes the first one's counts."""
@@ -1939,10 +1917,9 @@ def copy_database(source: Path, target: Path) -> None:
 
 def check_backup(path: Path) -> None:
     """Raise StartError unless a file is a sound database that this program can open."""
+    address = f"{path.resolve().as_uri()}?mode=ro"
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        ) as db:
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             sql = "SELECT value FROM meta WHERE key = 'schema_version'"
             version = int(db.execute(sql).fetchone()[0])
@@ -2025,8 +2002,8 @@ class Journal:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._waiting: list[dict[str, Any]] = []
-        self._skipped: dict[str, int] = {}
+        self._waiting: list[tuple[int, str, str, str]] = []  # time, level, message, metadata
+        self._skipped: Counter[str] = Counter()
         self._printed = 0
 
     def add(self, level: str, message: str, **metadata: Any) -> None:
@@ -2034,33 +2011,24 @@ class Journal:
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
-        if len(self._waiting) >= self.BUFFER:
-            self._skipped[level] = self._skipped.get(level, 0) + 1
-            return
-        self._waiting.append(self._entry(level, message, metadata))
-
-    @staticmethod
-    def _entry(level: str, message: str, metadata: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "timestamp": now_ms(),
-            "level": level,
-            "message": message,
-            "metadata": to_json(metadata),
-        }
+        if len(self._waiting) < self.BUFFER:
+            self._waiting.append((now_ms(), level, message, to_json(metadata)))
+        else:
+            self._skipped[level] += 1
 
     def flush(self) -> None:
         """Write what waits. A database that is away is waited for, within the buffer's bound."""
         self._printed = 0
         rows, self._waiting = self._waiting, []
-        skipped, self._skipped = self._skipped, {}
-        rows += [
-            self._entry(level, f"{count} more of this kind", {"skipped": count})
-            for level, count in skipped.items()
-        ]
+        for level, count in self._skipped.items():
+            metadata = to_json({"skipped": count})
+            rows.append((now_ms(), level, f"{count} more of this kind", metadata))
+        self._skipped.clear()
         if not rows:
             return
+        fields = [EventLog.timestamp, EventLog.level, EventLog.message, EventLog.metadata]
         try:
-            self._storage.write(lambda tx: EventLog.insert_many(rows).execute(tx.database))
+            self._storage.write(lambda tx: EventLog.insert_many(rows, fields).execute(tx.database))
         except Problem:
             self._waiting = (rows + self._waiting)[: self.BUFFER]
 
@@ -2149,7 +2117,7 @@ class Log:
 
     def stop(self) -> None:
         """Note that this run ended as it should."""
-        self._storage.set_meta(clean="1")
+        self._storage.write(lambda tx: note_facts(tx.database, {"clean": "1"}))
 
     # Positions
 

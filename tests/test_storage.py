@@ -856,7 +856,7 @@ def test_text_that_postgresql_can_not_hold(postgres: Cluster) -> None:
         with pytest.raises(rtapp.Problem, match="U\\+0000"):
             opened.storage.read("SELECT ?", ("a\0b",))
         with pytest.raises(rtapp.Problem, match="U\\+0000"):
-            opened.storage.set_meta(key="a\0b")
+            opened.storage.write(lambda tx: rtapp.note_facts(tx.database, {"key": "a\0b"}))
         assert opened.publish("c/x", "goes on") == [1]
 
 
