@@ -624,10 +624,8 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = dict(headers or {})
-        if retry_after is None and self.status in (429, 503):
-            retry_after = 2
-        if retry_after is not None:
-            self.headers["Retry-After"] = str(retry_after)
+        if wait := retry_after or (2 if self.status in (429, 503) else 0):
+            self.headers["Retry-After"] = str(wait)
         if code == "unauthorized":
             self.headers["WWW-Authenticate"] = "Bearer"
 
@@ -939,7 +937,7 @@ class Fact(Table):
 
 
 @functools.lru_cache(maxsize=16)
-def insertion(table: str, columns: Sequence[str], count: int) -> str:
+def insertion(table: str, columns: tuple[str, ...], count: int) -> str:
     """The statement that inserts so many rows."""
     row = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"
@@ -1120,77 +1118,6 @@ class Fate(enum.Enum):
     AWAY = "nothing is written, and nothing can be now"
     COMMITTED = "committed, although the answer was lost"
     UNKNOWN = "committed or not: the database can't be asked"
-
-
-class Writer:
-    """The one that writes. Whatever waits goes into one transaction (group commit).
-
-    It is a real thread or a greenlet, as its engine needs.
-    """
-
-    BATCH = 2_000  # works per transaction
-
-    def __init__(self, engine: Engine, finished: Callable[[Done], None]) -> None:
-        """Take the engine, and who hears of finished transactions.
-
-        `finished` is called by the writer, perhaps in a thread of its own.
-        """
-        self._engine = engine
-        self._database: Connection | None = None
-        self._finished = finished
-        self.queue = engine.queue()  # of works; None ends it
-        self._stopped = engine.queue()
-
-    def run(self) -> None:
-        """Write what is given, until the end."""
-        while works := self._take():
-            self._finished(self._commit(works))
-        if self._database is not None:
-            self._database.close()
-        self._stopped.put(True)
-
-    def stop(self) -> None:
-        """Write what waits, then end."""
-        self.queue.put(None)
-        with contextlib.suppress(_queue.Empty):
-            self._stopped.get(timeout=10)
-
-    def _take(self) -> list[Work]:
-        """All that waits, at least one; none when it is time to end."""
-        works = [self.queue.get()]
-        with contextlib.suppress(_queue.Empty):
-            while works[-1] is not None and len(works) < self.BATCH:
-                works.append(self.queue.get_nowait())
-        if works[-1] is None:
-            works.pop()
-            if works:
-                self.queue.put(None)  # for the next time
-        return works
-
-    def _commit(self, works: list[Work]) -> Done:
-        """Run works in one transaction. When it fails, for a lost connection or since the database
-        refuses what one of them holds, a second time: then each by itself."""
-        fate, fault = Fate.AWAY, Exception()
-        for careful in (False, True):
-            transaction = None
-            try:
-                self._database = self._database or self._engine.open_writer()
-                with self._database.atomic("IMMEDIATE"):
-                    transaction = Transaction(self._database)
-                    for work in works:
-                        transaction.perform(work, careful)
-                    transaction.finish()
-                return transaction.entries, transaction.answers
-            except Exception as error:
-                fault = error
-                if self._database is not None:
-                    fate = self._database.after_fault(transaction)
-            if transaction is not None and fate is Fate.COMMITTED:
-                return transaction.entries, transaction.answers
-            if fate is not Fate.GONE:
-                break
-        # A full disk, a lost database: the transaction is gone, so everybody is told.
-        return [], [(work.waiter, None, storage_problem(fault, fate)) for work in works]
 
 
 def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseException:
@@ -1644,14 +1571,12 @@ def make_cooperative() -> None:
     """Let psycopg2 wait on gevent's loop, and give bytes as bytes."""
 
     def wait(connection: Any) -> None:
-        waits = {
-            psycopg2.extensions.POLL_READ: gevent.socket.wait_read,
-            psycopg2.extensions.POLL_WRITE: gevent.socket.wait_write,
-        }
         patience = getattr(connection, "patience", None)  # a handler's own connection has none
         silent = psycopg2.OperationalError("PostgreSQL has not answered in time")
         while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
-            waits[state](connection.fileno(), patience, silent)
+            is_read = state == psycopg2.extensions.POLL_READ
+            wait_for = gevent.socket.wait_read if is_read else gevent.socket.wait_write
+            wait_for(connection.fileno(), patience, silent)
 
     def as_bytes(value: Any, cursor: Any) -> bytes | None:
         return None if value is None else bytes(psycopg2.BINARY(value, cursor))
@@ -1777,9 +1702,11 @@ def prepare_database(engine: Engine) -> None:
 
 
 class Storage:
-    """The database: one writer, and readers that never wait for it."""
+    """The database: one writer, and readers that never wait for it. Whatever waits to be written
+    goes into one transaction (group commit)."""
 
     QUEUE = 20_000  # works that may wait for the writer
+    BATCH = 2_000  # of them in a transaction
 
     def __init__(self, engine: Engine) -> None:
         """Open or create the database.
@@ -1795,10 +1722,12 @@ class Storage:
         self.reader = engine.open_readers()
         for model in Table.__subclasses__():
             model.bind(self.reader)
+        self._works = engine.queue()  # None ends it
+        self._database: Connection | None = None  # the writer's own
+        self._ended = engine.queue()
         self._done: deque[Done] = deque()
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._writer = Writer(engine, self._finished)
         self._on_entries: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
@@ -1808,11 +1737,13 @@ class Storage:
         self._on_entries = on_entries
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
-        self.engine.spawn(self._writer.run)
+        self.engine.spawn(self._write_on)
 
     def stop(self) -> None:
         """Write what waits and close."""
-        self._writer.stop()
+        self._works.put(None)
+        with contextlib.suppress(_queue.Empty):
+            self._ended.get(timeout=10)
         self._deliver()
         self._async.stop()
         self.engine.close()
@@ -1830,16 +1761,57 @@ class Storage:
         return self._give(entries, None)  # type: ignore[no-any-return]
 
     def _give(self, entries: Sequence[Entry], unit: Callable[[Transaction], Any] | None) -> Any:
-        if self._writer.queue.qsize() >= self.QUEUE:
+        if self._works.qsize() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
         work = Work(gevent.event.AsyncResult(), entries, unit)
-        self._writer.queue.put(work)
+        self._works.put(work)
         return work.waiter.get()
 
-    def _finished(self, done: Done) -> None:
-        """In the writer's thread: hand a finished transaction to the loop."""
-        self._done.append(done)
-        self._async.send()
+    def _write_on(self) -> None:
+        """The writer: a thread or a greenlet, as its engine needs. It alone calls the next two."""
+        while works := self._take():
+            self._done.append(self._commit(works))
+            self._async.send()  # to the loop
+        if self._database is not None:
+            self._database.close()
+        self._ended.put(True)
+
+    def _take(self) -> list[Work]:
+        """All that waits, at least one; none when it is time to end."""
+        works = [self._works.get()]
+        with contextlib.suppress(_queue.Empty):
+            while works[-1] is not None and len(works) < self.BATCH:
+                works.append(self._works.get_nowait())
+        if works[-1] is None:
+            works.pop()
+            if works:
+                self._works.put(None)  # for the next time
+        return works
+
+    def _commit(self, works: list[Work]) -> Done:
+        """Run works in one transaction. When it fails, for a lost connection or since the database
+        refuses what one of them holds, a second time: then each by itself."""
+        fate, fault = Fate.AWAY, Exception()
+        for careful in (False, True):
+            transaction = None
+            try:
+                self._database = self._database or self.engine.open_writer()
+                with self._database.atomic("IMMEDIATE"):
+                    transaction = Transaction(self._database)
+                    for work in works:
+                        transaction.perform(work, careful)
+                    transaction.finish()
+                return transaction.entries, transaction.answers
+            except Exception as error:
+                fault = error
+                if self._database is not None:
+                    fate = self._database.after_fault(transaction)
+            if transaction is not None and fate is Fate.COMMITTED:
+                return transaction.entries, transaction.answers
+            if fate is not Fate.GONE:
+                break
+        # A full disk, a lost database: the transaction is gone, so everybody is told.
+        return [], [(work.waiter, None, storage_problem(fault, fate)) for work in works]
 
     def _tell(self) -> None:
         while True:
