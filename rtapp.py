@@ -738,13 +738,16 @@ class Entry(msgspec.Struct, eq=False):
 
 COLUMNS = Entry.__struct_fields__[:-2]
 _SELECTED = ", ".join(COLUMNS)
-# Not a sequence: what one gives to a transaction that fails leaves a hole, and its state shows ids
-# that are not committed yet. Retention notes the head when it takes rows.
-LAST_ID = (
-    "(SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM messages UNION ALL"
-    " SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'head') AS ends)"
-)
+# The log's last id is the greatest of these. Not a sequence: what one gives to a transaction that
+# fails leaves a hole, and its state shows ids that are not committed yet. Retention notes the head
+# when it takes rows.
+LAST_IDS = "(SELECT max(id) FROM messages), (SELECT value FROM meta WHERE key = 'head')"
 PAGE_BYTES = 8_388_608  # at which a page of the log ends: messages may be large
+
+
+def greatest(ids: Iterable[Any]) -> int:
+    """The greatest of ids that are numbers, texts or missing."""
+    return max(int(number or 0) for number in ids)
 
 
 def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
@@ -1071,31 +1074,27 @@ class Transaction:
             self.answers.append((work.waiter, None, storage_problem(error)))
 
     def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self._flush()
+        self._insert(self.database.insert)
         entries, next_id = len(self.entries), self.next_id
         try:
             with self.database.savepoint():
                 result = unit(self)
-                self._flush()
+                self._insert(self.database.insert)
                 return result
         except BaseException:
             del self.entries[entries:]
             self._staged, self.next_id = entries, next_id
             raise
 
-    def _flush(self) -> None:
-        self.database.insert(self._rest())
-        self._staged = len(self.entries)
-
-    def _rest(self) -> list[tuple[Any, ...]]:
-        """The rows that are not inserted yet."""
-        rest = self.entries[self._staged :]
-        return [msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest]
-
     def finish(self) -> None:
         """Insert what is left."""
-        self.database.finish(self._rest())
+        self._insert(self.database.finish)
         self.finished = True
+
+    def _insert(self, insert: Callable[[Rows], None]) -> None:
+        rest = self.entries[self._staged :]
+        insert([msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest])
+        self._staged = len(self.entries)
 
 
 class Work(NamedTuple):
@@ -1224,8 +1223,8 @@ class Sqlite(peewee.SqliteDatabase):
 
     def last_id(self) -> int:
         """The log's last id, in a transaction that has begun or to start from."""
-        row = self.execute_sql(f"SELECT {LAST_ID}").fetchone()  # type: ignore[no-untyped-call]
-        return int(row[0])
+        ids = self.execute_sql(f"SELECT {LAST_IDS}").fetchone()  # type: ignore[no-untyped-call]
+        return greatest(ids)
 
     def insert(self, rows: Rows) -> None:
         """Insert rows of the log."""
@@ -1443,16 +1442,16 @@ class PostgresWriter(Postgres):
         """A commit is never acknowledged before it is on the disk, even where the server's default
         says so. Each statement must see what was committed before it, not before the lock."""
         held = f"{self.HELD_SECONDS}s"
-        self.mark, self.begun_at = self.execute_sql(
+        self.mark, *ids = self.execute_sql(
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
             f"SELECT set_config('lock_timeout', '{held}', true),"
             f"set_config('idle_in_transaction_session_timeout', '{held}', true),"
             "set_config('synchronous_commit', replace(current_setting("
             "'synchronous_commit'), 'off', 'on'), true);"
-            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {LAST_ID}",
+            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {LAST_IDS}",
             (self.LOCK,),
         ).fetchone()
-        self.last = "", ()
+        self.begun_at, self.last = greatest(ids), ("", ())
 
     def commit(self) -> None:
         """Commit, in one round trip with what was to be last."""
@@ -2066,7 +2065,7 @@ class Log:
         epoch = storage.write(lambda tx: self._settle_epoch(tx, timeline))
         trimmed = dict(storage.read("SELECT topic, trimmed_id FROM topics"))
         floor = int(storage.meta("floor") or 0)
-        head = storage.read(f"SELECT {LAST_ID}")[0][0]
+        head = greatest(storage.read(f"SELECT {LAST_IDS}")[0])
         return Stand(head, epoch, timeline, trimmed, floor)
 
     def _settle_epoch(self, tx: Transaction, timeline: str) -> str:
