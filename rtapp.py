@@ -1047,7 +1047,7 @@ class Transaction:
         self.batch = uuid.uuid4().hex
         self.entries: list[Entry] = []
         self.answers: list[Result] = []
-        self.next_id = database.last_id() + 1  # of the next message, if it carries its own
+        self.next_id = database.last_id + 1  # of the next message, if it carries its own
         self.finished = False  # nothing is left but the commit
         self._staged = 0  # entries that are inserted
 
@@ -1221,8 +1221,9 @@ class Engine:
 class Sqlite(peewee.SqliteDatabase):
     """One connection to SQLite."""
 
+    @property
     def last_id(self) -> int:
-        """The log's last id, in a transaction that has begun or to start from."""
+        """The log's last id, in a transaction that has begun."""
         ids = self.execute_sql(f"SELECT {LAST_IDS}").fetchone()  # type: ignore[no-untyped-call]
         return greatest(ids)
 
@@ -1435,7 +1436,7 @@ class PostgresWriter(Postgres):
     INSERT_ROWS = 1_000  # of a statement
     DOUBT_SECONDS = 8.0  # for which the fate of a commit is asked after
     mark: Any = None  # what to know the transaction by when its fate is unknown
-    begun_at = 0  # the log's last id when it began
+    last_id = 0  # the log's, when it began
     last: tuple[str, Rows] = "", ()  # a statement that goes with the commit, and its rows
 
     def begin(self, isolation_level: Any = None) -> None:
@@ -1451,7 +1452,7 @@ class PostgresWriter(Postgres):
             f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {LAST_IDS}",
             (self.LOCK,),
         ).fetchone()
-        self.begun_at, self.last = greatest(ids), ("", ())
+        self.last_id, self.last = greatest(ids), ("", ())
 
     def commit(self) -> None:
         """Commit, in one round trip with what was to be last."""
@@ -1465,10 +1466,6 @@ class PostgresWriter(Postgres):
             self.execute_sql(sql, [value for row in rows for value in row])
         except (psycopg2.Error, peewee.DatabaseError) as error:
             raise peewee.OperationalError(str(error)) from error
-
-    def last_id(self) -> int:
-        """The log's last id, in the transaction that has begun."""
-        return self.begun_at
 
     def insert(self, rows: Rows) -> None:
         """Insert rows of the log."""
