@@ -1042,7 +1042,7 @@ class Transaction:
     keep it.
     """
 
-    def __init__(self, database: Connection) -> None:
+    def __init__(self, database: LogDatabase) -> None:
         self.database = database
         self.batch = uuid.uuid4().hex
         self.entries: list[Entry] = []
@@ -1166,7 +1166,7 @@ class Engine:
     queue: Any  # makes a queue to and from the writer
     spawn: Any  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
-    open_writer: Callable[[], Connection]  # the writer's, which mends itself: see `after_fault`
+    open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
     # What a function makes of the rows of a read that may take a while.
     read_long: Callable[[str, Sequence[Any], Callable[[Iterable[Any]], T]], T]
@@ -1664,7 +1664,7 @@ class PostgresEngine(Engine):
         self._readers.close()
 
 
-Connection = Sqlite | PostgresWriter  # what a transaction is of
+LogDatabase = Sqlite | PostgresWriter  # what a transaction is of
 
 
 @contextlib.contextmanager
@@ -1719,7 +1719,7 @@ class Storage:
         for model in Table.__subclasses__():
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
-        self._database: Connection | None = None  # the writer's own
+        self._database: LogDatabase | None = None  # the writer's own
         self._ended = engine.queue()
         self._done: deque[Done] = deque()
         self._bell = gevent.event.Event()
