@@ -4689,37 +4689,56 @@ class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a credential lets its holder do. Patterns are shell patterns; None means all channels
     and the global broadcasts, which `*` also stands for."""
 
-    role: str = "user"  # anonymous, guest, user, admin
     scopes: tuple[str, ...] = SCOPES[:2]
     subscribe: tuple[str, ...] | None = None
     publish: tuple[str, ...] | None = None
 
 
+# Who may ask: nobody known, the guest of a room, a user or the desktop's owner by a session, and
+# whoever has an API token, a JSON Web Token, RTAPP_ADMIN_TOKEN or the setting metrics_token.
+Kind = Literal[
+    "anonymous", "guest", "user", "owner", "token", "jwt", "admin-token", "metrics-token"
+]
+PREFIXES = {"token": "token:", "jwt": "jwt:"}  # no user's name has a colon, or a space
+
+
 class Principal(NamedTuple):
     """Who is asking, by which credential."""
 
-    name: str
+    kind: Kind
+    subject: str  # a name among those of its kind
     grants: Grants
     credential: str = ""  # its public id, by which it is revoked
     expires_at: int | None = None
     user_id: int | None = None
-    is_session: bool = False
     address: str = ""  # where the request came from
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables and logs, and by others: no two kinds share a name."""
+        return PREFIXES.get(self.kind, "") + self.subject
 
     @property
     def role(self) -> str:
         """anonymous, guest, user or admin."""
-        return self.grants.role
+        if self.is_stranger:
+            return self.kind
+        return "admin" if "admin" in self.grants.scopes else "user"
 
     @property
-    def account(self) -> str:
-        """What is limited as one, wherever it asks from; empty for nobody in particular."""
-        return "" if self.role in ("anonymous", "guest") else self.name
+    def is_stranger(self) -> bool:
+        """Whether it has no account: anybody, or a guest."""
+        return self.kind in ("anonymous", "guest")
 
     @property
-    def is_owner(self) -> bool:
-        """Whether it is the desktop's own window, or a browser that it opened."""
-        return self.name == OWNER.name
+    def is_person(self) -> bool:
+        """Whether its account is one person's; a program's token may stand for many."""
+        return self.kind in ("user", "owner", "jwt")
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it has signed in, and may sign out."""
+        return self.kind in ("user", "owner")
 
     @property
     def is_window(self) -> bool:
@@ -4727,9 +4746,14 @@ class Principal(NamedTuple):
         return WINDOW in self.grants.scopes
 
     @property
+    def account(self) -> str:
+        """What is limited as one, wherever it asks from; empty for nobody in particular."""
+        return "" if self.is_stranger else self.name
+
+    @property
     def unlimited(self) -> bool:
         """Whether nobody counts its requests: administrators and API tokens."""
-        return self.role == "admin" or self.name.startswith("token:")
+        return self.kind == "token" or self.role == "admin"
 
     def may_use(self, act: str, channel: str | None) -> bool:
         """Whether it may `subscribe` or `publish` to a channel; None is the global broadcast."""
@@ -4740,16 +4764,16 @@ class Principal(NamedTuple):
 
 
 WINDOW = "window"  # a scope that tells the desktop's window from the browser
-ADMIN_GRANTS = Grants("admin", SCOPES)
-WINDOW_GRANTS = Grants("admin", (*SCOPES, WINDOW))
-ANONYMOUS = Principal("anonymous", Grants("anonymous"))
-ADMIN_TOKEN = Principal("admin-token", ADMIN_GRANTS)
-OWNER = Principal("this computer", ADMIN_GRANTS, is_session=True)  # no user's name has a space
-METRICS_TOKEN = Principal("metrics-token", Grants("user", ("metrics",), (), ()))
+ADMIN_GRANTS = Grants(SCOPES)
+WINDOW_GRANTS = Grants((*SCOPES, WINDOW))
+ANONYMOUS = Principal("anonymous", "anonymous", Grants(()))
+GUEST = Principal("guest", "guest", Grants(()))
+ADMIN_TOKEN = Principal("admin-token", "admin-token", ADMIN_GRANTS)
+METRICS_TOKEN = Principal("metrics-token", "metrics-token", Grants(("metrics",), (), ()))
+OWNER = "this computer"  # the only name of its kind
 
-GUEST = "guest"  # what a guest's streams are named
 # Names of who has no account; a user of such a name would be taken for them.
-NOBODYS_NAMES = (ANONYMOUS.name, GUEST)
+NOBODYS_NAMES = (ANONYMOUS.name, GUEST.name)
 OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
@@ -4902,6 +4926,7 @@ class Hasher:
 class Ticket(msgspec.Struct):
     """What a stream's ticket stands for."""
 
+    kind: Kind
     grants: Grants
     credential: str
     expires_at: int | None
@@ -4976,8 +5001,7 @@ def api_token(
 ) -> tuple[str, dict[str, Any]]:
     """A new API token: its secret and its row."""
     covers = None if channels is None else tuple(channels)
-    role = "admin" if "admin" in scopes else "user"
-    grants = Grants(role, tuple(scopes), covers, covers)
+    grants = Grants(tuple(scopes), covers, covers)
     return new_token("api", grants, days * 86_400, name=name, address="", agent="")
 
 
@@ -5158,7 +5182,7 @@ class Access:
         row = self._find(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
-        return self._principal(row, "token:" + row.name)
+        return self._principal(row, "token", row.name)
 
     def _by_jwt(self, token: str) -> Principal:
         """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
@@ -5179,18 +5203,19 @@ class Access:
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
         covers = found.channels
         grants = Grants(subscribe=covers.get("subscribe", ()), publish=covers.get("publish", ()))
-        return Principal(f"jwt:{found.sub}", grants, sha256(token)[:16], int(found.exp * 1000))
+        expires_at = int(found.exp * 1000)
+        return Principal("jwt", found.sub, grants, sha256(token)[:16], expires_at)
 
     def by_cookie(self, secret: str) -> Principal:
         """The principal of a browser's session; ANONYMOUS when there is none."""
         row = self._find(secret, "session")
         if row is not None and row.user_id is None:
-            return self._principal(row, OWNER.name)._replace(is_session=True)
+            return self._principal(row, "owner", OWNER)
         user = User.get_or_none(User.id == row.user_id) if row else None
         if user is None or row.password_tag != password_tag(user.password_hash):
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else Grants()
-        return self._principal(row, user.username, grants)._replace(is_session=True)
+        return self._principal(row, "user", user.username, grants)
 
     def by_ticket(self, ticket: str) -> Principal:
         """The principal that a ticket was made for; it is used up. Raises `unauthorized`."""
@@ -5198,22 +5223,26 @@ class Access:
         if row is None:
             raise Problem("unauthorized", "The ticket was used or has expired.")
         kept = msgspec.json.decode(row.grants, type=Ticket)
-        return Principal(row.name, kept.grants, kept.credential, kept.expires_at, row.user_id)
+        return Principal(
+            kept.kind, row.name, kept.grants, kept.credential, kept.expires_at, row.user_id
+        )
 
     def make_ticket(self, principal: Principal) -> str:
         """A ticket for a stream: 30 s, single use, for what can't send headers."""
-        kept = Ticket(principal.grants, principal.credential, principal.expires_at)
+        kept = Ticket(principal.kind, principal.grants, principal.credential, principal.expires_at)
         secret, row = new_token(
-            "ticket", principal.grants, 30, name=principal.name, user_id=principal.user_id
+            "ticket", principal.grants, 30, name=principal.subject, user_id=principal.user_id
         )
         self._insert({**row, "grants": to_json(kept)})
         return secret
 
-    def _principal(self, row: Any, name: str, grants: Grants | None = None) -> Principal:
+    def _principal(
+        self, row: Any, kind: Kind, subject: str, grants: Grants | None = None
+    ) -> Principal:
         """Who a row of `access_tokens` stands for; notes that it was used."""
         self._used[row.token_hash] = now_ms()
         found = grants or msgspec.json.decode(row.grants, type=Grants)
-        return Principal(name, found, row.token_hash[:16], row.expires_at, row.user_id)
+        return Principal(kind, subject, found, row.token_hash[:16], row.expires_at, row.user_id)
 
     @staticmethod
     def _find(secret: str, kind: str) -> Any:
@@ -5264,7 +5293,7 @@ class Access:
         if row is None:
             return None
         grants = msgspec.json.decode(row.grants, type=Grants)
-        more = {"name": OWNER.name, "address": address, "agent": agent[:256]}
+        more = {"name": OWNER, "address": address, "agent": agent[:256]}
         secret, session = new_token("session", grants, SESSION_SECONDS, **more)
         self._insert(session)
         return secret
@@ -5645,24 +5674,20 @@ class Visitor(NamedTuple):
         """Where it comes from."""
         return self.principal.address
 
+    @property
+    def title(self) -> str:
+        """What it is called when it says nothing of its own."""
+        return self.principal.subject if self.principal.is_person else self.account or "Guest"
+
     def is_called(self, label: str) -> bool:
         """Whether a room's `hostId` names this account or this JSON Web Token's subject."""
         name = as_json(label)
-        return (
-            name is not None
-            and is_person(self.account)
-            and str(name) == self.account.removeprefix("jwt:")
-        )
-
-
-def is_person(account: str) -> bool:
-    """Whether an account is one person's; a program's token may stand for many."""
-    return bool(account) and account != ADMIN_TOKEN.name and not account.startswith("token:")
+        return name is not None and self.principal.is_person and str(name) == self.principal.subject
 
 
 def banned_as(client_id: str, account: str) -> list[str]:
-    """What a removal bars: the client, and a person's account."""
-    return ["client:" + client_id, *(["account:" + account] if is_person(account) else [])]
+    """What a removal bars: the client, and the account, which counts for persons alone."""
+    return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
 class Arrival(NamedTuple):
@@ -5963,20 +5988,18 @@ class Rooms:
             **fields,
         }
         try:
-            is_admin = who.principal.role == "admin"
-            self._storage.write(lambda tx: self._create(tx, row, is_admin))
+            self._storage.write(lambda tx: self._create(tx, row, who.principal))
         except peewee.IntegrityError:
             raise Problem("room_exists", f"There is a room {name} already.") from None
         self._journal.add("INFO", "Room made", roomId=name, by=who.principal.name)
         return active_room(self._storage.reader, name)
 
-    def _create(self, tx: Transaction, row: dict[str, Any], is_admin: bool) -> None:
+    def _create(self, tx: Transaction, row: dict[str, Any], maker: Principal) -> None:
         active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
         if active.count(tx.database) >= self.ROOMS:
             raise Problem("overloaded", "There are too many rooms.")
-        account = row["owner_account"]
-        if is_person(account) and not is_admin:
-            mine = active.where(VideoRoom.owner_account == account)
+        if maker.is_person and maker.role != "admin":
+            mine = active.where(VideoRoom.owner_account == maker.account)
             if mine.count(tx.database) >= self.ROOMS_OF_ONE:
                 raise Problem("overloaded", f"You have {self.ROOMS_OF_ONE} rooms: end some first.")
         VideoRoom.insert(**row).execute(tx.database)
@@ -6059,8 +6082,8 @@ class Rooms:
         if not VideoParticipant.get_or_none(mine & (VideoParticipant.account == "")):
             return ANONYMOUS
         if self._settings["access"] == "open":
-            return Principal(GUEST, Grants("guest", ()))
-        return Principal(GUEST, Grants("guest", (), (), ()), guest_credential(client_id))
+            return GUEST
+        return GUEST._replace(grants=Grants((), (), ()), credential=guest_credential(client_id))
 
     def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
         """Change a room; only its host may. A `password` is hashed, None takes it away.
@@ -6191,7 +6214,7 @@ class Rooms:
             connection_id=secrets.token_urlsafe(9),
             account=who.account,
             user_id=arrival.user_id,
-            display_name=arrival.display_name or who.account.removeprefix("jwt:") or "Guest",
+            display_name=arrival.display_name or who.title,
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE | FORCED | HAND_DOWN),
@@ -6208,7 +6231,8 @@ class Rooms:
 
     @staticmethod
     def _refuse_removed(tx: Transaction, room: Any, who: Visitor) -> None:
-        where = (RoomBan.room == room.id) & RoomBan.who.in_(banned_as(who.client_id, who.account))
+        keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
+        where = (RoomBan.room == room.id) & RoomBan.who.in_(keys)
         if one(RoomBan.select().where(where), tx.database):
             raise Problem("removed", "The host removed you from this room.")
 
@@ -8334,7 +8358,7 @@ def me(app: Application, call: Call) -> dict[str, Any]:
     return {
         "authenticated": known,
         "role": principal.role,
-        "username": principal.name if known and not principal.is_owner else None,
+        "username": principal.name if known and principal.kind != "owner" else None,
         "access": app.settings["access"],
         "setupNeeded": not known and not app.access.has_admin,
         "inWindow": principal.is_window,
@@ -8351,7 +8375,7 @@ def logout(app: Application, call: Call) -> Answer:
 
 def own_user(call: Call) -> Any:
     """The user who is signed in. Raises Problem `forbidden` for tokens."""
-    if call.principal.user_id is None or not call.principal.is_session:
+    if call.principal.user_id is None:
         raise Problem("forbidden", "Sign in with a name and a password for this.")
     return User.get_by_id(call.principal.user_id)
 
@@ -12138,7 +12162,7 @@ class Application:
             return self.access.by_ticket(given["ticket"][0])
         secret = self.cookie_secret(call)
         principal = self.access.by_cookie(secret) if secret else ANONYMOUS
-        if principal.is_owner and not (self.desktop and is_loopback(call.address)):
+        if principal.kind == "owner" and not (self.desktop and is_loopback(call.address)):
             principal = ANONYMOUS
         if principal is not ANONYMOUS:
             return principal
@@ -12951,7 +12975,7 @@ def desktop_of(app: Application, call: Call | None = None) -> Desktop:
     """The desktop; with a call, for its owner alone. Raises Problem `not_found`, `forbidden`."""
     if app.desktop is None:
         raise Problem("not_found", "This server was not started as a desktop program.")
-    if call is not None and not call.principal.is_owner:
+    if call is not None and call.principal.kind != "owner":
         raise Problem("forbidden", "Only who sits at this computer may do this.")
     return app.desktop
 
