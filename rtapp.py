@@ -855,6 +855,10 @@ class AccessToken(Table):
     created_at = peewee.BigIntegerField()
     expires_at = peewee.BigIntegerField()
     used_at = peewee.BigIntegerField(null=True)
+    # Of a ticket: the credential that it was got with, what that stands for, and when that ends.
+    parent = peewee.TextField(null=True)
+    parent_kind = peewee.TextField(null=True)
+    parent_expires_at = peewee.BigIntegerField(null=True)
 
 
 class IdempotencyKey(Table):
@@ -1030,6 +1034,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DELETE FROM topics WHERE trimmed_id = 0",
         "DROP INDEX topics_last_id",
         "ALTER TABLE topics DROP COLUMN last_id",
+    ),
+    (
+        "DELETE FROM access_tokens WHERE kind = 'ticket'",
+        "ALTER TABLE access_tokens ADD COLUMN parent TEXT",
+        "ALTER TABLE access_tokens ADD COLUMN parent_kind TEXT",
+        "ALTER TABLE access_tokens ADD COLUMN parent_expires_at BIGINT",
+        "CREATE INDEX access_tokens_parent ON access_tokens (parent)",
     ),
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
@@ -4736,11 +4747,6 @@ class Principal(NamedTuple):
         return self.kind in ("user", "owner", "jwt")
 
     @property
-    def is_session(self) -> bool:
-        """Whether it has signed in, and may sign out."""
-        return self.kind in ("user", "owner")
-
-    @property
     def is_window(self) -> bool:
         """Whether it is the desktop's own window, in which no call is held."""
         return WINDOW in self.grants.scopes
@@ -4923,22 +4929,12 @@ class Hasher:
             self._waiting -= 1
 
 
-class Ticket(msgspec.Struct):
-    """What a stream's ticket stands for."""
-
-    kind: Kind
-    grants: Grants
-    credential: str
-    expires_at: int | None
-
-
 def forget_tokens(database: peewee.Database, credentials: Sequence[str]) -> None:
     """Delete tokens by their public ids, and the tickets that were got with them."""
-    short = peewee.fn.SUBSTR(AccessToken.token_hash, 1, 16)
-    AccessToken.delete().where(short.in_(credentials)).execute(database)
     for credential in credentials:
-        got = AccessToken.grants.contains(f'"credential":"{credential}"')
-        AccessToken.delete().where((AccessToken.kind == "ticket") & got).execute(database)
+        own = AccessToken.token_hash.between(credential, credential + "g")  # behind all its digits
+        gone = own | (AccessToken.parent == credential)
+        AccessToken.delete().where(gone).execute(database)
 
 
 def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
@@ -4952,7 +4948,24 @@ def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
     }
 
 
-LINK_HELP = "Start the program again, or run rtapp setup-link: it prints a new link."
+# What is said of a single-use token that there isn't, by its kind.
+REFUSALS = {
+    "setup": (
+        "invalid_link",
+        "Start the program again, or run rtapp setup-link: it prints a new link.",
+    ),
+    "signin": ("invalid_link", "Sign in with your name and password."),
+    "ticket": ("unauthorized", "The ticket was used or has expired."),
+}
+
+
+class SignedIn(NamedTuple):
+    """A new session: of which user, None for who sits at the desktop; and the value of the header
+    `Set-Cookie`."""
+
+    username: str | None
+    role: str
+    cookie: str
 
 
 class Charge(NamedTuple):
@@ -5002,7 +5015,7 @@ def api_token(
     """A new API token: its secret and its row."""
     covers = None if channels is None else tuple(channels)
     grants = Grants(tuple(scopes), covers, covers)
-    return new_token("api", grants, days * 86_400, name=name, address="", agent="")
+    return new_token("api", grants, days * 86_400, name=name)
 
 
 Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
@@ -5150,14 +5163,23 @@ class Access:
 
     SESSIONS = 100  # of a user
 
-    def __init__(self, storage: Storage, settings: Settings, admin_token: str | None) -> None:
+    def __init__(
+        self, storage: Storage, settings: Settings, journal: Journal, admin_token: str | None
+    ) -> None:
         self._storage = storage
         self._settings = settings
+        self._journal = journal
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
         self.hasher = Hasher()
         self._requests, self._publishes, self._attempts = Buckets(), Buckets(), Buckets()
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
+        self.has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
+
+    def start(self, guest_of: Callable[[str], Principal]) -> None:
+        """Begin to know who asks. `guest_of` tells what a client is by its `session` alone."""
+        self._guest_of = guest_of
+        self._cookie_name = "rtapp_" + self._storage.write(settle_id)  # on all nodes the same
 
     @property
     def has_admin(self) -> bool:
@@ -5165,6 +5187,27 @@ class Access:
         return self._admin_token is not None or bool(User.get_or_none(User.role == "admin"))
 
     # Credentials
+
+    def authenticate(self, call: Call, is_stream: bool) -> Principal:
+        """Who sends a request: bearer token, a stream's `?token=` or `?ticket=`, cookie, in this
+        order. Raises Problem `unauthorized` for a credential that is not valid."""
+        header = call.headers.get("authorization", "")
+        if header[:7].lower() == "bearer ":
+            return self.by_token(header[7:].strip())
+        given = urllib.parse.parse_qs(call.raw_query) if is_stream else {}
+        if "token" in given:
+            return self.by_token(given["token"][0])
+        if "ticket" in given:
+            row = self.redeem(given["ticket"][0], "ticket")
+            grants = msgspec.json.decode(row.grants, type=Grants)
+            credential, ends = row.parent, row.parent_expires_at
+            return Principal(row.parent_kind, row.name, grants, credential, ends, row.user_id)
+        principal = self._by_cookie(call)
+        if principal is not ANONYMOUS:
+            return principal
+        # Who has no credential but the `session` that it joined a room with.
+        session = given.get("session", [call.headers.get("x-session", "")])[-1]
+        return self._guest_of(session) if session else ANONYMOUS
 
     def by_token(self, token: str) -> Principal:
         """The principal of a bearer token: the environment's, an API token, a JSON Web Token.
@@ -5206,35 +5249,25 @@ class Access:
         expires_at = int(found.exp * 1000)
         return Principal("jwt", found.sub, grants, sha256(token)[:16], expires_at)
 
-    def by_cookie(self, secret: str) -> Principal:
+    def _by_cookie(self, call: Call) -> Principal:
         """The principal of a browser's session; ANONYMOUS when there is none."""
-        row = self._find(secret, "session")
-        if row is not None and row.user_id is None:
-            return self._principal(row, "owner", OWNER)
-        user = User.get_or_none(User.id == row.user_id) if row else None
+        # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
+        pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
+        secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
+        row = self._find(secret, "session") if secret else None
+        if row is None:
+            return ANONYMOUS
+        if row.user_id is None:
+            at_desktop = self._is_at_desktop(call)
+            return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
+        user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != password_tag(user.password_hash):
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else Grants()
         return self._principal(row, "user", user.username, grants)
 
-    def by_ticket(self, ticket: str) -> Principal:
-        """The principal that a ticket was made for; it is used up. Raises `unauthorized`."""
-        row = self._use_up(ticket, "ticket")
-        if row is None:
-            raise Problem("unauthorized", "The ticket was used or has expired.")
-        kept = msgspec.json.decode(row.grants, type=Ticket)
-        return Principal(
-            kept.kind, row.name, kept.grants, kept.credential, kept.expires_at, row.user_id
-        )
-
-    def make_ticket(self, principal: Principal) -> str:
-        """A ticket for a stream: 30 s, single use, for what can't send headers."""
-        kept = Ticket(principal.kind, principal.grants, principal.credential, principal.expires_at)
-        secret, row = new_token(
-            "ticket", principal.grants, 30, name=principal.subject, user_id=principal.user_id
-        )
-        self._insert({**row, "grants": to_json(kept)})
-        return secret
+    def _is_at_desktop(self, call: Call) -> bool:
+        return self.has_desktop and is_loopback(call.address)
 
     def _principal(
         self, row: Any, kind: Kind, subject: str, grants: Grants | None = None
@@ -5245,32 +5278,42 @@ class Access:
         return Principal(kind, subject, found, row.token_hash[:16], row.expires_at, row.user_id)
 
     @staticmethod
-    def _find(secret: str, kind: str) -> Any:
-        return AccessToken.get_or_none(
-            (AccessToken.token_hash == sha256(secret))
-            & (AccessToken.kind == kind)
-            & (AccessToken.expires_at > now_ms())
+    def _find(secret: str, *kinds: str) -> Any:
+        row = AccessToken.get_or_none(AccessToken.token_hash == sha256(secret))
+        return row if row and row.kind in kinds and row.expires_at > now_ms() else None
+
+    def make_token(
+        self, kind: str, seconds: float, grants: Grants = ADMIN_GRANTS, **more: Any
+    ) -> str:
+        """The secret of a new token. Of a link's, `setup` makes the first administrator, `signin`
+        signs the first administrator in, `owner` whoever sits at the desktop."""
+        secret, row = new_token(kind, grants, seconds, **more)
+        self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
+        return secret
+
+    def make_ticket(self, principal: Principal) -> str:
+        """A ticket for a stream: 30 s, single use, for what can't send headers."""
+        return self.make_token(
+            "ticket",
+            30,
+            principal.grants,
+            name=principal.subject,
+            user_id=principal.user_id,
+            parent=principal.credential,
+            parent_kind=principal.kind,
+            parent_expires_at=principal.expires_at,
         )
 
-    def _use_up(self, secret: str, kind: str) -> Any:
-        """The row of a single-use token, which is deleted; None when there is none. Of two that
-        come at once, one gets it."""
-        row = self._find(secret, kind)
-        query = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
-        return row if row and self._storage.write(lambda tx: query.execute(tx.database)) else None
-
-    def _insert(self, row: dict[str, Any]) -> None:
-        row = {"name": "", "address": "", "agent": "", **row}
-        self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
+    def redeem(self, secret: str, *kinds: str) -> Any:
+        """The row of a single-use token of one of these kinds, which is deleted: of two who come
+        with it at once, one gets it. Raises Problem `invalid_link`, `unauthorized` of a ticket."""
+        row = self._find(secret, *kinds)
+        used = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
+        if row is None or not self._storage.write(lambda tx: used.execute(tx.database)):
+            raise Problem(*REFUSALS[kinds[0]])
+        return row
 
     # Users
-
-    def make_link_token(self, kind: str, seconds: float, grants: Grants = ADMIN_GRANTS) -> str:
-        """A single-use token for a link: `setup` makes the first administrator, `signin` signs
-        the first administrator in, `owner` whoever sits at the desktop."""
-        secret, row = new_token(kind, grants, seconds)
-        self._insert(row)
-        return secret
 
     def set_up(self, token: str, username: str, password: str) -> Any:
         """Make the first administrator by a setup link's token; the user.
@@ -5279,32 +5322,12 @@ class Access:
         """
         if User.get_or_none(User.role == "admin"):
             raise Problem("already_set_up", "Sign in with your name and password.")
-        if self._find(token, "setup") is None:
-            raise Problem("invalid_link", LINK_HELP)
+        if self._find(token, "setup") is None:  # before the password costs its time
+            raise Problem(*REFUSALS["setup"])
         check_password(password, username)
         hashed = self.hasher.run(hash_password, password)
-        if self._use_up(token, "setup") is None:
-            raise Problem("invalid_link", LINK_HELP)
+        self.redeem(token, "setup")
         return self._add_user(username, hashed, "admin")
-
-    def redeem_owner(self, token: str, address: str, agent: str) -> str | None:
-        """The secret of a new session of the desktop's owner; None when the token is another's."""
-        row = self._use_up(token, "owner")
-        if row is None:
-            return None
-        grants = msgspec.json.decode(row.grants, type=Grants)
-        more = {"name": OWNER, "address": address, "agent": agent[:256]}
-        secret, session = new_token("session", grants, SESSION_SECONDS, **more)
-        self._insert(session)
-        return secret
-
-    def redeem(self, token: str) -> Any:
-        """The administrator whom a sign-in link stands for. Raises Problem `invalid_link`."""
-        row = self._use_up(token, "signin")
-        user = User.select().where(User.role == "admin").order_by(User.id).first()
-        if row is None or user is None:
-            raise Problem("invalid_link", "Sign in with your name and password.")
-        return user
 
     def add_user(self, username: str, password: str, role: str) -> Any:
         """Make a user. Raises Problem `invalid`, `weak_password`, `user_exists`."""
@@ -5377,21 +5400,41 @@ class Access:
 
     # Sessions
 
-    def open_session(self, user: Any, address: str, agent: str) -> str:
-        """The secret of a new session of a user; the oldest of too many end."""
-        secret, row = new_token(
-            "session",
-            Grants(),
-            SESSION_SECONDS,
-            user_id=user.id,
-            password_tag=password_tag(user.password_hash),
-            address=address,
-            agent=agent[:256],
+    def sign_in(self, call: Call, user: Any, grants: Grants = Grants()) -> SignedIn:  # noqa: B008
+        """A new session of a user, of whom the oldest of too many end; without one, of who sits at
+        the desktop."""
+        whose = {"name": OWNER}
+        if user is not None:
+            whose = {"user_id": user.id, "password_tag": password_tag(user.password_hash)}
+        where = {"address": call.address, "agent": call.agent[:256]}
+        secret = self.make_token("session", SESSION_SECONDS, grants, **whose, **where)
+        if user is None:
+            return SignedIn(None, "admin", self._cookie(call, secret))
+        self.revoke([old.token_hash[:16] for old in self.sessions(user.id)[self.SESSIONS :]])
+        self._journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
+        return SignedIn(user.username, user.role, self._cookie(call, secret))
+
+    def follow(self, call: Call, token: str) -> SignedIn:
+        """Sign in by a link of the program's. Raises Problem `invalid_link`."""
+        link = self.redeem(token, "signin", *(["owner"] if self._is_at_desktop(call) else []))
+        if link.kind == "owner":
+            return self.sign_in(call, None, msgspec.json.decode(link.grants, type=Grants))
+        user = User.select().where(User.role == "admin").order_by(User.id).first()
+        if user is None:
+            raise Problem(*REFUSALS["signin"])
+        return self.sign_in(call, user)
+
+    def sign_out(self, call: Call) -> str:
+        """End a request's session; the header that takes its cookie away."""
+        if call.principal.kind in ("user", "owner"):
+            self.revoke([call.principal.credential])
+        return self._cookie(call, "", 0)
+
+    def _cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
+        more = "; Secure" if call.is_https else ""
+        return (
+            f"{self._cookie_name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
         )
-        self._insert(row)
-        surplus = self.sessions(user.id)[self.SESSIONS :]
-        self.revoke([old.token_hash[:16] for old in surplus])
-        return secret
 
     def sessions(self, user_id: int) -> list[Any]:
         """A user's sessions, newest first."""
@@ -6360,6 +6403,7 @@ class Rooms:
         others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
         if not row.account and one(others, tx.database) is None:
             gone = [guest_credential(row.client_id)]
+            forget_tokens(tx.database, gone)
             tx.append([control_draft("revoke", credentials=gone)])
 
     @staticmethod
@@ -8310,19 +8354,14 @@ def setup(app: Application, call: Call) -> Answer:
     body = parse_body(call.json_body(10_000), SetupBody)
     user = app.access.set_up(body.token, body.username, body.password)
     app.audit(call, "First administrator made", username=user.username)
-    return signed_in(app, call, user)
+    return signed_in(app.access.sign_in(call, user))
 
 
 @route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program", body=RedeemBody)
 def redeem(app: Application, call: Call) -> Answer:
     """For the browser that the program itself opens; the token is used up."""
     body = parse_body(call.json_body(10_000), RedeemBody)
-    if app.desktop is not None and is_loopback(call.address):
-        secret = app.access.redeem_owner(body.token, call.address, call.agent)
-        if secret is not None:
-            cookie = {"Set-Cookie": app.cookie(call, secret)}
-            return Answer({"success": True, "username": None, "role": "admin"}, headers=cookie)
-    return signed_in(app, call, app.access.redeem(body.token))
+    return signed_in(app.access.follow(call, body.token))
 
 
 @route("POST", "/api/auth/login", "public", "Sign in", body=LoginBody)
@@ -8339,15 +8378,13 @@ def login(app: Application, call: Call) -> Answer:
             ipAddress=call.address,
         )
         raise
-    return signed_in(app, call, user)
+    return signed_in(app.access.sign_in(call, user))
 
 
-def signed_in(app: Application, call: Call, user: Any) -> Answer:
+def signed_in(new: SignedIn) -> Answer:
     """A new session, in a cookie."""
-    secret = app.access.open_session(user, call.address, call.agent)
-    app.journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
-    body = {"success": True, "username": user.username, "role": user.role}
-    return Answer(body, headers={"Set-Cookie": app.cookie(call, secret)})
+    body = {"success": True, "username": new.username, "role": new.role}
+    return Answer(body, headers={"Set-Cookie": new.cookie})
 
 
 @route("GET", "/api/auth/me", "public", "Who is signed in")
@@ -8368,9 +8405,7 @@ def me(app: Application, call: Call) -> dict[str, Any]:
 @route("POST", "/api/auth/logout", "public", "Sign out")
 def logout(app: Application, call: Call) -> Answer:
     """Ends the session of the request's cookie."""
-    if call.principal.is_session:
-        app.access.revoke([call.principal.credential])
-    return Answer({"success": True}, headers={"Set-Cookie": app.cookie(call, "", 0)})
+    return Answer({"success": True}, headers={"Set-Cookie": app.access.sign_out(call)})
 
 
 def own_user(call: Call) -> Any:
@@ -8388,7 +8423,7 @@ def change_password(app: Application, call: Call) -> Answer:
     app.access.log_in(user.username, body.current, call.address)
     app.access.change_user(user, password=body.password)
     app.audit(call, "Password changed")
-    return signed_in(app, call, User.get_by_id(user.id))
+    return signed_in(app.access.sign_in(call, User.get_by_id(user.id)))
 
 
 @route("GET", "/api/auth/sessions", "session", "List one's own sessions")
@@ -8997,7 +9032,7 @@ class Web:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
         access = self._app.access
         try:
-            principal = self._app.authenticate(call, row.query is EventsQuery)
+            principal = access.authenticate(call, row.query is EventsQuery)
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
@@ -12079,14 +12114,13 @@ class Application:
         self.end_wanted = gevent.event.Event()  # set by whoever wants the program to end
         self.desktop: Desktop | None = None  # set by the Desktop part
         self.port = 0
-        self.cookie_name = ""  # from the start on
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         self.storage = Storage(make_engine(settings))
-        self.access = Access(self.storage, settings, admin_token)
         self.journal = Journal(self.storage)
+        self.access = Access(self.storage, settings, self.journal, admin_token)
         self.network = Network(self)
         self._refuse_exposure()
         self._sockets = listen_here(settings["host"], settings["port"])
@@ -12147,45 +12181,6 @@ class Application:
         scheme = "https" if self.network.has_own_certificate else "http"
         return f"{scheme}://{host}:{self.port}"
 
-    # Credentials of a request
-
-    def authenticate(self, call: Call, is_stream: bool) -> Principal:
-        """Who sends a request: bearer token, a stream's `?token=` or `?ticket=`, cookie, in this
-        order. Raises Problem `unauthorized` for a credential that is not valid."""
-        header = call.headers.get("authorization", "")
-        if header[:7].lower() == "bearer ":
-            return self.access.by_token(header[7:].strip())
-        given = urllib.parse.parse_qs(call.raw_query) if is_stream else {}
-        if "token" in given:
-            return self.access.by_token(given["token"][0])
-        if "ticket" in given:
-            return self.access.by_ticket(given["ticket"][0])
-        secret = self.cookie_secret(call)
-        principal = self.access.by_cookie(secret) if secret else ANONYMOUS
-        if principal.kind == "owner" and not (self.desktop and is_loopback(call.address)):
-            principal = ANONYMOUS
-        if principal is not ANONYMOUS:
-            return principal
-        # Who has no credential but the `session` that it joined a room with.
-        session = given.get("session", [call.headers.get("x-session", "")])[-1]
-        return self.rooms.is_guest_of(session) if session else ANONYMOUS
-
-    def cookie_secret(self, call: Call) -> str:
-        """The secret in the cookie of this database, whichever node set it. Other programs'
-        cookies come along, and http.cookies gives all up at one that it doesn't like."""
-        for pair in call.headers.get("cookie", "").split(";"):
-            name, _, value = pair.strip().partition("=")
-            if name == self.cookie_name:
-                return value
-        return ""
-
-    def cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
-        """The header that sets this database's cookie."""
-        more = "; Secure" if call.is_https else ""
-        return (
-            f"{self.cookie_name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
-        )
-
     # Life
 
     def start(self) -> None:
@@ -12195,7 +12190,7 @@ class Application:
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
         self.storage.start(self._committed)
-        self.cookie_name = "rtapp_" + self.storage.write(settle_id)
+        self.access.start(self.rooms.is_guest_of)
         self._take_settings()
         self.log.start(self.hub.advance)
         self.hub.start()
@@ -12843,6 +12838,7 @@ class Desktop:
         self._was_shown = False
         self._awake = Awake()
         app.desktop = self
+        app.access.has_desktop = True
 
     def start(self) -> None:
         """Show it, once the server listens."""
@@ -12867,7 +12863,7 @@ class Desktop:
 
     def _open_window(self) -> None:
         self._was_shown = False
-        token = self._app.access.make_link_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
+        token = self._app.access.make_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
         url, folder = f"{self._app.url}/desktop", self._app.storage.folder
         self._window = Window(url, folder, {WINDOW_TOKEN: token}, self._told)
         gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
@@ -12879,7 +12875,7 @@ class Desktop:
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
-        token = self._app.access.make_link_token("owner", LINK_FILE_SECONDS)
+        token = self._app.access.make_token("owner", LINK_FILE_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
         link = f"{self._app.url}/desktop#{leads_to}"
         if has_screen():
@@ -13599,7 +13595,7 @@ def setup_link_command(options: argparse.Namespace) -> int:
         runtime = read_runtime(engine.folder)
         if runtime is None:
             raise StartError("Start the server first: it prints a link by itself.")
-        secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS, name="", address="", agent="")
+        secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS)
         AccessToken.insert(**row).execute()
     print(f"{runtime.url}/#setup={secret}")
     return 0
@@ -13789,7 +13785,7 @@ def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
     print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
     if not app.access.has_admin:
-        link = f"{app.url}/#setup={app.access.make_link_token('setup', LINK_SECONDS)}"
+        link = f"{app.url}/#setup={app.access.make_token('setup', LINK_SECONDS)}"
         print(f"set up (once, within 30 minutes): {link}", flush=True)
         if app.settings["lan"]:
             print("others on the network are let in once that account exists", flush=True)
@@ -13798,9 +13794,7 @@ def announce(app: Application) -> None:
     first = app.settings["lan"] and app.settings.source("open_browser") == "default"
     if (app.settings["open_browser"] or (first and not app.access.has_admin)) and has_screen():
         kind = "signin" if app.access.has_admin else "setup"
-        open_browser(
-            app, f"{app.url}/#{kind}={app.access.make_link_token(kind, LINK_FILE_SECONDS)}"
-        )
+        open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, LINK_FILE_SECONDS)}")
 
 
 class ChildServer:

@@ -67,6 +67,24 @@ def home(server: Server) -> Server:
     return with_users(server)
 
 
+def at_once(server: Server, *requests: str) -> list[int]:
+    """The statuses, sorted, of requests that arrive at the same moment."""
+    socks = [socket.create_connection(("127.0.0.1", server.port)) for _ in requests]
+    for sock, request in zip(socks, requests, strict=True):
+        sock.sendall(request.encode())
+    statuses = sorted(int(sock.recv(100)[9:12]) for sock in socks)
+    for sock in socks:
+        sock.close()
+    return statuses
+
+
+def posted(path: str, body: dict[str, str]) -> str:
+    """A request without a credential."""
+    text = json.dumps(body)
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n\r\n{text}"
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same, for the tests that leave nothing behind."""
@@ -124,6 +142,32 @@ def test_each_start_and_setup_link_print_a_new_one(fresh: Server) -> None:
     fresh.stop()
     fresh.start()
     assert not any("#setup=" in line for line in fresh.output)
+
+
+def test_two_who_open_the_setup_link_at_once(fresh: Server) -> None:
+    """One of them is the administrator; each may have hashed a password by then."""
+    token = setup_token(fresh)
+    bodies = [{"token": token, "username": f"ada{n}", "password": PASSWORD} for n in range(2)]
+    statuses = at_once(fresh, *(posted("/api/auth/setup", body) for body in bodies))
+    assert statuses[0] == 200 and statuses[1] in (403, 409)
+    names = [{"username": body["username"], "password": PASSWORD} for body in bodies]
+    answers = [fresh.post("/api/auth/login", name, token=None) for name in names]
+    assert sorted(answer.status for answer in answers) == [200, 401]
+
+
+def test_a_sign_in_link_opened_twice_at_once(home: Server) -> None:
+    """Nor is it one for something else."""
+    for secret, kind in (("link", "signin"), ("other", "setup")):
+        change(
+            home.database_url,
+            "INSERT INTO access_tokens (token_hash, kind, name, grants, address, agent, created_at,"
+            f" expires_at) VALUES ('{rtapp.sha256(secret)}', '{kind}', '', '{{}}', '', '', 1,"
+            " 9999999999999)",
+        )
+    assert home.post("/api/auth/redeem", {"token": "other"}, token=None).code == "invalid_link"
+    assert at_once(home, *[posted("/api/auth/redeem", {"token": "link"})] * 3) == [200, 403, 403]
+    sessions = home.get("/api/auth/sessions", headers=log_in(home), token=None).json
+    assert len(sessions) == 2
 
 
 # Passwords and sessions
@@ -299,6 +343,12 @@ def test_tickets_are_for_once(home: Server) -> None:
     assert home.post("/api/auth/ticket", {}, token=None).code == "unauthorized"
 
 
+def test_a_ticket_used_twice_at_once(home: Server) -> None:
+    ticket = home.post("/api/auth/ticket", {}).json["ticket"]
+    request = f"GET /api/events?ticket={ticket} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert at_once(home, *[request] * 3) == [200, 401, 401]
+
+
 def test_a_ticket_ends_with_what_it_was_got_with(home: Server) -> None:
     by_call, by_command = (
         home.post("/api/tokens", {"name": name}).json["token"] for name in ("call", "command")
@@ -322,13 +372,7 @@ def test_two_administrators_who_remove_each_other_at_once(server: Server) -> Non
         assert server.post("/api/users", body).status == 201
     paths = [f"/api/users/{row['id']}" for row in server.get("/api/users").json]
     head = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
-    socks = [socket.create_connection(("127.0.0.1", server.port)) for _ in paths]
-    for sock, path in zip(socks, paths, strict=True):
-        sock.sendall(f"DELETE {path} {head}".encode())
-    statuses = sorted(int(sock.recv(100)[9:12]) for sock in socks)
-    for sock in socks:
-        sock.close()
-    assert statuses == [200, 409]
+    assert at_once(server, *(f"DELETE {path} {head}" for path in paths)) == [200, 409]
 
 
 def signed(key: str = JWT_KEY, algorithm: str = "HS256", **claims: Any) -> str:

@@ -706,6 +706,9 @@ def test_what_a_host_may_do_nobody_else_may(
 
 def test_who_is_removed_stays_outside(hosted: tuple[str, Person, Person, Person]) -> None:
     room, ada, bob, cem = hosted
+    headers = {"X-Session": bob.session}
+    made = bob.server.post("/api/auth/ticket", {}, headers=headers, token=None)
+    query = f"/api/events?session={bob.session}&ticket={made.json['ticket']}"
     with bob.stream() as at_bob, cem.stream() as at_cem:
         assert act(ada, room, bob, "remove").status == 200
         left = heard(at_cem, "participant-left")
@@ -715,6 +718,7 @@ def test_who_is_removed_stays_outside(hosted: tuple[str, Person, Person, Person]
     assert bob.join(room).code == "removed"
     assert bob.signal(cem, room).code == "not_in_room"
     assert bob.get(f"/api/events?session={bob.session}").code == "unauthorized"
+    assert bob.server.request("HEAD", query, token=None).status == 401  # nor by a ticket of before
     assert act(ada, room, bob, "mute").code == "not_found"
     bob.server.request("DELETE", f"{ROOMS}/{room}")
     make_room(bob.server, roomId=room)

@@ -114,6 +114,15 @@ def third(old: Old) -> Old:
     return old
 
 
+# As versions up to the fourth kept one.
+TICKET = (
+    "INSERT INTO access_tokens (token_hash, kind, name, grants, address, agent, created_at,"
+    f" expires_at) VALUES ('{rtapp.sha256('ticket-of-ada')}', 'ticket', 'ada',"
+    ' \'{"grants":{"role":"admin"},"credential":"","expires_at":null}\', \'\', \'\', 1,'
+    " 9999999999999);"
+)
+
+
 def of_now(dump: str) -> str:
     """A dump as if its server had been stopped just now: all times, which are milliseconds, are
     later by as much; whole minutes, which statistics have, by whole minutes."""
@@ -135,10 +144,10 @@ def upgraded(old: Old, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
     server.data.mkdir()
     if old.on_postgresql:
         server.env["DATABASE_URL"] = request.getfixturevalue("postgres").new_database()
-        change(server.database_url, of_now(old.text))
+        change(server.database_url, of_now(old.text) + TICKET)
     else:
         with contextlib.closing(sqlite3.connect(server.data / "rtapp.db")) as database:
-            database.executescript(of_now(old.text))
+            database.executescript(of_now(old.text) + TICKET)
     with server:
         yield server
 
@@ -201,6 +210,12 @@ def test_what_was_sent_once_is_not_sent_again(old: Old, upgraded: Server) -> Non
     assert again.status == 200 and f"'{again.body.decode()}'" in old.text
     assert upgraded.post("/api/broadcast", {"a": 2}, headers=key).code == "idempotency_mismatch"
     assert listed(upgraded) == old.held
+
+
+def test_a_ticket_of_before_is_none(old: Old, upgraded: Server) -> None:
+    """What it stood for was kept in another form."""
+    assert upgraded.get("/api/events?ticket=ticket-of-ada", token=None).status == 401
+    assert rows_of(upgraded.database_url, "SELECT 1 FROM access_tokens WHERE kind = 'ticket'") == []
 
 
 def test_a_copy_is_made_before_a_migration(old: Old, upgraded: Server) -> None:
