@@ -4692,8 +4692,28 @@ class Nodes:
 
 
 SCOPES = ("subscribe", "publish", "admin")
-# A user may list what it may hear; a guest has a stream and its room without any scope.
-SCOPE_OF = {"user": "subscribe", "stream": "subscribe", "guest": "subscribe"}
+
+
+class Role(NamedTuple):
+    """Who may call a route, besides administrators, who may call all."""
+
+    scope: str | None  # that a credential needs; "": any one will do; None: nobody needs one
+    has_guests: bool = False  # also whoever is in a room
+    is_open: bool = False  # also anybody, where the setting access is open
+
+
+ROLES = {
+    "public": Role(None),
+    "room": Role(None),  # the route looks for the participant
+    "stream": Role("subscribe", has_guests=True, is_open=True),
+    "subscribe": Role("subscribe", is_open=True),
+    "publish": Role("publish", is_open=True),
+    "guest": Role("subscribe", has_guests=True),
+    "user": Role("subscribe"),  # who may hear something may list it
+    "session": Role(""),  # the route looks for the user
+    "metrics": Role("metrics"),
+    "admin": Role("admin"),
+}
 
 
 class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -5475,20 +5495,15 @@ class Access:
 
     def require(self, principal: Principal, role: str) -> None:
         """Raise Problem `unauthorized` or `forbidden` unless the principal has the role."""
-        if role in ("public", "room") or principal.role == "admin":
-            return  # in a room, the route looks for the participant
-        if principal.role in ("anonymous", "guest"):
-            is_open = self._settings["access"] == "open"
-            if is_open and role in ("subscribe", "publish", "stream"):
-                return
-            if principal.role == "guest" and role in ("guest", "stream"):
-                return
-            raise Problem("unauthorized", "Sign in, or send an access token.")
-        if role == "session":
-            return  # whoever it is; the route looks for the user
-        wanted = SCOPE_OF.get(role, role)
-        if wanted not in principal.grants.scopes:
-            raise Problem("forbidden", f"This needs a credential with the scope {wanted}.")
+        row = ROLES[role]
+        if row.scope is None or principal.role == "admin":
+            return
+        if principal.is_stranger:
+            is_known = row.has_guests and principal.kind == "guest"
+            if not is_known and not (row.is_open and self._settings["access"] == "open"):
+                raise Problem("unauthorized", "Sign in, or send an access token.")
+        elif row.scope and row.scope not in principal.grants.scopes:
+            raise Problem("forbidden", f"This needs a credential with the scope {row.scope}.")
 
     def require_channel(self, principal: Principal, act: str, channel: str | None) -> None:
         """Raise Problem `forbidden` unless it may `subscribe` or `publish` there; None: to all."""

@@ -32,6 +32,7 @@ from support import (
     get_request,
     hear,
     open_ws,
+    rows_of,
     say,
     setup_token,
     wait_for,
@@ -522,67 +523,87 @@ ARGUMENTS = {
     "room_id": "nowhere",
     "number": "1",
 }
+# Who may call the routes of each role, and who also may with access=open. The desktop's owner is
+# nobody where there is no desktop.
+ADMINS = {"admin", "admin token", "environment's token"}
+HEARS = {"reader", "user", "jwt", *ADMINS}
 ALLOWED = {
-    "public": {"anonymous", "guest", "narrow", "user", "admin"},
-    "subscribe": {"narrow", "user", "admin"},
-    "stream": {"guest", "narrow", "user", "admin"},
-    "publish": {"user", "admin"},
-    "guest": {"guest", "narrow", "user", "admin"},
-    "room": {
-        "anonymous",
-        "guest",
-        "narrow",
-        "user",
-        "admin",
-    },  # the route looks for the participant
-    "user": {"narrow", "user", "admin"},
-    "session": {"narrow", "user", "admin"},
-    "admin": {"admin"},
-    "metrics": {"admin"},
+    "public": {"anonymous", "owner", "guest", "writer", "metrics token", *HEARS},
+    "room": {"anonymous", "owner", "guest", "writer", "metrics token", *HEARS},
+    "stream": {"guest", *HEARS},
+    "subscribe": HEARS,
+    "publish": {"writer", "user", "jwt", *ADMINS},
+    "guest": {"guest", *HEARS},
+    "user": HEARS,
+    "session": {"writer", "metrics token", *HEARS},
+    "metrics": {"metrics token", *ADMINS},
+    "admin": ADMINS,
 }
+OPEN = {name: {"anonymous", "owner", "guest"} for name in ("stream", "subscribe", "publish")}
 
 
-def test_every_route_as_each_role(home: Server) -> None:
+@pytest.mark.parametrize("access", ["private", "open"])
+def test_every_route_as_each_kind(make_server: Callable[..., Server], access: str) -> None:
     """Who isn't allowed is answered 401 or 403, everybody else something else; a route whose
     role is not in the table above fails."""
-    narrow = home.post("/api/tokens", {"name": "narrow", "scopes": ["subscribe"]}).json["token"]
+    assert ALLOWED.keys() == rtapp.ROLES.keys() == {row.role for row in rtapp.ROUTES}
+    metrics = "a-token-of-24-characters"
+    signing = {"jwt_algorithm": "HS256", "jwt_key": JWT_KEY, "metrics_token": metrics}
+    home = with_users(make_server(access=access, rate_limit=0, **signing))
     room = home.post("/api/video/rooms", {"name": "theirs"}).json["roomId"]
     guest = {"X-Session": "session-of-a-guest-0123456789"}
     joined = home.post(f"/api/video/rooms/{room}/join", {"session": guest["X-Session"]}, token=None)
     assert joined.status == 200, joined
-    session = log_in(home, "bob")
-
-    def as_user() -> dict[str, Any]:
-        """Signed in again when a route has ended the session."""
-        nonlocal session
-        if not home.get("/api/auth/me", headers=session, token=None).json["authenticated"]:
-            session = log_in(home, "bob")
-        return {"token": None, "headers": session}
-
-    callers: dict[str, Callable[[], dict[str, Any]]] = {
-        "anonymous": lambda: {"token": None},
-        "guest": lambda: {"token": None, "headers": guest},
-        "narrow": lambda: {"token": narrow},
-        "user": as_user,
-        "admin": lambda: {"token": ADMIN},
+    (own,) = rows_of(home.database_url, "SELECT value FROM meta WHERE key = 'id'")
+    change(
+        home.database_url,
+        "INSERT INTO access_tokens (token_hash, kind, name, grants, address, agent, created_at,"
+        f" expires_at) VALUES ('{rtapp.sha256('owner')}', 'session', 'this computer',"
+        ' \'{"scopes":["subscribe","publish","admin"]}\', \'\', \'\', 1, 9999999999999)',
+    )
+    headers = {
+        "anonymous": {},
+        "owner": {"Cookie": f"rtapp_{own[0]}=owner"},
+        "guest": guest,
+        "user": log_in(home, "bob"),
+        "admin": log_in(home),
     }
+    everything = {"subscribe": ["*"], "publish": ["*"]}
+    tokens = {
+        "metrics token": metrics,
+        "jwt": signed(channels=everything),
+        "environment's token": ADMIN,
+    }
+    scopes = {"reader": "subscribe", "writer": "publish", "admin token": "admin"}
+    for name, scope in scopes.items():
+        body = {"name": scope, "scopes": [scope]}
+        tokens[name] = home.post("/api/tokens", body).json["token"]
+
+    def caller(name: str) -> dict[str, Any]:
+        """Signed in again when a route has ended the session."""
+        if name in tokens:
+            return {"token": tokens[name]}
+        if name in ("user", "admin"):
+            me = home.get("/api/auth/me", headers=headers[name], token=None).json
+            if not me["authenticated"]:
+                headers[name] = log_in(home, "bob" if name == "user" else "ada")
+        return {"token": None, "headers": headers[name]}
+
     for row in rtapp.ROUTES:
         path = re.sub(r"<(\w+)(?::\w+)?>", lambda m: ARGUMENTS[m[1]], row.path)
         method = "HEAD" if row.path == "/api/events" else row.method
         body = {} if row.method in ("POST", "PATCH") else None
-        for role, caller in callers.items():
-            answer = home.request(method, path, body, **caller())
-            refused = answer.status in (401, 403) and method != "HEAD"
-            if method == "HEAD":
-                refused = answer.status in (401, 403)
-            allowed = role in ALLOWED[row.role]
+        allowed = ALLOWED[row.role] | (OPEN.get(row.role, set()) if access == "open" else set())
+        for name in (*headers, *tokens):
+            answer = home.request(method, path, body, **caller(name))
+            refused = answer.status in (401, 403)
             known = answer.status == 403 and (
                 row.path == "/api/auth/setup"
                 or row.role == "session"
                 or (row.role == "room" and answer.code == "not_in_room")
             )
-            assert refused != allowed or known, (row.method, row.path, role, answer)
-            assert answer.status != 500, (row.method, row.path, role, answer)
+            assert refused != (name in allowed) or known, (row.method, row.path, name, answer)
+            assert answer.status != 500, (row.method, row.path, name, answer)
 
 
 def test_open_access_opens_no_administration(make_server: Callable[..., Server]) -> None:
