@@ -4834,6 +4834,19 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
+as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
+
+
+@functools.lru_cache(maxsize=4_096)
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether an address is in one of these networks."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in as_network(network) for network in networks)
+
+
 def forwarded_address(text: str) -> str:
     """The address in an entry of `X-Forwarded-For`, where proxies also write ports, brackets and
     quotes; empty for `unknown` and other names."""
@@ -5063,56 +5076,32 @@ def field_list(value: str) -> set[str]:
     return {part.strip().lower() for part in value.split(",")} - {""}
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A request: who asks, from where, for what. The front reads it; what the guard finds out
     about its sender is added to it."""
 
-    __slots__ = (
-        "address",
-        "arguments",
-        "connection",
-        "headers",
-        "is_exposed",
-        "is_kept",
-        "is_proxied",
-        "method",
-        "path",
-        "principal",
-        "query",
-        "raw_query",
-        "scheme",
-        "source",
-        "version",
-    )
+    method: str
+    target: str
+    version: str  # as "1.1"
+    headers: dict[str, str]  # by their names in lower case
+    address: str  # a trusted proxy's client in the place of the proxy
+    scheme: str
+    connection: Reader
+    path: str = ""
+    raw_query: str = ""
+    source: Body | None = None  # of the body, where there is one
+    is_exposed: bool = False  # plain, from outside, where TLS is to be had
+    is_kept: bool = True  # whether the connection is, for another request
+    is_proxied: bool = False  # by a trusted proxy
+    principal: Principal = ANONYMOUS
+    query: Any = None
+    arguments: dict[str, str] = {}
 
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        version: str,
-        headers: dict[str, str],
-        address: str,
-        scheme: str,
-        connection: Reader,
-    ) -> None:
-        """Take a request's parts: `headers` by their names in lower case, `version` as "1.1"."""
-        self.method = method
-        path, _, self.raw_query = target.partition("?")
+    def __post_init__(self) -> None:
+        path, _, self.raw_query = self.target.partition("?")
         self.path = urllib.parse.unquote_to_bytes(path.encode("latin-1")).decode(
             errors="surrogateescape"  # what isn't UTF-8 leads nowhere
         )
-        self.version = version
-        self.headers = headers
-        self.address = address  # a trusted proxy's client in the place of the proxy
-        self.scheme = scheme
-        self.connection = connection
-        self.source: Body | None = None  # of the body, where there is one
-        self.is_exposed = False  # plain, from outside, where TLS is to be had
-        self.is_kept = True  # whether the connection is, for another request
-        self.is_proxied = False  # by a trusted proxy
-        self.principal = ANONYMOUS
-        self.query: Any = None
-        self.arguments: dict[str, str] = {}
 
     @property
     def agent(self) -> str:
@@ -5536,12 +5525,7 @@ class Access:
 
     def is_trusted_proxy(self, address: str) -> bool:
         """Whether what a peer says of its client counts."""
-        with contextlib.suppress(ValueError):
-            return any(
-                ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
-                for network in self._settings["trusted_proxies"]
-            )
-        return False
+        return is_within(address, self._settings["trusted_proxies"])
 
     def client_address(self, peer: str, forwarded: str) -> str:
         """Who is at the other end: of `X-Forwarded-For`, the last address that no trusted proxy
@@ -5560,7 +5544,7 @@ class Access:
         name, is_address = read_host(host) if len(host) <= 300 else ("", False)
         if is_address or name in self._own_names or name.endswith((".local", ".localhost")):
             return True
-        public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
+        public, _ = read_host(self._settings["public_url"].partition("//")[2])
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
     def check_host(self, host: str) -> None:
