@@ -4813,24 +4813,29 @@ def client_id_of(session: str) -> str:
 
 
 @functools.lru_cache(maxsize=4_096)
-def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own, IPv4-mapped or not."""
+def as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address without a zone and not mapped into IPv6; None where it is none."""
     try:
-        found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+        found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return address == "localhost"
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+@functools.lru_cache(maxsize=4_096)
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own."""
+    found = as_ip(address)
+    return address == "localhost" if found is None else found.is_loopback
 
 
 @functools.lru_cache(maxsize=4_096)
 def network_of(address: str) -> str:
     """What is counted as one: an IPv6 address's network of 64 bits, since whoever has one of its
     addresses has all of them (RFC 4291, 2.5.1); else the address."""
-    try:
-        found = ipaddress.IPv6Address(address)
-    except ValueError:
-        return address
+    found = as_ip(address)
+    if found is None or found.version == 4:
+        return str(found or address)
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
@@ -4840,11 +4845,8 @@ as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, stri
 @functools.lru_cache(maxsize=4_096)
 def is_within(address: str, networks: tuple[str, ...]) -> bool:
     """Whether an address is in one of these networks."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(found in as_network(network) for network in networks)
+    found = as_ip(address)
+    return found is not None and any(found in as_network(network) for network in networks)
 
 
 def forwarded_address(text: str) -> str:
@@ -4852,10 +4854,7 @@ def forwarded_address(text: str) -> str:
     quotes; empty for `unknown` and other names."""
     text = text.strip(' \t"')
     found = re.fullmatch(r"\[([^]]+)\](?::.*)?|([^:]+):[^:]*", text)
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address((found[1] or found[2] if found else text).split("%")[0])
-        return str(getattr(address, "ipv4_mapped", None) or address)
-    return ""
+    return str(as_ip(found[1] or found[2] if found else text) or "")
 
 
 def forwarded_scheme(headers: dict[str, str]) -> str:
@@ -4868,12 +4867,11 @@ def forwarded_scheme(headers: dict[str, str]) -> str:
 @functools.lru_cache(maxsize=256)
 def read_host(host: str) -> tuple[str, bool]:
     """The name in a Host header without its port, empty for none; whether it is an IP literal."""
-    name = ""
-    with contextlib.suppress(ValueError):
+    try:
         name = plain_host(urllib.parse.urlsplit("//" + host).hostname or "")
-        ipaddress.ip_address(name.split("%")[0])
-        return name, True
-    return name, False
+    except ValueError:
+        return "", False
+    return name, as_ip(name) is not None
 
 
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
@@ -5884,9 +5882,8 @@ HIDDEN = re.compile(
 
 def is_local_network(address: str) -> bool:
     """Whether an address is one of a local network, as others there reach it."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
+    found = as_ip(address)
+    if found is None:
         return False
     shared = found.version == 4 and found in ipaddress.ip_network("100.64.0.0/10")
     own = found.is_loopback or found.is_unspecified or (found.version == 6 and found.is_link_local)
