@@ -5179,7 +5179,8 @@ class Access:
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
         self.hasher = Hasher()
-        self._requests, self._publishes, self._attempts = Buckets(), Buckets(), Buckets()
+        self._limits = {"rate_limit": Buckets(), "publish_limit": Buckets()}
+        self._attempts = Buckets()
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
         self.has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
@@ -5357,34 +5358,26 @@ class Access:
         if password is not None:
             check_password(password, user.username)
             changed["password_hash"] = self.hasher.run(hash_password, password)
-        if role is not None and role != user.role:
+        if role not in (None, user.role):
             changed["role"] = role
-
-        def unit(tx: Transaction) -> None:
-            if "role" in changed:
-                self._keep_an_admin(tx, user)
-            User.update(**changed).where(User.id == user.id).execute(tx.database)
-
         if changed:
-            self._storage.write(unit)
-            self.end_sessions(user.id)
+            update = User.update(**changed).where(User.id == user.id)
+            self._write_user(user, update, "role" not in changed)
 
     def remove_user(self, user: Any) -> None:
         """Delete a user and end the sessions. Raises Problem `last_admin`."""
+        self._write_user(user, User.delete().where(User.id == user.id), False)
 
+    def _write_user(self, user: Any, query: Any, keeps_role: bool) -> None:
         def unit(tx: Transaction) -> None:
-            self._keep_an_admin(tx, user)
-            User.delete().where(User.id == user.id).execute(tx.database)
+            # In the same unit: two administrators who remove each other can't both succeed.
+            others = User.select().where((User.role == "admin") & (User.id != user.id))
+            if user.role == "admin" and not keeps_role and not others.exists(tx.database):
+                raise Problem("last_admin", "Make somebody else an administrator first.")
+            query.execute(tx.database)
 
         self._storage.write(unit)
         self.end_sessions(user.id)
-
-    @staticmethod
-    def _keep_an_admin(tx: Transaction, user: Any) -> None:
-        """In the unit that takes one away: two who remove each other can't both succeed."""
-        others = User.select().where((User.role == "admin") & (User.id != user.id))
-        if user.role == "admin" and not others.exists(tx.database):
-            raise Problem("last_admin", "Make somebody else an administrator first.")
 
     def log_in(self, username: str, password: str, address: str) -> Any:
         """The user of a name and password.
@@ -5500,17 +5493,15 @@ class Access:
 
     def limit_request(self, principal: Principal) -> None:
         """Count a request of an address and an account. Raises Problem `rate_limited`."""
-        self._limit(self._requests, principal, self._settings["rate_limit"])
+        self._limit("rate_limit", principal, 1)
 
     def limit_publish(self, principal: Principal, n: int = 1) -> Callable[[], None]:
         """Count messages of an address and an account, all or none; what takes it back. Raises
         Problem `rate_limited`."""
-        return self._limit(self._publishes, principal, self._settings["publish_limit"], n)
+        return self._limit("publish_limit", principal, n)
 
-    @staticmethod
-    def _limit(
-        buckets: Buckets, principal: Principal, a_minute: int, n: int = 1
-    ) -> Callable[[], None]:
+    def _limit(self, name: str, principal: Principal, n: int) -> Callable[[], None]:
+        buckets, a_minute = self._limits[name], self._settings[name]
         if principal.unlimited or not a_minute:
             return lambda: None
         rate, account = a_minute / 60, principal.account
