@@ -745,6 +745,19 @@ def test_a_removed_account_is_barred_with_any_session(server: Server) -> None:
     assert join().code == "removed"
 
 
+def test_a_removed_programs_token_bars_nobody_else(server: Server) -> None:
+    """It may stand for many: only the session that was removed stays outside."""
+    secret = server.post("/api/tokens", {"name": "bot"}).json["token"]
+    ada, one, other = Person(server, "Ada"), *(Person(server, "", token=secret) for _ in range(2))
+    room = make_room(server, session=ada.session)
+    ada.enter(room)
+    joined = one.post(f"{ROOMS}/{room}/join").json["participant"]
+    assert joined["displayName"] == "token:bot"
+    ada.post(f"{ROOMS}/{room}/participants/{joined['id']}", action="remove")
+    assert one.post(f"{ROOMS}/{room}/join").code == "removed"
+    assert other.post(f"{ROOMS}/{room}/join").status == 200
+
+
 def test_the_host_is_handed_over(hosted: tuple[str, Person, Person, Person]) -> None:
     room, ada, bob, cem = hosted
     with cem.stream() as stream:
