@@ -4790,7 +4790,7 @@ class Principal(NamedTuple):
 
 
 WINDOW = "window"  # a scope that tells the desktop's window from the browser
-ADMIN_GRANTS = Grants(SCOPES)
+USER_GRANTS, ADMIN_GRANTS = Grants(), Grants(SCOPES)
 WINDOW_GRANTS = Grants((*SCOPES, WINDOW))
 ANONYMOUS = Principal("anonymous", "anonymous", Grants(()))
 GUEST = Principal("guest", "guest", Grants(()))
@@ -4801,7 +4801,6 @@ OWNER = "this computer"  # the only name of its kind
 # Names of who has no account; a user of such a name would be taken for them.
 NOBODYS_NAMES = (ANONYMOUS.name, GUEST.name)
 OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
-
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
 
@@ -5222,10 +5221,8 @@ class Access:
 
         Raises Problem `unauthorized`.
         """
-        for secret, principal in (
-            (self._admin_token, ADMIN_TOKEN),
-            (self._settings["metrics_token"], METRICS_TOKEN),
-        ):
+        own = (self._admin_token, ADMIN_TOKEN), (self._settings["metrics_token"], METRICS_TOKEN)
+        for secret, principal in own:
             if secret and hmac.compare_digest(token.encode(), secret.encode()):
                 return principal
         if token.count(".") == 2:
@@ -5271,7 +5268,7 @@ class Access:
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != password_tag(user.password_hash):
             return ANONYMOUS
-        grants = ADMIN_GRANTS if user.role == "admin" else Grants()
+        grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
         return self._principal(row, "user", user.username, grants)
 
     def _is_at_desktop(self, call: Call) -> bool:
@@ -5400,7 +5397,7 @@ class Access:
 
     # Sessions
 
-    def sign_in(self, call: Call, user: Any, grants: Grants = Grants()) -> SignedIn:  # noqa: B008
+    def sign_in(self, call: Call, user: Any, grants: Grants = USER_GRANTS) -> SignedIn:
         """A new session of a user, of whom the oldest of too many end; without one, of who sits at
         the desktop."""
         whose = {"name": OWNER}
@@ -5585,13 +5582,7 @@ RESERVED_CHANNELS = ("client:", "room:", "sys:")
 STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
-SOCKETIO_EVENTS = {
-    "connect",
-    "connect_error",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-}
+SOCKETIO_EVENTS = {"connect", "connect_error", "disconnecting", "newListener", "removeListener"}
 MAX_DEPTH = 200
 
 
@@ -5645,10 +5636,10 @@ def parse_json(raw: bytes) -> Parsed:
     try:
         value = msgspec.json.decode(raw)
         text = msgspec.json.format(raw, indent=-1).decode()
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+            raise RecursionError
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem("malformed_json", json_fault(error)) from None
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
-        raise Problem("malformed_json", f"It is nested deeper than {MAX_DEPTH} levels.")
     return Parsed(value, text)
 
 

@@ -344,6 +344,32 @@ def test_tickets_are_for_once(home: Server) -> None:
     assert home.post("/api/auth/ticket", {}, token=None).code == "unauthorized"
 
 
+def test_a_ticket_stands_for_whoever_got_it(make_server: Callable[..., Server]) -> None:
+    """Under the same name, for the same channels, and as long."""
+    home = with_users(make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY))
+    made = home.post("/api/tokens", {"name": "bot", "channels": ["news"]}).json["token"]
+    claims = {"channels": {"subscribe": ["news"]}, "exp": time.time() + 4}
+    for name, token, headers in (
+        ("token:bot", made, None),
+        ("jwt:carol", signed(**claims), None),
+        ("bob", None, log_in(home, "bob")),
+        ("admin-token", ADMIN, None),
+    ):
+        own = home.post("/api/auth/ticket", {}, token=token, headers=headers).json["ticket"]
+        is_narrow = name in ("token:bot", "jwt:carol")
+        channel = "news" if is_narrow else "other"
+        with home.stream(f"channel={channel}&ticket={own}", token=None) as stream:
+            rows = home.get(f"/api/connections?q={stream.hello['clientId']}").json
+            assert [row["username"] for row in rows] == [name]
+            home.publish("to all")
+            home.publish("there", f"channel={channel}")
+            assert stream.values(1) == ["there" if is_narrow else "to all"]
+            if name == "jwt:carol":
+                assert stream.ended() and "expired" in stream.events[-1]["data"]
+    other = home.post("/api/auth/ticket", {}, token=made).json["ticket"]
+    assert Stream(home.port, f"channel=other&ticket={other}", token=None).status == 403
+
+
 def test_a_ticket_used_twice_at_once(home: Server) -> None:
     ticket = home.post("/api/auth/ticket", {}).json["ticket"]
     request = f"GET /api/events?ticket={ticket} HTTP/1.1\r\nHost: localhost\r\n\r\n"
