@@ -845,7 +845,7 @@ class AccessToken(Table):
     secret is kept."""
 
     token_hash = peewee.TextField(primary_key=True)
-    kind = peewee.TextField()  # setup, signin, session, api, ticket
+    kind = peewee.TextField()  # setup, signin, owner, session, api, ticket
     name = peewee.TextField(default="")
     user_id = peewee.BigIntegerField(null=True)
     password_tag = peewee.TextField(null=True)  # of the password it was made under
@@ -5696,11 +5696,6 @@ class Visitor(NamedTuple):
         """Where it comes from."""
         return self.principal.address
 
-    @property
-    def title(self) -> str:
-        """What it is called when it says nothing of its own."""
-        return self.principal.subject if self.principal.is_person else self.account or "Guest"
-
     def is_called(self, label: str) -> bool:
         """Whether a room's `hostId` names this account or this JSON Web Token's subject."""
         name = as_json(label)
@@ -6229,13 +6224,14 @@ class Rooms:
             self._check_door(room, arrival)
         waits = bool(room.lobby) and not is_free
         self._check_space(tx, room, waits)
+        own_name = who.principal.subject if who.principal.is_person else who.account
         number = VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
             connection_id=secrets.token_urlsafe(9),
             account=who.account,
             user_id=arrival.user_id,
-            display_name=arrival.display_name or who.title,
+            display_name=arrival.display_name or own_name or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE | FORCED | HAND_DOWN),
