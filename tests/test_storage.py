@@ -24,7 +24,6 @@ import gevent.event
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from support import (
     PATIENCE,
@@ -650,96 +649,6 @@ def test_run(steps: list[str], gap: int, limit: int) -> None:
         assert [found.id for found in run.after(cursor, limit)] == expected
 
 
-class Ear:
-    """All that a view looks at of a transport."""
-
-    def send(self, data: bytes) -> int:
-        return len(data)
-
-
-class ViewMachine(RuleBasedStateMachine):
-    """Members come, settle in groups, are served together, part and go. Each knows its place, up
-    to where it was served, and what it was sent."""
-
-    PICK = st.integers(0, 1_000)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = 0
-        self.view = rtapp.View(rtapp.SSE[False, True], frozenset(), 0)
-        self.served: dict[rtapp.Subscriber, tuple[int, int]] = {}  # who: cursor, messages
-
-    def pick(self, number: int, alone: bool) -> rtapp.Subscriber | None:
-        some = [member for member in self.served if (member.group is None) == alone]
-        return some[number % len(some)] if some else None
-
-    @rule()
-    def enter(self) -> None:
-        member = rtapp.Subscriber("c", rtapp.SSE[False, True], self.head, "", "")
-        member.transport = Ear()  # type: ignore[assignment]
-        self.view.enter(member)
-        self.served[member] = self.head, 0
-
-    @rule(number=PICK)
-    def settle(self, number: int) -> None:
-        if member := self.pick(number, alone=True):
-            self.view.settle(member)
-
-    @rule(number=PICK)
-    def part(self, number: int) -> None:
-        if member := self.pick(number, alone=False):
-            self.served[member] = member.cursor, member.messages
-            assert self.view.part(member) and not self.view.part(member)
-
-    @rule(number=PICK, alone=st.booleans())
-    def leave(self, number: int, alone: bool) -> None:
-        if member := self.pick(number, alone):
-            self.view.leave(member)
-            del self.served[member]
-
-    @rule()
-    def mark(self) -> None:
-        self.head += 1
-        for member, (_, messages) in self.served.items():
-            self.served[member] = member.cursor, messages
-        self.view.mark(self.head)
-
-    @rule(most=st.integers(1, 5))
-    def serve(self, most: int) -> None:
-        """As the hub does: a few of the hindmost, up to the head."""
-        if not self.view.lagging:
-            return
-        group = self.view.lagging[min(self.view.lagging)]
-        messages = self.head - group.cursor
-        members, sends = group.take(most)
-        if not group.members:
-            del self.view.lagging[group.cursor]
-        target = self.view.group_at(self.head)
-        target.put(members, sends, group.messages + messages, group.bytes_sent + 10 * messages)
-        for member in members:
-            self.served[member] = self.head, self.served[member][1] + messages
-
-    @invariant()
-    def everybody_is_in_place(self) -> None:
-        assert self.view.count == len(self.served)
-        assert sorted(map(id, self.view.members)) == sorted(map(id, self.served))
-        for member, (cursor, messages) in self.served.items():
-            assert (member.messages, member.bytes_sent) == (messages, 10 * messages)
-            if member.group is None:
-                assert member.cursor >= cursor and member in self.view.alone
-                continue
-            assert member.group.members[member.index] is member
-            assert member.group.sends[member.index] == member.transport.send
-            # With those who lack nothing it may be further: nothing for it lies between.
-            lacks_nothing = member.group is self.view.served
-            assert member.cursor >= cursor if lacks_nothing else member.cursor == cursor
-            assert lacks_nothing == (member.cursor >= self.view.dirty_last)
-
-
-TestView = ViewMachine.TestCase
-TestView.settings = settings(max_examples=100, deadline=None, database=None)
-
-
 @pytest.mark.parametrize("kind", [rtapp.EpollPoller, rtapp.Poller])
 def test_pollers(kind: Callable[[Callable[[], None]], rtapp.Poller]) -> None:
     """Both tell the same: what came, what can be sent, an end; and nothing once removed."""
@@ -809,8 +718,7 @@ class Listening:
         ring.floor = self.hub.head
         for run in ring.runs.values():
             run.evicted = ring.floor
-        subscriber.view.part(subscriber)
-        subscriber.view.dirty_last = ring.floor
+        subscriber.view.newest = ring.floor
         subscriber.cursor, subscriber.state = 0, rtapp.State.BEHIND
 
     def has(self, count: int) -> bool:
@@ -969,7 +877,6 @@ def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.M
                 return found
 
             monkeypatch.setattr(opened.log, "page", page_after_recovery)
-            hub._part(subscriber)
             hub._fall_behind(subscriber)
             until(lambda: listening.received().count("data: ") == 5, "all that it missed")
 
