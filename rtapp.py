@@ -2542,37 +2542,26 @@ class Poller:
         self._watchers: dict[int, Any] = {}
         self._found: dict[int, int] = {}
 
-    def _start(self, fd: int, events: int) -> None:
-        watcher = self._loop.io(fd, events)
-        # A watcher doesn't tell which direction is ready; trying both is cheap and harmless.
-        watcher.start(self._note, fd, events)
-        self._watchers[fd] = watcher
+    def watch(self, fd: int, events: int) -> None:
+        """Watch a socket from now on for READ, WRITE, both or neither."""
+        self.remove(fd)
+        if events:
+            watcher = self._watchers[fd] = self._loop.io(fd, events)
+            # It doesn't tell which direction is ready; trying both is cheap and harmless.
+            watcher.start(self._note, fd, events)
 
     def _note(self, fd: int, events: int) -> None:
         if not self._found:
             self._loop.run_callback(self._ready)
         self._found[fd] = events
 
-    def _stop(self, fd: int) -> None:
+    def remove(self, fd: int) -> None:
+        """Forget a socket; call it before the socket is closed."""
+        self._found.pop(fd, None)
         watcher = self._watchers.pop(fd, None)
         if watcher is not None:
             watcher.stop()
             watcher.close()
-
-    def add(self, fd: int) -> None:
-        """Watch a socket for reading."""
-        self._start(fd, READ)
-
-    def modify(self, fd: int, events: int) -> None:
-        """Watch it for READ, WRITE, both or neither."""
-        self._stop(fd)
-        if events:
-            self._start(fd, events)
-
-    def remove(self, fd: int) -> None:
-        """Forget a socket; call it before the socket is closed."""
-        self._stop(fd)
-        self._found.pop(fd, None)
 
     def wait(self) -> list[tuple[int, int]]:
         """The sockets that are ready now, each with READ and WRITE bits; never blocks."""
@@ -2582,28 +2571,28 @@ class Poller:
     def close(self) -> None:
         """Release what the poller holds."""
         for fd in list(self._watchers):
-            self._stop(fd)
+            self.remove(fd)
 
 
 class EpollPoller(Poller):
     """Linux: one epoll for all sockets, itself one watcher of the loop. 200 bytes a socket."""
 
+    IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT: fixed by Linux
+
     def __init__(self, ready: Callable[[], None]) -> None:
         import select
 
         # gevent's patch takes epoll out of the module; get_original still has it.
-        make = getattr(select, "epoll", None) or get_original("select", "epoll")
-        self._epoll = make()
-        self._in, self._out = 1, 4  # EPOLLIN, EPOLLOUT: fixed by Linux
+        self._epoll = (getattr(select, "epoll", None) or get_original("select", "epoll"))()
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), READ)
         self._watcher.start(ready)
 
-    def add(self, fd: int) -> None:
-        self._epoll.register(fd, self._in)
-
-    def modify(self, fd: int, events: int) -> None:
-        wanted = (self._in if events & READ else 0) | (self._out if events & WRITE else 0)
-        self._epoll.modify(fd, wanted)
+    def watch(self, fd: int, events: int) -> None:
+        wanted = (self.IN if events & READ else 0) | (self.OUT if events & WRITE else 0)
+        try:
+            self._epoll.modify(fd, wanted)
+        except FileNotFoundError:
+            self._epoll.register(fd, wanted)
 
     def remove(self, fd: int) -> None:
         with contextlib.suppress(OSError):
@@ -2611,10 +2600,9 @@ class EpollPoller(Poller):
 
     def wait(self) -> list[tuple[int, int]]:
         # A hang-up or an error counts as readable: reading tells which.
-        found = self._epoll.poll(0, 1024)
         return [
-            (fd, (READ if mask & ~self._out else 0) | (WRITE if mask & self._out else 0))
-            for fd, mask in found
+            (fd, (READ if mask & ~self.OUT else 0) | (WRITE if mask & self.OUT else 0))
+            for fd, mask in self._epoll.poll(0, 1024)
         ]
 
     def close(self) -> None:
@@ -3074,9 +3062,12 @@ class Subscriber(msgspec.Struct, eq=False):
 Wanted = tuple[View, "frozenset[str] | None"]
 
 
-class Connections:
-    """The live connections as sockets: what one is told alone, what it does not take at once, what
-    it says, and when it counts as gone. What is in the log is `Hub`'s.
+class Hub:
+    """Owns the live connections: what the log gets, it brings to them; also what one is told alone,
+    what its socket does not take at once, what it says, and when it counts as gone.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
 
     What holds between any two steps (test_hub.py asserts each):
 
@@ -3084,36 +3075,102 @@ class Connections:
        ENDING may have some; nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
+    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
+       and the sweep has yet to come to this one.
     """
 
+    SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
+    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    JOIN_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
-    def __init__(self, stats: Stats, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
+        """Connections are numbered from `first_id`."""
+        self._log = log
         self._stats = stats
         self._journal = journal
         self._settings = settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._poll)
         self._by_fd: dict[int, Subscriber] = {}
-        self._addresses: dict[str, int] = {}
+        self._addresses: Counter[str] = Counter()
         self._blocked: set[Subscriber] = set()
         self._paused: set[Subscriber] = set()  # not read from: there is enough to do
+        self._timer = self._loop.timer(self.SLICE / 2)
+        self._loaded = False  # messages come faster than they are brought
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
+        self._views: dict[tuple[str, frozenset[str]], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque()
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self._next_id = first_id
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        # Hears whose topics or name are others now, and the topics before.
+        self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
+        self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": self._kick,
+            "topics": self.change_topics,
+            "revoke": self._revoke,
+        }
 
-    def _serve_soon(self, subscriber: Subscriber) -> None:
-        """Bring one, before long, what it lacks of the log."""
-        raise NotImplementedError
+    def on_control(self, event: str, act: Callable[[int, dict[str, Any]], None]) -> None:
+        """Let another part hear of control entries that concern it: their ids and contents."""
+        self._controls[event] = act
 
-    def _forget(self, subscriber: Subscriber, reason: str) -> None:
-        """Bring nothing more of the log to a subscriber."""
-        raise NotImplementedError
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring.fill(*newest)
+        self.head = head
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
 
-    def _ping_one(
-        self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
-    ) -> None:
-        """Ping a subscriber, if that tells it something; `frames` are those made so far."""
-        raise NotImplementedError
+    def restart(self, stand: Stand) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
+        everybody = self.subscribers()
+        wanted = [subscriber.topics for subscriber in everybody]
+        for subscriber in everybody:
+            self._leave_view(subscriber)
+            self._disown(subscriber)
+        self._ring, self.head = Ring(), stand.head
+        self._ring.fill(*newest)
+        for subscriber, topics in zip(everybody, wanted, strict=True):
+            subscriber.later = ()
+            subscriber.cursor = self.head
+            self._enter(subscriber, self._view(subscriber.encoding, topics))
+            self._own(subscriber)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
+                self._reset(subscriber)
+
+    # Who is there
 
     @property
     def count(self) -> int:
@@ -3122,7 +3179,7 @@ class Connections:
 
     def count_from(self, address: str) -> int:
         """Open connections from one address."""
-        return self._addresses.get(address, 0)
+        return self._addresses[address]
 
     def count_of(self, username: str) -> int:
         """Open connections of one account."""
@@ -3132,6 +3189,156 @@ class Connections:
         """Everybody, oldest first."""
         live = [subscriber for subscriber in self._by_fd.values() if subscriber.is_open]
         return sorted(live, key=lambda subscriber: subscriber.id)
+
+    def of_client(self, client_id: str) -> list[Subscriber]:
+        """A client's connections here."""
+        return self._owners((direct_topic(client_id),))
+
+    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
+        """The subscribers whose own topics are among these."""
+        runs = [self._ring.runs[topic] for topic in topics if topic in self._ring.runs]
+        return [subscriber for run in runs for subscriber in run.owners]
+
+    def lag(self, subscriber: Subscriber) -> int:
+        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
+        return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
+
+    def audience(self, topic: str, exclude: str | None = None) -> int:
+        """How many subscribers a message to `topic` would reach now."""
+        run = self._ring.runs.get(topic)
+        reached = self.elsewhere.get(topic, 0)
+        if run is None:
+            return reached
+        left_out = excluded_topics(exclude)
+        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
+        reached += sum(len(view.members) for view in views) + len(run.owners)
+        for subscriber in self._owners(left_out):
+            reached -= subscriber.view in views or topic == subscriber.own_topic
+        return reached
+
+    def audiences(self) -> dict[str, int]:
+        """How many subscribe to each shared topic."""
+        counts: Counter[str] = Counter()
+        for view in self._views.values():
+            counts.update(dict.fromkeys(view.topics, len(view.members)))
+        return counts
+
+    def by_transport(self) -> dict[str, int]:
+        """Open connections of each kind."""
+        counts: Counter[str] = Counter()
+        for view in self._views.values():
+            counts[view.encoding.name] += len(view.members)
+        return counts
+
+    def is_heard(self, topic: str) -> bool:
+        """Whether somebody here is on a topic, or something of it is held."""
+        return topic in self._ring.runs
+
+    def present(self, topic: str) -> list[Subscriber]:
+        """Who is on a topic, a client once."""
+        run = self._ring.runs.get(topic)
+        members = [member for view in (run.views if run else ()) for member in view.members]
+        return list({member.client_id: member for member in members}.values())
+
+    def memory(self) -> dict[str, int]:
+        """Figures about the ring, for metrics."""
+        behind = sum(map(len, self._behind.values()))
+        return {"bytes": self._ring.size, "entries": len(self._ring), "behind": behind}
+
+    # Coming and going
+
+    def attach(
+        self,
+        subscriber: Subscriber,
+        topics: frozenset[str],
+        transport: Transport,
+        prefix: bytes,
+        early: bytes,
+    ) -> None:
+        """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
+        same segment as its handshake. The cursor must be complete for the topics."""
+        subscriber.transport, subscriber.fd = transport, transport.fileno()
+        subscriber.id = self._next_id
+        self._next_id += 1
+        self._by_fd[subscriber.fd] = subscriber
+        self._addresses[subscriber.address] += 1
+        self._enter(subscriber, self._view(subscriber.encoding, topics))
+        self._own(subscriber)
+        self._heed(subscriber)
+        self._stats.total_connections += 1
+        self.on_moved(subscriber, frozenset(), topics)
+        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
+        if subscriber.is_open:
+            self._receive(subscriber, early)
+            self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
+        self._serve_soon(subscriber)
+
+    def _own(self, subscriber: Subscriber) -> None:
+        """Give a subscriber the topic of its direct messages."""
+        own = self._ring.run(subscriber.own_topic)
+        own.owners.append(subscriber)
+        subscriber.own_last = max(own.last, own.excluded)
+        if subscriber.cursor < own.evicted:
+            subscriber.own_last = max(subscriber.own_last, own.evicted)
+
+    def _disown(self, subscriber: Subscriber) -> None:
+        self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
+        self._ring.release(subscriber.own_topic)
+
+    def _forget(self, subscriber: Subscriber, reason: str) -> None:
+        """Bring nothing more of the log to a subscriber."""
+        subscriber.state, subscriber.reason = State.ENDING, reason
+        if subscriber.session is not None:
+            subscriber.session.left(reason)
+        self.on_moved(subscriber, subscriber.view.topics, frozenset())
+        self._leave_view(subscriber)
+        self._disown(subscriber)
+        self._addresses[subscriber.address] -= 1
+        if not self._addresses[subscriber.address]:
+            del self._addresses[subscriber.address]
+
+    def position(self, subscriber: Subscriber) -> str:
+        """Up to where a connection will have been served before what `reply` sends next."""
+        ahead = subscriber.after if subscriber.pending is not None else 0
+        return self._log.position(max(subscriber.cursor, ahead))
+
+    def set_topics(
+        self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
+    ) -> None:
+        """Change one connection's topics as of this moment's head; of those that are new it is
+        also sent what came after the id `since`."""
+        self._topics_from(self.head, subscriber, frozenset(topics), since)
+        self._wake()
+
+    def _topics_from(
+        self, number: int, subscriber: Subscriber, topics: frozenset[str], since: int | None
+    ) -> None:
+        earlier = subscriber.later
+        if earlier and earlier[-1].number == number and earlier[-1].since is None:
+            earlier = earlier[:-1]
+        subscriber.later = (*earlier, Change(number, topics, since))
+        if len(earlier) >= self.LATER:
+            self._drop(subscriber, "changed its topics too often")
+        else:
+            self._urgent.append(subscriber)
+
+    def rename(self, subscriber: Subscriber, client_id: str) -> None:
+        """Make a connection another client's."""
+        self._disown(subscriber)
+        subscriber.client_id = client_id
+        self._own(subscriber)
+        self._serve_soon(subscriber)
+        self.on_moved(subscriber, subscriber.view.topics, subscriber.view.topics)
+
+    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
+        """Begin a connection, which has had no messages yet, at an earlier position."""
+        self._leave_view(subscriber)
+        self._disown(subscriber)
+        subscriber.cursor = subscriber.after = cursor
+        subscriber.later = ()
+        self._enter(subscriber, self._view(subscriber.encoding, topics))
+        self._own(subscriber)
+        self._serve_soon(subscriber)
 
     # What one connection is told alone
 
@@ -3167,7 +3374,8 @@ class Connections:
             self._end(subscriber, reason)
 
     def _end(self, subscriber: Subscriber, reason: str) -> None:
-        """Tell a client not to come back as it was, and close."""
+        """Serve what there is, tell the client not to come back as it was, and close."""
+        self._serve(subscriber)
         body = {"type": "disconnect", "reason": reason}
         last = subscriber.encoding.notice("disconnect", body, None)
         if subscriber.is_open and subscriber.pending is None:
@@ -3264,10 +3472,10 @@ class Connections:
 
     def _heed(self, subscriber: Subscriber) -> None:
         """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
-        if not isinstance(subscriber.transport, QueueTransport):
+        if not isinstance(subscriber.transport, QueueTransport):  # that has no readiness
             reading = 0 if subscriber in self._paused else READ
             writing = 0 if subscriber.pending is None else WRITE
-            self._poller.modify(subscriber.fd, reading | writing)
+            self._poller.watch(subscriber.fd, reading | writing)
 
     def pause(self, subscriber: Subscriber) -> None:
         """Read no more from a connection for now: the network holds its sender back."""
@@ -3343,304 +3551,6 @@ class Connections:
             self._drop(subscriber, "server stopping")
         self._poller.close()
 
-    # Time
-
-    def _tick(self) -> None:
-        """Pings, and an end to who takes nothing or whose time is over."""
-        while True:
-            gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
-            with reported(self._journal, "The heartbeat failed"):
-                self._close_stalled()
-                self._ping()
-
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
-            # and then hears that it may come back.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
-    def _ping(self) -> None:
-        now, ticks = now_ms(), ticks_ms()
-        due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, int], bytes] = {}
-        for at, subscriber in enumerate(list(self._by_fd.values())):
-            if 0 < subscriber.expires_at <= now and subscriber.is_open:
-                self._end(subscriber, "The credential expired")
-            elif subscriber.deadline and subscriber.deadline <= ticks:
-                if subscriber.pending is None:  # else its ping waits too: see _close_stalled
-                    self._drop(subscriber, "ping timeout")
-            elif subscriber.pinged_at <= due and subscriber.is_open:
-                self._ping_one(subscriber, now, frames)
-            if at % 500 == 499:
-                gevent.sleep(0)
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
-
-    def expire(self, subscriber: Subscriber, at: int) -> None:
-        """End a stream when its credential does: at a time in milliseconds since 1970."""
-        subscriber.expires_at = min(at, subscriber.expires_at or at)
-
-    @staticmethod
-    def _retry() -> int:
-        """Milliseconds until a client comes back: spread, or they all come at once."""
-        return 1_000 + secrets.randbelow(4_000)
-
-
-class Hub(Connections):
-    """Owns the live connections: what the log gets, it brings to them.
-
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
-
-    What holds between any two steps, beside what `Connections` says (test_hub.py asserts each):
-
-    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
-       and no position is told that is beyond what was sent.
-    4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
-    """
-
-    SLICE = 0.002  # seconds that a sweep takes before others have their turn
-    TOGETHER = 32  # members served before the clock is looked at
-    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    JOIN_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    LATER = 100  # changes of topics that wait for one connection
-    VOLATILE = 1_000  # messages that wait to be sent once
-
-    def __init__(
-        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
-    ) -> None:
-        """Connections are numbered from `first_id`."""
-        super().__init__(stats, journal, settings)
-        self._log = log
-        self._timer = self._loop.timer(self.SLICE / 2)
-        self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
-        self.head = log.head
-        self._views: dict[tuple[str, frozenset[str]], View] = {}
-        self._dirty: dict[View, None] = {}
-        self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque()
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
-        self._scheduled = False
-        self._next_id = first_id
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        # Hears whose topics or name are others now, and the topics before.
-        self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
-        self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": self._kick,
-            "topics": self.change_topics,
-            "revoke": self._revoke,
-        }
-
-    def on_control(self, event: str, act: Callable[[int, dict[str, Any]], None]) -> None:
-        """Let another part hear of control entries that concern it: their ids and contents."""
-        self._controls[event] = act
-
-    def start(self) -> None:
-        """Fill the ring from the log's end and begin."""
-        head = -1
-        while head != self._log.head:  # else it went on meanwhile
-            head = self._log.head
-            newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring.fill(*newest)
-        self.head = head
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
-
-    def restart(self, stand: Stand) -> None:
-        """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
-        # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
-        everybody = self.subscribers()
-        wanted = [subscriber.topics for subscriber in everybody]
-        for subscriber in everybody:
-            self._leave_view(subscriber)
-            self._disown(subscriber)
-        self._ring, self.head = Ring(), stand.head
-        self._ring.fill(*newest)
-        for subscriber, topics in zip(everybody, wanted, strict=True):
-            subscriber.later = ()
-            subscriber.cursor = self.head
-            self._enter(subscriber, self._view(subscriber.encoding, topics))
-            self._own(subscriber)
-            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
-            else:
-                subscriber.state = State.LIVE
-                self._reset(subscriber)
-
-    # Who is there
-
-    def of_client(self, client_id: str) -> list[Subscriber]:
-        """A client's connections here."""
-        return self._owners((direct_topic(client_id),))
-
-    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
-        """The subscribers whose own topics are among these."""
-        runs = [self._ring.runs[topic] for topic in topics if topic in self._ring.runs]
-        return [subscriber for run in runs for subscriber in run.owners]
-
-    def lag(self, subscriber: Subscriber) -> int:
-        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
-        return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
-
-    def audience(self, topic: str, exclude: str | None = None) -> int:
-        """How many subscribers a message to `topic` would reach now."""
-        run = self._ring.runs.get(topic)
-        reached = self.elsewhere.get(topic, 0)
-        if run is None:
-            return reached
-        left_out = excluded_topics(exclude)
-        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
-        reached += sum(len(view.members) for view in views) + len(run.owners)
-        for subscriber in self._owners(left_out):
-            reached -= subscriber.view in views or topic == subscriber.own_topic
-        return reached
-
-    def audiences(self) -> dict[str, int]:
-        """How many subscribe to each shared topic."""
-        counts: Counter[str] = Counter()
-        for view in self._views.values():
-            counts.update(dict.fromkeys(view.topics, len(view.members)))
-        return counts
-
-    def by_transport(self) -> dict[str, int]:
-        """Open connections of each kind."""
-        counts: Counter[str] = Counter()
-        for view in self._views.values():
-            counts[view.encoding.name] += len(view.members)
-        return counts
-
-    def is_heard(self, topic: str) -> bool:
-        """Whether somebody here is on a topic, or something of it is held."""
-        return topic in self._ring.runs
-
-    def present(self, topic: str) -> list[Subscriber]:
-        """Who is on a topic, a client once."""
-        run = self._ring.runs.get(topic)
-        members = [member for view in (run.views if run else ()) for member in view.members]
-        return list({member.client_id: member for member in members}.values())
-
-    def memory(self) -> dict[str, int]:
-        """Figures about the ring, for metrics."""
-        behind = sum(map(len, self._behind.values()))
-        return {"bytes": self._ring.size, "entries": len(self._ring), "behind": behind}
-
-    # Coming and going
-
-    def attach(
-        self,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        transport: Transport,
-        prefix: bytes,
-        early: bytes,
-    ) -> None:
-        """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
-        same segment as its handshake. The cursor must be complete for the topics."""
-        subscriber.transport, subscriber.fd = transport, transport.fileno()
-        subscriber.id = self._next_id
-        self._next_id += 1
-        self._by_fd[subscriber.fd] = subscriber
-        self._addresses[subscriber.address] = self._addresses.get(subscriber.address, 0) + 1
-        self._enter(subscriber, self._view(subscriber.encoding, topics))
-        self._own(subscriber)
-        if not isinstance(transport, QueueTransport):  # that has no readiness
-            self._poller.add(subscriber.fd)
-        self._stats.total_connections += 1
-        self.on_moved(subscriber, frozenset(), topics)
-        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
-        if subscriber.is_open:
-            self._receive(subscriber, early)
-            self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
-        self._serve_soon(subscriber)
-
-    def _own(self, subscriber: Subscriber) -> None:
-        """Give a subscriber the topic of its direct messages."""
-        own = self._ring.run(subscriber.own_topic)
-        own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, own.excluded)
-        if subscriber.cursor < own.evicted:
-            subscriber.own_last = max(subscriber.own_last, own.evicted)
-
-    def _disown(self, subscriber: Subscriber) -> None:
-        self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
-        self._ring.release(subscriber.own_topic)
-
-    def _forget(self, subscriber: Subscriber, reason: str) -> None:
-        """Bring nothing more of the log to a subscriber."""
-        subscriber.state, subscriber.reason = State.ENDING, reason
-        if subscriber.session is not None:
-            subscriber.session.left(reason)
-        self.on_moved(subscriber, subscriber.view.topics, frozenset())
-        self._leave_view(subscriber)
-        self._disown(subscriber)
-        self._addresses[subscriber.address] -= 1
-        if not self._addresses[subscriber.address]:
-            del self._addresses[subscriber.address]
-
-    def position(self, subscriber: Subscriber) -> str:
-        """Up to where a connection will have been served before what `reply` sends next."""
-        ahead = subscriber.after if subscriber.pending is not None else 0
-        return self._log.position(max(subscriber.cursor, ahead))
-
-    def set_topics(
-        self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
-    ) -> None:
-        """Change one connection's topics as of this moment's head; of those that are new it is
-        also sent what came after the id `since`."""
-        self._topics_from(self.head, subscriber, frozenset(topics), since)
-        self._wake()
-
-    def _topics_from(
-        self, number: int, subscriber: Subscriber, topics: frozenset[str], since: int | None
-    ) -> None:
-        earlier = subscriber.later
-        if earlier and earlier[-1].number == number and earlier[-1].since is None:
-            earlier = earlier[:-1]
-        subscriber.later = (*earlier, Change(number, topics, since))
-        if len(earlier) >= self.LATER:
-            self._drop(subscriber, "changed its topics too often")
-        else:
-            self._urgent.append(subscriber)
-
-    def rename(self, subscriber: Subscriber, client_id: str) -> None:
-        """Make a connection another client's."""
-        self._disown(subscriber)
-        subscriber.client_id = client_id
-        self._own(subscriber)
-        self._serve_soon(subscriber)
-        self.on_moved(subscriber, subscriber.view.topics, subscriber.view.topics)
-
-    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
-        """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave_view(subscriber)
-        self._disown(subscriber)
-        subscriber.cursor = subscriber.after = cursor
-        subscriber.later = ()
-        self._enter(subscriber, self._view(subscriber.encoding, topics))
-        self._own(subscriber)
-        self._serve_soon(subscriber)
-
     # Views
 
     def _view(self, encoding: Encoding, topics: frozenset[str]) -> View:
@@ -3711,11 +3621,6 @@ class Hub(Connections):
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
         self.end_those(lambda s: s.credential in gone, "The credential was revoked")
-
-    def _end(self, subscriber: Subscriber, reason: str) -> None:
-        """Serve what there is, tell the client not to come back as it was, and close."""
-        self._serve(subscriber)
-        super()._end(subscriber, reason)
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
         """Change the topics of a client's connections from an id of the log on."""
@@ -3962,33 +3867,6 @@ class Hub(Connections):
                 entry.frames[key] = subscriber.encoding.message(entry, position)
             self._push(subscriber, Join(entry.frames[key], self.head, 1))
 
-    def _ping_one(
-        self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
-    ) -> None:
-        """Ping who lacks nothing, or waits for the database; for the others data is on its way,
-        which says as much."""
-        due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
-        subscriber.last_ping, subscriber.pinged_at = now, ticks_ms()
-        body = {"type": "ping", "timestamp": iso(now)}
-        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
-            self._expect_answer(subscriber, due)
-            self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
-            return
-        lacks = self._lacks(subscriber, self.head)
-        if subscriber.state is State.LIVE and not (lacks or subscriber.later):
-            number, is_whole = self.head, True
-        elif subscriber.state is State.BEHIND:
-            number, is_whole = subscriber.cursor, self._wanted(subscriber)[1] is None
-        else:
-            return
-        key = (subscriber.encoding.name, number if is_whole else -1)
-        if key not in frames:
-            position = self._log.position(number) if is_whole else None
-            frames[key] = subscriber.encoding.notice("ping", body, position)
-        if subscriber.session is not None:
-            self._expect_answer(subscriber, due)
-        self._push(subscriber, Join(frames[key], number, 0))
-
     # Catch-up
 
     def _fall_behind(self, subscriber: Subscriber) -> None:
@@ -4075,6 +3953,85 @@ class Hub(Connections):
         frame = subscriber.encoding.notice("reset", RESET, self._log.position(number))
         self._push(subscriber, Join(frame, number, 0))
         self._serve_soon(subscriber)
+
+    # Time
+
+    def _tick(self) -> None:
+        """Pings, and an end to who takes nothing or whose time is over."""
+        while True:
+            gevent.sleep(min(0.5, self._settings["ping_interval"] / 4))
+            with reported(self._journal, "The heartbeat failed"):
+                self._close_stalled()
+                self._ping()
+
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
+            # and then hears that it may come back.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _ping(self) -> None:
+        now, ticks = now_ms(), ticks_ms()
+        due = ticks - int(self._settings["ping_interval"] * 1000)
+        frames: dict[tuple[str, int], bytes] = {}
+        for at, subscriber in enumerate(list(self._by_fd.values())):
+            if 0 < subscriber.expires_at <= now and subscriber.is_open:
+                self._end(subscriber, "The credential expired")
+            elif subscriber.deadline and subscriber.deadline <= ticks:
+                if subscriber.pending is None:  # else its ping waits too: see _close_stalled
+                    self._drop(subscriber, "ping timeout")
+            elif subscriber.pinged_at <= due and subscriber.is_open:
+                self._ping_one(subscriber, now, frames)
+            if at % 500 == 499:
+                gevent.sleep(0)
+
+    def _ping_one(
+        self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
+    ) -> None:
+        """Ping who lacks nothing, or waits for the database; for the others data is on its way,
+        which says as much."""
+        due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
+        subscriber.last_ping, subscriber.pinged_at = now, ticks_ms()
+        body = {"type": "ping", "timestamp": iso(now)}
+        if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
+            self._expect_answer(subscriber, due)
+            self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
+            return
+        lacks = self._lacks(subscriber, self.head)
+        if subscriber.state is State.LIVE and not (lacks or subscriber.later):
+            number, is_whole = self.head, True
+        elif subscriber.state is State.BEHIND:
+            number, is_whole = subscriber.cursor, self._wanted(subscriber)[1] is None
+        else:
+            return
+        key = (subscriber.encoding.name, number if is_whole else -1)
+        if key not in frames:
+            position = self._log.position(number) if is_whole else None
+            frames[key] = subscriber.encoding.notice("ping", body, position)
+        if subscriber.session is not None:
+            self._expect_answer(subscriber, due)
+        self._push(subscriber, Join(frames[key], number, 0))
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
+
+    def expire(self, subscriber: Subscriber, at: int) -> None:
+        """End a stream when its credential does: at a time in milliseconds since 1970."""
+        subscriber.expires_at = min(at, subscriber.expires_at or at)
+
+    @staticmethod
+    def _retry() -> int:
+        """Milliseconds until a client comes back: spread, or they all come at once."""
+        return 1_000 + secrets.randbelow(4_000)
 
 
 RESET = {

@@ -174,11 +174,8 @@ class Readiness:
         self.wanted: dict[int, int] = {}
         self.found: dict[int, int] = {}
 
-    def add(self, fd: int) -> None:
-        self.wanted[fd] = rtapp.READ
-
-    def modify(self, fd: int, events: int) -> None:
-        assert fd in self.wanted, "not watched"
+    def watch(self, fd: int, events: int) -> None:
+        assert fd >= 0, "it is gone"
         self.wanted[fd] = events
 
     def remove(self, fd: int) -> None:
@@ -552,7 +549,7 @@ class World:
         to_come = subscriber.state is rtapp.State.BEHIND or subscriber.later
         return subscriber.pending is not None or bool(subscriber.is_open and to_come)
 
-    # What must hold: the numbers are those of the comments of `Connections` and `Hub`. That what is
+    # What must hold: the numbers are those of the comment of `Hub`. That what is
     # pinned is offered again as it is (2) is seen by `Wire`, and what was sent by `_check` (2, 3).
 
     def check(self, at_rest: bool = False) -> None:
