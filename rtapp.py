@@ -70,6 +70,7 @@ import ipaddress
 import itertools
 import locale
 import mimetypes
+import operator
 import os
 import random
 import re
@@ -2529,6 +2530,7 @@ WEBSOCKET = WebSocketEncoding()
 # Hub
 # ----------------------------------------------------------------------------------------------
 
+_entry_id = operator.attrgetter("id")
 READ, WRITE = 1, 2  # gevent's own numbers for the directions of a watcher
 
 
@@ -2646,8 +2648,10 @@ class PlainTransport(_socket.socket):
             self.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close the socket; what was sent still goes out."""
-        finish_writing(self)
+        """Close the socket; what was sent still goes out: unread input would make it a reset."""
+        self.finish()
+        with contextlib.suppress(OSError):
+            self.recv(65_536)
         super().close()
 
 
@@ -2701,9 +2705,9 @@ class TlsTransport:
             self._sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._ssl.shutdown()
-        finish_writing(self._sock)
+        self.finish()
+        with contextlib.suppress(OSError):
+            self._sock.recv(65_536)
         self._sock.close()
 
 
@@ -2767,35 +2771,22 @@ class Session(Protocol):
         ...
 
 
-def finish_writing(sock: Any) -> None:
-    """Prepare a close so that what was sent arrives: unread input would make it a reset."""
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_WR)
-        sock.recv(65_536)
-
-
 def tune(transport: Transport, settings: Settings) -> None:
     """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
     seconds = max(
         settings["ping_interval"] + settings["ping_timeout"], settings["slow_consumer_seconds"]
     )
-    timeout_ms = int(seconds * 1000)
-    options: tuple[tuple[int, str, int], ...] = (
-        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-        (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", 131_072),
-        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", timeout_ms),
-    )
-    if not hasattr(socket, "TCP_USER_TIMEOUT"):
-        seconds = max(1, timeout_ms // 4000)
-        options += (
-            (socket.IPPROTO_TCP, "TCP_KEEPIDLE", seconds),
-            (socket.IPPROTO_TCP, "TCP_KEEPINTVL", seconds),
-            (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-        )
-    for level, name, value in options:
+    options = {"TCP_NODELAY": 1, "TCP_NOTSENT_LOWAT": 131_072}
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        options["TCP_USER_TIMEOUT"] = int(seconds * 1000)
+    else:
+        every = max(1, int(seconds / 4))
+        options |= {"TCP_KEEPIDLE": every, "TCP_KEEPINTVL": every, "TCP_KEEPCNT": 3}
+    with contextlib.suppress(OSError):
+        transport.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
         with contextlib.suppress(AttributeError, OSError):
-            transport.setsockopt(level, getattr(socket, name), value)
+            transport.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Run:
@@ -2859,28 +2850,20 @@ class Run:
         return is_empty and not self.views and not self.owners
 
 
-def _entry_id(entry: Entry) -> int:
-    return entry.id
-
-
 class Ring:
     """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
     they cost, with the frames that were made of them."""
 
-    def __init__(self) -> None:
-        self.floor = 0
+    def __init__(self, entries: Iterable[Entry] = (), floor: int = 0) -> None:
+        self.floor = floor
         self.size = 0
         self.runs: dict[str, Run] = {}
         self._entries: deque[Entry] = deque()
+        for entry in entries:
+            self.append(entry)
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def fill(self, entries: list[Entry], floor: int) -> None:
-        """Begin with these, while nobody wants any."""
-        self.floor = floor
-        for entry in entries:
-            self.append(entry)
 
     def run(self, topic: str) -> Run:
         """A topic's run, made where there is none."""
@@ -2915,22 +2898,27 @@ class Ring:
             for topic in {entry.topic, *entry.left_out}:
                 self.release(topic)
 
-    def gather(self, topics: Iterable[str], cursor: int, limit: int) -> list[Entry] | None:
-        """The first entries of `topics` after a cursor, in order: fewer than `limit` only when
-        there are no more; None when some may have left the ring."""
+    def page(
+        self, after: int, upto: int, topics: Iterable[str], limit: int
+    ) -> tuple[list[Entry], int] | None:
+        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
+        to which they are all; None when some may have left the ring."""
         found: list[Entry] = []
         sources = 0
         for topic in topics:
             run = self.runs.get(topic)
-            if (run.evicted if run else self.floor) > cursor:
+            if (run.evicted if run else self.floor) > after:
                 return None
-            newer = run.after(cursor, limit) if run else ()
+            newer = run.after(after, limit) if run else ()
             if newer:
                 sources += 1
                 found += newer
         if sources > 1:
             found.sort(key=_entry_id)
-        return found[:limit]
+            del found[limit:]
+        if len(found) == limit:
+            upto = min(upto, found[-1].id)
+        return [entry for entry in found if entry.id <= upto], upto
 
 
 class View(msgspec.Struct, eq=False):
@@ -3017,9 +3005,7 @@ class Subscriber(msgspec.Struct, eq=False):
     view: View = cast("View", None)  # until it is attached
     transport: Transport = cast("Transport", None)  # until it is attached
     session: Session | None = None  # hears what the client says
-    pending: bytes | None = None  # pinned
-    after: int = 0  # the cursor once `pending` is taken
-    messages_after: int = 0
+    pending: Join | None = None  # pinned: what its socket has yet to take
     queue: bytearray | None = None  # for it alone, sent once `pending` is taken
     own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
     later: tuple[Change, ...] = ()  # of its topics
@@ -3142,8 +3128,7 @@ class Hub:
         while head != self._log.head:  # else it went on meanwhile
             head = self._log.head
             newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring.fill(*newest)
-        self.head = head
+        self._ring, self.head = Ring(*newest), head
         gevent.spawn(self._tick)
         gevent.spawn(self._catch_up)
 
@@ -3155,15 +3140,12 @@ class Hub:
         everybody = self.subscribers()
         wanted = [subscriber.topics for subscriber in everybody]
         for subscriber in everybody:
-            self._leave_view(subscriber)
-            self._disown(subscriber)
-        self._ring, self.head = Ring(), stand.head
-        self._ring.fill(*newest)
+            self._leave(subscriber)
+        self._ring, self.head = Ring(*newest), stand.head
         for subscriber, topics in zip(everybody, wanted, strict=True):
             subscriber.later = ()
             subscriber.cursor = self.head
-            self._enter(subscriber, self._view(subscriber.encoding, topics))
-            self._own(subscriber)
+            self._enter(subscriber, topics)
             if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
                 self._drop(subscriber, "the database is another one")
             else:
@@ -3262,8 +3244,7 @@ class Hub:
         self._next_id += 1
         self._by_fd[subscriber.fd] = subscriber
         self._addresses[subscriber.address] += 1
-        self._enter(subscriber, self._view(subscriber.encoding, topics))
-        self._own(subscriber)
+        self._enter(subscriber, topics)
         self._heed(subscriber)
         self._stats.total_connections += 1
         self.on_moved(subscriber, frozenset(), topics)
@@ -3273,34 +3254,20 @@ class Hub:
             self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
         self._serve_soon(subscriber)
 
-    def _own(self, subscriber: Subscriber) -> None:
-        """Give a subscriber the topic of its direct messages."""
-        own = self._ring.run(subscriber.own_topic)
-        own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, own.excluded)
-        if subscriber.cursor < own.evicted:
-            subscriber.own_last = max(subscriber.own_last, own.evicted)
-
-    def _disown(self, subscriber: Subscriber) -> None:
-        self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
-        self._ring.release(subscriber.own_topic)
-
     def _forget(self, subscriber: Subscriber, reason: str) -> None:
         """Bring nothing more of the log to a subscriber."""
         subscriber.state, subscriber.reason = State.ENDING, reason
         if subscriber.session is not None:
             subscriber.session.left(reason)
         self.on_moved(subscriber, subscriber.view.topics, frozenset())
-        self._leave_view(subscriber)
-        self._disown(subscriber)
+        self._leave(subscriber)
         self._addresses[subscriber.address] -= 1
         if not self._addresses[subscriber.address]:
             del self._addresses[subscriber.address]
 
     def position(self, subscriber: Subscriber) -> str:
         """Up to where a connection will have been served before what `reply` sends next."""
-        ahead = subscriber.after if subscriber.pending is not None else 0
-        return self._log.position(max(subscriber.cursor, ahead))
+        return self._log.position((subscriber.pending or subscriber).cursor)
 
     def set_topics(
         self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
@@ -3324,20 +3291,20 @@ class Hub:
 
     def rename(self, subscriber: Subscriber, client_id: str) -> None:
         """Make a connection another client's."""
-        self._disown(subscriber)
+        topics = subscriber.view.topics
+        self._leave(subscriber)
         subscriber.client_id = client_id
-        self._own(subscriber)
+        self._enter(subscriber, topics)
         self._serve_soon(subscriber)
         self.on_moved(subscriber, subscriber.view.topics, subscriber.view.topics)
 
     def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave_view(subscriber)
-        self._disown(subscriber)
-        subscriber.cursor = subscriber.after = cursor
-        subscriber.later = ()
-        self._enter(subscriber, self._view(subscriber.encoding, topics))
-        self._own(subscriber)
+        self._leave(subscriber)
+        subscriber.cursor, subscriber.later = cursor, ()
+        if subscriber.pending is not None:
+            subscriber.pending = subscriber.pending._replace(cursor=cursor)
+        self._enter(subscriber, topics)
         self._serve_soon(subscriber)
 
     # What one connection is told alone
@@ -3359,14 +3326,14 @@ class Hub:
         self.reply(subscriber, last)
         if subscriber.is_open:
             self._forget(subscriber, reason)
-            if subscriber.pending is None:
-                self._half_close(subscriber)
+            self._half_close(subscriber)
 
     def _half_close(self, subscriber: Subscriber) -> None:
         # A full close would reset the connection if the client has sent more, and the last words
         # would be lost.
-        subscriber.transport.finish()
-        subscriber.deadline = ticks_ms() + self.LINGER_MS
+        if subscriber.state is State.ENDING and subscriber.pending is None:
+            subscriber.transport.finish()
+            subscriber.deadline = ticks_ms() + self.LINGER_MS
 
     def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
         """Tell some connections not to come back as they were, and close them."""
@@ -3405,67 +3372,53 @@ class Hub:
 
     # Sending
 
-    def _push(self, subscriber: Subscriber, join: Join) -> None:
-        """Send; what the socket doesn't take waits, pinned, and the cursor with it."""
+    def _push(self, subscriber: Subscriber, join: Join) -> bool:
+        """Send, whether all was taken: the cursor moves then, and what the socket doesn't take
+        waits, pinned."""
         data, cursor, messages = join
-        taken = self._send(subscriber, data) if data else 0
-        if taken == len(data):
-            subscriber.cursor = cursor
-            subscriber.messages += messages
-            self._stats.deliveries += messages
-        elif subscriber.state is not State.GONE:
+        try:
+            taken = subscriber.transport.send(data) if data else 0
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            return False
+        subscriber.bytes_sent += taken
+        self._stats.bytes_sent += taken
+        if taken < len(data):
             self._pin(subscriber, join, taken)
+            return False
+        subscriber.cursor = cursor
+        subscriber.messages += messages
+        self._stats.deliveries += messages
+        return True
 
     def _pin(self, subscriber: Subscriber, join: Join, taken: int) -> None:
         """Keep what the socket did not take; a connection that is gone shows when it is offered
         again."""
-        data, cursor, messages = join
-        subscriber.pending = data[taken:] if taken else data
-        subscriber.after, subscriber.messages_after = cursor, messages
-        subscriber.blocked_at = time.monotonic()
+        if taken or subscriber.pending is None:
+            subscriber.blocked_at = time.monotonic()
+        subscriber.pending = join._replace(data=join.data[taken:]) if taken else join
         if subscriber.is_open:
             subscriber.state = State.BLOCKED
         self._blocked.add(subscriber)
         self._heed(subscriber)
 
-    def _send(self, subscriber: Subscriber, data: bytes) -> int:
-        """Bytes that the socket took; a connection that is gone is dropped."""
-        try:
-            taken = subscriber.transport.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            self._drop(subscriber, f"connection lost ({error.strerror or error})")
-            return 0
-        subscriber.bytes_sent += taken
-        self._stats.bytes_sent += taken
-        return taken
-
     def flush(self, subscriber: Subscriber) -> None:
         """Offer the pinned bytes again: there may be room."""
-        data = subscriber.pending
-        taken = self._send(subscriber, data) if data is not None else 0
-        if data is None or not taken:
-            return
-        subscriber.blocked_at = time.monotonic()
-        if taken < len(data):
-            subscriber.pending = data[taken:]
+        if subscriber.pending is None or not self._push(subscriber, subscriber.pending):
             return
         subscriber.pending = None
         self._blocked.discard(subscriber)
         if subscriber.is_open:
             subscriber.state = State.LIVE
-        subscriber.cursor = max(subscriber.cursor, subscriber.after)
-        subscriber.messages += subscriber.messages_after
-        self._stats.deliveries += subscriber.messages_after
         if subscriber.deadline:  # its ping waited: it has had no time to answer
             subscriber.deadline = 0
             self._expect_answer(subscriber, ticks_ms())
         self._heed(subscriber)
         queue, subscriber.queue = bytes(subscriber.queue or b""), None
         self._push(subscriber, Join(queue, subscriber.cursor, 0))
-        if subscriber.state is State.ENDING and subscriber.pending is None:
-            self._half_close(subscriber)
+        self._half_close(subscriber)
         self._serve_soon(subscriber)
 
     # Receiving
@@ -3523,11 +3476,12 @@ class Hub:
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a connection the transport of another one, which ends thereby."""
-        transport, data, cursor = subscriber.transport, other.pending or b"", subscriber.cursor
+        transport, cursor = subscriber.transport, subscriber.cursor
+        data = other.pending.data if other.pending else b""
         if isinstance(transport, QueueTransport):
             data += transport.take()
         if subscriber.pending is not None:
-            data, cursor = data + subscriber.pending, subscriber.after
+            data, cursor = data + subscriber.pending.data, subscriber.pending.cursor
             subscriber.pending, subscriber.state = None, State.LIVE
         self._blocked -= {subscriber, other}
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
@@ -3553,24 +3507,34 @@ class Hub:
 
     # Views
 
-    def _view(self, encoding: Encoding, topics: frozenset[str]) -> View:
-        key = (encoding.key, topics)
+    def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
+        """Bring a subscriber what comes on these topics and on its own."""
+        self._enter_view(subscriber, topics)
+        own = self._ring.run(subscriber.own_topic)
+        own.owners.append(subscriber)
+        subscriber.own_last = max(own.last, own.excluded)
+        if subscriber.cursor < own.evicted:
+            subscriber.own_last = max(subscriber.own_last, own.evicted)
+
+    def _leave(self, subscriber: Subscriber) -> None:
+        """Bring it nothing more."""
+        self._leave_view(subscriber, subscriber.view)
+        self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
+        self._ring.release(subscriber.own_topic)
+
+    def _enter_view(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
+        key = (subscriber.encoding.key, topics)
         view = self._views.get(key)
         if view is None:
             runs = [self._ring.run(topic) for topic in topics]
-            last = max((max(run.last, run.evicted) for run in runs), default=0)
-            view = self._views[key] = View(encoding, topics, last)
+            newest = max((max(run.last, run.evicted) for run in runs), default=0)
+            view = self._views[key] = View(subscriber.encoding, topics, newest)
             for run in runs:
                 run.join(view)
-        return view
-
-    @staticmethod
-    def _enter(subscriber: Subscriber, view: View) -> None:
         view.members[subscriber] = None
         subscriber.view = view
 
-    def _leave_view(self, subscriber: Subscriber) -> None:
-        view = subscriber.view
+    def _leave_view(self, subscriber: Subscriber, view: View) -> None:
         del view.members[subscriber]
         if view.members:
             return
@@ -3586,11 +3550,9 @@ class Hub:
         subscriber.later = tuple(later)
         old = subscriber.view
         self.on_moved(subscriber, old.topics, change.topics)
-        # Made first, so that what both need stays alive.
-        new = self._view(subscriber.encoding, change.topics)
-        if new is not old:
-            self._leave_view(subscriber)
-            self._enter(subscriber, new)
+        self._enter_view(subscriber, change.topics)  # first: what both need stays alive
+        if subscriber.view is not old:
+            self._leave_view(subscriber, old)
         subscriber.cursor = max(subscriber.cursor, change.number)
 
     # What the log tells
@@ -3757,26 +3719,21 @@ class Hub:
         if not (is_earlier or subscriber.later or subscriber.own_last > after):
             return self._shared(subscriber.view, subscriber.view.span(after)[0])
         asked = topics if is_earlier else (*topics, subscriber.own_topic)
-        found = self._ring.gather(asked, after, self.JOIN_ENTRIES)
-        if found is None:
-            return None
-        if len(found) == self.JOIN_ENTRIES:
-            upto = min(upto, found[-1].id)
-        return next(self._joins(subscriber, stretch, found, upto))
+        page = self._ring.page(after, upto, asked, self.JOIN_ENTRIES)
+        return next(self._joins(subscriber, stretch, *page)) if page else None
 
     def _shared(self, view: View, cursor: int) -> Join | None:
         """What all of a view are sent next who are at a cursor and have nothing of their own."""
         join = view.joins.get(cursor)
         if join is None:
-            found = self._ring.gather(view.topics, cursor, self.JOIN_ENTRIES)
-            if found is None:
+            page = self._ring.page(cursor, self.head, view.topics, self.JOIN_ENTRIES)
+            if page is None:
                 return None
-            upto = self.head if len(found) < self.JOIN_ENTRIES else found[-1].id
+            found, upto = page
             mine = [e for e in found if e.left_out.isdisjoint(view.topics)]
-            join = self._join(view.encoding, mine, upto)
             if len(view.joins) > 64:
                 view.joins.clear()
-            view.joins[cursor] = join
+            join = view.joins[cursor] = self._join(view.encoding, mine, upto)
             self._dirty[view] = None  # the sweep clears them
         return join
 
@@ -3878,8 +3835,7 @@ class Hub:
         """What a page has that serves a subscriber: its view's messages, or what is older of new
         topics."""
         stretch = self._stretch(subscriber)
-        is_earlier = stretch is not None and stretch.is_earlier
-        return subscriber.view, stretch.topics if stretch and is_earlier else None
+        return subscriber.view, stretch.topics if stretch and stretch.is_earlier else None
 
     def _catch_up(self) -> None:
         """Serve who is behind the ring from the log, together those that want the same."""

@@ -486,7 +486,8 @@ class World:
             return
         topics, since = one.topics | set(topics), max(0, self.hub.head - back)
         one.turn(self.hub.head, topics, since)
-        waiting = (one.subscriber.pending or b"") + (one.subscriber.queue or b"")
+        pinned = one.subscriber.pending
+        waiting = (pinned.data if pinned else b"") + (one.subscriber.queue or b"")
         one.gained[self.hub.head] = len(one.wire.taken + waiting)
         self.hub.set_topics(one.subscriber, topics, since)
 
