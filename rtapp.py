@@ -2789,64 +2789,51 @@ def tune(transport: Transport, settings: Settings) -> None:
             transport.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """The ring's entries of one topic, in order, and who wants them."""
 
-    __slots__ = ("_entries", "_start", "evicted", "excluded", "owners", "views")
-
+    evicted: int  # the ring has every entry of this topic after this id
+    excluded: int = 0  # the newest id in the ring that leaves this topic's subscribers out
     # There is a run for each client, nearly always empty: empty collections are shared.
-    NO_ENTRIES: ClassVar[list[Entry]] = []
-    NO_VIEWS: ClassVar[set[View]] = set()
-
-    def __init__(self, evicted: int) -> None:
-        self._entries = Run.NO_ENTRIES
-        self._start = 0
-        self.evicted = evicted  # the ring has every entry of this topic after this id
-        self.excluded = 0  # the newest id in the ring that leaves this topic's subscribers out
-        self.views = Run.NO_VIEWS
-        self.owners: list[Subscriber] = []  # whose own topic this is
+    views: set[View] = cast("set[View]", frozenset())
+    entries: list[Entry] = cast("list[Entry]", ())
+    start: int = 0  # of the entries that are still in the ring
+    owners: list[Subscriber] = []  # whose own topic this is
 
     def append(self, entry: Entry) -> None:
         """Take the newest entry."""
-        if self._entries is Run.NO_ENTRIES:
-            self._entries = []
-        self._entries.append(entry)
-
-    def join(self, view: View) -> None:
-        """Take a view that wants this topic."""
-        if self.views is Run.NO_VIEWS:
-            self.views = set()
-        self.views.add(view)
+        self.entries = self.entries or []
+        self.entries.append(entry)
 
     def evict(self) -> None:
         """Drop the oldest entry."""
-        self.evicted = self._entries[self._start].id
-        self._start += 1
-        if self._start > 64 and self._start * 2 > len(self._entries):
-            del self._entries[: self._start]
-            self._start = 0
+        self.evicted = self.entries[self.start].id
+        self.start += 1
+        if self.start > 64 and self.start * 2 > len(self.entries):
+            del self.entries[: self.start]
+            self.start = 0
 
     def after(self, cursor: int, limit: int) -> list[Entry]:
         """The first `limit` entries after an id."""
-        entries = self._entries
+        entries = self.entries
         # Nearly everybody lacks only the last few, so look there before searching.
         at = len(entries)
-        lowest = max(self._start, at - 8)
+        lowest = max(self.start, at - 8)
         while at > lowest and entries[at - 1].id > cursor:
             at -= 1
-        if at == lowest and at > self._start:
-            at = bisect.bisect_right(entries, cursor, self._start, at, key=_entry_id)
+        if at == lowest and at > self.start:
+            at = bisect.bisect_right(entries, cursor, self.start, at, key=_entry_id)
         return entries[at : at + limit]
 
     @property
     def last(self) -> int:
         """The id of the newest entry, 0 without one."""
-        return self._entries[-1].id if len(self._entries) > self._start else 0
+        return self.entries[-1].id if len(self.entries) > self.start else 0
 
     @property
     def unused(self) -> bool:
         """Whether nobody would miss it."""
-        is_empty = self._start == len(self._entries) and not self.excluded
+        is_empty = self.start == len(self.entries) and not self.excluded
         return is_empty and not self.views and not self.owners
 
 
@@ -2892,10 +2879,9 @@ class Ring:
             self.size -= entry.cost
             self.floor = entry.id
             self.runs[entry.topic].evict()
-            for topic in entry.left_out:
-                run = self.runs[topic]
-                run.excluded = 0 if run.excluded == entry.id else run.excluded
             for topic in {entry.topic, *entry.left_out}:
+                if self.runs[topic].excluded == entry.id:
+                    self.runs[topic].excluded = 0
                 self.release(topic)
 
     def page(
@@ -3005,6 +2991,7 @@ class Subscriber(msgspec.Struct, eq=False):
     view: View = cast("View", None)  # until it is attached
     transport: Transport = cast("Transport", None)  # until it is attached
     session: Session | None = None  # hears what the client says
+    is_paused: bool = False  # not read from: there is enough to do
     pending: Join | None = None  # pinned: what its socket has yet to take
     queue: bytearray | None = None  # for it alone, sent once `pending` is taken
     own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
@@ -3057,8 +3044,8 @@ class Hub:
 
     What holds between any two steps (test_hub.py asserts each):
 
-    1. A subscriber is in one state. BLOCKED is who has pinned bytes, and is in `_blocked`; who is
-       ENDING may have some; nobody else has any.
+    1. A subscriber is in one state. BLOCKED is who has pinned bytes; who is ENDING may have some;
+       nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
     3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
@@ -3093,8 +3080,6 @@ class Hub:
         self._poller = make_poller(self._poll)
         self._by_fd: dict[int, Subscriber] = {}
         self._addresses: Counter[str] = Counter()
-        self._blocked: set[Subscriber] = set()
-        self._paused: set[Subscriber] = set()  # not read from: there is enough to do
         self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
         self._ring = Ring()
@@ -3137,14 +3122,12 @@ class Hub:
         newest = self._log.newest(stand.head, self._settings["ring_bytes"])
         # Nothing waits from here on: a position of one log must not be told under the other's name.
         self._log.take(stand)
-        everybody = self.subscribers()
-        wanted = [subscriber.topics for subscriber in everybody]
+        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
         for subscriber in everybody:
             self._leave(subscriber)
         self._ring, self.head = Ring(*newest), stand.head
-        for subscriber, topics in zip(everybody, wanted, strict=True):
-            subscriber.later = ()
-            subscriber.cursor = self.head
+        for subscriber, topics in everybody.items():
+            subscriber.cursor, subscriber.later = self.head, ()
             self._enter(subscriber, topics)
             if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
                 self._drop(subscriber, "the database is another one")
@@ -3274,20 +3257,14 @@ class Hub:
     ) -> None:
         """Change one connection's topics as of this moment's head; of those that are new it is
         also sent what came after the id `since`."""
-        self._topics_from(self.head, subscriber, frozenset(topics), since)
-        self._wake()
-
-    def _topics_from(
-        self, number: int, subscriber: Subscriber, topics: frozenset[str], since: int | None
-    ) -> None:
         earlier = subscriber.later
-        if earlier and earlier[-1].number == number and earlier[-1].since is None:
+        if earlier and earlier[-1].number == self.head and earlier[-1].since is None:
             earlier = earlier[:-1]
-        subscriber.later = (*earlier, Change(number, topics, since))
+        subscriber.later = (*earlier, Change(self.head, frozenset(topics), since))
         if len(earlier) >= self.LATER:
             self._drop(subscriber, "changed its topics too often")
         else:
-            self._urgent.append(subscriber)
+            self._serve_soon(subscriber)
 
     def rename(self, subscriber: Subscriber, client_id: str) -> None:
         """Make a connection another client's."""
@@ -3360,15 +3337,8 @@ class Hub:
         del self._by_fd[subscriber.fd]
         subscriber.state, subscriber.fd, subscriber.pending = State.GONE, -1, None
         subscriber.transport.close()
-        self._blocked.discard(subscriber)
-        self._paused.discard(subscriber)
-        self._journal.add(
-            "CONN",
-            "Stream closed",
-            clientId=subscriber.client_id,
-            ipAddress=subscriber.address,
-            reason=subscriber.reason,
-        )
+        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
+        self._journal.add("CONN", "Stream closed", **who, reason=subscriber.reason)
 
     # Sending
 
@@ -3401,7 +3371,6 @@ class Hub:
         subscriber.pending = join._replace(data=join.data[taken:]) if taken else join
         if subscriber.is_open:
             subscriber.state = State.BLOCKED
-        self._blocked.add(subscriber)
         self._heed(subscriber)
 
     def flush(self, subscriber: Subscriber) -> None:
@@ -3409,7 +3378,6 @@ class Hub:
         if subscriber.pending is None or not self._push(subscriber, subscriber.pending):
             return
         subscriber.pending = None
-        self._blocked.discard(subscriber)
         if subscriber.is_open:
             subscriber.state = State.LIVE
         if subscriber.deadline:  # its ping waited: it has had no time to answer
@@ -3426,20 +3394,20 @@ class Hub:
     def _heed(self, subscriber: Subscriber) -> None:
         """Hear from now on of what comes, unless it is paused, and of room for what is pinned."""
         if not isinstance(subscriber.transport, QueueTransport):  # that has no readiness
-            reading = 0 if subscriber in self._paused else READ
+            reading = 0 if subscriber.is_paused else READ
             writing = 0 if subscriber.pending is None else WRITE
             self._poller.watch(subscriber.fd, reading | writing)
 
     def pause(self, subscriber: Subscriber) -> None:
         """Read no more from a connection for now: the network holds its sender back."""
         if subscriber.state is not State.GONE:
-            self._paused.add(subscriber)
+            subscriber.is_paused = True
             self._heed(subscriber)
 
     def unpause(self, subscriber: Subscriber) -> None:
         """Read again."""
-        if subscriber in self._paused:
-            self._paused.discard(subscriber)
+        if subscriber.is_paused and subscriber.state is not State.GONE:
+            subscriber.is_paused = False
             self._heed(subscriber)
             self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
@@ -3483,7 +3451,6 @@ class Hub:
         if subscriber.pending is not None:
             data, cursor = data + subscriber.pending.data, subscriber.pending.cursor
             subscriber.pending, subscriber.state = None, State.LIVE
-        self._blocked -= {subscriber, other}
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
         subscriber.transport, subscriber.fd = other.transport, other.fd
@@ -3500,8 +3467,9 @@ class Hub:
         """Tell everybody when to come back, and close."""
         for subscriber in self.subscribers():
             if subscriber.pending is None:
+                retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
                 with contextlib.suppress(OSError):
-                    subscriber.transport.send(subscriber.encoding.farewell(self._retry()))
+                    subscriber.transport.send(subscriber.encoding.farewell(retry_ms))
             self._drop(subscriber, "server stopping")
         self._poller.close()
 
@@ -3512,9 +3480,7 @@ class Hub:
         self._enter_view(subscriber, topics)
         own = self._ring.run(subscriber.own_topic)
         own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, own.excluded)
-        if subscriber.cursor < own.evicted:
-            subscriber.own_last = max(subscriber.own_last, own.evicted)
+        subscriber.own_last = max(own.last, own.excluded, own.evicted)
 
     def _leave(self, subscriber: Subscriber) -> None:
         """Bring it nothing more."""
@@ -3530,7 +3496,8 @@ class Hub:
             newest = max((max(run.last, run.evicted) for run in runs), default=0)
             view = self._views[key] = View(subscriber.encoding, topics, newest)
             for run in runs:
-                run.join(view)
+                run.views = run.views or set()
+                run.views.add(view)
         view.members[subscriber] = None
         subscriber.view = view
 
@@ -3585,10 +3552,10 @@ class Hub:
         self.end_those(lambda s: s.credential in gone, "The credential was revoked")
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
-        """Change the topics of a client's connections from an id of the log on."""
+        """Change the topics of a client's connections, as a control entry says."""
         for subscriber in self.of_client(order["clientId"]):
             topics = (subscriber.topics | set(order["add"])) - set(order["remove"])
-            self._topics_from(number, subscriber, topics, order.get("since"))
+            self.set_topics(subscriber, topics, order.get("since"))
 
     # The sweep
 
@@ -3742,13 +3709,12 @@ class Hub:
     ) -> Iterator[Join]:
         """Sends for a subscriber: of what was found for a stretch, up to an id, what is its own."""
         view, own = subscriber.view, subscriber.own_topic
-        topics = {*stretch.topics} if stretch.is_earlier else {*stretch.topics, own}
         left_out = view.topics | stretch.topics
         mine = [
             entry
             for entry in found
             if stretch.after < entry.id <= upto
-            and entry.topic in topics
+            and (entry.topic in stretch.topics or entry.topic == own)
             and entry.is_for(left_out, own)
         ]
         # What is older than a stream's position must not move it back. In Socket.IO each
@@ -3922,14 +3888,15 @@ class Hub:
 
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        for subscriber in [s for s in self._blocked if s.blocked_at < limit]:
+        blocked = [s for s in self._by_fd.values() if s.pending is not None]
+        for subscriber in [s for s in blocked if s.blocked_at < limit]:
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
                 continue
             # A WebSocket: should the client read again soon, it gets the rest of what was begun,
             # and then hears that it may come back.
             subscriber.queue = None
-            last = subscriber.encoding.farewell(self._retry(), CloseCode.TRY_AGAIN_LATER)
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
             subscriber.blocked_at = time.monotonic()
 
@@ -3944,18 +3911,16 @@ class Hub:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
             elif subscriber.pinged_at <= due and subscriber.is_open:
-                self._ping_one(subscriber, now, frames)
+                self._ping_one(subscriber, frames)
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(
-        self, subscriber: Subscriber, now: int, frames: dict[tuple[str, int], bytes]
-    ) -> None:
+    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
         """Ping who lacks nothing, or waits for the database; for the others data is on its way,
         which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
-        subscriber.last_ping, subscriber.pinged_at = now, ticks_ms()
-        body = {"type": "ping", "timestamp": iso(now)}
+        subscriber.last_ping, subscriber.pinged_at = now_ms(), ticks_ms()
+        body = {"type": "ping", "timestamp": iso(subscriber.last_ping)}
         if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
             self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
@@ -3983,11 +3948,6 @@ class Hub:
     def expire(self, subscriber: Subscriber, at: int) -> None:
         """End a stream when its credential does: at a time in milliseconds since 1970."""
         subscriber.expires_at = min(at, subscriber.expires_at or at)
-
-    @staticmethod
-    def _retry() -> int:
-        """Milliseconds until a client comes back: spread, or they all come at once."""
-        return 1_000 + secrets.randbelow(4_000)
 
 
 RESET = {

@@ -587,8 +587,7 @@ class World:
         hub, state = self.hub, subscriber.state
         assert state is not rtapp.State.GONE
         assert subscriber.cursor <= hub.head or not subscriber.is_open
-        is_blocked = subscriber in hub._blocked
-        assert is_blocked == (subscriber.pending is not None)
+        is_blocked = subscriber.pending is not None
         may_be_pinned = (rtapp.State.BLOCKED, rtapp.State.ENDING)
         assert (state in may_be_pinned) if is_blocked else state is not rtapp.State.BLOCKED
         if state is rtapp.State.LIVE and subscriber not in hub._urgent:
