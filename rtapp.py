@@ -3582,7 +3582,7 @@ class Hub:
                 elif self._volatile:
                     self._send_volatile()
                 else:
-                    self._serve_some(next(reversed(self._dirty)))
+                    self._serve_some(self._dirty.popitem()[0])
                 if time.perf_counter() > until:
                     break
         except Exception:
@@ -3637,7 +3637,9 @@ class Hub:
                 self._pin(subscriber, join, taken)
         self._stats.bytes_sent += bytes_sent
         self._stats.deliveries += deliveries
-        if not view.is_dirty:
+        if view.is_dirty:
+            self._dirty[view] = None  # the last one, so the next that is served
+        else:
             view.joins.clear()
             self._dirty.pop(view, None)
 
@@ -3668,6 +3670,11 @@ class Hub:
         """Whether anything for it may lie between its cursor and the id `upto`."""
         cursor = subscriber.cursor
         return cursor < upto and (cursor < subscriber.view.newest or cursor < subscriber.own_last)
+
+    def _has_all(self, subscriber: Subscriber) -> bool:
+        """Whether it is LIVE and has had all that there is for it."""
+        lacks = subscriber.later or self._lacks(subscriber, self.head)
+        return subscriber.state is State.LIVE and not lacks
 
     def _stretch(self, subscriber: Subscriber) -> Stretch | None:
         """What a subscriber lacks before its next topics, or before the head."""
@@ -3779,11 +3786,10 @@ class Hub:
         if subscriber is None:
             self._volatile.popleft()
             return
-        if subscriber.state is State.LIVE and self._lacks(subscriber, self.head):
+        if not self._has_all(subscriber):
             self._serve(subscriber)
         # It may carry a position: not to who still lacks something, or for the past.
-        lacks = subscriber.later or self._lacks(subscriber, self.head)
-        if subscriber.state is State.LIVE and not lacks:
+        if self._has_all(subscriber):
             key = f"{subscriber.encoding.key} {self.head}"
             if key not in entry.frames:
                 position = self._log.position(self.head)
@@ -3925,8 +3931,7 @@ class Hub:
             self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
             return
-        lacks = self._lacks(subscriber, self.head)
-        if subscriber.state is State.LIVE and not (lacks or subscriber.later):
+        if self._has_all(subscriber):
             number, is_whole = self.head, True
         elif subscriber.state is State.BEHIND:
             number, is_whole = subscriber.cursor, self._wanted(subscriber)[1] is None
