@@ -3321,9 +3321,7 @@ class Hub:
         """Serve what there is, tell the client not to come back as it was, and close."""
         self._serve(subscriber)
         body = {"type": "disconnect", "reason": reason}
-        last = subscriber.encoding.notice("disconnect", body, None)
-        if subscriber.is_open and subscriber.pending is None:
-            self._push(subscriber, Join(last, subscriber.cursor, 0))
+        self.reply(subscriber, subscriber.encoding.notice("disconnect", body, None))
         self._drop(subscriber, reason)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
@@ -3466,10 +3464,8 @@ class Hub:
     def drain(self) -> None:
         """Tell everybody when to come back, and close."""
         for subscriber in self.subscribers():
-            if subscriber.pending is None:
-                retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
-                with contextlib.suppress(OSError):
-                    subscriber.transport.send(subscriber.encoding.farewell(retry_ms))
+            retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
+            self.reply(subscriber, subscriber.encoding.farewell(retry_ms))
             self._drop(subscriber, "server stopping")
         self._poller.close()
 
@@ -3856,14 +3852,11 @@ class Hub:
                 self._reset(subscriber)
                 continue
             # Those that have nothing of their own in the page are sent the same bytes.
+            made = {} if topics or subscriber.own_topic in private else shared
             key = (stretch.after, min(upto, stretch.upto))
-            is_private = topics is not None or subscriber.own_topic in private
-            joins = None if is_private else shared.get(key)
-            if joins is None:
-                joins = list(self._joins(subscriber, stretch, page, key[1]))
-                if not is_private:
-                    shared[key] = joins
-            for join in joins:
+            if key not in made:
+                made[key] = list(self._joins(subscriber, stretch, page, key[1]))
+            for join in made[key]:
                 if subscriber.state is State.LIVE:
                     self._bring(subscriber, stretch, join)
             gevent.sleep(0)

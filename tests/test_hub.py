@@ -300,6 +300,7 @@ class Listener:
 
 
 TOKEN = re.compile(rb"(\w+?)(\d*)@(\d+)\.*;")
+MESSAGE_TOKEN = re.compile(rb"(?:M\d+|V)@")
 
 
 class World:
@@ -621,6 +622,9 @@ class World:
                 left = [r for r in left if not one.may_lack(r)]
                 assert not left, f"{found[0]!r} skips {left[:3]}"
             is_ended = kind in ("disconnect", "last")
+        assert subscriber.bytes_sent == len(one.wire.taken)
+        if subscriber.is_open and subscriber.pending is None:
+            assert subscriber.messages == len(MESSAGE_TOKEN.findall(one.wire.taken))
         if subscriber.is_open and end == len(one.wire.taken):
             assert one.ended_at is None, "it goes on after its end"
             left = [row for row in due[at:] if row.place <= subscriber.cursor]
