@@ -3273,7 +3273,7 @@ class Hub:
         subscriber.client_id = client_id
         self._enter(subscriber, topics)
         self._serve_soon(subscriber)
-        self.on_moved(subscriber, subscriber.view.topics, subscriber.view.topics)
+        self.on_moved(subscriber, topics, topics)
 
     def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
@@ -3283,6 +3283,35 @@ class Hub:
             subscriber.pending = subscriber.pending._replace(cursor=cursor)
         self._enter(subscriber, topics)
         self._serve_soon(subscriber)
+
+    def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
+        """Give a connection the transport of another one, which ends thereby."""
+        transport, cursor = subscriber.transport, subscriber.cursor
+        data = other.pending.data if other.pending else b""
+        if isinstance(transport, QueueTransport):
+            data += transport.take()
+        if subscriber.pending is not None:
+            data, cursor = data + subscriber.pending.data, subscriber.pending.cursor
+            subscriber.pending, subscriber.state = None, State.LIVE
+        del self._by_fd[subscriber.fd], self._by_fd[other.fd]
+        self._forget(other, "upgraded")
+        subscriber.transport, subscriber.fd = other.transport, other.fd
+        other.state, other.fd, other.pending = State.GONE, -1, None
+        self._by_fd[subscriber.fd] = subscriber
+        self._heed(subscriber)
+        self._push(subscriber, Join(data, cursor, 0))
+        transport.close()
+        queue, subscriber.queue = subscriber.queue, None
+        self.reply(subscriber, bytes(queue or b""))
+        self._serve_soon(subscriber)
+
+    def drain(self) -> None:
+        """Tell everybody when to come back, and close."""
+        for subscriber in self.subscribers():
+            retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
+            self.reply(subscriber, subscriber.encoding.farewell(retry_ms))
+            self._drop(subscriber, "server stopping")
+        self._poller.close()
 
     # What one connection is told alone
 
@@ -3439,35 +3468,6 @@ class Hub:
         """What a client says on its stream; on SSE it has nothing to say."""
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(data)
-
-    def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
-        """Give a connection the transport of another one, which ends thereby."""
-        transport, cursor = subscriber.transport, subscriber.cursor
-        data = other.pending.data if other.pending else b""
-        if isinstance(transport, QueueTransport):
-            data += transport.take()
-        if subscriber.pending is not None:
-            data, cursor = data + subscriber.pending.data, subscriber.pending.cursor
-            subscriber.pending, subscriber.state = None, State.LIVE
-        del self._by_fd[subscriber.fd], self._by_fd[other.fd]
-        self._forget(other, "upgraded")
-        subscriber.transport, subscriber.fd = other.transport, other.fd
-        other.state, other.fd, other.pending = State.GONE, -1, None
-        self._by_fd[subscriber.fd] = subscriber
-        self._heed(subscriber)
-        self._push(subscriber, Join(data, cursor, 0))
-        transport.close()
-        queue, subscriber.queue = subscriber.queue, None
-        self.reply(subscriber, bytes(queue or b""))
-        self._serve_soon(subscriber)
-
-    def drain(self) -> None:
-        """Tell everybody when to come back, and close."""
-        for subscriber in self.subscribers():
-            retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
-            self.reply(subscriber, subscriber.encoding.farewell(retry_ms))
-            self._drop(subscriber, "server stopping")
-        self._poller.close()
 
     # Views
 
