@@ -206,6 +206,26 @@ def plain_address(address: str) -> str:
     return address.partition("%")[0].removeprefix("::ffff:")
 
 
+@functools.lru_cache(maxsize=4_096)
+def as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address without a zone and not mapped into IPv6; None where it is none."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+@functools.lru_cache(maxsize=4_096)
+def network_of(address: str) -> str:
+    """What is counted as one: an IPv6 address's network of 64 bits, since whoever has one of its
+    addresses has all of them (RFC 4291, 2.5.1); else the address."""
+    found = as_ip(address)
+    if found is None or found.version == 4:
+        return str(found or address)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
 def plain_host(name: str) -> str:
     """A host as hosts are compared, empty where it is none: in lower case, its letters as browsers
     write them in ASCII (UTS 46), without a last dot."""
@@ -3079,7 +3099,7 @@ class Hub:
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._poll)
         self._by_fd: dict[int, Subscriber] = {}
-        self._addresses: Counter[str] = Counter()
+        self._networks: Counter[str] = Counter()
         self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
         self._ring = Ring()
@@ -3142,9 +3162,14 @@ class Hub:
         """Open connections."""
         return len(self._by_fd)
 
+    @property
+    def sockets(self) -> int:
+        """Those of them that have a socket of their own."""
+        return sum(not isinstance(s.transport, QueueTransport) for s in self._by_fd.values())
+
     def count_from(self, address: str) -> int:
-        """Open connections from one address."""
-        return self._addresses[address]
+        """Open connections from one address, or of IPv6 from its network."""
+        return self._networks[network_of(address)]
 
     def count_of(self, username: str) -> int:
         """Open connections of one account."""
@@ -3226,7 +3251,7 @@ class Hub:
         subscriber.id = self._next_id
         self._next_id += 1
         self._by_fd[subscriber.fd] = subscriber
-        self._addresses[subscriber.address] += 1
+        self._networks[network_of(subscriber.address)] += 1
         self._enter(subscriber, topics)
         self._heed(subscriber)
         self._stats.total_connections += 1
@@ -3244,9 +3269,10 @@ class Hub:
             subscriber.session.left(reason)
         self.on_moved(subscriber, subscriber.view.topics, frozenset())
         self._leave(subscriber)
-        self._addresses[subscriber.address] -= 1
-        if not self._addresses[subscriber.address]:
-            del self._addresses[subscriber.address]
+        network = network_of(subscriber.address)
+        self._networks[network] -= 1
+        if not self._networks[network]:
+            del self._networks[network]
 
     def position(self, subscriber: Subscriber) -> str:
         """Up to where a connection will have been served before what `reply` sends next."""
@@ -4535,30 +4561,10 @@ def client_id_of(session: str) -> str:
 
 
 @functools.lru_cache(maxsize=4_096)
-def as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IP address without a zone and not mapped into IPv6; None where it is none."""
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(found, "ipv4_mapped", None) or found
-
-
-@functools.lru_cache(maxsize=4_096)
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own."""
     found = as_ip(address)
     return address == "localhost" if found is None else found.is_loopback
-
-
-@functools.lru_cache(maxsize=4_096)
-def network_of(address: str) -> str:
-    """What is counted as one: an IPv6 address's network of 64 bits, since whoever has one of its
-    addresses has all of them (RFC 4291, 2.5.1); else the address."""
-    found = as_ip(address)
-    if found is None or found.version == 4:
-        return str(found or address)
-    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
@@ -10767,7 +10773,7 @@ class Front:
     def _serve(self, server: gevent.server.StreamServer, sock: Any, address: Any) -> None:
         connection = Connection(sock, plain_address(address[0]), self, server)
         self._network.arrived(connection.address)
-        counted = network_of(connection.address)
+        counted = network_of(connection.address)  # IPv6 by networks
         full = self._full(connection.address, counted)
         if full and self._refused >= self.REFUSED:
             connection.close()
@@ -10789,12 +10795,13 @@ class Front:
         """The setting that allows no further connection; empty when it may be."""
         # What the system allows, less what the program needs for itself.
         most = self._settings["max_sockets"] or max(self.files - 512, self.files // 2)
-        if len(self._open) - self._refused + self._hub.count >= most:
+        count = len(self._open) - self._refused
+        if count + self._hub.count >= most and count + self._hub.sockets >= most:
             return "max_sockets"
         most = self._settings["max_sockets_per_address"]
         if not most or is_loopback(address) or self._is_trusted(address):
             return ""
-        count = self._addresses[counted] + self._hub.count_from(counted)
+        count = self._addresses[counted] + self._hub.count_from(address)
         return "max_sockets_per_address" if count >= most else ""
 
     def _refusal(self, full: str) -> Problem:

@@ -776,6 +776,21 @@ def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) ->
         assert full.code == "too_many_connections"
 
 
+def test_streams_of_an_ipv6_network_count_as_one_address(
+    make_server: Callable[..., Server],
+) -> None:
+    """Whoever has one address of a network of 64 bits has all of them (RFC 4291, 2.5.1)."""
+    server = make_server(trusted_proxies="127.0.0.1", max_connections_per_address=1)
+    with server.stream(headers={"X-Forwarded-For": "2001:db8:0:1::1"}):
+        for address, is_full in (("2001:db8:0:1:ffff::2", True), ("2001:db8:0:2::1", False)):
+            answer = server.raw(
+                get_request("/api/connections", {"X-Forwarded-For": address, "Connection": "close"})
+            )
+            assert answer.startswith(b"HTTP/1.1 200 "), "requests are not streams"
+            stream = Stream(server.port, headers={"X-Forwarded-For": address})
+            assert stream.status == (503 if is_full else 200)
+
+
 @pytest.fixture(scope="module")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that trusts its proxies."""

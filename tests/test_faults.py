@@ -37,6 +37,7 @@ from support import (
     Swarm,
     change,
     get_request,
+    keep_alive,
     number,
     query_database,
     rows_of,
@@ -664,6 +665,18 @@ def test_too_many_sockets_are_told(make_server: Callable[..., Server]) -> None:
         server.publish("still")
         assert stream.values(1) == ["still"]
         assert sum("Connections are refused" in line for line in server.output) == 1
+
+
+def test_a_polling_client_takes_no_socket_while_it_is_silent(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(max_sockets=10)
+    with keep_alive(server.port) as ask:
+        for _ in range(30):
+            ask.request("GET", "/socket.io/?EIO=4&transport=polling", headers={"Host": "localhost"})
+            opened = ask.getresponse()
+            assert opened.status == 200, opened.read()
+            opened.read()
 
 
 def test_a_flood_of_sockets_is_closed(make_server: Callable[..., Server]) -> None:
