@@ -1132,13 +1132,13 @@ class Transaction:
 class Work(NamedTuple):
     """Something given to the writer, and where its giver waits."""
 
-    waiter: gevent.event.AsyncResult
+    waiter: gevent.hub.Waiter
     entries: Sequence[Entry]  # for the log, when there is no unit
     unit: Callable[[Transaction], Any] | None
 
 
 Rows = Sequence[tuple[Any, ...]]
-Result = tuple[gevent.event.AsyncResult, Any, "BaseException | None"]  # a giver's answer or error
+Result = tuple[gevent.hub.Waiter, Any, "BaseException | None"]  # a giver's answer or error
 Done = tuple[list[Entry], list[Result]]  # what a transaction stored, and what its givers hear
 
 
@@ -1791,7 +1791,7 @@ class Storage:
     def _give(self, entries: Sequence[Entry], unit: Callable[[Transaction], Any] | None) -> Any:
         if self._works.qsize() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
-        work = Work(gevent.event.AsyncResult(), entries, unit)
+        work = Work(gevent.hub.Waiter(), entries, unit)
         self._works.put(work)
         return work.waiter.get()
 
@@ -1848,15 +1848,14 @@ class Storage:
             self._deliver()
 
     def _deliver(self) -> None:
+        loop = gevent.get_hub().loop
         while self._done:
             entries, answers = self._done.popleft()
             if entries:
                 self._on_entries(entries)
             for waiter, value, error in answers:
-                if error is None:
-                    waiter.set(value)
-                else:
-                    waiter.set_exception(error)
+                wake = waiter.switch if error is None else waiter.throw
+                loop.run_callback(wake, value if error is None else error)
             errors = [error for _, _, error in answers if isinstance(error, Problem)]
             codes = ("storage_unavailable", "outcome_unknown")
             faults = [str(error.__cause__) for error in errors if error.code in codes]
@@ -10306,8 +10305,10 @@ class Reader:
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        while (part := self.transport.receive()) is None:
+        part = None
+        while part is None:  # waits first: there is seldom something already
             self.wait()
+            part = self.transport.receive()
         self._data, self._at = self._data[self._at :] + part, 0
         return bool(part)
 
