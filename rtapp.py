@@ -87,7 +87,6 @@ import time
 import traceback
 import unicodedata
 import urllib.parse
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -1076,7 +1075,7 @@ class Transaction:
 
     def __init__(self, database: LogDatabase) -> None:
         self.database = database
-        self.batch = uuid.uuid4().hex
+        self.batch = secrets.token_hex(16)
         self.entries: list[Entry] = []
         self.answers: list[Result] = []
         self.next_id = database.last_id + 1  # of the next message, if it carries its own
