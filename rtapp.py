@@ -8458,76 +8458,6 @@ def static_file(app: Application, call: Call) -> Answer:
 
 OWN_HEADERS = {"Cache-Control": "no-cache"}
 
-# A script's tokens; for those that only what stands before them tells, how they begin.
-SCRIPT_TOKEN = re.compile(
-    r"""(?:\s|//[^\n]*|/\*.*?\*/)+ | '(?:\\.|[^'\\])*' | "(?:\\.|[^"\\])*"
-    | [^\s`{}/'"]+ | [`{}/]""",
-    re.DOTALL | re.VERBOSE,
-)
-TEMPLATE_TEXT = re.compile(r"(?:\\.|\$(?!\{)|[^`\\$])*(?:`|\$\{)", re.DOTALL)
-REGEXP = re.compile(r"(?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[])+/")
-BEFORE_REGEXP = re.compile(r"(?:[(,=:\[!&|?{};>]|\breturn)\Z")
-WOULD_JOIN = re.compile(r"[\w$]{2}|\+\+|--")
-STYLE_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-INDENTATION = re.compile(r"^[ ]+|\n(?=\n)", re.MULTILINE)
-
-
-def is_gap(token: str) -> bool:
-    return token[0].isspace() or token.startswith(("//", "/*"))
-
-
-def script_tokens(text: str) -> Iterator[str]:
-    """The tokens of one of our scripts, and the blanks and comments between them. Raises
-    ValueError where it ends within one."""
-    at, before = 0, ""
-    in_template: list[bool] = []  # of each open brace
-    while at < len(text):
-        token = matched(SCRIPT_TOKEN, text, at)
-        at += len(token)
-        if is_gap(token):
-            yield token
-            continue
-        rest = ""
-        if token == "`" or (token == "}" and in_template.pop()):
-            rest = matched(TEMPLATE_TEXT, text, at)
-        elif token == "/" and BEFORE_REGEXP.search(before):
-            rest = matched(REGEXP, text, at)
-        if token == "{" or rest.endswith("${"):
-            in_template.append(token != "{")
-        at += len(rest)
-        before = token + rest
-        yield before
-
-
-def matched(pattern: re.Pattern[str], text: str, at: int) -> str:
-    found = pattern.match(text, at)
-    if found is None:
-        raise ValueError(f"what begins at character {at} has no end")
-    return found[0]
-
-
-def pack_script(text: str) -> str:
-    """Without comments and needless blanks, a third of what a phone would wait for. Its lines
-    keep their numbers, so that the place of an error stays true."""
-    packed, gap = [""], ""
-    for token in script_tokens(text):
-        if is_gap(token):
-            gap = "\n" * token.count("\n") or " "
-            continue
-        if gap == " " and not WOULD_JOIN.match(packed[-1][-1:] + token[0]):
-            gap = ""
-        packed += gap, token
-        gap = ""
-    return "".join([*packed, gap])
-
-
-def pack_style(text: str) -> str:
-    return pack_page(STYLE_COMMENT.sub("", text))
-
-
-def pack_page(text: str) -> str:
-    return INDENTATION.sub("", text)
-
 
 class Static:
     """The files of `static/`, read once: they are few and small."""
@@ -8543,7 +8473,6 @@ class Static:
         ".png": "image/png",
         ".txt": "text/plain; charset=utf-8",
     }
-    PACKERS = {".js": pack_script, ".css": pack_style, ".html": pack_page}  # noqa: RUF012
     # What begins the keys of a room's texts: its page is opened on a phone, by a link.
     ROOM_TEXTS = (
         *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
@@ -8579,9 +8508,6 @@ class Static:
                 raise Problem("not_found")
             if name.endswith(".html"):
                 content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
-            pack = self.PACKERS.get(Path(name).suffix)
-            if pack and not name.startswith("vendor/"):  # whose licences are comments
-                content = pack(content.decode()).encode()
             packed = self._packed[name, up] = Packed(content, gzip.compress(content, mtime=0))
         return packed
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-import rtapp
 from browsers import NAME, PASSWORD, fits, focused, new_context, sign_in, until
 from support import Server, wait_for
 
@@ -697,32 +695,3 @@ def test_the_guides_lines_work_unchanged_and_survive_a_crash(page: Page, fresh: 
     until(page, "() => heard.some((data) => data.message?.startsWith('Another'))")
     ids = page.evaluate("() => window.heard.filter((data) => data.id).map((data) => data.id)")
     assert len(ids) == 3 and ids == sorted(set(ids))
-
-
-READ_STYLE = """(texts) => texts.map((text) => {
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(text);
-  return [...sheet.cssRules].map(({ cssText }) => cssText.replaceAll(/\\s+/g, ' '));
-})"""
-READ_PAGE = """(texts) => texts.map((text) => {
-  const read = new DOMParser().parseFromString(text, 'text/html');
-  return read.documentElement.outerHTML.replaceAll(/\\s+/g, ' ');
-})"""
-
-
-@pytest.mark.parametrize(
-    ("suffix", "pack", "read"),
-    [(".css", rtapp.pack_style, READ_STYLE), (".html", rtapp.pack_page, READ_PAGE)],
-)
-def test_a_packed_file_says_the_same(
-    page: Page, suffix: str, pack: Callable[[str], str], read: str
-) -> None:
-    static = Path(rtapp.__file__).parent / "static"
-    for path in static.rglob(f"*{suffix}"):
-        if "vendor" in path.parts:
-            continue
-        text = path.read_text("utf-8")
-        given, packed = page.evaluate(read, [text, pack(text)])
-        assert given == packed, path
-        assert len("".join(given)) > len(text) / 3
-        assert len(pack(text)) < len(text)
