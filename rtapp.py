@@ -65,6 +65,7 @@ import html
 import http.client
 import importlib.machinery
 import importlib.util
+import inspect
 import io
 import ipaddress
 import itertools
@@ -89,11 +90,13 @@ import unicodedata
 import urllib.parse
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
+from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -102,9 +105,12 @@ from typing import (
     NamedTuple,
     NoReturn,
     Protocol,
+    TypedDict,
     TypeVar,
     cast,
     get_args,
+    get_origin,
+    get_type_hints,
 )
 
 import bottle
@@ -132,6 +138,7 @@ from websockets.utils import accept_key
 __version__ = "0.1.0"
 
 T = TypeVar("T")
+V = TypeVar("V", bound=msgspec.Struct)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -153,6 +160,32 @@ def ticks_ms() -> int:
 def iso(ms: int) -> str:
     """A time of the tables as ISO 8601 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
+
+
+Moment = Annotated[
+    str,
+    msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-01-31T12:00:00.000Z"]),
+]
+
+
+@cache
+def columns_of(kind: Hashable) -> list[tuple[str, Callable[[Any], Any]]]:
+    """The fields of a view, each with what makes it of a column."""
+    ways: dict[Any, Callable[[Any], Any]] = {
+        bool: bool,
+        Moment: iso,
+        Moment | None: lambda ms: iso(ms) if ms else None,
+    }
+    fields = msgspec.structs.fields(cast(Any, kind))
+    return [(field.name, ways.get(field.type, lambda value: value)) for field in fields]
+
+
+def view_of(kind: type[V], row: Any, **more: Any) -> V:
+    """A row as the API shows it: `more`, and its columns of the same names."""
+    for name, made in columns_of(cast(Hashable, kind)):
+        if name not in more and hasattr(row, name):
+            more[name] = made(getattr(row, name))
+    return kind(**more)
 
 
 def to_json(value: Any) -> str:
@@ -4716,13 +4749,12 @@ REFUSALS = {
 }
 
 
-class SignedIn(NamedTuple):
-    """A new session: of which user, None for who sits at the desktop; and the value of the header
-    `Set-Cookie`."""
+class SignedIn(msgspec.Struct):
+    """Who is signed in now; who sits at the desktop has no name."""
 
+    success: bool
     username: str | None
     role: str
-    cookie: str
 
 
 class Charge(NamedTuple):
@@ -4818,8 +4850,8 @@ class Call(msgspec.Struct, eq=False):
     is_kept: bool = True  # whether the connection is, for another request
     is_proxied: bool = False  # by a trusted proxy
     principal: Principal = ANONYMOUS
-    query: Any = None
-    arguments: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
+    reply: dict[str, str] = {}  # headers of its answer
 
     def __post_init__(self) -> None:
         path, _, self.raw_query = self.target.partition("?")
@@ -5125,18 +5157,19 @@ class Access:
     # Sessions
 
     def sign_in(self, call: Call, user: Any, grants: Grants = USER_GRANTS) -> SignedIn:
-        """A new session of a user, of whom the oldest of too many end; without one, of who sits at
-        the desktop."""
+        """A new session, in a cookie, of a user, of whom the oldest of too many end; without one,
+        of who sits at the desktop."""
         whose = {"name": OWNER}
         if user is not None:
             whose = {"user_id": user.id, "password_tag": password_tag(user.password_hash)}
         where = {"address": call.address, "agent": call.agent[:256]}
         secret = self.make_token("session", SESSION_SECONDS, grants, **whose, **where)
+        self._set_cookie(call, secret)
         if user is None:
-            return SignedIn(None, "admin", self._cookie(call, secret))
+            return SignedIn(True, None, "admin")
         self.revoke([old.token_hash[:16] for old in self.sessions(user.id)[self.SESSIONS :]])
         self._journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
-        return SignedIn(user.username, user.role, self._cookie(call, secret))
+        return SignedIn(True, user.username, user.role)
 
     def follow(self, call: Call, token: str) -> SignedIn:
         """Sign in by a link of the program's. Raises Problem `invalid_link`."""
@@ -5148,17 +5181,16 @@ class Access:
             raise Problem(*REFUSALS["signin"])
         return self.sign_in(call, user)
 
-    def sign_out(self, call: Call) -> str:
-        """End a request's session; the header that takes its cookie away."""
+    def sign_out(self, call: Call) -> None:
+        """End a request's session, and take its cookie away."""
         if call.principal.kind in ("user", "owner"):
             self.revoke([call.principal.credential])
-        return self._cookie(call, "", 0)
+        self._set_cookie(call, "", 0)
 
-    def _cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> str:
+    def _set_cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> None:
         more = "; Secure" if call.is_https else ""
-        return (
-            f"{self._cookie_name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
-        )
+        lasting = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
+        call.reply["Set-Cookie"] = f"{self._cookie_name}={secret}; {lasting}"
 
     def sessions(self, user_id: int) -> list[Any]:
         """A user's sessions, newest first."""
@@ -5476,20 +5508,31 @@ def inside(database: peewee.Database, room: Any) -> list[Any]:
     return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
 
 
-def participant_view(row: Any) -> dict[str, Any]:
+class ParticipantView(msgspec.Struct, rename="camel"):
+    """Somebody in a room, or at its door; `handAt` is since when its hand is up."""
+
+    id: int
+    client_id: str
+    connection_id: str
+    user_id: str | int | None
+    display_name: str | None
+    is_host: bool
+    status: str
+    joined_at: Moment
+    audio: bool
+    video: bool
+    screen: bool
+    hand: bool
+    hand_at: Moment | None
+    muted: bool
+    camera_off: bool
+
+
+def participant_view(row: Any) -> ParticipantView:
     """A participant as the API shows it."""
-    return {
-        "id": row.id,
-        "clientId": row.client_id,
-        "connectionId": row.connection_id,
-        "userId": as_json(row.user_id),
-        "displayName": row.display_name,
-        "isHost": bool(row.is_host),
-        "status": row.status,
-        "joinedAt": iso(row.joined_at),
-        **HAND_DOWN,
-        **as_json(row.state),
-    }
+    state = HAND_DOWN | as_json(row.state)
+    told = {"hand_at": state.pop("handAt"), "camera_off": state.pop("cameraOff"), **state}
+    return view_of(ParticipantView, row, user_id=as_json(row.user_id), **told)
 
 
 def with_changes(state: dict[str, Any], changes: dict[str, bool]) -> dict[str, Any]:
@@ -5500,24 +5543,36 @@ def with_changes(state: dict[str, Any], changes: dict[str, bool]) -> dict[str, A
     return after
 
 
-def room_view(room: Any, count: int) -> dict[str, Any]:
-    """A room as the API shows it, without its secrets."""
-    return {
-        "id": room.id,
-        "roomId": room.room_id,
-        "name": room.name,
-        "description": room.description,
-        "hostId": as_json(room.host_id),
-        "isActive": room.ended_at is None,
-        "maxParticipants": room.max_participants,
-        "locked": bool(room.locked),
-        "hasPassword": room.password_hash is not None,
-        "lobby": bool(room.lobby),
-        "pinned": bool(room.pinned),
-        "participantCount": count,
-        "createdAt": iso(room.created_at),
-        "endedAt": iso(room.ended_at) if room.ended_at else None,
-    }
+class RoomView(msgspec.Struct, rename="camel"):
+    """A room without its secrets."""
+
+    id: int
+    room_id: str
+    name: str
+    description: str
+    host_id: str | int | None
+    is_active: bool
+    max_participants: int
+    locked: bool
+    has_password: bool
+    lobby: bool
+    pinned: bool
+    participant_count: int
+    created_at: Moment
+    ended_at: Moment | None
+
+
+def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
+    """A room as the API shows it."""
+    return view_of(
+        kind,
+        room,
+        host_id=as_json(room.host_id),
+        is_active=room.ended_at is None,
+        has_password=room.password_hash is not None,
+        participant_count=count,
+        **more,
+    )
 
 
 def told(room: Any, name: str, exclude: str | None = None, /, **content: Any) -> Entry:
@@ -5841,7 +5896,7 @@ class Rooms:
         def unit(tx: Transaction) -> Any:
             room = self._hosted(tx.database, room_id, who)
             change(tx, room, **fields)
-            view = room_view(room, len(inside(tx.database, room)))
+            view = room_view(RoomView, room, len(inside(tx.database, room)))
             tx.append([told(room, "room-updated", room=view)])
             return room
 
@@ -6650,22 +6705,51 @@ def takes_gzip(accepted: str) -> bool:
     return codings.get("gzip", codings.get("*", False))
 
 
-class Route(NamedTuple):
-    """A row of the table of routes."""
+@dataclass
+class Route:
+    """A row of the table of routes. What a call takes and gives is said by the handler's signature:
+    the types of `query` and `body`, of which it gets values, and of what it returns; `Annotated`
+    names those of an `Answer` whose body is JSON."""
 
     method: str
     path: str
     role: str
     summary: str
-    handler: Callable[[Application, Call], Any]
-    query: type[msgspec.Struct] | None
-    body: Any
+    handler: Callable[..., Any]
+    limit: int | str  # of the body, in bytes; or the setting that says it
+    takes: str  # media types of the body
     gives: dict[int, str]  # statuses of success, and their media types
 
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The handler's signature. It is read late: it names what stands further down."""
+        return get_type_hints(self.handler, include_extras=True)
 
-JSON, HTML, SVG, TEXT = "application/json", "text/html", "image/svg+xml", "text/plain"
+    @cached_property
+    def query(self) -> Any:
+        """The type of the query, where one is taken."""
+        return self.hints.get("query")
+
+    @cached_property
+    def body(self) -> Any:
+        """The type of the body, where the handler doesn't read it by itself."""
+        return self.hints.get("body")
+
+    @property
+    def shown(self) -> list[Any]:
+        """The types of what it gives as JSON."""
+        given = self.hints["return"]
+        if get_origin(given) is Annotated:
+            return list(given.__metadata__)
+        kinds = get_args(given) if get_origin(given) is UnionType else (given,)
+        return [kind for kind in kinds if kind is not Answer]
+
+
+JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
+HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
 
 ROUTES: list[Route] = []
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def route(
@@ -6673,52 +6757,58 @@ def route(
     path: str,
     role: str,
     summary: str,
-    query: type[msgspec.Struct] | None = None,
-    body: Any = None,
+    limit: int | str = 20_000,
+    takes: str = "",
     gives: dict[int, str] | str = JSON,
-) -> Callable[[Callable[[Application, Call], Any]], Callable[[Application, Call], Any]]:
-    """Declare a route: who may call it, what it takes, what it does."""
+) -> Callable[[F], F]:
+    """Declare a route: who may call it, and what for. The rest is its handler's signature."""
+    answers = {200: gives} if isinstance(gives, str) else gives
 
-    def declare(
-        handler: Callable[[Application, Call], Any],
-    ) -> Callable[[Application, Call], Any]:
-        answers = {200: gives} if isinstance(gives, str) else gives
-        ROUTES.append(Route(method, path, role, summary, handler, query, body, answers))
+    def declare(handler: F) -> F:
+        ROUTES.append(Route(method, path, role, summary, handler, limit, takes, answers))
         return handler
 
     return declare
 
 
-# Request types. Patterns are written for msgspec and shown in the OpenAPI, with what they mean.
+# Types of requests. What they say of themselves is in the OpenAPI, and told to who sent something
+# else; patterns are written for msgspec.
 
-PATTERNS: dict[str, str] = {}  # the same in words, for who sent something else
 
-
-def pattern(text: str, words: str) -> msgspec.Meta:
+def pattern(text: str, words: str, example: str) -> msgspec.Meta:
     """What a text must match as a whole, and what that is called."""
-    text = f"^{text}$(?!\\n)"  # Python's own $ also matches before a last newline
-    PATTERNS[text] = words
-    return msgspec.Meta(pattern=text, description=words)
+    whole = f"^{text}$(?!\\n)"  # Python's own $ also matches before a last newline
+    return msgspec.Meta(pattern=whole, description=words, examples=[example])
 
 
 MAX_CHANNELS = 256
 
 Channel = Annotated[
-    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-")
+    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-", "news")
 ]
 EventName = Annotated[
     str,
-    pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line"),
+    pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line", "chat"),
 ]
 ClientId = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
+    str,
+    pattern(
+        r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -", "pmWkWSBCL51Bfkhn79xPu"
+    ),
 ]
 # PostgreSQL's text takes no NUL.
-SearchText = Annotated[str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL")]
-Description = Annotated[str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL")]
-SessionKey = Annotated[str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe characters")]
+SearchText = Annotated[
+    str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL", "chrome")
+]
+Description = Annotated[
+    str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL", "Every Monday")
+]
+SessionKey = Annotated[
+    str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe characters", "Zm9ydHktdHdvLWJ5dGVzLQ")
+]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
-RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is a whole number")]
+Position = Annotated[str, msgspec.Meta(max_length=64, examples=["k3x9q-42"])]
 Flag = Literal["0", "1", "false", "true"]
 YES = ("1", "true")
 
@@ -6809,13 +6899,14 @@ class SettingBody(msgspec.Struct):
 
     key: Annotated[
         str,
-        pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first"),
+        pattern(
+            r"[a-z][a-z0-9_.-]{0,63}",
+            "1-64 letters (a-z), digits and _.-, a letter first",
+            "x-color",
+        ),
     ]
     value: Any
     description: Description | None = None
-
-
-Position = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class TopicsBody(msgspec.Struct):
@@ -6828,10 +6919,10 @@ class TopicsBody(msgspec.Struct):
     since: Position | None = None
 
 
-Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
+Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-", "ada")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
-    list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]],
+    list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space", "news/*")]],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
 
@@ -6879,67 +6970,104 @@ class TokenBody(msgspec.Struct):
     """A new API token."""
 
     name: Annotated[
-        str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
+        str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-", "sensor-7")
     ]
     scopes: Annotated[
-        list[Literal["subscribe", "publish", "admin"]], msgspec.Meta(min_length=1)
+        list[Literal["subscribe", "publish", "admin"]],
+        msgspec.Meta(min_length=1, description="a list of at least one"),
     ] = msgspec.field(default_factory=lambda: ["subscribe", "publish"])
     channels: Patterns | None = None
-    days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 365.0
+    days: Annotated[
+        float, msgspec.Meta(gt=0, le=36_500, description="a number above 0, at most 36500")
+    ] = 365.0
 
 
-def convert(values: dict[str, Any], kind: type[T], strict: bool = True) -> T:
-    """`values` as a request type. Raises Problem `invalid` that names every wrong field.
-
-    msgspec stops at the first error, so on failure each field is converted by itself.
-    """
+def convert(values: Any, kind: type[T], strict: bool = True) -> T:
+    """`values` as a request type. Raises Problem `invalid` that names every wrong field."""
     try:
         return msgspec.convert(values, kind, strict=strict)
-    except msgspec.ValidationError as whole:
-        raise Problem("invalid", errors=field_errors(values, kind, strict, whole)) from None
+    except msgspec.ValidationError:  # of the first of them
+        raise Problem("invalid", errors=list(faults(values, kind, strict))) from None
 
 
-def field_errors(
-    values: dict[str, Any], kind: Any, strict: bool, whole: Exception
-) -> list[tuple[str, str]]:
-    """Each wrong field with what is wrong about it."""
-    found = []
+def faults(values: Any, kind: Any, strict: bool = True) -> Iterator[tuple[str, str]]:
+    """Each wrong field of a request with what it must be."""
+    if not isinstance(values, dict):
+        yield "", "must be an object"
+        return
     for field in msgspec.structs.fields(kind):
-        if field.encode_name not in values:
-            if field.required:
-                found.append((field.encode_name, "is required"))
-            continue
-        try:
-            msgspec.convert(values[field.encode_name], field.type, strict=strict)
-        except msgspec.ValidationError as error:
-            found.append((field.encode_name, in_words(error, field.type)))
-    return found or [("", in_words(whole, kind))]
+        if field.encode_name in values:
+            if found := fault(values[field.encode_name], field.type, strict):
+                yield field.encode_name, found
+        elif field.required:
+            yield field.encode_name, "is required"
 
 
-def in_words(error: Exception, kind: Any = None) -> str:
-    """What msgspec finds wrong with a value of this type, for somebody who hasn't its source."""
-    text = str(error)
-    if text.startswith("Invalid enum value") and (allowed := choices(kind)):
-        return f"must be one of {', '.join(allowed)}"
-    _, found, after = text.partition(" matching regex ")
-    named = next((p for p in PATTERNS if after.startswith(repr(p))), None) if found else None
-    if named is None:
-        return text
-    place = re.search(r" - at `\$\.?(.+)`", after)
-    return f"{place[1]} must be {PATTERNS[named]}" if place else f"must be {PATTERNS[named]}"
+def fault(value: Any, kind: Any, strict: bool) -> str:
+    """What a value must be to be of a type, empty if it is; of a list its first wrong element."""
+    if kind is msgspec.Raw:
+        return ""
+    try:
+        msgspec.convert(value, kind, strict=strict)
+        return ""
+    except msgspec.ValidationError:
+        found = (fault(each, element_of(kind), strict) for each in as_list(value, kind))
+        places = (f"[{place}] {words}" for place, words in enumerate(found) if words)
+        return next(places, f"must be {in_words(kind)}")
 
 
-def choices(kind: Any) -> list[str]:
-    """The texts that a type names one by one."""
-    inner = get_args(kind)
-    return [i for i in inner if isinstance(i, str)] or [text for i in inner for text in choices(i)]
+def as_list(value: Any, kind: Any) -> list[Any]:
+    """The elements of what is a list, as its type says too."""
+    return value if isinstance(value, list) and element_of(kind) is not None else []
+
+
+def element_of(kind: Any) -> Any:
+    """The type of the elements of a list; None for a type that is none."""
+    if get_origin(kind) is list:
+        return get_args(kind)[0]
+    return next(filter(None, map(element_of, get_args(kind))), None)
+
+
+NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    datetime: "a time such as 2026-01-31T12:00:00Z",
+}
+
+
+def in_words(kind: Any) -> str:
+    """What a type takes, for somebody who hasn't the source."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return inner[1].description or within(inner[0], inner[1])
+    if origin is Literal:
+        return f"one of {', '.join(inner)}"
+    if origin is list:
+        return "a list"
+    if inner:
+        return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
+    return NAMES.get(kind, "an object")
+
+
+def within(kind: Any, meta: msgspec.Meta) -> str:
+    """A type with the bounds of its values."""
+    if meta.max_length is None:
+        return f"{in_words(kind)} from {meta.ge} to {meta.le}"
+    least = f"{meta.min_length} to" if meta.min_length else "at most"
+    return (
+        f"{least} {meta.max_length} characters"
+        if kind is str
+        else (f"{in_words(kind)} of {least} {meta.max_length}")
+    )
 
 
 @cache
 def list_fields(kind: Hashable) -> frozenset[str]:
     """The fields of a request type that may be given several times. Asking msgspec is slow."""
     fields = msgspec.structs.fields(cast(Any, kind))
-    return frozenset(field.encode_name for field in fields if field.default_factory is list)
+    return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
 
 
 def parse_query(text: str, kind: type[T]) -> T:
@@ -6968,34 +7096,49 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
     return convert(value, kind)
 
 
+# Types of answers that several calls give
+
+
+class Success(msgspec.Struct):
+    """What was asked for is done."""
+
+    success: bool
+
+
+DONE = Success(True)
+
+
+def paged(call: Call, views: list[T], total: int, limit: int, cursor: str) -> list[T]:
+    """A page of a list: `X-Total-Count` says how many there are in all; behind a full one `Link`
+    (RFC 8288) leads on, relative to the request."""
+    call.reply["X-Total-Count"] = str(total)
+    if len(views) == limit:
+        pairs = dict(urllib.parse.parse_qsl(call.raw_query))
+        pairs[cursor] = str(cast(Any, views[-1]).id)
+        call.reply["Link"] = f'<?{urllib.parse.urlencode(pairs)}>; rel="next"'
+    return views
+
+
 # Streams
 
 
-@route(
-    "GET",
-    "/api/events",
-    "stream",
-    "Open a stream of Server-Sent Events",
-    EventsQuery,
-    gives="text/event-stream",
-)
-def events(app: Application, call: Call) -> Answer:
+@route("GET", "/api/events", "stream", "Open a stream of Server-Sent Events", gives=EVENT_STREAM)
+def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
     head = {
-        "Content-Type": "text/event-stream",
+        "Content-Type": EVENT_STREAM,
         "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
         "Connection": "close",
     }
-    asked = stream_request(app, call)
+    asked = stream_request(app, call, query)
     if asked.chunks:
         head["Transfer-Encoding"] = "chunked"
     return Answer(headers=head, attach=partial(app.streams.open_sse, asked))
 
 
-def stream_request(app: Application, call: Call) -> StreamRequest:
+def stream_request(app: Application, call: Call, query: EventsQuery) -> StreamRequest:
     """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
-    query: EventsQuery = call.query
     for name in query.channel:
         check_subscribe(app.access, call.principal, name)
     app.streams.check_capacity(call.principal)
@@ -7015,12 +7158,25 @@ def stream_request(app: Application, call: Call) -> StreamRequest:
     )
 
 
-@route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", body=TopicsBody)
-def change_topics(app: Application, call: Call) -> dict[str, Any]:
+class TopicsView(msgspec.Struct, rename="camel"):
+    """The channels that a client's streams have now."""
+
+    success: bool
+    client_id: str
+    channels: list[str]
+
+
+@route(
+    "POST",
+    "/api/events/topics",
+    "subscribe",
+    "Change a stream's channels",
+    limit="max_message_bytes",
+)
+def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
     """The change has a place in the log: what was published before it belongs to the old set.
     With `since` what came on the added channels after that position is sent first, in order, or
     `reset` where it is no longer held; the stream's own position stays where it is."""
-    body = parse_body(call.json_body(app.settings["max_message_bytes"]), TopicsBody)
     for name in (*body.add, *body.remove):
         check_subscribe(app.access, call.principal, name)
     client_id = client_id_of(body.session)
@@ -7039,29 +7195,68 @@ def change_topics(app: Application, call: Call) -> dict[str, Any]:
         order["since"] = -1 if found is None else found  # of another log: told as `reset`
     app.log.control("topics", **order)
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
-    return {"success": True, "clientId": client_id, "channels": channels}
+    return TopicsView(True, client_id, channels)
 
 
 # Messages
 
 
-@route("POST", "/api/broadcast", "publish", "Publish a message", BroadcastQuery, body=Any)
-def broadcast(app: Application, call: Call) -> Any:
+class MessageView(msgspec.Struct, rename="camel"):
+    """A stored message; one that isn't stored has no id."""
+
+    id: int | None
+    type: str
+    content: msgspec.Raw
+    channel: str | None
+    event: str | None
+    sent_at: Moment
+    recipient_count: int
+
+
+class Published(msgspec.Struct, rename="camel"):
+    """That a message was taken, and to how many it goes."""
+
+    success: bool
+    recipient_count: int
+    message: MessageView
+
+
+class BatchPublished(msgspec.Struct, rename="camel"):
+    """That a batch was taken; volatile messages have no ids."""
+
+    success: bool
+    count: int
+    first_id: int | None
+    last_id: int | None
+
+
+@route(
+    "POST",
+    "/api/broadcast",
+    "publish",
+    "Publish a message",
+    takes=f"{JSON}, {NDJSON}",
+)
+def broadcast(
+    app: Application, call: Call, query: BroadcastQuery
+) -> Annotated[Answer, Published, BatchPublished]:
     """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
-    if call.content_type == "application/x-ndjson":
-        return broadcast_batch(app, call)
+    if call.content_type == NDJSON:
+        return broadcast_batch(app, call, query)
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-    draft = call_draft(app, call, parsed)
-    if call.query.volatile in YES:
-        return published(send_volatile(app, draft), parsed)
+    draft = call_draft(app, call, query, parsed)
+    if query.volatile in YES:
+        return Answer(published(send_volatile(app, draft), parsed))
     return publish(app, call, [draft], parsed.text, lambda ids: published(draft, parsed))
 
 
-def call_draft(app: Application, call: Call, parsed: Parsed, counted: bool = False) -> Entry:
+def call_draft(
+    app: Application, call: Call, query: BroadcastQuery, parsed: Parsed, counted: bool = False
+) -> Entry:
     """A request's message."""
-    session = call.query.session or call.session
+    session = query.session or call.session
     sender = client_id_of(session) if session else None
-    return make_draft(app, call.principal, call.query, parsed, sender, counted)
+    return make_draft(app, call.principal, query, parsed, sender, counted)
 
 
 def make_draft(
@@ -7105,27 +7300,23 @@ def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
     return ids
 
 
-def message_view(entry: Entry, parsed: Parsed) -> dict[str, Any]:
+def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     """A message as the API shows it."""
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
-    return {
-        "id": entry.id or None,
-        "type": kind if isinstance(kind, str) else "message",
-        "content": msgspec.Raw(parsed.text.encode()),
-        "channel": channel_of(entry.topic),
-        "event": entry.event,
-        "sentAt": iso(entry.sent_at),
-        "recipientCount": entry.recipient_count,
-    }
+    return MessageView(
+        entry.id or None,
+        kind if isinstance(kind, str) else "message",
+        msgspec.Raw(parsed.text.encode()),
+        channel_of(entry.topic),
+        entry.event,
+        iso(entry.sent_at),
+        entry.recipient_count,
+    )
 
 
-def published(draft: Entry, parsed: Parsed) -> dict[str, Any]:
+def published(draft: Entry, parsed: Parsed) -> Published:
     """The answer to a publish."""
-    return {
-        "success": True,
-        "recipientCount": draft.recipient_count,
-        "message": message_view(draft, parsed),
-    }
+    return Published(True, draft.recipient_count, message_view(draft, parsed))
 
 
 def send_volatile(app: Application, draft: Entry) -> Entry:
@@ -7134,16 +7325,16 @@ def send_volatile(app: Application, draft: Entry) -> Entry:
     return draft
 
 
-Answerer = Callable[[list[int]], dict[str, Any]]  # an answer from the ids of what was stored
+Answerer = Callable[[list[int]], msgspec.Struct]  # an answer from the ids of what was stored
 
 
 def publish(
     app: Application, call: Call, drafts: Sequence[Entry], body: str, answer: Answerer
-) -> Any:
+) -> Answer:
     """Store messages, once for each `Idempotency-Key`; what `answer` makes of their ids."""
     key = call.headers.get("idempotency-key")
     if key is None:
-        return answer(append(app, drafts))
+        return Answer(answer(append(app, drafts)))
     started = time.perf_counter()
     result = publish_once(app, call, key, drafts, body, answer)
     app.stats.published(len(drafts), time.perf_counter() - started)
@@ -7177,7 +7368,7 @@ def publish_once(
     return app.storage.write(unit)
 
 
-def broadcast_batch(app: Application, call: Call) -> Any:
+def broadcast_batch(app: Application, call: Call, query: BroadcastQuery) -> Answer:
     """A message a line in one transaction; a bad line refuses the whole batch and is named."""
     raw = call.body(app.settings["max_batch_bytes"])
     parts = iter(partial(io.BytesIO(raw).readlines, 65_536), [])  # not all at once: each byte
@@ -7187,40 +7378,37 @@ def broadcast_batch(app: Application, call: Call) -> Any:
         raise Problem("invalid", "A batch has 1 to 10,000 lines.")
     give_back = app.access.limit_publish(call.principal, len(lines))
     try:
-        drafts = [line_draft(app, call, n, line.rstrip(b"\n")) for n, line in paced(lines)]
+        drafts = [line_draft(app, call, query, n, line.rstrip(b"\n")) for n, line in paced(lines)]
     except Problem:
         give_back()
         raise
-    if call.query.volatile in YES:
+    if query.volatile in YES:
         for draft in paced(drafts):
             send_volatile(app, draft)
-        return batch_answer([], len(drafts))
+        return Answer(BatchPublished(True, len(drafts), None, None))
     digest = hashlib.sha256(raw).hexdigest()
-    return publish(app, call, drafts, digest, lambda ids: batch_answer(ids, len(drafts)))
+    return publish(
+        app, call, drafts, digest, lambda ids: BatchPublished(True, len(ids), ids[0], ids[-1])
+    )
 
 
-def line_draft(app: Application, call: Call, number: int, line: bytes) -> Entry:
+def line_draft(
+    app: Application, call: Call, query: BroadcastQuery, number: int, line: bytes
+) -> Entry:
     """A line of a batch as a message. Raises a Problem that names the line."""
     limit = app.settings["max_message_bytes"]
     try:
         if len(line) > limit:
             raise Problem("too_large", f"A message has at most {limit} bytes.")
-        return call_draft(app, call, parse_json(line), counted=True)
+        return call_draft(app, call, query, parse_json(line), counted=True)
     except Problem as problem:
         problem.errors = problem.errors or [(f"line {number}", problem.detail or problem.title)]
         raise
 
 
-def batch_answer(ids: list[int], count: int) -> dict[str, Any]:
-    """The answer to a batch; volatile messages have no ids."""
-    first, last = (ids[0], ids[-1]) if ids else (None, None)
-    return {"success": True, "count": count, "firstId": first, "lastId": last}
-
-
-@route("GET", "/api/messages", "user", "List stored messages", MessagesQuery)
-def messages(app: Application, call: Call) -> Answer:
+@route("GET", "/api/messages", "user", "List stored messages")
+def messages(app: Application, call: Call, query: MessagesQuery) -> list[MessageView]:
     """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
-    query: MessagesQuery = call.query
     where = Message.kind == MESSAGE
     app.access.require_channel(call.principal, "subscribe", query.channel)
     if query.channel:
@@ -7234,15 +7422,16 @@ def messages(app: Application, call: Call) -> Answer:
         page &= Message.id > query.after
     order = Message.id if query.after is not None else Message.id.desc()
     views = stored_views(app, page, order, query.limit)
-    count = Message.select(peewee.fn.COUNT(Message.id)).where(where)
-    headers = {"X-Total-Count": str(app.storage.read_long(*count.sql())[0][0])}
-    if len(views) == query.limit:
-        side = "after" if query.after is not None else "before"
-        headers["Link"] = next_link(call, **{side: views[-1]["id"]})
-    return Answer(views, headers=headers)
+    total = counted(app, Message.select(peewee.fn.COUNT(Message.id)).where(where))
+    return paged(call, views, total, query.limit, "before" if query.after is None else "after")
 
 
-def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[dict[str, Any]]:
+def counted(app: Application, count: Any) -> int:
+    """The one number that a query gives."""
+    return int(app.storage.read_long(*count.sql())[0][0])
+
+
+def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[MessageView]:
     """Messages of the log as the API shows them."""
     columns = (getattr(Message, name) for name in COLUMNS)
     query = Message.select(*columns).where(where).order_by(order).limit(limit)
@@ -7252,49 +7441,66 @@ def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[d
     ]
 
 
-def next_link(call: Call, **changed: Any) -> str:
-    """The header `Link` to the next page (RFC 8288), relative to the request."""
-    pairs = dict(urllib.parse.parse_qsl(call.raw_query))
-    pairs.update({key: str(value) for key, value in changed.items()})
-    return f'<?{urllib.parse.urlencode(pairs)}>; rel="next"'
-
-
 # Connections
 
 
-@route("GET", "/api/connections", "admin", "List open connections", ConnectionsQuery)
-def connections(app: Application, call: Call) -> Answer:
+class ConnectionView(msgspec.Struct, rename="camel"):
+    """An open connection."""
+
+    id: int
+    client_id: str
+    transport: str
+    ip_address: str
+    user_agent: str
+    username: str | None
+    channels: list[str]
+    connected_at: Moment
+    last_ping: Moment
+    message_count: int
+    bytes_sent: int
+    lag: int
+    status: str
+    node: str
+
+
+def connection_views(rows: Iterable[Connected]) -> list[ConnectionView]:
+    """Connections as the API shows them."""
+    return [view_of(ConnectionView, row, channels=as_json(row.channels)) for row in rows]
+
+
+@route("GET", "/api/connections", "admin", "List open connections")
+def connections(app: Application, call: Call, query: ConnectionsQuery) -> list[ConnectionView]:
     """Oldest first, a page at a time; `cursor` is the last id of the page before. Who came to
     another node, left it or changed its channels there is known here within a second; the figures
     of its connections are as of its last heartbeat (5 s)."""
-    query: ConnectionsQuery = call.query
     page, total = app.nodes.page(query.q, query.transport, query.cursor, query.limit)
-    headers = {"X-Total-Count": str(total)}
-    if len(page) == query.limit:
-        headers["Link"] = next_link(call, cursor=page[-1].id)
-    return Answer([row.view() for row in page], headers=headers)
+    return paged(call, connection_views(page), total, query.limit, "cursor")
 
 
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
-def disconnect(app: Application, call: Call) -> dict[str, Any]:
+def disconnect(app: Application, call: Call, client_id: str) -> Success:
     """The client is told not to come back, on whichever node holds it."""
-    client_id = call.arguments["client_id"]
     if not app.nodes.of_client(client_id):
         raise Problem("not_found", "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
-    return {"success": True}
+    return DONE
 
 
-@route("GET", "/api/presence", "user", "List who is on a channel", PresenceQuery)
-def presence(app: Application, call: Call) -> list[dict[str, Any]]:
+class PresenceView(msgspec.Struct, rename="camel"):
+    """A client that is on a channel."""
+
+    client_id: str
+    username: str | None
+    connected_at: Moment
+
+
+@route("GET", "/api/presence", "user", "List who is on a channel")
+def presence(app: Application, call: Call, query: PresenceQuery) -> list[PresenceView]:
     """Each client once, however many connections it has."""
-    channel = check_channel(call.query.channel)
+    channel = check_channel(query.channel)
     app.access.require_channel(call.principal, "subscribe", channel)
-    return [
-        {"clientId": s.client_id, "username": s.username, "connectedAt": iso(s.connected_at)}
-        for s in app.nodes.present(channel)
-    ]
+    return [view_of(PresenceView, row) for row in app.nodes.present(channel)]
 
 
 # Video
@@ -7309,11 +7515,17 @@ class RoomCall(msgspec.Struct, rename="camel"):
 
 
 Label = (
-    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
+    Annotated[
+        str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line", "customer-7")
+    ]
+    | int
+    | None
 )
-Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
+Title = Annotated[
+    str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line", "Stand-up")
+]
 RoomName = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
+    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -", "stand-up")
 ]
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
@@ -7407,18 +7619,14 @@ class SignalBody(RoomCall, kw_only=True):
     target_user_id: Label = None
 
 
-def room_body(call: Call, kind: type[T], limit: int = 20_000) -> T:
-    """The body of a call in a room."""
-    return parse_body(call.json_body(limit), kind)
-
-
-def visitor(app: Application, call: Call, body: RoomCall) -> Visitor:
+def visitor(app: Application, call: Call, body: RoomCall | None = None) -> Visitor:
     """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
 
     Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`.
     """
     if not app.settings["guests"]:
         app.access.require(call.principal, "stream")
+    body = body or RoomCall()
     session = body.session or call.session
     client_id = client_id_of(session) if session else body.client_id or ""
     who = Visitor(client_id, call.principal, body.connection_id)
@@ -7428,14 +7636,43 @@ def visitor(app: Application, call: Call, body: RoomCall) -> Visitor:
     return who
 
 
-def some_room(app: Application, call: Call, who: Visitor) -> Any:
-    """The room that a path names. Raises Problem `not_found`."""
-    return app.rooms.find(call.arguments["room_id"], who)
+class SharedRoom(RoomView, kw_only=True):
+    """A room with the address of its page as others reach it."""
+
+    join_url: str
 
 
-def shown_room(app: Application, origin: str, room: Any, count: int) -> dict[str, Any]:
-    """A room with the link to its page; `origin` is where the page was asked for."""
-    return {**room_view(room, count), "joinUrl": join_url(app, origin, room.room_id)}
+class WholeRoom(SharedRoom, kw_only=True):
+    """A room as who is in it or has an account sees it; who waits is its host's to see."""
+
+    full: bool
+    kiosk_join: bool
+    participants: list[ParticipantView]
+    waiting: list[ParticipantView] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RoomDoor(msgspec.Struct, rename="camel"):
+    """What a page needs to know of a room before somebody joins it."""
+
+    room_id: str
+    name: str
+    is_active: bool
+    has_password: bool
+    locked: bool
+    lobby: bool
+    full: bool
+    join_url: str
+    kiosk_join: bool
+
+
+def shared_room(app: Application, origin: str, room: Any, count: int) -> SharedRoom:
+    """A room as the API shows it; `origin` is where the page was asked for."""
+    return room_view(SharedRoom, room, count, join_url=join_url(app, origin, room.room_id))
+
+
+def participant_views(rows: Iterable[Any]) -> list[ParticipantView]:
+    """Participants as the API shows them."""
+    return [participant_view(row) for row in rows]
 
 
 def join_url(app: Application, origin: str, room_id: str) -> str:
@@ -7443,13 +7680,11 @@ def join_url(app: Application, origin: str, room_id: str) -> str:
     return f"{app.network.link_base(origin)}/room/{room_id}"
 
 
-@route("POST", "/api/video/rooms", "publish", "Make a video room", body=RoomBody, gives={201: JSON})
-def make_room(app: Application, call: Call) -> Answer:
+@route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
+def make_room(app: Application, call: Call, body: RoomBody) -> SharedRoom:
     """201 with the room. Its maker, by session or account, is its host."""
-    body = room_body(call, RoomBody)
     who = visitor(app, call, body)
-    if body.pinned and not who.account:
-        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+    check_pinned(who, body.pinned)
     room = app.rooms.create(
         who,
         body.room_id,
@@ -7461,88 +7696,75 @@ def make_room(app: Application, call: Call) -> Answer:
         lobby=body.lobby,
         pinned=body.pinned,
     )
-    return Answer(shown_room(app, call.origin, room, 0), 201)
+    return shared_room(app, call.origin, room, 0)
 
 
-@route("GET", "/api/video/rooms", "guest", "List the active video rooms", RoomsQuery)
-def list_rooms(app: Application, call: Call) -> Answer:
+def check_pinned(who: Visitor, pinned: bool | msgspec.UnsetType) -> None:
+    """What nobody answers for does not stay. Raises Problem `forbidden`."""
+    if pinned is True and not who.account:
+        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+
+
+@route("GET", "/api/video/rooms", "guest", "List the active video rooms")
+def list_rooms(app: Application, call: Call, query: RoomsQuery) -> list[SharedRoom]:
     """Oldest first; a guest sees its own."""
-    query: RoomsQuery = call.query
     session = call.session if call.principal.role == "guest" else None
     rooms = app.rooms.active(query.after, query.limit, session)
-    headers = {"X-Total-Count": str(len(rooms) if session else app.rooms.count())}
-    if len(rooms) == query.limit:
-        headers["Link"] = next_link(call, after=rooms[-1].id)
-    return Answer(shown_rooms(app, call, rooms), headers=headers)
+    total = len(rooms) if session else app.rooms.count()
+    return paged(call, shared_rooms(app, call, rooms), total, query.limit, "after")
 
 
-def shown_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[dict[str, Any]]:
+def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[SharedRoom]:
     """Rooms with how many are in each."""
     counts = app.rooms.counts()
-    return [shown_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
+    return [shared_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
 
 
 @route("GET", "/api/video/rooms/<room_id>", "room", "Show a video room")
-def show_room(app: Application, call: Call) -> dict[str, Any]:
+def show_room(app: Application, call: Call, room_id: str) -> WholeRoom | RoomDoor:
     """Who is not in it and has no account learns only what the page needs before joining."""
-    who = visitor(app, call, RoomCall())
-    room = some_room(app, call, who)
+    who = visitor(app, call)
+    room = app.rooms.find(room_id, who)
     rows = app.rooms.participants(room)
-    shown = shown_room(app, call.origin, room, len(rows))
     inside = any(row.client_id == who.client_id for row in rows)
-    shown["full"] = not inside and len(rows) >= room.max_participants
-    shown["kioskJoin"] = app.settings["kiosk_join"]
-    if who.account or inside:
-        more = {"participants": [participant_view(row) for row in rows]}
-        if app.rooms.may_moderate(room, who):
-            more["waiting"] = [participant_view(row) for row in app.rooms.waiting(room)]
-        return {**shown, **more}
-    return {name: shown[name] for name in BEFORE_JOINING}
+    whole = room_view(
+        WholeRoom,
+        room,
+        len(rows),
+        join_url=join_url(app, call.origin, room.room_id),
+        full=not inside and len(rows) >= room.max_participants,
+        kiosk_join=app.settings["kiosk_join"],
+        participants=participant_views(rows),
+    )
+    if not who.account and not inside:
+        return view_of(RoomDoor, whole)
+    if app.rooms.may_moderate(room, who):
+        whole.waiting = participant_views(app.rooms.waiting(room))
+    return whole
 
 
-BEFORE_JOINING = (
-    "roomId",
-    "name",
-    "isActive",
-    "hasPassword",
-    "locked",
-    "lobby",
-    "full",
-    "joinUrl",
-    "kioskJoin",
-)
-
-
-@route("PATCH", "/api/video/rooms/<room_id>", "room", "Change a video room", body=RoomChange)
-def change_room(app: Application, call: Call) -> dict[str, Any]:
+@route("PATCH", "/api/video/rooms/<room_id>", "room", "Change a video room")
+def change_room(app: Application, call: Call, room_id: str, body: RoomChange) -> SharedRoom:
     """Name, lock, limit, password; by its host."""
-    body = room_body(call, RoomChange)
     who = visitor(app, call, body)
-    if body.pinned is True and not who.account:
-        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+    check_pinned(who, body.pinned)
     names = ("name", "description", "max_participants", "locked", "lobby", "pinned", "password")
     fields = {n: v for n in names if (v := getattr(body, n)) is not msgspec.UNSET}
-    room = app.rooms.update(who, call.arguments["room_id"], fields)
-    return shown_room(app, call.origin, room, len(app.rooms.participants(room)))
+    room = app.rooms.update(who, room_id, fields)
+    return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
 
 @route("DELETE", "/api/video/rooms/<room_id>", "room", "End a video room")
-def end_room(app: Application, call: Call) -> dict[str, Any]:
+def end_room(app: Application, call: Call, room_id: str) -> Success:
     """Everybody in it is told; by its host."""
-    app.rooms.end(visitor(app, call, RoomCall()), call.arguments["room_id"])
-    return {"success": True}
+    app.rooms.end(visitor(app, call), room_id)
+    return DONE
 
 
-@route(
-    "GET",
-    "/api/video/rooms/<room_id>/qr.svg",
-    "room",
-    "A video room's link as a QR code",
-    gives=SVG,
-)
-def room_qr(app: Application, call: Call) -> Answer:
+@route("GET", "/api/video/rooms/<room_id>/qr.svg", "room", "A room's link as a QR code", gives=SVG)
+def room_qr(app: Application, call: Call, room_id: str) -> Answer:
     """ISO/IEC 18004."""
-    room = some_room(app, call, visitor(app, call, RoomCall()))
+    room = app.rooms.find(room_id, visitor(app, call))
     return qr_code(join_url(app, call.origin, room.room_id))
 
 
@@ -7555,57 +7777,85 @@ def qr_code(text: str) -> Answer:
     return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
 
 
+class IceView(msgspec.Struct, rename="camel", kw_only=True):
+    """What an RTCPeerConnection is to use; a TURN server's credentials for `iceTtl` seconds."""
+
+    ice_servers: list[dict[str, Any]]
+    ice_ttl: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Entered(IceView, kw_only=True):
+    """Somebody is in a room."""
+
+    status: str
+    participant: ParticipantView
+    last_event_id: str
+    participants: list[ParticipantView]
+    waiting: list[ParticipantView]
+    room: SharedRoom
+    video_max_height: int
+    video_max_fps: int
+
+
+class Waits(msgspec.Struct, rename="camel"):
+    """Somebody waits in a room's lobby."""
+
+    status: str
+    participant: ParticipantView
+    last_event_id: str
+    code: Literal["waiting"]
+    participants: list[ParticipantView]
+
+
 @route(
     "POST",
     "/api/video/rooms/<room_id>/join",
     "room",
     "Join a video room",
-    body=JoinBody,
     gives={200: JSON, 202: JSON},
 )
-def join_room(app: Application, call: Call) -> Answer:
+def join_room(
+    app: Application, call: Call, room_id: str, body: JoinBody
+) -> Annotated[Answer, Entered, Waits]:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
     missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
     is since when its hand is up, or null."""
-    body = room_body(call, JoinBody)
     who = visitor(app, call, body)
     if not who.client_id:
         raise Problem(
             "invalid", errors=[("session", "is required: 22-64 random URL-safe characters")]
         )
-    room_id = call.arguments["room_id"]
     joined = app.rooms.join(who, room_id, body.display_name, body.user_id, body.password)
-    status = 202 if joined.participant.status == WAITING else 200
-    return Answer(joined_view(app, call.origin, joined), status)
+    view = joined_view(app, call.origin, joined)
+    return Answer(view, 200 if isinstance(view, Entered) else 202)
 
 
-def joined_view(app: Application, origin: str, joined: Joined) -> dict[str, Any]:
+def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Waits:
     """What somebody is told who has joined, or waits."""
-    shown = {
-        "status": joined.participant.status,
-        "participant": participant_view(joined.participant),
-        "lastEventId": app.log.position(joined.number),
-    }
-    if joined.participant.status == WAITING:
-        return {**shown, "code": "waiting", "participants": []}
-    waiting = app.rooms.waiting(joined.room) if joined.participant.is_host else []
-    return {
-        **shown,
-        "participants": [participant_view(row) for row in joined.participants],
-        "waiting": [participant_view(row) for row in waiting],
-        "room": shown_room(app, origin, joined.room, len(joined.participants)),
-        **app.rooms.ice(joined.participant.client_id),
-        "videoMaxHeight": app.settings["video_max_height"],
-        "videoMaxFps": app.settings["video_max_fps"],
-    }
+    row = joined.participant
+    position = app.log.position(joined.number)
+    if row.status == WAITING:
+        return Waits(row.status, participant_view(row), position, "waiting", [])
+    ice = app.rooms.ice(row.client_id)
+    return Entered(
+        status=row.status,
+        participant=participant_view(row),
+        last_event_id=position,
+        participants=participant_views(joined.participants),
+        waiting=participant_views(app.rooms.waiting(joined.room) if row.is_host else ()),
+        room=shared_room(app, origin, joined.room, len(joined.participants)),
+        ice_servers=ice["iceServers"],
+        ice_ttl=ice.get("iceTtl", msgspec.UNSET),
+        video_max_height=app.settings["video_max_height"],
+        video_max_fps=app.settings["video_max_fps"],
+    )
 
 
-@route("POST", "/api/video/rooms/<room_id>/leave", "room", "Leave a video room", body=LeaveBody)
-def leave_room(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/video/rooms/<room_id>/leave", "room", "Leave a video room")
+def leave_room(app: Application, call: Call, room_id: str, body: LeaveBody) -> Success:
     """Also out of its lobby. A page that is closed or loaded anew can't tell which: `soon`."""
-    body = room_body(call, LeaveBody)
-    app.rooms.leave(visitor(app, call, body), call.arguments["room_id"], body.soon)
-    return {"success": True}
+    app.rooms.leave(visitor(app, call, body), room_id, body.soon)
+    return DONE
 
 
 @route(
@@ -7613,96 +7863,169 @@ def leave_room(app: Application, call: Call) -> dict[str, Any]:
     "/api/video/rooms/<room_id>/participants/<number:int>",
     "room",
     "Mute, remove, let in, hand over",
-    body=ActionBody,
 )
-def act_in_room(app: Application, call: Call) -> dict[str, Any]:
+def act_in_room(
+    app: Application, call: Call, room_id: str, number: int, body: ActionBody
+) -> Success:
     """By the host. The server isn't in the media's path: receivers obey."""
-    body = room_body(call, ActionBody)
-    number = min(int(call.arguments["number"]), 2**62)
-    app.rooms.act(visitor(app, call, body), call.arguments["room_id"], number, body.action)
-    return {"success": True}
+    app.rooms.act(visitor(app, call, body), room_id, min(number, 2**62), body.action)
+    return DONE
 
 
-@route(
-    "POST", "/api/video/rooms/<room_id>/state", "room", "Tell one's state in a room", body=StateBody
-)
-def tell_state(app: Application, call: Call) -> dict[str, Any]:
+class StateView(msgspec.Struct):
+    """A participant after it told its state."""
+
+    success: bool
+    participant: ParticipantView
+
+
+@route("POST", "/api/video/rooms/<room_id>/state", "room", "Tell one's state in a room")
+def tell_state(app: Application, call: Call, room_id: str, body: StateBody) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
-    body = room_body(call, StateBody)
     changes = {n: v for n in STATE if (v := getattr(body, n)) is not msgspec.UNSET}
-    row = app.rooms.set_state(visitor(app, call, body), call.arguments["room_id"], changes)
-    return {"success": True, "participant": participant_view(row)}
+    row = app.rooms.set_state(visitor(app, call, body), room_id, changes)
+    return StateView(True, participant_view(row))
 
 
-@route("POST", "/api/video/rooms/<room_id>/chat", "room", "Say something in a room", body=ChatBody)
-def say_in_room(app: Application, call: Call) -> dict[str, Any]:
+class Said(msgspec.Struct):
+    """A text was said; its id is its place in the log."""
+
+    success: bool
+    id: int
+
+
+@route("POST", "/api/video/rooms/<room_id>/chat", "room", "Say something in a room")
+def say_in_room(app: Application, call: Call, room_id: str, body: ChatBody) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
-    body = room_body(call, ChatBody)
-    number = app.rooms.say(visitor(app, call, body), call.arguments["room_id"], body.text)
-    return {"success": True, "id": number}
+    return Said(True, app.rooms.say(visitor(app, call, body), room_id, body.text))
 
 
-@route("GET", "/api/video/rooms/<room_id>/chat", "room", "List what was said", ChatQuery)
-def list_chat(app: Application, call: Call) -> list[dict[str, Any]]:
+class ChatView(TypedDict):
+    """What somebody said in a room."""
+
+    id: int
+    messageId: int
+    type: str
+    roomId: str
+    clientId: str
+    displayName: str
+    text: str
+    sentAt: Moment
+
+
+@route("GET", "/api/video/rooms/<room_id>/chat", "room", "List what was said")
+def list_chat(app: Application, call: Call, room_id: str, query: ChatQuery) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    who, query = visitor(app, call, RoomCall()), call.query
-    return app.rooms.chat(who, call.arguments["room_id"], query.before, query.limit)
+    said = app.rooms.chat(visitor(app, call), room_id, query.before, query.limit)
+    return cast("list[ChatView]", said)
 
 
-@route("POST", "/api/webrtc/signal", "room", "Signal to another participant", body=SignalBody)
-def send_signal(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
+def send_signal(app: Application, call: Call, body: SignalBody) -> Success:
     """W3C WebRTC: a description or a candidate, as the browser gave it."""
-    body = room_body(call, SignalBody, SIGNAL_BYTES)
     who = visitor(app, call, body)
     target = Target(body.target_client_id, body.target_user_id, body.target_connection_id)
     if target.client_id is None and target.user_id is None:
         raise Problem("invalid", errors=[("targetClientId", "or targetUserId is required")])
     app.rooms.signal(who, body.room_id, target, body.type, body.signal)
-    return {"success": True}
+    return DONE
 
 
 @route("GET", "/api/ice", "guest", "The ICE servers to use")
-def list_ice_servers(app: Application, call: Call) -> dict[str, Any]:
+def list_ice_servers(app: Application, call: Call) -> IceView:
     """Where there is a TURN server, with credentials that are good for `iceTtl` seconds."""
     client_id = client_id_of(call.session) if call.session else call.principal.name
     if call.principal.role == "guest" and not app.rooms.is_inside(client_id):
         raise Problem("not_in_room", "Wait until the host lets you in.")
-    return app.rooms.ice(client_id)
+    return msgspec.convert(app.rooms.ice(client_id), IceView)
 
 
 # System
 
 
+class NodeLoad(msgspec.Struct):
+    """A node's connections."""
+
+    node: str
+    connections: int
+
+
+class MinuteView(msgspec.Struct, rename="camel", kw_only=True):
+    """Counters since the node's start, and rates of the last minute."""
+
+    active_connections: int
+    transports: dict[str, int]
+    messages_sent: int
+    deliveries: int
+    bytes_sent: int
+    messages_per_second: float
+    deliveries_per_second: float
+    publish_latency_ms: dict[str, float]
+    cpu_percent: float
+    memory_bytes: int
+    video_participants: int
+    active_video_rooms: int
+
+
+class StatsView(MinuteView, kw_only=True):
+    """The statistics of this moment."""
+
+    total_connections: int
+    uptime: int
+    database_bytes: int
+    catch_up_reads: int
+    nodes: list[NodeLoad]
+    version: str
+
+
+class StatsMinuteView(MinuteView, kw_only=True):
+    """The statistics of a node at a minute's end."""
+
+    minute: Moment
+    node: str
+
+
 @route("GET", "/api/stats", "user", "Statistics of this moment")
-def stats(app: Application, call: Call) -> dict[str, Any]:
+def stats(app: Application, call: Call) -> StatsView:
     """Rates are over the last minute."""
-    return app.stats_view()
+    return msgspec.convert(app.stats_view(), StatsView)
 
 
-@route("GET", "/api/stats/history", "user", "Statistics, a row per minute", HistoryQuery)
-def stats_history(app: Application, call: Call) -> Answer:
+@route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
+def stats_history(
+    app: Application, call: Call, query: HistoryQuery
+) -> Annotated[Answer, list[StatsMinuteView]]:
     """Oldest first."""
-    since = now_ms() - call.query.minutes * 60_000
-    query = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
+    since = now_ms() - query.minutes * 60_000
+    rows = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
     parts = [  # two weeks are 8 MB: the counters, which are JSON, are not read and written again
         f'{{"minute":"{iso(minute)}","node":{to_json(node)},{counters[1:]}'
-        for minute, node, counters in paced(app.storage.read_long(*query.sql()))
+        for minute, node, counters in paced(app.storage.read_long(*rows.sql()))
     ]
     return Answer(f"[{','.join(parts)}]".encode())
 
 
-@route("GET", "/api/logs", "admin", "List the event log", LogsQuery)
-def logs(app: Application, call: Call) -> Answer:
+JsonObject = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+
+
+class LogView(msgspec.Struct):
+    """An entry of the event log."""
+
+    id: int
+    timestamp: Moment
+    level: str
+    message: str
+    metadata: JsonObject
+
+
+@route("GET", "/api/logs", "admin", "List the event log")
+def logs(app: Application, call: Call, query: LogsQuery) -> list[LogView]:
     """Newest first."""
-    query: LogsQuery = call.query
     app.journal.flush()
-    rows = log_rows(app, query, query.before, query.limit)
-    count = EventLog.select(peewee.fn.COUNT(EventLog.id)).where(log_filter(query))
-    headers = {"X-Total-Count": str(app.storage.read_long(*count.sql())[0][0])}
-    if len(rows) == query.limit:
-        headers["Link"] = next_link(call, before=rows[-1][0])
-    return Answer([log_view(*row) for row in rows], headers=headers)
+    views = [log_view(*row) for row in log_rows(app, query, query.before, query.limit)]
+    total = counted(app, EventLog.select(peewee.fn.COUNT(EventLog.id)).where(log_filter(query)))
+    return paged(call, views, total, query.limit, "before")
 
 
 def log_filter(query: LogFilter) -> Any:
@@ -7735,17 +8058,34 @@ def log_rows(app: Application, query: LogFilter, before: int | None, limit: int)
     return app.storage.read_long(*page.sql())
 
 
-def log_view(number: int, timestamp: int, level: str, message: str, more: str) -> dict[str, Any]:
+def log_view(number: int, timestamp: int, level: str, message: str, more: str) -> LogView:
     """An entry as the API shows it."""
-    shown = {"id": number, "timestamp": iso(timestamp), "level": level, "message": message}
-    return {**shown, "metadata": msgspec.Raw(more.encode())}
+    return LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
 
 
-@route("GET", "/api/logs/histogram", "admin", "Count the event log over time", LogHistogramQuery)
-def log_histogram(app: Application, call: Call) -> dict[str, Any]:
+class LogSpan(msgspec.Struct, omit_defaults=True):
+    """A span of time, and how many entries of each level lie in it."""
+
+    timestamp: Moment
+    INFO: int = 0
+    CONN: int = 0
+    MSG: int = 0
+    WARN: int = 0
+    ERROR: int = 0
+
+
+class LogHistogram(msgspec.Struct):
+    """The event log over time; `width` is a span's milliseconds."""
+
+    since: Moment
+    width: int
+    buckets: list[LogSpan]
+
+
+@route("GET", "/api/logs/histogram", "admin", "Count the event log over time")
+def log_histogram(app: Application, call: Call, query: LogHistogramQuery) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
-    query: LogHistogramQuery = call.query
     app.journal.flush()
     where = log_filter(query)
     first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
@@ -7757,36 +8097,28 @@ def log_histogram(app: Application, call: Call) -> dict[str, Any]:
     count = peewee.fn.COUNT(EventLog.id)
     chosen = EventLog.select(bucket, EventLog.level, count).where(where)
     grouped = chosen.group_by(bucket, EventLog.level)
-    spans: dict[int, dict[str, Any]] = {}
+    spans: dict[int, LogSpan] = {}
     for at, level, number in app.storage.read_long(*grouped.sql()):
-        span = spans.setdefault(int(at), {"timestamp": iso(since + int(at) * width)})
-        span[level] = number
-    return {"since": iso(since), "width": width, "buckets": [spans[at] for at in sorted(spans)]}
+        span = spans.setdefault(int(at), LogSpan(iso(since + int(at) * width)))
+        setattr(span, level, number)
+    return LogHistogram(iso(since), width, [spans[at] for at in sorted(spans)])
 
 
 @route("DELETE", "/api/logs", "admin", "Clear the event log")
-def clear_logs(app: Application, call: Call) -> dict[str, Any]:
+def clear_logs(app: Application, call: Call) -> Success:
     """One entry remains: who did it."""
     app.journal.flush()
     app.storage.write(lambda tx: EventLog.delete().execute(tx.database))
     app.audit(call, "Event log cleared")
     app.journal.flush()
-    return {"success": True}
+    return DONE
 
 
-@route(
-    "GET",
-    "/api/logs/export",
-    "admin",
-    "Download the event log",
-    ExportQuery,
-    gives="text/csv, application/x-ndjson",
-)
-def export_logs(app: Application, call: Call) -> Answer:
+@route("GET", "/api/logs/export", "admin", "Download the event log", gives=f"text/csv, {NDJSON}")
+def export_logs(app: Application, call: Call, query: ExportQuery) -> Answer:
     """All of it that the filter leaves, a page at a time, newest first."""
-    query: ExportQuery = call.query
     app.journal.flush()
-    kind = "text/csv; charset=utf-8" if query.format == "csv" else "application/x-ndjson"
+    kind = "text/csv; charset=utf-8" if query.format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{query.format}"'
     write = csv_lines if query.format == "csv" else ndjson_lines
     return Answer(write(app, query), headers={"Content-Type": kind, "Content-Disposition": name})
@@ -7819,8 +8151,26 @@ def csv_lines(app: Application, query: LogFilter) -> Iterator[bytes]:
         yield text.getvalue().encode()
 
 
+class SettingView(msgspec.Struct, rename="camel", kw_only=True):
+    """A setting, where its value comes from, and what it takes; secrets are masked."""
+
+    key: str
+    value: Any
+    type: str
+    default: Any
+    description: str | None
+    group: str
+    choices: list[str] | msgspec.UnsetType = msgspec.UNSET
+    minimum: float | None | msgspec.UnsetType = msgspec.UNSET
+    maximum: float | None | msgspec.UnsetType = msgspec.UNSET
+    editable: bool
+    restart: bool
+    source: str
+    updated_at: Moment | None
+
+
 @route("GET", "/api/settings", "admin", "List the settings")
-def list_settings(app: Application, call: Call) -> list[dict[str, Any]]:
+def list_settings(app: Application, call: Call) -> list[SettingView]:
     """Every setting with its value, where that comes from, and what it takes."""
     saved = {row.key: row for row in ServerSetting.select()}
     known = [setting_view(app, call, row, saved.get(row.key)) for row in SETTINGS.values()]
@@ -7839,47 +8189,41 @@ def may_change(app: Application, call: Call, row: Setting) -> bool:
     return not given and (row.group != "network" or is_from_here(call))
 
 
-def setting_view(app: Application, call: Call, row: Setting, saved: Any) -> dict[str, Any]:
-    """A setting as the API shows it; secrets are masked."""
+def setting_view(app: Application, call: Call, row: Setting, saved: Any) -> SettingView:
+    """A setting of the program."""
     value = app.settings[row.key]
-    source = app.settings.source(row.key)
-    return {
-        "key": row.key,
-        "value": "********" if row.secret and value else value,
-        "type": row.kind,
-        "default": row.default,
-        "description": row.description,
-        "group": row.group,
-        "choices": row.choices,
-        "minimum": row.low,
-        "maximum": row.high,
-        "editable": may_change(app, call, row),
-        "restart": row.restart,
-        "source": source,
-        "updatedAt": iso(saved.updated_at) if saved else None,
-    }
+    return view_of(
+        SettingView,
+        row,
+        value="********" if row.secret and value else value,
+        type=row.kind,
+        minimum=row.low,
+        maximum=row.high,
+        editable=may_change(app, call, row),
+        source=app.settings.source(row.key),
+        updated_at=iso(saved.updated_at) if saved else None,
+    )
 
 
-def own_setting_view(row: Any) -> dict[str, Any]:
+def own_setting_view(row: Any) -> SettingView:
     """A value of the administrator's own."""
-    return {
-        "key": row.key,
-        "value": msgspec.json.decode(row.value),
-        "type": "json",
-        "default": None,
-        "description": row.description,
-        "group": "own",
-        "editable": True,
-        "restart": False,
-        "source": "saved",
-        "updatedAt": iso(row.updated_at),
-    }
+    return SettingView(
+        key=row.key,
+        value=as_json(row.value),
+        type="json",
+        default=None,
+        description=row.description,
+        group="own",
+        editable=True,
+        restart=False,
+        source="saved",
+        updated_at=iso(row.updated_at),
+    )
 
 
-@route("POST", "/api/settings", "admin", "Change a setting", body=SettingBody)
-def change_setting(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
+def change_setting(app: Application, call: Call, body: SettingBody) -> SettingView:
     """In force at once, on every node."""
-    body = parse_body(call.json_body(app.settings["max_message_bytes"]), SettingBody)
     own = body.key.startswith("x-")
     text = to_json(body.value) if own else checked_setting(app, call, body)
     row = {"key": body.key, "value": text, "description": body.description, "updated_at": now_ms()}
@@ -7929,9 +8273,8 @@ def check_from_here(call: Call, row: Setting) -> None:
 
 
 @route("DELETE", "/api/settings/<key>", "admin", "Set a setting back to its default")
-def reset_setting(app: Application, call: Call) -> dict[str, Any]:
+def reset_setting(app: Application, call: Call, key: str) -> SettingView | Success:
     """Also removes a value of one's own."""
-    key = call.arguments["key"]
     if key in SETTINGS:
         check_from_here(call, SETTINGS[key])
     query = ServerSetting.delete().where(ServerSetting.key == key)
@@ -7940,39 +8283,56 @@ def reset_setting(app: Application, call: Call) -> dict[str, Any]:
         raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
     app.tell_settings()
     app.audit(call, "Setting set back", key=key)
-    return setting_view(app, call, SETTINGS[key], None) if key in SETTINGS else {"success": True}
+    return setting_view(app, call, SETTINGS[key], None) if key in SETTINGS else DONE
+
+
+class NodeView(msgspec.Struct, rename="camel"):
+    """A server process; of another, connections are as of its last heartbeat."""
+
+    id: str
+    name: str
+    current: bool
+    connections: int
+    started_at: Moment
+    heartbeat_at: Moment
 
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
-def list_nodes(app: Application, call: Call) -> list[dict[str, Any]]:
-    """The server processes on this database, oldest first; on SQLite there is only this one.
+def list_nodes(app: Application, call: Call) -> list[NodeView]:
+    """The server processes on this database, oldest first; on SQLite there is only this one. Of
+    the others, how many connections they have is as of the last heartbeat (5 s)."""
+    return msgspec.convert(app.nodes.described(), list[NodeView])
 
-    Of the other nodes, how many connections they have is as of the last heartbeat (5 s).
-    """
-    return app.nodes.described()
+
+class DashboardView(msgspec.Struct):
+    """Statistics, and the newest of each list."""
+
+    stats: StatsView
+    connections: list[ConnectionView]
+    messages: list[MessageView]
+    logs: list[LogView]
+    rooms: list[SharedRoom]
+    settings: list[SettingView]
 
 
 @route("GET", "/api/admin/dashboard", "admin", "What a dashboard shows first, in one call")
-def dashboard(app: Application, call: Call) -> dict[str, Any]:
+def dashboard(app: Application, call: Call) -> DashboardView:
     """Statistics, and the newest of each list."""
     where = (Message.kind == MESSAGE) & ~Message.topic.startswith("u/")
-    return {
-        "stats": app.stats_view(),
-        "connections": [row.view() for row in app.nodes.newest(20)],
-        "messages": stored_views(app, where, Message.id.desc(), 20),
-        "logs": [log_view(*row) for row in log_rows(app, LogFilter(), None, 20)],
-        "rooms": shown_rooms(app, call, app.rooms.active(0, 20)),
-        "settings": list_settings(app, call),
-    }
+    return DashboardView(
+        stats(app, call),
+        connection_views(app.nodes.newest(20)),
+        stored_views(app, where, Message.id.desc(), 20),
+        [log_view(*row) for row in log_rows(app, LogFilter(), None, 20)],
+        shared_rooms(app, call, app.rooms.active(0, 20)),
+        list_settings(app, call),
+    )
 
 
-@route(
-    "GET",
-    "/api/backup",
-    "admin",
-    "Download a backup of the database",
-    gives="application/vnd.sqlite3",
-)
+SQLITE = "application/vnd.sqlite3"
+
+
+@route("GET", "/api/backup", "admin", "Download a backup of the database", gives=SQLITE)
 def backup(app: Application, call: Call) -> Answer:
     """A consistent copy, made while the server runs. It holds everything, token hashes too."""
     app.journal.flush()
@@ -7981,7 +8341,7 @@ def backup(app: Application, call: Call) -> Answer:
     app.audit(call, "Backup downloaded")
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     headers = {
-        "Content-Type": "application/vnd.sqlite3",
+        "Content-Type": SQLITE,
         "Content-Length": str(path.stat().st_size),
         "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
     }
@@ -8049,26 +8409,23 @@ def prometheus_text(app: Application) -> bytes:
 # Signing in
 
 
-@route("POST", "/api/auth/setup", "public", "Make the first administrator", body=SetupBody)
-def setup(app: Application, call: Call) -> Answer:
+@route("POST", "/api/auth/setup", "public", "Make the first administrator")
+def setup(app: Application, call: Call, body: SetupBody) -> SignedIn:
     """By the token of the link that the program printed; it is used up."""
-    body = parse_body(call.json_body(10_000), SetupBody)
     user = app.access.set_up(body.token, body.username, body.password)
     app.audit(call, "First administrator made", username=user.username)
-    return signed_in(app.access.sign_in(call, user))
+    return app.access.sign_in(call, user)
 
 
-@route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program", body=RedeemBody)
-def redeem(app: Application, call: Call) -> Answer:
+@route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program")
+def redeem(app: Application, call: Call, body: RedeemBody) -> SignedIn:
     """For the browser that the program itself opens; the token is used up."""
-    body = parse_body(call.json_body(10_000), RedeemBody)
-    return signed_in(app.access.follow(call, body.token))
+    return app.access.follow(call, body.token)
 
 
-@route("POST", "/api/auth/login", "public", "Sign in", body=LoginBody)
-def login(app: Application, call: Call) -> Answer:
+@route("POST", "/api/auth/login", "public", "Sign in")
+def login(app: Application, call: Call, body: LoginBody) -> SignedIn:
     """By name and password."""
-    body = parse_body(call.json_body(10_000), LoginBody)
     try:
         user = app.access.log_in(body.username, body.password, call.address)
     except Problem as problem:
@@ -8079,34 +8436,40 @@ def login(app: Application, call: Call) -> Answer:
             ipAddress=call.address,
         )
         raise
-    return signed_in(app.access.sign_in(call, user))
+    return app.access.sign_in(call, user)
 
 
-def signed_in(new: SignedIn) -> Answer:
-    """A new session, in a cookie."""
-    body = {"success": True, "username": new.username, "role": new.role}
-    return Answer(body, headers={"Set-Cookie": new.cookie})
+class Me(msgspec.Struct, rename="camel"):
+    """Who asks, and what it may be offered."""
+
+    authenticated: bool
+    role: str
+    username: str | None
+    access: str
+    setup_needed: bool
+    in_window: bool
 
 
 @route("GET", "/api/auth/me", "public", "Who is signed in")
-def me(app: Application, call: Call) -> dict[str, Any]:
+def me(app: Application, call: Call) -> Me:
     """Never an error: a page asks this to know what to offer."""
     principal = call.principal
     known = bool(principal.account)
-    return {
-        "authenticated": known,
-        "role": principal.role,
-        "username": principal.name if known and principal.kind != "owner" else None,
-        "access": app.settings["access"],
-        "setupNeeded": not known and not app.access.has_admin,
-        "inWindow": principal.is_window,
-    }
+    return Me(
+        authenticated=known,
+        role=principal.role,
+        username=principal.name if known and principal.kind != "owner" else None,
+        access=app.settings["access"],
+        setup_needed=not known and not app.access.has_admin,
+        in_window=principal.is_window,
+    )
 
 
 @route("POST", "/api/auth/logout", "public", "Sign out")
-def logout(app: Application, call: Call) -> Answer:
+def logout(app: Application, call: Call) -> Success:
     """Ends the session of the request's cookie."""
-    return Answer({"success": True}, headers={"Set-Cookie": app.access.sign_out(call)})
+    app.access.sign_out(call)
+    return DONE
 
 
 def own_user(call: Call) -> Any:
@@ -8116,78 +8479,100 @@ def own_user(call: Call) -> Any:
     return User.get_by_id(call.principal.user_id)
 
 
-@route("POST", "/api/auth/password", "session", "Change one's own password", body=PasswordBody)
-def change_password(app: Application, call: Call) -> Answer:
+@route("POST", "/api/auth/password", "session", "Change one's own password")
+def change_password(app: Application, call: Call, body: PasswordBody) -> SignedIn:
     """Ends the other sessions; this one goes on in a new one."""
-    body = parse_body(call.json_body(10_000), PasswordBody)
     user = own_user(call)
     app.access.log_in(user.username, body.current, call.address)
     app.access.change_user(user, password=body.password)
     app.audit(call, "Password changed")
-    return signed_in(app.access.sign_in(call, User.get_by_id(user.id)))
+    return app.access.sign_in(call, User.get_by_id(user.id))
+
+
+class SessionView(msgspec.Struct, rename="camel"):
+    """A sign-in that lasts; `current` is the one that asks."""
+
+    id: str
+    current: bool
+    ip_address: str
+    user_agent: str
+    created_at: Moment
+    used_at: Moment | None
+    expires_at: Moment
 
 
 @route("GET", "/api/auth/sessions", "session", "List one's own sessions")
-def list_sessions(app: Application, call: Call) -> list[dict[str, Any]]:
+def list_sessions(app: Application, call: Call) -> list[SessionView]:
     """Newest first."""
     return [
-        {
-            "id": row.token_hash[:16],
-            "current": row.token_hash[:16] == call.principal.credential,
-            "ipAddress": row.address,
-            "userAgent": row.agent,
-            "createdAt": iso(row.created_at),
-            "usedAt": iso(row.used_at) if row.used_at else None,
-            "expiresAt": iso(row.expires_at),
-        }
+        view_of(
+            SessionView,
+            row,
+            id=row.token_hash[:16],
+            current=row.token_hash[:16] == call.principal.credential,
+            ip_address=row.address,
+            user_agent=row.agent,
+        )
         for row in app.access.sessions(own_user(call).id)
     ]
 
 
+class SessionsEnded(msgspec.Struct):
+    """How many sessions were ended."""
+
+    success: bool
+    ended: int
+
+
 @route("DELETE", "/api/auth/sessions", "session", "End all of one's other sessions")
-def end_other_sessions(app: Application, call: Call) -> dict[str, Any]:
+def end_other_sessions(app: Application, call: Call) -> SessionsEnded:
     """This one stays."""
     ended = app.access.end_sessions(own_user(call).id, but=call.principal.credential)
-    return {"success": True, "ended": ended}
+    return SessionsEnded(True, ended)
 
 
 @route("DELETE", "/api/auth/sessions/<session_id>", "session", "End one of one's own sessions")
-def end_session(app: Application, call: Call) -> dict[str, Any]:
+def end_session(app: Application, call: Call, session_id: str) -> Success:
     """Its streams are closed."""
-    if not app.access.end_sessions(own_user(call).id, only=call.arguments["session_id"]):
+    if not app.access.end_sessions(own_user(call).id, only=session_id):
         raise Problem("not_found", "You have no such session.")
-    return {"success": True}
+    return DONE
+
+
+class TicketView(msgspec.Struct, rename="camel"):
+    """What opens a stream once, within so many seconds."""
+
+    ticket: str
+    expires_in: int
 
 
 @route("POST", "/api/auth/ticket", "stream", "Get a ticket for a stream")
-def ticket(app: Application, call: Call) -> dict[str, Any]:
+def ticket(app: Application, call: Call) -> TicketView:
     """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
     call.json_or_token()
-    return {"ticket": app.access.make_ticket(call.principal), "expiresIn": 30}
+    return TicketView(app.access.make_ticket(call.principal), 30)
 
 
 # Users and tokens
 
 
+class UserView(msgspec.Struct, rename="camel"):
+    """A user."""
+
+    id: int
+    username: str
+    role: str
+    created_at: Moment
+
+
 @route("GET", "/api/users", "admin", "List the users")
-def list_users(app: Application, call: Call) -> list[dict[str, Any]]:
+def list_users(app: Application, call: Call) -> list[UserView]:
     """By name."""
-    return [user_view(row) for row in User.select().order_by(User.username_key)]
+    return [view_of(UserView, row) for row in User.select().order_by(User.username_key)]
 
 
-def user_view(row: Any) -> dict[str, Any]:
-    """A user as the API shows it."""
-    return {
-        "id": row.id,
-        "username": row.username,
-        "role": row.role,
-        "createdAt": iso(row.created_at),
-    }
-
-
-def some_user(call: Call) -> Any:
+def some_user(number: str) -> Any:
     """The user that a path names. Raises Problem `not_found`."""
-    number = call.arguments["user_id"]
     user = (
         User.get_or_none(User.id == int(number))
         if number.isascii() and number.isdigit() and len(number) < 18
@@ -8198,94 +8583,98 @@ def some_user(call: Call) -> Any:
     return user
 
 
-@route("POST", "/api/users", "admin", "Make a user", body=UserBody, gives={201: JSON})
-def make_user(app: Application, call: Call) -> Answer:
+@route("POST", "/api/users", "admin", "Make a user", gives={201: JSON})
+def make_user(app: Application, call: Call, body: UserBody) -> UserView:
     """201 with the user."""
-    body = parse_body(call.json_body(10_000), UserBody)
     user = app.access.add_user(body.username, body.password, body.role)
     app.audit(call, "User made", username=user.username, role=user.role)
-    return Answer(user_view(user), 201)
+    return view_of(UserView, user)
 
 
-@route(
-    "PATCH", "/api/users/<user_id>", "admin", "Change a user's password or role", body=UserChange
-)
-def change_user(app: Application, call: Call) -> dict[str, Any]:
+@route("PATCH", "/api/users/<user_id>", "admin", "Change a user's password or role")
+def change_user(app: Application, call: Call, user_id: str, body: UserChange) -> UserView:
     """Ends the user's sessions."""
-    body = parse_body(call.json_body(10_000), UserChange)
-    user = some_user(call)
+    user = some_user(user_id)
     app.access.change_user(user, body.password, body.role)
     app.audit(call, "User changed", username=user.username)
-    return user_view(User.get_by_id(user.id))
+    return view_of(UserView, User.get_by_id(user.id))
 
 
 @route("DELETE", "/api/users/<user_id>", "admin", "Remove a user")
-def remove_user(app: Application, call: Call) -> dict[str, Any]:
+def remove_user(app: Application, call: Call, user_id: str) -> Success:
     """Ends the user's sessions. The last administrator stays."""
-    user = some_user(call)
+    user = some_user(user_id)
     app.access.remove_user(user)
     app.audit(call, "User removed", username=user.username)
-    return {"success": True}
+    return DONE
+
+
+class TokenView(msgspec.Struct, rename="camel"):
+    """An API token; without `channels` it is good for all."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    channels: tuple[str, ...] | None
+    created_at: Moment
+    used_at: Moment | None
+    expires_at: Moment
+
+
+class NewToken(TokenView):
+    """An API token with its secret."""
+
+    token: str
 
 
 @route("GET", "/api/tokens", "admin", "List the API tokens")
-def list_api_tokens(app: Application, call: Call) -> list[dict[str, Any]]:
+def list_api_tokens(app: Application, call: Call) -> list[TokenView]:
     """By name; the secrets are not kept."""
     app.access.flush()
     rows = AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name)
-    return [token_view(row) for row in rows]
+    return [token_view(TokenView, row) for row in rows]
 
 
-def token_view(row: Any) -> dict[str, Any]:
+def token_view(kind: type[V], row: Any, **more: Any) -> V:
     """An API token as the API shows it."""
     grants = msgspec.json.decode(row.grants, type=Grants)
-    return {
-        "id": row.token_hash[:16],
-        "name": row.name,
-        "scopes": grants.scopes,
-        "channels": grants.subscribe,
-        "createdAt": iso(row.created_at),
-        "usedAt": iso(row.used_at) if row.used_at else None,
-        "expiresAt": iso(row.expires_at),
-    }
+    about = {"id": row.token_hash[:16], "scopes": grants.scopes, "channels": grants.subscribe}
+    return view_of(kind, row, **about, **more)
 
 
-@route("POST", "/api/tokens", "admin", "Make an API token", body=TokenBody, gives={201: JSON})
-def make_api_token(app: Application, call: Call) -> Answer:
+@route("POST", "/api/tokens", "admin", "Make an API token", gives={201: JSON})
+def make_api_token(app: Application, call: Call, body: TokenBody) -> NewToken:
     """201 with the secret, which is shown this once."""
-    body = parse_body(call.json_body(10_000), TokenBody)
     if AccessToken.get_or_none((AccessToken.kind == "api") & (AccessToken.name == body.name)):
         raise Problem("token_exists", f"There is a token {body.name} already.")
     secret, row = api_token(body.name, body.scopes, body.channels, body.days)
     app.storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
     app.audit(call, "API token made", name=body.name)
-    saved = AccessToken.get_by_id(row["token_hash"])
-    return Answer({**token_view(saved), "token": secret}, 201)
+    return token_view(NewToken, AccessToken.get_by_id(row["token_hash"]), token=secret)
 
 
 @route("DELETE", "/api/tokens/<token_id>", "admin", "Revoke an API token")
-def revoke_api_token(app: Application, call: Call) -> dict[str, Any]:
+def revoke_api_token(app: Application, call: Call, token_id: str) -> Success:
     """Streams that were opened with it are closed."""
-    token_id = call.arguments["token_id"]
-    rows = [row for row in list_api_tokens(app, call) if token_id in (row["id"], row["name"])]
-    if not rows:
+    found = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
+    if not found:
         raise Problem("not_found", "There is no such token.")
-    app.access.revoke([row["id"] for row in rows])
-    app.audit(call, "API token revoked", name=rows[0]["name"])
-    return {"success": True}
+    app.access.revoke([row.id for row in found])
+    app.audit(call, "API token revoked", name=found[0].name)
+    return DONE
 
 
 # Health and pages
 
 
 @route("GET", "/healthz", "public", "Whether the process is alive")
-def healthz(app: Application, call: Call) -> dict[str, Any]:
+def healthz(app: Application, call: Call) -> dict[str, str]:
     """For a supervisor: answers as long as the loop turns."""
     return {"status": "ok", "version": __version__}
 
 
 @route("GET", "/readyz", "public", "Whether requests can be served")
-def readyz(app: Application, call: Call) -> dict[str, Any]:
+def readyz(app: Application, call: Call) -> dict[str, str]:
     """For a load balancer: 503 while stopping, or when the database is away or stores nothing."""
     if app.stopping:
         raise Problem("stopping")
@@ -8321,12 +8710,11 @@ def admin_page(app: Application, call: Call) -> Answer:
 
 
 @route("GET", "/room/<room_id>", "public", "A video room's page", gives=HTML)
-def room_page(app: Application, call: Call) -> Answer:
+def room_page(app: Application, call: Call, room_id: str) -> Answer:
     """The same for every room: the page itself asks for it. The desktop's window holds no call,
     and shows instead that the browser does."""
     if call.principal.is_window:
-        room = urllib.parse.quote(call.arguments["room_id"])
-        return Answer(b"", 303, {"Location": f"../desktop#call={room}"})
+        return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
     return app.static.page("room.html", "../")
 
 
@@ -8342,22 +8730,42 @@ def openapi(app: Application, call: Call) -> dict[str, Any]:
     return openapi_document()
 
 
+class ProblemView(msgspec.Struct, omit_defaults=True):
+    """An error as RFC 9457 writes it: `code` is stable, `detail` is for a person."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(ERRORS)})]
+    detail: str = ""
+    errors: list[WrongField] = []
+
+
+class WrongField(msgspec.Struct):
+    """A field, and what it must be."""
+
+    field: str
+    message: str
+
+
 @cache
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI description of `ROUTES`."""
-    types = [kind for row in ROUTES for kind in (row.query, row.body) if kind not in (None, Any)]
-    template = "#/components/schemas/{name}"
-    _, schemas = msgspec.json.schema_components(types, ref_template=template)
+    kinds = [kind for row in ROUTES for kind in (row.query, row.body, *row.shown) if kind]
+    kinds.append(ProblemView)
+    where = "#/components/schemas/{name}"
+    found, shared = msgspec.json.schema_components(kinds, ref_template=where)
+    schemas = dict(zip(kinds, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for row in ROUTES:
         path = re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", row.path)
-        paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas)
+        paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas, shared)
     return {
         "openapi": "3.1.0",
         "info": {"title": "rtapp", "version": __version__, "description": "A real-time server."},
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Problem": PROBLEM_SCHEMA},
+            "schemas": shared,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
@@ -8366,94 +8774,104 @@ def openapi_document() -> dict[str, Any]:
     }
 
 
-PROBLEM_SCHEMA = {
-    "type": "object",
-    "description": "RFC 9457",
-    "required": ["type", "title", "status", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string", "enum": sorted(ERRORS)},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
+HEADERS = {  # what calls take besides the query
+    "/api/events": {"Last-Event-ID": {"type": "string"}},
+    "/api/broadcast": {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
 }
 
 
-HEADERS = {  # what routes take besides the query, by their query's type
-    EventsQuery: {"Last-Event-ID": {"type": "string"}},
-    BroadcastQuery: {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
-}
-
-
-def success(status: int, types: str) -> dict[str, Any]:
-    """A successful answer as OpenAPI describes it."""
-    described: dict[str, Any] = {"description": http.client.responses[status]}
-    if types:
-        described["content"] = {kind: {"schema": {}} for kind in types.split(", ")}
-    return described
-
-
-def operation(row: Route, path: str, schemas: dict[str, Any]) -> dict[str, Any]:
+def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     """A route as an OpenAPI operation."""
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", path)
+    query = shared[row.query.__name__] if row.query else {"properties": {}}
+    taken = [
+        *[("path", name, True, {"type": "string"}) for name in re.findall(r"{(\w+)}", path)],
+        *[("query", n, n in query["required"], kind) for n, kind in query["properties"].items()],
+        *[("header", name, False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
-    if row.query is not None:
-        schema = schemas[row.query.__name__]
-        parameters += [
-            {
-                "name": name,
-                "in": "query",
-                "required": name in schema.get("required", ()),
-                "schema": kind,
-            }
-            for name, kind in schema["properties"].items()
-        ]
-        parameters += [
-            {"name": name, "in": "header", "schema": kind}
-            for name, kind in HEADERS.get(row.query, {}).items()
-        ]
-    problem = {"$ref": "#/components/schemas/Problem"}
+
+    def content(media: str, kinds: Sequence[Any]) -> dict[str, Any]:
+        """Bodies by their media types: JSON with its schema and an example."""
+        found: dict[str, Any] = {kind: {"schema": {}} for kind in media.split(", ") if kind}
+        if JSON in found and kinds:
+            each = [schemas[kind] for kind in kinds]
+            schema = each[0] if len(each) == 1 else {"anyOf": each}
+            found[JSON] = {"schema": schema, "example": example(schema, shared)}
+        return found
+
+    apart = len(row.shown) == len(row.gives)  # else each status may have any of them
+    shown = [[kind] for kind in row.shown] if apart else [row.shown] * len(row.gives)
+    answers = {
+        str(status): {"description": http.client.responses[status], "content": content(media, of)}
+        for (status, media), of in zip(row.gives.items(), shown, strict=True)
+    }
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
         "summary": row.summary,
-        "description": row.handler.__doc__,
+        "description": inspect.getdoc(row.handler),
         "x-role": row.role,
-        "parameters": parameters,
+        "parameters": [
+            {"name": name, "in": place, "required": required, "schema": kind}
+            for place, name, required, kind in taken
+        ],
         "responses": {
-            **{str(status): success(status, types) for status, types in row.gives.items()},
+            **answers,
             "default": {
                 "description": "A problem",
-                "content": {"application/problem+json": {"schema": problem}},
+                "content": {"application/problem+json": {"schema": schemas[ProblemView]}},
             },
         },
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
-    if row.body is not None:
-        kind = {} if row.body is Any else {"$ref": f"#/components/schemas/{row.body.__name__}"}
-        described["requestBody"] = {
-            "required": True,
-            "content": {JSON: {"schema": kind}},
-        }
-        if row.query is BroadcastQuery:
-            described["requestBody"]["content"]["application/x-ndjson"] = {"schema": {}}
+    if media := row.takes or (JSON if row.body else ""):
+        body = content(media, [row.body] if row.body else [])
+        described["requestBody"] = {"required": True, "content": body}
     return described
 
 
+EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
+    "action": "mute",
+    "clientId": "pmWkWSBCL51Bfkhn79xPu",
+    "description": "Every Monday",
+    "displayName": "Ada",
+    "ipAddress": "192.168.1.20",
+    "joinUrl": "https://rtapp.example/room/stand-up",
+    "lastEventId": "k3x9q-42",
+    "name": "stand-up",
+    "role": "user",
+    "roomId": "stand-up",
+    "transport": "sse",
+    "userAgent": "curl/8.5.0",
+    "username": "ada",
+    "version": "1.0.0",
+    "boolean": True,
+    "integer": 42,
+    "number": 1.5,
+    "string": "text",
+    None: {"message": "Hello"},
+}
+
+
+def example(schema: dict[str, Any], shared: dict[str, Any], name: str = "") -> Any:
+    """A value that a schema allows."""
+    if "$ref" in schema:
+        return example(shared[schema["$ref"].rpartition("/")[2]], shared)
+    if "anyOf" in schema:
+        return example(schema["anyOf"][0], shared, name)
+    kind = schema.get("type")
+    if kind == "object":
+        fields = schema.get("properties", {}).items()
+        return {name: example(field, shared, name) for name, field in fields}
+    if kind == "array":
+        return [example(schema.get("items", {}), shared)]
+    known = schema.get("examples", schema.get("enum", ()))
+    return next(iter(known), EXAMPLES[name if kind == "string" and name in EXAMPLES else kind])
+
+
 @route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
-def static_file(app: Application, call: Call) -> Answer:
+def static_file(app: Application, call: Call, path: str) -> Answer:
     """Under the folder's hash it never changes, so browsers keep it for ever."""
-    return app.static.file(call.arguments["path"])
+    return app.static.file(path)
 
 
 OWN_HEADERS = {"Cache-Control": "no-cache"}
@@ -8565,8 +8983,6 @@ def allow_header(methods: set[str]) -> str:
 # A list of names as a browser asks for them; not `*`, which would be all.
 FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
 
-Serve = Callable[[Call, dict[str, str]], Answer]  # the headers are those that it adds to
-
 
 class Web:
     """Answers requests: Bottle finds the route; it is guarded here, and its answer or error put
@@ -8584,13 +9000,13 @@ class Web:
 
     def answer(self, call: Call) -> Answer:
         """A request's answer: its body as bytes, or as parts where its length isn't known."""
-        headers = {"X-Content-Type-Options": "nosniff"}
+        call.reply["X-Content-Type-Options"] = "nosniff"
         try:
-            return self._finished(self._find(call)(call, headers), call, headers)
+            return self._finished(self._find(call)(call), call)
         except Exception as error:
-            return self._finished(self._problem(error, call), call, headers)
+            return self._finished(self._problem(error, call), call)
 
-    def _find(self, call: Call) -> Serve:
+    def _find(self, call: Call) -> Callable[[Call], Answer]:
         """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
         try:
             call.path.encode()
@@ -8605,21 +9021,22 @@ class Web:
                     "method_not_allowed", headers={"Allow": allow_header(methods)}
                 ) from None
             raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return cast("Serve", route.callback)
+        return cast("Callable[[Call], Answer]", route.callback)
 
-    def _serve(self, row: Route, call: Call, headers: dict[str, str]) -> Answer:
-        self._guard(row, call, headers)
-        result = row.handler(self._app, call)
-        return result if isinstance(result, Answer) else Answer(result)
-
-    def _guard(self, row: Route, call: Call, headers: dict[str, str]) -> None:
-        """Who asks, from where, and may they: all that is checked before a route runs."""
+    def _serve(self, row: Route, call: Call) -> Answer:
+        """Who asks, from where, and may they; then for what: its handler gets that as its types."""
         self._see_through_proxies(call)
-        self._check_source(row, call, headers)
+        self._check_source(row, call)
         call.principal = self._authenticate(row, call)
         self._app.access.require(call.principal, row.role)
-        if row.query is not None:
-            call.query = parse_query(call.raw_query, row.query)
+        given: dict[str, Any] = dict(call.arguments)
+        if row.query:
+            given["query"] = parse_query(call.raw_query, row.query)
+        if row.body:
+            limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
+            given["body"] = parse_body(call.json_body(limit), row.body)
+        result = row.handler(self._app, call, **given)
+        return result if isinstance(result, Answer) else Answer(result, next(iter(row.gives)))
 
     def _see_through_proxies(self, call: Call) -> None:
         """Put the client in the place of a trusted reverse proxy."""
@@ -8641,7 +9058,7 @@ class Web:
         if host or call.version != "1.0":
             self._app.access.check_host(host)
 
-    def _check_source(self, row: Route, call: Call, headers: dict[str, str]) -> None:
+    def _check_source(self, row: Route, call: Call) -> None:
         self._check_host(call)
         access, origin = self._app.access, call.headers.get("origin", "")
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
@@ -8649,11 +9066,11 @@ class Web:
             navigates = call.headers.get("sec-fetch-mode") == "navigate"
             access.check_origin(call, navigates and HTML in row.gives.values())
         if self._app.settings["allowed_origins"]:
-            headers["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
+            call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
-            headers.update(self._allowed(origin))
+            call.reply.update(self._allowed(origin))
         if (seconds := self._app.settings["hsts"]) and call.is_https:
-            headers["Strict-Transport-Security"] = f"max-age={seconds}"
+            call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
 
     def _authenticate(self, row: Route, call: Call) -> Principal:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
@@ -8679,9 +9096,9 @@ class Web:
             "Vary": "Origin",
         }
 
-    def _finished(self, answer: Answer, call: Call, headers: dict[str, str]) -> Answer:
+    def _finished(self, answer: Answer, call: Call) -> Answer:
         """An answer with its body in bytes and all its headers."""
-        body = answer.body
+        body, headers = answer.body, call.reply
         if isinstance(body, Iterator):
             body = self._begun(body, call)
         elif not isinstance(body, (bytes, Packed)):
@@ -8689,10 +9106,10 @@ class Web:
         if answer.status != 101:
             headers["Cache-Control"] = "no-store"
             if answer.status != 204:
-                headers["Content-Type"] = "application/json"
+                headers["Content-Type"] = JSON
         headers.update(answer.headers)
         if isinstance(body, Packed):
-            body = self._unpack(body, call, headers)
+            body = self._unpack(body, call)
         return Answer(body, answer.status, headers, answer.attach)
 
     def _begun(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
@@ -8711,14 +9128,14 @@ class Web:
         return all_parts()
 
     @staticmethod
-    def _unpack(body: Packed, call: Call, headers: dict[str, str]) -> bytes:
+    def _unpack(body: Packed, call: Call) -> bytes:
         """A body in the shorter form that the client takes."""
-        vary = headers.get("Vary")
-        headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+        vary = call.reply.get("Vary")
+        call.reply["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
         gzips = takes_gzip(call.headers.get("accept-encoding", ""))
         if not gzips or len(body.gzipped) >= len(body.plain):
             return body.plain
-        headers["Content-Encoding"] = "gzip"
+        call.reply["Content-Encoding"] = "gzip"
         return body.gzipped
 
     def _problem(self, error: Exception, call: Call) -> Answer:
@@ -8744,22 +9161,22 @@ class Web:
         )
         return Problem("internal", f"Look for {number} in the server's log.")
 
-    def _options(self, path: str, call: Call, headers: dict[str, str]) -> Answer:
+    def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._check_host(call)
         methods = allow_header(
             {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
         )
-        headers["Allow"] = methods
+        call.reply["Allow"] = methods
         origin = call.headers.get("origin", "")
         if origin and self._app.access.allowed_origin(origin):
-            headers |= self._allowed(origin)
-            headers["Access-Control-Allow-Methods"] = methods
-            headers["Access-Control-Max-Age"] = "600"
-            headers["Vary"] += ", Access-Control-Request-Headers"
+            call.reply |= self._allowed(origin)
+            call.reply["Access-Control-Allow-Methods"] = methods
+            call.reply["Access-Control-Max-Age"] = "600"
+            call.reply["Vary"] += ", Access-Control-Request-Headers"
             asked = call.headers.get("access-control-request-headers", "")
             if len(asked) <= 4_096 and FIELD_NAMES.fullmatch(asked):
-                headers["Access-Control-Allow-Headers"] = asked
+                call.reply["Access-Control-Allow-Headers"] = asked
         return Answer(status=204)
 
 
@@ -8977,8 +9394,10 @@ class WebSocketConversation(Conversation):
     def _parse(message: str | bytes) -> WsFrame:
         try:
             return msgspec.json.decode(message, type=WsFrame)
-        except msgspec.ValidationError as error:
-            raise Problem("invalid", f"{in_words(error)}.") from None
+        except msgspec.ValidationError:
+            value = parse_json(message.encode() if isinstance(message, str) else message).value
+            wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
+            raise Problem("invalid", f"{'; '.join(wrong)}.") from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise Problem("malformed_json", json_fault(error)) from None
 
@@ -9021,10 +9440,10 @@ class WebSocketConversation(Conversation):
         )
         self._room = room_id
         view = joined_view(self._app, self._origin, joined)
-        me, about = view["participant"], {"ref": frame.ref} if frame.ref is not None else {}
-        about |= {"roomId": room_id, "isHost": me["isHost"], **view}
-        about["participantCount"] = len(view["participants"])
-        self._say(type="room-waiting" if me["status"] == WAITING else "room-joined", **about)
+        about = {"ref": frame.ref} if frame.ref is not None else {}
+        about |= {"roomId": room_id, "isHost": view.participant.is_host}
+        about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
+        self._say(type="room-waiting" if isinstance(view, Waits) else "room-joined", **about)
 
     def _leave_room(self, frame: WsFrame) -> None:
         """The event `room-left` comes from the log, as for every other way of leaving."""
@@ -9060,10 +9479,10 @@ def signal_type(signal: Any) -> str:
     return kind if kind in ("offer", "answer") else "ice-candidate"
 
 
-@route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", EventsQuery, gives={101: ""})
-def web_socket(app: Application, call: Call) -> Answer:
+@route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
+def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
-    asked = stream_request(app, call)
+    asked = stream_request(app, call, query)
 
     def attach(transport: Transport, head: bytes, early: bytes) -> None:
         converse = partial(WebSocketConversation, app, asked, call.origin)
@@ -9643,7 +10062,6 @@ class Handlers:
 
 HANDLERS = Handlers()
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def on(event: str, namespace: str = "/") -> Callable[[F], F]:
@@ -10123,7 +10541,12 @@ class ChannelNames(msgspec.Struct):
     gives={200: TEXT, 101: ""},
 )
 @route(
-    "POST", "/socket.io/", "public", "Send packets on a polling Socket.IO connection", gives=TEXT
+    "POST",
+    "/socket.io/",
+    "public",
+    "Send packets on a polling Socket.IO connection",
+    takes=TEXT,
+    gives=TEXT,
 )
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
@@ -10134,23 +10557,21 @@ def socket_io(app: Application, call: Call) -> Answer:
 @route(
     "GET", "/socket.io/<name>", "public", "The browser client of Socket.IO", gives="text/javascript"
 )
-def socket_io_client(app: Application, call: Call) -> Answer:
+def socket_io_client(app: Application, call: Call, name: str) -> Answer:
     """`socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`, as the original serves them."""
-    return app.static.file("vendor/socket.io/" + call.arguments["name"])
+    return app.static.file("vendor/socket.io/" + name)
 
 
-def own_page(app: Application, call: Call) -> Answer:
+def own_page(app: Application, call: Call, path: str) -> Answer:
     """A page of the developer's own (`--public`)."""
-    found = app.static.own(call.arguments["path"])
+    found = app.static.own(path)
     if found is None:
         raise Problem("not_found")
     return found
 
 
 # Declared last and only where there are such pages, since it answers for every path.
-OWN_PAGES = Route(
-    "GET", "/<path:path>", "public", "Your own pages", own_page, None, None, {200: "*/*"}
-)
+OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", own_page, 0, "", {200: "*/*"})
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11640,16 +12061,58 @@ class NetworkBody(msgspec.Struct):
     address: Annotated[str, msgspec.Meta(max_length=64)] | None | msgspec.UnsetType = msgspec.UNSET
 
 
+class AddressView(msgspec.Struct):
+    """An address of this machine, and the link for guests by it."""
+
+    address: str
+    interface: str
+    kind: str
+    virtual: bool
+    link: str
+
+
+class GuestView(msgspec.Struct, rename="camel"):
+    """A client from the network."""
+
+    client_id: str
+    ip_address: str
+    username: str | None
+    user_agent: str
+    connected_at: Moment
+    display_name: str | None
+
+
+class NetworkView(msgspec.Struct, rename="camel"):
+    """How others on the network reach this; `connected` are those who came last."""
+
+    share: bool
+    state: Literal["on", "off", "waiting", "failed"]
+    fault: str | None
+    source: str
+    port: int
+    address: str | None
+    chosen: str | None
+    link: str | None
+    addresses: list[AddressView]
+    name: dict[str, str] | None
+    authority: dict[str, str] | None
+    shared_at: Moment | None
+    arrived_at: Moment | None
+    connected: list[GuestView]
+    connected_count: int
+    warnings: list[dict[str, str]]
+    editable: bool
+
+
 @route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
-def show_network(app: Application, call: Call) -> dict[str, Any]:
+def show_network(app: Application, call: Call) -> NetworkView:
     """The link for guests, this machine's addresses, who is connected from elsewhere."""
-    return {**app.network.view(), "editable": is_from_here(call)}
+    return msgspec.convert({**app.network.view(), "editable": is_from_here(call)}, NetworkView)
 
 
-@route("POST", "/api/network", "admin", "Share on the network, or stop", body=NetworkBody)
-def change_network(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/network", "admin", "Share on the network, or stop")
+def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkView:
     """Only on the computer itself. Who is connected from elsewhere is disconnected by a stop."""
-    body = parse_body(call.json_body(10_000), NetworkBody)
     if not is_from_here(call):
         raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
     texts = {}
@@ -11664,7 +12127,7 @@ def change_network(app: Application, call: Call) -> dict[str, Any]:
         fault = app.network.fault
         save_network_setting(app, call, "lan", "no")
         raise Problem("port_in_use", fault)
-    return {**app.network.view(), "editable": True}
+    return show_network(app, call)
 
 
 def checked_address(app: Application, address: str | None) -> str:
@@ -11691,16 +12154,16 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
 class CodeQuery(msgspec.Struct):
     """Where a code leads: a path of this server."""
 
-    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/"
+    path: Annotated[
+        str, pattern(r"/[!-~]{0,300}", "a path of this server, /…", "/room/stand-up")
+    ] = "/"
 
 
-@route(
-    "GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", CodeQuery, gives=SVG
-)
-def network_code(app: Application, call: Call) -> Answer:
+@route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", gives=SVG)
+def network_code(app: Application, call: Call, query: CodeQuery) -> Answer:
     """With the http address: a phone's camera opens the landing page."""
     base = app.network.link_base(call.origin)
-    return qr_code(base + call.query.path)
+    return qr_code(base + query.path)
 
 
 @route("GET", "/test", "public", "The connection test", gives=HTML)
@@ -12621,6 +13084,7 @@ class OpenBody(msgspec.Struct):
         pattern(
             r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
             "a path of this server, /…",
+            "/admin",
         ),
     ]
 
@@ -12644,17 +13108,33 @@ def desktop_page(app: Application, call: Call) -> Answer:
     return app.static.page("desktop.html")
 
 
+class DesktopView(msgspec.Struct, rename="camel"):
+    """The desktop program."""
+
+    version: str
+    in_window: bool
+    why: str
+    port: int
+    moved_from: int | None
+    people: int
+    newer: str
+    awake: bool
+    has_admin: bool
+    shared: bool
+    data_folder: str
+    log_folder: str
+
+
 @route("GET", "/api/desktop", "admin", "What the desktop program's page shows")
-def show_desktop(app: Application, call: Call) -> dict[str, Any]:
+def show_desktop(app: Application, call: Call) -> DesktopView:
     """For whoever sits at this computer."""
-    return desktop_of(app, call).view(call)
+    return msgspec.convert(desktop_of(app, call).view(call), DesktopView)
 
 
-@route("POST", "/api/desktop/show", "public", "Show the program that runs", body=ShowBody)
-def second_start(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/desktop/show", "public", "Show the program that runs")
+def second_start(app: Application, call: Call, body: ShowBody) -> dict[str, str]:
     """For a second start, which knows the key in `runtime.json`."""
     desktop = desktop_of(app)
-    body = parse_body(call.json_body(10_000), ShowBody)
     if not is_loopback(call.address) or not hmac.compare_digest(
         body.key.encode(), desktop.key.encode()
     ):
@@ -12662,34 +13142,32 @@ def second_start(app: Application, call: Call) -> dict[str, Any]:
     return {"state": desktop.second_start(body.version)}
 
 
-@route("POST", "/api/desktop/open", "admin", "Open a page in the default browser", body=OpenBody)
-def open_in_browser(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/desktop/open", "admin", "Open a page in the default browser")
+def open_in_browser(app: Application, call: Call, body: OpenBody) -> Success:
     """The browser gets the window's identity."""
-    desktop = desktop_of(app, call)
-    desktop.open_page(parse_body(call.json_body(10_000), OpenBody).path)
-    return {"success": True}
+    desktop_of(app, call).open_page(body.path)
+    return DONE
 
 
-@route("POST", "/api/desktop/quit", "admin", "End the program", body=QuitBody)
-def quit_desktop(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/desktop/quit", "admin", "End the program")
+def quit_desktop(app: Application, call: Call, body: QuitBody) -> Success:
     """With people in calls only by `force`."""
     desktop = desktop_of(app, call)
-    body = parse_body(call.json_body(10_000), QuitBody)
     if desktop.people and not body.force:
         raise Problem("call_running", f"{desktop.people} people are in calls.")
     gevent.spawn_later(0.3, app.end_wanted.set)  # the answer goes out first
-    return {"success": True}
+    return DONE
 
 
-@route("POST", "/api/desktop/replace", "admin", "Let a newer program take over", body=ReplaceBody)
-def replace_desktop(app: Application, call: Call) -> dict[str, Any]:
+@route("POST", "/api/desktop/replace", "admin", "Let a newer program take over")
+def replace_desktop(app: Application, call: Call, body: ReplaceBody) -> Success:
     """The answer to the question that a newer second start asks."""
     desktop = desktop_of(app, call)
-    if parse_body(call.json_body(10_000), ReplaceBody).replace:
+    if body.replace:
         gevent.spawn_later(0.3, app.end_wanted.set)
     elif desktop.newer:
         desktop.newer = "kept"
-    return {"success": True}
+    return DONE
 
 
 class LogFile(io.TextIOBase):

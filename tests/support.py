@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import psycopg2
 import pytest
@@ -725,6 +725,88 @@ def cookie_of(answer: Answer) -> dict[str, str]:
     """The header with which a browser comes back that was signed in."""
     assert answer.status == 200, answer
     return {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+
+
+class Described:
+    """The OpenAPI document of a server, and whether what it answers is what that says."""
+
+    KINDS: ClassVar[dict[str, Any]] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+    }
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.paths: dict[str, Any] = document["paths"]
+        self.schemas: dict[str, Any] = document["components"]["schemas"]
+        self.seen: set[tuple[str, str]] = set()
+
+    def check(self, method: str, path: str, answer: Answer) -> None:
+        """The status, the media type and each value of an answer are as described; `path` with its
+        `{names}`. HEAD and streams have a head alone."""
+        self.seen.add((method, path))
+        responses = self.paths[path][method.lower()]["responses"]
+        assert str(answer.status) in responses, (method, path, answer)
+        content = responses[str(answer.status)]["content"]
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        assert content == {} or kind in content or "*/*" in content, (method, path, kind)
+        if kind == "application/json":
+            assert content[kind]["schema"], (method, path)
+            assert list(self.faults(answer.json, content[kind]["schema"])) == [], (method, path)
+
+    def faults(self, value: Any, schema: dict[str, Any], at: str = "$") -> Iterator[str]:
+        """What a value lacks, has besides, or has otherwise than its schema says: the part of JSON
+        Schema that msgspec writes."""
+        while "$ref" in schema:
+            schema = self.schemas[schema["$ref"].rpartition("/")[2]]
+        if "anyOf" in schema:
+            ways = [list(self.faults(value, each, at)) for each in schema["anyOf"]]
+            yield from () if [] in ways else min(ways, key=len)
+        if "enum" in schema and value not in schema["enum"]:
+            yield f"{at}: {value!r} is none of {schema['enum']}"
+        kind = schema.get("type")
+        if kind is None:
+            return
+        is_bool = isinstance(value, bool)
+        if not isinstance(value, self.KINDS[kind]) or is_bool != (kind == "boolean"):
+            yield f"{at}: {value!r} is no {kind}"
+        elif kind == "object":
+            yield from self._object_faults(value, schema, at)
+        elif kind == "array":
+            for number, each in enumerate(value):
+                yield from self.faults(each, schema.get("items", {}), f"{at}[{number}]")
+            if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 1e9):
+                yield f"{at} has {len(value)} elements"
+        elif kind == "string":
+            if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 1e9):
+                yield f"{at} has {len(value)} characters"
+            if not re.search(schema.get("pattern", ""), value):
+                yield f"{at}: {value!r} is not like {schema['pattern']}"
+            if schema.get("format") == "date-time" and not TIME.fullmatch(value):
+                yield f"{at}: {value!r} is no time"
+        elif kind in ("integer", "number") and not (
+            schema.get("minimum", value) <= value <= schema.get("maximum", value)
+        ):
+            yield f"{at}: {value} is out of bounds"
+
+    def _object_faults(self, value: Any, schema: dict[str, Any], at: str) -> Iterator[str]:
+        named = schema.get("properties", {})
+        for name in schema.get("required", ()):
+            if name not in value:
+                yield f"{at}.{name} is missing"
+        for name, each in value.items():
+            more = schema.get("additionalProperties", "properties" not in schema)
+            if name not in named and more is False:
+                yield f"{at}.{name} is not described"
+            inner = named.get(name, more if isinstance(more, dict) else {})
+            yield from self.faults(each, inner, f"{at}.{name}")
+
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class Ended(NamedTuple):

@@ -29,7 +29,17 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 import rtapp
-from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, query_database, run_program, wait_for
+from support import (
+    ADMIN,
+    PATIENCE,
+    PROGRAM,
+    Answer,
+    Described,
+    Server,
+    query_database,
+    run_program,
+    wait_for,
+)
 from warm import IS_COLD, WarmProcess
 
 TOKEN = re.compile(r"signin=([\w-]+)")
@@ -187,7 +197,9 @@ def test_the_browser_it_opens_is_signed_in_once(desk: Desk) -> None:
     server = desk.begin()
     link = desk.link()
     ask = desk.owner(link)
-    view = ask("GET", "/api/desktop").json
+    answer = ask("GET", "/api/desktop")
+    Described(server.get("/api/openapi.json", token=None).json).check("GET", "/api/desktop", answer)
+    view = answer.json
     assert (view["inWindow"], view["why"], view["port"]) == (False, "none", server.port)
     me = ask("GET", "/api/auth/me").json
     assert me["role"] == "admin"

@@ -45,7 +45,7 @@ def bodies(draw: st.DrawFn, operation: dict[str, Any], schemas: dict[str, Any]) 
         return None
     if kind == "bytes":
         return draw(st.binary(max_size=300))
-    if kind == "json" or not content:
+    if kind == "json" or "application/json" not in content:
         return json.dumps(draw(values)).encode()
     schema = content["application/json"]["schema"]
     names = schemas.get(schema.get("$ref", "").rsplit("/", 1)[-1], {}).get("properties", {})
