@@ -7011,14 +7011,10 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
         msgspec.convert(value, kind, strict=strict)
         return ""
     except msgspec.ValidationError:
-        found = (fault(each, element_of(kind), strict) for each in as_list(value, kind))
+        element = element_of(kind) if isinstance(value, list) else None
+        found = (fault(each, element, strict) for each in value) if element else ()
         places = (f"[{place}] {words}" for place, words in enumerate(found) if words)
         return next(places, f"must be {in_words(kind)}")
-
-
-def as_list(value: Any, kind: Any) -> list[Any]:
-    """The elements of what is a list, as its type says too."""
-    return value if isinstance(value, list) and element_of(kind) is not None else []
 
 
 def element_of(kind: Any) -> Any:
@@ -7166,13 +7162,7 @@ class TopicsView(msgspec.Struct, rename="camel"):
     channels: list[str]
 
 
-@route(
-    "POST",
-    "/api/events/topics",
-    "subscribe",
-    "Change a stream's channels",
-    limit="max_message_bytes",
-)
+@route("POST", "/api/events/topics", "subscribe", "Change channels", limit="max_message_bytes")
 def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
     """The change has a place in the log: what was published before it belongs to the old set.
     With `since` what came on the added channels after that position is sent first, in order, or
@@ -7230,13 +7220,7 @@ class BatchPublished(msgspec.Struct, rename="camel"):
     last_id: int | None
 
 
-@route(
-    "POST",
-    "/api/broadcast",
-    "publish",
-    "Publish a message",
-    takes=f"{JSON}, {NDJSON}",
-)
+@route("POST", "/api/broadcast", "publish", "Publish a message", takes=f"{JSON}, {NDJSON}")
 def broadcast(
     app: Application, call: Call, query: BroadcastQuery
 ) -> Annotated[Answer, Published, BatchPublished]:
@@ -7245,9 +7229,14 @@ def broadcast(
         return broadcast_batch(app, call, query)
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
     draft = call_draft(app, call, query, parsed)
+
+    def answer(ids: list[int]) -> Published:
+        return Published(True, draft.recipient_count, message_view(draft, parsed))
+
     if query.volatile in YES:
-        return Answer(published(send_volatile(app, draft), parsed))
-    return publish(app, call, [draft], parsed.text, lambda ids: published(draft, parsed))
+        draft.recipient_count = app.nodes.volatile(draft)
+        return Answer(answer([]))
+    return publish(app, call, [draft], parsed.text, answer)
 
 
 def call_draft(
@@ -7314,17 +7303,6 @@ def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     )
 
 
-def published(draft: Entry, parsed: Parsed) -> Published:
-    """The answer to a publish."""
-    return Published(True, draft.recipient_count, message_view(draft, parsed))
-
-
-def send_volatile(app: Application, draft: Entry) -> Entry:
-    """Send without storing: who isn't there or isn't ready misses it."""
-    draft.recipient_count = app.nodes.volatile(draft)
-    return draft
-
-
 Answerer = Callable[[list[int]], msgspec.Struct]  # an answer from the ids of what was stored
 
 
@@ -7384,7 +7362,7 @@ def broadcast_batch(app: Application, call: Call, query: BroadcastQuery) -> Answ
         raise
     if query.volatile in YES:
         for draft in paced(drafts):
-            send_volatile(app, draft)
+            app.nodes.volatile(draft)
         return Answer(BatchPublished(True, len(drafts), None, None))
     digest = hashlib.sha256(raw).hexdigest()
     return publish(
@@ -7670,14 +7648,12 @@ def shared_room(app: Application, origin: str, room: Any, count: int) -> SharedR
     return room_view(SharedRoom, room, count, join_url=join_url(app, origin, room.room_id))
 
 
-def participant_views(rows: Iterable[Any]) -> list[ParticipantView]:
-    """Participants as the API shows them."""
-    return [participant_view(row) for row in rows]
-
-
 def join_url(app: Application, origin: str, room_id: str) -> str:
     """The address of a room's page as others reach it."""
     return f"{app.network.link_base(origin)}/room/{room_id}"
+
+
+ROOM = "/api/video/rooms/<room_id>"
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
@@ -7720,7 +7696,7 @@ def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[Sha
     return [shared_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
 
 
-@route("GET", "/api/video/rooms/<room_id>", "room", "Show a video room")
+@route("GET", ROOM, "room", "Show a video room")
 def show_room(app: Application, call: Call, room_id: str) -> WholeRoom | RoomDoor:
     """Who is not in it and has no account learns only what the page needs before joining."""
     who = visitor(app, call)
@@ -7734,16 +7710,16 @@ def show_room(app: Application, call: Call, room_id: str) -> WholeRoom | RoomDoo
         join_url=join_url(app, call.origin, room.room_id),
         full=not inside and len(rows) >= room.max_participants,
         kiosk_join=app.settings["kiosk_join"],
-        participants=participant_views(rows),
+        participants=list(map(participant_view, rows)),
     )
     if not who.account and not inside:
         return view_of(RoomDoor, whole)
     if app.rooms.may_moderate(room, who):
-        whole.waiting = participant_views(app.rooms.waiting(room))
+        whole.waiting = list(map(participant_view, app.rooms.waiting(room)))
     return whole
 
 
-@route("PATCH", "/api/video/rooms/<room_id>", "room", "Change a video room")
+@route("PATCH", ROOM, "room", "Change a video room")
 def change_room(app: Application, call: Call, room_id: str, body: RoomChange) -> SharedRoom:
     """Name, lock, limit, password; by its host."""
     who = visitor(app, call, body)
@@ -7754,14 +7730,14 @@ def change_room(app: Application, call: Call, room_id: str, body: RoomChange) ->
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
 
-@route("DELETE", "/api/video/rooms/<room_id>", "room", "End a video room")
+@route("DELETE", ROOM, "room", "End a video room")
 def end_room(app: Application, call: Call, room_id: str) -> Success:
     """Everybody in it is told; by its host."""
     app.rooms.end(visitor(app, call), room_id)
     return DONE
 
 
-@route("GET", "/api/video/rooms/<room_id>/qr.svg", "room", "A room's link as a QR code", gives=SVG)
+@route("GET", f"{ROOM}/qr.svg", "room", "A room's link as a QR code", gives=SVG)
 def room_qr(app: Application, call: Call, room_id: str) -> Answer:
     """ISO/IEC 18004."""
     room = app.rooms.find(room_id, visitor(app, call))
@@ -7807,13 +7783,7 @@ class Waits(msgspec.Struct, rename="camel"):
     participants: list[ParticipantView]
 
 
-@route(
-    "POST",
-    "/api/video/rooms/<room_id>/join",
-    "room",
-    "Join a video room",
-    gives={200: JSON, 202: JSON},
-)
+@route("POST", f"{ROOM}/join", "room", "Join a video room", gives={200: JSON, 202: JSON})
 def join_room(
     app: Application, call: Call, room_id: str, body: JoinBody
 ) -> Annotated[Answer, Entered, Waits]:
@@ -7841,8 +7811,8 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
         status=row.status,
         participant=participant_view(row),
         last_event_id=position,
-        participants=participant_views(joined.participants),
-        waiting=participant_views(app.rooms.waiting(joined.room) if row.is_host else ()),
+        participants=list(map(participant_view, joined.participants)),
+        waiting=list(map(participant_view, app.rooms.waiting(joined.room) if row.is_host else ())),
         room=shared_room(app, origin, joined.room, len(joined.participants)),
         ice_servers=ice["iceServers"],
         ice_ttl=ice.get("iceTtl", msgspec.UNSET),
@@ -7851,19 +7821,14 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
     )
 
 
-@route("POST", "/api/video/rooms/<room_id>/leave", "room", "Leave a video room")
+@route("POST", f"{ROOM}/leave", "room", "Leave a video room")
 def leave_room(app: Application, call: Call, room_id: str, body: LeaveBody) -> Success:
     """Also out of its lobby. A page that is closed or loaded anew can't tell which: `soon`."""
     app.rooms.leave(visitor(app, call, body), room_id, body.soon)
     return DONE
 
 
-@route(
-    "POST",
-    "/api/video/rooms/<room_id>/participants/<number:int>",
-    "room",
-    "Mute, remove, let in, hand over",
-)
+@route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
 def act_in_room(
     app: Application, call: Call, room_id: str, number: int, body: ActionBody
 ) -> Success:
@@ -7879,7 +7844,7 @@ class StateView(msgspec.Struct):
     participant: ParticipantView
 
 
-@route("POST", "/api/video/rooms/<room_id>/state", "room", "Tell one's state in a room")
+@route("POST", f"{ROOM}/state", "room", "Tell one's state in a room")
 def tell_state(app: Application, call: Call, room_id: str, body: StateBody) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
@@ -7895,7 +7860,7 @@ class Said(msgspec.Struct):
     id: int
 
 
-@route("POST", "/api/video/rooms/<room_id>/chat", "room", "Say something in a room")
+@route("POST", f"{ROOM}/chat", "room", "Say something in a room")
 def say_in_room(app: Application, call: Call, room_id: str, body: ChatBody) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
     return Said(True, app.rooms.say(visitor(app, call, body), room_id, body.text))
@@ -7914,7 +7879,7 @@ class ChatView(TypedDict):
     sentAt: Moment
 
 
-@route("GET", "/api/video/rooms/<room_id>/chat", "room", "List what was said")
+@route("GET", f"{ROOM}/chat", "room", "List what was said")
 def list_chat(app: Application, call: Call, room_id: str, query: ChatQuery) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
     said = app.rooms.chat(visitor(app, call), room_id, query.before, query.limit)
@@ -10117,7 +10082,7 @@ def emit(
             left_out.append(topic)  # who has it doesn't get the next one's
     if volatile:
         for draft in drafts:
-            send_volatile(app, draft)
+            app.nodes.volatile(draft)
     else:
         append(app, drafts)
 

@@ -90,6 +90,75 @@ def head(*lines: str, method: str = "POST", path: str = "/api/broadcast") -> byt
     return "\r\n".join([*first, *lines, "", ""]).encode("latin-1")
 
 
+# Fields
+
+CHOICES = "must be one of subscribe, publish, admin"
+LETTERS = "must be 1-64 letters (A-Z, a-z), digits and _.-"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/api/tokens", {}, {"name": "is required"}),
+        (
+            "/api/tokens",
+            {"name": 7, "scopes": ["publish", "x"]},
+            {"name": LETTERS, "scopes": f"[1] {CHOICES}"},
+        ),
+        ("/api/tokens", {"name": "a", "scopes": []}, {"scopes": "must be a list of at least one"}),
+        ("/api/tokens", {"name": "a", "scopes": "x"}, {"scopes": "must be a list of at least one"}),
+        (
+            "/api/tokens",
+            {"name": "a", "days": 0},
+            {"days": "must be a number above 0, at most 36500"},
+        ),
+        (
+            "/api/tokens",
+            {"name": "a", "channels": ["a", "b c", None]},
+            {"channels": "[1] must be 1-128 characters without a space"},
+        ),
+        (
+            "/api/video/rooms",
+            {"name": "a", "maxParticipants": 1, "lobby": 1, "hostId": [], "password": ""},
+            {
+                "maxParticipants": "must be a whole number from 2 to 100",
+                "lobby": "must be true or false",
+                "hostId": "must be 1-128 characters in one line or a whole number",
+                "password": "must be 1 to 1024 characters",
+            },
+        ),
+        (
+            "/api/events/topics",
+            {"session": "s" * 22, "add": ["a"] * 257, "since": "1" * 65},
+            {"add": "must be a list of at most 256", "since": "must be at most 64 characters"},
+        ),
+        (
+            "/api/messages?limit=0&before=x",
+            None,
+            {
+                "limit": "must be a whole number from 1 to 1000",
+                "before": "must be an id, which is a whole number",
+            },
+        ),
+        (
+            "/api/logs?since=x&level=LOUD",
+            None,
+            {
+                "since": "must be a time such as 2026-01-31T12:00:00Z",
+                "level": "must be one of INFO, CONN, MSG, WARN, ERROR",
+            },
+        ),
+    ],
+)
+def test_what_a_field_must_be_is_said(
+    shared: Server, path: str, body: Any, said: dict[str, str]
+) -> None:
+    """Of every wrong field at once, and of a list of its first wrong element."""
+    answer = shared.request("POST" if body is not None else "GET", path, body)
+    assert (answer.status, answer.code) == (422, "invalid")
+    assert {error["field"]: error["message"] for error in answer.json["errors"]} == said
+
+
 # JSON
 
 BAD_JSON = {
