@@ -96,7 +96,7 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
     Any,
@@ -6725,15 +6725,8 @@ class Route:
         """The handler's signature. It is read late: it names what stands further down."""
         return get_type_hints(self.handler, include_extras=True)
 
-    @cached_property
-    def query(self) -> Any:
-        """The type of the query, where one is taken."""
-        return self.hints.get("query")
-
-    @cached_property
-    def body(self) -> Any:
-        """The type of the body, where the handler doesn't read it by itself."""
-        return self.hints.get("body")
+    query = property(lambda self: self.hints.get("query"))  # its type, where one is taken
+    body = property(lambda self: self.hints.get("body"))  # its type, where the guard reads it
 
     @property
     def shown(self) -> list[Any]:
@@ -7051,12 +7044,9 @@ def within(kind: Any, meta: msgspec.Meta) -> str:
     """A type with the bounds of its values."""
     if meta.max_length is None:
         return f"{in_words(kind)} from {meta.ge} to {meta.le}"
-    least = f"{meta.min_length} to" if meta.min_length else "at most"
-    return (
-        f"{least} {meta.max_length} characters"
-        if kind is str
-        else (f"{in_words(kind)} of {least} {meta.max_length}")
-    )
+    length = f"{meta.min_length} to" if meta.min_length else "at most"
+    length = f"{length} {meta.max_length}"
+    return f"{length} characters" if kind is str else f"{in_words(kind)} of {length}"
 
 
 @cache
@@ -7162,7 +7152,9 @@ class TopicsView(msgspec.Struct, rename="camel"):
     channels: list[str]
 
 
-@route("POST", "/api/events/topics", "subscribe", "Change channels", limit="max_message_bytes")
+@route(
+    "POST", "/api/events/topics", "subscribe", "Change one's channels", limit="max_message_bytes"
+)
 def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
     """The change has a place in the log: what was published before it belongs to the old set.
     With `since` what came on the added channels after that position is sent first, in order, or
@@ -8170,20 +8162,13 @@ def setting_view(app: Application, call: Call, row: Setting, saved: Any) -> Sett
     )
 
 
+OWN_SETTING = {"type": "json", "default": None, "group": "own", "source": "saved"}
+
+
 def own_setting_view(row: Any) -> SettingView:
     """A value of the administrator's own."""
-    return SettingView(
-        key=row.key,
-        value=as_json(row.value),
-        type="json",
-        default=None,
-        description=row.description,
-        group="own",
-        editable=True,
-        restart=False,
-        source="saved",
-        updated_at=iso(row.updated_at),
-    )
+    about = {**OWN_SETTING, "value": as_json(row.value), "editable": True, "restart": False}
+    return view_of(SettingView, row, **about)
 
 
 @route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
@@ -8332,7 +8317,7 @@ def metrics(app: Application, call: Call) -> Answer:
 
 def prometheus_text(app: Application) -> bytes:
     """The counters in Prometheus's text format."""
-    from prometheus_client import CollectorRegistry, core, generate_latest  # slow to import
+    from prometheus_client import core, generate_latest  # slow to import
 
     view, memory = app.stats_view(), app.hub.memory()
     gauges = {
@@ -8355,20 +8340,15 @@ def prometheus_text(app: Application) -> bytes:
         "catch_up_reads": ("Pages read for streams behind the ring", view["catchUpReads"]),
     }
 
-    class Collector:
-        def collect(self) -> Iterator[Any]:
-            for name, (text, value) in gauges.items():
-                yield core.GaugeMetricFamily(f"rtapp_{name}", text, value)
-            for name, (text, value) in counters.items():
-                yield core.CounterMetricFamily(f"rtapp_{name}", text, value)
-            live = core.GaugeMetricFamily("rtapp_live_connections", "Now", labels=["transport"])
-            for transport, count in app.hub.by_transport().items():
-                live.add_metric([transport], count)
-            yield live
-
-    registry = CollectorRegistry()
-    registry.register(Collector())
-    return bytes(generate_latest(registry))
+    live = core.GaugeMetricFamily("rtapp_live_connections", "Now", labels=["transport"])
+    for transport, count in app.hub.by_transport().items():
+        live.add_metric([transport], count)
+    families = [
+        *(core.GaugeMetricFamily(f"rtapp_{name}", *about) for name, about in gauges.items()),
+        *(core.CounterMetricFamily(f"rtapp_{name}", *about) for name, about in counters.items()),
+        live,
+    ]
+    return bytes(generate_latest(cast(Any, SimpleNamespace(collect=lambda: families))))
 
 
 # Signing in
@@ -8536,13 +8516,9 @@ def list_users(app: Application, call: Call) -> list[UserView]:
     return [view_of(UserView, row) for row in User.select().order_by(User.username_key)]
 
 
-def some_user(number: str) -> Any:
+def some_user(number: int) -> Any:
     """The user that a path names. Raises Problem `not_found`."""
-    user = (
-        User.get_or_none(User.id == int(number))
-        if number.isascii() and number.isdigit() and len(number) < 18
-        else None
-    )
+    user = User.get_or_none(User.id == min(number, 2**62))
     if user is None:
         raise Problem("not_found", "There is no such user.")
     return user
@@ -8556,8 +8532,8 @@ def make_user(app: Application, call: Call, body: UserBody) -> UserView:
     return view_of(UserView, user)
 
 
-@route("PATCH", "/api/users/<user_id>", "admin", "Change a user's password or role")
-def change_user(app: Application, call: Call, user_id: str, body: UserChange) -> UserView:
+@route("PATCH", "/api/users/<user_id:int>", "admin", "Change a user's password or role")
+def change_user(app: Application, call: Call, user_id: int, body: UserChange) -> UserView:
     """Ends the user's sessions."""
     user = some_user(user_id)
     app.access.change_user(user, body.password, body.role)
@@ -8565,8 +8541,8 @@ def change_user(app: Application, call: Call, user_id: str, body: UserChange) ->
     return view_of(UserView, User.get_by_id(user.id))
 
 
-@route("DELETE", "/api/users/<user_id>", "admin", "Remove a user")
-def remove_user(app: Application, call: Call, user_id: str) -> Success:
+@route("DELETE", "/api/users/<user_id:int>", "admin", "Remove a user")
+def remove_user(app: Application, call: Call, user_id: int) -> Success:
     """Ends the user's sessions. The last administrator stays."""
     user = some_user(user_id)
     app.access.remove_user(user)
@@ -8749,7 +8725,10 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
     """A route as an OpenAPI operation."""
     query = shared[row.query.__name__] if row.query else {"properties": {}}
     taken = [
-        *[("path", name, True, {"type": "string"}) for name in re.findall(r"{(\w+)}", path)],
+        *[
+            ("path", name, True, {"type": "integer" if kind == "int" else "string"})
+            for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
+        ],
         *[("query", n, n in query["required"], kind) for n, kind in query["properties"].items()],
         *[("header", name, False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
