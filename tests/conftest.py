@@ -88,6 +88,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 # The tests of these files run on each of these databases.
 DATABASES = os.environ.get("RTAPP_TEST_DATABASES", "sqlite,postgresql").split(",")
 ON_EACH_DATABASE = {
+    "test_openapi",
     "test_streams",
     "test_system",
     "test_access",
