@@ -7144,10 +7144,9 @@ def stream_request(app: Application, call: Call, query: EventsQuery) -> StreamRe
     )
 
 
-class TopicsView(msgspec.Struct, rename="camel"):
+class TopicsView(Success, rename="camel"):
     """The channels that a client's streams have now."""
 
-    success: bool
     client_id: str
     channels: list[str]
 
@@ -7195,18 +7194,16 @@ class MessageView(msgspec.Struct, rename="camel"):
     recipient_count: int
 
 
-class Published(msgspec.Struct, rename="camel"):
+class Published(Success, rename="camel"):
     """That a message was taken, and to how many it goes."""
 
-    success: bool
     recipient_count: int
     message: MessageView
 
 
-class BatchPublished(msgspec.Struct, rename="camel"):
+class BatchPublished(Success, rename="camel"):
     """That a batch was taken; volatile messages have no ids."""
 
-    success: bool
     count: int
     first_id: int | None
     last_id: int | None
@@ -7829,10 +7826,9 @@ def act_in_room(
     return DONE
 
 
-class StateView(msgspec.Struct):
+class StateView(Success):
     """A participant after it told its state."""
 
-    success: bool
     participant: ParticipantView
 
 
@@ -7845,10 +7841,9 @@ def tell_state(app: Application, call: Call, room_id: str, body: StateBody) -> S
     return StateView(True, participant_view(row))
 
 
-class Said(msgspec.Struct):
+class Said(Success):
     """A text was said; its id is its place in the log."""
 
-    success: bool
     id: int
 
 
@@ -8462,10 +8457,9 @@ def list_sessions(app: Application, call: Call) -> list[SessionView]:
     ]
 
 
-class SessionsEnded(msgspec.Struct):
+class SessionsEnded(Success):
     """How many sessions were ended."""
 
-    success: bool
     ended: int
 
 
