@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rtapp
-from support import NDJSON, Answer, Described, Server, Stream, cookie_of, setup_token
+from support import ADMIN, NDJSON, Answer, Described, Server, Stream, cookie_of, setup_token
 
 PASSWORD = "saffron-lantern-42"
 ADA, BOB = "session-of-ada-0123456789", "session-of-bob-0123456789"
@@ -184,6 +184,21 @@ def test_every_json_answer_has_a_schema(server: Server) -> None:
         if answer["content"].get("application/json", {"schema": True})["schema"] == {}
     }
     assert bare == {"/socket.io/"}
+
+
+def test_every_refusal_is_as_described(server: Server) -> None:
+    found = described(server)
+    for method, path, body in (
+        ("GET", "/api/users", None),
+        ("POST", "/api/tokens", {}),
+        ("POST", "/api/broadcast", b"{"),
+        ("DELETE", "/api/users/999", None),
+        ("GET", "/nowhere", None),
+    ):
+        answer = server.request(method, path, body, token=None if path == "/api/users" else ADMIN)
+        assert answer.status >= 400 and answer.code
+        schema = {"$ref": "#/components/schemas/ProblemView"}
+        assert list(found.faults(answer.json, schema)) == [], answer
 
 
 SCHEMA = {
