@@ -6768,40 +6768,30 @@ def route(
 # else; patterns are written for msgspec.
 
 
-def pattern(text: str, words: str, example: str) -> msgspec.Meta:
+def pattern(text: str, words: str) -> msgspec.Meta:
     """What a text must match as a whole, and what that is called."""
     whole = f"^{text}$(?!\\n)"  # Python's own $ also matches before a last newline
-    return msgspec.Meta(pattern=whole, description=words, examples=[example])
+    return msgspec.Meta(pattern=whole, description=words)
 
 
 MAX_CHANNELS = 256
 
 Channel = Annotated[
-    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-", "news")
+    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-")
 ]
 EventName = Annotated[
-    str,
-    pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line", "chat"),
+    str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
 ]
 ClientId = Annotated[
-    str,
-    pattern(
-        r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -", "pmWkWSBCL51Bfkhn79xPu"
-    ),
+    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
 ]
 # PostgreSQL's text takes no NUL.
-SearchText = Annotated[
-    str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL", "chrome")
-]
-Description = Annotated[
-    str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL", "Every Monday")
-]
-SessionKey = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe characters", "Zm9ydHktdHdvLWJ5dGVzLQ")
-]
+SearchText = Annotated[str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL")]
+Description = Annotated[str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL")]
+SessionKey = Annotated[str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe characters")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is a whole number")]
-Position = Annotated[str, msgspec.Meta(max_length=64, examples=["k3x9q-42"])]
+Position = Annotated[str, msgspec.Meta(max_length=64)]
 Flag = Literal["0", "1", "false", "true"]
 YES = ("1", "true")
 
@@ -6892,11 +6882,7 @@ class SettingBody(msgspec.Struct):
 
     key: Annotated[
         str,
-        pattern(
-            r"[a-z][a-z0-9_.-]{0,63}",
-            "1-64 letters (a-z), digits and _.-, a letter first",
-            "x-color",
-        ),
+        pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first"),
     ]
     value: Any
     description: Description | None = None
@@ -6912,10 +6898,10 @@ class TopicsBody(msgspec.Struct):
     since: Position | None = None
 
 
-Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-", "ada")]
+Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
-    list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space", "news/*")]],
+    list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
 
@@ -6963,7 +6949,7 @@ class TokenBody(msgspec.Struct):
     """A new API token."""
 
     name: Annotated[
-        str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-", "sensor-7")
+        str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
     ]
     scopes: Annotated[
         list[Literal["subscribe", "publish", "admin"]],
@@ -7482,17 +7468,11 @@ class RoomCall(msgspec.Struct, rename="camel"):
 
 
 Label = (
-    Annotated[
-        str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line", "customer-7")
-    ]
-    | int
-    | None
+    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
 )
-Title = Annotated[
-    str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line", "Stand-up")
-]
+Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
 RoomName = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -", "stand-up")
+    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
 ]
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
@@ -8768,18 +8748,16 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
 
 
 EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
-    "action": "mute",
     "clientId": "pmWkWSBCL51Bfkhn79xPu",
-    "description": "Every Monday",
     "displayName": "Ada",
     "ipAddress": "192.168.1.20",
     "joinUrl": "https://rtapp.example/room/stand-up",
     "lastEventId": "k3x9q-42",
-    "name": "stand-up",
+    "path": "/admin",
     "role": "user",
     "roomId": "stand-up",
+    "session": "Zm9ydHktdHdvLWJ5dGVzLQ",
     "transport": "sse",
-    "userAgent": "curl/8.5.0",
     "username": "ada",
     "version": "1.0.0",
     "boolean": True,
@@ -12092,9 +12070,7 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
 class CodeQuery(msgspec.Struct):
     """Where a code leads: a path of this server."""
 
-    path: Annotated[
-        str, pattern(r"/[!-~]{0,300}", "a path of this server, /…", "/room/stand-up")
-    ] = "/"
+    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/"
 
 
 @route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", gives=SVG)
@@ -13022,7 +12998,6 @@ class OpenBody(msgspec.Struct):
         pattern(
             r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
             "a path of this server, /…",
-            "/admin",
         ),
     ]
 

@@ -298,7 +298,8 @@ function responsesPart(responses) {
 function contentParts({ content = {} }) {
   return Object.entries(content).flatMap(([type, { schema, example }]) => {
     const resolved = resolve(schema);
-    const rows = fieldRows(resolved.type === 'array' ? resolved.items : schema);
+    const kinds = resolved.anyOf ?? [resolved.type === 'array' ? resolved.items : schema];
+    const rows = kinds.flatMap((/** @type {Schema} */ kind) => fieldRows(kind));
     const examples = [example, ...(resolved.examples ?? [])].filter((one) => one !== undefined);
     return [
       h('p', {}, h('code', {}, type), ' ', typeBadge(schema)),
