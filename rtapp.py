@@ -4291,8 +4291,8 @@ class Nodes:
             self._journal.add("WARN", "A silent node was released", node=node)
         for _, client_id, username, channels in rows:
             if client_id is not None and not self._hub.of_client(client_id):
-                held = msgspec.json.decode(channels)
-                self._note_presence("presence-leave", client_id, username, held)
+                for channel in filter(self._is_watched, msgspec.json.decode(channels)):
+                    self._note_presence("presence-leave", client_id, username, channel)
         return bool(rows)
 
     def _learn(self) -> None:
@@ -4435,25 +4435,30 @@ class Nodes:
         the first or last time?"""
         if self._shared:
             self._moved[subscriber.id] = subscriber
-        others = [s for s in self._hub.of_client(subscriber.client_id) if s is not subscriber]
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
-            alone = [topic for topic in topics if not any(topic in s.view.topics for s in others)]
-            channels = filter(None, map(channel_of, alone))
-            self._note_presence(event, subscriber.client_id, subscriber.username, channels)
+            for topic in topics:
+                channel = channel_of(topic)
+                if channel is not None and self._is_watched(channel):
+                    same = self._hub.of_client(subscriber.client_id)
+                    if not any(topic in s.view.topics for s in same if s is not subscriber):
+                        who = subscriber.client_id, subscriber.username
+                        self._note_presence(event, *who, channel)
+
+    def _is_watched(self, channel: str) -> bool:
+        """Whether somebody listens, here or on another node, for who comes and goes."""
+        # Another node's listeners show in what is held of the topic before they are counted.
+        listeners = presence_topic(channel)
+        return self._hub.is_heard(listeners) or listeners in self._hub.elsewhere
 
     def _note_presence(
-        self, event: str, client_id: str, username: str | None, channels: Iterable[str]
+        self, event: str, client_id: str, username: str | None, channel: str
     ) -> None:
-        """Remember a join or leave where somebody listens for it, here or on another node."""
-        for channel in channels:
-            listeners, now = presence_topic(channel), now_ms()
-            # Another node's listeners show in what is held of the topic before they are counted.
-            if self._hub.is_heard(listeners) or listeners in self._hub.elsewhere:
-                who = {"channel": channel, "clientId": client_id, "username": username}
-                text = to_json({"type": event, **who})
-                self._presence.append(
-                    Entry(listeners, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
-                )
+        """Remember a join or leave, to be told."""
+        who = {"channel": channel, "clientId": client_id, "username": username}
+        text, now = to_json({"type": event, **who}), now_ms()
+        told = Entry(presence_topic(channel), SYSTEM, event, text, sent_at=now)
+        told.expires_at = now + 60_000
+        self._presence.append(told)
 
     def tell_presence(self) -> None:
         """Put the joins and leaves since the last call into the log, together."""
