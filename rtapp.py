@@ -118,7 +118,6 @@ import gevent
 import gevent.event
 import gevent.hub
 import gevent.lock
-import gevent.pool
 import gevent.queue
 import gevent.server
 import gevent.socket
@@ -10841,6 +10840,7 @@ class Connection:
         """Take a socket that `server` accepted."""
         self.address = address
         self.server = server
+        self.greenlet = gevent.getcurrent()
         self._front = front
         self._transport: Any = PlainTransport(sock.detach())
         self._scheme = "http"
@@ -11025,18 +11025,20 @@ class Front:
         def serve(accepted: Any, address: Any) -> None:
             self._serve(server, accepted, address)
 
-        # The pool is what a stop waits for: requests that are being answered.
-        server = gevent.server.StreamServer(sock, serve, spawn=gevent.pool.Pool())
+        server = gevent.server.StreamServer(sock, serve)
         server.start()
         return server
 
     def stop(self, server: gevent.server.StreamServer, seconds: float) -> None:
         """Take no more; who is being answered has this many seconds, who only waits has none."""
-        server.close()
-        for connection in self._open:
-            if connection.server is server and connection.reader.is_idle:
+        server.stop()
+        connections = [each for each in self._open if each.server is server]
+        for connection in connections:
+            if connection.reader.is_idle:
                 connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
-        server.stop(seconds)
+        greenlets = [connection.greenlet for connection in connections]
+        gevent.joinall(greenlets, seconds)
+        gevent.killall(greenlets)
 
     def _serve(self, server: gevent.server.StreamServer, sock: Any, address: Any) -> None:
         connection = Connection(sock, plain_address(address[0]), self, server)
