@@ -7105,11 +7105,10 @@ def events(app: Application, call: Call, query: EventsQuery) -> Answer:
         "Content-Type": EVENT_STREAM,
         "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
-        "Connection": "close",
     }
     asked = stream_request(app, call, query)
-    if asked.chunks:
-        head["Transfer-Encoding"] = "chunked"
+    # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
+    head |= {"Transfer-Encoding": "chunked"} if asked.chunks else {"Connection": "close"}
     return Answer(headers=head, attach=partial(app.streams.open_sse, asked))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -43,7 +44,8 @@ def test_first_bytes_are_exact(server: Server) -> None:
         assert "content-type: text/event-stream" in head
         assert "cache-control: no-store, no-transform" in head
         assert "x-accel-buffering: no" in head
-        assert "content-length" not in head and "transfer-encoding: chunked" in head
+        assert "content-length" not in head and "connection" not in head
+        assert "transfer-encoding: chunked" in head
         block = stream.next_raw().decode()
         match = re.fullmatch(r"retry: (\d+)\nid: ([0-9a-f]{8}-0)\ndata: (\{.*\})", block)
         assert match and 2000 <= int(match[1]) <= 4000
@@ -103,6 +105,39 @@ def test_only_an_end_on_purpose_has_a_last_chunk(
             while stream.next():
                 pass
         assert stream.response.is_complete is (how == "disconnect")
+
+
+READ_BY_FETCH = """
+const response = await fetch(process.argv[1], { headers: { authorization: process.argv[2] } });
+const reader = response.body.getReader();
+console.log('open');
+try {
+  while (!(await reader.read()).done);
+  console.log('end');
+} catch (error) {
+  console.log('lost');
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "seen"), [("disconnect", "end"), ("stop", "lost"), ("kill", "lost")]
+)
+def test_what_a_reader_by_fetch_sees(server: Server, how: str, seen: str) -> None:
+    """Node's takes whatever end for the last one where the head says `Connection: close`."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node (Debian: nodejs)")
+    command = [node, "--input-type=module", "-e", READ_BY_FETCH]
+    arguments = [f"http://127.0.0.1:{server.port}/api/events", f"Bearer {ADMIN}"]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == "open\n"
+        if how == "disconnect":
+            client = server.get("/api/connections").json[0]["clientId"]
+            server.request("DELETE", f"/api/connections/{client}")
+        else:
+            getattr(server, how)()
+        assert reader.communicate(timeout=PATIENCE)[0] == f"{seen}\n"
 
 
 def test_messages_are_exact(server: Server) -> None:
