@@ -9034,17 +9034,21 @@ class Web:
     def _begun(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
         """The same parts, the first of them made already: what goes wrong in it is the answer.
         What goes wrong later breaks the connection off."""
-        first = next(parts, b"")
 
         def all_parts() -> Iterator[bytes]:
-            yield first
-            try:
-                yield from parts
-            except Exception as error:
-                self._unexpected(error, call)
-                raise ConnectionAbortedError from None
+            with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
+                first = next(parts, b"")
+                yield b""
+                yield first
+                try:
+                    yield from parts
+                except Exception as error:
+                    self._unexpected(error, call)
+                    raise ConnectionAbortedError from None
 
-        return all_parts()
+        begun = all_parts()
+        next(begun)
+        return begun
 
     @staticmethod
     def _unpack(body: Packed, call: Call) -> bytes:
@@ -10946,12 +10950,13 @@ class Connection:
         elif call.version == "1.0":
             headers.setdefault("Connection", "keep-alive")
         head = pack_head(answer.status, headers)
-        if call.method == "HEAD" or answer.status == 204:
-            self.sendall(head)
-        elif is_whole:
-            self.sendall(head + body)  # in one: two would wait for the peer's delayed ACK
+        has_body = call.method != "HEAD" and answer.status != 204
+        if is_whole:
+            # In one: two would wait for the peer's delayed ACK.
+            self.sendall(head + body if has_body else head)
         else:
-            self._send_parts(head, body, chunked)
+            with contextlib.closing(body):
+                self._send_parts(head, body, chunked) if has_body else self.sendall(head)
         is_kept = headers.get("Connection") != "close"
         if (call.source is None or call.source.discard()) and is_kept:
             return True
@@ -10981,11 +10986,9 @@ class Connection:
 
     def _send_parts(self, head: bytes, parts: Iterator[bytes], chunked: bool) -> None:
         """Send a body as it is made."""
-        with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
-            for part in parts:
-                if part:
-                    self.sendall(head + (chunk(part) if chunked else part))
-                    head = b""
+        for part in filter(None, parts):
+            self.sendall(head + (chunk(part) if chunked else part))
+            head = b""
         self.sendall(head + (LAST_CHUNK if chunked else b""))
 
 

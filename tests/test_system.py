@@ -16,7 +16,16 @@ from typing import Any
 
 import pytest
 
-from support import ADMIN, PATIENCE, Server, change, rows_of, run_program, setup_token
+from support import (
+    ADMIN,
+    PATIENCE,
+    Server,
+    change,
+    rows_of,
+    run_program,
+    setup_token,
+    wait_for,
+)
 
 METRICS_TOKEN = "metrics-token-0123456789"
 
@@ -532,6 +541,18 @@ def test_first_start_prints_a_link(make_server: Callable[..., Server]) -> None:
     server = make_server(env={"RTAPP_ADMIN_TOKEN": None})
     assert setup_token(server)
     assert any("30 minutes" in line for line in server.output if "#setup=" in line)
+
+
+# What is downloaded
+
+
+@pytest.mark.sqlite
+def test_a_head_of_a_backup_leaves_no_file(server: Server) -> None:
+    """RFC 9110, 9.3.2: the same head, and nothing else."""
+    head = server.request("HEAD", "/api/backup")
+    assert head.status == 200 and int(head.headers["content-length"]) > 0 and not head.body
+    assert server.get("/api/backup").status == 200
+    wait_for(lambda: not [*server.data.glob("backup-*.tmp")], "no file left")
 
 
 # Loopback
