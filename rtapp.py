@@ -808,7 +808,7 @@ def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
     size = 0
     for entry in itertools.starmap(Entry, rows):
         found.append(entry)
-        size += len(entry.content) + len(entry.attachments or b"")
+        size += len(entry.content.encode()) + len(entry.attachments or b"")  # as PostgreSQL counts
         if size >= PAGE_BYTES:
             return found, True
     return found, len(found) == limit

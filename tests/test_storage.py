@@ -177,7 +177,8 @@ class Opened:
 def draft(topic: str, content: Any, **more: Any) -> rtapp.Entry:
     """A message to store."""
     more.setdefault("sent_at", rtapp.now_ms())
-    return rtapp.Entry(topic, more.pop("kind", rtapp.MESSAGE), None, json.dumps(content), **more)
+    text = json.dumps(content, ensure_ascii=False)
+    return rtapp.Entry(topic, more.pop("kind", rtapp.MESSAGE), None, text, **more)
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -517,13 +518,14 @@ def test_only_messages_are_held_back_by_the_count(log_url: str) -> None:
         assert rows_of(log_url, "SELECT count(*) FROM messages WHERE topic = 'c/x'") == [(5,)]
 
 
+@pytest.mark.parametrize("letters", ["xx", "ş"])  # as many bytes
 def test_a_page_of_the_log_is_bounded_in_bytes(
-    log_url: str, monkeypatch: pytest.MonkeyPatch
+    log_url: str, monkeypatch: pytest.MonkeyPatch, letters: str
 ) -> None:
     """A thousand messages may be a gigabyte. However large one is, a page has at least one."""
     monkeypatch.setattr(rtapp, "PAGE_BYTES", 1_000)
     with Opened(log_url) as opened:
-        opened.publish("c/x", *["x" * 400] * 7, "y" * 2_000, "z")
+        opened.publish("c/x", *[letters * 200] * 7, letters * 1_000, "z")
         found = [(0, [0])]
         while found[-1][0] < 9:
             entries, upto = opened.log.page(found[-1][0], 9, ["c/x"], 100)
