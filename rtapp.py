@@ -2155,23 +2155,17 @@ class Log:
         """An id as clients see it: `<epoch>-<n>`."""
         return f"{self.epoch}-{number}"
 
-    def parse(self, position: str) -> int | None:
-        """The id in a client's position; None when it is not of this log."""
-        number = self._number(position)
-        return None if number is None or number > self.head else number
-
-    def _number(self, position: str) -> int | None:
-        match = _POSITION.fullmatch(position)
-        return int(match[2]) if match and match[1] == self.epoch else None
-
     def find(self, position: str) -> int | None:
-        """The same, for who comes back: the position may be of another node's answer, just now.
-        Then the log advances, so ask what depends on it afterwards."""
-        number = self._number(position)
-        if number is not None and number > self.head:
+        """The id in a client's position; None when it is not of this log. It may be of another
+        node's answer, just now: then the log advances, so ask what depends on it afterwards."""
+        match = _POSITION.fullmatch(position)
+        if not match:
+            return None
+        epoch, number = match[1], int(match[2])
+        if epoch == self.epoch and number > self.head:
             with contextlib.suppress(Problem):
                 self.poll()
-        return self.parse(position)
+        return number if epoch == self.epoch and number <= self.head else None
 
     def complete(self, after: int, topics: Collection[str]) -> bool:
         """Whether everything of `topics` after the id `after` is still held."""
@@ -2195,32 +2189,27 @@ class Log:
         Reading may let `poll` go first; what either has done, the other leaves out.
         """
         with contextlib.suppress(Problem):  # the database is away: `poll` comes to them later
-            while entries[0].id > self.head + 1 and (
-                before := self._between(self.head, entries[0].id)  # none: a hole for ever
-            ):
-                self._advance(before)
+            self.poll(entries[0].id)
             for some in chunks(entries, self.READ_PAGE):
                 self._advance(some)
                 if len(some) == self.READ_PAGE:
                     gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
 
-    def poll(self) -> None:
+    def poll(self, before: int = 2**62) -> None:
         """Advance over rows that another process has committed: a command, another node."""
-        while page := self._between(self.head, 2**62):
+        more = True
+        while more and self.head + 1 < before:  # an id that is missing then is so for ever
+            sql = self._storage.engine.page_sql("id > ? AND id < ?", self.READ_PAGE, "ASC")
+            page, more = take_page(self._storage.read(sql, (self.head, before)), self.READ_PAGE)
             self._advance(page)
-            if len(page) < self.READ_PAGE:
-                break
-            gevent.sleep(0.001)
+            if more:
+                gevent.sleep(0.001)
 
     def _advance(self, entries: Sequence[Entry]) -> None:
         new = [entry for entry in entries if entry.id > self.head]
         if new:
             self.head = new[-1].id
             self._listener(new)
-
-    def _between(self, low: int, high: int) -> list[Entry]:
-        sql = self._storage.engine.page_sql("id > ? AND id < ?", self.READ_PAGE, "ASC")
-        return take_page(self._storage.read(sql, (low, high)), self.READ_PAGE)[0]
 
     # Reading
 
@@ -10312,7 +10301,7 @@ class SocketIo(EngineConversation):
         if row is None or (self.clients and row.client_id != self.subscriber.client_id):
             return None
         since = log.find(str(auth.get("offset", row.position)))
-        since = log.parse(row.position) if since is None else since
+        since = log.find(row.position) if since is None else since
         if since is None:
             return None
         state = msgspec.json.decode(row.state, type=ClientState)

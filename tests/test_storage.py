@@ -350,9 +350,9 @@ def test_epoch(log_url: str, durability: str, clean: bool, same_boot: bool, kept
         change(log_url, "UPDATE meta SET value = 'another boot' WHERE key = 'boot'")
     with Opened(log_url) as opened:
         assert (opened.log.epoch == epoch) is kept
-        assert opened.log.parse(position) == (2 if kept else None)
-        assert opened.log.parse(opened.log.position(3)) == 3
-        assert opened.log.parse(opened.log.position(4)) is None, "above the head"
+        assert opened.log.find(position) == (2 if kept else None)
+        assert opened.log.find(opened.log.position(3)) == 3
+        assert opened.log.find(opened.log.position(4)) is None, "above the head"
         new = opened.log.epoch
     with Opened(log_url) as opened:
         assert opened.log.epoch == new, "the new epoch was stored"
