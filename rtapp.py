@@ -1109,7 +1109,6 @@ class Transaction:
         self.database = database
         self.batch = secrets.token_hex(16)
         self.entries: list[Entry] = []
-        self.answers: list[Result] = []
         self.next_id = database.last_id + 1  # of the next message, if it carries its own
         self.finished = False  # nothing is left but the commit
         self._staged = 0  # entries that are inserted
@@ -1125,16 +1124,14 @@ class Transaction:
     def perform(self, work: Work, careful: bool) -> None:
         """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint;
         with `careful`, plain entries do too."""
+        work.error = None
         try:
-            if work.unit is None and not careful:
-                value = self.append(work.entries)
-            else:
-                value = self._run(work.unit or (lambda tx: tx.append(work.entries)))
-            self.answers.append((work.waiter, value, None))
+            is_safe = work.is_plain and not careful
+            work.value = work.unit(self) if is_safe else self._run(work.unit)
         except Exception as error:
             if not self.database.is_sound():
                 raise  # the fault took the whole transaction with it
-            self.answers.append((work.waiter, None, storage_problem(error)))
+            work.error = storage_problem(error)
 
     def _run(self, unit: Callable[[Transaction], Any]) -> Any:
         self._insert(self.database.insert)
@@ -1160,17 +1157,18 @@ class Transaction:
         self._staged = len(self.entries)
 
 
-class Work(NamedTuple):
-    """Something given to the writer, and where its giver waits."""
+class Work(msgspec.Struct, eq=False):
+    """Something given to the writer, where its giver waits, and what that hears."""
 
     waiter: gevent.hub.Waiter
-    entries: Sequence[Entry]  # for the log, when there is no unit
-    unit: Callable[[Transaction], Any] | None
+    unit: Callable[[Transaction], Any]
+    is_plain: bool  # it puts entries into the log and does nothing else
+    value: Any = None
+    error: BaseException | None = None
 
 
 Rows = Sequence[tuple[Any, ...]]
-Result = tuple[gevent.hub.Waiter, Any, "BaseException | None"]  # a giver's answer or error
-Done = tuple[list[Entry], list[Result]]  # what a transaction stored, and what its givers hear
+Done = tuple[list[Entry], list[Work]]  # what a transaction stored, and what it did
 
 
 class Fate(enum.Enum):
@@ -1807,24 +1805,18 @@ class Storage:
         self._async.stop()
         self.engine.close()
 
-    def write(self, unit: Callable[[Transaction], T]) -> T:
-        """Run `unit` in the writer's next transaction; its result, after the commit.
+    def write(self, unit: Callable[[Transaction], T], is_plain: bool = False) -> T:
+        """Run `unit`, which is plain if it only appends entries, in the writer's next transaction;
+        its result, after the commit.
 
         Raises what the unit raises, or Problem `storage_unavailable`, `outcome_unknown` or
         `overloaded`.
         """
-        return self._give((), unit)  # type: ignore[no-any-return]
-
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Store messages; their ids, after the commit. Raises as `write` does."""
-        return self._give(entries, None)  # type: ignore[no-any-return]
-
-    def _give(self, entries: Sequence[Entry], unit: Callable[[Transaction], Any] | None) -> Any:
         if self._works.qsize() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
-        work = Work(gevent.hub.Waiter(), entries, unit)
+        work = Work(gevent.hub.Waiter(), unit, is_plain)
         self._works.put(work)
-        return work.waiter.get()
+        return work.waiter.get()  # type: ignore[no-any-return]
 
     def _write_on(self) -> None:
         """The writer: a thread or a greenlet, as its engine needs. It alone calls the next two."""
@@ -1860,17 +1852,18 @@ class Storage:
                     for work in works:
                         transaction.perform(work, careful)
                     transaction.finish()
-                return transaction.entries, transaction.answers
+                return transaction.entries, works
             except Exception as error:
                 fault = error
                 if self._database is not None:
                     fate = self._database.after_fault(transaction)
             if transaction is not None and fate is Fate.COMMITTED:
-                return transaction.entries, transaction.answers
+                return transaction.entries, works
             if fate is not Fate.GONE:
                 break
-        # A full disk, a lost database: the transaction is gone, so everybody is told.
-        return [], [(work.waiter, None, storage_problem(fault, fate)) for work in works]
+        for work in works:  # a full disk, a lost database: everybody is told
+            work.error = storage_problem(fault, fate)
+        return [], works
 
     def _tell(self) -> None:
         while True:
@@ -1881,13 +1874,13 @@ class Storage:
     def _deliver(self) -> None:
         loop = gevent.get_hub().loop
         while self._done:
-            entries, answers = self._done.popleft()
+            entries, works = self._done.popleft()
             if entries:
                 self._on_entries(entries)
-            for waiter, value, error in answers:
-                wake = waiter.switch if error is None else waiter.throw
-                loop.run_callback(wake, value if error is None else error)
-            errors = [error for _, _, error in answers if isinstance(error, Problem)]
+            for work in works:
+                wake = work.waiter.switch if work.error is None else work.waiter.throw
+                loop.run_callback(wake, work.value if work.error is None else work.error)
+            errors = [work.error for work in works if isinstance(work.error, Problem)]
             codes = ("storage_unavailable", "outcome_unknown")
             faults = [str(error.__cause__) for error in errors if error.code in codes]
             self.fault = faults[-1] if faults else None
@@ -2176,7 +2169,7 @@ class Log:
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages and tell the listener; their ids. Raises as `Storage.write` does."""
-        return self._storage.append(entries)
+        return self._storage.write(lambda tx: tx.append(entries), is_plain=True)
 
     def control(self, event: str, **content: Any) -> None:
         """Tell every hub, in the order of the log, of a change to live connections."""

@@ -240,8 +240,9 @@ def test_a_connection_that_can_not_be_opened_is_tried_again(
     storage.start(lambda entries: None)
     with gevent.Timeout(PATIENCE):
         with pytest.raises(rtapp.Problem, match="try again"):
-            storage.append([draft("c/x", 1)])
-        assert storage.append([draft("c/x", 1)]) == [1] and not list(given)
+            storage.write(lambda tx: tx.append([draft("c/x", 1)]))
+        numbers = storage.write(lambda tx: tx.append([draft("c/x", 1)]))
+        assert numbers == [1] and not list(given)
     storage.stop()
 
 
