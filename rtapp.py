@@ -1314,9 +1314,9 @@ class SqliteEngine(Engine):
         self.name = str(path)
         self.folder = path.parent
         self.durability = durability
-        self._lock: sqlite3.Connection | None = None
-        self._readers: list[peewee.Database] = []
-        self._idle = gevent.queue.SimpleQueue()  # those of them that long reads may take
+        self._idle = gevent.queue.SimpleQueue()  # readers that long reads may take
+        self._held = contextlib.ExitStack()
+        self.close = self._held.close
 
     def claim(self) -> None:
         # SQLite's own lock works on every platform, and goes when the process dies.
@@ -1331,7 +1331,7 @@ class SqliteEngine(Engine):
                     "choose another folder with --data."
                 ) from None
             raise StartError(f"The data folder {folder} can't be written: {error}.") from None
-        self._lock = lock
+        self._held.callback(lock.close)
         for left in folder.glob("backup-*.tmp*"):  # by a kill during its download
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -1365,10 +1365,12 @@ class SqliteEngine(Engine):
         copy_database(self.path, Path(f"{self.path}.v{version}.bak"))
 
     def open_readers(self) -> peewee.Database:
-        self._readers = [self.connect() for _ in range(1 + self.LONG_READS)]
-        for database in self._readers[1:]:
+        reader, *idle = [self.connect() for _ in range(1 + self.LONG_READS)]
+        for database in (reader, *idle):
+            self._held.callback(database.close)
+        for database in idle:
             self._idle.put(database)
-        return self._readers[0]
+        return reader
 
     def read_long(
         self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
@@ -1386,12 +1388,6 @@ class SqliteEngine(Engine):
         with contextlib.suppress(OSError):
             if Path(f"{self.path}-wal").stat().st_size > self.LOG_BYTES:
                 self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
-
-    def close(self) -> None:
-        for database in self._readers:
-            database.close()
-        if self._lock is not None:
-            self._lock.close()
 
 
 def looked_up(url: str) -> dict[str, str]:
@@ -1895,14 +1891,6 @@ class Storage:
         return row.value if row else None
 
 
-def settle_id(tx: Transaction) -> str:
-    """The database's own id, made where it has none; of several nodes the first one's counts."""
-    found = Fact.select(Fact.value).where(Fact.key == "id").scalar(tx.database)
-    number = str(found or secrets.token_hex(6))
-    note_facts(tx.database, {"id": number})
-    return number
-
-
 def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
     """Note facts about a database, within a transaction."""
     for key, value in facts.items():
@@ -2102,8 +2090,8 @@ class Log:
         return Stand(head, epoch, timeline, trimmed, floor)
 
     def _settle_epoch(self, tx: Transaction, timeline: str) -> str:
-        """The epoch to go on in: a new one where ids that clients have seen may be gone. Of several
-        nodes the first one's counts."""
+        """The epoch to go on in: a new one where ids that clients have seen may be gone. Settles
+        the database's own id, too. Of several nodes the first one's counts."""
         stored = dict(Fact.select(Fact.key, Fact.value).tuples().execute(tx.database))
         lost = stored.get("clean") == "0" and stored.get("durability") == "normal"
         moved = (stored.get("timeline") or timeline) != timeline  # SQLite has none
@@ -2111,7 +2099,8 @@ class Log:
         if epoch is None or moved or (lost and stored.get("boot") != boot_id()):
             epoch = secrets.token_hex(4)
         facts = {"epoch": epoch, "timeline": timeline, "boot": boot_id(), "clean": "0"}
-        note_facts(tx.database, {**facts, "durability": self._storage.engine.durability})
+        own = {"id": stored.get("id") or secrets.token_hex(6)}
+        note_facts(tx.database, {**facts, **own, "durability": self._storage.engine.durability})
         return epoch
 
     def has_moved(self) -> bool:
@@ -2230,7 +2219,6 @@ class Log:
             (CONTROL, SIGNAL, messages),
         )
         beyond, more = rows[0][0] if rows else 0, True
-        self._storage.write(self._delete_expired)
         while more:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
             self.take_trimmed(gone, floor)
@@ -2243,17 +2231,14 @@ class Log:
             self._floor = floor
             self._trimmed = {t: number for t, number in self._trimmed.items() if number > floor}
 
-    @staticmethod
-    def _delete_expired(tx: Transaction) -> None:
-        note_facts(tx.database, {"head": str(tx.next_id - 1)})
-        Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
-
     def _trim_page(
         self, tx: Transaction, oldest: int, beyond: int
     ) -> tuple[dict[str, int], int, bool]:
-        """Delete the log's beginning as far as it is old, a page at most: the highest id of each
-        topic that went, the floor, and whether there may be more. It stops at the first row that
-        stays, so a clock that went backwards leaves no hole."""
+        """Delete what has expired, and the log's beginning as far as it is old, a page at most: the
+        highest id of each topic that went, the floor, and whether there may be more. It stops at
+        the first row that stays, so a clock that went backwards leaves no hole."""
+        note_facts(tx.database, {"head": str(tx.next_id - 1)})
+        Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
         query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
         page = list(query.order_by(Message.id).limit(self.TRIM_PAGE).tuples().execute(tx.database))
         old = itertools.takewhile(lambda row: row[2] < oldest or row[0] <= beyond, page)
@@ -2261,7 +2246,6 @@ class Log:
         if not rows:
             return {}, self._floor, False
         gone = {topic: number for number, topic, _, kind in rows if kind not in (CONTROL, SIGNAL)}
-        note_facts(tx.database, {"head": str(tx.next_id - 1)})
         Message.delete().where(Message.id <= rows[-1][0]).execute(tx.database)
         for topic, number in gone.items():
             upsert(tx.database, Topic, topic=topic, trimmed_id=number)
@@ -4912,7 +4896,7 @@ class Access:
     def start(self, guest_of: Callable[[str], Principal]) -> None:
         """Begin to know who asks. `guest_of` tells what a client is by its `session` alone."""
         self._guest_of = guest_of
-        self._cookie_name = "rtapp_" + self._storage.write(settle_id)  # on all nodes the same
+        self._cookie_name = "rtapp_" + str(self._storage.meta("id"))  # on all nodes the same
 
     @property
     def has_admin(self) -> bool:
@@ -12169,9 +12153,9 @@ class Application:
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
         self.storage.start(self._committed)
-        self.access.start(self.rooms.is_guest_of)
         self._take_settings()
         self.log.start(self.hub.advance)
+        self.access.start(self.rooms.is_guest_of)
         self.hub.start()
         self.rooms.start()
         self.engine.recovery.start()
