@@ -208,12 +208,6 @@ def program_command() -> list[str]:
     return [str(PROGRAM)] if IS_FROZEN else [sys.executable, str(PROGRAM)]
 
 
-def program_folder() -> Path:
-    """The folder that the program lies in; of a macOS application, the one of the application."""
-    bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), None)
-    return (bundle or PROGRAM).parent
-
-
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, all of it or nothing."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -323,11 +317,6 @@ def plain_network(text: str) -> str:
     return ""
 
 
-def plain_name(text: str) -> str:
-    """A plain host from one with a port, too."""
-    return plain_host(text) or plain_host(re.sub(r":\d+$", "", text))
-
-
 def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str]:
     """Keeps a text, as `plain` makes it, where that matches a pattern."""
     return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
@@ -335,7 +324,10 @@ def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str
 
 URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
 ORIGIN = Form(plain_origin, "an origin like https://app.example.org, without a path")
-HOST = Form(plain_name, "a host's name like chat.example.org")
+HOST = Form(
+    lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
+    "a host's name like chat.example.org",
+)
 NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
 STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
 TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
@@ -578,20 +570,19 @@ class Settings:
     @property
     def data_folder(self) -> Path:
         """The folder that holds everything this server keeps."""
-        own = platformdirs.user_data_dir("rtapp", appauthor=False)
-        return Path(self["data"] or portable_folder() or own)
+        return self._folder(platformdirs.user_data_dir)
 
     @property
     def log_folder(self) -> Path:
         """The folder of the log file of a program without a terminal."""
-        own = platformdirs.user_log_dir("rtapp", appauthor=False)
-        return Path(self["data"] or portable_folder() or own)
+        return self._folder(platformdirs.user_log_dir)
 
-
-def portable_folder() -> str:
-    """The folder for everything where a file `portable` lies beside the program; else empty."""
-    folder = program_folder()
-    return str(folder / "rtapp-data") if (folder / "portable").is_file() else ""
+    def _folder(self, usual: Callable[..., str]) -> Path:
+        # A macOS application is a folder itself.
+        bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), PROGRAM)
+        is_portable = bundle.with_name("portable").is_file()
+        own = bundle.with_name("rtapp-data") if is_portable else usual("rtapp", appauthor=False)
+        return Path(self["data"] or own)
 
 
 def unknown_setting(key: str) -> str:
