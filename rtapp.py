@@ -1225,16 +1225,11 @@ class Engine:
             )
         if not version and database.get_tables():
             raise StartError(f"{self.name} is another program's database: choose another one.")
-        if 0 < version < len(MIGRATIONS):
-            self.before_migration(database, version)
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             with database.atomic("IMMEDIATE"):
                 for statement in statements:
                     database.execute_sql(statement.format(**self.types))
                 upsert(database, Fact, key="schema_version", value=str(number))
-
-    def before_migration(self, database: peewee.Database, version: int) -> None:
-        """Do what must be done before an older database is changed."""
 
     def page_sql(self, where: str, limit: int, order: str) -> str:
         """The statement that reads a page of the log."""
@@ -1350,10 +1345,9 @@ class SqliteEngine(Engine):
             verdict = database.execute_sql("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise peewee.DatabaseError(verdict)
+        if 0 < (version := schema_version(database)) < len(MIGRATIONS):
+            copy_database(self.path, Path(f"{self.path}.v{version}.bak"))
         super().prepare(database)
-
-    def before_migration(self, database: peewee.Database, version: int) -> None:
-        copy_database(self.path, Path(f"{self.path}.v{version}.bak"))
 
     def open_readers(self) -> peewee.Database:
         reader, *idle = [self.connect() for _ in range(1 + self.LONG_READS)]
@@ -1658,11 +1652,9 @@ class PostgresEngine(Engine):
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
             database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            if 0 < schema_version(database) < len(MIGRATIONS):  # it may have to read a long table
+                database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
-
-    def before_migration(self, database: peewee.Database, version: int) -> None:
-        """It needs no copy. But a statement may have to read a long table."""
-        database.connection().patience = self.MIGRATION_SECONDS
 
     def open_readers(self) -> peewee.Database:
         return self._readers
@@ -1834,8 +1826,7 @@ class Storage:
         return [], works
 
     def _tell(self) -> None:
-        while True:
-            self._bell.wait()
+        while self._bell.wait():
             self._bell.clear()
             self._deliver()
 
@@ -2072,17 +2063,12 @@ class Log:
     def read_stand(self) -> Stand:
         """Where the log stands now; stores that a run is under way. For this log nothing changes
         before `take`."""
-        storage = self._storage
-        timeline = storage.read(storage.engine.timeline_sql)[0][0]
-        epoch = storage.write(lambda tx: self._settle_epoch(tx, timeline))
-        trimmed = dict(storage.read("SELECT topic, trimmed_id FROM topics"))
-        floor = int(storage.meta("floor") or 0)
-        head = greatest(storage.read(f"SELECT {LAST_IDS}")[0])
-        return Stand(head, epoch, timeline, trimmed, floor)
+        return self._storage.write(self._settle)
 
-    def _settle_epoch(self, tx: Transaction, timeline: str) -> str:
-        """The epoch to go on in: a new one where ids that clients have seen may be gone. Settles
-        the database's own id, too. Of several nodes the first one's counts."""
+    def _settle(self, tx: Transaction) -> Stand:
+        """Note a new epoch where ids that clients have seen may be gone, and the database's own id
+        where it has none. Of several nodes the first one's counts."""
+        timeline = tx.database.execute_sql(self._storage.engine.timeline_sql).fetchone()[0]
         stored = dict(Fact.select(Fact.key, Fact.value).tuples().execute(tx.database))
         lost = stored.get("clean") == "0" and stored.get("durability") == "normal"
         moved = (stored.get("timeline") or timeline) != timeline  # SQLite has none
@@ -2092,7 +2078,8 @@ class Log:
         facts = {"epoch": epoch, "timeline": timeline, "boot": boot_id(), "clean": "0"}
         own = {"id": stored.get("id") or secrets.token_hex(6)}
         note_facts(tx.database, {**facts, **own, "durability": self._storage.engine.durability})
-        return epoch
+        trimmed = dict(Topic.select(Topic.topic, Topic.trimmed_id).tuples().execute(tx.database))
+        return Stand(tx.next_id - 1, epoch, timeline, trimmed, int(stored.get("floor") or 0))
 
     def has_moved(self) -> bool:
         """Whether the database is not the one of before: a failover, another epoch."""
