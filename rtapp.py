@@ -701,9 +701,9 @@ VIDEO = "video"  # what happens in a video room
 UNNAMED = (SIGNAL, VIDEO)  # their `type` says what they are; only Socket.IO needs a name
 
 # Topics are typed, so that no user's name meets the server's.
-channel_topic = "c/{}".format
-presence_topic = "p/{}".format  # of who comes to a channel and leaves it
-direct_topic = "u/{}".format  # of what is sent to one client
+channel_topic = "c/".__add__
+presence_topic = "p/".__add__  # of who comes to a channel and leaves it
+direct_topic = "u/".__add__  # of what is sent to one client
 video_topic = "r/{}".format  # by the room's row: a later one of the same name is another
 room_topic = (ROOM_PREFIX + "{}#{}").format  # of Socket.IO; the room "" is the whole namespace
 
@@ -1745,7 +1745,6 @@ class Storage:
         self._done: deque[Done] = deque()
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._on_entries: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
