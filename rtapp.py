@@ -695,17 +695,36 @@ class InUse(StartError):
 # Storage
 # ----------------------------------------------------------------------------------------------
 
+# Topics are typed, so that no user's name meets the server's.
 EVERYONE, HUB_TOPIC, ROOM_PREFIX = "*", "sys/hub", "i/"
 MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
 VIDEO = "video"  # what happens in a video room
 UNNAMED = (SIGNAL, VIDEO)  # their `type` says what they are; only Socket.IO needs a name
 
-# Topics are typed, so that no user's name meets the server's.
-channel_topic = "c/".__add__
-presence_topic = "p/".__add__  # of who comes to a channel and leaves it
-direct_topic = "u/".__add__  # of what is sent to one client
-video_topic = "r/{}".format  # by the room's row: a later one of the same name is another
-room_topic = (ROOM_PREFIX + "{}#{}").format  # of Socket.IO; the room "" is the whole namespace
+
+def channel_topic(channel: str) -> str:
+    """The topic of a channel."""
+    return "c/" + channel
+
+
+def presence_topic(channel: str) -> str:
+    """The topic of who comes to a channel and leaves it."""
+    return "p/" + channel
+
+
+def direct_topic(client_id: str) -> str:
+    """The topic of what is sent to one client."""
+    return "u/" + client_id
+
+
+def video_topic(number: int) -> str:
+    """The topic of a video room, by its row's id: a later room of the same name is another."""
+    return f"r/{number}"
+
+
+def room_topic(namespace: str, room: str) -> str:
+    """The topic of a Socket.IO room; the room "" is the whole namespace."""
+    return f"{ROOM_PREFIX}{namespace}#{room}"
 
 
 def channel_of(topic: str) -> str | None:
@@ -1745,6 +1764,7 @@ class Storage:
         self._done: deque[Done] = deque()
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
+        self._on_entries: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
