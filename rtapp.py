@@ -6653,28 +6653,69 @@ def takes_gzip(accepted: str) -> bool:
     return codings.get("gzip", codings.get("*", False))
 
 
+JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
+HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+
+ROUTES: list[Route] = []
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 @dataclass
 class Route:
-    """A row of the table of routes. What a call takes and gives is said by the handler's signature:
-    the types of `query` and `body`, of which it gets values, and of what it returns; `Annotated`
-    names those of an `Answer` whose body is JSON."""
+    """A row of the table of routes, and the decorator that puts it there. What a call takes and
+    gives is said by the handler's signature: the types of `query` and `body`, of which it gets
+    values, and of what it returns; `Annotated` names those of an `Answer` whose body is JSON. What
+    else it takes are fields of the query of a GET, of any other's body; `who` is who acts in a
+    room."""
 
     method: str
     path: str
     role: str
     summary: str
-    handler: Callable[..., Any]
-    limit: int | str  # of the body, in bytes; or the setting that says it
-    takes: str  # media types of the body
-    gives: dict[int, str]  # statuses of success, and their media types
+    limit: int | str = 20_000  # of the body, in bytes; or the setting that says it
+    takes: str = ""  # media types of the body
+    gives: dict[int, str] | str = JSON  # media types, by statuses of success where it isn't 200
+
+    def __call__(self, handler: F) -> F:
+        """Declare that it is answered so."""
+        self.handler: Callable[..., Any] = handler
+        ROUTES.append(self)
+        return handler
+
+    @cached_property
+    def answers(self) -> dict[int, str]:
+        """The statuses of success, and their media types."""
+        return {200: self.gives} if isinstance(self.gives, str) else self.gives
 
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The handler's signature. It is read late: it names what stands further down."""
         return get_type_hints(self.handler, include_extras=True)
 
-    query = property(lambda self: self.hints.get("query"))  # its type, where one is taken
-    body = property(lambda self: self.hints.get("body"))  # its type, where the guard reads it
+    @cached_property
+    def fields(self) -> list[str]:
+        """The parameters that are fields of what is asked."""
+        others = {"app", "call", "query", "body", "who", "return"}
+        return [n for n in self.hints if n not in others.union(re.findall(r"<(\w+)", self.path))]
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """The types of the query and the body, where they are taken."""
+        kinds = {name: kind for name, kind in self.hints.items() if name in ("query", "body")}
+        part = "query" if self.method in ("GET", "DELETE") else "body"
+        if "who" in self.hints and part == "body":
+            kinds.setdefault(part, RoomCall)
+        if self.fields:
+            name = f"{self.handler.__name__}_{part}".title().replace("_", "")
+            types = [(field, self.hints[field]) for field in self.fields]
+            given = inspect.signature(self.handler).parameters.values()
+            told = {p.name: p.default for p in given if p.default is not p.empty}
+            told["__doc__"] = self.summary
+            base = (kinds[part],) if part in kinds else ()
+            kinds[part] = msgspec.defstruct(
+                name, types, bases=base, namespace=told, rename="camel", kw_only=True
+            )
+        return kinds
 
     @property
     def shown(self) -> list[Any]:
@@ -6686,30 +6727,7 @@ class Route:
         return [kind for kind in kinds if kind is not Answer]
 
 
-JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
-
-ROUTES: list[Route] = []
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def route(
-    method: str,
-    path: str,
-    role: str,
-    summary: str,
-    limit: int | str = 20_000,
-    takes: str = "",
-    gives: dict[int, str] | str = JSON,
-) -> Callable[[F], F]:
-    """Declare a route: who may call it, and what for. The rest is its handler's signature."""
-    answers = {200: gives} if isinstance(gives, str) else gives
-
-    def declare(handler: F) -> F:
-        ROUTES.append(Route(method, path, role, summary, handler, limit, takes, answers))
-        return handler
-
-    return declare
+route = Route
 
 
 # Types of requests. What they say of themselves is in the OpenAPI, and told to who sent something
@@ -6767,36 +6785,6 @@ class BroadcastQuery(msgspec.Struct):
     session: SessionKey | None = None
 
 
-class MessagesQuery(msgspec.Struct):
-    """A part of the history."""
-
-    channel: Channel | None = None
-    before: RowId | None = None
-    after: RowId | None = None
-    limit: Limit = 100
-
-
-class ConnectionsQuery(msgspec.Struct):
-    """A part of the list of connections."""
-
-    q: SearchText = ""
-    transport: Literal["sse", "websocket", "socket.io"] | None = None
-    limit: Limit = 100
-    cursor: RowId = 0
-
-
-class PresenceQuery(msgspec.Struct):
-    """Whose presence."""
-
-    channel: Channel
-
-
-class HistoryQuery(msgspec.Struct):
-    """How far back."""
-
-    minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
-
-
 class LogFilter(msgspec.Struct, kw_only=True):
     """What of the event log is asked for; times are RFC 3339."""
 
@@ -6806,34 +6794,9 @@ class LogFilter(msgspec.Struct, kw_only=True):
     until: datetime | None = None
 
 
-class LogsQuery(LogFilter, kw_only=True):
-    """A part of the event log."""
-
-    before: RowId | None = None
-    limit: Limit = 100
-
-
-class LogHistogramQuery(LogFilter, kw_only=True):
-    """Over how many spans of time the event log is counted."""
-
-    buckets: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60
-
-
-class ExportQuery(LogFilter, kw_only=True):
-    """A part of the event log, as a file."""
-
-    format: Literal["csv", "ndjson"] = "csv"
-
-
-class SettingBody(msgspec.Struct):
-    """A setting's new value, as text or as JSON."""
-
-    key: Annotated[
-        str,
-        pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first"),
-    ]
-    value: Any
-    description: Description | None = None
+SettingKey = Annotated[
+    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
+]
 
 
 class TopicsBody(msgspec.Struct):
@@ -6846,51 +6809,13 @@ class TopicsBody(msgspec.Struct):
     since: Position | None = None
 
 
+UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
     list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
-
-
-class LoginBody(msgspec.Struct):
-    """A name and a password."""
-
-    username: Username
-    password: Secret
-
-
-class SetupBody(LoginBody):
-    """The first administrator, and the token of the printed link."""
-
-    token: Secret
-
-
-class RedeemBody(msgspec.Struct):
-    """The token of a sign-in link."""
-
-    token: Secret
-
-
-class PasswordBody(msgspec.Struct):
-    """A change of one's own password."""
-
-    current: Secret
-    password: Secret
-
-
-class UserBody(LoginBody):
-    """A new user."""
-
-    role: Literal["user", "admin"] = "user"
-
-
-class UserChange(msgspec.Struct):
-    """What changes of a user."""
-
-    password: Secret | None = None
-    role: Literal["user", "admin"] | None = None
 
 
 class TokenBody(msgspec.Struct):
@@ -7307,23 +7232,30 @@ def line_draft(
 
 
 @route("GET", "/api/messages", "user", "List stored messages")
-def messages(app: Application, call: Call, query: MessagesQuery) -> list[MessageView]:
+def messages(
+    app: Application,
+    call: Call,
+    channel: Channel | None = None,
+    before: RowId | None = None,
+    after: RowId | None = None,
+    limit: Limit = 100,
+) -> list[MessageView]:
     """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
     where = Message.kind == MESSAGE
-    app.access.require_channel(call.principal, "subscribe", query.channel)
-    if query.channel:
-        where &= Message.topic == channel_topic(check_channel(query.channel))
+    app.access.require_channel(call.principal, "subscribe", channel)
+    if channel:
+        where &= Message.topic == channel_topic(check_channel(channel))
     else:
         where &= (Message.topic == EVERYONE) | (Message.topic.startswith("c/"))
     page = where
-    if query.before is not None:
-        page &= Message.id < query.before
-    if query.after is not None:
-        page &= Message.id > query.after
-    order = Message.id if query.after is not None else Message.id.desc()
-    views = stored_views(app, page, order, query.limit)
+    if before is not None:
+        page &= Message.id < before
+    if after is not None:
+        page &= Message.id > after
+    order = Message.id if after is not None else Message.id.desc()
+    views = stored_views(app, page, order, limit)
     total = counted(app, Message.select(peewee.fn.COUNT(Message.id)).where(where))
-    return paged(call, views, total, query.limit, "before" if query.after is None else "after")
+    return paged(call, views, total, limit, "before" if after is None else "after")
 
 
 def counted(app: Application, count: Any) -> int:
@@ -7369,12 +7301,19 @@ def connection_views(rows: Iterable[Connected]) -> list[ConnectionView]:
 
 
 @route("GET", "/api/connections", "admin", "List open connections")
-def connections(app: Application, call: Call, query: ConnectionsQuery) -> list[ConnectionView]:
+def connections(
+    app: Application,
+    call: Call,
+    q: SearchText = "",
+    transport: Literal["sse", "websocket", "socket.io"] | None = None,
+    limit: Limit = 100,
+    cursor: RowId = 0,
+) -> list[ConnectionView]:
     """Oldest first, a page at a time; `cursor` is the last id of the page before. Who came to
     another node, left it or changed its channels there is known here within a second; the figures
     of its connections are as of its last heartbeat (5 s)."""
-    page, total = app.nodes.page(query.q, query.transport, query.cursor, query.limit)
-    return paged(call, connection_views(page), total, query.limit, "cursor")
+    page, total = app.nodes.page(q, transport, cursor, limit)
+    return paged(call, connection_views(page), total, limit, "cursor")
 
 
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
@@ -7396,10 +7335,9 @@ class PresenceView(msgspec.Struct, rename="camel"):
 
 
 @route("GET", "/api/presence", "user", "List who is on a channel")
-def presence(app: Application, call: Call, query: PresenceQuery) -> list[PresenceView]:
+def presence(app: Application, call: Call, channel: Channel) -> list[PresenceView]:
     """Each client once, however many connections it has."""
-    channel = check_channel(query.channel)
-    app.access.require_channel(call.principal, "subscribe", channel)
+    app.access.require_channel(call.principal, "subscribe", check_channel(channel))
     return [view_of(PresenceView, row) for row in app.nodes.present(channel)]
 
 
@@ -7424,19 +7362,10 @@ RoomName = Annotated[
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
-
-
-class RoomBody(RoomCall, kw_only=True):
-    """A new room."""
-
-    name: Title
-    room_id: RoomName | None = None
-    description: Description = ""
-    host_id: Label = None
-    max_participants: Size | None = None
-    password: Secret | None = None
-    lobby: bool = False
-    pinned: bool = False
+Action = Literal[
+    "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
+]
+ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 
 class RoomChange(RoomCall, kw_only=True):
@@ -7451,20 +7380,6 @@ class RoomChange(RoomCall, kw_only=True):
     password: Secret | None | msgspec.UnsetType = msgspec.UNSET
 
 
-class JoinBody(RoomCall, kw_only=True):
-    """A wish to enter a room."""
-
-    user_id: Label = None
-    display_name: Title | None = None
-    password: Secret | None = None
-
-
-class LeaveBody(RoomCall, kw_only=True):
-    """A goodbye; `soon`: unless heard again within seconds."""
-
-    soon: bool = False
-
-
 class StateBody(RoomCall, kw_only=True):
     """What a participant sends at the moment; what is left out stays as it was."""
 
@@ -7474,56 +7389,17 @@ class StateBody(RoomCall, kw_only=True):
     hand: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class ActionBody(RoomCall, kw_only=True):
-    """What a host does to a participant."""
-
-    action: Literal[
-        "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
-    ]
-
-
-class ChatBody(RoomCall, kw_only=True):
-    """A text for everybody in the room."""
-
-    text: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
-
-
-class ChatQuery(msgspec.Struct):
-    """A part of what was said."""
-
-    before: RowId = 2**62
-    limit: Limit = 100
-
-
-class RoomsQuery(msgspec.Struct):
-    """A part of the list of rooms."""
-
-    after: RowId = 0
-    limit: Limit = 100
-
-
-class SignalBody(RoomCall, kw_only=True):
-    """A description or candidate for another participant, by client or by `userId`."""
-
-    type: SignalType
-    signal: Any
-    room_id: RoomName
-    target_client_id: ClientId | None = None
-    target_connection_id: ClientId | None = None
-    target_user_id: Label = None
-
-
-def visitor(app: Application, call: Call, body: RoomCall | None = None) -> Visitor:
+def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
 
     Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`.
     """
     if not app.settings["guests"]:
         app.access.require(call.principal, "stream")
-    body = body or RoomCall()
-    session = body.session or call.session
-    client_id = client_id_of(session) if session else body.client_id or ""
-    who = Visitor(client_id, call.principal, body.connection_id)
+    said = asked if isinstance(asked, RoomCall) else RoomCall()
+    session = said.session or call.session
+    client_id = client_id_of(session) if session else said.client_id or ""
+    who = Visitor(client_id, call.principal, said.connection_id)
     if client_id and not session and not app.rooms.is_client_of(who):
         raise Problem("forbidden", "Send the session of this clientId.")
     app.rooms.heard(client_id)
@@ -7573,20 +7449,31 @@ ROOM = "/api/video/rooms/<room_id>"
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
-def make_room(app: Application, call: Call, body: RoomBody) -> SharedRoom:
+def make_room(
+    app: Application,
+    call: Call,
+    who: Visitor,
+    name: Title,
+    room_id: RoomName | None = None,
+    description: Description = "",
+    host_id: Label = None,
+    max_participants: Size | None = None,
+    password: Secret | None = None,
+    lobby: bool = False,
+    pinned: bool = False,
+) -> SharedRoom:
     """201 with the room. Its maker, by session or account, is its host."""
-    who = visitor(app, call, body)
-    check_pinned(who, body.pinned)
+    check_pinned(who, pinned)
     room = app.rooms.create(
         who,
-        body.room_id,
-        body.password,
-        name=body.name,
-        description=body.description,
-        host_id=to_json(body.host_id),
-        max_participants=body.max_participants or app.settings["room_max_participants"],
-        lobby=body.lobby,
-        pinned=body.pinned,
+        room_id,
+        password,
+        name=name,
+        description=description,
+        host_id=to_json(host_id),
+        max_participants=max_participants or app.settings["room_max_participants"],
+        lobby=lobby,
+        pinned=pinned,
     )
     return shared_room(app, call.origin, room, 0)
 
@@ -7598,12 +7485,14 @@ def check_pinned(who: Visitor, pinned: bool | msgspec.UnsetType) -> None:
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
-def list_rooms(app: Application, call: Call, query: RoomsQuery) -> list[SharedRoom]:
+def list_rooms(
+    app: Application, call: Call, after: RowId = 0, limit: Limit = 100
+) -> list[SharedRoom]:
     """Oldest first; a guest sees its own."""
     session = call.session if call.principal.role == "guest" else None
-    rooms = app.rooms.active(query.after, query.limit, session)
+    rooms = app.rooms.active(after, limit, session)
     total = len(rooms) if session else app.rooms.count()
-    return paged(call, shared_rooms(app, call, rooms), total, query.limit, "after")
+    return paged(call, shared_rooms(app, call, rooms), total, limit, "after")
 
 
 def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[SharedRoom]:
@@ -7613,9 +7502,8 @@ def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[Sha
 
 
 @route("GET", ROOM, "room", "Show a video room")
-def show_room(app: Application, call: Call, room_id: str) -> WholeRoom | RoomDoor:
+def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> WholeRoom | RoomDoor:
     """Who is not in it and has no account learns only what the page needs before joining."""
-    who = visitor(app, call)
     room = app.rooms.find(room_id, who)
     rows = app.rooms.participants(room)
     inside = any(row.client_id == who.client_id for row in rows)
@@ -7636,9 +7524,10 @@ def show_room(app: Application, call: Call, room_id: str) -> WholeRoom | RoomDoo
 
 
 @route("PATCH", ROOM, "room", "Change a video room")
-def change_room(app: Application, call: Call, room_id: str, body: RoomChange) -> SharedRoom:
+def change_room(
+    app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
+) -> SharedRoom:
     """Name, lock, limit, password; by its host."""
-    who = visitor(app, call, body)
     check_pinned(who, body.pinned)
     names = ("name", "description", "max_participants", "locked", "lobby", "pinned", "password")
     fields = {n: v for n in names if (v := getattr(body, n)) is not msgspec.UNSET}
@@ -7647,16 +7536,16 @@ def change_room(app: Application, call: Call, room_id: str, body: RoomChange) ->
 
 
 @route("DELETE", ROOM, "room", "End a video room")
-def end_room(app: Application, call: Call, room_id: str) -> Success:
+def end_room(app: Application, call: Call, room_id: str, who: Visitor) -> Success:
     """Everybody in it is told; by its host."""
-    app.rooms.end(visitor(app, call), room_id)
+    app.rooms.end(who, room_id)
     return DONE
 
 
 @route("GET", f"{ROOM}/qr.svg", "room", "A room's link as a QR code", gives=SVG)
-def room_qr(app: Application, call: Call, room_id: str) -> Answer:
+def room_qr(app: Application, call: Call, room_id: str, who: Visitor) -> Answer:
     """ISO/IEC 18004."""
-    room = app.rooms.find(room_id, visitor(app, call))
+    room = app.rooms.find(room_id, who)
     return qr_code(join_url(app, call.origin, room.room_id))
 
 
@@ -7701,17 +7590,22 @@ class Waits(msgspec.Struct, rename="camel"):
 
 @route("POST", f"{ROOM}/join", "room", "Join a video room", gives={200: JSON, 202: JSON})
 def join_room(
-    app: Application, call: Call, room_id: str, body: JoinBody
+    app: Application,
+    call: Call,
+    room_id: str,
+    who: Visitor,
+    user_id: Label = None,
+    display_name: Title | None = None,
+    password: Secret | None = None,
 ) -> Annotated[Answer, Entered, Waits]:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
     missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
     is since when its hand is up, or null."""
-    who = visitor(app, call, body)
     if not who.client_id:
         raise Problem(
             "invalid", errors=[("session", "is required: 22-64 random URL-safe characters")]
         )
-    joined = app.rooms.join(who, room_id, body.display_name, body.user_id, body.password)
+    joined = app.rooms.join(who, room_id, display_name, user_id, password)
     view = joined_view(app, call.origin, joined)
     return Answer(view, 200 if isinstance(view, Entered) else 202)
 
@@ -7738,18 +7632,20 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
 
 
 @route("POST", f"{ROOM}/leave", "room", "Leave a video room")
-def leave_room(app: Application, call: Call, room_id: str, body: LeaveBody) -> Success:
+def leave_room(
+    app: Application, call: Call, room_id: str, who: Visitor, soon: bool = False
+) -> Success:
     """Also out of its lobby. A page that is closed or loaded anew can't tell which: `soon`."""
-    app.rooms.leave(visitor(app, call, body), room_id, body.soon)
+    app.rooms.leave(who, room_id, soon)
     return DONE
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
 def act_in_room(
-    app: Application, call: Call, room_id: str, number: int, body: ActionBody
+    app: Application, call: Call, room_id: str, number: int, who: Visitor, action: Action
 ) -> Success:
     """By the host. The server isn't in the media's path: receivers obey."""
-    app.rooms.act(visitor(app, call, body), room_id, min(number, 2**62), body.action)
+    app.rooms.act(who, room_id, min(number, 2**62), action)
     return DONE
 
 
@@ -7760,11 +7656,13 @@ class StateView(Success):
 
 
 @route("POST", f"{ROOM}/state", "room", "Tell one's state in a room")
-def tell_state(app: Application, call: Call, room_id: str, body: StateBody) -> StateView:
+def tell_state(
+    app: Application, call: Call, room_id: str, who: Visitor, body: StateBody
+) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
     changes = {n: v for n in STATE if (v := getattr(body, n)) is not msgspec.UNSET}
-    row = app.rooms.set_state(visitor(app, call, body), room_id, changes)
+    row = app.rooms.set_state(who, room_id, changes)
     return StateView(True, participant_view(row))
 
 
@@ -7775,9 +7673,9 @@ class Said(Success):
 
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
-def say_in_room(app: Application, call: Call, room_id: str, body: ChatBody) -> Said:
+def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: ChatText) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
-    return Said(True, app.rooms.say(visitor(app, call, body), room_id, body.text))
+    return Said(True, app.rooms.say(who, room_id, text))
 
 
 class ChatView(TypedDict):
@@ -7794,20 +7692,36 @@ class ChatView(TypedDict):
 
 
 @route("GET", f"{ROOM}/chat", "room", "List what was said")
-def list_chat(app: Application, call: Call, room_id: str, query: ChatQuery) -> list[ChatView]:
+def list_chat(
+    app: Application,
+    call: Call,
+    room_id: str,
+    who: Visitor,
+    before: RowId = 2**62,
+    limit: Limit = 100,
+) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    said = app.rooms.chat(visitor(app, call), room_id, query.before, query.limit)
+    said = app.rooms.chat(who, room_id, before, limit)
     return cast("list[ChatView]", said)
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
-def send_signal(app: Application, call: Call, body: SignalBody) -> Success:
+def send_signal(
+    app: Application,
+    call: Call,
+    who: Visitor,
+    type: SignalType,
+    signal: Any,
+    room_id: RoomName,
+    target_client_id: ClientId | None = None,
+    target_connection_id: ClientId | None = None,
+    target_user_id: Label = None,
+) -> Success:
     """W3C WebRTC: a description or a candidate, as the browser gave it."""
-    who = visitor(app, call, body)
-    target = Target(body.target_client_id, body.target_user_id, body.target_connection_id)
+    target = Target(target_client_id, target_user_id, target_connection_id)
     if target.client_id is None and target.user_id is None:
         raise Problem("invalid", errors=[("targetClientId", "or targetUserId is required")])
-    app.rooms.signal(who, body.room_id, target, body.type, body.signal)
+    app.rooms.signal(who, room_id, target, type, signal)
     return DONE
 
 
@@ -7873,10 +7787,10 @@ def stats(app: Application, call: Call) -> StatsView:
 
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
 def stats_history(
-    app: Application, call: Call, query: HistoryQuery
+    app: Application, call: Call, minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
 ) -> Annotated[Answer, list[StatsMinuteView]]:
     """Oldest first."""
-    since = now_ms() - query.minutes * 60_000
+    since = now_ms() - minutes * 60_000
     rows = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
     parts = [  # two weeks are 8 MB: the counters, which are JSON, are not read and written again
         f'{{"minute":"{iso(minute)}","node":{to_json(node)},{counters[1:]}'
@@ -7899,12 +7813,18 @@ class LogView(msgspec.Struct):
 
 
 @route("GET", "/api/logs", "admin", "List the event log")
-def logs(app: Application, call: Call, query: LogsQuery) -> list[LogView]:
+def logs(
+    app: Application,
+    call: Call,
+    query: LogFilter,
+    before: RowId | None = None,
+    limit: Limit = 100,
+) -> list[LogView]:
     """Newest first."""
     app.journal.flush()
-    views = [log_view(*row) for row in log_rows(app, query, query.before, query.limit)]
+    views = [log_view(*row) for row in log_rows(app, query, before, limit)]
     total = counted(app, EventLog.select(peewee.fn.COUNT(EventLog.id)).where(log_filter(query)))
-    return paged(call, views, total, query.limit, "before")
+    return paged(call, views, total, limit, "before")
 
 
 def log_filter(query: LogFilter) -> Any:
@@ -7962,7 +7882,12 @@ class LogHistogram(msgspec.Struct):
 
 
 @route("GET", "/api/logs/histogram", "admin", "Count the event log over time")
-def log_histogram(app: Application, call: Call, query: LogHistogramQuery) -> LogHistogram:
+def log_histogram(
+    app: Application,
+    call: Call,
+    query: LogFilter,
+    buckets: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60,
+) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
     app.journal.flush()
@@ -7971,7 +7896,7 @@ def log_histogram(app: Application, call: Call, query: LogHistogramQuery) -> Log
     ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
     since = to_ms(query.since) if query.since else oldest or until - 1
-    width = max(1, -(-(until - since) // query.buckets))
+    width = max(1, -(-(until - since) // buckets))
     bucket = ((EventLog.timestamp - since) / width).alias("bucket")
     count = peewee.fn.COUNT(EventLog.id)
     chosen = EventLog.select(bucket, EventLog.level, count).where(where)
@@ -7994,40 +7919,36 @@ def clear_logs(app: Application, call: Call) -> Success:
 
 
 @route("GET", "/api/logs/export", "admin", "Download the event log", gives=f"text/csv, {NDJSON}")
-def export_logs(app: Application, call: Call, query: ExportQuery) -> Answer:
+def export_logs(
+    app: Application, call: Call, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
+) -> Answer:
     """All of it that the filter leaves, a page at a time, newest first."""
     app.journal.flush()
-    kind = "text/csv; charset=utf-8" if query.format == "csv" else NDJSON
-    name = f'attachment; filename="rtapp-logs.{query.format}"'
-    write = csv_lines if query.format == "csv" else ndjson_lines
-    return Answer(write(app, query), headers={"Content-Type": kind, "Content-Disposition": name})
+    kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
+    name = f'attachment; filename="rtapp-logs.{format}"'
+    headers = {"Content-Type": kind, "Content-Disposition": name}
+    return Answer(log_parts(app, query, format == "csv"), headers=headers)
 
 
-def all_log_rows(app: Application, query: LogFilter) -> Iterator[list[Any]]:
-    """The whole event log in pages."""
-    before: int | None = None
+def log_parts(app: Application, query: LogFilter, as_csv: bool) -> Iterator[bytes]:
+    """The whole event log in pages: as CSV, else an entry a line."""
+    if as_csv:
+        yield b"id,timestamp,level,message,metadata\r\n"
+    before, encoder = None, msgspec.json.Encoder()
     while rows := log_rows(app, query, before, 1000):
-        yield rows
+        yield csv_rows(rows) if as_csv else encoder.encode_lines([log_view(*r) for r in rows])
         before = rows[-1][0]
 
 
-def ndjson_lines(app: Application, query: LogFilter) -> Iterator[bytes]:
-    """An entry a line."""
-    for rows in all_log_rows(app, query):
-        yield b"".join(msgspec.json.encode(log_view(*row)) + b"\n" for row in rows)
-
-
-def csv_lines(app: Application, query: LogFilter) -> Iterator[bytes]:
+def csv_rows(rows: list[Any]) -> bytes:
     """For spreadsheets: RFC 4180, and no cell that they would take for a formula."""
-    yield b"id,timestamp,level,message,metadata\r\n"
-    for rows in all_log_rows(app, query):
-        text = io.StringIO(newline="")
-        for number, timestamp, *rest in rows:
-            cells = (number, iso(timestamp), *rest)
-            csv.writer(text).writerow(
-                [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
-            )
-        yield text.getvalue().encode()
+    text = io.StringIO(newline="")
+    for number, timestamp, *rest in rows:
+        cells = (number, iso(timestamp), *rest)
+        csv.writer(text).writerow(
+            [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
+        )
+    return text.getvalue().encode()
 
 
 class SettingView(msgspec.Struct, rename="camel", kw_only=True):
@@ -8094,35 +8015,40 @@ def own_setting_view(row: Any) -> SettingView:
 
 
 @route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
-def change_setting(app: Application, call: Call, body: SettingBody) -> SettingView:
+def change_setting(
+    app: Application,
+    call: Call,
+    key: SettingKey,
+    value: Any,
+    description: Description | None = None,
+) -> SettingView:
     """In force at once, on every node."""
-    own = body.key.startswith("x-")
-    text = to_json(body.value) if own else checked_setting(app, call, body)
-    row = {"key": body.key, "value": text, "description": body.description, "updated_at": now_ms()}
+    own = key.startswith("x-")
+    text = to_json(value) if own else checked_setting(app, call, key, value)
+    row = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
     app.tell_settings()
-    app.audit(call, "Setting changed", key=body.key)
-    saved = ServerSetting.get_by_id(body.key)
-    return own_setting_view(saved) if own else setting_view(app, call, SETTINGS[body.key], saved)
+    app.audit(call, "Setting changed", key=key)
+    saved = ServerSetting.get_by_id(key)
+    return own_setting_view(saved) if own else setting_view(app, call, SETTINGS[key], saved)
 
 
-def checked_setting(app: Application, call: Call, body: SettingBody) -> str:
+def checked_setting(app: Application, call: Call, key: str, value: Any) -> str:
     """A setting's new value as text.
 
     Raises Problem `unknown_setting`, `setting_fixed`, `only_from_here` or `invalid`.
     """
-    row = SETTINGS.get(body.key)
+    row = SETTINGS.get(key)
     if row is None:
         raise Problem(
-            "unknown_setting",
-            f"{body.key}: {unknown_setting(body.key)}. A key of your own begins with x-.",
+            "unknown_setting", f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
         )
-    source = app.settings.source(body.key)
+    source = app.settings.source(key)
     if row.flag or source in ("command line", "environment"):
-        raise Problem("setting_fixed", f"{body.key} is given when the program starts ({source}).")
+        raise Problem("setting_fixed", f"{key} is given when the program starts ({source}).")
     check_from_here(call, row)
     try:
-        text = setting_text(body.value)
+        text = setting_text(value)
         parse_setting(row, text)
     except ValueError as error:
         raise Problem("invalid", errors=[("value", str(error))]) from None
@@ -8277,31 +8203,29 @@ def prometheus_text(app: Application) -> bytes:
 
 
 @route("POST", "/api/auth/setup", "public", "Make the first administrator")
-def setup(app: Application, call: Call, body: SetupBody) -> SignedIn:
+def setup(
+    app: Application, call: Call, username: Username, password: Secret, token: Secret
+) -> SignedIn:
     """By the token of the link that the program printed; it is used up."""
-    user = app.access.set_up(body.token, body.username, body.password)
+    user = app.access.set_up(token, username, password)
     app.audit(call, "First administrator made", username=user.username)
     return app.access.sign_in(call, user)
 
 
 @route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program")
-def redeem(app: Application, call: Call, body: RedeemBody) -> SignedIn:
+def redeem(app: Application, call: Call, token: Secret) -> SignedIn:
     """For the browser that the program itself opens; the token is used up."""
-    return app.access.follow(call, body.token)
+    return app.access.follow(call, token)
 
 
 @route("POST", "/api/auth/login", "public", "Sign in")
-def login(app: Application, call: Call, body: LoginBody) -> SignedIn:
+def login(app: Application, call: Call, username: Username, password: Secret) -> SignedIn:
     """By name and password."""
     try:
-        user = app.access.log_in(body.username, body.password, call.address)
+        user = app.access.log_in(username, password, call.address)
     except Problem as problem:
-        app.journal.add(
-            "WARN",
-            f"Sign-in refused: {problem.title}",
-            username=body.username,
-            ipAddress=call.address,
-        )
+        about = {"username": username, "ipAddress": call.address}
+        app.journal.add("WARN", f"Sign-in refused: {problem.title}", **about)
         raise
     return app.access.sign_in(call, user)
 
@@ -8347,11 +8271,11 @@ def own_user(call: Call) -> Any:
 
 
 @route("POST", "/api/auth/password", "session", "Change one's own password")
-def change_password(app: Application, call: Call, body: PasswordBody) -> SignedIn:
+def change_password(app: Application, call: Call, current: Secret, password: Secret) -> SignedIn:
     """Ends the other sessions; this one goes on in a new one."""
     user = own_user(call)
-    app.access.log_in(user.username, body.current, call.address)
-    app.access.change_user(user, password=body.password)
+    app.access.log_in(user.username, current, call.address)
+    app.access.change_user(user, password=password)
     app.audit(call, "Password changed")
     return app.access.sign_in(call, User.get_by_id(user.id))
 
@@ -8446,18 +8370,26 @@ def some_user(number: int) -> Any:
 
 
 @route("POST", "/api/users", "admin", "Make a user", gives={201: JSON})
-def make_user(app: Application, call: Call, body: UserBody) -> UserView:
+def make_user(
+    app: Application, call: Call, username: Username, password: Secret, role: UserRole = "user"
+) -> UserView:
     """201 with the user."""
-    user = app.access.add_user(body.username, body.password, body.role)
+    user = app.access.add_user(username, password, role)
     app.audit(call, "User made", username=user.username, role=user.role)
     return view_of(UserView, user)
 
 
 @route("PATCH", "/api/users/<user_id:int>", "admin", "Change a user's password or role")
-def change_user(app: Application, call: Call, user_id: int, body: UserChange) -> UserView:
+def change_user(
+    app: Application,
+    call: Call,
+    user_id: int,
+    password: Secret | None = None,
+    role: UserRole | None = None,
+) -> UserView:
     """Ends the user's sessions."""
     user = some_user(user_id)
-    app.access.change_user(user, body.password, body.role)
+    app.access.change_user(user, password, role)
     app.audit(call, "User changed", username=user.username)
     return view_of(UserView, User.get_by_id(user.id))
 
@@ -8613,7 +8545,7 @@ class WrongField(msgspec.Struct):
 @cache
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI description of `ROUTES`."""
-    kinds = [kind for row in ROUTES for kind in (row.query, row.body, *row.shown) if kind]
+    kinds = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
     kinds.append(ProblemView)
     where = "#/components/schemas/{name}"
     found, shared = msgspec.json.schema_components(kinds, ref_template=where)
@@ -8644,7 +8576,8 @@ HEADERS = {  # what calls take besides the query
 
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     """A route as an OpenAPI operation."""
-    query = shared[row.query.__name__] if row.query else {"properties": {}}
+    kinds = row.asked
+    query = shared[kinds["query"].__name__] if "query" in kinds else {"properties": {}}
     taken = [
         *[
             ("path", name, True, {"type": "integer" if kind == "int" else "string"})
@@ -8663,11 +8596,11 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
             found[JSON] = {"schema": schema, "example": example(schema, shared)}
         return found
 
-    apart = len(row.shown) == len(row.gives)  # else each status may have any of them
-    shown = [[kind] for kind in row.shown] if apart else [row.shown] * len(row.gives)
+    apart = len(row.shown) == len(row.answers)  # else each status may have any of them
+    shown = [[kind] for kind in row.shown] if apart else [row.shown] * len(row.answers)
     answers = {
         str(status): {"description": http.client.responses[status], "content": content(media, of)}
-        for (status, media), of in zip(row.gives.items(), shown, strict=True)
+        for (status, media), of in zip(row.answers.items(), shown, strict=True)
     }
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
@@ -8688,9 +8621,9 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
-    if media := row.takes or (JSON if row.body else ""):
-        body = content(media, [row.body] if row.body else [])
-        described["requestBody"] = {"required": True, "content": body}
+    body = [kinds["body"]] if "body" in kinds else []
+    if media := row.takes or (JSON if body else ""):
+        described["requestBody"] = {"required": True, "content": content(media, body)}
     return described
 
 
@@ -8892,14 +8825,20 @@ class Web:
         self._check_source(row, call)
         call.principal = self._authenticate(row, call)
         self._app.access.require(call.principal, row.role)
-        given: dict[str, Any] = dict(call.arguments)
-        if row.query:
-            given["query"] = parse_query(call.raw_query, row.query)
-        if row.body:
-            limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
-            given["body"] = parse_body(call.json_body(limit), row.body)
+        given, asked = dict(call.arguments), None
+        for part, kind in row.asked.items():
+            if part == "query":
+                asked = parse_query(call.raw_query, kind)
+            else:
+                limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
+                asked = parse_body(call.json_body(limit), kind)
+            if part in row.hints:
+                given[part] = asked
+        given |= {name: getattr(asked, name) for name in row.fields}
+        if "who" in row.hints:
+            given["who"] = visitor(self._app, call, asked)
         result = row.handler(self._app, call, **given)
-        return result if isinstance(result, Answer) else Answer(result, next(iter(row.gives)))
+        return result if isinstance(result, Answer) else Answer(result, next(iter(row.answers)))
 
     def _see_through_proxies(self, call: Call) -> None:
         """Put the client in the place of a trusted reverse proxy."""
@@ -8927,7 +8866,7 @@ class Web:
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
         if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
             navigates = call.headers.get("sec-fetch-mode") == "navigate"
-            access.check_origin(call, navigates and HTML in row.gives.values())
+            access.check_origin(call, navigates and HTML in row.answers.values())
         if self._app.settings["allowed_origins"]:
             call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
@@ -8939,7 +8878,7 @@ class Web:
         """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
         access = self._app.access
         try:
-            principal = access.authenticate(call, row.query is EventsQuery)
+            principal = access.authenticate(call, row.asked.get("query") is EventsQuery)
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
@@ -10438,7 +10377,8 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
 
 
 # Declared last and only where there are such pages, since it answers for every path.
-OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", own_page, 0, "", {200: "*/*"})
+OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", gives="*/*")
+OWN_PAGES.handler = own_page
 
 
 # ----------------------------------------------------------------------------------------------
