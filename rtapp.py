@@ -1969,16 +1969,16 @@ class Stats:
         then, now = self._samples[0], self._now()
         seconds = max(now[0] - then[0], 0.001)
         return {
-            "totalConnections": self.total_connections,
-            "messagesSent": self.messages_sent,
+            "total_connections": self.total_connections,
+            "messages_sent": self.messages_sent,
             "deliveries": self.deliveries,
-            "bytesSent": self.bytes_sent,
+            "bytes_sent": self.bytes_sent,
             "uptime": int(time.monotonic() - self._started),
-            "messagesPerSecond": round((now[1] - then[1]) / seconds, 1),
-            "deliveriesPerSecond": round((now[2] - then[2]) / seconds, 1),
-            "publishLatencyMs": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
-            "cpuPercent": self.cpu_percent,
-            "memoryBytes": self._process.memory_info().rss,
+            "messages_per_second": round((now[1] - then[1]) / seconds, 1),
+            "deliveries_per_second": round((now[2] - then[2]) / seconds, 1),
+            "publish_latency_ms": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
+            "cpu_percent": self.cpu_percent,
+            "memory_bytes": self._process.memory_info().rss,
         }
 
     def _percentile(self, share: float) -> float:
@@ -4079,15 +4079,6 @@ class Connected(msgspec.Struct, frozen=True, rename="camel"):
     status: str
     node: str
 
-    def view(self) -> dict[str, Any]:
-        """The connection as the API shows it."""
-        return {
-            **msgspec.to_builtins(self),
-            "channels": msgspec.Raw(self.channels.encode()),
-            "connectedAt": iso(self.connected_at),
-            "lastPing": iso(self.last_ping),
-        }
-
 
 class Nodes:
     """The processes that serve the same log. On SQLite there is only this one, and nothing is
@@ -4276,26 +4267,19 @@ class Nodes:
 
     # Who is where
 
-    def all(self) -> list[dict[str, Any]]:
+    def all(self) -> list[NodeLoad]:
         """Each node with its connections, this one first."""
         counts = {self.id: self._hub.count, **self._others}
-        return [{"node": node, "connections": count} for node, count in counts.items()]
+        return [NodeLoad(node, count) for node, count in counts.items()]
 
-    def described(self) -> list[dict[str, Any]]:
-        """Each node with since when it runs and when it was last heard, in order of age."""
+    def described(self) -> list[NodeView]:
+        """Each node as the API shows it, in order of age."""
         counts = {self.id: self._hub.count, **self._others}
         rows = self._read("SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id")
-        rows = rows or [(self.id, self.name, self.started, now_ms())]
         return [
-            {
-                "id": node,
-                "name": name,
-                "current": node == self.id,
-                "connections": counts.get(node, 0),
-                "startedAt": iso(started),
-                "heartbeatAt": iso(heartbeat),
-            }
+            NodeView(node, name, node == self.id, counts.get(node, 0), iso(started), iso(heartbeat))
             for node, name, started, heartbeat in rows
+            or [(self.id, self.name, self.started, now_ms())]
         ]
 
     def alive(self) -> set[str]:
@@ -7782,7 +7766,7 @@ class StatsMinuteView(MinuteView, kw_only=True):
 @route("GET", "/api/stats", "user", "Statistics of this moment")
 def stats(app: Application, call: Call) -> StatsView:
     """Rates are over the last minute."""
-    return msgspec.convert(app.stats_view(), StatsView)
+    return app.stats_view()
 
 
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
@@ -8099,7 +8083,7 @@ class NodeView(msgspec.Struct, rename="camel"):
 def list_nodes(app: Application, call: Call) -> list[NodeView]:
     """The server processes on this database, oldest first; on SQLite there is only this one. Of
     the others, how many connections they have is as of the last heartbeat (5 s)."""
-    return msgspec.convert(app.nodes.described(), list[NodeView])
+    return app.nodes.described()
 
 
 class DashboardView(msgspec.Struct):
@@ -8171,21 +8155,21 @@ def prometheus_text(app: Application) -> bytes:
     gauges = {
         "ring_bytes": ("Memory of the newest messages", memory["bytes"]),
         "ring_entries": ("Messages in memory", memory["entries"]),
-        "uptime_seconds": ("Since the start", view["uptime"]),
-        "memory_bytes": ("Resident memory", view["memoryBytes"]),
-        "database_bytes": ("Size of the database", view["databaseBytes"]),
+        "uptime_seconds": ("Since the start", view.uptime),
+        "memory_bytes": ("Resident memory", view.memory_bytes),
+        "database_bytes": ("Size of the database", view.database_bytes),
         "log_head": ("Newest id of the log", app.log.head),
-        "video_rooms": ("Active video rooms", view["activeVideoRooms"]),
-        "video_participants": ("People in them", view["videoParticipants"]),
-        "publish_latency_p50_ms": ("Median time to store", view["publishLatencyMs"]["p50"]),
-        "publish_latency_p99_ms": ("99th percentile of it", view["publishLatencyMs"]["p99"]),
+        "video_rooms": ("Active video rooms", view.active_video_rooms),
+        "video_participants": ("People in them", view.video_participants),
+        "publish_latency_p50_ms": ("Median time to store", view.publish_latency_ms["p50"]),
+        "publish_latency_p99_ms": ("99th percentile of it", view.publish_latency_ms["p99"]),
     }
     counters = {
-        "connections": ("Streams opened", view["totalConnections"]),
-        "messages": ("Messages published", view["messagesSent"]),
-        "deliveries": ("Messages delivered", view["deliveries"]),
-        "sent_bytes": ("Bytes sent to streams", view["bytesSent"]),
-        "catch_up_reads": ("Pages read for streams behind the ring", view["catchUpReads"]),
+        "connections": ("Streams opened", view.total_connections),
+        "messages": ("Messages published", view.messages_sent),
+        "deliveries": ("Messages delivered", view.deliveries),
+        "sent_bytes": ("Bytes sent to streams", view.bytes_sent),
+        "catch_up_reads": ("Pages read for streams behind the ring", view.catch_up_reads),
     }
 
     live = core.GaugeMetricFamily("rtapp_live_connections", "Now", labels=["transport"])
@@ -12135,26 +12119,27 @@ class Application:
 
     # What others ask of the whole
 
-    def stats_view(self) -> dict[str, Any]:
+    def stats_view(self) -> StatsView:
         """The statistics of this moment."""
-        rooms = self.rooms.counts()
-        return {
-            "activeConnections": sum(node["connections"] for node in self.nodes.all()),
-            "transports": self.nodes.by_transport(),
+        rooms, nodes = self.rooms.counts(), self.nodes.all()
+        return StatsView(
+            active_connections=sum(node.connections for node in nodes),
+            transports=self.nodes.by_transport(),
+            video_participants=sum(rooms.values()),
+            active_video_rooms=self.rooms.count(),
+            database_bytes=self.storage.size(),
+            catch_up_reads=self.log.queries,
+            nodes=nodes,
+            version=__version__,
             **self.stats.view(),
-            "videoParticipants": sum(rooms.values()),
-            "activeVideoRooms": self.rooms.count(),
-            "databaseBytes": self.storage.size(),
-            "catchUpReads": self.log.queries,
-            "nodes": self.nodes.all(),
-            "version": __version__,
-        }
+        )
 
     def _tell_stats(self) -> None:
         """To who listens here; each node tells its own."""
         topic = channel_topic(STATS_CHANNEL)
         if self.hub.is_heard(topic):
-            view = {**self.stats_view(), "timestamp": iso(now_ms()), "head": self.log.head}
+            view = msgspec.to_builtins(self.stats_view())
+            view |= {"timestamp": iso(now_ms()), "head": self.log.head}
             self.hub.volatile(Entry(topic, MESSAGE, "stats", to_json(view)))
 
     def audit(self, call: Call, message: str, **metadata: Any) -> None:
@@ -12183,30 +12168,13 @@ class Application:
             self.journal.add("WARN", f"The saved value of {key} is not valid and is not used")
 
     def _note_minute(self) -> None:
+        view = self.stats_view()
+        view.active_connections, view.transports = self.hub.count, self.hub.by_transport()
+        counters = msgspec.convert(view, MinuteView, from_attributes=True)
         minute = now_ms() // 60_000 * 60_000
-        names = (
-            "activeConnections",
-            "messagesSent",
-            "deliveries",
-            "bytesSent",
-            "cpuPercent",
-            "memoryBytes",
-            "messagesPerSecond",
-            "deliveriesPerSecond",
-            "publishLatencyMs",
-            "videoParticipants",
-            "activeVideoRooms",
-        )
-        view = {**self.stats_view(), "activeConnections": self.hub.count}
-        row = {
-            "minute": minute,
-            "node": self.nodes.id,
-            "counters": to_json(
-                {**{name: view[name] for name in names}, "transports": self.hub.by_transport()}
-            ),
-        }
+        row = {"minute": minute, "node": self.nodes.id, "counters": to_json(counters)}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
-        self._note_messages(view["messagesSent"], view["deliveries"])
+        self._note_messages(view.messages_sent, view.deliveries)
 
     def _note_messages(self, sent: int, delivered: int) -> None:
         """An entry a minute: one for each message would cost as much as the message."""
