@@ -6648,9 +6648,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Route:
     """A row of the table of routes, and the decorator that puts it there. What a call takes and
     gives is said by the handler's signature: the types of `query` and `body`, of which it gets
-    values, and of what it returns; `Annotated` names those of an `Answer` whose body is JSON. What
-    else it takes are fields of the query of a GET, of any other's body; `who` is who acts in a
-    room."""
+    values, and of what it returns: `Annotated` names those of an `Answer` whose body is JSON, None
+    is answered by `DONE`. What else it takes are fields of the query of a GET, of any other's
+    body; `who` is who acts in a room."""
 
     method: str
     path: str
@@ -6708,7 +6708,7 @@ class Route:
         if get_origin(given) is Annotated:
             return list(given.__metadata__)
         kinds = get_args(given) if get_origin(given) is UnionType else (given,)
-        return [kind for kind in kinds if kind is not Answer]
+        return [Success if kind is NoneType else kind for kind in kinds if kind is not Answer]
 
 
 route = Route
@@ -6873,7 +6873,11 @@ def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return inner[1].description or within(inner[0], inner[1])
+        bare, meta = inner
+        if meta.description or meta.max_length is None:
+            return meta.description or f"{in_words(bare)} from {meta.ge} to {meta.le}"
+        length = f"{f'{meta.min_length} to' if meta.min_length else 'at most'} {meta.max_length}"
+        return f"{length} characters" if bare is str else f"{in_words(bare)} of {length}"
     if origin is Literal:
         return f"one of {', '.join(inner)}"
     if origin is list:
@@ -6881,15 +6885,6 @@ def in_words(kind: Any) -> str:
     if inner:
         return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
     return NAMES.get(kind, "an object")
-
-
-def within(kind: Any, meta: msgspec.Meta) -> str:
-    """A type with the bounds of its values."""
-    if meta.max_length is None:
-        return f"{in_words(kind)} from {meta.ge} to {meta.le}"
-    length = f"{meta.min_length} to" if meta.min_length else "at most"
-    length = f"{length} {meta.max_length}"
-    return f"{length} characters" if kind is str else f"{in_words(kind)} of {length}"
 
 
 @cache
@@ -6902,18 +6897,11 @@ def list_fields(kind: Hashable) -> frozenset[str]:
 def parse_query(text: str, kind: type[T]) -> T:
     """A query string as a request type. Raises Problem `malformed` or `invalid`."""
     try:
-        pairs = (
-            urllib.parse.parse_qsl(text, keep_blank_values=True, errors="strict") if text else ()
-        )
+        given = urllib.parse.parse_qs(text, keep_blank_values=True, errors="strict") if text else {}
     except ValueError:
         raise Problem("malformed", "The query string is not valid UTF-8.") from None
     lists = list_fields(cast(Hashable, kind))
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in lists:
-            values.setdefault(key, []).append(value)
-        else:
-            values[key] = value
+    values = {key: found if key in lists else found[-1] for key, found in given.items()}
     return convert(values, kind, strict=False)
 
 
@@ -7059,7 +7047,7 @@ def broadcast(
     if call.content_type == NDJSON:
         return broadcast_batch(app, call, query)
     parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-    draft = call_draft(app, call, query, parsed)
+    draft = make_draft(app, call.principal, query, parsed, sender_of(call, query))
 
     def answer(ids: list[int]) -> Published:
         return Published(True, draft.recipient_count, message_view(draft, parsed))
@@ -7070,13 +7058,10 @@ def broadcast(
     return publish(app, call, [draft], parsed.text, answer)
 
 
-def call_draft(
-    app: Application, call: Call, query: BroadcastQuery, parsed: Parsed, counted: bool = False
-) -> Entry:
-    """A request's message."""
+def sender_of(call: Call, query: BroadcastQuery) -> str | None:
+    """The client that a request's messages are from."""
     session = query.session or call.session
-    sender = client_id_of(session) if session else None
-    return make_draft(app, call.principal, query, parsed, sender, counted)
+    return client_id_of(session) if session else None
 
 
 def make_draft(
@@ -7134,30 +7119,22 @@ def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     )
 
 
-Answerer = Callable[[list[int]], msgspec.Struct]  # an answer from the ids of what was stored
-
-
 def publish(
-    app: Application, call: Call, drafts: Sequence[Entry], body: str, answer: Answerer
+    app: Application,
+    call: Call,
+    drafts: Sequence[Entry],
+    body: str,
+    answer: Callable[[list[int]], msgspec.Struct],
 ) -> Answer:
-    """Store messages, once for each `Idempotency-Key`; what `answer` makes of their ids."""
+    """Store messages; what `answer` makes of their ids. An `Idempotency-Key` that was used within a
+    day gives the first answer again: it is an account's; of the anonymous a session's, else an
+    address's. Raises Problem `idempotency_mismatch` when the body is another one."""
     key = call.headers.get("idempotency-key")
     if key is None:
         return Answer(answer(append(app, drafts)))
-    started = time.perf_counter()
-    result = publish_once(app, call, key, drafts, body, answer)
-    app.stats.published(len(drafts), time.perf_counter() - started)
-    return Answer(result.encode())
-
-
-def publish_once(
-    app: Application, call: Call, key: str, drafts: Sequence[Entry], body: str, answer: Answerer
-) -> str:
-    """The answer to a publish that may be repeated: a key used within a day gives the first
-    answer again. It is an account's; of the anonymous a session's, else an address's. Raises
-    Problem `idempotency_mismatch` when the body is another one."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
+    started = time.perf_counter()
     stranger = drafts[0].sender or call.principal.address
     key_hash = sha256(f"{call.principal.account or f'{ANONYMOUS.name} {stranger}'} {key}")
     body_hash = sha256(f"{call.raw_query} {body}")
@@ -7174,7 +7151,9 @@ def publish_once(
         upsert(tx.database, IdempotencyKey, **kept, created_at=now_ms())
         return text
 
-    return app.storage.write(unit)
+    text = app.storage.write(unit)
+    app.stats.published(len(drafts), time.perf_counter() - started)
+    return Answer(text.encode())
 
 
 def broadcast_batch(app: Application, call: Call, query: BroadcastQuery) -> Answer:
@@ -7209,7 +7188,8 @@ def line_draft(
     try:
         if len(line) > limit:
             raise Problem("too_large", f"A message has at most {limit} bytes.")
-        return call_draft(app, call, query, parse_json(line), counted=True)
+        parsed = parse_json(line)
+        return make_draft(app, call.principal, query, parsed, sender_of(call, query), counted=True)
     except Problem as problem:
         problem.errors = problem.errors or [(f"line {number}", problem.detail or problem.title)]
         raise
@@ -7301,13 +7281,12 @@ def connections(
 
 
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
-def disconnect(app: Application, call: Call, client_id: str) -> Success:
+def disconnect(app: Application, call: Call, client_id: str) -> None:
     """The client is told not to come back, on whichever node holds it."""
     if not app.nodes.of_client(client_id):
         raise Problem("not_found", "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
-    return DONE
 
 
 class PresenceView(msgspec.Struct, rename="camel"):
@@ -7520,10 +7499,9 @@ def change_room(
 
 
 @route("DELETE", ROOM, "room", "End a video room")
-def end_room(app: Application, call: Call, room_id: str, who: Visitor) -> Success:
+def end_room(app: Application, call: Call, room_id: str, who: Visitor) -> None:
     """Everybody in it is told; by its host."""
     app.rooms.end(who, room_id)
-    return DONE
 
 
 @route("GET", f"{ROOM}/qr.svg", "room", "A room's link as a QR code", gives=SVG)
@@ -7618,19 +7596,17 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
 @route("POST", f"{ROOM}/leave", "room", "Leave a video room")
 def leave_room(
     app: Application, call: Call, room_id: str, who: Visitor, soon: bool = False
-) -> Success:
+) -> None:
     """Also out of its lobby. A page that is closed or loaded anew can't tell which: `soon`."""
     app.rooms.leave(who, room_id, soon)
-    return DONE
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
 def act_in_room(
     app: Application, call: Call, room_id: str, number: int, who: Visitor, action: Action
-) -> Success:
+) -> None:
     """By the host. The server isn't in the media's path: receivers obey."""
     app.rooms.act(who, room_id, min(number, 2**62), action)
-    return DONE
 
 
 class StateView(Success):
@@ -7700,13 +7676,12 @@ def send_signal(
     target_client_id: ClientId | None = None,
     target_connection_id: ClientId | None = None,
     target_user_id: Label = None,
-) -> Success:
+) -> None:
     """W3C WebRTC: a description or a candidate, as the browser gave it."""
     target = Target(target_client_id, target_user_id, target_connection_id)
     if target.client_id is None and target.user_id is None:
         raise Problem("invalid", errors=[("targetClientId", "or targetUserId is required")])
     app.rooms.signal(who, room_id, target, type, signal)
-    return DONE
 
 
 @route("GET", "/api/ice", "guest", "The ICE servers to use")
@@ -7893,13 +7868,12 @@ def log_histogram(
 
 
 @route("DELETE", "/api/logs", "admin", "Clear the event log")
-def clear_logs(app: Application, call: Call) -> Success:
+def clear_logs(app: Application, call: Call) -> None:
     """One entry remains: who did it."""
     app.journal.flush()
     app.storage.write(lambda tx: EventLog.delete().execute(tx.database))
     app.audit(call, "Event log cleared")
     app.journal.flush()
-    return DONE
 
 
 @route("GET", "/api/logs/export", "admin", "Download the event log", gives=f"text/csv, {NDJSON}")
@@ -7957,8 +7931,7 @@ class SettingView(msgspec.Struct, rename="camel", kw_only=True):
 def list_settings(app: Application, call: Call) -> list[SettingView]:
     """Every setting with its value, where that comes from, and what it takes."""
     saved = {row.key: row for row in ServerSetting.select()}
-    known = [setting_view(app, call, row, saved.get(row.key)) for row in SETTINGS.values()]
-    return known + [own_setting_view(row) for key, row in saved.items() if key not in SETTINGS]
+    return [setting_view(app, call, key, saved.get(key)) for key in {**SETTINGS, **saved}]
 
 
 def is_from_here(call: Call) -> bool:
@@ -7967,15 +7940,15 @@ def is_from_here(call: Call) -> bool:
     return is_loopback(call.address) and proxied.isdisjoint(call.headers)
 
 
-def may_change(app: Application, call: Call, row: Setting) -> bool:
-    """Whether a setting can be changed by this request."""
-    given = row.flag or app.settings.source(row.key) in ("command line", "environment")
-    return not given and (row.group != "network" or is_from_here(call))
-
-
-def setting_view(app: Application, call: Call, row: Setting, saved: Any) -> SettingView:
-    """A setting of the program."""
-    value = app.settings[row.key]
+def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingView:
+    """A setting of the program, or a value of the administrator's own."""
+    row = SETTINGS.get(key)
+    if row is None:
+        own = {"value": as_json(saved.value), "editable": True, "restart": False}
+        about = {"type": "json", "default": None, "group": "own", "source": "saved"}
+        return view_of(SettingView, saved, **own, **about)
+    value, source = app.settings[key], app.settings.source(key)
+    given = row.flag or source in ("command line", "environment")
     return view_of(
         SettingView,
         row,
@@ -7983,19 +7956,10 @@ def setting_view(app: Application, call: Call, row: Setting, saved: Any) -> Sett
         type=row.kind,
         minimum=row.low,
         maximum=row.high,
-        editable=may_change(app, call, row),
-        source=app.settings.source(row.key),
+        editable=not given and (row.group != "network" or is_from_here(call)),
+        source=source,
         updated_at=iso(saved.updated_at) if saved else None,
     )
-
-
-OWN_SETTING = {"type": "json", "default": None, "group": "own", "source": "saved"}
-
-
-def own_setting_view(row: Any) -> SettingView:
-    """A value of the administrator's own."""
-    about = {**OWN_SETTING, "value": as_json(row.value), "editable": True, "restart": False}
-    return view_of(SettingView, row, **about)
 
 
 @route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
@@ -8007,14 +7971,12 @@ def change_setting(
     description: Description | None = None,
 ) -> SettingView:
     """In force at once, on every node."""
-    own = key.startswith("x-")
-    text = to_json(value) if own else checked_setting(app, call, key, value)
+    text = to_json(value) if key.startswith("x-") else checked_setting(app, call, key, value)
     row = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
     app.tell_settings()
     app.audit(call, "Setting changed", key=key)
-    saved = ServerSetting.get_by_id(key)
-    return own_setting_view(saved) if own else setting_view(app, call, SETTINGS[key], saved)
+    return setting_view(app, call, key, ServerSetting.get_by_id(key))
 
 
 def checked_setting(app: Application, call: Call, key: str, value: Any) -> str:
@@ -8065,7 +8027,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
         raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
     app.tell_settings()
     app.audit(call, "Setting set back", key=key)
-    return setting_view(app, call, SETTINGS[key], None) if key in SETTINGS else DONE
+    return setting_view(app, call, key, None) if key in SETTINGS else DONE
 
 
 class NodeView(msgspec.Struct, rename="camel"):
@@ -8143,12 +8105,6 @@ def file_parts(path: Path) -> Iterator[bytes]:
 @route("GET", "/metrics", "metrics", "Metrics for Prometheus", gives=TEXT)
 def metrics(app: Application, call: Call) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
-    kind = "text/plain; version=0.0.4; charset=utf-8"
-    return Answer(prometheus_text(app), headers={"Content-Type": kind})
-
-
-def prometheus_text(app: Application) -> bytes:
-    """The counters in Prometheus's text format."""
     from prometheus_client import core, generate_latest  # slow to import
 
     view, memory = app.stats_view(), app.hub.memory()
@@ -8180,7 +8136,8 @@ def prometheus_text(app: Application) -> bytes:
         *(core.CounterMetricFamily(f"rtapp_{name}", *about) for name, about in counters.items()),
         live,
     ]
-    return bytes(generate_latest(cast(Any, SimpleNamespace(collect=lambda: families))))
+    text = generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
+    return Answer(text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 # Signing in
@@ -8241,10 +8198,9 @@ def me(app: Application, call: Call) -> Me:
 
 
 @route("POST", "/api/auth/logout", "public", "Sign out")
-def logout(app: Application, call: Call) -> Success:
+def logout(app: Application, call: Call) -> None:
     """Ends the session of the request's cookie."""
     app.access.sign_out(call)
-    return DONE
 
 
 def own_user(call: Call) -> Any:
@@ -8306,11 +8262,10 @@ def end_other_sessions(app: Application, call: Call) -> SessionsEnded:
 
 
 @route("DELETE", "/api/auth/sessions/<session_id>", "session", "End one of one's own sessions")
-def end_session(app: Application, call: Call, session_id: str) -> Success:
+def end_session(app: Application, call: Call, session_id: str) -> None:
     """Its streams are closed."""
     if not app.access.end_sessions(own_user(call).id, only=session_id):
         raise Problem("not_found", "You have no such session.")
-    return DONE
 
 
 class TicketView(msgspec.Struct, rename="camel"):
@@ -8379,12 +8334,11 @@ def change_user(
 
 
 @route("DELETE", "/api/users/<user_id:int>", "admin", "Remove a user")
-def remove_user(app: Application, call: Call, user_id: int) -> Success:
+def remove_user(app: Application, call: Call, user_id: int) -> None:
     """Ends the user's sessions. The last administrator stays."""
     user = some_user(user_id)
     app.access.remove_user(user)
     app.audit(call, "User removed", username=user.username)
-    return DONE
 
 
 class TokenView(msgspec.Struct, rename="camel"):
@@ -8432,14 +8386,13 @@ def make_api_token(app: Application, call: Call, body: TokenBody) -> NewToken:
 
 
 @route("DELETE", "/api/tokens/<token_id>", "admin", "Revoke an API token")
-def revoke_api_token(app: Application, call: Call, token_id: str) -> Success:
+def revoke_api_token(app: Application, call: Call, token_id: str) -> None:
     """Streams that were opened with it are closed."""
     found = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
     if not found:
         raise Problem("not_found", "There is no such token.")
     app.access.revoke([row.id for row in found])
     app.audit(call, "API token revoked", name=found[0].name)
-    return DONE
 
 
 # Health and pages
@@ -8685,17 +8638,14 @@ class Static:
             if path.is_file() and path.suffix in self.TYPES
         }
         for language in ("en", "tr"):
-            self._files[f"i18n/room.{language}.json"] = self._texts(language, self.ROOM_TEXTS)
+            texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
+            part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
+            self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
         self._packed: dict[tuple[str, str], Packed] = {}
-
-    def _texts(self, language: str, starts: tuple[str, ...]) -> bytes:
-        """The part of a catalogue whose keys start so."""
-        texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
-        return msgspec.json.encode({k: v for k, v in texts.items() if k.startswith(starts)})
 
     def _pack(self, name: str, up: str = "") -> Packed:
         """A file, compressed when it is first asked for. Raises Problem `not_found`."""
@@ -8822,7 +8772,9 @@ class Web:
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
         result = row.handler(self._app, call, **given)
-        return result if isinstance(result, Answer) else Answer(result, next(iter(row.answers)))
+        if isinstance(result, Answer):
+            return result
+        return Answer(DONE if result is None else result, next(iter(row.answers)))
 
     def _see_through_proxies(self, call: Call) -> None:
         """Put the client in the place of a trusted reverse proxy."""
@@ -8886,7 +8838,8 @@ class Web:
         """An answer with its body in bytes and all its headers."""
         body, headers = answer.body, call.reply
         if isinstance(body, Iterator):
-            body = self._begun(body, call)
+            body = self._parts(body, call)
+            next(body)  # what goes wrong in its first part is the answer
         elif not isinstance(body, (bytes, Packed)):
             body = msgspec.json.encode(body)
         if answer.status != 101:
@@ -8898,24 +8851,18 @@ class Web:
             body = self._unpack(body, call)
         return Answer(body, answer.status, headers, answer.attach)
 
-    def _begun(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """The same parts, the first of them made already: what goes wrong in it is the answer.
-        What goes wrong later breaks the connection off."""
-
-        def all_parts() -> Iterator[bytes]:
-            with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
-                first = next(parts, b"")
-                yield b""
-                yield first
-                try:
-                    yield from parts
-                except Exception as error:
-                    self._unexpected(error, call)
-                    raise ConnectionAbortedError from None
-
-        begun = all_parts()
-        next(begun)
-        return begun
+    def _parts(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
+        """A body's parts, behind an empty one; what goes wrong after the first breaks the
+        connection off."""
+        with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
+            first = next(parts, b"")
+            yield b""
+            yield first
+            try:
+                yield from parts
+            except Exception as error:
+                self._unexpected(error, call)
+                raise ConnectionAbortedError from None
 
     @staticmethod
     def _unpack(body: Packed, call: Call) -> bytes:
