@@ -12791,35 +12791,13 @@ def desktop_of(app: Application, call: Call | None = None) -> Desktop:
     return app.desktop
 
 
-class ShowBody(msgspec.Struct):
-    """What a second start says."""
-
-    key: Secret
-    version: Annotated[str, msgspec.Meta(max_length=40)]
-
-
-class OpenBody(msgspec.Struct):
-    """A page of this server."""
-
-    path: Annotated[
-        str,
-        pattern(
-            r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
-            "a path of this server, /…",
-        ),
-    ]
-
-
-class QuitBody(msgspec.Struct):
-    """Whether to end although a call is running."""
-
-    force: bool = False
-
-
-class ReplaceBody(msgspec.Struct):
-    """Whether a newer program may take over."""
-
-    replace: bool
+PagePath = Annotated[
+    str,
+    pattern(
+        r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
+        "a path of this server, /…",
+    ),
+]
 
 
 @route("GET", "/desktop", "public", "The start page of the desktop program", gives=HTML)
@@ -12853,42 +12831,40 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
 
 
 @route("POST", "/api/desktop/show", "public", "Show the program that runs")
-def second_start(app: Application, call: Call, body: ShowBody) -> dict[str, str]:
+def second_start(
+    app: Application, call: Call, key: Secret, version: Annotated[str, msgspec.Meta(max_length=40)]
+) -> dict[str, str]:
     """For a second start, which knows the key in `runtime.json`."""
     desktop = desktop_of(app)
-    if not is_loopback(call.address) or not hmac.compare_digest(
-        body.key.encode(), desktop.key.encode()
-    ):
+    is_known = hmac.compare_digest(key.encode(), desktop.key.encode())
+    if not is_loopback(call.address) or not is_known:
         raise Problem("forbidden", "The key is not that of runtime.json.")
-    return {"state": desktop.second_start(body.version)}
+    return {"state": desktop.second_start(version)}
 
 
 @route("POST", "/api/desktop/open", "admin", "Open a page in the default browser")
-def open_in_browser(app: Application, call: Call, body: OpenBody) -> Success:
+def open_in_browser(app: Application, call: Call, path: PagePath) -> None:
     """The browser gets the window's identity."""
-    desktop_of(app, call).open_page(body.path)
-    return DONE
+    desktop_of(app, call).open_page(path)
 
 
 @route("POST", "/api/desktop/quit", "admin", "End the program")
-def quit_desktop(app: Application, call: Call, body: QuitBody) -> Success:
+def quit_desktop(app: Application, call: Call, force: bool = False) -> None:
     """With people in calls only by `force`."""
     desktop = desktop_of(app, call)
-    if desktop.people and not body.force:
+    if desktop.people and not force:
         raise Problem("call_running", f"{desktop.people} people are in calls.")
     gevent.spawn_later(0.3, app.end_wanted.set)  # the answer goes out first
-    return DONE
 
 
 @route("POST", "/api/desktop/replace", "admin", "Let a newer program take over")
-def replace_desktop(app: Application, call: Call, body: ReplaceBody) -> Success:
+def replace_desktop(app: Application, call: Call, replace: bool) -> None:
     """The answer to the question that a newer second start asks."""
     desktop = desktop_of(app, call)
-    if body.replace:
+    if replace:
         gevent.spawn_later(0.3, app.end_wanted.set)
     elif desktop.newer:
         desktop.newer = "kept"
-    return DONE
 
 
 class LogFile(io.TextIOBase):
