@@ -6649,8 +6649,8 @@ class Route:
     """A row of the table of routes, and the decorator that puts it there. What a call takes and
     gives is said by the handler's signature: the types of `query` and `body`, of which it gets
     values, and of what it returns: `Annotated` names those of an `Answer` whose body is JSON, None
-    is answered by `DONE`. What else it takes are fields of the query of a GET, of any other's
-    body; `who` is who acts in a room."""
+    is answered by `DONE`. It may take `app`, `call`, what is in the path, and `who` acts in a room;
+    what else it takes are fields of the query of a GET, of any other's body."""
 
     method: str
     path: str
@@ -7240,23 +7240,12 @@ def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[M
 # Connections
 
 
-class ConnectionView(msgspec.Struct, rename="camel"):
+class ConnectionView(Connected, frozen=True):
     """An open connection."""
 
-    id: int
-    client_id: str
-    transport: str
-    ip_address: str
-    user_agent: str
-    username: str | None
-    channels: list[str]
-    connected_at: Moment
-    last_ping: Moment
-    message_count: int
-    bytes_sent: int
-    lag: int
-    status: str
-    node: str
+    channels: list[str]  # type: ignore[assignment]
+    connected_at: Moment  # type: ignore[assignment]
+    last_ping: Moment  # type: ignore[assignment]
 
 
 def connection_views(rows: Iterable[Connected]) -> list[ConnectionView]:
@@ -7499,7 +7488,7 @@ def change_room(
 
 
 @route("DELETE", ROOM, "room", "End a video room")
-def end_room(app: Application, call: Call, room_id: str, who: Visitor) -> None:
+def end_room(app: Application, room_id: str, who: Visitor) -> None:
     """Everybody in it is told; by its host."""
     app.rooms.end(who, room_id)
 
@@ -7594,17 +7583,13 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
 
 
 @route("POST", f"{ROOM}/leave", "room", "Leave a video room")
-def leave_room(
-    app: Application, call: Call, room_id: str, who: Visitor, soon: bool = False
-) -> None:
+def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False) -> None:
     """Also out of its lobby. A page that is closed or loaded anew can't tell which: `soon`."""
     app.rooms.leave(who, room_id, soon)
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
-def act_in_room(
-    app: Application, call: Call, room_id: str, number: int, who: Visitor, action: Action
-) -> None:
+def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
     """By the host. The server isn't in the media's path: receivers obey."""
     app.rooms.act(who, room_id, min(number, 2**62), action)
 
@@ -7616,9 +7601,7 @@ class StateView(Success):
 
 
 @route("POST", f"{ROOM}/state", "room", "Tell one's state in a room")
-def tell_state(
-    app: Application, call: Call, room_id: str, who: Visitor, body: StateBody
-) -> StateView:
+def tell_state(app: Application, room_id: str, who: Visitor, body: StateBody) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
     changes = {n: v for n in STATE if (v := getattr(body, n)) is not msgspec.UNSET}
@@ -7653,12 +7636,7 @@ class ChatView(TypedDict):
 
 @route("GET", f"{ROOM}/chat", "room", "List what was said")
 def list_chat(
-    app: Application,
-    call: Call,
-    room_id: str,
-    who: Visitor,
-    before: RowId = 2**62,
-    limit: Limit = 100,
+    app: Application, room_id: str, who: Visitor, before: RowId = 2**62, limit: Limit = 100
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
     said = app.rooms.chat(who, room_id, before, limit)
@@ -7668,7 +7646,6 @@ def list_chat(
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
 def send_signal(
     app: Application,
-    call: Call,
     who: Visitor,
     type: SignalType,
     signal: Any,
@@ -7746,7 +7723,7 @@ def stats(app: Application, call: Call) -> StatsView:
 
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
 def stats_history(
-    app: Application, call: Call, minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
+    app: Application, minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
 ) -> Annotated[Answer, list[StatsMinuteView]]:
     """Oldest first."""
     since = now_ms() - minutes * 60_000
@@ -7773,15 +7750,11 @@ class LogView(msgspec.Struct):
 
 @route("GET", "/api/logs", "admin", "List the event log")
 def logs(
-    app: Application,
-    call: Call,
-    query: LogFilter,
-    before: RowId | None = None,
-    limit: Limit = 100,
+    app: Application, call: Call, query: LogFilter, before: RowId | None = None, limit: Limit = 100
 ) -> list[LogView]:
     """Newest first."""
     app.journal.flush()
-    views = [log_view(*row) for row in log_rows(app, query, before, limit)]
+    views = log_views(app, query, before, limit)
     total = counted(app, EventLog.select(peewee.fn.COUNT(EventLog.id)).where(log_filter(query)))
     return paged(call, views, total, limit, "before")
 
@@ -7807,18 +7780,16 @@ def to_ms(moment: datetime) -> int:
     )
 
 
-def log_rows(app: Application, query: LogFilter, before: int | None, limit: int) -> list[Any]:
-    """A page of the event log, newest first; its rows are what `log_view` takes."""
+def log_views(app: Application, query: LogFilter, before: int | None, limit: int) -> list[LogView]:
+    """A page of the event log as the API shows it, newest first."""
     where = log_filter(query)
     if before is not None:
         where &= EventLog.id < before
     page = EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
-    return app.storage.read_long(*page.sql())
-
-
-def log_view(number: int, timestamp: int, level: str, message: str, more: str) -> LogView:
-    """An entry as the API shows it."""
-    return LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
+    return [
+        LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
+        for number, timestamp, level, message, more in app.storage.read_long(*page.sql())
+    ]
 
 
 class LogSpan(msgspec.Struct, omit_defaults=True):
@@ -7842,10 +7813,7 @@ class LogHistogram(msgspec.Struct):
 
 @route("GET", "/api/logs/histogram", "admin", "Count the event log over time")
 def log_histogram(
-    app: Application,
-    call: Call,
-    query: LogFilter,
-    buckets: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60,
+    app: Application, query: LogFilter, buckets: Annotated[int, msgspec.Meta(ge=1, le=500)] = 60
 ) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
@@ -7878,7 +7846,7 @@ def clear_logs(app: Application, call: Call) -> None:
 
 @route("GET", "/api/logs/export", "admin", "Download the event log", gives=f"text/csv, {NDJSON}")
 def export_logs(
-    app: Application, call: Call, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
+    app: Application, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
 ) -> Answer:
     """All of it that the filter leaves, a page at a time, newest first."""
     app.journal.flush()
@@ -7893,16 +7861,16 @@ def log_parts(app: Application, query: LogFilter, as_csv: bool) -> Iterator[byte
     if as_csv:
         yield b"id,timestamp,level,message,metadata\r\n"
     before, encoder = None, msgspec.json.Encoder()
-    while rows := log_rows(app, query, before, 1000):
-        yield csv_rows(rows) if as_csv else encoder.encode_lines([log_view(*r) for r in rows])
-        before = rows[-1][0]
+    while views := log_views(app, query, before, 1000):
+        yield csv_rows(views) if as_csv else encoder.encode_lines(views)
+        before = views[-1].id
 
 
-def csv_rows(rows: list[Any]) -> bytes:
+def csv_rows(views: list[LogView]) -> bytes:
     """For spreadsheets: RFC 4180, and no cell that they would take for a formula."""
     text = io.StringIO(newline="")
-    for number, timestamp, *rest in rows:
-        cells = (number, iso(timestamp), *rest)
+    for view in views:
+        cells = (*msgspec.structs.astuple(view)[:-1], bytes(view.metadata).decode())
         csv.writer(text).writerow(
             [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
         )
@@ -8067,7 +8035,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         stats(app, call),
         connection_views(app.nodes.newest(20)),
         stored_views(app, where, Message.id.desc(), 20),
-        [log_view(*row) for row in log_rows(app, LogFilter(), None, 20)],
+        log_views(app, LogFilter(), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
@@ -8607,9 +8575,6 @@ def static_file(app: Application, call: Call, path: str) -> Answer:
     return app.static.file(path)
 
 
-OWN_HEADERS = {"Cache-Control": "no-cache"}
-
-
 class Static:
     """The files of `static/`, read once: they are few and small."""
 
@@ -8684,7 +8649,8 @@ class Static:
             kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
             if kind.startswith("text/"):
                 kind += "; charset=utf-8"
-            return Answer(found.read_bytes(), headers={**OWN_HEADERS, "Content-Type": kind})
+            headers = {"Cache-Control": "no-cache", "Content-Type": kind}
+            return Answer(found.read_bytes(), headers=headers)
         except (OSError, ValueError):
             raise Problem("not_found") from None
 
@@ -8712,6 +8678,13 @@ def allow_header(methods: set[str]) -> str:
 
 # A list of names as a browser asks for them; not `*`, which would be all.
 FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
+
+# What lets a page of an allowed origin see the answer (CORS).
+SHARED = {
+    "Access-Control-Allow-Credentials": "true",
+    "Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count",
+    "Vary": "Origin",
+}
 
 
 class Web:
@@ -8754,24 +8727,20 @@ class Web:
         return cast("Callable[[Call], Answer]", route.callback)
 
     def _serve(self, row: Route, call: Call) -> Answer:
-        """Who asks, from where, and may they; then for what: its handler gets that as its types."""
-        self._see_through_proxies(call)
-        self._check_source(row, call)
-        call.principal = self._authenticate(row, call)
-        self._app.access.require(call.principal, row.role)
-        given, asked = dict(call.arguments), None
+        """Who asks, from where, and may they; then for what: its handler gets what it names."""
+        self._guard(row, call)
+        given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
                 asked = parse_query(call.raw_query, kind)
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
                 asked = parse_body(call.json_body(limit), kind)
-            if part in row.hints:
-                given[part] = asked
+            given[part] = asked
         given |= {name: getattr(asked, name) for name in row.fields}
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
-        result = row.handler(self._app, call, **given)
+        result = row.handler(**{name: given[name] for name in row.hints if name != "return"})
         if isinstance(result, Answer):
             return result
         return Answer(DONE if result is None else result, next(iter(row.answers)))
@@ -8796,7 +8765,10 @@ class Web:
         if host or call.version != "1.0":
             self._app.access.check_host(host)
 
-    def _check_source(self, row: Route, call: Call) -> None:
+    def _guard(self, row: Route, call: Call) -> None:
+        """Find out who asks and from where, and refuse who may not. Requests are counted, failed
+        ones too, but for whom nobody limits."""
+        self._see_through_proxies(call)
         self._check_host(call)
         access, origin = self._app.access, call.headers.get("origin", "")
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
@@ -8806,33 +8778,19 @@ class Web:
         if self._app.settings["allowed_origins"]:
             call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
-            call.reply.update(self._allowed(origin))
+            call.reply |= {"Access-Control-Allow-Origin": origin, **SHARED}
         if (seconds := self._app.settings["hsts"]) and call.is_https:
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
-
-    def _authenticate(self, row: Route, call: Call) -> Principal:
-        """Who asks; requests are counted, failed ones too, but for whom nobody limits."""
-        access = self._app.access
         try:
             principal = access.authenticate(call, row.asked.get("query") is EventsQuery)
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
         principal = principal._replace(address=call.address)
-        counted = row.path.startswith("/api/") and row.path not in UNCOUNTED
-        if counted:
+        if row.path.startswith("/api/") and row.path not in UNCOUNTED:
             access.limit_request(principal)
-        return principal
-
-    @staticmethod
-    def _allowed(origin: str) -> dict[str, str]:
-        """What lets a page of an allowed origin see the answer (CORS)."""
-        return {
-            "Access-Control-Allow-Origin": origin,
-            "Access-Control-Allow-Credentials": "true",
-            "Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count",
-            "Vary": "Origin",
-        }
+        call.principal = principal
+        access.require(principal, row.role)
 
     def _finished(self, answer: Answer, call: Call) -> Answer:
         """An answer with its body in bytes and all its headers."""
@@ -8847,8 +8805,15 @@ class Web:
             if answer.status != 204:
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
-        if isinstance(body, Packed):
-            body = self._unpack(body, call)
+        if isinstance(body, Packed):  # in the shorter form that the client takes
+            vary = headers.get("Vary")
+            headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+            gzips = takes_gzip(call.headers.get("accept-encoding", ""))
+            if gzips and len(body.gzipped) < len(body.plain):
+                headers["Content-Encoding"] = "gzip"
+                body = body.gzipped
+            else:
+                body = body.plain
         return Answer(body, answer.status, headers, answer.attach)
 
     def _parts(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
@@ -8863,17 +8828,6 @@ class Web:
             except Exception as error:
                 self._unexpected(error, call)
                 raise ConnectionAbortedError from None
-
-    @staticmethod
-    def _unpack(body: Packed, call: Call) -> bytes:
-        """A body in the shorter form that the client takes."""
-        vary = call.reply.get("Vary")
-        call.reply["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
-        gzips = takes_gzip(call.headers.get("accept-encoding", ""))
-        if not gzips or len(body.gzipped) >= len(body.plain):
-            return body.plain
-        call.reply["Content-Encoding"] = "gzip"
-        return body.gzipped
 
     def _problem(self, error: Exception, call: Call) -> Answer:
         """The answer to a request that failed, and a note of it for the administrator."""
@@ -8907,7 +8861,7 @@ class Web:
         call.reply["Allow"] = methods
         origin = call.headers.get("origin", "")
         if origin and self._app.access.allowed_origin(origin):
-            call.reply |= self._allowed(origin)
+            call.reply |= {"Access-Control-Allow-Origin": origin, **SHARED}
             call.reply["Access-Control-Allow-Methods"] = methods
             call.reply["Access-Control-Max-Age"] = "600"
             call.reply["Vary"] += ", Access-Control-Request-Headers"
