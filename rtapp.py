@@ -11025,15 +11025,9 @@ class Address(NamedTuple):
         """As it stands in a URL."""
         return f"[{self.text}]" if ":" in self.text else self.text
 
-    def view(self, port: int) -> dict[str, Any]:
-        """As the API shows it."""
-        return {
-            "address": self.text,
-            "interface": self.interface,
-            "kind": self.kind,
-            "virtual": self.is_virtual,
-            "link": f"http://{self.host}:{port}/",
-        }
+    def link(self, port: int) -> str:
+        """The link for guests by it."""
+        return f"http://{self.host}:{port}/"
 
 
 def default_source(family: int, far: str) -> str:
@@ -11481,6 +11475,9 @@ class Landing:
         return self._page.show(call, self._app.network.fingerprint)
 
 
+Sharing = Literal["on", "off", "waiting", "failed"]
+
+
 class Network:
     """Who reaches this server from elsewhere: its certificates, the listeners that the setting
     `lan` opens and closes, the addresses and the link to give to guests."""
@@ -11633,7 +11630,7 @@ class Network:
         """The link for guests, by http: the landing page explains what comes next."""
         if not self.is_shared or self.address is None:
             return None
-        return self.address.view(self._app.port)["link"]  # type: ignore[no-any-return]
+        return self.address.link(self._app.port)
 
     def link_base(self, origin: str) -> str:
         """What links to this server begin with; `origin` is where one was asked for."""
@@ -11670,28 +11667,32 @@ class Network:
 
             segno.make(self.link).terminal(compact=True)
 
-    def view(self) -> dict[str, Any]:
+    def view(self, call: Call) -> NetworkView:
         """The state of sharing, as the API shows it."""
-        settings = self._app.settings
+        settings, port = self._app.settings, self._app.port
         if not self.is_shared:
             self.look()
-        return {
-            "share": bool(settings["lan"]),
-            "state": self._state(),
-            "fault": self.fault or None,
-            "source": settings.source("lan"),
-            "port": self._app.port,
-            "address": self.address.text if self.address else None,
-            "chosen": settings["lan_address"] or None,
-            "link": self.link,
-            "addresses": [address.view(self._app.port) for address in self._addresses],
-            "name": self._name_view(),
-            "authority": self._authority_view(),
-            "sharedAt": iso(self.shared_at) if self.shared_at else None,
-            "arrivedAt": iso(self.arrived_at) if self.arrived_at else None,
-            **self._connected(),
-            "warnings": [{"code": code, "detail": WARNINGS[code]} for code in self._warnings()],
-        }
+        connected, count = self._connected()
+        name, mark = self._name, self.fingerprint
+        return NetworkView(
+            share=bool(settings["lan"]),
+            state=self._state(),
+            fault=self.fault or None,
+            source=settings.source("lan"),
+            port=port,
+            address=self.address.text if self.address else None,
+            chosen=settings["lan_address"] or None,
+            link=self.link,
+            addresses=[AddressView(*each[:4], each.link(port)) for each in self._addresses],
+            name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
+            authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
+            shared_at=iso(self.shared_at) if self.shared_at else None,
+            arrived_at=iso(self.arrived_at) if self.arrived_at else None,
+            connected=connected,
+            connected_count=count,
+            warnings=[{"code": code, "detail": WARNINGS[code]} for code in self._warnings()],
+            editable=is_from_here(call),
+        )
 
     def _warnings(self) -> list[str]:
         if self.shared_at is None:
@@ -11700,20 +11701,12 @@ class Network:
         is_silent = not is_new and not self.arrived_at
         return address_warnings(self._addresses, self._app.settings["lan_address"], is_silent)
 
-    def _name_view(self) -> dict[str, str] | None:
-        if not self._name:
-            return None
-        return {"name": self._name, "link": f"http://{self._name}:{self._app.port}/"}
-
-    def _state(self) -> str:
+    def _state(self) -> Sharing:
         if self.is_shared:
             return "on"
         if not self._app.settings["lan"]:
             return "off"
         return "failed" if self.fault else "waiting"
-
-    def _authority_view(self) -> dict[str, Any] | None:
-        return {"url": "/ca.crt", "fingerprint": self.fingerprint} if self.fingerprint else None
 
     @property
     def fingerprint(self) -> str:
@@ -11721,26 +11714,20 @@ class Network:
         is_used = self._leaves is not None and not self.has_own_certificate
         return self._leaves.authority.fingerprint if self._leaves and is_used else ""
 
-    def _connected(self) -> dict[str, Any]:
-        """How many clients came from the network, each once; and those that came last."""
+    def _connected(self) -> tuple[list[GuestView], int]:
+        """Those who came last from the network, and how many did, each once."""
         newest: dict[str, Subscriber] = {}
         for part in chunks(self._app.hub.subscribers(), 4_000):
             newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
             gevent.sleep(0.001)  # others are served meanwhile
-        rows = list(itertools.islice(reversed(newest.values()), self.LISTED))
-        people = self._app.rooms.names([row.client_id for row in rows])
         listed = [
-            {
-                "clientId": row.client_id,
-                "ipAddress": row.address,
-                "username": row.username,
-                "userAgent": row.agent,
-                "connectedAt": iso(row.connected_at),
-                "displayName": people.get(row.client_id),
-            }
-            for row in rows
+            view_of(GuestView, s, ip_address=s.address, user_agent=s.agent, display_name=None)
+            for s in itertools.islice(reversed(newest.values()), self.LISTED)
         ]
-        return {"connected": listed, "connectedCount": len(newest)}
+        people = self._app.rooms.names([view.client_id for view in listed])
+        for view in listed:
+            view.display_name = people.get(view.client_id)
+        return listed, len(newest)
 
     @property
     def root(self) -> bytes | None:
@@ -11780,7 +11767,7 @@ class NetworkView(msgspec.Struct, rename="camel"):
     """How others on the network reach this; `connected` are those who came last."""
 
     share: bool
-    state: Literal["on", "off", "waiting", "failed"]
+    state: Sharing
     fault: str | None
     source: str
     port: int
@@ -11801,7 +11788,7 @@ class NetworkView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
 def show_network(app: Application, call: Call) -> NetworkView:
     """The link for guests, this machine's addresses, who is connected from elsewhere."""
-    return msgspec.convert({**app.network.view(), "editable": is_from_here(call)}, NetworkView)
+    return app.network.view(call)
 
 
 @route("POST", "/api/network", "admin", "Share on the network, or stop")
@@ -11813,7 +11800,7 @@ def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkVi
     if body.share is not msgspec.UNSET:
         texts["lan"] = "yes" if body.share else "no"
     if body.address is not msgspec.UNSET:
-        texts["lan_address"] = checked_address(app, body.address)
+        texts["lan_address"] = checked_address(app, call, body.address)
     for key, text in texts.items():
         save_network_setting(app, call, key, text)
     app.network.apply()
@@ -11824,9 +11811,9 @@ def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkVi
     return show_network(app, call)
 
 
-def checked_address(app: Application, address: str | None) -> str:
+def checked_address(app: Application, call: Call, address: str | None) -> str:
     """An address to prefer, empty for none. Raises Problem `invalid`."""
-    known = {row["address"] for row in app.network.view()["addresses"]}
+    known = {row.address for row in app.network.view(call).addresses}
     if address is not None and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
     return address or ""
