@@ -5546,24 +5546,6 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
         setattr(row, name, value)
 
 
-def ice_view(settings: Settings, client_id: str, is_lan: bool = False) -> dict[str, Any]:
-    """The `iceServers` of an RTCPeerConnection. TURN comes with credentials that coturn can check
-    (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends) for `iceTtl` seconds.
-    """
-    given = list(settings["ice_servers"]) or ([] if is_lan else [GOOGLE_STUN])
-    # A browser throws at a turn: URL without credentials, and then there is no call at all.
-    stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
-    servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
-    if not (settings["turn_url"] and settings["turn_secret"]):
-        return {"iceServers": servers}
-    ttl = settings["turn_seconds"]
-    username = f"{now_ms() // 1000 + ttl}:{client_id}"
-    digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
-    credential = base64.b64encode(digest).decode()
-    turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
-    return {"iceServers": [*servers, turn], "iceTtl": ttl}
-
-
 HIDDEN = re.compile(
     r"(?P<before>candidate:\S+ \d+ udp) (?P<priority>\d{1,10}) [0-9a-z-]+\.local"
     r" (?P<after>\d+ typ host.*)",
@@ -6220,9 +6202,22 @@ class Rooms:
 
     # Signals
 
-    def ice(self, client_id: str) -> dict[str, Any]:
-        """What a client's RTCPeerConnection is to use, and for how long."""
-        return ice_view(self._settings, client_id, self.is_lan)
+    def ice(self, client_id: str) -> IceView:
+        """What a client's RTCPeerConnection is to use. TURN comes with credentials that coturn can
+        check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends)."""
+        settings = self._settings
+        given = list(settings["ice_servers"]) or ([] if self.is_lan else [GOOGLE_STUN])
+        # A browser throws at a turn: URL without credentials, and then there is no call at all.
+        stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
+        servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
+        if not (settings["turn_url"] and settings["turn_secret"]):
+            return IceView(ice_servers=servers)
+        ttl = settings["turn_seconds"]
+        username = f"{now_ms() // 1000 + ttl}:{client_id}"
+        digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
+        credential = base64.b64encode(digest).decode()
+        turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
+        return IceView(ice_servers=[*servers, turn], ice_ttl=ttl)
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
@@ -7567,7 +7562,6 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
     position = app.log.position(joined.number)
     if row.status == WAITING:
         return Waits(row.status, participant_view(row), position, "waiting", [])
-    ice = app.rooms.ice(row.client_id)
     return Entered(
         status=row.status,
         participant=participant_view(row),
@@ -7575,10 +7569,9 @@ def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Wait
         participants=list(map(participant_view, joined.participants)),
         waiting=list(map(participant_view, app.rooms.waiting(joined.room) if row.is_host else ())),
         room=shared_room(app, origin, joined.room, len(joined.participants)),
-        ice_servers=ice["iceServers"],
-        ice_ttl=ice.get("iceTtl", msgspec.UNSET),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
+        **msgspec.structs.asdict(app.rooms.ice(row.client_id)),
     )
 
 
@@ -7667,7 +7660,7 @@ def list_ice_servers(app: Application, call: Call) -> IceView:
     client_id = client_id_of(call.session) if call.session else call.principal.name
     if call.principal.role == "guest" and not app.rooms.is_inside(client_id):
         raise Problem("not_in_room", "Wait until the host lets you in.")
-    return msgspec.convert(app.rooms.ice(client_id), IceView)
+    return app.rooms.ice(client_id)
 
 
 # System
