@@ -6977,7 +6977,11 @@ class TopicsView(Success, rename="camel"):
 
 
 @route(
-    "POST", "/api/events/topics", "subscribe", "Change one's channels", limit="max_message_bytes"
+    "POST",
+    "/api/events/topics",
+    "subscribe",
+    "Change a stream's channels",
+    limit="max_message_bytes",
 )
 def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
     """The change has a place in the log: what was published before it belongs to the old set.
