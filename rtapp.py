@@ -2299,16 +2299,13 @@ class Arguments(NamedTuple):
     def inlined(self) -> str:
         """The array for who can't take attachments: each as base64 in its first placeholder. Once
         only, or a short text could grow without bound; and whatever a row holds, it can be read."""
-        left = dict(enumerate(self.attachments))
-        if not left:
+        if not self.attachments:
             return self.text
-
-        def as_base64(number: int) -> dict[str, Any]:
-            data = left.pop(number, None)
-            more = {} if data is None else {"base64": base64.b64encode(data).decode()}
-            return {"_placeholder": True, "num": number, **more}
-
-        return to_json(fill_placeholders(msgspec.json.decode(self.text), as_base64))
+        left = {n: {"base64": base64.b64encode(d).decode()} for n, d in enumerate(self.attachments)}
+        value = msgspec.json.decode(self.text)
+        return to_json(
+            fill_placeholders(value, lambda n: {"_placeholder": True, "num": n, **left.pop(n, {})})
+        )
 
 
 def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
@@ -2330,8 +2327,7 @@ class Stamps(msgspec.Struct):
 
 
 def content_of(entry: Entry) -> str:
-    """An entry's content as its receivers get it, as JSON. An object that was published also gets
-    `id` and `timestamp` where it has none."""
+    """An entry's content as its receivers get it, as JSON: what was published with its stamps."""
     text = entry.content
     if entry.attachments is not None:
         return Arguments.of(entry).inlined()
@@ -2339,32 +2335,12 @@ def content_of(entry: Entry) -> str:
     if not is_published or not text.startswith("{"):
         return text
     present = msgspec.json.decode(text, type=Stamps)  # passes over all else
-    missing = [text[1:-1].strip()] if len(text) > 2 else []
+    parts = [text[1:-1].strip()] if len(text) > 2 else []
     if present.id is msgspec.UNSET:
-        missing.append(f'"id":{entry.id}')
+        parts.append(f'"id":{entry.id}')
     if present.timestamp is msgspec.UNSET:
-        missing.append(f'"timestamp":"{iso(entry.sent_at)}"')
-    return "{" + ",".join(missing) + "}"
-
-
-class Encoding(Protocol):
-    """How one kind of stream writes what it is told. Positions come as the log writes them."""
-
-    name: str  # of the transport
-    key: str  # of its form: who has the same one is sent the same bytes
-
-    def message(self, entry: Entry, position: str) -> bytes:
-        """A message. One that is not in the log has no id and isn't asked for again; its position
-        is that of whoever gets it."""
-        ...
-
-    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        """Something that the server itself says, with the position served so far."""
-        ...
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """The last words to a client that is to come back: when, or a close code that says why."""
-        ...
+        parts.append(f'"timestamp":"{iso(entry.sent_at)}"')
+    return "{" + ",".join(parts) + "}"
 
 
 def chunk(data: bytes) -> bytes:
@@ -2375,7 +2351,40 @@ def chunk(data: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class SseEncoding:
+def text_frame(text: str) -> bytes:
+    """An unmasked text frame (RFC 6455, 5.6): a server's frame is the same for every client."""
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame (RFC 6455, 5.5.1)."""
+    return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
+
+
+PING_FRAME = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
+
+
+class Encoding:
+    """How one kind of stream writes what it is told. Positions come as the log writes them."""
+
+    name: str  # of the transport
+    key: str  # of its form: who has the same one is sent the same bytes
+
+    def message(self, entry: Entry, position: str) -> bytes:
+        """A message. One that is not in the log has no id and isn't asked for again; its position
+        is that of whoever gets it."""
+        raise NotImplementedError
+
+    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        """Something that the server itself says, with the position served so far."""
+        raise NotImplementedError
+
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """The last words to a client that is to come back: when, or a close code that says why."""
+        return close_frame(code)
+
+
+class SseEncoding(Encoding):
     """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line.
     With `labels` a message of a channel has a field `channel`, which an EventSource ignores.
 
@@ -2395,52 +2404,32 @@ class SseEncoding:
         return chunk(text.encode()) if self._chunks else text.encode()
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """`id` of what is in the log, `event` only when the publisher named one, and `data`."""
-        number = f"id: {position}\n" if entry.id else ""
+        number = f"id: {position}\n" if entry.id else ""  # it moves the client's `lastEventId`
         channel = channel_of(entry.topic) if self._labels else None
         label = f"channel: {channel}\n" if channel else ""
         name = f"event: {entry.event}\n" if entry.event and entry.kind not in UNNAMED else ""
         return self.text(f"{number}{label}{name}data: {content_of(entry)}\n\n")
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        """A server's event; with a position it moves the client's `lastEventId`."""
         number = f"id: {position}\n" if position else ""
         name = f"event: {event}\n" if event else ""
         last = LAST_CHUNK if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
     def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """The reconnection time, in milliseconds."""
         return self.text(f"retry: {retry_ms}\n\n")
 
 
-SSE = {
-    (labels, chunks): SseEncoding(labels, chunks)
-    for labels in (False, True)
-    for chunks in (False, True)
-}
+SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
 
 
-def text_frame(text: str) -> bytes:
-    """An unmasked text frame (RFC 6455, 5.6): a server's frame is the same for every client."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
-
-
-def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame (RFC 6455, 5.5.1)."""
-    return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
-
-
-PING_FRAME = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
-
-
-class WebSocketEncoding:
-    """`/ws`: a JSON object in a text frame."""
+class WebSocketEncoding(Encoding):
+    """`/ws`: a JSON object in a text frame. A message is told with where it came from; a system
+    message is as it is."""
 
     name = key = "websocket"
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """A message with where it came from; a system message is as it is."""
         content = content_of(entry)
         if entry.kind in UNNAMED:
             return text_frame(f'{content[:-1]},"id":"{position}"}}')
@@ -2451,20 +2440,13 @@ class WebSocketEncoding:
         return text_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        """A server's object; with a position as its `id`."""
         frame = text_frame(to_json({**body, "id": position} if position else body))
-        if event == "ping":
-            return frame + PING_FRAME
-        if event != "disconnect":
-            return frame
-        return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """A close frame."""
-        return close_frame(code)
+        if event == "disconnect":
+            return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+        return frame + PING_FRAME if event == "ping" else frame
 
 
-class SocketIoEncoding:
+class SocketIoEncoding(Encoding):
     """Socket.IO v5 in Engine.IO v4, in WebSocket frames; a polling client's are taken apart
     again. With `offsets` every event ends with the position, by which a client recovers."""
 
@@ -2485,23 +2467,16 @@ class SocketIoEncoding:
         self, namespace: str, event: str | None, arguments: Arguments, position: str, ack: str = ""
     ) -> bytes:
         """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
-        text = arguments.text[1:-1]
-        parts = [to_json(event or "message"), *([text] if text else [])]
-        if self.offsets and not ack:
-            parts.append(f'"{position}"')
+        offset = f'"{position}"' if self.offsets and not ack else ""
+        parts = filter(None, (to_json(event or "message"), arguments.text[1:-1], offset))
         return packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        """The Engine.IO ping, the end, or a server's event."""
         if event == "ping":
             return text_frame("2")
         if event == "disconnect":
             return packet(1, "/", "") + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """A close frame: a client comes back by itself."""
-        return close_frame(code)
 
 
 def packet(
@@ -2511,10 +2486,8 @@ def packet(
     count = f"{len(attachments)}-" if attachments else ""
     kind += 3 if attachments else 0
     where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
-    frames = [text_frame(f"4{kind}{count}{where}{ack}{payload}")]
-    return b"".join(
-        frames + [Frame(Opcode.BINARY, data).serialize(mask=False) for data in attachments]
-    )
+    binary = [Frame(Opcode.BINARY, data).serialize(mask=False) for data in attachments]
+    return b"".join([text_frame(f"4{kind}{count}{where}{ack}{payload}"), *binary])
 
 
 WEBSOCKET = WebSocketEncoding()
