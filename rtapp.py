@@ -2626,13 +2626,13 @@ class TlsTransport:
     """A TLS connection. OpenSSL keeps a record that it could not send: the same bytes object must
     be offered again, whole."""
 
-    __slots__ = ("_ssl", "_sock")
+    __slots__ = ("_sock", "_ssl", "fileno", "setsockopt")
     MOST = 16  # records, of 16 KiB or less, that are read at once
 
     def __init__(self, sock: Any) -> None:
         """Take gevent's SSLSocket over; it must not be used any more."""
-        self._ssl = sock._sslobj
-        self._sock = sock._sock
+        self._ssl, self._sock = sock._sslobj, sock._sock
+        self.fileno, self.setsockopt = self._sock.fileno, self._sock.setsockopt
         self._sock.setblocking(False)
         sock._sslobj = None
         sock._detach_socket("detached")  # drops its watchers, leaves the descriptor open
@@ -2646,23 +2646,14 @@ class TlsTransport:
     def receive(self) -> bytes | None:
         # Reads until want-read: decrypted bytes wake no poller. But not for ever, from who sends
         # as fast as this reads: of a record nothing is left, and what comes after it does wake one.
-        parts = []
+        parts: list[bytes] = []
         try:
-            while part := self._ssl.read(65_536):
-                parts.append(part)
-                if len(parts) == self.MOST:
-                    return b"".join(parts)
+            with contextlib.suppress(ssl.SSLZeroReturnError):
+                while len(parts) < self.MOST and (part := self._ssl.read(65_536)):
+                    parts.append(part)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return b"".join(parts) or None
-        except ssl.SSLZeroReturnError:
-            pass
         return b"".join(parts)
-
-    def fileno(self) -> int:
-        return int(self._sock.fileno())
-
-    def setsockopt(self, *option: int) -> None:
-        self._sock.setsockopt(*option)
 
     def finish(self) -> None:
         # Says close_notify where that doesn't block (RFC 8446, 6.1).
@@ -2687,16 +2678,14 @@ class QueueTransport:
 
     def __init__(self) -> None:
         self._number = next(self._numbers)
-        self._frames: list[bytes] = []
-        self._size = 0
+        self._frames = bytearray()
         self.ready = gevent.event.Event()
 
     def send(self, data: bytes) -> int:
-        if self._size and self._size + len(data) > self.LIMIT:
+        if self._frames and len(self._frames) + len(data) > self.LIMIT:
             raise BlockingIOError
+        self._frames += data
         if data:
-            self._frames.append(data)
-            self._size += len(data)
             self.ready.set()
         return len(data)
 
@@ -2705,9 +2694,7 @@ class QueueTransport:
 
     def take(self) -> bytes:
         """All that waits, which makes room."""
-        data = b"".join(self._frames)
-        self._frames.clear()
-        self._size = 0
+        data, self._frames = bytes(self._frames), bytearray()
         self.ready.clear()
         return data
 
@@ -2731,29 +2718,25 @@ class Session(Protocol):
 
     def received(self, data: bytes) -> None:
         """Bytes have come. Called from the loop: must not wait."""
-        ...
 
     def left(self, reason: str) -> None:
         """The connection is over. Called from the loop: must not wait."""
-        ...
 
 
 def tune(transport: Transport, settings: Settings) -> None:
     """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
-    seconds = max(
-        settings["ping_interval"] + settings["ping_timeout"], settings["slow_consumer_seconds"]
-    )
-    options = {"TCP_NODELAY": 1, "TCP_NOTSENT_LOWAT": 131_072}
+    answered = settings["ping_interval"] + settings["ping_timeout"]
+    seconds = max(answered, settings["slow_consumer_seconds"])
+    options = {"SO_KEEPALIVE": 1, "TCP_NODELAY": 1, "TCP_NOTSENT_LOWAT": 131_072}
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         options["TCP_USER_TIMEOUT"] = int(seconds * 1000)
     else:
         every = max(1, int(seconds / 4))
         options |= {"TCP_KEEPIDLE": every, "TCP_KEEPINTVL": every, "TCP_KEEPCNT": 3}
-    with contextlib.suppress(OSError):
-        transport.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in options.items():
+        level = socket.SOL_SOCKET if name == "SO_KEEPALIVE" else socket.IPPROTO_TCP
         with contextlib.suppress(AttributeError, OSError):
-            transport.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            transport.setsockopt(level, getattr(socket, name), value)
 
 
 class Run(msgspec.Struct, eq=False):
@@ -3066,8 +3049,8 @@ class Hub:
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
         self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
-            "topics": self.change_topics,
             "revoke": self._revoke,
+            "topics": self.change_topics,
         }
 
     def on_control(self, event: str, act: Callable[[int, dict[str, Any]], None]) -> None:
@@ -3204,9 +3187,8 @@ class Hub:
         self._stats.total_connections += 1
         self.on_moved(subscriber, frozenset(), topics)
         self._push(subscriber, Join(prefix, subscriber.cursor, 0))
-        if subscriber.is_open:
-            self._receive(subscriber, early)
-            self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
+        self._receive(subscriber, early)
+        self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
         self._serve_soon(subscriber)
 
     def _forget(self, subscriber: Subscriber, reason: str) -> None:
@@ -3314,17 +3296,13 @@ class Hub:
             subscriber.transport.finish()
             subscriber.deadline = ticks_ms() + self.LINGER_MS
 
-    def end_those(self, chosen: Callable[[Subscriber], bool], reason: str) -> None:
-        """Tell some connections not to come back as they were, and close them."""
-        for subscriber in [s for s in self._by_fd.values() if s.is_open and chosen(s)]:
-            self._end(subscriber, reason)
-
-    def _end(self, subscriber: Subscriber, reason: str) -> None:
-        """Serve what there is, tell the client not to come back as it was, and close."""
-        self._serve(subscriber)
-        body = {"type": "disconnect", "reason": reason}
-        self.reply(subscriber, subscriber.encoding.notice("disconnect", body, None))
-        self._drop(subscriber, reason)
+    def end(self, subscribers: list[Subscriber], reason: str) -> None:
+        """Serve what there is, tell the clients not to come back as they were, and close."""
+        for subscriber in subscribers:
+            self._serve(subscriber)
+            body = {"type": "disconnect", "reason": reason}
+            self.reply(subscriber, subscriber.encoding.notice("disconnect", body, None))
+            self._drop(subscriber, reason)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
@@ -3398,18 +3376,14 @@ class Hub:
             writing = 0 if subscriber.pending is None else WRITE
             self._poller.watch(subscriber.fd, reading | writing)
 
-    def pause(self, subscriber: Subscriber) -> None:
-        """Read no more from a connection for now: the network holds its sender back."""
+    def pause(self, subscriber: Subscriber, is_paused: bool = True) -> None:
+        """Read no more from a connection for now, so that the network holds its sender back; or
+        again."""
         if subscriber.state is not State.GONE:
-            subscriber.is_paused = True
+            subscriber.is_paused = is_paused
             self._heed(subscriber)
-
-    def unpause(self, subscriber: Subscriber) -> None:
-        """Read again."""
-        if subscriber.is_paused and subscriber.state is not State.GONE:
-            subscriber.is_paused = False
-            self._heed(subscriber)
-            self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
+            if not is_paused:
+                self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
     def _poll(self) -> None:
         for fd, events in self._poller.wait():
@@ -3513,12 +3487,12 @@ class Hub:
         self._wake()
 
     def _kick(self, number: int, order: dict[str, Any]) -> None:
-        for subscriber in self.of_client(order["clientId"]):
-            self._end(subscriber, order["reason"])
+        self.end(self.of_client(order["clientId"]), order["reason"])
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
-        self.end_those(lambda s: s.credential in gone, "The credential was revoked")
+        holders = [s for s in self.subscribers() if s.credential in gone]
+        self.end(holders, "The credential was revoked")
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
         """Change the topics of a client's connections, as a control entry says."""
@@ -3860,8 +3834,8 @@ class Hub:
 
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending is not None]
-        for subscriber in [s for s in blocked if s.blocked_at < limit]:
+        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
+        for subscriber in blocked:
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
                 continue
@@ -3875,10 +3849,10 @@ class Hub:
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, int], bytes] = {}
+        frames: dict[str, bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
-                self._end(subscriber, "The credential expired")
+                self.end([subscriber], "The credential expired")
             elif subscriber.deadline and subscriber.deadline <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
@@ -3887,7 +3861,7 @@ class Hub:
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
+    def _ping_one(self, subscriber: Subscriber, frames: dict[str, bytes]) -> None:
         """Ping who lacks nothing, or waits for the database; for the others data is on its way,
         which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
@@ -3897,15 +3871,13 @@ class Hub:
             self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
             return
-        if self._has_all(subscriber):
-            number, is_whole = self.head, True
-        elif subscriber.state is State.BEHIND:
-            number, is_whole = subscriber.cursor, self._wanted(subscriber)[1] is None
-        else:
+        is_behind = subscriber.state is State.BEHIND
+        if not is_behind and not self._has_all(subscriber):
             return
-        key = (subscriber.encoding.name, number if is_whole else -1)
+        number = subscriber.cursor if is_behind else self.head
+        position = self._log.position(number) if self._wanted(subscriber)[1] is None else None
+        key = f"{subscriber.encoding.key} {position}"
         if key not in frames:
-            position = self._log.position(number) if is_whole else None
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
@@ -8952,7 +8924,7 @@ class Conversation:
         self._waiting, self._busy = None, False
         if self._paused:
             self._paused = False
-            self._app.hub.unpause(self.subscriber)
+            self._app.hub.pause(self.subscriber, False)
 
     def left(self, reason: str) -> None:
         """The connection is over."""
@@ -11565,7 +11537,8 @@ class Network:
         for listener in listeners:
             self._app.front.stop(listener, 1)
         reason = "It is no longer shared on the network"
-        self._app.hub.end_those(lambda s: not is_loopback(s.address), reason)
+        hub = self._app.hub
+        hub.end([s for s in hub.subscribers() if not is_loopback(s.address)], reason)
         self._app.journal.add("INFO", "No longer shared on the network")
 
     def stop(self) -> None:

@@ -448,7 +448,7 @@ class World:
 
     def unpause(self, number: int, _: Any) -> None:
         if one := self.one(number):
-            self.hub.unpause(one.subscriber)
+            self.hub.pause(one.subscriber, False)
 
     def volatile(self, number: int, _: Any) -> None:
         self.hub.volatile(rtapp.Entry(TOPICS[number % len(TOPICS)], rtapp.MESSAGE, None, "1"))
@@ -519,7 +519,7 @@ class World:
             one.ended_at, one.gone = None, set()
             if not is_told:  # what was pinned is the notice, or the end of it
                 one.is_over = True
-                self.hub.end_those(lambda s, it=one.subscriber: s is it, "cut off here")
+                self.hub.end([one.subscriber], "cut off here")
 
     def run(self, count: int, _: Any) -> None:
         """Let the loop go round."""
@@ -530,7 +530,7 @@ class World:
         """Everybody reads, nothing fails any more: all comes to rest."""
         self.log.faults = 0
         for one in self.alive():
-            self.hub.unpause(one.subscriber)
+            self.hub.pause(one.subscriber, False)
             one.wire.room = float("inf")
         for _ in range(2_000):
             for one in self.alive():

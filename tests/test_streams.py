@@ -76,6 +76,27 @@ def test_each_event_is_a_chunk(server: Server) -> None:
         assert read_until(new, b"\n\n\r\n") == b"%x\r\n%b\r\n" % (len(event), event)
 
 
+def test_pings_are_chunks_where_there_are_chunks(make_server: Callable[..., Server]) -> None:
+    """Also where a stream of the other form is pinged at the same time."""
+    server = make_server(ping_interval=0.5)
+    request = get_request("/api/events", {"Connection": "close"})
+    with (
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as old,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as new,
+    ):
+        old.sendall(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        new.sendall(request)
+        plain, chunked = read_until(old, b"\n\n"), read_until(new, b"\n\n\r\n")
+        while plain.count(b"event: ping") < 3:
+            plain += read_until(old, b"\n\n")
+        while chunked.count(b"event: ping") < 3:
+            chunked += read_until(new, b"\n\n\r\n")
+        assert b"\r" not in plain.partition(b"\r\n\r\n")[2]
+        found = re.findall(rb"\n([0-9a-f]+)\r\n(id: \S+\nevent: ping\ndata: .+\n\n)\r", chunked)
+        assert len(found) == chunked.count(b"event: ping")
+        assert all(int(size, 16) == len(event) for size, event in found)
+
+
 def read_until(sock: socket.socket, end: bytes) -> bytes:
     """What comes until it ends so."""
     data, until = b"", time.monotonic() + PATIENCE
