@@ -2765,15 +2765,8 @@ class Run(msgspec.Struct, eq=False):
 
     def after(self, cursor: int, limit: int) -> list[Entry]:
         """The first `limit` entries after an id."""
-        entries = self.entries
-        # Nearly everybody lacks only the last few, so look there before searching.
-        at = len(entries)
-        lowest = max(self.start, at - 8)
-        while at > lowest and entries[at - 1].id > cursor:
-            at -= 1
-        if at == lowest and at > self.start:
-            at = bisect.bisect_right(entries, cursor, self.start, at, key=_entry_id)
-        return entries[at : at + limit]
+        at = bisect.bisect_right(self.entries, cursor, self.start, key=_entry_id)
+        return self.entries[at : at + limit]
 
     @property
     def last(self) -> int:
@@ -2839,21 +2832,16 @@ class Ring:
     ) -> tuple[list[Entry], int] | None:
         """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
         to which they are all; None when some may have left the ring."""
-        found: list[Entry] = []
-        sources = 0
+        parts: list[list[Entry]] = []
         for topic in topics:
             run = self.runs.get(topic)
             if (run.evicted if run else self.floor) > after:
                 return None
-            newer = run.after(after, limit) if run else ()
-            if newer:
-                sources += 1
-                found += newer
-        if sources > 1:
-            found.sort(key=_entry_id)
-            del found[limit:]
-        if len(found) == limit:
-            upto = min(upto, found[-1].id)
+            if run and (newer := run.after(after, limit)):
+                parts.append(newer)
+        found = parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts), key=_entry_id)
+        if len(found) >= limit:
+            upto = min(upto, found[limit - 1].id)
         return [entry for entry in found if entry.id <= upto], upto
 
 
@@ -3241,24 +3229,20 @@ class Hub:
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a connection the transport of another one, which ends thereby."""
-        transport, cursor = subscriber.transport, subscriber.cursor
+        transport, pinned = subscriber.transport, subscriber.pending
         data = other.pending.data if other.pending else b""
         if isinstance(transport, QueueTransport):
             data += transport.take()
-        if subscriber.pending is not None:
-            data, cursor = data + subscriber.pending.data, subscriber.pending.cursor
-            subscriber.pending, subscriber.state = None, State.LIVE
+        pinned = pinned or Join(b"", subscriber.cursor, 0)
+        subscriber.pending = None
+        self._pin(subscriber, pinned._replace(data=data + pinned.data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
         subscriber.transport, subscriber.fd = other.transport, other.fd
         other.state, other.fd, other.pending = State.GONE, -1, None
         self._by_fd[subscriber.fd] = subscriber
-        self._heed(subscriber)
-        self._push(subscriber, Join(data, cursor, 0))
+        self.flush(subscriber)
         transport.close()
-        queue, subscriber.queue = subscriber.queue, None
-        self.reply(subscriber, bytes(queue or b""))
-        self._serve_soon(subscriber)
 
     def drain(self) -> None:
         """Tell everybody when to come back, and close."""
@@ -3420,18 +3404,9 @@ class Hub:
 
     def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
         """Bring a subscriber what comes on these topics and on its own."""
-        self._enter_view(subscriber, topics)
         own = self._ring.run(subscriber.own_topic)
         own.owners.append(subscriber)
         subscriber.own_last = max(own.last, own.excluded, own.evicted)
-
-    def _leave(self, subscriber: Subscriber) -> None:
-        """Bring it nothing more."""
-        self._leave_view(subscriber, subscriber.view)
-        self._ring.runs[subscriber.own_topic].owners.remove(subscriber)
-        self._ring.release(subscriber.own_topic)
-
-    def _enter_view(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
         key = (subscriber.encoding.key, topics)
         view = self._views.get(key)
         if view is None:
@@ -3444,25 +3419,26 @@ class Hub:
         view.members[subscriber] = None
         subscriber.view = view
 
-    def _leave_view(self, subscriber: Subscriber, view: View) -> None:
+    def _leave(self, subscriber: Subscriber) -> None:
+        """Bring it nothing more."""
+        view, own = subscriber.view, subscriber.own_topic
+        self._ring.runs[own].owners.remove(subscriber)
+        self._ring.release(own)
         del view.members[subscriber]
-        if view.members:
-            return
-        del self._views[view.encoding.key, view.topics]
-        self._dirty.pop(view, None)
-        for topic in view.topics:
-            self._ring.runs[topic].views.discard(view)
-            self._ring.release(topic)
+        if not view.members:
+            del self._views[view.encoding.key, view.topics]
+            self._dirty.pop(view, None)
+            for topic in view.topics:
+                self._ring.runs[topic].views.discard(view)
+                self._ring.release(topic)
 
     def _switch(self, subscriber: Subscriber) -> None:
         """Give a subscriber that has been served up to there its next topics."""
         change, *later = subscriber.later
         subscriber.later = tuple(later)
-        old = subscriber.view
-        self.on_moved(subscriber, old.topics, change.topics)
-        self._enter_view(subscriber, change.topics)  # first: what both need stays alive
-        if subscriber.view is not old:
-            self._leave_view(subscriber, old)
+        self.on_moved(subscriber, subscriber.view.topics, change.topics)
+        self._leave(subscriber)
+        self._enter(subscriber, change.topics)
         subscriber.cursor = max(subscriber.cursor, change.number)
 
     # What the log tells
@@ -3875,7 +3851,8 @@ class Hub:
         if not is_behind and not self._has_all(subscriber):
             return
         number = subscriber.cursor if is_behind else self.head
-        position = self._log.position(number) if self._wanted(subscriber)[1] is None else None
+        is_whole = not is_behind or self._wanted(subscriber)[1] is None
+        position = self._log.position(number) if is_whole else None
         key = f"{subscriber.encoding.key} {position}"
         if key not in frames:
             frames[key] = subscriber.encoding.notice("ping", body, position)
