@@ -2776,8 +2776,7 @@ class Run(msgspec.Struct, eq=False):
     @property
     def unused(self) -> bool:
         """Whether nobody would miss it."""
-        is_empty = self.start == len(self.entries) and not self.excluded
-        return is_empty and not self.views and not self.owners
+        return not (self.last or self.excluded or self.views or self.owners)
 
 
 class Ring:
@@ -2797,10 +2796,7 @@ class Ring:
 
     def run(self, topic: str) -> Run:
         """A topic's run, made where there is none."""
-        run = self.runs.get(topic)
-        if run is None:
-            run = self.runs[topic] = Run(self.floor)
-        return run
+        return self.runs.get(topic) or self.runs.setdefault(topic, Run(self.floor))
 
     def release(self, topic: str) -> None:
         """Forget a run that nobody would miss."""
@@ -2890,12 +2886,12 @@ class Change(NamedTuple):
 
     number: int
     topics: frozenset[str]
-    since: int | None = None
+    since: int
 
 
 class Stretch(NamedTuple):
-    """What a subscriber is to be sent next: of `topics` what came after one id, up to another.
-    `is_earlier`: before its position, which stays as it is."""
+    """What a subscriber is to be sent next: of `topics`, its own one included, what came after one
+    id, up to another. `is_earlier`: on new ones before its position, which stays as it is."""
 
     topics: frozenset[str]
     after: int
@@ -3027,23 +3023,20 @@ class Hub:
         self._views: dict[tuple[str, frozenset[str]], View] = {}
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
         self._behind: dict[Wanted, dict[Subscriber, None]] = {}
         self._behind_bell = gevent.event.Event()
         self._scheduled = False
-        self._next_id = first_id
+        self._ids = itertools.count(first_id)
         self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
-        self._controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
+        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "kick": self._kick,
             "revoke": self._revoke,
             "topics": self.change_topics,
         }
-
-    def on_control(self, event: str, act: Callable[[int, dict[str, Any]], None]) -> None:
-        """Let another part hear of control entries that concern it: their ids and contents."""
-        self._controls[event] = act
 
     def start(self) -> None:
         """Fill the ring from the log's end and begin."""
@@ -3166,8 +3159,7 @@ class Hub:
         """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
         same segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
-        subscriber.id = self._next_id
-        self._next_id += 1
+        subscriber.id = next(self._ids)
         self._by_fd[subscriber.fd] = subscriber
         self._networks[network_of(subscriber.address)] += 1
         self._enter(subscriber, topics)
@@ -3200,8 +3192,8 @@ class Hub:
     ) -> None:
         """Change one connection's topics as of this moment's head; of those that are new it is
         also sent what came after the id `since`."""
-        earlier = subscriber.later
-        if earlier and earlier[-1].number == self.head and earlier[-1].since is None:
+        earlier, since = subscriber.later, self.head if since is None else since
+        if earlier and earlier[-1].number == self.head <= earlier[-1].since:
             earlier = earlier[:-1]
         subscriber.later = (*earlier, Change(self.head, frozenset(topics), since))
         if len(earlier) >= self.LATER:
@@ -3455,7 +3447,7 @@ class Hub:
                 subscriber.own_last = entry.id
                 self._urgent.append(subscriber)
             self.head = entry.id
-            act = self._controls.get(entry.event or "") if entry.kind == CONTROL else None
+            act = self.controls.get(entry.event or "") if entry.kind == CONTROL else None
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
@@ -3569,8 +3561,7 @@ class Hub:
                 return
             stretch = self._stretch(subscriber)
             if stretch is not None:
-                _, since, _, is_earlier = stretch
-                if is_earlier and not self._log.complete(since, stretch.topics):
+                if stretch.is_earlier and not self._log.complete(stretch.after, stretch.topics):
                     self._reset(subscriber)
                     return
                 join = self._from_ring(subscriber, stretch)
@@ -3600,10 +3591,9 @@ class Hub:
         topics, later = subscriber.view.topics, subscriber.later
         upto = later[0].number if later else self.head
         if self._lacks(subscriber, upto):
-            return Stretch(topics, subscriber.cursor, upto, False)
-        if later and later[0].since is not None and later[0].since < upto:
-            added = later[0].topics - topics
-            return Stretch(added, later[0].since, upto, True) if added else None
+            return Stretch(topics | {subscriber.own_topic}, subscriber.cursor, upto, False)
+        if later and later[0].since < upto and (added := later[0].topics - topics):
+            return Stretch(added, later[0].since, upto, True)
         return None
 
     def _from_ring(self, subscriber: Subscriber, stretch: Stretch) -> Join | None:
@@ -3611,8 +3601,7 @@ class Hub:
         topics, after, upto, is_earlier = stretch
         if not (is_earlier or subscriber.later or subscriber.own_last > after):
             return self._shared(subscriber.view, subscriber.view.span(after)[0])
-        asked = topics if is_earlier else (*topics, subscriber.own_topic)
-        page = self._ring.page(after, upto, asked, self.JOIN_ENTRIES)
+        page = self._ring.page(after, upto, topics, self.JOIN_ENTRIES)
         return next(self._joins(subscriber, stretch, *page)) if page else None
 
     def _shared(self, view: View, cursor: int) -> Join | None:
@@ -3635,13 +3624,13 @@ class Hub:
     ) -> Iterator[Join]:
         """Sends for a subscriber: of what was found for a stretch, up to an id, what is its own."""
         view, own = subscriber.view, subscriber.own_topic
-        left_out = view.topics | stretch.topics
+        topics = view.topics | stretch.topics
         mine = [
             entry
             for entry in found
             if stretch.after < entry.id <= upto
-            and (entry.topic in stretch.topics or entry.topic == own)
-            and entry.is_for(left_out, own)
+            and entry.topic in stretch.topics
+            and entry.is_for(topics, own)
         ]
         # What is older than a stream's position must not move it back. In Socket.IO each
         # namespace's client has a position of its own.
@@ -3692,9 +3681,7 @@ class Hub:
             return 0
         members = [*run.owners, *(member for view in run.views for member in view.members)]
         chosen = [m for m in members if entry.is_for(m.view.topics, m.own_topic)]
-        self._volatile.append((entry, iter(chosen)))
-        if len(self._volatile) > self.VOLATILE:
-            self._volatile.popleft()
+        self._volatile.append((entry, iter(chosen)))  # in the place of the oldest, if too many wait
         self._wake()
         return len(chosen)
 
@@ -3770,8 +3757,7 @@ class Hub:
                 continue
             subscriber.state = State.LIVE
             self._serve_soon(subscriber)
-            whole = topics or {*view.topics, subscriber.own_topic}
-            if not self._log.complete(stretch.after, whole):
+            if not self._log.complete(stretch.after, stretch.topics):
                 self._reset(subscriber)
                 continue
             # Those that have nothing of their own in the page are sent the same bytes.
@@ -3789,11 +3775,9 @@ class Hub:
         stretch, cursor, number = self._stretch(subscriber), subscriber.cursor, self.head
         if stretch is not None and stretch.is_earlier:
             change, *later = subscriber.later
-            subscriber.later, number = (change._replace(since=None), *later), cursor
-        else:
-            while subscriber.later:
-                self._switch(subscriber)
-            subscriber.cursor = cursor  # it moves when the notice is taken
+            subscriber.later, number = (change._replace(since=number), *later), cursor
+        else:  # its cursor will be beyond all changes of its topics
+            subscriber.later = tuple(c._replace(since=number) for c in subscriber.later)
         frame = subscriber.encoding.notice("reset", RESET, self._log.position(number))
         self._push(subscriber, Join(frame, number, 0))
         self._serve_soon(subscriber)
@@ -5567,7 +5551,7 @@ class Rooms:
         self._attempts, self._signals = Buckets(), Buckets()
         self._heard: set[str] = set()  # clients, not yet noted
         self._standing: dict[str, frozenset[str]] = {}  # client: topics of its rooms
-        hub.on_control("standing", self._change_standing)
+        hub.controls["standing"] = self._change_standing
         self._ticked_at = now_ms()
         self.is_lan = False  # guests are on this network, which may have no way out
 
@@ -11825,8 +11809,8 @@ class Application:
         self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
         self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
-        self.hub.on_control("setting", lambda number, order: gevent.spawn(self._settings_changed))
-        self.hub.on_control("trimmed", lambda number, order: self.log.take_trimmed(**order))
+        self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._settings_changed)
+        self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(
             self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
         )
