@@ -2344,11 +2344,8 @@ def content_of(entry: Entry) -> str:
 
 
 def chunk(data: bytes) -> bytes:
-    """A chunk of a body whose length isn't known (RFC 9112, 7.1)."""
+    """A chunk of a body whose length isn't known (RFC 9112, 7.1); the last one is empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-LAST_CHUNK = b"0\r\n\r\n"
 
 
 def text_frame(text: str) -> bytes:
@@ -2359,9 +2356,6 @@ def text_frame(text: str) -> bytes:
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame (RFC 6455, 5.5.1)."""
     return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
-
-
-PING_FRAME = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
 
 
 class Encoding:
@@ -2413,7 +2407,7 @@ class SseEncoding(Encoding):
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         number = f"id: {position}\n" if position else ""
         name = f"event: {event}\n" if event else ""
-        last = LAST_CHUNK if self._chunks and event == "disconnect" else b""
+        last = chunk(b"") if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
     def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
@@ -2428,6 +2422,7 @@ class WebSocketEncoding(Encoding):
     message is as it is."""
 
     name = key = "websocket"
+    PING = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
 
     def message(self, entry: Entry, position: str) -> bytes:
         content = content_of(entry)
@@ -2443,7 +2438,7 @@ class WebSocketEncoding(Encoding):
         frame = text_frame(to_json({**body, "id": position} if position else body))
         if event == "disconnect":
             return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
-        return frame + PING_FRAME if event == "ping" else frame
+        return frame + self.PING if event == "ping" else frame
 
 
 class SocketIoEncoding(Encoding):
@@ -2533,7 +2528,7 @@ class Poller:
             watcher.close()
 
     def wait(self) -> list[tuple[int, int]]:
-        """The sockets that are ready now, each with READ and WRITE bits; never blocks."""
+        """The sockets that are ready now, with READ unless there is only room; never blocks."""
         found, self._found = list(self._found.items()), {}
         return found
 
@@ -2569,10 +2564,7 @@ class EpollPoller(Poller):
 
     def wait(self) -> list[tuple[int, int]]:
         # A hang-up or an error counts as readable: reading tells which.
-        return [
-            (fd, (READ if mask & ~self.OUT else 0) | (WRITE if mask & self.OUT else 0))
-            for fd, mask in self._epoll.poll(0, 1024)
-        ]
+        return [(fd, READ if mask & ~self.OUT else WRITE) for fd, mask in self._epoll.poll(0, 1024)]
 
     def close(self) -> None:
         self._watcher.stop()
@@ -3033,7 +3025,7 @@ class Hub:
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
         # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
         self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": self._kick,
+            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
             "revoke": self._revoke,
             "topics": self.change_topics,
         }
@@ -3221,11 +3213,11 @@ class Hub:
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a connection the transport of another one, which ends thereby."""
-        transport, pinned = subscriber.transport, subscriber.pending
+        transport = subscriber.transport
         data = other.pending.data if other.pending else b""
         if isinstance(transport, QueueTransport):
             data += transport.take()
-        pinned = pinned or Join(b"", subscriber.cursor, 0)
+        pinned = subscriber.pending or Join(b"", subscriber.cursor, 0)
         subscriber.pending = None
         self._pin(subscriber, pinned._replace(data=data + pinned.data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
@@ -3453,9 +3445,6 @@ class Hub:
                     act(entry.id, msgspec.json.decode(entry.content))
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
-
-    def _kick(self, number: int, order: dict[str, Any]) -> None:
-        self.end(self.of_client(order["clientId"]), order["reason"])
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
@@ -3736,8 +3725,7 @@ class Hub:
 
     def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
         """Read a page of the log and send it to those who still want it then."""
-        stretches = [self._stretch(subscriber) for subscriber in some]
-        low = min((stretch.after for stretch in stretches if stretch), default=0)
+        low = min((lacked.after for s in some if (lacked := self._stretch(s))), default=0)
         view, topics = wanted
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
         page, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
@@ -3809,7 +3797,7 @@ class Hub:
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[str, bytes] = {}
+        frames: dict[tuple[str, int], bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
@@ -3821,7 +3809,7 @@ class Hub:
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(self, subscriber: Subscriber, frames: dict[str, bytes]) -> None:
+    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
         """Ping who lacks nothing, or waits for the database; for the others data is on its way,
         which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
@@ -3836,9 +3824,9 @@ class Hub:
             return
         number = subscriber.cursor if is_behind else self.head
         is_whole = not is_behind or self._wanted(subscriber)[1] is None
-        position = self._log.position(number) if is_whole else None
-        key = f"{subscriber.encoding.key} {position}"
+        key = (subscriber.encoding.key, number if is_whole else -1)
         if key not in frames:
+            position = self._log.position(number) if is_whole else None
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
@@ -10661,7 +10649,7 @@ class Connection:
         for part in filter(None, parts):
             self.sendall(head + (chunk(part) if chunked else part))
             head = b""
-        self.sendall(head + (LAST_CHUNK if chunked else b""))
+        self.sendall(head + (chunk(b"") if chunked else b""))
 
 
 class Front:

@@ -572,6 +572,8 @@ class World:
         rows = [number for number in rows if lowest <= number <= self.hub.head]
         assert held == rows, "not all is in the ring"
         assert ring.size == sum(entry.cost for entry in ring._entries), "the ring's size is wrong"
+        owners = sorted(owner.id for run in ring.runs.values() for owner in run.owners)
+        assert owners == [one.id for one in self.hub.subscribers()], "whose own topics are these?"
         excluding = {0, *(entry.id for entry in ring._entries if entry.left_out)}
         for topic, run in ring.runs.items():
             assert not run.unused and run.excluded in excluding, f"{topic} is kept for nothing"
