@@ -2492,7 +2492,7 @@ WEBSOCKET = WebSocketEncoding()
 # Hub
 # ----------------------------------------------------------------------------------------------
 
-_entry_id = operator.attrgetter("id")
+_by_id = operator.attrgetter("id")
 READ, WRITE = 1, 2  # gevent's own numbers for the directions of a watcher
 
 
@@ -2757,7 +2757,7 @@ class Run(msgspec.Struct, eq=False):
 
     def after(self, cursor: int, limit: int) -> list[Entry]:
         """The first `limit` entries after an id."""
-        at = bisect.bisect_right(self.entries, cursor, self.start, key=_entry_id)
+        at = bisect.bisect_right(self.entries, cursor, self.start, key=_by_id)
         return self.entries[at : at + limit]
 
     @property
@@ -2779,12 +2779,9 @@ class Ring:
         self.floor = floor
         self.size = 0
         self.runs: dict[str, Run] = {}
-        self._entries: deque[Entry] = deque()
+        self.entries: deque[Entry] = deque()
         for entry in entries:
             self.append(entry)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def run(self, topic: str) -> Run:
         """A topic's run, made where there is none."""
@@ -2797,7 +2794,7 @@ class Ring:
 
     def append(self, entry: Entry) -> None:
         """Take the newest entry."""
-        self._entries.append(entry)
+        self.entries.append(entry)
         self.size += entry.cost
         self.run(entry.topic).append(entry)
         for topic in entry.left_out:
@@ -2805,8 +2802,8 @@ class Ring:
 
     def evict(self, limit: int) -> None:
         """Drop the oldest entries until the rest cost at most `limit`."""
-        while self.size > limit and self._entries:
-            entry = self._entries.popleft()
+        while self.size > limit and self.entries:
+            entry = self.entries.popleft()
             self.size -= entry.cost
             self.floor = entry.id
             self.runs[entry.topic].evict()
@@ -2827,7 +2824,7 @@ class Ring:
                 return None
             if run and (newer := run.after(after, limit)):
                 parts.append(newer)
-        found = parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts), key=_entry_id)
+        found = parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts), key=_by_id)
         if len(found) >= limit:
             upto = min(upto, found[limit - 1].id)
         return [entry for entry in found if entry.id <= upto], upto
@@ -3080,8 +3077,7 @@ class Hub:
 
     def subscribers(self) -> list[Subscriber]:
         """Everybody, oldest first."""
-        live = [subscriber for subscriber in self._by_fd.values() if subscriber.is_open]
-        return sorted(live, key=lambda subscriber: subscriber.id)
+        return sorted((s for s in self._by_fd.values() if s.is_open), key=_by_id)
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
@@ -3136,7 +3132,7 @@ class Hub:
     def memory(self) -> dict[str, int]:
         """Figures about the ring, for metrics."""
         behind = sum(map(len, self._behind.values()))
-        return {"bytes": self._ring.size, "entries": len(self._ring), "behind": behind}
+        return {"bytes": self._ring.size, "entries": len(self._ring.entries), "behind": behind}
 
     # Coming and going
 

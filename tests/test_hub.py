@@ -566,15 +566,15 @@ class World:
     def _check_ring(self) -> None:
         """Invariant 4."""
         ring = self.hub._ring
-        held = [entry.id for entry in ring._entries if entry.kind != rtapp.CONTROL]
+        held = [entry.id for entry in ring.entries if entry.kind != rtapp.CONTROL]
         rows = [row.id for row in self.all_rows if row.kind != rtapp.CONTROL]
         lowest = max(ring.floor + 1, self.lowest)
         rows = [number for number in rows if lowest <= number <= self.hub.head]
         assert held == rows, "not all is in the ring"
-        assert ring.size == sum(entry.cost for entry in ring._entries), "the ring's size is wrong"
+        assert ring.size == sum(entry.cost for entry in ring.entries), "the ring's size is wrong"
         owners = sorted(owner.id for run in ring.runs.values() for owner in run.owners)
         assert owners == [one.id for one in self.hub.subscribers()], "whose own topics are these?"
-        excluding = {0, *(entry.id for entry in ring._entries if entry.left_out)}
+        excluding = {0, *(entry.id for entry in ring.entries if entry.left_out)}
         for topic, run in ring.runs.items():
             assert not run.unused and run.excluded in excluding, f"{topic} is kept for nothing"
 
@@ -903,6 +903,17 @@ def test_an_answer_that_is_pinned_while_a_page_is_read(swift: None, turns: int) 
         Step("run", 9),
     ]
     assert trouble(steps) is None
+
+
+@pytest.mark.parametrize("event", ["kick", "revoke"])
+def test_who_is_put_out_has_had_what_came_before(swift: None, event: str) -> None:
+    world = World()
+    put_out = ends(event, credentials=[CREDENTIALS[1]])
+    for step in [*IDLE, Step("commit", 0, [ON_A, put_out])]:
+        world.do(step)
+        world.check()
+    assert world.everybody[1].wire.taken == b"hello@0;M1@1" + b"." * 37 + b";disconnect@0;"
+    world.close()
 
 
 def test_who_waits_for_the_database_is_pinged(swift: None) -> None:
