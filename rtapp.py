@@ -6299,15 +6299,13 @@ def signal_draft(room: Any, sender: Any, receiver: Any, kind: str, signal: Any) 
 class StreamRequest(NamedTuple):
     """What a client asks of a stream."""
 
-    session: str | None
-    channels: tuple[str, ...]
-    last_event_id: str | None
-    address: str
-    agent: str
     principal: Principal
+    agent: str
+    encoding: Encoding
+    session: str | None = None
+    channels: tuple[str, ...] = ()
+    last_event_id: str | None = None
     presence: bool = False
-    labels: bool = False  # SSE: say of each message on which channel it came
-    chunks: bool = True  # SSE: over HTTP/1.1
 
     def topics(self) -> frozenset[str]:
         """The shared topics it gets; who is limited to channels gets no global broadcasts."""
@@ -6341,40 +6339,27 @@ class Streams:
         self._journal = journal
         self._texts: dict[str, str] = {}
 
-    def check_capacity(self, principal: Principal) -> None:
-        """Raise Problem `too_many_connections` when there is no room for another stream."""
-        address = principal.address
-        self._check("max_connections", lambda: self._hub.count)
-        if not is_loopback(address):
-            self._check("max_connections_per_address", lambda: self._hub.count_from(address))
-        self.check_account(principal)
-
-    def check_account(self, principal: Principal) -> None:
-        """Raise Problem `too_many_connections` when an account has all the streams it may have."""
+    def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
+        """Raise Problem `too_many_connections` when there is no room for another stream, or, for
+        one that `is_open`, in the account that it is to be of."""
+        hub, counts = self._hub, dict[str, Callable[[], int]]()
+        if not is_open:
+            counts["max_connections"] = lambda: hub.count
+            if not is_loopback(principal.address):
+                counts["max_connections_per_address"] = partial(hub.count_from, principal.address)
         if principal.account and not principal.unlimited:
-            self._check("max_connections_per_account", lambda: self._hub.count_of(principal.name))
-
-    def _check(self, name: str, count: Callable[[], int]) -> None:
-        limit = self._settings[name]
-        if limit and count() >= limit:
-            raise Problem(
-                "too_many_connections",
-                f"The setting {name} is reached.",
-                retry_after=2 + secrets.randbelow(9),
-            )
-
-    def open_sse(
-        self, asked: StreamRequest, transport: Transport, head: bytes, early: bytes
-    ) -> None:
-        """Make an SSE stream of a connection whose response head is `head`."""
-        encoding = SSE[asked.labels, asked.chunks]
-        retry = encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
-        self.open(asked, encoding, transport, head + retry, early)
+            counts["max_connections_per_account"] = partial(hub.count_of, principal.name)
+        for name, count in counts.items():
+            if self._settings[name] and count() >= self._settings[name]:
+                raise Problem(
+                    "too_many_connections",
+                    f"The setting {name} is reached.",
+                    retry_after=2 + secrets.randbelow(9),
+                )
 
     def open(
         self,
         asked: StreamRequest,
-        encoding: Encoding,
         transport: Transport,
         head: bytes,
         early: bytes,
@@ -6382,36 +6367,52 @@ class Streams:
     ) -> None:
         """Make a stream of a connection; `head` is sent first, `converse` makes what hears the
         client."""
-        session = asked.session or secrets.token_urlsafe(16)
+        encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
         client_id = client_id_of(session)
-        number = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._standing(client_id)
-        resumed, reset = self._resume(asked, number, topics | {direct_topic(client_id)})
-        cursor = self._hub.head if resumed is None else resumed
-        subscriber = self.subscriber(asked, encoding, client_id, cursor)
-        hello = self._hello(subscriber, session, asked, resumed is not None)
+        after = self._log.find(asked.last_event_id or "")
+        topics = asked.topics() | self._standing(client_id)  # as of where the log now is
+        wanted = topics | {direct_topic(client_id)}
+        if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
+            after = None
+        cursor = self._hub.head if after is None else after
+        subscriber = self.subscriber(asked, client_id, cursor)
         position = self._log.position(cursor)
-        first = encoding.notice(None, hello, position)
-        if reset:
-            first += encoding.notice("reset", RESET, position)
+        hello = {
+            "type": "connection",
+            "clientId": client_id,
+            "message": f"Connected to {LABELS[encoding.name]}",
+            "recovered": after is not None,
+            "lastEventId": position,
+            "pingInterval": self._settings["ping_interval"],
+            "pingTimeout": self._settings["ping_timeout"],
+            "channels": sorted(asked.channels),
+            "version": __version__,
+        }
+        if asked.session is None:
+            hello["session"] = session
+        if isinstance(encoding, SseEncoding):
+            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
+        head += encoding.notice(None, hello, position)
+        if asked.last_event_id and after is None:
+            head += encoding.notice("reset", RESET, position)
         if converse is not None:
             subscriber.session = converse(subscriber)
-        self.attach(asked, subscriber, topics, transport, head + first, early)
+        self.attach(subscriber, topics, transport, head, early)
 
-    def subscriber(
-        self, asked: StreamRequest, encoding: Encoding, client_id: str, cursor: int
-    ) -> Subscriber:
+    def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
         """A subscriber for who asks."""
-        subscriber = Subscriber(
-            client_id, encoding, cursor, self._shared(asked.address), self._shared(asked.agent)
-        )
-        subscriber.username = asked.principal.name
-        subscriber.credential = asked.principal.credential
+        who, texts = asked.principal, self._texts
+        if len(texts) > 1_000:
+            texts.clear()
+        # One copy of what thousands of connections have in common.
+        address, agent = (texts.setdefault(t[:256], t[:256]) for t in (who.address, asked.agent))
+        subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
+        subscriber.username, subscriber.credential = who.name, who.credential
+        subscriber.expires_at = who.expires_at or 0
         return subscriber
 
     def attach(
         self,
-        asked: StreamRequest,
         subscriber: Subscriber,
         topics: frozenset[str],
         transport: Transport,
@@ -6420,49 +6421,9 @@ class Streams:
     ) -> None:
         """Give the connection to the hub."""
         tune(transport, self._settings)
-        self._journal.add(
-            "CONN",
-            "Stream opened",
-            clientId=subscriber.client_id,
-            ipAddress=asked.address,
-            transport=subscriber.encoding.name,
-        )
+        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
+        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
         self._hub.attach(subscriber, topics, transport, head, early)
-        if asked.principal.expires_at is not None:
-            self._hub.expire(subscriber, asked.principal.expires_at)
-
-    def _resume(
-        self, asked: StreamRequest, number: int | None, topics: Collection[str]
-    ) -> tuple[int | None, bool]:
-        """The id to go on after, None to begin at the head; and whether to say `reset`."""
-        held = number is not None and number <= self._hub.head
-        if number is None or not (held and self._log.complete(number, topics)):
-            return None, bool(asked.last_event_id)
-        return number, False
-
-    def _hello(
-        self, subscriber: Subscriber, session: str, asked: StreamRequest, recovered: bool
-    ) -> dict[str, Any]:
-        hello = {
-            "type": "connection",
-            "clientId": subscriber.client_id,
-            "message": f"Connected to {LABELS[subscriber.encoding.name]}",
-            "recovered": recovered,
-            "lastEventId": self._log.position(subscriber.cursor),
-            "pingInterval": self._settings["ping_interval"],
-            "pingTimeout": self._settings["ping_timeout"],
-            "channels": sorted(asked.channels),
-            "version": __version__,
-        }
-        if asked.session is None:
-            hello["session"] = session
-        return hello
-
-    def _shared(self, text: str) -> str:
-        """The one copy of a text that thousands of connections have in common."""
-        if len(self._texts) > 1_000:
-            self._texts.clear()
-        return self._texts.setdefault(text[:256], text[:256])
 
 
 # ----------------------------------------------------------------------------------------------
@@ -6832,13 +6793,16 @@ def events(app: Application, call: Call, query: EventsQuery) -> Answer:
         "Cache-Control": "no-store, no-transform",
         "X-Accel-Buffering": "no",
     }
-    asked = stream_request(app, call, query)
+    has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
-    head |= {"Transfer-Encoding": "chunked"} if asked.chunks else {"Connection": "close"}
-    return Answer(headers=head, attach=partial(app.streams.open_sse, asked))
+    head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
+    asked = stream_request(app, call, query, SSE[query.labels in YES, has_chunks])
+    return Answer(headers=head, attach=partial(app.streams.open, asked))
 
 
-def stream_request(app: Application, call: Call, query: EventsQuery) -> StreamRequest:
+def stream_request(
+    app: Application, call: Call, query: EventsQuery, encoding: Encoding
+) -> StreamRequest:
     """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
     for name in query.channel:
         check_subscribe(app.access, call.principal, name)
@@ -6847,15 +6811,13 @@ def stream_request(app: Application, call: Call, query: EventsQuery) -> StreamRe
     if session:
         app.rooms.heard(client_id_of(session))
     return StreamRequest(
+        call.principal,
+        call.agent,
+        encoding,
         session,
         tuple(query.channel),
         call.headers.get("last-event-id") or query.last_event_id,
-        call.address,
-        call.agent,
-        call.principal,
         query.presence in YES,
-        query.labels in YES,
-        call.version != "1.0",
     )
 
 
@@ -9060,11 +9022,11 @@ def signal_type(signal: Any) -> str:
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
-    asked = stream_request(app, call, query)
+    asked = stream_request(app, call, query, WEBSOCKET)
 
     def attach(transport: Transport, head: bytes, early: bytes) -> None:
         converse = partial(WebSocketConversation, app, asked, call.origin)
-        app.streams.open(asked, WEBSOCKET, transport, head, early, converse)
+        app.streams.open(asked, transport, head, early, converse)
 
     return upgrade(app, call, attach)
 
@@ -9237,19 +9199,19 @@ class EngineConversation(Conversation, abc.ABC):
 
     def probe(self, call: Call) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked, too_many = stream_of(call), self._framing is not None or self._probing
+        asked = StreamRequest(call.principal, call.agent, self.subscriber.encoding)
+        too_many = self._framing is not None or self._probing
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams = self._app.streams
             client_id = secrets.token_urlsafe(16)
-            subscriber = streams.subscriber(asked, self.subscriber.encoding, client_id, 0)
-            subscriber.cursor = self.subscriber.cursor
+            subscriber = streams.subscriber(asked, client_id, self.subscriber.cursor)
             subscriber.deadline = ticks_ms() + Probe.LIMIT_MS
             subscriber.pinged_at = subscriber.deadline  # is not pinged
             if not too_many:
                 subscriber.session = Probe(self._app, self, subscriber)
                 self._probing = True
-            streams.attach(asked, subscriber, frozenset(), transport, head, early)
+            streams.attach(subscriber, frozenset(), transport, head, early)
             if too_many:
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
                 self._app.hub.finish(subscriber, last, "a second WebSocket")
@@ -9304,11 +9266,6 @@ class Probe:
     def left(self, reason: str) -> None:
         """It didn't work, or has become the connection."""
         self._owner.probed(False)
-
-
-def stream_of(call: Call) -> StreamRequest:
-    """What an Engine.IO connection begins with: nothing but who asks."""
-    return StreamRequest(None, (), None, call.address, call.agent, call.principal)
 
 
 RECOVERED = "recovered by another connection"
@@ -9454,13 +9411,12 @@ class EngineIo:
         return text_answer(body)
 
     def _begin(self, call: Call, given: dict[str, str], transport: str, make: Any) -> Answer:
-        asked = stream_of(call)
+        asked = StreamRequest(call.principal, call.agent, self.encoding)
         session = given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
-            head = self.app.hub.head
-            subscriber = self.app.streams.subscriber(asked, self.encoding, client_id, head)
+            subscriber = self.app.streams.subscriber(asked, client_id, self.app.hub.head)
             made: EngineConversation = make(self, subscriber, framing, call)
             self._open[made.sid] = made
             subscriber.session = made
@@ -9472,13 +9428,13 @@ class EngineIo:
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             made = begin(transport, Framing(self.app.settings["max_message_bytes"]))
             first = head + text_frame(self._opening(made, []))
-            self.app.streams.attach(asked, made.subscriber, frozenset(), transport, first, early)
+            self.app.streams.attach(made.subscriber, frozenset(), transport, first, early)
 
         if transport == "websocket":
             return upgrade(self.app, call, attach)
         queue = QueueTransport()
         made = begin(queue, None)
-        self.app.streams.attach(asked, made.subscriber, frozenset(), queue, b"", b"")
+        self.app.streams.attach(made.subscriber, frozenset(), queue, b"", b"")
         return text_answer(self._opening(made, ["websocket"]).encode())
 
     def _opening(self, made: EngineConversation, upgrades: list[str]) -> str:
@@ -9907,7 +9863,7 @@ class SocketIo(EngineConversation):
         principal, access = self._principal, self._app.access
         if isinstance(auth.get("token"), str) and self._app.settings["access"] != "open":
             principal = access.by_token(auth["token"])._replace(address=principal.address)
-            self._app.streams.check_account(principal)
+            self._app.streams.check_capacity(principal, is_open=True)
         access.require(principal, "subscribe")
         return principal
 
