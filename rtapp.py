@@ -4384,8 +4384,8 @@ class Principal(NamedTuple):
         return self.kind == "token" or self.role == "admin"
 
     def may_use(self, act: str, channel: str | None) -> bool:
-        """Whether it may `subscribe` or `publish` to a channel; None is the global broadcast."""
-        patterns = self.grants.subscribe if act == "subscribe" else self.grants.publish
+        """Whether it may `publish` to a channel or hear it; None is the global broadcast."""
+        patterns = self.grants.publish if act == "publish" else self.grants.subscribe
         if patterns is None or "*" in patterns:
             return True
         return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
@@ -4745,6 +4745,19 @@ class Call(msgspec.Struct, eq=False):
         return self.body(limit)
 
 
+# What users may not say, on any way in, so that nobody can forge what the server says.
+RESERVED_CHANNELS = ("client:", "room:", "sys:")
+STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
+RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
+RESERVED_PREFIXES = ("participant-", "room-")
+SOCKETIO_EVENTS = {"connect", "connect_error", "disconnecting", "newListener", "removeListener"}
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name is a system message's."""
+    return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
+
+
 class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
@@ -5063,11 +5076,30 @@ class Access:
         elif row.scope and row.scope not in principal.grants.scopes:
             raise Problem("forbidden", f"This needs a credential with the scope {row.scope}.")
 
-    def require_channel(self, principal: Principal, act: str, channel: str | None) -> None:
-        """Raise Problem `forbidden` unless it may `subscribe` or `publish` there; None: to all."""
-        if not principal.may_use(act, channel):
+    def check_channel(self, principal: Principal, act: str, channel: str | None) -> None:
+        """Raise Problem `reserved_channel`, `forbidden` or `unauthorized` unless it may
+        `subscribe`, `publish` or `read` what is stored there; None: to all."""
+        if (act, channel) == ("subscribe", STATS_CHANNEL):
+            self.require(principal, "user")
+        elif channel is not None and channel.startswith(RESERVED_CHANNELS):
+            names = ", ".join(RESERVED_CHANNELS)
+            raise Problem("reserved_channel", f"Channels that begin with {names} are the server's.")
+        elif not principal.may_use(act, channel):
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
+
+    def check_publish(
+        self, principal: Principal, channel: str | None, event: str | None, value: Any
+    ) -> None:
+        """Refuse channels that are not the sender's, and what only the server may say. Every way
+        in calls this, and nothing else does."""
+        self.check_channel(principal, "publish", channel)
+        own = event in SOCKETIO_EVENTS or (event or "").startswith("presence-")
+        if own or is_reserved(event or ""):
+            raise Problem("reserved_event", f"The event name {event} is the server's.")
+        kind = value.get("type") if isinstance(value, dict) else None
+        if isinstance(kind, str) and is_reserved(kind):
+            raise Problem("reserved_type", f"The type {kind} is a system message's.")
 
     def limit_request(self, principal: Principal) -> None:
         """Count a request of an address and an account. Raises Problem `rate_limited`."""
@@ -5158,48 +5190,7 @@ class Access:
         )
 
 
-# What users may not say, on any way in, so that nobody can forge what the server says.
-RESERVED_CHANNELS = ("client:", "room:", "sys:")
-STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
-RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
-RESERVED_PREFIXES = ("participant-", "room-")
-SOCKETIO_EVENTS = {"connect", "connect_error", "disconnecting", "newListener", "removeListener"}
-MAX_DEPTH = 200
-
-
-def check_channel(channel: str) -> str:
-    """A channel that users may use. Raises Problem `reserved_channel`."""
-    if channel.startswith(RESERVED_CHANNELS):
-        names = ", ".join(RESERVED_CHANNELS)
-        raise Problem("reserved_channel", f"Channels that begin with {names} are the server's.")
-    return channel
-
-
-def check_subscribe(access: Access, principal: Principal, channel: str) -> None:
-    """Raise Problem `reserved_channel`, `forbidden` or `unauthorized` unless it may listen."""
-    if channel == STATS_CHANNEL:
-        access.require(principal, "user")
-    else:
-        access.require_channel(principal, "subscribe", check_channel(channel))
-
-
-def is_reserved(name: str) -> bool:
-    """Whether a name is a system message's."""
-    return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
-
-
-def check_publish(channel: str | None, event: str | None, value: Any) -> None:
-    """Refuse what only the server may say. Every way in calls this, and nothing else does."""
-    if channel is not None:
-        check_channel(channel)
-    if event is not None and (
-        is_reserved(event) or event in SOCKETIO_EVENTS or event.startswith("presence-")
-    ):
-        raise Problem("reserved_event", f"The event name {event} is the server's.")
-    if isinstance(value, dict):
-        kind = value.get("type")
-        if isinstance(kind, str) and is_reserved(kind):
-            raise Problem("reserved_type", f"The type {kind} is a system message's.")
+MAX_DEPTH = 200  # of JSON
 
 
 class Parsed(NamedTuple):
@@ -5238,13 +5229,10 @@ def depth(value: Any) -> int:
     level, current = 0, [value]
     while current:
         level += 1
-        inner: list[Any] = []
-        for item in current:
-            if isinstance(item, dict):
-                inner += item.values()
-            elif isinstance(item, list):
-                inner += item
-        current = inner
+        deeper = (
+            i.values() if isinstance(i, dict) else i for i in current if isinstance(i, (dict, list))
+        )
+        current = list(itertools.chain.from_iterable(deeper))
     return level
 
 
@@ -6805,7 +6793,7 @@ def stream_request(
 ) -> StreamRequest:
     """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
     for name in query.channel:
-        check_subscribe(app.access, call.principal, name)
+        app.access.check_channel(call.principal, "subscribe", name)
     app.streams.check_capacity(call.principal)
     session = query.session or call.session
     if session:
@@ -6840,7 +6828,7 @@ def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
     With `since` what came on the added channels after that position is sent first, in order, or
     `reset` where it is no longer held; the stream's own position stays where it is."""
     for name in (*body.add, *body.remove):
-        check_subscribe(app.access, call.principal, name)
+        app.access.check_channel(call.principal, "subscribe", name)
     client_id = client_id_of(body.session)
     held = [as_json(row.channels) for row in app.nodes.of_client(client_id)]
     if not held:
@@ -6924,9 +6912,8 @@ def make_draft(
     counted: bool = False,
 ) -> Entry:
     """A message as it will be stored, whichever way it came; `counted`: with its batch. Raises
-    what `check_publish`, `require_channel` and `limit_publish` raise."""
-    check_publish(query.channel, query.event, parsed.value)
-    app.access.require_channel(principal, "publish", query.channel)
+    what `check_publish` and `limit_publish` raise."""
+    app.access.check_publish(principal, query.channel, query.event, parsed.value)
     if not counted:
         app.access.limit_publish(principal)
     if query.to and query.channel:
@@ -7057,9 +7044,9 @@ def messages(
 ) -> list[MessageView]:
     """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
     where = Message.kind == MESSAGE
-    app.access.require_channel(call.principal, "subscribe", channel)
+    app.access.check_channel(call.principal, "read", channel)
     if channel:
-        where &= Message.topic == channel_topic(check_channel(channel))
+        where &= Message.topic == channel_topic(channel)
     else:
         where &= (Message.topic == EVERYONE) | (Message.topic.startswith("c/"))
     page = where
@@ -7140,7 +7127,7 @@ class PresenceView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/presence", "user", "List who is on a channel")
 def presence(app: Application, call: Call, channel: Channel) -> list[PresenceView]:
     """Each client once, however many connections it has."""
-    app.access.require_channel(call.principal, "subscribe", check_channel(channel))
+    app.access.check_channel(call.principal, "read", channel)
     return [view_of(PresenceView, row) for row in app.nodes.present(channel)]
 
 
@@ -8840,13 +8827,13 @@ class Conversation:
 def changed_channels(
     app: Application, principal: Principal, topics: frozenset[str], names: list[str], adds: bool
 ) -> frozenset[str]:
-    """A connection's topics with these channels added or removed. Raises as `require_channel`, and
+    """A connection's topics with these channels added or removed. Raises as `check_channel`, and
     Problem `invalid` when they are too many."""
     changed = frozenset(map(channel_topic, names))
     if not adds:
         return topics - changed
     for name in names:
-        check_subscribe(app.access, principal, name)
+        app.access.check_channel(principal, "subscribe", name)
     if sum(channel_of(topic) is not None for topic in topics | changed) > MAX_CHANNELS:
         raise Problem("invalid", f"At most {MAX_CHANNELS} channels.")
     return topics | changed
