@@ -4354,14 +4354,9 @@ class Principal(NamedTuple):
     @property
     def role(self) -> str:
         """anonymous, guest, user or admin."""
-        if self.is_stranger:
+        if not self.account:
             return self.kind
         return "admin" if "admin" in self.grants.scopes else "user"
-
-    @property
-    def is_stranger(self) -> bool:
-        """Whether it has no account: anybody, or a guest."""
-        return self.kind in ("anonymous", "guest")
 
     @property
     def is_person(self) -> bool:
@@ -4375,8 +4370,8 @@ class Principal(NamedTuple):
 
     @property
     def account(self) -> str:
-        """What is limited as one, wherever it asks from; empty for nobody in particular."""
-        return "" if self.is_stranger else self.name
+        """What is limited as one, wherever it asks from; empty for anybody, and for guests."""
+        return "" if self.kind in ("anonymous", "guest") else self.name
 
     @property
     def unlimited(self) -> bool:
@@ -4612,12 +4607,13 @@ class Buckets:
             self._full_at = kept if len(kept) < self.KEYS else {}
         for key, rate, _, n in charges:
             self._full_at[key] = max(now, self._full_at.get(key, 0)) + n / rate
-        return partial(self._give_back, charges)
 
-    def _give_back(self, charges: Sequence[Charge]) -> None:
-        for key, rate, _, n in charges:
-            if key in self._full_at:
-                self._full_at[key] -= n / rate
+        def give_back() -> None:
+            for key, rate, _, n in charges:
+                if key in self._full_at:
+                    self._full_at[key] -= n / rate
+
+        return give_back
 
 
 def api_token(
@@ -4663,7 +4659,7 @@ class Call(msgspec.Struct, eq=False):
     version: str  # as "1.1"
     headers: dict[str, str]  # by their names in lower case
     address: str  # a trusted proxy's client in the place of the proxy
-    scheme: str
+    scheme: str  # of the client's own connection
     connection: Reader
     path: str = ""
     raw_query: str = ""
@@ -4690,11 +4686,6 @@ class Call(msgspec.Struct, eq=False):
     def content_type(self) -> str:
         """The body's media type without parameters."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
-
-    @property
-    def is_https(self) -> bool:
-        """Whether the client's own connection is encrypted."""
-        return self.scheme == "https"
 
     @property
     def origin(self) -> str:
@@ -4727,12 +4718,6 @@ class Call(msgspec.Struct, eq=False):
         if raw is None:
             raise Problem("too_large", f"At most {limit} bytes are taken here.", headers=close)
         return raw
-
-    def json_or_token(self) -> None:
-        """Refuse a state change without a body that a foreign form could send. Raises Problem
-        `not_json`."""
-        if "authorization" not in self.headers and self.content_type != "application/json":
-            raise Problem("not_json", "Send it with Content-Type: application/json.")
 
     def json_body(self, limit: int) -> bytes:
         """The body of a request that must be JSON. Raises Problem `not_json`.
@@ -5023,7 +5008,7 @@ class Access:
         self._set_cookie(call, "", 0)
 
     def _set_cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> None:
-        more = "; Secure" if call.is_https else ""
+        more = "; Secure" if call.scheme == "https" else ""
         lasting = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
         call.reply["Set-Cookie"] = f"{self._cookie_name}={secret}; {lasting}"
 
@@ -5069,7 +5054,7 @@ class Access:
         row = ROLES[role]
         if row.scope is None or principal.role == "admin":
             return
-        if principal.is_stranger:
+        if not principal.account:
             is_known = row.has_guests and principal.kind == "guest"
             if not is_known and not (row.is_open and self._settings["access"] == "open"):
                 raise Problem("unauthorized", "Sign in, or send an access token.")
@@ -5101,24 +5086,18 @@ class Access:
         if isinstance(kind, str) and is_reserved(kind):
             raise Problem("reserved_type", f"The type {kind} is a system message's.")
 
-    def limit_request(self, principal: Principal) -> None:
-        """Count a request of an address and an account. Raises Problem `rate_limited`."""
-        self._limit("rate_limit", principal, 1)
-
-    def limit_publish(self, principal: Principal, n: int = 1) -> Callable[[], None]:
-        """Count messages of an address and an account, all or none; what takes it back. Raises
-        Problem `rate_limited`."""
-        return self._limit("publish_limit", principal, n)
-
-    def _limit(self, name: str, principal: Principal, n: int) -> Callable[[], None]:
+    def limit_request(
+        self, principal: Principal, name: str = "rate_limit", n: int = 1
+    ) -> Callable[[], None]:
+        """Count requests or, by the setting `publish_limit`, messages of an address and an account,
+        all or none; what takes it back. Raises Problem `rate_limited`."""
         buckets, a_minute = self._limits[name], self._settings[name]
         if principal.unlimited or not a_minute:
             return lambda: None
-        rate, account = a_minute / 60, principal.account
-        charge = Charge(("address", network_of(principal.address)), rate, a_minute, n)
-        if not account:
-            return buckets.charge(charge)
-        return buckets.charge(charge, charge._replace(key=("account", account)))
+        charge = Charge(("address", network_of(principal.address)), a_minute / 60, a_minute, n)
+        account = ("account", principal.account)
+        charges = [charge, charge._replace(key=account)] if principal.account else [charge]
+        return buckets.charge(*charges)
 
     # Where a request comes from
 
@@ -6912,10 +6891,10 @@ def make_draft(
     counted: bool = False,
 ) -> Entry:
     """A message as it will be stored, whichever way it came; `counted`: with its batch. Raises
-    what `check_publish` and `limit_publish` raise."""
+    what `check_publish` and `limit_request` raise."""
     app.access.check_publish(principal, query.channel, query.event, parsed.value)
     if not counted:
-        app.access.limit_publish(principal)
+        app.access.limit_request(principal, "publish_limit")
     if query.to and query.channel:
         raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
@@ -7002,7 +6981,7 @@ def broadcast_batch(app: Application, call: Call, query: BroadcastQuery) -> Answ
     lines = list(itertools.islice((line for line in numbered if line[1].strip()), 10_001))
     if not 1 <= len(lines) <= 10_000:
         raise Problem("invalid", "A batch has 1 to 10,000 lines.")
-    give_back = app.access.limit_publish(call.principal, len(lines))
+    give_back = app.access.limit_request(call.principal, "publish_limit", len(lines))
     try:
         drafts = [line_draft(app, call, query, n, line.rstrip(b"\n")) for n, line in paced(lines)]
     except Problem:
@@ -8082,7 +8061,8 @@ class TicketView(msgspec.Struct, rename="camel"):
 @route("POST", "/api/auth/ticket", "stream", "Get a ticket for a stream")
 def ticket(app: Application, call: Call) -> TicketView:
     """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
-    call.json_or_token()
+    if "authorization" not in call.headers:
+        call.json_body(20_000)
     return TicketView(app.access.make_ticket(call.principal), 30)
 
 
@@ -8615,7 +8595,7 @@ class Web:
             call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and access.allowed_origin(origin):
             call.reply |= {"Access-Control-Allow-Origin": origin, **SHARED}
-        if (seconds := self._app.settings["hsts"]) and call.is_https:
+        if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
         try:
             principal = access.authenticate(call, row.asked.get("query") is EventsQuery)
