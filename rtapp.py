@@ -4536,12 +4536,14 @@ class Hasher:
             self._waiting -= 1
 
 
-def forget_tokens(database: peewee.Database, credentials: Sequence[str]) -> None:
-    """Delete tokens by their public ids, and the tickets that were got with them."""
+def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
+    """Delete tokens by their public ids, and the tickets that were got with them; the streams that
+    were opened with any are closed."""
     for credential in credentials:
         own = AccessToken.token_hash.between(credential, credential + "g")  # behind all its digits
         gone = own | (AccessToken.parent == credential)
-        AccessToken.delete().where(gone).execute(database)
+        AccessToken.delete().where(gone).execute(tx.database)
+    tx.append([control_draft("revoke", credentials=credentials)])
 
 
 def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
@@ -4614,15 +4616,6 @@ class Buckets:
                     self._full_at[key] -= n / rate
 
         return give_back
-
-
-def api_token(
-    name: str, scopes: Sequence[str], channels: Sequence[str] | None, days: float
-) -> tuple[str, dict[str, Any]]:
-    """A new API token: its secret and its row."""
-    covers = None if channels is None else tuple(channels)
-    grants = Grants(tuple(scopes), covers, covers)
-    return new_token("api", grants, days * 86_400, name=name)
 
 
 Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
@@ -4877,15 +4870,11 @@ class Access:
 
     def make_ticket(self, principal: Principal) -> str:
         """A ticket for a stream: 30 s, single use, for what can't send headers."""
+        whose = {"name": principal.subject, "user_id": principal.user_id}
+        parent = {"parent": principal.credential, "parent_kind": principal.kind}
+        ends = principal.expires_at
         return self.make_token(
-            "ticket",
-            30,
-            principal.grants,
-            name=principal.subject,
-            user_id=principal.user_id,
-            parent=principal.credential,
-            parent_kind=principal.kind,
-            parent_expires_at=principal.expires_at,
+            "ticket", 30, principal.grants, **whose, **parent, parent_expires_at=ends
         )
 
     def redeem(self, secret: str, *kinds: str) -> Any:
@@ -4908,49 +4897,49 @@ class Access:
             raise Problem("already_set_up", "Sign in with your name and password.")
         if self._find(token, "setup") is None:  # before the password costs its time
             raise Problem(*REFUSALS["setup"])
-        check_password(password, username)
-        hashed = self.hasher.run(hash_password, password)
-        self.redeem(token, "setup")
-        return self._add_user(username, hashed, "admin")
+        return self.add_user(username, password, "admin", token)
 
-    def add_user(self, username: str, password: str, role: str) -> Any:
-        """Make a user. Raises Problem `invalid`, `weak_password`, `user_exists`."""
-        check_password(password, username)
-        return self._add_user(username, self.hasher.run(hash_password, password), role)
-
-    def _add_user(self, username: str, hashed: str, role: str) -> Any:
+    def add_user(self, username: str, password: str, role: str, setup_token: str = "") -> Any:
+        """Make a user, the first one by a link. Raises Problem `invalid`, `weak_password`,
+        `user_exists`, `invalid_link`."""
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
-        row = user_row(username, hashed, role)
+        row = user_row(username, self._hash(password, username), role)
+        if setup_token:
+            self.redeem(setup_token, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
         except peewee.IntegrityError:
             raise Problem("user_exists", f"There is a user {username} already.") from None
         return User.get_by_id(number)
 
+    def _hash(self, password: str, username: str) -> str:
+        """What is stored of a new password. Raises Problem `invalid`, `weak_password`."""
+        check_password(password, username)
+        return self.hasher.run(hash_password, password)
+
     def change_user(self, user: Any, password: str | None = None, role: str | None = None) -> None:
         """Change a password or a role; the user's sessions end with the old one."""
         changed: dict[str, Any] = {}
         if password is not None:
-            check_password(password, user.username)
-            changed["password_hash"] = self.hasher.run(hash_password, password)
+            changed["password_hash"] = self._hash(password, user.username)
         if role not in (None, user.role):
             changed["role"] = role
         if changed:
-            update = User.update(**changed).where(User.id == user.id)
-            self._write_user(user, update, "role" not in changed)
+            self._write_user(user, User.update(**changed), "role" in changed)
 
     def remove_user(self, user: Any) -> None:
         """Delete a user and end the sessions. Raises Problem `last_admin`."""
-        self._write_user(user, User.delete().where(User.id == user.id), False)
+        self._write_user(user, User.delete(), True)
 
-    def _write_user(self, user: Any, query: Any, keeps_role: bool) -> None:
+    def _write_user(self, user: Any, query: Any, ends_role: bool) -> None:
+        others = User.select().where((User.role == "admin") & (User.id != user.id))
+
         def unit(tx: Transaction) -> None:
             # In the same unit: two administrators who remove each other can't both succeed.
-            others = User.select().where((User.role == "admin") & (User.id != user.id))
-            if user.role == "admin" and not keeps_role and not others.exists(tx.database):
+            if user.role == "admin" and ends_role and not others.exists(tx.database):
                 raise Problem("last_admin", "Make somebody else an administrator first.")
-            query.execute(tx.database)
+            query.where(User.id == user.id).execute(tx.database)
 
         self._storage.write(unit)
         self.end_sessions(user.id)
@@ -5027,13 +5016,8 @@ class Access:
 
     def revoke(self, credentials: Sequence[str]) -> None:
         """Delete tokens by their public ids, and close the streams opened with them."""
-
-        def unit(tx: Transaction) -> None:
-            forget_tokens(tx.database, credentials)
-            tx.append([control_draft("revoke", credentials=credentials)])
-
         if credentials:
-            self._storage.write(unit)
+            self._storage.write(lambda tx: revoke(tx, credentials))
 
     def flush(self) -> None:
         """Write when tokens were last used, and delete what has expired."""
@@ -5929,9 +5913,7 @@ class Rooms:
         tx.append([standing_draft(room, row.client_id, False)])
         others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
         if not row.account and one(others, tx.database) is None:
-            gone = [guest_credential(row.client_id)]
-            forget_tokens(tx.database, gone)
-            tx.append([control_draft("revoke", credentials=gone)])
+            revoke(tx, [guest_credential(row.client_id)])
 
     @staticmethod
     def _hand_over(tx: Transaction, room: Any, gone: Any) -> None:
@@ -8163,10 +8145,11 @@ def make_api_token(app: Application, call: Call, body: TokenBody) -> NewToken:
     """201 with the secret, which is shown this once."""
     if AccessToken.get_or_none((AccessToken.kind == "api") & (AccessToken.name == body.name)):
         raise Problem("token_exists", f"There is a token {body.name} already.")
-    secret, row = api_token(body.name, body.scopes, body.channels, body.days)
-    app.storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
+    covers = None if body.channels is None else tuple(body.channels)
+    grants = Grants(tuple(body.scopes), covers, covers)
+    secret = app.access.make_token("api", body.days * 86_400, grants, name=body.name)
     app.audit(call, "API token made", name=body.name)
-    return token_view(NewToken, AccessToken.get_by_id(row["token_hash"]), token=secret)
+    return token_view(NewToken, AccessToken.get_by_id(sha256(secret)), token=secret)
 
 
 @route("DELETE", "/api/tokens/<token_id>", "admin", "Revoke an API token")
@@ -13019,9 +13002,7 @@ def revoke_in(rows: Sequence[Any]) -> None:
     database = AccessToken._meta.database
     with database.atomic("IMMEDIATE"):
         transaction = Transaction(database)
-        ids = [row.token_hash[:16] for row in rows]
-        forget_tokens(database, ids)
-        transaction.append([control_draft("revoke", credentials=ids)])
+        revoke(transaction, [row.token_hash[:16] for row in rows])
         transaction.finish()
 
 
@@ -13034,9 +13015,9 @@ def create_token(engine: Engine, options: argparse.Namespace) -> int:
     taken = (AccessToken.kind == "api") & (AccessToken.name == options.name)
     if AccessToken.select().where(taken).exists():
         raise StartError(f"There is a token {options.name} already; revoke it first.")
-    secret, row = api_token(
-        options.name, options.scope or SCOPES[:2], options.channel, options.days
-    )
+    covers = None if options.channel is None else tuple(options.channel)
+    grants = Grants(options.scope or SCOPES[:2], covers, covers)
+    secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
     AccessToken.insert(**row).execute()
     print(secret)
     return 0
