@@ -12977,13 +12977,29 @@ def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: 
 
 def token_command(options: argparse.Namespace) -> int:
     """create|list|revoke NAME: API tokens, also while the server runs."""
-    acts = {"create": create_token, "list": list_tokens, "revoke": revoke_token}
-    act = options.arguments[0] if options.arguments else ""
-    if act not in acts:
+    act, *names = options.arguments or [""]
+    if act not in ("create", "list", "revoke"):
         raise StartError("token takes create --name NAME, list, or revoke NAME.")
-    engine = existing_database(options)
-    with opened(engine):
-        return acts[act](engine, options)
+    with opened(existing_database(options)):
+        rows = list(
+            AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name)
+        )
+        if act == "create":
+            print(create_token(options, [row.name for row in rows]))
+        elif act == "list":
+            for row in rows:
+                grants = msgspec.json.decode(row.grants, type=Grants)
+                covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
+                until = iso(row.expires_at)[:10]
+                print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {until}")
+        else:
+            name = names[0] if len(names) == 1 else ""
+            found = [row for row in rows if row.name == name]
+            if not found:
+                raise StartError(f"There is no token {name!r}; see token list.")
+            revoke_in(found)
+            print(f"revoked {name}")
+    return 0
 
 
 @contextlib.contextmanager
@@ -13006,59 +13022,19 @@ def revoke_in(rows: Sequence[Any]) -> None:
         transaction.finish()
 
 
-def create_token(engine: Engine, options: argparse.Namespace) -> int:
-    """Print a new token; it is shown this once."""
+def create_token(options: argparse.Namespace, taken: Sequence[str]) -> str:
+    """The secret of a new token; it is shown this once."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
         raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
     if not 0 < options.days <= 36_500:
         raise StartError("--days is more than 0 and at most 36500.")
-    taken = (AccessToken.kind == "api") & (AccessToken.name == options.name)
-    if AccessToken.select().where(taken).exists():
+    if options.name in taken:
         raise StartError(f"There is a token {options.name} already; revoke it first.")
     covers = None if options.channel is None else tuple(options.channel)
     grants = Grants(options.scope or SCOPES[:2], covers, covers)
     secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
     AccessToken.insert(**row).execute()
-    print(secret)
-    return 0
-
-
-def list_tokens(engine: Engine, options: argparse.Namespace) -> int:
-    """A line per token."""
-    for row in AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name):
-        grants = msgspec.json.decode(row.grants, type=Grants)
-        covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
-        print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {iso(row.expires_at)[:10]}")
-    return 0
-
-
-def revoke_token(engine: Engine, options: argparse.Namespace) -> int:
-    """Forget a token."""
-    name = options.arguments[1] if len(options.arguments) == 2 else ""
-    rows = list(
-        AccessToken.select().where((AccessToken.kind == "api") & (AccessToken.name == name))
-    )
-    if not rows:
-        raise StartError(f"There is no token {name!r}; see token list.")
-    revoke_in(rows)
-    print(f"revoked {name}")
-    return 0
-
-
-def user_command(options: argparse.Namespace) -> int:
-    """add|passwd|remove NAME, list: users, also while the server runs."""
-    acts = {"add": add_user_command, "passwd": passwd_command, "remove": remove_command}
-    act, *names = options.arguments or [""]
-    if act == "list" and not names:
-        with opened(existing_database(options)):
-            for row in User.select().order_by(User.username_key):
-                print(f"{row.username}: {row.role}")
-        return 0
-    if act not in acts or len(names) != 1 or not re.fullmatch(USERNAME, names[0]):
-        raise StartError("user takes add NAME [--role admin], passwd NAME, remove NAME, or list.")
-    engine = make_engine(settings_of(options))
-    with opened(engine):  # makes it where there was none: users may come before the first start
-        return acts[act](engine, names[0], options)
+    return secret
 
 
 def ask_password() -> str:
@@ -13081,47 +13057,42 @@ def new_hash(username: str) -> str:
     return hash_password(password)
 
 
-def named_user(name: str) -> Any:
-    """The user of a name. Raises StartError."""
+def user_command(options: argparse.Namespace) -> int:
+    """add|passwd|remove NAME, list: users, also while the server runs."""
+    act, *names = options.arguments or [""]
+    if act == "list" and not names:
+        with opened(existing_database(options)):
+            for row in User.select().order_by(User.username_key):
+                print(f"{row.username}: {row.role}")
+        return 0
+    known = act in ("add", "passwd", "remove") and len(names) == 1
+    if not known or not re.fullmatch(USERNAME, names[0]):
+        raise StartError("user takes add NAME [--role admin], passwd NAME, remove NAME, or list.")
+    # Makes a database where there was none: users may come before the first start.
+    with opened(make_engine(settings_of(options))):
+        print(change_users(act, names[0], options.role))
+    return 0
+
+
+def change_users(act: str, name: str, role: str) -> str:
+    """Add a user, or change or remove one, whose sessions end with that; what was done."""
     user = User.get_or_none(User.username_key == name.casefold())
+    if act == "add":
+        if user is not None:
+            raise StartError(f"There is a user {name} already.")
+        if name.casefold() in OWN_NAMES:
+            raise StartError(f"{name} is a name of the program's own: choose another.")
+        User.insert(**user_row(name, new_hash(name), role)).execute()
+        return f"added {name} ({role})"
     if user is None:
         raise StartError(f"There is no user {name}; see user list.")
-    return user
-
-
-def add_user_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
-    """Add a user."""
-    if User.get_or_none(User.username_key == name.casefold()):
-        raise StartError(f"There is a user {name} already.")
-    if name.casefold() in OWN_NAMES:
-        raise StartError(f"{name} is a name of the program's own: choose another.")
-    User.insert(**user_row(name, new_hash(name), options.role)).execute()
-    print(f"added {name} ({options.role})")
-    return 0
-
-
-def end_sessions_of(user: Any) -> None:
-    """End a user's sessions."""
+    if act == "passwd":
+        User.update(password_hash=new_hash(name)).where(User.id == user.id).execute()
+    else:
+        user.delete_instance()
     revoke_in(list(AccessToken.select().where(AccessToken.user_id == user.id)))
-
-
-def passwd_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
-    """Change a password; ends the user's sessions."""
-    user = named_user(name)
-    hashed = new_hash(name)
-    User.update(password_hash=hashed).where(User.id == user.id).execute()
-    end_sessions_of(user)
-    print(f"changed the password of {user.username}")
-    return 0
-
-
-def remove_command(engine: Engine, name: str, options: argparse.Namespace) -> int:
-    """Remove a user; ends the sessions."""
-    user = named_user(name)
-    user.delete_instance()
-    end_sessions_of(user)
-    print(f"removed {user.username}")
-    return 0
+    done = "changed the password of" if act == "passwd" else "removed"
+    return f"{done} {user.username}"
 
 
 def setup_link_command(options: argparse.Namespace) -> int:
