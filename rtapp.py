@@ -4418,36 +4418,11 @@ def is_loopback(address: str) -> bool:
 as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
 
 
-@functools.lru_cache(maxsize=4_096)
-def is_within(address: str, networks: tuple[str, ...]) -> bool:
-    """Whether an address is in one of these networks."""
-    found = as_ip(address)
-    return found is not None and any(found in as_network(network) for network in networks)
-
-
-def forwarded_address(text: str) -> str:
-    """The address in an entry of `X-Forwarded-For`, where proxies also write ports, brackets and
-    quotes; empty for `unknown` and other names."""
-    text = text.strip(' \t"')
-    found = re.fullmatch(r"\[([^]]+)\](?::.*)?|([^:]+):[^:]*", text)
-    return str(as_ip(found[1] or found[2] if found else text) or "")
-
-
 def forwarded_scheme(headers: dict[str, str]) -> str:
     """The scheme in which a proxy says that it was asked, of several the first one; empty when it
     says nothing of the kind."""
     said = headers.get("x-forwarded-proto", "").split(",")[0].strip(' \t"').lower()
     return {"http": "http", "ws": "http", "https": "https", "wss": "https"}.get(said, "")
-
-
-@functools.lru_cache(maxsize=256)
-def read_host(host: str) -> tuple[str, bool]:
-    """The name in a Host header without its port, empty for none; whether it is an IP literal."""
-    try:
-        name = plain_host(urllib.parse.urlsplit("//" + host).hostname or "")
-    except ValueError:
-        return "", False
-    return name, as_ip(name) is not None
 
 
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
@@ -5087,26 +5062,29 @@ class Access:
 
     def is_trusted_proxy(self, address: str) -> bool:
         """Whether what a peer says of its client counts."""
-        return is_within(address, self._settings["trusted_proxies"])
+        found, trusted = as_ip(address), map(as_network, self._settings["trusted_proxies"])
+        return found is not None and any(found in network for network in trusted)
 
     def client_address(self, peer: str, forwarded: str) -> str:
         """Who is at the other end: of `X-Forwarded-For`, the last address that no trusted proxy
         is. What stands before it was written by the client; what is none is its proxy's."""
-        chain = [part for part in forwarded.split(",") if part.strip()]
-        address, found = "", peer
-        while found:
-            address = found
-            known = chain and self.is_trusted_proxy(address)
-            found = forwarded_address(chain.pop()) if known else ""
-        return address
+        for part in reversed([part for part in forwarded.split(",") if part.strip()]):
+            if not self.is_trusted_proxy(peer):
+                break
+            text = part.strip(' \t"')  # proxies also write ports, brackets and quotes
+            found = re.fullmatch(r"\[([^]]+)\](?::.*)?|([^:]+):[^:]*", text)
+            said = as_ip(found[1] or found[2] if found else text)
+            if said is None:
+                break
+            peer = str(said)
+        return peer
 
     def is_own_host(self, host: str) -> bool:
         """Whether this server may be asked under what a Host header says."""
-        # No name is longer than 253 characters (RFC 1035, 2.3.4); those that are read are kept.
-        name, is_address = read_host(host) if len(host) <= 300 else ("", False)
-        if is_address or name in self._own_names or name.endswith((".local", ".localhost")):
+        name = urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
+        if as_ip(name) or name in self._own_names or name.endswith((".local", ".localhost")):
             return True
-        public, _ = read_host(self._settings["public_url"].partition("//")[2])
+        public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
     def check_host(self, host: str) -> None:
