@@ -4332,7 +4332,6 @@ class Grants(msgspec.Struct, frozen=True, omit_defaults=True):
 Kind = Literal[
     "anonymous", "guest", "user", "owner", "token", "jwt", "admin-token", "metrics-token"
 ]
-PREFIXES = {"token": "token:", "jwt": "jwt:"}  # no user's name has a colon, or a space
 
 
 class Principal(NamedTuple):
@@ -4349,7 +4348,8 @@ class Principal(NamedTuple):
     @property
     def name(self) -> str:
         """What it is called in tables and logs, and by others: no two kinds share a name."""
-        return PREFIXES.get(self.kind, "") + self.subject
+        # No user's name has a colon, or a space.
+        return f"{self.kind}:{self.subject}" if self.kind in ("token", "jwt") else self.subject
 
     @property
     def role(self) -> str:
@@ -4427,17 +4427,10 @@ def forwarded_scheme(headers: dict[str, str]) -> str:
 
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
     """A new secret, and the row of `access_tokens` that is stored for it."""
-    secret = secrets.token_urlsafe(32)
-    now = now_ms()
-    row = {
-        "token_hash": sha256(secret),
-        "kind": kind,
-        "grants": to_json(grants),
-        "created_at": now,
-        "expires_at": now + int(seconds * 1000),
-        **more,
-    }
-    return secret, row
+    secret, now = secrets.token_urlsafe(32), now_ms()
+    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants)}
+    ends = now + int(seconds * 1000)
+    return secret, {**row, "created_at": now, "expires_at": ends, **more}
 
 
 # Passwords
@@ -4485,11 +4478,6 @@ def verify_password(password: str, stored: str) -> bool:
 NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
 
 
-def password_tag(stored: str) -> str:
-    """What ties a session to the password it was made under."""
-    return sha256(stored)[:16]
-
-
 class Hasher:
     """Hashes passwords beside the loop, a few at a time, so that a flood costs bounded memory."""
 
@@ -4523,23 +4511,15 @@ def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
 
 def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
     """A row of `users`."""
-    return {
-        "username": username,
-        "username_key": username.casefold(),
-        "password_hash": hashed,
-        "role": role,
-        "created_at": now_ms(),
-    }
+    row = {"username": username, "username_key": username.casefold(), "role": role}
+    return {**row, "password_hash": hashed, "created_at": now_ms()}
 
 
 # What is said of a single-use token that there isn't, by its kind.
 REFUSALS = {
-    "setup": (
-        "invalid_link",
-        "Start the program again, or run rtapp setup-link: it prints a new link.",
-    ),
-    "signin": ("invalid_link", "Sign in with your name and password."),
-    "ticket": ("unauthorized", "The ticket was used or has expired."),
+    "setup": "Start the program again, or run rtapp setup-link: it prints a new link.",
+    "signin": "Sign in with your name and password.",
+    "ticket": "The ticket was used or has expired.",
 }
 
 
@@ -4674,18 +4654,16 @@ class Call(msgspec.Struct, eq=False):
         for charset in CHARSET.findall(self.headers.get("content-type", "")):
             if charset.lower() not in ("utf-8", "utf8"):
                 raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
-        close = {"Connection": "close"}
         try:
             raw = self.source.read(limit) if self.source is not None else b""
+            if raw is not None:
+                return raw
+            fault = "too_large", f"At most {limit} bytes are taken here."
         except TimeoutError:
-            raise Problem("too_slow", "The body took too long to come.", headers=close) from None
+            fault = "too_slow", "The body took too long to come."
         except (OSError, ValueError):
-            raise Problem(
-                "malformed", "The body ended early or is framed wrongly.", headers=close
-            ) from None
-        if raw is None:
-            raise Problem("too_large", f"At most {limit} bytes are taken here.", headers=close)
-        return raw
+            fault = "malformed", "The body ended early or is framed wrongly."
+        raise Problem(*fault, headers={"Connection": "close"})
 
     def json_body(self, limit: int) -> bytes:
         """The body of a request that must be JSON. Raises Problem `not_json`.
@@ -4782,17 +4760,13 @@ class Access:
     def _by_jwt(self, token: str) -> Principal:
         """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
         the token may choose is an attack (RFC 8725, 3.1)."""
-        algorithm, audience = self._settings["jwt_algorithm"], self._settings["jwt_audience"]
+        names = ("jwt_key", "jwt_algorithm", "jwt_audience")
+        key, algorithm, audience = (self._settings[name] for name in names)
+        options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
         try:
-            if algorithm == "none" or not self._settings["jwt_key"]:
+            if algorithm == "none" or not key:
                 raise jwt.InvalidTokenError
-            claims = jwt.decode(
-                token,
-                self._settings["jwt_key"],
-                algorithms=[algorithm],
-                audience=audience or None,
-                options={"require": ["exp", "sub"], "verify_aud": bool(audience)},
-            )
+            claims = jwt.decode(token, key, [algorithm], options, audience=audience or None)
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
@@ -4813,7 +4787,7 @@ class Access:
             at_desktop = self._is_at_desktop(call)
             return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
-        if user is None or row.password_tag != password_tag(user.password_hash):
+        if user is None or row.password_tag != sha256(user.password_hash)[:16]:
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
         return self._principal(row, "user", user.username, grants)
@@ -4858,29 +4832,26 @@ class Access:
         row = self._find(secret, *kinds)
         used = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
         if row is None or not self._storage.write(lambda tx: used.execute(tx.database)):
-            raise Problem(*REFUSALS[kinds[0]])
+            code = "unauthorized" if "ticket" in kinds else "invalid_link"
+            raise Problem(code, REFUSALS[kinds[0]])
         return row
 
     # Users
 
-    def set_up(self, token: str, username: str, password: str) -> Any:
-        """Make the first administrator by a setup link's token; the user.
-
-        Raises Problem `already_set_up`, `invalid_link`, `invalid`, `weak_password`.
-        """
-        if User.get_or_none(User.role == "admin"):
-            raise Problem("already_set_up", "Sign in with your name and password.")
-        if self._find(token, "setup") is None:  # before the password costs its time
-            raise Problem(*REFUSALS["setup"])
-        return self.add_user(username, password, "admin", token)
-
-    def add_user(self, username: str, password: str, role: str, setup_token: str = "") -> Any:
-        """Make a user, the first one by a link. Raises Problem `invalid`, `weak_password`,
-        `user_exists`, `invalid_link`."""
+    def add_user(
+        self, username: str, password: str, role: str, setup_token: str | None = None
+    ) -> Any:
+        """Make a user; the first administrator by a setup link's token. Raises Problem `invalid`,
+        `weak_password`, `user_exists`, `already_set_up`, `invalid_link`."""
+        if setup_token is not None:
+            if User.get_or_none(User.role == "admin"):
+                raise Problem("already_set_up", "Sign in with your name and password.")
+            if self._find(setup_token, "setup") is None:  # before the password costs its time
+                raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         row = user_row(username, self._hash(password, username), role)
-        if setup_token:
+        if setup_token is not None:
             self.redeem(setup_token, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
@@ -4893,31 +4864,29 @@ class Access:
         check_password(password, username)
         return self.hasher.run(hash_password, password)
 
-    def change_user(self, user: Any, password: str | None = None, role: str | None = None) -> None:
-        """Change a password or a role; the user's sessions end with the old one."""
+    def change_user(
+        self, user: Any, password: str | None = None, role: str | None = None, removes: bool = False
+    ) -> None:
+        """Change a password or a role, or remove a user, whose sessions end with the old one.
+        Raises Problem `last_admin`, `invalid`, `weak_password`."""
         changed: dict[str, Any] = {}
         if password is not None:
             changed["password_hash"] = self._hash(password, user.username)
         if role not in (None, user.role):
             changed["role"] = role
-        if changed:
-            self._write_user(user, User.update(**changed), "role" in changed)
-
-    def remove_user(self, user: Any) -> None:
-        """Delete a user and end the sessions. Raises Problem `last_admin`."""
-        self._write_user(user, User.delete(), True)
-
-    def _write_user(self, user: Any, query: Any, ends_role: bool) -> None:
+        query = User.delete() if removes else User.update(**changed)
         others = User.select().where((User.role == "admin") & (User.id != user.id))
 
         def unit(tx: Transaction) -> None:
             # In the same unit: two administrators who remove each other can't both succeed.
-            if user.role == "admin" and ends_role and not others.exists(tx.database):
+            ends_role = user.role == "admin" and (removes or "role" in changed)
+            if ends_role and not others.exists(tx.database):
                 raise Problem("last_admin", "Make somebody else an administrator first.")
             query.where(User.id == user.id).execute(tx.database)
 
-        self._storage.write(unit)
-        self.end_sessions(user.id)
+        if removes or changed:
+            self._storage.write(unit)
+            self.end_sessions(user.id)
 
     def log_in(self, username: str, password: str, address: str) -> Any:
         """The user of a name and password.
@@ -4945,7 +4914,7 @@ class Access:
         of who sits at the desktop."""
         whose = {"name": OWNER}
         if user is not None:
-            whose = {"user_id": user.id, "password_tag": password_tag(user.password_hash)}
+            whose = {"user_id": user.id, "password_tag": sha256(user.password_hash)[:16]}
         where = {"address": call.address, "agent": call.agent[:256]}
         secret = self.make_token("session", SESSION_SECONDS, grants, **whose, **where)
         self._set_cookie(call, secret)
@@ -4962,7 +4931,7 @@ class Access:
             return self.sign_in(call, None, msgspec.json.decode(link.grants, type=Grants))
         user = User.select().where(User.role == "admin").order_by(User.id).first()
         if user is None:
-            raise Problem(*REFUSALS["signin"])
+            raise Problem("invalid_link", REFUSALS["signin"])
         return self.sign_in(call, user)
 
     def sign_out(self, call: Call) -> None:
@@ -7891,7 +7860,7 @@ def setup(
     app: Application, call: Call, username: Username, password: Secret, token: Secret
 ) -> SignedIn:
     """By the token of the link that the program printed; it is used up."""
-    user = app.access.set_up(token, username, password)
+    user = app.access.add_user(username, password, "admin", token)
     app.audit(call, "First administrator made", username=user.username)
     return app.access.sign_in(call, user)
 
@@ -8081,7 +8050,7 @@ def change_user(
 def remove_user(app: Application, call: Call, user_id: int) -> None:
     """Ends the user's sessions. The last administrator stays."""
     user = some_user(user_id)
-    app.access.remove_user(user)
+    app.access.change_user(user, removes=True)
     app.audit(call, "User removed", username=user.username)
 
 
@@ -13015,19 +12984,15 @@ def create_token(options: argparse.Namespace, taken: Sequence[str]) -> str:
     return secret
 
 
-def ask_password() -> str:
-    """A new password: asked twice at a terminal, else the first line of the input."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
-        raise StartError("The two passwords differ.")
-    return password
-
-
 def new_hash(username: str) -> str:
-    """The hash of a password that is asked for. Raises StartError when it is too weak."""
-    password = ask_password()
+    """The hash of a new password: asked for twice at a terminal, else the first line of the input.
+    Raises StartError when they differ or it is too weak."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise StartError("The two passwords differ.")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
     try:
         check_password(password, username)
     except Problem as problem:
