@@ -4457,22 +4457,17 @@ def check_password(password: str, username: str) -> None:
         raise Problem("weak_password", errors=[("password", "is among the first that are guessed")])
 
 
-def scrypt(password: str, salt: bytes) -> bytes:
-    """The hash of a password (RFC 7914): 16 MiB and some 50 ms, in a thread of its own."""
-    secret = unicodedata.normalize("NFKC", password).encode()
-    return hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1, dklen=32)
-
-
-def hash_password(password: str) -> str:
-    """What is stored of a password."""
-    salt = secrets.token_bytes(16)
-    return f"scrypt${salt.hex()}${scrypt(password, salt).hex()}"
+def hash_password(password: str, salt: bytes = b"") -> str:
+    """What is stored of a password (RFC 7914): 16 MiB and some 50 ms, in a thread of its own."""
+    secret, salt = unicodedata.normalize("NFKC", password).encode(), salt or secrets.token_bytes(16)
+    found = hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1, dklen=32)
+    return f"scrypt${salt.hex()}${found.hex()}"
 
 
 def verify_password(password: str, stored: str) -> bool:
     """Whether a password is the one that was stored."""
-    _, salt, expected = stored.split("$")
-    return hmac.compare_digest(scrypt(password, bytes.fromhex(salt)).hex(), expected)
+    salt = bytes.fromhex(stored.split("$")[1])
+    return hmac.compare_digest(hash_password(password, salt), stored)
 
 
 NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
