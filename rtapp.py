@@ -8915,12 +8915,8 @@ def signal_type(signal: Any) -> str:
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
     asked = stream_request(app, call, query, WEBSOCKET)
-
-    def attach(transport: Transport, head: bytes, early: bytes) -> None:
-        converse = partial(WebSocketConversation, app, asked, call.origin)
-        app.streams.open(asked, transport, head, early, converse)
-
-    return upgrade(app, call, attach)
+    converse = partial(WebSocketConversation, app, asked, call.origin)
+    return upgrade(app, call, partial(app.streams.open, asked, converse=converse))
 
 
 # Engine.IO
@@ -12973,7 +12969,7 @@ def create_token(options: argparse.Namespace, taken: Sequence[str]) -> str:
     if options.name in taken:
         raise StartError(f"There is a token {options.name} already; revoke it first.")
     covers = None if options.channel is None else tuple(options.channel)
-    grants = Grants(options.scope or SCOPES[:2], covers, covers)
+    grants = Grants(tuple(options.scope or SCOPES[:2]), covers, covers)
     secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
     AccessToken.insert(**row).execute()
     return secret
