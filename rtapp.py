@@ -4418,13 +4418,6 @@ def is_loopback(address: str) -> bool:
 as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
 
 
-def forwarded_scheme(headers: dict[str, str]) -> str:
-    """The scheme in which a proxy says that it was asked, of several the first one; empty when it
-    says nothing of the kind."""
-    said = headers.get("x-forwarded-proto", "").split(",")[0].strip(' \t"').lower()
-    return {"http": "http", "ws": "http", "https": "https", "wss": "https"}.get(said, "")
-
-
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
     """A new secret, and the row of `access_tokens` that is stored for it."""
     secret, now = secrets.token_urlsafe(32), now_ms()
@@ -4700,6 +4693,7 @@ class Access:
         self.hasher = Hasher()
         self._limits = {"rate_limit": Buckets(), "publish_limit": Buckets()}
         self._attempts = Buckets()
+        self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
         self.has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
@@ -5029,19 +5023,32 @@ class Access:
         found, trusted = as_ip(address), map(as_network, self._settings["trusted_proxies"])
         return found is not None and any(found in network for network in trusted)
 
-    def client_address(self, peer: str, forwarded: str) -> str:
-        """Who is at the other end: of `X-Forwarded-For`, the last address that no trusted proxy
-        is. What stands before it was written by the client; what is none is its proxy's."""
-        for part in reversed([part for part in forwarded.split(",") if part.strip()]):
-            if not self.is_trusted_proxy(peer):
-                break
-            text = part.strip(' \t"')  # proxies also write ports, brackets and quotes
-            found = re.fullmatch(r"\[([^]]+)\](?::.*)?|([^:]+):[^:]*", text)
-            said = as_ip(found[1] or found[2] if found else text)
-            if said is None:
-                break
-            peer = str(said)
-        return peer
+    def see_through(self, call: Call) -> None:
+        """Put the client in the place of a trusted reverse proxy: of `X-Forwarded-For`, the last
+        address that no trusted proxy is. What stands before it was written by the client; what is
+        none is its proxy's."""
+        forwarded, peer = call.headers.get("x-forwarded-for"), call.address
+        if self.is_trusted_proxy(peer):
+            call.is_proxied = True
+            # Of several schemes in which proxies were asked, the first one is the client's.
+            said = call.headers.get("x-forwarded-proto", "").split(",")[0].strip(' \t"').lower()
+            schemes = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+            call.scheme = schemes.get(said, call.scheme)
+            chain = [part for part in (forwarded or "").split(",") if part.strip()]
+            while chain and self.is_trusted_proxy(call.address):
+                text = chain.pop().strip(' \t"')  # proxies also write ports, brackets and quotes
+                found = re.fullmatch(r"\[([^]]+)\](?::.*)?|([^:]+):[^:]*", text)
+                address = as_ip(found[1] or found[2] if found else text)
+                if address is None:
+                    break
+                call.address = str(address)
+        elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
+            self._strangers.add(peer)
+            self._journal.add(
+                "WARN",
+                f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
+                "proxy, add it to the setting trusted_proxies",
+            )
 
     def is_own_host(self, host: str) -> bool:
         """Whether this server may be asked under what a Host header says."""
@@ -8436,7 +8443,6 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._routes = bottle.Bottle()
-        self._strangers: set[str] = set()  # who spoke as a proxy and is none
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
             self._routes.route(row.path, row.method, partial(self._serve, row))
         for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
@@ -8485,21 +8491,6 @@ class Web:
         if isinstance(result, Answer):
             return result
         return Answer(DONE if result is None else result, next(iter(row.answers)))
-
-    def _see_through_proxies(self, call: Call) -> None:
-        """Put the client in the place of a trusted reverse proxy."""
-        forwarded, peer = call.headers.get("x-forwarded-for"), call.address
-        if self._app.access.is_trusted_proxy(peer):
-            call.address = self._app.access.client_address(peer, forwarded or "")
-            call.scheme = forwarded_scheme(call.headers) or call.scheme
-            call.is_proxied = True
-        elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
-            self._strangers.add(peer)
-            self._app.journal.add(
-                "WARN",
-                f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
-                "proxy, add it to the setting trusted_proxies",
-            )
 
     def _check_host(self, call: Call) -> None:
         host = call.headers.get("host", "")
@@ -11181,8 +11172,8 @@ class Landing:
 
     def answer(self, call: Call) -> Answer:
         """A request's answer, by the whole program where it may be."""
-        proxied = forwarded_scheme(call.headers) == "https"
-        if not call.is_exposed or (proxied and self._app.access.is_trusted_proxy(call.address)):
+        self._app.access.see_through(call)
+        if not call.is_exposed or call.scheme == "https":
             return self._inner(call)
         if call.source is not None:
             call.source.abandon()
