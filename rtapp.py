@@ -8500,7 +8500,6 @@ class Web:
     def _guard(self, row: Route, call: Call) -> None:
         """Find out who asks and from where, and refuse who may not. Requests are counted, failed
         ones too, but for whom nobody limits."""
-        self._see_through_proxies(call)
         self._check_host(call)
         access, origin = self._app.access, call.headers.get("origin", "")
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
