@@ -2608,7 +2608,6 @@ class PlainTransport(_socket.socket):
 
     def close(self) -> None:
         """Close the socket; what was sent still goes out: unread input would make it a reset."""
-        self.finish()
         with contextlib.suppress(OSError):
             self.recv(65_536)
         super().close()
@@ -2719,7 +2718,7 @@ def tune(transport: Transport, settings: Settings) -> None:
     """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
     answered = settings["ping_interval"] + settings["ping_timeout"]
     seconds = max(answered, settings["slow_consumer_seconds"])
-    options = {"SO_KEEPALIVE": 1, "TCP_NODELAY": 1, "TCP_NOTSENT_LOWAT": 131_072}
+    options = {"SO_KEEPALIVE": 1, "TCP_NOTSENT_LOWAT": 131_072}
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         options["TCP_USER_TIMEOUT"] = int(seconds * 1000)
     else:
@@ -4415,6 +4414,12 @@ def is_loopback(address: str) -> bool:
     return address == "localhost" if found is None else found.is_loopback
 
 
+@functools.lru_cache(maxsize=256)
+def name_of(host: str) -> str:
+    """The name in a Host header without its port, empty for none."""
+    return urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
+
+
 as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
 
 
@@ -5052,7 +5057,7 @@ class Access:
 
     def is_own_host(self, host: str) -> bool:
         """Whether this server may be asked under what a Host header says."""
-        name = urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
+        name = name_of(host) if len(host) <= 300 else ""  # those that are read are kept
         if as_ip(name) or name in self._own_names or name.endswith((".local", ".localhost")):
             return True
         public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
