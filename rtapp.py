@@ -11945,15 +11945,18 @@ def database_path(settings: Settings, create: bool = True) -> Path:
 
 
 def raise_file_limit() -> int:
-    """Allow as many open sockets as the system lets us; how many files that are."""
-    hard = sys.maxsize
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    """Allow as many open files as the system lets us; how many that are."""
+    with contextlib.suppress(ImportError):
         import resource  # not on Windows
 
-        _, found = resource.getrlimit(resource.RLIMIT_NOFILE)
-        hard = found if found != resource.RLIM_INFINITY else hard
-        resource.setrlimit(resource.RLIMIT_NOFILE, (found, found))
-    return hard
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        for wanted in (hard, 10_240):  # macOS says that there is no limit, and takes no more
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                break
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    return sys.maxsize
 
 
 def give_back() -> None:
