@@ -81,6 +81,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import string
 import subprocess
 import tempfile
 import threading
@@ -4613,8 +4614,11 @@ class Call(msgspec.Struct, eq=False):
     reply: dict[str, str] = {}  # headers of its answer
 
     def __post_init__(self) -> None:
-        path, _, self.raw_query = self.target.partition("?")
-        self.path = urllib.parse.unquote_to_bytes(path.encode("latin-1")).decode(
+        target = self.target
+        if not target.isascii():  # some clients send letters as they are: each byte is one here
+            target = urllib.parse.quote(target, safe=string.punctuation, encoding="latin-1")
+        path, _, self.raw_query = target.partition("?")
+        self.path = urllib.parse.unquote_to_bytes(path).decode(
             errors="surrogateescape"  # what isn't UTF-8 leads nowhere
         )
 

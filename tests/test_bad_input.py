@@ -751,6 +751,15 @@ def test_targets(shared: Server, method: str, target: str, host: str, status: in
         assert {"DELETE", "GET", "HEAD", "PATCH", "POST"} < set(answer.headers["allow"].split(", "))
 
 
+@pytest.mark.parametrize("target", ["event=g\xc3\xbcn", "event=g%C3%BCn", "event=g%c3\xbcn"])
+def test_letters_of_a_query_may_come_as_they_are(server: Server, target: str) -> None:
+    """curl sends what it is given; the bytes are UTF-8, encoded or not."""
+    lines = [AUTH, *lines_of(JSON), "Content-Length: 2"]
+    answer = parse_answer(server.raw(head(*lines, path=f"/api/broadcast?{target}") + b"{}"))
+    assert answer.status == 200 and answer.json["message"]["event"] == "g\xfcn"
+    assert server.get("/api/messages").json[0]["event"] == "g\xfcn"
+
+
 def test_a_name_in_another_alphabet_is_taken_as_it_came(shared: Server) -> None:
     """Some clients don't encode a path; each of its bytes is part of it (0xa0 is no space)."""
     raw = shared.raw(head(AUTH, method="GET", path="/api/messages?channel=\xc3\xa0\xc2\x85"))
