@@ -36,6 +36,7 @@ DEBIAN = {
     "objcopy": "binutils",
     "pg_createcluster": "postgresql",  # psql alone is a client
     "pgbouncer": "pgbouncer",
+    "php": "php-cli",
     "bridge": "iproute2",
     "nft": "nftables",
     "openssl": "openssl",
