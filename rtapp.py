@@ -782,16 +782,13 @@ class Entry(msgspec.Struct, eq=False):
 
 COLUMNS = Entry.__struct_fields__[:-2]
 _SELECTED = ", ".join(COLUMNS)
-# The log's last id is the greatest of these. Not a sequence: what one gives to a transaction that
-# fails leaves a hole, and its state shows ids that are not committed yet. Retention notes the head
-# when it takes rows.
-LAST_IDS = "(SELECT max(id) FROM messages), (SELECT value FROM meta WHERE key = 'head')"
+# The log's last id. Not a sequence's: what one gives to a transaction that fails leaves a hole, and
+# its state shows ids that are not committed yet. Retention notes the head when it takes rows.
+LAST_ID = (
+    "(SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM messages UNION ALL"
+    " SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'head') AS ids)"
+)
 PAGE_BYTES = 8_388_608  # at which a page of the log ends: messages may be large
-
-
-def greatest(ids: Iterable[Any]) -> int:
-    """The greatest of ids that are numbers, texts or missing."""
-    return max(int(number or 0) for number in ids)
 
 
 def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
@@ -1272,8 +1269,8 @@ class Sqlite(peewee.SqliteDatabase):
     @property
     def last_id(self) -> int:
         """The log's last id, in a transaction that has begun."""
-        ids = self.execute_sql(f"SELECT {LAST_IDS}").fetchone()  # type: ignore[no-untyped-call]
-        return greatest(ids)
+        row = self.execute_sql(f"SELECT {LAST_ID}").fetchone()  # type: ignore[no-untyped-call]
+        return int(row[0])
 
     def insert(self, rows: Rows) -> None:
         """Insert rows of the log."""
@@ -1486,16 +1483,16 @@ class PostgresWriter(Postgres):
         """A commit is never acknowledged before it is on the disk, even where the server's default
         says so. Each statement must see what was committed before it, not before the lock."""
         held = f"{self.HELD_SECONDS}s"
-        self.mark, *ids = self.execute_sql(
+        self.mark, self.last_id = self.execute_sql(
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
             f"SELECT set_config('lock_timeout', '{held}', true),"
             f"set_config('idle_in_transaction_session_timeout', '{held}', true),"
             "set_config('synchronous_commit', replace(current_setting("
             "'synchronous_commit'), 'off', 'on'), true);"
-            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {LAST_IDS}",
+            f"SELECT pg_advisory_xact_lock(?); SELECT txid_current(), {LAST_ID}",
             (self.LOCK,),
         ).fetchone()
-        self.last_id, self.last = greatest(ids), ("", ())
+        self.last = "", ()
 
     def commit(self) -> None:
         """Commit, in one round trip with what was to be last."""

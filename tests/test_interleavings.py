@@ -64,8 +64,8 @@ class Hand:
         self._database = psycopg2.connect(self._url, application_name="hand")
         cursor = self._database.cursor()
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
-        cursor.execute(f"SELECT {rtapp.LAST_IDS}")
-        self._next = rtapp.greatest(cursor.fetchone()) + 1
+        cursor.execute(f"SELECT {rtapp.LAST_ID} + 1")
+        (self._next,) = cursor.fetchone()
 
     def write(self, topic: str, value: Any) -> None:
         """Store a message that nobody sees yet."""
