@@ -1317,7 +1317,7 @@ class SqliteEngine(Engine):
         self.name = str(path)
         self.folder = path.parent
         self.durability = durability
-        self._idle = gevent.queue.SimpleQueue()  # readers that long reads may take
+        self._idle: gevent.queue.SimpleQueue  # the connections that long reads take turns on
         self._held = contextlib.ExitStack()
         self.close = self._held.close
 
@@ -1367,11 +1367,9 @@ class SqliteEngine(Engine):
         super().prepare(database)
 
     def open_readers(self) -> peewee.Database:
-        reader, *idle = [self.connect() for _ in range(1 + self.LONG_READS)]
-        for database in (reader, *idle):
-            self._held.callback(database.close)
-        for database in idle:
-            self._idle.put(database)
+        closing = [contextlib.closing(self.connect()) for _ in range(1 + self.LONG_READS)]
+        reader, *idle = map(self._held.enter_context, closing)
+        self._idle = gevent.queue.SimpleQueue(items=idle)
         return reader
 
     def read_long(
@@ -1568,38 +1566,35 @@ class PostgresReaders(Postgres):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._turns = gevent.lock.Semaphore(self.SIZE)
-        self._idle: list[Postgres] = []
+        # The last one used is the next, so no more are connected than were ever needed at once.
+        self._idle = gevent.queue.LifoQueue(items=[Postgres(url) for _ in range(self.SIZE)])
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run one statement by itself; twice when a lost connection ended the first, so it must
         be one that may be repeated. Raises Problem `storage_unavailable`."""
-        if not self._turns.acquire(timeout=self.WAIT_SECONDS):
-            raise Problem("storage_unavailable", "The database is slow to answer.")
         try:
-            with contextlib.suppress(peewee.OperationalError, peewee.InterfaceError):
-                if self._idle:
-                    return self._run(self._idle.pop(), sql, params)
-            self.close()  # one was lost, so probably all were
-            return self._run(Postgres(self._url), sql, params)
-        except (peewee.OperationalError, peewee.InterfaceError) as error:
-            raise storage_problem(error) from error
-        finally:
-            self._turns.release()
-
-    def _run(self, database: Postgres, sql: str, params: Any) -> Any:
+            database = self._idle.get(timeout=self.WAIT_SECONDS)
+        except gevent.queue.Empty:
+            raise Problem("storage_unavailable", "The database is slow to answer.") from None
         try:
-            cursor = database.execute_sql(sql, params)
-        except BaseException:
+            if not database.is_closed():
+                with contextlib.suppress(peewee.OperationalError, peewee.InterfaceError):
+                    return database.execute_sql(sql, params)
+                database.lose()
+                self.close()  # one was lost, so probably all were
+            return database.execute_sql(sql, params)
+        except BaseException as error:
             database.lose()  # a timeout may have left it in the middle of an answer
+            if isinstance(error, (peewee.OperationalError, peewee.InterfaceError)):
+                raise storage_problem(error) from error
             raise
-        self._idle.append(database)
-        return cursor
+        finally:
+            self._idle.put(database)
 
     def close(self) -> bool:
         """Close the connections that are not in use."""
-        while self._idle:
-            self._idle.pop().lose()
+        for database in self._idle.queue:
+            database.lose()
         return True
 
 
