@@ -2351,27 +2351,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return Frame(Opcode.CLOSE, Close(code, reason[:120]).serialize()).serialize(mask=False)
 
 
-class Encoding:
-    """How one kind of stream writes what it is told. Positions come as the log writes them."""
-
-    name: str  # of the transport
-    key: str  # of its form: who has the same one is sent the same bytes
-
-    def message(self, entry: Entry, position: str) -> bytes:
-        """A message. One that is not in the log has no id and isn't asked for again; its position
-        is that of whoever gets it."""
-        raise NotImplementedError
-
-    def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        """Something that the server itself says, with the position served so far."""
-        raise NotImplementedError
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """The last words to a client that is to come back: when, or a close code that says why."""
-        return close_frame(code)
-
-
-class SseEncoding(Encoding):
+class SseEncoding:
     """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line.
     With `labels` a message of a channel has a field `channel`, which an EventSource ignores.
 
@@ -2379,9 +2359,10 @@ class SseEncoding(Encoding):
     so a client knows a lost connection from the end. HTTP/1.0 has no chunks (RFC 9112, 6.1).
     """
 
-    name = "sse"
+    name = "sse"  # of the transport
 
     def __init__(self, labels: bool, chunks: bool) -> None:
+        # Of the form: who has the same one is sent the same bytes.
         self.key = f"sse{'+label' * labels}{'+chunk' * chunks}"
         self._labels = labels
         self._chunks = chunks
@@ -2391,6 +2372,8 @@ class SseEncoding(Encoding):
         return chunk(text.encode()) if self._chunks else text.encode()
 
     def message(self, entry: Entry, position: str) -> bytes:
+        """A message. One that is not in the log has no id and isn't asked for again; its position
+        is that of whoever gets it."""
         number = f"id: {position}\n" if entry.id else ""  # it moves the client's `lastEventId`
         channel = channel_of(entry.topic) if self._labels else None
         label = f"channel: {channel}\n" if channel else ""
@@ -2398,19 +2381,21 @@ class SseEncoding(Encoding):
         return self.text(f"{number}{label}{name}data: {content_of(entry)}\n\n")
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
+        """Something that the server itself says, with the position served so far."""
         number = f"id: {position}\n" if position else ""
         name = f"event: {event}\n" if event else ""
         last = chunk(b"") if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
     def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        """The last words to a client that is to come back: when, or a close code that says why."""
         return self.text(f"retry: {retry_ms}\n\n")
 
 
 SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
 
 
-class WebSocketEncoding(Encoding):
+class WebSocketEncoding:
     """`/ws`: a JSON object in a text frame. A message is told with where it came from; a system
     message is as it is."""
 
@@ -2433,8 +2418,11 @@ class WebSocketEncoding(Encoding):
             return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        return close_frame(code)
 
-class SocketIoEncoding(Encoding):
+
+class SocketIoEncoding(WebSocketEncoding):
     """Socket.IO v5 in Engine.IO v4, in WebSocket frames; a polling client's are taken apart
     again. With `offsets` every event ends with the position, by which a client recovers."""
 
@@ -2479,6 +2467,7 @@ def packet(
 
 
 WEBSOCKET = WebSocketEncoding()
+Encoding = SseEncoding | WebSocketEncoding  # how a kind of stream writes what it is told
 
 
 # ----------------------------------------------------------------------------------------------
