@@ -2752,6 +2752,9 @@ class Run(msgspec.Struct, eq=False):
         return not (self.last or self.excluded or self.views or self.owners)
 
 
+NOBODY = Run(0)
+
+
 class Ring:
     """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
     they cost, with the frames that were made of them."""
@@ -2939,44 +2942,22 @@ class Subscriber(msgspec.Struct, eq=False):
 Wanted = tuple[View, "frozenset[str] | None"]
 
 
-class Hub:
-    """Owns the live connections: what the log gets, it brings to them; also what one is told alone,
-    what its socket does not take at once, what it says, and when it counts as gone.
-
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
-
-    What holds between any two steps (test_hub.py asserts each):
+class Connections(abc.ABC):
+    """Owns the sockets: what one connection is told alone, what its socket does not take at once,
+    what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
 
     1. A subscriber is in one state. BLOCKED is who has pinned bytes; who is ENDING may have some;
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
-    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
-       and no position is told that is beyond what was sent.
-    4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
     """
 
-    SLICE = 0.002  # seconds that a sweep takes before others have their turn
-    TOGETHER = 32  # members served before the clock is looked at
-    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    JOIN_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    LATER = 100  # changes of topics that wait for one connection
-    VOLATILE = 1_000  # messages that wait to be sent once
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
 
-    def __init__(
-        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
-    ) -> None:
+    def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
         """Connections are numbered from `first_id`."""
-        self._log = log
         self._stats = stats
         self._journal = journal
         self._settings = settings
@@ -2984,57 +2965,21 @@ class Hub:
         self._poller = make_poller(self._poll)
         self._by_fd: dict[int, Subscriber] = {}
         self._networks: Counter[str] = Counter()
-        self._timer = self._loop.timer(self.SLICE / 2)
-        self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
-        self.head = log.head
-        self._views: dict[tuple[str, frozenset[str]], View] = {}
-        self._dirty: dict[View, None] = {}
-        self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
-        self._scheduled = False
         self._ids = itertools.count(first_id)
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
-        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
-        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
-            "revoke": self._revoke,
-            "topics": self.change_topics,
-        }
 
-    def start(self) -> None:
-        """Fill the ring from the log's end and begin."""
-        head = -1
-        while head != self._log.head:  # else it went on meanwhile
-            head = self._log.head
-            newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring, self.head = Ring(*newest), head
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
+    @abc.abstractmethod
+    def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
+        """Bring a subscriber what comes on these topics and on its own."""
 
-    def restart(self, stand: Stand) -> None:
-        """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
-        # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
-        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
-        for subscriber in everybody:
-            self._leave(subscriber)
-        self._ring, self.head = Ring(*newest), stand.head
-        for subscriber, topics in everybody.items():
-            subscriber.cursor, subscriber.later = self.head, ()
-            self._enter(subscriber, topics)
-            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
-            else:
-                subscriber.state = State.LIVE
-                self._reset(subscriber)
+    @abc.abstractmethod
+    def _leave(self, subscriber: Subscriber) -> None:
+        """Bring it nothing more."""
+
+    @abc.abstractmethod
+    def _serve_soon(self, subscriber: Subscriber) -> None:
+        """Bring it what there is: its socket takes more, or it wants something else."""
 
     # Who is there
 
@@ -3060,61 +3005,6 @@ class Hub:
         """Everybody, oldest first."""
         return sorted((s for s in self._by_fd.values() if s.is_open), key=_by_id)
 
-    def of_client(self, client_id: str) -> list[Subscriber]:
-        """A client's connections here."""
-        return self._owners((direct_topic(client_id),))
-
-    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
-        """The subscribers whose own topics are among these."""
-        runs = [self._ring.runs[topic] for topic in topics if topic in self._ring.runs]
-        return [subscriber for run in runs for subscriber in run.owners]
-
-    def lag(self, subscriber: Subscriber) -> int:
-        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
-        return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
-
-    def audience(self, topic: str, exclude: str | None = None) -> int:
-        """How many subscribers a message to `topic` would reach now."""
-        run = self._ring.runs.get(topic)
-        reached = self.elsewhere.get(topic, 0)
-        if run is None:
-            return reached
-        left_out = excluded_topics(exclude)
-        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
-        reached += sum(len(view.members) for view in views) + len(run.owners)
-        for subscriber in self._owners(left_out):
-            reached -= subscriber.view in views or topic == subscriber.own_topic
-        return reached
-
-    def audiences(self) -> dict[str, int]:
-        """How many subscribe to each shared topic."""
-        counts: Counter[str] = Counter()
-        for view in self._views.values():
-            counts.update(dict.fromkeys(view.topics, len(view.members)))
-        return counts
-
-    def by_transport(self) -> dict[str, int]:
-        """Open connections of each kind."""
-        counts: Counter[str] = Counter()
-        for view in self._views.values():
-            counts[view.encoding.name] += len(view.members)
-        return counts
-
-    def is_heard(self, topic: str) -> bool:
-        """Whether somebody here is on a topic, or something of it is held."""
-        return topic in self._ring.runs
-
-    def present(self, topic: str) -> list[Subscriber]:
-        """Who is on a topic, a client once."""
-        run = self._ring.runs.get(topic)
-        members = [member for view in (run.views if run else ()) for member in view.members]
-        return list({member.client_id: member for member in members}.values())
-
-    def memory(self) -> dict[str, int]:
-        """Figures about the ring, for metrics."""
-        behind = sum(map(len, self._behind.values()))
-        return {"bytes": self._ring.size, "entries": len(self._ring.entries), "behind": behind}
-
     # Coming and going
 
     def attach(
@@ -3131,9 +3021,9 @@ class Hub:
         subscriber.id = next(self._ids)
         self._by_fd[subscriber.fd] = subscriber
         self._networks[network_of(subscriber.address)] += 1
-        self._enter(subscriber, topics)
-        self._heed(subscriber)
         self._stats.total_connections += 1
+        self._heed(subscriber)
+        self._enter(subscriber, topics)
         self.on_moved(subscriber, frozenset(), topics)
         self._push(subscriber, Join(prefix, subscriber.cursor, 0))
         self._receive(subscriber, early)
@@ -3151,42 +3041,6 @@ class Hub:
         self._networks[network] -= 1
         if not self._networks[network]:
             del self._networks[network]
-
-    def position(self, subscriber: Subscriber) -> str:
-        """Up to where a connection will have been served before what `reply` sends next."""
-        return self._log.position((subscriber.pending or subscriber).cursor)
-
-    def set_topics(
-        self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
-    ) -> None:
-        """Change one connection's topics as of this moment's head; of those that are new it is
-        also sent what came after the id `since`."""
-        earlier, since = subscriber.later, self.head if since is None else since
-        if earlier and earlier[-1].number == self.head <= earlier[-1].since:
-            earlier = earlier[:-1]
-        subscriber.later = (*earlier, Change(self.head, frozenset(topics), since))
-        if len(earlier) >= self.LATER:
-            self._drop(subscriber, "changed its topics too often")
-        else:
-            self._serve_soon(subscriber)
-
-    def rename(self, subscriber: Subscriber, client_id: str) -> None:
-        """Make a connection another client's."""
-        topics = subscriber.view.topics
-        self._leave(subscriber)
-        subscriber.client_id = client_id
-        self._enter(subscriber, topics)
-        self._serve_soon(subscriber)
-        self.on_moved(subscriber, topics, topics)
-
-    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
-        """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave(subscriber)
-        subscriber.cursor, subscriber.later = cursor, ()
-        if subscriber.pending is not None:
-            subscriber.pending = subscriber.pending._replace(cursor=cursor)
-        self._enter(subscriber, topics)
-        self._serve_soon(subscriber)
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a connection the transport of another one, which ends thereby."""
@@ -3240,14 +3094,6 @@ class Hub:
         if subscriber.state is State.ENDING and subscriber.pending is None:
             subscriber.transport.finish()
             subscriber.deadline = ticks_ms() + self.LINGER_MS
-
-    def end(self, subscribers: list[Subscriber], reason: str) -> None:
-        """Serve what there is, tell the clients not to come back as they were, and close."""
-        for subscriber in subscribers:
-            self._serve(subscriber)
-            body = {"type": "disconnect", "reason": reason}
-            self.reply(subscriber, subscriber.encoding.notice("disconnect", body, None))
-            self._drop(subscriber, reason)
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
@@ -3361,10 +3207,216 @@ class Hub:
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(data)
 
+    # Time
+
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
+        for subscriber in blocked:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
+            # and then hears that it may come back.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
+
+    def expire(self, subscriber: Subscriber, at: int) -> None:
+        """End a stream when its credential does: at a time in milliseconds since 1970."""
+        subscriber.expires_at = min(at, subscriber.expires_at or at)
+
+
+class Hub(Connections):
+    """Brings to the live connections what the log gets.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
+
+    What holds between any two steps, besides 1 and 2 of `Connections` (test_hub.py asserts each):
+
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
+    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
+       and the sweep has yet to come to this one.
+    """
+
+    SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
+    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    JOIN_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
+
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
+        super().__init__(stats, journal, settings, first_id)
+        self._log = log
+        self._timer = self._loop.timer(self.SLICE / 2)
+        self._loaded = False  # messages come faster than they are brought
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
+        self._views: dict[tuple[str, frozenset[str]], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
+        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
+            "revoke": self._revoke,
+            "topics": self.change_topics,
+        }
+
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring, self.head = Ring(*newest), head
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    def restart(self, stand: Stand) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
+        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
+        for subscriber in everybody:
+            self._leave(subscriber)
+        self._ring, self.head = Ring(*newest), stand.head
+        for subscriber, topics in everybody.items():
+            subscriber.cursor, subscriber.later = self.head, ()
+            self._enter(subscriber, topics)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
+                self._reset(subscriber)
+
+    # Who is there
+
+    def of_client(self, client_id: str) -> list[Subscriber]:
+        """A client's connections here."""
+        return self._owners((direct_topic(client_id),))
+
+    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
+        """The subscribers whose own topics are among these."""
+        return [s for topic in topics for s in self._ring.runs.get(topic, NOBODY).owners]
+
+    def _on(self, topic: str) -> list[Subscriber]:
+        """Who is on a topic, or has it as its own."""
+        run = self._ring.runs.get(topic, NOBODY)
+        return [*run.owners, *(member for view in run.views for member in view.members)]
+
+    def position(self, subscriber: Subscriber) -> str:
+        """Up to where a connection will have been served before what `reply` sends next."""
+        return self._log.position((subscriber.pending or subscriber).cursor)
+
+    def lag(self, subscriber: Subscriber) -> int:
+        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
+        return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
+
+    def audience(self, topic: str, exclude: str | None = None) -> int:
+        """How many subscribers a message to `topic` would reach now."""
+        run, left_out = self._ring.runs.get(topic, NOBODY), excluded_topics(exclude)
+        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
+        reached = self.elsewhere.get(topic, 0) + len(run.owners)
+        reached += sum(len(view.members) for view in views)
+        for subscriber in self._owners(left_out):
+            reached -= subscriber.view in views or topic == subscriber.own_topic
+        return reached
+
+    def audiences(self) -> dict[str, int]:
+        """How many subscribe to each shared topic."""
+        counts: Counter[str] = Counter()
+        for view in self._views.values():
+            counts.update(dict.fromkeys(view.topics, len(view.members)))
+        return counts
+
+    def by_transport(self) -> dict[str, int]:
+        """Open connections of each kind."""
+        counts: Counter[str] = Counter()
+        for view in self._views.values():
+            counts[view.encoding.name] += len(view.members)
+        return counts
+
+    def is_heard(self, topic: str) -> bool:
+        """Whether somebody here is on a topic, or something of it is held."""
+        return topic in self._ring.runs
+
+    def present(self, topic: str) -> list[Subscriber]:
+        """Who is on a topic, a client once."""
+        return list({member.client_id: member for member in self._on(topic)}.values())
+
+    def memory(self) -> dict[str, int]:
+        """Figures about the ring, for metrics."""
+        behind = sum(map(len, self._behind.values()))
+        return {"bytes": self._ring.size, "entries": len(self._ring.entries), "behind": behind}
+
+    # Other topics, another name, another position, the end
+
+    def set_topics(
+        self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
+    ) -> None:
+        """Change one connection's topics as of this moment's head; of those that are new it is
+        also sent what came after the id `since`."""
+        earlier, since = subscriber.later, self.head if since is None else since
+        if earlier and earlier[-1].number == self.head <= earlier[-1].since:
+            earlier = earlier[:-1]
+        subscriber.later = (*earlier, Change(self.head, frozenset(topics), since))
+        if len(earlier) >= self.LATER:
+            self._drop(subscriber, "changed its topics too often")
+        else:
+            self._serve_soon(subscriber)
+
+    def rename(self, subscriber: Subscriber, client_id: str) -> None:
+        """Make a connection another client's."""
+        topics = subscriber.view.topics
+        self._leave(subscriber)
+        subscriber.client_id = client_id
+        self._enter(subscriber, topics)
+        self._serve_soon(subscriber)
+        self.on_moved(subscriber, topics, topics)
+
+    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
+        """Begin a connection, which has had no messages yet, at an earlier position."""
+        self._leave(subscriber)
+        subscriber.cursor, subscriber.later = cursor, ()
+        if subscriber.pending is not None:
+            subscriber.pending = subscriber.pending._replace(cursor=cursor)
+        self._enter(subscriber, topics)
+        self._serve_soon(subscriber)
+
+    def end(self, subscribers: list[Subscriber], reason: str) -> None:
+        """Serve what there is, tell the clients not to come back as they were, and close."""
+        for subscriber in subscribers:
+            self._serve(subscriber)
+            body = {"type": "disconnect", "reason": reason}
+            self.reply(subscriber, subscriber.encoding.notice("disconnect", body, None))
+            self._drop(subscriber, reason)
+
     # Views
 
     def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
-        """Bring a subscriber what comes on these topics and on its own."""
         own = self._ring.run(subscriber.own_topic)
         own.owners.append(subscriber)
         subscriber.own_last = max(own.last, own.excluded, own.evicted)
@@ -3381,7 +3433,6 @@ class Hub:
         subscriber.view = view
 
     def _leave(self, subscriber: Subscriber) -> None:
-        """Bring it nothing more."""
         view, own = subscriber.view, subscriber.own_topic
         self._ring.runs[own].owners.remove(subscriber)
         self._ring.release(own)
@@ -3642,13 +3693,10 @@ class Hub:
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
-        run = self._ring.runs.get(entry.topic)
-        if run is None:
-            return 0
-        members = [*run.owners, *(member for view in run.views for member in view.members)]
-        chosen = [m for m in members if entry.is_for(m.view.topics, m.own_topic)]
-        self._volatile.append((entry, iter(chosen)))  # in the place of the oldest, if too many wait
-        self._wake()
+        chosen = [m for m in self._on(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
+        if chosen:
+            self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
+            self._wake()
         return len(chosen)
 
     def _send_volatile(self) -> None:
@@ -3757,20 +3805,6 @@ class Hub:
                 self._close_stalled()
                 self._ping()
 
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
-        for subscriber in blocked:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
-            # and then hears that it may come back.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
@@ -3808,15 +3842,6 @@ class Hub:
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
         self._push(subscriber, Join(frames[key], number, 0))
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
-
-    def expire(self, subscriber: Subscriber, at: int) -> None:
-        """End a stream when its credential does: at a time in milliseconds since 1970."""
-        subscriber.expires_at = min(at, subscriber.expires_at or at)
 
 
 RESET = {
