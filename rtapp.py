@@ -696,31 +696,14 @@ class InUse(StartError):
 # Storage
 # ----------------------------------------------------------------------------------------------
 
-# Topics are typed, so that no user's name meets the server's.
-EVERYONE, HUB_TOPIC, ROOM_PREFIX = "*", "sys/hub", "i/"
+# Topics are typed, so that no user's name meets the server's: a channel, who comes to it and leaves
+# it, one client's direct messages, a video room (by its row's id: a later one of the same name is
+# another), a Socket.IO room (see `room_topic`).
+EVERYONE, HUB_TOPIC = "*", "sys/hub"
+CHANNEL, PRESENCE, DIRECT, VIDEO_ROOM, ROOM_PREFIX = "c/", "p/", "u/", "r/", "i/"
 MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
 VIDEO = "video"  # what happens in a video room
 UNNAMED = (SIGNAL, VIDEO)  # their `type` says what they are; only Socket.IO needs a name
-
-
-def channel_topic(channel: str) -> str:
-    """The topic of a channel."""
-    return "c/" + channel
-
-
-def presence_topic(channel: str) -> str:
-    """The topic of who comes to a channel and leaves it."""
-    return "p/" + channel
-
-
-def direct_topic(client_id: str) -> str:
-    """The topic of what is sent to one client."""
-    return "u/" + client_id
-
-
-def video_topic(number: int) -> str:
-    """The topic of a video room, by its row's id: a later room of the same name is another."""
-    return f"r/{number}"
 
 
 def room_topic(namespace: str, room: str) -> str:
@@ -730,7 +713,7 @@ def room_topic(namespace: str, room: str) -> str:
 
 def channel_of(topic: str) -> str | None:
     """The channel whose topic this is, if it is one's."""
-    return topic[2:] if topic.startswith("c/") else None
+    return topic[len(CHANNEL) :] if topic.startswith(CHANNEL) else None
 
 
 def excluded_topics(exclude: str | None) -> frozenset[str]:
@@ -740,7 +723,7 @@ def excluded_topics(exclude: str | None) -> frozenset[str]:
         return frozenset()
     if exclude.startswith("["):
         return msgspec.json.decode(exclude, type=frozenset[str])
-    return frozenset((direct_topic(exclude),))
+    return frozenset((DIRECT + exclude,))
 
 
 class Entry(msgspec.Struct, eq=False):
@@ -2926,7 +2909,7 @@ class Subscriber(msgspec.Struct, eq=False):
     @property
     def own_topic(self) -> str:
         """The topic of its direct messages."""
-        return direct_topic(self.client_id)
+        return DIRECT + self.client_id
 
     @property
     def channels(self) -> list[str]:
@@ -3316,7 +3299,7 @@ class Hub(Connections):
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
-        return self._owners((direct_topic(client_id),))
+        return self._owners((DIRECT + client_id,))
 
     def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
         """The subscribers whose own topics are among these."""
@@ -4136,7 +4119,7 @@ class Nodes:
             if node != self.id:
                 others[node] = len(clients)
                 counts.update(msgspec.json.decode(audience))
-                counts.update(map(direct_topic, clients))
+                counts.update(DIRECT + client for client in clients)
         self._others, self._hub.elsewhere = others, counts
 
     def _tell(self, subscribers: Sequence[Subscriber]) -> None:
@@ -4229,7 +4212,7 @@ class Nodes:
 
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
-        here = self._hub.present(channel_topic(channel))
+        here = self._hub.present(CHANNEL + channel)
         like = f'%"{channel}"%'.replace("_", "\\_")
         rows = self._rows(here, "AND channels LIKE ?", like)
         return list({row.client_id: row for row in rows}.values())
@@ -4270,7 +4253,7 @@ class Nodes:
     def _is_watched(self, channel: str) -> bool:
         """Whether somebody listens, here or on another node, for who comes and goes."""
         # Another node's listeners show in what is held of the topic before they are counted.
-        listeners = presence_topic(channel)
+        listeners = PRESENCE + channel
         return self._hub.is_heard(listeners) or listeners in self._hub.elsewhere
 
     def _note_presence(
@@ -4279,7 +4262,7 @@ class Nodes:
         """Remember a join or leave, to be told."""
         who = {"channel": channel, "clientId": client_id, "username": username}
         text, now = to_json({"type": event, **who}), now_ms()
-        told = Entry(presence_topic(channel), SYSTEM, event, text, sent_at=now)
+        told = Entry(PRESENCE + channel, SYSTEM, event, text, sent_at=now)
         told.expires_at = now + 60_000
         self._presence.append(told)
 
@@ -5315,14 +5298,14 @@ def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
 def told(room: Any, name: str, exclude: str | None = None, /, **content: Any) -> Entry:
     """An event for everybody in a room, but one client."""
     body = {"type": name, "roomId": room.room_id, **content}
-    topic = video_topic(room.id)
+    topic = f"{VIDEO_ROOM}{room.id}"
     return Entry(topic, VIDEO, name, to_json(body), exclude=exclude, sent_at=now_ms())
 
 
 def told_one(room: Any, client_id: str, name: str, /, **content: Any) -> Entry:
     """An event for one client, kept for a minute."""
     body, now = {"type": name, "roomId": room.room_id, **content}, now_ms()
-    topic = direct_topic(client_id)
+    topic = DIRECT + client_id
     return Entry(topic, SIGNAL, name, to_json(body), expires_at=now + 60_000, sent_at=now)
 
 
@@ -5333,7 +5316,7 @@ def told_state(room: Any, row: Any) -> Entry:
 
 def standing_draft(room: Any, client_id: str, is_in: bool) -> Entry:
     """The control entry that gives a client's connections a room's events, or takes them."""
-    topics = [video_topic(room.id)]
+    topics = [f"{VIDEO_ROOM}{room.id}"]
     add, remove = (topics, []) if is_in else ([], topics)
     return control_draft("standing", clientId=client_id, add=add, remove=remove)
 
@@ -5467,7 +5450,7 @@ class Rooms:
         sql = "SELECT client_id, room_id FROM video_participants WHERE status <> ?"
         topics: dict[str, frozenset[str]] = {}
         for client_id, number in self._storage.read(sql, (WAITING,)):
-            topics[client_id] = topics.get(client_id, frozenset()) | {video_topic(number)}
+            topics[client_id] = topics.get(client_id, frozenset()) | {f"{VIDEO_ROOM}{number}"}
         return topics
 
     def standing(self, client_id: str) -> frozenset[str]:
@@ -5997,7 +5980,7 @@ class Rooms:
     def chat(self, who: Visitor, room_id: str, before: int, limit: int) -> list[dict[str, Any]]:
         """What was said in a room, oldest first. Raises Problem `not_in_room`."""
         room, _ = self._inside(self._storage.reader, room_id, who)
-        said = (Message.topic == video_topic(room.id)) & (Message.event == "room-chat")
+        said = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
         query = Message.select(Message.id, Message.content).where(said & (Message.id < before))
         query = query.order_by(Message.id.desc()).limit(limit)
         rows = self._storage.read_long(*query.sql())
@@ -6222,11 +6205,11 @@ class StreamRequest(NamedTuple):
 
     def topics(self) -> frozenset[str]:
         """The shared topics it gets; who is limited to channels gets no global broadcasts."""
-        topics = {channel_topic(name) for name in self.channels}
+        topics = {CHANNEL + name for name in self.channels}
         if self.principal.may_use("subscribe", None):
             topics.add(EVERYONE)
         if self.presence:
-            topics |= {presence_topic(name) for name in self.channels}
+            topics |= {PRESENCE + name for name in self.channels}
         return frozenset(topics)
 
 
@@ -6284,7 +6267,7 @@ class Streams:
         client_id = client_id_of(session)
         after = self._log.find(asked.last_event_id or "")
         topics = asked.topics() | self._standing(client_id)  # as of where the log now is
-        wanted = topics | {direct_topic(client_id)}
+        wanted = topics | {DIRECT + client_id}
         if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
             after = None
         cursor = self._hub.head if after is None else after
@@ -6762,8 +6745,8 @@ def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
     order: dict[str, Any] = {
         "clientId": client_id,
-        "add": [channel_topic(name) for name in body.add],
-        "remove": [channel_topic(name) for name in body.remove],
+        "add": [CHANNEL + name for name in body.add],
+        "remove": [CHANNEL + name for name in body.remove],
     }
     if body.since is not None:
         found = app.log.find(body.since)
@@ -6845,9 +6828,9 @@ def make_draft(
         raise Problem("invalid", errors=[("to", "can't be given together with channel")])
     topic = EVERYONE
     if query.to:
-        topic = direct_topic(query.to)
+        topic = DIRECT + query.to
     elif query.channel:
-        topic = channel_topic(query.channel)
+        topic = CHANNEL + query.channel
     return Entry(
         topic,
         MESSAGE,
@@ -6971,9 +6954,9 @@ def messages(
     where = Message.kind == MESSAGE
     app.access.check_channel(call.principal, "read", channel)
     if channel:
-        where &= Message.topic == channel_topic(channel)
+        where &= Message.topic == CHANNEL + channel
     else:
-        where &= (Message.topic == EVERYONE) | (Message.topic.startswith("c/"))
+        where &= (Message.topic == EVERYONE) | (Message.topic.startswith(CHANNEL))
     page = where
     if before is not None:
         page &= Message.id < before
@@ -7791,7 +7774,7 @@ class DashboardView(msgspec.Struct):
 @route("GET", "/api/admin/dashboard", "admin", "What a dashboard shows first, in one call")
 def dashboard(app: Application, call: Call) -> DashboardView:
     """Statistics, and the newest of each list."""
-    where = (Message.kind == MESSAGE) & ~Message.topic.startswith("u/")
+    where = (Message.kind == MESSAGE) & ~Message.topic.startswith(DIRECT)
     return DashboardView(
         stats(app, call),
         connection_views(app.nodes.newest(20)),
@@ -8739,7 +8722,7 @@ def changed_channels(
 ) -> frozenset[str]:
     """A connection's topics with these channels added or removed. Raises as `check_channel`, and
     Problem `invalid` when they are too many."""
-    changed = frozenset(map(channel_topic, names))
+    changed = frozenset(CHANNEL + name for name in names)
     if not adds:
         return topics - changed
     for name in names:
@@ -9539,7 +9522,7 @@ def emit(
     drafts = []
     for room in each_room(to) or [""]:
         for topic in heard_topics(app.hub, namespace, room):
-            is_own = topic == direct_topic(room)
+            is_own = topic == DIRECT + room
             drafts.append(emit_draft(app, topic, event, named if is_own else arguments, left_out))
             left_out.append(topic)  # who has it doesn't get the next one's
     if volatile:
@@ -9557,7 +9540,7 @@ def each_room(rooms: RoomNames) -> list[str]:
 def room_topics(namespace: str, room: str) -> list[str]:
     """The topics that a name may stand for: a room's, and of one client its own."""
     topics = [room_topic(namespace, room)]
-    return [*topics, direct_topic(room)] if _SID.fullmatch(room) else topics
+    return [*topics, DIRECT + room] if _SID.fullmatch(room) else topics
 
 
 def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
@@ -9822,7 +9805,7 @@ class SocketIo(EngineConversation):
         state = msgspec.json.decode(row.state, type=ClientState)
         channels = {t for t in state.channels if self._may_hear(t)}
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
-        if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
+        if not log.complete(since, topics | channels | {DIRECT + row.client_id}):
             return None
         if self.over:
             return None
@@ -11761,7 +11744,7 @@ class Application:
 
     def _tell_stats(self) -> None:
         """To who listens here; each node tells its own."""
-        topic = channel_topic(STATS_CHANNEL)
+        topic = CHANNEL + STATS_CHANNEL
         if self.hub.is_heard(topic):
             view = msgspec.to_builtins(self.stats_view())
             view |= {"timestamp": iso(now_ms()), "head": self.log.head}

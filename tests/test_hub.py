@@ -345,7 +345,7 @@ class World:
         topics = frozenset(topics)
         client = CLIENTS[number % len(CLIENTS)]
         cursor = max(0, self.hub.head - back)
-        if not self.log.complete(cursor, topics | {rtapp.direct_topic(client)}):
+        if not self.log.complete(cursor, topics | {rtapp.DIRECT + client}):
             cursor = self.hub.head
         made = rtapp.Subscriber(client, ENCODINGS[encoding], cursor, "", "")
         made.credential = CREDENTIALS[number % 2]
@@ -658,7 +658,7 @@ class World:
 
 def message(chance: random.Random) -> tuple[str, str, str | None, str, str | None]:
     """A message: on a topic, to one client, or to all but some."""
-    topic = chance.choice([*TOPICS, *TOPICS, *map(rtapp.direct_topic, CLIENTS)])
+    topic = chance.choice([*TOPICS, *TOPICS, *(rtapp.DIRECT + client for client in CLIENTS)])
     exclude = chance.choice(
         [None, None, None, chance.choice(CLIENTS), json.dumps([chance.choice(TOPICS)])]
     )
@@ -689,7 +689,7 @@ def commit(chance: random.Random) -> list[Any]:
     client = chance.choice(CLIENTS)
     kind = chance.choice(["kick", "topics"])
     body = {"clientId": client, "reason": "told to", "add": [chance.choice(TOPICS)], "remove": []}
-    own = [(rtapp.direct_topic(client), rtapp.MESSAGE, None, "1", None)]
+    own = [(rtapp.DIRECT + client, rtapp.MESSAGE, None, "1", None)]
     left_out = [(chance.choice(TOPICS), rtapp.MESSAGE, None, "1", client)]
     told = (rtapp.HUB_TOPIC, rtapp.CONTROL, kind, json.dumps(body), None)
     return [*chance.choice([own, left_out, []]), told, *some]

@@ -703,7 +703,7 @@ class Listening:
         self.ours, theirs = socket.socketpair()
         self.ours.setblocking(False)
         self.subscriber = rtapp.Subscriber("me", rtapp.SSE[False, True], opened.log.head, "", "")
-        topics = frozenset(rtapp.channel_topic(name) for name in channels)
+        topics = frozenset(rtapp.CHANNEL + name for name in channels)
         transport = rtapp.PlainTransport(theirs.detach())
         self.hub.attach(self.subscriber, topics, transport, b":\n\n", b"")
         self._received = b""
