@@ -227,11 +227,6 @@ def make_private(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
-def plain_address(address: str) -> str:
-    """An IP address as a socket gives it, without a zone and not mapped into IPv6."""
-    return address.partition("%")[0].removeprefix("::ffff:")
-
-
 @functools.lru_cache(maxsize=4_096)
 def as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """An IP address without a zone and not mapped into IPv6; None where it is none."""
@@ -267,7 +262,6 @@ def plain_host(name: str) -> str:
 _URL = re.compile(
     r"([a-z][a-z0-9+.-]*)://([^\s/?#@:[\]]+|\[[^\s\]]+\])(?::(\d{0,5}))?(/[^\s?#]*)?", re.IGNORECASE
 )
-_PORTS = {"http": 80, "https": 443}
 
 
 @functools.lru_cache(maxsize=256)
@@ -280,7 +274,7 @@ def plain_url(text: str) -> str:
         return ""
     scheme, port = found[1].lower(), int(found[3] or 0)
     host = f"[{host}]" if ":" in host else host
-    host = f"{host}:{port}" if port and port != _PORTS.get(scheme) else host
+    host = f"{host}:{port}" if port and port != {"http": 80, "https": 443}.get(scheme) else host
     return f"{scheme}://{host}{found[4] or ''}"
 
 
@@ -309,8 +303,7 @@ class Form(NamedTuple):
 
 
 def plain_network(text: str) -> str:
-    """An IP address or a network of them in lower case and not mapped into IPv6, empty where it is
-    none."""
+    """An IP address or network in lower case, not mapped into IPv6; empty where it is none."""
     text = text.lower().removeprefix("::ffff:")
     with contextlib.suppress(ValueError):
         ipaddress.ip_network(text, strict=False)
@@ -1119,7 +1112,6 @@ class Transaction:
             raise
 
     def finish(self) -> None:
-        """Insert what is left."""
         self._insert(self.database.finish)
         self.finished = True
 
@@ -1256,7 +1248,6 @@ class Sqlite(peewee.SqliteDatabase):
         return int(row[0])
 
     def insert(self, rows: Rows) -> None:
-        """Insert rows of the log."""
         try:
             cursor = self.cursor()  # type: ignore[no-untyped-call]
             cursor.executemany(insertion("messages", COLUMNS, 1), rows)
@@ -1403,7 +1394,6 @@ class Postgres(peewee.PostgresqlDatabase):
     CONNECT_SECONDS = 5
     # Whoever holds the lock of the log and doesn't go on is put out by the server.
     HELD_SECONDS = 10
-    UNHOLDABLE = "A text must not hold the character U+0000 or half of a surrogate pair."
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -1431,10 +1421,11 @@ class Postgres(peewee.PostgresqlDatabase):
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement whose parameters are `?`, ours, or `%s`, peewee's. Raises Problem
         `invalid` for a text that PostgreSQL can't hold."""
+        detail = "A text must not hold the character U+0000 or half of a surrogate pair."
         try:
             return super().execute_sql(sql.replace("?", "%s"), params)  # type: ignore[no-untyped-call]
         except ValueError:  # the driver's, before anything is sent
-            raise Problem("invalid", self.UNHOLDABLE) from None
+            raise Problem("invalid", detail) from None
 
     @property
     def is_lost(self) -> bool:
@@ -1489,7 +1480,6 @@ class PostgresWriter(Postgres):
             raise peewee.OperationalError(str(error)) from error
 
     def insert(self, rows: Rows) -> None:
-        """Insert rows of the log."""
         for page in chunks(rows, self.INSERT_ROWS):
             self._run(insertion("messages", COLUMNS, len(page)), page)
 
@@ -2498,7 +2488,6 @@ class Poller:
         return found
 
     def close(self) -> None:
-        """Release what the poller holds."""
         for fd in list(self._watchers):
             self.remove(fd)
 
@@ -2707,12 +2696,10 @@ class Run(msgspec.Struct, eq=False):
     owners: list[Subscriber] = []  # whose own topic this is
 
     def append(self, entry: Entry) -> None:
-        """Take the newest entry."""
         self.entries = self.entries or []
         self.entries.append(entry)
 
     def evict(self) -> None:
-        """Drop the oldest entry."""
         self.evicted = self.entries[self.start].id
         self.start += 1
         if self.start > 64 and self.start * 2 > len(self.entries):
@@ -2728,11 +2715,6 @@ class Run(msgspec.Struct, eq=False):
     def last(self) -> int:
         """The id of the newest entry, 0 without one."""
         return self.entries[-1].id if len(self.entries) > self.start else 0
-
-    @property
-    def unused(self) -> bool:
-        """Whether nobody would miss it."""
-        return not (self.last or self.excluded or self.views or self.owners)
 
 
 NOBODY = Run(0)
@@ -2756,11 +2738,11 @@ class Ring:
 
     def release(self, topic: str) -> None:
         """Forget a run that nobody would miss."""
-        if self.runs[topic].unused:
+        run = self.runs[topic]
+        if not (run.last or run.excluded or run.views or run.owners):
             del self.runs[topic]
 
     def append(self, entry: Entry) -> None:
-        """Take the newest entry."""
         self.entries.append(entry)
         self.size += entry.cost
         self.run(entry.topic).append(entry)
@@ -5384,7 +5366,7 @@ def local_addresses(subscribers: Iterable[Subscriber]) -> list[str]:
         if not isinstance(subscriber.transport, QueueTransport):  # that has no socket of its own
             with contextlib.suppress(OSError):
                 sock = _socket.socket(fileno=os.dup(subscriber.fd))
-                found.append(plain_address(sock.getsockname()[0]))
+                found.append(str(as_ip(sock.getsockname()[0])))
                 sock.close()
     return found
 
@@ -10341,7 +10323,7 @@ class Connection:
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            context = self._front.tls(plain_address(self._transport.getsockname()[0]))
+            context = self._front.tls(str(as_ip(self._transport.getsockname()[0])))
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
@@ -10531,7 +10513,7 @@ class Front:
         gevent.killall(greenlets)
 
     def _serve(self, server: gevent.server.StreamServer, sock: Any, address: Any) -> None:
-        connection = Connection(sock, plain_address(address[0]), self, server)
+        connection = Connection(sock, str(as_ip(address[0])), self, server)
         self._network.arrived(connection.address)
         counted = network_of(connection.address)  # IPv6 by networks
         full = self._full(connection.address, counted)
@@ -10754,7 +10736,7 @@ def default_source(family: int, far: str) -> str:
     Nothing is sent: UDP only looks for the way."""
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.connect((far, 9))
-        return plain_address(sock.getsockname()[0])
+        return str(as_ip(sock.getsockname()[0]))
     return ""
 
 

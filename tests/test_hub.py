@@ -577,7 +577,8 @@ class World:
         assert owners == [one.id for one in self.hub.subscribers()], "whose own topics are these?"
         excluding = {0, *(entry.id for entry in ring.entries if entry.left_out)}
         for topic, run in ring.runs.items():
-            assert not run.unused and run.excluded in excluding, f"{topic} is kept for nothing"
+            is_used = run.last or run.excluded or run.views or run.owners
+            assert is_used and run.excluded in excluding, f"{topic} is kept for nothing"
 
     def _check_view(self, view: rtapp.View) -> None:
         """Of invariant 6, what concerns a view."""
