@@ -3550,7 +3550,7 @@ class Hub(Connections):
                 if join is None:
                     self._fall_behind(subscriber)
                     return
-                self._bring(subscriber, stretch, join)
+                self._bring(subscriber, stretch.is_earlier, join)
             elif subscriber.later:
                 self._switch(subscriber)
             else:
@@ -3646,9 +3646,9 @@ class Hub(Connections):
             size += len(frame)
         return Join(b"".join(frames), upto, len(frames))
 
-    def _bring(self, subscriber: Subscriber, stretch: Stretch, join: Join) -> None:
+    def _bring(self, subscriber: Subscriber, is_earlier: bool, join: Join) -> None:
         """Send a part of a stretch."""
-        if stretch.is_earlier:
+        if is_earlier:
             change, *later = subscriber.later
             subscriber.later = (change._replace(since=join.cursor), *later)
             join = join._replace(cursor=subscriber.cursor)
@@ -3745,19 +3745,18 @@ class Hub(Connections):
                 made[key] = list(self._joins(subscriber, stretch, page, key[1]))
             for join in made[key]:
                 if subscriber.state is State.LIVE:
-                    self._bring(subscriber, stretch, join)
+                    self._bring(subscriber, stretch.is_earlier, join)
             gevent.sleep(0)
 
     def _reset(self, subscriber: Subscriber) -> None:
         """Some of what it lacks is gone: say so and go on, at the head, or with its new topics."""
-        stretch, cursor, number = self._stretch(subscriber), subscriber.cursor, self.head
-        if stretch is not None and stretch.is_earlier:
-            change, *later = subscriber.later
-            subscriber.later, number = (change._replace(since=number), *later), cursor
-        else:  # its cursor will be beyond all changes of its topics
+        stretch, number = self._stretch(subscriber), self.head
+        is_earlier = stretch is not None and stretch.is_earlier
+        if not is_earlier:  # its cursor will be beyond all changes of its topics
             subscriber.later = tuple(c._replace(since=number) for c in subscriber.later)
-        frame = subscriber.encoding.notice("reset", RESET, self._log.position(number))
-        self._push(subscriber, Join(frame, number, 0))
+        position = self._log.position(subscriber.cursor if is_earlier else number)
+        frame = subscriber.encoding.notice("reset", RESET, position)
+        self._bring(subscriber, is_earlier, Join(frame, number, 0))
         self._serve_soon(subscriber)
 
     # Time
@@ -3773,7 +3772,7 @@ class Hub(Connections):
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, int], bytes] = {}
+        frames: dict[tuple[str, str | None], bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
@@ -3785,7 +3784,9 @@ class Hub(Connections):
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
+    def _ping_one(
+        self, subscriber: Subscriber, frames: dict[tuple[str, str | None], bytes]
+    ) -> None:
         """Ping who lacks nothing, or waits for the database; for the others data is on its way,
         which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
@@ -3800,9 +3801,9 @@ class Hub(Connections):
             return
         number = subscriber.cursor if is_behind else self.head
         is_whole = not is_behind or self._wanted(subscriber)[1] is None
-        key = (subscriber.encoding.key, number if is_whole else -1)
+        position = self._log.position(number) if is_whole else None
+        key = (subscriber.encoding.key, position)
         if key not in frames:
-            position = self._log.position(number) if is_whole else None
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
