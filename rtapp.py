@@ -2452,40 +2452,27 @@ READ, WRITE = 1, 2  # gevent's own numbers for the directions of a watcher
 
 
 class Poller:
-    """Readiness of many sockets, told in one call. This one, which works everywhere, has a watcher
-    of the loop for each socket."""
+    """Readiness of many sockets: `ready` hears of one that is, with READ unless there is only
+    room. This one, which works everywhere, has a watcher of the loop for each socket."""
 
-    def __init__(self, ready: Callable[[], None]) -> None:
-        self._loop = gevent.get_hub().loop
+    def __init__(self, ready: Callable[[int, int], None]) -> None:
         self._ready = ready
         self._watchers: dict[int, Any] = {}
-        self._found: dict[int, int] = {}
 
     def watch(self, fd: int, events: int) -> None:
         """Watch a socket from now on for READ, WRITE, both or neither."""
         self.remove(fd)
         if events:
-            watcher = self._watchers[fd] = self._loop.io(fd, events)
+            watcher = self._watchers[fd] = gevent.get_hub().loop.io(fd, events)
             # It doesn't tell which direction is ready; trying both is cheap and harmless.
-            watcher.start(self._note, fd, events)
-
-    def _note(self, fd: int, events: int) -> None:
-        if not self._found:
-            self._loop.run_callback(self._ready)
-        self._found[fd] = events
+            watcher.start(self._ready, fd, events)
 
     def remove(self, fd: int) -> None:
         """Forget a socket; call it before the socket is closed."""
-        self._found.pop(fd, None)
         watcher = self._watchers.pop(fd, None)
         if watcher is not None:
             watcher.stop()
             watcher.close()
-
-    def wait(self) -> list[tuple[int, int]]:
-        """The sockets that are ready now, with READ unless there is only room; never blocks."""
-        found, self._found = list(self._found.items()), {}
-        return found
 
     def close(self) -> None:
         for fd in list(self._watchers):
@@ -2497,13 +2484,14 @@ class EpollPoller(Poller):
 
     IN, OUT = 1, 4  # EPOLLIN, EPOLLOUT: fixed by Linux
 
-    def __init__(self, ready: Callable[[], None]) -> None:
+    def __init__(self, ready: Callable[[int, int], None]) -> None:
         import select
 
+        self._ready = ready
         # gevent's patch takes epoll out of the module; get_original still has it.
         self._epoll = (getattr(select, "epoll", None) or get_original("select", "epoll"))()
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), READ)
-        self._watcher.start(ready)
+        self._watcher.start(self._wait)
 
     def watch(self, fd: int, events: int) -> None:
         wanted = (self.IN if events & READ else 0) | (self.OUT if events & WRITE else 0)
@@ -2516,9 +2504,10 @@ class EpollPoller(Poller):
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
 
-    def wait(self) -> list[tuple[int, int]]:
-        # A hang-up or an error counts as readable: reading tells which.
-        return [(fd, READ if mask & ~self.OUT else WRITE) for fd, mask in self._epoll.poll(0, 1024)]
+    def _wait(self) -> None:
+        for fd, mask in self._epoll.poll(0, 1024):
+            # A hang-up or an error counts as readable: reading tells which.
+            self._ready(fd, READ if mask & ~self.OUT else WRITE)
 
     def close(self) -> None:
         self._watcher.stop()
@@ -2526,7 +2515,7 @@ class EpollPoller(Poller):
         self._epoll.close()
 
 
-def make_poller(ready: Callable[[], None]) -> Poller:
+def make_poller(ready: Callable[[int, int], None]) -> Poller:
     """The best poller here; RTAPP_POLLER=watchers forces the portable one."""
     if os.environ.get("RTAPP_POLLER") != "watchers":
         with contextlib.suppress(AttributeError, ImportError):
@@ -2927,7 +2916,7 @@ class Connections(abc.ABC):
         self._journal = journal
         self._settings = settings
         self._loop = gevent.get_hub().loop
-        self._poller = make_poller(self._poll)
+        self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
         self._networks: Counter[str] = Counter()
         self._ids = itertools.count(first_id)
@@ -3141,18 +3130,17 @@ class Connections(abc.ABC):
             if not is_paused:
                 self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
-    def _poll(self) -> None:
-        for fd, events in self._poller.wait():
-            subscriber = self._by_fd.get(fd)
-            if subscriber is None:
-                continue
-            try:
-                if events & READ:
-                    self._read(subscriber)
-                self.flush(subscriber)
-            except Exception:
-                self._drop(subscriber, "internal error")  # or its readiness would come for ever
-                self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
+    def _ready(self, fd: int, events: int) -> None:
+        subscriber = self._by_fd.get(fd)
+        if subscriber is None:
+            return
+        try:
+            if events & READ:
+                self._read(subscriber)
+            self.flush(subscriber)
+        except Exception:
+            self._drop(subscriber, "internal error")  # or its readiness would come for ever
+            self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
 
     def _read(self, subscriber: Subscriber) -> None:
         if subscriber.state is State.GONE:
@@ -3772,7 +3760,7 @@ class Hub(Connections):
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, str | None], bytes] = {}
+        frames: dict[tuple[str, int], bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
@@ -3784,9 +3772,7 @@ class Hub(Connections):
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(
-        self, subscriber: Subscriber, frames: dict[tuple[str, str | None], bytes]
-    ) -> None:
+    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
         """Ping who lacks nothing, or waits for the database; for the others data is on its way,
         which says as much."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
@@ -3801,9 +3787,9 @@ class Hub(Connections):
             return
         number = subscriber.cursor if is_behind else self.head
         is_whole = not is_behind or self._wanted(subscriber)[1] is None
-        position = self._log.position(number) if is_whole else None
-        key = (subscriber.encoding.key, position)
+        key = (subscriber.encoding.key, number if is_whole else -1)
         if key not in frames:
+            position = self._log.position(number) if is_whole else None
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)

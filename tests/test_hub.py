@@ -170,9 +170,9 @@ class Wire:
 class Readiness:
     """A poller whose news come from the history: only those are told that were asked for."""
 
-    def __init__(self, ready: Callable[[], None]) -> None:
+    def __init__(self, ready: Callable[[int, int], None]) -> None:
+        self.ready = ready
         self.wanted: dict[int, int] = {}
-        self.found: dict[int, int] = {}
 
     def watch(self, fd: int, events: int) -> None:
         assert fd >= 0, "it is gone"
@@ -181,10 +181,9 @@ class Readiness:
     def remove(self, fd: int) -> None:
         self.wanted.pop(fd, None)
 
-    def wait(self) -> list[tuple[int, int]]:
-        found, self.found = self.found, {}
-        told = [(fd, events & self.wanted.get(fd, 0)) for fd, events in found.items()]
-        return [(fd, events) for fd, events in told if events]
+    def tell(self, fd: int, events: int) -> None:
+        if events := events & self.wanted.get(fd, 0):
+            self.ready(fd, events)
 
     def close(self) -> None: ...
 
@@ -408,8 +407,7 @@ class World:
     def _ready(self, one: Listener, events: int = rtapp.WRITE) -> None:
         poller: Any = self.hub._poller
         if one.wire.room or events != rtapp.WRITE:
-            poller.found[one.subscriber.fd] = events
-            self.hub._poll()
+            poller.tell(one.subscriber.fd, events)
 
     def stall(self, number: int, _: Any) -> None:
         """The time is up of those who take nothing; who has room would take what is pinned."""
