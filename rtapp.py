@@ -200,13 +200,9 @@ def sha256(text: str) -> str:
 
 IS_FROZEN = bool(getattr(sys, "frozen", False))  # built by PyInstaller
 PROGRAM = Path(sys.executable if IS_FROZEN else __file__).resolve()
+PROGRAM_COMMAND = [str(PROGRAM)] if IS_FROZEN else [sys.executable, str(PROGRAM)]
 STARTED_BY = os.getppid()  # known before it may go
 STATIC = Path(__file__).resolve().parent / "static"
-
-
-def program_command() -> list[str]:
-    """How this program is started again."""
-    return [str(PROGRAM)] if IS_FROZEN else [sys.executable, str(PROGRAM)]
 
 
 def write_private(path: Path, text: str) -> None:
@@ -968,17 +964,13 @@ def insertion(table: str, columns: tuple[str, ...], count: int) -> str:
 
 
 def upsert(database: peewee.Database, model: type[Table], **row: Any) -> None:
-    """Insert a row, or overwrite the one with the same primary key."""
-    database.execute_sql(upsertion(model, tuple(row)), tuple(row.values()))
-
-
-@cache
-def upsertion(model: type[Table], names: tuple[str, ...]) -> str:
-    """The statement of `upsert`, made once: that takes longer than to run it."""
+    """Insert a row, or overwrite the one with the same primary key: by hand, for to build the query
+    of `on_conflict` takes many times as long as to run it."""
     keys = [key.name for key in model._meta.get_primary_keys()]
-    sets = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
-    insert = insertion(model._meta.table_name, names, 1)
-    return f"{insert} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
+    sets = ", ".join(f"{name} = excluded.{name}" for name in row if name not in keys)
+    insert = insertion(model._meta.table_name, tuple(row), 1)
+    sql = f"{insert} ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {sets}"
+    database.execute_sql(sql, tuple(row.values()))
 
 
 # Migration n takes a database from version n to n + 1. They are SQL, not models: a model changes
@@ -1195,7 +1187,7 @@ class Engine:
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
     # What a function makes of the rows of a read that may take a while.
     read_long: Callable[[str, Sequence[Any], Callable[[Iterable[Any]], T]], T]
-    close: Callable[[], None]  # the readers, and lets others claim it
+    close: Callable[[], Any]  # the readers, and lets others claim it
 
     def redacted(self, text: str) -> str:
         """An error's text without secrets."""
@@ -1616,6 +1608,8 @@ class PostgresEngine(Engine):
         self.name = f"postgresql://{parts.hostname or ''}{parts.path}"
         self.folder = folder
         self._readers = PostgresReaders(url)
+        self.open_readers = lambda: self._readers
+        self.close = self._readers.close
 
     def redacted(self, text: str) -> str:
         password = urllib.parse.urlsplit(self.url).password
@@ -1641,9 +1635,6 @@ class PostgresEngine(Engine):
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
 
-    def open_readers(self) -> peewee.Database:
-        return self._readers
-
     def read_long(
         self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
     ) -> T:
@@ -1665,9 +1656,6 @@ class PostgresEngine(Engine):
             database.execute_sql(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )
-
-    def close(self) -> None:
-        self._readers.close()
 
 
 LogDatabase = Sqlite | PostgresWriter  # what a transaction is of
@@ -2873,11 +2861,6 @@ class Subscriber(msgspec.Struct, eq=False):
         return self.state is not State.GONE and self.state is not State.ENDING
 
     @property
-    def status(self) -> str:
-        """`connected`, or `reconnecting` when it takes nothing at the moment."""
-        return "reconnecting" if self.state is State.BLOCKED else "connected"
-
-    @property
     def own_topic(self) -> str:
         """The topic of its direct messages."""
         return DIRECT + self.client_id
@@ -3684,8 +3667,7 @@ class Hub(Connections):
 
     def _catch_up(self) -> None:
         """Serve who is behind the ring from the log, together those that want the same."""
-        while True:
-            self._behind_bell.wait()
+        while self._behind_bell.wait():
             self._behind_bell.clear()
             gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
             while self._behind:
@@ -4111,7 +4093,8 @@ class Nodes:
         s = subscriber
         who = s.id, s.client_id, s.encoding.name, s.address, s.agent, s.username
         figures = s.connected_at, s.last_ping, s.messages, s.bytes_sent, self._hub.lag(s)
-        return Connected(*who, to_json(s.channels), *figures, s.status, self.id)
+        status = "reconnecting" if s.state is State.BLOCKED else "connected"
+        return Connected(*who, to_json(s.channels), *figures, status, self.id)
 
     # Who is where
 
@@ -12163,7 +12146,7 @@ class WindowProcess:
         environment = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
         null = subprocess.DEVNULL  # what this process has for output leads to the dead one
         subprocess.Popen(
-            [*program_command(), *self._again],
+            [*PROGRAM_COMMAND, *self._again],
             env=environment,
             stdin=null,
             stdout=null,
@@ -12186,7 +12169,7 @@ class Window:
         """Open it. `told` hears `loaded`, `closing`, and `ended` with an exit code."""
         self._told = told
         self._process = subprocess.Popen(
-            [*program_command(), "--window", url, str(folder / "window"), *sys.argv[1:]],
+            [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]],
             env={**os.environ, **secret},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -13213,7 +13196,7 @@ class ChildServer:
         # By the environment: what is on a command line can be read by everybody on the machine.
         given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in self._settings.items()}
         self._process = subprocess.Popen(
-            [*program_command(), "serve"],
+            [*PROGRAM_COMMAND, "serve"],
             env={**os.environ, **given},
             stdout=subprocess.PIPE,
             text=True,
