@@ -313,7 +313,10 @@ def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str
 
 
 URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
-ORIGIN = Form(plain_origin, "an origin like https://app.example.org, without a path")
+ORIGIN = Form(
+    lambda text: text if text == "*" else plain_origin(text),
+    "an origin like https://app.example.org, without a path, nor *",
+)
 HOST = Form(
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
@@ -379,7 +382,8 @@ _ROWS = (
             "besides IP addresses, localhost, this machine's own names, *.local and public_url's "
             "host; separated by commas.", form=HOST),
     Setting("allowed_origins", "list", (), "network", "Origins of other sites' pages that may call "
-            "this server (CORS), as https://app.example.org; separated by commas.", form=ORIGIN),
+            "this server (CORS), as https://app.example.org; separated by commas. * lets any "
+            "site's pages call it, but without the cookie of who is signed in.", form=ORIGIN),
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
             "whoever reaches the port may subscribe and publish, as in the guide; administration "
             "is never open.", choices=("private", "open")),
@@ -5016,10 +5020,6 @@ class Access:
                 "Add the name to the setting allowed_hosts to use this server under it.",
             )
 
-    def allowed_origin(self, origin: str) -> bool:
-        """Whether another site's pages may call this server."""
-        return plain_origin(origin) in self._settings["allowed_origins"]
-
     def _own_origins(self, call: Call) -> set[str]:
         """The origins of this server's pages: what `Host`, a trusted proxy and public_url say.
         A page of https can't call plain http: where it does, an unknown proxy has ended TLS."""
@@ -5032,24 +5032,42 @@ class Access:
         own = {plain_origin(f"{scheme}://{host}") for scheme in schemes for host in hosts}
         return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
-    def check_origin(self, call: Call, is_link: bool) -> None:
-        """Refuse what another site's page sends, but for a link to a page. Raises Problem
-        `foreign_origin`.
+    def _is_own_page(self, call: Call, is_link: bool) -> bool:
+        """Whether no page of another site sends a request, or it is but a link to a page.
 
         A browser that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets
         no page set it; `same-site` is foreign: other ports and subdomains are other people's.
         """
         origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
-        if site == "same-origin" or (origin and self.allowed_origin(origin)):
-            return
+        if site == "same-origin":
+            return True
         own = not origin or plain_origin(origin) in self._own_origins(call)
-        if own and (is_link or site in ("", "none")):
+        return own and (is_link or site in ("", "none"))
+
+    def admit_page(
+        self, call: Call, is_link: bool = False, is_guarded: bool = False, has_cookie: bool = False
+    ) -> None:
+        """Let pages of the sites that `allowed_origins` names see the answer (CORS); those that
+        only `*` allows call without the cookie, and not at all what sets it (`has_cookie`). Raises
+        Problem `foreign_origin` for others' where the call `is_guarded`."""
+        origin, allowed = call.headers.get("origin", ""), self._settings["allowed_origins"]
+        shared = {"Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count"}
+        if allowed:
+            call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
+        if origin and plain_origin(origin) in allowed:
+            shared["Access-Control-Allow-Credentials"] = "true"
+            call.reply |= {"Access-Control-Allow-Origin": origin, **shared}
+        elif self._is_own_page(call, is_link):
             return
-        raise Problem(
-            "foreign_origin",
-            "If the page is this server's own, set public_url to its address; if it is another "
-            "site's that may call this server, add its origin to the setting allowed_origins.",
-        )
+        elif "*" in allowed and not has_cookie:
+            call.headers.pop("cookie", None)  # browsers add it to requests that any page may send
+            call.reply |= {"Access-Control-Allow-Origin": "*", **shared}
+        elif is_guarded:
+            raise Problem(
+                "foreign_origin",
+                "If the page is this server's own, set public_url to its address; if it is another "
+                "site's that may call this server, add its origin to the setting allowed_origins.",
+            )
 
 
 MAX_DEPTH = 200  # of JSON
@@ -8377,12 +8395,8 @@ def allow_header(methods: set[str]) -> str:
 # A list of names as a browser asks for them; not `*`, which would be all.
 FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
 
-# What lets a page of an allowed origin see the answer (CORS).
-SHARED = {
-    "Access-Control-Allow-Credentials": "true",
-    "Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count",
-    "Vary": "Origin",
-}
+# What sets or takes away the cookie.
+SIGNING_IN = tuple(f"/api/auth/{name}" for name in ("setup", "redeem", "login", "logout"))
 
 
 class Web:
@@ -8451,15 +8465,12 @@ class Web:
         """Find out who asks and from where, and refuse who may not. Requests are counted, failed
         ones too, but for whom nobody limits."""
         self._check_host(call)
-        access, origin = self._app.access, call.headers.get("origin", "")
+        access = self._app.access
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
-        if guarded and row.path != "/socket.io/<name>":  # a script, for any site's pages
-            navigates = call.headers.get("sec-fetch-mode") == "navigate"
-            access.check_origin(call, navigates and HTML in row.answers.values())
-        if self._app.settings["allowed_origins"]:
-            call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
-        if origin and access.allowed_origin(origin):
-            call.reply |= {"Access-Control-Allow-Origin": origin, **SHARED}
+        guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
+        navigates = call.headers.get("sec-fetch-mode") == "navigate"
+        is_link = navigates and HTML in row.answers.values()
+        access.admit_page(call, is_link, guarded, row.path in SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
         try:
@@ -8540,9 +8551,8 @@ class Web:
             {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
         )
         call.reply["Allow"] = methods
-        origin = call.headers.get("origin", "")
-        if origin and self._app.access.allowed_origin(origin):
-            call.reply |= {"Access-Control-Allow-Origin": origin, **SHARED}
+        self._app.access.admit_page(call, has_cookie=path in SIGNING_IN)
+        if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
             call.reply["Access-Control-Max-Age"] = "600"
             call.reply["Vary"] += ", Access-Control-Request-Headers"

@@ -19,11 +19,13 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from websockets.exceptions import InvalidStatus
 
 from support import (
     ADMIN,
     NDJSON,
     PATIENCE,
+    POLLING,
     UPGRADE,
     Answer,
     Response,
@@ -31,6 +33,11 @@ from support import (
     Stream,
     cookie_of,
     get_request,
+    hear,
+    hear_io,
+    join_io,
+    open_io,
+    open_ws,
     parse_answer,
     query_database,
     rows_of,
@@ -1328,6 +1335,144 @@ def test_answers_vary_by_origin(make_server: Callable[..., Server]) -> None:
         answer = allowing.get(path, headers=headers)
         assert "Origin" in answer.headers["vary"].split(", ")
     assert "Origin" not in make_server().get(path).headers.get("vary", "")
+
+
+ANY_PAGE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+NEIGHBOR = {"Sec-Fetch-Site": "same-site"}  # a page of another port may send our cookie along
+
+
+def signed_in(server: Server) -> dict[str, str]:
+    """The cookie of an administrator."""
+    login = {"username": "ada", "password": "correct horse"}
+    assert server.post("/api/users", {**login, "role": "admin"}).status == 201
+    return cookie_of(server.post("/api/auth/login", login, token=None))
+
+
+def test_any_origin(make_server: Callable[..., Server]) -> None:
+    """`*` lets any site's pages call with what they know themselves, a token or a session."""
+    named = "https://app.example.org"
+    server = make_server(allowed_origins=f"*,{named}")
+    pages = (ANY_PAGE, NEIGHBOR, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"})
+    for page in pages:
+        answers = [
+            server.publish(1, headers=page),
+            server.get("/api/messages", headers=page),
+            server.get("/api/messages?limit=0", headers=page),
+            server.get("/api/messages", headers=page, token=None),
+            server.get("/healthz", headers=page, token=None),
+        ]
+        assert [answer.status for answer in answers] == [200, 200, 422, 401, 200]
+        for answer in answers:
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "access-control-allow-credentials" not in answer.headers
+            assert "Retry-After" in answer.headers["access-control-expose-headers"]
+            assert answer.headers["vary"] == "Origin"
+        with server.stream(f"token={ADMIN}", headers=page, token=None) as stream:
+            assert "access-control-allow-origin: *\r\n" in stream.head.lower()
+        ticket = server.post("/api/auth/ticket", {}, headers=page).json["ticket"]
+        with open_ws(server, f"ticket={ticket}", headers=page, token=None) as ws:
+            assert hear(ws, "connection")
+        ws, _ = join_io(server, headers=page)
+        ws.close()
+    answer = server.get("/api/messages", headers={"Origin": named})
+    assert answer.headers["access-control-allow-origin"] == named
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    own = server.get("/api/messages", headers={"Origin": f"http://127.0.0.1:{server.port}"})
+    assert own.status == 200 and "access-control-allow-origin" not in own.headers
+
+
+def test_any_origin_never_has_the_cookie(make_server: Callable[..., Server]) -> None:
+    server = make_server(allowed_origins="*,https://app.example.org")
+    cookie = signed_in(server)
+
+    def statuses(page: dict[str, str]) -> list[int]:
+        headers = {**cookie, **page}
+        form = {**headers, "Content-Type": "text/plain"}
+        answers = [
+            server.get("/api/users", headers=headers, token=None),
+            server.get("/metrics", headers=headers, token=None),
+            server.get("/api/events?presence=x", headers=headers, token=None),
+            server.post("/api/broadcast", 1, headers=headers, token=None),
+            server.post("/api/broadcast", b"1\n", headers={**headers, **NDJSON}, token=None),
+            server.post("/api/auth/ticket", {}, headers=headers, token=None),
+            server.request("DELETE", "/api/auth/sessions", headers=headers, token=None),
+            server.request("DELETE", "/api/logs", headers=headers, token=None),
+        ]
+        assert server.post("/api/broadcast", b"1", headers=form, token=None).status in (401, 415)
+        return [answer.status for answer in answers]
+
+    for page in (ANY_PAGE, NEIGHBOR, {"Origin": "null"}):
+        assert statuses(page) == [401] * 8, page
+        me = server.get("/api/auth/me", headers={**cookie, **page}, token=None)
+        assert me.json["role"] == "anonymous"
+        assert me.headers["access-control-allow-origin"] == "*"
+    for page in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": "https://app.example.org"}):
+        expected = [200, 200, 422, 200, 200, 200, 200, 200]
+        assert statuses(page) == expected, page
+
+
+def test_any_origin_opens_no_stream_by_the_cookie(make_server: Callable[..., Server]) -> None:
+    server = make_server(allowed_origins="*")
+    cookie = signed_in(server)
+    for page in (ANY_PAGE, NEIGHBOR, {"Origin": "null"}):
+        with pytest.raises(InvalidStatus) as refused:
+            open_ws(server, headers={**cookie, **page}, token=None)
+        assert refused.value.response.status_code == 401
+        with open_io(server, headers={**cookie, **page}) as ws:
+            ws.send("40")
+            assert hear_io(ws) == '44{"message":"unauthorized"}'
+        opened = server.get(POLLING, headers={**cookie, **page}, token=None)
+        assert opened.status == 200 and "access-control-allow-credentials" not in opened.headers
+        path = f"{POLLING}&sid={json.loads(opened.body[1:])['sid']}"
+        text = {**cookie, **page, "Content-Type": "text/plain;charset=UTF-8"}
+        assert server.post(path, b"40", headers=text, token=None).status == 200
+        got = server.get(path, headers={**cookie, **page}, token=None)
+        assert got.body == b'44{"message":"unauthorized"}'
+    own = {**cookie, "Origin": f"http://127.0.0.1:{server.port}"}
+    with open_ws(server, headers=own, token=None) as ws:
+        assert hear(ws, "connection")
+    ws, _ = join_io(server, {}, headers=own)
+    ws.close()
+
+
+def test_any_origin_signs_nobody_in_or_out(make_server: Callable[..., Server]) -> None:
+    server = make_server(allowed_origins="*")
+    cookie = signed_in(server)
+    login = {"username": "ada", "password": "correct horse"}
+    for page in (ANY_PAGE, NEIGHBOR, {"Origin": "null"}):
+        for name, body in (
+            ("login", login),
+            ("setup", {**login, "token": "x"}),
+            ("redeem", {"token": "x"}),
+            ("logout", None),
+        ):
+            headers = {**cookie, **page}
+            answer = server.post(f"/api/auth/{name}", body, headers=headers, token=None)
+            assert answer.code == "foreign_origin", name
+            assert "set-cookie" not in answer.headers
+            assert "access-control-allow-origin" not in answer.headers
+        change = {"current": login["password"], "password": "another horse"}
+        answer = server.post("/api/auth/password", change, headers={**cookie, **page}, token=None)
+        assert answer.code == "unauthorized" and "set-cookie" not in answer.headers
+    me = server.get("/api/auth/me", headers=cookie, token=None).json
+    assert me["username"] == "ada"
+
+
+def test_preflight_of_any_origin(make_server: Callable[..., Server]) -> None:
+    server = make_server(allowed_origins="*")
+    asked = {"Access-Control-Request-Method": "POST", "Origin": "https://evil.example"}
+    asked["Access-Control-Request-Headers"] = "authorization,content-type"
+
+    def found(path: str) -> dict[str, str]:
+        answer = server.request("OPTIONS", path, token=None, headers=asked)
+        start = "access-control-"
+        return {k.removeprefix(start): v for k, v in answer.headers.items() if k.startswith(start)}
+
+    told = found("/api/broadcast")
+    assert told["allow-origin"] == "*" and "POST" in told["allow-methods"]
+    assert told["allow-headers"] == "authorization,content-type"
+    assert "allow-credentials" not in told
+    assert found("/api/auth/login") == {}
 
 
 # Credentials

@@ -91,6 +91,8 @@ def test_settings_survive_a_restart(server: Server) -> None:
         ("public_url", "ftp://chat.example.org"),
         ("allowed_origins", "https://app.example.org/"),
         ("allowed_origins", "https://app.example.org:port"),
+        ("allowed_origins", "https://*.example.org"),
+        ("allowed_origins", "*:443"),
         ("allowed_origins", "https://\u2100.example.org"),  # a/c, once it is normalized
         ("allowed_hosts", ["chat.example.org", "*.example.org"]),
         ("allowed_hosts", "https://chat.example.org"),
@@ -124,6 +126,7 @@ def test_bad_values_are_refused(shared: Server, key: str, value: Any) -> None:
         ("allowed_origins", "https://app.example.org:80", ["https://app.example.org:80"]),
         ("allowed_origins", "https://stra\u00dfe.example", ["https://xn--strae-oqa.example"]),
         ("allowed_origins", "Capacitor://localhost,app://.", ["capacitor://localhost", "app://."]),
+        ("allowed_origins", "*, App://Main", ["*", "app://main"]),
         ("allowed_hosts", "Chat.Example.org., b:8443", ["chat.example.org", "b"]),
         ("allowed_hosts", "b\u00fccher\u3002example, [::1]:80", ["xn--bcher-kva.example", "::1"]),
         ("trusted_proxies", "::FFFF:10.0.0.1, 2001:DB8::/32", ["10.0.0.1", "2001:db8::/32"]),
