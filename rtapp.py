@@ -877,6 +877,11 @@ class AccessToken(Table):
     parent_kind = peewee.TextField(null=True)
     parent_expires_at = peewee.BigIntegerField(null=True)
 
+    @property
+    def id(self) -> str:
+        """What it is called in public, and revoked by."""
+        return str(self.token_hash)[:16]
+
 
 class IdempotencyKey(Table):
     """The first answer to a publish that carried an `Idempotency-Key`."""
@@ -4744,7 +4749,7 @@ class Access:
         """Who a row of `access_tokens` stands for; notes that it was used."""
         self._used[row.token_hash] = now_ms()
         found = grants or msgspec.json.decode(row.grants, type=Grants)
-        return Principal(kind, subject, found, row.token_hash[:16], row.expires_at, row.user_id)
+        return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
     def _find(secret: str, *kinds: str) -> Any:
@@ -4863,7 +4868,7 @@ class Access:
         self._set_cookie(call, secret)
         if user is None:
             return SignedIn(True, None, "admin")
-        self.revoke([old.token_hash[:16] for old in self.sessions(user.id)[self.SESSIONS :]])
+        self.revoke([old.id for old in self.sessions(user.id)[self.SESSIONS :]])
         self._journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
         return SignedIn(True, user.username, user.role)
 
@@ -4896,7 +4901,7 @@ class Access:
     def end_sessions(self, user_id: int, only: str | None = None, but: str = "") -> int:
         """End a user's sessions, `only` one or all `but` one, by their public ids; how many.
         Their streams are closed."""
-        ids = [row.token_hash[:16] for row in self.sessions(user_id)]
+        ids = [row.id for row in self.sessions(user_id)]
         chosen = [i for i in ids if i != but and only in (None, i)]
         self.revoke(chosen)
         return len(chosen)
@@ -7917,14 +7922,10 @@ class SessionView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/auth/sessions", "session", "List one's own sessions")
 def list_sessions(app: Application, call: Call) -> list[SessionView]:
     """Newest first."""
+    own = call.principal.credential
     return [
         view_of(
-            SessionView,
-            row,
-            id=row.token_hash[:16],
-            current=row.token_hash[:16] == call.principal.credential,
-            ip_address=row.address,
-            user_agent=row.agent,
+            SessionView, row, current=row.id == own, ip_address=row.address, user_agent=row.agent
         )
         for row in app.access.sessions(own_user(call).id)
     ]
@@ -8053,8 +8054,7 @@ def list_api_tokens(app: Application, call: Call) -> list[TokenView]:
 def token_view(kind: type[V], row: Any, **more: Any) -> V:
     """An API token as the API shows it."""
     grants = msgspec.json.decode(row.grants, type=Grants)
-    about = {"id": row.token_hash[:16], "scopes": grants.scopes, "channels": grants.subscribe}
-    return view_of(kind, row, **about, **more)
+    return view_of(kind, row, scopes=grants.scopes, channels=grants.subscribe, **more)
 
 
 @route("POST", "/api/tokens", "admin", "Make an API token", gives={201: JSON})
@@ -12909,7 +12909,7 @@ def revoke_in(rows: Sequence[Any]) -> None:
     database = AccessToken._meta.database
     with database.atomic("IMMEDIATE"):
         transaction = Transaction(database)
-        revoke(transaction, [row.token_hash[:16] for row in rows])
+        revoke(transaction, [row.id for row in rows])
         transaction.finish()
 
 
