@@ -5017,9 +5017,11 @@ class Access:
         public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
-    def check_host(self, host: str) -> None:
-        """Refuse names that are not this server's (DNS rebinding). Raises `wrong_host`."""
-        if not self.is_own_host(host):
+    def check_host(self, call: Call) -> None:
+        """Refuse names that are not this server's (DNS rebinding); HTTP/1.0 needs none. Raises
+        Problem `wrong_host`."""
+        host = call.headers.get("host", "")
+        if (host or call.version != "1.0") and not self.is_own_host(host):
             raise Problem(
                 "wrong_host",
                 "Add the name to the setting allowed_hosts to use this server under it.",
@@ -5095,18 +5097,13 @@ def parse_json(raw: bytes) -> Parsed:
         text = msgspec.json.format(raw, indent=-1).decode()
         if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
             raise RecursionError
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem("malformed_json", json_fault(error)) from None
+    except RecursionError:
+        raise Problem("malformed_json", f"It is nested deeper than {MAX_DEPTH} levels.") from None
+    except UnicodeDecodeError:
+        raise Problem("malformed_json", "It is not valid UTF-8.") from None
+    except msgspec.DecodeError as error:
+        raise Problem("malformed_json", f"{error}.") from None
     return Parsed(value, text)
-
-
-def json_fault(error: Exception) -> str:
-    """What is wrong with a JSON text, in a sentence."""
-    if isinstance(error, RecursionError):
-        return f"It is nested deeper than {MAX_DEPTH} levels."
-    if isinstance(error, UnicodeDecodeError):
-        return "It is not valid UTF-8."
-    return f"{error}."
 
 
 def depth(value: Any) -> int:
@@ -8456,16 +8453,11 @@ class Web:
             return result
         return Answer(DONE if result is None else result, next(iter(row.answers)))
 
-    def _check_host(self, call: Call) -> None:
-        host = call.headers.get("host", "")
-        if host or call.version != "1.0":
-            self._app.access.check_host(host)
-
     def _guard(self, row: Route, call: Call) -> None:
         """Find out who asks and from where, and refuse who may not. Requests are counted, failed
         ones too, but for whom nobody limits."""
-        self._check_host(call)
         access = self._app.access
+        access.check_host(call)
         guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
         navigates = call.headers.get("sec-fetch-mode") == "navigate"
@@ -8546,7 +8538,7 @@ class Web:
 
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
-        self._check_host(call)
+        self._app.access.check_host(call)
         methods = allow_header(
             {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
         )
@@ -8776,12 +8768,10 @@ class WebSocketConversation(Conversation):
     def _parse(message: str | bytes) -> WsFrame:
         try:
             return msgspec.json.decode(message, type=WsFrame)
-        except msgspec.ValidationError:
+        except (msgspec.DecodeError, RecursionError):
             value = parse_json(message.encode() if isinstance(message, str) else message).value
             wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
             raise Problem("invalid", f"{'; '.join(wrong)}.") from None
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise Problem("malformed_json", json_fault(error)) from None
 
     def _refuse(self, problem: Problem, ref: str | int | None) -> None:
         """Say what is wrong; who goes on sending what can't be understood is closed."""
@@ -11149,8 +11139,8 @@ class Landing:
             raise Problem("https_required", "Use https:// for this address.")
         if call.path == "/ca.crt":
             return root_certificate(self._app)
+        self._app.access.check_host(call)
         host = call.headers.get("host", "")
-        self._app.access.check_host(host)
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
             raise Problem("wrong_host")
         return self._page.show(call, self._app.network.fingerprint)
