@@ -3888,10 +3888,9 @@ class Doorbell:
                 notes, connection.notifies[:] = list(connection.notifies), []
                 if any(n.channel == self.BELL and n.pid != self._own for n in notes):
                     self._rung()
-                for note in notes:
-                    if note.channel == self.LETTERS:
-                        for letter in note.payload.split("\n"):
-                            self._letter(letter)
+                letters = [n.payload.split("\n") for n in notes if n.channel == self.LETTERS]
+                for letter in itertools.chain.from_iterable(letters):
+                    self._letter(letter)
 
 
 # A volatile message on its way to the other nodes: from which one, topic, event, content, exclude,
@@ -4107,14 +4106,13 @@ class Nodes:
 
     # Who is where
 
-    def all(self) -> list[NodeLoad]:
-        """Each node with its connections, this one first."""
-        counts = {self.id: self._hub.count, **self._others}
-        return [NodeLoad(node, count) for node, count in counts.items()]
+    def counts(self) -> dict[str, int]:
+        """Each node's connections, this one's first."""
+        return {self.id: self._hub.count, **self._others}
 
     def described(self) -> list[NodeView]:
         """Each node as the API shows it, in order of age."""
-        counts = {self.id: self._hub.count, **self._others}
+        counts = self.counts()
         rows = self._read("SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id")
         return [
             NodeView(node, name, node == self.id, counts.get(node, 0), iso(started), iso(heartbeat))
@@ -11681,15 +11679,15 @@ class Application:
 
     def stats_view(self) -> StatsView:
         """The statistics of this moment."""
-        rooms, nodes = self.rooms.counts(), self.nodes.all()
+        rooms, nodes = self.rooms.counts(), self.nodes.counts()
         return StatsView(
-            active_connections=sum(node.connections for node in nodes),
+            active_connections=sum(nodes.values()),
             transports=self.nodes.by_transport(),
             video_participants=sum(rooms.values()),
             active_video_rooms=self.rooms.count(),
             database_bytes=self.storage.size(),
             catch_up_reads=self.log.queries,
-            nodes=nodes,
+            nodes=list(itertools.starmap(NodeLoad, nodes.items())),
             version=__version__,
             **self.stats.view(),
         )
