@@ -4423,22 +4423,17 @@ NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: 
 class Hasher:
     """Hashes passwords beside the loop, a few at a time, so that a flood costs bounded memory."""
 
-    AT_ONCE, WAITING = 2, 50
+    AT_ONCE, WAITING = 2, 48
 
     def __init__(self) -> None:
         self._turns = gevent.lock.Semaphore(self.AT_ONCE)
-        self._waiting = 0
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """`function(*arguments)` in a thread. Raises Problem `overloaded`."""
-        if self._waiting >= self.WAITING:
+        if self._turns.linkcount() >= self.WAITING:
             raise Problem("overloaded", "Too many sign-ins at once.")
-        self._waiting += 1
-        try:
-            with self._turns:
-                return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
-        finally:
-            self._waiting -= 1
+        with self._turns:
+            return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
 
 
 def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
@@ -4766,11 +4761,9 @@ class Access:
     def make_ticket(self, principal: Principal) -> str:
         """A ticket for a stream: 30 s, single use, for what can't send headers."""
         whose = {"name": principal.subject, "user_id": principal.user_id}
-        parent = {"parent": principal.credential, "parent_kind": principal.kind}
-        ends = principal.expires_at
-        return self.make_token(
-            "ticket", 30, principal.grants, **whose, **parent, parent_expires_at=ends
-        )
+        whose |= {"parent": principal.credential, "parent_kind": principal.kind}
+        whose |= {"parent_expires_at": principal.expires_at}
+        return self.make_token("ticket", 30, principal.grants, **whose)
 
     def redeem(self, secret: str, *kinds: str) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
