@@ -4825,7 +4825,7 @@ class Access:
 
         if removes or changed:
             self._storage.write(unit)
-            self.end_sessions(user.id)
+            self.revoke([row.id for row in self.sessions(user.id)])
 
     def log_in(self, username: str, password: str, address: str) -> Any:
         """The user of a name and password.
@@ -4888,14 +4888,6 @@ class Access:
         """A user's sessions, newest first."""
         where = (AccessToken.kind == "session") & (AccessToken.user_id == user_id)
         return list(AccessToken.select().where(where).order_by(AccessToken.created_at.desc()))
-
-    def end_sessions(self, user_id: int, only: str | None = None, but: str = "") -> int:
-        """End a user's sessions, `only` one or all `but` one, by their public ids; how many.
-        Their streams are closed."""
-        ids = [row.id for row in self.sessions(user_id)]
-        chosen = [i for i in ids if i != but and only in (None, i)]
-        self.revoke(chosen)
-        return len(chosen)
 
     def revoke(self, credentials: Sequence[str]) -> None:
         """Delete tokens by their public ids, and close the streams opened with them."""
@@ -7928,15 +7920,17 @@ class SessionsEnded(Success):
 @route("DELETE", "/api/auth/sessions", "session", "End all of one's other sessions")
 def end_other_sessions(app: Application, call: Call) -> SessionsEnded:
     """This one stays."""
-    ended = app.access.end_sessions(own_user(call).id, but=call.principal.credential)
-    return SessionsEnded(True, ended)
+    ended = [session.id for session in list_sessions(app, call) if not session.current]
+    app.access.revoke(ended)
+    return SessionsEnded(True, len(ended))
 
 
 @route("DELETE", "/api/auth/sessions/<session_id>", "session", "End one of one's own sessions")
 def end_session(app: Application, call: Call, session_id: str) -> None:
     """Its streams are closed."""
-    if not app.access.end_sessions(own_user(call).id, only=session_id):
+    if session_id not in [session.id for session in list_sessions(app, call)]:
         raise Problem("not_found", "You have no such session.")
+    app.access.revoke([session_id])
 
 
 class TicketView(msgspec.Struct, rename="camel"):
