@@ -3820,12 +3820,11 @@ class Doorbell:
     LETTER_BYTES = 7_900  # PostgreSQL takes fewer than 8,000
 
     def __init__(
-        self, storage: Storage, rung: Callable[[], None], letter: Callable[[str], None]
+        self, storage: Storage, on_bell: Callable[[], None], on_letter: Callable[[str], None]
     ) -> None:
-        """Take who hears of the bell, and who gets the letters of other nodes."""
         self._storage = storage
-        self._rung = rung
-        self._letter = letter
+        self._on_bell = on_bell
+        self._on_letter = on_letter
         self._bell = gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
         self._letters_bell = gevent.event.Event()
@@ -3880,17 +3879,17 @@ class Doorbell:
     def _listen(self) -> None:
         with contextlib.closing(self._storage.engine.connect()) as database:
             database.execute_sql(f"LISTEN {self.BELL}; LISTEN {self.LETTERS}")
-            self._rung()  # for what was missed
+            self._on_bell()  # for what was missed
             connection = database.connection()
             while True:
                 gevent.socket.wait_read(connection.fileno())
                 connection.poll()
                 notes, connection.notifies[:] = list(connection.notifies), []
                 if any(n.channel == self.BELL and n.pid != self._own for n in notes):
-                    self._rung()
+                    self._on_bell()
                 letters = [n.payload.split("\n") for n in notes if n.channel == self.LETTERS]
                 for letter in itertools.chain.from_iterable(letters):
-                    self._letter(letter)
+                    self._on_letter(letter)
 
 
 # A volatile message on its way to the other nodes: from which one, topic, event, content, exclude,
@@ -3931,7 +3930,7 @@ class Nodes:
     _SELECT = f"SELECT {_COLUMNS} FROM connections WHERE node <> ? "
     # As JSON they take half the time that they take as parameters. A node that was taken for dead
     # writes none before it has signed again: nobody would take them away.
-    _TELL = (
+    _UPSERT = (
         "WITH gone AS (DELETE FROM connections WHERE node = ? AND id = ANY(?))"
         f" INSERT INTO connections ({_COLUMNS}) SELECT {_COLUMNS}"
         " FROM json_populate_recordset(NULL::connections, ?)"
@@ -3949,12 +3948,12 @@ class Nodes:
         self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
         self.is_first = not self._shared  # the one that does what only one need do
         self.started = now_ms()
-        self._doorbell = Doorbell(storage, self._rung, self._take_letter)
+        self._doorbell = Doorbell(storage, self._on_bell, self._on_letter)
         self._beat_count = 0
         self.is_away = False  # the database, as far as is known
         self._judges_from = 0.0  # by time.monotonic()
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
-        self._told: dict[int, Connected] = {}  # connection: its row as last written
+        self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
@@ -3977,7 +3976,7 @@ class Nodes:
         if self._others:
             self._doorbell.ring()
 
-    def _rung(self) -> None:
+    def _on_bell(self) -> None:
         if not self._others:  # it was another one's bell
             self._beat_count = 0
         with contextlib.suppress(Problem):
@@ -4015,12 +4014,12 @@ class Nodes:
             if (is_second and self._release_dead()) or is_heartbeat:
                 self._learn()
             moved, self._moved = self._moved, {}
-            self._tell(list(moved.values()))
+            self._write_rows(list(moved.values()))
         except Problem as problem:
             if not self.is_away:
                 self._journal.add("WARN", f"The database is away: {problem.__cause__ or problem}")
             self.is_away = True
-            self._told, self._moved = {}, {}  # what it holds isn't known: all is written anew
+            self._written, self._moved = {}, {}  # what it holds isn't known: all is written anew
 
     def _follow(self) -> None:
         """Notice that the database is back, and whether it is still the same one."""
@@ -4043,8 +4042,8 @@ class Nodes:
             " SET heartbeat = excluded.heartbeat, audience = excluded.audience RETURNING xmax = 0",
             *(self.id, self.name, to_json(self._hub.audiences())),
         )
-        if is_new or not self._told:  # perhaps it was taken for dead
-            self._told.clear()
+        if is_new or not self._written:  # perhaps it was taken for dead
+            self._written.clear()
             self._write("DELETE FROM connections WHERE node = ?", self.id)
 
     def _release_dead(self) -> bool:
@@ -4081,18 +4080,18 @@ class Nodes:
                 counts.update(DIRECT + client for client in clients)
         self._others, self._hub.elsewhere = others, counts
 
-    def _tell(self, subscribers: Sequence[Subscriber]) -> None:
+    def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
         for part in chunks(subscribers, self.ROWS):
-            told = self._told
-            rows = [row for s in part if s.is_open and (row := self.row(s)) != told.get(s.id)]
-            gone = [s.id for s in part if s.id in told and not s.is_open]
-            told.update((row.id, row) for row in rows)
+            written = self._written
+            rows = [row for s in part if s.is_open and (row := self.row(s)) != written.get(s.id)]
+            gone = [s.id for s in part if s.id in written and not s.is_open]
+            written.update((row.id, row) for row in rows)
             for number in gone:
-                del told[number]
+                del written[number]
             if rows or gone:
                 text = to_json([msgspec.structs.asdict(row) for row in rows])
-                self._write(self._TELL, self.id, gone, text)
+                self._write(self._UPSERT, self.id, gone, text)
             else:
                 gevent.sleep(0.001)  # others have their turn
 
@@ -4185,7 +4184,7 @@ class Nodes:
             self._doorbell.post(msgspec.json.encode((*letter, entry.attachments)))
         return self._hub.volatile(entry) + self._hub.elsewhere.get(entry.topic, 0)
 
-    def _take_letter(self, text: str) -> None:
+    def _on_letter(self, text: str) -> None:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
             node, topic, event, content, exclude, attachments = LETTER.decode(text)
@@ -4221,9 +4220,9 @@ class Nodes:
         """Remember a join or leave, to be told."""
         who = {"channel": channel, "clientId": client_id, "username": username}
         text, now = to_json({"type": event, **who}), now_ms()
-        told = Entry(PRESENCE + channel, SYSTEM, event, text, sent_at=now)
-        told.expires_at = now + 60_000
-        self._presence.append(told)
+        entry = Entry(PRESENCE + channel, SYSTEM, event, text, sent_at=now)
+        entry.expires_at = now + 60_000
+        self._presence.append(entry)
 
     def tell_presence(self) -> None:
         """Put the joins and leaves since the last call into the log, together."""
@@ -5035,10 +5034,10 @@ class Access:
         return own and (is_link or site in ("", "none"))
 
     def admit_page(
-        self, call: Call, is_link: bool = False, is_guarded: bool = False, has_cookie: bool = False
+        self, call: Call, is_link: bool = False, is_guarded: bool = False, sets_cookie: bool = False
     ) -> None:
         """Let pages of the sites that `allowed_origins` names see the answer (CORS); those that
-        only `*` allows call without the cookie, and not at all what sets it (`has_cookie`). Raises
+        only `*` allows call without the cookie, and not at all what sets it (`sets_cookie`). Raises
         Problem `foreign_origin` for others' where the call `is_guarded`."""
         origin, allowed = call.headers.get("origin", ""), self._settings["allowed_origins"]
         shared = {"Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count"}
@@ -5049,7 +5048,7 @@ class Access:
             call.reply |= {"Access-Control-Allow-Origin": origin, **shared}
         elif self._is_own_page(call, is_link):
             return
-        elif "*" in allowed and not has_cookie:
+        elif "*" in allowed and not sets_cookie:
             call.headers.pop("cookie", None)  # browsers add it to requests that any page may send
             call.reply |= {"Access-Control-Allow-Origin": "*", **shared}
         elif is_guarded:
@@ -8528,7 +8527,7 @@ class Web:
             {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
         )
         call.reply["Allow"] = methods
-        self._app.access.admit_page(call, has_cookie=path in SIGNING_IN)
+        self._app.access.admit_page(call, sets_cookie=path in SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
             call.reply["Access-Control-Max-Age"] = "600"
