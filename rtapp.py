@@ -6281,12 +6281,6 @@ class Streams:
 # ----------------------------------------------------------------------------------------------
 
 
-@cache
-def status_line(status: int) -> str:
-    """A status with its reason phrase (RFC 9110, section 15)."""
-    return f"{status} {http.client.responses[status]}"
-
-
 def paced(items: Iterable[T]) -> Iterator[T]:
     """The same items; each time that they have taken some milliseconds, others have their turn."""
     until = ticks_ms() + 4
@@ -10253,7 +10247,8 @@ def pack_head(status: int, headers: dict[str, str]) -> bytes:
     text = "\r\n".join(lines)
     if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
         raise ValueError("a header field has a line's end in it")
-    return f"HTTP/1.1 {status_line(status)}\r\n{text}\r\n\r\n".encode("latin-1")
+    reason = http.client.responses[status]
+    return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
 
 
 class Connection:
