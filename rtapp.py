@@ -6367,21 +6367,23 @@ class Route:
         return get_type_hints(self.handler, include_extras=True)
 
     @cached_property
-    def fields(self) -> list[str]:
-        """The parameters that are fields of what is asked."""
-        others = {"app", "call", "query", "body", "who", "return"}
-        return [n for n in self.hints if n not in others.union(re.findall(r"<(\w+)", self.path))]
-
-    @cached_property
     def asked(self) -> dict[str, Any]:
         """The types of the query and the body, where they are taken."""
         kinds = {name: kind for name, kind in self.hints.items() if name in ("query", "body")}
         part = "query" if self.method in ("GET", "DELETE") else "body"
         if "who" in self.hints and part == "body":
             kinds.setdefault(part, RoomCall)
-        if self.fields:
+        others = {
+            "app",
+            "call",
+            "query",
+            "body",
+            "who",
+            "return",
+            *re.findall(r"<(\w+)", self.path),
+        }
+        if types := [(name, kind) for name, kind in self.hints.items() if name not in others]:
             name = f"{self.handler.__name__}_{part}".title().replace("_", "")
-            types = [(field, self.hints[field]) for field in self.fields]
             given = inspect.signature(self.handler).parameters.values()
             told = {p.name: p.default for p in given if p.default is not p.empty}
             told["__doc__"] = self.summary
@@ -6538,9 +6540,10 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
         return ""
     except msgspec.ValidationError:
         element = element_of(kind) if isinstance(value, list) else None
-        found = (fault(each, element, strict) for each in value) if element else ()
-        places = (f"[{place}] {words}" for place, words in enumerate(found) if words)
-        return next(places, f"must be {in_words(kind)}")
+        for place, each in enumerate(value if element else ()):
+            if words := fault(each, element, strict):
+                return f"[{place}] {words}"
+        return f"must be {in_words(kind)}"
 
 
 def element_of(kind: Any) -> Any:
@@ -8423,10 +8426,10 @@ class Web:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
                 asked = parse_body(call.json_body(limit), kind)
             given[part] = asked
-        given |= {name: getattr(asked, name) for name in row.fields}
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
-        result = row.handler(**{name: given[name] for name in row.hints if name != "return"})
+        names = [name for name in row.hints if name != "return"]
+        result = row.handler(**{n: given[n] if n in given else getattr(asked, n) for n in names})
         if isinstance(result, Answer):
             return result
         return Answer(DONE if result is None else result, next(iter(row.answers)))
