@@ -175,6 +175,7 @@ def columns_of(kind: Hashable) -> list[tuple[str, Callable[[Any], Any]]]:
         bool: bool,
         Moment: iso,
         Moment | None: lambda ms: iso(ms) if ms else None,
+        list[str]: as_json,
     }
     fields = msgspec.structs.fields(cast(Any, kind))
     return [(field.name, ways.get(field.type, lambda value: value)) for field in fields]
@@ -6945,11 +6946,6 @@ class ConnectionView(Connected, frozen=True):
     last_ping: Moment  # type: ignore[assignment]
 
 
-def connection_views(rows: Iterable[Connected]) -> list[ConnectionView]:
-    """Connections as the API shows them."""
-    return [view_of(ConnectionView, row, channels=as_json(row.channels)) for row in rows]
-
-
 @route("GET", "/api/connections", "admin", "List open connections")
 def connections(
     app: Application,
@@ -6963,7 +6959,7 @@ def connections(
     another node, left it or changed its channels there is known here within a second; the figures
     of its connections are as of its last heartbeat (5 s)."""
     page, total = app.nodes.page(q, transport, cursor, limit)
-    return paged(call, connection_views(page), total, limit, "cursor")
+    return paged(call, [view_of(ConnectionView, row) for row in page], total, limit, "cursor")
 
 
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
@@ -7727,8 +7723,8 @@ def dashboard(app: Application, call: Call) -> DashboardView:
     """Statistics, and the newest of each list."""
     where = (Message.kind == MESSAGE) & ~Message.topic.startswith(DIRECT)
     return DashboardView(
-        stats(app, call),
-        connection_views(app.nodes.newest(20)),
+        app.stats_view(),
+        [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
         stored_views(app, where, Message.id.desc(), 20),
         log_views(app, LogFilter(), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
