@@ -6418,7 +6418,6 @@ def pattern(text: str, words: str) -> msgspec.Meta:
 
 
 MAX_CHANNELS = 256
-
 Channel = Annotated[
     str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-")
 ]
@@ -6435,57 +6434,7 @@ SessionKey = Annotated[str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe cha
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is a whole number")]
 Position = Annotated[str, msgspec.Meta(max_length=64)]
-Flag = Literal["0", "1", "false", "true"]
-YES = ("1", "true")
-
-
-class EventsQuery(msgspec.Struct, rename="camel"):
-    """What a stream is asked for."""
-
-    channel: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
-    session: SessionKey | None = None
-    last_event_id: Position | None = None
-    token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
-    ticket: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    presence: Flag = "0"
-    labels: Flag = "0"
-
-
-class BroadcastQuery(msgspec.Struct):
-    """To whom a message goes, and how."""
-
-    channel: Channel | None = None
-    to: ClientId | None = None
-    event: EventName | None = None
-    exclude: ClientId | None = None
-    volatile: Flag = "0"
-    session: SessionKey | None = None
-
-
-class LogFilter(msgspec.Struct, kw_only=True):
-    """What of the event log is asked for; times are RFC 3339."""
-
-    level: Literal["INFO", "CONN", "MSG", "WARN", "ERROR"] | None = None
-    q: SearchText = ""
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-SettingKey = Annotated[
-    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
-]
-
-
-class TopicsBody(msgspec.Struct):
-    """Channels that a running stream gains and loses; of those it gains also what came after the
-    position `since` (a `lastEventId`)."""
-
-    session: SessionKey
-    add: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
-    remove: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
-    since: Position | None = None
-
-
+Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -6633,6 +6582,18 @@ def paged(call: Call, views: list[T], total: int, limit: int, cursor: str) -> li
 # Streams
 
 
+class EventsQuery(msgspec.Struct, rename="camel"):
+    """What a stream is asked for."""
+
+    channel: Channels = []
+    session: SessionKey | None = None
+    last_event_id: Position | None = None
+    token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    ticket: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    presence: bool = False
+    labels: bool = False
+
+
 @route("GET", "/api/events", "stream", "Open a stream of Server-Sent Events", gives=EVENT_STREAM)
 def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
@@ -6644,7 +6605,7 @@ def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
     head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
-    asked = stream_request(app, call, query, SSE[query.labels in YES, has_chunks])
+    asked = stream_request(app, call, query, SSE[query.labels, has_chunks])
     return Answer(headers=head, attach=partial(app.streams.open, asked))
 
 
@@ -6658,15 +6619,20 @@ def stream_request(
     session = query.session or call.session
     if session:
         app.rooms.heard(client_id_of(session))
-    return StreamRequest(
-        call.principal,
-        call.agent,
-        encoding,
-        session,
-        tuple(query.channel),
-        call.headers.get("last-event-id") or query.last_event_id,
-        query.presence in YES,
-    )
+    position = call.headers.get("last-event-id") or query.last_event_id
+    channels = tuple(query.channel)
+    who = call.principal, call.agent
+    return StreamRequest(*who, encoding, session, channels, position, query.presence)
+
+
+class TopicsBody(msgspec.Struct):
+    """Channels that a running stream gains and loses; of those it gains also what came after the
+    position `since` (a `lastEventId`)."""
+
+    session: SessionKey
+    add: Channels = []
+    remove: Channels = []
+    since: Position | None = None
 
 
 class TopicsView(Success, rename="camel"):
@@ -6696,14 +6662,13 @@ def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
     if len(set().union(*held, body.add).difference(body.remove)) > MAX_CHANNELS:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
     order: dict[str, Any] = {
-        "clientId": client_id,
         "add": [CHANNEL + name for name in body.add],
         "remove": [CHANNEL + name for name in body.remove],
     }
     if body.since is not None:
         found = app.log.find(body.since)
         order["since"] = -1 if found is None else found  # of another log: told as `reset`
-    app.log.control("topics", **order)
+    app.log.control("topics", clientId=client_id, **order)
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
     return TopicsView(True, client_id, channels)
 
@@ -6738,29 +6703,74 @@ class BatchPublished(Success, rename="camel"):
     last_id: int | None
 
 
+class BroadcastQuery(msgspec.Struct):
+    """To whom a message goes, and how."""
+
+    channel: Channel | None = None
+    to: ClientId | None = None
+    event: EventName | None = None
+    exclude: ClientId | None = None
+    volatile: bool = False
+    session: SessionKey | None = None
+
+
 @route("POST", "/api/broadcast", "publish", "Publish a message", takes=f"{JSON}, {NDJSON}")
 def broadcast(
     app: Application, call: Call, query: BroadcastQuery
 ) -> Annotated[Answer, Published, BatchPublished]:
     """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
-    if call.content_type == NDJSON:
-        return broadcast_batch(app, call, query)
-    parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-    draft = make_draft(app, call.principal, query, parsed, sender_of(call, query))
-
-    def answer(ids: list[int]) -> Published:
-        return Published(True, draft.recipient_count, message_view(draft, parsed))
-
-    if query.volatile in YES:
-        draft.recipient_count = app.nodes.volatile(draft)
-        return Answer(answer([]))
-    return publish(app, call, [draft], parsed.text, answer)
-
-
-def sender_of(call: Call, query: BroadcastQuery) -> str | None:
-    """The client that a request's messages are from."""
     session = query.session or call.session
-    return client_id_of(session) if session else None
+    sender = client_id_of(session) if session else None
+    if call.content_type == NDJSON:
+        raw = call.body(app.settings["max_batch_bytes"])
+        drafts = batch_drafts(app, call.principal, query, raw, sender)
+        content = hashlib.sha256(raw).hexdigest()
+
+        def answer() -> Published | BatchPublished:
+            return BatchPublished(True, len(drafts), drafts[0].id or None, drafts[-1].id or None)
+    else:
+        parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
+        drafts = [make_draft(app, call.principal, query, parsed, sender)]
+        content = parsed.text
+
+        def answer() -> Published | BatchPublished:
+            view = message_view(drafts[0], parsed)
+            return Published(True, view.recipient_count, view)
+
+    if query.volatile:
+        for draft in paced(drafts):
+            draft.recipient_count = app.nodes.volatile(draft)
+        return Answer(answer())
+    key = call.headers.get("idempotency-key")
+    if key is None:
+        append(app, drafts)
+        return Answer(answer())
+    return Answer(append_once(app, call, key, drafts, content, answer).encode())
+
+
+def batch_drafts(
+    app: Application, principal: Principal, query: BroadcastQuery, raw: bytes, sender: str | None
+) -> list[Entry]:
+    """A message a line; a bad line refuses the whole batch and is named."""
+    parts = iter(partial(io.BytesIO(raw).readlines, 65_536), [])  # not all at once: each byte
+    numbered = enumerate(itertools.chain.from_iterable(paced(parts)), 1)  # may be a line
+    filled = ((number, line.rstrip(b"\n")) for number, line in numbered if line.strip())
+    lines = list(itertools.islice(filled, 10_001))
+    if not 1 <= len(lines) <= 10_000:
+        raise Problem("invalid", "A batch has 1 to 10,000 lines.")
+    give_back = app.access.limit_request(principal, "publish_limit", len(lines))
+    limit, drafts = app.settings["max_message_bytes"], list[Entry]()
+    for number, line in paced(lines):
+        try:
+            if len(line) > limit:
+                raise Problem("too_large", f"A message has at most {limit} bytes.")
+            parsed = parse_json(line)
+            drafts.append(make_draft(app, principal, query, parsed, sender, counted=True))
+        except Problem as problem:
+            give_back()
+            problem.errors = problem.errors or [(f"line {number}", str(problem))]
+            raise
+    return drafts
 
 
 def make_draft(
@@ -6803,6 +6813,41 @@ def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
     return ids
 
 
+def append_once(
+    app: Application,
+    call: Call,
+    key: str,
+    drafts: Sequence[Entry],
+    content: str,
+    answer: Callable[[], msgspec.Struct],
+) -> str:
+    """Store messages; the answer as JSON. An `Idempotency-Key` that was used within a day gives the
+    first answer again: it is an account's; of the anonymous a session's, else an address's. Raises
+    Problem `idempotency_mismatch` when the content is another one."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
+    started = time.perf_counter()
+    stranger = drafts[0].sender or call.principal.address
+    key_hash = sha256(f"{call.principal.account or f'{ANONYMOUS.name} {stranger}'} {key}")
+    body_hash = sha256(f"{call.raw_query} {content}")
+
+    def unit(tx: Transaction) -> str:
+        earlier = IdempotencyKey.select().where(IdempotencyKey.key_hash == key_hash)
+        row = next(iter(earlier.execute(tx.database)), None)
+        if row is not None and row.created_at > now_ms() - 86_400_000:
+            if row.body_hash != body_hash:
+                raise Problem("idempotency_mismatch", "Use a new key for a new message.")
+            return str(row.answer)
+        tx.append(drafts)
+        kept = {"key_hash": key_hash, "body_hash": body_hash, "answer": to_json(answer())}
+        upsert(tx.database, IdempotencyKey, **kept, created_at=now_ms())
+        return kept["answer"]
+
+    text: str = app.storage.write(unit)
+    app.stats.published(len(drafts), time.perf_counter() - started)
+    return text
+
+
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     """A message as the API shows it."""
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
@@ -6817,82 +6862,6 @@ def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     )
 
 
-def publish(
-    app: Application,
-    call: Call,
-    drafts: Sequence[Entry],
-    body: str,
-    answer: Callable[[list[int]], msgspec.Struct],
-) -> Answer:
-    """Store messages; what `answer` makes of their ids. An `Idempotency-Key` that was used within a
-    day gives the first answer again: it is an account's; of the anonymous a session's, else an
-    address's. Raises Problem `idempotency_mismatch` when the body is another one."""
-    key = call.headers.get("idempotency-key")
-    if key is None:
-        return Answer(answer(append(app, drafts)))
-    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
-        raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
-    started = time.perf_counter()
-    stranger = drafts[0].sender or call.principal.address
-    key_hash = sha256(f"{call.principal.account or f'{ANONYMOUS.name} {stranger}'} {key}")
-    body_hash = sha256(f"{call.raw_query} {body}")
-
-    def unit(tx: Transaction) -> str:
-        earlier = IdempotencyKey.select().where(IdempotencyKey.key_hash == key_hash)
-        row = next(iter(earlier.execute(tx.database)), None)
-        if row is not None and row.created_at > now_ms() - 86_400_000:
-            if row.body_hash != body_hash:
-                raise Problem("idempotency_mismatch", "Use a new key for a new message.")
-            return str(row.answer)
-        text = to_json(answer(tx.append(drafts)))
-        kept = {"key_hash": key_hash, "body_hash": body_hash, "answer": text}
-        upsert(tx.database, IdempotencyKey, **kept, created_at=now_ms())
-        return text
-
-    text = app.storage.write(unit)
-    app.stats.published(len(drafts), time.perf_counter() - started)
-    return Answer(text.encode())
-
-
-def broadcast_batch(app: Application, call: Call, query: BroadcastQuery) -> Answer:
-    """A message a line in one transaction; a bad line refuses the whole batch and is named."""
-    raw = call.body(app.settings["max_batch_bytes"])
-    parts = iter(partial(io.BytesIO(raw).readlines, 65_536), [])  # not all at once: each byte
-    numbered = enumerate(itertools.chain.from_iterable(paced(parts)), 1)  # may be a line
-    lines = list(itertools.islice((line for line in numbered if line[1].strip()), 10_001))
-    if not 1 <= len(lines) <= 10_000:
-        raise Problem("invalid", "A batch has 1 to 10,000 lines.")
-    give_back = app.access.limit_request(call.principal, "publish_limit", len(lines))
-    try:
-        drafts = [line_draft(app, call, query, n, line.rstrip(b"\n")) for n, line in paced(lines)]
-    except Problem:
-        give_back()
-        raise
-    if query.volatile in YES:
-        for draft in paced(drafts):
-            app.nodes.volatile(draft)
-        return Answer(BatchPublished(True, len(drafts), None, None))
-    digest = hashlib.sha256(raw).hexdigest()
-    return publish(
-        app, call, drafts, digest, lambda ids: BatchPublished(True, len(ids), ids[0], ids[-1])
-    )
-
-
-def line_draft(
-    app: Application, call: Call, query: BroadcastQuery, number: int, line: bytes
-) -> Entry:
-    """A line of a batch as a message. Raises a Problem that names the line."""
-    limit = app.settings["max_message_bytes"]
-    try:
-        if len(line) > limit:
-            raise Problem("too_large", f"A message has at most {limit} bytes.")
-        parsed = parse_json(line)
-        return make_draft(app, call.principal, query, parsed, sender_of(call, query), counted=True)
-    except Problem as problem:
-        problem.errors = problem.errors or [(f"line {number}", problem.detail or problem.title)]
-        raise
-
-
 @route("GET", "/api/messages", "user", "List stored messages")
 def messages(
     app: Application,
@@ -6903,26 +6872,25 @@ def messages(
     limit: Limit = 100,
 ) -> list[MessageView]:
     """Newest first, with `after` oldest first. Direct messages and signals are never listed."""
-    where = Message.kind == MESSAGE
     app.access.check_channel(call.principal, "read", channel)
+    chosen = (Message.topic == EVERYONE) | Message.topic.startswith(CHANNEL)
     if channel:
-        where &= Message.topic == CHANNEL + channel
-    else:
-        where &= (Message.topic == EVERYONE) | (Message.topic.startswith(CHANNEL))
-    page = where
+        chosen = Message.topic == CHANNEL + channel
+    page = where = (Message.kind == MESSAGE) & chosen
     if before is not None:
         page &= Message.id < before
     if after is not None:
         page &= Message.id > after
     order = Message.id if after is not None else Message.id.desc()
     views = stored_views(app, page, order, limit)
-    total = counted(app, Message.select(peewee.fn.COUNT(Message.id)).where(where))
+    total = count_rows(app, Message, where)
     return paged(call, views, total, limit, "before" if after is None else "after")
 
 
-def counted(app: Application, count: Any) -> int:
-    """The one number that a query gives."""
-    return int(app.storage.read_long(*count.sql())[0][0])
+def count_rows(app: Application, model: Any, where: Any) -> int:
+    """How many rows a condition leaves."""
+    query = model.select(peewee.fn.COUNT(model.id)).where(where)
+    return int(app.storage.read_long(*query.sql())[0][0])
 
 
 def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[MessageView]:
@@ -7407,7 +7375,7 @@ class StatsMinuteView(MinuteView, kw_only=True):
 
 
 @route("GET", "/api/stats", "user", "Statistics of this moment")
-def stats(app: Application, call: Call) -> StatsView:
+def stats(app: Application) -> StatsView:
     """Rates are over the last minute."""
     return app.stats_view()
 
@@ -7426,7 +7394,31 @@ def stats_history(
     return Answer(f"[{','.join(parts)}]".encode())
 
 
-JsonObject = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+class LogFilter(msgspec.Struct, kw_only=True):
+    """What of the event log is asked for; times are RFC 3339."""
+
+    level: Literal["INFO", "CONN", "MSG", "WARN", "ERROR"] | None = None
+    q: SearchText = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def condition(self) -> Any:
+        """What the entries meet that it leaves."""
+        found = EventLog.id > 0
+        if self.since:
+            found &= EventLog.timestamp >= to_ms(self.since)
+        if self.until:
+            found &= EventLog.timestamp < to_ms(self.until)
+        if self.level:
+            found &= EventLog.level == self.level
+        if self.q:
+            found &= EventLog.message.contains(self.q) | EventLog.metadata.contains(self.q)
+        return found
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970; without a time zone it is UTC."""
+    return int(moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() * 1000)
 
 
 class LogView(msgspec.Struct):
@@ -7436,7 +7428,18 @@ class LogView(msgspec.Struct):
     timestamp: Moment
     level: str
     message: str
-    metadata: JsonObject
+    metadata: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+
+
+def log_views(app: Application, where: Any, before: int | None, limit: int) -> list[LogView]:
+    """A page of the event log as the API shows it, newest first."""
+    if before is not None:
+        where &= EventLog.id < before
+    page = EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
+    return [
+        LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
+        for number, timestamp, level, message, more in app.storage.read_long(*page.sql())
+    ]
 
 
 @route("GET", "/api/logs", "admin", "List the event log")
@@ -7445,42 +7448,9 @@ def logs(
 ) -> list[LogView]:
     """Newest first."""
     app.journal.flush()
-    views = log_views(app, query, before, limit)
-    total = counted(app, EventLog.select(peewee.fn.COUNT(EventLog.id)).where(log_filter(query)))
-    return paged(call, views, total, limit, "before")
-
-
-def log_filter(query: LogFilter) -> Any:
-    """What of the event log is asked for."""
-    where = EventLog.id > 0
-    if query.since:
-        where &= EventLog.timestamp >= to_ms(query.since)
-    if query.until:
-        where &= EventLog.timestamp < to_ms(query.until)
-    if query.level:
-        where &= EventLog.level == query.level
-    if query.q:
-        where &= EventLog.message.contains(query.q) | EventLog.metadata.contains(query.q)
-    return where
-
-
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since 1970; without a time zone it is UTC."""
-    return int(
-        (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000
-    )
-
-
-def log_views(app: Application, query: LogFilter, before: int | None, limit: int) -> list[LogView]:
-    """A page of the event log as the API shows it, newest first."""
-    where = log_filter(query)
-    if before is not None:
-        where &= EventLog.id < before
-    page = EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
-    return [
-        LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
-        for number, timestamp, level, message, more in app.storage.read_long(*page.sql())
-    ]
+    where = query.condition()
+    total = count_rows(app, EventLog, where)
+    return paged(call, log_views(app, where, before, limit), total, limit, "before")
 
 
 class LogSpan(msgspec.Struct, omit_defaults=True):
@@ -7509,15 +7479,14 @@ def log_histogram(
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
     app.journal.flush()
-    where = log_filter(query)
+    where = query.condition()
     first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
     ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
     since = to_ms(query.since) if query.since else oldest or until - 1
     width = max(1, -(-(until - since) // buckets))
     bucket = ((EventLog.timestamp - since) / width).alias("bucket")
-    count = peewee.fn.COUNT(EventLog.id)
-    chosen = EventLog.select(bucket, EventLog.level, count).where(where)
+    chosen = EventLog.select(bucket, EventLog.level, peewee.fn.COUNT(EventLog.id)).where(where)
     grouped = chosen.group_by(bucket, EventLog.level)
     spans: dict[int, LogSpan] = {}
     for at, level, number in app.storage.read_long(*grouped.sql()):
@@ -7539,22 +7508,24 @@ def clear_logs(app: Application, call: Call) -> None:
 def export_logs(
     app: Application, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
 ) -> Answer:
-    """All of it that the filter leaves, a page at a time, newest first."""
+    """All of it that the filter leaves, newest first."""
     app.journal.flush()
     kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{format}"'
     headers = {"Content-Type": kind, "Content-Disposition": name}
-    return Answer(log_parts(app, query, format == "csv"), headers=headers)
+
+    def parts() -> Iterator[bytes]:
+        before, where = None, query.condition()
+        if format == "csv":
+            yield b"id,timestamp,level,message,metadata\r\n"
+        while views := log_views(app, where, before, 1000):
+            yield csv_rows(views) if format == "csv" else LINES.encode_lines(views)
+            before = views[-1].id
+
+    return Answer(parts(), headers=headers)
 
 
-def log_parts(app: Application, query: LogFilter, as_csv: bool) -> Iterator[bytes]:
-    """The whole event log in pages: as CSV, else an entry a line."""
-    if as_csv:
-        yield b"id,timestamp,level,message,metadata\r\n"
-    before, encoder = None, msgspec.json.Encoder()
-    while views := log_views(app, query, before, 1000):
-        yield csv_rows(views) if as_csv else encoder.encode_lines(views)
-        before = views[-1].id
+LINES = msgspec.json.Encoder()
 
 
 def csv_rows(views: list[LogView]) -> bytes:
@@ -7586,11 +7557,9 @@ class SettingView(msgspec.Struct, rename="camel", kw_only=True):
     updated_at: Moment | None
 
 
-@route("GET", "/api/settings", "admin", "List the settings")
-def list_settings(app: Application, call: Call) -> list[SettingView]:
-    """Every setting with its value, where that comes from, and what it takes."""
-    saved = {row.key: row for row in ServerSetting.select()}
-    return [setting_view(app, call, key, saved.get(key)) for key in {**SETTINGS, **saved}]
+SettingKey = Annotated[
+    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
+]
 
 
 def is_from_here(call: Call) -> bool:
@@ -7606,8 +7575,7 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
         own = {"value": as_json(saved.value), "editable": True, "restart": False}
         about = {"type": "json", "default": None, "group": "own", "source": "saved"}
         return view_of(SettingView, saved, **own, **about)
-    value, source = app.settings[key], app.settings.source(key)
-    given = row.flag or source in ("command line", "environment")
+    value = app.settings[key]
     return view_of(
         SettingView,
         row,
@@ -7615,10 +7583,28 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
         type=row.kind,
         minimum=row.low,
         maximum=row.high,
-        editable=not given and (row.group != "network" or is_from_here(call)),
-        source=source,
+        editable=setting_fault(app, call, row) is None,
+        source=app.settings.source(key),
         updated_at=iso(saved.updated_at) if saved else None,
     )
+
+
+def setting_fault(app: Application, call: Call, row: Setting) -> Problem | None:
+    """Why a setting can't be changed, if so: it is fixed at the start; or it would open the server
+    wider, which who reaches it by the network may not."""
+    source = app.settings.source(row.key)
+    if row.flag or source in ("command line", "environment"):
+        return Problem("setting_fixed", f"{row.key} is given when the program starts ({source}).")
+    if row.group == "network" and not is_from_here(call):
+        return Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
+    return None
+
+
+@route("GET", "/api/settings", "admin", "List the settings")
+def list_settings(app: Application, call: Call) -> list[SettingView]:
+    """Every setting with its value, where that comes from, and what it takes."""
+    saved = {row.key: row for row in ServerSetting.select()}
+    return [setting_view(app, call, key, saved.get(key)) for key in {**SETTINGS, **saved}]
 
 
 @route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
@@ -7629,35 +7615,26 @@ def change_setting(
     value: Any,
     description: Description | None = None,
 ) -> SettingView:
-    """In force at once, on every node."""
-    text = to_json(value) if key.startswith("x-") else checked_setting(app, call, key, value)
-    row = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
-    app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
+    """In force at once, on every node; a value of your own has a key that begins with `x-`."""
+    row = SETTINGS.get(key)
+    if key.startswith("x-"):
+        text = to_json(value)
+    elif row is None:
+        why = f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
+        raise Problem("unknown_setting", why)
+    elif fault := setting_fault(app, call, row):
+        raise fault
+    else:
+        try:
+            text = setting_text(value)
+            parse_setting(row, text)
+        except ValueError as error:
+            raise Problem("invalid", errors=[("value", str(error))]) from None
+    saved = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
+    app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **saved))
     app.tell_settings()
     app.audit(call, "Setting changed", key=key)
     return setting_view(app, call, key, ServerSetting.get_by_id(key))
-
-
-def checked_setting(app: Application, call: Call, key: str, value: Any) -> str:
-    """A setting's new value as text.
-
-    Raises Problem `unknown_setting`, `setting_fixed`, `only_from_here` or `invalid`.
-    """
-    row = SETTINGS.get(key)
-    if row is None:
-        raise Problem(
-            "unknown_setting", f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
-        )
-    source = app.settings.source(key)
-    if row.flag or source in ("command line", "environment"):
-        raise Problem("setting_fixed", f"{key} is given when the program starts ({source}).")
-    check_from_here(call, row)
-    try:
-        text = setting_text(value)
-        parse_setting(row, text)
-    except ValueError as error:
-        raise Problem("invalid", errors=[("value", str(error))]) from None
-    return text
 
 
 def setting_text(value: Any) -> str:
@@ -7669,24 +7646,19 @@ def setting_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def check_from_here(call: Call, row: Setting) -> None:
-    """Who reaches the server may not open it wider. Raises Problem `only_from_here`."""
-    if row.group == "network" and not is_from_here(call):
-        raise Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
-
-
 @route("DELETE", "/api/settings/<key>", "admin", "Set a setting back to its default")
 def reset_setting(app: Application, call: Call, key: str) -> SettingView | Success:
     """Also removes a value of one's own."""
-    if key in SETTINGS:
-        check_from_here(call, SETTINGS[key])
+    row = SETTINGS.get(key)
+    if row is not None and row.group == "network" and not is_from_here(call):
+        raise Problem("only_from_here", f"{key} can be changed on the server's own computer.")
     query = ServerSetting.delete().where(ServerSetting.key == key)
     removed = app.storage.write(lambda tx: query.execute(tx.database))
-    if not removed and key not in SETTINGS:
+    if not removed and row is None:
         raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
     app.tell_settings()
     app.audit(call, "Setting set back", key=key)
-    return setting_view(app, call, key, None) if key in SETTINGS else DONE
+    return DONE if row is None else setting_view(app, call, key, None)
 
 
 class NodeView(msgspec.Struct, rename="camel"):
@@ -7701,7 +7673,7 @@ class NodeView(msgspec.Struct, rename="camel"):
 
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
-def list_nodes(app: Application, call: Call) -> list[NodeView]:
+def list_nodes(app: Application) -> list[NodeView]:
     """The server processes on this database, oldest first; on SQLite there is only this one. Of
     the others, how many connections they have is as of the last heartbeat (5 s)."""
     return app.nodes.described()
@@ -7726,7 +7698,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
         stored_views(app, where, Message.id.desc(), 20),
-        log_views(app, LogFilter(), None, 20),
+        log_views(app, LogFilter().condition(), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
@@ -7762,37 +7734,34 @@ def file_parts(path: Path) -> Iterator[bytes]:
 
 
 @route("GET", "/metrics", "metrics", "Metrics for Prometheus", gives=TEXT)
-def metrics(app: Application, call: Call) -> Answer:
+def metrics(app: Application) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
     from prometheus_client import core, generate_latest  # slow to import
 
     view, memory = app.stats_view(), app.hub.memory()
-    gauges = {
-        "ring_bytes": ("Memory of the newest messages", memory["bytes"]),
-        "ring_entries": ("Messages in memory", memory["entries"]),
-        "uptime_seconds": ("Since the start", view.uptime),
-        "memory_bytes": ("Resident memory", view.memory_bytes),
-        "database_bytes": ("Size of the database", view.database_bytes),
-        "log_head": ("Newest id of the log", app.log.head),
-        "video_rooms": ("Active video rooms", view.active_video_rooms),
-        "video_participants": ("People in them", view.video_participants),
-        "publish_latency_p50_ms": ("Median time to store", view.publish_latency_ms["p50"]),
-        "publish_latency_p99_ms": ("99th percentile of it", view.publish_latency_ms["p99"]),
-    }
-    counters = {
-        "connections": ("Streams opened", view.total_connections),
-        "messages": ("Messages published", view.messages_sent),
-        "deliveries": ("Messages delivered", view.deliveries),
-        "sent_bytes": ("Bytes sent to streams", view.bytes_sent),
-        "catch_up_reads": ("Pages read for streams behind the ring", view.catch_up_reads),
-    }
-
-    live = core.GaugeMetricFamily("rtapp_live_connections", "Now", labels=["transport"])
+    gauge, counter = core.GaugeMetricFamily, core.CounterMetricFamily
+    latency = view.publish_latency_ms
+    live = gauge("rtapp_live_connections", "Now", labels=["transport"])
     for transport, count in app.hub.by_transport().items():
         live.add_metric([transport], count)
     families = [
-        *(core.GaugeMetricFamily(f"rtapp_{name}", *about) for name, about in gauges.items()),
-        *(core.CounterMetricFamily(f"rtapp_{name}", *about) for name, about in counters.items()),
+        gauge("rtapp_ring_bytes", "Memory of the newest messages", memory["bytes"]),
+        gauge("rtapp_ring_entries", "Messages in memory", memory["entries"]),
+        gauge("rtapp_uptime_seconds", "Since the start", view.uptime),
+        gauge("rtapp_memory_bytes", "Resident memory", view.memory_bytes),
+        gauge("rtapp_database_bytes", "Size of the database", view.database_bytes),
+        gauge("rtapp_log_head", "Newest id of the log", app.log.head),
+        gauge("rtapp_video_rooms", "Active video rooms", view.active_video_rooms),
+        gauge("rtapp_video_participants", "People in them", view.video_participants),
+        gauge("rtapp_publish_latency_p50_ms", "Median time to store", latency["p50"]),
+        gauge("rtapp_publish_latency_p99_ms", "99th percentile of it", latency["p99"]),
+        counter("rtapp_connections", "Streams opened", view.total_connections),
+        counter("rtapp_messages", "Messages published", view.messages_sent),
+        counter("rtapp_deliveries", "Messages delivered", view.deliveries),
+        counter("rtapp_sent_bytes", "Bytes sent to streams", view.bytes_sent),
+        counter(
+            "rtapp_catch_up_reads", "Pages read for streams behind the ring", view.catch_up_reads
+        ),
         live,
     ]
     text = generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
