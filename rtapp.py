@@ -607,6 +607,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "too_slow": (408, "Too slow"),
     "too_large": (413, "Body too large"),
     "not_json": (415, "The body must be JSON"),
+    "range_not_satisfiable": (416, "No such part of the file"),
     "wrong_host": (421, "Unknown host name"),
     "invalid": (422, "Invalid values"),
     "reserved_type": (422, "Reserved type"),
@@ -666,16 +667,6 @@ class Problem(Exception):
             self.headers["Retry-After"] = str(wait)
         if code == "unauthorized":
             self.headers["WWW-Authenticate"] = "Bearer"
-
-    def body(self) -> dict[str, Any]:
-        """The members of the problem details object."""
-        members: dict[str, Any] = {"type": "about:blank", "title": self.title}
-        members |= {"status": self.status, "code": self.code}
-        if self.detail:
-            members["detail"] = self.detail
-        if self.errors:
-            members["errors"] = [{"field": f, "message": m} for f, m in self.errors]
-        return members
 
 
 class StartError(Exception):
@@ -6303,20 +6294,40 @@ class Answer(msgspec.Struct):
     status: int = 200
     headers: dict[str, str] = {}
     attach: Attach | None = None
+    # It goes out compressed to who takes that. Only what is the same for everybody: to compress
+    # what is secret beside what an attacker chooses gives it away (BREACH).
+    packs: bool = False
+
+
+class WrongField(msgspec.Struct):
+    """A field, and what it must be."""
+
+    field: str
+    message: str
+
+
+class ProblemView(msgspec.Struct, omit_defaults=True):
+    """An error as RFC 9457 writes it: `code` is stable, `detail` is for a person."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(ERRORS)})]
+    detail: str = ""
+    errors: list[WrongField] = []
 
 
 def problem_answer(problem: Problem) -> Answer:
-    """An error as RFC 9457 writes it."""
+    """An error as an answer."""
+    wrong = [WrongField(*each) for each in problem.errors]
+    about = problem.title, problem.status, problem.code, problem.detail, wrong
     headers = {"Content-Type": "application/problem+json", **problem.headers}
-    return Answer(msgspec.json.encode(problem.body()), problem.status, headers)
+    body = msgspec.json.encode(ProblemView("about:blank", *about))
+    return Answer(body, problem.status, headers)
 
 
-class Packed(NamedTuple):
-    """A body as it is and gzipped: the same for everybody, since compressing what is secret
-    beside what an attacker chooses gives it away (BREACH)."""
-
-    plain: bytes
-    gzipped: bytes
+# Files are few, and each is compressed once.
+gzipped = cache(partial(gzip.compress, mtime=0))
 
 
 def takes_gzip(accepted: str) -> bool:
@@ -7714,23 +7725,20 @@ def backup(app: Application, call: Call) -> Answer:
     path = app.storage.folder / f"backup-{secrets.token_hex(8)}.tmp"
     app.storage.backup(path)
     app.audit(call, "Backup downloaded")
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    stamp, size = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), path.stat().st_size
     headers = {
         "Content-Type": SQLITE,
-        "Content-Length": str(path.stat().st_size),
+        "Content-Length": str(size),
         "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
     }
-    return Answer(file_parts(path), headers=headers)
 
+    def parts() -> Iterator[bytes]:
+        try:
+            yield from file_parts(open(path, "rb"), 0, size)  # noqa: SIM115 - closes it
+        finally:
+            path.unlink(missing_ok=True)
 
-def file_parts(path: Path) -> Iterator[bytes]:
-    """A temporary file's content; the file is deleted at the end."""
-    try:
-        with open(path, "rb") as file:
-            while part := file.read(262_144):
-                yield part
-    finally:
-        path.unlink(missing_ok=True)
+    return Answer(parts(), headers=headers)
 
 
 @route("GET", "/metrics", "metrics", "Metrics for Prometheus", gives=TEXT)
@@ -8026,13 +8034,13 @@ def revoke_api_token(app: Application, call: Call, token_id: str) -> None:
 
 
 @route("GET", "/healthz", "public", "Whether the process is alive")
-def healthz(app: Application, call: Call) -> dict[str, str]:
+def healthz() -> dict[str, str]:
     """For a supervisor: answers as long as the loop turns."""
     return {"status": "ok", "version": __version__}
 
 
 @route("GET", "/readyz", "public", "Whether requests can be served")
-def readyz(app: Application, call: Call) -> dict[str, str]:
+def readyz(app: Application) -> dict[str, str]:
     """For a load balancer: 503 while stopping, or when the database is away or stores nothing."""
     if app.stopping:
         raise Problem("stopping")
@@ -8041,28 +8049,14 @@ def readyz(app: Application, call: Call) -> dict[str, str]:
     return {"status": "ready"}
 
 
-PAGE_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'self'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-
-
 @route("GET", "/", "public", "The start page", gives=HTML)
 def start_page(app: Application, call: Call) -> Answer:
     """Live messages, and how to send some."""
-    return app.static.own("") or app.static.page("index.html")
+    return own_page(app, call, "") if app.settings["public"] else app.static.page("index.html")
 
 
 @route("GET", "/admin", "public", "The dashboard", gives=HTML)
-def admin_page(app: Application, call: Call) -> Answer:
+def admin_page(app: Application) -> Answer:
     """A page of public calls: what it shows, it asks for as the administrator who signed in."""
     return app.static.page("admin.html")
 
@@ -8077,33 +8071,212 @@ def room_page(app: Application, call: Call, room_id: str) -> Answer:
 
 
 @route("GET", "/api/docs", "public", "The API as a page", gives=HTML)
-def docs_page(app: Application, call: Call) -> Answer:
+def docs_page(app: Application) -> Answer:
     """Shows /api/openapi.json; works offline."""
     return app.static.page("docs.html", "../")
 
 
+@route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
+def static_file(app: Application, path: str) -> Answer:
+    """Under the folder's hash it never changes, so browsers keep it for ever."""
+    return app.static.file(path)
+
+
+def own_page(app: Application, call: Call, path: str) -> Answer:
+    """A file of the setting `public`; a folder's is its `index.html`. Raises Problem `not_found`,
+    `range_not_satisfiable`."""
+    root = Path(app.settings["public"]).resolve()
+    try:
+        if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
+            raise Problem("not_found")
+        found = (root / path).resolve()
+        inside = found.relative_to(root)  # also by links
+        if any(part.startswith(".") for part in (*PurePath(path).parts, *inside.parts)):
+            raise Problem("not_found")  # hidden, as .git or .env
+        is_folder = path[-1:] in ("", "/")
+        if found.is_dir():
+            found /= "index.html"
+            if not is_folder and found.is_file():  # its links are relative to it
+                query = f"?{call.raw_query}" if call.raw_query else ""
+                where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
+                return Answer(b"", 308, {"Location": where})
+        elif is_folder:
+            raise Problem("not_found")
+        if not found.is_file():  # a pipe would be waited for
+            raise Problem("not_found")
+        return file_answer(call, found)
+    except (OSError, ValueError):
+        raise Problem("not_found") from None
+
+
+def file_answer(call: Call, path: Path) -> Answer:
+    """A file as it is asked for: all of it or a part (RFC 9110, 14), or that the client has it as
+    it is (RFC 9110, 13). Raises OSError."""
+    status = path.stat()
+    size, changed = status.st_size, int(status.st_mtime)
+    tag, date = f'"{status.st_mtime_ns:x}-{size:x}"', email.utils.formatdate(changed, usegmt=True)
+    headers = {"Cache-Control": "no-cache", "ETag": tag, "Last-Modified": date}
+    known, since = (call.headers.get(f"if-{name}") for name in ("none-match", "modified-since"))
+    if known is not None:
+        is_known = known.strip() == "*" or tag in re.findall(r'"[^"]*"', known)
+    else:
+        is_known = changed <= (bottle.parse_date(since or "") or -1)
+    if is_known:
+        return Answer(b"", 304, headers)
+    headers |= {"Content-Type": media_type(path.name), "Accept-Ranges": "bytes"}
+    part = None
+    if call.method == "GET" and call.headers.get("if-range", tag) in (tag, date):
+        part = asked_range(call.headers.get("range", ""), size)
+    start, end = part or (0, size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    body = paced(file_parts(open(path, "rb"), start, end))  # noqa: SIM115 - closes it
+    return Answer(body, 206 if part else 200, headers)
+
+
+def asked_range(text: str, size: int) -> tuple[int, int] | None:
+    """From and up to where a Range field asks for (RFC 9110, 14.1.2); None for all of it, also
+    where it names several parts or none. Raises Problem `range_not_satisfiable`."""
+    found = re.fullmatch(r"(?i:bytes)=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", text)
+    first, last = found.groups() if found else ("", "")
+    if not first + last or (first and last and int(first) > int(last)):
+        return None
+    start = int(first) if first else max(0, size - int(last))
+    if start >= size:
+        raise Problem("range_not_satisfiable", headers={"Content-Range": f"bytes */{size}"})
+    return start, min(int(last) + 1, size) if first and last else size
+
+
+def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]:
+    """A file's bytes, in pieces. Raises OSError when it has become shorter meanwhile: how much it
+    is has been said."""
+    with file:
+        file.seek(start)
+        while start < end:
+            part = file.read(min(end - start, 262_144))
+            if not part:
+                raise OSError(f"{file.name} became shorter while it was sent")
+            start += len(part)
+            yield part
+
+
+# Declared last and only where there are such pages, since it answers for every path.
+OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", gives="*/*")
+OWN_PAGES.handler = own_page
+
+PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'self'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+TYPES = {  # of our own files; what Windows says of some is whatever was installed there last
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".json": JSON,
+    ".svg": SVG,
+    ".html": HTML,
+    ".woff2": "font/woff2",
+    ".png": "image/png",
+    ".txt": TEXT,
+}
+
+
+def media_type(name: str) -> str:
+    """What a file is, by its name; of one that is packed it is the packing, as of `a.tar.gz`."""
+    kind, packing = mimetypes.guess_type(name)
+    if packing:
+        kind = "application/gzip" if packing == "gzip" else f"application/x-{packing}"
+    kind = TYPES.get(PurePath(name).suffix.lower(), kind) or "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+class Static:
+    """The files of `static/`, read once: they are few and small."""
+
+    # What begins the keys of a room's texts: its page is opened on a phone, by a link.
+    ROOM_TEXTS = (
+        *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
+        *("signin.button", "test.link"),
+    )
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in TYPES
+        }
+        for language in ("en", "tr"):
+            texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
+            part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
+            self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
+        whole = hashlib.sha256()
+        for name, content in self._files.items():
+            whole.update(name.encode() + b"\0" + content)
+        self.version = whole.hexdigest()[:12]
+
+    def text(self, name: str) -> str:
+        """A file's text."""
+        return self._files[name].decode()
+
+    def page(self, name: str, up: str = "") -> Answer:
+        """A page, its links to files leading to this version's; `up` is the way from the page's
+        own folder to the root."""
+        content = self._files[name].replace(b'"static/', f'"{up}static/{self.version}/'.encode())
+        return Answer(content, headers=PAGE_HEADERS, packs=True)
+
+    def file(self, path: str) -> Answer:
+        """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
+        version, _, rest = path.partition("/")
+        fixed = version == self.version
+        name = rest if fixed else path
+        if name not in self._files or name.endswith(".html"):
+            raise Problem("not_found")
+        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        headers = {"Content-Type": media_type(name), "Cache-Control": cache}
+        return Answer(self._files[name], headers=headers, packs=True)
+
+
+# The API as OpenAPI 3.1
+
+
+HEADERS = {  # what calls take besides the query
+    "/api/events": {"Last-Event-ID": {"type": "string"}},
+    "/api/broadcast": {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
+}
+EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
+    "clientId": "pmWkWSBCL51Bfkhn79xPu",
+    "displayName": "Ada",
+    "ipAddress": "192.168.1.20",
+    "joinUrl": "https://rtapp.example/room/stand-up",
+    "lastEventId": "k3x9q-42",
+    "path": "/admin",
+    "role": "user",
+    "roomId": "stand-up",
+    "session": "Zm9ydHktdHdvLWJ5dGVzLQ",
+    "transport": "sse",
+    "username": "ada",
+    "version": "1.0.0",
+    "boolean": True,
+    "integer": 42,
+    "number": 1.5,
+    "string": "text",
+    None: {"message": "Hello"},
+}
+
+
 @route("GET", "/api/openapi.json", "public", "The API as OpenAPI 3.1")
-def openapi(app: Application, call: Call) -> dict[str, Any]:
+def openapi() -> dict[str, Any]:
     """Made from the table of routes, so that it says what the server does."""
     return openapi_document()
-
-
-class ProblemView(msgspec.Struct, omit_defaults=True):
-    """An error as RFC 9457 writes it: `code` is stable, `detail` is for a person."""
-
-    type: str
-    title: str
-    status: int
-    code: Annotated[str, msgspec.Meta(extra_json_schema={"enum": sorted(ERRORS)})]
-    detail: str = ""
-    errors: list[WrongField] = []
-
-
-class WrongField(msgspec.Struct):
-    """A field, and what it must be."""
-
-    field: str
-    message: str
 
 
 @cache
@@ -8132,16 +8305,10 @@ def openapi_document() -> dict[str, Any]:
     }
 
 
-HEADERS = {  # what calls take besides the query
-    "/api/events": {"Last-Event-ID": {"type": "string"}},
-    "/api/broadcast": {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,255}$"}},
-}
-
-
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     """A route as an OpenAPI operation."""
-    kinds = row.asked
-    query = shared[kinds["query"].__name__] if "query" in kinds else {"properties": {}}
+    asked, shown = row.asked, row.shown
+    query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     taken = [
         *[
             ("path", name, True, {"type": "integer" if kind == "int" else "string"})
@@ -8160,12 +8327,15 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
             found[JSON] = {"schema": schema, "example": example(schema, shared)}
         return found
 
-    apart = len(row.shown) == len(row.answers)  # else each status may have any of them
-    shown = [[kind] for kind in row.shown] if apart else [row.shown] * len(row.answers)
-    answers = {
-        str(status): {"description": http.client.responses[status], "content": content(media, of)}
-        for (status, media), of in zip(row.answers.items(), shown, strict=True)
+    apart = len(shown) == len(row.answers)  # else each status may have any of them
+    responses: dict[str, Any] = {
+        str(status): {
+            "description": http.client.responses[status],
+            "content": content(media, [shown[at]] if apart else shown),
+        }
+        for at, (status, media) in enumerate(row.answers.items())
     }
+    problem = {"application/problem+json": {"schema": schemas[ProblemView]}}
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
         "summary": row.summary,
@@ -8175,41 +8345,14 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
             {"name": name, "in": place, "required": required, "schema": kind}
             for place, name, required, kind in taken
         ],
-        "responses": {
-            **answers,
-            "default": {
-                "description": "A problem",
-                "content": {"application/problem+json": {"schema": schemas[ProblemView]}},
-            },
-        },
+        "responses": {**responses, "default": {"description": "A problem", "content": problem}},
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
-    body = [kinds["body"]] if "body" in kinds else []
+    body = [asked["body"]] if "body" in asked else []
     if media := row.takes or (JSON if body else ""):
         described["requestBody"] = {"required": True, "content": content(media, body)}
     return described
-
-
-EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
-    "clientId": "pmWkWSBCL51Bfkhn79xPu",
-    "displayName": "Ada",
-    "ipAddress": "192.168.1.20",
-    "joinUrl": "https://rtapp.example/room/stand-up",
-    "lastEventId": "k3x9q-42",
-    "path": "/admin",
-    "role": "user",
-    "roomId": "stand-up",
-    "session": "Zm9ydHktdHdvLWJ5dGVzLQ",
-    "transport": "sse",
-    "username": "ada",
-    "version": "1.0.0",
-    "boolean": True,
-    "integer": 42,
-    "number": 1.5,
-    "string": "text",
-    None: {"message": "Hello"},
-}
 
 
 def example(schema: dict[str, Any], shared: dict[str, Any], name: str = "") -> Any:
@@ -8226,104 +8369,6 @@ def example(schema: dict[str, Any], shared: dict[str, Any], name: str = "") -> A
         return [example(schema.get("items", {}), shared)]
     known = schema.get("examples", schema.get("enum", ()))
     return next(iter(known), EXAMPLES[name if kind == "string" and name in EXAMPLES else kind])
-
-
-@route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
-def static_file(app: Application, call: Call, path: str) -> Answer:
-    """Under the folder's hash it never changes, so browsers keep it for ever."""
-    return app.static.file(path)
-
-
-class Static:
-    """The files of `static/`, read once: they are few and small."""
-
-    TYPES = {  # noqa: RUF012 - never changed
-        ".css": "text/css; charset=utf-8",
-        ".js": "text/javascript; charset=utf-8",
-        ".mjs": "text/javascript; charset=utf-8",
-        ".json": "application/json",
-        ".svg": "image/svg+xml",
-        ".html": "text/html; charset=utf-8",
-        ".woff2": "font/woff2",
-        ".png": "image/png",
-        ".txt": "text/plain; charset=utf-8",
-    }
-    # What begins the keys of a room's texts: its page is opened on a phone, by a link.
-    ROOM_TEXTS = (
-        *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
-        *("signin.button", "test.link"),
-    )
-
-    def __init__(self, folder: Path, public: str) -> None:
-        self._public = Path(public).resolve() if public else None
-        self._files = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.suffix in self.TYPES
-        }
-        for language in ("en", "tr"):
-            texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
-            part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
-            self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
-        whole = hashlib.sha256()
-        for name, content in self._files.items():
-            whole.update(name.encode() + b"\0" + content)
-        self.version = whole.hexdigest()[:12]
-        self._packed: dict[tuple[str, str], Packed] = {}
-
-    def _pack(self, name: str, up: str = "") -> Packed:
-        """A file, compressed when it is first asked for. Raises Problem `not_found`."""
-        packed = self._packed.get((name, up))
-        if packed is None:
-            content = self._files.get(name)
-            if content is None:
-                raise Problem("not_found")
-            if name.endswith(".html"):
-                content = content.replace(b'"static/', f'"{up}static/{self.version}/'.encode())
-            packed = self._packed[name, up] = Packed(content, gzip.compress(content, mtime=0))
-        return packed
-
-    def page(self, name: str, up: str = "") -> Answer:
-        """A page, its links to files leading to this version's; `up` is the way from the page's
-        own folder to the root. Raises Problem `not_found`."""
-        return Answer(self._pack(name, up), headers=PAGE_HEADERS)
-
-    def text(self, name: str) -> str:
-        """A file's text."""
-        return self._files[name].decode()
-
-    def own(self, path: str) -> Answer | None:
-        """A file of the developer's own pages (`--public`), read anew each time; None without
-        such a folder. Raises Problem `not_found`."""
-        if self._public is None:
-            return None
-        try:
-            if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
-                raise Problem("not_found")
-            found = (self._public / path).resolve()
-            if found.is_dir():
-                found /= "index.html"
-            if not found.is_relative_to(self._public) or not found.is_file():
-                raise Problem("not_found")
-            kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
-            if kind.startswith("text/"):
-                kind += "; charset=utf-8"
-            headers = {"Cache-Control": "no-cache", "Content-Type": kind}
-            return Answer(found.read_bytes(), headers=headers)
-        except (OSError, ValueError):
-            raise Problem("not_found") from None
-
-    def file(self, path: str) -> Answer:
-        """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
-        version, _, rest = path.partition("/")
-        fixed = version == self.version
-        name = rest if fixed else path
-        if name.endswith(".html"):
-            raise Problem("not_found")
-        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
-        packed = self._pack(name)
-        kind = self.TYPES[Path(name).suffix]
-        return Answer(packed, headers={"Content-Type": kind, "Cache-Control": cache})
 
 
 # Opening a stream is bounded by their number, signals by a bucket of each client.
@@ -8428,22 +8473,20 @@ class Web:
         if isinstance(body, Iterator):
             body = self._parts(body, call)
             next(body)  # what goes wrong in its first part is the answer
-        elif not isinstance(body, (bytes, Packed)):
+        elif not isinstance(body, bytes):
             body = msgspec.json.encode(body)
         if answer.status != 101:
             headers["Cache-Control"] = "no-store"
-            if answer.status != 204:
+            if answer.status not in (204, 304):
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
-        if isinstance(body, Packed):  # in the shorter form that the client takes
+        if answer.packs:
             vary = headers.get("Vary")
             headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
-            gzips = takes_gzip(call.headers.get("accept-encoding", ""))
-            if gzips and len(body.gzipped) < len(body.plain):
+            takes = takes_gzip(call.headers.get("accept-encoding", ""))
+            if takes and len(gzipped(body)) < len(body):
                 headers["Content-Encoding"] = "gzip"
-                body = body.gzipped
-            else:
-                body = body.plain
+                body = gzipped(body)
         return Answer(body, answer.status, headers, answer.attach)
 
     def _parts(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
@@ -9870,19 +9913,6 @@ def socket_io_client(app: Application, call: Call, name: str) -> Answer:
     return app.static.file("vendor/socket.io/" + name)
 
 
-def own_page(app: Application, call: Call, path: str) -> Answer:
-    """A page of the developer's own (`--public`)."""
-    found = app.static.own(path)
-    if found is None:
-        raise Problem("not_found")
-    return found
-
-
-# Declared last and only where there are such pages, since it answers for every path.
-OWN_PAGES = Route("GET", "/<path:path>", "public", "Your own pages", gives="*/*")
-OWN_PAGES.handler = own_page
-
-
 # ----------------------------------------------------------------------------------------------
 # Network
 # ----------------------------------------------------------------------------------------------
@@ -10326,11 +10356,11 @@ class Connection:
         headers, body = answer.headers, answer.body
         is_whole = type(body) is bytes
         chunked = not is_whole and "Content-Length" not in headers and call.version != "1.0"
-        if is_whole and answer.status != 204 and answer.attach is None:
+        if is_whole and answer.status not in (204, 304) and answer.attach is None:
             headers["Content-Length"] = str(len(body))
         elif chunked:
             headers["Transfer-Encoding"] = "chunked"
-        elif "Content-Length" not in headers and answer.status != 204:
+        elif "Content-Length" not in headers and answer.status not in (204, 304):
             call.is_kept = False  # its end is the body's
         if not call.is_kept or (call.source is not None and call.source.is_awaited):
             headers["Connection"] = "close"
@@ -11536,7 +11566,7 @@ class Application:
             HANDLERS.load(settings["app"])
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
-        self.static = Static(STATIC, settings["public"])
+        self.static = Static(STATIC)
         self.answer = Landing(self, Web(self).answer).answer
         self.front = Front(
             settings,
