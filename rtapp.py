@@ -6350,9 +6350,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Route:
     """A row of the table of routes, and the decorator that puts it there. What a call takes and
     gives is said by the handler's signature: the types of `query` and `body`, of which it gets
-    values, and of what it returns: `Annotated` names those of an `Answer` whose body is JSON, None
-    is answered by `DONE`. It may take `app`, `call`, what is in the path, and `who` acts in a room;
-    what else it takes are fields of the query of a GET, of any other's body."""
+    values, and of what it returns, also as the body of an `Answer`; None is answered by `DONE`. It
+    may take `app`, `call`, what is in the path, and `who` acts in a room; what else it takes are
+    fields of the query of a GET, of any other's body."""
 
     method: str
     path: str
@@ -6409,8 +6409,6 @@ class Route:
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
         given = self.hints["return"]
-        if get_origin(given) is Annotated:
-            return list(given.__metadata__)
         kinds = get_args(given) if get_origin(given) is UnionType else (given,)
         return [Success if kind is NoneType else kind for kind in kinds if kind is not Answer]
 
@@ -6728,7 +6726,7 @@ class BroadcastQuery(msgspec.Struct):
 @route("POST", "/api/broadcast", "publish", "Publish a message", takes=f"{JSON}, {NDJSON}")
 def broadcast(
     app: Application, call: Call, query: BroadcastQuery
-) -> Annotated[Answer, Published, BatchPublished]:
+) -> Answer | Published | BatchPublished:
     """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
     session = query.session or call.session
     sender = client_id_of(session) if session else None
@@ -6751,11 +6749,11 @@ def broadcast(
     if query.volatile:
         for draft in paced(drafts):
             draft.recipient_count = app.nodes.volatile(draft)
-        return Answer(answer())
+        return answer()
     key = call.headers.get("idempotency-key")
     if key is None:
         append(app, drafts)
-        return Answer(answer())
+        return answer()
     return Answer(append_once(app, call, key, drafts, content, answer).encode())
 
 
@@ -7220,7 +7218,7 @@ def join_room(
     user_id: Label = None,
     display_name: Title | None = None,
     password: Secret | None = None,
-) -> Annotated[Answer, Entered, Waits]:
+) -> Answer | Entered | Waits:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
     missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
     is since when its hand is up, or null."""
@@ -7230,7 +7228,7 @@ def join_room(
         )
     joined = app.rooms.join(who, room_id, display_name, user_id, password)
     view = joined_view(app, call.origin, joined)
-    return Answer(view, 200 if isinstance(view, Entered) else 202)
+    return view if isinstance(view, Entered) else Answer(view, 202)
 
 
 def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Waits:
@@ -7394,7 +7392,7 @@ def stats(app: Application) -> StatsView:
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
 def stats_history(
     app: Application, minutes: Annotated[int, msgspec.Meta(ge=1, le=20_160)] = 60
-) -> Annotated[Answer, list[StatsMinuteView]]:
+) -> Answer | list[StatsMinuteView]:
     """Oldest first."""
     since = now_ms() - minutes * 60_000
     rows = StatsMinute.select().where(StatsMinute.minute >= since).order_by(StatsMinute.minute)
@@ -8274,14 +8272,9 @@ EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
 
 
 @route("GET", "/api/openapi.json", "public", "The API as OpenAPI 3.1")
+@cache
 def openapi() -> dict[str, Any]:
     """Made from the table of routes, so that it says what the server does."""
-    return openapi_document()
-
-
-@cache
-def openapi_document() -> dict[str, Any]:
-    """The OpenAPI description of `ROUTES`."""
     kinds = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
     kinds.append(ProblemView)
     where = "#/components/schemas/{name}"

@@ -322,7 +322,7 @@ def test_openapi_describes_every_route(server: Server) -> None:
 
     document = server.get("/api/openapi.json", token=None).json
     assert document["openapi"].startswith("3.1")
-    assert rtapp.openapi_document() is rtapp.openapi_document(), "it is made once"
+    assert rtapp.openapi() is rtapp.openapi(), "it is made once"
     for row in rtapp.ROUTES:
         path = re.sub(r"<(\w+)(:\w+)?>", r"{\1}", row.path)
         found = document["paths"][path][row.method.lower()]
