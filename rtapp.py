@@ -26,6 +26,19 @@ The parts, top to bottom; a part uses only the parts above it:
     Desktop         a window or the browser, one instance, log file, staying awake
     Command line    `serve`, `desktop`, `setup-link`, `user`, `token`, `backup`, `restore`,
                     `migrate`, `doctor`
+
+The way of a message, from a POST to the first byte on a stream:
+
+    Connection.serve    reads the request from its socket, and asks
+    Web.answer          who that is and whether they may; it calls the route's handler,
+    broadcast           which checks the body once, makes an entry, and waits in
+    Log.append          for its commit:
+    Storage.write       the one writer puts all that waits into one transaction;
+    Storage._deliver    once it is on the disk tells the log and wakes who answers the POST;
+    Log.committed       advances the head over the entries, in the order of their ids, into
+    Hub.advance         the ring, marks the views of their topics, and has the loop call
+    Hub._sweep          which sends each subscriber all that lies between its cursor and the
+    transport.send      head, in one call to its socket.
 """
 
 from __future__ import annotations
