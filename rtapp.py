@@ -5074,9 +5074,21 @@ class Parsed(NamedTuple):
     text: str
 
 
+_PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
+_ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
+
+
+def whole_characters(raw: bytes) -> bytes:
+    """JSON without escapes of half a character, which become U+FFFD: JavaScript writes them where
+    a text was cut in the middle of an emoji, and no database holds them (RFC 8259, 8.2)."""
+    if b"\\ud" not in raw and b"\\uD" not in raw:
+        return raw
+    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
+
+
 def parse_json(raw: bytes) -> Parsed:
     """A JSON text as it is stored. Raises Problem `malformed_json`."""
-    raw = raw.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
+    raw = whole_characters(raw.removeprefix(codecs.BOM_UTF8))  # RFC 8259, 8.1
     if b"\0" in raw[:2] or raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise Problem("malformed_json", "It is UTF-16 or UTF-32: JSON is sent as UTF-8.")
     try:

@@ -181,9 +181,6 @@ BAD_JSON = {
     "key without quotes": b"{a:1}",
     "a raw control character": b'"a\x01b"',
     "a raw NUL": b'"a\x00b"',
-    "a lone high surrogate": b'"\\ud800"',
-    "a lone low surrogate": b'"\\udc00"',
-    "a lone surrogate in a key": b'{"\\ud800":1}',
     "a bad escape": b'"\\x41"',
     "invalid UTF-8": b'"\xff"',
     "cut UTF-8": b'"\xe2\x82"',
@@ -218,6 +215,36 @@ def test_malformed_line_is_named_and_nothing_of_the_batch_is_stored(
     answer = shared.post("/api/broadcast", b"1\n\n" + BAD_JSON[name] + b"\n2\n", headers=NDJSON)
     assert answer.status == 400 and answer.code == "malformed_json"
     assert "line 3" in str(answer.json["errors"])
+
+
+# What JavaScript makes of a text that was cut in the middle of a character, and what it becomes.
+HALVES = {
+    "a high one": (r'"hi \ud83d"', "hi \ufffd"),
+    "a low one": (r'"\uDE00 hi"', "\ufffd hi"),
+    "before a letter": (r'"\ud83dxyzxyz"', "\ufffdxyzxyz"),
+    "before another escape": (r'"\ud83d\n\u0041"', "\ufffd\nA"),
+    "two high ones": (r'"\ud83d\uD83D"', "\ufffd\ufffd"),
+    "a high one before a whole one": (r'"\ud83d\ud83d\ude00"', "\ufffd😀"),
+    "a low one behind a whole one": (r'"\ud83d\ude00\ude00"', "😀\ufffd"),
+    "in a key": (r'{"\ud83d": 1}', {"\ufffd": 1}),
+    "none": (r'"\ud83d\ude00 \\ud83d \\\\ud83d"', r"😀 \ud83d \\ud83d"),
+    "behind a backslash": (r'"\\\ud83d"', "\\\ufffd"),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_half_a_character_is_taken_as_the_replacement_character(server: Server, name: str) -> None:
+    sent, value = HALVES[name]
+    with server.stream() as stream:
+        answer = server.post("/api/broadcast", sent.encode())
+        assert answer.status == 200 and answer.json["message"]["content"] == value
+        assert server.post("/api/broadcast", sent.encode(), headers=NDJSON).status == 200
+        heard = stream.values(2)
+    for found in [*heard, *(row["content"] for row in server.get("/api/messages").json)]:
+        if isinstance(value, dict):
+            assert found.items() >= value.items()  # it has its stamps
+        else:
+            assert found == value
 
 
 def test_json_may_be_200_levels_deep(server: Server) -> None:
