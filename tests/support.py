@@ -229,7 +229,8 @@ class Server:
         try:
             connection.request(method, path, body, sent)
             got = connection.getresponse()
-            found = {name.lower(): value for name, value in got.getheaders()}
+            # Of several alike the first: a proxy adds its own cookie behind.
+            found = {name.lower(): value for name, value in reversed(got.getheaders())}
             return Answer(got.status, found, got.read())
         finally:
             connection.close()

@@ -1,4 +1,4 @@
-"""What stands before the nodes, nginx and Caddy as README sets them up, and behind: PgBouncer."""
+"""What stands before the nodes, as README sets it up, and behind: PgBouncer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from playwright.sync_api import BrowserContext
 
+from browsers import NAME, PASSWORD, until
 from conftest import Certificate
 from postgres import USER, Cluster, free_port
 from support import (
     AUTH,
+    LONG,
     PATIENCE,
     POLLING,
     ROOT,
@@ -36,6 +39,7 @@ from support import (
     say,
     wait_for,
 )
+from test_rooms import Person, heard, make_room
 
 NGINX = """
 daemon off;
@@ -153,7 +157,69 @@ def caddy(
         yield port, 0
 
 
-@pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
+APACHE = """
+ServerRoot {folder}
+ServerName 127.0.0.1
+PidFile {folder}/pid
+DefaultRuntimeDir {folder}
+Listen 127.0.0.1:{port}
+ErrorLog {folder}/error.log
+{modules}
+{sample}
+"""
+APACHE_MODULES = (
+    *("mpm_event", "authz_core", "env", "headers", "proxy", "proxy_http", "proxy_wstunnel"),
+    *("proxy_balancer", "slotmem_shm", "lbmethod_byrequests"),
+)
+
+
+@contextlib.contextmanager
+def run_apache(text: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """Apache with some lines of configuration: its port."""
+    path, port = program("apache2"), free_port()
+    modules = "\n".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
+        for name in APACHE_MODULES
+    )
+    config = folder / "apache.conf"
+    config.write_text(APACHE.format(folder=folder, port=port, modules=modules, sample=text))
+    with running([path, "-DFOREGROUND", "-f", str(config)], port):
+        yield port, 0
+
+
+@contextlib.contextmanager
+def apache2(
+    nodes: tuple[Server, Server], folder: Path, certificate: Certificate
+) -> Iterator[tuple[int, int]]:
+    """Apache before the nodes, without TLS: the sample has none."""
+    with run_apache(sample("apache", nodes), folder) as ports:
+        yield ports
+
+
+@contextlib.contextmanager
+def run_haproxy(text: str, folder: Path, port: int) -> Iterator[tuple[int, int]]:
+    """HAProxy with a configuration that listens on a port."""
+    config = folder / "haproxy.cfg"
+    config.write_text(text)
+    with running([program("haproxy"), "-f", str(config), "-db"], port):
+        yield port, 0
+
+
+@contextlib.contextmanager
+def haproxy(
+    nodes: tuple[Server, Server], folder: Path, certificate: Certificate
+) -> Iterator[tuple[int, int]]:
+    """HAProxy before the nodes: its ports for plain HTTP and TLS."""
+    port, tls_port, both = free_port(), free_port(), folder / "both.pem"
+    both.write_text(certificate.cert.read_text() + certificate.key.read_text())
+    text, line = sample("haproxy", nodes), "    bind :443 ssl crt /etc/haproxy/rtapp.pem\n"
+    assert line in text
+    binds = f"    bind 127.0.0.1:{port}\n    bind 127.0.0.1:{tls_port} ssl crt {both}\n"
+    with run_haproxy(text.replace(line, binds), folder, port):
+        yield port, tls_port
+
+
+@pytest.fixture(params=[nginx, caddy, apache2, haproxy], ids=lambda way: way.__name__)
 def front(
     request: pytest.FixtureRequest,
     postgres: Cluster,
@@ -231,14 +297,16 @@ def test_long_polling_stays_on_its_node(front: Front) -> None:
     for _ in range(3):
         opened = front.proxy.get(POLLING, token=None)
         assert opened.status == 200, opened
+        plain = {"Content-Type": "text/plain"}
+        if "set-cookie" in opened.headers:
+            plain |= cookie_of(opened)
         session = f"{POLLING}&sid={json.loads(opened.body[1:])['sid']}"
         body = b"40" + json.dumps(AUTH).encode()
-        plain = {"Content-Type": "text/plain"}
         sent = front.proxy.post(session, body, token=None, headers=plain)
         assert sent.body == b"ok"
-        assert front.proxy.get(session, token=None).body.startswith(b"40{")
+        assert front.proxy.get(session, token=None, headers=plain).body.startswith(b"40{")
         front.proxy.publish(5)
-        while b'["message",5' not in front.proxy.get(session, token=None).body:
+        while b'["message",5' not in front.proxy.get(session, token=None, headers=plain).body:
             front.proxy.post(session, b"3", token=None, headers=plain)  # it was a ping
 
 
@@ -315,6 +383,123 @@ def test_a_node_is_taken_out(front: Front, how: str) -> None:
     assert not swarm.resets
     print(f"{len(expected)} published, {publisher.failures} tried again")
     swarm.close_all()
+
+
+# The least that a proxy is told
+
+
+README = (ROOT / "README.md").read_text("utf-8")
+LEAST = {
+    name.split()[0].lower(): line
+    for name, line in re.findall(
+        r"^\| (\w[\w .]*) \| `([^`]+127\.0\.0\.1:8000[^`]*)` \|", README, re.M
+    )
+}
+BARE_NGINX = """
+daemon off;
+pid {folder}/pid;
+events {{ }}
+http {{ access_log off; server {{ listen 127.0.0.1:{port}; {line} }} }}
+"""
+BARE_HAPROXY = """
+defaults
+    mode http
+    timeout connect 3s
+    timeout client 30s
+    timeout server 30s
+listen web
+    bind 127.0.0.1:{port}
+    {line}
+"""
+
+
+@contextlib.contextmanager
+def told_the_least(name: str, folder: Path, line: str) -> Iterator[int]:
+    """A proxy with one line of README and nothing that it can do without: its port."""
+    port = free_port()
+    if name == "apache":
+        with run_apache(line, folder) as (port, _):
+            yield port
+        return
+    if name == "haproxy":
+        with run_haproxy(BARE_HAPROXY.format(port=port, line=line), folder, port):
+            yield port
+        return
+    if name == "nginx":
+        text = BARE_NGINX.format(folder=folder, port=port, line=line)
+        command = ["nginx", "-p", str(folder), "-e", "stderr", "-c"]
+    else:
+        text = CADDY.format(sample=f"http://127.0.0.1:{port} {{\n{line}\n}}")
+        command = ["caddy", "run", "--adapter", "caddyfile", "--config"]
+    config = folder / "config"
+    config.write_text(text)
+    command[0] = program(name)
+    home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    with running([*command, str(config)], port, env={**os.environ, **home}):
+        yield port
+
+
+def test_readme_has_a_line_for_each() -> None:
+    assert [*LEAST] == ["nginx", "apache", "caddy", "haproxy"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["nginx", "apache", "caddy", "haproxy"])
+def test_one_line_suffices(
+    make_server: Callable[..., Server], tmp_path: Path, context: BrowserContext, name: str
+) -> None:
+    """A browser signs in and hears; streams, WebSockets, Socket.IO and a call come through."""
+    server = make_server(trusted_proxies="127.0.0.1")
+    person = {"username": NAME, "password": PASSWORD, "role": "admin"}
+    assert server.post("/api/users", person).status == 201
+    line = LEAST[name].replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    with told_the_least(name, folder, line) as port:
+        proxy = Server(folder)
+        proxy.port = port
+        with proxy.stream("channel=x") as quiet:  # all the time, as each of them lets it
+            started = time.monotonic()
+            sign_in_by_the_page(context, port)
+            carries(proxy, upgrades=name != "nginx")
+            if LONG:
+                time.sleep(max(0.0, 120 - (time.monotonic() - started)))
+            proxy.publish("still here", "channel=x")
+            while quiet.values(1) != ["still here"]:
+                pass
+
+
+def sign_in_by_the_page(context: BrowserContext, port: int) -> None:
+    """Sign in to the dashboard as a person does, and see there what is published meanwhile."""
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{port}/admin")
+    page.fill("#login-username", NAME)
+    page.fill("#login-password", PASSWORD)
+    page.press("#login-password", "Enter")
+    page.wait_for_selector("nav")
+    until(page, """async () => (await (await fetch('/api/auth/me')).json()).authenticated""")
+
+
+def carries(proxy: Server, upgrades: bool) -> None:
+    """Each way of the server through a proxy."""
+    if upgrades:
+        with open_ws(proxy, "channel=x") as ws:
+            assert hear(ws)["type"] == "connection"
+            say(ws, type="publish", channel="x", data=1, ref=7)
+            assert hear(ws, "ack")["ref"] == 7
+        with join_io(proxy)[0]:
+            pass
+    opened = proxy.get(POLLING, token=None)
+    session = f"{POLLING}&sid={json.loads(opened.body[1:])['sid']}"
+    plain = {"Content-Type": "text/plain"}
+    body = b"40" + json.dumps(AUTH).encode()
+    assert proxy.post(session, body, token=None, headers=plain).body == b"ok"
+    assert proxy.get(session, token=None).body.startswith(b"40{")
+    room = make_room(proxy)
+    ada, bob = (Person(proxy, name).enter(room) for name in ("Ada", "Bob"))
+    with bob.stream() as stream:
+        assert ada.signal(bob, room).status == 200
+        assert heard(stream, "webrtc-signal")["signal"] == "sdp"
 
 
 # PgBouncer
