@@ -274,7 +274,7 @@ class Link {
     this.#had = new Set(this.channels);
     const end = (this.#end = () => connection.abort());
     const watch = setInterval(() => this.#look(), 500);
-    const held = setTimeout(() => void this.#checkHeld(start), HELD);
+    const held = setTimeout(() => void this.#checkHeld(start, signal), HELD);
     life.addEventListener('abort', end, { signal });
     try {
       const read = this.options.transport === 'websocket' ? this.#readSocket : this.#readStream;
@@ -290,11 +290,12 @@ class Link {
     }
   }
 
-  /** @param {number} before */
-  async #checkHeld(before) {
-    if (this.#heard !== before) return;
-    const answer = await this.call('healthz').catch(() => undefined);
-    if (!answer || this.#heard !== before) return;
+  /** @param {number} start @param {AbortSignal} signal of the connection */
+  async #checkHeld(start, signal) {
+    const isSilent = () => !signal.aborted && this.#heard === start;
+    const answers = () => this.call('healthz', undefined, { signal }).then(isSilent, () => false);
+    // Asked twice: the first answer of a server that was busy can overtake the stream's first bytes.
+    if (!isSilent() || !(await answers()) || !(await answers())) return;
     console.warn('rt: a proxy holds the messages back');
     this.hooks.onItem({ name: 'buffering', data: {}, own: true });
   }

@@ -245,6 +245,37 @@ test('a stream that is held back is told, if the server answers otherwise', asyn
   assert.equal(calls.length, 1, 'nor is it asked where something came');
 });
 
+test('a stream that ends while the server is asked is not held back', async () => {
+  let answer;
+  for (const end of [(stream) => stream.end(), () => rt.close()]) {
+    const stream = new Stream();
+    server = (url) => (url.pathname.endsWith('/healthz') ? new Promise((resolve) => (answer = resolve)) : stream.response);
+    Math.random = () => 1; // the next attempt is later
+    const told = client({}, ['buffering', 'reconnecting', 'closed']);
+    await clock.run(5_000);
+    await end(stream);
+    answer(new Response('ok'));
+    await settled();
+    assert.equal(told.length, 1, JSON.stringify(told));
+    rt.close();
+  }
+});
+
+test('nor is one whose first bytes come behind the answer', async () => {
+  const stream = new Stream();
+  let asked = 0;
+  server = (url) => {
+    if (!url.pathname.endsWith('/healthz')) return stream.response;
+    asked += 1;
+    if (asked > 1) void stream.event({ event: 'connection', data: JSON.stringify(HELLO) });
+    return new Promise((resolve) => setImmediate(() => setImmediate(() => resolve(new Response('ok')))));
+  };
+  const told = client({}, ['buffering', 'open']);
+  await clock.run(6_000);
+  await settled();
+  assert.deepEqual([told.map(([name]) => name), asked], [['open'], 2]);
+});
+
 // ---- what it takes -------------------------------------------------------------------------------
 
 test('an event may come in any pieces', async () => {
