@@ -70,12 +70,12 @@ function sampleOf(all, report) {
   const incoming = of(all, 'inbound-rtp');
   const told = of(all, 'remote-inbound-rtp');
   const sent = told.map((row) => report.get(row.localId)).filter(Boolean);
-  const lost = Math.max(0, sum(incoming, 'packetsLost'));
+  const lost = sum(incoming, 'packetsLost'); // below zero where packets came twice (RFC 3550, 6.4.1)
   return {
     at: performance.now(),
     bytes: sum(incoming, 'bytesReceived'),
     incoming: { lost, all: lost + sum(incoming, 'packetsReceived') },
-    outgoing: { lost: Math.max(0, sum(told, 'packetsLost')), all: sum(sent, 'packetsSent') },
+    outgoing: { lost: sum(told, 'packetsLost'), all: sum(sent, 'packetsSent') },
   };
 }
 

@@ -136,6 +136,15 @@ test('packets that came twice are no loss below zero', () => {
   assert.deepEqual([quality.loss, quality.level], [0, 'good']);
 });
 
+test('what is lost after packets came twice is loss', () => {
+  for (const lost of ['lost', 'missed']) {
+    const meter = new Meter();
+    pass(meter, { [lost]: -1_000, received: 2_000 });
+    const quality = last(meter, { [lost]: 50, received: 950 });
+    assert.deepEqual([quality.reason, quality.loss > 0.04], ['loss', true], lost);
+  }
+});
+
 test('the rate is of what came since the sample before', () => {
   const meter = new Meter();
   assert.equal(pass(meter).kbps, 0);
