@@ -98,8 +98,11 @@ test('a last row that is not full is centred', () => {
 });
 
 test('a window without space has pictures without size, none below it', () => {
-  for (const place of [...grid(9, { width: 10, height: 10 }), ...grid(2, { width: 0, height: 0 })]) {
-    assert.ok(place.width >= 0 && place.height >= 0, JSON.stringify(place));
+  for (const area of [[10, 10], [10, 9], [9, 10], [12, 2], [0, 9], [9, 0], [0, 0]].map(([width, height]) => ({ width, height }))) {
+    for (const place of [...grid(9, area), ...grid(2, area, 0), ...focus(1, 9, area), ...focus(2, 1, area)]) {
+      assert.ok(place.width >= 0 && place.height >= 0, JSON.stringify([area, place]));
+      assert.ok(Number.isFinite(place.left) && Number.isFinite(place.top), JSON.stringify([area, place]));
+    }
   }
 });
 

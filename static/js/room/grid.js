@@ -14,7 +14,7 @@ const STRIP_MOST = 240;
  * The grid in which `count` pictures are largest: rows and columns follow the number and the window.
  * @param {number} count
  * @param {Size} area
- * @param {number} [tallest] the least width by height
+ * @param {number} [tallest] the least width by height; 0: as tall as the area
  * @returns {Place[]}
  */
 export function grid(count, area, tallest = area.width < area.height ? TALLEST.upright : TALLEST.wide) {
@@ -31,7 +31,8 @@ function cell(columns, count, area, tallest) {
   const rows = Math.ceil(count / columns);
   const width = Math.max(0, (area.width - GAP * (columns - 1)) / columns);
   const height = Math.max(0, (area.height - GAP * (rows - 1)) / rows);
-  return { width: Math.min(width, height * WIDEST), height: Math.min(height, width / tallest) };
+  const highest = width ? width / tallest : 0; // `tallest` may be 0 too
+  return { width: Math.min(width, height * WIDEST), height: Math.min(height, highest) };
 }
 
 /** The last row is centred. @param {number} at @param {number} count @param {Size & { columns: number }} cells @param {Size} area */
@@ -56,7 +57,7 @@ export function focus(large, small, area) {
   const wide = area.width > area.height * 1.1;
   const side = wide ? area.width : area.height;
   const strip = Math.min(STRIP_MOST, side * STRIP);
-  const rest = side - strip - GAP;
+  const rest = Math.max(0, side - strip - GAP);
   const main = wide ? { ...area, width: rest } : { ...area, height: rest };
   const edge = wide ? { ...area, width: strip } : { ...area, height: strip };
   const [dx, dy] = wide ? [rest + GAP, 0] : [0, rest + GAP];
