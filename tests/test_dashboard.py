@@ -16,7 +16,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, Response, expect
 
-from browsers import NAME, PASSWORD, fits, new_context, serious, sign_in
+from browsers import NAME, PASSWORD, fits, new_context, serious, sign_in, stop_clock
 from calls import FirefoxPage
 from support import LONG, PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
@@ -449,6 +449,7 @@ def test_a_backup_is_downloaded(page: Page, site: Server) -> None:
 def test_a_lost_connection_is_told_with_its_reason(page: Page, site: Server) -> None:
     page.clock.install()
     visit(page, site)
+    stop_clock(page)  # or the page came back by itself, and took the button away
     site.kill()
     banner = page.locator(".lost")
     expect(banner).to_contain_text("The connection to the server is lost")
