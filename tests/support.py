@@ -492,9 +492,8 @@ def number(position: str) -> int:
 class Swarm:
     """Many streams read by one thread; what each got is kept as (id, data) pairs."""
 
-    def __init__(self, port: int, token: str = ADMIN) -> None:
+    def __init__(self, port: int) -> None:
         self.port = port
-        self.token = token
         self.messages: dict[int, list[tuple[int, str]]] = {}
         self.last_ids: dict[int, str] = {}
         self.resets: set[int] = set()
@@ -509,7 +508,7 @@ class Swarm:
         """Send a stream's request without waiting for its answer."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         resume = {"Last-Event-ID": last_id} if last_id else {}
-        sock.sendall(get_request(f"/api/events?{query}", resume, self.token))
+        sock.sendall(get_request(f"/api/events?{query}", resume))
         sock.setblocking(False)
         self.closed.discard(key)
         self._responses[key], self._rests[key] = Response(), b""

@@ -699,9 +699,9 @@ def test_heads_that_are_none(shared: Server, request_bytes: bytes) -> None:
 # Large heads
 
 
-def padded(size: int, field: bytes = b"X-Pad: ") -> bytes:
+def padded(size: int) -> bytes:
     """A head of that many bytes, in fields of a kilobyte."""
-    request = head(method="GET", path="/healthz")[:-2]
+    request, field = head(method="GET", path="/healthz")[:-2], b"X-Pad: "
     while (left := size - 2 - len(request)) > 0:
         value = min(left, 1_024 if left > 2_048 else left) - len(field) - 2
         request += field + b"x" * value + b"\r\n"

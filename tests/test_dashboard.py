@@ -28,11 +28,11 @@ THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # ---- what it asks of the API ---------------------------------------------------------------------
 
 
-def stats_of(stream: Stream, seconds: float = PATIENCE) -> dict[str, object]:
+def stats_of(stream: Stream) -> dict[str, object]:
     """The next statistics on a stream."""
-    event = stream.take(1, seconds)[0]
+    event = stream.take(1)[0]
     while event.get("event") != "stats":
-        event = stream.take(1, seconds)[0]
+        event = stream.take(1)[0]
     found: dict[str, object] = json.loads(event["data"])
     return found
 

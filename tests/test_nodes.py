@@ -638,13 +638,14 @@ def test_on_postgresql_18() -> None:
 class Readers:
     """Streams on both nodes that resume whenever they were closed."""
 
-    def __init__(self, nodes: Nodes, each: int = 3) -> None:
+    EACH = 3  # a node
+
+    def __init__(self, nodes: Nodes) -> None:
         self.swarms = [Swarm(server.port) for server in nodes]
-        self.each = each
 
     def pump(self) -> None:
         for swarm in self.swarms:
-            for key in range(self.each):
+            for key in range(self.EACH):
                 if key not in swarm.messages or key in swarm.closed:
                     with contextlib.suppress(OSError):
                         swarm.open(key, "channel=x", swarm.last_ids.get(key))

@@ -23,11 +23,11 @@ TRY, SERVER, DESKTOP, LAN = (
 both = pytest.mark.parametrize("language", [0, 1], ids=["en", "tr"])
 
 
-def commands(titles: tuple[str, str], language: int, kind: str = "sh") -> str:
+def commands(titles: tuple[str, str], language: int) -> str:
     """The first block of commands below a title."""
     text = (ROOT / READMES[language]).read_text("utf-8")
     section = re.split(r"^## ", text.split(titles[language] + "\n", 1)[1], flags=re.M)[0]
-    found = re.search(rf"```{kind}\n(.*?)```", section, re.S)
+    found = re.search(r"```sh\n(.*?)```", section, re.S)
     assert found, titles
     return found[1]
 

@@ -250,13 +250,13 @@ class Crowd:
             pass
         self.drop(one)
 
-    def drop(self, one: Subscriber, seconds: float = 0.0) -> None:
+    def drop(self, one: Subscriber) -> None:
         """It breaks off, and comes back after a while."""
         assert one.sock is not None
         self.poll.unregister(one.sock.fileno())
         del self.by_fd[one.sock.fileno()]
         one.close()
-        self.away.append((time.monotonic() + (seconds or self.random.uniform(0.1, 3)), one))
+        self.away.append((time.monotonic() + self.random.uniform(0.1, 3), one))
 
     def wake(self) -> None:
         """Those whose silence is over read again."""

@@ -623,9 +623,9 @@ def test_a_migration_that_fails_changes_nothing(
 # The hub's parts
 
 
-def entry(number: int, topic: str = "c/x") -> rtapp.Entry:
+def entry(number: int) -> rtapp.Entry:
     """An entry of the log."""
-    return rtapp.Entry(topic, rtapp.MESSAGE, None, "1", id=number)
+    return rtapp.Entry("c/x", rtapp.MESSAGE, None, "1", id=number)
 
 
 @settings(max_examples=100, deadline=None, database=None)
