@@ -558,8 +558,10 @@ def test_a_kept_connection_does_not_wait_for_a_delayed_ack(server: Server) -> No
 
     with keep_alive(server.port) as connection:
         # On a busy machine many may take that long, but not most of them every time.
-        usual = [statistics.median(seconds(connection) for _ in range(21)) for _ in range(3)]
-    assert min(usual) < 0.03
+        wait_for(
+            lambda: statistics.median(seconds(connection) for _ in range(21)) < 0.03,
+            "most requests to take less",
+        )
 
 
 def test_messages_say_their_channel_to_who_asks(server: Server) -> None:
