@@ -231,7 +231,7 @@ def test_who_does_not_read_is_told_to_come_back(make_server: Callable[..., Serve
 
 
 def test_who_answers_no_ping_is_closed(make_server: Callable[..., Server]) -> None:
-    server = make_server(ping_interval=0.3, ping_timeout=0.5)
+    server = make_server(ping_interval=0.3, ping_timeout=1.5)  # a busy client may take a second
     with open_ws(server) as answering:
         found = server.raw(get_request("/ws", UPGRADE))  # until the server closes
         assert b'"type":"ping"' in found and Frame(Opcode.PING, b"").serialize(mask=False) in found
