@@ -262,8 +262,14 @@ def test_a_cable_is_pulled(office: Office, transport: str, which: str, note: Not
     one, other = office.two(url, own=True)
     number = one.tile(other)["tile"]
     pull(other.host)
-    time.sleep(1)  # what was on its way
-    before = [figures(pair)[0] for pair in pairs([one, other])]
+
+    def stands_still() -> list[int]:
+        """The frames decoded, once nothing is on its way any longer."""
+        before = [figures(pair)[0] for pair in pairs([one, other])]
+        time.sleep(0.3)
+        return before if before == [figures(pair)[0] for pair in pairs([one, other])] else []
+
+    before = wait_for(stands_still, "the pictures to stand still")
     for seer, seen in pairs([one, other]):
         wait_for(lambda: seer.tile(seen)["link"] == "interrupted", "the tile to say so")  # noqa: B023
     assert [figures(pair)[0] for pair in pairs([one, other])] == before
