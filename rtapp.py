@@ -7639,7 +7639,8 @@ def change_setting(
     value: Any,
     description: Description | None = None,
 ) -> SettingView:
-    """In force at once, on every node; a value of your own has a key that begins with `x-`."""
+    """In force at once, on every node, but for what says `restart`: that is at the next start. A
+    value of your own has a key that begins with `x-`."""
     row = SETTINGS.get(key)
     if key.startswith("x-"):
         text = to_json(value)
@@ -11554,6 +11555,10 @@ class Application:
         self.access = Access(self.storage, settings, self.journal, admin_token)
         self.network = Network(self)
         self._refuse_exposure()
+        with needing(self.storage.engine):
+            settings.take_saved(saved_settings())  # what follows may be built as they say
+        if not self.storage.engine.shared:
+            self.storage.engine.durability = settings["durability"]  # nothing is written before
         self._sockets = listen_here(settings["host"], settings["port"])
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
@@ -11710,8 +11715,7 @@ class Application:
         self.nodes.ring()
 
     def _take_settings(self) -> None:
-        rows = {row.key: row.value for row in ServerSetting.select() if row.key in SETTINGS}
-        for key in self.settings.take_saved(rows):
+        for key in self.settings.take_saved(saved_settings()):
             self.journal.add("WARN", f"The saved value of {key} is not valid and is not used")
 
     def _note_minute(self) -> None:
@@ -11771,6 +11775,13 @@ class Application:
             self.log.stop()
             self.nodes.leave()
         self.storage.stop()
+
+
+def saved_settings() -> dict[str, str]:
+    """The settings that an administrator has saved, as texts. What only the start may give is not
+    among them, whatever the table has: a file of handlers would be run."""
+    may = {key for key, row in SETTINGS.items() if not (row.flag and row.restart)}
+    return {row.key: row.value for row in ServerSetting.select() if row.key in may}
 
 
 RUNTIME = "runtime.json"

@@ -21,6 +21,8 @@ from support import (
     PATIENCE,
     Server,
     change,
+    hear_io,
+    join_io,
     rows_of,
     run_program,
     setup_token,
@@ -70,6 +72,24 @@ def test_settings_survive_a_restart(server: Server) -> None:
     assert setting(server, "x-theme")["value"] == {"dark": True}
     assert server.request("DELETE", "/api/settings/x-theme").json == {"success": True}
     assert server.request("DELETE", "/api/settings/x-theme").code == "not_found"
+
+
+def test_settings_take_effect_at_the_next_start(server: Server) -> None:
+    """Also those by which its parts are built; not those that only the start may give."""
+    for key, value in {"durability": "normal", "socketio_recovery_seconds": 0}.items():
+        assert server.post("/api/settings", {"key": key, "value": value}).json["restart"] is True
+    sql = "INSERT INTO server_settings (key, value, updated_at) VALUES ('public', '/nowhere', 0)"
+    change(server.database_url, sql)
+    server.stop()
+    server.start()
+    assert setting(server, "public")["source"] == "default"
+    written = rows_of(server.database_url, "SELECT value FROM meta WHERE key = 'durability'")
+    assert written == [("full" if server.database_url.startswith("postgres") else "normal",)]
+    client, told = join_io(server)
+    with client:
+        assert list(told) == ["sid"]
+        server.publish("no offset")
+        assert hear_io(client) == '42["message","no offset"]'
 
 
 @pytest.mark.parametrize(
