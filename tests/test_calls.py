@@ -418,7 +418,11 @@ def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) 
     for person in (one, other):
         person.join(url)
     flow([one, other], 10)
-    wait_for(lambda: one.tile(other)["quality"] == "good", "a good connection")  # joining is work
+
+    def is_good() -> bool:
+        return one.tile(other)["qualityReason"] in ("", "jitter")  # that is this machine's, if busy
+
+    wait_for(is_good, "a good connection")
 
     def is_told() -> bool:
         tile = one.tile(other)
@@ -432,7 +436,7 @@ def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) 
         # The browser measures the way every few seconds: by then the loss may have been told.
         wait_for(lambda: one.hears(other)["pair"]["rtt"] >= 0.1, "the delay to be measured")
     start = time.monotonic()
-    wait_for(lambda: one.tile(other)["quality"] == "good", "the end to be told", PATIENCE * 4)
+    wait_for(is_good, "the end to be told", PATIENCE * 4)
     note("no longer told", time.monotonic() - start)
 
 
