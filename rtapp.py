@@ -1105,12 +1105,12 @@ class Transaction:
             work.error = storage_problem(error)
 
     def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self._insert(self.database.insert)
+        self._insert()
         entries, next_id = len(self.entries), self.next_id
         try:
             with self.database.savepoint():
                 result = unit(self)
-                self._insert(self.database.insert)
+                self._insert()
                 return result
         except BaseException:
             del self.entries[entries:]
@@ -1118,12 +1118,13 @@ class Transaction:
             raise
 
     def finish(self) -> None:
-        self._insert(self.database.finish)
+        self._insert(is_last=True)
         self.finished = True
 
-    def _insert(self, insert: Callable[[Rows], None]) -> None:
+    def _insert(self, is_last: bool = False) -> None:
         rest = self.entries[self._staged :]
-        insert([msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest])
+        rows = [msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest]
+        self.database.insert(rows, is_last)
         self._staged = len(self.entries)
 
 
@@ -1253,14 +1254,12 @@ class Sqlite(peewee.SqliteDatabase):
         row = self.execute_sql(f"SELECT {LAST_ID}").fetchone()  # type: ignore[no-untyped-call]
         return int(row[0])
 
-    def insert(self, rows: Rows) -> None:
+    def insert(self, rows: Rows, is_last: bool) -> None:
         try:
             cursor = self.cursor()  # type: ignore[no-untyped-call]
             cursor.executemany(insertion("messages", COLUMNS, 1), rows)
         except sqlite3.Error as error:  # the driver's own cursor: peewee's names don't apply
             raise peewee.OperationalError(str(error)) from error
-
-    finish = insert  # the last ones of a transaction
 
     def is_sound(self) -> bool:
         """Whether a transaction is open and sound."""
@@ -1485,16 +1484,13 @@ class PostgresWriter(Postgres):
         except (psycopg2.Error, peewee.DatabaseError) as error:
             raise peewee.OperationalError(str(error)) from error
 
-    def insert(self, rows: Rows) -> None:
-        for page in chunks(rows, self.INSERT_ROWS):
+    def insert(self, rows: Rows, is_last: bool) -> None:
+        """The last ones of a transaction wait for the commit, which takes them along."""
+        pages = list(chunks(rows, self.INSERT_ROWS))
+        if is_last and pages:
+            self.last = insertion("messages", COLUMNS, len(pages[-1])) + ";", pages.pop()
+        for page in pages:
             self._run(insertion("messages", COLUMNS, len(page)), page)
-
-    def finish(self, rows: Rows) -> None:
-        """The same, for the last ones of a transaction: the commit takes them along."""
-        before = max(len(rows) - 1, 0) // self.INSERT_ROWS * self.INSERT_ROWS
-        self.insert(rows[:before])
-        if rest := rows[before:]:
-            self.last = insertion("messages", COLUMNS, len(rest)) + ";", rest
 
     def is_sound(self) -> bool:
         """Whether a transaction is open and sound."""
