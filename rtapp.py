@@ -3262,13 +3262,13 @@ class Hub(Connections):
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
-        return self._owners((DIRECT + client_id,))
+        return self.present(DIRECT + client_id)
 
     def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
         """The subscribers whose own topics are among these."""
         return [s for topic in topics for s in self._ring.runs.get(topic, NOBODY).owners]
 
-    def _on(self, topic: str) -> list[Subscriber]:
+    def present(self, topic: str) -> list[Subscriber]:
         """Who is on a topic, or has it as its own."""
         run = self._ring.runs.get(topic, NOBODY)
         return [*run.owners, *(member for view in run.views for member in view.members)]
@@ -3308,10 +3308,6 @@ class Hub(Connections):
     def is_heard(self, topic: str) -> bool:
         """Whether somebody here is on a topic, or something of it is held."""
         return topic in self._ring.runs
-
-    def present(self, topic: str) -> list[Subscriber]:
-        """Who is on a topic, a client once."""
-        return list({member.client_id: member for member in self._on(topic)}.values())
 
     def memory(self) -> dict[str, int]:
         """Figures about the ring, for metrics."""
@@ -3639,7 +3635,7 @@ class Hub(Connections):
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
-        chosen = [m for m in self._on(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
+        chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
             self._wake()
