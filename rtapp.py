@@ -1955,7 +1955,6 @@ class Journal:
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
     PRINTED = 100  # of them
-    LEVELS = ("INFO", "CONN", "MSG", "WARN", "ERROR")
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -1964,7 +1963,7 @@ class Journal:
         self._printed = 0
 
     def add(self, level: str, message: str, **metadata: Any) -> None:
-        """Note that something happened; `level` is one of `LEVELS`."""
+        """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
