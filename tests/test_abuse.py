@@ -34,6 +34,7 @@ from support import (
     keep_alive,
     open_io,
     open_ws,
+    parse_answer,
     say,
     wait_for,
 )
@@ -113,6 +114,30 @@ def test_streams_of_credentials_that_expire_leave_nothing(plain: Server) -> None
 
     before = come_and_go(200)
     assert come_and_go(600) - before < 5 * MEBIBYTE
+
+
+def test_sign_ins_that_wait_are_bounded(make_server: Callable[..., Server]) -> None:
+    """A password's hash takes 16 MiB and a while: of a flood 50 have their turn."""
+    server = make_server(trusted_proxies="127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        flood = []
+        for number in range(120):
+            login = {"username": f"nobody{number}", "password": PASSWORD}
+            body = json.dumps(login).encode()
+            head = "POST /api/auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            head += f"X-Forwarded-For: 10.0.0.{number}\r\n"  # an address has ten attempts
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            address = "127.0.0.1", server.port
+            sock = stack.enter_context(socket.create_connection(address, PATIENCE))
+            sock.sendall(head.encode() + body[:-1])
+            flood.append(sock)
+        for sock in flood:
+            sock.sendall(body[-1:])
+        answers = [parse_answer(sock.recv(65_536)) for sock in flood]
+    refused = [answer for answer in answers if answer.status == 503]
+    assert {answer.code for answer in answers} == {"wrong_login", "overloaded"}
+    assert 0 < len(refused) <= 70
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
 def test_channels_of_a_running_stream_are_bounded(plain: Server) -> None:
