@@ -6451,30 +6451,24 @@ SessionKey = Annotated[str, pattern(r"[A-Za-z0-9_-]{22,64}", "22-64 URL-safe cha
 Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is a whole number")]
 Position = Annotated[str, msgspec.Meta(max_length=64)]
-Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
+Channels = Annotated[tuple[Channel, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
-    list[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]],
+    tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
-
-
-class TokenBody(msgspec.Struct):
-    """A new API token."""
-
-    name: Annotated[
-        str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
-    ]
-    scopes: Annotated[
-        list[Literal["subscribe", "publish", "admin"]],
-        msgspec.Meta(min_length=1, description="a list of at least one"),
-    ] = msgspec.field(default_factory=lambda: ["subscribe", "publish"])
-    channels: Patterns | None = None
-    days: Annotated[
-        float, msgspec.Meta(gt=0, le=36_500, description="a number above 0, at most 36500")
-    ] = 365.0
+TokenName = Annotated[
+    str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
+]
+Scopes = Annotated[
+    tuple[Literal["subscribe", "publish", "admin"], ...],
+    msgspec.Meta(min_length=1, description="a list of at least one"),
+]
+Days = Annotated[
+    float, msgspec.Meta(gt=0, le=36_500, description="a number above 0, at most 36500")
+]
 
 
 def convert(values: Any, kind: type[T], strict: bool = True) -> T:
@@ -6515,7 +6509,7 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
 
 def element_of(kind: Any) -> Any:
     """The type of the elements of a list; None for a type that is none."""
-    if get_origin(kind) is list:
+    if get_origin(kind) is tuple:
         return get_args(kind)[0]
     return next(filter(None, map(element_of, get_args(kind))), None)
 
@@ -6540,7 +6534,7 @@ def in_words(kind: Any) -> str:
         return f"{length} characters" if bare is str else f"{in_words(bare)} of {length}"
     if origin is Literal:
         return f"one of {', '.join(inner)}"
-    if origin is list:
+    if origin is tuple:
         return "a list"
     if inner:
         return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
@@ -6602,7 +6596,7 @@ def paged(call: Call, views: list[T], total: int, limit: int, cursor: str) -> li
 class EventsQuery(msgspec.Struct, rename="camel"):
     """What a stream is asked for."""
 
-    channel: Channels = []
+    channel: Channels = ()
     session: SessionKey | None = None
     last_event_id: Position | None = None
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
@@ -6637,19 +6631,8 @@ def stream_request(
     if session:
         app.rooms.heard(client_id_of(session))
     position = call.headers.get("last-event-id") or query.last_event_id
-    channels = tuple(query.channel)
     who = call.principal, call.agent
-    return StreamRequest(*who, encoding, session, channels, position, query.presence)
-
-
-class TopicsBody(msgspec.Struct):
-    """Channels that a running stream gains and loses; of those it gains also what came after the
-    position `since` (a `lastEventId`)."""
-
-    session: SessionKey
-    add: Channels = []
-    remove: Channels = []
-    since: Position | None = None
+    return StreamRequest(*who, encoding, session, query.channel, position, query.presence)
 
 
 class TopicsView(Success, rename="camel"):
@@ -6666,24 +6649,31 @@ class TopicsView(Success, rename="camel"):
     "Change a stream's channels",
     limit="max_message_bytes",
 )
-def change_topics(app: Application, call: Call, body: TopicsBody) -> TopicsView:
+def change_topics(
+    app: Application,
+    call: Call,
+    session: SessionKey,
+    add: Channels = (),
+    remove: Channels = (),
+    since: Position | None = None,
+) -> TopicsView:
     """The change has a place in the log: what was published before it belongs to the old set.
-    With `since` what came on the added channels after that position is sent first, in order, or
-    `reset` where it is no longer held; the stream's own position stays where it is."""
-    for name in (*body.add, *body.remove):
+    With `since`, a `lastEventId`, what came on the added channels after it is sent first, in order,
+    or `reset` where it is no longer held; the stream's own position stays where it is."""
+    for name in (*add, *remove):
         app.access.check_channel(call.principal, "subscribe", name)
-    client_id = client_id_of(body.session)
+    client_id = client_id_of(session)
     held = [as_json(row.channels) for row in app.nodes.of_client(client_id)]
     if not held:
         raise Problem("not_found", "This session has no stream.")
-    if len(set().union(*held, body.add).difference(body.remove)) > MAX_CHANNELS:
+    if len(set().union(*held, add).difference(remove)) > MAX_CHANNELS:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
     order: dict[str, Any] = {
-        "add": [CHANNEL + name for name in body.add],
-        "remove": [CHANNEL + name for name in body.remove],
+        "add": [CHANNEL + name for name in add],
+        "remove": [CHANNEL + name for name in remove],
     }
-    if body.since is not None:
-        found = app.log.find(body.since)
+    if since is not None:
+        found = app.log.find(since)
         order["since"] = -1 if found is None else found  # of another log: told as `reset`
     app.log.control("topics", clientId=client_id, **order)
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
@@ -8014,14 +8004,20 @@ def token_view(kind: type[V], row: Any, **more: Any) -> V:
 
 
 @route("POST", "/api/tokens", "admin", "Make an API token", gives={201: JSON})
-def make_api_token(app: Application, call: Call, body: TokenBody) -> NewToken:
+def make_api_token(
+    app: Application,
+    call: Call,
+    name: TokenName,
+    scopes: Scopes = ("subscribe", "publish"),
+    channels: Patterns | None = None,
+    days: Days = 365.0,
+) -> NewToken:
     """201 with the secret, which is shown this once."""
-    if AccessToken.get_or_none((AccessToken.kind == "api") & (AccessToken.name == body.name)):
-        raise Problem("token_exists", f"There is a token {body.name} already.")
-    covers = None if body.channels is None else tuple(body.channels)
-    grants = Grants(tuple(body.scopes), covers, covers)
-    secret = app.access.make_token("api", body.days * 86_400, grants, name=body.name)
-    app.audit(call, "API token made", name=body.name)
+    if AccessToken.get_or_none((AccessToken.kind == "api") & (AccessToken.name == name)):
+        raise Problem("token_exists", f"There is a token {name} already.")
+    grants = Grants(scopes, channels, channels)
+    secret = app.access.make_token("api", days * 86_400, grants, name=name)
+    app.audit(call, "API token made", name=name)
     return token_view(NewToken, AccessToken.get_by_id(sha256(secret)), token=secret)
 
 
@@ -8663,7 +8659,7 @@ class Conversation:
 
 
 def changed_channels(
-    app: Application, principal: Principal, topics: frozenset[str], names: list[str], adds: bool
+    app: Application, principal: Principal, topics: frozenset[str], names: Channels, adds: bool
 ) -> frozenset[str]:
     """A connection's topics with these channels added or removed. Raises as `check_channel`, and
     Problem `invalid` when they are too many."""
@@ -8684,7 +8680,7 @@ class WsFrame(msgspec.Struct, rename="camel"):
     """What a client says on `/ws`."""
 
     type: str
-    channels: Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)] = []
+    channels: Channels = ()
     channel: Channel | None = None
     event: EventName | None = None
     to: ClientId | None = None
@@ -9883,7 +9879,7 @@ class SocketIo(EngineConversation):
 class ChannelNames(msgspec.Struct):
     """What `join` and `leave` name."""
 
-    channels: Annotated[list[Channel], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
+    channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
 @route(
