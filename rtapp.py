@@ -6310,9 +6310,9 @@ class Answer(msgspec.Struct):
     status: int = 200
     headers: dict[str, str] = {}
     attach: Attach | None = None
-    # It goes out compressed to who takes that. Only what is the same for everybody: to compress
-    # what is secret beside what an attacker chooses gives it away (BREACH).
-    packs: bool = False
+    # For who takes gzip. Only what is the same for everybody: to compress what is secret beside
+    # what an attacker chooses gives it away (BREACH).
+    compress: bool = False
 
 
 class WrongField(msgspec.Struct):
@@ -7410,7 +7410,7 @@ class LogFilter(msgspec.Struct, kw_only=True):
     until: datetime | None = None
 
     def condition(self) -> Any:
-        """What the entries meet that it leaves."""
+        """The same as a condition of a query."""
         found = EventLog.id > 0
         if self.since:
             found &= EventLog.timestamp >= to_ms(self.since)
@@ -8234,7 +8234,7 @@ class Static:
         """A page, its links to files leading to this version's; `up` is the way from the page's
         own folder to the root."""
         content = self._files[name].replace(b'"static/', f'"{up}static/{self.version}/'.encode())
-        return Answer(content, headers=PAGE_HEADERS, packs=True)
+        return Answer(content, headers=PAGE_HEADERS, compress=True)
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
@@ -8245,7 +8245,7 @@ class Static:
             raise Problem("not_found")
         cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
         headers = {"Content-Type": media_type(name), "Cache-Control": cache}
-        return Answer(self._files[name], headers=headers, packs=True)
+        return Answer(self._files[name], headers=headers, compress=True)
 
 
 # The API as OpenAPI 3.1
@@ -8478,7 +8478,7 @@ class Web:
             if answer.status not in (204, 304):
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
-        if answer.packs:
+        if answer.compress:
             vary = headers.get("Vary")
             headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
             takes = takes_gzip(call.headers.get("accept-encoding", ""))
