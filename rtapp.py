@@ -944,8 +944,7 @@ class VideoParticipant(Table):
     is_host = peewee.IntegerField()
     status = peewee.TextField()  # waiting, connected, reconnecting
     state = peewee.TextField()  # JSON: microphone, camera, screen, hand
-    node = peewee.TextField()  # which hears it, and judges its silence by its own clock
-    heard_at = peewee.BigIntegerField()
+    node = peewee.TextField()  # which judges its silence: see Attendance
     beats = peewee.IntegerField(default=0)  # it says that it is there; an open stream is no sign
     joined_at = peewee.BigIntegerField()
 
@@ -1065,6 +1064,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE access_tokens ADD COLUMN parent_expires_at BIGINT",
         "CREATE INDEX access_tokens_parent ON access_tokens (parent)",
     ),
+    ("ALTER TABLE video_participants DROP COLUMN heard_at",),
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
 
@@ -4115,10 +4115,6 @@ class Nodes:
             or [(self.id, self.name, self.started, now_ms())]
         ]
 
-    def alive(self) -> set[str]:
-        """The nodes whose heartbeat is heard, this one among them."""
-        return {self.id, *(node for (node,) in self._read("SELECT id FROM nodes"))}
-
     def _rows(self, here: Iterable[Subscriber], where: str, *chosen: Any) -> list[Connected]:
         """Connections of this node, and those that a condition chooses of the others."""
         away = self._read(self._SELECT + where, self.id, *chosen)
@@ -4185,6 +4181,9 @@ class Nodes:
         with reported(self._journal, "A letter of another node"):
             node, topic, event, content, exclude, attachments = LETTER.decode(text)
             if node != self.id:
+                if topic == HUB_TOPIC:  # for the node, and not worth a row
+                    self._hub.controls[event or ""](0, msgspec.json.decode(content))
+                    return
                 entry = Entry(topic, MESSAGE, event, content, attachments, exclude=exclude)
                 self._hub.volatile(entry)
 
@@ -5112,11 +5111,16 @@ def depth(value: Any) -> int:
 # Rooms
 # ----------------------------------------------------------------------------------------------
 
-WAITING, CONNECTED, RECONNECTING = "waiting", "connected", "reconnecting"
+WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting", "gone"
 STATE = {"audio": False, "video": False, "screen": False, "hand": False}
 FORCED = {"muted": False, "cameraOff": False}  # by the host; receivers obey
 HAND_DOWN = {"handAt": None}  # since when a hand is up
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
+
+
+def as_json(text: str) -> Any:
+    """The value of a column that holds JSON."""
+    return msgspec.json.decode(text)
 
 
 class Visitor(NamedTuple):
@@ -5132,15 +5136,83 @@ class Visitor(NamedTuple):
         """The credential's; empty for guests."""
         return self.principal.account
 
-    @property
-    def address(self) -> str:
-        """Where it comes from."""
-        return self.principal.address
+    def owns(self, room: Any) -> bool:
+        """Whether this is who made a room, whom it was handed to, or whom its `hostId` names: an
+        account, or a JSON Web Token's subject."""
+        label = None if room.handed else as_json(room.host_id)
+        is_named = label is not None and str(label) == self.principal.subject
+        return bool(
+            (room.owner_client and room.owner_client == self.client_id)
+            or (room.owner_account and room.owner_account == self.account)
+            or (is_named and self.principal.is_person)
+        )
 
-    def is_called(self, label: str) -> bool:
-        """Whether a room's `hostId` names this account or this JSON Web Token's subject."""
-        name = as_json(label)
-        return name is not None and self.principal.is_person and str(name) == self.principal.subject
+
+class Target(NamedTuple):
+    """Whom a signal is for: by client, or by the label `userId`; and which of its connections."""
+
+    client_id: str | None = None
+    user_id: Any = None
+    connection_id: str | None = None
+
+    def is_met_by(self, person: Participant) -> bool:
+        """Whether a participant is meant, and is the one who was."""
+        return (
+            self.connection_id in (None, person.connection_id)
+            and self.client_id in (None, person.client_id)
+            and self.user_id in (None, as_json(person.user_id))
+        )
+
+
+class Joined(NamedTuple):
+    """What a join gives; `number` is the log's id of that moment."""
+
+    room: Any
+    participant: ParticipantView
+    participants: list[ParticipantView]
+    number: int
+
+
+# Rows
+
+
+def first(query: Any, database: peewee.Database) -> Any:
+    """A query's first row, or None."""
+    return next(iter(query.limit(1).execute(database)), None)
+
+
+def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
+    """Change a row, stored and in hand."""
+    model = type(row)
+    model.update(**fields).where(model.id == row.id).execute(tx.database)
+    for name, value in fields.items():
+        setattr(row, name, value)
+
+
+def by_id(database: peewee.Database, model: Any, number: int) -> Any:
+    """A row, or None."""
+    return first(model.select().where(model.id == number), database)
+
+
+def is_active(room_id: str) -> Any:
+    """The condition for the active room of that name."""
+    return (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
+
+
+def active_room(database: peewee.Database, room_id: str) -> Any:
+    """The active room of that name. Raises Problem `not_found`."""
+    room = first(VideoRoom.select().where(is_active(room_id)), database)
+    if room is None:
+        raise Problem("not_found", "There is no such room, or it has ended.")
+    return room
+
+
+def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
+    """Who is in a room, or who waits in its lobby; the longest there first."""
+    status = VideoParticipant.status
+    where = (VideoParticipant.room == room.id) & (status == WAITING if waits else status != WAITING)
+    order = VideoParticipant.joined_at, VideoParticipant.id
+    return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
 
 
 def banned_as(client_id: str, account: str) -> list[str]:
@@ -5148,46 +5220,18 @@ def banned_as(client_id: str, account: str) -> list[str]:
     return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
-class Arrival(NamedTuple):
-    """A wish to join."""
-
-    who: Visitor
-    room_id: str
-    display_name: str | None
-    user_id: str  # JSON
-    proof: str | None  # the stored password that the given one matches
-
-
-class Joined(NamedTuple):
-    """What a join gives; `number` is the log's id of that moment."""
-
-    room: Any
-    participant: Any
-    participants: list[Any]
-    number: int
+def check_place(found: Any, who: Visitor, may_wait: bool = False) -> None:
+    """Raise Problem `not_in_room` unless somebody has a participant, with that connection, who is
+    in the room or, with `may_wait`, in its lobby."""
+    if found is None:
+        raise Problem("not_in_room", "Join the room first.")
+    if who.connection_id not in (None, found.connection_id):
+        raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
+    if found.status == WAITING and not may_wait:
+        raise Problem("not_in_room", "Wait until the host lets you in.")
 
 
-def as_json(text: str) -> Any:
-    """The value of a column that holds JSON."""
-    return msgspec.json.decode(text)
-
-
-def one(query: Any, database: peewee.Database) -> Any:
-    """A query's first row, or None."""
-    return next(iter(query.limit(1).execute(database)), None)
-
-
-def active_room(database: peewee.Database, room_id: str) -> Any:
-    """The active room of that name, or None."""
-    where = (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
-    return one(VideoRoom.select().where(where), database)
-
-
-def inside(database: peewee.Database, room: Any) -> list[Any]:
-    """Who is in a room, the longest there first."""
-    where = (VideoParticipant.room == room.id) & (VideoParticipant.status != WAITING)
-    order = VideoParticipant.joined_at, VideoParticipant.id
-    return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
+# What is told
 
 
 class ParticipantView(msgspec.Struct, rename="camel"):
@@ -5215,14 +5259,6 @@ def participant_view(row: Any) -> ParticipantView:
     state = HAND_DOWN | as_json(row.state)
     told = {"hand_at": state.pop("handAt"), "camera_off": state.pop("cameraOff"), **state}
     return view_of(ParticipantView, row, user_id=as_json(row.user_id), **told)
-
-
-def with_changes(state: dict[str, Any], changes: dict[str, bool]) -> dict[str, Any]:
-    """A participant's state after it told some of it; a hand that goes up gets its time."""
-    after = state | changes
-    if after["hand"] != state["hand"]:
-        after["handAt"] = iso(now_ms()) if after["hand"] else None
-    return after
 
 
 class RoomView(msgspec.Struct, rename="camel"):
@@ -5257,30 +5293,21 @@ def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
     )
 
 
-def told(room: Any, name: str, exclude: str | None = None, /, **content: Any) -> Entry:
-    """An event for everybody in a room, but one client."""
-    body = {"type": name, "roomId": room.room_id, **content}
-    topic = f"{VIDEO_ROOM}{room.id}"
-    return Entry(topic, VIDEO, name, to_json(body), exclude=exclude, sent_at=now_ms())
+def room_event(
+    room: Any, name: str, /, to: str | None = None, exclude: str | None = None, **content: Any
+) -> Entry:
+    """An event for everybody in a room, but one client; or for one alone, kept for a minute."""
+    text, now = to_json({"type": name, "roomId": room.room_id, **content}), now_ms()
+    if to is not None:
+        until = now + 60_000
+        return Entry(DIRECT + to, SIGNAL, name, text, expires_at=until, sent_at=now)
+    return Entry(f"{VIDEO_ROOM}{room.id}", VIDEO, name, text, exclude=exclude, sent_at=now)
 
 
-def told_one(room: Any, client_id: str, name: str, /, **content: Any) -> Entry:
-    """An event for one client, kept for a minute."""
-    body, now = {"type": name, "roomId": room.room_id, **content}, now_ms()
-    topic = DIRECT + client_id
-    return Entry(topic, SIGNAL, name, to_json(body), expires_at=now + 60_000, sent_at=now)
-
-
-def told_state(room: Any, row: Any) -> Entry:
-    """That something about a participant is different."""
-    return told(room, "participant-state", participant=participant_view(row))
-
-
-def standing_draft(room: Any, client_id: str, is_in: bool) -> Entry:
-    """The control entry that gives a client's connections a room's events, or takes them."""
-    topics = [f"{VIDEO_ROOM}{room.id}"]
-    add, remove = (topics, []) if is_in else ([], topics)
-    return control_draft("standing", clientId=client_id, add=add, remove=remove)
+def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
+    """Change a participant in a room, and tell everybody there."""
+    change(tx, row, **fields)
+    tx.append([room_event(room, "participant-state", participant=participant_view(row))])
 
 
 def guest_credential(client_id: str) -> str:
@@ -5288,18 +5315,228 @@ def guest_credential(client_id: str) -> str:
     return "guest:" + client_id
 
 
-def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
-    """Change a row, stored and in hand."""
-    model = type(row)
-    model.update(**fields).where(model.id == row.id).execute(tx.database)
-    for name, value in fields.items():
-        setattr(row, name, value)
+# Who is there
 
+
+class Participant(msgspec.Struct):
+    """What each node has in memory of somebody in a room or its lobby: the room's name, columns of
+    `video_participants`, and what this node heard."""
+
+    room_id: str
+    id: int
+    room: int
+    client_id: str
+    connection_id: str
+    account: str
+    user_id: str
+    status: str
+    node: str
+    beats: int
+    heard_at: int = 0  # by the clock of Attendance, as is the next
+    waits_since: int = 0
+    is_fresh: bool = False  # a sign of life has come since the last look
+
+    @property
+    def is_in(self) -> bool:
+        """Whether it is in the room, and not only in its lobby."""
+        return self.status in (CONNECTED, RECONNECTING)
+
+
+KNOWN = Participant.__struct_fields__[1:-3]
+
+
+def participant_draft(room: Any, row: Any, grace: int | None = None, **changed: Any) -> Entry:
+    """The control entry by which each node knows a participant as it is now: heard at this moment,
+    or gone if it isn't heard within `grace` milliseconds."""
+    known = {name: getattr(row, name) for name in KNOWN} | changed
+    return control_draft("participant", grace=grace, room_id=room.room_id, **known)
+
+
+class Attendance:
+    """Who is in which room and who of them is heard, in the memory of each node.
+
+    Everybody is known on every node: read from the table at the start, then kept by the control
+    entries `participant`, in the log's order. So a signal, a guest's request and a stream's topics
+    read nothing. Who has just come on another node may not be known yet: `catch_up` makes sure.
+
+    The table says who is connected or reconnecting and gets nothing while that stays so; when
+    somebody was heard is in memory alone, and one node judges it, which the row names: the one
+    where the participant joined, came back or last changed its state. What is heard on another one
+    reaches the judge by a letter (a state that is posted there, any request) or by its heartbeat
+    (a stream that is open there). Where neither comes through, the judge puts somebody to
+    `reconnecting`, and the node that does hear it puts it back and judges it from then on. So does
+    a node that hears whose judge is gone; those whom nobody hears the first node puts to
+    `reconnecting`, and judges. What is judged is done in a unit that looks whether the row is
+    still as it was known.
+
+    Silence is measured by a clock that runs only while this node listens: it stands while the
+    process is stopped, the machine asleep or the database away. After a restart everybody is
+    reconnecting, with the whole grace from then on.
+    """
+
+    LATE_MS = 2_000  # at most so much passes between two looks
+    LETTER = 250  # clients in one
+
+    def __init__(
+        self, storage: Storage, log: Log, hub: Hub, nodes: Nodes, settings: Settings
+    ) -> None:
+        self._is_shared = storage.engine.shared
+        self._log = log
+        self._hub = hub
+        self._nodes = nodes
+        self._settings = settings
+        self._all: dict[int, Participant] = {}
+        # Those of a client, and those of a room by its name.
+        self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
+        self._clock, self._looked_at = 0, ticks_ms()
+        self.epoch = ""  # of the log that it is known from
+        hub.controls["participant"] = self._take
+        hub.controls["heard"] = self._take_letter
+
+    def load(self) -> None:
+        """Begin with what the table holds."""
+        columns = [getattr(VideoParticipant, name) for name in KNOWN]
+        query = VideoParticipant.select(VideoRoom.room_id, *columns)
+        query = query.join(VideoRoom, on=VideoParticipant.room == VideoRoom.id).tuples()
+        head, rows = -1, list[Any]()
+        while head != self._log.head:  # else another node changed something meanwhile
+            head, self.epoch = self._log.head, self._log.epoch
+            rows = list(query.clone())
+        self._all, self._groups = {}, {}
+        for row in rows:
+            self._keep(Participant(*row))
+
+    def _keep(self, new: Participant) -> None:
+        new.heard_at = new.waits_since = self._clock
+        self._all[new.id] = new
+        for key in ("client", new.client_id), ("room", new.room_id):
+            self._groups.setdefault(key, {})[new.id] = new
+
+    def _take(self, number: int, order: dict[str, Any]) -> None:
+        """A control entry: somebody came, is different, or went."""
+        new = msgspec.convert(order, Participant)
+        old = self._all.get(new.id)
+        self._keep(new)
+        if order["grace"] is not None:
+            new.heard_at += order["grace"] - self.limit("gone")
+        if old is not None and old.status == WAITING:
+            new.waits_since = old.waits_since
+        if new.status == GONE:
+            del self._all[new.id]
+            for key in ("client", new.client_id), ("room", new.room_id):
+                del self._groups[key][new.id]
+                if not self._groups[key]:
+                    del self._groups[key]
+        was_in, is_in = old is not None and old.is_in, new.is_in
+        if is_in != was_in:
+            topics = {f"{VIDEO_ROOM}{new.room}"}
+            for subscriber in self._hub.of_client(new.client_id):
+                before = subscriber.topics
+                self._hub.set_topics(subscriber, before | topics if is_in else before - topics)
+
+    # Asked
+
+    def _of(self, kind: str, name: str) -> Collection[Participant]:
+        return self._groups.get((kind, name), {}).values()
+
+    def __iter__(self) -> Iterator[Participant]:
+        return iter(self._all.values())
+
+    def catch_up(self) -> bool:
+        """Know what other nodes have stored by now; whether there may be any."""
+        if self._is_shared:
+            self._log.poll()
+        return self._is_shared
+
+    def of_client(self, client_id: str) -> Collection[Participant]:
+        """A client's participants, also of who has just come on another node."""
+        if not self._of("client", client_id):
+            self.catch_up()
+        return self._of("client", client_id)
+
+    def topics(self, client_id: str) -> frozenset[str]:
+        """The topics that each of a client's connections has, whenever it is opened."""
+        return frozenset(
+            f"{VIDEO_ROOM}{person.room}" for person in self._of("client", client_id) if person.is_in
+        )
+
+    def count(self) -> Counter[int]:
+        """How many are in each room, by its row's id."""
+        return Counter(person.room for person in self if person.is_in)
+
+    def meet(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
+        """Who acts in a room, or None, and the others in it who are meant; none for an older
+        page."""
+        people = self._of("room", room_id)
+        mine = ("client_id", who.client_id) if who.client_id else ("account", who.account)
+        own = [person for person in people if mine[1] and getattr(person, mine[0]) == mine[1]]
+        sender = max(own, key=lambda person: person.id, default=None)
+        if sender is None or who.connection_id not in (None, sender.connection_id):
+            return sender, []
+        others = (person for person in people if person is not sender and person.is_in)
+        return sender, [person for person in others if target.is_met_by(person)]
+
+    # Heard
+
+    def limit(self, name: str) -> int:
+        """Milliseconds after which somebody is silent, gone, or has waited too long."""
+        return int(self._settings[f"room_{name}_seconds"] * 1000)
+
+    def heard(self, client_id: str) -> None:
+        """A request or a message of a client has come."""
+        for person in self._of("client", client_id):
+            person.is_fresh = True
+
+    def _take_letter(self, number: int, order: dict[str, Any]) -> None:
+        for client_id in order["clients"]:
+            for person in self._of("client", client_id):
+                if person.node == self._nodes.id:
+                    person.is_fresh = True
+
+    def look(self) -> list[tuple[Participant, str]]:
+        """Once a second: whose status is another one now, and why."""
+        now = ticks_ms()
+        if not self._nodes.is_away:
+            self._clock += min(now - self._looked_at, self.LATE_MS)
+        self._looked_at = now
+        alive = self._nodes.counts()
+        verdicts, letter = [], set()
+        for person in self:
+            has_spoken, person.is_fresh = person.is_fresh, False
+            is_here, is_elsewhere = has_spoken, False
+            if not person.beats:  # else a stream says nothing: a phone that vanished leaves one
+                is_here = is_here or bool(self._hub.of_client(person.client_id))
+                is_elsewhere = DIRECT + person.client_id in self._hub.elsewhere
+            if is_here or is_elsewhere:
+                person.heard_at = self._clock
+            if reason := self._verdict(person, is_here, person.node in alive):
+                verdicts.append((person, reason))
+            elif has_spoken and person.node != self._nodes.id:
+                letter.add(person.client_id)
+        for clients in chunks(sorted(letter), self.LETTER):
+            self._nodes.volatile(control_draft("heard", clients=clients))
+        return verdicts
+
+    def _verdict(self, person: Participant, is_here: bool, has_judge: bool) -> str | None:
+        if is_here and (person.status == RECONNECTING or not has_judge):
+            return "heard"
+        if not has_judge:
+            return "node lost" if self._nodes.is_first else None
+        if person.node != self._nodes.id:
+            return None
+        silence, wait = self._clock - person.heard_at, self._clock - person.waits_since
+        if silence > self.limit("gone"):
+            return "connection lost"
+        if person.status == WAITING and wait > self.limit("waiting"):
+            return "not admitted"
+        return "silent" if person.status == CONNECTED and silence > self.limit("silent") else None
+
+
+# Candidates
 
 HIDDEN = re.compile(
-    r"(?P<before>candidate:\S+ \d+ udp) (?P<priority>\d{1,10}) [0-9a-z-]+\.local"
-    r" (?P<after>\d+ typ host.*)",
-    re.IGNORECASE,
+    r"^((?:a=)?candidate:\S+ \d+ udp) (\d{1,10}) [0-9a-z-]+\.local (\d+ typ host[^\r\n]*)",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -5313,42 +5550,21 @@ def is_local_network(address: str) -> bool:
     return (found.is_private or shared) and not own
 
 
-def sibling(candidate: str, address: str) -> str | None:
-    """A host candidate that is hidden as `NAME.local` (RFC 8839, 5.1), once more with an address;
-    None when it isn't hidden. It comes after the one that the browser made."""
-    match = HIDDEN.match(candidate)
-    if match is None:
-        return None
-    return f"{match['before']} {int(match['priority']) - 1} {address} {match['after']}"
-
-
 def with_siblings(signal: Any, address: str) -> list[Any]:
-    """A signal, and a second one where it is a hidden candidate; a description gets a line more
-    for each."""
+    """A signal, and a second one where it is a host candidate that is hidden as `NAME.local`
+    (RFC 8839, 5.1): with the address, and to be tried after the browser's own. A description gets
+    a line more for each."""
+
+    def sibling(hidden: re.Match[str]) -> str:
+        return f"{hidden[1]} {int(hidden[2]) - 1} {address} {hidden[3]}"
+
     if not isinstance(signal, dict):
         return [signal]
-    more = sibling(str(signal.get("candidate")), address)
-    if more is not None:
-        return [signal, {**signal, "candidate": more}]
-    if not isinstance(signal.get("sdp"), str):
-        return [signal]
-    lines = []
-    for line in signal["sdp"].split("\r\n"):
-        more = sibling(line.removeprefix("a="), address)
-        lines += [line] if more is None else [line, "a=" + more]
-    return [{**signal, "sdp": "\r\n".join(lines)}]
-
-
-def local_addresses(subscribers: Iterable[Subscriber]) -> list[str]:
-    """The addresses of this machine at which connections arrived."""
-    found = []
-    for subscriber in subscribers:
-        if not isinstance(subscriber.transport, QueueTransport):  # that has no socket of its own
-            with contextlib.suppress(OSError):
-                sock = _socket.socket(fileno=os.dup(subscriber.fd))
-                found.append(str(as_ip(sock.getsockname()[0])))
-                sock.close()
-    return found
+    if hidden := HIDDEN.match(str(signal.get("candidate"))):
+        return [signal, {**signal, "candidate": sibling(hidden)}]
+    if isinstance(sdp := signal.get("sdp"), str):
+        return [{**signal, "sdp": HIDDEN.sub(lambda h: f"{h[0]}\r\n{sibling(h)}", sdp)}]
+    return [signal]
 
 
 class Rooms:
@@ -5363,16 +5579,7 @@ class Rooms:
     SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
-    HEARD_MS = 5_000  # how often it is noted that a participant is heard
-    LATE_MS = 10_000  # between two looks, after which silence says nothing
     SOON_MS = 8_000  # a page that is loaded anew is back by then
-    SEEN = (
-        VideoParticipant.id,
-        VideoParticipant.client_id,
-        VideoParticipant.status,
-        VideoParticipant.heard_at,
-        VideoParticipant.beats,
-    )
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
 
     def __init__(
@@ -5393,44 +5600,14 @@ class Rooms:
         self._settings = settings
         self._journal = journal
         self._attempts, self._signals = Buckets(), Buckets()
-        self._heard: set[str] = set()  # clients, not yet noted
-        self._standing: dict[str, frozenset[str]] = {}  # client: topics of its rooms
-        hub.controls["standing"] = self._change_standing
-        self._ticked_at = now_ms()
+        self.attendance = Attendance(storage, log, hub, nodes, settings)
         self.is_lan = False  # guests are on this network, which may have no way out
 
     def start(self) -> None:
-        """Take the rooms up where the last run left them; whoever was there is reconnecting until
-        heard again."""
-        head = -1
-        while head != self._log.head:  # else another node changed something meanwhile
-            head = self._log.head
-            self._standing = self._read_standing()
-        self._take_over()
-
-    def _read_standing(self) -> dict[str, frozenset[str]]:
-        sql = "SELECT client_id, room_id FROM video_participants WHERE status <> ?"
-        topics: dict[str, frozenset[str]] = {}
-        for client_id, number in self._storage.read(sql, (WAITING,)):
-            topics[client_id] = topics.get(client_id, frozenset()) | {f"{VIDEO_ROOM}{number}"}
-        return topics
-
-    def standing(self, client_id: str) -> frozenset[str]:
-        """The topics that each of a client's connections has, whenever it is opened."""
-        return self._standing.get(client_id, frozenset())
-
-    def _change_standing(self, number: int, order: dict[str, Any]) -> None:
-        client_id = order["clientId"]
-        topics = (self.standing(client_id) | set(order["add"])) - set(order["remove"])
-        self._standing.pop(client_id, None)
-        if topics:
-            self._standing[client_id] = topics
-        self._hub.change_topics(number, order)
-
-    def _take_over(self) -> None:
-        """Nobody was heard for a while because this node did not listen."""
-        self._act_on(VideoParticipant.node == self._nodes.id, "node lost")
-        self._ticked_at = now_ms()
+        """Take the rooms up where the last run left them; whoever was there, and is on no node that
+        lives, is reconnecting until heard again."""
+        self.attendance.load()
+        self._judge([(person, "node lost") for person in self.attendance])
 
     # Rooms
 
@@ -5440,31 +5617,28 @@ class Rooms:
         Raises Problem `room_exists`, `overloaded`.
         """
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
-        row = {
-            "room_id": name,
-            "owner_client": who.client_id,
-            "owner_account": who.account,
-            "password_hash": self._hash(password),
-            "created_at": now_ms(),
-            "empty_since": now_ms(),
-            **fields,
-        }
+        hashed, now = self._hash(password), now_ms()
+        owner = {"owner_client": who.client_id, "owner_account": who.account}
+
+        def unit(tx: Transaction) -> Any:
+            active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
+            if active.count(tx.database) >= self.ROOMS:
+                raise Problem("overloaded", "There are too many rooms.")
+            if who.principal.is_person and who.principal.role != "admin":
+                mine = active.where(VideoRoom.owner_account == who.account)
+                if mine.count(tx.database) >= self.ROOMS_OF_ONE:
+                    detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
+                    raise Problem("overloaded", detail)
+            row = {"room_id": name, "password_hash": hashed, **owner, **fields}
+            VideoRoom.insert(**row, created_at=now, empty_since=now).execute(tx.database)
+            return active_room(tx.database, name)
+
         try:
-            self._storage.write(lambda tx: self._create(tx, row, who.principal))
+            room = self._storage.write(unit)
         except peewee.IntegrityError:
             raise Problem("room_exists", f"There is a room {name} already.") from None
         self._journal.add("INFO", "Room made", roomId=name, by=who.principal.name)
-        return active_room(self._storage.reader, name)
-
-    def _create(self, tx: Transaction, row: dict[str, Any], maker: Principal) -> None:
-        active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
-        if active.count(tx.database) >= self.ROOMS:
-            raise Problem("overloaded", "There are too many rooms.")
-        if maker.is_person and maker.role != "admin":
-            mine = active.where(VideoRoom.owner_account == maker.account)
-            if mine.count(tx.database) >= self.ROOMS_OF_ONE:
-                raise Problem("overloaded", f"You have {self.ROOMS_OF_ONE} rooms: end some first.")
-        VideoRoom.insert(**row).execute(tx.database)
+        return room
 
     def _hash(self, password: str | None) -> str | None:
         return self._access.hasher.run(hash_password, password) if password else None
@@ -5487,19 +5661,9 @@ class Rooms:
         found = rows.where(VideoParticipant.client_id.in_(list(clients)))
         return {row.client_id: row.display_name for row in found}
 
-    def counts(self) -> dict[int, int]:
-        """How many are in each room, by its row's id."""
-        sql = "SELECT room_id, count(*) FROM video_participants WHERE status <> ? GROUP BY room_id"
-        return {room: int(count) for room, count in self._storage.read(sql, (WAITING,))}
-
-    def participants(self, room: Any) -> list[Any]:
-        """Who is in a room."""
-        return inside(self._storage.reader, room)
-
-    def waiting(self, room: Any) -> list[Any]:
-        """Who waits to be let into a room."""
-        where = (VideoParticipant.room == room.id) & (VideoParticipant.status == WAITING)
-        return list(VideoParticipant.select().where(where).order_by(VideoParticipant.id))
+    def participants(self, room: Any, waits: bool = False) -> list[ParticipantView]:
+        """Who is in a room, or who waits to be let in; the longest there first."""
+        return list(map(participant_view, people_in(self._storage.reader, room, waits)))
 
     def find(self, room_id: str, who: Visitor) -> Any:
         """The active room of that name. Strangers who try names are slowed down.
@@ -5508,31 +5672,24 @@ class Rooms:
         """
         give_back = None if who.account else self._attempt("room", who)
         room = active_room(self._storage.reader, room_id)
-        if room is None:
-            raise Problem("not_found", "There is no such room, or it has ended.")
         if give_back:
             give_back()
         return room
 
     def _attempt(self, what: str, who: Visitor) -> Callable[[], None]:
-        key = what, network_of(who.address)
+        key = what, network_of(who.principal.address)
         charge = Charge(key, self.ATTEMPT_RATE, self.ATTEMPTS[what])
         return self._attempts.charge(charge, code="too_many_attempts")
 
-    def may_moderate(self, room: Any, who: Visitor) -> bool:
-        """Whether this is a host, or may act as one."""
-        return self._moderates(self._storage.reader, room, who)
-
     def is_client_of(self, who: Visitor) -> bool:
-        """Whether a client's connection was opened by this credential's holder."""
-        known = who.account and who.account.casefold() not in NOBODYS_NAMES
-        rows = self._nodes.of_client(who.client_id) if known else ()
-        return any(row.username == who.account for row in rows)
-
-    def is_inside(self, client_id: str) -> bool:
-        """Whether a client is in a room, and not only in its lobby."""
-        mine = VideoParticipant.client_id == client_id
-        return bool(VideoParticipant.get_or_none(mine & (VideoParticipant.status != WAITING)))
+        """Whether a client joined a room, or opened a connection, by this credential."""
+        if not who.account or who.account.casefold() in NOBODYS_NAMES:
+            return False
+        if any(
+            person.account == who.account for person in self.attendance.of_client(who.client_id)
+        ):
+            return True
+        return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
 
     def is_guest_of(self, session: str) -> Principal:
         """What a client is by its `session` alone: the guest of the room that it has joined, or
@@ -5540,74 +5697,11 @@ class Rooms:
         if not self._settings["guests"] or not _SESSION.fullmatch(session):
             return ANONYMOUS
         client_id = client_id_of(session)
-        mine = VideoParticipant.client_id == client_id
-        if not VideoParticipant.get_or_none(mine & (VideoParticipant.account == "")):
+        if all(person.account for person in self.attendance.of_client(client_id)):
             return ANONYMOUS
         if self._settings["access"] == "open":
             return GUEST
         return GUEST._replace(grants=Grants((), (), ()), credential=guest_credential(client_id))
-
-    def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
-        """Change a room; only its host may. A `password` is hashed, None takes it away.
-
-        Raises Problem `not_found`, `not_host`.
-        """
-        self.find(room_id, who)
-        self._hosted(self._storage.reader, room_id, who)  # before the password costs its time
-        if "password" in fields:
-            fields["password_hash"] = self._hash(fields.pop("password"))
-
-        def unit(tx: Transaction) -> Any:
-            room = self._hosted(tx.database, room_id, who)
-            change(tx, room, **fields)
-            view = room_view(RoomView, room, len(inside(tx.database, room)))
-            tx.append([told(room, "room-updated", room=view)])
-            return room
-
-        return self._storage.write(unit)
-
-    def end(self, who: Visitor, room_id: str) -> None:
-        """End a room; only its host may. Raises as `update` does."""
-        self.find(room_id, who)
-        self._storage.write(
-            lambda tx: self._end(tx, self._hosted(tx.database, room_id, who), "ended by the host")
-        )
-        self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
-
-    def _end(self, tx: Transaction, room: Any, reason: str) -> None:
-        everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
-        rows = list(everybody.execute(tx.database))
-        tx.append([told(room, "room-ended", reason=reason)])
-        for row in rows:
-            self._take_out(tx, room, row)
-            if row.status == WAITING:
-                tx.append([told_one(room, row.client_id, "room-ended", reason=reason)])
-        RoomBan.delete().where(RoomBan.room == room.id).execute(tx.database)
-        change(tx, room, ended_at=now_ms(), password_hash=None)
-
-    def _hosted(self, database: peewee.Database, room_id: str, who: Visitor) -> Any:
-        """A room whose host, owner or administrator acts. Raises Problem `not_host`."""
-        room = active_room(database, room_id)
-        if room is None:
-            raise Problem("not_found", "There is no such room, or it has ended.")
-        if not self._moderates(database, room, who):
-            raise Problem("not_host", "Ask the host of the room.")
-        return room
-
-    def _moderates(self, database: peewee.Database, room: Any, who: Visitor) -> bool:
-        if who.principal.role == "admin" or self._owns(room, who):
-            return True
-        row = self._row(database, room, who)
-        return row is not None and bool(row.is_host)
-
-    @staticmethod
-    def _owns(room: Any, who: Visitor) -> bool:
-        """Whether this is who made the room, whom it was handed to, or whom `hostId` names."""
-        return bool(
-            (room.owner_client and room.owner_client == who.client_id)
-            or (room.owner_account and room.owner_account == who.account)
-            or (not room.handed and who.is_called(room.host_id))
-        )
 
     # Coming and going
 
@@ -5622,18 +5716,30 @@ class Rooms:
         """Enter a room, or its lobby; once more makes the same participant's connection anew.
 
         Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
-        `lobby_full`, `too_many_attempts`, `unauthorized`.
+        `lobby_full`, `too_many_attempts`.
         """
         proof = self._prove(self.find(room_id, who), who, password)
-        arrival = Arrival(who, room_id, display_name, to_json(user_id), proof)
-        joined: Joined = self._storage.write(lambda tx: self._join(tx, arrival))
-        self._journal.add(
-            "CONN",
-            "Waits for a room" if joined.participant.status == WAITING else "Joined a room",
-            roomId=room_id,
-            clientId=joined.participant.client_id,
-            ipAddress=who.address,
-        )
+
+        def unit(tx: Transaction) -> Joined:
+            room = active_room(tx.database, room_id)
+            row = self._row(tx.database, room, who)
+            if row is None:
+                row = self._enter(tx, room, who, display_name, to_json(user_id), proof)
+            else:  # a reloaded page, a second tab: the older one is told
+                about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
+                tx.append([room_event(room, "room-left", to=row.client_id, **about)])
+                fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
+                fields["display_name"] = display_name or row.display_name
+                status = WAITING if row.status == WAITING else CONNECTED
+                change(tx, row, node=self._nodes.id, status=status, **fields)
+            number = self._show(tx, room, row)
+            people = list(map(participant_view, people_in(tx.database, room)))
+            return Joined(room, participant_view(row), people, number)
+
+        joined = self._storage.write(unit)
+        what = "Waits for a room" if joined.participant.status == WAITING else "Joined a room"
+        about = {"roomId": room_id, "clientId": joined.participant.client_id}
+        self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
 
     def _prove(self, room: Any, who: Visitor, password: str | None) -> str | None:
@@ -5646,113 +5752,65 @@ class Rooms:
         give_back()
         return str(room.password_hash)
 
-    def _join(self, tx: Transaction, arrival: Arrival) -> Joined:
-        room = active_room(tx.database, arrival.room_id)
-        if room is None:
-            raise Problem("not_found", "There is no such room, or it has ended.")
-        row = self._row(tx.database, room, arrival.who)
-        drafts = (
-            self._enter(tx, room, arrival)
-            if row is None
-            else self._come_back(tx, room, row, arrival)
-        )
-        number = tx.append(drafts)[-1]
-        row = self._row(tx.database, room, arrival.who)
-        return Joined(room, row, inside(tx.database, room), number)
-
-    def _enter(self, tx: Transaction, room: Any, arrival: Arrival) -> list[Entry]:
-        """Make somebody new a participant; what is to be told."""
-        who = arrival.who
-        self._refuse_removed(tx, room, who)
-        is_host = self._owns(room, who)
+    def _enter(
+        self, tx: Transaction, room: Any, who: Visitor, name: str | None, label: str, proof: Any
+    ) -> Any:
+        """Make somebody new a participant, whom the door lets in; the row."""
+        keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
+        bans = RoomBan.select().where((RoomBan.room == room.id) & RoomBan.who.in_(keys))
+        if first(bans, tx.database):
+            raise Problem("removed", "The host removed you from this room.")
+        is_host = who.owns(room)
         is_free = is_host or who.principal.role == "admin"
-        if not is_free:
-            self._check_door(room, arrival)
+        if room.locked and not is_free:
+            raise Problem("room_locked", "The host has locked the room.")
+        if room.password_hash not in (None, proof) and not is_free:
+            raise Problem("wrong_password", "Ask the host for the room's password.")
         waits = bool(room.lobby) and not is_free
-        self._check_space(tx, room, waits)
+        self._check_space(tx, room)
+        if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
+            raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
         number = VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
             connection_id=secrets.token_urlsafe(9),
             account=who.account,
-            user_id=arrival.user_id,
-            display_name=arrival.display_name or own_name or "Guest",
+            user_id=label,
+            display_name=name or own_name or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE | FORCED | HAND_DOWN),
             node=self._nodes.id,
-            heard_at=now_ms(),
             beats=0,
             joined_at=now_ms(),
         ).execute(tx.database)
-        row = one(VideoParticipant.select().where(VideoParticipant.id == number), tx.database)
-        if waits:
-            view = participant_view(row)
-            return self._to_hosts(tx, room, "participant-waiting", participant=view)
-        return self._let_in(tx, room, row)
+        return by_id(tx.database, VideoParticipant, number)
 
     @staticmethod
-    def _refuse_removed(tx: Transaction, room: Any, who: Visitor) -> None:
-        keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
-        where = (RoomBan.room == room.id) & RoomBan.who.in_(keys)
-        if one(RoomBan.select().where(where), tx.database):
-            raise Problem("removed", "The host removed you from this room.")
-
-    @staticmethod
-    def _check_door(room: Any, arrival: Arrival) -> None:
-        if room.locked:
-            raise Problem("room_locked", "The host has locked the room.")
-        if room.password_hash is not None and arrival.proof != room.password_hash:
-            raise Problem("wrong_password", "Ask the host for the room's password.")
-
-    def _check_space(self, tx: Transaction, room: Any, waits: bool) -> None:
+    def _check_space(tx: Transaction, room: Any) -> None:
         """In the unit that lets somebody in: two who come at once can't overfill a room."""
-        if len(inside(tx.database, room)) >= room.max_participants:
+        if len(people_in(tx.database, room)) >= room.max_participants:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
-        where = (VideoParticipant.room == room.id) & (VideoParticipant.status == WAITING)
-        if waits and VideoParticipant.select().where(where).count(tx.database) >= self.LOBBY:
-            raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
 
-    @staticmethod
-    def _let_in(tx: Transaction, room: Any, row: Any) -> list[Entry]:
-        """A new participant is there: what the others and the hubs are told."""
-        change(tx, room, empty_since=None)
+    def _show(self, tx: Transaction, room: Any, row: Any) -> int:
+        """Tell who has come, or come back: the hosts of who waits, else everybody; the log's id."""
         view = participant_view(row)
-        return [
-            standing_draft(room, row.client_id, True),
-            told(room, "participant-joined", row.client_id, participant=view),
-        ]
+        drafts = [participant_draft(room, row)]
+        if row.status == WAITING:
+            drafts += self._to_hosts(tx, room, "participant-waiting", participant=view)
+        else:
+            change(tx, room, empty_since=None)
+            drafts.append(
+                room_event(room, "participant-joined", exclude=row.client_id, participant=view)
+            )
+        return tx.append(drafts)[-1]
 
     @staticmethod
     def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Entry]:
-        """What happens in the lobby; with nobody to tell it is a control entry that does nothing,
-        since a join has a place in the log."""
-        hosts = [row for row in inside(tx.database, room) if row.is_host]
-        drafts = [told_one(room, host.client_id, name, **content) for host in hosts]
-        return drafts or [control_draft("nothing")]
-
-    def _come_back(self, tx: Transaction, room: Any, row: Any, arrival: Arrival) -> list[Entry]:
-        """The same client again: a reloaded page, a second tab. The older page is told."""
-        old = told_one(
-            room,
-            row.client_id,
-            "room-left",
-            connectionId=row.connection_id,
-            reason="opened elsewhere",
-        )
-        name = arrival.display_name or row.display_name
-        fields = {"connection_id": secrets.token_urlsafe(9), "display_name": name, "beats": 0}
-        change(tx, row, **fields, **self._hearing(row))
-        if row.status == WAITING:
-            return [old]
-        view = participant_view(row)
-        return [old, told(room, "participant-joined", row.client_id, participant=view)]
-
-    def _hearing(self, row: Any) -> dict[str, Any]:
-        """What changes of a participant who is heard."""
-        status = WAITING if row.status == WAITING else CONNECTED
-        return {"heard_at": now_ms(), "node": self._nodes.id, "status": status}
+        """What happens in the lobby, for whoever may let in."""
+        hosts = [row.client_id for row in people_in(tx.database, room) if row.is_host]
+        return [room_event(room, name, to=host, **content) for host in hosts]
 
     @staticmethod
     def _row(database: peewee.Database, room: Any, who: Visitor) -> Any:
@@ -5763,24 +5821,16 @@ class Rooms:
             else (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
         )
         rows = VideoParticipant.select().where(mine & (VideoParticipant.room == room.id))
-        return one(rows.order_by(VideoParticipant.id.desc()), database)
+        return first(rows.order_by(VideoParticipant.id.desc()), database)
 
-    def _here(self, database: peewee.Database, room_id: str, who: Visitor) -> tuple[Any, Any]:
+    def _here(
+        self, database: peewee.Database, room_id: str, who: Visitor, may_wait: bool = False
+    ) -> tuple[Any, Any]:
         """A room and the participant who acts in it. A stranger learns nothing, not even whether
         there is such a room. Raises Problem `not_in_room`."""
-        room = active_room(database, room_id)
-        row = self._row(database, room, who) if room else None
-        if row is None:
-            raise Problem("not_in_room", "Join the room first.")
-        if who.connection_id not in (None, row.connection_id):
-            raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
-        return room, row
-
-    def _inside(self, database: peewee.Database, room_id: str, who: Visitor) -> tuple[Any, Any]:
-        """The same, and not in the lobby."""
-        room, row = self._here(database, room_id, who)
-        if row.status == WAITING:
-            raise Problem("not_in_room", "Wait until the host lets you in.")
+        room = first(VideoRoom.select().where(is_active(room_id)), database)
+        row = None if room is None else self._row(database, room, who)
+        check_place(row, who, may_wait)
         return room, row
 
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
@@ -5790,77 +5840,139 @@ class Rooms:
         """
 
         def unit(tx: Transaction) -> None:
-            room, row = self._here(tx.database, room_id, who)
+            room, row = self._here(tx.database, room_id, who, may_wait=True)
             if soon:
-                self._give_grace(tx, room, row, self._since("gone") + self.SOON_MS)
+                self._update(tx, room, row, RECONNECTING, self.SOON_MS)
             else:
                 self._remove(tx, room, row, "left")
 
         self._storage.write(unit)
-        self._heard.discard(who.client_id)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
+    def _update(
+        self,
+        tx: Transaction,
+        room: Any,
+        row: Any,
+        status: str,
+        grace: int | None = None,
+        **more: Any,
+    ) -> None:
+        """Change a participant, whose silence this node judges from now on, and tell what is
+        different; who waits in the lobby goes on waiting."""
+        known, view = participant_draft(room, row).content, participant_view(row)
+        status = WAITING if row.status == WAITING else status
+        change(tx, row, node=self._nodes.id, status=status, **more)
+        draft = participant_draft(room, row, grace)
+        if draft.content != known:
+            tx.append([draft])
+        if status != WAITING and (now := participant_view(row)) != view:
+            tx.append([room_event(room, "participant-state", participant=now)])
+
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
-        """Take somebody out of a room or its lobby, and tell."""
+        """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
+        been there longest is host where there is none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
-        drafts = [told_one(room, row.client_id, "room-left", **about)]
+        drafts = [room_event(room, "room-left", to=row.client_id, **about)]
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         if row.status == WAITING:
             drafts += self._to_hosts(tx, room, "participant-left", **about)
         else:
-            drafts.append(told(room, "participant-left", row.client_id, **about))
+            drafts.append(room_event(room, "participant-left", exclude=row.client_id, **about))
         tx.append(drafts)
         self._take_out(tx, room, row)
-        if row.status != WAITING:
-            self._hand_over(tx, room, row)
+        rest = people_in(tx.database, room)
+        if not rest and row.status != WAITING:
+            change(tx, room, empty_since=now_ms())
+        elif row.is_host and not any(other.is_host for other in rest):
+            heir = next((other for other in rest if other.status == CONNECTED), rest[0])
+            tell_change(tx, room, heir, is_host=1)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
         """Delete a participant; its connections lose the room, and a guest's last right ends."""
         VideoParticipant.delete().where(VideoParticipant.id == row.id).execute(tx.database)
-        tx.append([standing_draft(room, row.client_id, False)])
+        tx.append([participant_draft(room, row, status=GONE)])
         others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
-        if not row.account and one(others, tx.database) is None:
+        if not row.account and first(others, tx.database) is None:
             revoke(tx, [guest_credential(row.client_id)])
-
-    @staticmethod
-    def _hand_over(tx: Transaction, room: Any, gone: Any) -> None:
-        """After somebody left: an empty room's time begins; who has been there longest is host
-        where there is none any more."""
-        rest = inside(tx.database, room)
-        if not rest:
-            change(tx, room, empty_since=now_ms())
-        elif gone.is_host and not any(row.is_host for row in rest):
-            heir = next((row for row in rest if row.status == CONNECTED), rest[0])
-            change(tx, heir, is_host=1)
-            tx.append([told_state(room, heir)])
 
     # What a host may do
 
-    def act(self, who: Visitor, room_id: str, number: int, action: str) -> None:
-        """Do what `ACTS` names to a participant; only the host may.
+    def may_moderate(
+        self, room: Any, who: Visitor, database: peewee.Database | None = None
+    ) -> bool:
+        """Whether this is a host or owner of a room, or an administrator."""
+        if who.principal.role == "admin" or who.owns(room):
+            return True
+        row = self._row(database or self._storage.reader, room, who)
+        return row is not None and bool(row.is_host)
+
+    def _as_host(self, who: Visitor, room_id: str, act: Callable[[Transaction, Any], T]) -> T:
+        """Do what only a host may, in one unit. Raises Problem `not_found`, `not_host`."""
+        self.find(room_id, who)
+
+        def unit(tx: Transaction) -> T:
+            room = active_room(tx.database, room_id)
+            if not self.may_moderate(room, who, tx.database):
+                raise Problem("not_host", "Ask the host of the room.")
+            return act(tx, room)
+
+        return self._storage.write(unit)
+
+    def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
+        """Change a room; only its host may. A `password` is hashed, None takes it away.
+
+        Raises Problem `not_found`, `not_host`.
+        """
+        if "password" in fields:
+            self._as_host(who, room_id, lambda tx, room: None)  # before it costs its time
+            fields["password_hash"] = self._hash(fields.pop("password"))
+
+        def act(tx: Transaction, room: Any) -> Any:
+            change(tx, room, **fields)
+            view = room_view(RoomView, room, len(people_in(tx.database, room)))
+            tx.append([room_event(room, "room-updated", room=view)])
+            return room
+
+        return self._as_host(who, room_id, act)
+
+    def end(self, who: Visitor, room_id: str) -> None:
+        """End a room; only its host may. Raises as `update` does."""
+        self._as_host(who, room_id, lambda tx, room: self._end(tx, room, "ended by the host"))
+        self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
+
+    def _end(self, tx: Transaction, room: Any, reason: str) -> None:
+        everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
+        tx.append([room_event(room, "room-ended", reason=reason)])
+        for row in list(everybody.execute(tx.database)):
+            self._take_out(tx, room, row)
+            if row.status == WAITING:
+                tx.append([room_event(room, "room-ended", to=row.client_id, reason=reason)])
+        RoomBan.delete().where(RoomBan.room == room.id).execute(tx.database)
+        change(tx, room, ended_at=now_ms(), password_hash=None)
+
+    def moderate(self, who: Visitor, room_id: str, number: int, action: str) -> None:
+        """Do what `ACTIONS` names to a participant; only the host may.
 
         Raises Problem `not_found`, `not_host`, `room_full`.
         """
-        self.find(room_id, who)
 
-        def unit(tx: Transaction) -> None:
-            room = self._hosted(tx.database, room_id, who)
-            mine = (VideoParticipant.room == room.id) & (VideoParticipant.id == number)
-            row = one(VideoParticipant.select().where(mine), tx.database)
-            needed, act = self.ACTS[action]
-            if row is None or (row.status == WAITING) != (needed == WAITING):
+        def act(tx: Transaction, room: Any) -> None:
+            row, (needed, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
+            is_here = row is not None and row.room == room.id
+            if not is_here or (row.status == WAITING) != (needed == WAITING):
                 raise Problem("not_found", "There is no such participant.")
-            act(self, tx, room, row)
+            what(self, tx, room, row)
 
-        self._storage.write(unit)
+        self._as_host(who, room_id, act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
-        self._journal.add("INFO", f"Host's action: {action}", **about, ipAddress=who.address)
+        address = who.principal.address
+        self._journal.add("INFO", f"Host's action: {action}", **about, ipAddress=address)
 
     def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
-        change(tx, row, state=to_json(as_json(row.state) | forced))
-        tx.append([told_state(room, row)])
+        tell_change(tx, room, row, state=to_json(as_json(row.state) | forced))
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
@@ -5874,26 +5986,21 @@ class Rooms:
         tx.append([control_draft("kick", **kick)])
 
     def _admit(self, tx: Transaction, room: Any, row: Any) -> None:
-        self._check_space(tx, room, False)
+        self._check_space(tx, room)
         change(tx, row, status=CONNECTED, joined_at=now_ms())
-        admitted = told_one(room, row.client_id, "room-admitted", participantId=row.id)
-        tx.append([*self._let_in(tx, room, row), admitted])
-
-    def _deny(self, tx: Transaction, room: Any, row: Any) -> None:
-        self._remove(tx, room, row, "denied")
+        self._show(tx, room, row)
+        tx.append([room_event(room, "room-admitted", to=row.client_id, participantId=row.id)])
 
     def _make_host(self, tx: Transaction, room: Any, row: Any) -> None:
         """Whoever was host is none any more; whom it was handed to stays it after a return."""
-        for other in inside(tx.database, room):
+        for other in people_in(tx.database, room):
             if other.is_host and other.id != row.id:
-                change(tx, other, is_host=0)
-                tx.append([told_state(room, other)])
+                tell_change(tx, room, other, is_host=0)
         change(tx, room, owner_client=row.client_id, owner_account=row.account, handed=1)
-        change(tx, row, is_host=1)
-        tx.append([told_state(room, row)])
+        tell_change(tx, room, row, is_host=1)
 
     # action: of whom (in the room or waiting), what
-    ACTS: ClassVar[dict[str, tuple[str, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
+    ACTIONS: ClassVar[dict[str, tuple[str, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
         "mute": (CONNECTED, partial(_force, muted=True)),
         "unmute": (CONNECTED, partial(_force, muted=False)),
         "camera-off": (CONNECTED, partial(_force, cameraOff=True)),
@@ -5901,30 +6008,30 @@ class Rooms:
         "remove": (CONNECTED, _throw_out),
         "make-host": (CONNECTED, _make_host),
         "admit": (WAITING, _admit),
-        "deny": (WAITING, _deny),
+        "deny": (WAITING, partial(_remove, reason="denied")),
     }
 
     # What a participant says
 
-    def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> Any:
-        """Take a participant's state, which also says that it is there; the participant.
+    def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> ParticipantView:
+        """Take a participant's state, which also says that it is there; the participant. Nothing
+        is written where nothing changes.
 
         Raises Problem `not_in_room`.
         """
-
-        _, row = self._here(self._storage.reader, room_id, who)
+        _, row = self._here(self._storage.reader, room_id, who, may_wait=True)
         is_same = as_json(row.state) == as_json(row.state) | changes
         if is_same and row.beats and row.status != RECONNECTING:
-            return row  # nothing to tell; that it was heard is noted with the others
+            return participant_view(row)
 
-        def unit(tx: Transaction) -> Any:
-            room, row = self._here(tx.database, room_id, who)
-            before = participant_view(row)
-            state = to_json(with_changes(as_json(row.state), changes))
-            change(tx, row, state=state, beats=1, **self._hearing(row))
-            if participant_view(row) != before and row.status != WAITING:
-                tx.append([told_state(room, row)])
-            return row
+        def unit(tx: Transaction) -> ParticipantView:
+            room, row = self._here(tx.database, room_id, who, may_wait=True)
+            state = as_json(row.state)
+            after = state | changes
+            if after["hand"] != state["hand"]:
+                after["handAt"] = iso(now_ms()) if after["hand"] else None
+            self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
+            return participant_view(row)
 
         return self._storage.write(unit)
 
@@ -5932,16 +6039,16 @@ class Rooms:
         """Send a text to everybody in the room; its id. Raises Problem `not_in_room`."""
 
         def unit(tx: Transaction) -> int:
-            room, row = self._inside(tx.database, room_id, who)
+            room, row = self._here(tx.database, room_id, who)
             about = {"clientId": row.client_id, "displayName": row.display_name}
             about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
-            return tx.append([told(room, "room-chat", **about)])[0]
+            return tx.append([room_event(room, "room-chat", **about)])[0]
 
         return self._storage.write(unit)
 
     def chat(self, who: Visitor, room_id: str, before: int, limit: int) -> list[dict[str, Any]]:
         """What was said in a room, oldest first. Raises Problem `not_in_room`."""
-        room, _ = self._inside(self._storage.reader, room_id, who)
+        room, _ = self._here(self._storage.reader, room_id, who)
         said = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
         query = Message.select(Message.id, Message.content).where(said & (Message.id < before))
         query = query.order_by(Message.id.desc()).limit(limit)
@@ -5969,138 +6076,64 @@ class Rooms:
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
+        Who they are is known without a read.
 
         Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
         """
-        room, sender = self._signaler(who, room_id)
-        others = [row for row in self.participants(room) if row.id != sender.id]
-        receivers = [row for row in others if target.is_met_by(row)]
-        self._charge_signal(sender.client_id, max(1, len(receivers)), signal)
+        sender, receivers = self.attendance.meet(who, room_id, target)
+        if not receivers and self.attendance.catch_up():
+            sender, receivers = self.attendance.meet(who, room_id, target)
+        try:
+            check_place(sender, who)
+        except Problem:
+            self._access.limit_request(who.principal)  # else a stranger's would not be counted
+            raise
+        client_id, n = sender.client_id, max(1, len(receivers))
+        size = n * len(msgspec.json.encode(signal))
+        self._signals.charge(
+            Charge((client_id, "signals"), self.SIGNAL_RATE, self.SIGNALS, n),
+            Charge((client_id, "bytes"), self.SIGNALED_BYTE_RATE, self.SIGNALED_BYTES, size),
+        )
         if not receivers:
             raise Problem("peer_gone", "The other participant has left or connected anew.")
         address = self._seen_address(who, target)
-        signals = with_siblings(signal, address) if address else [signal]
-        self._log.append(
-            [signal_draft(room, sender, row, kind, each) for row in receivers for each in signals]
-        )
-
-    def _charge_signal(self, client_id: str, n: int, signal: Any) -> None:
-        size = len(msgspec.json.encode(signal))
-        self._signals.charge(
-            Charge((client_id, "signals"), self.SIGNAL_RATE, self.SIGNALS, n),
-            Charge((client_id, "bytes"), self.SIGNALED_BYTE_RATE, self.SIGNALED_BYTES, n * size),
-        )
-
-    def _signaler(self, who: Visitor, room_id: str) -> tuple[Any, Any]:
-        """The room and participant of a signal; who has none is counted by its address."""
-        try:
-            return self._inside(self._storage.reader, room_id, who)
-        except Problem:
-            self._access.limit_request(who.principal)
-            raise
+        # Who sent it is what the server knows, not what it was told.
+        about = {"fromUserId": as_json(sender.user_id), "fromClientId": client_id}
+        about |= {"fromConnectionId": sender.connection_id, "signalType": kind}
+        drafts = []
+        for each in with_siblings(signal, address) if address else [signal]:
+            for person in receivers:
+                about |= {"signal": each, "toConnectionId": person.connection_id}
+                drafts.append(room_event(sender, "webrtc-signal", to=person.client_id, **about))
+        self._log.append(drafts)
 
     def _seen_address(self, who: Visitor, target: Target) -> str | None:
-        """The local network's address of a sender, if it has one: for one on this machine that by
-        which the receiver reaches it."""
+        """The local network's address of a sender, if it has one: for one on this machine that at
+        which the receiver's connections arrived."""
         if not (self.is_lan or self._settings["candidate_siblings"]):
             return None
-        addresses = [who.address]
-        if is_loopback(who.address) and target.client_id:
-            addresses = local_addresses(self._hub.of_client(target.client_id))
+        addresses = [who.principal.address]
+        if is_loopback(addresses[0]) and target.client_id:
+            addresses = []
+            for subscriber in self._hub.of_client(target.client_id):
+                if not isinstance(subscriber.transport, QueueTransport):  # it has no socket
+                    with contextlib.suppress(OSError):
+                        sock = _socket.socket(fileno=os.dup(subscriber.fd))
+                        addresses.append(str(as_ip(sock.getsockname()[0])))
+                        sock.close()
         return next((address for address in addresses if is_local_network(address)), None)
 
     # Time
 
-    def heard(self, client_id: str) -> None:
-        """A request or a message of a client has come."""
-        self._heard.add(client_id)
-
     def tick(self) -> None:
-        """Once a second: note who is heard, judge who is not, end rooms that are empty."""
-        heard, self._heard = self._heard, set()
-        if now_ms() - self._ticked_at > self.LATE_MS:
-            self._take_over()  # asleep, or without its database
-        seen = list(VideoParticipant.select(*self.SEEN).namedtuples())
-        self._ticked_at = now_ms()
-        if seen:
-            self._note_heard([row.id for row in seen if self._is_heard(row, heard)])
-            self._judge()
-        if self._nodes.is_first:
-            self._end_empty()
-
-    def _is_heard(self, row: Any, heard: set[str]) -> bool:
-        """Whether there is a new sign of life. Who beats is not heard by an open stream: a phone
-        that vanished leaves one for a minute."""
-        is_live = not row.beats and self._hub.of_client(row.client_id)
-        if not is_live and row.client_id not in heard:
-            return False
-        fresh = min(self.HEARD_MS, self._settings["room_silent_seconds"] * 1000 / 3)
-        return bool(row.status == RECONNECTING or row.heard_at < now_ms() - fresh)
-
-    def _note_heard(self, ids: list[int]) -> None:
-        def unit(tx: Transaction) -> None:
-            for room, row in self._rows(tx, VideoParticipant.id.in_(ids)):
-                is_back = row.status == RECONNECTING
-                change(tx, row, **self._hearing(row))
-                if is_back:
-                    tx.append([told_state(room, row)])
-
-        if ids:
-            self._storage.write(unit)
-
-    @staticmethod
-    def _rows(tx: Transaction, where: Any) -> list[tuple[Any, Any]]:
-        """Participants with their rooms."""
-        rows = list(VideoParticipant.select().where(where).execute(tx.database))
-        ids = {row.room for row in rows}
-        rooms = VideoRoom.select().where(VideoRoom.id.in_(ids)).execute(tx.database)
-        by_id = {room.id: room for room in rooms}
-        return [(by_id[row.room], row) for row in rows]
-
-    def _judge(self) -> None:
-        """Each node judges, by its own clock, those whom it was the last to hear; the first one
-        takes over those of a dead node."""
-        row, since = VideoParticipant, self._since
-        mine = row.node == self._nodes.id
-        waits = (row.status == WAITING) & (row.joined_at < since("waiting"))
-        self._act_on(mine & (row.status == CONNECTED) & (row.heard_at < since("silent")), "silent")
-        self._act_on(mine & (row.heard_at < since("gone")), "connection lost")
-        self._act_on(mine & waits, "not admitted")
-        if self._nodes.is_first:
-            self._act_on(row.node.not_in(self._nodes.alive()), "node lost")
-
-    def _act_on(self, where: Any, reason: str) -> None:
-        if VideoParticipant.get_or_none(where) is None:
+        """Once a second: judge who is heard and who is not, end rooms that are empty."""
+        if self.attendance.epoch != self._log.epoch:  # the database is another one
+            self.start()
+        self._judge(self.attendance.look())
+        if not self._nodes.is_first:
             return
-        for room_id, client_id in self._storage.write(partial(self._put_off, where, reason)):
-            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
-            self._journal.add("CONN", "Lost from a room", **about)
-
-    def _put_off(self, where: Any, reason: str, tx: Transaction) -> list[tuple[str, str]]:
-        """Let some wait for the rest of the grace, or take them out; who they are."""
-        found = self._rows(tx, where)
-        for room, row in found:
-            if reason in ("silent", "node lost"):
-                self._give_grace(tx, room, row, self._since("silent"))
-            else:
-                self._remove(tx, room, row, reason)
-        return [(room.room_id, row.client_id) for room, row in found]
-
-    def _give_grace(self, tx: Transaction, room: Any, row: Any, heard_at: int) -> None:
-        """Nobody hears a participant any more: it has the rest of the grace to come back."""
-        was_there = row.status == CONNECTED
-        status = RECONNECTING if was_there else row.status
-        change(tx, row, node=self._nodes.id, heard_at=heard_at, status=status)
-        if was_there:
-            tx.append([told_state(room, row)])
-
-    def _since(self, name: str) -> int:
-        """The time before which somebody has been silent, gone, waiting, empty for too long."""
-        return now_ms() - int(self._settings[f"room_{name}_seconds"] * 1000)
-
-    def _end_empty(self) -> None:
         where = VideoRoom.ended_at.is_null() & (VideoRoom.pinned == 0)
-        where &= VideoRoom.empty_since < self._since("empty")
+        where &= VideoRoom.empty_since < now_ms() - self.attendance.limit("empty")
 
         def unit(tx: Transaction) -> list[str]:
             rooms = list(VideoRoom.select().where(where).execute(tx.database))
@@ -6112,41 +6145,39 @@ class Rooms:
             for room_id in self._storage.write(unit):
                 self._journal.add("INFO", "Room ended", roomId=room_id, by="being empty")
 
+    def _judge(self, verdicts: list[tuple[Participant, str]]) -> None:
+        """Change the status of whom `Attendance.look` names, or take them out."""
+        grace = self.attendance.limit("gone") - self.attendance.limit("silent")
+
+        def unit(tx: Transaction) -> list[tuple[str, str, str]]:
+            alive = {row[0] for row in tx.database.execute_sql("SELECT id FROM nodes").fetchall()}
+            lost = []
+            for known, reason in verdicts:
+                if reason == "node lost" and known.node in alive:  # a new one, not yet met
+                    continue
+                row = by_id(tx.database, VideoParticipant, known.id)
+                was = known.status, known.node, known.connection_id
+                if row is None or (row.status, row.node, row.connection_id) != was:
+                    continue
+                room = by_id(tx.database, VideoRoom, row.room)
+                if reason == "heard":
+                    self._update(tx, room, row, CONNECTED)
+                    continue
+                if reason in ("silent", "node lost"):
+                    self._update(tx, room, row, RECONNECTING, grace)
+                else:
+                    self._remove(tx, room, row, reason)
+                lost.append((known.room_id, known.client_id, reason))
+            return lost
+
+        for room_id, client_id, reason in self._storage.write(unit) if verdicts else ():
+            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
+            self._journal.add("CONN", "Lost from a room", **about)
+
     def forget(self, days: float) -> None:
         """Delete rooms that ended more than `days` ago."""
         old = VideoRoom.ended_at < now_ms() - int(days * 86_400_000)
         self._storage.write(lambda tx: VideoRoom.delete().where(old).execute(tx.database))
-
-
-class Target(NamedTuple):
-    """Whom a signal is for: by client, or by the label `userId`; and which of its connections."""
-
-    client_id: str | None = None
-    user_id: Any = None
-    connection_id: str | None = None
-
-    def is_met_by(self, row: Any) -> bool:
-        """Whether a participant is meant, and is the one who was."""
-        return (
-            self.connection_id in (None, row.connection_id)
-            and self.client_id in (None, row.client_id)
-            and self.user_id in (None, as_json(row.user_id))
-        )
-
-
-def signal_draft(room: Any, sender: Any, receiver: Any, kind: str, signal: Any) -> Entry:
-    """A signal; who sent it is what the server knows, not what it was told."""
-    return told_one(
-        room,
-        receiver.client_id,
-        "webrtc-signal",
-        signalType=kind,
-        signal=signal,
-        fromUserId=as_json(sender.user_id),
-        fromClientId=sender.client_id,
-        fromConnectionId=sender.connection_id,
-        toConnectionId=receiver.connection_id,
-    )
 
 
 # ----------------------------------------------------------------------------------------------
@@ -6629,7 +6660,7 @@ def stream_request(
     app.streams.check_capacity(call.principal)
     session = query.session or call.session
     if session:
-        app.rooms.heard(client_id_of(session))
+        app.rooms.attendance.heard(client_id_of(session))
     position = call.headers.get("last-event-id") or query.last_event_id
     who = call.principal, call.agent
     return StreamRequest(*who, encoding, session, query.channel, position, query.presence)
@@ -7009,6 +7040,13 @@ class StateBody(RoomCall, kw_only=True):
     hand: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+def said(body: RoomCall) -> dict[str, Any]:
+    """What a body says besides who acts."""
+    fields = msgspec.structs.asdict(body).items()
+    about = RoomCall.__struct_fields__
+    return {name: v for name, v in fields if name not in about and v is not msgspec.UNSET}
+
+
 def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
 
@@ -7016,13 +7054,13 @@ def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     """
     if not app.settings["guests"]:
         app.access.require(call.principal, "stream")
-    said = asked if isinstance(asked, RoomCall) else RoomCall()
-    session = said.session or call.session
-    client_id = client_id_of(session) if session else said.client_id or ""
-    who = Visitor(client_id, call.principal, said.connection_id)
+    body = asked if isinstance(asked, RoomCall) else RoomCall()
+    session = body.session or call.session
+    client_id = client_id_of(session) if session else body.client_id or ""
+    who = Visitor(client_id, call.principal, body.connection_id)
     if client_id and not session and not app.rooms.is_client_of(who):
         raise Problem("forbidden", "Send the session of this clientId.")
-    app.rooms.heard(client_id)
+    app.rooms.attendance.heard(client_id)
     return who
 
 
@@ -7117,29 +7155,29 @@ def list_rooms(
 
 def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[SharedRoom]:
     """Rooms with how many are in each."""
-    counts = app.rooms.counts()
-    return [shared_room(app, call.origin, room, counts.get(room.id, 0)) for room in rooms]
+    counts = app.rooms.attendance.count()
+    return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
 
 
 @route("GET", ROOM, "room", "Show a video room")
 def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> WholeRoom | RoomDoor:
     """Who is not in it and has no account learns only what the page needs before joining."""
     room = app.rooms.find(room_id, who)
-    rows = app.rooms.participants(room)
-    inside = any(row.client_id == who.client_id for row in rows)
+    people = app.rooms.participants(room)
+    inside = any(view.client_id == who.client_id for view in people)
     whole = room_view(
         WholeRoom,
         room,
-        len(rows),
+        len(people),
         join_url=join_url(app, call.origin, room.room_id),
-        full=not inside and len(rows) >= room.max_participants,
+        full=not inside and len(people) >= room.max_participants,
         kiosk_join=app.settings["kiosk_join"],
-        participants=list(map(participant_view, rows)),
+        participants=people,
     )
     if not who.account and not inside:
         return view_of(RoomDoor, whole)
     if app.rooms.may_moderate(room, who):
-        whole.waiting = list(map(participant_view, app.rooms.waiting(room)))
+        whole.waiting = app.rooms.participants(room, waits=True)
     return whole
 
 
@@ -7149,9 +7187,7 @@ def change_room(
 ) -> SharedRoom:
     """Name, lock, limit, password; by its host."""
     check_pinned(who, body.pinned)
-    names = ("name", "description", "max_participants", "locked", "lobby", "pinned", "password")
-    fields = {n: v for n in names if (v := getattr(body, n)) is not msgspec.UNSET}
-    room = app.rooms.update(who, room_id, fields)
+    room = app.rooms.update(who, room_id, said(body))
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
 
@@ -7231,20 +7267,19 @@ def join_room(
 
 def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Waits:
     """What somebody is told who has joined, or waits."""
-    row = joined.participant
-    position = app.log.position(joined.number)
-    if row.status == WAITING:
-        return Waits(row.status, participant_view(row), position, "waiting", [])
+    view, position = joined.participant, app.log.position(joined.number)
+    if view.status == WAITING:
+        return Waits(view.status, view, position, "waiting", [])
     return Entered(
-        status=row.status,
-        participant=participant_view(row),
+        status=view.status,
+        participant=view,
         last_event_id=position,
-        participants=list(map(participant_view, joined.participants)),
-        waiting=list(map(participant_view, app.rooms.waiting(joined.room) if row.is_host else ())),
+        participants=joined.participants,
+        waiting=app.rooms.participants(joined.room, waits=True) if view.is_host else [],
         room=shared_room(app, origin, joined.room, len(joined.participants)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
-        **msgspec.structs.asdict(app.rooms.ice(row.client_id)),
+        **msgspec.structs.asdict(app.rooms.ice(view.client_id)),
     )
 
 
@@ -7257,7 +7292,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
 def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
     """By the host. The server isn't in the media's path: receivers obey."""
-    app.rooms.act(who, room_id, min(number, 2**62), action)
+    app.rooms.moderate(who, room_id, min(number, 2**62), action)
 
 
 class StateView(Success):
@@ -7270,9 +7305,7 @@ class StateView(Success):
 def tell_state(app: Application, room_id: str, who: Visitor, body: StateBody) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
-    changes = {n: v for n in STATE if (v := getattr(body, n)) is not msgspec.UNSET}
-    row = app.rooms.set_state(who, room_id, changes)
-    return StateView(True, participant_view(row))
+    return StateView(True, app.rooms.set_state(who, room_id, said(body)))
 
 
 class Said(Success):
@@ -7305,8 +7338,7 @@ def list_chat(
     app: Application, room_id: str, who: Visitor, before: RowId = 2**62, limit: Limit = 100
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    said = app.rooms.chat(who, room_id, before, limit)
-    return cast("list[ChatView]", said)
+    return cast("list[ChatView]", app.rooms.chat(who, room_id, before, limit))
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
@@ -7331,7 +7363,8 @@ def send_signal(
 def list_ice_servers(app: Application, call: Call) -> IceView:
     """Where there is a TURN server, with credentials that are good for `iceTtl` seconds."""
     client_id = client_id_of(call.session) if call.session else call.principal.name
-    if call.principal.role == "guest" and not app.rooms.is_inside(client_id):
+    people = app.rooms.attendance.of_client(client_id)
+    if call.principal.role == "guest" and not any(person.is_in for person in people):
         raise Problem("not_in_room", "Wait until the host lets you in.")
     return app.rooms.ice(client_id)
 
@@ -8740,7 +8773,7 @@ class WebSocketConversation(Conversation):
         frame = None
         try:
             frame = self._parse(message)
-            self._app.rooms.heard(self.subscriber.client_id)
+            self._app.rooms.attendance.heard(self.subscriber.client_id)
             act = self.ACTS.get(frame.type)
             if act is None:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
@@ -11216,7 +11249,9 @@ class Network:
 
     def _open(self) -> None:
         self._leaves = self._leaves or Leaves(
-            self._app.storage.folder / "tls", self.names, lambda: bool(self._app.rooms.counts())
+            self._app.storage.folder / "tls",
+            self.names,
+            lambda: bool(self._app.rooms.attendance.count()),
         )
         if is_loopback(self._app.settings["host"]):
             self._listeners = [self._app.front.listen(sock) for sock in self._sockets()]
@@ -11561,7 +11596,9 @@ class Application:
         self.rooms = Rooms(
             self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
         )
-        self.streams = Streams(self.hub, self.log, settings, self.journal, self.rooms.standing)
+        self.streams = Streams(
+            self.hub, self.log, settings, self.journal, self.rooms.attendance.topics
+        )
         self.engine = EngineIo(self)
         HANDLERS.app = self
         if settings["app"]:
@@ -11660,7 +11697,7 @@ class Application:
 
     def stats_view(self) -> StatsView:
         """The statistics of this moment."""
-        rooms, nodes = self.rooms.counts(), self.nodes.counts()
+        rooms, nodes = self.rooms.attendance.count(), self.nodes.counts()
         return StatsView(
             active_connections=sum(nodes.values()),
             transports=self.nodes.by_transport(),
@@ -12335,7 +12372,7 @@ class Desktop:
     @property
     def people(self) -> int:
         """How many are in calls."""
-        return sum(self._app.rooms.counts().values())
+        return sum(self._app.rooms.attendance.count().values())
 
     def second_start(self, version: str) -> str:
         """Somebody started the program again: `shown`; or, by a newer one, `asked` and then, when

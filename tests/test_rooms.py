@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import os
 import re
 import secrets
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -951,7 +955,8 @@ def test_a_page_that_goes_is_gone_soon_unless_it_comes_back(server: Server) -> N
         assert person.post(f"{ROOMS}/{room}/leave", soon=True).json == {"success": True}
     ada.enter(room)
     with eve.stream() as at_eve:
-        change(server.database_url, "UPDATE video_participants SET heard_at = heard_at - 7000")
+        sooner = {"key": "room_gone_seconds", "value": 48}  # instead of 55
+        assert server.post("/api/settings", sooner).status == 200
         left = heard(at_eve, "participant-left")
     assert left["clientId"] == bob.me["clientId"] and left["reason"] == "connection lost"
     shown = eve.get(f"{ROOMS}/{room}").json["participants"]
@@ -975,6 +980,102 @@ def test_who_beats_is_not_heard_by_a_stream(make_server: Callable[..., Server]) 
                 pass
         assert heard(stream, "room-left")["reason"] == "connection lost"
     assert status_of(ada, room) is None
+
+
+def last_writes(server: Server) -> list[Any]:
+    """What differs once a row of participants is written, even as it was."""
+    if server.database_url.startswith("sqlite"):
+        return rows_of(server.database_url, "SELECT count(*) FROM written")
+    return rows_of(server.database_url, "SELECT id, xmin::text FROM video_participants ORDER BY id")
+
+
+@pytest.mark.waits
+def test_nothing_is_written_while_nothing_changes(make_server: Callable[..., Server]) -> None:
+    """Whoever is heard stays, for longer than the silent do, without a write."""
+    server = make_server(room_silent_seconds=5, room_gone_seconds=7)
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+    if server.database_url.startswith("sqlite"):
+        change(server.database_url, "CREATE TABLE written (id INTEGER)")
+        change(
+            server.database_url,
+            "CREATE TRIGGER noted AFTER UPDATE ON video_participants"
+            " BEGIN INSERT INTO written VALUES (new.id); END",
+        )
+    with ada.stream() as stream:
+        bob.post(f"{ROOMS}/{room}/state", audio=True)
+        before = last_writes(server)
+        until = time.monotonic() + 9
+        while time.monotonic() < until:
+            assert bob.post(f"{ROOMS}/{room}/state", audio=True).status == 200
+            time.sleep(0.1)
+        assert last_writes(server) == before
+        assert status_of(ada, room) == status_of(bob, room) == "connected"
+        bob.post(f"{ROOMS}/{room}/state", audio=False)
+        assert last_writes(server) != before
+        states = [heard(stream, "participant-state")["participant"] for _ in range(2)]
+        assert [(one["id"], one["audio"]) for one in states] == [
+            (bob.me["id"], True),
+            (bob.me["id"], False),
+        ]
+
+
+@pytest.mark.waits
+def test_a_pause_of_the_server_is_nobodys_silence(make_server: Callable[..., Server]) -> None:
+    """As when its machine sleeps: whoever is still there afterwards was never away."""
+    server = make_server(room_silent_seconds=4, room_gone_seconds=6)
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+    with ada.stream() as stream:
+        bob.post(f"{ROOMS}/{room}/state", audio=True)
+        os.kill(server.pid, signal.SIGSTOP)
+        time.sleep(8)
+        os.kill(server.pid, signal.SIGCONT)
+        bob.post(f"{ROOMS}/{room}/state", audio=False)
+        for audio in (True, False):
+            state = heard(stream, "participant-state")["participant"]
+            assert (state["status"], state["audio"]) == ("connected", audio)
+
+
+COUNTING = """
+import peewee
+from pathlib import Path
+
+statements = Path(__file__).with_name("statements").open("a", buffering=1)
+execute_sql = peewee.Database.execute_sql
+
+
+def noted(database, sql, *parameters, **more):
+    statements.write(sql.replace("\\n", " ") + "\\n")
+    return execute_sql(database, sql, *parameters, **more)
+
+
+peewee.Database.execute_sql = noted
+"""
+
+
+def test_a_signal_reads_nothing(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    """Whoever sends it, in whatever way: no statement runs once for each of them."""
+    (tmp_path / "handlers.py").write_text(COUNTING, "utf-8")
+    server = make_server(app=str(tmp_path / "handlers.py"))
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+
+    def statements() -> Counter[str]:
+        return Counter((tmp_path / "statements").read_text("utf-8").splitlines())
+
+    with bob.stream() as stream, ada.open_ws() as ws:
+        before = statements()
+        assert max(before.values()) > 0
+        for number in range(50):
+            assert ada.signal(bob, room, number).status == 200
+        for number in range(50, 100):
+            say(ws, type="webrtc-signal", roomId=room, signal=number)
+        assert [heard(stream, "webrtc-signal")["signal"] for _ in range(100)] == list(range(100))
+    reads = {sql: n for sql, n in (statements() - before).items() if n >= 40}
+    writes = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "INSERT INTO messages", "SELECT pg_adv")
+    lasts = "FROM messages UNION ALL"  # the writer asks for the log's last id
+    assert [sql for sql in reads if not sql.startswith(writes) and lasts not in sql] == []
 
 
 def test_signals_wait_for_who_reconnects(server: Server) -> None:
@@ -1080,6 +1181,68 @@ def test_a_room_spans_nodes(postgres: Cluster, start_node: Callable[..., Server]
             assert at_bob.ended()
         assert heard(at_ada, "participant-left")["reason"] == "removed"
         assert heard(at_ada, "participant-left")["reason"] == "left"
+
+
+@pytest.mark.waits
+def test_who_is_heard_on_another_node_stays(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """Each joined on the first node; one says on the second that it is there, one has its stream
+    there, and one is heard on either in turn."""
+    url = postgres.new_database()
+    limits = {"room_silent_seconds": 7, "room_gone_seconds": 9}  # a heartbeat takes 5
+    first, second = start_node(url, **limits), start_node(url, **limits)
+    wait_for(lambda: len(first.get("/api/nodes").json) == 2, "the nodes to know each other")
+    room = make_room(first)
+    ada, bob, cem, eve = (Person(first, name).enter(room) for name in ("Ada", "Bob", "Cem", "Eve"))
+    ada.post(f"{ROOMS}/{room}/state", audio=True)
+    eve.post(f"{ROOMS}/{room}/state", audio=True)
+    ada.server = bob.server = second
+    with bob.stream() as at_bob, cem.stream():
+        before = last_writes(first)
+        until = time.monotonic() + 2 * limits["room_gone_seconds"]
+        turn = 0
+        while time.monotonic() < until:
+            turn += 1
+            eve.server = (first, second)[turn % 2]
+            for person in (ada, eve):
+                assert person.post(f"{ROOMS}/{room}/state", audio=True).status == 200
+            time.sleep(1)
+        assert last_writes(first) == before
+        ada.post(f"{ROOMS}/{room}/chat", text="the end")
+        kinds = []
+        while (event := at_bob.values(1)[0])["type"] != "room-chat":
+            kinds.append((event["type"], event.get("participant", {}).get("status")))
+        assert set(kinds) <= {
+            ("participant-joined", "connected"),
+            ("participant-state", "connected"),
+        }
+
+
+def test_who_has_just_come_on_another_node_is_found(
+    postgres: Cluster, start_node: Callable[..., Server]
+) -> None:
+    """By a signal, and as who sends one, though no node was told of it."""
+    url = postgres.new_database()
+    first, second = start_node(url), start_node(url)
+    room = make_room(first)
+    ada = Person(first, "Ada").enter(room)
+    for number in range(5):
+        postgres.mute()
+        bob = Person(second, f"Bob {number}").enter(room)
+        assert ada.signal(bob, room).status == 200
+        postgres.mute()
+        cem = Person(second, f"Cem {number}").enter(room)
+        cem.server = first
+        assert cem.signal(ada, room).status == 200
+        postgres.mute()
+        cem.server = second
+        cem.enter(room)
+        cem.server = first
+        mine = {"connectionId": cem.me["connectionId"]}
+        assert cem.signal(ada, room, **mine).status == 200
+        for person in (bob, cem):
+            assert person.post(f"{ROOMS}/{room}/leave").status == 200
 
 
 def test_who_was_on_a_dead_node_gets_grace(
