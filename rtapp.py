@@ -74,7 +74,6 @@ import getpass
 import gzip
 import hashlib
 import hmac
-import html
 import http.client
 import importlib.machinery
 import importlib.util
@@ -105,7 +104,7 @@ import urllib.parse
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
@@ -142,6 +141,10 @@ import platformdirs
 import psutil
 import psycopg2
 import psycopg2.extensions
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from gevent.monkey import get_original
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import Protocol as WebSocketProtocol
@@ -9957,7 +9960,7 @@ class HeadFault(ValueError):
         self.status = status
 
 
-EMPTY_LINE, HEAD_END = re.compile(rb"\r?\n"), re.compile(rb"\n\r?\n")
+HEAD_END = re.compile(rb"\n\r?\n")
 
 
 class Reader:
@@ -9975,8 +9978,7 @@ class Reader:
         self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
         self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
         self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
-        self._data = b""
-        self._at = 0  # what stands before it is used
+        self._data = bytearray()  # what came and isn't used
         self.deadline = 0.0  # until when what is waited for must be there
         self.is_idle = False  # whether that is a next request
 
@@ -10001,6 +10003,13 @@ class Reader:
             self._watcher.start(self._came)
         waiter.get()
 
+    def wait_idle(self) -> None:
+        """Wait so for a next request, which may be none."""
+        self.limit(self.IDLE_SECONDS)
+        self.is_idle = True
+        self.wait()
+        self.is_idle = False
+
     def _came(self) -> None:
         """In the loop: there is something to read."""
         waiter, self._waiter = self._waiter, None
@@ -10009,88 +10018,76 @@ class Reader:
             return
         # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
-        part: bytes | None = b""
         if self._gone is not None:
-            with contextlib.suppress(OSError):
+            try:
                 part = self.transport.receive()
+            except OSError:
+                part = b""
             if part:
-                self._data = self._data[self._at :] + part
-                self._at = 0
+                self._data += part
             elif part is not None:
                 self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        part = None
-        while part is None:  # waits first: there is seldom something already
+        while True:  # waits first: there is seldom something already
             self.wait()
             part = self.transport.receive()
-        self._data, self._at = self._data[self._at :] + part, 0
-        return bool(part)
+            if part is not None:
+                self._data += part
+                return bool(part)
 
-    def _take(self, size: int) -> bytes:
-        taken = self._data[self._at : self._at + size]
-        self._at += len(taken)
-        if self._at == len(self._data):
-            self._data, self._at = b"", 0
+    def take(self, size: int | None = None) -> bytes:
+        """Use so many bytes of what came, or all."""
+        taken = bytes(self._data[:size])
+        del self._data[:size]
         return taken
 
     def begin(self) -> bool:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
-            if not self._data:
-                self.limit(self.IDLE_SECONDS)
-                self.is_idle = True
-                if not self._fill():
+            while not self._data:
+                self.wait_idle()
+                part = self.transport.receive()
+                if part == b"":
                     return False
-                self.is_idle = False
-            line = EMPTY_LINE.match(self._data, self._at)
-            if line is None:
+                self._data += part or b""
+            if not self._data.startswith((b"\n", b"\r\n")):
                 break
-            self._take(len(line[0]))
+            self.take(self._data.index(b"\n") + 1)
         return bool(self._data)
 
     def head(self) -> str:
         """A request's head without the empty line at its end. Raises OSError, ValueError."""
         self.limit(self.HEAD_SECONDS)
         looked = 0
-        while (end := HEAD_END.search(self._data, self._at + looked)) is None:
-            size, line = len(self._data) - self._at, self._data.find(b"\n", self._at) + 1
+        while (end := HEAD_END.search(self._data, looked)) is None:
+            size, line = len(self._data), self._data.find(b"\n") + 1
             if size > self.HEAD_BYTES:
                 break
             if line and not looked:  # what is none isn't waited for
-                request_line(self._data[self._at : line].decode("latin-1"))
+                request_line(self._data[:line].decode("latin-1"))
             looked = max(0, size - 2)
             if not self._fill():
                 raise ValueError("it ends within its head")
-        if end is None or end.end() - self._at > self.HEAD_BYTES:
-            line = self._data.find(b"\n", self._at, self._at + self.HEAD_BYTES) + 1
-            raise HeadFault(431 if line else 414, "its head is too large")
-        head = self._take(end.start() + 1 - self._at).decode("latin-1")
-        self._take(len(end[0]) - 1)
-        return head
+        if end is None or end.end() > self.HEAD_BYTES:
+            has_line = b"\n" in self._data[: self.HEAD_BYTES]
+            raise HeadFault(431 if has_line else 414, "its head is too large")
+        return self.take(end.end())[: end.start() + 1].decode("latin-1")
 
     def line(self) -> bytes:
         """A line of a body with its end. Raises OSError, ValueError."""
-        while not (end := self._data.find(b"\n", self._at, self._at + self.LINE_BYTES) + 1):
-            if len(self._data) - self._at >= self.LINE_BYTES or not self._fill():
+        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
+            if len(self._data) >= self.LINE_BYTES or not self._fill():
                 raise ValueError("a line of it has no end")
-        return self._take(end - self._at)
+        return self.take(end)
 
     def read(self, size: int) -> bytes:
         """So many bytes. Raises OSError."""
-        parts = [self._take(size)]
-        missing = size - len(parts[0])
-        while missing:
+        while len(self._data) < size:
             if not self._fill():
                 raise OSError("it ends early")
-            parts.append(self._take(missing))
-            missing -= len(parts[-1])
-        return b"".join(parts)
-
-    def rest(self) -> bytes:
-        """What was read and not used."""
-        return self._take(len(self._data))
+        return self.take(size)
 
     @contextlib.contextmanager
     def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
@@ -10109,7 +10106,7 @@ class Reader:
         self.limit(5.0)
         with contextlib.suppress(OSError):
             for _ in range(512):
-                self._data, self._at = b"", 0
+                self._data.clear()
                 if not self._fill():
                     return
 
@@ -10126,52 +10123,50 @@ class Body:
         """`length` in bytes, None for chunks; `is_awaited`: the client sends it when it gets
         `100 Continue`, or perhaps without (RFC 9110, 10.1.1)."""
         self._connection = connection
-        self._reader = connection.reader
         self._length = length
-        self._is_begun = self._is_whole = False
+        self._is_whole = False
         self.is_awaited = is_awaited
-
-    def abandon(self) -> None:
-        """Want none of it."""
-        self._is_begun = True
+        self.is_wanted: bool | None = None  # None: it is not known yet
 
     def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
         when it is framed wrongly."""
-        self._is_begun, length = True, self._length or 0
+        self.is_wanted, length, reader = True, self._length or 0, self._connection.reader
         if length > limit:
             return None
         if self.is_awaited:
             self.is_awaited = False
             self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._reader.limit(seconds + length / 16_384)
-        raw = self._chunks(limit) if self._length is None else self._reader.read(length)
+        reader.limit(seconds + length / 16_384)
+        raw = read_chunks(reader, limit) if self._length is None else reader.read(length)
         self._is_whole = raw is not None
         return raw
 
-    def _chunks(self, limit: int) -> bytes | None:
-        """RFC 9112, 7.1."""
-        body = bytearray()
-        while (line := CHUNK_SIZE.fullmatch(self._reader.line())) is not None:
-            size = int(line[1], 16)
-            if len(body) + size > limit:
-                return None
-            if not size:
-                break
-            body += self._reader.read(size)
-            if self._reader.read(2) != b"\r\n":
-                raise ValueError("a chunk is longer than it says")
-        for _ in range(MOST_FIELDS if line is not None else 0):
-            if self._reader.line() == b"\r\n":  # the trailer's end; nobody wants it
-                return bytes(body)
-        raise ValueError("it is not in chunks")
-
     def discard(self) -> bool:
         """Read past it; whether another request may follow."""
-        if not self._is_begun and not self.is_awaited:
+        if self.is_wanted is None and not self.is_awaited:
             with contextlib.suppress(OSError, ValueError):
                 self.read(self.UNWANTED, 5.0)
         return self._is_whole
+
+
+def read_chunks(reader: Reader, limit: int) -> bytes | None:
+    """A body in chunks (RFC 9112, 7.1); None when it is more than `limit` bytes. Raises OSError,
+    ValueError."""
+    body = bytearray()
+    while (line := CHUNK_SIZE.fullmatch(reader.line())) is not None:
+        size = int(line[1], 16)
+        if len(body) + size > limit:
+            return None
+        if not size:
+            break
+        body += reader.read(size)
+        if reader.read(2) != b"\r\n":
+            raise ValueError("a chunk is longer than it says")
+    for _ in range(MOST_FIELDS if line is not None else 0):
+        if reader.line() == b"\r\n":  # the trailer's end; nobody wants it
+            return bytes(body)
+    raise ValueError("it is not in chunks")
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10287,21 +10282,22 @@ class Connection:
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
 
-    def __init__(self, sock: Any, address: str, front: Front, server: Any) -> None:
-        """Take a socket that `server` accepted."""
+    def __init__(self, transport: PlainTransport, address: str, app: Application) -> None:
         self.address = address
-        self.server = server
+        self.is_ending = False  # no further request is answered
         self.greenlet = gevent.getcurrent()
-        self._front = front
-        self._transport: Any = PlainTransport(sock.detach())
+        self._app = app
+        self._transport: Any = transport
         self._scheme = "http"
         self._is_ours = True  # False: a stream's
-        self.reader = Reader(self._transport)
+        self.reader = Reader(transport)
 
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            context = self._front.tls(str(as_ip(self._transport.getsockname()[0])))
+            context = self._app.network.certificates.context(
+                str(as_ip(self._transport.getsockname()[0]))
+            )
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
@@ -10309,8 +10305,8 @@ class Connection:
             self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = bool(context) and self._scheme == "http" and not is_loopback(self.address)
-            while not self.server.closed and self._serve_one(is_exposed):
+            is_exposed = self._scheme == "http" and self._app.network.leads_away(self.address)
+            while not self.is_ending and self._serve_one(is_exposed):
                 pass
         except OSError:
             pass  # the client is gone, or takes its time
@@ -10325,10 +10321,7 @@ class Connection:
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.reader.limit(Reader.IDLE_SECONDS)
-        self.reader.is_idle = True
-        self.reader.wait()
-        self.reader.is_idle = False
+        self.reader.wait_idle()
         if self._transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
         sock = gevent.socket.socket(fileno=self._transport.detach())
@@ -10354,7 +10347,7 @@ class Connection:
             self._refuse(Answer(b"", getattr(error, "status", 400), {}))
             return False
         call.is_exposed = is_exposed
-        answer = self._front.answer(call)
+        answer = self._app.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is not None and call.method != "HEAD":
             self._hand_over(answer.attach, answer)
@@ -10368,7 +10361,7 @@ class Connection:
         self._end()
 
     def _note(self, what: str) -> None:
-        self._front.journal.add("INFO", what, ipAddress=self.address)
+        self._app.journal.add("INFO", what, ipAddress=self.address)
 
     def _end(self) -> None:
         """Send no more, and let what is on its way come."""
@@ -10377,7 +10370,7 @@ class Connection:
 
     def _hand_over(self, attach: Attach, answer: Answer) -> None:
         """Give the connection to who makes it a stream."""
-        head, early = pack_head(answer.status, answer.headers), self.reader.rest()
+        head, early = pack_head(answer.status, answer.headers), self.reader.take()
         self.reader.close()
         self._is_ours = False
         attach(self._transport, head, early)
@@ -10440,70 +10433,69 @@ class Connection:
         self.sendall(head + (chunk(b"") if chunked else b""))
 
 
+class Listener(gevent.server.StreamServer):
+    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time."""
+
+    def do_read(self) -> tuple[PlainTransport, Any] | None:
+        try:
+            fd, address = self.socket._accept()
+        except BlockingIOError:
+            return None
+        return PlainTransport(fd), address
+
+    def do_close(self, *args: Any) -> None:
+        """A connection closes itself; a stream's lives on."""
+
+
 class Front:
     """Serves who connects: how many may, and how long those that are no streams are waited for."""
 
     REFUSED = 100  # at once, that are told why; who comes beside them is closed
     NOTE_SECONDS = 60.0  # between two entries of the event log about it
 
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        answer: Callable[[Call], Answer],
-        network: Network,
-        is_trusted: Callable[[str], bool],
-        hub: Hub,
-    ) -> None:
-        """`is_trusted` says whether an address is a reverse proxy's."""
-        self.journal = journal
-        self.answer = answer
-        self.tls = network.tls
+    def __init__(self, app: Application) -> None:
+        self.app = app
         self.files = sys.maxsize  # that may be open at once
-        self._settings = settings
-        self._network = network
-        self._is_trusted = is_trusted
-        self._hub = hub
         self._open: set[Connection] = set()  # those that are told that they are too many, too
         self._refused = 0
         self._addresses: Counter[str] = Counter()  # or networks, of those that are open
         self._noted_at = -self.NOTE_SECONDS
 
-    def listen(self, sock: Any) -> gevent.server.StreamServer:
+    def listen(self, sock: Any) -> Listener:
         """Begin to take who connects to a socket."""
-
-        def serve(accepted: Any, address: Any) -> None:
-            self._serve(server, accepted, address)
-
-        server = gevent.server.StreamServer(sock, serve)
+        server = Listener(sock, self._serve)
         server.start()
         return server
 
-    def stop(self, server: gevent.server.StreamServer, seconds: float) -> None:
-        """Take no more; who is being answered has this many seconds, who only waits has none."""
-        server.stop()
-        connections = [each for each in self._open if each.server is server]
-        for connection in connections:
+    def end(self, seconds: float, chosen: Callable[[Connection], bool]) -> None:
+        """End connections; who is being answered has this many seconds, who only waits has none."""
+        ended = [connection for connection in self._open if chosen(connection)]
+        for connection in ended:
+            connection.is_ending = True
             if connection.reader.is_idle:
                 connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
-        greenlets = [connection.greenlet for connection in connections]
+        greenlets = [connection.greenlet for connection in ended]
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
 
-    def _serve(self, server: gevent.server.StreamServer, sock: Any, address: Any) -> None:
-        connection = Connection(sock, str(as_ip(address[0])), self, server)
-        self._network.arrived(connection.address)
+    def _serve(self, transport: PlainTransport, address: Any) -> None:
+        connection = Connection(transport, str(as_ip(address[0])), self.app)
+        self.app.network.arrived(connection.address)
         counted = network_of(connection.address)  # IPv6 by networks
         full = self._full(connection.address, counted)
         if full and self._refused >= self.REFUSED:
             connection.close()
             return
+        why = f"The setting {full} is reached."
+        if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
+            self._noted_at = time.monotonic()
+            self.app.journal.add("WARN", f"Connections are refused: {why}")
         self._open.add(connection)
         self._refused += bool(full)
         self._addresses[counted] += not full
         try:
-            with reported(self.journal, "Serving a connection failed"):
-                connection.serve(self._refusal(full) if full else None)
+            with reported(self.app.journal, "Serving a connection failed"):
+                connection.serve(Problem("too_many_connections", why) if full else None)
         finally:
             self._open.discard(connection)
             self._refused -= bool(full)
@@ -10513,24 +10505,17 @@ class Front:
 
     def _full(self, address: str, counted: str) -> str:
         """The setting that allows no further connection; empty when it may be."""
+        settings, hub = self.app.settings, self.app.hub
         # What the system allows, less what the program needs for itself.
-        most = self._settings["max_sockets"] or max(self.files - 512, self.files // 2)
+        most = settings["max_sockets"] or max(self.files - 512, self.files // 2)
         count = len(self._open) - self._refused
-        if count + self._hub.count >= most and count + self._hub.sockets >= most:
+        if count + hub.count >= most and count + hub.sockets >= most:
             return "max_sockets"
-        most = self._settings["max_sockets_per_address"]
-        if not most or is_loopback(address) or self._is_trusted(address):
+        most = settings["max_sockets_per_address"]
+        if not most or is_loopback(address) or self.app.access.is_trusted_proxy(address):
             return ""
-        count = self._addresses[counted] + self._hub.count_from(address)
+        count = self._addresses[counted] + hub.count_from(address)
         return "max_sockets_per_address" if count >= most else ""
-
-    def _refusal(self, full: str) -> Problem:
-        """What those are told who are too many."""
-        now, why = time.monotonic(), f"The setting {full} is reached."
-        if now > self._noted_at + self.NOTE_SECONDS:
-            self._noted_at = now
-            self.journal.add("WARN", f"Connections are refused: {why}")
-        return Problem("too_many_connections", why)
 
     def look(self) -> None:
         """Once a second: end those that are too slow."""
@@ -10540,36 +10525,19 @@ class Front:
                 connection.reader.interrupt(TimeoutError("it came too slowly"))
 
 
-@contextlib.contextmanager
-def sharing_a_port(*socks: Any) -> Iterator[None]:
-    """Let these sockets, unless one is None, listen on the same port; nobody else joins them."""
-    # Other systems than Linux allow it by themselves.
-    pair = () if None in socks or sys.platform != "linux" else socks
-    for each in pair:
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        yield
-    finally:
-        for each in pair:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-
-
-def listen(host: str, port: int, beside: Any = None) -> Any:
-    """A listening socket. Raises StartError with a sentence that says what to do.
-
-    `beside` is a socket that listens on the same port of one address, when `host` is all of them.
-    """
+def listen(host: str, port: int, is_alone: bool = True) -> Any:
+    """A listening socket; of IPv6, where it `is_alone`, for IPv4 too if the system does so. Raises
+    StartError with a sentence that says what to do."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = gevent.socket.socket(family, socket.SOCK_STREAM)
-        if beside is not None and family == socket.AF_INET6:
+        if not is_alone and family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
-        with sharing_a_port(beside, sock):
-            sock.bind((host, port))
-            sock.listen(4096)
+        sock.bind((host, port))
+        sock.listen(4096)
         return sock
     except socket.gaierror:
         raise StartError(f"The host {host!r} is not an address of this machine.") from None
@@ -10592,70 +10560,20 @@ def listen(host: str, port: int, beside: Any = None) -> Any:
         raise StartError(f"Can't listen on {host} port {port}: {error}.") from None
 
 
-def listen_here(host: str, port: int) -> list[Any]:
-    """The listening sockets for the setting `host`: of a loopback address also the other one where
-    it is to be had, since `localhost` is either. Raises StartError."""
-    socks = [listen(host, port)]
-    other = {"127.0.0.1": "::1", "localhost": "::1", "::1": "127.0.0.1"}.get(host)
-    if other is not None:
+def hosts_of(host: str) -> tuple[str, ...]:
+    """Where the setting `host` lets this server listen: `localhost` is either loopback."""
+    both = ("127.0.0.1", "::1")
+    return {"127.0.0.1": both, "localhost": both, "::1": both[::-1]}.get(host, (host,))
+
+
+def listen_on(hosts: Sequence[str], port: int) -> list[Any]:
+    """The listening sockets for one port of several hosts; those after the first where they are to
+    be had. Raises StartError."""
+    socks = [listen(hosts[0], port)]
+    for other in hosts[1:]:
         with contextlib.suppress(StartError):
-            socks.append(listen(other, socks[0].getsockname()[1]))
+            socks.append(listen(other, socks[0].getsockname()[1], is_alone=False))
     return socks
-
-
-def refuse_locked(key: str) -> NoReturn:
-    """OpenSSL would ask the terminal for the password, and stop the loop until it has it."""
-    raise StartError(
-        f"The key {key} is locked by a password: write one without, "
-        f"by openssl pkey -in {key} -out NEW."
-    )
-
-
-def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
-    """The TLS context of a certificate, None without one. Raises StartError."""
-    if not cert and not key:
-        return None
-    for name, path, other in (("tls_cert", cert, "tls_key"), ("tls_key", key, "tls_cert")):
-        if not path:
-            raise StartError(f"{other} is set without {name}: set both.")
-        if not Path(path).is_file():
-            raise StartError(f"{name}: there is no file {path}.")
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key, partial(refuse_locked, key))
-        return context
-    except ssl.SSLError as error:
-        if "KEY_VALUES_MISMATCH" in str(error):
-            raise StartError(f"The key {key} does not belong to the certificate {cert}.") from None
-        raise StartError(f"tls_cert {cert} and tls_key {key} are not both PEM files.") from None
-    except OSError as error:
-        raise StartError(f"{cert} or {key} can't be read: {error.strerror}.") from None
-
-
-class OwnCertificate:
-    """The certificate of the settings `tls_cert` and `tls_key`, read again when a file changes."""
-
-    def __init__(self, cert: str, key: str, journal: Journal) -> None:
-        """Raises StartError."""
-        self._files = cert, key
-        self._journal = journal
-        self._context = tls_context(cert, key)
-        self._seen = self._marks()
-
-    def _marks(self) -> list[tuple[int, int]]:
-        found = (os.stat(path) for path in self._files if os.path.isfile(path))
-        return [(status.st_mtime_ns, status.st_size) for status in found]
-
-    def context(self) -> ssl.SSLContext | None:
-        """What to encrypt with; None where there is no certificate."""
-        if self._context is not None and (marks := self._marks()) != self._seen:
-            self._seen = marks
-            try:
-                self._context = tls_context(*self._files)
-                self._journal.add("INFO", "The certificate was read again")
-            except StartError as error:
-                self._journal.add("WARN", f"The certificate of before stays in use: {error}")
-        return self._context
 
 
 # Addresses of this machine
@@ -10676,12 +10594,6 @@ KINDS = {
     "self-assigned": ("169.254.0.0/16", "fe80::/10"),
 }
 NETWORKS = [(ipaddress.ip_network(net), kind) for kind, nets in KINDS.items() for net in nets]
-
-
-def kind_of(address: str) -> str:
-    """Of what kind of network an address is: one of `KINDS`, or `public`."""
-    found = ipaddress.ip_address(address)
-    return next((kind for net, kind in NETWORKS if found in net), "public")
 
 
 class Address(NamedTuple):
@@ -10709,19 +10621,15 @@ class Address(NamedTuple):
         return f"http://{self.host}:{port}/"
 
 
-def default_source(family: int, far: str) -> str:
-    """The address from which a packet to a far address would leave; empty without a way there.
-    Nothing is sent: UDP only looks for the way."""
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.connect((far, 9))
-        return str(as_ip(sock.getsockname()[0]))
-    return ""
-
-
 def default_sources() -> set[str]:
-    """This machine's addresses towards the rest of the world (of RFC 5737 and 3849)."""
-    ways = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
-    return {default_source(family, far) for family, far in ways} - {""}
+    """This machine's addresses towards the rest of the world. Nothing is sent: UDP only looks for
+    the way, to addresses that nobody has (RFC 5737, 3849)."""
+    found = set()
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((far, 9))
+            found.add(str(as_ip(sock.getsockname()[0])))
+    return found
 
 
 def find_addresses() -> list[Address]:
@@ -10735,7 +10643,8 @@ def find_addresses() -> list[Address]:
                 continue
             text = row.address  # link-local IPv6 comes with a zone, on Windows without
             if not (is_loopback(text) or text.lower().startswith("fe80:")):
-                kind, virtual = kind_of(text), bool(VIRTUAL.search(name))
+                address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
+                kind = next((kind for net, kind in NETWORKS if address in net), "public")
                 found[text] = Address(text, name, kind, virtual, text in sources)
     return sorted(found.values(), key=lambda address: address.rank)
 
@@ -10779,11 +10688,6 @@ def address_warnings(addresses: Sequence[Address], chosen: str, is_silent: bool)
     return [code for code, is_so in found.items() if is_so]
 
 
-def is_clock_behind() -> bool:
-    """Whether this program is newer than the clock says that it is now."""
-    return time.time() < PROGRAM.stat().st_mtime - 86_400
-
-
 MDNS = "224.0.0.251", 5353  # RFC 6762
 
 
@@ -10808,111 +10712,191 @@ def answers_to(name: str, address: str) -> bool:
 # Certificates for a local network
 
 
-class Authority:
-    """Vouches for this machine's own names and addresses and, by its constraints (RFC 5280,
-    4.2.1.10), for nothing else. A root signed it once, in memory, and is gone: devices that
-    install the root (`ca.crt`) trust this machine, and no stolen file can vouch for more."""
+def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
+    """The TLS context of a certificate, None without one. Raises StartError."""
+    if not cert and not key:
+        return None
+    for name, path, other in (("tls_cert", cert, "tls_key"), ("tls_key", key, "tls_cert")):
+        if not path:
+            raise StartError(f"{other} is set without {name}: set both.")
+        if not Path(path).is_file():
+            raise StartError(f"{name}: there is no file {path}.")
 
-    NAMES = ("localhost", "local", "home.arpa", "lan", "internal")
+    def refuse_locked() -> NoReturn:
+        # OpenSSL would ask the terminal for the password, and stop the loop until it has it.
+        raise StartError(
+            f"The key {key} is locked by a password: write one without, "
+            f"by openssl pkey -in {key} -out NEW."
+        )
+
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key, refuse_locked)
+        return context
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise StartError(f"The key {key} does not belong to the certificate {cert}.") from None
+        raise StartError(f"tls_cert {cert} and tls_key {key} are not both PEM files.") from None
+    except OSError as error:
+        raise StartError(f"{cert} or {key} can't be read: {error.strerror}.") from None
+
+
+class Certificates:
+    """What connections are encrypted with: the certificate of the settings or, once this server
+    is shared, one for each own address and name that somebody asks for.
+
+    Those vouch for what is on the local network and, by the constraints of the authority that
+    signs them (RFC 5280, 4.2.1.10), for nothing else. A root signed that authority once, in
+    memory, and is gone: devices that install the root (`ca.crt`) trust this machine, and no
+    stolen file can vouch for more.
+    """
+
+    SUFFIXES = ("localhost", "local", "home.arpa", "lan", "internal")
     NETWORKS = (*(net for nets in KINDS.values() for net in nets), "127.0.0.0/8", "::1/128")
     DAYS, LEAF_DAYS = 3_650, 397
 
-    def __init__(self, folder: Path) -> None:
-        """Read what is in the folder, or make it anew. Raises OSError."""
+    def __init__(
+        self, settings: Settings, folder: Path, journal: Journal, in_call: Callable[[], bool]
+    ) -> None:
+        """`in_call` tells whether somebody would be hurt by a change. Raises StartError for a
+        certificate of the settings that is no use."""
+        self._settings = settings
         self._folder = folder
-        from cryptography import exceptions, x509
+        self._journal = journal
+        self._in_call = in_call
+        self._own = tls_context(settings["tls_cert"], settings["tls_key"])
+        self._seen = self._marks()
+        self._leaves: dict[str, tuple[ssl.SSLContext, x509.Certificate]] = {}
+        self.root = b""  # what devices may install, as PEM; empty until this server is shared
+        self.fingerprint = ""
 
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The certificate of the settings
+
+    def _marks(self) -> list[tuple[int, int]]:
+        paths = (self._settings["tls_cert"], self._settings["tls_key"])
+        found = (os.stat(path) for path in paths if os.path.isfile(path))
+        return [(status.st_mtime_ns, status.st_size) for status in found]
+
+    @property
+    def own(self) -> ssl.SSLContext | None:
+        """The context of the settings' certificate, read again when a file changes."""
+        if self._own is not None and (marks := self._marks()) != self._seen:
+            self._seen = marks
+            try:
+                self._own = tls_context(self._settings["tls_cert"], self._settings["tls_key"])
+                self._journal.add("INFO", "The certificate was read again")
+            except StartError as error:
+                self._journal.add("WARN", f"The certificate of before stays in use: {error}")
+        return self._own
+
+    # Those for a local network
+
+    def prepare(self) -> None:
+        """Read the authority, or make it where there is none of use. Raises OSError."""
+        if self.root:
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._read()
-        except (OSError, ValueError, exceptions.InvalidSignature, x509.ExtensionNotFound):
+        except (OSError, ValueError, InvalidSignature):
             self._make()
             self._read()
 
     def _read(self) -> None:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-
         pem = (self._folder / "authority.pem").read_bytes()
         self._key: Any = serialization.load_pem_private_key(pem, None)
-        self._cert = x509.load_pem_x509_certificate(pem)
-        self.root = (self._folder / "ca.crt").read_bytes()
-        root = x509.load_pem_x509_certificate(self.root)
-        self._cert.verify_directly_issued_by(root)
-        begin, end = cert_times(self._cert)
-        if end < time.time() + self.LEAF_DAYS * 86_400:
-            raise ValueError("it ends soon")
-        if begin > time.time() and not is_clock_behind():
-            raise ValueError("it was made while the clock was ahead")
-        constraints = self._cert.extensions.get_extension_for_class(x509.NameConstraints)
-        self._permitted = [each.value for each in constraints.value.permitted_subtrees or ()]
-        self.fingerprint = root.fingerprint(hashes.SHA256()).hex(":").upper()
+        self._authority = x509.load_pem_x509_certificate(pem)
+        content = (self._folder / "ca.crt").read_bytes()
+        root = x509.load_pem_x509_certificate(content)
+        self._authority.verify_directly_issued_by(root)
+        if not is_valid_now(self._authority):
+            raise ValueError("it has expired")
+        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
     def _make(self) -> None:
-        from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
-
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
-        constraints = x509.NameConstraints(
-            [
-                *(x509.DNSName(text) for text in dict.fromkeys((*self.NAMES, *own_names()))),
-                *(x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS),
-            ],
-            None,
-        )
+        suffixes = dict.fromkeys((*self.SUFFIXES, *own_names()))
+        networks = [x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS]
+        permitted = [*(x509.DNSName(text) for text in suffixes), *networks]
+        limits = x509.NameConstraints(permitted, None)
         root = build_cert(name, root_key, None, root_key, self.DAYS, ca_length=1)
-        cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, constraints)
+        cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
 
-    def allows(self, name: str) -> bool:
-        """Whether a name or address is within the constraints."""
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            suffixes = [text for text in self._permitted if isinstance(text, str)]
-            return any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)
-        networks = [net for net in self._permitted if not isinstance(net, str)]
-        return any(address in net for net in networks)
+    def context(self, address: str) -> ssl.SSLContext | None:
+        """What to encrypt with for who came to an address of this machine; None without TLS.
+        Raises OSError."""
+        return self.own or (self._leaf(address) if self.root else None)
 
-    def issue(self, name: str) -> str:
+    def _leaf(self, name: str) -> ssl.SSLContext:
+        """The context for a name or address. Its certificate is kept for two thirds of its life,
+        and as long as it is valid during a call: browsers of guests who clicked through the
+        warning of one would refuse another in silence."""
+        # An authority's own: it says what is within its constraints.
+        mark = self.fingerprint.replace(":", "")[:16].lower()
+        path = self._folder / f"leaf-{mark}-{name.replace(':', '_')}.pem"
+        found = self._leaves.get(name)
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+            found = found or self._load(path)
+        if found is None or self._is_due(found[1]):
+            write_private(path, self._issue(name))
+            found = self._load(path)
+        self._leaves[name] = found
+        return found[0]
+
+    def _is_due(self, cert: x509.Certificate) -> bool:
+        begin, end = cert_times(cert)
+        is_old = time.time() > begin + (end - begin) * 2 / 3
+        return not is_valid_now(cert) or (is_old and not self._in_call())
+
+    def _load(self, path: Path) -> tuple[ssl.SSLContext, x509.Certificate]:
+        cert = x509.load_pem_x509_certificate(path.read_bytes())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        context.sni_callback = self._by_name
+        return context, cert
+
+    def _by_name(self, sock: Any, name: str | None, context: Any) -> None:
+        """A client that asks for a name of this machine gets that name's certificate."""
+        public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
+        if name and name.lower() in (*own_names(), *self._settings["allowed_hosts"], public):
+            with contextlib.suppress(OSError):
+                sock.context = self._leaf(name.lower())
+
+    def _issue(self, name: str) -> str:
         """Key and chain for one name or address, as PEM. What is outside the constraints gets a
         certificate that signs itself: in the chain it would make all of it invalid."""
-        from cryptography import x509
-        from cryptography.hazmat.primitives.asymmetric import ec
-
+        limits = self._authority.extensions.get_extension_for_class(x509.NameConstraints).value
+        permitted = [each.value for each in limits.permitted_subtrees or ()]
+        named: Any = as_ip(name)
+        if named is not None:
+            allowed = any(named in net for net in permitted if not isinstance(net, str))
+        else:
+            allowed = any(f".{name}".endswith(f".{x}") for x in permitted if isinstance(x, str))
+        alone = x509.IPAddress(named) if named is not None else x509.DNSName(name)
+        names, title = x509.SubjectAlternativeName([alone]), f"rtapp at {name}"[:64]
         key = ec.generate_private_key(ec.SECP256R1())
-        try:
-            named: Any = x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            named = x509.DNSName(name)
-        names = x509.SubjectAlternativeName([named])
-        title, days = f"rtapp at {name}"[:64], self.LEAF_DAYS
-        if not self.allows(name):
-            return pem_of(key) + pem_of(build_cert(title, key, None, key, days, None, names))
-        cert = build_cert(title, key, self._cert, self._key, days, None, names)
-        return pem_of(key) + pem_of(cert) + pem_of(self._cert)
-
-    def signed(self, pem: bytes, name: str) -> bool:
-        """Whether a stored certificate is one that `issue` would make today."""
-        from cryptography import x509
-        from cryptography.exceptions import InvalidSignature
-
-        try:
-            cert = x509.load_pem_x509_certificate(pem)
-            names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            if [str(each.value) for each in names] != [name]:
-                return False
-            if self.allows(name):
-                cert.verify_directly_issued_by(self._cert)
-            return self.allows(name) or cert.issuer == cert.subject
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-            return False
+        issuer, signing = (self._authority, self._key) if allowed else (None, key)
+        cert = build_cert(title, key, issuer, signing, self.LEAF_DAYS, None, names)
+        return "".join(map(pem_of, (key, cert, *([issuer] if issuer else []))))
 
 
-def cert_times(cert: Any) -> tuple[float, float]:
+def is_clock_behind() -> bool:
+    """Whether this program is newer than the clock says that it is now."""
+    return time.time() < PROGRAM.stat().st_mtime - 86_400
+
+
+def is_valid_now(cert: x509.Certificate) -> bool:
+    """Whether a certificate is valid at this time, of which a clock that is behind knows nothing:
+    devices keep what they have accepted or installed."""
+    begin, end = cert_times(cert)
+    return is_clock_behind() or begin <= time.time() < end
+
+
+def cert_times(cert: x509.Certificate) -> tuple[float, float]:
     """When a certificate begins and ends, in seconds since 1970."""
     return cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
 
@@ -10920,212 +10904,97 @@ def cert_times(cert: Any) -> tuple[float, float]:
 def build_cert(
     title: str,
     key: Any,
-    issuer: Any,
+    issuer: x509.Certificate | None,
     signing_key: Any,
-    days: int,
+    days: float,
     ca_length: int | None,
     extension: Any = None,
-) -> Any:
+) -> x509.Certificate:
     """A certificate for `key`, by `issuer` or, without one, by itself. With a `ca_length` it signs
     others, that many levels deep. It begins two days back, for guests whose clock is behind; where
     it is this machine's that is, it counts from this program's own time."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, title)])
-    now = max(time.time(), PROGRAM.stat().st_mtime if is_clock_behind() else 0)
-    begin = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
-    begin -= datetime.timedelta(days=2)
-    end = begin + datetime.timedelta(days=days)
+    now = PROGRAM.stat().st_mtime if is_clock_behind() else time.time()
+    begin = datetime.fromtimestamp(now, timezone.utc) - timedelta(days=2)
+    end = begin + timedelta(days=days)
     is_ca = ca_length is not None
     unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
     usage = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
     usage |= {"digital_signature": not is_ca, "key_cert_sign": is_ca, "crl_sign": is_ca}
-    builder = (
-        x509.CertificateBuilder(subject_name=subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(min(end, issuer.not_valid_after_utc) if issuer else end)
-        .add_extension(x509.BasicConstraints(is_ca, ca_length), critical=True)
-        .add_extension(x509.KeyUsage(**usage), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
+    extensions: list[tuple[Any, bool]] = [
+        (x509.BasicConstraints(is_ca, ca_length), True),
+        (x509.KeyUsage(**usage), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+    ]
     if issuer is not None:
         above = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
-        builder = builder.add_extension(above, critical=False)
+        extensions.append((above, False))
     if issuer is not None or not is_ca:
         server = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
-        builder = builder.add_extension(server, critical=False)
+        extensions.append((server, False))
     if extension is not None:
-        builder = builder.add_extension(extension, critical=is_ca)
+        extensions.append((extension, is_ca))
+    builder = x509.CertificateBuilder(
+        subject_name=subject,
+        issuer_name=issuer.subject if issuer else subject,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=begin,
+        not_valid_after=min(end, issuer.not_valid_after_utc) if issuer else end,
+    )
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical)
     return builder.sign(signing_key, hashes.SHA256())
 
 
 def pem_of(thing: Any) -> str:
     """A certificate or a private key as PEM."""
-    from cryptography.hazmat.primitives import serialization
-
-    if hasattr(thing, "public_bytes"):
-        return str(thing.public_bytes(serialization.Encoding.PEM).decode())
+    pem = serialization.Encoding.PEM
+    if isinstance(thing, x509.Certificate):
+        return thing.public_bytes(pem).decode()
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return str(thing.private_bytes(serialization.Encoding.PEM, *form).decode())
-
-
-class Leaves:
-    """A certificate for each own name and address, made when it is first asked for and kept in
-    the folder: whoever clicked through a warning trusts this one and no other."""
-
-    def __init__(
-        self, folder: Path, names: Callable[[], Collection[str]], in_call: Callable[[], bool]
-    ) -> None:
-        """`names` are the own ones, `in_call` tells whether somebody would be hurt by a change.
-        Raises OSError."""
-        self._folder = folder
-        self._names = names
-        self._in_call = in_call
-        self.authority = Authority(folder)
-        self._contexts: dict[str, tuple[ssl.SSLContext, float, float]] = {}  # with begin and end
-
-    def context(self, name: str) -> ssl.SSLContext:
-        """What to encrypt with where a client asks for this name, or came to this address.
-        Raises OSError."""
-        kept = self._contexts.get(name)
-        if kept is None:
-            kept = self._contexts[name] = self._load(name)
-        if self._is_due(*kept[1:]):
-            write_private(self._file(name), self.authority.issue(name))
-            kept = self._contexts[name] = self._load(name)
-        return kept[0]
-
-    def _is_due(self, begin: float, end: float) -> bool:
-        """After two thirds of its life, but not during a call: browsers of guests who clicked
-        through would refuse the new one in silence. An end, or one made while the clock was ahead,
-        hurts anyway; a clock that is behind itself says nothing of it."""
-        now = time.time()
-        is_invalid = now >= end or (now < begin and not is_clock_behind())
-        return is_invalid or (now > begin + (end - begin) * 2 / 3 and not self._in_call())
-
-    def _file(self, name: str) -> Path:
-        return self._folder / f"leaf-{name.replace(':', '_')}.pem"
-
-    def _load(self, name: str) -> tuple[ssl.SSLContext, float, float]:
-        from cryptography import x509
-
-        path = self._file(name)
-        if not path.exists() or not self.authority.signed(path.read_bytes(), name):
-            write_private(path, self.authority.issue(name))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        context.sni_callback = self._by_name
-        return context, *cert_times(x509.load_pem_x509_certificate(path.read_bytes()))
-
-    def _by_name(self, sock: Any, name: str | None, context: Any) -> None:
-        """A client that asks for a name of this machine gets that name's certificate."""
-        if name and name.lower() in self._names():
-            with contextlib.suppress(OSError):
-                sock.context = self.context(name.lower())
+    return str(thing.private_bytes(pem, *form).decode())
 
 
 # Sharing
 
 
-class LandingPage:
-    """The page that explains a browser's warning before it comes, in one piece: over plain HTTP
-    nothing else can be loaded."""
+def in_one_piece(name: str) -> str:
+    """A page of `static/` with its styles, scripts and icons in itself, for where nothing else can
+    be loaded."""
 
-    LANGUAGES = ("en", "tr")
+    def content(found: re.Match[str]) -> str:
+        tag = found[1] or "style"
+        return f"<{tag}>{(STATIC / found[2]).read_text('utf-8')}</{tag}>"
 
-    def __init__(self, static: Static) -> None:
-        self._static = static
-        self._hashes: dict[str, list[str]] = {"style": [], "script": []}
-        page = static.text("landing.html")
-        icon = base64.b64encode(static.text("img/icon.svg").encode()).decode()
-        page = page.replace("static/img/icon.svg", f"data:image/svg+xml;base64,{icon}")
-        page = re.sub(r'<link rel="stylesheet" href="static/(.+?)">', self._style, page)
-        page = re.sub(r'<script src="static/(.+?)"></script>', self._script, page)
-        self._pages = {language: self._translated(page, language) for language in self.LANGUAGES}
-
-    def _style(self, match: re.Match[str]) -> str:
-        return self._inline("style", match[1])
-
-    def _script(self, match: re.Match[str]) -> str:
-        return self._inline("script", match[1])
-
-    def _inline(self, tag: str, name: str) -> str:
-        content = self._static.text(name)
-        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        self._hashes[tag].append(f"'sha256-{digest}'")
-        return f"<{tag}>{content}</{tag}>"
-
-    def _translated(self, page: str, language: str) -> str:
-        texts = msgspec.json.decode(self._static.text(f"i18n/{language}.json"), type=dict[str, str])
-        page = re.sub(
-            r'(data-i18n="([\w.]+)"[^>]*>)[^<]*', lambda m: m[1] + html.escape(texts[m[2]]), page
-        )
-        attribute = r'([\w-]+)="" data-i18n-attr="\1:([\w.]+)"'
-        page = re.sub(attribute, lambda m: f'{m[1]}="{html.escape(texts[m[2]])}"', page)
-        return page.replace('<html lang="en">', f'<html lang="{language}" data-ready="">')
-
-    def show(self, call: Call, fingerprint: str) -> Answer:
-        """The page for a request; a `lang` in its query chooses the language."""
-        origin = "https://" + call.headers["host"]
-        path = urllib.parse.quote(call.path, errors="surrogateescape")
-        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        rest = [pair for pair in pairs if pair[0] != "lang"]
-        language = self._language(dict(pairs).get("lang"), call)
-        other = next(each for each in self.LANGUAGES if each != language)
-        query = f"?{urllib.parse.urlencode(rest)}" if rest else ""
-        filled = {
-            'id="continue"': f'href="{html.escape(origin + path + query)}"',
-            'id="language"': f'lang="{other}" href="{html.escape(with_lang(rest, other))}"',
-            'id="ca"': 'href="/ca.crt"',
-            'id="own"': "" if fingerprint else "hidden",
-        }
-        page = self._pages[language].replace("</code>", f"{fingerprint}</code>", 1)
-        for mark, more in filled.items():
-            page = page.replace(mark, f"{mark} {more}", 1)
-        return Answer(page.encode(), headers=self._headers(origin))
-
-    def _language(self, wanted: str | None, call: Call) -> str:
-        """The chosen one, else the first that the browser names and there is."""
-        named = call.headers.get("accept-language", "").lower().split(",")
-        found = [wanted or "", *(each.strip().split("-")[0].split(";")[0] for each in named)]
-        return next((each for each in found if each in self.LANGUAGES), self.LANGUAGES[0])
-
-    def _headers(self, origin: str) -> dict[str, str]:
-        image = "https:" if "[" in origin else origin  # a policy can't name an IPv6 address
-        policy = (
-            f"default-src 'none'; style-src {' '.join(self._hashes['style'])}; "
-            f"script-src {' '.join(self._hashes['script'])}; img-src data: {image}; "
-            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-        )
-        return {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": policy,
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept-Language",
-        }
+    page = (STATIC / name).read_text("utf-8")
+    icon = base64.b64encode((STATIC / "img" / "icon.svg").read_bytes()).decode()
+    page = page.replace("static/img/icon.svg", f"data:image/svg+xml;base64,{icon}")
+    linked = r'<(?:link rel="stylesheet" href|(script) src)="static/([^"]+)">(?:</script>)?'
+    return re.sub(linked, content, page)
 
 
-def with_lang(pairs: list[tuple[str, str]], language: str) -> str:
-    """A link to the same page in another language."""
-    return "?" + urllib.parse.urlencode([*pairs, ("lang", language)])
+def filled(page: str, **values: str) -> str:
+    """A page with values for its placeholders, such as `{{language}}`."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(values[found[1]]), page)
 
 
 class Landing:
-    """What plain HTTP from outside is answered where TLS is to be had: pages by a page that leads
-    to https, the rest by a refusal. No credential is looked at, no body read."""
+    """What plain HTTP from outside is answered where TLS is to be had: pages by one that explains
+    a browser's warning before it comes and leads to https, the rest by a refusal. No credential is
+    looked at, no body read."""
 
     REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
+    LANGUAGES: ClassVar = {"en": "English", "tr": "Türkçe"}
 
     def __init__(self, app: Application, inner: Callable[[Call], Answer]) -> None:
         self._app = app
         self._inner = inner
-        self._page = LandingPage(app.static)
+        self._page = in_one_piece("landing.html")
+        self._sources: dict[str, str] = {"style": "", "script": ""}  # by their hashes
+        for tag, content in re.findall(r"<(style|script)>(.*?)</\1>", self._page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            self._sources[tag] += f" 'sha256-{digest}'"
 
     def answer(self, call: Call) -> Answer:
         """A request's answer, by the whole program where it may be."""
@@ -11133,7 +11002,7 @@ class Landing:
         if not call.is_exposed or call.scheme == "https":
             return self._inner(call)
         if call.source is not None:
-            call.source.abandon()
+            call.source.is_wanted = False
         try:
             answer = self._landed(call)
         except Problem as problem:
@@ -11146,12 +11015,46 @@ class Landing:
         if call.method not in ("GET", "HEAD") or self.REFUSED.match(call.path):
             raise Problem("https_required", "Use https:// for this address.")
         if call.path == "/ca.crt":
-            return root_certificate(self._app)
+            return ca_certificate(self._app)
         self._app.access.check_host(call)
         host = call.headers.get("host", "")
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
             raise Problem("wrong_host")
-        return self._page.show(call, self._app.network.fingerprint)
+        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
+        language = self._language(dict(pairs).get("lang", ""), call)
+        other = next(each for each in self.LANGUAGES if each != language)
+        rest = [pair for pair in pairs if pair[0] != "lang"]
+        path = urllib.parse.quote(call.path, errors="surrogateescape")
+        page = filled(
+            self._page,
+            language=language,
+            link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
+            other=other,
+            otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
+            otherName=self.LANGUAGES[other],
+            fingerprint=self._app.network.certificates.fingerprint,
+        )
+        return Answer(page.encode(), headers=self._headers(host))
+
+    def _language(self, chosen: str, call: Call) -> str:
+        """The chosen one, else the first that the browser names and there is."""
+        accepted = call.headers.get("accept-language", "").lower().split(",")
+        found = [chosen, *(each.strip().split("-")[0].split(";")[0] for each in accepted)]
+        return next((each for each in found if each in self.LANGUAGES), "en")
+
+    def _headers(self, host: str) -> dict[str, str]:
+        image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
+        policy = (
+            f"default-src 'none'; style-src{self._sources['style']}; "
+            f"script-src{self._sources['script']}; img-src data: {image}; "
+            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+        )
+        return {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "no-referrer",
+            "Vary": "Accept-Language",
+        }
 
 
 Sharing = Literal["on", "off", "waiting", "failed"]
@@ -11169,10 +11072,13 @@ class Network:
     def __init__(self, app: Application) -> None:
         """Raises StartError for a certificate of the settings that is no use."""
         self._app = app
-        self._own = OwnCertificate(app.settings["tls_cert"], app.settings["tls_key"], app.journal)
-        self._leaves: Leaves | None = None
-        self._beside: Sequence[Any] = ()
-        self._listeners: list[gevent.server.StreamServer] = []
+        self.certificates = Certificates(
+            app.settings,
+            app.storage.folder / "tls",
+            app.journal,
+            lambda: bool(app.rooms.attendance.count()),
+        )
+        self._servers: list[Listener] = []
         self._addresses: list[Address] = []
         self._looked_at = 0.0
         self._name = ""  # NAME.local, if the system answers to it
@@ -11184,23 +11090,16 @@ class Network:
         self.arrived_at: int | None = None  # when somebody came from the network for the last time
 
     @property
-    def has_own_certificate(self) -> bool:
-        """Whether the settings name a certificate."""
-        return self._own.context() is not None
-
-    @property
     def is_shared(self) -> bool:
         """Whether others on the network reach this server."""
         return self.shared_at is not None
 
     # Connections
 
-    def tls(self, address: str) -> ssl.SSLContext | None:
-        """The context for who connects to an address of this machine; None without TLS."""
-        own = self._own.context()
-        if own is not None or self._leaves is None:
-            return own
-        return self._leaves.context(address)
+    def leads_away(self, address: str) -> bool:
+        """Whether who speaks plain HTTP from an address is led to https."""
+        has_tls = self.is_shared or self.certificates.own is not None
+        return has_tls and not is_loopback(address)
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
@@ -11209,9 +11108,9 @@ class Network:
 
     # Opening and closing
 
-    def start(self, beside: Sequence[Any]) -> None:
-        """Begin; `beside` are the sockets of the setting `host`."""
-        self._beside = beside
+    def start(self, socks: Sequence[Any]) -> None:
+        """Begin, with the sockets of the setting `host`."""
+        self._servers = [self._app.front.listen(sock) for sock in socks]
         self.apply()
         self.note_changes()
 
@@ -11248,49 +11147,45 @@ class Network:
                 self._app.journal.add("WARN", f"Can't share on the network: {error}")
 
     def _open(self) -> None:
-        self._leaves = self._leaves or Leaves(
-            self._app.storage.folder / "tls",
-            self.names,
-            lambda: bool(self._app.rooms.attendance.count()),
-        )
+        self.certificates.prepare()
         if is_loopback(self._app.settings["host"]):
-            self._listeners = [self._app.front.listen(sock) for sock in self._sockets()]
+            self._listen_on("0.0.0.0", "::")
         self.shared_at, self.fault = now_ms(), ""
         self._app.rooms.is_lan = True
         self.look()
         self._app.journal.add("INFO", "Shared on the network", link=self.link)
 
-    def _sockets(self) -> list[Any]:
-        """All addresses, of IPv6 too where there is such a thing. Raises StartError."""
-        beside = {sock.family: sock for sock in reversed(self._beside)}
-        socks = [listen("0.0.0.0", self._app.port, beside.get(socket.AF_INET, self._beside[0]))]
-        with contextlib.suppress(StartError):
-            there = beside.get(socket.AF_INET6, self._beside[0])
-            socks.append(listen("::", self._app.port, there))
-        return socks
-
     def _close(self) -> None:
         self.shared_at = None
         self._app.rooms.is_lan = False
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            self._app.front.stop(listener, 1)
+        if is_loopback(self._app.settings["host"]):
+            self._listen_on(*hosts_of(self._app.settings["host"]))
+            self._app.front.end(1, lambda connection: not is_loopback(connection.address))
         reason = "It is no longer shared on the network"
         hub = self._app.hub
         hub.end([s for s in hub.subscribers() if not is_loopback(s.address)], reason)
         self._app.journal.add("INFO", "No longer shared on the network")
 
+    def _listen_on(self, *hosts: str) -> None:
+        """Listen there instead. Linux lets nobody listen on all addresses while somebody listens
+        on the same port of one. Raises StartError, and then all is as the setting `host` says."""
+        front, port = self._app.front, self._app.port
+        for server in self._servers:
+            server.stop()
+        try:
+            self._servers = [front.listen(sock) for sock in listen_on(hosts, port)]
+        except StartError:
+            hosts = hosts_of(self._app.settings["host"])
+            self._servers = [front.listen(sock) for sock in listen_on(hosts, port)]
+            raise
+
     def stop(self) -> None:
-        """Take no more connections."""
-        for listener in self._listeners:
-            self._app.front.stop(listener, 1)
+        """Take no more connections, and end those that there are."""
+        for server in self._servers:
+            server.stop()
+        self._app.front.end(2, lambda connection: True)
 
     # What guests are told
-
-    def names(self) -> set[str]:
-        """The names by which this server may be asked for."""
-        public = urllib.parse.urlsplit(self._app.settings["public_url"]).hostname
-        return {*own_names(), *self._app.settings["allowed_hosts"], public or ""} - {""}
 
     def look(self) -> None:
         """See which addresses there are."""
@@ -11322,7 +11217,7 @@ class Network:
         host = urllib.parse.urlsplit(origin).hostname or ""
         if is_loopback(host):
             return (self.link or origin).rstrip("/")
-        return origin if self._own.context() else "http://" + origin.partition("://")[2]
+        return origin if self.certificates.own else "http://" + origin.partition("://")[2]
 
     def note(self) -> dict[str, Any]:
         """What other commands may know."""
@@ -11354,8 +11249,13 @@ class Network:
         settings, port = self._app.settings, self._app.port
         if not self.is_shared:
             self.look()
+        shared_at, arrived_at = self.shared_at, self.arrived_at
+        warnings: list[str] = []
+        if shared_at is not None:
+            is_silent = shared_at <= now_ms() - self.PATIENCE_MS and not arrived_at
+            warnings = address_warnings(self._addresses, settings["lan_address"], is_silent)
         connected, count = self._connected()
-        name, mark = self._name, self.fingerprint
+        name, mark = self._name, self.certificates.fingerprint
         return NetworkView(
             share=bool(settings["lan"]),
             state=self._state(),
@@ -11368,20 +11268,13 @@ class Network:
             addresses=[AddressView(*each[:4], each.link(port)) for each in self._addresses],
             name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
             authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
-            shared_at=iso(self.shared_at) if self.shared_at else None,
-            arrived_at=iso(self.arrived_at) if self.arrived_at else None,
+            shared_at=iso(shared_at) if shared_at else None,
+            arrived_at=iso(arrived_at) if arrived_at else None,
             connected=connected,
             connected_count=count,
-            warnings=[{"code": code, "detail": WARNINGS[code]} for code in self._warnings()],
+            warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
             editable=is_from_here(call),
         )
-
-    def _warnings(self) -> list[str]:
-        if self.shared_at is None:
-            return []
-        is_new = self.shared_at > now_ms() - self.PATIENCE_MS
-        is_silent = not is_new and not self.arrived_at
-        return address_warnings(self._addresses, self._app.settings["lan_address"], is_silent)
 
     def _state(self) -> Sharing:
         if self.is_shared:
@@ -11389,12 +11282,6 @@ class Network:
         if not self._app.settings["lan"]:
             return "off"
         return "failed" if self.fault else "waiting"
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the certificate that devices may install; empty where there is none."""
-        is_used = self._leaves is not None and not self.has_own_certificate
-        return self._leaves.authority.fingerprint if self._leaves and is_used else ""
 
     def _connected(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
@@ -11410,11 +11297,6 @@ class Network:
         for view in listed:
             view.display_name = people.get(view.client_id)
         return listed, len(newest)
-
-    @property
-    def root(self) -> bytes | None:
-        """The certificate that devices may install, as PEM."""
-        return self._leaves.authority.root if self._leaves and self.fingerprint else None
 
 
 class NetworkBody(msgspec.Struct):
@@ -11478,27 +11360,19 @@ def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkVi
     """Only on the computer itself. Who is connected from elsewhere is disconnected by a stop."""
     if not is_from_here(call):
         raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
-    texts = {}
+    known = {row.address for row in app.network.view(call).addresses}
+    if isinstance(body.address, str) and body.address not in known:
+        raise Problem("invalid", errors=[("address", "is not an address of this machine")])
     if body.share is not msgspec.UNSET:
-        texts["lan"] = "yes" if body.share else "no"
+        save_network_setting(app, call, "lan", "yes" if body.share else "no")
     if body.address is not msgspec.UNSET:
-        texts["lan_address"] = checked_address(app, call, body.address)
-    for key, text in texts.items():
-        save_network_setting(app, call, key, text)
+        save_network_setting(app, call, "lan_address", body.address or "")
     app.network.apply()
     if app.network.fault and body.share is True:
         fault = app.network.fault
         save_network_setting(app, call, "lan", "no")
         raise Problem("port_in_use", fault)
     return show_network(app, call)
-
-
-def checked_address(app: Application, call: Call, address: str | None) -> str:
-    """An address to prefer, empty for none. Raises Problem `invalid`."""
-    known = {row.address for row in app.network.view(call).addresses}
-    if address is not None and address not in known:
-        raise Problem("invalid", errors=[("address", "is not an address of this machine")])
-    return address or ""
 
 
 def save_network_setting(app: Application, call: Call, key: str, text: str) -> None:
@@ -11540,15 +11414,10 @@ def test_page(app: Application, call: Call) -> Answer:
     "The certificate that makes devices trust this server",
     gives="application/x-x509-ca-cert",
 )
-def ca_certificate(app: Application, call: Call | None) -> Answer:
+def ca_certificate(app: Application) -> Answer:
     """PEM; compare its fingerprint with the one that the start page shows."""
-    return root_certificate(app)
-
-
-def root_certificate(app: Application) -> Answer:
-    """The root, for devices to install. Raises Problem `not_found`."""
-    root = app.network.root
-    if root is None:
+    root = app.network.certificates.root
+    if not root:
         raise Problem("not_found")
     return Answer(root, headers={"Content-Type": "application/x-x509-ca-cert"})
 
@@ -11581,7 +11450,7 @@ class Application:
             settings.take_saved(saved_settings())  # what follows may be built as they say
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
-        self._sockets = listen_here(settings["host"], settings["port"])
+        self._sockets = listen_on(hosts_of(settings["host"]), settings["port"])
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
         self.log = Log(self.storage)
@@ -11607,14 +11476,7 @@ class Application:
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
         self.answer = Landing(self, Web(self).answer).answer
-        self.front = Front(
-            settings,
-            self.journal,
-            self.answer,
-            self.network,
-            self.access.is_trusted_proxy,
-            self.hub,
-        )
+        self.front = Front(self)
 
     def _refuse_exposure(self) -> None:
         if is_loopback(self.settings["host"]):
@@ -11625,7 +11487,7 @@ class Application:
                 "administrator first: run rtapp user add NAME --role admin, or set "
                 "RTAPP_ADMIN_TOKEN (at least 24 characters)."
             )
-        has_tls = self.network.has_own_certificate or self.settings["lan"]
+        has_tls = self.network.certificates.own or self.settings["lan"]
         if not has_tls and not self.settings["insecure_http"]:
             raise StartError(
                 f"Listening on {self.settings['host']} without TLS sends secrets unprotected: "
@@ -11638,7 +11500,7 @@ class Application:
         host = self.settings["host"]
         host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
         host = f"[{host}]" if ":" in host else host
-        scheme = "https" if self.network.has_own_certificate else "http"
+        scheme = "https" if self.network.certificates.own else "http"
         return f"{scheme}://{host}:{self.port}"
 
     # Life
@@ -11675,7 +11537,6 @@ class Application:
         ):
             gevent.spawn(self.repeat, seconds, job)
         self.nodes.start()
-        self._servers = [self.front.listen(sock) for sock in self._sockets]
         self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
         self._warn_of_exposure()
@@ -11787,8 +11648,7 @@ class Application:
         self.stopping = True
         if self.desktop is not None:
             self.desktop.end()
-        stops = [gevent.spawn(self.front.stop, server, 2) for server in self._servers]
-        gevent.joinall([gevent.spawn(self.network.stop), *stops])
+        self.network.stop()
         self.hub.drain()
         self.journal.add("INFO", "Server stopped")
         with reported(self.journal, "Stopping"):
@@ -12058,17 +11918,8 @@ def spoken_texts() -> tuple[str, dict[str, str]]:
 
 def ended_page(part: str, detail: str = "") -> str:
     """The page for when there is no server, whole in itself: `stopped` or `failed`."""
-    language, texts = spoken_texts()
-    page = (STATIC / "ended.html").read_text("utf-8").replace('lang="en"', f'lang="{language}"')
-    style = (STATIC / "css" / "base.css").read_text("utf-8")
-    page = page.replace(
-        '<link rel="stylesheet" href="static/css/base.css">', f"<style>{style}</style>"
-    )
-    page = page.replace(f'id="{part}" hidden', f'id="{part}"')
-    page = re.sub(r'data-i18n="([\w.]+)">', lambda found: found[0] + escape(texts[found[1]]), page)
-    script = "again.onclick = () => pywebview.api.start_again()"  # by the ids of elements
-    page = page.replace("</body>", f"<script>{script}</script></body>")
-    return page.replace('id="detail">', f'id="detail">{escape(detail)}')
+    language, _ = spoken_texts()
+    return filled(in_one_piece("ended.html"), language=language, part=part, detail=detail)
 
 
 class WindowProcess:

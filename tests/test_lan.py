@@ -17,13 +17,14 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -73,13 +74,21 @@ def test_the_switch_opens_and_closes_and_is_remembered(
 
 def test_a_damaged_authority_is_made_anew(tmp_path: Path) -> None:
     """One bit of its signature: it can be read, and vouches for nothing."""
-    before = rtapp.Authority(tmp_path).fingerprint
+    before = prepared(tmp_path).fingerprint
     file = tmp_path / "authority.pem"
     cert = x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
     wrong = base64.encodebytes(cert[:-1] + bytes([cert[-1] ^ 1])).decode()
     key = file.read_text().partition("-----BEGIN CERTIFICATE")[0]
     file.write_text(f"{key}-----BEGIN CERTIFICATE-----\n{wrong}-----END CERTIFICATE-----\n")
-    assert rtapp.Authority(tmp_path).fingerprint != before
+    assert prepared(tmp_path).fingerprint != before
+
+
+def prepared(folder: Path) -> rtapp.Certificates:
+    """The certificates that a folder holds."""
+    settings: Any = {"tls_cert": "", "tls_key": ""}
+    made = rtapp.Certificates(settings, folder, cast(Any, None), lambda: False)
+    made.prepare()
+    return made
 
 
 def test_only_an_administrator_at_the_computer_may_switch(server: Server) -> None:
@@ -457,7 +466,8 @@ def make_leaf(data: Path, address: str, days: float) -> x509.Certificate:
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     made: x509.Certificate = rtapp.build_cert("old", key, issuer, signing, days, None, names)
     parts = (rtapp.pem_of(key), rtapp.pem_of(made), rtapp.pem_of(issuer))
-    (data / "tls" / f"leaf-{address}.pem").write_text("".join(parts))
+    place = next((data / "tls").glob(f"leaf-*-{address}.pem"))
+    place.write_text("".join(parts))
     return made
 
 
@@ -645,6 +655,75 @@ def test_a_stop_disconnects_the_network_only(lan: Lan, tmp_path: Path) -> None:
             assert own.values(1)[0]["still"] == "here"
             assert server.post("/api/network", {"share": True}).json["state"] == "on"
         assert from_host(lan["ada"], server, "/", "10.77.0.1").status == 200
+
+
+def test_plain_http_is_served_again_after_sharing(lan: Lan, tmp_path: Path) -> None:
+    """Where it was before: on a server that accepts to listen everywhere without TLS."""
+    with on_host(
+        lan["server"], tmp_path / "data", "--host", "0.0.0.0", "--insecure-http"
+    ) as server:
+
+        def is_plain() -> bool:
+            return from_host(lan["ada"], server, "/healthz", "10.77.0.1").status == 200
+
+        assert is_plain()
+        for share, plain in ((True, False), (False, True), (True, False)):
+            with at_home(lan, server):
+                assert server.post("/api/network", {"share": share}).status == 200
+            assert is_plain() == plain
+
+
+def test_who_is_at_the_computer_stays_connected_while_the_switch_is_thrown(
+    lan: Lan, tmp_path: Path
+) -> None:
+    """A stream, a connection that waits for a next request, and whoever comes anew."""
+    with on_host(lan["server"], tmp_path / "data") as server, at_home(lan, server):
+        stream = server.stream()
+        kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        for share in (True, False) * 3:
+            assert server.post("/api/network", {"share": share}).status == 200
+            kept.request("GET", "/healthz")
+            assert kept.getresponse().read()
+            assert server.get("/healthz").status == 200
+            server.publish({"share": share})
+        assert [value["share"] for value in stream.values(6)] == [True, False] * 3
+        kept.close()
+
+
+def test_a_port_that_another_program_has_is_not_shared(lan: Lan, tmp_path: Path) -> None:
+    """Nobody at the computer notices the attempt."""
+    with on_host(lan["server"], tmp_path / "data") as server, at_home(lan, server):
+        stream = server.stream()
+        with socket.create_server(("10.77.0.1", server.port)):
+            assert server.post("/api/network", {"share": True}).code == "port_in_use"
+            assert server.get("/healthz").status == 200
+        assert server.post("/api/network", {"share": True}).json["state"] == "on"
+        server.publish({"n": 1})
+        assert stream.values(1)[0]["n"] == 1
+
+
+def test_a_connection_without_a_word_is_no_failed_handshake(lan: Lan, shared: Server) -> None:
+    """Browsers open some before they know what to ask."""
+    with lan["ada"].inside():
+        for end in (socket.SHUT_WR, socket.SHUT_RDWR):
+            with socket.create_connection(("10.77.0.1", shared.port), PATIENCE) as sock:
+                sock.shutdown(end)
+                with contextlib.suppress(OSError):
+                    assert sock.recv(100) == b""
+        with socket.create_connection(("10.77.0.1", shared.port), PATIENCE) as sock:
+            reset = struct.pack("ii", 1, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        with socket.create_connection(("10.77.0.1", shared.port), PATIENCE) as sock:
+            sock.sendall(b"\x16\x03\x01\x00\x05hello")
+            sock.recv(100)
+
+    def lines() -> list[str]:
+        with at_home(lan, shared):
+            entries = shared.get("/api/logs?q=handshake").json
+        return [entry["message"] for entry in entries]
+
+    wait_for(lines, "the line about who said hello")
+    assert len(lines()) == 1
 
 
 def test_one_address_does_not_take_all_sockets(lan: Lan, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_page_refers_only_to_files_that_exist(path: Path) -> None:
     for reference in references:
         if reference.startswith("#"):
             assert reference[1:] in page.values("id")
-        else:
+        elif "{{" not in reference and reference != "/ca.crt":  # those the server fills
             assert reference.startswith("static/"), reference
             assert f'"{reference}"' in text
             assert (STATIC.parent / reference).is_file(), reference

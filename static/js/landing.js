@@ -11,6 +11,8 @@
   const other = /** @type {HTMLAnchorElement} */ (document.getElementById('language'));
   other.hash = location.hash;
 
+  document.title = `${document.querySelector('h1')?.innerText} – rtapp`;
+
   markBrowser();
   if (!cameBack()) probe();
 
@@ -19,7 +21,7 @@
     const image = new Image();
     image.addEventListener('load', () => {
       const going = /** @type {HTMLElement} */ (document.getElementById('going'));
-      going.textContent = going.dataset.going ?? '';
+      going.hidden = false;
       location.replace(way.href);
     });
     image.src = new URL('/static/img/icon.svg?accepted', way.href).href;
