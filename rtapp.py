@@ -42,7 +42,6 @@ if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
 
 import _queue
 import _socket
-import abc
 import argparse
 import atexit
 import base64
@@ -2443,13 +2442,41 @@ class WebSocketEncoding(Encoding):
 
 
 class SocketIoEncoding(Encoding):
-    """Socket.IO v5 in Engine.IO v4, in WebSocket frames; a polling client's are taken apart
-    again. With `offsets` every event ends with the position, by which a client recovers."""
+    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket. With `offsets` every
+    event ends with the position, by which a client recovers."""
 
     name = key = "socket.io"
 
     def __init__(self, offsets: bool) -> None:
         self.offsets = offsets
+
+    def engine(self, packet: str | bytes) -> bytes:
+        """A packet of Engine.IO, text or binary."""
+        if isinstance(packet, str):
+            return text_frame(packet)
+        return Frame(Opcode.BINARY, packet).serialize(mask=False)
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        """The last words; a client that isn't told otherwise comes back."""
+        return close_frame(code, reason)
+
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        return self.close(code)
+
+    def packet(
+        self,
+        kind: int,
+        namespace: str,
+        payload: str = "",
+        attachments: Sequence[bytes] = (),
+        ack: str = "",
+    ) -> bytes:
+        """A packet of Socket.IO (protocol v5); with attachments its binary form."""
+        count = f"{len(attachments)}-" if attachments else ""
+        kind += 3 if attachments else 0
+        where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
+        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
         """An event of the namespace that the topic belongs to; channels belong to the main one.
@@ -2465,25 +2492,35 @@ class SocketIoEncoding(Encoding):
         """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
         offset = f'"{position}"' if self.offsets and not ack else ""
         parts = filter(None, (to_json(event or "message"), arguments.text[1:-1], offset))
-        return packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
+        return self.packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         if event == "ping":
-            return text_frame("2")
+            return self.engine("2")
         if event == "disconnect":
-            return packet(1, "/", "") + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+            return self.packet(1, "/") + self.close(CloseCode.POLICY_VIOLATION, body["reason"])
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
 
-def packet(
-    kind: int, namespace: str, payload: str, attachments: Sequence[bytes] = (), ack: str = ""
-) -> bytes:
-    """A Socket.IO packet (protocol v5) in frames; with attachments its binary form."""
-    count = f"{len(attachments)}-" if attachments else ""
-    kind += 3 if attachments else 0
-    where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
-    binary = [Frame(Opcode.BINARY, data).serialize(mask=False) for data in attachments]
-    return b"".join([text_frame(f"4{kind}{count}{where}{ack}{payload}"), *binary])
+class PollingEncoding(SocketIoEncoding):
+    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet ends with a
+    separator, and a binary one is base64."""
+
+    key = "socket.io+polling"
+    SEPARATOR = b"\x1e"
+
+    def engine(self, packet: str | bytes) -> bytes:
+        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
+        return data + self.SEPARATOR
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        return self.engine("1")
+
+    @staticmethod
+    def packets(payload: bytes) -> Iterator[str | bytes]:
+        """The packets of what is sent or posted as one. Raises ValueError."""
+        for packet in payload.decode().split("\x1e"):
+            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
 
 WEBSOCKET = WebSocketEncoding()
@@ -2662,21 +2699,21 @@ class TlsTransport:
 
 
 class QueueTransport:
-    """The outgoing side of a connection that is fetched by requests (Engine.IO's polling):
-    whole frames wait here, bounded in bytes."""
+    """The outgoing side of a connection that is fetched by requests (Engine.IO's polling): whole
+    packets, each with its separator, wait here, bounded in bytes."""
 
     LIMIT = 1_048_576
     _numbers = itertools.count(1 << 40)  # no descriptor is as high
 
     def __init__(self) -> None:
         self._number = next(self._numbers)
-        self._frames = bytearray()
+        self._packets = bytearray()
         self.ready = gevent.event.Event()
 
     def send(self, data: bytes) -> int:
-        if self._frames and len(self._frames) + len(data) > self.LIMIT:
+        if self._packets and len(self._packets) + len(data) > self.LIMIT:
             raise BlockingIOError
-        self._frames += data
+        self._packets += data
         if data:
             self.ready.set()
         return len(data)
@@ -2686,7 +2723,7 @@ class QueueTransport:
 
     def take(self) -> bytes:
         """All that waits, which makes room."""
-        data, self._frames = bytes(self._frames), bytearray()
+        data, self._packets = bytes(self._packets), bytearray()
         self.ready.clear()
         return data
 
@@ -2706,13 +2743,14 @@ Transport = PlainTransport | TlsTransport | QueueTransport
 
 
 class Session(Protocol):
-    """What stands behind a connection on which the client speaks too."""
+    """What stands behind a connection on which the client speaks too, or behind several. Its
+    methods are called from the loop: they must not wait."""
 
-    def received(self, data: bytes) -> None:
-        """Bytes have come. Called from the loop: must not wait."""
+    def received(self, subscriber: Subscriber, data: bytes) -> None:
+        """Bytes have come."""
 
-    def left(self, reason: str) -> None:
-        """The connection is over. Called from the loop: must not wait."""
+    def left(self, subscriber: Subscriber, reason: str) -> None:
+        """A connection is over."""
 
 
 def tune(transport: Transport, settings: Settings) -> None:
@@ -3163,7 +3201,7 @@ class Hub:
         """Bring nothing more of the log to a subscriber."""
         subscriber.state, subscriber.reason = State.ENDING, reason
         if subscriber.session is not None:
-            subscriber.session.left(reason)
+            subscriber.session.left(subscriber, reason)
         self.on_moved(subscriber, subscriber.view.topics, frozenset())
         self._leave(subscriber)
         network = network_of(subscriber.address)
@@ -3208,21 +3246,27 @@ class Hub:
         self._serve_soon(subscriber)
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
-        """Give a connection the transport of another one, which ends thereby."""
-        transport = subscriber.transport
-        data = other.pending.data if other.pending else b""
-        if isinstance(transport, QueueTransport):
-            data += transport.take()
+        """Give a polling connection the socket and the encoding of another one, which ends thereby.
+        What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
+        queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
         pinned = subscriber.pending or Join(b"", subscriber.cursor, 0)
-        subscriber.pending = None
-        self._pin(subscriber, pinned._replace(data=data + pinned.data), 0)
+        waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
+        encoding = cast("SocketIoEncoding", other.encoding)
+        packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
+        data = (other.pending.data if other.pending else b"") + b"".join(
+            map(encoding.engine, packets)
+        )
+        self._leave(subscriber)
+        subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
+        self._enter(subscriber, topics)
+        self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
         subscriber.transport, subscriber.fd = other.transport, other.fd
         other.state, other.fd, other.pending = State.GONE, -1, None
         self._by_fd[subscriber.fd] = subscriber
         self.flush(subscriber)
-        transport.close()
+        queue.close()
 
     def drain(self) -> None:
         """Tell everybody when to come back, and close."""
@@ -3378,7 +3422,7 @@ class Hub:
     def _receive(self, subscriber: Subscriber, data: bytes) -> None:
         """What a client says on its stream; on SSE it has nothing to say."""
         if data and subscriber.session is not None and subscriber.is_open:
-            subscriber.session.received(data)
+            subscriber.session.received(subscriber, data)
 
     # Views
 
@@ -8645,36 +8689,24 @@ class Framing:
         self._begun: bytearray | None = None  # a message that comes in fragments
 
     def take(self, data: bytes) -> list[str | bytes]:
-        """The messages that these bytes complete."""
+        """The messages that these bytes complete. Fragments are joined as they come: a list of them
+        has no bound, since they may be empty."""
         self._protocol.receive_data(data)
         messages: list[str | bytes] = []
         for frame in cast("list[Frame]", self._protocol.events_received()):
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-                self._is_text = frame.opcode == Opcode.TEXT
-            if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                messages += self._joined(frame)
+                self._is_text, self._begun = frame.opcode == Opcode.TEXT, bytearray()
+            elif frame.opcode != Opcode.CONT:
+                continue
+            assert self._begun is not None  # the protocol's own rule
+            self._begun += frame.data
+            if frame.fin:
+                whole, self._begun = bytes(self._begun), None
+                try:
+                    messages.append(whole.decode() if self._is_text else whole)
+                except UnicodeDecodeError:
+                    self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
         return messages
-
-    def _joined(self, frame: Frame) -> list[str | bytes]:
-        """The message that a frame completes. Fragments are joined as they come: a list of them
-        has no bound, since they may be empty."""
-        if self._begun is None and frame.fin:
-            return self._whole(bytes(frame.data))
-        self._begun = bytearray() if self._begun is None else self._begun
-        self._begun += frame.data
-        if not frame.fin:
-            return []
-        data, self._begun = bytes(self._begun), None
-        return self._whole(data)
-
-    def _whole(self, data: bytes) -> list[str | bytes]:
-        if not self._is_text:
-            return [data]
-        try:
-            return [data.decode()]
-        except UnicodeDecodeError:
-            self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
-            return []
 
     def answer(self, hub: Hub, subscriber: Subscriber, reason: str) -> None:
         """Send pongs, and the close frame once either side has closed."""
@@ -8724,7 +8756,7 @@ class Conversation:
             self._paused = False
             self._app.hub.pause(self.subscriber, False)
 
-    def left(self, reason: str) -> None:
+    def left(self, subscriber: Subscriber, reason: str) -> None:
         """The connection is over."""
 
 
@@ -8795,7 +8827,7 @@ class WebSocketConversation(Conversation):
         self._bad = 0
         self._room = ""  # the one that was joined here last
 
-    def received(self, data: bytes) -> None:
+    def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of the client."""
         self.subscriber.deadline = 0
         for message in self._framing.take(data):
@@ -8918,241 +8950,293 @@ def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     return upgrade(app, call, partial(app.streams.open, asked, converse=converse))
 
 
-# Engine.IO
+# Socket.IO
 
-ENGINE_FAULTS = (
-    "Transport unknown",
-    "Session ID unknown",
-    "Bad handshake method",
-    "Bad request",
-    "Forbidden",
-    "Unsupported protocol version",
-)
+_PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
+SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK, SIO_CONNECT_ERROR = range(5)
+BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
 
 
-class EngineFault(Exception):
-    """An error of Engine.IO's own table; its number is what the client is told."""
+class SioPacket(msgspec.Struct):
+    """A Socket.IO packet (protocol v5) of a client."""
+
+    kind: int
+    namespace: str
+    payload: Any  # a dict, a list of raw JSON texts, or None
+    ack: str
+    expected: int  # attachments
+    attachments: list[bytes] = []
+
+    def values(self) -> list[Any]:
+        """The arguments as Python values."""
+        values = [msgspec.json.decode(raw) for raw in self.payload]
+        if self.expected:
+            values = fill_placeholders(values, self.attachments.__getitem__)
+        return values
+
+
+def parse_packet(text: str) -> SioPacket:
+    """A packet's text. Raises ValueError."""
+    match = _PACKET.fullmatch(text)
+    if match is None:
+        raise ValueError("not a packet")
+    plain, binary, count, namespace, ack, payload = match.groups()
+    kind = int(plain) if plain else int(binary) - BINARY_OFFSET
+    if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
+        raise ValueError("which packet is acknowledged?")
+    try:
+        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0))
+        if kind == SIO_CONNECT:
+            found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
+        elif kind in (SIO_EVENT, SIO_ACK):
+            found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
+            check_arguments(found)
+        elif kind != SIO_DISCONNECT or payload:
+            raise ValueError("not for a server")
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+    return found
+
+
+def check_arguments(found: SioPacket) -> None:
+    """Raises ValueError unless an event has a name that is not reserved, and there is one
+    placeholder for each attachment, as the protocol has it: of one that stands a thousand times
+    every receiver would get a thousand copies."""
+    if found.kind == SIO_EVENT:
+        event = msgspec.json.decode(found.payload[0], type=str) if found.payload else "connect"
+        if event in SOCKETIO_EVENTS or event == "disconnect":
+            raise ValueError("a reserved event")
+    if found.expected:
+        numbers: list[int] = []
+        fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
+        if sorted(numbers) != list(range(found.expected)):
+            raise ValueError("placeholders and attachments don't match")
+
+
+def pack_arguments(values: Sequence[Any]) -> Arguments:
+    """An event's arguments; binary ones become attachments."""
+    attachments: list[bytes] = []
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            attachments.append(bytes(value))
+            return {"_placeholder": True, "num": len(attachments) - 1}
+        if isinstance(value, (list, tuple)):
+            return [strip(item) for item in value]
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items()}
+        return value
+
+    return Arguments(to_json(strip(list(values))), attachments)
+
+
+def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
+    """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
+    values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
+    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
+        draft.content = bytes(values[0]).decode()
+    else:
+        draft.content, draft.attachments = arguments.text, arguments.packed()
+    return draft
+
+
+class Refused(Exception):
+    """Raised by a middleware of the application to refuse a client: `Refused(message, data)`."""
+
+
+class Handlers:
+    """What the application's file (`--app`) has declared."""
+
+    def __init__(self) -> None:
+        self.app: Application | None = None
+        self.events: dict[tuple[str, str], Callable[..., Any]] = {}
+        self.middlewares: list[tuple[str, Callable[..., Any]]] = []
 
     @property
-    def answer(self) -> Answer:
-        """The error as Engine.IO answers it."""
-        code = self.args[0]
-        return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
+    def namespaces(self) -> set[str]:
+        """The namespaces that exist."""
+        return {"/", *(key[0] for key in self.events), *(key[0] for key in self.middlewares)}
 
-
-def engine_payload(frames: bytes) -> bytes:
-    """Frames of ours as the body of a poll: packets, separated (Engine.IO v4, "payload")."""
-    packets = []
-    while frames:
-        size, start = frames[1], 2
-        if size > 125:
-            start = 4 if size == 126 else 10
-            size = int.from_bytes(frames[2:start], "big")
-        data, kind = frames[start : start + size], frames[0] & 15
-        frames = frames[start + size :]
-        if kind == Opcode.BINARY:
-            data = b"b" + base64.b64encode(data)
-        packets.append(b"1" if kind == Opcode.CLOSE else data)
-    return b"\x1e".join(packets)
-
-
-def text_answer(body: bytes) -> Answer:
-    """An answer to a polling request."""
-    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
-
-
-class EngineConversation(Conversation, abc.ABC):
-    """An Engine.IO v4 connection: over polling requests, a WebSocket, or the one and then the
-    other. What it carries is a subclass's."""
-
-    __slots__ = ("_engine", "_fetching", "_framing", "_probing", "over", "sid")
-
-    def __init__(self, engine: EngineIo, subscriber: Subscriber, framing: Framing | None) -> None:
-        super().__init__(engine.app, subscriber)
-        self._engine = engine
-        self._framing = framing  # None while it polls
-        self._fetching = self._probing = self.over = False
-        self.sid = secrets.token_urlsafe(15)
-
-    @abc.abstractmethod
-    def message(self, data: str | bytes) -> None:
-        """A message of the client. Raises ValueError when it is not valid."""
-
-    def reply(self, frames: bytes) -> None:
-        """Send frames to this client alone."""
-        self._app.hub.reply(self.subscriber, frames)
-
-    def end(self, reason: str, last: bytes | None = None) -> None:
-        """Close the connection; a client that isn't told otherwise comes back."""
-        last = close_frame(CloseCode.NORMAL_CLOSURE) if last is None else last
-        self._app.hub.finish(self.subscriber, last, reason)
-
-    def left(self, reason: str) -> None:
-        """The connection is over."""
-        self.over = True
-        self._engine.forget(self)
-
-    # What comes in
-
-    def received(self, data: bytes) -> None:
-        """Bytes of the WebSocket."""
-        assert self._framing is not None
-        for each in self._framing.take(data):
-            self.take(each)
-        self._framing.answer(self._app.hub, self.subscriber, "transport close")
-
-    def take(self, packet: str | bytes) -> None:
-        """A packet of the client."""
-        if self.over:
-            return
+    def load(self, path: str) -> None:
+        """Run the application's file. Raises StartError."""
+        if not Path(path).is_file():
+            raise StartError(f"app: there is no file {path}.")
+        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
+        spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
         try:
-            if isinstance(packet, bytes):
-                self.message(packet)
-            elif packet[:1] == "4":
-                self.message(packet[1:])
-            elif packet[:1] == "3":
-                self.subscriber.deadline = 0
-            elif packet == "1":
-                self.end("transport close", text_frame("6") if self._framing is None else None)
-            else:
-                raise ValueError("unknown packet")
-        except (ValueError, RecursionError):
-            self.end("parse error", None if self._fetching or self._framing else b"")
-
-    # Polling
-
-    def poll(self, call: Call) -> Answer:
-        """Answer a GET with what waits for the client; wait until there is something."""
-        transport = self.subscriber.transport
-        if self._is_late():
-            self.end("ping timeout", b"")
-            raise EngineFault(1)
-        if self._fetching or not isinstance(transport, QueueTransport):
-            if self._fetching:
-                self.end("two polls at once")
-            raise EngineFault(3)
-        self._fetching = True
-        try:
-            with call.connection.noting_end(self._cancelled):
-                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-                transport.ready.wait(0.1 if self._probing else None)
-        finally:
-            self._fetching = False
-        if transport is not self.subscriber.transport:
-            raise EngineFault(3)
-        frames = transport.take()
-        self._app.hub.flush(self.subscriber)
-        return text_answer(engine_payload(frames) or b"6")
-
-    def _cancelled(self) -> None:
-        self._fetching = False
-        self.end("the poll was cancelled", b"")
-
-    def _is_late(self) -> bool:
-        """Whether no pong came in time, though the hub may not have looked yet."""
-        settings, subscriber = self._app.settings, self.subscriber
-        seconds = settings["ping_interval"] + settings["ping_timeout"]
-        return ticks_ms() >= (subscriber.deadline or subscriber.pinged_at + int(seconds * 1000))
-
-    def post(self, raw: bytes) -> Answer:
-        """Take the packets of a POST."""
-        if self._framing is not None:
-            raise EngineFault(3)
-        try:
-            packets = raw.decode().split("\x1e")
-        except ValueError:
-            packets = [""]
-        for number, part in enumerate(packets, 1):
-            self.take(self._engine_packet(part))
-            if self.over and part != "1":
-                raise EngineFault(3)
-            if number % self.MOST == 0:  # a body holds many: others have their turn first
-                gevent.sleep(0.001)
-            while self._paused:
-                gevent.sleep(0.01)
-        return text_answer(b"ok")
-
-    @staticmethod
-    def _engine_packet(part: str) -> str | bytes:
-        """A packet; an empty one, which is none, for what is no base64."""
-        if part[:1] != "b":
-            return part
-        try:
-            return base64.b64decode(part[1:], validate=True)
-        except ValueError:
-            return ""
-
-    # Upgrade
-
-    def probe(self, call: Call) -> Answer:
-        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(call.principal, call.agent, self.subscriber.encoding)
-        too_many = self._framing is not None or self._probing
-
-        def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams = self._app.streams
-            client_id = secrets.token_urlsafe(16)
-            subscriber = streams.subscriber(asked, client_id, self.subscriber.cursor)
-            subscriber.deadline = ticks_ms() + Probe.LIMIT_MS
-            subscriber.pinged_at = subscriber.deadline  # is not pinged
-            if not too_many:
-                subscriber.session = Probe(self._app, self, subscriber)
-                self._probing = True
-            streams.attach(subscriber, frozenset(), transport, head, early)
-            if too_many:
-                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
-                self._app.hub.finish(subscriber, last, "a second WebSocket")
-
-        return upgrade(self._app, call, attach)
-
-    def probed(self, works: bool) -> None:
-        """The WebSocket was tried: a poll that waits is let go."""
-        self._probing = works
-        if works and self._fetching:
-            self.reply(text_frame("6"))
-
-    def move(self, other: Subscriber, framing: Framing) -> None:
-        """Go over to the WebSocket that was tried."""
-        if not self.over:
-            self._framing = framing
-            self._app.hub.adopt(self.subscriber, other)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.path.insert(0, str(Path(path).resolve().parent))
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
 
-class Probe:
-    """A WebSocket that a polling connection tries, and goes over to when the client says so."""
+HANDLERS = Handlers()
+_SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
-    __slots__ = ("_app", "_framing", "_owner", "_subscriber")
-    LIMIT_MS = 10_000
 
-    def __init__(self, app: Application, owner: EngineConversation, subscriber: Subscriber) -> None:
-        self._app = app
-        self._owner = owner
-        self._subscriber = subscriber
-        self._framing = Framing(app.settings["max_message_bytes"])
+def on(event: str, namespace: str = "/") -> Callable[[F], F]:
+    """Declare the handler of an event: `@on("message")` above `def message(client, data): …`.
 
-    def received(self, data: bytes) -> None:
-        """Bytes of the WebSocket; after the packet "upgrade" they are the connection's."""
-        packets = deque(self._framing.take(data))
-        while packets:
-            packet = packets.popleft()
-            if packet == "2probe":
-                self._app.hub.reply(self._subscriber, text_frame("3probe"))
-                self._owner.probed(True)
-            elif packet == "5" and not self._owner.over:
-                self._owner.move(self._subscriber, self._framing)
-                for rest in packets:
-                    self._owner.take(rest)
-                self._owner.received(b"")  # control frames that came along are answered
-                return
-            else:
-                last = close_frame(CloseCode.PROTOCOL_ERROR)
-                self._app.hub.finish(self._subscriber, last, "not a probe")
-                return
-        self._framing.answer(self._app.hub, self._subscriber, "probe closed")
+    `connection` and `disconnect` (with a reason) are events too. What a handler returns is the
+    acknowledgement: a tuple is several values, None is none.
+    """
 
-    def left(self, reason: str) -> None:
-        """It didn't work, or has become the connection."""
-        self._owner.probed(False)
+    def declare(handler: F) -> F:
+        HANDLERS.events[namespace, event] = handler
+        return handler
+
+    return declare
+
+
+def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
+    """Declare what looks at each new client first and may raise `Refused`: `@use`."""
+
+    def declare(found: F) -> F:
+        HANDLERS.middlewares.append((namespace, found))
+        return found
+
+    return declare if middleware is None else declare(middleware)
+
+
+RoomNames = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
+
+
+def emit(
+    event: str,
+    *values: Any,
+    to: RoomNames = None,
+    namespace: str = "/",
+    exclude: RoomNames = None,
+    volatile: bool = False,
+) -> None:
+    """Send an event to a namespace, or to rooms of it: to each client once, and to none in the
+    rooms of `exclude`.
+
+    Returns after the commit; `volatile` sends without storing.
+    """
+    app = HANDLERS.app
+    assert app is not None, "the server is not running"
+    arguments = pack_arguments(values)
+    named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
+    left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
+    drafts = []
+    for room in each_room(to) or [""]:
+        for topic in heard_topics(app.hub, namespace, room):
+            others = to_json(left_out) if left_out else None
+            count = app.hub.audience(topic, others)
+            draft = Entry(
+                topic, MESSAGE, event, "", exclude=others, recipient_count=count, sent_at=now_ms()
+            )
+            is_own = topic == direct_topic(room)
+            drafts.append(with_arguments(draft, named if is_own else arguments))
+            left_out.append(topic)  # who has it doesn't get the next one's
+    if volatile:
+        for draft in drafts:
+            app.nodes.volatile(draft)
+    else:
+        append(app, drafts)
+
+
+def each_room(rooms: RoomNames) -> list[str]:
+    """The rooms that are named, each once."""
+    return [rooms] if isinstance(rooms, str) else list(dict.fromkeys(rooms or ()))
+
+
+def room_topics(namespace: str, room: str) -> list[str]:
+    """The topics that a name may stand for: a room's, and of one client its own."""
+    topics = [room_topic(namespace, room)]
+    return [*topics, direct_topic(room)] if _SID.fullmatch(room) else topics
+
+
+def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
+    """The topics of a room that somebody hears, or will once it is back.
+
+    A client's own room is the topic of its direct messages: a topic more for each client would be
+    a view more for each, and nothing would be joined once for all.
+    """
+    topic, *own = room_topics(namespace, room)
+    if not own:
+        return [topic]
+    in_room, is_client = bool(hub.audience(topic)), bool(hub.of_client(room))
+    if in_room == is_client:  # both, or who is away or on another node is not known here
+        return [topic, *own]
+    return [topic] if in_room else own
+
+
+class Client:
+    """A Socket.IO client as handlers see it, in one namespace."""
+
+    MOST_ACKS = 1_000
+
+    def __init__(self, session: EngineSession, namespace: str, auth: dict[str, Any]) -> None:
+        self.id = session.subscriber.client_id
+        self.namespace = namespace
+        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
+        self.handshake = {**session.handshake, "auth": self.auth}
+        self.recovered = False
+        self.pid = ""  # the client's secret by which it recovers
+        self.saved = ""  # its state as it was stored last
+        self.position = ""  # where it goes on when it names no offset
+        self.rooms: set[str] = {self.id}
+        self.data: dict[str, Any] = {}
+        self.channels: frozenset[str] = frozenset()  # topics of the main namespace
+        self._session = session
+        self._acks: dict[int, Callable[..., Any]] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def topics(self) -> set[str]:
+        """What it hears of the log."""
+        rooms = {"", *self.rooms} - {self.id}
+        return {room_topic(self.namespace, room) for room in rooms} | self.channels
+
+    def state(self) -> str:
+        """What is kept of it, as JSON."""
+        return to_json(ClientState(self.rooms - {self.id}, set(self.channels), self.data))
+
+    def emit(self, event: str, *values: Any, ack: Callable[..., Any] | None = None) -> None:
+        """Send an event to this client now; `ack` is called with what it answers."""
+        number = ""
+        if ack is not None:
+            number = str(next(self._numbers))
+            if len(self._acks) >= self.MOST_ACKS:
+                del self._acks[next(iter(self._acks))]
+            self._acks[int(number)] = ack
+        self._session.emit(self.namespace, event, pack_arguments(values), number)
+
+    def answered(self, number: int, values: list[Any]) -> None:
+        """The client has acknowledged an event."""
+        ack = self._acks.pop(number, None)
+        if ack is not None:
+            ack(*values)
+
+    def join(self, room: str) -> None:
+        """Enter a room of the namespace."""
+        self.rooms.add(room)
+        self._session.moved(self)
+
+    def leave(self, room: str) -> None:
+        """Leave a room."""
+        self.rooms.discard(room)
+        self._session.moved(self)
+
+    def broadcast(
+        self,
+        event: str,
+        *values: Any,
+        to: RoomNames = None,
+        exclude: RoomNames = None,
+        volatile: bool = False,
+    ) -> None:
+        """Send an event to everybody else, in the namespace or in rooms of it."""
+        others = [self.id, *each_room(exclude)]
+        emit(event, *values, to=to, namespace=self.namespace, exclude=others, volatile=volatile)
+
+    def disconnect(self) -> None:
+        """Put the client out of the namespace; it does not come back by itself."""
+        self._session.put_out(self.namespace)
 
 
 RECOVERED = "recovered by another connection"
@@ -9243,460 +9327,209 @@ class Recovery:
         self._app.storage.write(unit)
 
 
-class EngineIo:
-    """The Engine.IO connections."""
-
-    CLOSED_MS = 30_000  # how long the last packets of a polling connection are kept
-    MOST_CLOSED = 1_000
-
-    def __init__(self, app: Application) -> None:
-        self.app = app
-        self.recovery = Recovery(app)
-        self.encoding = SocketIoEncoding(self.recovery.seconds > 0)
-        self._open: dict[str, EngineConversation] = {}
-        self._closed: dict[str, tuple[int, QueueTransport]] = {}  # until when the end is fetched
-        self._young: deque[tuple[int, SocketIo]] = deque()
-
-    def answer(
-        self,
-        call: Call,
-        make: Callable[[EngineIo, Subscriber, Framing | None, Call], EngineConversation],
-    ) -> Answer:
-        """Answer a request; `make` makes a new connection's conversation."""
-        given = dict(urllib.parse.parse_qsl(call.raw_query))
-        try:
-            return self._answer(call, given, make)
-        except EngineFault as fault:
-            return fault.answer
-
-    def _answer(self, call: Call, given: dict[str, str], make: Any) -> Answer:
-        method, transport = call.method, given.get("transport")
-        if given.get("EIO") != "4":
-            raise EngineFault(5)
-        if transport not in ("polling", "websocket"):
-            raise EngineFault(0)
-        if "sid" not in given:
-            if method != "GET":
-                raise EngineFault(2)
-            self.app.streams.check_capacity(call.principal)
-            return self._begin(call, given, transport, make)
-        found = self._open.get(given["sid"])
-        if found is None:
-            return self._last_packets(given["sid"])
-        if transport == "websocket":
-            return found.probe(call)
-        if method == "POST":
-            return found.post(call.body(self.app.settings["max_message_bytes"]))
-        return found.poll(call)
-
-    def _last_packets(self, sid: str) -> Answer:
-        """What a polling client had not fetched when its connection was closed as it should."""
-        closed = self._closed.pop(sid, None)
-        body = engine_payload(closed[1].take()) if closed else b""
-        if body.split(b"\x1e")[-1] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return text_answer(body)
-
-    def _begin(self, call: Call, given: dict[str, str], transport: str, make: Any) -> Answer:
-        asked = StreamRequest(call.principal, call.agent, self.encoding)
-        session = given.get("session", "")
-        client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
-
-        def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
-            subscriber = self.app.streams.subscriber(asked, client_id, self.app.hub.head)
-            made: EngineConversation = make(self, subscriber, framing, call)
-            self._open[made.sid] = made
-            subscriber.session = made
-            if isinstance(made, SocketIo):
-                limit = now_ms() + int(self.app.settings["socketio_connect_seconds"] * 1000)
-                self._young.append((limit, made))
-            return made
-
-        def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            made = begin(transport, Framing(self.app.settings["max_message_bytes"]))
-            first = head + text_frame(self._opening(made, []))
-            self.app.streams.attach(made.subscriber, frozenset(), transport, first, early)
-
-        if transport == "websocket":
-            return upgrade(self.app, call, attach)
-        queue = QueueTransport()
-        made = begin(queue, None)
-        self.app.streams.attach(made.subscriber, frozenset(), queue, b"", b"")
-        return text_answer(self._opening(made, ["websocket"]).encode())
-
-    def _opening(self, made: EngineConversation, upgrades: list[str]) -> str:
-        settings = self.app.settings
-        return "0" + to_json(
-            {
-                "sid": made.sid,
-                "upgrades": upgrades,
-                "pingInterval": int(settings["ping_interval"] * 1000),
-                "pingTimeout": int(settings["ping_timeout"] * 1000),
-                "maxPayload": settings["max_message_bytes"],
-            }
-        )
-
-    def forget(self, made: EngineConversation) -> None:
-        """A connection is over; a polling client still has a while to fetch why."""
-        self._open.pop(made.sid, None)
-        transport = made.subscriber.transport
-        if isinstance(transport, QueueTransport):
-            self._closed[made.sid] = now_ms() + self.CLOSED_MS, transport
-            if len(self._closed) > self.MOST_CLOSED:
-                del self._closed[next(iter(self._closed))]
-
-    def close_silent(self) -> None:
-        """End the connections that joined no namespace in time."""
-        while self._closed and next(iter(self._closed.values()))[0] <= now_ms():
-            del self._closed[next(iter(self._closed))]
-        while self._young and self._young[0][0] <= now_ms():
-            made = self._young.popleft()[1]
-            if not made.over and not made.clients:
-                made.end("no CONNECT came")
-
-
-# Socket.IO
-
-_PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
-SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK = range(4)
-BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
-
-
-class SioPacket(NamedTuple):
-    """A Socket.IO packet (protocol v5)."""
-
-    kind: int
-    namespace: str
-    payload: Any  # a dict, a list of raw JSON texts, or None
-    ack: str
-    attachments: list[bytes]
-    expected: int  # attachments
-
-
-def parse_packet(text: str) -> SioPacket:
-    """A packet's text. Raises ValueError."""
-    match = _PACKET.fullmatch(text)
-    if match is None:
-        raise ValueError("not a packet")
-    plain, binary, count, namespace, ack, payload = match.groups()
-    kind = int(plain) if plain else int(binary) - BINARY_OFFSET
-    try:
-        value = parse_payload(kind, payload)
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from None
-    if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
-        raise ValueError("which packet is acknowledged?")
-    return SioPacket(kind, namespace or "/", value, ack, [], int(count or 0))
-
-
-def parse_payload(kind: int, payload: str) -> Any:
-    """The payload of a packet of a kind. Raises ValueError or msgspec's errors."""
-    if kind == SIO_CONNECT:
-        return msgspec.json.decode(payload, type=dict[str, Any]) if payload else {}
-    if kind == SIO_DISCONNECT and not payload:
-        return None
-    if kind not in (SIO_EVENT, SIO_ACK):
-        raise ValueError("not for a server")
-    values = msgspec.json.decode(payload, type=list[msgspec.Raw])
-    if kind == SIO_EVENT:
-        event = msgspec.json.decode(values[0], type=str) if values else "connect"
-        if event in SOCKETIO_EVENTS or event == "disconnect":
-            raise ValueError("a reserved event")
-    return values
-
-
-def pack_arguments(values: Sequence[Any]) -> Arguments:
-    """An event's arguments; binary ones become attachments."""
-    attachments: list[bytes] = []
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            attachments.append(bytes(value))
-            return {"_placeholder": True, "num": len(attachments) - 1}
-        if isinstance(value, (list, tuple)):
-            return [strip(item) for item in value]
-        if isinstance(value, dict):
-            return {key: strip(item) for key, item in value.items()}
-        return value
-
-    return Arguments(to_json(strip(list(values))), attachments)
-
-
-def unpack_arguments(found: SioPacket) -> list[Any]:
-    """A packet's arguments as Python values."""
-    values = [msgspec.json.decode(raw) for raw in found.payload]
-    if found.expected:
-        values = fill_placeholders(values, found.attachments.__getitem__)
-    return values
-
-
-def check_placeholders(found: SioPacket) -> None:
-    """Raises ValueError unless there is one placeholder for each attachment, as the protocol has
-    it: of one that stands a thousand times every receiver would get a thousand copies."""
-    numbers: list[int] = []
-    fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
-    if sorted(numbers) != list(range(found.expected)):
-        raise ValueError("placeholders and attachments don't match")
-
-
-def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
-    """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
-    values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
-    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
-        draft.content = bytes(values[0]).decode()
-    else:
-        draft.content, draft.attachments = arguments.text, arguments.packed()
-    return draft
-
-
-class Refused(Exception):
-    """Raised by a middleware of the application to refuse a client: `Refused(message, data)`."""
-
-
-class Handlers:
-    """What the application's file (`--app`) has declared."""
-
-    def __init__(self) -> None:
-        self.app: Application | None = None
-        self.events: dict[tuple[str, str], Callable[..., Any]] = {}
-        self.middlewares: list[tuple[str, Callable[..., Any]]] = []
-
-    @property
-    def namespaces(self) -> set[str]:
-        """The namespaces that exist."""
-        return {"/", *(key[0] for key in self.events), *(key[0] for key in self.middlewares)}
-
-    def load(self, path: str) -> None:
-        """Run the application's file. Raises StartError."""
-        if not Path(path).is_file():
-            raise StartError(f"app: there is no file {path}.")
-        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
-        spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
-        try:
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.path.insert(0, str(Path(path).resolve().parent))
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
-
-
-HANDLERS = Handlers()
-_SID = re.compile(r"[A-Za-z0-9_-]{21}")
-
-
-def on(event: str, namespace: str = "/") -> Callable[[F], F]:
-    """Declare the handler of an event: `@on("message")` above `def message(client, data): …`.
-
-    `connection` and `disconnect` (with a reason) are events too. What a handler returns is the
-    acknowledgement: a tuple is several values, None is none.
-    """
-
-    def declare(handler: F) -> F:
-        HANDLERS.events[namespace, event] = handler
-        return handler
-
-    return declare
-
-
-def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
-    """Declare what looks at each new client first and may raise `Refused`: `@use`."""
-
-    def declare(found: F) -> F:
-        HANDLERS.middlewares.append((namespace, found))
-        return found
-
-    return declare if middleware is None else declare(middleware)
-
-
-RoomNames = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
-
-
-def emit(
-    event: str,
-    *values: Any,
-    to: RoomNames = None,
-    namespace: str = "/",
-    exclude: RoomNames = None,
-    volatile: bool = False,
-) -> None:
-    """Send an event to a namespace, or to rooms of it: to each client once, and to none in the
-    rooms of `exclude`.
-
-    Returns after the commit; `volatile` sends without storing.
-    """
-    assert HANDLERS.app is not None, "the server is not running"
-    app = HANDLERS.app
-    arguments = pack_arguments(values)
-    left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
-    named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
-    drafts = []
-    for room in each_room(to) or [""]:
-        for topic in heard_topics(app.hub, namespace, room):
-            is_own = topic == direct_topic(room)
-            drafts.append(emit_draft(app, topic, event, named if is_own else arguments, left_out))
-            left_out.append(topic)  # who has it doesn't get the next one's
-    if volatile:
-        for draft in drafts:
-            app.nodes.volatile(draft)
-    else:
-        append(app, drafts)
-
-
-def each_room(rooms: RoomNames) -> list[str]:
-    """The rooms that are named, each once."""
-    return [rooms] if isinstance(rooms, str) else list(dict.fromkeys(rooms or ()))
-
-
-def room_topics(namespace: str, room: str) -> list[str]:
-    """The topics that a name may stand for: a room's, and of one client its own."""
-    topics = [room_topic(namespace, room)]
-    return [*topics, direct_topic(room)] if _SID.fullmatch(room) else topics
-
-
-def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
-    """The topics of a room that somebody hears, or will once it is back.
-
-    A client's own room is the topic of its direct messages: a topic more for each client would be
-    a view more for each, and nothing would be joined once for all.
-    """
-    topic, *own = room_topics(namespace, room)
-    if not own:
-        return [topic]
-    in_room, is_client = bool(hub.audience(topic)), bool(hub.of_client(room))
-    if in_room == is_client:  # both, or who is away or on another node is not known here
-        return [topic, *own]
-    return [topic] if in_room else own
-
-
-def emit_draft(
-    app: Application, topic: str, event: str, arguments: Arguments, left_out: list[str]
-) -> Entry:
-    """An event as it is stored for one topic."""
-    exclude = to_json(left_out) if left_out else None
-    count = app.hub.audience(topic, exclude)
-    draft = Entry(
-        topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
+class EngineSession(Conversation):
+    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other;
+    in it Socket.IO v5: a client in each namespace that was joined."""
+
+    __slots__ = (
+        *("_engine", "_fetches", "_framing", "_partial", "_principal", "_probe", "_size"),
+        *("clients", "handshake", "over", "sid"),
     )
-    return with_arguments(draft, arguments)
+    PROBE_MS = 10_000
 
-
-class Client:
-    """A Socket.IO client as handlers see it, in one namespace."""
-
-    MOST_ACKS = 1_000
-
-    def __init__(
-        self, owner: SocketIo, namespace: str, auth: dict[str, Any], handshake: dict[str, Any]
-    ) -> None:
-        self.id = owner.subscriber.client_id
-        self.namespace = namespace
-        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
-        self.handshake = {**handshake, "auth": self.auth}
-        self.recovered = False
-        self.pid = ""  # the client's secret by which it recovers
-        self.saved = ""  # its state as it was stored last
-        self.position = ""  # where it goes on when it names no offset
-        self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = {}
-        self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self._owner = owner
-        self._acks: dict[int, Callable[..., Any]] = {}
-        self._numbers = itertools.count()
+    def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
+        super().__init__(engine.app, subscriber)
+        self.sid = secrets.token_urlsafe(15)
+        self.clients: dict[str, Client] = {}
+        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
+        if HANDLERS.events or HANDLERS.middlewares:
+            query = dict(urllib.parse.parse_qsl(call.raw_query))
+            self.handshake = {"address": call.address, "headers": call.headers, "query": query}
+        self.over = False
+        self._engine = engine
+        self._principal = call.principal
+        self._fetches = False  # a poll waits
+        # Of its WebSocket, or of one that is tried.
+        limit = engine.app.settings["max_message_bytes"]
+        self._framing = None if self._polls else Framing(limit)
+        self._probe: Subscriber | None = None  # the one that is tried
+        self._partial: SioPacket | None = None  # attachments of it are to come
+        self._size = 0  # of those that have
 
     @property
-    def topics(self) -> set[str]:
-        """What it hears of the log."""
-        rooms = {"", *self.rooms} - {self.id}
-        return {room_topic(self.namespace, room) for room in rooms} | self.channels
+    def _encoding(self) -> SocketIoEncoding:
+        return cast("SocketIoEncoding", self.subscriber.encoding)
 
-    def state(self) -> str:
-        """What is kept of it, as JSON."""
-        return to_json(ClientState(self.rooms - {self.id}, set(self.channels), self.data))
+    @property
+    def _polls(self) -> bool:
+        return isinstance(self._encoding, PollingEncoding)
 
-    def recover(self, row: Any, channels: Iterable[str]) -> None:
-        """Be again what it was."""
-        state = msgspec.json.decode(row.state, type=ClientState)
-        self.id, self.data, self.recovered = row.client_id, state.data, True
-        self.rooms, self.channels = {self.id, *state.rooms}, frozenset(channels)
+    def send(self, packet: str | bytes) -> None:
+        """Send a packet of Engine.IO to this client alone."""
+        self._app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
-    def emit(self, event: str, *values: Any, ack: Callable[..., Any] | None = None) -> None:
-        """Send an event to this client now; `ack` is called with what it answers."""
-        number = ""
-        if ack is not None:
-            number = str(next(self._numbers))
-            if len(self._acks) >= self.MOST_ACKS:
-                del self._acks[next(iter(self._acks))]
-            self._acks[int(number)] = ack
-        self._owner.send_event(self.namespace, event, pack_arguments(values), number)
+    def _reply(self, kind: int, namespace: str, *more: Any) -> None:
+        """Send a packet of Socket.IO to this client alone."""
+        self._app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
 
-    def answered(self, number: int, values: list[Any]) -> None:
-        """The client has acknowledged an event."""
-        ack = self._acks.pop(number, None)
-        if ack is not None:
-            ack(*values)
+    def end(self, reason: str, last: bytes | None = None) -> None:
+        """Close the session; a client that isn't told otherwise comes back."""
+        last = self._encoding.close() if last is None else last
+        self._app.hub.finish(self.subscriber, last, reason)
 
-    def join(self, room: str) -> None:
-        """Enter a room of the namespace."""
-        self.rooms.add(room)
-        self._owner.moved(self)
+    def left(self, subscriber: Subscriber, reason: str) -> None:
+        """The session is over, and each client's handler hears why; or a WebSocket that was tried
+        is gone or has become the session's."""
+        if subscriber is self._probe:
+            self._probe = None
+            return
+        self.over = True
+        self._engine.forget(self, self._polls)
+        if self.clients or self._busy:  # what came before the end is done first
+            self.later(partial(self._lose, reason))
 
-    def leave(self, room: str) -> None:
-        """Leave a room."""
-        self.rooms.discard(room)
-        self._owner.moved(self)
+    # What comes in
 
-    def broadcast(
-        self,
-        event: str,
-        *values: Any,
-        to: RoomNames = None,
-        exclude: RoomNames = None,
-        volatile: bool = False,
-    ) -> None:
-        """Send an event to everybody else, in the namespace or in rooms of it."""
-        others = [self.id, *each_room(exclude)]
-        emit(event, *values, to=to, namespace=self.namespace, exclude=others, volatile=volatile)
+    def received(self, subscriber: Subscriber, data: bytes) -> None:
+        """Bytes of its WebSocket, or of one that is tried until there is the packet "upgrade"."""
+        assert self._framing is not None
+        hub, subscriber, reason = self._app.hub, self.subscriber, "transport close"
+        for packet in self._framing.take(data):
+            if self._probe is None:
+                self.take(packet)
+            elif packet == "2probe":
+                hub.reply(self._probe, text_frame("3probe"))
+                if self._fetches:  # its end is what the client upgrades after
+                    self.send("6")
+            elif packet == "5" and not self.over:
+                hub.adopt(self.subscriber, self._probe)
+            else:
+                hub.finish(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
+                return
+        if self._probe is not None:
+            subscriber, reason = self._probe, "probe closed"
+        self._framing.answer(hub, subscriber, reason)
 
-    def disconnect(self) -> None:
-        """Put the client out of the namespace; it does not come back by itself."""
-        self._owner.put_out(self.namespace)
+    def take(self, packet: str | bytes) -> None:
+        """A packet of the client, who loses the session by what is none."""
+        if self.over:
+            return
+        if packet == "1":
+            # A poll that waits is answered with what says nothing.
+            self.end("transport close", self._encoding.engine("6") if self._polls else None)
+        elif packet[:1] == "3":
+            self.subscriber.deadline = 0
+        else:
+            self._take_message(packet)
 
-
-class SocketIo(EngineConversation):
-    """Socket.IO v5: several namespaces over one connection."""
-
-    __slots__ = ("_handshake", "_partial", "_principal", "_size", "clients")
-
-    def __init__(
-        self, engine: EngineIo, subscriber: Subscriber, framing: Framing | None, call: Call
-    ) -> None:
-        super().__init__(engine, subscriber, framing)
-        self.clients: dict[str, Client] = {}
-        self._principal = call.principal
-        self._handshake = self._describe(call) if HANDLERS.events or HANDLERS.middlewares else {}
-        self._partial: SioPacket | None = None
-        self._size = 0
+    def _take_message(self, packet: str | bytes) -> None:
+        try:
+            if isinstance(packet, str) and packet[:1] != "4":
+                raise ValueError("unknown packet")
+            self.message(packet if isinstance(packet, bytes) else packet[1:])
+        except (ValueError, RecursionError):
+            # The POST is told; a poll that waits too.
+            self.end("parse error", b"" if self._polls and not self._fetches else None)
 
     def message(self, data: str | bytes) -> None:
-        """A packet's text, or an attachment of the one before."""
-        found = self._attach(data) if isinstance(data, bytes) else parse_packet(data)
-        if isinstance(data, str) and self._partial is not None:
-            raise ValueError("attachments are missing")
-        if len(found.attachments) < found.expected:
-            self._partial = found
-            return
-        if found.expected:
-            check_placeholders(found)
-        self._partial, self._size = None, 0
-        self.later(partial(self._handle, found))
+        """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
+        if isinstance(data, str):
+            if self._partial is not None:
+                raise ValueError("attachments are missing")
+            self._partial, self._size = parse_packet(data), 0
+        elif self._partial is None:
+            raise ValueError("an attachment of nothing")
+        else:
+            self._partial.attachments.append(data)
+            self._size += len(data)
+            if self._size > self._app.settings["max_message_bytes"]:
+                raise ValueError("attachments that are too large")
+        found = self._partial
+        if len(found.attachments) == found.expected:
+            self._partial = None
+            self.later(partial(self._handle, found))
 
-    def _attach(self, data: bytes) -> SioPacket:
-        self._size += len(data)
-        if self._partial is None or self._size > self._app.settings["max_message_bytes"]:
-            raise ValueError("an attachment of nothing, or too large")
-        self._partial.attachments.append(data)
-        return self._partial
+    # Polling
+
+    def poll(self, call: Call) -> Answer:
+        """Answer a GET with what waits for the client; wait until there is something."""
+        transport, settings = self.subscriber.transport, self._app.settings
+        seconds = settings["ping_interval"] + settings["ping_timeout"]
+        due = self.subscriber.deadline or self.subscriber.pinged_at + int(seconds * 1000)
+        if due <= ticks_ms():  # the hub may not have looked yet
+            self.end("ping timeout", b"")
+            raise EngineFault(1)
+        if self._fetches:
+            self.end("two polls at once")
+        if self._fetches or not isinstance(transport, QueueTransport):
+            raise EngineFault(3)
+        self._fetches = True
+        try:
+            with call.connection.noting_end(self._cancelled):
+                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
+                transport.ready.wait(0.1 if self._probe else None)
+        finally:
+            self._fetches = False
+        if transport is not self.subscriber.transport:
+            raise EngineFault(3)
+        payload = transport.take()
+        self._app.hub.flush(self.subscriber)
+        return payload_answer(payload or b"6")
+
+    def _cancelled(self) -> None:
+        self._fetches = False
+        self.end("the poll was cancelled", b"")
+
+    def last(self) -> Answer:
+        """What was not fetched before the end, where that was told."""
+        self._engine.forget(self)
+        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
+        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+            raise EngineFault(1)
+        return answer
+
+    def post(self, call: Call) -> Answer:
+        """Take the packets of a POST."""
+        payload = call.body(self._app.settings["max_message_bytes"])
+        if not self._polls:
+            raise EngineFault(3)
+        try:
+            for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                self.take(packet)
+                if self.over and packet != "1":
+                    raise EngineFault(3)
+                if number % self.MOST == 0:  # a body holds many: others have their turn first
+                    gevent.sleep(0.001)
+                while self._paused:
+                    gevent.sleep(0.01)
+        except ValueError:
+            self._take_message("")
+            raise EngineFault(3) from None
+        return payload_answer(b"ok")
+
+    # Upgrade
+
+    def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
+        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
+        asked = StreamRequest(call.principal, call.agent, encoding)
+        is_second = self._probe is not None or not self._polls
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            streams, client_id = self._app.streams, secrets.token_urlsafe(16)
+            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            tried.deadline = ticks_ms() + self.PROBE_MS
+            tried.pinged_at = tried.deadline  # is not pinged
+            if not is_second:
+                self._framing = Framing(self._app.settings["max_message_bytes"])
+                tried.session, self._probe = self, tried
+            streams.attach(tried, frozenset(), transport, head, early)
+            if is_second:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
+                self._app.hub.finish(tried, last, "a second WebSocket")
+
+        return upgrade(self._app, call, attach)
+
+    # Socket.IO
 
     def _handle(self, found: SioPacket) -> None:
         client = self.clients.get(found.namespace)
@@ -9708,7 +9541,7 @@ class SocketIo(EngineConversation):
         elif found.kind == SIO_DISCONNECT:
             self._depart(client, "client namespace disconnect")
         elif found.kind == SIO_ACK:
-            client.answered(int(found.ack), unpack_arguments(found))
+            client.answered(int(found.ack), found.values())
             self.keep(client)
         else:
             self._event(client, found)
@@ -9719,7 +9552,7 @@ class SocketIo(EngineConversation):
         if namespace not in HANDLERS.namespaces:
             self._refuse(namespace, "Invalid namespace")
             return
-        client = Client(self, namespace, auth, self._handshake)
+        client = Client(self, namespace, auth)
         try:
             self._principal = self._authenticate(auth)
             for where, middleware in HANDLERS.middlewares:
@@ -9736,15 +9569,6 @@ class SocketIo(EngineConversation):
         else:
             self._admit(client, auth)
 
-    @staticmethod
-    def _describe(call: Call) -> dict[str, Any]:
-        """What handlers may know of the first request."""
-        return {
-            "address": call.address,
-            "headers": call.headers,
-            "query": dict(urllib.parse.parse_qsl(call.raw_query)),
-        }
-
     def _authenticate(self, auth: dict[str, Any]) -> Principal:
         """Who connects: `auth.token`, else the first request's cookie or header."""
         principal, access = self._principal, self._app.access
@@ -9753,6 +9577,10 @@ class SocketIo(EngineConversation):
             self._app.streams.check_capacity(principal, is_open=True)
         access.require(principal, "subscribe")
         return principal
+
+    def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
+        body = {"message": message} if data is None else {"message": message, "data": data}
+        self._reply(SIO_CONNECT_ERROR, namespace, to_json(body))
 
     def _note_refusal(self, problem: Problem) -> None:
         """Tell the administrator, and count it as a refused request is."""
@@ -9767,10 +9595,6 @@ class SocketIo(EngineConversation):
             "access=open.",
             ipAddress=self.subscriber.address,
         )
-
-    def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
-        body = {"message": message} if data is None else {"message": message, "data": data}
-        self.reply(packet(4, namespace, to_json(body)))
 
     def _admit(self, client: Client, auth: dict[str, Any]) -> None:
         subscriber, principal = self.subscriber, self._principal
@@ -9790,11 +9614,11 @@ class SocketIo(EngineConversation):
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
         is_first = not self.clients
         self.clients[client.namespace] = client
-        self.reply(packet(SIO_CONNECT, client.namespace, to_json(body)))
+        self._reply(SIO_CONNECT, client.namespace, to_json(body))
         if since is not None and is_first:
             self._app.hub.rewind(subscriber, frozenset(client.topics), since)
         else:
-            self.renew_topics(since)
+            self._renew_topics(since)
         self._call(client, "connection")
         self.keep(client)
 
@@ -9814,22 +9638,20 @@ class SocketIo(EngineConversation):
         if since is None:
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
-        channels = {t for t in state.channels if self._may_hear(t)}
+        may_use = self._principal.may_use
+        channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
-        if not log.complete(since, topics | channels | {direct_topic(row.client_id)}):
-            return None
-        if self.over:
+        is_whole = log.complete(since, topics | channels | {direct_topic(row.client_id)})
+        if not is_whole or self.over:
             return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
                 hub.finish(other, b"", RECOVERED)
         if row.client_id != self.subscriber.client_id:
             hub.rename(self.subscriber, row.client_id)
-        client.recover(row, channels)
+        client.id, client.data, client.recovered = row.client_id, state.data, True
+        client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
         return since
-
-    def _may_hear(self, topic: str) -> bool:
-        return self._principal.may_use("subscribe", channel_of(topic))
 
     def keep(self, client: Client, since: int | None = None) -> None:
         """Store what a client is, if that has changed; `since` is where it goes on."""
@@ -9844,55 +9666,50 @@ class SocketIo(EngineConversation):
 
     def moved(self, client: Client) -> None:
         """A client entered or left a room, perhaps by another one's handler."""
-        if not self.over:
-            self.renew_topics()
-            self.later(partial(self._keep_if_here, client))
+        self._renew_topics()
+        self.later(partial(self._keep_if_here, client))
 
     def _keep_if_here(self, client: Client) -> None:
         if self.clients.get(client.namespace) is client:
             self.keep(client)
 
-    def renew_topics(self, since: int | None = None) -> None:
+    def _renew_topics(self, since: int | None = None) -> None:
         """Hear what the namespaces' clients want to hear, what is new also from an id on."""
-        wanted = (client.topics for client in self.clients.values())
-        self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
+        if not self.over:
+            wanted = (client.topics for client in self.clients.values())
+            self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
     # Leaving
 
-    def _depart(self, client: Client, reason: str) -> None:
-        if self.clients.pop(client.namespace, None) is not None:
-            self.renew_topics()
-            if client.pid:
-                self._engine.recovery.forget(client)
-            self._call(client, "disconnect", reason)
-
     def put_out(self, namespace: str) -> None:
         """Disconnect a namespace by the server's will."""
-        self.reply(packet(SIO_DISCONNECT, namespace, ""))
+        self._reply(SIO_DISCONNECT, namespace)
         client = self.clients.get(namespace)
         if client is not None:
             self._depart(client, "server namespace disconnect")
 
-    def left(self, reason: str) -> None:
-        """The connection is over: each client's handler hears why."""
-        super().left(reason)
-        if self.clients or self._busy:  # what came before the end is done first
-            self.later(partial(self._lose, reason))
-
     def _lose(self, reason: str) -> None:
-        clients, self.clients = list(self.clients.values()), {}
-        for client in clients:
-            if client.pid and reason != RECOVERED:  # else another connection is it now
-                self._engine.recovery.lost(client)
-            self._call(client, "disconnect", reason)
+        for client in list(self.clients.values()):
+            self._depart(client, reason, is_lost=True)
+
+    def _depart(self, client: Client, reason: str, is_lost: bool = False) -> None:
+        """A client is gone; one that `is_lost` may recover."""
+        if self.clients.pop(client.namespace, None) is None:
+            return
+        self._renew_topics()
+        if client.pid and not is_lost:
+            self._engine.recovery.forget(client)
+        elif client.pid and reason != RECOVERED:  # else another connection is it now
+            self._engine.recovery.lost(client)
+        self._call(client, "disconnect", reason)
 
     # Events
 
-    def send_event(self, namespace: str, event: str, arguments: Arguments, ack: str) -> None:
-        """Send an event to this connection alone."""
-        hub, encoding = self._app.hub, self._engine.encoding
-        position = hub.position(self.subscriber)
-        self.reply(encoding.event(namespace, event, arguments, position, ack))
+    def emit(self, namespace: str, event: str, arguments: Arguments, ack: str) -> None:
+        """Send an event to this client alone."""
+        position = self._app.hub.position(self.subscriber)
+        data = self._encoding.event(namespace, event, arguments, position, ack)
+        self._app.hub.reply(self.subscriber, data)
 
     def _call(self, client: Client, event: str, *values: Any) -> Any:
         """What the handler of an event returns; its errors are logged and go no further."""
@@ -9907,33 +9724,28 @@ class SocketIo(EngineConversation):
     def _event(self, client: Client, found: SioPacket) -> None:
         event = msgspec.json.decode(found.payload[0], type=str)
         if HANDLERS.events:
-            result = self._call(client, event, *unpack_arguments(found)[1:])
+            result = self._call(client, event, *found.values()[1:])
         else:
             result = self._act(client, event, found)
         self.keep(client)  # before the answer: what was acknowledged survives
         if found.ack:
             values = list(result) if isinstance(result, tuple) else [result]
-            arguments = pack_arguments([] if result is None else values)
-            self.reply(
-                packet(SIO_ACK, client.namespace, arguments.text, arguments.attachments, found.ack)
-            )
+            text, attachments, _ = pack_arguments([] if result is None else values)
+            self._reply(SIO_ACK, client.namespace, text, attachments, found.ack)
 
     def _act(self, client: Client, event: str, found: SioPacket) -> dict[str, Any]:
         """Without handlers: join and leave channels, and publish, by the rules of HTTP."""
         try:
             if event in ("join", "leave"):
-                self._change_channels(client, event, found)
+                names = convert({"channels": found.values()[1:]}, ChannelNames).channels
+                before, adds = client.channels, event == "join"
+                client.channels = changed_channels(self._app, self._principal, before, names, adds)
+                self._renew_topics()
             else:
                 self._relay(event, found)
             return {"success": True}
         except Problem as problem:
             return {"success": False, "code": problem.code, "message": problem.detail}
-
-    def _change_channels(self, client: Client, event: str, found: SioPacket) -> None:
-        names = convert({"channels": unpack_arguments(found)[1:]}, ChannelNames).channels
-        before, adds = client.channels, event == "join"
-        client.channels = changed_channels(self._app, self._principal, before, names, adds)
-        self.renew_topics()
 
     def _relay(self, event: str, found: SioPacket) -> None:
         if not self._app.settings["relay_events"]:
@@ -9954,6 +9766,127 @@ class ChannelNames(msgspec.Struct):
     channels: Annotated[list[Channel], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
+# Engine.IO
+
+ENGINE_FAULTS = (
+    "Transport unknown",
+    "Session ID unknown",
+    "Bad handshake method",
+    "Bad request",
+    "Forbidden",
+    "Unsupported protocol version",
+)
+
+
+class EngineFault(Exception):
+    """An error of Engine.IO's own table; its number is what the client is told."""
+
+
+def payload_answer(payload: bytes) -> Answer:
+    """Packets as the answer to a poll, of which the last one needs no separator."""
+    body = payload.removesuffix(PollingEncoding.SEPARATOR)
+    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
+
+
+class EngineIo:
+    """The sessions of Engine.IO (protocol v4)."""
+
+    ENDED_MS = 30_000  # how long the last packets of a polling session are kept
+    MOST_ENDED = 1_000
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self.recovery = Recovery(app)
+        offsets = self.recovery.seconds > 0
+        self._encodings = {
+            "websocket": SocketIoEncoding(offsets),
+            "polling": PollingEncoding(offsets),
+        }
+        self._sessions: dict[str, EngineSession] = {}
+        self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
+        self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
+
+    def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
+        """A new session, made by a request."""
+        return EngineSession(self, subscriber, call)
+
+    def answer(self, call: Call) -> Answer:
+        """Answer a client's request."""
+        try:
+            return self._answer(call, dict(urllib.parse.parse_qsl(call.raw_query)))
+        except EngineFault as fault:
+            code = fault.args[0]
+            return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
+
+    def _answer(self, call: Call, given: dict[str, str]) -> Answer:
+        if given.get("EIO") != "4":
+            raise EngineFault(5)
+        transport = given.get("transport", "")
+        if transport not in self._encodings:
+            raise EngineFault(0)
+        encoding = self._encodings[transport]
+        if "sid" not in given:
+            if call.method != "GET":
+                raise EngineFault(2)
+            self.app.streams.check_capacity(call.principal)
+            return self._begin(call, given.get("session", ""), encoding)
+        session = self._sessions.get(given["sid"])
+        if session is None:
+            raise EngineFault(1)
+        if session.over:
+            return session.last()
+        if transport == "websocket":
+            return session.probe(call, encoding)
+        return session.post(call) if call.method == "POST" else session.poll(call)
+
+    def _begin(self, call: Call, session: str, encoding: SocketIoEncoding) -> Answer:
+        """Open a session; its answer is the packet "open"."""
+        settings, streams = self.app.settings, self.app.streams
+        asked = StreamRequest(call.principal, call.agent, encoding)
+        client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
+            made = subscriber.session = self.session(subscriber, call)
+            self._sessions[made.sid] = made
+            limit = now_ms() + int(settings["socketio_connect_seconds"] * 1000)
+            self._young.append((limit, made))
+            opening = {
+                "sid": made.sid,
+                "upgrades": ["websocket"] if isinstance(transport, QueueTransport) else [],
+                "pingInterval": int(settings["ping_interval"] * 1000),
+                "pingTimeout": int(settings["ping_timeout"] * 1000),
+                "maxPayload": settings["max_message_bytes"],
+            }
+            first = head + encoding.engine("0" + to_json(opening))
+            streams.attach(subscriber, frozenset(), transport, first, early)
+
+        if not isinstance(encoding, PollingEncoding):
+            return upgrade(self.app, call, attach)
+        queue = QueueTransport()
+        attach(queue, b"", b"")
+        return payload_answer(queue.take())
+
+    def forget(self, session: EngineSession, soon: bool = False) -> None:
+        """A session is over; what a client of it has not fetched yet is kept for a while."""
+        if not soon:
+            del self._sessions[session.sid]
+            return
+        self._ended.append((now_ms() + self.ENDED_MS, session.sid))
+        if len(self._ended) > self.MOST_ENDED:
+            self._sessions.pop(self._ended.popleft()[1], None)
+
+    def close_silent(self) -> None:
+        """End the sessions that joined no namespace in time."""
+        now = now_ms()
+        while self._ended and self._ended[0][0] <= now:
+            self._sessions.pop(self._ended.popleft()[1], None)
+        while self._young and self._young[0][0] <= now:
+            session = self._young.popleft()[1]
+            if not session.over and not session.clients:
+                session.end("no CONNECT came")
+
+
 @route(
     "GET",
     "/socket.io/",
@@ -9972,7 +9905,7 @@ class ChannelNames(msgspec.Struct):
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
-    return app.engine.answer(call, SocketIo)
+    return app.engine.answer(call)
 
 
 @route(
