@@ -3391,6 +3391,9 @@ class Hub:
             subscriber.is_paused = is_paused
             self._heed(subscriber)
             if not is_paused:
+                if subscriber.deadline and subscriber.is_open:  # its answer may wait to be read
+                    subscriber.deadline = 0
+                    self._expect_answer(subscriber, ticks_ms())
                 self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
     def _poll(self) -> None:
@@ -3841,7 +3844,9 @@ class Hub:
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
-            elif subscriber.deadline and subscriber.deadline <= ticks:
+            elif 0 < subscriber.deadline <= ticks and not (
+                subscriber.is_paused and subscriber.is_open  # its answer is not read
+            ):
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
             elif subscriber.pinged_at <= due and subscriber.is_open:
@@ -8717,26 +8722,39 @@ class Framing:
             hub.reply(subscriber, answers)
 
 
+@contextlib.contextmanager
+def contained(journal: Journal, what: str) -> Iterator[None]:
+    """As `reported`; a Timeout of gevent, or a kill, ends no more than this either."""
+    with reported(journal, what):
+        try:
+            yield
+        except (gevent.Timeout, gevent.GreenletExit) as error:
+            raise RuntimeError(repr(error)) from error
+
+
 class Conversation:
     """What a client says, done in order by a greenlet that lives only while there is something.
-    Who says more than is done is read from no further."""
+    Who says more than is done is read from no further until half of it is done."""
 
-    __slots__ = ("_app", "_busy", "_paused", "_waiting", "subscriber")
+    __slots__ = ("_app", "_busy", "_size", "_waiting", "subscriber")
     MOST = 256  # messages that wait before reading pauses
+    MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self._app = app
         self.subscriber = subscriber
-        self._waiting: deque[Callable[[], None]] | None = None  # thousands are idle
-        self._busy = self._paused = False
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None  # thousands are idle
+        self._size = 0
+        self._busy = False
 
-    def later(self, act: Callable[[], None]) -> None:
-        """Do something that may wait, after all that came before it."""
+    def later(self, act: Callable[[], None], size: int = 0) -> None:
+        """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(act)
-        if len(self._waiting) > self.MOST and not self._paused:
-            self._paused = True
+        self._waiting.append((act, size))
+        self._size += size
+        is_much = len(self._waiting) > self.MOST or self._size > self.MOST_BYTES
+        if is_much and not self.subscriber.is_paused:
             self._app.hub.pause(self.subscriber)
         if not self._busy:
             self._busy = True
@@ -8745,19 +8763,23 @@ class Conversation:
     def _work(self) -> None:
         done = 0
         while self._waiting:
-            act = self._waiting.popleft()
-            with reported(self._app.journal, "A client's message failed"):
-                act()
+            act, size = self._waiting.popleft()
             done += 1
-            if done % self.MOST == 0:  # none of them may have waited for anything
-                gevent.sleep(0.001)
+            with contained(self._app.journal, "A client's message failed"):
+                act()
+                if done % self.MOST == 0:  # none of them may have waited for anything
+                    gevent.sleep(0.001)
+            self._size -= size
+            is_half = len(self._waiting) <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2
+            if is_half and self.subscriber.is_paused:
+                self._app.hub.pause(self.subscriber, False)
         self._waiting, self._busy = None, False
-        if self._paused:
-            self._paused = False
-            self._app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
         """The connection is over."""
+
+    def revoked(self, credentials: set[str]) -> None:
+        """Of these nothing may be left."""
 
 
 def changed_channels(
@@ -8831,7 +8853,7 @@ class WebSocketConversation(Conversation):
         """Bytes of the client."""
         self.subscriber.deadline = 0
         for message in self._framing.take(data):
-            self.later(partial(self._handle, message))
+            self.later(partial(self._handle, message), len(message))
         reason = "closed by the client or for its frames"
         self._framing.answer(self._app.hub, self.subscriber, reason)
 
@@ -8965,6 +8987,8 @@ class SioPacket(msgspec.Struct):
     payload: Any  # a dict, a list of raw JSON texts, or None
     ack: str
     expected: int  # attachments
+    size: int  # of its text
+    attached: int = 0  # bytes
     attachments: list[bytes] = []
 
     def values(self) -> list[Any]:
@@ -8985,7 +9009,7 @@ def parse_packet(text: str) -> SioPacket:
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
     try:
-        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0))
+        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
         if kind == SIO_CONNECT:
             found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
         elif kind in (SIO_EVENT, SIO_ACK):
@@ -9332,7 +9356,7 @@ class EngineSession(Conversation):
     in it Socket.IO v5: a client in each namespace that was joined."""
 
     __slots__ = (
-        *("_engine", "_fetches", "_framing", "_partial", "_principal", "_probe", "_size"),
+        *("_engine", "_fetches", "_framing", "_partial", "_posts", "_principal", "_probe"),
         *("clients", "handshake", "over", "sid"),
     )
     PROBE_MS = 10_000
@@ -9348,13 +9372,12 @@ class EngineSession(Conversation):
         self.over = False
         self._engine = engine
         self._principal = call.principal
-        self._fetches = False  # a poll waits
+        self._fetches = self._posts = False  # a poll waits; a POST is being taken
         # Of its WebSocket, or of one that is tried.
         limit = engine.app.settings["max_message_bytes"]
         self._framing = None if self._polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
         self._partial: SioPacket | None = None  # attachments of it are to come
-        self._size = 0  # of those that have
 
     @property
     def _encoding(self) -> SocketIoEncoding:
@@ -9436,18 +9459,18 @@ class EngineSession(Conversation):
         if isinstance(data, str):
             if self._partial is not None:
                 raise ValueError("attachments are missing")
-            self._partial, self._size = parse_packet(data), 0
+            self._partial = parse_packet(data)
         elif self._partial is None:
             raise ValueError("an attachment of nothing")
         else:
             self._partial.attachments.append(data)
-            self._size += len(data)
-            if self._size > self._app.settings["max_message_bytes"]:
+            self._partial.attached += len(data)
+            if self._partial.attached > self._app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
         found = self._partial
         if len(found.attachments) == found.expected:
             self._partial = None
-            self.later(partial(self._handle, found))
+            self.later(partial(self._handle, found), found.size + found.attached)
 
     # Polling
 
@@ -9456,7 +9479,7 @@ class EngineSession(Conversation):
         transport, settings = self.subscriber.transport, self._app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.deadline or self.subscriber.pinged_at + int(seconds * 1000)
-        if due <= ticks_ms():  # the hub may not have looked yet
+        if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
             raise EngineFault(1)
         if self._fetches:
@@ -9489,22 +9512,27 @@ class EngineSession(Conversation):
         return answer
 
     def post(self, call: Call) -> Answer:
-        """Take the packets of a POST."""
-        payload = call.body(self._app.settings["max_message_bytes"])
-        if not self._polls:
+        """Take the packets of a POST, of which a client sends one after the other."""
+        if self._posts:
+            self.end("two posts at once")
+        if self._posts or not self._polls:
             raise EngineFault(3)
+        self._posts = True
         try:
+            payload = call.body(self._app.settings["max_message_bytes"])
             for number, packet in enumerate(PollingEncoding.packets(payload), 1):
                 self.take(packet)
                 if self.over and packet != "1":
                     raise EngineFault(3)
                 if number % self.MOST == 0:  # a body holds many: others have their turn first
                     gevent.sleep(0.001)
-                while self._paused:
+                while self.subscriber.is_paused and not self.over:
                     gevent.sleep(0.01)
         except ValueError:
             self._take_message("")
             raise EngineFault(3) from None
+        finally:
+            self._posts = False
         return payload_answer(b"ok")
 
     # Upgrade
@@ -9717,9 +9745,9 @@ class EngineSession(Conversation):
         if handler is None:
             return None
         result = None
-        with reported(self._app.journal, f"The handler of {event} failed"):
+        with contained(self._app.journal, f"The handler of {event} failed"):
             result = handler(client, *values)
-        return result  # noqa: RET504 - `reported` takes an error
+        return result  # noqa: RET504 - `contained` takes an error
 
     def _event(self, client: Client, found: SioPacket) -> None:
         event = msgspec.json.decode(found.payload[0], type=str)
