@@ -2752,6 +2752,9 @@ class Session(Protocol):
     def left(self, subscriber: Subscriber, reason: str) -> None:
         """A connection is over."""
 
+    def revoked(self, credentials: set[str]) -> None:
+        """Nothing may be left of what these gave, beside the connection's own credential."""
+
 
 def tune(transport: Transport, settings: Settings) -> None:
     """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
@@ -3491,8 +3494,11 @@ class Hub:
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
-        holders = [s for s in self.subscribers() if s.credential in gone]
-        self.end(holders, "The credential was revoked")
+        for subscriber in self.subscribers():
+            if subscriber.credential in gone:
+                self.end([subscriber], REVOKED)
+            elif subscriber.session is not None:
+                subscriber.session.revoked(gone)
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
         """Change the topics of a client's connections, as a control entry says."""
@@ -3887,6 +3893,7 @@ class Hub:
         subscriber.expires_at = min(at, subscriber.expires_at or at)
 
 
+REVOKED = "The credential was revoked"
 RESET = {
     "type": "reset",
     "message": "Messages after the asked position are no longer held; reload what you show.",
@@ -8779,7 +8786,7 @@ class Conversation:
         """The connection is over."""
 
     def revoked(self, credentials: set[str]) -> None:
-        """Of these nothing may be left."""
+        """Those are no more; the connection has one that goes on."""
 
 
 def changed_channels(
@@ -9194,8 +9201,11 @@ class Client:
 
     MOST_ACKS = 1_000
 
-    def __init__(self, session: EngineSession, namespace: str, auth: dict[str, Any]) -> None:
+    def __init__(
+        self, session: EngineSession, namespace: str, auth: dict[str, Any], principal: Principal
+    ) -> None:
         self.id = session.subscriber.client_id
+        self.principal = principal
         self.namespace = namespace
         self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
         self.handshake = {**session.handshake, "auth": self.auth}
@@ -9260,7 +9270,7 @@ class Client:
 
     def disconnect(self) -> None:
         """Put the client out of the namespace; it does not come back by itself."""
-        self._session.put_out(self.namespace)
+        self._session.put_out(self)
 
 
 RECOVERED = "recovered by another connection"
@@ -9301,10 +9311,10 @@ class Recovery:
         """A node that is gone tells of nobody."""
         self._lost_where(tx, peewee.SQL("node NOT IN (SELECT id FROM nodes)"))
 
-    def save(self, client: Client, owner: str) -> None:
+    def save(self, client: Client) -> None:
         """Store what a client is; returns after the commit."""
         pid_hash, node = sha256(client.pid), self._app.nodes.id
-        row = {"pid_hash": pid_hash, "owner": owner, "node": node, "left_at": None}
+        row = {"pid_hash": pid_hash, "owner": client.principal.name, "node": node, "left_at": None}
         row |= {"namespace": client.namespace, "client_id": client.id}
         row |= {"state": client.saved, "position": client.position}
         self._left.pop(pid_hash, None)
@@ -9356,7 +9366,16 @@ class EngineSession(Conversation):
     in it Socket.IO v5: a client in each namespace that was joined."""
 
     __slots__ = (
-        *("_engine", "_fetches", "_framing", "_partial", "_posts", "_principal", "_probe"),
+        *(
+            "_engine",
+            "_fetches",
+            "_framing",
+            "_joining",
+            "_partial",
+            "_posts",
+            "_principal",
+            "_probe",
+        ),
         *("clients", "handshake", "over", "sid"),
     )
     PROBE_MS = 10_000
@@ -9370,6 +9389,7 @@ class EngineSession(Conversation):
             query = dict(urllib.parse.parse_qsl(call.raw_query))
             self.handshake = {"address": call.address, "headers": call.headers, "query": query}
         self.over = False
+        self._joining: Client | None = None
         self._engine = engine
         self._principal = call.principal
         self._fetches = self._posts = False  # a poll waits; a POST is being taken
@@ -9539,7 +9559,7 @@ class EngineSession(Conversation):
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(call.principal, call.agent, encoding)
+        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
         is_second = self._probe is not None or not self._polls
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
@@ -9580,9 +9600,8 @@ class EngineSession(Conversation):
         if namespace not in HANDLERS.namespaces:
             self._refuse(namespace, "Invalid namespace")
             return
-        client = Client(self, namespace, auth)
         try:
-            self._principal = self._authenticate(auth)
+            client = self._joining = Client(self, namespace, auth, self._authenticate(auth))
             for where, middleware in HANDLERS.middlewares:
                 if where == namespace:
                     middleware(client)
@@ -9596,6 +9615,8 @@ class EngineSession(Conversation):
             raise
         else:
             self._admit(client, auth)
+        finally:
+            self._joining = None
 
     def _authenticate(self, auth: dict[str, Any]) -> Principal:
         """Who connects: `auth.token`, else the first request's cookie or header."""
@@ -9625,8 +9646,9 @@ class EngineSession(Conversation):
         )
 
     def _admit(self, client: Client, auth: dict[str, Any]) -> None:
-        subscriber, principal = self.subscriber, self._principal
-        subscriber.username, subscriber.credential = principal.name, principal.credential
+        subscriber, principal = self.subscriber, client.principal
+        if not self.clients:
+            subscriber.username = principal.name
         if principal.expires_at is not None:
             self._app.hub.expire(subscriber, principal.expires_at)
         if client.namespace == "/" and principal.may_use("subscribe", None):
@@ -9641,7 +9663,7 @@ class EngineSession(Conversation):
             return
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
         is_first = not self.clients
-        self.clients[client.namespace] = client
+        self.clients[client.namespace], self._joining = client, None
         self._reply(SIO_CONNECT, client.namespace, to_json(body))
         if since is not None and is_first:
             self._app.hub.rewind(subscriber, frozenset(client.topics), since)
@@ -9658,7 +9680,7 @@ class EngineSession(Conversation):
         if "pid" not in auth:
             return None
         hub, log = self._app.hub, self._app.log
-        row = self._engine.recovery.find(auth["pid"], client.namespace, self._principal.name)
+        row = self._engine.recovery.find(auth["pid"], client.namespace, client.principal.name)
         if row is None or (self.clients and row.client_id != self.subscriber.client_id):
             return None
         since = log.find(str(auth.get("offset", row.position)))
@@ -9666,7 +9688,7 @@ class EngineSession(Conversation):
         if since is None:
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
-        may_use = self._principal.may_use
+        may_use = client.principal.may_use
         channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         is_whole = log.complete(since, topics | channels | {direct_topic(row.client_id)})
@@ -9690,7 +9712,7 @@ class EngineSession(Conversation):
             if not client.position or not subscriber.messages:
                 cursor = subscriber.cursor if since is None else since
                 client.position = self._app.log.position(cursor)
-            self._engine.recovery.save(client, self._principal.name)
+            self._engine.recovery.save(client)
 
     def moved(self, client: Client) -> None:
         """A client entered or left a room, perhaps by another one's handler."""
@@ -9709,22 +9731,41 @@ class EngineSession(Conversation):
 
     # Leaving
 
-    def put_out(self, namespace: str) -> None:
-        """Disconnect a namespace by the server's will."""
-        self._reply(SIO_DISCONNECT, namespace)
-        client = self.clients.get(namespace)
-        if client is not None:
-            self._depart(client, "server namespace disconnect")
+    def put_out(self, client: Client) -> None:
+        """Disconnect a client from its namespace by the server's will."""
+        self._reply(SIO_DISCONNECT, client.namespace)
+        self._depart(client, "server namespace disconnect")
+
+    def revoked(self, credentials: set[str]) -> None:
+        """Put out who joined by these, and nobody joins by them any more."""
+        if self._principal.credential in credentials:
+            self._principal = ANONYMOUS._replace(address=self._principal.address)
+        clients = list(self.clients.values())
+        gone = [client for client in clients if client.principal.credential in credentials]
+        joining = self._joining
+        if joining is not None and joining.principal.credential in credentials:
+            self.end(REVOKED)
+        elif gone and gone == clients:
+            self._app.hub.end([self.subscriber], REVOKED)
+        for client in gone if not self.over else ():
+            del self.clients[client.namespace]
+            self._reply(SIO_DISCONNECT, client.namespace)
+            self._renew_topics()  # it hears no more from here on; what may wait comes later
+            self.later(partial(self._departed, client, "server namespace disconnect"))
 
     def _lose(self, reason: str) -> None:
-        for client in list(self.clients.values()):
-            self._depart(client, reason, is_lost=True)
+        clients, self.clients = list(self.clients.values()), {}
+        for client in clients:
+            self._departed(client, reason, is_lost=True)
 
-    def _depart(self, client: Client, reason: str, is_lost: bool = False) -> None:
+    def _depart(self, client: Client, reason: str) -> None:
+        """A client leaves its namespace."""
+        if self.clients.pop(client.namespace, None) is not None:
+            self._renew_topics()
+            self._departed(client, reason)
+
+    def _departed(self, client: Client, reason: str, is_lost: bool = False) -> None:
         """A client is gone; one that `is_lost` may recover."""
-        if self.clients.pop(client.namespace, None) is None:
-            return
-        self._renew_topics()
         if client.pid and not is_lost:
             self._engine.recovery.forget(client)
         elif client.pid and reason != RECOVERED:  # else another connection is it now
@@ -9767,24 +9808,23 @@ class EngineSession(Conversation):
             if event in ("join", "leave"):
                 names = convert({"channels": found.values()[1:]}, ChannelNames).channels
                 before, adds = client.channels, event == "join"
-                client.channels = changed_channels(self._app, self._principal, before, names, adds)
+                client.channels = changed_channels(self._app, client.principal, before, names, adds)
                 self._renew_topics()
             else:
-                self._relay(event, found)
+                self._relay(client, event, found)
             return {"success": True}
         except Problem as problem:
             return {"success": False, "code": problem.code, "message": problem.detail}
 
-    def _relay(self, event: str, found: SioPacket) -> None:
+    def _relay(self, client: Client, event: str, found: SioPacket) -> None:
         if not self._app.settings["relay_events"]:
             raise Problem("forbidden", "The setting relay_events is off.")
-        self._app.access.require(self._principal, "publish")
+        self._app.access.require(client.principal, "publish")
         query = convert({"event": event}, BroadcastQuery)
         text = f"[{','.join(bytes(raw).decode() for raw in found.payload[1:])}]"
         parsed = parse_json(text.encode())
         lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-        sender = self.subscriber.client_id
-        draft = make_draft(self._app, self._principal, query, lone, sender)
+        draft = make_draft(self._app, client.principal, query, lone, self.subscriber.client_id)
         append(self._app, [with_arguments(draft, Arguments(parsed.text, found.attachments))])
 
 
@@ -9870,7 +9910,8 @@ class EngineIo:
     def _begin(self, call: Call, session: str, encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
         settings, streams = self.app.settings, self.app.streams
-        asked = StreamRequest(call.principal, call.agent, encoding)
+        # What the request's credential gives is for who joins a namespace by it.
+        asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:

@@ -214,6 +214,8 @@ class Client:
 
     def left(self, subscriber: Any, reason: str) -> None: ...
 
+    def revoked(self, credentials: set[str]) -> None: ...
+
 
 # ---- the model -----------------------------------------------------------------------------------
 

@@ -151,6 +151,51 @@ def test_connect_needs_a_credential(server: Server) -> None:
     assert "access=open" in logs[0]["message"]
 
 
+@pytest.mark.parametrize("first", ["/", "/admin"])
+def test_each_namespace_has_a_credential_of_its_own(
+    with_handlers: Callable[..., Server], first: str
+) -> None:
+    """Revoking the one, whichever was used last, ends its namespace at once, and no other."""
+    server = with_handlers(ROOMS_OF_TWO, socketio_recovery_seconds=0)
+    tokens = {
+        namespace: server.post("/api/tokens", {"name": namespace.strip("/") or "main"}).json
+        for namespace in ("/", "/admin")
+    }
+
+    def told(namespace: str, text: str) -> str:
+        return f'42{"" if namespace == "/" else namespace + ","}["said","{text}"]'
+
+    second = "/admin" if first == "/" else "/"
+    with open_io(server) as ws, join_io(server)[0] as other:
+        for namespace in ("/", "/admin"):
+            ws.send(f"40{namespace},{json.dumps({'token': tokens[namespace]['token']})}")
+            assert hear_io(ws).startswith("40")
+        other.send('42["say","both"]')
+        assert [hear_io(ws), hear_io(ws)] == [told("/", "both"), told("/admin", "both")]
+        for namespace in (first, second):
+            name = namespace.strip("/") or "main"
+            assert server.request("DELETE", f"/api/tokens/{name}").status == 200
+            if namespace == first:
+                assert hear_io(ws) == ("41" if first == "/" else f"41{first}")
+                other.send('42["say","one"]')
+                assert hear_io(ws) == told(second, "one")
+                ws.send(f"40{first},{json.dumps({'token': tokens[first]['token']})}")
+                assert hear_io(ws).startswith("44")
+        assert ended(ws)
+
+
+ROOMS_OF_TWO = """
+    @on("say")
+    def say(client, text):
+        emit("said", text)
+        emit("said", text, namespace="/admin")
+
+    @on("connection", namespace="/admin")
+    def admin(client):
+        pass
+"""
+
+
 def test_engine_io_3_and_foreign_origins_are_refused(server: Server) -> None:
     answer = server.get("/socket.io/?EIO=3&transport=polling")
     assert answer.status == 400

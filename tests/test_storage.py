@@ -831,6 +831,8 @@ class Silent:
 
     def left(self, subscriber: Any, reason: str) -> None: ...
 
+    def revoked(self, credentials: set[str]) -> None: ...
+
 
 def test_the_ring_keeps_within_its_bytes(log_url: str) -> None:
     """What an entry cost when it came is what it gives back when it goes, though its text has been
