@@ -9288,9 +9288,13 @@ class Recovery:
     """Socket.IO's connection state recovery: what clients were, kept for a while after they lost
     their connection, also over a restart. What they missed is in the log."""
 
+    MOST_DUE = 50_000  # rows that wait to be written while the database is away
+
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._left: dict[str, int] = {}  # pid's hash: when it was lost, not yet written
+        # A pid's hash: the fields of its row that are not yet written, none when it goes. What
+        # could not be written stays.
+        self._due: dict[str, dict[str, Any]] = {}
 
     @property
     def seconds(self) -> float:
@@ -9300,16 +9304,12 @@ class Recovery:
     def start(self) -> None:
         """Who was connected when the last run ended has lost its connection now."""
         if not self._app.storage.engine.shared:
-            self._app.storage.write(lambda tx: self._lost_where(tx, SocketSession.node != ""))
+            self._app.storage.write(lambda tx: self._lose(tx, SocketSession.node != ""))
 
     @staticmethod
-    def _lost_where(tx: Transaction, where: Any) -> None:
+    def _lose(tx: Transaction, where: Any) -> None:
         connected = SocketSession.left_at.is_null() & where
         SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
-
-    def _lost_with_their_node(self, tx: Transaction) -> None:
-        """A node that is gone tells of nobody."""
-        self._lost_where(tx, peewee.SQL("node NOT IN (SELECT id FROM nodes)"))
 
     def save(self, client: Client) -> None:
         """Store what a client is; returns after the commit."""
@@ -9317,8 +9317,7 @@ class Recovery:
         row = {"pid_hash": pid_hash, "owner": client.principal.name, "node": node, "left_at": None}
         row |= {"namespace": client.namespace, "client_id": client.id}
         row |= {"state": client.saved, "position": client.position}
-        self._left.pop(pid_hash, None)
-        self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
+        self._write({pid_hash: row})
 
     def find(self, pid: Any, namespace: str, owner: str) -> Any:
         """The row of a client that may recover; None when there is none."""
@@ -9327,38 +9326,58 @@ class Recovery:
         row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
         if row is None or (row.namespace, row.owner) != (namespace, owner):
             return None
-        left_at = self._left.get(row.pid_hash) or row.left_at or now_ms()
-        return row if now_ms() - left_at <= self.seconds * 1000 else None
+        due = self._due.get(row.pid_hash, {"left_at": row.left_at})
+        for field, value in due.items():
+            setattr(row, field, value)
+        is_late = now_ms() - (row.left_at or now_ms()) > self.seconds * 1000
+        return None if is_late or not due else row
 
     def lost(self, client: Client) -> None:
         """A client's connection is gone."""
-        self._left[sha256(client.pid)] = now_ms()
+        pid_hash = sha256(client.pid)
+        self._due[pid_hash] = self._due.get(pid_hash, {}) | {"left_at": now_ms()}
+        if len(self._due) > self.MOST_DUE:
+            del self._due[next(iter(self._due))]
 
     def forget(self, client: Client) -> None:
         """A client left, or was put out: it begins anew."""
-        query = SocketSession.delete().where(SocketSession.pid_hash == sha256(client.pid))
-        client.pid = ""  # what its handler changes now is kept no more
-        self._app.storage.write(lambda tx: query.execute(tx.database))
+        pid_hash, client.pid = sha256(client.pid), ""  # what its handler changes is kept no more
+        self._write({pid_hash: {}})
 
     def flush(self) -> None:
-        """Write who lost the connection, and delete who didn't come back."""
-        left, self._left = self._left, {}
+        """Write what is due, and delete who didn't come back."""
         oldest = now_ms() - int(self.seconds * 1000)
-        if self._app.storage.engine.shared and self._app.nodes.is_first:
-            self._app.storage.write(self._lost_with_their_node)
-        gone = SocketSession.select().where(SocketSession.left_at < oldest).exists()
-        if not left and not gone:
-            return
+        if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
+            without = peewee.SQL("node NOT IN (SELECT id FROM nodes)")
+            self._app.storage.write(lambda tx: self._lose(tx, without))
+        if self._due:
+            self._write(dict(self._due))
+        late = SocketSession.left_at < oldest
+        if SocketSession.select().where(late).exists():
+            query = SocketSession.delete().where(late)
+            self._app.storage.write(lambda tx: query.execute(tx.database))
+
+    def _write(self, due: dict[str, dict[str, Any]]) -> None:
+        """Write rows; those of a write that fails are written by the next `flush`."""
+        self._due |= due
 
         def unit(tx: Transaction) -> None:
-            # Who came back on another node was lost here all the same, when that was noticed.
-            mine = SocketSession.node == self._app.nodes.id
-            for pid_hash, when in left.items():
-                query = SocketSession.update(left_at=when)
-                query.where(mine & (SocketSession.pid_hash == pid_hash)).execute(tx.database)
-            SocketSession.delete().where(SocketSession.left_at < oldest).execute(tx.database)
+            for pid_hash, row in due.items():
+                where = SocketSession.pid_hash == pid_hash
+                if not row:
+                    SocketSession.delete().where(where).execute(tx.database)
+                elif row["left_at"] is None:
+                    upsert(tx.database, SocketSession, **row)
+                else:
+                    # Who came back on another node was lost here all the same, when that was
+                    # noticed.
+                    where &= SocketSession.node == self._app.nodes.id
+                    SocketSession.update(**row).where(where).execute(tx.database)
 
         self._app.storage.write(unit)
+        for pid_hash, row in due.items():
+            if self._due.get(pid_hash) is row:
+                del self._due[pid_hash]
 
 
 class EngineSession(Conversation):
@@ -9656,7 +9675,12 @@ class EngineSession(Conversation):
         since = self._recover(client, auth)
         if self._engine.recovery.seconds:
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
-            self.keep(client, since)
+            try:
+                self.keep(client, since)
+            except Exception:
+                self.end("it can't be stored")  # so it tries again
+                self._engine.recovery.lost(client)
+                raise
         if self.over:
             if client.pid:
                 self._engine.recovery.lost(client)
