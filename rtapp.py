@@ -2396,13 +2396,41 @@ class WebSocketEncoding:
 
 
 class SocketIoEncoding(WebSocketEncoding):
-    """Socket.IO v5 in Engine.IO v4, in WebSocket frames; a polling client's are taken apart
-    again. With `offsets` every event ends with the position, by which a client recovers."""
+    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket. With `offsets` every
+    event ends with the position, by which a client recovers."""
 
     name = key = "socket.io"
 
     def __init__(self, offsets: bool) -> None:
         self.offsets = offsets
+
+    def engine(self, packet: str | bytes) -> bytes:
+        """A packet of Engine.IO, text or binary."""
+        if isinstance(packet, str):
+            return text_frame(packet)
+        return Frame(Opcode.BINARY, packet).serialize(mask=False)
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        """The last words; a client that isn't told otherwise comes back."""
+        return close_frame(code, reason)
+
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
+        return self.close(code)
+
+    def packet(
+        self,
+        kind: int,
+        namespace: str,
+        payload: str = "",
+        attachments: Sequence[bytes] = (),
+        ack: str = "",
+    ) -> bytes:
+        """A packet of Socket.IO (protocol v5); with attachments its binary form."""
+        count = f"{len(attachments)}-" if attachments else ""
+        kind += 3 if attachments else 0
+        where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
+        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
         """An event of the namespace that the topic belongs to; channels belong to the main one.
@@ -2418,25 +2446,35 @@ class SocketIoEncoding(WebSocketEncoding):
         """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
         offset = f'"{position}"' if self.offsets and not ack else ""
         parts = filter(None, (to_json(event or "message"), arguments.text[1:-1], offset))
-        return packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
+        return self.packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         if event == "ping":
-            return text_frame("2")
+            return self.engine("2")
         if event == "disconnect":
-            return packet(1, "/", "") + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+            return self.packet(1, "/") + self.close(CloseCode.POLICY_VIOLATION, body["reason"])
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
 
-def packet(
-    kind: int, namespace: str, payload: str, attachments: Sequence[bytes] = (), ack: str = ""
-) -> bytes:
-    """A Socket.IO packet (protocol v5) in frames; with attachments its binary form."""
-    count = f"{len(attachments)}-" if attachments else ""
-    kind += 3 if attachments else 0
-    where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
-    binary = [Frame(Opcode.BINARY, data).serialize(mask=False) for data in attachments]
-    return b"".join([text_frame(f"4{kind}{count}{where}{ack}{payload}"), *binary])
+class PollingEncoding(SocketIoEncoding):
+    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet ends with a
+    separator, and a binary one is base64."""
+
+    key = "socket.io+polling"
+    SEPARATOR = b"\x1e"
+
+    def engine(self, packet: str | bytes) -> bytes:
+        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
+        return data + self.SEPARATOR
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        return self.engine("1")
+
+    @staticmethod
+    def packets(payload: bytes) -> Iterator[str | bytes]:
+        """The packets of what is sent or posted as one. Raises ValueError."""
+        for packet in payload.decode().split("\x1e"):
+            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
 
 WEBSOCKET = WebSocketEncoding()
@@ -2604,21 +2642,21 @@ class TlsTransport:
 
 
 class QueueTransport:
-    """The outgoing side of a connection that is fetched by requests (Engine.IO's polling):
-    whole frames wait here, bounded in bytes."""
+    """The outgoing side of a connection that is fetched by requests (Engine.IO's polling): whole
+    packets, each with its separator, wait here, bounded in bytes."""
 
     LIMIT = 1_048_576
     _numbers = itertools.count(1 << 40)  # no descriptor is as high
 
     def __init__(self) -> None:
         self._number = next(self._numbers)
-        self._frames = bytearray()
+        self._packets = bytearray()
         self.ready = gevent.event.Event()
 
     def send(self, data: bytes) -> int:
-        if self._frames and len(self._frames) + len(data) > self.LIMIT:
+        if self._packets and len(self._packets) + len(data) > self.LIMIT:
             raise BlockingIOError
-        self._frames += data
+        self._packets += data
         if data:
             self.ready.set()
         return len(data)
@@ -2628,7 +2666,7 @@ class QueueTransport:
 
     def take(self) -> bytes:
         """All that waits, which makes room."""
-        data, self._frames = bytes(self._frames), bytearray()
+        data, self._packets = bytes(self._packets), bytearray()
         self.ready.clear()
         return data
 
@@ -2648,13 +2686,17 @@ Transport = PlainTransport | TlsTransport | QueueTransport
 
 
 class Session(Protocol):
-    """What stands behind a connection on which the client speaks too."""
+    """What stands behind a connection on which the client speaks too, or behind several. Its
+    methods are called from the loop: they must not wait."""
 
-    def received(self, data: bytes) -> None:
-        """Bytes have come. Called from the loop: must not wait."""
+    def received(self, subscriber: Subscriber, data: bytes) -> None:
+        """Bytes have come."""
 
-    def left(self, reason: str) -> None:
-        """The connection is over. Called from the loop: must not wait."""
+    def left(self, subscriber: Subscriber, reason: str) -> None:
+        """A connection is over."""
+
+    def revoked(self, credentials: set[str]) -> None:
+        """Nothing may be left of what these gave, beside the connection's own credential."""
 
 
 def tune(transport: Transport, settings: Settings) -> None:
@@ -2983,7 +3025,7 @@ class Connections(abc.ABC):
         """Bring nothing more of the log to a subscriber."""
         subscriber.state, subscriber.reason = State.ENDING, reason
         if subscriber.session is not None:
-            subscriber.session.left(reason)
+            subscriber.session.left(subscriber, reason)
         self.on_moved(subscriber, subscriber.view.topics, frozenset())
         self._leave(subscriber)
         network = network_of(subscriber.address)
@@ -2992,21 +3034,27 @@ class Connections(abc.ABC):
             del self._networks[network]
 
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
-        """Give a connection the transport of another one, which ends thereby."""
-        transport = subscriber.transport
-        data = other.pending.data if other.pending else b""
-        if isinstance(transport, QueueTransport):
-            data += transport.take()
+        """Give a polling connection the socket and the encoding of another one, which ends thereby.
+        What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
+        queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
         pinned = subscriber.pending or Join(b"", subscriber.cursor, 0)
-        subscriber.pending = None
-        self._pin(subscriber, pinned._replace(data=data + pinned.data), 0)
+        waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
+        encoding = cast("SocketIoEncoding", other.encoding)
+        packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
+        data = (other.pending.data if other.pending else b"") + b"".join(
+            map(encoding.engine, packets)
+        )
+        self._leave(subscriber)
+        subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
+        self._enter(subscriber, topics)
+        self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
         subscriber.transport, subscriber.fd = other.transport, other.fd
         other.state, other.fd, other.pending = State.GONE, -1, None
         self._by_fd[subscriber.fd] = subscriber
         self.flush(subscriber)
-        transport.close()
+        queue.close()
 
     def drain(self) -> None:
         """Tell everybody when to come back, and close."""
@@ -3123,6 +3171,9 @@ class Connections(abc.ABC):
             subscriber.is_paused = is_paused
             self._heed(subscriber)
             if not is_paused:
+                if subscriber.deadline and subscriber.is_open:  # its answer may wait to be read
+                    subscriber.deadline = 0
+                    self._expect_answer(subscriber, ticks_ms())
                 self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
     def _ready(self, fd: int, events: int) -> None:
@@ -3153,7 +3204,7 @@ class Connections(abc.ABC):
     def _receive(self, subscriber: Subscriber, data: bytes) -> None:
         """What a client says on its stream; on SSE it has nothing to say."""
         if data and subscriber.session is not None and subscriber.is_open:
-            subscriber.session.received(data)
+            subscriber.session.received(subscriber, data)
 
     # Time
 
@@ -3420,8 +3471,11 @@ class Hub(Connections):
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
-        holders = [s for s in self.subscribers() if s.credential in gone]
-        self.end(holders, "The credential was revoked")
+        for subscriber in self.subscribers():
+            if subscriber.credential in gone:
+                self.end([subscriber], REVOKED)
+            elif subscriber.session is not None:
+                subscriber.session.revoked(gone)
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
         """Change the topics of a client's connections, as a control entry says."""
@@ -3754,7 +3808,9 @@ class Hub(Connections):
         for at, subscriber in enumerate(list(self._by_fd.values())):
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
-            elif subscriber.deadline and subscriber.deadline <= ticks:
+            elif 0 < subscriber.deadline <= ticks and not (
+                subscriber.is_paused and subscriber.is_open  # its answer is not read
+            ):
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
             elif subscriber.pinged_at <= due and subscriber.is_open:
@@ -3786,6 +3842,7 @@ class Hub(Connections):
         self._push(subscriber, Join(frames[key], number, 0))
 
 
+REVOKED = "The credential was revoked"
 RESET = {
     "type": "reset",
     "message": "Messages after the asked position are no longer held; reload what you show.",
@@ -8611,36 +8668,24 @@ class Framing:
         self._begun: bytearray | None = None  # a message that comes in fragments
 
     def take(self, data: bytes) -> list[str | bytes]:
-        """The messages that these bytes complete."""
+        """The messages that these bytes complete. Fragments are joined as they come: a list of them
+        has no bound, since they may be empty."""
         self._protocol.receive_data(data)
         messages: list[str | bytes] = []
         for frame in cast("list[Frame]", self._protocol.events_received()):
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-                self._is_text = frame.opcode == Opcode.TEXT
-            if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                messages += self._joined(frame)
+                self._is_text, self._begun = frame.opcode == Opcode.TEXT, bytearray()
+            elif frame.opcode != Opcode.CONT:
+                continue
+            assert self._begun is not None  # the protocol's own rule
+            self._begun += frame.data
+            if frame.fin:
+                whole, self._begun = bytes(self._begun), None
+                try:
+                    messages.append(whole.decode() if self._is_text else whole)
+                except UnicodeDecodeError:
+                    self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
         return messages
-
-    def _joined(self, frame: Frame) -> list[str | bytes]:
-        """The message that a frame completes. Fragments are joined as they come: a list of them
-        has no bound, since they may be empty."""
-        if self._begun is None and frame.fin:
-            return self._whole(bytes(frame.data))
-        self._begun = bytearray() if self._begun is None else self._begun
-        self._begun += frame.data
-        if not frame.fin:
-            return []
-        data, self._begun = bytes(self._begun), None
-        return self._whole(data)
-
-    def _whole(self, data: bytes) -> list[str | bytes]:
-        if not self._is_text:
-            return [data]
-        try:
-            return [data.decode()]
-        except UnicodeDecodeError:
-            self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
-            return []
 
     def answer(self, hub: Hub, subscriber: Subscriber, reason: str) -> None:
         """Send pongs, and the close frame once either side has closed."""
@@ -8651,26 +8696,39 @@ class Framing:
             hub.reply(subscriber, answers)
 
 
+@contextlib.contextmanager
+def contained(journal: Journal, what: str) -> Iterator[None]:
+    """As `reported`; a Timeout of gevent, or a kill, ends no more than this either."""
+    with reported(journal, what):
+        try:
+            yield
+        except (gevent.Timeout, gevent.GreenletExit) as error:
+            raise RuntimeError(repr(error)) from error
+
+
 class Conversation:
     """What a client says, done in order by a greenlet that lives only while there is something.
-    Who says more than is done is read from no further."""
+    Who says more than is done is read from no further until half of it is done."""
 
-    __slots__ = ("_app", "_busy", "_paused", "_waiting", "subscriber")
+    __slots__ = ("_app", "_busy", "_size", "_waiting", "subscriber")
     MOST = 256  # messages that wait before reading pauses
+    MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self._app = app
         self.subscriber = subscriber
-        self._waiting: deque[Callable[[], None]] | None = None  # thousands are idle
-        self._busy = self._paused = False
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None  # thousands are idle
+        self._size = 0
+        self._busy = False
 
-    def later(self, act: Callable[[], None]) -> None:
-        """Do something that may wait, after all that came before it."""
+    def later(self, act: Callable[[], None], size: int = 0) -> None:
+        """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(act)
-        if len(self._waiting) > self.MOST and not self._paused:
-            self._paused = True
+        self._waiting.append((act, size))
+        self._size += size
+        is_much = len(self._waiting) > self.MOST or self._size > self.MOST_BYTES
+        if is_much and not self.subscriber.is_paused:
             self._app.hub.pause(self.subscriber)
         if not self._busy:
             self._busy = True
@@ -8679,19 +8737,23 @@ class Conversation:
     def _work(self) -> None:
         done = 0
         while self._waiting:
-            act = self._waiting.popleft()
-            with reported(self._app.journal, "A client's message failed"):
-                act()
+            act, size = self._waiting.popleft()
             done += 1
-            if done % self.MOST == 0:  # none of them may have waited for anything
-                gevent.sleep(0.001)
+            with contained(self._app.journal, "A client's message failed"):
+                act()
+                if done % self.MOST == 0:  # none of them may have waited for anything
+                    gevent.sleep(0.001)
+            self._size -= size
+            is_half = len(self._waiting) <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2
+            if is_half and self.subscriber.is_paused:
+                self._app.hub.pause(self.subscriber, False)
         self._waiting, self._busy = None, False
-        if self._paused:
-            self._paused = False
-            self._app.hub.pause(self.subscriber, False)
 
-    def left(self, reason: str) -> None:
+    def left(self, subscriber: Subscriber, reason: str) -> None:
         """The connection is over."""
+
+    def revoked(self, credentials: set[str]) -> None:
+        """Those are no more; the connection has one that goes on."""
 
 
 def changed_channels(
@@ -8761,11 +8823,11 @@ class WebSocketConversation(Conversation):
         self._bad = 0
         self._room = ""  # the one that was joined here last
 
-    def received(self, data: bytes) -> None:
+    def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of the client."""
         self.subscriber.deadline = 0
         for message in self._framing.take(data):
-            self.later(partial(self._handle, message))
+            self.later(partial(self._handle, message), len(message))
         reason = "closed by the client or for its frames"
         self._framing.answer(self._app.hub, self.subscriber, reason)
 
@@ -8882,459 +8944,31 @@ def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     return upgrade(app, call, partial(app.streams.open, asked, converse=converse))
 
 
-# Engine.IO
-
-ENGINE_FAULTS = (
-    "Transport unknown",
-    "Session ID unknown",
-    "Bad handshake method",
-    "Bad request",
-    "Forbidden",
-    "Unsupported protocol version",
-)
-
-
-class EngineFault(Exception):
-    """An error of Engine.IO's own table; its number is what the client is told."""
-
-    @property
-    def answer(self) -> Answer:
-        """The error as Engine.IO answers it."""
-        code = self.args[0]
-        return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
-
-
-def engine_payload(frames: bytes) -> bytes:
-    """Frames of ours as the body of a poll: packets, separated (Engine.IO v4, "payload")."""
-    packets = []
-    while frames:
-        size, start = frames[1], 2
-        if size > 125:
-            start = 4 if size == 126 else 10
-            size = int.from_bytes(frames[2:start], "big")
-        data, kind = frames[start : start + size], frames[0] & 15
-        frames = frames[start + size :]
-        if kind == Opcode.BINARY:
-            data = b"b" + base64.b64encode(data)
-        packets.append(b"1" if kind == Opcode.CLOSE else data)
-    return b"\x1e".join(packets)
-
-
-def text_answer(body: bytes) -> Answer:
-    """An answer to a polling request."""
-    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
-
-
-class EngineConversation(Conversation, abc.ABC):
-    """An Engine.IO v4 connection: over polling requests, a WebSocket, or the one and then the
-    other. What it carries is a subclass's."""
-
-    __slots__ = ("_engine", "_fetching", "_framing", "_probing", "over", "sid")
-
-    def __init__(self, engine: EngineIo, subscriber: Subscriber, framing: Framing | None) -> None:
-        super().__init__(engine.app, subscriber)
-        self._engine = engine
-        self._framing = framing  # None while it polls
-        self._fetching = self._probing = self.over = False
-        self.sid = secrets.token_urlsafe(15)
-
-    @abc.abstractmethod
-    def message(self, data: str | bytes) -> None:
-        """A message of the client. Raises ValueError when it is not valid."""
-
-    def reply(self, frames: bytes) -> None:
-        """Send frames to this client alone."""
-        self._app.hub.reply(self.subscriber, frames)
-
-    def end(self, reason: str, last: bytes | None = None) -> None:
-        """Close the connection; a client that isn't told otherwise comes back."""
-        last = close_frame(CloseCode.NORMAL_CLOSURE) if last is None else last
-        self._app.hub.finish(self.subscriber, last, reason)
-
-    def left(self, reason: str) -> None:
-        """The connection is over."""
-        self.over = True
-        self._engine.forget(self)
-
-    # What comes in
-
-    def received(self, data: bytes) -> None:
-        """Bytes of the WebSocket."""
-        assert self._framing is not None
-        for each in self._framing.take(data):
-            self.take(each)
-        self._framing.answer(self._app.hub, self.subscriber, "transport close")
-
-    def take(self, packet: str | bytes) -> None:
-        """A packet of the client."""
-        if self.over:
-            return
-        try:
-            if isinstance(packet, bytes):
-                self.message(packet)
-            elif packet[:1] == "4":
-                self.message(packet[1:])
-            elif packet[:1] == "3":
-                self.subscriber.deadline = 0
-            elif packet == "1":
-                self.end("transport close", text_frame("6") if self._framing is None else None)
-            else:
-                raise ValueError("unknown packet")
-        except (ValueError, RecursionError):
-            self.end("parse error", None if self._fetching or self._framing else b"")
-
-    # Polling
-
-    def poll(self, call: Call) -> Answer:
-        """Answer a GET with what waits for the client; wait until there is something."""
-        transport = self.subscriber.transport
-        if self._is_late():
-            self.end("ping timeout", b"")
-            raise EngineFault(1)
-        if self._fetching or not isinstance(transport, QueueTransport):
-            if self._fetching:
-                self.end("two polls at once")
-            raise EngineFault(3)
-        self._fetching = True
-        try:
-            with call.connection.noting_end(self._cancelled):
-                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-                transport.ready.wait(0.1 if self._probing else None)
-        finally:
-            self._fetching = False
-        if transport is not self.subscriber.transport:
-            raise EngineFault(3)
-        frames = transport.take()
-        self._app.hub.flush(self.subscriber)
-        return text_answer(engine_payload(frames) or b"6")
-
-    def _cancelled(self) -> None:
-        self._fetching = False
-        self.end("the poll was cancelled", b"")
-
-    def _is_late(self) -> bool:
-        """Whether no pong came in time, though the hub may not have looked yet."""
-        settings, subscriber = self._app.settings, self.subscriber
-        seconds = settings["ping_interval"] + settings["ping_timeout"]
-        return ticks_ms() >= (subscriber.deadline or subscriber.pinged_at + int(seconds * 1000))
-
-    def post(self, raw: bytes) -> Answer:
-        """Take the packets of a POST."""
-        if self._framing is not None:
-            raise EngineFault(3)
-        try:
-            packets = raw.decode().split("\x1e")
-        except ValueError:
-            packets = [""]
-        for number, part in enumerate(packets, 1):
-            self.take(self._engine_packet(part))
-            if self.over and part != "1":
-                raise EngineFault(3)
-            if number % self.MOST == 0:  # a body holds many: others have their turn first
-                gevent.sleep(0.001)
-            while self._paused:
-                gevent.sleep(0.01)
-        return text_answer(b"ok")
-
-    @staticmethod
-    def _engine_packet(part: str) -> str | bytes:
-        """A packet; an empty one, which is none, for what is no base64."""
-        if part[:1] != "b":
-            return part
-        try:
-            return base64.b64decode(part[1:], validate=True)
-        except ValueError:
-            return ""
-
-    # Upgrade
-
-    def probe(self, call: Call) -> Answer:
-        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(call.principal, call.agent, self.subscriber.encoding)
-        too_many = self._framing is not None or self._probing
-
-        def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams = self._app.streams
-            client_id = secrets.token_urlsafe(16)
-            subscriber = streams.subscriber(asked, client_id, self.subscriber.cursor)
-            subscriber.deadline = ticks_ms() + Probe.LIMIT_MS
-            subscriber.pinged_at = subscriber.deadline  # is not pinged
-            if not too_many:
-                subscriber.session = Probe(self._app, self, subscriber)
-                self._probing = True
-            streams.attach(subscriber, frozenset(), transport, head, early)
-            if too_many:
-                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
-                self._app.hub.finish(subscriber, last, "a second WebSocket")
-
-        return upgrade(self._app, call, attach)
-
-    def probed(self, works: bool) -> None:
-        """The WebSocket was tried: a poll that waits is let go."""
-        self._probing = works
-        if works and self._fetching:
-            self.reply(text_frame("6"))
-
-    def move(self, other: Subscriber, framing: Framing) -> None:
-        """Go over to the WebSocket that was tried."""
-        if not self.over:
-            self._framing = framing
-            self._app.hub.adopt(self.subscriber, other)
-
-
-class Probe:
-    """A WebSocket that a polling connection tries, and goes over to when the client says so."""
-
-    __slots__ = ("_app", "_framing", "_owner", "_subscriber")
-    LIMIT_MS = 10_000
-
-    def __init__(self, app: Application, owner: EngineConversation, subscriber: Subscriber) -> None:
-        self._app = app
-        self._owner = owner
-        self._subscriber = subscriber
-        self._framing = Framing(app.settings["max_message_bytes"])
-
-    def received(self, data: bytes) -> None:
-        """Bytes of the WebSocket; after the packet "upgrade" they are the connection's."""
-        packets = deque(self._framing.take(data))
-        while packets:
-            packet = packets.popleft()
-            if packet == "2probe":
-                self._app.hub.reply(self._subscriber, text_frame("3probe"))
-                self._owner.probed(True)
-            elif packet == "5" and not self._owner.over:
-                self._owner.move(self._subscriber, self._framing)
-                for rest in packets:
-                    self._owner.take(rest)
-                self._owner.received(b"")  # control frames that came along are answered
-                return
-            else:
-                last = close_frame(CloseCode.PROTOCOL_ERROR)
-                self._app.hub.finish(self._subscriber, last, "not a probe")
-                return
-        self._framing.answer(self._app.hub, self._subscriber, "probe closed")
-
-    def left(self, reason: str) -> None:
-        """It didn't work, or has become the connection."""
-        self._owner.probed(False)
-
-
-RECOVERED = "recovered by another connection"
-
-
-class ClientState(msgspec.Struct):
-    """What a recovered client gets back."""
-
-    rooms: set[str] = set()
-    channels: set[str] = set()
-    data: dict[str, Any] = {}
-
-
-class Recovery:
-    """Socket.IO's connection state recovery: what clients were, kept for a while after they lost
-    their connection, also over a restart. What they missed is in the log."""
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-        self._left: dict[str, int] = {}  # pid's hash: when it was lost, not yet written
-
-    @property
-    def seconds(self) -> float:
-        """How long a client has to come back; 0 when it can't."""
-        return float(self._app.settings["socketio_recovery_seconds"])
-
-    def start(self) -> None:
-        """Who was connected when the last run ended has lost its connection now."""
-        if not self._app.storage.engine.shared:
-            self._app.storage.write(lambda tx: self._lost_where(tx, SocketSession.node != ""))
-
-    @staticmethod
-    def _lost_where(tx: Transaction, where: Any) -> None:
-        connected = SocketSession.left_at.is_null() & where
-        SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
-
-    def _lost_with_their_node(self, tx: Transaction) -> None:
-        """A node that is gone tells of nobody."""
-        self._lost_where(tx, peewee.SQL("node NOT IN (SELECT id FROM nodes)"))
-
-    def save(self, client: Client, owner: str) -> None:
-        """Store what a client is; returns after the commit."""
-        pid_hash, node = sha256(client.pid), self._app.nodes.id
-        row = {"pid_hash": pid_hash, "owner": owner, "node": node, "left_at": None}
-        row |= {"namespace": client.namespace, "client_id": client.id}
-        row |= {"state": client.saved, "position": client.position}
-        self._left.pop(pid_hash, None)
-        self._app.storage.write(lambda tx: upsert(tx.database, SocketSession, **row))
-
-    def find(self, pid: Any, namespace: str, owner: str) -> Any:
-        """The row of a client that may recover; None when there is none."""
-        if not self.seconds or not isinstance(pid, str):
-            return None
-        row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
-        if row is None or (row.namespace, row.owner) != (namespace, owner):
-            return None
-        left_at = self._left.get(row.pid_hash) or row.left_at or now_ms()
-        return row if now_ms() - left_at <= self.seconds * 1000 else None
-
-    def lost(self, client: Client) -> None:
-        """A client's connection is gone."""
-        self._left[sha256(client.pid)] = now_ms()
-
-    def forget(self, client: Client) -> None:
-        """A client left, or was put out: it begins anew."""
-        query = SocketSession.delete().where(SocketSession.pid_hash == sha256(client.pid))
-        client.pid = ""  # what its handler changes now is kept no more
-        self._app.storage.write(lambda tx: query.execute(tx.database))
-
-    def flush(self) -> None:
-        """Write who lost the connection, and delete who didn't come back."""
-        left, self._left = self._left, {}
-        oldest = now_ms() - int(self.seconds * 1000)
-        if self._app.storage.engine.shared and self._app.nodes.is_first:
-            self._app.storage.write(self._lost_with_their_node)
-        gone = SocketSession.select().where(SocketSession.left_at < oldest).exists()
-        if not left and not gone:
-            return
-
-        def unit(tx: Transaction) -> None:
-            # Who came back on another node was lost here all the same, when that was noticed.
-            mine = SocketSession.node == self._app.nodes.id
-            for pid_hash, when in left.items():
-                query = SocketSession.update(left_at=when)
-                query.where(mine & (SocketSession.pid_hash == pid_hash)).execute(tx.database)
-            SocketSession.delete().where(SocketSession.left_at < oldest).execute(tx.database)
-
-        self._app.storage.write(unit)
-
-
-class EngineIo:
-    """The Engine.IO connections."""
-
-    CLOSED_MS = 30_000  # how long the last packets of a polling connection are kept
-    MOST_CLOSED = 1_000
-
-    def __init__(self, app: Application) -> None:
-        self.app = app
-        self.recovery = Recovery(app)
-        self.encoding = SocketIoEncoding(self.recovery.seconds > 0)
-        self._open: dict[str, EngineConversation] = {}
-        self._closed: dict[str, tuple[int, QueueTransport]] = {}  # until when the end is fetched
-        self._young: deque[tuple[int, SocketIo]] = deque()
-
-    def answer(
-        self,
-        call: Call,
-        make: Callable[[EngineIo, Subscriber, Framing | None, Call], EngineConversation],
-    ) -> Answer:
-        """Answer a request; `make` makes a new connection's conversation."""
-        given = dict(urllib.parse.parse_qsl(call.raw_query))
-        try:
-            return self._answer(call, given, make)
-        except EngineFault as fault:
-            return fault.answer
-
-    def _answer(self, call: Call, given: dict[str, str], make: Any) -> Answer:
-        method, transport = call.method, given.get("transport")
-        if given.get("EIO") != "4":
-            raise EngineFault(5)
-        if transport not in ("polling", "websocket"):
-            raise EngineFault(0)
-        if "sid" not in given:
-            if method != "GET":
-                raise EngineFault(2)
-            self.app.streams.check_capacity(call.principal)
-            return self._begin(call, given, transport, make)
-        found = self._open.get(given["sid"])
-        if found is None:
-            return self._last_packets(given["sid"])
-        if transport == "websocket":
-            return found.probe(call)
-        if method == "POST":
-            return found.post(call.body(self.app.settings["max_message_bytes"]))
-        return found.poll(call)
-
-    def _last_packets(self, sid: str) -> Answer:
-        """What a polling client had not fetched when its connection was closed as it should."""
-        closed = self._closed.pop(sid, None)
-        body = engine_payload(closed[1].take()) if closed else b""
-        if body.split(b"\x1e")[-1] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return text_answer(body)
-
-    def _begin(self, call: Call, given: dict[str, str], transport: str, make: Any) -> Answer:
-        asked = StreamRequest(call.principal, call.agent, self.encoding)
-        session = given.get("session", "")
-        client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
-
-        def begin(transport: Transport, framing: Framing | None) -> EngineConversation:
-            subscriber = self.app.streams.subscriber(asked, client_id, self.app.hub.head)
-            made: EngineConversation = make(self, subscriber, framing, call)
-            self._open[made.sid] = made
-            subscriber.session = made
-            if isinstance(made, SocketIo):
-                limit = now_ms() + int(self.app.settings["socketio_connect_seconds"] * 1000)
-                self._young.append((limit, made))
-            return made
-
-        def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            made = begin(transport, Framing(self.app.settings["max_message_bytes"]))
-            first = head + text_frame(self._opening(made, []))
-            self.app.streams.attach(made.subscriber, frozenset(), transport, first, early)
-
-        if transport == "websocket":
-            return upgrade(self.app, call, attach)
-        queue = QueueTransport()
-        made = begin(queue, None)
-        self.app.streams.attach(made.subscriber, frozenset(), queue, b"", b"")
-        return text_answer(self._opening(made, ["websocket"]).encode())
-
-    def _opening(self, made: EngineConversation, upgrades: list[str]) -> str:
-        settings = self.app.settings
-        return "0" + to_json(
-            {
-                "sid": made.sid,
-                "upgrades": upgrades,
-                "pingInterval": int(settings["ping_interval"] * 1000),
-                "pingTimeout": int(settings["ping_timeout"] * 1000),
-                "maxPayload": settings["max_message_bytes"],
-            }
-        )
-
-    def forget(self, made: EngineConversation) -> None:
-        """A connection is over; a polling client still has a while to fetch why."""
-        self._open.pop(made.sid, None)
-        transport = made.subscriber.transport
-        if isinstance(transport, QueueTransport):
-            self._closed[made.sid] = now_ms() + self.CLOSED_MS, transport
-            if len(self._closed) > self.MOST_CLOSED:
-                del self._closed[next(iter(self._closed))]
-
-    def close_silent(self) -> None:
-        """End the connections that joined no namespace in time."""
-        while self._closed and next(iter(self._closed.values()))[0] <= now_ms():
-            del self._closed[next(iter(self._closed))]
-        while self._young and self._young[0][0] <= now_ms():
-            made = self._young.popleft()[1]
-            if not made.over and not made.clients:
-                made.end("no CONNECT came")
-
-
 # Socket.IO
 
 _PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
-SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK = range(4)
+SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK, SIO_CONNECT_ERROR = range(5)
 BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
 
 
-class SioPacket(NamedTuple):
-    """A Socket.IO packet (protocol v5)."""
+class SioPacket(msgspec.Struct):
+    """A Socket.IO packet (protocol v5) of a client."""
 
     kind: int
     namespace: str
     payload: Any  # a dict, a list of raw JSON texts, or None
     ack: str
-    attachments: list[bytes]
     expected: int  # attachments
+    size: int  # of its text
+    attached: int = 0  # bytes
+    attachments: list[bytes] = []
+
+    def values(self) -> list[Any]:
+        """The arguments as Python values."""
+        values = [msgspec.json.decode(raw) for raw in self.payload]
+        if self.expected:
+            values = fill_placeholders(values, self.attachments.__getitem__)
+        return values
 
 
 def parse_packet(text: str) -> SioPacket:
@@ -9344,29 +8978,35 @@ def parse_packet(text: str) -> SioPacket:
         raise ValueError("not a packet")
     plain, binary, count, namespace, ack, payload = match.groups()
     kind = int(plain) if plain else int(binary) - BINARY_OFFSET
-    try:
-        value = parse_payload(kind, payload)
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from None
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
-    return SioPacket(kind, namespace or "/", value, ack, [], int(count or 0))
+    try:
+        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
+        if kind == SIO_CONNECT:
+            found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
+        elif kind in (SIO_EVENT, SIO_ACK):
+            found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
+            check_arguments(found)
+        elif kind != SIO_DISCONNECT or payload:
+            raise ValueError("not for a server")
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+    return found
 
 
-def parse_payload(kind: int, payload: str) -> Any:
-    """The payload of a packet of a kind. Raises ValueError or msgspec's errors."""
-    if kind == SIO_CONNECT:
-        return msgspec.json.decode(payload, type=dict[str, Any]) if payload else {}
-    if kind == SIO_DISCONNECT and not payload:
-        return None
-    if kind not in (SIO_EVENT, SIO_ACK):
-        raise ValueError("not for a server")
-    values = msgspec.json.decode(payload, type=list[msgspec.Raw])
-    if kind == SIO_EVENT:
-        event = msgspec.json.decode(values[0], type=str) if values else "connect"
+def check_arguments(found: SioPacket) -> None:
+    """Raises ValueError unless an event has a name that is not reserved, and there is one
+    placeholder for each attachment, as the protocol has it: of one that stands a thousand times
+    every receiver would get a thousand copies."""
+    if found.kind == SIO_EVENT:
+        event = msgspec.json.decode(found.payload[0], type=str) if found.payload else "connect"
         if event in SOCKETIO_EVENTS or event == "disconnect":
             raise ValueError("a reserved event")
-    return values
+    if found.expected:
+        numbers: list[int] = []
+        fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
+        if sorted(numbers) != list(range(found.expected)):
+            raise ValueError("placeholders and attachments don't match")
 
 
 def pack_arguments(values: Sequence[Any]) -> Arguments:
@@ -9384,23 +9024,6 @@ def pack_arguments(values: Sequence[Any]) -> Arguments:
         return value
 
     return Arguments(to_json(strip(list(values))), attachments)
-
-
-def unpack_arguments(found: SioPacket) -> list[Any]:
-    """A packet's arguments as Python values."""
-    values = [msgspec.json.decode(raw) for raw in found.payload]
-    if found.expected:
-        values = fill_placeholders(values, found.attachments.__getitem__)
-    return values
-
-
-def check_placeholders(found: SioPacket) -> None:
-    """Raises ValueError unless there is one placeholder for each attachment, as the protocol has
-    it: of one that stands a thousand times every receiver would get a thousand copies."""
-    numbers: list[int] = []
-    fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
-    if sorted(numbers) != list(range(found.expected)):
-        raise ValueError("placeholders and attachments don't match")
 
 
 def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
@@ -9489,16 +9112,21 @@ def emit(
 
     Returns after the commit; `volatile` sends without storing.
     """
-    assert HANDLERS.app is not None, "the server is not running"
     app = HANDLERS.app
+    assert app is not None, "the server is not running"
     arguments = pack_arguments(values)
-    left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
+    left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
     for room in each_room(to) or [""]:
         for topic in heard_topics(app.hub, namespace, room):
+            others = to_json(left_out) if left_out else None
+            count = app.hub.audience(topic, others)
+            draft = Entry(
+                topic, MESSAGE, event, "", exclude=others, recipient_count=count, sent_at=now_ms()
+            )
             is_own = topic == DIRECT + room
-            drafts.append(emit_draft(app, topic, event, named if is_own else arguments, left_out))
+            drafts.append(with_arguments(draft, named if is_own else arguments))
             left_out.append(topic)  # who has it doesn't get the next one's
     if volatile:
         for draft in drafts:
@@ -9533,30 +9161,19 @@ def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
     return [topic] if in_room else own
 
 
-def emit_draft(
-    app: Application, topic: str, event: str, arguments: Arguments, left_out: list[str]
-) -> Entry:
-    """An event as it is stored for one topic."""
-    exclude = to_json(left_out) if left_out else None
-    count = app.hub.audience(topic, exclude)
-    draft = Entry(
-        topic, MESSAGE, event, "", exclude=exclude, recipient_count=count, sent_at=now_ms()
-    )
-    return with_arguments(draft, arguments)
-
-
 class Client:
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
 
     def __init__(
-        self, owner: SocketIo, namespace: str, auth: dict[str, Any], handshake: dict[str, Any]
+        self, session: EngineSession, namespace: str, auth: dict[str, Any], principal: Principal
     ) -> None:
-        self.id = owner.subscriber.client_id
+        self.id = session.subscriber.client_id
+        self.principal = principal
         self.namespace = namespace
         self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
-        self.handshake = {**handshake, "auth": self.auth}
+        self.handshake = {**session.handshake, "auth": self.auth}
         self.recovered = False
         self.pid = ""  # the client's secret by which it recovers
         self.saved = ""  # its state as it was stored last
@@ -9564,7 +9181,7 @@ class Client:
         self.rooms: set[str] = {self.id}
         self.data: dict[str, Any] = {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self._owner = owner
+        self._session = session
         self._acks: dict[int, Callable[..., Any]] = {}
         self._numbers = itertools.count()
 
@@ -9578,12 +9195,6 @@ class Client:
         """What is kept of it, as JSON."""
         return to_json(ClientState(self.rooms - {self.id}, set(self.channels), self.data))
 
-    def recover(self, row: Any, channels: Iterable[str]) -> None:
-        """Be again what it was."""
-        state = msgspec.json.decode(row.state, type=ClientState)
-        self.id, self.data, self.recovered = row.client_id, state.data, True
-        self.rooms, self.channels = {self.id, *state.rooms}, frozenset(channels)
-
     def emit(self, event: str, *values: Any, ack: Callable[..., Any] | None = None) -> None:
         """Send an event to this client now; `ack` is called with what it answers."""
         number = ""
@@ -9592,7 +9203,7 @@ class Client:
             if len(self._acks) >= self.MOST_ACKS:
                 del self._acks[next(iter(self._acks))]
             self._acks[int(number)] = ack
-        self._owner.send_event(self.namespace, event, pack_arguments(values), number)
+        self._session.emit(self.namespace, event, pack_arguments(values), number)
 
     def answered(self, number: int, values: list[Any]) -> None:
         """The client has acknowledged an event."""
@@ -9603,12 +9214,12 @@ class Client:
     def join(self, room: str) -> None:
         """Enter a room of the namespace."""
         self.rooms.add(room)
-        self._owner.moved(self)
+        self._session.moved(self)
 
     def leave(self, room: str) -> None:
         """Leave a room."""
         self.rooms.discard(room)
-        self._owner.moved(self)
+        self._session.moved(self)
 
     def broadcast(
         self,
@@ -9624,43 +9235,333 @@ class Client:
 
     def disconnect(self) -> None:
         """Put the client out of the namespace; it does not come back by itself."""
-        self._owner.put_out(self.namespace)
+        self._session.put_out(self)
 
 
-class SocketIo(EngineConversation):
-    """Socket.IO v5: several namespaces over one connection."""
+RECOVERED = "recovered by another connection"
 
-    __slots__ = ("_handshake", "_partial", "_principal", "_size", "clients")
 
-    def __init__(
-        self, engine: EngineIo, subscriber: Subscriber, framing: Framing | None, call: Call
-    ) -> None:
-        super().__init__(engine, subscriber, framing)
+class ClientState(msgspec.Struct):
+    """What a recovered client gets back."""
+
+    rooms: set[str] = set()
+    channels: set[str] = set()
+    data: dict[str, Any] = {}
+
+
+class Recovery:
+    """Socket.IO's connection state recovery: what clients were, kept for a while after they lost
+    their connection, also over a restart. What they missed is in the log."""
+
+    MOST_DUE = 50_000  # rows that wait to be written while the database is away
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        # A pid's hash: the fields of its row that are not yet written, none when it goes. What
+        # could not be written stays.
+        self._due: dict[str, dict[str, Any]] = {}
+
+    @property
+    def seconds(self) -> float:
+        """How long a client has to come back; 0 when it can't."""
+        return float(self._app.settings["socketio_recovery_seconds"])
+
+    def start(self) -> None:
+        """Who was connected when the last run ended has lost its connection now."""
+        if not self._app.storage.engine.shared:
+            self._app.storage.write(lambda tx: self._lose(tx, SocketSession.node != ""))
+
+    @staticmethod
+    def _lose(tx: Transaction, where: Any) -> None:
+        connected = SocketSession.left_at.is_null() & where
+        SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
+
+    def save(self, client: Client) -> None:
+        """Store what a client is; returns after the commit."""
+        pid_hash, node = sha256(client.pid), self._app.nodes.id
+        row = {"pid_hash": pid_hash, "owner": client.principal.name, "node": node, "left_at": None}
+        row |= {"namespace": client.namespace, "client_id": client.id}
+        row |= {"state": client.saved, "position": client.position}
+        self._write({pid_hash: row})
+
+    def find(self, pid: Any, namespace: str, owner: str) -> Any:
+        """The row of a client that may recover; None when there is none."""
+        if not self.seconds or not isinstance(pid, str):
+            return None
+        row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
+        if row is None or (row.namespace, row.owner) != (namespace, owner):
+            return None
+        due = self._due.get(row.pid_hash, {"left_at": row.left_at})
+        for field, value in due.items():
+            setattr(row, field, value)
+        is_late = now_ms() - (row.left_at or now_ms()) > self.seconds * 1000
+        return None if is_late or not due else row
+
+    def lost(self, client: Client) -> None:
+        """A client's connection is gone."""
+        pid_hash = sha256(client.pid)
+        self._due[pid_hash] = self._due.get(pid_hash, {}) | {"left_at": now_ms()}
+        if len(self._due) > self.MOST_DUE:
+            del self._due[next(iter(self._due))]
+
+    def forget(self, client: Client) -> None:
+        """A client left, or was put out: it begins anew."""
+        pid_hash, client.pid = sha256(client.pid), ""  # what its handler changes is kept no more
+        self._write({pid_hash: {}})
+
+    def flush(self) -> None:
+        """Write what is due, and delete who didn't come back."""
+        oldest = now_ms() - int(self.seconds * 1000)
+        if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
+            without = peewee.SQL("node NOT IN (SELECT id FROM nodes)")
+            self._app.storage.write(lambda tx: self._lose(tx, without))
+        if self._due:
+            self._write(dict(self._due))
+        late = SocketSession.left_at < oldest
+        if SocketSession.select().where(late).exists():
+            query = SocketSession.delete().where(late)
+            self._app.storage.write(lambda tx: query.execute(tx.database))
+
+    def _write(self, due: dict[str, dict[str, Any]]) -> None:
+        """Write rows; those of a write that fails are written by the next `flush`."""
+        self._due |= due
+
+        def unit(tx: Transaction) -> None:
+            for pid_hash, row in due.items():
+                where = SocketSession.pid_hash == pid_hash
+                if not row:
+                    SocketSession.delete().where(where).execute(tx.database)
+                elif row["left_at"] is None:
+                    upsert(tx.database, SocketSession, **row)
+                else:
+                    # Who came back on another node was lost here all the same, when that was
+                    # noticed.
+                    where &= SocketSession.node == self._app.nodes.id
+                    SocketSession.update(**row).where(where).execute(tx.database)
+
+        self._app.storage.write(unit)
+        for pid_hash, row in due.items():
+            if self._due.get(pid_hash) is row:
+                del self._due[pid_hash]
+
+
+class EngineSession(Conversation):
+    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other;
+    in it Socket.IO v5: a client in each namespace that was joined."""
+
+    __slots__ = (
+        *(
+            "_engine",
+            "_fetches",
+            "_framing",
+            "_joining",
+            "_partial",
+            "_posts",
+            "_principal",
+            "_probe",
+        ),
+        *("clients", "handshake", "over", "sid"),
+    )
+    PROBE_MS = 10_000
+
+    def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
+        super().__init__(engine.app, subscriber)
+        self.sid = secrets.token_urlsafe(15)
         self.clients: dict[str, Client] = {}
+        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
+        if HANDLERS.events or HANDLERS.middlewares:
+            query = dict(urllib.parse.parse_qsl(call.raw_query))
+            self.handshake = {"address": call.address, "headers": call.headers, "query": query}
+        self.over = False
+        self._joining: Client | None = None
+        self._engine = engine
         self._principal = call.principal
-        self._handshake = self._describe(call) if HANDLERS.events or HANDLERS.middlewares else {}
-        self._partial: SioPacket | None = None
-        self._size = 0
+        self._fetches = self._posts = False  # a poll waits; a POST is being taken
+        # Of its WebSocket, or of one that is tried.
+        limit = engine.app.settings["max_message_bytes"]
+        self._framing = None if self._polls else Framing(limit)
+        self._probe: Subscriber | None = None  # the one that is tried
+        self._partial: SioPacket | None = None  # attachments of it are to come
+
+    @property
+    def _encoding(self) -> SocketIoEncoding:
+        return cast("SocketIoEncoding", self.subscriber.encoding)
+
+    @property
+    def _polls(self) -> bool:
+        return isinstance(self._encoding, PollingEncoding)
+
+    def send(self, packet: str | bytes) -> None:
+        """Send a packet of Engine.IO to this client alone."""
+        self._app.hub.reply(self.subscriber, self._encoding.engine(packet))
+
+    def _reply(self, kind: int, namespace: str, *more: Any) -> None:
+        """Send a packet of Socket.IO to this client alone."""
+        self._app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
+
+    def end(self, reason: str, last: bytes | None = None) -> None:
+        """Close the session; a client that isn't told otherwise comes back."""
+        last = self._encoding.close() if last is None else last
+        self._app.hub.finish(self.subscriber, last, reason)
+
+    def left(self, subscriber: Subscriber, reason: str) -> None:
+        """The session is over, and each client's handler hears why; or a WebSocket that was tried
+        is gone or has become the session's."""
+        if subscriber is self._probe:
+            self._probe = None
+            return
+        self.over = True
+        self._engine.forget(self, self._polls)
+        if self.clients or self._busy:  # what came before the end is done first
+            self.later(partial(self._lose, reason))
+
+    # What comes in
+
+    def received(self, subscriber: Subscriber, data: bytes) -> None:
+        """Bytes of its WebSocket, or of one that is tried until there is the packet "upgrade"."""
+        assert self._framing is not None
+        hub, subscriber, reason = self._app.hub, self.subscriber, "transport close"
+        for packet in self._framing.take(data):
+            if self._probe is None:
+                self.take(packet)
+            elif packet == "2probe":
+                hub.reply(self._probe, text_frame("3probe"))
+                if self._fetches:  # its end is what the client upgrades after
+                    self.send("6")
+            elif packet == "5" and not self.over:
+                hub.adopt(self.subscriber, self._probe)
+            else:
+                hub.finish(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
+                return
+        if self._probe is not None:
+            subscriber, reason = self._probe, "probe closed"
+        self._framing.answer(hub, subscriber, reason)
+
+    def take(self, packet: str | bytes) -> None:
+        """A packet of the client, who loses the session by what is none."""
+        if self.over:
+            return
+        if packet == "1":
+            # A poll that waits is answered with what says nothing.
+            self.end("transport close", self._encoding.engine("6") if self._polls else None)
+        elif packet[:1] == "3":
+            self.subscriber.deadline = 0
+        else:
+            self._take_message(packet)
+
+    def _take_message(self, packet: str | bytes) -> None:
+        try:
+            if isinstance(packet, str) and packet[:1] != "4":
+                raise ValueError("unknown packet")
+            self.message(packet if isinstance(packet, bytes) else packet[1:])
+        except (ValueError, RecursionError):
+            # The POST is told; a poll that waits too.
+            self.end("parse error", b"" if self._polls and not self._fetches else None)
 
     def message(self, data: str | bytes) -> None:
-        """A packet's text, or an attachment of the one before."""
-        found = self._attach(data) if isinstance(data, bytes) else parse_packet(data)
-        if isinstance(data, str) and self._partial is not None:
-            raise ValueError("attachments are missing")
-        if len(found.attachments) < found.expected:
-            self._partial = found
-            return
-        if found.expected:
-            check_placeholders(found)
-        self._partial, self._size = None, 0
-        self.later(partial(self._handle, found))
+        """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
+        if isinstance(data, str):
+            if self._partial is not None:
+                raise ValueError("attachments are missing")
+            self._partial = parse_packet(data)
+        elif self._partial is None:
+            raise ValueError("an attachment of nothing")
+        else:
+            self._partial.attachments.append(data)
+            self._partial.attached += len(data)
+            if self._partial.attached > self._app.settings["max_message_bytes"]:
+                raise ValueError("attachments that are too large")
+        found = self._partial
+        if len(found.attachments) == found.expected:
+            self._partial = None
+            self.later(partial(self._handle, found), found.size + found.attached)
 
-    def _attach(self, data: bytes) -> SioPacket:
-        self._size += len(data)
-        if self._partial is None or self._size > self._app.settings["max_message_bytes"]:
-            raise ValueError("an attachment of nothing, or too large")
-        self._partial.attachments.append(data)
-        return self._partial
+    # Polling
+
+    def poll(self, call: Call) -> Answer:
+        """Answer a GET with what waits for the client; wait until there is something."""
+        transport, settings = self.subscriber.transport, self._app.settings
+        seconds = settings["ping_interval"] + settings["ping_timeout"]
+        due = self.subscriber.deadline or self.subscriber.pinged_at + int(seconds * 1000)
+        if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
+            self.end("ping timeout", b"")
+            raise EngineFault(1)
+        if self._fetches:
+            self.end("two polls at once")
+        if self._fetches or not isinstance(transport, QueueTransport):
+            raise EngineFault(3)
+        self._fetches = True
+        try:
+            with call.connection.noting_end(self._cancelled):
+                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
+                transport.ready.wait(0.1 if self._probe else None)
+        finally:
+            self._fetches = False
+        if transport is not self.subscriber.transport:
+            raise EngineFault(3)
+        payload = transport.take()
+        self._app.hub.flush(self.subscriber)
+        return payload_answer(payload or b"6")
+
+    def _cancelled(self) -> None:
+        self._fetches = False
+        self.end("the poll was cancelled", b"")
+
+    def last(self) -> Answer:
+        """What was not fetched before the end, where that was told."""
+        self._engine.forget(self)
+        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
+        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+            raise EngineFault(1)
+        return answer
+
+    def post(self, call: Call) -> Answer:
+        """Take the packets of a POST, of which a client sends one after the other."""
+        if self._posts:
+            self.end("two posts at once")
+        if self._posts or not self._polls:
+            raise EngineFault(3)
+        self._posts = True
+        try:
+            payload = call.body(self._app.settings["max_message_bytes"])
+            for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                self.take(packet)
+                if self.over and packet != "1":
+                    raise EngineFault(3)
+                if number % self.MOST == 0:  # a body holds many: others have their turn first
+                    gevent.sleep(0.001)
+                while self.subscriber.is_paused and not self.over:
+                    gevent.sleep(0.01)
+        except ValueError:
+            self._take_message("")
+            raise EngineFault(3) from None
+        finally:
+            self._posts = False
+        return payload_answer(b"ok")
+
+    # Upgrade
+
+    def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
+        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
+        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
+        is_second = self._probe is not None or not self._polls
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            streams, client_id = self._app.streams, secrets.token_urlsafe(16)
+            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            tried.deadline = ticks_ms() + self.PROBE_MS
+            tried.pinged_at = tried.deadline  # is not pinged
+            if not is_second:
+                self._framing = Framing(self._app.settings["max_message_bytes"])
+                tried.session, self._probe = self, tried
+            streams.attach(tried, frozenset(), transport, head, early)
+            if is_second:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
+                self._app.hub.finish(tried, last, "a second WebSocket")
+
+        return upgrade(self._app, call, attach)
+
+    # Socket.IO
 
     def _handle(self, found: SioPacket) -> None:
         client = self.clients.get(found.namespace)
@@ -9672,7 +9573,7 @@ class SocketIo(EngineConversation):
         elif found.kind == SIO_DISCONNECT:
             self._depart(client, "client namespace disconnect")
         elif found.kind == SIO_ACK:
-            client.answered(int(found.ack), unpack_arguments(found))
+            client.answered(int(found.ack), found.values())
             self.keep(client)
         else:
             self._event(client, found)
@@ -9683,9 +9584,8 @@ class SocketIo(EngineConversation):
         if namespace not in HANDLERS.namespaces:
             self._refuse(namespace, "Invalid namespace")
             return
-        client = Client(self, namespace, auth, self._handshake)
         try:
-            self._principal = self._authenticate(auth)
+            client = self._joining = Client(self, namespace, auth, self._authenticate(auth))
             for where, middleware in HANDLERS.middlewares:
                 if where == namespace:
                     middleware(client)
@@ -9699,15 +9599,8 @@ class SocketIo(EngineConversation):
             raise
         else:
             self._admit(client, auth)
-
-    @staticmethod
-    def _describe(call: Call) -> dict[str, Any]:
-        """What handlers may know of the first request."""
-        return {
-            "address": call.address,
-            "headers": call.headers,
-            "query": dict(urllib.parse.parse_qsl(call.raw_query)),
-        }
+        finally:
+            self._joining = None
 
     def _authenticate(self, auth: dict[str, Any]) -> Principal:
         """Who connects: `auth.token`, else the first request's cookie or header."""
@@ -9717,6 +9610,10 @@ class SocketIo(EngineConversation):
             self._app.streams.check_capacity(principal, is_open=True)
         access.require(principal, "subscribe")
         return principal
+
+    def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
+        body = {"message": message} if data is None else {"message": message, "data": data}
+        self._reply(SIO_CONNECT_ERROR, namespace, to_json(body))
 
     def _note_refusal(self, problem: Problem) -> None:
         """Tell the administrator, and count it as a refused request is."""
@@ -9732,13 +9629,10 @@ class SocketIo(EngineConversation):
             ipAddress=self.subscriber.address,
         )
 
-    def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
-        body = {"message": message} if data is None else {"message": message, "data": data}
-        self.reply(packet(4, namespace, to_json(body)))
-
     def _admit(self, client: Client, auth: dict[str, Any]) -> None:
-        subscriber, principal = self.subscriber, self._principal
-        subscriber.username, subscriber.credential = principal.name, principal.credential
+        subscriber, principal = self.subscriber, client.principal
+        if not self.clients:
+            subscriber.username = principal.name
         if principal.expires_at is not None:
             self._app.hub.expire(subscriber, principal.expires_at)
         if client.namespace == "/" and principal.may_use("subscribe", None):
@@ -9746,19 +9640,24 @@ class SocketIo(EngineConversation):
         since = self._recover(client, auth)
         if self._engine.recovery.seconds:
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
-            self.keep(client, since)
+            try:
+                self.keep(client, since)
+            except Exception:
+                self.end("it can't be stored")  # so it tries again
+                self._engine.recovery.lost(client)
+                raise
         if self.over:
             if client.pid:
                 self._engine.recovery.lost(client)
             return
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
         is_first = not self.clients
-        self.clients[client.namespace] = client
-        self.reply(packet(SIO_CONNECT, client.namespace, to_json(body)))
+        self.clients[client.namespace], self._joining = client, None
+        self._reply(SIO_CONNECT, client.namespace, to_json(body))
         if since is not None and is_first:
             self._app.hub.rewind(subscriber, frozenset(client.topics), since)
         else:
-            self.renew_topics(since)
+            self._renew_topics(since)
         self._call(client, "connection")
         self.keep(client)
 
@@ -9770,7 +9669,7 @@ class SocketIo(EngineConversation):
         if "pid" not in auth:
             return None
         hub, log = self._app.hub, self._app.log
-        row = self._engine.recovery.find(auth["pid"], client.namespace, self._principal.name)
+        row = self._engine.recovery.find(auth["pid"], client.namespace, client.principal.name)
         if row is None or (self.clients and row.client_id != self.subscriber.client_id):
             return None
         since = log.find(str(auth.get("offset", row.position)))
@@ -9778,22 +9677,20 @@ class SocketIo(EngineConversation):
         if since is None:
             return None
         state = msgspec.json.decode(row.state, type=ClientState)
-        channels = {t for t in state.channels if self._may_hear(t)}
+        may_use = client.principal.may_use
+        channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
-        if not log.complete(since, topics | channels | {DIRECT + row.client_id}):
-            return None
-        if self.over:
+        is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
+        if not is_whole or self.over:
             return None
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
                 hub.finish(other, b"", RECOVERED)
         if row.client_id != self.subscriber.client_id:
             hub.rename(self.subscriber, row.client_id)
-        client.recover(row, channels)
+        client.id, client.data, client.recovered = row.client_id, state.data, True
+        client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
         return since
-
-    def _may_hear(self, topic: str) -> bool:
-        return self._principal.may_use("subscribe", channel_of(topic))
 
     def keep(self, client: Client, since: int | None = None) -> None:
         """Store what a client is, if that has changed; `since` is where it goes on."""
@@ -9804,59 +9701,73 @@ class SocketIo(EngineConversation):
             if not client.position or not subscriber.messages:
                 cursor = subscriber.cursor if since is None else since
                 client.position = self._app.log.position(cursor)
-            self._engine.recovery.save(client, self._principal.name)
+            self._engine.recovery.save(client)
 
     def moved(self, client: Client) -> None:
         """A client entered or left a room, perhaps by another one's handler."""
-        if not self.over:
-            self.renew_topics()
-            self.later(partial(self._keep_if_here, client))
+        self._renew_topics()
+        self.later(partial(self._keep_if_here, client))
 
     def _keep_if_here(self, client: Client) -> None:
         if self.clients.get(client.namespace) is client:
             self.keep(client)
 
-    def renew_topics(self, since: int | None = None) -> None:
+    def _renew_topics(self, since: int | None = None) -> None:
         """Hear what the namespaces' clients want to hear, what is new also from an id on."""
-        wanted = (client.topics for client in self.clients.values())
-        self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
+        if not self.over:
+            wanted = (client.topics for client in self.clients.values())
+            self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
     # Leaving
 
-    def _depart(self, client: Client, reason: str) -> None:
-        if self.clients.pop(client.namespace, None) is not None:
-            self.renew_topics()
-            if client.pid:
-                self._engine.recovery.forget(client)
-            self._call(client, "disconnect", reason)
+    def put_out(self, client: Client) -> None:
+        """Disconnect a client from its namespace by the server's will."""
+        self._reply(SIO_DISCONNECT, client.namespace)
+        self._depart(client, "server namespace disconnect")
 
-    def put_out(self, namespace: str) -> None:
-        """Disconnect a namespace by the server's will."""
-        self.reply(packet(SIO_DISCONNECT, namespace, ""))
-        client = self.clients.get(namespace)
-        if client is not None:
-            self._depart(client, "server namespace disconnect")
-
-    def left(self, reason: str) -> None:
-        """The connection is over: each client's handler hears why."""
-        super().left(reason)
-        if self.clients or self._busy:  # what came before the end is done first
-            self.later(partial(self._lose, reason))
+    def revoked(self, credentials: set[str]) -> None:
+        """Put out who joined by these, and nobody joins by them any more."""
+        if self._principal.credential in credentials:
+            self._principal = ANONYMOUS._replace(address=self._principal.address)
+        clients = list(self.clients.values())
+        gone = [client for client in clients if client.principal.credential in credentials]
+        joining = self._joining
+        if joining is not None and joining.principal.credential in credentials:
+            self.end(REVOKED)
+        elif gone and gone == clients:
+            self._app.hub.end([self.subscriber], REVOKED)
+        for client in gone if not self.over else ():
+            del self.clients[client.namespace]
+            self._reply(SIO_DISCONNECT, client.namespace)
+            self._renew_topics()  # it hears no more from here on; what may wait comes later
+            self.later(partial(self._departed, client, "server namespace disconnect"))
 
     def _lose(self, reason: str) -> None:
         clients, self.clients = list(self.clients.values()), {}
         for client in clients:
-            if client.pid and reason != RECOVERED:  # else another connection is it now
-                self._engine.recovery.lost(client)
-            self._call(client, "disconnect", reason)
+            self._departed(client, reason, is_lost=True)
+
+    def _depart(self, client: Client, reason: str) -> None:
+        """A client leaves its namespace."""
+        if self.clients.pop(client.namespace, None) is not None:
+            self._renew_topics()
+            self._departed(client, reason)
+
+    def _departed(self, client: Client, reason: str, is_lost: bool = False) -> None:
+        """A client is gone; one that `is_lost` may recover."""
+        if client.pid and not is_lost:
+            self._engine.recovery.forget(client)
+        elif client.pid and reason != RECOVERED:  # else another connection is it now
+            self._engine.recovery.lost(client)
+        self._call(client, "disconnect", reason)
 
     # Events
 
-    def send_event(self, namespace: str, event: str, arguments: Arguments, ack: str) -> None:
-        """Send an event to this connection alone."""
-        hub, encoding = self._app.hub, self._engine.encoding
-        position = hub.position(self.subscriber)
-        self.reply(encoding.event(namespace, event, arguments, position, ack))
+    def emit(self, namespace: str, event: str, arguments: Arguments, ack: str) -> None:
+        """Send an event to this client alone."""
+        position = self._app.hub.position(self.subscriber)
+        data = self._encoding.event(namespace, event, arguments, position, ack)
+        self._app.hub.reply(self.subscriber, data)
 
     def _call(self, client: Client, event: str, *values: Any) -> Any:
         """What the handler of an event returns; its errors are logged and go no further."""
@@ -9864,51 +9775,45 @@ class SocketIo(EngineConversation):
         if handler is None:
             return None
         result = None
-        with reported(self._app.journal, f"The handler of {event} failed"):
+        with contained(self._app.journal, f"The handler of {event} failed"):
             result = handler(client, *values)
-        return result  # noqa: RET504 - `reported` takes an error
+        return result  # noqa: RET504 - `contained` takes an error
 
     def _event(self, client: Client, found: SioPacket) -> None:
         event = msgspec.json.decode(found.payload[0], type=str)
         if HANDLERS.events:
-            result = self._call(client, event, *unpack_arguments(found)[1:])
+            result = self._call(client, event, *found.values()[1:])
         else:
             result = self._act(client, event, found)
         self.keep(client)  # before the answer: what was acknowledged survives
         if found.ack:
             values = list(result) if isinstance(result, tuple) else [result]
-            arguments = pack_arguments([] if result is None else values)
-            self.reply(
-                packet(SIO_ACK, client.namespace, arguments.text, arguments.attachments, found.ack)
-            )
+            text, attachments, _ = pack_arguments([] if result is None else values)
+            self._reply(SIO_ACK, client.namespace, text, attachments, found.ack)
 
     def _act(self, client: Client, event: str, found: SioPacket) -> dict[str, Any]:
         """Without handlers: join and leave channels, and publish, by the rules of HTTP."""
         try:
             if event in ("join", "leave"):
-                self._change_channels(client, event, found)
+                names = convert({"channels": found.values()[1:]}, ChannelNames).channels
+                before, adds = client.channels, event == "join"
+                client.channels = changed_channels(self._app, client.principal, before, names, adds)
+                self._renew_topics()
             else:
-                self._relay(event, found)
+                self._relay(client, event, found)
             return {"success": True}
         except Problem as problem:
             return {"success": False, "code": problem.code, "message": problem.detail}
 
-    def _change_channels(self, client: Client, event: str, found: SioPacket) -> None:
-        names = convert({"channels": unpack_arguments(found)[1:]}, ChannelNames).channels
-        before, adds = client.channels, event == "join"
-        client.channels = changed_channels(self._app, self._principal, before, names, adds)
-        self.renew_topics()
-
-    def _relay(self, event: str, found: SioPacket) -> None:
+    def _relay(self, client: Client, event: str, found: SioPacket) -> None:
         if not self._app.settings["relay_events"]:
             raise Problem("forbidden", "The setting relay_events is off.")
-        self._app.access.require(self._principal, "publish")
+        self._app.access.require(client.principal, "publish")
         query = convert({"event": event}, BroadcastQuery)
         text = f"[{','.join(bytes(raw).decode() for raw in found.payload[1:])}]"
         parsed = parse_json(text.encode())
         lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-        sender = self.subscriber.client_id
-        draft = make_draft(self._app, self._principal, query, lone, sender)
+        draft = make_draft(self._app, client.principal, query, lone, self.subscriber.client_id)
         append(self._app, [with_arguments(draft, Arguments(parsed.text, found.attachments))])
 
 
@@ -9916,6 +9821,128 @@ class ChannelNames(msgspec.Struct):
     """What `join` and `leave` name."""
 
     channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
+
+
+# Engine.IO
+
+ENGINE_FAULTS = (
+    "Transport unknown",
+    "Session ID unknown",
+    "Bad handshake method",
+    "Bad request",
+    "Forbidden",
+    "Unsupported protocol version",
+)
+
+
+class EngineFault(Exception):
+    """An error of Engine.IO's own table; its number is what the client is told."""
+
+
+def payload_answer(payload: bytes) -> Answer:
+    """Packets as the answer to a poll, of which the last one needs no separator."""
+    body = payload.removesuffix(PollingEncoding.SEPARATOR)
+    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
+
+
+class EngineIo:
+    """The sessions of Engine.IO (protocol v4)."""
+
+    ENDED_MS = 30_000  # how long the last packets of a polling session are kept
+    MOST_ENDED = 1_000
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self.recovery = Recovery(app)
+        offsets = self.recovery.seconds > 0
+        self._encodings = {
+            "websocket": SocketIoEncoding(offsets),
+            "polling": PollingEncoding(offsets),
+        }
+        self._sessions: dict[str, EngineSession] = {}
+        self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
+        self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
+
+    def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
+        """A new session, made by a request."""
+        return EngineSession(self, subscriber, call)
+
+    def answer(self, call: Call) -> Answer:
+        """Answer a client's request."""
+        try:
+            return self._answer(call, dict(urllib.parse.parse_qsl(call.raw_query)))
+        except EngineFault as fault:
+            code = fault.args[0]
+            return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
+
+    def _answer(self, call: Call, given: dict[str, str]) -> Answer:
+        if given.get("EIO") != "4":
+            raise EngineFault(5)
+        transport = given.get("transport", "")
+        if transport not in self._encodings:
+            raise EngineFault(0)
+        encoding = self._encodings[transport]
+        if "sid" not in given:
+            if call.method != "GET":
+                raise EngineFault(2)
+            self.app.streams.check_capacity(call.principal)
+            return self._begin(call, given.get("session", ""), encoding)
+        session = self._sessions.get(given["sid"])
+        if session is None:
+            raise EngineFault(1)
+        if session.over:
+            return session.last()
+        if transport == "websocket":
+            return session.probe(call, encoding)
+        return session.post(call) if call.method == "POST" else session.poll(call)
+
+    def _begin(self, call: Call, session: str, encoding: SocketIoEncoding) -> Answer:
+        """Open a session; its answer is the packet "open"."""
+        settings, streams = self.app.settings, self.app.streams
+        # What the request's credential gives is for who joins a namespace by it.
+        asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
+        client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
+            made = subscriber.session = self.session(subscriber, call)
+            self._sessions[made.sid] = made
+            limit = now_ms() + int(settings["socketio_connect_seconds"] * 1000)
+            self._young.append((limit, made))
+            opening = {
+                "sid": made.sid,
+                "upgrades": ["websocket"] if isinstance(transport, QueueTransport) else [],
+                "pingInterval": int(settings["ping_interval"] * 1000),
+                "pingTimeout": int(settings["ping_timeout"] * 1000),
+                "maxPayload": settings["max_message_bytes"],
+            }
+            first = head + encoding.engine("0" + to_json(opening))
+            streams.attach(subscriber, frozenset(), transport, first, early)
+
+        if not isinstance(encoding, PollingEncoding):
+            return upgrade(self.app, call, attach)
+        queue = QueueTransport()
+        attach(queue, b"", b"")
+        return payload_answer(queue.take())
+
+    def forget(self, session: EngineSession, soon: bool = False) -> None:
+        """A session is over; what a client of it has not fetched yet is kept for a while."""
+        if not soon:
+            del self._sessions[session.sid]
+            return
+        self._ended.append((now_ms() + self.ENDED_MS, session.sid))
+        if len(self._ended) > self.MOST_ENDED:
+            self._sessions.pop(self._ended.popleft()[1], None)
+
+    def close_silent(self) -> None:
+        """End the sessions that joined no namespace in time."""
+        now = now_ms()
+        while self._ended and self._ended[0][0] <= now:
+            self._sessions.pop(self._ended.popleft()[1], None)
+        while self._young and self._young[0][0] <= now:
+            session = self._young.popleft()[1]
+            if not session.over and not session.clients:
+                session.end("no CONNECT came")
 
 
 @route(
@@ -9936,7 +9963,7 @@ class ChannelNames(msgspec.Struct):
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
-    return app.engine.answer(call, SocketIo)
+    return app.engine.answer(call)
 
 
 @route(

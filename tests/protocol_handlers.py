@@ -24,21 +24,26 @@ def message_with_ack(client: Any, *values: Any) -> tuple[Any, ...]:
     return values
 
 
-class Echo(rtapp.EngineConversation):
+class Echo(rtapp.EngineSession):
     """Engine.IO alone: every message comes back."""
 
-    def __init__(self, engine: Any, subscriber: Any, framing: Any, call: Any) -> None:
-        super().__init__(engine, subscriber, framing)
-
     def message(self, data: str | bytes) -> None:
-        if isinstance(data, str):
-            self.reply(rtapp.text_frame("4" + data))
-        else:
-            self.reply(rtapp.Frame(rtapp.Opcode.BINARY, data).serialize(mask=False))
+        self.send("4" + data if isinstance(data, str) else data)
+
+
+class EchoEngine(rtapp.EngineIo):
+    """Its sessions."""
+
+    def session(self, subscriber: Any, call: Any) -> Echo:
+        return Echo(self, subscriber, call)
+
+
+engines: list[EchoEngine] = []
 
 
 @rtapp.route("GET", "/engine.io/", "public", "Engine.IO alone")
 @rtapp.route("POST", "/engine.io/", "public", "Engine.IO alone")
 @rtapp.route("PUT", "/engine.io/", "public", "Engine.IO alone")
 def engine_io(app: Any, call: Any) -> Any:
-    return app.engine.answer(call, Echo)
+    engines[:] = engines or [EchoEngine(app)]
+    return engines[0].answer(call)

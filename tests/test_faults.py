@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,11 +22,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from websockets.exceptions import ConnectionClosed
 
 import rtapp
 from conftest import Certificate
 from support import (
     ADMIN,
+    AUTH,
     LONG,
     NDJSON,
     PATIENCE,
@@ -37,8 +40,11 @@ from support import (
     Swarm,
     change,
     get_request,
+    hear_io,
+    join_io,
     keep_alive,
     number,
+    open_io,
     query_database,
     rows_of,
     run_program,
@@ -286,6 +292,38 @@ def test_full_disk(server: Server) -> None:
     server.start()
     contents = [message["content"] for message in server.get("/api/messages?limit=1000").json]
     assert contents[::-1] == ["before", *fills, "after", 1]
+
+
+def test_what_recovery_could_not_write_is_written_later(server: Server) -> None:
+    """Rooms that were joined, and when the connection was lost, while the disk was full."""
+    ws, answer = join_io(server)
+
+    def row() -> Any:
+        sql = "SELECT state, left_at FROM socket_sessions WHERE client_id = ?"
+        state, left_at = query_database(server.data, sql, answer["sid"])[0]
+        return json.loads(state)["channels"], left_at
+
+    with no_room_for(server):
+        fill(server)
+        ws.send('42["join","news"]')
+        wait_for(lambda: server.get("/api/presence?channel=news").json, "the room")
+        with open_io(server) as late:
+            late.send(f"40{json.dumps(AUTH)}")
+            with pytest.raises(ConnectionClosed):  # so that it comes back by itself
+                late.recv(PATIENCE)
+        ws.close()
+        wait_for(lambda: not server.get("/api/connections").json, "its end")
+        time.sleep(3)  # it is tried every second
+        assert row() == (["*"], None)
+    wait_for(lambda: server.get("/readyz").status == 200, "the disk")
+    wait_for(lambda: row()[1], "the loss to be written")
+    assert sorted(row()[0]) == ["*", "c/news"]
+    ws, again = join_io(server, {**AUTH, "pid": answer["pid"]})
+    assert again == answer
+    server.publish("missed", "channel=news")
+    while "missed" not in hear_io(ws):
+        pass
+    ws.close()
 
 
 def test_full_disk_is_told_to_the_operator(server: Server) -> None:

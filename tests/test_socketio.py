@@ -10,6 +10,7 @@ import subprocess
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,51 @@ def test_connect_needs_a_credential(server: Server) -> None:
         assert hear_io(ws).startswith('40{"sid":')
     logs = wait_for(lambda: server.get("/api/logs?q=CONNECT").json, "the log to name the setting")
     assert "access=open" in logs[0]["message"]
+
+
+@pytest.mark.parametrize("first", ["/", "/admin"])
+def test_each_namespace_has_a_credential_of_its_own(
+    with_handlers: Callable[..., Server], first: str
+) -> None:
+    """Revoking the one, whichever was used last, ends its namespace at once, and no other."""
+    server = with_handlers(ROOMS_OF_TWO, socketio_recovery_seconds=0)
+    tokens = {
+        namespace: server.post("/api/tokens", {"name": namespace.strip("/") or "main"}).json
+        for namespace in ("/", "/admin")
+    }
+
+    def told(namespace: str, text: str) -> str:
+        return f'42{"" if namespace == "/" else namespace + ","}["said","{text}"]'
+
+    second = "/admin" if first == "/" else "/"
+    with open_io(server) as ws, join_io(server)[0] as other:
+        for namespace in ("/", "/admin"):
+            ws.send(f"40{namespace},{json.dumps({'token': tokens[namespace]['token']})}")
+            assert hear_io(ws).startswith("40")
+        other.send('42["say","both"]')
+        assert [hear_io(ws), hear_io(ws)] == [told("/", "both"), told("/admin", "both")]
+        for namespace in (first, second):
+            name = namespace.strip("/") or "main"
+            assert server.request("DELETE", f"/api/tokens/{name}").status == 200
+            if namespace == first:
+                assert hear_io(ws) == ("41" if first == "/" else f"41{first}")
+                other.send('42["say","one"]')
+                assert hear_io(ws) == told(second, "one")
+                ws.send(f"40{first},{json.dumps({'token': tokens[first]['token']})}")
+                assert hear_io(ws).startswith("44")
+        assert ended(ws)
+
+
+ROOMS_OF_TWO = """
+    @on("say")
+    def say(client, text):
+        emit("said", text)
+        emit("said", text, namespace="/admin")
+
+    @on("connection", namespace="/admin")
+    def admin(client):
+        pass
+"""
 
 
 def test_engine_io_3_and_foreign_origins_are_refused(server: Server) -> None:
@@ -381,9 +427,23 @@ FAULTS = """
     def silent(client):
         raise Refused
 
+    @use(namespace="/slow")
+    def slow(client):
+        with gevent.Timeout(0.001):
+            gevent.sleep(60)
+
     @on("exit")
     def leave(client):
         sys.exit(1)
+
+    @on("late")
+    def late(client):
+        with gevent.Timeout(0.001):
+            gevent.sleep(60)
+
+    @on("killed")
+    def killed(client):
+        gevent.getcurrent().kill()
 
     @on("deep")
     def deep(client):
@@ -415,10 +475,11 @@ def test_a_handlers_faults_stop_nobody(with_handlers: Callable[..., Server]) -> 
             ("/exit", "internal error"),
             ("/wrong", "internal error"),
             ("/silent", "refused"),
+            ("/slow", "internal error"),
         ):
             one.send(f"40{namespace},")
             assert hear_io(one) == f'44{namespace},{{"message":"{message}"}}'
-        for event in ("exit", "deep"):
+        for event in ("exit", "deep", "late", "killed"):
             one.send(f'421["{event}"]')
             assert hear_io(one) == "431[]", event
         one.send('422["object"]')  # is never acknowledged
@@ -434,6 +495,130 @@ def test_a_handlers_faults_stop_nobody(with_handlers: Callable[..., Server]) -> 
     assert server.process is not None and server.process.poll() is None
     text = "at the end"
     wait_for(lambda: server.get(f"/api/logs?level=ERROR&q={text[-3:]}").json, "the log to say it")
+
+
+HELD = """
+    import gevent.event
+
+    go = gevent.event.Event()
+    held = []
+
+    @on("hold")
+    def hold(client, *values):
+        held.append(client.id)
+        go.wait()
+        return len(values)
+
+    @on("release")
+    def release(client):
+        go.set()
+
+    @on("held")
+    def is_held(client):
+        return len(held)
+
+    @on("count")
+    def count(client, *values):
+        return len(values)
+"""
+
+
+def sent_until_held_up(ws: ClientConnection, data: bytes, most: int) -> int:
+    """Send the same bytes again and again until the other side reads no more, or so many times; how
+    many bytes were taken."""
+    sent = 0
+    ws.socket.settimeout(2)
+    with contextlib.suppress(TimeoutError):
+        while sent < most * len(data):
+            sent += ws.socket.send(data[sent % len(data) :])
+    ws.socket.settimeout(None)
+    return sent
+
+
+def ask_io(ws: ClientConnection, *event: Any) -> Any:
+    """What an event is acknowledged with."""
+    ws.send("42777" + json.dumps(event))
+    return json.loads(hear_io(ws).removeprefix("43777"))
+
+
+def test_what_waits_is_bounded_in_bytes(with_handlers: Callable[..., Server]) -> None:
+    """A hundred messages of 600 KB, of which none is done yet; all are done in the end."""
+    server = with_handlers(HELD, access="open", socketio_recovery_seconds=0)
+    (ws, _), (other, _) = join_io(server, {}), join_io(server, {})
+    with ws, other:
+        ws.send('421["hold"]')
+        text = b'421["count","' + b"x" * 600_000 + b'"]'
+        data = b"\x81\xff" + len(text).to_bytes(8, "big") + bytes(4) + text
+        sent = sent_until_held_up(ws, data, 100)
+        assert sent < 40_000_000  # what systems hold on the way is some of it
+        other.send('42["release"]')
+        ws.socket.sendall(data[sent % len(data) :])
+        assert hear_io(ws) == "431[0]"
+        for _ in range(sent // len(data) + 1):
+            assert hear_io(ws) == "431[1]"
+
+
+def test_who_is_not_read_from_need_not_answer(with_handlers: Callable[..., Server]) -> None:
+    """Its pong waits behind what is too much at the moment."""
+    server = with_handlers(
+        HELD, access="open", socketio_recovery_seconds=0, ping_interval=0.3, ping_timeout=0.3
+    )
+    ws, _ = join_io(server, {})
+    with ws:
+        for _ in range(400):
+            ws.send('421["hold"]')
+        pings = 0
+        while pings < 10:  # ten times as long as a client that is heard may be silent
+            assert ws.recv(PATIENCE) == "2"
+            ws.send("3")
+            pings += 1
+        other, _ = join_io(server, {})
+        other.send('42["release"]')
+        other.close()
+        for _ in range(400):
+            assert hear_io(ws) == "431[0]"
+        ws.send('421["count",1]')
+        assert hear_io(ws) == "431[1]"
+
+
+def test_who_is_not_read_from_is_not_after_the_upgrade(
+    with_handlers: Callable[..., Server],
+) -> None:
+    server = with_handlers(HELD, access="open", socketio_recovery_seconds=0)
+    sid = json.loads(poll(server)[1:])["sid"]
+    poll(server, sid, b"40")
+    poll(server, sid)
+    with ThreadPoolExecutor() as pool, join_io(server, {})[0] as other, probe(server, sid) as ws:
+        posted = pool.submit(poll, server, sid, b"\x1e".join([b'421["hold"]'] * 300))
+        listed = "/api/connections?transport=socket.io"
+        wait_for(lambda: ask_io(other, "held") == [1], "the first one to be held")
+        ws.send("5")
+        wait_for(lambda: len(server.get(listed).json) == 2, "the upgrade")
+        text = b'421["count","' + b"x" * 60_000 + b'"]'
+        data = b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text
+        sent = sent_until_held_up(ws, data, 1_000)
+        assert sent < 40_000_000
+        other.send('42["release"]')
+        assert posted.result() == "ok"
+        ws.socket.sendall(data[sent % len(data) :])
+        heard = [hear_io(ws) for _ in range(300 + sent // len(data) + 1)]
+        assert heard.count("431[0]") == 300
+
+
+def test_two_posts_at_once_end_the_session(with_handlers: Callable[..., Server]) -> None:
+    """Else as many bodies would wait as there are sockets."""
+    server = with_handlers(HELD, access="open", socketio_recovery_seconds=0)
+    sid = json.loads(poll(server)[1:])["sid"]
+    poll(server, sid, b"40")
+    with ThreadPoolExecutor() as pool:
+        body = b"\x1e".join([b'421["hold"]'] * 300)
+        path = f"{POLLING}&sid={sid}"
+        posted = pool.submit(server.post, path, body, token=None)
+        with join_io(server, {})[0] as other:
+            wait_for(lambda: ask_io(other, "held") == [1], "the first one to be held")
+        assert server.post(path, b"3", token=None).status == 400
+        assert posted.result().status == 400
+    wait_for(lambda: server.get("/api/connections").json == [], "it to be gone")
 
 
 ROOMS = """
