@@ -11610,8 +11610,9 @@ def root_certificate(app: Application) -> Answer:
 class Application:
     """Everything, built from the settings. `start` and `stop` bracket its life."""
 
-    def __init__(self, settings: Settings, admin_token: str | None) -> None:
-        """Raises StartError with a sentence for the person at the terminal."""
+    def __init__(self, settings: Settings, ports: Sequence[int] = ()) -> None:
+        """`ports` are tried in turn instead of the setting's. Raises StartError with a sentence
+        for the person at the terminal."""
         self.settings = settings
         self.stopping = False
         self.end_wanted = gevent.event.Event()  # set by whoever wants the program to end
@@ -11619,6 +11620,7 @@ class Application:
         self.port = 0
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
+        admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         self.storage = Storage(make_engine(settings))
@@ -11626,7 +11628,7 @@ class Application:
         self.access = Access(self.storage, settings, self.journal, admin_token)
         self.network = Network(self)
         self._refuse_exposure()
-        self._sockets = listen_here(settings["host"], settings["port"])
+        self._sockets = listen_at_first(settings["host"], ports or [settings["port"]])
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
         self.log = Log(self.storage)
@@ -11843,6 +11845,14 @@ class Application:
             self.log.stop()
             self.nodes.leave()
         self.storage.stop()
+
+
+def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
+    """The sockets of the first port that is free. Raises StartError."""
+    for port in ports[:-1]:
+        with contextlib.suppress(StartError):
+            return listen_here(host, port)
+    return listen_here(host, ports[-1])
 
 
 RUNTIME = "runtime.json"
@@ -12321,12 +12331,11 @@ class Desktop:
         """`moved_from` is the port of before, if it is another one now."""
         self.key = secrets.token_urlsafe(32)
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
-        self.newer = ""  # the version of a second start that would replace this one
         self._app = app
-        self._moved_from = moved_from
+        self.moved_from = moved_from
         self._window: Window | None = None
         self._was_shown = False
-        self._awake = Awake()
+        self.awake = Awake()
         app.desktop = self
         app.access.has_desktop = True
 
@@ -12400,47 +12409,14 @@ class Desktop:
 
     def end(self) -> None:
         """The program ends: so does the window."""
-        self._awake.keep(False)
+        self.awake.keep(False)
         if self._window is not None and self._window.is_open:
             self._window.close()
-
-    # What others ask
 
     @property
     def people(self) -> int:
         """How many are in calls."""
         return sum(self._app.rooms.counts().values())
-
-    def second_start(self, version: str) -> str:
-        """Somebody started the program again: `shown`; or, by a newer one, `asked` and then, when
-        the person has answered, `kept` or the end."""
-        if version_key(version) <= version_key(__version__):
-            self.show()
-            return "shown"
-        if self.newer == "kept":
-            self.newer = ""
-            return "kept"
-        if not self.newer:
-            self.newer = version
-            self.show("newer")
-        return "asked"
-
-    def view(self, call: Call) -> dict[str, Any]:
-        """What its page shows."""
-        return {
-            "version": __version__,
-            "inWindow": call.principal.is_window,
-            "why": self.why,
-            "port": self._app.port,
-            "movedFrom": self._moved_from,
-            "people": self.people,
-            "newer": self.newer if self.newer != "kept" else "",
-            "awake": self._awake.kept,
-            "hasAdmin": self._app.access.has_admin,
-            "shared": self._app.network.is_shared,
-            "dataFolder": str(self._app.storage.folder),
-            "logFolder": str(self._app.settings.log_folder),
-        }
 
     def _watch(self) -> None:
         """Keep the machine awake while guests are connected."""
@@ -12448,13 +12424,8 @@ class Desktop:
             with reported(self._app.journal, "Staying awake"):
                 addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
                 guests = any(not is_loopback(address) for address in addresses)
-                self._awake.keep(guests or self.people > 0)
+                self.awake.keep(guests or self.people > 0)
             gevent.sleep(2)
-
-
-def version_key(version: str) -> list[int]:
-    """A version as it is compared."""
-    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12491,7 +12462,6 @@ class DesktopView(msgspec.Struct, rename="camel"):
     port: int
     moved_from: int | None
     people: int
-    newer: str
     awake: bool
     has_admin: bool
     shared: bool
@@ -12502,19 +12472,30 @@ class DesktopView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/desktop", "admin", "What the desktop program's page shows")
 def show_desktop(app: Application, call: Call) -> DesktopView:
     """For whoever sits at this computer."""
-    return msgspec.convert(desktop_of(app, call).view(call), DesktopView)
+    desktop = desktop_of(app, call)
+    return DesktopView(
+        version=__version__,
+        in_window=call.principal.is_window,
+        why=desktop.why,
+        port=app.port,
+        moved_from=desktop.moved_from,
+        people=desktop.people,
+        awake=desktop.awake.kept,
+        has_admin=app.access.has_admin,
+        shared=app.network.is_shared,
+        data_folder=str(app.storage.folder),
+        log_folder=str(app.settings.log_folder),
+    )
 
 
 @route("POST", "/api/desktop/show", "public", "Show the program that runs")
-def second_start(
-    app: Application, call: Call, key: Secret, version: Annotated[str, msgspec.Meta(max_length=40)]
-) -> dict[str, str]:
+def second_start(app: Application, call: Call, key: Secret) -> None:
     """For a second start, which knows the key in `runtime.json`."""
     desktop = desktop_of(app)
     is_known = hmac.compare_digest(key.encode(), desktop.key.encode())
     if not is_loopback(call.address) or not is_known:
         raise Problem("forbidden", "The key is not that of runtime.json.")
-    return {"state": desktop.second_start(version)}
+    desktop.show()
 
 
 @route("POST", "/api/desktop/open", "admin", "Open a page in the default browser")
@@ -12530,16 +12511,6 @@ def quit_desktop(app: Application, call: Call, force: bool = False) -> None:
     if desktop.people and not force:
         raise Problem("call_running", f"{desktop.people} people are in calls.")
     gevent.spawn_later(0.3, app.end_wanted.set)  # the answer goes out first
-
-
-@route("POST", "/api/desktop/replace", "admin", "Let a newer program take over")
-def replace_desktop(app: Application, call: Call, replace: bool) -> None:
-    """The answer to the question that a newer second start asks."""
-    desktop = desktop_of(app, call)
-    if replace:
-        gevent.spawn_later(0.3, app.end_wanted.set)
-    elif desktop.newer:
-        desktop.newer = "kept"
 
 
 class LogFile(io.TextIOBase):
@@ -12613,115 +12584,76 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise StartError(f"{error}.") from None
 
 
-def answers_as_rtapp(port: int) -> bool:
-    """Whether an rtapp serves plain HTTP on a port of this machine."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
+    """What an HTTP server on a port of this machine answers with 200; empty where none does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/healthz")
-        return b'"version"' in connection.getresponse().read(1_000)
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.read(1_000) if answer.status == 200 else b""
     except (OSError, http.client.HTTPException):
-        return False
+        return b""
     finally:
         connection.close()
+
+
+def answers_as_rtapp(port: int) -> bool:
+    """Whether an rtapp serves plain HTTP on a port of this machine."""
+    return b'"version"' in ask_here(port, "GET", "/healthz")
 
 
 def desktop_command(options: argparse.Namespace) -> int:
     """Serve with a window, or the browser; a second start shows the first one's."""
     try:
-        app = first_desktop(options)
+        app = first_desktop(settings_of(options))
     except StartError as error:
         print(f"rtapp: {error}", file=sys.__stderr__)
         tell_failure(str(error))
         return 2
-    if app is None:
-        return 0
-    assert app.desktop is not None
-    run(app, app.desktop.start)
+    if app is not None:
+        assert app.desktop is not None
+        run(app, app.desktop.start)
     return 0
 
 
-def first_desktop(options: argparse.Namespace) -> Application | None:
-    """The application; None where another one runs and goes on. Raises StartError."""
+def first_desktop(settings: Settings) -> Application | None:
+    """The application, on the port of last time, so that old links go on working, or else on the
+    next free one; None where another one runs, which then shows itself. Raises StartError."""
+    folder = database_path(settings).parent
+    before, ports = read_runtime(folder), [settings["port"]]
+    if settings.source("port") == "default":
+        last = before.port if before else ports[0]
+        ports = [*range(last, min(last + 50, 65_536)), 0]
+    deadline = time.monotonic() + 15
     while True:
-        chosen = argparse.Namespace(**vars(options))
-        moved_from = choose_port(chosen)
-        settings = settings_of(chosen)
         try:
-            app = Application(settings, os.environ.get("RTAPP_ADMIN_TOKEN"))
-        except InUse as error:
-            if not replaces_first(database_path(settings).parent, error):
+            app = Application(settings, ports)
+            break
+        except InUse:  # by one that runs, is starting or is ending
+            if show_first(folder):
                 return None
-            continue
-        keep_log(settings)
-        Desktop(app, moved_from)
-        return app
+            if time.monotonic() > deadline:
+                raise
+            gevent.sleep(0.5)
+    keep_log(settings)
+    has_moved = before is not None and len(ports) > 1 and before.port != app.port
+    Desktop(app, before.port if before and has_moved else None)
+    return app
 
 
-def choose_port(options: argparse.Namespace) -> int | None:
-    """Give the options the port of last time, so that old links go on working, or else the next
-    free one; then what the port was."""
-    settings = settings_of(options)
-    if settings.source("port") != "default":
-        return None
-    before = read_runtime(database_path(settings).parent)
-    last = before.port if before else settings["port"]
-    for port in (*range(last, last + 50), 0):
-        try:
-            listen(settings["host"], port).close()
-        except StartError:
-            continue
-        options.port = str(port)
-        return last if before and port != last else None
-    return None
-
-
-def replaces_first(folder: Path, error: InUse) -> bool:
-    """Have the program that runs show itself. Whether it makes way, which a person decides.
-    Raises StartError when it doesn't answer."""
-    deadline = time.monotonic() + 15  # it may be starting
-    while True:
-        runtime = read_runtime(folder)
-        state = ask_first(runtime) if runtime else ""
-        if state == "serving" and runtime:
-            print(f"rtapp is running already: {runtime.url}")
-            return False
-        if state in ("shown", "kept"):
-            print("rtapp is running already; its window was shown")
-            return False
-        if state == "asked":
-            deadline = time.monotonic() + 15
-        elif is_free(folder):
-            return True
-        if time.monotonic() > deadline:
-            raise error
-        time.sleep(0.5)
-
-
-def ask_first(runtime: Runtime) -> str:
-    """What the program that runs says to a second start; empty where there is no answer."""
-    if not runtime.key:
-        return "serving" if answers_as_rtapp(runtime.port) else ""
-    connection = http.client.HTTPConnection("127.0.0.1", runtime.port, timeout=5)
-    body = to_json({"key": runtime.key, "version": __version__})
-    try:
-        connection.request("POST", "/api/desktop/show", body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return str(msgspec.json.decode(answer.read())["state"]) if answer.status == 200 else ""
-    except (OSError, http.client.HTTPException, msgspec.DecodeError):
-        return ""
-    finally:
-        connection.close()
-
-
-def is_free(folder: Path) -> bool:
-    """Whether no program holds a data folder now."""
-    engine = SqliteEngine(folder / "rtapp.db", "full")
-    try:
-        engine.claim()
-    except InUse:
+def show_first(folder: Path) -> bool:
+    """Have the program that has a data folder come forward; False where none answers."""
+    first = read_runtime(folder)
+    if first is None:
         return False
-    engine.close()
-    return True
+    if first.key:
+        key = to_json({"key": first.key})
+        is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
+    else:
+        is_there = answers_as_rtapp(first.port)
+    if is_there:
+        print(f"rtapp {first.version} is running already: {first.url}")
+    return is_there
 
 
 def tell_failure(message: str) -> None:
@@ -12803,7 +12735,7 @@ def add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once (the default)."""
-    app = Application(settings_of(options), os.environ.get("RTAPP_ADMIN_TOKEN"))
+    app = Application(settings_of(options))
     run(app, lambda: announce(app))
     return 0
 

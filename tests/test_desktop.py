@@ -231,14 +231,10 @@ def test_no_secret_is_in_a_list_of_processes(desk: Desk) -> None:
 def test_only_the_owner_ends_it(desk: Desk) -> None:
     desk.env["RTAPP_ADMIN_TOKEN"] = "test-admin-token-0123456789"
     server = desk.begin()
-    for path, body in (
-        ("quit", {"force": True}),
-        ("open", {"path": "/"}),
-        ("replace", {"replace": True}),
-    ):
+    for path, body in (("quit", {"force": True}), ("open", {"path": "/"})):
         assert server.post(f"/api/desktop/{path}", body, token=None).status == 401
         assert server.post(f"/api/desktop/{path}", body).code == "forbidden"
-    wrong = {"key": "wrong", "version": "99"}
+    wrong = {"key": "wrong"}
     assert server.post("/api/desktop/show", wrong, token=None).code == "forbidden"
     assert server.get("/desktop", token=None).status == 200
 
@@ -341,26 +337,26 @@ def test_the_port_stays_and_a_change_is_told(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text(words)
 
 
-@pytest.mark.parametrize("replace", [False, True])
-def test_a_newer_second_start_asks(desk: Desk, replace: bool) -> None:
-    server = desk.begin()
-    ask = desk.owner()
-    server.env["RTAPP_ADMIN_TOKEN"] = ""
+def test_a_newer_second_start_shows_the_first_too(desk: Desk) -> None:
+    desk.begin()
+    first = desk.link()
     desk.program = copied_program(desk.folder, "9.10.0")
-    newer = desk.start()
-    assert "newer" in desk.link().partition("#")[2]
-    wait_for(lambda: ask("GET", "/api/desktop").json["newer"] == "9.10.0", "the question")
-    assert newer.poll() is None
-    assert ask("POST", "/api/desktop/replace", {"replace": replace}).status == 200
-    if not replace:
-        assert newer.wait(PATIENCE) == 0
-        assert ask("GET", "/api/desktop").json["newer"] == ""
-        return
-    assert desk.running[0].wait(PATIENCE) == 0
+    assert desk.start().wait(PATIENCE) == 0
+    assert desk.link() != first
+    desk.prints(f"rtapp {rtapp.__version__} is running already")
+    assert desk.running[0].poll() is None
+
+
+def test_a_start_while_the_first_ends_takes_over(desk: Desk) -> None:
+    """On the same port, though that was taken when it began."""
+    server = desk.begin()
+    desk.running[0].send_signal(signal.SIGSTOP)
+    desk.start()
+    time.sleep(0.5)  # it may have looked once or twice
+    desk.running[0].kill()
     desk.prints("rtapp listening on")
-    assert ask("GET", "/api/desktop").json["version"] == "9.10.0"  # on the same port
-    desk.program = PROGRAM
-    assert desk.start().wait(PATIENCE) == 0  # an older one only shows it
+    assert desk.runtime["pid"] == desk.running[1].pid
+    assert desk.runtime["port"] == server.port
 
 
 # ---- the end -------------------------------------------------------------------------------------
@@ -593,18 +589,6 @@ def test_the_page_sets_a_new_password(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text("ada has a new password")
     login = {"username": "ada", "password": "walnut-harbour-17"}
     assert server.post("/api/auth/login", login, token=None).status == 200
-
-
-def test_the_page_asks_for_a_newer_program(desk: Desk, page: Page) -> None:
-    desk.begin()
-    page.goto(desk.link())
-    expect(page.locator("#quit")).to_be_visible()
-    desk.program = copied_program(desk.folder, "9.0.0")
-    newer = desk.start()
-    expect(page.locator("#question")).to_contain_text("Version 9.0.0 would take the place")
-    page.keyboard.press("Escape")
-    assert newer.wait(PATIENCE) == 0
-    expect(page.locator("#question")).to_be_hidden()
 
 
 # ---- the window ----------------------------------------------------------------------------------
