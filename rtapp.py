@@ -70,6 +70,7 @@ import io
 import ipaddress
 import itertools
 import locale
+import logging.handlers
 import mimetypes
 import operator
 import os
@@ -12513,51 +12514,42 @@ def quit_desktop(app: Application, call: Call, force: bool = False) -> None:
     gevent.spawn_later(0.3, app.end_wanted.set)  # the answer goes out first
 
 
-class LogFile(io.TextIOBase):
-    """What the program prints: on the terminal if there is one, and in a file of bounded size."""
+class LogFile(logging.handlers.RotatingFileHandler):
+    """The log file, of bounded size. A full disk ends nothing, nor does an old file that somebody
+    reads, which Windows then lets nobody rename: this one grows meanwhile."""
 
-    BYTES, KEPT = 1_000_000, 3
+    def __init__(self, path: Path, most: int = 1_000_000) -> None:
+        super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
+        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+        form.converter = time.gmtime
+        self.setFormatter(form)
 
-    def __init__(self, path: Path, terminal: Any) -> None:
-        self._path = path
+    def doRollover(self) -> None:
+        """Begin a new file."""
+        with contextlib.suppress(OSError):
+            super().doRollover()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do without."""
+
+
+class Printed(io.TextIOBase):
+    """What the program prints: on the terminal, if there is one, and each line in the log file."""
+
+    def __init__(self, log: logging.Handler, terminal: Any) -> None:
+        self._log = log
         self._terminal = terminal
-        self._line_begins = True
-        self._open()
+        self._line = ""  # that has not ended
 
     def write(self, text: str) -> int:
-        """Write a text; each line of the file begins with its time."""
+        """Print a text."""
         if self._terminal is not None:
             self._terminal.write(text)
             self._terminal.flush()
-        # A full disk ends nothing, nor does a file that something else holds (Windows).
-        with contextlib.suppress(OSError, ValueError):
-            self._keep(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._log.handle(logging.makeLogRecord({"msg": line}))
         return len(text)
-
-    def flush(self) -> None:
-        """Let it be read."""
-        if self._terminal is not None:
-            self._terminal.flush()
-
-    def _keep(self, text: str) -> None:
-        if self._file.closed:
-            self._open()
-        for line in text.splitlines(keepends=True):
-            self._file.write(f"{iso(now_ms())} {line}" if self._line_begins else line)
-            self._line_begins = line.endswith("\n")
-        self._file.flush()
-        if self._line_begins and self._file.tell() > self.BYTES:
-            self._rotate()
-
-    def _open(self) -> None:
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - as long as the program
-
-    def _rotate(self) -> None:
-        self._file.close()
-        names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self.KEPT + 1))]
-        for old, new in reversed(list(itertools.pairwise(names))):
-            if old.exists():
-                old.replace(new)
 
 
 def keep_log(settings: Settings) -> None:
@@ -12565,7 +12557,7 @@ def keep_log(settings: Settings) -> None:
     folder = settings.log_folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = LogFile(folder / "rtapp.log", sys.__stdout__)
+        sys.stdout = sys.stderr = Printed(LogFile(folder / "rtapp.log"), sys.__stdout__)
     except OSError as error:
         raise StartError(f"The log in {folder} can't be written: {error.strerror}.") from None
 

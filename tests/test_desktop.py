@@ -411,11 +411,10 @@ def test_the_machine_stays_awake_while_somebody_is_in_a_call(desk: Desk) -> None
     wait_for(lambda: not noted.exists(), "the machine to be let asleep")
 
 
-def test_the_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtapp.LogFile, "BYTES", 1_000)
-    log = rtapp.LogFile(tmp_path / "rtapp.log", None)
+def test_the_log_file_is_bounded(tmp_path: Path) -> None:
+    log = rtapp.Printed(rtapp.LogFile(tmp_path / "rtapp.log", 1_000), None)
     for number in range(200):
-        print(f"line {number}", file=log)
+        print("line", number, file=log)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["rtapp.log", "rtapp.log.1", "rtapp.log.2", "rtapp.log.3"]
     assert all(path.stat().st_size < 1_100 for path in tmp_path.iterdir())
@@ -424,22 +423,22 @@ def test_the_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_log_file_that_takes_nothing_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A disk is full; a file to be put aside is held, on Windows by whoever reads it."""
     full, path = Path("/dev/full"), tmp_path / "rtapp.log"
     if full.exists():
-        print("lost", file=rtapp.LogFile(full, None))
+        print("lost", file=rtapp.Printed(rtapp.LogFile(full), None))
 
-    def refuse(self: Path, target: Path) -> Path:
+    def refuse(source: str, target: str) -> None:
         raise PermissionError(target)
 
-    monkeypatch.setattr(rtapp.LogFile, "BYTES", 1_000)
-    monkeypatch.setattr(Path, "replace", refuse)
-    log = rtapp.LogFile(path, None)
+    monkeypatch.setattr(os, "rename", refuse)
+    log = rtapp.Printed(rtapp.LogFile(path, 1_000), None)
     for _ in range(3):
         print("x" * 1_000, file=log)
     assert path.stat().st_size > 3_000
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_portable_program_keeps_everything_beside_it(desk: Desk) -> None:
