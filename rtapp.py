@@ -12230,61 +12230,79 @@ class WindowProcess:
         self._window.destroy()
 
 
-class Window:
-    """The window as the server sees it: a process that takes orders and tells what happens."""
+class Child:
+    """A process that this one has started. Its input is a pipe from here, whose end tells it that
+    this process is gone, however that went."""
 
     def __init__(
-        self, url: str, folder: Path, secret: dict[str, str], told: Callable[[str], None]
+        self,
+        command: Sequence[str],
+        said: Callable[[str], None],
+        ended: Callable[[int], None],
+        environ: dict[str, str],
+        stderr: int | None = None,
     ) -> None:
-        """Open it. `told` hears `loaded`, `closing`, and `ended` with an exit code."""
-        self._told = told
+        """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
         self._process = subprocess.Popen(
-            [*program_command(), "--window", url, str(folder / "window"), *sys.argv[1:]],
-            env={**os.environ, **secret},
+            command,
+            env={**os.environ, **environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             encoding="utf-8",
             errors="replace",
         )
-        gevent.spawn(self._listen)
+        threading.Thread(target=self._listen, args=(said, ended), daemon=True).start()
+
+    def _listen(self, said: Callable[[str], None], ended: Callable[[int], None]) -> None:
+        for line in self._process.stdout or ():
+            said(line.rstrip("\n"))
+        ended(self._process.wait())
 
     @property
-    def is_open(self) -> bool:
-        """Whether the process lives."""
+    def is_running(self) -> bool:
+        """Whether it lives."""
         return self._process.poll() is None
 
     def tell(self, order: str) -> None:
-        """Give it an order."""
+        """Give it a line."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has just ended: `told` hears of it
+        with contextlib.suppress(OSError, ValueError):  # it has just ended
             self._process.stdin.write(order + "\n")
             self._process.stdin.flush()
 
     def wait(self, seconds: float | None = None) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired."""
         return self._process.wait(seconds)
 
-    def close(self) -> None:
-        """Close it."""
-        self.tell("close")
-        try:
-            self.wait(3)
-        except subprocess.TimeoutExpired:
-            self.kill()
+    def close(self, seconds: float = 3.0) -> None:
+        """End its input, and itself if it doesn't within so many seconds."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(seconds)
+        self.kill()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
 
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(WINDOW_SAYS):
-                self._told(line.removeprefix(WINDOW_SAYS).strip())
-            else:
-                print(f"window: {line.rstrip()}", file=sys.stderr)
-        self._told(f"ended {self._process.wait()}")
+
+def open_window(
+    url: str,
+    folder: Path,
+    said: Callable[[str], None],
+    ended: Callable[[int], None],
+    secret: dict[str, str],
+) -> Child:
+    """Start the window's process, with a folder for what the web view keeps."""
+    command = [*program_command(), "--window", url, str(folder / "window"), *sys.argv[1:]]
+    return Child(command, said, ended, secret, subprocess.STDOUT)
 
 
 class Awake:
@@ -12293,36 +12311,29 @@ class Awake:
     COMMANDS: ClassVar = {
         "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
         "darwin": ["caffeinate", "-is", "cat"],
-    }
+    }  # each until its input ends
 
     def __init__(self) -> None:
         self.kept = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: Child | None = None
 
     def keep(self, wanted: bool) -> None:
         """Keep it awake from now on, or no longer."""
-        if wanted != self.kept:
-            self.kept = wanted
-            self._keep_windows(wanted) if sys.platform == "win32" else self._keep(wanted)
-
-    def _keep(self, wanted: bool) -> None:
-        command = self.COMMANDS.get(sys.platform, ("",))
-        if self._process is not None:
-            self._process.communicate()  # its input's end ends it, as our own end would
-            self._process = None
+        if wanted == self.kept:
+            return
+        self.kept = wanted
+        if sys.platform == "win32":
+            continuous, system_required = 0x80000000, 0x00000001
+            flags = continuous | (system_required if wanted else 0)
+            ctypes.windll.kernel32.SetThreadExecutionState(flags)
+            return
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        command = self.COMMANDS.get(sys.platform, [""])
         if wanted and shutil.which(command[0]):
-            null = subprocess.DEVNULL
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=null, stderr=null
-            )
-
-    @staticmethod
-    def _keep_windows(wanted: bool) -> None:
-        import ctypes
-
-        continuous, system_required = 0x80000000, 0x00000001
-        flags = continuous | (system_required if wanted else 0)
-        ctypes.windll.kernel32.SetThreadExecutionState(flags)  # type: ignore[attr-defined]
+            nobody = subprocess.DEVNULL
+            self._keeper = Child(command, lambda _: None, lambda _: None, {}, nobody)
 
 
 class Desktop:
@@ -12334,7 +12345,7 @@ class Desktop:
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
         self._app = app
         self.moved_from = moved_from
-        self._window: Window | None = None
+        self._window: Child | None = None
         self._was_shown = False
         self.awake = Awake()
         app.desktop = self
@@ -12352,23 +12363,25 @@ class Desktop:
     def show(self, part: str = "") -> None:
         """Bring the window forward, or open it; `part` is where on its page. Where there is no
         window, open the browser."""
-        if self._window is not None and self._window.is_open:
+        if self._window is not None and self._window.is_running:
             if part:
                 self._window.tell(f"load {self._app.url}/desktop#{part}")
             self._window.tell("show")
         elif self.why != "none" and has_screen():
-            self._open_window()
+            self._was_shown = False
+            token = self._app.access.make_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
+            self._window = open_window(
+                f"{self._app.url}/desktop",
+                self._app.storage.folder,
+                self._said,
+                self._ended,
+                {WINDOW_TOKEN: token},
+            )
+            gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
         else:
             self.open_page(f"/desktop#{part}")
 
-    def _open_window(self) -> None:
-        self._was_shown = False
-        token = self._app.access.make_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
-        url, folder = f"{self._app.url}/desktop", self._app.storage.folder
-        self._window = Window(url, folder, {WINDOW_TOKEN: token}, self._told)
-        gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
-
-    def _give_up(self, window: Window) -> None:
+    def _give_up(self, window: Child) -> None:
         """A window that shows nothing by now is as good as none."""
         if window is self._window and not self._was_shown:
             window.kill()
@@ -12383,23 +12396,24 @@ class Desktop:
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
-    # What the window tells
-
-    def _told(self, what: str) -> None:
-        if what == "loaded":
+    def _said(self, line: str) -> None:
+        """The window's process says something, or prints it."""
+        act, _, rest = line.removeprefix(WINDOW_SAYS).partition(" ")
+        if not line.startswith(WINDOW_SAYS):
+            print(f"window: {line}", file=sys.stderr)
+        elif act == "loaded":
             self._was_shown = True
-        elif what == "closing":
+        elif act == "closing":
             self.close()
-        elif what.startswith("browser /"):
-            self.open_page(what.removeprefix("browser "))
-        elif what.startswith("ended") and not self._app.end_wanted.is_set():
-            self._lost(what.removeprefix("ended "))
+        elif act == "browser":
+            self.open_page(rest)
 
-    def _lost(self, code: str) -> None:
+    def _ended(self, code: int) -> None:
         """The window's process is gone: go on in the browser."""
-        self.why = "died" if self._was_shown else "none"
-        self._app.journal.add("WARN", "The window ended: going on in the browser", code=code)
-        self.open_page("/desktop")
+        if not self._app.end_wanted.is_set():
+            self.why = "died" if self._was_shown else "none"
+            self._app.journal.add("WARN", "The window ended: going on in the browser", code=code)
+            self.open_page("/desktop")
 
     def close(self) -> None:
         """End the program, or ask first where others would lose something."""
@@ -12411,7 +12425,8 @@ class Desktop:
     def end(self) -> None:
         """The program ends: so does the window."""
         self.awake.keep(False)
-        if self._window is not None and self._window.is_open:
+        if self._window is not None and self._window.is_running:
+            self._window.tell("close")
             self._window.close()
 
     @property
@@ -12665,10 +12680,11 @@ def shown_in_window(message: str, folder: Path) -> bool:
     """Say something in a window and wait until it is closed; False where there is none."""
     if not importlib.util.find_spec("webview"):
         return False
-    told: list[str] = []
-    window = Window("about:blank", folder, {WINDOW_FAULT: message}, told.append)
-    window.wait()
-    return "loaded" in told
+    said: list[str] = []
+    over = gevent.event.AsyncResult()
+    open_window("about:blank", folder, said.append, over.set, {WINDOW_FAULT: message})
+    over.get()
+    return WINDOW_SAYS + "loaded" in said
 
 
 # ----------------------------------------------------------------------------------------------
@@ -13170,39 +13186,39 @@ class ChildServer:
     """A server in a process of its own, for programs that embed one."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        # By the environment: what is on a command line can be read by everybody on the machine.
+        settings = {"port": 0, **settings}
+        self._given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in settings.items()}
+        self._child: Child | None = None
+        self._is_decided = threading.Event()  # whether it listens, or never will
         self.url = ""
-        self._settings = {"port": 0, **settings}
-        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
-        # By the environment: what is on a command line can be read by everybody on the machine.
-        given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in self._settings.items()}
-        self._process = subprocess.Popen(
-            [*program_command(), "serve"],
-            env={**os.environ, **given},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for line in self._process.stdout or ():
-            if line.startswith("rtapp listening on "):
-                self.url = line.split()[-1]
-                threading.Thread(target=self._pass_on, args=(self._process,), daemon=True).start()
-                return self
-        raise StartError(f"The server ended with code {self._process.wait()}.")
+        self.url = ""
+        self._is_decided.clear()
+        self._child = Child([*program_command(), "serve"], self._said, self._ended, self._given)
+        self._is_decided.wait()
+        if not self.url:
+            raise StartError(f"The server ended with code {self._child.wait()}.")
+        return self
 
-    @staticmethod
-    def _pass_on(process: subprocess.Popen[str]) -> None:
-        """Print what it prints: in a pipe that nobody reads, its handlers' words would stop it."""
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
+    def _said(self, line: str) -> None:
+        if self.url:
+            print(line, flush=True)
+        elif line.startswith("rtapp listening on "):
+            self.url = line.removeprefix("rtapp listening on ")
+            self._is_decided.set()
+
+    def _ended(self, code: int) -> None:
+        self._is_decided.set()
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(15)
-            self._process = None
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait(15)
+            self._child = None
 
     def __enter__(self) -> ChildServer:
         return self.start()
