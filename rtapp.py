@@ -63,6 +63,7 @@ import hashlib
 import hmac
 import html
 import http.client
+import importlib
 import importlib.machinery
 import importlib.util
 import inspect
@@ -12133,38 +12134,57 @@ class WindowProcess:
         self._storage = storage
         self._again = again
         self._closes = False  # whether closing the window closes it, or asks the server
+        self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
 
     def run(self) -> int:
         """Show the window until it is closed; the process's exit code."""
         token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
-        import webview
+        os.environ.setdefault("PYWEBVIEW_LOG", "critical")  # it would print tracebacks
+        try:
+            self._show(token, fault)
+        except Exception as error:  # a toolkit may raise anything
+            self._say("failed " + " ".join(str(error).split()))
+            return 3
+        return 0
 
+    def _show(self, token: str, fault: str) -> None:
+        import webview
+        from webview.menu import Menu, MenuAction
+
+        webview.settings["ALLOW_DOWNLOADS"] = True
         shown: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
         if fault:
             shown = {"html": ended_page("failed", fault)}
         shown.update(width=1160, height=760, min_size=(380, 480), text_select=True)
         self._window = webview.create_window("rtapp", **shown)
-        self._window.events.loaded += self._loaded
+        self._window.events.initialized += self._use
+        self._window.events.loaded += lambda: self._say("loaded")
         self._window.events.closing += self._closing
         self._closes = bool(fault)
-        icon, menu = str(STATIC / "img" / "icon.png"), [] if fault else self._menu()
-        webview.start(
-            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menu
-        )
-        return 0
-
-    def _menu(self) -> list[Any]:
-        """What is there on every page."""
-        from webview.menu import Menu, MenuAction
-
-        _, texts = spoken_texts()
+        texts = spoken_texts()[1]
         acts = (
-            ("nav.home", lambda: self._load(self._url)),
+            ("nav.home", lambda: self._window.load_url(self._url)),
             ("desktop.openBrowser", self._open_browser),
             ("desktop.quit", lambda: self._say("closing")),
         )
-        return [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+        menu = [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+        webview.start(
+            self._listen,
+            private_mode=False,
+            storage_path=self._storage,
+            icon=str(STATIC / "img" / "icon.png"),
+            menu=[] if fault else menu,
+        )
+
+    def _use(self, renderer: str) -> None:
+        if renderer == "mshtml":  # it can't run our pages
+            self._say("failed Windows has Internet Explorer only: install Edge's WebView2")
+            os._exit(3)
+        if renderer == "qtwebengine":
+            qt: Any = importlib.import_module("webview.platforms.qt")
+
+            qt.BrowserView.on_download_requested = save_from_qt  # its own is written for Qt 5
 
     def _open_browser(self) -> None:
         path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
@@ -12174,50 +12194,38 @@ class WindowProcess:
     def _say(what: str) -> None:
         print(WINDOW_SAYS + what, flush=True)
 
-    def _loaded(self) -> None:
-        self._say("loaded")
-
     def _closing(self) -> bool:
         if not self._closes:
             self._say("closing")
         return self._closes
 
     def _listen(self) -> None:
-        import webview
-
-        if webview.renderer == "mshtml":  # Internet Explorer's engine can't run our pages
-            os._exit(3)
-        self._window.events.shown.wait()  # pywebview gives orders up that come long before
-        acts = {"show": self._show, "load": self._load, "close": self._close}
+        window = self._window
+        window.events.shown.wait()  # pywebview gives orders up that come long before
         for line in sys.stdin or ():
-            act, _, rest = line.rstrip("\n").partition(" ")
-            acts[act](rest)
+            order, _, rest = line.rstrip("\n").partition(" ")
+            if order == "load":
+                window.load_url(rest)
+            elif order == "close":
+                self._closes = True
+                window.destroy()
+            else:
+                window.restore()
+                window.show()
+                window.on_top = True  # most systems let a program come forward only so
+                window.on_top = False
         if sys.stdin and not self._closes:
             self._closes = True
-            self._window.expose(self.start_again)
-            self._window.load_html(ended_page("stopped"))
-
-    def _show(self, _: str) -> None:
-        self._window.restore()
-        self._window.show()
-        self._window.on_top = True  # most systems let a program come forward only so
-        self._window.on_top = False
-
-    def _load(self, url: str) -> None:
-        self._window.load_url(url)
-
-    def _close(self, _: str) -> None:
-        self._closes = True
-        self._window.destroy()
+            window.expose(self.start_again)
+            window.load_html(self._last_page)
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        # A one-file program would else use the files that the old one has unpacked.
-        environment = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
         null = subprocess.DEVNULL  # what this process has for output leads to the dead one
         subprocess.Popen(
             [*program_command(), *self._again],
-            env=environment,
+            # A one-file program would else use the files that the old one has unpacked.
+            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
             stdin=null,
             stdout=null,
             stderr=null,
@@ -12228,6 +12236,18 @@ class WindowProcess:
         end.daemon = True
         end.start()
         self._window.destroy()
+
+
+def save_from_qt(view: Any, download: Any) -> None:
+    """Ask where to save what a page in Qt's web view offers, and do."""
+    qt: Any = importlib.import_module("webview.platforms.qt")
+
+    proposed = Path(platformdirs.user_downloads_dir(), download.downloadFileName())
+    chosen, _ = qt.QFileDialog.getSaveFileName(view, "rtapp", str(proposed))
+    if chosen:
+        download.setDownloadDirectory(str(Path(chosen).parent))
+        download.setDownloadFileName(Path(chosen).name)
+        download.accept()
 
 
 class Child:
@@ -12407,6 +12427,8 @@ class Desktop:
             self.close()
         elif act == "browser":
             self.open_page(rest)
+        elif act == "failed":
+            print(f"rtapp: no window, the browser shows it: {rest}", file=sys.stderr)
 
     def _ended(self, code: int) -> None:
         """The window's process is gone: go on in the browser."""

@@ -466,6 +466,21 @@ def test_without_a_screen_it_prints_the_link(desk: Desk) -> None:
     assert token[1] not in (desk.data / "rtapp.log").read_text()
 
 
+def test_without_a_web_view_it_says_so_in_a_line(desk: Desk) -> None:
+    absent = desk.folder / "absent"
+    absent.mkdir()
+    for name in ("gi", "qtpy", "PyQt5"):
+        (absent / f"{name}.py").write_text("raise ImportError('there is none')\n")
+    desk.env["PYTHONPATH"] = str(absent)
+    desk.begin()
+    ask = desk.owner()
+    desk.prints("no window")
+    first, *rest = [line for line in desk.output().splitlines() if not line.startswith("rtapp 0")]
+    assert first.startswith("rtapp listening on")
+    assert len(rest) == 1 and rest[0].startswith("rtapp: no window"), rest
+    assert ask("GET", "/api/desktop").json["why"] == "none"
+
+
 def test_help_names_it() -> None:
     assert re.search(r"desktop +Serve with a window", run_program("--help").stdout)
 
@@ -879,6 +894,24 @@ def test_a_room_in_the_window_opens_in_the_browser(
     inside.until("location.pathname === '/desktop'")
     room = link.rpartition("%2Froom%2F")[2]
     assert desk.owner(link)("GET", f"/api/video/rooms/{room}").json["name"] == "Tea"
+
+
+def test_a_download_in_the_window_is_saved(desk: Desk, screen: Screen, inside: Inside) -> None:
+    downloads = desk.folder / "downloads"
+    downloads.mkdir()
+    desk.env["XDG_DOWNLOAD_DIR"] = str(downloads)
+    desk.begin()
+    opens(screen)
+    loaded(desk)
+    before = screen.windows(".*")
+    inside.evaluate(
+        "void Object.assign(document.createElement('a'), { href: '/api/logs/export' }).click()"
+    )
+    wait_for(lambda: set(screen.windows(".*")) - set(before), "the question where to")
+    screen.shot("download")
+    screen.run("xdotool", "key", "Return")
+    saved = wait_for(lambda: next(iter(downloads.glob("*.csv")), None), "the file")
+    wait_for(lambda: saved.read_text().startswith("id,timestamp"), "what is in it")
 
 
 DARK = """
