@@ -84,6 +84,7 @@ import socket
 import sqlite3
 import ssl
 import string
+import struct
 import subprocess
 import tempfile
 import threading
@@ -91,6 +92,7 @@ import time
 import traceback
 import unicodedata
 import urllib.parse
+import webbrowser
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11619,6 +11621,7 @@ class Application:
         self.stopping = False
         self.end_wanted = gevent.event.Event()  # set by whoever wants the program to end
         self.desktop: Desktop | None = None  # set by the Desktop part
+        self.links: dict[str, str] = {}  # what is opened in a browser, by what leads there once
         self.port = 0
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
@@ -12064,7 +12067,7 @@ def is_same_program(number: int) -> bool:
 # Desktop
 # ----------------------------------------------------------------------------------------------
 
-LINK_FILE_SECONDS = 60.0  # that a browser gets to open
+OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
 WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
@@ -12078,21 +12081,47 @@ def has_screen() -> bool:
 
 
 def open_browser(app: Application, link: str) -> None:
-    """Open a link in the default browser. It is in a file that only this user can read: a command
-    line can be read by everybody on the machine."""
-    page = app.storage.folder / f"open-browser-{secrets.token_hex(4)}.html"
-    write_private(
-        page, f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(link)}">'
-    )
-    gevent.spawn(show_file, page)
-    gevent.spawn_later(LINK_FILE_SECONDS, page.unlink, missing_ok=True)
+    """Open a link in the default browser, by way of another one, in which nothing is secret for
+    long. A file of this user's would hide it better, but not every browser may read one: those
+    of Ubuntu's snaps see no hidden folder."""
+    key = secrets.token_urlsafe(24)
+    app.links[key] = link
+    gevent.spawn_later(OPENING_SECONDS, app.links.pop, key, None)
+    gevent.spawn(webbrowser.open, f"{app.url}/open/{key}")
 
 
-def show_file(page: Path) -> None:
-    """Open a file in the default browser."""
-    import webbrowser
+@route("GET", "/open/<key>", "public", "What the program opens in the browser", gives={303: ""})
+def follow_opened(app: Application, call: Call, key: str) -> Answer:
+    """Once, within a minute, for a program of this user's on this computer."""
+    if key not in app.links or not is_own_program(call):
+        raise Problem("not_found")
+    headers = {"Location": app.links[key], "Cache-Control": "no-store"}
+    if call.method == "GET":
+        del app.links[key]
+    return Answer(b"", 303, headers)
 
-    webbrowser.open(page.as_uri())
+
+def is_own_program(call: Call) -> bool:
+    """Whether a request comes from this computer and, where the system tells (Linux), from a
+    program of the same user: any other user may read what is on a browser's command line."""
+    if not is_from_here(call):
+        return False
+    with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
+        ends = [hex_address(*end[:2]) for end in (sock.getpeername(), sock.getsockname())]
+    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    for table in tables:
+        for line in table.read_text().splitlines()[1:]:
+            _, peer, own, _, _, _, _, user = line.split()[:8]
+            if [peer, own] == ends:
+                return int(user) == os.getuid()
+    return not tables
+
+
+def hex_address(address: str, port: int) -> str:
+    """An address as in /proc/net/tcp: words of 32 bits in the order of the machine."""
+    packed = ipaddress.ip_address(plain_address(address)).packed
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 def spoken_texts() -> tuple[str, dict[str, str]]:
@@ -12373,8 +12402,6 @@ class Desktop:
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        for page in self._app.storage.folder.glob("open-browser-*.html"):
-            page.unlink(missing_ok=True)
         print(f"rtapp {__version__}, data in {self._app.settings.data_folder}", flush=True)
         print(f"rtapp listening on {self._app.url}", flush=True)
         self.show()
@@ -12389,7 +12416,7 @@ class Desktop:
             self._window.tell("show")
         elif self.why != "none" and has_screen():
             self._was_shown = False
-            token = self._app.access.make_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
+            token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             self._window = open_window(
                 f"{self._app.url}/desktop",
                 self._app.storage.folder,
@@ -12408,7 +12435,7 @@ class Desktop:
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
-        token = self._app.access.make_token("owner", LINK_FILE_SECONDS)
+        token = self._app.access.make_token("owner", OPENING_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
         link = f"{self._app.url}/desktop#{leads_to}"
         if has_screen():
@@ -12687,26 +12714,34 @@ def show_first(folder: Path) -> bool:
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    folder = Path(tempfile.mkdtemp(prefix="rtapp-"))
-    try:
-        if has_screen() and not shown_in_window(message, folder):
-            page = folder / "failed.html"
-            write_private(page, ended_page("failed", message))
-            show_file(page)
-            gevent.sleep(6)  # the browser has read it by then
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def shown_in_window(message: str, folder: Path) -> bool:
-    """Say something in a window and wait until it is closed; False where there is none."""
-    if not importlib.util.find_spec("webview"):
-        return False
+    if not has_screen():
+        return
     said: list[str] = []
-    over = gevent.event.AsyncResult()
-    open_window("about:blank", folder, said.append, over.set, {WINDOW_FAULT: message})
-    over.get()
-    return WINDOW_SAYS + "loaded" in said
+    if importlib.util.find_spec("webview"):
+        over = gevent.event.AsyncResult()
+        with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
+            fault = {WINDOW_FAULT: message}
+            open_window("about:blank", Path(folder), said.append, over.set, fault)
+            over.get()
+    if WINDOW_SAYS + "loaded" not in said:
+        show_page(ended_page("failed", message))
+
+
+def show_page(page: str) -> None:
+    """Show a page in the default browser, which has a minute to fetch it."""
+    fetched = gevent.event.Event()
+    headers = {"Content-Type": "text/html; charset=utf-8", "Connection": "close"}
+
+    def give(sock: Any, _: Any) -> None:
+        sock.recv(65_536)
+        sock.sendall(pack_head(200, headers) + page.encode())
+        fetched.set()
+
+    server = gevent.server.StreamServer(("127.0.0.1", 0), give)
+    server.start()
+    webbrowser.open(f"http://127.0.0.1:{server.server_port}/")
+    fetched.wait(OPENING_SECONDS)
+    server.stop(1)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -13201,7 +13236,7 @@ def announce(app: Application) -> None:
     first = app.settings["lan"] and app.settings.source("open_browser") == "default"
     if (app.settings["open_browser"] or (first and not app.access.has_admin)) and has_screen():
         kind = "signin" if app.access.has_admin else "setup"
-        open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, LINK_FILE_SECONDS)}")
+        open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, OPENING_SECONDS)}")
 
 
 class ChildServer:

@@ -59,7 +59,8 @@ class Desk:
         self._outputs: list[list[str]] = []
         self.opened.mkdir()
         browser = folder / "browser"
-        browser.write_text(f'#!/bin/sh\ncp -p "${{1#file://}}" {self.opened}/$$.html\n')
+        note = f"{self.opened}/$$"
+        browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {note}; mv {note} {note}.url\n')
         browser.chmod(0o755)
         self.env["BROWSER"] = str(browser)
 
@@ -113,13 +114,19 @@ class Desk:
     def runtime(self) -> Any:
         return json.loads((self.data / "runtime.json").read_bytes())
 
+    def address(self) -> str:
+        """What the browser was opened with; waits for it."""
+        note = wait_for(lambda: next(iter(self.opened.glob("*.url")), None), "the browser")
+        text = str(note.read_text())
+        note.unlink()
+        return text
+
     def link(self) -> str:
-        """The link that the browser was given; waits for one."""
-        page = wait_for(lambda: next(iter(self.opened.glob("*.html")), None), "the browser")
-        text = wait_for(page.read_text, "the browser's page")
-        assert stat.S_IMODE(page.stat().st_mode) == 0o600
-        page.unlink()
-        return text.split("url=")[1].split('"')[0].replace("&amp;", "&")
+        """Where the browser was led to."""
+        path = "/" + self.address().split("/", 3)[3]
+        answer = self.client().get(path, token=None)
+        assert answer.status == 303, answer
+        return answer.headers["location"]
 
     def owner(self, link: str = "") -> Callable[..., Answer]:
         """Requests as by the browser that was opened, or by who was given a link."""
@@ -226,6 +233,36 @@ def test_no_secret_is_in_a_list_of_processes(desk: Desk) -> None:
     assert token.encode() not in spy.read_bytes()
     assert token not in (desk.data / "rtapp.log").read_text() + desk.output()
     assert stat.S_IMODE((desk.data / "runtime.json").stat().st_mode) == 0o600
+
+
+def test_what_a_browser_is_opened_with_is_of_use_to_this_user_once(desk: Desk) -> None:
+    """Any user of the computer can read what is on a command line."""
+    server = desk.begin()
+    path = "/" + desk.address().split("/", 3)[3]
+    if os.geteuid() == 0:
+        os.seteuid(65_534)
+        try:
+            assert server.get(path, token=None).status == 404
+        finally:
+            os.seteuid(0)
+    proxied = {"X-Forwarded-For": "192.0.2.1"}
+    assert server.get(path, token=None, headers=proxied).status == 404
+    assert server.get(path + "x", token=None).status == 404
+    assert server.request("HEAD", path, token=None).status == 303
+    answer = server.get(path, token=None)
+    assert (answer.status, answer.headers["cache-control"]) == (303, "no-store")
+    assert desk.owner(answer.headers["location"])("GET", "/api/desktop").status == 200
+    assert server.get(path, token=None).status == 404
+
+
+def test_a_browser_that_reads_no_hidden_files_arrives_signed_in(desk: Desk, page: Page) -> None:
+    """As those of Ubuntu's snaps: it is opened with a link of http."""
+    server = desk.begin()
+    address = desk.address()
+    assert address.startswith(f"http://127.0.0.1:{server.port}/open/")
+    page.goto(address)
+    expect(page.locator("#quit")).to_be_visible()
+    assert page.url == f"http://127.0.0.1:{server.port}/desktop"
 
 
 def test_only_the_owner_ends_it(desk: Desk) -> None:
@@ -380,8 +417,8 @@ def test_a_damaged_database_is_told_on_a_page(desk: Desk) -> None:
     desk.env["LANG"] = "tr_TR.UTF-8"
     desk.env["LC_ALL"] = None
     failed = desk.start()
-    page = wait_for(lambda: next(iter(desk.opened.glob("*.html")), None), "the browser")
-    text = wait_for(page.read_text, "its page")
+    with urllib.request.urlopen(desk.address(), timeout=PATIENCE) as answer:
+        text = answer.read().decode()
     assert "rtapp başlatılamıyor" in text
     assert f"{desk.data / 'rtapp.db'} is damaged" in text
     assert "<link" not in text  # it is whole in itself
