@@ -203,9 +203,19 @@ def sha256(text: str) -> str:
 
 
 IS_FROZEN = bool(getattr(sys, "frozen", False))  # built by PyInstaller
+BUNDLE = str(getattr(sys, "_MEIPASS", ""))  # where the executable's files are
+UNPACKED = Path(BUNDLE) if Path(BUNDLE).name.startswith("_MEI") else None  # by a one-file one
 PROGRAM = Path(sys.executable if IS_FROZEN else __file__).resolve()
 STARTED_BY = os.getppid()  # known before it may go
 STATIC = Path(__file__).resolve().parent / "static"
+
+# The executable's loader leads this process to the libraries that it has with it. Whoever else is
+# started, such as a browser, is to find the system's; only this program's own processes get these.
+OWN_LIBRARIES: dict[str, str] = {}
+if BUNDLE and BUNDLE in os.environ.get("LD_LIBRARY_PATH", ""):
+    OWN_LIBRARIES["LD_LIBRARY_PATH"] = os.environ.pop("LD_LIBRARY_PATH")
+    if "LD_LIBRARY_PATH_ORIG" in os.environ:
+        os.environ["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH_ORIG"]
 
 
 def program_command() -> list[str]:
@@ -12017,8 +12027,21 @@ class Garbage:
             self._collected = now
 
 
+# Imported where they are used, so that the program starts quickly. A one-file program imports them
+# at its start: what it has unpacked lies in a temporary folder, and systems clean those up.
+LATE = (
+    *("cryptography.exceptions", "cryptography.x509", "encodings.idna", "encodings.punycode"),
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.hashes",
+    "cryptography.hazmat.primitives.serialization",
+    *("prometheus_client.core", "segno"),
+)
+
+
 def run(app: Application, started: Callable[[], None]) -> None:
     """Serve until somebody wants an end: a signal, a route, the desktop."""
+    for name in LATE if UNPACKED else ():
+        importlib.import_module(name)
 
     def end(*_: Any) -> None:
         if app.end_wanted.is_set():
@@ -12042,15 +12065,14 @@ def run(app: Application, started: Callable[[], None]) -> None:
 def follow_parent(app: Application) -> None:
     """End when the process that unpacked a one-file program does, however it does: nobody else
     would end this one, and it would keep the port."""
-    unpacked = Path(getattr(sys, "_MEIPASS", ""))
-    if not unpacked.name.startswith("_MEI"):
+    if UNPACKED is None:
         return
     while os.getppid() == STARTED_BY and is_same_program(STARTED_BY):
         gevent.sleep(0.5)
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
     if os.name == "posix":  # elsewhere a file in use can't be deleted
-        atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
+        atexit.register(shutil.rmtree, UNPACKED, ignore_errors=True)
 
 
 def is_same_program(number: int) -> bool:
@@ -12351,7 +12373,7 @@ def open_window(
 ) -> Child:
     """Start the window's process, with a folder for what the web view keeps."""
     command = [*program_command(), "--window", url, str(folder / "window"), *sys.argv[1:]]
-    return Child(command, said, ended, secret, subprocess.STDOUT)
+    return Child(command, said, ended, {**OWN_LIBRARIES, **secret}, subprocess.STDOUT)
 
 
 class Awake:
@@ -13246,6 +13268,7 @@ class ChildServer:
         # By the environment: what is on a command line can be read by everybody on the machine.
         settings = {"port": 0, **settings}
         self._given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in settings.items()}
+        self._given |= OWN_LIBRARIES
         self._child: Child | None = None
         self._is_decided = threading.Event()  # whether it listens, or never will
         self.url = ""

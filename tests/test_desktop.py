@@ -63,6 +63,15 @@ class Desk:
         browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {note}; mv {note} {note}.url\n')
         browser.chmod(0o755)
         self.env["BROWSER"] = str(browser)
+        self.lack("webview")
+
+    def lack(self, *modules: str) -> None:
+        """From now on its programs can't import these."""
+        folder = self.folder / ("no-" + "-".join(modules))
+        folder.mkdir()
+        for name in modules:
+            (folder / f"{name}.py").write_text("raise ImportError('there is none')\n")
+        self.env["PYTHONPATH"] = str(folder)
 
     def start(self) -> subprocess.Popen[str] | WarmProcess:
         """Start the program, and gather what it prints."""
@@ -504,11 +513,7 @@ def test_without_a_screen_it_prints_the_link(desk: Desk) -> None:
 
 
 def test_without_a_web_view_it_says_so_in_a_line(desk: Desk) -> None:
-    absent = desk.folder / "absent"
-    absent.mkdir()
-    for name in ("gi", "qtpy", "PyQt5"):
-        (absent / f"{name}.py").write_text("raise ImportError('there is none')\n")
-    desk.env["PYTHONPATH"] = str(absent)
+    desk.lack("gi", "qtpy", "PyQt5")
     desk.begin()
     ask = desk.owner()
     desk.prints("no window")
@@ -801,6 +806,7 @@ def screen(desk: Desk) -> Iterator[Screen]:
     made = Screen(desk.folder)
     desk.env |= {
         "DISPLAY": made.display,
+        "PYTHONPATH": None,
         "PYWEBVIEW_GUI": "qt",
         "QT_API": "pyside6",
         "QTWEBENGINE_DISABLE_SANDBOX": "1",  # for root
