@@ -75,6 +75,7 @@ import gzip
 import hashlib
 import hmac
 import http.client
+import importlib
 import importlib.machinery
 import importlib.util
 import inspect
@@ -82,6 +83,7 @@ import io
 import ipaddress
 import itertools
 import locale
+import logging.handlers
 import mimetypes
 import operator
 import os
@@ -94,6 +96,7 @@ import socket
 import sqlite3
 import ssl
 import string
+import struct
 import subprocess
 import tempfile
 import threading
@@ -101,6 +104,7 @@ import time
 import traceback
 import unicodedata
 import urllib.parse
+import webbrowser
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -216,10 +220,20 @@ def sha256(text: str) -> str:
 
 
 IS_FROZEN = bool(getattr(sys, "frozen", False))  # built by PyInstaller
+BUNDLE = str(getattr(sys, "_MEIPASS", ""))  # where the executable's files are
+UNPACKED = Path(BUNDLE) if Path(BUNDLE).name.startswith("_MEI") else None  # by a one-file one
 PROGRAM = Path(sys.executable if IS_FROZEN else __file__).resolve()
 PROGRAM_COMMAND = [str(PROGRAM)] if IS_FROZEN else [sys.executable, str(PROGRAM)]
 STARTED_BY = os.getppid()  # known before it may go
 STATIC = Path(__file__).resolve().parent / "static"
+
+# The executable's loader leads this process to the libraries that it has with it. Whoever else is
+# started, such as a browser, is to find the system's; only this program's own processes get these.
+OWN_LIBRARIES: dict[str, str] = {}
+if BUNDLE and BUNDLE in os.environ.get("LD_LIBRARY_PATH", ""):
+    OWN_LIBRARIES["LD_LIBRARY_PATH"] = os.environ.pop("LD_LIBRARY_PATH")
+    if "LD_LIBRARY_PATH_ORIG" in os.environ:
+        os.environ["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH_ORIG"]
 
 
 def write_private(path: Path, text: str) -> None:
@@ -11457,15 +11471,18 @@ def ca_certificate(app: Application) -> Answer:
 class Application:
     """Everything, built from the settings. `start` and `stop` bracket its life."""
 
-    def __init__(self, settings: Settings, admin_token: str | None) -> None:
-        """Raises StartError with a sentence for the person at the terminal."""
+    def __init__(self, settings: Settings, ports: Sequence[int] = ()) -> None:
+        """`ports` are tried in turn instead of the setting's. Raises StartError with a sentence
+        for the person at the terminal."""
         self.settings = settings
         self.stopping = False
         self.end_wanted = gevent.event.Event()  # set by whoever wants the program to end
         self.desktop: Desktop | None = None  # set by the Desktop part
+        self.links: dict[str, str] = {}  # what is opened in a browser, by what leads there once
         self.port = 0
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
+        admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         self.storage = Storage(make_engine(settings))
@@ -11477,7 +11494,7 @@ class Application:
             settings.take_saved(saved_settings())  # what follows may be built as they say
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
-        self._sockets = listen_on(hosts_of(settings["host"]), settings["port"])
+        self._sockets = listen_at_first(settings["host"], ports or [settings["port"]])
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
         self.log = Log(self.storage)
@@ -11695,6 +11712,14 @@ def saved_settings() -> dict[str, str]:
     return {row.key: row.value for row in ServerSetting.select() if row.key in may}
 
 
+def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
+    """The sockets of the first port that is free. Raises StartError."""
+    for port in ports[:-1]:
+        with contextlib.suppress(StartError):
+            return listen_on(hosts_of(host), port)
+    return listen_on(hosts_of(host), ports[-1])
+
+
 RUNTIME = "runtime.json"
 
 
@@ -11852,8 +11877,21 @@ class Garbage:
             self._collected = now
 
 
+# Imported where they are used, so that the program starts quickly. A one-file program imports them
+# at its start: what it has unpacked lies in a temporary folder, and systems clean those up.
+LATE = (
+    *("cryptography.exceptions", "cryptography.x509", "encodings.idna", "encodings.punycode"),
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.hashes",
+    "cryptography.hazmat.primitives.serialization",
+    *("prometheus_client.core", "segno"),
+)
+
+
 def run(app: Application, started: Callable[[], None]) -> None:
     """Serve until somebody wants an end: a signal, a route, the desktop."""
+    for name in LATE if UNPACKED else ():
+        importlib.import_module(name)
 
     def end(*_: Any) -> None:
         if app.end_wanted.is_set():
@@ -11877,15 +11915,14 @@ def run(app: Application, started: Callable[[], None]) -> None:
 def follow_parent(app: Application) -> None:
     """End when the process that unpacked a one-file program does, however it does: nobody else
     would end this one, and it would keep the port."""
-    unpacked = Path(getattr(sys, "_MEIPASS", ""))
-    if not unpacked.name.startswith("_MEI"):
+    if UNPACKED is None:
         return
     while os.getppid() == STARTED_BY and is_same_program(STARTED_BY):
         gevent.sleep(0.5)
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
     if os.name == "posix":  # elsewhere a file in use can't be deleted
-        atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
+        atexit.register(shutil.rmtree, UNPACKED, ignore_errors=True)
 
 
 def is_same_program(number: int) -> bool:
@@ -11902,7 +11939,7 @@ def is_same_program(number: int) -> bool:
 # Desktop
 # ----------------------------------------------------------------------------------------------
 
-LINK_FILE_SECONDS = 60.0  # that a browser gets to open
+OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
 WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
@@ -11916,21 +11953,47 @@ def has_screen() -> bool:
 
 
 def open_browser(app: Application, link: str) -> None:
-    """Open a link in the default browser. It is in a file that only this user can read: a command
-    line can be read by everybody on the machine."""
-    page = app.storage.folder / f"open-browser-{secrets.token_hex(4)}.html"
-    write_private(
-        page, f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(link)}">'
-    )
-    gevent.spawn(show_file, page)
-    gevent.spawn_later(LINK_FILE_SECONDS, page.unlink, missing_ok=True)
+    """Open a link in the default browser, by way of another one, in which nothing is secret for
+    long. A file of this user's would hide it better, but not every browser may read one: those
+    of Ubuntu's snaps see no hidden folder."""
+    key = secrets.token_urlsafe(24)
+    app.links[key] = link
+    gevent.spawn_later(OPENING_SECONDS, app.links.pop, key, None)
+    gevent.spawn(webbrowser.open, f"{app.url}/open/{key}")
 
 
-def show_file(page: Path) -> None:
-    """Open a file in the default browser."""
-    import webbrowser
+@route("GET", "/open/<key>", "public", "What the program opens in the browser", gives={303: ""})
+def follow_opened(app: Application, call: Call, key: str) -> Answer:
+    """Once, within a minute, for a program of this user's on this computer."""
+    if key not in app.links or not is_own_program(call):
+        raise Problem("not_found")
+    headers = {"Location": app.links[key], "Cache-Control": "no-store"}
+    if call.method == "GET":
+        del app.links[key]
+    return Answer(b"", 303, headers)
 
-    webbrowser.open(page.as_uri())
+
+def is_own_program(call: Call) -> bool:
+    """Whether a request comes from this computer and, where the system tells (Linux), from a
+    program of the same user: any other user may read what is on a browser's command line."""
+    if not is_from_here(call):
+        return False
+    with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
+        ends = [hex_address(*end[:2]) for end in (sock.getpeername(), sock.getsockname())]
+    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    for table in tables:
+        for line in table.read_text().splitlines()[1:]:
+            _, peer, own, _, _, _, _, user = line.split()[:8]
+            if [peer, own] == ends:
+                return int(user) == os.getuid()
+    return not tables
+
+
+def hex_address(address: str, port: int) -> str:
+    """An address as in /proc/net/tcp: words of 32 bits in the order of the machine."""
+    packed = ipaddress.ip_address(str(as_ip(address))).packed
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 def spoken_texts() -> tuple[str, dict[str, str]]:
@@ -11963,38 +12026,57 @@ class WindowProcess:
         self._storage = storage
         self._again = again
         self._closes = False  # whether closing the window closes it, or asks the server
+        self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
 
     def run(self) -> int:
         """Show the window until it is closed; the process's exit code."""
         token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
-        import webview
+        os.environ.setdefault("PYWEBVIEW_LOG", "critical")  # it would print tracebacks
+        try:
+            self._show(token, fault)
+        except Exception as error:  # a toolkit may raise anything
+            self._say("failed " + " ".join(str(error).split()))
+            return 3
+        return 0
 
+    def _show(self, token: str, fault: str) -> None:
+        import webview
+        from webview.menu import Menu, MenuAction
+
+        webview.settings["ALLOW_DOWNLOADS"] = True
         shown: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
         if fault:
             shown = {"html": ended_page("failed", fault)}
         shown.update(width=1160, height=760, min_size=(380, 480), text_select=True)
         self._window = webview.create_window("rtapp", **shown)
-        self._window.events.loaded += self._loaded
+        self._window.events.initialized += self._use
+        self._window.events.loaded += lambda: self._say("loaded")
         self._window.events.closing += self._closing
         self._closes = bool(fault)
-        icon, menu = str(STATIC / "img" / "icon.png"), [] if fault else self._menu()
-        webview.start(
-            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menu
-        )
-        return 0
-
-    def _menu(self) -> list[Any]:
-        """What is there on every page."""
-        from webview.menu import Menu, MenuAction
-
-        _, texts = spoken_texts()
+        texts = spoken_texts()[1]
         acts = (
-            ("nav.home", lambda: self._load(self._url)),
+            ("nav.home", lambda: self._window.load_url(self._url)),
             ("desktop.openBrowser", self._open_browser),
             ("desktop.quit", lambda: self._say("closing")),
         )
-        return [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+        menu = [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+        webview.start(
+            self._listen,
+            private_mode=False,
+            storage_path=self._storage,
+            icon=str(STATIC / "img" / "icon.png"),
+            menu=[] if fault else menu,
+        )
+
+    def _use(self, renderer: str) -> None:
+        if renderer == "mshtml":  # it can't run our pages
+            self._say("failed Windows has Internet Explorer only: install Edge's WebView2")
+            os._exit(3)
+        if renderer == "qtwebengine":
+            qt: Any = importlib.import_module("webview.platforms.qt")
+
+            qt.BrowserView.on_download_requested = save_from_qt  # its own is written for Qt 5
 
     def _open_browser(self) -> None:
         path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
@@ -12004,50 +12086,38 @@ class WindowProcess:
     def _say(what: str) -> None:
         print(WINDOW_SAYS + what, flush=True)
 
-    def _loaded(self) -> None:
-        self._say("loaded")
-
     def _closing(self) -> bool:
         if not self._closes:
             self._say("closing")
         return self._closes
 
     def _listen(self) -> None:
-        import webview
-
-        if webview.renderer == "mshtml":  # Internet Explorer's engine can't run our pages
-            os._exit(3)
-        self._window.events.shown.wait()  # pywebview gives orders up that come long before
-        acts = {"show": self._show, "load": self._load, "close": self._close}
+        window = self._window
+        window.events.shown.wait()  # pywebview gives orders up that come long before
         for line in sys.stdin or ():
-            act, _, rest = line.rstrip("\n").partition(" ")
-            acts[act](rest)
+            order, _, rest = line.rstrip("\n").partition(" ")
+            if order == "load":
+                window.load_url(rest)
+            elif order == "close":
+                self._closes = True
+                window.destroy()
+            else:
+                window.restore()
+                window.show()
+                window.on_top = True  # most systems let a program come forward only so
+                window.on_top = False
         if sys.stdin and not self._closes:
             self._closes = True
-            self._window.expose(self.start_again)
-            self._window.load_html(ended_page("stopped"))
-
-    def _show(self, _: str) -> None:
-        self._window.restore()
-        self._window.show()
-        self._window.on_top = True  # most systems let a program come forward only so
-        self._window.on_top = False
-
-    def _load(self, url: str) -> None:
-        self._window.load_url(url)
-
-    def _close(self, _: str) -> None:
-        self._closes = True
-        self._window.destroy()
+            window.expose(self.start_again)
+            window.load_html(self._last_page)
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        # A one-file program would else use the files that the old one has unpacked.
-        environment = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
         null = subprocess.DEVNULL  # what this process has for output leads to the dead one
         subprocess.Popen(
             [*PROGRAM_COMMAND, *self._again],
-            env=environment,
+            # A one-file program would else use the files that the old one has unpacked.
+            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
             stdin=null,
             stdout=null,
             stderr=null,
@@ -12060,61 +12130,91 @@ class WindowProcess:
         self._window.destroy()
 
 
-class Window:
-    """The window as the server sees it: a process that takes orders and tells what happens."""
+def save_from_qt(view: Any, download: Any) -> None:
+    """Ask where to save what a page in Qt's web view offers, and do."""
+    qt: Any = importlib.import_module("webview.platforms.qt")
+
+    proposed = Path(platformdirs.user_downloads_dir(), download.downloadFileName())
+    chosen, _ = qt.QFileDialog.getSaveFileName(view, "rtapp", str(proposed))
+    if chosen:
+        download.setDownloadDirectory(str(Path(chosen).parent))
+        download.setDownloadFileName(Path(chosen).name)
+        download.accept()
+
+
+class Child:
+    """A process that this one has started. Its input is a pipe from here, whose end tells it that
+    this process is gone, however that went."""
 
     def __init__(
-        self, url: str, folder: Path, secret: dict[str, str], told: Callable[[str], None]
+        self,
+        command: Sequence[str],
+        said: Callable[[str], None],
+        ended: Callable[[int], None],
+        environ: dict[str, str],
+        stderr: int | None = None,
     ) -> None:
-        """Open it. `told` hears `loaded`, `closing`, and `ended` with an exit code."""
-        self._told = told
+        """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
         self._process = subprocess.Popen(
-            [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]],
-            env={**os.environ, **secret},
+            command,
+            env={**os.environ, **environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             encoding="utf-8",
             errors="replace",
         )
-        gevent.spawn(self._listen)
+        threading.Thread(target=self._listen, args=(said, ended), daemon=True).start()
+
+    def _listen(self, said: Callable[[str], None], ended: Callable[[int], None]) -> None:
+        for line in self._process.stdout or ():
+            said(line.rstrip("\n"))
+        ended(self._process.wait())
 
     @property
-    def is_open(self) -> bool:
-        """Whether the process lives."""
+    def is_running(self) -> bool:
+        """Whether it lives."""
         return self._process.poll() is None
 
     def tell(self, order: str) -> None:
-        """Give it an order."""
+        """Give it a line."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has just ended: `told` hears of it
+        with contextlib.suppress(OSError, ValueError):  # it has just ended
             self._process.stdin.write(order + "\n")
             self._process.stdin.flush()
 
     def wait(self, seconds: float | None = None) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired."""
         return self._process.wait(seconds)
 
-    def close(self) -> None:
-        """Close it."""
-        self.tell("close")
-        try:
-            self.wait(3)
-        except subprocess.TimeoutExpired:
-            self.kill()
+    def close(self, seconds: float = 3.0) -> None:
+        """End its input, and itself if it doesn't within so many seconds."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(seconds)
+        self.kill()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
 
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(WINDOW_SAYS):
-                self._told(line.removeprefix(WINDOW_SAYS).strip())
-            else:
-                print(f"window: {line.rstrip()}", file=sys.stderr)
-        self._told(f"ended {self._process.wait()}")
+
+def open_window(
+    url: str,
+    folder: Path,
+    said: Callable[[str], None],
+    ended: Callable[[int], None],
+    secret: dict[str, str],
+) -> Child:
+    """Start the window's process, with a folder for what the web view keeps."""
+    command = [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]]
+    return Child(command, said, ended, {**OWN_LIBRARIES, **secret}, subprocess.STDOUT)
 
 
 class Awake:
@@ -12123,36 +12223,29 @@ class Awake:
     COMMANDS: ClassVar = {
         "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
         "darwin": ["caffeinate", "-is", "cat"],
-    }
+    }  # each until its input ends
 
     def __init__(self) -> None:
         self.kept = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: Child | None = None
 
     def keep(self, wanted: bool) -> None:
         """Keep it awake from now on, or no longer."""
-        if wanted != self.kept:
-            self.kept = wanted
-            self._keep_windows(wanted) if sys.platform == "win32" else self._keep(wanted)
-
-    def _keep(self, wanted: bool) -> None:
-        command = self.COMMANDS.get(sys.platform, ("",))
-        if self._process is not None:
-            self._process.communicate()  # its input's end ends it, as our own end would
-            self._process = None
+        if wanted == self.kept:
+            return
+        self.kept = wanted
+        if sys.platform == "win32":
+            continuous, system_required = 0x80000000, 0x00000001
+            flags = continuous | (system_required if wanted else 0)
+            ctypes.windll.kernel32.SetThreadExecutionState(flags)
+            return
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        command = self.COMMANDS.get(sys.platform, [""])
         if wanted and shutil.which(command[0]):
-            null = subprocess.DEVNULL
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=null, stderr=null
-            )
-
-    @staticmethod
-    def _keep_windows(wanted: bool) -> None:
-        import ctypes
-
-        continuous, system_required = 0x80000000, 0x00000001
-        flags = continuous | (system_required if wanted else 0)
-        ctypes.windll.kernel32.SetThreadExecutionState(flags)  # type: ignore[attr-defined]
+            nobody = subprocess.DEVNULL
+            self._keeper = Child(command, lambda _: None, lambda _: None, {}, nobody)
 
 
 class Desktop:
@@ -12162,19 +12255,16 @@ class Desktop:
         """`moved_from` is the port of before, if it is another one now."""
         self.key = secrets.token_urlsafe(32)
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
-        self.newer = ""  # the version of a second start that would replace this one
         self._app = app
-        self._moved_from = moved_from
-        self._window: Window | None = None
+        self.moved_from = moved_from
+        self._window: Child | None = None
         self._was_shown = False
-        self._awake = Awake()
+        self.awake = Awake()
         app.desktop = self
         app.access.has_desktop = True
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        for page in self._app.storage.folder.glob("open-browser-*.html"):
-            page.unlink(missing_ok=True)
         print(f"rtapp {__version__}, data in {self._app.settings.data_folder}", flush=True)
         print(f"rtapp listening on {self._app.url}", flush=True)
         self.show()
@@ -12183,30 +12273,32 @@ class Desktop:
     def show(self, part: str = "") -> None:
         """Bring the window forward, or open it; `part` is where on its page. Where there is no
         window, open the browser."""
-        if self._window is not None and self._window.is_open:
+        if self._window is not None and self._window.is_running:
             if part:
                 self._window.tell(f"load {self._app.url}/desktop#{part}")
             self._window.tell("show")
         elif self.why != "none" and has_screen():
-            self._open_window()
+            self._was_shown = False
+            token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
+            self._window = open_window(
+                f"{self._app.url}/desktop",
+                self._app.storage.folder,
+                self._said,
+                self._ended,
+                {WINDOW_TOKEN: token},
+            )
+            gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
         else:
             self.open_page(f"/desktop#{part}")
 
-    def _open_window(self) -> None:
-        self._was_shown = False
-        token = self._app.access.make_token("owner", LINK_FILE_SECONDS, WINDOW_GRANTS)
-        url, folder = f"{self._app.url}/desktop", self._app.storage.folder
-        self._window = Window(url, folder, {WINDOW_TOKEN: token}, self._told)
-        gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
-
-    def _give_up(self, window: Window) -> None:
+    def _give_up(self, window: Child) -> None:
         """A window that shows nothing by now is as good as none."""
         if window is self._window and not self._was_shown:
             window.kill()
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
-        token = self._app.access.make_token("owner", LINK_FILE_SECONDS)
+        token = self._app.access.make_token("owner", OPENING_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
         link = f"{self._app.url}/desktop#{leads_to}"
         if has_screen():
@@ -12214,23 +12306,26 @@ class Desktop:
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
-    # What the window tells
-
-    def _told(self, what: str) -> None:
-        if what == "loaded":
+    def _said(self, line: str) -> None:
+        """The window's process says something, or prints it."""
+        act, _, rest = line.removeprefix(WINDOW_SAYS).partition(" ")
+        if not line.startswith(WINDOW_SAYS):
+            print(f"window: {line}", file=sys.stderr)
+        elif act == "loaded":
             self._was_shown = True
-        elif what == "closing":
+        elif act == "closing":
             self.close()
-        elif what.startswith("browser /"):
-            self.open_page(what.removeprefix("browser "))
-        elif what.startswith("ended") and not self._app.end_wanted.is_set():
-            self._lost(what.removeprefix("ended "))
+        elif act == "browser":
+            self.open_page(rest)
+        elif act == "failed":
+            print(f"rtapp: no window, the browser shows it: {rest}", file=sys.stderr)
 
-    def _lost(self, code: str) -> None:
+    def _ended(self, code: int) -> None:
         """The window's process is gone: go on in the browser."""
-        self.why = "died" if self._was_shown else "none"
-        self._app.journal.add("WARN", "The window ended: going on in the browser", code=code)
-        self.open_page("/desktop")
+        if not self._app.end_wanted.is_set():
+            self.why = "died" if self._was_shown else "none"
+            self._app.journal.add("WARN", "The window ended: going on in the browser", code=code)
+            self.open_page("/desktop")
 
     def close(self) -> None:
         """End the program, or ask first where others would lose something."""
@@ -12241,47 +12336,15 @@ class Desktop:
 
     def end(self) -> None:
         """The program ends: so does the window."""
-        self._awake.keep(False)
-        if self._window is not None and self._window.is_open:
+        self.awake.keep(False)
+        if self._window is not None and self._window.is_running:
+            self._window.tell("close")
             self._window.close()
-
-    # What others ask
 
     @property
     def people(self) -> int:
         """How many are in calls."""
         return sum(self._app.rooms.attendance.count().values())
-
-    def second_start(self, version: str) -> str:
-        """Somebody started the program again: `shown`; or, by a newer one, `asked` and then, when
-        the person has answered, `kept` or the end."""
-        if version_key(version) <= version_key(__version__):
-            self.show()
-            return "shown"
-        if self.newer == "kept":
-            self.newer = ""
-            return "kept"
-        if not self.newer:
-            self.newer = version
-            self.show("newer")
-        return "asked"
-
-    def view(self, call: Call) -> dict[str, Any]:
-        """What its page shows."""
-        return {
-            "version": __version__,
-            "inWindow": call.principal.is_window,
-            "why": self.why,
-            "port": self._app.port,
-            "movedFrom": self._moved_from,
-            "people": self.people,
-            "newer": self.newer if self.newer != "kept" else "",
-            "awake": self._awake.kept,
-            "hasAdmin": self._app.access.has_admin,
-            "shared": self._app.network.is_shared,
-            "dataFolder": str(self._app.storage.folder),
-            "logFolder": str(self._app.settings.log_folder),
-        }
 
     def _watch(self) -> None:
         """Keep the machine awake while guests are connected."""
@@ -12289,13 +12352,8 @@ class Desktop:
             with reported(self._app.journal, "Staying awake"):
                 addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
                 guests = any(not is_loopback(address) for address in addresses)
-                self._awake.keep(guests or self.people > 0)
+                self.awake.keep(guests or self.people > 0)
             gevent.sleep(2)
-
-
-def version_key(version: str) -> list[int]:
-    """A version as it is compared."""
-    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12332,7 +12390,6 @@ class DesktopView(msgspec.Struct, rename="camel"):
     port: int
     moved_from: int | None
     people: int
-    newer: str
     awake: bool
     has_admin: bool
     shared: bool
@@ -12343,19 +12400,30 @@ class DesktopView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/desktop", "admin", "What the desktop program's page shows")
 def show_desktop(app: Application, call: Call) -> DesktopView:
     """For whoever sits at this computer."""
-    return msgspec.convert(desktop_of(app, call).view(call), DesktopView)
+    desktop = desktop_of(app, call)
+    return DesktopView(
+        version=__version__,
+        in_window=call.principal.is_window,
+        why=desktop.why,
+        port=app.port,
+        moved_from=desktop.moved_from,
+        people=desktop.people,
+        awake=desktop.awake.kept,
+        has_admin=app.access.has_admin,
+        shared=app.network.is_shared,
+        data_folder=str(app.storage.folder),
+        log_folder=str(app.settings.log_folder),
+    )
 
 
 @route("POST", "/api/desktop/show", "public", "Show the program that runs")
-def second_start(
-    app: Application, call: Call, key: Secret, version: Annotated[str, msgspec.Meta(max_length=40)]
-) -> dict[str, str]:
+def second_start(app: Application, call: Call, key: Secret) -> None:
     """For a second start, which knows the key in `runtime.json`."""
     desktop = desktop_of(app)
     is_known = hmac.compare_digest(key.encode(), desktop.key.encode())
     if not is_loopback(call.address) or not is_known:
         raise Problem("forbidden", "The key is not that of runtime.json.")
-    return {"state": desktop.second_start(version)}
+    desktop.show()
 
 
 @route("POST", "/api/desktop/open", "admin", "Open a page in the default browser")
@@ -12373,61 +12441,42 @@ def quit_desktop(app: Application, call: Call, force: bool = False) -> None:
     gevent.spawn_later(0.3, app.end_wanted.set)  # the answer goes out first
 
 
-@route("POST", "/api/desktop/replace", "admin", "Let a newer program take over")
-def replace_desktop(app: Application, call: Call, replace: bool) -> None:
-    """The answer to the question that a newer second start asks."""
-    desktop = desktop_of(app, call)
-    if replace:
-        gevent.spawn_later(0.3, app.end_wanted.set)
-    elif desktop.newer:
-        desktop.newer = "kept"
+class LogFile(logging.handlers.RotatingFileHandler):
+    """The log file, of bounded size. A full disk ends nothing, nor does an old file that somebody
+    reads, which Windows then lets nobody rename: this one grows meanwhile."""
+
+    def __init__(self, path: Path, most: int = 1_000_000) -> None:
+        super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
+        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
+        form.converter = time.gmtime
+        self.setFormatter(form)
+
+    def doRollover(self) -> None:
+        """Begin a new file."""
+        with contextlib.suppress(OSError):
+            super().doRollover()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do without."""
 
 
-class LogFile(io.TextIOBase):
-    """What the program prints: on the terminal if there is one, and in a file of bounded size."""
+class Printed(io.TextIOBase):
+    """What the program prints: on the terminal, if there is one, and each line in the log file."""
 
-    BYTES, KEPT = 1_000_000, 3
-
-    def __init__(self, path: Path, terminal: Any) -> None:
-        self._path = path
+    def __init__(self, log: logging.Handler, terminal: Any) -> None:
+        self._log = log
         self._terminal = terminal
-        self._line_begins = True
-        self._open()
+        self._line = ""  # that has not ended
 
     def write(self, text: str) -> int:
-        """Write a text; each line of the file begins with its time."""
+        """Print a text."""
         if self._terminal is not None:
             self._terminal.write(text)
             self._terminal.flush()
-        # A full disk ends nothing, nor does a file that something else holds (Windows).
-        with contextlib.suppress(OSError, ValueError):
-            self._keep(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._log.handle(logging.makeLogRecord({"msg": line}))
         return len(text)
-
-    def flush(self) -> None:
-        """Let it be read."""
-        if self._terminal is not None:
-            self._terminal.flush()
-
-    def _keep(self, text: str) -> None:
-        if self._file.closed:
-            self._open()
-        for line in text.splitlines(keepends=True):
-            self._file.write(f"{iso(now_ms())} {line}" if self._line_begins else line)
-            self._line_begins = line.endswith("\n")
-        self._file.flush()
-        if self._line_begins and self._file.tell() > self.BYTES:
-            self._rotate()
-
-    def _open(self) -> None:
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - as long as the program
-
-    def _rotate(self) -> None:
-        self._file.close()
-        names = [self._path, *(Path(f"{self._path}.{n}") for n in range(1, self.KEPT + 1))]
-        for old, new in reversed(list(itertools.pairwise(names))):
-            if old.exists():
-                old.replace(new)
 
 
 def keep_log(settings: Settings) -> None:
@@ -12435,7 +12484,7 @@ def keep_log(settings: Settings) -> None:
     folder = settings.log_folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = LogFile(folder / "rtapp.log", sys.__stdout__)
+        sys.stdout = sys.stderr = Printed(LogFile(folder / "rtapp.log"), sys.__stdout__)
     except OSError as error:
         raise StartError(f"The log in {folder} can't be written: {error.strerror}.") from None
 
@@ -12454,138 +12503,108 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise StartError(f"{error}.") from None
 
 
-def answers_as_rtapp(port: int) -> bool:
-    """Whether an rtapp serves plain HTTP on a port of this machine."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
+    """What an HTTP server on a port of this machine answers with 200; empty where none does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/healthz")
-        return b'"version"' in connection.getresponse().read(1_000)
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.read(1_000) if answer.status == 200 else b""
     except (OSError, http.client.HTTPException):
-        return False
+        return b""
     finally:
         connection.close()
+
+
+def answers_as_rtapp(port: int) -> bool:
+    """Whether an rtapp serves plain HTTP on a port of this machine."""
+    return b'"version"' in ask_here(port, "GET", "/healthz")
 
 
 def desktop_command(options: argparse.Namespace) -> int:
     """Serve with a window, or the browser; a second start shows the first one's."""
     try:
-        app = first_desktop(options)
+        app = first_desktop(settings_of(options))
     except StartError as error:
         print(f"rtapp: {error}", file=sys.__stderr__)
         tell_failure(str(error))
         return 2
-    if app is None:
-        return 0
-    assert app.desktop is not None
-    run(app, app.desktop.start)
+    if app is not None:
+        assert app.desktop is not None
+        run(app, app.desktop.start)
     return 0
 
 
-def first_desktop(options: argparse.Namespace) -> Application | None:
-    """The application; None where another one runs and goes on. Raises StartError."""
+def first_desktop(settings: Settings) -> Application | None:
+    """The application, on the port of last time, so that old links go on working, or else on the
+    next free one; None where another one runs, which then shows itself. Raises StartError."""
+    folder = database_path(settings).parent
+    before, ports = read_runtime(folder), [settings["port"]]
+    if settings.source("port") == "default":
+        last = before.port if before else ports[0]
+        ports = [*range(last, min(last + 50, 65_536)), 0]
+    deadline = time.monotonic() + 15
     while True:
-        chosen = argparse.Namespace(**vars(options))
-        moved_from = choose_port(chosen)
-        settings = settings_of(chosen)
         try:
-            app = Application(settings, os.environ.get("RTAPP_ADMIN_TOKEN"))
-        except InUse as error:
-            if not replaces_first(database_path(settings).parent, error):
+            app = Application(settings, ports)
+            break
+        except InUse:  # by one that runs, is starting or is ending
+            if show_first(folder):
                 return None
-            continue
-        keep_log(settings)
-        Desktop(app, moved_from)
-        return app
+            if time.monotonic() > deadline:
+                raise
+            gevent.sleep(0.5)
+    keep_log(settings)
+    has_moved = before is not None and len(ports) > 1 and before.port != app.port
+    Desktop(app, before.port if before and has_moved else None)
+    return app
 
 
-def choose_port(options: argparse.Namespace) -> int | None:
-    """Give the options the port of last time, so that old links go on working, or else the next
-    free one; then what the port was."""
-    settings = settings_of(options)
-    if settings.source("port") != "default":
-        return None
-    before = read_runtime(database_path(settings).parent)
-    last = before.port if before else settings["port"]
-    for port in (*range(last, last + 50), 0):
-        try:
-            listen(settings["host"], port).close()
-        except StartError:
-            continue
-        options.port = str(port)
-        return last if before and port != last else None
-    return None
-
-
-def replaces_first(folder: Path, error: InUse) -> bool:
-    """Have the program that runs show itself. Whether it makes way, which a person decides.
-    Raises StartError when it doesn't answer."""
-    deadline = time.monotonic() + 15  # it may be starting
-    while True:
-        runtime = read_runtime(folder)
-        state = ask_first(runtime) if runtime else ""
-        if state == "serving" and runtime:
-            print(f"rtapp is running already: {runtime.url}")
-            return False
-        if state in ("shown", "kept"):
-            print("rtapp is running already; its window was shown")
-            return False
-        if state == "asked":
-            deadline = time.monotonic() + 15
-        elif is_free(folder):
-            return True
-        if time.monotonic() > deadline:
-            raise error
-        time.sleep(0.5)
-
-
-def ask_first(runtime: Runtime) -> str:
-    """What the program that runs says to a second start; empty where there is no answer."""
-    if not runtime.key:
-        return "serving" if answers_as_rtapp(runtime.port) else ""
-    connection = http.client.HTTPConnection("127.0.0.1", runtime.port, timeout=5)
-    body = to_json({"key": runtime.key, "version": __version__})
-    try:
-        connection.request("POST", "/api/desktop/show", body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return str(msgspec.json.decode(answer.read())["state"]) if answer.status == 200 else ""
-    except (OSError, http.client.HTTPException, msgspec.DecodeError):
-        return ""
-    finally:
-        connection.close()
-
-
-def is_free(folder: Path) -> bool:
-    """Whether no program holds a data folder now."""
-    engine = SqliteEngine(folder / "rtapp.db", "full")
-    try:
-        engine.claim()
-    except InUse:
+def show_first(folder: Path) -> bool:
+    """Have the program that has a data folder come forward; False where none answers."""
+    first = read_runtime(folder)
+    if first is None:
         return False
-    engine.close()
-    return True
+    if first.key:
+        key = to_json({"key": first.key})
+        is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
+    else:
+        is_there = answers_as_rtapp(first.port)
+    if is_there:
+        print(f"rtapp {first.version} is running already: {first.url}")
+    return is_there
 
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    folder = Path(tempfile.mkdtemp(prefix="rtapp-"))
-    try:
-        if has_screen() and not shown_in_window(message, folder):
-            page = folder / "failed.html"
-            write_private(page, ended_page("failed", message))
-            show_file(page)
-            gevent.sleep(6)  # the browser has read it by then
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not has_screen():
+        return
+    said: list[str] = []
+    if importlib.util.find_spec("webview"):
+        over = gevent.event.AsyncResult()
+        with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
+            fault = {WINDOW_FAULT: message}
+            open_window("about:blank", Path(folder), said.append, over.set, fault)
+            over.get()
+    if WINDOW_SAYS + "loaded" not in said:
+        show_page(ended_page("failed", message))
 
 
-def shown_in_window(message: str, folder: Path) -> bool:
-    """Say something in a window and wait until it is closed; False where there is none."""
-    if not importlib.util.find_spec("webview"):
-        return False
-    told: list[str] = []
-    window = Window("about:blank", folder, {WINDOW_FAULT: message}, told.append)
-    window.wait()
-    return "loaded" in told
+def show_page(page: str) -> None:
+    """Show a page in the default browser, which has a minute to fetch it."""
+    fetched = gevent.event.Event()
+    headers = {"Content-Type": "text/html; charset=utf-8", "Connection": "close"}
+
+    def give(sock: Any, _: Any) -> None:
+        sock.recv(65_536)
+        sock.sendall(pack_head(200, headers) + page.encode())
+        fetched.set()
+
+    server = gevent.server.StreamServer(("127.0.0.1", 0), give)
+    server.start()
+    webbrowser.open(f"http://127.0.0.1:{server.server_port}/")
+    fetched.wait(OPENING_SECONDS)
+    server.stop(1)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -12644,7 +12663,7 @@ def add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once (the default)."""
-    app = Application(settings_of(options), os.environ.get("RTAPP_ADMIN_TOKEN"))
+    app = Application(settings_of(options))
     run(app, lambda: announce(app))
     return 0
 
@@ -13080,46 +13099,47 @@ def announce(app: Application) -> None:
     first = app.settings["lan"] and app.settings.source("open_browser") == "default"
     if (app.settings["open_browser"] or (first and not app.access.has_admin)) and has_screen():
         kind = "signin" if app.access.has_admin else "setup"
-        open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, LINK_FILE_SECONDS)}")
+        open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, OPENING_SECONDS)}")
 
 
 class ChildServer:
     """A server in a process of its own, for programs that embed one."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        # By the environment: what is on a command line can be read by everybody on the machine.
+        settings = {"port": 0, **settings}
+        self._given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in settings.items()}
+        self._given |= OWN_LIBRARIES
+        self._child: Child | None = None
+        self._is_decided = threading.Event()  # whether it listens, or never will
         self.url = ""
-        self._settings = {"port": 0, **settings}
-        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
-        # By the environment: what is on a command line can be read by everybody on the machine.
-        given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in self._settings.items()}
-        self._process = subprocess.Popen(
-            [*PROGRAM_COMMAND, "serve"],
-            env={**os.environ, **given},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for line in self._process.stdout or ():
-            if line.startswith("rtapp listening on "):
-                self.url = line.split()[-1]
-                threading.Thread(target=self._pass_on, args=(self._process,), daemon=True).start()
-                return self
-        raise StartError(f"The server ended with code {self._process.wait()}.")
+        self.url = ""
+        self._is_decided.clear()
+        self._child = Child([*PROGRAM_COMMAND, "serve"], self._said, self._ended, self._given)
+        self._is_decided.wait()
+        if not self.url:
+            raise StartError(f"The server ended with code {self._child.wait()}.")
+        return self
 
-    @staticmethod
-    def _pass_on(process: subprocess.Popen[str]) -> None:
-        """Print what it prints: in a pipe that nobody reads, its handlers' words would stop it."""
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
+    def _said(self, line: str) -> None:
+        if self.url:
+            print(line, flush=True)
+        elif line.startswith("rtapp listening on "):
+            self.url = line.removeprefix("rtapp listening on ")
+            self._is_decided.set()
+
+    def _ended(self, code: int) -> None:
+        self._is_decided.set()
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(15)
-            self._process = None
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait(15)
+            self._child = None
 
     def __enter__(self) -> ChildServer:
         return self.start()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import http.client
+import importlib
 import os
 import re
 import shutil
@@ -16,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support import LONG, PATIENCE, ROOT, Server, wait_for
+import rtapp
+from support import ADMIN, LONG, PATIENCE, PROGRAM, ROOT, Server, wait_for
 
 
 def build(folder: Path, variant: str = "onedir") -> Path:
@@ -101,6 +104,41 @@ def test_without_arguments_it_is_the_desktop_program(program: Path, tmp_path: Pa
     assert (data / "rtapp.db").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="its loader's variable is Linux's")
+@pytest.mark.parametrize("own", ["", "/opt/lib"])
+def test_the_browser_finds_the_systems_libraries(program: Path, tmp_path: Path, own: str) -> None:
+    """Not the program's: GTK and Qt would take the wrong ones."""
+    noted, browser = tmp_path / "noted", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "<${{LD_LIBRARY_PATH-none}}>" > {noted}\n')
+    browser.chmod(0o755)
+    environ = {"HOME": str(tmp_path), "RTAPP_PORT": "0", "DISPLAY": ":987", "BROWSER": str(browser)}
+    environ |= {"LD_LIBRARY_PATH": own} if own else {}
+    with subprocess.Popen([program, "desktop"], env=environ) as process:
+        wait_for(lambda: noted.exists() and noted.read_text().endswith(">\n"), "the browser")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert noted.read_text() == f"<{own or 'none'}>\n"
+
+
+def test_what_is_imported_late_is_known() -> None:
+    """A one-file program imports it at its start, while its files are there."""
+    late = set()
+    for function in ast.walk(ast.parse(PROGRAM.read_text("utf-8"))):
+        for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+            if isinstance(node, ast.Import):
+                late |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                late |= {f"{node.module}.{alias.name}" for alias in node.names}
+    others = {"resource", "select", "datetime"}  # needed at the start by others
+    own = "webview"  # of the window's process, which has it from its start
+    for name in late - others:
+        near = (name, name.rpartition(".")[0])
+        known = [each for each in rtapp.LATE if each in near or each.startswith(near[1] + ".")]
+        assert known or name.startswith(own), name
+    for name in rtapp.LATE:
+        importlib.import_module(name)
+
+
 def test_every_licence_is_inside(program: Path) -> None:
     text = (program.parent / "_internal" / "THIRD-PARTY.txt").read_text("utf-8")
     names = re.findall(r"^=+\n(.+)\n=+$", text, re.M)
@@ -118,12 +156,36 @@ def test_nothing_of_a_window_is_in_the_servers_build(program: Path) -> None:
     assert names & {"PySide6", "PyQt6", "webview", "gi", "tcl", "tk"} == set()
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program in one file."""
+    return build(tmp_path_factory.mktemp("onefile"), "onefile")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not LONG, reason="builds once more: RTAPP_LONG=1")
+@pytest.mark.skipif(os.name != "posix", reason="files in use can't be deleted")
+def test_it_outlives_what_it_has_unpacked(file: Path, tmp_path: Path) -> None:
+    """Systems clean their temporary folders up."""
+    launcher = ["env", "-i", "RTAPP_ADMIN_TOKEN=" + ADMIN, str(file)]
+    with Server(tmp_path / "data", "serve", launcher=launcher) as server:
+        inner = wait_for(lambda: psutil.Process(server.pid).children(), "the unpacked program")[0]
+        unpacked = Path(inner.environ().get("_PYI_APPLICATION_HOME_DIR", ""))
+        assert unpacked.name.startswith("_MEI")
+        shutil.rmtree(unpacked)
+        for path in ("/", "/metrics", "/api/openapi.json", "/api/network/qr.svg"):
+            assert server.get(path).status == 200, path
+        assert server.post("/api/network", {"share": True}).json["state"] == "on"
+        assert server.get("/ca.crt").status == 200
+        assert server.get("/healthz", headers={"Host": "b\u00fccher.example"}).status == 403
+        assert server.stop() == 0
+
+
 @pytest.mark.long
 @pytest.mark.skipif(not LONG, reason="builds once more: RTAPP_LONG=1")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_killed_parent_leaves_no_orphan(tmp_path: Path) -> None:
-    program = build(tmp_path, "onefile")
-    server = bare(program, tmp_path / "data")
+def test_a_killed_parent_leaves_no_orphan(file: Path, tmp_path: Path) -> None:
+    server = bare(file, tmp_path / "data")
     with server:
         inner = wait_for(lambda: psutil.Process(server.pid).children(), "the unpacked program")[0]
         unpacked = Path(inner.environ().get("_PYI_APPLICATION_HOME_DIR", ""))

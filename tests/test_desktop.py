@@ -59,9 +59,19 @@ class Desk:
         self._outputs: list[list[str]] = []
         self.opened.mkdir()
         browser = folder / "browser"
-        browser.write_text(f'#!/bin/sh\ncp -p "${{1#file://}}" {self.opened}/$$.html\n')
+        note = f"{self.opened}/$$"
+        browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {note}; mv {note} {note}.url\n')
         browser.chmod(0o755)
         self.env["BROWSER"] = str(browser)
+        self.lack("webview")
+
+    def lack(self, *modules: str) -> None:
+        """From now on its programs can't import these."""
+        folder = self.folder / ("no-" + "-".join(modules))
+        folder.mkdir()
+        for name in modules:
+            (folder / f"{name}.py").write_text("raise ImportError('there is none')\n")
+        self.env["PYTHONPATH"] = str(folder)
 
     def start(self) -> subprocess.Popen[str] | WarmProcess:
         """Start the program, and gather what it prints."""
@@ -113,13 +123,19 @@ class Desk:
     def runtime(self) -> Any:
         return json.loads((self.data / "runtime.json").read_bytes())
 
+    def address(self) -> str:
+        """What the browser was opened with; waits for it."""
+        note = wait_for(lambda: next(iter(self.opened.glob("*.url")), None), "the browser")
+        text = str(note.read_text())
+        note.unlink()
+        return text
+
     def link(self) -> str:
-        """The link that the browser was given; waits for one."""
-        page = wait_for(lambda: next(iter(self.opened.glob("*.html")), None), "the browser")
-        text = wait_for(page.read_text, "the browser's page")
-        assert stat.S_IMODE(page.stat().st_mode) == 0o600
-        page.unlink()
-        return text.split("url=")[1].split('"')[0].replace("&amp;", "&")
+        """Where the browser was led to."""
+        path = "/" + self.address().split("/", 3)[3]
+        answer = self.client().get(path, token=None)
+        assert answer.status == 303, answer
+        return answer.headers["location"]
 
     def owner(self, link: str = "") -> Callable[..., Answer]:
         """Requests as by the browser that was opened, or by who was given a link."""
@@ -228,17 +244,43 @@ def test_no_secret_is_in_a_list_of_processes(desk: Desk) -> None:
     assert stat.S_IMODE((desk.data / "runtime.json").stat().st_mode) == 0o600
 
 
+def test_what_a_browser_is_opened_with_is_of_use_to_this_user_once(desk: Desk) -> None:
+    """Any user of the computer can read what is on a command line."""
+    server = desk.begin()
+    path = "/" + desk.address().split("/", 3)[3]
+    if os.geteuid() == 0:
+        os.seteuid(65_534)
+        try:
+            assert server.get(path, token=None).status == 404
+        finally:
+            os.seteuid(0)
+    proxied = {"X-Forwarded-For": "192.0.2.1"}
+    assert server.get(path, token=None, headers=proxied).status == 404
+    assert server.get(path + "x", token=None).status == 404
+    assert server.request("HEAD", path, token=None).status == 303
+    answer = server.get(path, token=None)
+    assert (answer.status, answer.headers["cache-control"]) == (303, "no-store")
+    assert desk.owner(answer.headers["location"])("GET", "/api/desktop").status == 200
+    assert server.get(path, token=None).status == 404
+
+
+def test_a_browser_that_reads_no_hidden_files_arrives_signed_in(desk: Desk, page: Page) -> None:
+    """As those of Ubuntu's snaps: it is opened with a link of http."""
+    server = desk.begin()
+    address = desk.address()
+    assert address.startswith(f"http://127.0.0.1:{server.port}/open/")
+    page.goto(address)
+    expect(page.locator("#quit")).to_be_visible()
+    assert page.url == f"http://127.0.0.1:{server.port}/desktop"
+
+
 def test_only_the_owner_ends_it(desk: Desk) -> None:
     desk.env["RTAPP_ADMIN_TOKEN"] = "test-admin-token-0123456789"
     server = desk.begin()
-    for path, body in (
-        ("quit", {"force": True}),
-        ("open", {"path": "/"}),
-        ("replace", {"replace": True}),
-    ):
+    for path, body in (("quit", {"force": True}), ("open", {"path": "/"})):
         assert server.post(f"/api/desktop/{path}", body, token=None).status == 401
         assert server.post(f"/api/desktop/{path}", body).code == "forbidden"
-    wrong = {"key": "wrong", "version": "99"}
+    wrong = {"key": "wrong"}
     assert server.post("/api/desktop/show", wrong, token=None).code == "forbidden"
     assert server.get("/desktop", token=None).status == 200
 
@@ -341,26 +383,26 @@ def test_the_port_stays_and_a_change_is_told(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text(words)
 
 
-@pytest.mark.parametrize("replace", [False, True])
-def test_a_newer_second_start_asks(desk: Desk, replace: bool) -> None:
-    server = desk.begin()
-    ask = desk.owner()
-    server.env["RTAPP_ADMIN_TOKEN"] = ""
+def test_a_newer_second_start_shows_the_first_too(desk: Desk) -> None:
+    desk.begin()
+    first = desk.link()
     desk.program = copied_program(desk.folder, "9.10.0")
-    newer = desk.start()
-    assert "newer" in desk.link().partition("#")[2]
-    wait_for(lambda: ask("GET", "/api/desktop").json["newer"] == "9.10.0", "the question")
-    assert newer.poll() is None
-    assert ask("POST", "/api/desktop/replace", {"replace": replace}).status == 200
-    if not replace:
-        assert newer.wait(PATIENCE) == 0
-        assert ask("GET", "/api/desktop").json["newer"] == ""
-        return
-    assert desk.running[0].wait(PATIENCE) == 0
+    assert desk.start().wait(PATIENCE) == 0
+    assert desk.link() != first
+    desk.prints(f"rtapp {rtapp.__version__} is running already")
+    assert desk.running[0].poll() is None
+
+
+def test_a_start_while_the_first_ends_takes_over(desk: Desk) -> None:
+    """On the same port, though that was taken when it began."""
+    server = desk.begin()
+    desk.running[0].send_signal(signal.SIGSTOP)
+    desk.start()
+    time.sleep(0.5)  # it may have looked once or twice
+    desk.running[0].kill()
     desk.prints("rtapp listening on")
-    assert ask("GET", "/api/desktop").json["version"] == "9.10.0"  # on the same port
-    desk.program = PROGRAM
-    assert desk.start().wait(PATIENCE) == 0  # an older one only shows it
+    assert desk.runtime["pid"] == desk.running[1].pid
+    assert desk.runtime["port"] == server.port
 
 
 # ---- the end -------------------------------------------------------------------------------------
@@ -384,8 +426,8 @@ def test_a_damaged_database_is_told_on_a_page(desk: Desk) -> None:
     desk.env["LANG"] = "tr_TR.UTF-8"
     desk.env["LC_ALL"] = None
     failed = desk.start()
-    page = wait_for(lambda: next(iter(desk.opened.glob("*.html")), None), "the browser")
-    text = wait_for(page.read_text, "its page")
+    with urllib.request.urlopen(desk.address(), timeout=PATIENCE) as answer:
+        text = answer.read().decode()
     assert "rtapp başlatılamıyor" in text
     assert f"{desk.data / 'rtapp.db'} is damaged" in text
     assert "<link" not in text  # it is whole in itself
@@ -415,11 +457,10 @@ def test_the_machine_stays_awake_while_somebody_is_in_a_call(desk: Desk) -> None
     wait_for(lambda: not noted.exists(), "the machine to be let asleep")
 
 
-def test_the_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtapp.LogFile, "BYTES", 1_000)
-    log = rtapp.LogFile(tmp_path / "rtapp.log", None)
+def test_the_log_file_is_bounded(tmp_path: Path) -> None:
+    log = rtapp.Printed(rtapp.LogFile(tmp_path / "rtapp.log", 1_000), None)
     for number in range(200):
-        print(f"line {number}", file=log)
+        print("line", number, file=log)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["rtapp.log", "rtapp.log.1", "rtapp.log.2", "rtapp.log.3"]
     assert all(path.stat().st_size < 1_100 for path in tmp_path.iterdir())
@@ -428,22 +469,22 @@ def test_the_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_log_file_that_takes_nothing_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A disk is full; a file to be put aside is held, on Windows by whoever reads it."""
     full, path = Path("/dev/full"), tmp_path / "rtapp.log"
     if full.exists():
-        print("lost", file=rtapp.LogFile(full, None))
+        print("lost", file=rtapp.Printed(rtapp.LogFile(full), None))
 
-    def refuse(self: Path, target: Path) -> Path:
+    def refuse(source: str, target: str) -> None:
         raise PermissionError(target)
 
-    monkeypatch.setattr(rtapp.LogFile, "BYTES", 1_000)
-    monkeypatch.setattr(Path, "replace", refuse)
-    log = rtapp.LogFile(path, None)
+    monkeypatch.setattr(os, "rename", refuse)
+    log = rtapp.Printed(rtapp.LogFile(path, 1_000), None)
     for _ in range(3):
         print("x" * 1_000, file=log)
     assert path.stat().st_size > 3_000
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_portable_program_keeps_everything_beside_it(desk: Desk) -> None:
@@ -469,6 +510,17 @@ def test_without_a_screen_it_prints_the_link(desk: Desk) -> None:
     desk.begin()
     token = wait_for(lambda: TOKEN.search(desk.output()), "the link")
     assert token[1] not in (desk.data / "rtapp.log").read_text()
+
+
+def test_without_a_web_view_it_says_so_in_a_line(desk: Desk) -> None:
+    desk.lack("gi", "qtpy", "PyQt5")
+    desk.begin()
+    ask = desk.owner()
+    desk.prints("no window")
+    first, *rest = [line for line in desk.output().splitlines() if not line.startswith("rtapp 0")]
+    assert first.startswith("rtapp listening on")
+    assert len(rest) == 1 and rest[0].startswith("rtapp: no window"), rest
+    assert ask("GET", "/api/desktop").json["why"] == "none"
 
 
 def test_help_names_it() -> None:
@@ -593,18 +645,6 @@ def test_the_page_sets_a_new_password(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text("ada has a new password")
     login = {"username": "ada", "password": "walnut-harbour-17"}
     assert server.post("/api/auth/login", login, token=None).status == 200
-
-
-def test_the_page_asks_for_a_newer_program(desk: Desk, page: Page) -> None:
-    desk.begin()
-    page.goto(desk.link())
-    expect(page.locator("#quit")).to_be_visible()
-    desk.program = copied_program(desk.folder, "9.0.0")
-    newer = desk.start()
-    expect(page.locator("#question")).to_contain_text("Version 9.0.0 would take the place")
-    page.keyboard.press("Escape")
-    assert newer.wait(PATIENCE) == 0
-    expect(page.locator("#question")).to_be_hidden()
 
 
 # ---- the window ----------------------------------------------------------------------------------
@@ -766,6 +806,7 @@ def screen(desk: Desk) -> Iterator[Screen]:
     made = Screen(desk.folder)
     desk.env |= {
         "DISPLAY": made.display,
+        "PYTHONPATH": None,
         "PYWEBVIEW_GUI": "qt",
         "QT_API": "pyside6",
         "QTWEBENGINE_DISABLE_SANDBOX": "1",  # for root
@@ -896,6 +937,24 @@ def test_a_room_in_the_window_opens_in_the_browser(
     inside.until("location.pathname === '/desktop'")
     room = link.rpartition("%2Froom%2F")[2]
     assert desk.owner(link)("GET", f"/api/video/rooms/{room}").json["name"] == "Tea"
+
+
+def test_a_download_in_the_window_is_saved(desk: Desk, screen: Screen, inside: Inside) -> None:
+    downloads = desk.folder / "downloads"
+    downloads.mkdir()
+    desk.env["XDG_DOWNLOAD_DIR"] = str(downloads)
+    desk.begin()
+    opens(screen)
+    loaded(desk)
+    before = screen.windows(".*")
+    inside.evaluate(
+        "void Object.assign(document.createElement('a'), { href: '/api/logs/export' }).click()"
+    )
+    wait_for(lambda: set(screen.windows(".*")) - set(before), "the question where to")
+    screen.shot("download")
+    screen.run("xdotool", "key", "Return")
+    saved = wait_for(lambda: next(iter(downloads.glob("*.csv")), None), "the file")
+    wait_for(lambda: saved.read_text().startswith("id,timestamp"), "what is in it")
 
 
 DARK = """

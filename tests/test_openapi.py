@@ -153,9 +153,9 @@ def test_every_answer_is_as_described(
         call("GET", "/api/backup")
         call("POST", "/api/network", {"address": None})
     made = {(m.upper(), path) for path, item in found.paths.items() for m in item}
-    # Elsewhere: the desktop program, a printed link, TLS, WebSockets; PUT, which is refused.
+    # Elsewhere: the desktop program, links, TLS, WebSockets; PUT, which is refused.
     rest = {path for _, path in made - found.seen if not path.startswith(("/desktop", DESKTOP))}
-    rest -= {"/api/auth/redeem", "/ca.crt", "/ws", "/socket.io/"}
+    rest -= {"/api/auth/redeem", "/open/{key}", "/ca.crt", "/ws", "/socket.io/"}
     assert rest == ({"/api/backup", "/api/network"} if database_url else set())
 
 

@@ -19,7 +19,6 @@ const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
  * @property {number} port
  * @property {number | null} movedFrom
  * @property {number} people in calls
- * @property {string} newer the version that would take over
  * @property {boolean} awake
  * @property {boolean} hasAdmin
  * @property {boolean} shared on the network
@@ -37,8 +36,6 @@ let rooms = [];
 let admins = [];
 /** Whether the program has ended by this page's doing. */
 let ended = false;
-/** What is asked now. @type {'' | 'quit' | 'newer'} */
-let asked = '';
 
 const question = /** @type {HTMLDialogElement} */ (byId('question'));
 const passwordForm = /** @type {HTMLFormElement} */ (byId('password'));
@@ -58,8 +55,6 @@ async function look() {
   }
   render();
   renderQuestion();
-  if (program?.newer && !question.open) ask('newer');
-  if (!program?.newer && asked === 'newer') question.close();
 }
 
 /** What was last told of a trouble: the same isn't said aloud again every two seconds. */
@@ -233,58 +228,31 @@ function wireShare() {
 
 // ---- questions, the end ----------------------------------------------------------------------
 
-/** @param {'quit' | 'newer'} what */
-function ask(what) {
-  asked = what;
+/** Whether to quit though people are in calls. */
+function askToQuit() {
   renderQuestion();
   if (!question.open) question.showModal();
 }
 
 function renderQuestion() {
-  if (!asked || !program) return;
-  const { newer, people, version } = program;
-  const quits = asked === 'quit';
-  byId('question-title').textContent = quits ? t('desktop.quitTitle') : t('desktop.newerTitle');
-  byId('question-body').textContent = quits
-    ? t('desktop.quitBody', { count: people })
-    : t('desktop.newerBody', { newer, version });
-  byId('question-no').textContent = quits ? t('desktop.quitNo') : t('desktop.newerNo');
-  byId('question-yes').textContent = quits ? t('desktop.quitYes') : t('desktop.newerYes');
-  byId('question-yes').className = quits ? 'danger' : 'primary';
+  if (program) byId('question-body').textContent = t('desktop.quitBody', { count: program.people });
 }
 
 async function answerYes() {
-  const what = asked;
   question.close();
-  if (what === 'quit') await quit(true);
-  else await end('api/desktop/replace', { replace: true });
-}
-
-async function answerNo() {
-  const what = asked;
-  question.close();
-  if (what === 'newer') await api('POST', 'api/desktop/replace', { replace: false }).catch(() => {});
+  await quit(true);
 }
 
 /** @param {boolean} force */
 async function quit(force) {
-  if (await end('api/desktop/quit', { force })) return;
-  await look(); // who is in calls, as the question says it
-  ask('quit');
-}
-
-/**
- * @param {string} path
- * @param {unknown} body
- * @returns {Promise<boolean>} false when a call is running
- */
-async function end(path, body) {
   try {
-    await api('POST', path, body);
+    await api('POST', 'api/desktop/quit', { force });
   } catch (error) {
-    if (error instanceof ApiError && error.code === 'call_running') return false;
-    notice('call', () => errorBanner(error));
-    return true;
+    if (error instanceof ApiError && error.code === 'call_running') {
+      await look(); // who is in calls, as the question says it
+      askToQuit();
+    } else notice('call', () => errorBanner(error));
+    return;
   }
   ended = true;
   byId('heading').hidden = true;
@@ -292,7 +260,6 @@ async function end(path, body) {
   notice('ended', () => said('ok', t('desktop.ended'), t('desktop.endedBody')));
   render();
   byId('main').focus();
-  return true;
 }
 
 // ---- a forgotten password --------------------------------------------------------------------
@@ -324,8 +291,8 @@ function wirePassword() {
 // ---- start -----------------------------------------------------------------------------------
 
 /**
- * Where the program leads this page: `#quit` and `#newer` ask, `call` is opened in the browser, a
- * one-time token signs in, and then `to` is another page of ours.
+ * Where the program leads this page: `#quit` asks, `call` is opened in the browser, a one-time
+ * token signs in, and then `to` is another page of ours.
  */
 async function followLink() {
   const parameters = new URLSearchParams(location.hash.slice(1));
@@ -338,12 +305,10 @@ async function followLink() {
     location.replace(to);
     return;
   }
-  const has = (/** @type {string} */ name) => parameters.has(name) || asks.has(name);
-  const wanted = has('quit') ? 'quit' : has('newer') ? 'newer' : '';
   await look();
   const call = parameters.get('call');
   if (call && program) await openCall(call);
-  if (wanted && program) ask(wanted);
+  if (program && (parameters.has('quit') || asks.has('quit'))) askToQuit();
 }
 
 async function start() {
@@ -351,13 +316,8 @@ async function start() {
   byId('start-call').addEventListener('click', () => void startCall());
   byId('open-browser').addEventListener('click', () => void openInBrowser('/desktop'));
   byId('quit').addEventListener('click', () => void quit(false));
-  byId('question-no').addEventListener('click', () => void answerNo());
+  byId('question-no').addEventListener('click', () => question.close());
   byId('question-yes').addEventListener('click', () => void answerYes());
-  question.addEventListener('cancel', (event) => {
-    event.preventDefault();
-    void answerNo();
-  });
-  question.addEventListener('close', () => (asked = ''));
   byId('password-part').addEventListener('toggle', () => void lookForAdmins());
   wireReveals();
   wirePassword();
