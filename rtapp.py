@@ -559,10 +559,16 @@ class Settings:
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
         self._saved: dict[str, Any] = {}
         names = {f"RTAPP_{key.upper()}": key for key in SETTINGS} | {"DATABASE_URL": "database"}
+        for name in environ:
+            if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
+                raise ValueError(f"{name} in the environment: {unknown_setting(name, names)}")
         for name, key in names.items():
-            if name in environ and key not in self._fixed:
+            text = environ.get(name)
+            # Kubernetes says so where a service rtapp is.
+            is_foreign = text is not None and re.match("(tcp|udp)://", text) is not None
+            if text is not None and not is_foreign and key not in self._fixed:
                 try:
-                    self._fixed[key] = "environment", parse_setting(SETTINGS[key], environ[name])
+                    self._fixed[key] = "environment", parse_setting(SETTINGS[key], text)
                 except ValueError as error:
                     reason = str(error).partition(": ")[2]
                     raise ValueError(f"{name} in the environment: {reason}") from None
@@ -610,9 +616,18 @@ class Settings:
         return Path(self["data"] or own)
 
 
-def unknown_setting(key: str) -> str:
+# What may stand in the environment beside settings: secrets and switches that are none, what the
+# tests and `build.spec` read, a client's token, and what Docker and Kubernetes say of a service
+# that is called rtapp.
+OTHER_VARIABLES = re.compile(
+    r"RTAPP_(ADMIN_TOKEN|POLLER|WINDOW_\w+|BUILD|LONG|SOAK|FIGURES|TEST_\w+|TOKEN|NAME|ENV_\w+"
+    r"|SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)\Z"
+)
+
+
+def unknown_setting(key: str, known: Iterable[str] = SETTINGS) -> str:
     """Why a key is refused, with the name that was probably meant."""
-    near = difflib.get_close_matches(key, SETTINGS, 1)
+    near = difflib.get_close_matches(key, known, 1)
     return "there is no such setting" + (f"; {near[0]} is the nearest" if near else "")
 
 
@@ -11583,12 +11598,10 @@ class Application:
         self.nodes.start()
         self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
-        self._warn_of_exposure()
-
-    def _warn_of_exposure(self) -> None:
-        finding = check_exposure(self.settings)
-        if finding.verdict != "ok":
-            self.journal.add("WARN", f"{finding.what} {finding.remedy}")
+        try:
+            check_exposure(self.settings)
+        except Doubt as doubt:
+            self.journal.add("WARN", f"exposure: {doubt}")
 
     def repeat(self, seconds: float, job: Callable[[], None]) -> None:
         """Do a job every so many seconds, until the end; a failure is noted and forgiven."""
@@ -11750,38 +11763,27 @@ def read_runtime(folder: Path) -> Runtime | None:
         return None
 
 
-class Finding(NamedTuple):
-    """What a check of `doctor` found: fine, worth a look, or broken; and what to do."""
-
-    verdict: str  # ok, warn, FAIL
-    what: str
-    remedy: str = ""
+class Doubt(Exception):
+    """What is not wrong, but worth a look, and what to do about it."""
 
 
-def check_exposure(settings: Settings) -> Finding:
-    """Nothing is open that need not be."""
+def check_exposure(settings: Settings) -> str:
+    """Nothing is open that need not be. Raises Doubt."""
     is_alone = is_loopback(settings["host"])
     where = "the local network" if is_alone else settings["host"]
     if is_alone and not settings["lan"]:
-        return Finding("ok", f"exposure: only this machine reaches {settings['host']}")
+        return f"only this machine reaches {settings['host']}"
     if settings["access"] == "open":
-        return Finding(
-            "warn",
-            f"exposure: whoever reaches {where} may publish and make video rooms.",
-            "Set access=private unless that is meant.",
+        raise Doubt(
+            f"whoever reaches {where} may publish and make video rooms. "
+            "Set access=private unless that is meant."
         )
     if settings["insecure_http"]:
-        return Finding(
-            "warn", "exposure: secrets cross the network unprotected.", "Set tls_cert and tls_key."
-        )
+        raise Doubt("secrets cross the network unprotected. Set tls_cert and tls_key.")
     if not is_alone and not settings["max_connections_per_address"]:
-        return Finding(
-            "warn",
-            "exposure: one address may open all connections.",
-            "Set max_connections_per_address to 200.",
-        )
+        raise Doubt("one address may open all connections. Set max_connections_per_address to 200.")
     guests = "; guests join rooms by link (guests)" if settings["guests"] else ""
-    return Finding("ok", f"exposure: TLS, private, bounded{guests}")
+    return f"TLS, private, bounded{guests}"
 
 
 def is_postgres(settings: Settings) -> bool:
@@ -12259,6 +12261,7 @@ class Desktop:
         self.moved_from = moved_from
         self._window: Child | None = None
         self._was_shown = False
+        self._fault = ""  # why the window's process could show none
         self.awake = Awake()
         app.desktop = self
         app.access.has_desktop = True
@@ -12278,7 +12281,7 @@ class Desktop:
                 self._window.tell(f"load {self._app.url}/desktop#{part}")
             self._window.tell("show")
         elif self.why != "none" and has_screen():
-            self._was_shown = False
+            self._was_shown, self._fault = False, ""
             token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             self._window = open_window(
                 f"{self._app.url}/desktop",
@@ -12318,13 +12321,14 @@ class Desktop:
         elif act == "browser":
             self.open_page(rest)
         elif act == "failed":
-            print(f"rtapp: no window, the browser shows it: {rest}", file=sys.stderr)
+            self._fault = rest
 
     def _ended(self, code: int) -> None:
         """The window's process is gone: go on in the browser."""
         if not self._app.end_wanted.is_set():
             self.why = "died" if self._was_shown else "none"
-            self._app.journal.add("WARN", "The window ended: going on in the browser", code=code)
+            fault = self._fault or f"it ended with code {code}"
+            self._app.journal.add("WARN", f"No window, so in the browser: {fault}")
             self.open_page("/desktop")
 
     def close(self) -> None:
@@ -12492,7 +12496,7 @@ def keep_log(settings: Settings) -> None:
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the command line and the environment give. Raises StartError."""
     given = {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
-    for pair in options.pairs:
+    for pair in getattr(options, "pairs", None) or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise StartError(f"--set {pair}: write it as --set key=value.")
@@ -12612,57 +12616,83 @@ def show_page(page: str) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command and its options; every setting marked so has an option of its own."""
-    lines = [f"  {name:10} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items()]
+def make_parser() -> argparse.ArgumentParser:
+    """The commands, each with the options that it takes."""
     parser = argparse.ArgumentParser(
         prog="rtapp",
         description="A real-time server in one module.",
-        epilog="commands:\n" + "\n".join(lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Without a command it does `{default_command()}`; rtapp COMMAND --help says more.",
     )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
-    default = "desktop" if IS_FROZEN else "serve"  # a double click gives no command
-    parser.add_argument("command", nargs="?", default=default, choices=list(COMMANDS))
-    parser.add_argument("arguments", nargs="*", help="what the command takes")
-    for row in SETTINGS.values():
-        if row.flag:
-            add_option(parser, row)
-    option = parser.add_argument
+    where = settings_options("data", "database")
+    every = settings_options(*(row.key for row in SETTINGS.values() if row.flag))
+    option = every.add_argument
     option("--no-browser", dest="open_browser", action="store_const", const="no", help="Open none.")
-    option(
-        "--set",
-        dest="pairs",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="Give any setting a value; may be repeated.",
-    )
-    option("--from", dest="source", metavar="URL", help="migrate: the database to copy")
-    option("--to", dest="target", metavar="URL", help="migrate: the empty one to copy it to")
-    option("--name", default="", help="token: what it is for")
-    option("--role", default="user", choices=["user", "admin"], help="user: the role")
-    option("--scope", action="append", choices=SCOPES, help="token: what it may do; repeatable")
-    option("--channel", action="append", help="token: pattern of channels, as news/*; repeatable")
-    option("--days", type=float, default=365, help="token: how long it is valid (365)")
-    found = parser.parse_args(arguments)
-    if found.arguments and found.command not in TAKE_ARGUMENTS:
-        parser.error(f"{found.command} takes options only, not {' '.join(found.arguments)}")
-    return found
+    pair: dict[str, Any] = {"action": "append", "metavar": "KEY=VALUE"}
+    option("--set", dest="pairs", help="Give any setting a value; may be repeated.", **pair)
+
+    def add(group: Any, name: str, run: Callable[[Any], int], *parents: Any) -> Any:
+        about = inspect.getdoc(run) or ""
+        made = group.add_parser(name, help=about, description=about, parents=parents)
+        made.set_defaults(run=run, parser=made)
+        return made.add_argument
+
+    def group(name: str, about: str) -> Any:
+        made = commands.add_parser(name, help=about, description=about)
+        return made.add_subparsers(metavar="ACTION", required=True)
+
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add(commands, "serve", serve, every)
+    add(commands, "desktop", desktop_command, every)
+    add(commands, "backup", backup_command, where)("file", type=Path, help="to write")
+    add(commands, "restore", restore_command, where)("file", type=Path, help="to read")
+    add(commands, "setup-link", setup_link_command, where)
+
+    users = group("user", "Who may sign in; also while the server runs.")
+    add(users, "list", user_list, where)
+    argument = add(users, "add", user_add, where)
+    argument("name", help="1-64 letters, digits and _ . @ -")
+    argument("--role", default="user", choices=["user", "admin"], help="what it may do (user)")
+    add(users, "passwd", user_passwd, where)("name")
+    add(users, "remove", user_remove, where)("name")
+
+    tokens = group("token", "Tokens for programs that use the API; also while the server runs.")
+    add(tokens, "list", token_list, where)
+    argument = add(tokens, "create", token_create, where)
+    argument("--name", required=True, help="what it is for")
+    argument("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
+    pattern = "pattern of channels, as news/*; may be repeated"
+    argument("--channel", action="append", help=pattern)
+    argument("--days", type=float, default=365, help="how long it is valid (365)")
+    add(tokens, "revoke", token_revoke, where)("name")
+
+    argument = add(commands, "migrate", migrate_command, settings_options("data"))
+    argument("--from", dest="source", required=True, metavar="URL", help="sqlite:///FILE")
+    argument("--to", dest="target", required=True, metavar="URL", help="postgresql://HOST/NAME")
+    add(commands, "doctor", doctor_command, every)
+    return parser
 
 
-def add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
-    """A setting's own option."""
-    name = "--" + row.key.replace("_", "-")
-    text = row.description.replace("%", "%%")
-    if row.kind == "bool":
-        parser.add_argument(name, dest=row.key, action="store_const", const="yes", help=text)
-    else:
-        parser.add_argument(name, dest=row.key, metavar=row.kind.upper(), help=text)
+def settings_options(*keys: str) -> argparse.ArgumentParser:
+    """The options of some settings, for the parsers of commands."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for key in keys:
+        row = SETTINGS[key]
+        name, text = "--" + key.replace("_", "-"), row.description.replace("%", "%%")
+        if row.kind == "bool":
+            parser.add_argument(name, action="store_const", const="yes", help=text)
+        else:
+            parser.add_argument(name, metavar=row.kind.upper(), help=text)
+    return parser
+
+
+def default_command() -> str:
+    """What is done without a command: a double click gives none."""
+    return "desktop" if IS_FROZEN else "serve"
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once (the default)."""
+    """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
     app = Application(settings_of(options))
     run(app, lambda: announce(app))
     return 0
@@ -12687,16 +12717,9 @@ def sqlite_file(engine: Engine) -> Path:
     return engine.path
 
 
-def one_argument(options: argparse.Namespace, what: str) -> str:
-    """A command's only argument. Raises StartError."""
-    if len(options.arguments) != 1:
-        raise StartError(f"{options.command} takes {what}.")
-    return str(options.arguments[0])
-
-
 def backup_command(options: argparse.Namespace) -> int:
-    """FILE: copy the database to a file, also while the server runs."""
-    target = Path(one_argument(options, "the file to write"))
+    """Copy the database to a file, also while the server runs."""
+    target = options.file
     if target.exists():
         raise StartError(f"{target} exists already.")
     try:
@@ -12708,8 +12731,8 @@ def backup_command(options: argparse.Namespace) -> int:
 
 
 def restore_command(options: argparse.Namespace) -> int:
-    """FILE: make a backup the database, while no server runs."""
-    source = Path(one_argument(options, "the file to read"))
+    """Make a backup the database, while no server runs."""
+    source = options.file
     check_backup(source)
     engine = make_engine(settings_of(options))
     path = sqlite_file(engine)
@@ -12727,8 +12750,8 @@ def restore_command(options: argparse.Namespace) -> int:
 
 
 def migrate_command(options: argparse.Namespace) -> int:
-    """--from sqlite:///FILE --to postgresql://…: copy a database, while no server runs."""
-    if not (options.source or "").startswith("sqlite:///") or not options.target:
+    """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
+    if not options.source.startswith("sqlite:///"):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
     source, target = (
         make_engine(Settings({"database": url, "data": options.data or ""}, {}))
@@ -12775,31 +12798,46 @@ def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: 
         raise StartError(f"The copy of {table} differs from the original; nothing was kept.")
 
 
-def token_command(options: argparse.Namespace) -> int:
-    """create|list|revoke NAME: API tokens, also while the server runs."""
-    act, *names = options.arguments or [""]
-    if act not in ("create", "list", "revoke"):
-        raise StartError("token takes create --name NAME, list, or revoke NAME.")
+def token_list(options: argparse.Namespace) -> int:
+    """List the tokens, without their secrets."""
     with opened(existing_database(options)):
-        rows = list(
-            AccessToken.select().where(AccessToken.kind == "api").order_by(AccessToken.name)
-        )
-        if act == "create":
-            print(create_token(options, [row.name for row in rows]))
-        elif act == "list":
-            for row in rows:
-                grants = msgspec.json.decode(row.grants, type=Grants)
-                covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
-                until = iso(row.expires_at)[:10]
-                print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {until}")
-        else:
-            name = names[0] if len(names) == 1 else ""
-            found = [row for row in rows if row.name == name]
-            if not found:
-                raise StartError(f"There is no token {name!r}; see token list.")
-            revoke_in(found)
-            print(f"revoked {name}")
+        for row in AccessToken.select().where(IS_API_TOKEN).order_by(AccessToken.name):
+            grants = msgspec.json.decode(row.grants, type=Grants)
+            covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
+            until = iso(row.expires_at)[:10]
+            print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {until}")
     return 0
+
+
+def token_create(options: argparse.Namespace) -> int:
+    """Make a token, whose secret is printed this once."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
+        raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
+    if not 0 < options.days <= 36_500:
+        raise StartError("--days is more than 0 and at most 36500.")
+    covers = None if options.channel is None else tuple(options.channel)
+    grants = Grants(tuple(options.scope or SCOPES[:2]), covers, covers)
+    secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
+    with opened(existing_database(options)):
+        if AccessToken.get_or_none(IS_API_TOKEN & (AccessToken.name == options.name)):
+            raise StartError(f"There is a token {options.name} already; revoke it first.")
+        AccessToken.insert(**row).execute()
+    print(secret)
+    return 0
+
+
+def token_revoke(options: argparse.Namespace) -> int:
+    """End a token, and the streams that were opened with it."""
+    with opened(existing_database(options)):
+        found = list(AccessToken.select().where(IS_API_TOKEN & (AccessToken.name == options.name)))
+        if not found:
+            raise StartError(f"There is no token {options.name!r}; see token list.")
+        revoke_in(found)
+    print(f"revoked {options.name}")
+    return 0
+
+
+IS_API_TOKEN = AccessToken.kind == "api"
 
 
 @contextlib.contextmanager
@@ -12822,21 +12860,6 @@ def revoke_in(rows: Sequence[Any]) -> None:
         transaction.finish()
 
 
-def create_token(options: argparse.Namespace, taken: Sequence[str]) -> str:
-    """The secret of a new token; it is shown this once."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
-        raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
-    if not 0 < options.days <= 36_500:
-        raise StartError("--days is more than 0 and at most 36500.")
-    if options.name in taken:
-        raise StartError(f"There is a token {options.name} already; revoke it first.")
-    covers = None if options.channel is None else tuple(options.channel)
-    grants = Grants(tuple(options.scope or SCOPES[:2]), covers, covers)
-    secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
-    AccessToken.insert(**row).execute()
-    return secret
-
-
 def new_hash(username: str) -> str:
     """The hash of a new password: asked for twice at a terminal, else the first line of the input.
     Raises StartError when they differ or it is too weak."""
@@ -12853,42 +12876,56 @@ def new_hash(username: str) -> str:
     return hash_password(password)
 
 
-def user_command(options: argparse.Namespace) -> int:
-    """add|passwd|remove NAME, list: users, also while the server runs."""
-    act, *names = options.arguments or [""]
-    if act == "list" and not names:
-        with opened(existing_database(options)):
-            for row in User.select().order_by(User.username_key):
-                print(f"{row.username}: {row.role}")
-        return 0
-    known = act in ("add", "passwd", "remove") and len(names) == 1
-    if not known or not re.fullmatch(USERNAME, names[0]):
-        raise StartError("user takes add NAME [--role admin], passwd NAME, remove NAME, or list.")
-    # Makes a database where there was none: users may come before the first start.
-    with opened(make_engine(settings_of(options))):
-        print(change_users(act, names[0], options.role))
+def user_list(options: argparse.Namespace) -> int:
+    """List the users and their roles."""
+    with opened(existing_database(options)):
+        for row in User.select().order_by(User.username_key):
+            print(f"{row.username}: {row.role}")
     return 0
 
 
-def change_users(act: str, name: str, role: str) -> str:
-    """Add a user, or change or remove one, whose sessions end with that; what was done."""
-    user = User.get_or_none(User.username_key == name.casefold())
-    if act == "add":
-        if user is not None:
+def user_add(options: argparse.Namespace) -> int:
+    """Add a user; asks for a password, or reads it from the input's first line. Users may come
+    before the server's first start."""
+    name = options.name
+    if not re.fullmatch(USERNAME, name):
+        raise StartError(f"The name {name!r} is not of 1-64 letters, digits and _ . @ - alone.")
+    if name.casefold() in OWN_NAMES:
+        raise StartError(f"{name} is a name of the program's own: choose another.")
+    with opened(make_engine(settings_of(options))):
+        if User.get_or_none(User.username_key == name.casefold()):
             raise StartError(f"There is a user {name} already.")
-        if name.casefold() in OWN_NAMES:
-            raise StartError(f"{name} is a name of the program's own: choose another.")
-        User.insert(**user_row(name, new_hash(name), role)).execute()
-        return f"added {name} ({role})"
-    if user is None:
-        raise StartError(f"There is no user {name}; see user list.")
-    if act == "passwd":
-        User.update(password_hash=new_hash(name)).where(User.id == user.id).execute()
-    else:
+        User.insert(**user_row(name, new_hash(name), options.role)).execute()
+    print(f"added {name} ({options.role})")
+    return 0
+
+
+def user_passwd(options: argparse.Namespace) -> int:
+    """Give a user another password, as by `user add`, and end the user's sessions."""
+    with user_named(options) as user:
+        changed = new_hash(user.username)
+        User.update(password_hash=changed).where(User.id == user.id).execute()
+    print(f"changed the password of {user.username}")
+    return 0
+
+
+def user_remove(options: argparse.Namespace) -> int:
+    """Remove a user, and end the user's sessions."""
+    with user_named(options) as user:
         user.delete_instance()
-    revoke_in(list(AccessToken.select().where(AccessToken.user_id == user.id)))
-    done = "changed the password of" if act == "passwd" else "removed"
-    return f"{done} {user.username}"
+    print(f"removed {user.username}")
+    return 0
+
+
+@contextlib.contextmanager
+def user_named(options: argparse.Namespace) -> Iterator[Any]:
+    """A user to change, whose sessions then end. Raises StartError."""
+    with opened(existing_database(options)):
+        user = User.get_or_none(User.username_key == options.name.casefold())
+        if user is None:
+            raise StartError(f"There is no user {options.name}; see user list.")
+        yield user
+        revoke_in(list(AccessToken.select().where(AccessToken.user_id == user.id)))
 
 
 def setup_link_command(options: argparse.Namespace) -> int:
@@ -12906,30 +12943,38 @@ def setup_link_command(options: argparse.Namespace) -> int:
     return 0
 
 
-# doctor
-
-
 def doctor_command(options: argparse.Namespace) -> int:
     """Check the installation and say what to do about what is wrong."""
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("data folder", check_folder),
+        ("database", check_database),
+        ("port", check_port),
+        ("clock", check_clock),
+        ("disk", check_disk),
+        ("open files", check_files),
+        ("exposure", check_exposure),
+        ("network", check_network),
+    ]
     try:
         settings = settings_of(options)
     except StartError as error:
         print(f"FAIL  settings: {error}")
         return 1
-    findings = [finding for check in CHECKS for finding in run_check(check, settings)]
-    for finding in findings:
-        remedy = f" {finding.remedy}" if finding.remedy else ""
-        print(f"{finding.verdict:5} {finding.what}{remedy}")
-    return int(any(finding.verdict == "FAIL" for finding in findings))
+    is_broken = False
+    for name, check in checks:
+        try:
+            verdict, text = "ok", check(settings)
+        except Doubt as doubt:
+            verdict, text = "warn", str(doubt)
+        except (OSError, sqlite3.Error, StartError, ValueError) as error:
+            verdict, text = "FAIL", str(error)
+            is_broken = True
+        print(f"{verdict:5} {name}: {text}")
+    return int(is_broken)
 
 
-def run_check(check: Callable[[Settings], Finding], settings: Settings) -> list[Finding]:
-    """A check's finding; an error of its own is one too."""
-    try:
-        return [check(settings)]
-    except (OSError, sqlite3.Error, StartError, ValueError) as error:
-        name = check.__name__.removeprefix("check_").replace("_", " ")
-        return [Finding("FAIL", f"{name}: {error}")]
+# Each check of `doctor` gives what it found. Raises Doubt for what is worth a look, StartError for
+# what is broken, each with what to do about it.
 
 
 def nearest_folder(path: Path) -> Path:
@@ -12939,55 +12984,48 @@ def nearest_folder(path: Path) -> Path:
     return path
 
 
-def check_folder(settings: Settings) -> Finding:
+def check_folder(settings: Settings) -> str:
     """The data folder exists and takes files."""
     folder = database_path(settings, create=False).parent
     if not folder.exists() and nearest_folder(folder).is_dir():
-        return Finding(
-            "warn", f"data folder: {folder} is not there yet.", "The first start makes it."
-        )
+        raise Doubt(f"{folder} is not there yet. The first start makes it.")
     probe = folder / f"doctor-{secrets.token_hex(4)}.tmp"
     try:
         probe.write_bytes(b"x" * 65_536)
     except OSError as error:
-        return Finding(
-            "FAIL",
-            f"data folder: {folder} takes no files ({error.strerror}).",
-            "Give this user the right to write there, or choose another with --data.",
-        )
+        raise StartError(
+            f"{folder} takes no files ({error.strerror}). "
+            "Give this user the right to write there, or choose another with --data."
+        ) from None
     finally:
         probe.unlink(missing_ok=True)
-    return Finding("ok", f"data folder: {folder}")
+    return str(folder)
 
 
-def check_database(settings: Settings) -> Finding:
+def check_database(settings: Settings) -> str:
     """The database is sound and of a version that this program opens."""
     if is_postgres(settings):
         return check_postgres(settings)
     path = database_path(settings, create=False)
     if not path.exists() or not path.stat().st_size:
-        return Finding("warn", "database: none yet.", "The first start makes it.")
+        raise Doubt("none yet. The first start makes it.")
     try:
         check_backup(path)
     except StartError as error:
-        return Finding(
-            "FAIL",
-            f"database: {error}",
-            "Stop the server, move the file away, and run: restore BACKUP.",
-        )
+        advice = "Stop the server, move the file away, and run: restore BACKUP."
+        raise StartError(f"{error} {advice}") from None
     log = Path(f"{path}-wal")
     size = log.stat().st_size if log.exists() else 0
     if size > 4 * SqliteEngine.LOG_BYTES:
-        return Finding(
-            "warn",
-            f"database: its write-ahead log {log} has grown to {size:,} bytes.",
-            "A program that reads it for long, such as a copy, keeps it so; when that has ended it "
-            "shrinks by itself while the server runs.",
+        raise Doubt(
+            f"its write-ahead log {log} has grown to {size:,} bytes. A program that reads it for "
+            "long, such as a copy, keeps it so; when that has ended it shrinks by itself while the "
+            "server runs."
         )
-    return Finding("ok", f"database: {path} is sound ({path.stat().st_size:,} bytes)")
+    return f"{path} is sound ({path.stat().st_size:,} bytes)"
 
 
-def check_postgres(settings: Settings) -> Finding:
+def check_postgres(settings: Settings) -> str:
     """The server answers; nothing is changed."""
     engine = make_engine(settings)
     assert isinstance(engine, PostgresEngine)
@@ -12996,94 +13034,79 @@ def check_postgres(settings: Settings) -> Finding:
             number = database.server_version
             version = schema_version(database)
     except DATABASE_FAULTS as error:
-        return Finding("FAIL", f"database: {engine.redacted(str(error).strip())}", "Start it.")
+        raise StartError(f"{engine.redacted(str(error).strip())} Start it.") from None
     if number < 130_000 or version > len(MIGRATIONS):
-        return Finding(
-            "FAIL",
-            f"database: PostgreSQL {number // 10_000}, schema {version}.",
-            "PostgreSQL 13 or newer is needed, and a program as new as the schema.",
+        raise StartError(
+            f"PostgreSQL {number // 10_000}, schema {version}. "
+            "PostgreSQL 13 or newer is needed, and a program as new as the schema."
         )
-    return Finding("ok", f"database: {engine.name}, PostgreSQL {number // 10_000}")
+    return f"{engine.name}, PostgreSQL {number // 10_000}"
 
 
-def check_port(settings: Settings) -> Finding:
+def check_port(settings: Settings) -> str:
     """The port is free, or an rtapp listens there."""
     host, port = settings["host"], settings["port"]
     try:
         listen(host, port).close()
-        return Finding("ok", f"port: {port} is free")
-    except StartError as error:
+    except StartError:
         if answers_as_rtapp(port):
-            return Finding("ok", f"port: an rtapp is listening on {port}")
-        return Finding("FAIL", f"port: {error}")
+            return f"an rtapp is listening on {port}"
+        raise
+    return f"{port} is free"
 
 
-def check_clock(settings: Settings) -> Finding:
+def check_clock(settings: Settings) -> str:
     """The clock is not before the newest message."""
     path = database_path(settings, create=False)
     newest = max(path.stat().st_mtime if path.exists() else 0, PROGRAM.stat().st_mtime)
     if time.time() < newest - 60:
-        return Finding(
-            "FAIL",
-            f"clock: it shows {iso(now_ms())}, earlier than files written before.",
-            "Set the clock; turn on time synchronization.",
+        raise StartError(
+            f"it shows {iso(now_ms())}, earlier than files written before. "
+            "Set the clock; turn on time synchronization."
         )
-    return Finding("ok", f"clock: {iso(now_ms())}")
+    return iso(now_ms())
 
 
-def check_disk(settings: Settings) -> Finding:
+def check_disk(settings: Settings) -> str:
     """There is room for the database to grow."""
     folder = database_path(settings, create=False).parent
     free = shutil.disk_usage(nearest_folder(folder)).free
-    text = f"disk: {free / 1e9:.1f} GB free"
+    text = f"{free / 1e9:.1f} GB free"
     if free < 50_000_000:
-        return Finding("FAIL", text + ".", "Make room: publishing answers 503 when it is full.")
+        raise StartError(f"{text}. Make room: publishing answers 503 when it is full.")
     if free < 1_000_000_000:
-        return Finding("warn", text + ".", "Make room soon.")
-    return Finding("ok", text)
+        raise Doubt(f"{text}. Make room soon.")
+    return text
 
 
-def check_files(settings: Settings) -> Finding:
+def check_files(settings: Settings) -> str:
     """The system allows as many sockets as the settings do."""
     try:
         import resource  # not on Windows
     except ImportError:
-        return Finding("ok", "open files: no limit on this system")
+        return "no limit on this system"
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = settings["max_connections"] + 100
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        return Finding(
-            "FAIL",
-            f"open files: {hard} allowed, max_connections needs {wanted}.",
-            "Raise it (ulimit -n, or LimitNOFILE= in a systemd unit), or lower max_connections.",
+        raise StartError(
+            f"{hard} allowed, max_connections needs {wanted}. Raise it (ulimit -n, or "
+            "LimitNOFILE= in a systemd unit), or lower max_connections."
         )
-    return Finding("ok", f"open files: {hard} allowed")
+    return f"{hard} allowed"
 
 
-def check_network(settings: Settings) -> Finding:
+def check_network(settings: Settings) -> str:
     """Guests on the local network find their way."""
     running = read_runtime(database_path(settings, create=False).parent)
     note = running.network if running else {}
     if not settings["lan"] and not note.get("shared"):
-        return Finding("ok", "network: not shared")
+        return "not shared"
     addresses = find_addresses()
     is_silent = bool(note.get("shared")) and not note.get("arrived")
     if found := address_warnings(addresses, settings["lan_address"], is_silent):
-        return Finding("warn", "network: " + " ".join(WARNINGS[code] for code in found))
+        raise Doubt(" ".join(WARNINGS[code] for code in found))
     link = note.get("link") or f"http://{addresses[0].host}:{settings['port']}/"
-    return Finding("ok", f"network: guests come by {link}")
-
-
-CHECKS = (
-    check_folder,
-    check_database,
-    check_port,
-    check_clock,
-    check_disk,
-    check_files,
-    check_exposure,
-    check_network,
-)
+    return f"guests come by {link}"
 
 
 def announce(app: Application) -> None:
@@ -13106,8 +13129,11 @@ class ChildServer:
     """A server in a process of its own, for programs that embed one."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        # By the environment: what is on a command line can be read by everybody on the machine.
+        for key in settings:
+            if key not in SETTINGS:
+                raise StartError(f"{key}: {unknown_setting(key)}.")
         settings = {"port": 0, **settings}
+        # By the environment: what is on a command line can be read by everybody on the machine.
         self._given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in settings.items()}
         self._given |= OWN_LIBRARIES
         self._child: Child | None = None
@@ -13150,35 +13176,24 @@ class ChildServer:
 
 def create_server(**settings: Any) -> ChildServer:
     """A server for another program: `with rtapp.create_server(access="open") as server:
-    print(server.url)`. The settings are those of the command line; patches nothing here."""
+    print(server.url)`. The settings are those of the command line; patches nothing here. Raises
+    StartError for one that there isn't."""
     return ChildServer(settings)
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "serve": serve,
-    "desktop": desktop_command,
-    "backup": backup_command,
-    "restore": restore_command,
-    "setup-link": setup_link_command,
-    "user": user_command,
-    "token": token_command,
-    "migrate": migrate_command,
-    "doctor": doctor_command,
-}
-
-
-TAKE_ARGUMENTS = ("backup", "restore", "user", "token")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
-    given = sys.argv[1:] if arguments is None else arguments
-    if list(given[:1]) == ["--window"]:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["--window"]:
         return WindowProcess(given[1], given[2], given[3:]).run()
-    options = parse_arguments(given)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, default_command())
+    options, unknown = make_parser().parse_known_args(given)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return COMMANDS[options.command](options)
+        return int(options.run(options))
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         return 2
