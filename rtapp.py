@@ -8711,7 +8711,7 @@ class Framing:
             if frame.fin:
                 whole, self._begun = bytes(self._begun), None
                 try:
-                    messages.append(whole.decode() if self._is_text else whole)
+                    messages.append(whole_characters(whole).decode() if self._is_text else whole)
                 except UnicodeDecodeError:
                     self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
         return messages
@@ -9552,7 +9552,7 @@ class EngineSession(Conversation):
             raise EngineFault(3)
         self._posts = True
         try:
-            payload = call.body(self._app.settings["max_message_bytes"])
+            payload = whole_characters(call.body(self._app.settings["max_message_bytes"]))
             for number, packet in enumerate(PollingEncoding.packets(payload), 1):
                 self.take(packet)
                 if self.over and packet != "1":

@@ -121,6 +121,18 @@ def test_relay_without_handlers(plain: Server) -> None:
         assert json.loads(values[2]["data"]) == [placeholder]
 
 
+def test_half_a_character_arrives(plain: Server) -> None:
+    with join_io(plain)[0] as one:
+        one.send(r'42["chat","hi \ud83d"]')
+        assert json.loads(hear_io(one)[2:])[:2] == ["chat", "hi \ufffd"]
+        opened = plain.get(POLLING, token=None)
+        session = f"{POLLING}&sid={json.loads(opened.body[1:])['sid']}"
+        for packet in (b"40" + json.dumps(AUTH).encode(), rb'42["chat",{"\udc00":"\ud83d\ude00"}]'):
+            sent = plain.post(session, packet, token=None, headers={"Content-Type": "text/plain"})
+            assert sent.body == b"ok"
+        assert json.loads(hear_io(one)[2:])[:2] == ["chat", {"\ufffd": "\U0001f600"}]
+
+
 def test_channels_without_handlers(plain: Server) -> None:
     ws, _ = join_io(plain)
     with ws:
@@ -1284,6 +1296,8 @@ def test_create_server(tmp_path: Path) -> None:
         connection.close()
     with pytest.raises(rtapp.StartError):
         rtapp.create_server(data=tmp_path, port=-1).start()
+    with pytest.raises(rtapp.StartError, match="prot: there is no such setting; port is"):
+        rtapp.create_server(data=tmp_path, prot=0)
 
 
 def test_what_the_handlers_of_an_embedded_server_print(

@@ -471,6 +471,36 @@ def test_a_folder_or_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_command_takes_its_own_options_only(tmp_path: Path) -> None:
+    for given in (
+        ("user", "list", "--port", "3"),
+        ("user", "list", "--role", "admin"),
+        ("token", "revoke", "x", "--days", "3"),
+        ("backup", "x.db", "--lan"),
+        ("serve", "extra"),
+    ):
+        done = run_program(*given, env={"RTAPP_DATA": str(tmp_path)})
+        assert done.code == 2 and "unrecognized arguments: " in done.stderr, done
+    for given in (("user",), ("user", "ad"), ("tokens",)):
+        done = run_program(*given)
+        assert done.code == 2 and done.stderr.startswith("usage: rtapp"), done
+
+
+@pytest.mark.parametrize(
+    "name, near", [("RTAPP_PROT", "RTAPP_PORT"), ("RTAPP_ACCES", "RTAPP_ACCESS")]
+)
+def test_an_unknown_name_in_the_environment_is_told(tmp_path: Path, name: str, near: str) -> None:
+    done = run_program("serve", "--data", str(tmp_path), env={name: "0"})
+    assert done.code == 2, done
+    what = f"rtapp: {name} in the environment: there is no such setting; {near} is the nearest."
+    assert done.stderr.splitlines() == [what]
+    # What Docker and Kubernetes say of a service of that name, and a client's own token.
+    for known in ("RTAPP_PORT_8000_TCP", "RTAPP_SERVICE_HOST", "RTAPP_TOKEN"):
+        given = {known: "tcp://10.0.0.1:8000", "RTAPP_PORT": "tcp://10.0.0.1:8000"}
+        told = run_program("user", "list", "--data", str(tmp_path), env=given).stderr
+        assert told.startswith("rtapp: There is no database"), told
+
+
 @pytest.mark.sqlite
 def test_tokens(server: Server) -> None:
     command = server.command

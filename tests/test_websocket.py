@@ -112,6 +112,16 @@ def test_refusals_are_named_and_cost_nothing_else(server: Server, frame: str, co
         assert hear(ws)["type"] == "pong"
 
 
+def test_half_a_character_is_taken_and_answered(server: Server) -> None:
+    with open_ws(server, "channel=x") as ws:
+        hear(ws, "connection")
+        ws.send(r'{"type":"publish","channel":"x","data":"hi \ud83d","ref":1}')
+        told = {frame["type"]: frame for frame in (hear(ws), hear(ws))}
+        assert told["ack"]["ref"] == 1 and told["message"]["data"] == "hi \ufffd"
+        ws.send(r'{"type":"publish","channel":"x\udc00","data":1,"ref":"\ud800"}')
+        assert hear(ws, "error")["ref"] == "\ufffd"
+
+
 def test_three_bad_frames_close(server: Server) -> None:
     with open_ws(server) as ws:
         hear(ws)
