@@ -13187,9 +13187,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--window"]:
         return WindowProcess(given[1], given[2], given[3:]).run()
+    parser = make_parser()
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
-        given.insert(0, default_command())
-    options, unknown = make_parser().parse_known_args(given)
+        words = parser.parse_known_args([default_command(), *given])[1]
+        if words and not words[0].startswith("-"):  # a command behind its options
+            at = given.index(words[0])
+            given = [*given[at:], *given[:at]]
+        else:
+            given.insert(0, default_command())
+    options, unknown = parser.parse_known_args(given)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:

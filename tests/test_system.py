@@ -481,6 +481,8 @@ def test_a_command_takes_its_own_options_only(tmp_path: Path) -> None:
     ):
         done = run_program(*given, env={"RTAPP_DATA": str(tmp_path)})
         assert done.code == 2 and "unrecognized arguments: " in done.stderr, done
+    listed = run_program("--data", str(tmp_path), "user", "list")  # a command behind its options
+    assert listed.stderr.startswith("rtapp: There is no database"), listed
     for given in (("user",), ("user", "ad"), ("tokens",)):
         done = run_program(*given)
         assert done.code == 2 and done.stderr.startswith("usage: rtapp"), done
