@@ -28,6 +28,7 @@ from postgres import Cluster
 from support import (
     ADMIN,
     LONG,
+    POLLING,
     ROOT,
     Answer,
     Server,
@@ -92,7 +93,7 @@ class Person:
     def signal(self, other: Person, room: str, signal: Any = "sdp", **more: Any) -> Answer:
         body = {"type": "offer", "signal": signal, "roomId": room}
         target = {"targetClientId": other.me["clientId"]}
-        return self.post("/api/webrtc/signal", **body, **target, **more)
+        return self.post("/api/webrtc/signal", **{**body, **target, **more})
 
 
 def make_room(server: Server, token: str | None = ADMIN, **body: Any) -> str:
@@ -659,6 +660,22 @@ def test_siblings_carry_the_address_that_the_server_sees(
             if seen:
                 assert seen in heard(stream, "webrtc-signal")["signal"]["candidate"]
         ada.signal(bob, room, "last")
+        assert heard(stream, "webrtc-signal")["signal"] == "last"
+
+
+def test_who_fetches_by_polling_has_no_address_of_its_own(
+    make_server: Callable[..., Server],
+) -> None:
+    """The sender is on this machine, so its address is looked for at the receiver's connections."""
+    server = make_server(candidate_siblings="true")
+    room = make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+    assert server.get(f"{POLLING}&session={bob.session}", token=None).status == 200
+    with bob.stream() as stream:
+        signal = {"candidate": HIDDEN}
+        assert ada.signal(bob, room, signal, type="ice-candidate").status == 200
+        assert heard(stream, "webrtc-signal")["signal"] == signal
+        assert ada.signal(bob, room, "last").status == 200
         assert heard(stream, "webrtc-signal")["signal"] == "last"
 
 

@@ -853,13 +853,6 @@ def test_a_connection_that_is_gone_is_forgotten(log_url: str) -> None:
         assert gone() is None
 
 
-def test_a_connection_that_is_fetched_has_no_address_of_its_own(log_url: str) -> None:
-    with Opened(log_url) as opened, Listening(opened) as listening:
-        fetched = rtapp.Subscriber("other", rtapp.SSE[False, True], opened.log.head, "", "")
-        listening.hub.attach(fetched, frozenset(), rtapp.QueueTransport(), b"", b"")
-        assert rtapp.local_addresses(listening.hub.of_client("other")) == []
-
-
 def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new connection that is behind the ring, and becomes meanwhile one that recovers at an
     earlier place with other topics: the page read for what it was must not move it past what it
