@@ -9379,17 +9379,8 @@ class EngineSession(Conversation):
     in it Socket.IO v5: a client in each namespace that was joined."""
 
     __slots__ = (
-        *(
-            "_engine",
-            "_fetches",
-            "_framing",
-            "_joining",
-            "_partial",
-            "_posts",
-            "_principal",
-            "_probe",
-        ),
-        *("clients", "handshake", "over", "sid"),
+        *("_engine", "_fetches", "_framing", "_joining", "_partial", "_posts"),
+        *("_principal", "_probe", "clients", "handshake", "over", "sid"),
     )
     PROBE_MS = 10_000
 
