@@ -57,6 +57,7 @@ import _queue
 import _socket
 import abc
 import argparse
+import asyncio
 import atexit
 import base64
 import bisect
@@ -106,7 +107,16 @@ import unicodedata
 import urllib.parse
 import webbrowser
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -462,7 +472,7 @@ _ROWS = (
             "this many seconds is closed; it resumes later.", 0.2, 3600),
     Setting("relay_events", "bool", True, "streams", "Without handlers (app), publish what a "
             "Socket.IO client emits to everybody."),
-    Setting("socketio_recovery_seconds", "float", 120.0, "streams", "Seconds after which a "
+    Setting("socketio_recovery_seconds", "float", 0.0, "streams", "Seconds after which a "
             "Socket.IO client that lost its connection can no longer recover it; 0 turns "
             "recovery off.", 0, 86_400, restart=True),
     Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
@@ -4704,7 +4714,9 @@ RESERVED_CHANNELS = ("client:", "room:", "sys:")
 STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
-SOCKETIO_EVENTS = {"connect", "connect_error", "disconnecting", "newListener", "removeListener"}
+SOCKETIO_EVENTS = frozenset(
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
+)  # that the protocol's clients raise by themselves
 
 
 def is_reserved(name: str) -> bool:
@@ -4730,6 +4742,7 @@ class Access:
         self._attempts = Buckets()
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
+        self.guarded: list[str] = []  # topics whose hearers get nothing from strangers
         self.has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
     def start(self, guest_of: Callable[[str], Principal]) -> None:
@@ -6907,9 +6920,11 @@ def make_draft(
     parsed: Parsed,
     sender: str | None,
     counted: bool = False,
+    is_let_in: bool = False,
 ) -> Entry:
-    """A message as it will be stored, whichever way it came; `counted`: with its batch. Raises
-    what `check_publish` and `limit_request` raise."""
+    """A message as it will be stored, whichever way it came; `counted`: with its batch. Of a
+    stranger it reaches no Socket.IO client where a middleware decides who joins, unless that
+    `is_let_in`. Raises what `check_publish` and `limit_request` raise."""
     app.access.check_publish(principal, query.channel, query.event, parsed.value)
     if not counted:
         app.access.limit_request(principal, "publish_limit")
@@ -6920,14 +6935,17 @@ def make_draft(
         topic = DIRECT + query.to
     elif query.channel:
         topic = CHANNEL + query.channel
+    exclude = query.exclude
+    if app.access.guarded and principal.kind == ANONYMOUS.kind and not is_let_in:
+        exclude = to_json([*app.access.guarded, *excluded_topics(exclude)])
     return Entry(
         topic,
         MESSAGE,
         query.event,
         parsed.text,
         sender=sender,
-        exclude=query.exclude,
-        recipient_count=app.hub.audience(topic, query.exclude),
+        exclude=exclude,
+        recipient_count=app.hub.audience(topic, exclude),
         sent_at=now_ms(),
     )
 
@@ -8683,6 +8701,9 @@ def upgrade(app: Application, call: Call, attach: Attach) -> Answer:
         headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         raise Problem("upgrade_required", "This is a WebSocket (RFC 6455).", headers=headers)
     headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    offered = re.match(r"[\w!#$%&'*+.^`|~-]+", field("sec-websocket-protocol", ""))
+    if offered:  # a browser fails where none is taken
+        headers["Sec-WebSocket-Protocol"] = offered[0]
     return Answer(b"", 101, {**headers, "Sec-WebSocket-Accept": accept_key(key)}, attach)
 
 
@@ -8755,28 +8776,37 @@ class Conversation:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append((act, size))
-        self._size += size
-        is_much = len(self._waiting) > self.MOST or self._size > self.MOST_BYTES
-        if is_much and not self.subscriber.is_paused:
-            self._app.hub.pause(self.subscriber)
+        self._hold(size)
         if not self._busy:
             self._busy = True
             gevent.spawn(self._work)
 
+    def apart(self, act: Callable[[], None], size: int) -> None:
+        """Do something at once, for which what is being done may wait."""
+        self._hold(size)
+        gevent.spawn(self._perform, act, size)
+
     def _work(self) -> None:
         done = 0
         while self._waiting:
-            act, size = self._waiting.popleft()
+            self._perform(*self._waiting.popleft())
             done += 1
-            with contained(self._app.journal, "A client's message failed"):
-                act()
-                if done % self.MOST == 0:  # none of them may have waited for anything
-                    gevent.sleep(0.001)
-            self._size -= size
-            is_half = len(self._waiting) <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2
-            if is_half and self.subscriber.is_paused:
-                self._app.hub.pause(self.subscriber, False)
+            if done % self.MOST == 0:  # none of them may have waited for anything
+                gevent.sleep(0.001)
         self._waiting, self._busy = None, False
+
+    def _perform(self, act: Callable[[], None], size: int) -> None:
+        with contained(self._app.journal, "A client's message failed"):
+            act()
+        self._hold(-size)
+
+    def _hold(self, size: int) -> None:
+        self._size += size
+        count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
+        if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
+            self._app.hub.pause(self.subscriber)
+        elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
+            self._app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
         """The connection is over."""
@@ -8989,19 +9019,24 @@ class SioPacket(msgspec.Struct):
     ack: str
     expected: int  # attachments
     size: int  # of its text
+    event: str = ""
     attached: int = 0  # bytes
     attachments: list[bytes] = []
 
     def values(self) -> list[Any]:
-        """The arguments as Python values."""
+        """The arguments as Python values. Raises ValueError for a placeholder without its
+        attachment."""
         values = [msgspec.json.decode(raw) for raw in self.payload]
         if self.expected:
-            values = fill_placeholders(values, self.attachments.__getitem__)
-        return values
+            try:
+                values = fill_placeholders(values, self.attachments.__getitem__)
+            except IndexError:
+                raise ValueError("a placeholder of no attachment") from None
+        return values[1:] if self.kind == SIO_EVENT else values
 
 
 def parse_packet(text: str) -> SioPacket:
-    """A packet's text. Raises ValueError."""
+    """A packet's text. Raises ValueError for what the protocol has not."""
     match = _PACKET.fullmatch(text)
     if match is None:
         raise ValueError("not a packet")
@@ -9015,7 +9050,7 @@ def parse_packet(text: str) -> SioPacket:
             found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
         elif kind in (SIO_EVENT, SIO_ACK):
             found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-            check_arguments(found)
+            found.event = event_of(found)
         elif kind != SIO_DISCONNECT or payload:
             raise ValueError("not for a server")
     except msgspec.MsgspecError as error:
@@ -9023,19 +9058,24 @@ def parse_packet(text: str) -> SioPacket:
     return found
 
 
-def check_arguments(found: SioPacket) -> None:
-    """Raises ValueError unless an event has a name that is not reserved, and there is one
-    placeholder for each attachment, as the protocol has it: of one that stands a thousand times
-    every receiver would get a thousand copies."""
-    if found.kind == SIO_EVENT:
-        event = msgspec.json.decode(found.payload[0], type=str) if found.payload else "connect"
-        if event in SOCKETIO_EVENTS or event == "disconnect":
-            raise ValueError("a reserved event")
-    if found.expected:
-        numbers: list[int] = []
-        fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
-        if sorted(numbers) != list(range(found.expected)):
-            raise ValueError("placeholders and attachments don't match")
+def event_of(found: SioPacket) -> str:
+    """What happened, of an EVENT: a number is its name as text. Raises ValueError as Node does."""
+    if found.kind != SIO_EVENT:
+        return ""
+    first = msgspec.json.decode(found.payload[0], type=str | int | float) if found.payload else ""
+    event = first if isinstance(first, str) else bytes(found.payload[0]).decode()
+    if not found.payload or event in SOCKETIO_EVENTS:
+        raise ValueError("a reserved event, or none")
+    return event
+
+
+def check_placeholders(found: SioPacket) -> None:
+    """Raises Problem `invalid` unless there is one placeholder for each attachment: of one that
+    stands a thousand times every receiver would get a thousand copies."""
+    numbers: list[int] = []
+    fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
+    if found.expected and sorted(numbers) != list(range(found.expected)):
+        raise Problem("invalid", "Each attachment has one placeholder.")
 
 
 def pack_arguments(values: Sequence[Any]) -> Arguments:
@@ -9066,21 +9106,130 @@ def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
 
 
 class Refused(Exception):
-    """Raised by a middleware of the application to refuse a client: `Refused(message, data)`."""
+    """Raised by a middleware of the application to refuse a client, or an event:
+    `Refused(message, data)`."""
+
+
+class EventListener:
+    """A function of the application, called as JavaScript would: what was not sent is None, what it
+    doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
+
+    __slots__ = ("_least", "_most", "acknowledges", "function", "once")
+
+    def __init__(self, function: Callable[..., Any], once: bool = False) -> None:
+        """Raises TypeError for what can't be called so."""
+        kinds = inspect.Parameter
+        try:
+            found = dict(inspect.signature(function).parameters)
+        except ValueError:  # some that are written in C tell nothing
+            found = {"values": kinds("values", kinds.VAR_POSITIONAL)}
+        ack, counted = found.get("ack"), (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        plain = [p for p in found.values() if p.kind in counted and p is not ack]
+        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found.values())
+        is_named = ack is None or ack.kind is kinds.KEYWORD_ONLY
+        if not is_named and (any_number or [*found][len(plain)] != "ack"):
+            raise TypeError(f"{function!r}: ack must be the last parameter.")
+        self.function, self.once, self.acknowledges = function, once, ack is not None
+        self._least = sum(p.default is p.empty for p in plain)
+        self._most = sys.maxsize if any_number else len(plain)
+
+    def __call__(self, *values: Any, ack: Callable[..., None]) -> Any:
+        missing = [None] * (self._least - len(values))
+        named = {"ack": ack} if self.acknowledges else {}
+        result = self.function(*[*values, *missing][: self._most], **named)
+        return awaited(result) if inspect.iscoroutine(result) else result
+
+
+class EventListeners:
+    """Functions by the event that they wait for, in the order in which they were declared."""
+
+    ANY = "*"
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[EventListener]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def add(self, event: str, function: Callable[..., Any], once: bool = False) -> None:
+        """Let a function hear of an event from now on; `once` of the next one only."""
+        self._of.setdefault(event, []).append(EventListener(function, once))
+
+    def remove(self, event: str | None, function: Callable[..., Any] | None) -> None:
+        """Forget a function of an event, or all of them, or, without an event, of all events."""
+        for name in list(self._of) if event is None else [event]:
+            kept = [found for found in self.of(name) if function not in (None, found.function)]
+            self._of[name] = kept
+            if not kept:
+                del self._of[name]
+
+    def of(self, event: str) -> list[EventListener]:
+        """Those of an event."""
+        return self._of.get(event, [])
+
+    def take(self, event: str) -> list[EventListener]:
+        """Those of an event that has come."""
+        found = self.of(event)
+        if any(listener.once for listener in found):
+            self._of[event] = [listener for listener in found if not listener.once]
+        return found
+
+
+class Namespace:
+    """What the application has declared for a namespace, or for all that a pattern names."""
+
+    def __init__(self) -> None:
+        self.listeners = EventListeners()
+        self.middlewares: list[EventListener] = []
+
+
+NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], bool]
 
 
 class Handlers:
     """What the application's file (`--app`) has declared."""
 
+    MOST_LETTERS = 256  # of a namespace's name
+
     def __init__(self) -> None:
-        self.app: Application | None = None
-        self.events: dict[tuple[str, str], Callable[..., Any]] = {}
-        self.middlewares: list[tuple[str, Callable[..., Any]]] = []
+        self.app: Application | None = None  # once it serves
+        self.thread = 0  # the loop's
+        self.loop: Any = None
+        self.namespaces: dict[NamespaceName, Namespace] = {"/": Namespace()}
+        self._asyncio: asyncio.AbstractEventLoop | None = None
+
+    def namespace(self, name: NamespaceName) -> Namespace:
+        """What is declared for a namespace; it exists from now on."""
+        if isinstance(name, str) and name[:1] != "/":
+            name = f"/{name}"
+        return self.namespaces.setdefault(name, Namespace())
+
+    def find(self, name: str, auth: dict[str, Any]) -> Namespace | None:
+        """What is declared for the namespace that a client names; None where nothing is."""
+        found = self.namespaces.get(name)
+        if found is None and len(name) <= self.MOST_LETTERS and "#" not in name:
+            for pattern, declared in self.namespaces.items():
+                if isinstance(pattern, re.Pattern):
+                    matches = bool(pattern.search(name))
+                else:
+                    matches = not isinstance(pattern, str) and pattern(name, auth)
+                if matches:
+                    return declared
+        return found
 
     @property
-    def namespaces(self) -> set[str]:
-        """The namespaces that exist."""
-        return {"/", *(key[0] for key in self.events), *(key[0] for key in self.middlewares)}
+    def handle_events(self) -> bool:
+        """Whether there are any; else a client's events are published."""
+        return any(space.listeners for space in self.namespaces.values())
+
+    @property
+    def gated(self) -> list[str]:
+        """The namespaces of which a middleware decides who joins."""
+        return [
+            name
+            for name, space in self.namespaces.items()
+            if space.middlewares and isinstance(name, str)
+        ]
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
@@ -9096,58 +9245,114 @@ class Handlers:
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
+    def serve(self, app: Application) -> None:
+        """Let them be called, and call."""
+        self.app, self.loop = app, gevent.get_hub().loop
+        self.thread = get_original("_thread", "get_ident")()
+
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of what is declared by `async def`. It waits as every greenlet does."""
+        if self._asyncio is None:
+            # Not the platform's default: Windows' has no selector, which gevent could replace.
+            self._asyncio = asyncio.SelectorEventLoop()
+            gevent.spawn(self._asyncio.run_forever)
+        return self._asyncio
+
 
 HANDLERS = Handlers()
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
-def on(event: str, namespace: str = "/") -> Callable[[F], F]:
-    """Declare the handler of an event: `@on("message")` above `def message(client, data): …`.
+def awaited(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns."""
+    return asyncio.run_coroutine_threadsafe(coroutine, HANDLERS.asyncio_loop()).result()
 
-    `connection` and `disconnect` (with a reason) are events too. What a handler returns is the
-    acknowledgement: a tuple is several values, None is none.
+
+def from_any_thread(function: F) -> F:
+    """Let it be called in the application's own threads too, which wait for its end."""
+
+    @functools.wraps(function)
+    def call(*values: Any, **named: Any) -> Any:
+        app = HANDLERS.app
+        if app is None:
+            words = "is for when the server runs: call it in a handler, as of @on('connection')"
+            raise RuntimeError(f"{function.__name__} {words}.")
+        if get_original("_thread", "get_ident")() == HANDLERS.thread:
+            return function(*values, **named)
+        done = get_original("_thread", "allocate_lock")()
+        done.acquire()
+        ended: list[gevent.Greenlet[..., Any]] = []
+
+        def start() -> None:
+            ended.append(gevent.spawn(function, *values, **named))
+            ended[0].link(lambda _: done.release())
+
+        HANDLERS.loop.run_callback_threadsafe(start)
+        done.acquire()
+        return ended[0].get()
+
+    return cast("F", call)
+
+
+def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
+    """Declare a handler of an event: `@on("message")` above `def message(client, data): …`. Several
+    are called in turn; `@on("*")`, as `def other(client, event, data): …`, for an event that has
+    none. A namespace is a name, a compiled pattern or a function of a name and `auth`.
+
+    `connection`, `disconnecting` and `disconnect` (with a reason) are events too. What a handler
+    returns is the acknowledgement: a tuple is several values, None is none. One that takes `ack`
+    calls it with them instead, later or never. Who raises acknowledges nothing.
     """
 
     def declare(handler: F) -> F:
-        HANDLERS.events[namespace, event] = handler
+        HANDLERS.namespace(namespace).listeners.add(event, handler)
         return handler
 
     return declare
 
 
-def use(middleware: F | None = None, *, namespace: str = "/") -> Any:
-    """Declare what looks at each new client first and may raise `Refused`: `@use`."""
+def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
+    """Declare what looks at each new client first and may raise: `@use`. The client is told the
+    words of the exception, and of `Refused` also the data. It alone decides who joins."""
 
     def declare(found: F) -> F:
-        HANDLERS.middlewares.append((namespace, found))
+        HANDLERS.namespace(namespace).middlewares.append(EventListener(found))
         return found
 
     return declare if middleware is None else declare(middleware)
 
 
-RoomNames = str | Iterable[str] | None  # one room, several or none; a client's id is a room too
+RoomKey = str | int  # 7 is the room "7"
+RoomNames = RoomKey | Iterable[RoomKey] | None  # a client's id is a room too
 
 
+class Everybody:
+    """Of a namespace: what `to` says by its absence, and nothing else."""
+
+
+@from_any_thread
 def emit(
     event: str,
     *values: Any,
-    to: RoomNames = None,
+    to: RoomNames | type[Everybody] = Everybody,
     namespace: str = "/",
     exclude: RoomNames = None,
     volatile: bool = False,
 ) -> None:
     """Send an event to a namespace, or to rooms of it: to each client once, and to none in the
-    rooms of `exclude`.
+    rooms of `exclude`. A `to` that names no room, such as None, is nobody.
 
-    Returns after the commit; `volatile` sends without storing.
+    Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
+    event and TypeError for what is no room or can't be JSON.
     """
     app = HANDLERS.app
-    assert app is not None, "the server is not running"
+    assert app is not None
+    check_event(event)
     arguments = pack_arguments(values)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
-    for room in each_room(to) or [""]:
+    for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
         for topic in heard_topics(app.hub, namespace, room):
             others = to_json(left_out) if left_out else None
             count = app.hub.audience(topic, others)
@@ -9160,13 +9365,24 @@ def emit(
     if volatile:
         for draft in drafts:
             app.nodes.volatile(draft)
-    else:
+    elif drafts:
         append(app, drafts)
 
 
+def check_event(event: str) -> None:
+    """Raises ValueError for what every client would take for the protocol's."""
+    if event in SOCKETIO_EVENTS:
+        raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
+
+
 def each_room(rooms: RoomNames) -> list[str]:
-    """The rooms that are named, each once."""
-    return [rooms] if isinstance(rooms, str) else list(dict.fromkeys(rooms or ()))
+    """The rooms that are named, each once; None and "" name none. Raises TypeError for what is no
+    name."""
+    each = [rooms] if rooms is None or isinstance(rooms, (str, int)) else list(rooms)
+    for room in each:
+        if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
+            raise TypeError(f"A room's name is a text, not {room!r}.")
+    return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
 
 
 def room_topics(namespace: str, room: str) -> list[str]:
@@ -9190,13 +9406,44 @@ def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
     return [topic] if in_room else own
 
 
+def nothing(*values: Any) -> None:
+    """Answer who asked for no answer."""
+
+
+class KeptData(dict[str, Any]):
+    """What a client that may recover is given again: JSON, or TypeError where it is set."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        to_json({key: value})
+        super().__setitem__(key, value)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *given: Any, **named: Any) -> None:
+        for key, value in dict(*given, **named).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> KeptData:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+
 class Client:
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
+    CALL_SECONDS = 60.0
 
     def __init__(
-        self, session: EngineSession, namespace: str, auth: dict[str, Any], principal: Principal
+        self,
+        session: EngineSession,
+        namespace: str,
+        declared: Namespace,
+        auth: dict[str, Any],
+        principal: Principal,
     ) -> None:
         self.id = session.subscriber.client_id
         self.principal = principal
@@ -9204,14 +9451,20 @@ class Client:
         self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
         self.handshake = {**session.handshake, "auth": self.auth}
         self.recovered = False
+        self.connected = False
         self.pid = ""  # the client's secret by which it recovers
         self.saved = ""  # its state as it was stored last
         self.position = ""  # where it goes on when it names no offset
         self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = {}
+        self.data: dict[str, Any] = KeptData() if session.recovers else {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
         self._session = session
-        self._acks: dict[int, Callable[..., Any]] = {}
+        self._declared = declared.listeners
+        self._listeners = EventListeners()
+        self._any: list[EventListener] = []
+        self._middlewares: list[EventListener] = []
+        self._acks: dict[int, EventListener] = {}
+        self._calls: list[Any] = []  # that wait
         self._numbers = itertools.count()
 
     @property
@@ -9224,47 +9477,156 @@ class Client:
         """What is kept of it, as JSON."""
         return to_json(ClientState(self.rooms - {self.id}, set(self.channels), self.data))
 
-    def emit(self, event: str, *values: Any, ack: Callable[..., Any] | None = None) -> None:
-        """Send an event to this client now; `ack` is called with what it answers."""
-        number = ""
-        if ack is not None:
-            number = str(next(self._numbers))
-            if len(self._acks) >= self.MOST_ACKS:
-                del self._acks[next(iter(self._acks))]
-            self._acks[int(number)] = ack
+    # What it hears
+
+    def on(self, event: str, listener: Callable[..., Any]) -> None:
+        """Call a function with the values of an event of this client, or with the reason of
+        `disconnecting` and `disconnect`. What it returns counts as a handler's."""
+        self._listeners.add(event, listener)
+
+    def once(self, event: str, listener: Callable[..., Any]) -> None:
+        """As `on`, for the next one only."""
+        self._listeners.add(event, listener, once=True)
+
+    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
+        """Take back `on`: of a function, of all of an event, or of all."""
+        self._listeners.remove(event, listener)
+
+    def on_any(self, listener: Callable[..., Any]) -> None:
+        """Call a function with the name and the values of each event, before its handlers."""
+        self._any.append(EventListener(listener))
+
+    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
+        """Take back `on_any`, of a function or of all."""
+        self._any = [found for found in self._any if listener not in (None, found.function)]
+
+    def use(self, middleware: Callable[..., Any]) -> None:
+        """Show a function the name and the values of each event first: what it raises keeps the
+        event from the handlers, and from an acknowledgement."""
+        self._middlewares.append(EventListener(middleware))
+
+    @property
+    def hears(self) -> bool:
+        """Whether it has listeners of its own."""
+        return bool(self._listeners or self._any)
+
+    def admits(self, event: str, values: list[Any]) -> bool:
+        """Whether its middlewares let an event pass."""
+        try:
+            for middleware in self._middlewares:
+                middleware(event, *values, ack=nothing)
+        except Refused:
+            return False
+        return True
+
+    def hear(
+        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
+    ) -> list[Any]:
+        """Call the handlers of an event; with `ack` it is one that the client sent. What those
+        return that don't take `ack`; nothing where one fails: errors are logged."""
+        is_sent, declared, journal = ack is not None, self._declared, self._session.journal
+        for listener in self._any if is_sent else ():
+            with contained(journal, "A function given to on_any failed"):
+                listener(event, *values, ack=nothing)
+        own = [] if is_sent and event in ("connection", EventListeners.ANY) else declared.of(event)
+        calls: list[tuple[EventListener, Sequence[Any]]] = [(each, (self, *values)) for each in own]
+        calls += [(listener, values) for listener in self._listeners.take(event)]
+        if is_sent and not calls:
+            calls = [(each, (self, event, *values)) for each in declared.of(EventListeners.ANY)]
+        results = []
+        for listener, given in calls:
+            with contained(journal, f"The handler of {event} failed"):
+                results.append(listener(*given, ack=ack or nothing))
+        if len(results) < len(calls):
+            return []
+        return [r for r, (each, _) in zip(results, calls, strict=True) if not each.acknowledges]
+
+    # What it is told
+
+    @from_any_thread
+    def emit(
+        self,
+        event: str,
+        *values: Any,
+        ack: Callable[..., Any] | None = None,
+        volatile: bool = False,
+    ) -> None:
+        """Send an event to this client; `ack` is called with what it answers. With recovery on,
+        one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
+        now. Raises as `emit` of the module."""
+        check_event(event)
+        if volatile or (self.pid and ack is None):
+            self._session.store(self, event, pack_arguments(values), volatile)
+            return
+        number = "" if ack is None else self._ask(EventListener(ack))
         self._session.emit(self.namespace, event, pack_arguments(values), number)
 
-    def answered(self, number: int, values: list[Any]) -> None:
-        """The client has acknowledged an event."""
-        ack = self._acks.pop(number, None)
-        if ack is not None:
-            ack(*values)
+    @from_any_thread
+    def call(self, event: str, *values: Any, timeout: float = CALL_SECONDS) -> Any:
+        """Send an event and wait for the client's answer: a value, a tuple of several, or None.
+        Raises TimeoutError after `timeout` seconds, and when the client goes."""
+        check_event(event)
+        answer = gevent.event.AsyncResult()
+        number = self._ask(EventListener(lambda *values: answer.set(values)))
+        self._session.emit(self.namespace, event, pack_arguments(values), number)
+        self._calls.append(answer)
+        answer.wait(timeout)
+        self._calls.remove(answer)
+        self._acks.pop(int(number), None)
+        if not answer.ready():
+            raise TimeoutError(f"No answer to {event} within {timeout:g} seconds.")
+        found = answer.get()
+        return found[0] if len(found) == 1 else found or None
 
-    def join(self, room: str) -> None:
-        """Enter a room of the namespace."""
-        self.rooms.add(room)
+    def _ask(self, answer: EventListener) -> str:
+        if not self.connected:
+            raise TimeoutError("The client is not connected.")
+        if len(self._acks) >= self.MOST_ACKS:
+            del self._acks[next(iter(self._acks))]
+        number = next(self._numbers)
+        self._acks[number] = answer
+        return str(number)
+
+    def asked(self, number: int) -> EventListener | None:
+        """What waits for an answer that comes now."""
+        return self._acks.pop(number, None)
+
+    def gone(self) -> None:
+        """It answers no more."""
+        self.connected = False
+        self._acks.clear()
+        for answer in self._calls:
+            answer.set_exception(TimeoutError("The client is gone."))
+
+    @from_any_thread
+    def join(self, room: RoomNames) -> None:
+        """Enter a room of the namespace, or several."""
+        self.rooms.update(each_room(room))
         self._session.moved(self)
 
-    def leave(self, room: str) -> None:
-        """Leave a room."""
-        self.rooms.discard(room)
+    @from_any_thread
+    def leave(self, room: RoomNames) -> None:
+        """Leave a room, or several."""
+        self.rooms.difference_update(each_room(room))
         self._session.moved(self)
 
     def broadcast(
         self,
         event: str,
         *values: Any,
-        to: RoomNames = None,
+        to: RoomNames | type[Everybody] = Everybody,
         exclude: RoomNames = None,
         volatile: bool = False,
     ) -> None:
-        """Send an event to everybody else, in the namespace or in rooms of it."""
+        """Send an event to everybody else, in the namespace or in rooms of it, as `emit` does."""
         others = [self.id, *each_room(exclude)]
         emit(event, *values, to=to, namespace=self.namespace, exclude=others, volatile=volatile)
 
-    def disconnect(self) -> None:
-        """Put the client out of the namespace; it does not come back by itself."""
-        self._session.put_out(self)
+    @from_any_thread
+    def disconnect(self, close: bool = False) -> None:
+        """Put the client out of the namespace, or with `close` out of all of its connection; it
+        does not come back by itself."""
+        self._session.put_out(self, close)
 
 
 RECOVERED = "recovered by another connection"
@@ -9374,6 +9736,42 @@ class Recovery:
                 del self._due[pid_hash]
 
 
+def query_of(call: Call) -> dict[str, str]:
+    """A request's query."""
+    return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
+
+
+def handshake_of(call: Call) -> dict[str, Any]:
+    """What handlers may know of a connection's first request."""
+    now = datetime.now(timezone.utc)
+    return {
+        "headers": call.headers,
+        "time": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+        "address": call.address,
+        "xdomain": "origin" in call.headers,
+        "secure": call.scheme == "https",
+        "issued": int(now.timestamp() * 1000),
+        "url": call.target,
+        "query": query_of(call),
+    }
+
+
+REASONS = {  # of an end, in Socket.IO's words
+    "closed by the client": "transport close",
+    "server stopping": "server shutting down",
+    "The credential expired": "server namespace disconnect",
+    REVOKED: "server namespace disconnect",
+}
+
+
+def socket_reason(reason: str) -> str:
+    """Why a connection ended, in the words that Socket.IO has for it."""
+    if reason in (*REASONS.values(), "ping timeout", "parse error", RECOVERED):
+        return reason
+    is_fault = reason.startswith("connection lost")
+    return REASONS.get(reason, "transport error" if is_fault else "forced server close")
+
+
 class EngineSession(Conversation):
     """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other;
     in it Socket.IO v5: a client in each namespace that was joined."""
@@ -9383,15 +9781,15 @@ class EngineSession(Conversation):
         *("_principal", "_probe", "clients", "handshake", "over", "sid"),
     )
     PROBE_MS = 10_000
+    MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
         self.sid = secrets.token_urlsafe(15)
         self.clients: dict[str, Client] = {}
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
-        if HANDLERS.events or HANDLERS.middlewares:
-            query = dict(urllib.parse.parse_qsl(call.raw_query))
-            self.handshake = {"address": call.address, "headers": call.headers, "query": query}
+        if HANDLERS.handle_events or HANDLERS.gated:
+            self.handshake = handshake_of(call)
         self.over = False
         self._joining: Client | None = None
         self._engine = engine
@@ -9402,6 +9800,16 @@ class EngineSession(Conversation):
         self._framing = None if self._polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
         self._partial: SioPacket | None = None  # attachments of it are to come
+
+    @property
+    def journal(self) -> Journal:
+        """Where errors of its handlers are told."""
+        return self._app.journal
+
+    @property
+    def recovers(self) -> bool:
+        """Whether a client that loses its connection may come back as it was."""
+        return self._engine.recovery.seconds > 0
 
     @property
     def _encoding(self) -> SocketIoEncoding:
@@ -9432,6 +9840,8 @@ class EngineSession(Conversation):
             return
         self.over = True
         self._engine.forget(self, self._polls)
+        for client in self.clients.values():
+            client.gone()
         if self.clients or self._busy:  # what came before the end is done first
             self.later(partial(self._lose, reason))
 
@@ -9471,6 +9881,8 @@ class EngineSession(Conversation):
 
     def _take_message(self, packet: str | bytes) -> None:
         try:
+            if isinstance(packet, str) and packet[:1] == "b":  # of a WebSocket with `forceBase64`
+                packet = base64.b64decode(packet[1:], validate=True)
             if isinstance(packet, str) and packet[:1] != "4":
                 raise ValueError("unknown packet")
             self.message(packet if isinstance(packet, bytes) else packet[1:])
@@ -9485,6 +9897,9 @@ class EngineSession(Conversation):
                 raise ValueError("attachments are missing")
             self._partial = parse_packet(data)
         elif self._partial is None:
+            if not self.clients:
+                why = "it has a parser of its own, such as msgpack; use the default one"
+                self._engine.note(why, self.subscriber.address)
             raise ValueError("an attachment of nothing")
         else:
             self._partial.attachments.append(data)
@@ -9494,7 +9909,14 @@ class EngineSession(Conversation):
         found = self._partial
         if len(found.attachments) == found.expected:
             self._partial = None
-            self.later(partial(self._handle, found), found.size + found.attached)
+            size = found.size + found.attached
+            if found.kind != SIO_ACK:
+                self.later(partial(self._handle, found), size)
+            elif (client := self.clients.get(found.namespace)) is not None:
+                # A handler may wait for it.
+                waiting = client.asked(int(found.ack))
+                if waiting is not None:
+                    self.apart(partial(self._answer, client, waiting, found), size)
 
     # Polling
 
@@ -9585,50 +10007,54 @@ class EngineSession(Conversation):
 
     def _handle(self, found: SioPacket) -> None:
         client = self.clients.get(found.namespace)
-        if found.kind == SIO_CONNECT:
-            if client is None:
-                self._connect(found.namespace, found.payload)
-        elif client is None:
-            self.end("a packet for a namespace that was not joined")
+        if found.kind == SIO_CONNECT and client is None:
+            self._connect(found.namespace, found.payload)
+        elif client is None or found.kind == SIO_CONNECT:
+            self.end("a namespace that was not joined, or twice")
         elif found.kind == SIO_DISCONNECT:
             self._depart(client, "client namespace disconnect")
-        elif found.kind == SIO_ACK:
-            client.answered(int(found.ack), found.values())
-            self.keep(client)
         else:
             self._event(client, found)
 
     # Joining a namespace
 
     def _connect(self, namespace: str, auth: dict[str, Any]) -> None:
-        if namespace not in HANDLERS.namespaces:
-            self._refuse(namespace, "Invalid namespace")
-            return
         try:
-            client = self._joining = Client(self, namespace, auth, self._authenticate(auth))
-            for where, middleware in HANDLERS.middlewares:
-                if where == namespace:
-                    middleware(client)
+            declared = HANDLERS.find(namespace, auth)
+            if declared is None or len(self.clients) >= self.MOST_CLIENTS:
+                self._refuse(namespace, "Invalid namespace")
+                return
+            is_gated = bool(declared.middlewares)
+            principal = self._authenticate(auth, is_gated)
+            client = self._joining = Client(self, namespace, declared, auth, principal)
+            for middleware in declared.middlewares:
+                middleware(client, ack=nothing)
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
         except Refused as refused:
             self._refuse(namespace, *(refused.args or ("refused",)))
-        except BaseException:
-            self._refuse(namespace, "internal error")
+        except BaseException as error:
+            words = str(error) if isinstance(error, Exception) else ""
+            self._refuse(namespace, words or "internal error")
             raise
         else:
+            if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
+                client.channels = frozenset({EVERYONE})
             self._admit(client, auth)
         finally:
             self._joining = None
 
-    def _authenticate(self, auth: dict[str, Any]) -> Principal:
-        """Who connects: `auth.token`, else the first request's cookie or header."""
+    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """Who connects: `auth.token`, else the first request's cookie or header. Where a
+        middleware decides, the token may be the application's."""
         principal, access = self._principal, self._app.access
         if isinstance(auth.get("token"), str) and self._app.settings["access"] != "open":
-            principal = access.by_token(auth["token"])._replace(address=principal.address)
+            with contextlib.suppress(*[Problem] * is_gated):
+                principal = access.by_token(auth["token"])._replace(address=principal.address)
             self._app.streams.check_capacity(principal, is_open=True)
-        access.require(principal, "subscribe")
+        if not is_gated:
+            access.require(principal, "subscribe")
         return principal
 
     def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
@@ -9655,10 +10081,8 @@ class EngineSession(Conversation):
             subscriber.username = principal.name
         if principal.expires_at is not None:
             self._app.hub.expire(subscriber, principal.expires_at)
-        if client.namespace == "/" and principal.may_use("subscribe", None):
-            client.channels = frozenset({EVERYONE})
         since = self._recover(client, auth)
-        if self._engine.recovery.seconds:
+        if self.recovers:
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
             try:
                 self.keep(client, since)
@@ -9673,12 +10097,13 @@ class EngineSession(Conversation):
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
         is_first = not self.clients
         self.clients[client.namespace], self._joining = client, None
+        client.connected = True
         self._reply(SIO_CONNECT, client.namespace, to_json(body))
         if since is not None and is_first:
             self._app.hub.rewind(subscriber, frozenset(client.topics), since)
         else:
             self._renew_topics(since)
-        self._call(client, "connection")
+        client.hear("connection", [])
         self.keep(client)
 
     # Recovery
@@ -9699,6 +10124,7 @@ class EngineSession(Conversation):
         state = msgspec.json.decode(row.state, type=ClientState)
         may_use = client.principal.may_use
         channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
+        channels |= client.channels & state.channels  # a middleware's
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
         if not is_whole or self.over:
@@ -9708,13 +10134,16 @@ class EngineSession(Conversation):
                 hub.finish(other, b"", RECOVERED)
         if row.client_id != self.subscriber.client_id:
             hub.rename(self.subscriber, row.client_id)
-        client.id, client.data, client.recovered = row.client_id, state.data, True
+        client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
         return since
 
     def keep(self, client: Client, since: int | None = None) -> None:
         """Store what a client is, if that has changed; `since` is where it goes on."""
-        if client.pid and (state := client.state()) != client.saved:
+        state = client.saved
+        with contained(self._app.journal, "A client's data can't be kept"):
+            state = client.state() if client.pid else state
+        if state != client.saved:
             client.saved = state
             subscriber = self.subscriber
             # What was sent may not have arrived, and then the client comes back without an offset.
@@ -9740,10 +10169,13 @@ class EngineSession(Conversation):
 
     # Leaving
 
-    def put_out(self, client: Client) -> None:
-        """Disconnect a client from its namespace by the server's will."""
-        self._reply(SIO_DISCONNECT, client.namespace)
-        self._depart(client, "server namespace disconnect")
+    def put_out(self, client: Client, close: bool = False) -> None:
+        """Disconnect a client from its namespace by the server's will, or from all."""
+        for each in list(self.clients.values()) if close else [client]:
+            self._reply(SIO_DISCONNECT, each.namespace)
+            self._depart(each, "server namespace disconnect")
+        if close:
+            self.end("forced server close")
 
     def revoked(self, credentials: set[str]) -> None:
         """Put out who joined by these, and nobody joins by them any more."""
@@ -9757,7 +10189,7 @@ class EngineSession(Conversation):
         elif gone and gone == clients:
             self._app.hub.end([self.subscriber], REVOKED)
         for client in gone if not self.over else ():
-            del self.clients[client.namespace]
+            self.clients.pop(client.namespace).gone()
             self._reply(SIO_DISCONNECT, client.namespace)
             self._renew_topics()  # it hears no more from here on; what may wait comes later
             self.later(partial(self._departed, client, "server namespace disconnect"))
@@ -9765,11 +10197,12 @@ class EngineSession(Conversation):
     def _lose(self, reason: str) -> None:
         clients, self.clients = list(self.clients.values()), {}
         for client in clients:
-            self._departed(client, reason, is_lost=True)
+            self._departed(client, socket_reason(reason), is_lost=True)
 
     def _depart(self, client: Client, reason: str) -> None:
         """A client leaves its namespace."""
-        if self.clients.pop(client.namespace, None) is not None:
+        if self.clients.get(client.namespace) is client:
+            self.clients.pop(client.namespace).gone()
             self._renew_topics()
             self._departed(client, reason)
 
@@ -9779,7 +10212,8 @@ class EngineSession(Conversation):
             self._engine.recovery.forget(client)
         elif client.pid and reason != RECOVERED:  # else another connection is it now
             self._engine.recovery.lost(client)
-        self._call(client, "disconnect", reason)
+        for event in ("disconnecting", "disconnect"):
+            client.hear(event, [reason])
 
     # Events
 
@@ -9789,33 +10223,53 @@ class EngineSession(Conversation):
         data = self._encoding.event(namespace, event, arguments, position, ack)
         self._app.hub.reply(self.subscriber, data)
 
-    def _call(self, client: Client, event: str, *values: Any) -> Any:
-        """What the handler of an event returns; its errors are logged and go no further."""
-        handler = HANDLERS.events.get((client.namespace, event))
-        if handler is None:
-            return None
-        result = None
-        with contained(self._app.journal, f"The handler of {event} failed"):
-            result = handler(client, *values)
-        return result  # noqa: RET504 - `contained` takes an error
+    def store(
+        self, client: Client, event: str, arguments: Arguments, volatile: bool = False
+    ) -> None:
+        """Send an event to this client alone by way of the log, or past it."""
+        draft = Entry(DIRECT + client.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
+        with_arguments(draft, arguments._replace(namespace=client.namespace))
+        if volatile:
+            self._app.nodes.volatile(draft)
+        else:
+            append(self._app, [draft])
+
+    def _answer(
+        self,
+        client: Client,
+        waiting: EventListener | gevent.event.AsyncResult[Any],
+        found: SioPacket,
+    ) -> None:
+        waiting(*found.values(), ack=nothing)
+        self._keep_if_here(client)
 
     def _event(self, client: Client, found: SioPacket) -> None:
-        event = msgspec.json.decode(found.payload[0], type=str)
-        if HANDLERS.events:
-            result = self._call(client, event, *found.values()[1:])
+        due = [found.ack] if found.ack else []
+
+        @from_any_thread
+        def acknowledge(*values: Any) -> None:
+            """Answer the client, once."""
+            text, attachments, _ = pack_arguments(values)
+            self._keep_if_here(client)  # before the answer: what was acknowledged survives
+            if due and client.connected:
+                self._reply(SIO_ACK, client.namespace, text, attachments, due.pop())
+
+        if not (HANDLERS.handle_events or client.hears):
+            results = [self._act(client, found.event, found)]
         else:
-            result = self._act(client, event, found)
-        self.keep(client)  # before the answer: what was acknowledged survives
-        if found.ack:
-            values = list(result) if isinstance(result, tuple) else [result]
-            text, attachments, _ = pack_arguments([] if result is None else values)
-            self._reply(SIO_ACK, client.namespace, text, attachments, found.ack)
+            values = found.values()
+            admitted = client.admits(found.event, values)
+            results = client.hear(found.event, values, acknowledge) if admitted else []
+        self._keep_if_here(client)
+        if results:
+            result = next((result for result in results if result is not None), ())
+            acknowledge(*(result if isinstance(result, tuple) else [result]))
 
     def _act(self, client: Client, event: str, found: SioPacket) -> dict[str, Any]:
         """Without handlers: join and leave channels, and publish, by the rules of HTTP."""
         try:
             if event in ("join", "leave"):
-                names = convert({"channels": found.values()[1:]}, ChannelNames).channels
+                names = convert({"channels": found.values()}, ChannelNames).channels
                 before, adds = client.channels, event == "join"
                 client.channels = changed_channels(self._app, client.principal, before, names, adds)
                 self._renew_topics()
@@ -9829,11 +10283,13 @@ class EngineSession(Conversation):
         if not self._app.settings["relay_events"]:
             raise Problem("forbidden", "The setting relay_events is off.")
         self._app.access.require(client.principal, "publish")
+        check_placeholders(found)
         query = convert({"event": event}, BroadcastQuery)
         text = f"[{','.join(bytes(raw).decode() for raw in found.payload[1:])}]"
         parsed = parse_json(text.encode())
         lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-        draft = make_draft(self._app, client.principal, query, lone, self.subscriber.client_id)
+        sender = self.subscriber.client_id
+        draft = make_draft(self._app, client.principal, query, lone, sender, is_let_in=True)
         append(self._app, [with_arguments(draft, Arguments(parsed.text, found.attachments))])
 
 
@@ -9880,8 +10336,16 @@ class EngineIo:
             "polling": PollingEncoding(offsets),
         }
         self._sessions: dict[str, EngineSession] = {}
+        self._noted: dict[str, int] = {}  # why clients were refused; told anew from then on
         self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
         self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
+
+    def note(self, why: str, address: str) -> None:
+        """Tell the administrator of clients that can't be served; of each kind once a minute."""
+        if self._noted.get(why, 0) <= ticks_ms():
+            self._noted[why] = ticks_ms() + 60_000
+            words = f"A Socket.IO client was refused: {why}."
+            self.app.journal.add("WARN", words, ipAddress=address)
 
     def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
         """A new session, made by a request."""
@@ -9890,13 +10354,14 @@ class EngineIo:
     def answer(self, call: Call) -> Answer:
         """Answer a client's request."""
         try:
-            return self._answer(call, dict(urllib.parse.parse_qsl(call.raw_query)))
+            return self._answer(call, query_of(call))
         except EngineFault as fault:
             code = fault.args[0]
             return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
 
     def _answer(self, call: Call, given: dict[str, str]) -> Answer:
         if given.get("EIO") != "4":
+            self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
             raise EngineFault(5)
         transport = given.get("transport", "")
         if transport not in self._encodings:
@@ -9965,21 +10430,13 @@ class EngineIo:
                 session.end("no CONNECT came")
 
 
-@route(
-    "GET",
-    "/socket.io/",
-    "public",
-    "Open or poll a Socket.IO connection",
-    gives={200: TEXT, 101: ""},
-)
-@route(
-    "POST",
-    "/socket.io/",
-    "public",
-    "Send packets on a polling Socket.IO connection",
-    takes=TEXT,
-    gives=TEXT,
-)
+_POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling connection"
+
+
+@route("GET", "/socket.io/", "public", _POLL, gives={200: TEXT, 101: ""})
+@route("GET", "/socket.io", "public", _POLL, gives={200: TEXT, 101: ""})
+@route("POST", "/socket.io/", "public", _SEND, takes=TEXT, gives=TEXT)
+@route("POST", "/socket.io", "public", _SEND, takes=TEXT, gives=TEXT)
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
@@ -11519,9 +11976,9 @@ class Application:
             self.hub, self.log, settings, self.journal, self.rooms.attendance.topics
         )
         self.engine = EngineIo(self)
-        HANDLERS.app = self
         if settings["app"]:
             HANDLERS.load(settings["app"])
+        self.access.guarded = [room_topic(namespace, "") for namespace in HANDLERS.gated]
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
@@ -11568,6 +12025,7 @@ class Application:
         self.hub.start()
         self.rooms.start()
         self.engine.recovery.start()
+        HANDLERS.serve(self)
         for seconds, job in (
             (1.0, self._tell_faults),
             (1.0, self.journal.flush),
