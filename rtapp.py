@@ -9015,7 +9015,7 @@ class SioPacket(msgspec.Struct):
 
     kind: int
     namespace: str
-    payload: Any  # a dict, a list of raw JSON texts, or None
+    payload: Any  # a dict, a list of raw JSON texts, or None where it can't be taken
     ack: str
     expected: int  # attachments
     size: int  # of its text
@@ -9049,8 +9049,9 @@ def parse_packet(text: str) -> SioPacket:
         if kind == SIO_CONNECT:
             found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
         elif kind in (SIO_EVENT, SIO_ACK):
-            found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-            found.event = event_of(found)
+            with contextlib.suppress(RecursionError):
+                found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
+                found.event = event_of(found)
         elif kind != SIO_DISCONNECT or payload:
             raise ValueError("not for a server")
     except msgspec.MsgspecError as error:
@@ -9913,9 +9914,8 @@ class EngineSession(Conversation):
             if found.kind != SIO_ACK:
                 self.later(partial(self._handle, found), size)
             elif (client := self.clients.get(found.namespace)) is not None:
-                # A handler may wait for it.
                 waiting = client.asked(int(found.ack))
-                if waiting is not None:
+                if waiting is not None and found.payload is not None:  # perhaps by a handler
                     self.apart(partial(self._answer, client, waiting, found), size)
 
     # Polling
@@ -10098,6 +10098,8 @@ class EngineSession(Conversation):
         is_first = not self.clients
         self.clients[client.namespace], self._joining = client, None
         client.connected = True
+        if client.id != subscriber.client_id:  # from here on it hears what is sent to its id
+            self._app.hub.rename(subscriber, client.id)
         self._reply(SIO_CONNECT, client.namespace, to_json(body))
         if since is not None and is_first:
             self._app.hub.rewind(subscriber, frozenset(client.topics), since)
@@ -10132,8 +10134,6 @@ class EngineSession(Conversation):
         for other in hub.of_client(row.client_id):
             if other is not self.subscriber:  # lost, and not yet noticed
                 hub.finish(other, b"", RECOVERED)
-        if row.client_id != self.subscriber.client_id:
-            hub.rename(self.subscriber, row.client_id)
         client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
         return since
@@ -10244,6 +10244,8 @@ class EngineSession(Conversation):
         self._keep_if_here(client)
 
     def _event(self, client: Client, found: SioPacket) -> None:
+        if found.payload is None:
+            raise Problem("invalid", "An event is nested too deeply.")
         due = [found.ack] if found.ack else []
 
         @from_any_thread

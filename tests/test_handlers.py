@@ -1,0 +1,728 @@
+"""A handlers file (`--app`): what its functions are called with, what they may call, and what a
+client can't do to them."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from support import (
+    PATIENCE,
+    POLLING,
+    Server,
+    hear_io,
+    join_io,
+    open_io,
+    wait_for,
+)
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(make_server: Callable[..., Server], tmp_path: Path) -> Serve:
+    """Starts a server with handlers, open to everybody."""
+
+    def make(code: str, **more: Any) -> Server:
+        path = tmp_path / "handlers.py"
+        path.write_text("from rtapp import on, use, emit, Refused\n" + textwrap.dedent(code))
+        return make_server("--app", str(path), **{"access": "open", **more})
+
+    return make
+
+
+def join(server: Server, auth: Any = None) -> ClientConnection:
+    """A client that has joined."""
+    return join_io(server, auth or {})[0]
+
+
+def say(ws: ClientConnection, event: str | int, *values: Any, ack: int | str = "") -> None:
+    """Send an event."""
+    ws.send(f"42{ack}{json.dumps([event, *values])}")
+
+
+def ask(ws: ClientConnection, event: str | int, *values: Any) -> Any:
+    """The values of the acknowledgement; what comes before it is skipped."""
+    say(ws, event, *values, ack=7)
+    while not (heard := hear_io(ws)).startswith("437"):
+        pass
+    return json.loads(heard[3:])
+
+
+def logged(server: Server, text: str) -> None:
+    """Wait until the event log says something."""
+    wait_for(lambda: text in json.dumps(server.get("/api/logs").json), f"the log to say {text}")
+
+
+ANSWERS = """
+    kept = {}
+
+    @on("two")
+    def two(client, a, b):
+        return [a, b]
+
+    @on("none")
+    def none():
+        return "called"
+
+    @on("defaults")
+    def defaults(client, a=1, b=2):
+        return [a, b]
+
+    @on("rest")
+    def rest(client, a, *more):
+        return [a, more]
+
+    @on("save")
+    def save(client, data):
+        raise OSError("disk full")
+
+    @on("quiet")
+    def quiet(client):
+        pass
+
+    @on("pair")
+    def pair(client):
+        return 1, 2
+
+    @on("later")
+    def later(client, value, ack):
+        kept["ack"] = ack
+        return "not this"
+
+    @on("now")
+    def now(client):
+        kept["ack"]("late", 2)
+        kept["ack"]("twice")
+
+    @on("asks")
+    def asks(client, *values, ack):
+        ack(*values)
+
+    @on("many")
+    def first(client):
+        kept["order"] = ["first"]
+
+    @on("many")
+    def second(client):
+        kept["order"].append("second")
+        return kept["order"]
+
+    @on("half")
+    def fine(client):
+        return "fine"
+
+    @on("half")
+    def fails(client):
+        raise OSError("half of it")
+
+    @on("*")
+    def other(client, event, *values):
+        return ["other", event, *values] if event != "nothing" else None
+
+    @on("connection")
+    def connection(client):
+        kept["connections"] = kept.get("connections", 0) + 1
+
+    @on("connections")
+    def connections(client):
+        return kept["connections"]
+"""
+
+
+def test_what_is_acknowledged(serve: Serve) -> None:
+    server = serve(ANSWERS)
+    with join(server) as ws:
+        assert ask(ws, "two", 1) == [[1, None]]
+        assert ask(ws, "two", 1, 2, 3) == [[1, 2]]
+        assert ask(ws, "none", 1, 2) == ["called"]
+        assert ask(ws, "defaults") == [[1, 2]]
+        assert ask(ws, "defaults", 5) == [[5, 2]]
+        assert ask(ws, "rest") == [[None, []]]
+        assert ask(ws, "rest", 1, 2, 3) == [[1, [2, 3]]]
+        assert ask(ws, "quiet") == []
+        assert ask(ws, "pair") == [1, 2]
+        assert ask(ws, "asks", 1, "b") == [1, "b"]
+        assert ask(ws, "many") == [["first", "second"]]
+        assert ask(ws, 7, {"x": 1}) == [["other", "7", {"x": 1}]]
+        assert ask(ws, 1.5) == [["other", "1.5"]]
+        assert ask(ws, "*", 1) == [["other", "*", 1]]
+        say(ws, "save", 1, ack=1)  # fails, and so does half of the next
+        say(ws, "half", ack=2)
+        say(ws, "later", 1, ack=3)
+        say(ws, "now")
+        assert hear_io(ws) == '433["late",2]'
+        for event in ("connection", "connection"):
+            assert ask(ws, event) == [["other", "connection"]]
+        assert ask(ws, "connections") == [1]
+        say(ws, "asks", 1)  # who asks for no answer is sent none
+        assert ask(ws, "quiet") == []
+    logged(server, "disk full")
+    logged(server, "half of it")
+
+
+def test_what_nobody_handles_is_not_acknowledged(serve: Serve) -> None:
+    server = serve('@on("known")\ndef known(client): return "known"')
+    with join(server) as ws:
+        say(ws, "unknown", ack=1)
+        say(ws, "connection", ack=2)
+        say(ws, "known", ack=3)
+        assert hear_io(ws) == '433["known"]'
+
+
+SENDS = """
+    @on("say")
+    def say(client, room, text):
+        emit("said", text, to=room)
+
+    @on("say others")
+    def say_others(client, room, text):
+        client.broadcast("said", text, to=room)
+
+    @on("say all")
+    def say_all(client, text):
+        emit("said", text)
+
+    @on("enter")
+    def enter(client, room):
+        client.join(room)
+        return sorted(client.rooms - {client.id})
+
+    @on("exit")
+    def exit(client, room):
+        client.leave(room)
+        return sorted(client.rooms - {client.id})
+
+    @on("reserved")
+    def reserved(client, event, how):
+        try:
+            if how == "all":
+                emit(event, 1)
+            elif how == "others":
+                client.broadcast(event, 1)
+            elif how == "call":
+                client.call(event)
+            else:
+                client.emit(event, 1)
+        except ValueError as error:
+            return str(error)
+"""
+
+
+def test_to_whom(serve: Serve) -> None:
+    server = serve(SENDS)
+    with join(server) as one, join(server) as two:
+        for nobody in ("", None, [], [None, ""], "unknown"):
+            assert ask(one, "say", nobody, "secret") == []
+            assert ask(one, "say others", nobody, "secret") == []
+        for nonsense in (True, 1.5, [["a"]], [{"a": 1}]):  # that fails, and reaches nobody
+            say(one, "say", nonsense, "secret", ack=1)
+        assert ask(two, "enter", 7) == [["7"]]
+        assert ask(two, "enter", ["a", "b"]) == [["7", "a", "b"]]
+        assert ask(two, "exit", ["a", "c"]) == [["7", "b"]]
+        for room in (7, "7", ["b", 7]):
+            ask(one, "say", room, room)
+            assert hear_io(two) == f'42["said",{json.dumps(room, separators=(",", ":"))}]'
+        ask(one, "say all", "everybody")
+        assert hear_io(two) == '42["said","everybody"]'
+
+
+@pytest.mark.parametrize("how", ["all", "others", "one", "call"])
+def test_reserved_events_are_refused_at_the_call(serve: Serve, how: str) -> None:
+    server = serve(SENDS)
+    with join(server) as ws:
+        for event in ("connect", "disconnect", "disconnecting", "connect_error", "newListener"):
+            [words] = ask(ws, "reserved", event, how)
+            assert words == f"The event {event} is Socket.IO's own; choose another name."
+
+
+WAITS = """
+    import gevent, gevent.event
+
+    @on("event")
+    def event(client):
+        answered = gevent.event.Event()
+        client.emit("q", ack=answered.set)
+        answered.wait()
+        return "answered"
+
+    @on("call")
+    def call(client, timeout):
+        try:
+            return [client.call("q", 1, timeout=timeout)]
+        except TimeoutError as error:
+            return str(error)
+
+    gone = []
+
+    @on("forever")
+    def forever(client):
+        try:
+            client.call("q")
+        except TimeoutError as error:
+            gone.append(str(error))
+
+    @on("gone")
+    def who_is_gone(client):
+        return gone
+"""
+
+
+def test_a_handler_may_wait_for_its_client(serve: Serve) -> None:
+    server = serve(WAITS)
+    with join(server) as ws, join(server) as other:
+        say(ws, "event", ack=1)
+        assert hear_io(ws) == '420["q"]'
+        ws.send("430[1,2]")
+        assert hear_io(ws) == '431["answered"]'
+        for number, (answer, value) in enumerate(
+            [("[]", None), ("[5]", 5), ("[5,6]", [5, 6]), ('["é"]', "é")], 1
+        ):
+            say(ws, "call", 60, ack=1)
+            assert hear_io(ws) == f'42{number}["q",1]'
+            ws.send(f"43{number}{answer}")
+            assert json.loads(hear_io(ws)[3:]) == [[value]]
+        say(ws, "call", 0.01, ack=1)
+        assert hear_io(ws) == '425["q",1]'
+        assert hear_io(ws) == '431["No answer to q within 0.01 seconds."]'
+        ws.send("435[1]")  # too late
+        say(ws, "forever")
+        assert hear_io(ws) == '426["q"]'
+        ws.close()
+        wait_for(lambda: ask(other, "gone") == [["The client is gone."]], "the call to end")
+
+
+THREADS = """
+    import asyncio, threading
+    import gevent
+    from gevent.monkey import get_original
+
+    def in_thread(function):
+        done = threading.Event()
+        ended = []
+
+        def run():
+            try:
+                ended.append(function())
+            except BaseException as error:
+                ended.append(repr(error))
+
+        get_original("_thread", "start_new_thread")(run, ())
+        while not ended:
+            gevent.sleep(0.01)
+        return ended[0]
+
+    @on("thread")
+    def thread(client):
+        def work():
+            emit("tick", 1)
+            client.emit("tick", 2)
+            client.join("room")
+            emit("tick", 3, to="room")
+            return sorted(client.rooms - {client.id})
+        return in_thread(work)
+
+    @on("fails")
+    def fails(client):
+        return in_thread(lambda: emit("connect"))
+
+    @on("pool")
+    def pool(client):
+        return gevent.get_hub().threadpool.apply(lambda: emit("tick", 4))
+
+    @on("async")
+    async def coroutine(client, seconds):
+        await asyncio.sleep(seconds)
+        client.emit("tick", seconds)
+        return seconds
+
+    @on("call async")
+    async def calls(client):
+        return await asyncio.to_thread(client.call, "q")
+
+    @on("async fails")
+    async def coroutine_fails(client):
+        raise OSError("of a coroutine")
+
+    @use(namespace="/gate")
+    async def gate(client):
+        await asyncio.sleep(0)
+        if client.auth.get("name") != "ada":
+            raise Refused("not you", {"name": 1})
+"""
+
+
+def test_threads_and_coroutines(serve: Serve) -> None:
+    server = serve(THREADS)
+    with join(server) as ws:
+        say(ws, "thread", ack=1)
+        heard = [hear_io(ws) for _ in range(4)]
+        assert heard == ['42["tick",1]', '42["tick",2]', '42["tick",3]', '431[["room"]]']
+        [words] = ask(ws, "fails")
+        assert words.startswith('ValueError("The event connect')
+        say(ws, "pool", ack=1)
+        assert {hear_io(ws), hear_io(ws)} == {'42["tick",4]', "431[]"}
+        with join(server) as other:  # one waits while another is served
+            say(ws, "async", 3600, ack=1)
+            assert ask(other, "async", 0) == [0]
+        with join(server) as other:
+            say(other, "call async", ack=1)
+            assert hear_io(other) == '420["q"]'
+            other.send("430[3]")
+            assert hear_io(other) == "431[3]"
+        with join(server) as other:
+            say(other, "async fails", ack=1)
+            other.send("40/gate,")
+            assert hear_io(other) == '44/gate,{"message":"not you","data":{"name":1}}'
+            other.send('40/gate,{"name":"ada"}')
+            assert hear_io(other).startswith('40/gate,{"sid"')
+    logged(server, "of a coroutine")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("emit('x')", r"emit is for when the server runs: call it in a handler, as of @on"),
+        ("@on('x')\ndef f(ack, client): pass", "ack must be the last parameter"),
+        ("@on('x')\ndef f(client, ack, *values): pass", "ack must be the last parameter"),
+        ("on('x')(5)", "TypeError"),
+    ],
+)
+def test_a_file_that_can_never_work_stops_the_start(serve: Serve, code: str, words: str) -> None:
+    with pytest.raises(AssertionError, match=words):
+        serve(textwrap.dedent(code))
+
+
+LISTENS = """
+    @on("connection")
+    def connection(client):
+        heard = []
+        client.on("mine", lambda a, b: ["mine", a, b])
+        client.once("single", lambda: heard.append("once") or "once")
+        client.on("disconnecting", lambda reason: emit("bye", reason, len(client.rooms), to="ops"))
+        client.on("disconnect", lambda reason: emit("gone", reason, to="ops"))
+        client.on_any(lambda event, *values: heard.append(event))
+        client.on("heard", lambda: list(heard))
+        client.on("forget", lambda: client.off("mine"))
+        client.on("forget all", lambda: (client.off_any(), None)[1])
+        client.use(check)
+
+    def check(event, *values):
+        if event == "forbidden":
+            raise Refused("no")
+        if event == "broken":
+            raise OSError("the middleware broke")
+
+    @on("watch")
+    def watch(client):
+        client.join("ops")
+
+    @on("mine")
+    def mine(client, a, b):
+        pass
+
+    @on("forbidden")
+    @on("broken")
+    def never(client):
+        emit("it was called")
+
+    @on("put me out")
+    def put_out(client, close):
+        client.disconnect(close)
+
+    @on("flags")
+    def flags(client):
+        client.emit("now", 1, volatile=True)
+        return client.connected
+"""
+
+
+def test_a_clients_own_listeners(serve: Serve) -> None:
+    server = serve(LISTENS)
+    with join(server) as ws, join(server) as watcher:
+        ask(watcher, "watch")
+        assert ask(ws, "mine", 1) == [["mine", 1, None]]
+        assert ask(ws, "single") == ["once"]
+        say(ws, "single", ack=1)
+        say(ws, "forbidden", ack=2)
+        say(ws, "broken", ack=3)
+        assert ask(ws, "heard") == [["mine", "single", "once", "single", "heard"]]
+        ask(ws, "forget")
+        assert ask(ws, "mine", 1) == []
+        ask(ws, "forget all")
+        assert "mine" in ask(ws, "heard")[0]
+        say(ws, "flags", ack=4)
+        assert {hear_io(ws), hear_io(ws)} == {'42["now",1]', "434[true]"}
+        ws.socket.close()  # a link that is cut, without a word
+        assert hear_io(watcher) == '42["bye","transport close",1]'
+        assert hear_io(watcher) == '42["gone","transport close"]'
+        logged(server, "the middleware broke")
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ("41", "client namespace disconnect"),
+        ("1", "transport close"),
+        ('42["put me out"]', "server namespace disconnect"),
+        ('42["put me out",true]', "server namespace disconnect"),
+        ("4x", "parse error"),
+        ("40", "forced server close"),  # a second CONNECT, as Node has it
+    ],
+)
+def test_why_a_client_is_gone(serve: Serve, last: str, reason: str) -> None:
+    server = serve(LISTENS)
+    with join(server) as ws, join(server) as watcher:
+        ask(watcher, "watch")
+        ws.send(last)
+        assert hear_io(watcher) == f'42["bye","{reason}",1]'
+        assert hear_io(watcher) == f'42["gone","{reason}"]'
+        if "true" in last:
+            assert hear_io(ws) == "41"
+            with pytest.raises(ConnectionClosed):
+                hear_io(ws)
+
+
+NAMESPACES = """
+    import re
+
+    @on("connection", namespace=re.compile(r"^/dyn-\\d+$"))
+    def dynamic(client):
+        client.join("room")
+        client.emit("hello", client.namespace)
+
+    @on("all", namespace=re.compile(r"^/dyn-\\d+$"))
+    def to_all(client):
+        emit("all", namespace=client.namespace)
+        emit("room", to="room", namespace=client.namespace)
+
+    @on("connection", namespace=lambda name, auth: auth.get("door") == name)
+    def door(client):
+        client.emit("welcome", client.namespace)
+
+    @on("connection", namespace="plain")
+    def plain(client):
+        client.emit("plain")
+"""
+
+
+def test_namespaces_by_pattern_and_by_function(serve: Serve) -> None:
+    server = serve(NAMESPACES)
+    with join(server) as one, join(server) as two:
+        for ws, name in ((one, "/dyn-1"), (two, "/dyn-2"), (two, "/dyn-1")):
+            ws.send(f"40{name},")
+            assert hear_io(ws).startswith(f"40{name},")
+            assert hear_io(ws) == f'42{name},["hello","{name}"]'
+        two.send('42/dyn-2,["all"]')
+        assert hear_io(two) == '42/dyn-2,["all"]'
+        assert hear_io(two) == '42/dyn-2,["room"]'
+        one.send('42/dyn-1,["all"]')
+        for ws in (one, two):
+            assert hear_io(ws) == '42/dyn-1,["all"]'
+            assert hear_io(ws) == '42/dyn-1,["room"]'
+        one.send('40/x,{"door":"/x"}')
+        assert hear_io(one).startswith("40/x,")
+        assert hear_io(one) == '42/x,["welcome","/x"]'
+        one.send("40/plain,")
+        assert hear_io(one).startswith("40/plain,")
+        assert hear_io(one) == '42/plain,["plain"]'
+        for name in ("/dyn-", "/y", f"/dyn-1#{'x'}", f"/dyn-{'1' * 300}"):
+            one.send(f"40{name},")
+            assert hear_io(one) == f'44{name},{{"message":"Invalid namespace"}}'
+        for number in range(10, 106):
+            one.send(f"40/dyn-{number},")
+        answers = [hear_io(one) for _ in range(96 * 2)]
+        assert answers[-2].startswith("40/dyn-105,")  # and "/", /dyn-1, /x, /plain: a hundred
+        one.send("40/dyn-106,")
+        assert hear_io(one) == '44/dyn-106,{"message":"Invalid namespace"}'
+
+
+GATE = """
+    @use
+    def gate(client):
+        if client.auth.get("token") != "x":
+            raise ValueError("no")
+"""
+
+
+@pytest.mark.parametrize("access", ["private", "open"])
+def test_a_middleware_alone_decides(serve: Serve, access: str) -> None:
+    server = serve(GATE, access=access)
+    ws = open_io(server)
+    with ws:
+        ws.send("40")
+        assert hear_io(ws) == '44{"message":"no"}'
+        ws.send('40{"token":"y"}')
+        assert hear_io(ws) == '44{"message":"no"}'
+    with join(server, {"token": "x"}) as ws, server.stream() as stream:
+        if access == "open":
+            for query in ("event=chat", "volatile=1"):
+                posted = server.request("POST", f"/api/broadcast?{query}", 1, token=None)
+                assert posted.status == 200, posted.text
+        server.publish("from the admin", "event=chat")
+        assert hear_io(ws) == '42["chat","from the admin"]'
+        if access == "open":  # a stream is not a socket of the application's
+            assert [event["data"] for event in stream.take(3)] == ["1", "1", '"from the admin"']
+            say(ws, "hello", "friends")
+            assert hear_io(ws) == '42["hello","friends"]'
+
+
+def test_a_direct_message_of_a_stranger_is_kept_out_too(serve: Serve) -> None:
+    server = serve(GATE)
+    ws, answer = join_io(server, {"token": "x"})
+    with ws:
+        server.request("POST", f"/api/broadcast?to={answer['sid']}", 1, token=None)
+        server.publish(2, f"to={answer['sid']}")
+        assert hear_io(ws) == '42["message",2]'
+
+
+DATA = """
+    @on("set")
+    def set(client, how):
+        try:
+            if how == "item":
+                client.data["u"] = object()
+            elif how == "update":
+                client.data.update(a=1, u=object())
+            elif how == "default":
+                client.data.setdefault("u", object())
+            elif how == "or":
+                client.data |= {"u": object()}
+        except TypeError:
+            return "refused"
+        if how == "inside":
+            client.data["list"] = []
+            client.data["list"].append(object())
+        return "taken"
+
+    @on("echo")
+    def echo(client, value):
+        return value
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_what_cant_be_kept_is_refused_where_it_is_set(serve: Serve, seconds: int) -> None:
+    server = serve(DATA, socketio_recovery_seconds=seconds)
+    with join(server) as ws:
+        for how in ("item", "update", "default", "or"):
+            assert ask(ws, "set", how) == ["refused" if seconds else "taken"]
+            assert ask(ws, "echo", how) == [how]
+        assert ask(ws, "set", "inside") == ["taken"]
+        assert ask(ws, "echo", 1) == [1]
+
+
+MIXED = """
+    @on("six")
+    def six(client):
+        for n in range(0, 6, 2):
+            client.emit("own", n)
+            emit("all", n + 1)
+"""
+
+
+def test_what_one_client_is_sent_is_recovered_too(serve: Serve) -> None:
+    server = serve(MIXED, socketio_recovery_seconds=60)
+    ws, answer = join_io(server, {})
+    with ws:
+        say(ws, "six")
+        first = json.loads(hear_io(ws)[2:])
+        assert first[:2] == ["own", 0]
+        ws.socket.close()
+    again, new = join_io(server, {"pid": answer["pid"], "offset": first[2]})
+    with again:
+        assert new["sid"] == answer["sid"]
+        events = [json.loads(hear_io(again)[2:])[:2] for _ in range(5)]
+        assert events == [["all", 1], ["own", 2], ["all", 3], ["own", 4], ["all", 5]]
+
+
+def test_force_base64_and_the_first_request(serve: Serve) -> None:
+    server = serve("""
+        @on("b")
+        def b(client, data):
+            return data.hex(), data
+
+        @on("shake")
+        def shake(client):
+            return client.handshake
+    """)
+    ws = open_io(server, "&a=&b=1")
+    with ws:
+        ws.send("40")
+        assert hear_io(ws).startswith("40")
+        ws.send('451-1["b",{"_placeholder":true,"num":0}]')
+        ws.send("bAQI=")
+        assert hear_io(ws) == '461-1["0102",{"_placeholder":true,"num":0}]'
+        assert hear_io(ws) == b"\x01\x02"
+        [shake] = ask(ws, "shake")
+        assert shake["query"] | {"a": "", "b": "1"} == shake["query"]
+        named = {
+            "address",
+            "auth",
+            "headers",
+            "issued",
+            "query",
+            "secure",
+            "time",
+            "url",
+            "xdomain",
+        }
+        assert set(shake) == named
+        assert shake["url"].startswith("/socket.io/?") and not shake["secure"]
+        ws.send('451-1["b",{"_placeholder":true,"num":0}]')
+        ws.send("b!!")
+        with pytest.raises(ConnectionClosed):
+            hear_io(ws)
+
+
+def test_other_paths_and_protocols(serve: Serve) -> None:
+    server = serve("")
+    assert server.get("/socket.io?EIO=4&transport=polling").body.decode().startswith("0{")
+    from websockets.sync.client import connect
+
+    url = f"ws://127.0.0.1:{server.port}/socket.io?EIO=4&transport=websocket"
+    with connect(url, subprotocols=["my.proto", "other"], compression=None) as ws:  # type: ignore[list-item]
+        assert ws.subprotocol == "my.proto"
+        assert str(ws.recv(PATIENCE)).startswith("0{")
+
+
+def test_who_cant_be_served_is_told_of_in_the_log(serve: Serve) -> None:
+    server = serve("")
+    for _ in range(3):
+        assert server.get("/socket.io/?EIO=3&transport=polling").status == 400
+    ws = open_io(server)
+    with ws, pytest.raises(ConnectionClosed):
+        ws.send(b"\x83\xa4type\x00")
+        hear_io(ws)
+    logged(server, "it speaks EIO 3; use socket.io-client 3 or 4")
+    logged(server, "such as msgpack")
+    assert json.dumps(server.get("/api/logs").json).count("it speaks EIO 3") == 1
+
+
+def test_a_packet_that_cant_be_taken_costs_itself_alone(serve: Serve) -> None:
+    server = serve('@on("echo")\ndef echo(client, value): return value')
+    deep = "[" * 20_000 + "]" * 20_000
+    with join(server) as ws:
+        ws.send(f'421["echo",{deep}]')
+        ws.send('451-2["echo",{"_placeholder":true,"num":4}]')
+        ws.send(b"\x01")
+        assert ask(ws, "echo", 1) == [1]
+
+
+def test_the_same_over_polling(serve: Serve) -> None:
+    server = serve(ANSWERS)
+    opened = json.loads(server.get(POLLING).body.decode()[1:])
+    url = f"{POLLING}&sid={opened['sid']}"
+    for packet in ("40", '421["two",1]', '422["save"]', '423["none"]'):
+        assert server.request("POST", url, packet.encode(), token=None).status == 200
+    heard = ""
+    while "433" not in heard:
+        heard += server.get(url).body.decode() + "\x1e"
+    assert [p for p in heard.split("\x1e") if p[:2] == "43"] == ["431[[1,null]]", '433["called"]']
