@@ -100,7 +100,7 @@ def logged(server: Server, text: str) -> Any:
 def test_an_old_page_chats_and_recovers(
     old_application: Callable[..., Server], context: BrowserContext, transports: str
 ) -> None:
-    server = old_application()
+    server = old_application(socketio_recovery_seconds=60)
     one, two = visit(context, server, transports), visit(context, server, transports)
     for page in (one, two):
         expect(page.locator("#state")).to_have_text("connected")
@@ -262,9 +262,10 @@ def test_the_tables_lines_do_the_same_on_both(
     folder, url = theirs
     expected = run_client(folder, url, BOTH, dict.fromkeys(BOTH, 1))
     handlers = tmp_path / "handlers.py"
-    code = ["from rtapp import Refused, emit, on, use"]
+    code = ["import asyncio, re", "import gevent", "from rtapp import Refused, emit, on, use"]
+    code += ["def refuse(words): raise Refused(words)"]
     handlers.write_text("\n\n".join([*code, *("\n".join(row[1]) for row in BOTH.values())]))
-    server = make_server("--app", str(handlers), access="open", socketio_recovery_seconds=0)
+    server = make_server("--app", str(handlers), access="open")
     counts = {name: len(lines) for name, lines in expected.items()}
     ours = run_client(folder, f"http://127.0.0.1:{server.port}", BOTH, counts)
     assert ours == expected
@@ -298,7 +299,7 @@ def test_the_guides_example_does_the_same_on_both(
     )
     handlers = tmp_path / "guide.py"
     handlers.write_text(ours)
-    server = make_server("--app", str(handlers), access="open", socketio_recovery_seconds=0)
+    server = make_server("--app", str(handlers), access="open")
     client = folder / "guide_client.mjs"
     client.write_text(CLIENT.partition("const rows")[0] + GUIDE_CLIENT.replace("AUTH", "{}"))
 
@@ -323,7 +324,7 @@ def test_what_the_table_says_without_handlers(
     theirs: tuple[Path, str], make_server: Callable[..., Server]
 ) -> None:
     folder, _ = theirs
-    server = make_server()
+    server = make_server(socketio_recovery_seconds=120)
     rows = {name: row for name, row in OTHERS.items() if row[2]}
     assert len(rows) >= 3
     found = run_client(
