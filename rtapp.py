@@ -4053,6 +4053,11 @@ class Nodes:
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
+    @property
+    def count(self) -> int:
+        """How many there are now."""
+        return len(self._read("SELECT id FROM nodes")) or 1
+
     def start(self) -> None:
         """Begin to be one of several."""
         if self._shared:
@@ -9197,6 +9202,7 @@ class Handlers:
         self.thread = 0  # the loop's
         self.loop: Any = None
         self.namespaces: dict[NamespaceName, Namespace] = {"/": Namespace()}
+        self.server_side = EventListeners()
         self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def namespace(self, name: NamespaceName) -> Namespace:
@@ -9331,11 +9337,14 @@ class Everybody:
     """Of a namespace: what `to` says by its absence, and nothing else."""
 
 
+Recipients = RoomNames | type[Everybody]
+
+
 @from_any_thread
 def emit(
     event: str,
     *values: Any,
-    to: RoomNames | type[Everybody] = Everybody,
+    to: Recipients = Everybody,
     namespace: str = "/",
     exclude: RoomNames = None,
     volatile: bool = False,
@@ -9615,7 +9624,7 @@ class Client:
         self,
         event: str,
         *values: Any,
-        to: RoomNames | type[Everybody] = Everybody,
+        to: Recipients = Everybody,
         exclude: RoomNames = None,
         volatile: bool = False,
     ) -> None:
@@ -9628,6 +9637,168 @@ class Client:
         """Put the client out of the namespace, or with `close` out of all of its connection; it
         does not come back by itself."""
         self._session.put_out(self, close)
+
+    def disconnect_soon(self, close: bool) -> None:
+        """As `disconnect`, after what the client has said before."""
+        self._session.later(partial(self._session.put_out, self, close))
+
+    def portrait(self) -> dict[str, Any]:
+        """What other nodes may know of it."""
+        names = ("id", "namespace", "rooms", "data", "handshake")
+        return {name: getattr(self, name) for name in names}
+
+    def answer_to(self, event: str, values: list[Any], timeout: float) -> dict[str, Any]:
+        """What it answers to an event, if it does."""
+        with contextlib.suppress(TimeoutError):
+            return {"answer": self.call(event, *values, timeout=timeout)}
+        return {}
+
+
+# Of many clients, on any node
+
+_MSGPACK = msgspec.msgpack.Encoder(enc_hook=str)  # what is no data is told of by its words
+
+
+class Order(msgspec.Struct):
+    """What every node does with its clients of a namespace, in the order of the log: those of some
+    rooms, or all, but not those of others."""
+
+    act: str
+    namespace: str = "/"
+    rooms: list[str] | None = None
+    exclude: list[str] = []
+    arguments: list[Any] = []
+    origin: str = ""  # the node that asks
+    number: int = 0  # of the question, when it waits for answers
+
+    def includes(self, client: Client) -> bool:
+        """Whether a client is one of them."""
+        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        return is_in and client.rooms.isdisjoint(self.exclude)
+
+
+class NotAnswered(TimeoutError):
+    """Some of those who were asked gave no answer in time; `answers` are the others'."""
+
+    def __init__(self, missing: int, answers: list[Any]) -> None:
+        super().__init__(f"{missing} of those who were asked gave no answer in time.")
+        self.answers = answers
+
+
+class RemoteClient(msgspec.Struct):
+    """A client of any node, as it was when it was asked for."""
+
+    id: str
+    namespace: str
+    rooms: set[str]
+    data: dict[str, Any]
+    handshake: dict[str, Any]
+
+    def emit(self, event: str, *values: Any) -> None:
+        """Send it an event."""
+        emit(event, *values, to=self.id, namespace=self.namespace)
+
+    def call(self, event: str, *values: Any, timeout: float = Client.CALL_SECONDS) -> Any:
+        """Send it an event and wait for its answer. Raises NotAnswered."""
+        return call(event, *values, to=self.id, namespace=self.namespace, timeout=timeout)[0]
+
+    def join(self, room: RoomNames) -> None:
+        """Let it enter a room, or several."""
+        sockets_join(room, to=self.id, namespace=self.namespace)
+
+    def leave(self, room: RoomNames) -> None:
+        """Let it leave a room, or several."""
+        sockets_leave(room, to=self.id, namespace=self.namespace)
+
+    def disconnect(self, close: bool = False) -> None:
+        """Put it out, as `Client.disconnect`."""
+        disconnect_sockets(close, to=self.id, namespace=self.namespace)
+
+
+def tell_all(
+    act: str,
+    *arguments: Any,
+    to: Recipients,
+    namespace: str = "/",
+    exclude: RoomNames = None,
+    number: int = 0,
+) -> None:
+    """Let every node do something with its clients, or answer the question of a `number`. Returns
+    after the commit."""
+    assert HANDLERS.app is not None
+    rooms = None if to is Everybody else each_room(cast("RoomNames", to))
+    order = Order(act, namespace, rooms, each_room(exclude), list(arguments), number=number)
+    HANDLERS.app.engine.tell(order)
+
+
+@from_any_thread
+def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
+    """Let clients of any node enter a room, or several: they get what is sent there from now on."""
+    tell_all("join", each_room(room), to=to, namespace=namespace)
+
+
+@from_any_thread
+def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
+    """Let clients of any node leave a room, or several."""
+    tell_all("leave", each_room(room), to=to, namespace=namespace)
+
+
+@from_any_thread
+def disconnect_sockets(
+    close: bool = False, to: Recipients = Everybody, namespace: str = "/"
+) -> None:
+    """Put clients of any node out of the namespace, or with `close` out of their connections."""
+    tell_all("disconnect", close, to=to, namespace=namespace)
+
+
+@from_any_thread
+def fetch_sockets(
+    to: Recipients = Everybody, namespace: str = "/", timeout: float = 5.0
+) -> list[RemoteClient]:
+    """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
+    is silent for `timeout` seconds."""
+    assert HANDLERS.app is not None
+    rows = HANDLERS.app.engine.ask("fetch", to=to, namespace=namespace, timeout=timeout)
+    return [msgspec.convert(row, RemoteClient) for row in rows]
+
+
+@from_any_thread
+def call(
+    event: str,
+    *values: Any,
+    to: Recipients = Everybody,
+    namespace: str = "/",
+    exclude: RoomNames = None,
+    timeout: float = Client.CALL_SECONDS,
+) -> list[Any]:
+    """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
+    some don't within `timeout` seconds, and as `emit`."""
+    check_event(event)
+    pack_arguments(values)
+    assert HANDLERS.app is not None
+    arguments, whom = (event, list(values), timeout), {"namespace": namespace, "exclude": exclude}
+    # Each node waits so long for its clients, and this one a little longer for the nodes.
+    rows = HANDLERS.app.engine.ask("call", *arguments, to=to, **whom, timeout=timeout + 5)
+    answers = [row["answer"] for row in rows if "answer" in row]
+    if len(answers) < len(rows):
+        raise NotAnswered(len(rows) - len(answers), answers)
+    return answers
+
+
+@from_any_thread
+def server_side_emit(event: str, *values: Any) -> None:
+    """Call the functions that the other nodes have for an event: see `on_server_side`."""
+    tell_all("server", event, list(values), to=Everybody)
+
+
+def on_server_side(event: str) -> Callable[[F], F]:
+    """Declare what `server_side_emit` of another node calls: `@on_server_side("reload")`."""
+
+    def declare(function: F) -> F:
+        HANDLERS.server_side.add(event, function)
+        return function
+
+    return declare
 
 
 RECOVERED = "recovered by another connection"
@@ -10338,6 +10509,10 @@ class EngineIo:
             "polling": PollingEncoding(offsets),
         }
         self._sessions: dict[str, EngineSession] = {}
+        self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}  # of `ask`, that wait
+        self._numbers = itertools.count(1)
+        app.hub.controls["sockets"] = self._obey
+        app.hub.controls["answers"] = self._take_answers
         self._noted: dict[str, int] = {}  # why clients were refused; told anew from then on
         self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
         self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
@@ -10411,6 +10586,71 @@ class EngineIo:
         queue = QueueTransport()
         attach(queue, b"", b"")
         return payload_answer(queue.take())
+
+    # What every node does
+
+    def tell(self, order: Order) -> None:
+        """Let every node follow an order, this one too. Returns after the commit."""
+        order.origin = self.app.nodes.id
+        self.app.log.control("sockets", order=base64.b64encode(_MSGPACK.encode(order)).decode())
+
+    def ask(self, act: str, *arguments: Any, timeout: float, **whom: Any) -> list[Any]:
+        """What all nodes answer to an order, together. Raises NotAnswered."""
+        number, answers = next(self._numbers), list[Any]()
+        waiting = self._questions[number] = gevent.queue.Queue()
+        missing = self.app.nodes.count
+        try:
+            tell_all(act, *arguments, number=number, **whom)
+            until = time.monotonic() + timeout
+            while missing:
+                answers += waiting.get(timeout=max(0, until - time.monotonic()))
+                missing -= 1
+        except gevent.queue.Empty:
+            raise NotAnswered(missing, answers) from None
+        finally:
+            del self._questions[number]
+        return answers
+
+    def _obey(self, _: int, content: dict[str, Any]) -> None:
+        order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
+        here = (session.clients.get(order.namespace) for session in self._sessions.values())
+        clients = [client for client in here if client is not None and order.includes(client)]
+        if order.number:
+            gevent.spawn(self._reply, order, clients)
+        elif order.act == "server" and order.origin != self.app.nodes.id:
+            gevent.spawn(self._call_server_side, *order.arguments)
+        for client in clients if not order.number else ():
+            if order.act == "join":
+                client.join(*order.arguments)
+            elif order.act == "leave":
+                client.leave(*order.arguments)
+            elif order.act == "disconnect":
+                client.disconnect_soon(*order.arguments)
+
+    def _reply(self, order: Order, clients: list[Client]) -> None:
+        """Tell who asks what is known of clients here, or what they say."""
+        with contained(self.app.journal, f"A question to all nodes ({order.act}) failed"):
+            if order.act == "fetch":
+                answers = [client.portrait() for client in clients]
+            else:
+                asked = [gevent.spawn(client.answer_to, *order.arguments) for client in clients]
+                answers = [each.value for each in gevent.joinall(asked)]
+            packed = base64.b64encode(_MSGPACK.encode(answers)).decode()
+            about = {"node": order.origin, "number": order.number}
+            if order.origin == self.app.nodes.id:
+                self._take_answers(0, {**about, "answers": packed})
+            else:
+                self.app.log.control("answers", **about, answers=packed)
+
+    def _take_answers(self, _: int, content: dict[str, Any]) -> None:
+        waiting = self._questions.get(content["number"])
+        if waiting is not None and content["node"] == self.app.nodes.id:
+            waiting.put(msgspec.msgpack.decode(base64.b64decode(content["answers"])))
+
+    def _call_server_side(self, event: str, values: list[Any]) -> None:
+        for listener in HANDLERS.server_side.of(event):
+            with contained(self.app.journal, f"The handler of {event} failed"):
+                listener(*values, ack=nothing)
 
     def forget(self, session: EngineSession, soon: bool = False) -> None:
         """A session is over; what a client of it has not fetched yet is kept for a while."""

@@ -24,6 +24,7 @@ from support import (
 )
 
 Serve = Callable[..., Server]
+HEADER = "from rtapp import on, use, emit, Refused\n"
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def serve(make_server: Callable[..., Server], tmp_path: Path) -> Serve:
 
     def make(code: str, **more: Any) -> Server:
         path = tmp_path / "handlers.py"
-        path.write_text("from rtapp import on, use, emit, Refused\n" + textwrap.dedent(code))
+        path.write_text(HEADER + textwrap.dedent(code))
         return make_server("--app", str(path), **{"access": "open", **more})
 
     return make
@@ -726,3 +727,135 @@ def test_the_same_over_polling(serve: Serve) -> None:
     while "433" not in heard:
         heard += server.get(url).body.decode() + "\x1e"
     assert [p for p in heard.split("\x1e") if p[:2] == "43"] == ["431[[1,null]]", '433["called"]']
+
+
+MANY = """
+    from rtapp import (
+        NotAnswered, call, disconnect_sockets, fetch_sockets, on_server_side, server_side_emit,
+        sockets_join, sockets_leave,
+    )
+
+    told = []
+
+    @on("connection")
+    def connection(client):
+        client.data["name"] = client.auth.get("name")
+        client.data["object"] = object()
+
+    @on("who")
+    def who(client, room):
+        found = fetch_sockets() if room is None else fetch_sockets(to=room)
+        return sorted([one.data["name"], sorted(one.rooms - {one.id})] for one in found)
+
+    @on("move")
+    def move(client, act, room, to):
+        {"join": sockets_join, "leave": sockets_leave}[act](room, to=to)
+        emit("moved", to=room)
+
+    @on("ask")
+    def ask(client, to, timeout):
+        try:
+            return sorted(call("q", 1, b"x", to=to, exclude="shy", timeout=timeout))
+        except NotAnswered as error:
+            return [str(error), *error.answers]
+
+    @on("ask everybody")
+    def ask_everybody(client):
+        return len(call("q"))
+
+    @on("one by one")
+    def one_by_one(client, name):
+        [one] = [one for one in fetch_sockets() if one.data["name"] == name]
+        one.join("alone")
+        one.emit("hello", name)
+        return one.call("q"), one.handshake["query"]["EIO"]
+
+    @on("put out")
+    def put_out(client, room, close):
+        disconnect_sockets(close, to=room)
+
+    @on("tell servers")
+    def tell_servers(client, word):
+        server_side_emit("word", word)
+
+    @on_server_side("word")
+    def word(word):
+        told.append(word)
+        emit("a server was told", word)
+"""
+
+
+def answer_q(ws: ClientConnection, answer: str) -> None:
+    """Answer the next question."""
+    heard = hear_io(ws)
+    binary = heard.startswith("451-")
+    number = heard.partition("[")[0].removeprefix("451-" if binary else "42")
+    assert '["q"' in heard
+    if binary:
+        assert hear_io(ws) == b"x"
+    ws.send(f"43{number}[{answer}]")
+
+
+def check_many(one: ClientConnection, two: ClientConnection) -> None:
+    """`one` and `two` are ada and bob, perhaps on different nodes."""
+    assert ask(one, "who", None) == [[["ada", []], ["bob", []]]]
+    assert ask(one, "who", "red") == [[]] and ask(one, "who", []) == [[]]
+    say(one, "move", "join", ["red", 7], None)  # nobody
+    ada, bob = ask(one, "who", None)[0]
+    assert ada[1] == bob[1] == []
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_many_clients_of_all_nodes(
+    serve: Serve, nodes: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "handlers.py").write_text(HEADER + textwrap.dedent(MANY))
+    if nodes == 1:
+        first = second = serve(MANY)
+    else:
+        postgres, start = (request.getfixturevalue(name) for name in ("postgres", "start_node"))
+        url, app = postgres.new_database(), str(tmp_path / "handlers.py")
+        first, second = (start(url, app=app, access="open") for _ in range(2))
+        wait_for(lambda: len(first.get("/api/nodes").json) == 2, "the nodes to know each other")
+    one, me = join_io(first, {"name": "ada"})
+    two, other = join_io(second, {"name": "bob"})
+    with one, two:
+        check_many(one, two)
+        everybody = [me["sid"], other["sid"]]
+        say(one, "move", "join", ["red", 7], everybody)
+        assert hear_io(one) == hear_io(two) == '42["moved"]'
+        assert ask(one, "who", "red") == [[["ada", ["7", "red"]], ["bob", ["7", "red"]]]]
+        say(two, "move", "leave", "7", me["sid"])
+        assert hear_io(two) == '42["moved"]'  # ada has left the room before
+        assert ask(one, "who", 7) == [[["bob", ["7", "red"]]]]
+        say(one, "ask", "red", 30, ack=1)
+        answer_q(two, '"bob\'s"')
+        answer_q(one, '"ada\'s"')
+        assert json.loads(hear_io(one)[3:]) == [["ada's", "bob's"]]
+        say(one, "move", "join", "shy", other["sid"])
+        assert hear_io(two) == '42["moved"]'
+        say(one, "ask", "red", 30, ack=1)
+        answer_q(one, "5")
+        assert json.loads(hear_io(one)[3:]) == [[5]]
+        say(two, "ask", "red", 0.05, ack=1)  # whom ada doesn't answer
+        assert '["q"' in hear_io(one) and hear_io(one) == b"x"
+        words = "1 of those who were asked gave no answer in time."
+        assert json.loads(hear_io(two)[3:]) == [[words]]
+        say(one, "ask everybody", ack=1)
+        answer_q(one, "")
+        answer_q(two, "1,2")
+        assert json.loads(hear_io(one)[3:]) == [2]
+        say(one, "one by one", "bob", ack=1)
+        assert hear_io(two) == '42["hello","bob"]'
+        answer_q(two, "3")
+        assert json.loads(hear_io(one)[3:]) == [3, "4"]
+        say(one, "tell servers", "reload")
+        if nodes == 2:
+            assert hear_io(one) == hear_io(two) == '42["a server was told","reload"]'
+        say(one, "put out", "alone", False)
+        assert hear_io(two) == "41"
+        assert ask(one, "who", None) == [[["ada", ["red"]]]]
+        say(one, "put out", me["sid"], True)
+        assert hear_io(one) == "41"
+        with pytest.raises(ConnectionClosed):
+            hear_io(one)
