@@ -4339,7 +4339,7 @@ class Nodes:
 # ----------------------------------------------------------------------------------------------
 
 
-SCOPES = ("subscribe", "publish", "admin")
+SCOPES = ("subscribe", "publish", "emit", "admin")
 
 
 class Role(NamedTuple):
@@ -4348,6 +4348,7 @@ class Role(NamedTuple):
     scope: str | None  # that a credential needs; "": any one will do; None: nobody needs one
     has_guests: bool = False  # also whoever is in a room
     is_open: bool = False  # also anybody, where the setting access is open
+    other: str = ""  # a scope that will do as well
 
 
 ROLES = {
@@ -4356,6 +4357,8 @@ ROLES = {
     "stream": Role("subscribe", has_guests=True, is_open=True),
     "subscribe": Role("subscribe", is_open=True),
     "publish": Role("publish", is_open=True),
+    "emit": Role("emit"),
+    "publish or emit": Role("publish", is_open=True, other="emit"),
     "guest": Role("subscribe", has_guests=True),
     "user": Role("subscribe"),  # who may hear something may list it
     "session": Role(""),  # the route looks for the user
@@ -5018,7 +5021,7 @@ class Access:
             is_known = row.has_guests and principal.kind == "guest"
             if not is_known and not (row.is_open and self._settings["access"] == "open"):
                 raise Problem("unauthorized", "Sign in, or send an access token.")
-        elif row.scope and row.scope not in principal.grants.scopes:
+        elif row.scope and not {row.scope, row.other} & {*principal.grants.scopes}:
             raise Problem("forbidden", f"This needs a credential with the scope {row.scope}.")
 
     def check_channel(self, principal: Principal, act: str, channel: str | None) -> None:
@@ -5034,11 +5037,17 @@ class Access:
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
     def check_publish(
-        self, principal: Principal, channel: str | None, event: str | None, value: Any
+        self,
+        principal: Principal,
+        channel: str | None,
+        event: str | None,
+        value: Any,
+        emits: bool = False,
     ) -> None:
         """Refuse channels that are not the sender's, and what only the server may say. Every way
-        in calls this, and nothing else does."""
-        self.check_channel(principal, "publish", channel)
+        in calls this, and nothing else does; who `emits` sends to no channel."""
+        if not emits:
+            self.check_channel(principal, "publish", channel)
         own = event in SOCKETIO_EVENTS or (event or "").startswith("presence-")
         if own or is_reserved(event or ""):
             raise Problem("reserved_event", f"The event name {event} is the server's.")
@@ -6582,6 +6591,10 @@ EventName = Annotated[
 ClientId = Annotated[
     str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
 ]
+SocketRoom = Annotated[str, pattern(r"[^\x00]{1,256}", "1-256 characters, none of them NUL")]
+SocketNamespace = Annotated[
+    str, pattern(r"/[^\x00-\x20#,]{0,255}", "a slash and at most 255 characters without # and ,")
+]
 # PostgreSQL's text takes no NUL.
 SearchText = Annotated[str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL")]
 Description = Annotated[str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL")]
@@ -6601,7 +6614,7 @@ TokenName = Annotated[
     str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
 ]
 Scopes = Annotated[
-    tuple[Literal["subscribe", "publish", "admin"], ...],
+    tuple[Literal["subscribe", "publish", "emit", "admin"], ...],
     msgspec.Meta(min_length=1, description="a list of at least one"),
 ]
 Days = Annotated[
@@ -6857,13 +6870,17 @@ class BroadcastQuery(msgspec.Struct):
     exclude: ClientId | None = None
     volatile: bool = False
     session: SessionKey | None = None
+    namespace: SocketNamespace | None = None
+    room: SocketRoom | None = None
 
 
-@route("POST", "/api/broadcast", "publish", "Publish a message", takes=f"{JSON}, {NDJSON}")
+@route("POST", "/api/broadcast", "publish or emit", "Publish a message", takes=f"{JSON}, {NDJSON}")
 def broadcast(
     app: Application, call: Call, query: BroadcastQuery
 ) -> Answer | Published | BatchPublished:
-    """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing."""
+    """Answers after the commit. `application/x-ndjson` is a message a line, all or nothing. With
+    `namespace` or `room` it is an event of that namespace for Socket.IO clients alone, as a
+    handler's `emit`, and needs the scope `emit`."""
     session = query.session or call.session
     sender = client_id_of(session) if session else None
     if call.content_type == NDJSON:
@@ -6930,13 +6947,17 @@ def make_draft(
     """A message as it will be stored, whichever way it came; `counted`: with its batch. Of a
     stranger it reaches no Socket.IO client where a middleware decides who joins, unless that
     `is_let_in`. Raises what `check_publish` and `limit_request` raise."""
-    app.access.check_publish(principal, query.channel, query.event, parsed.value)
+    emits = query.namespace is not None or query.room is not None
+    app.access.require(principal, "emit" if emits else "publish")
+    app.access.check_publish(principal, query.channel, query.event, parsed.value, emits)
     if not counted:
         app.access.limit_request(principal, "publish_limit")
-    if query.to and query.channel:
-        raise Problem("invalid", errors=[("to", "can't be given together with channel")])
+    if (query.to is not None) + (query.channel is not None) + emits > 1:
+        raise Problem("invalid", errors=[("to", "can't be given together with channel or room")])
     topic = EVERYONE
-    if query.to:
+    if emits:
+        topic = room_topic(query.namespace or "/", query.room or "")
+    elif query.to:
         topic = DIRECT + query.to
     elif query.channel:
         topic = CHANNEL + query.channel
@@ -8940,7 +8961,6 @@ class WebSocketConversation(Conversation):
             self._say(type="ack", ref=frame.ref)
 
     def _publish(self, frame: WsFrame) -> None:
-        self._app.access.require(self._principal, "publish")
         if not frame.data:
             raise Problem("invalid", "data is required.")
         query = BroadcastQuery(frame.channel, frame.to, frame.event)
@@ -10455,7 +10475,6 @@ class EngineSession(Conversation):
     def _relay(self, client: Client, event: str, found: SioPacket) -> None:
         if not self._app.settings["relay_events"]:
             raise Problem("forbidden", "The setting relay_events is off.")
-        self._app.access.require(client.principal, "publish")
         check_placeholders(found)
         query = convert({"event": event}, BroadcastQuery)
         text = f"[{','.join(bytes(raw).decode() for raw in found.payload[1:])}]"

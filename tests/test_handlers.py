@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from support import (
+    ADMIN,
     PATIENCE,
     POLLING,
     Server,
@@ -859,3 +860,48 @@ def test_many_clients_of_all_nodes(
         assert hear_io(one) == "41"
         with pytest.raises(ConnectionClosed):
             hear_io(one)
+
+
+def test_other_processes_send_to_rooms_with_the_scope(serve: Serve) -> None:
+    server = serve(SENDS + '\n    @on("x", namespace="/other")\n    def x(client): pass\n')
+
+    def token(*scopes: str, **more: Any) -> str:
+        body = {"name": "-".join(scopes), "scopes": scopes, **more}
+        return str(server.post("/api/tokens", body).json["token"])
+
+    def send(query: str, body: Any = 1, who: str | None = ADMIN) -> Any:
+        return server.request("POST", f"/api/broadcast?{query}", body, token=who)
+
+    emits, publishes = token("emit"), token("publish")
+    with join(server) as one, join(server) as two, server.stream() as stream:
+        ask(one, "enter", "red")
+        two.send("40/other,")
+        assert hear_io(two).startswith("40/other")
+        assert send("room=red&event=order", {"id": 7}, emits).status == 200
+        assert hear_io(one) == '42["order",{"id":7}]'
+        assert send("namespace=/", 1, emits).status == 200
+        assert hear_io(one) == hear_io(two) == '42["message",1]'
+        assert send("namespace=/other&event=a&volatile=1", 2, emits).status == 200
+        assert hear_io(two) == '42/other,["a",2]'
+        lines = {"Content-Type": "application/x-ndjson"}
+        batch = server.request("POST", "/api/broadcast?room=red", b"1\n2\n", lines, emits)
+        assert batch.status == 200 and [hear_io(one), hear_io(one)] == [
+            '42["message",1]',
+            '42["message",2]',
+        ]
+        for who, status in ((publishes, 403), (None, 401), ("wrong", 401)):
+            assert send("room=red", 1, who).status == status, who
+        assert send("", 1, emits).status == 403  # and nowhere else
+        assert send("channel=x", 1, emits).status == 403
+        for query in (
+            "room=red&channel=x",
+            "room=red&to=x",
+            "room=",
+            "namespace=x",
+            "namespace=/%23",
+        ):
+            assert send(query).status == 422, query
+        for event in ("connect", "disconnecting", "room-joined"):
+            assert send(f"room=red&event={event}").code == "reserved_event"
+        server.publish("last")
+        assert stream.values(1) == ["last"]

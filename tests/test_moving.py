@@ -262,8 +262,8 @@ def test_the_tables_lines_do_the_same_on_both(
     folder, url = theirs
     expected = run_client(folder, url, BOTH, dict.fromkeys(BOTH, 1))
     handlers = tmp_path / "handlers.py"
-    code = ["import asyncio, re", "import gevent", "from rtapp import Refused, call, disconnect_sockets, emit, fetch_sockets, on, sockets_join"]
-    code += ["from rtapp import sockets_leave, use"]
+    code = ["import asyncio, re", "import gevent", "from rtapp import Refused, call, emit, on, use"]
+    code += ["from rtapp import disconnect_sockets, fetch_sockets, sockets_join, sockets_leave"]
     code += ["def refuse(words): raise Refused(words)"]
     handlers.write_text("\n\n".join([*code, *("\n".join(row[1]) for row in BOTH.values())]))
     server = make_server("--app", str(handlers), access="open")

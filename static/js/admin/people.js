@@ -143,9 +143,9 @@ const Users = live(
 
 // ---- tokens ----------------------------------------------------------------------------------
 
-const SCOPES = ['subscribe', 'publish', 'admin'];
+const SCOPES = ['subscribe', 'publish', 'emit', 'admin'];
 /** @type {Record<string, string>} */
-const SCOPE_NAMES = { subscribe: 'admin.tokens.subscribe', publish: 'admin.tokens.publish', admin: 'admin.tokens.admin' };
+const SCOPE_NAMES = { subscribe: 'admin.tokens.subscribe', publish: 'admin.tokens.publish', emit: 'admin.tokens.emit', admin: 'admin.tokens.admin' };
 
 /** @param {HTMLFormElement} form */
 function checkToken(form) {
@@ -232,7 +232,7 @@ const Tokens = live(
           </div>
           <fieldset class="row">
             <legend class="label">${t('admin.tokens.scopes')}</legend>
-            ${SCOPES.map((scope) => html`<label class="row choice"><input type="checkbox" name=${scope} defaultChecked=${scope !== 'admin'} />${t(SCOPE_NAMES[scope])}</label>`)}
+            ${SCOPES.map((scope) => html`<label class="row choice"><input type="checkbox" name=${scope} defaultChecked=${!['emit', 'admin'].includes(scope)} />${t(SCOPE_NAMES[scope])}</label>`)}
           </fieldset>
           <div class="form-error"></div>
           <div class="row"><button class="primary">${t('admin.tokens.make')}</button></div>
