@@ -9973,6 +9973,7 @@ class EngineSession(Conversation):
         *("_principal", "_probe", "clients", "handshake", "over", "sid"),
     )
     PROBE_MS = 10_000
+    PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
@@ -10048,8 +10049,7 @@ class EngineSession(Conversation):
                 self.take(packet)
             elif packet == "2probe":
                 hub.reply(self._probe, text_frame("3probe"))
-                if self._fetches:  # its end is what the client upgrades after
-                    self.send("6")
+                gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
             elif packet == "5" and not self.over:
                 hub.adopt(self.subscriber, self._probe)
             else:
@@ -10127,7 +10127,7 @@ class EngineSession(Conversation):
         try:
             with call.connection.noting_end(self._cancelled):
                 # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-                transport.ready.wait(0.1 if self._probe else None)
+                transport.ready.wait(self.PROBE_POLL if self._probe else None)
         finally:
             self._fetches = False
         if transport is not self.subscriber.transport:
@@ -10135,6 +10135,10 @@ class EngineSession(Conversation):
         payload = transport.take()
         self._app.hub.flush(self.subscriber)
         return payload_answer(payload or b"6")
+
+    def _release_poll(self, probe: Subscriber) -> None:
+        if self._fetches and self._probe is probe:  # the client upgrades after its end
+            self.send("6")
 
     def _cancelled(self) -> None:
         self._fetches = False
