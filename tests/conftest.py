@@ -332,6 +332,33 @@ def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def pip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder where packages of Python are installed apart from this one's environment."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers
+
+    @functools.cache
+    def make(*packages: str) -> Path:
+        folder = shared / f"pip-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
+        with only_one(folder.with_suffix(".lock")):
+            if not folder.exists():
+                command = [sys.executable, "-m", "pip", "install", "--quiet", "--target"]
+                done = subprocess.run(
+                    [*command, str(folder), *packages],
+                    capture_output=True,
+                    timeout=180,
+                    check=False,
+                )
+                if done.returncode:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    pytest.skip(f"pip can't install {' '.join(packages)}")
+        return folder
+
+    return make
+
+
 @contextlib.contextmanager
 def only_one(lock: Path) -> Iterator[None]:
     """Wait for other workers that do the same."""
