@@ -8742,6 +8742,7 @@ class Conversation:
     __slots__ = ("_app", "_busy", "_size", "_waiting", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
+    GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self._app = app
@@ -8761,7 +8762,7 @@ class Conversation:
             self._app.hub.pause(self.subscriber)
         if not self._busy:
             self._busy = True
-            gevent.spawn(self._work)
+            self.GREENLET.spawn(self._work)
 
     def _work(self) -> None:
         done = 0
@@ -9076,6 +9077,7 @@ class Handlers:
         self.app: Application | None = None
         self.events: dict[tuple[str, str], Callable[..., Any]] = {}
         self.middlewares: list[tuple[str, Callable[..., Any]]] = []
+        self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
 
     @property
     def namespaces(self) -> set[str]:
@@ -9098,6 +9100,57 @@ class Handlers:
 
 
 HANDLERS = Handlers()
+
+
+class Turn(gevent.Greenlet):
+    """A greenlet that runs handlers, and names one that goes on for a second from one wait to the
+    next: nobody else has a turn then. Waiting isn't counted, and costs a look at the clock."""
+
+    LONGEST = 1.0  # seconds
+    PAUSE = 60.0  # for which the same one isn't named again
+    doing: tuple[str, str] | None = None  # the handler's namespace and event
+    began = 0.0
+
+    def switch(self, *values: Any) -> Any:
+        """Go on after a wait."""
+        self.began = time.monotonic()
+        return super().switch(*values)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on after one that was cut short."""
+        self.began = time.monotonic()
+        return super().throw(*error)
+
+    def switch_out(self) -> None:
+        """Before each wait; gevent calls it."""
+        now = time.monotonic()
+        held, self.began = now - self.began, now
+        if self.doing and held >= self.LONGEST and now > HANDLERS.slow.get(self.doing, 0.0):
+            HANDLERS.slow[self.doing] = now + self.PAUSE
+            namespace, event = self.doing
+            cast("Application", HANDLERS.app).journal.add(
+                "WARN",
+                f"The handler of {event} held everybody else up for {held:.1f} s: what takes long "
+                "belongs into gevent's threadpool",
+                **{"event": event, "namespace": namespace, "seconds": round(held, 2)},
+            )
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, namespace: str, event: str) -> Iterator[None]:
+        """While a handler runs, which may call another one's."""
+        turn = gevent.getcurrent()
+        if not isinstance(turn, cls):  # one that the application has made
+            yield
+            return
+        before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
+        try:
+            yield
+        finally:
+            turn.switch_out()
+            turn.doing = before
+
+
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
@@ -9211,7 +9264,7 @@ class Client:
         self.data: dict[str, Any] = {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
         self._session = session
-        self._acks: dict[int, Callable[..., Any]] = {}
+        self._acks: dict[int, tuple[str, Callable[..., Any]]] = {}
         self._numbers = itertools.count()
 
     @property
@@ -9231,14 +9284,15 @@ class Client:
             number = str(next(self._numbers))
             if len(self._acks) >= self.MOST_ACKS:
                 del self._acks[next(iter(self._acks))]
-            self._acks[int(number)] = ack
+            self._acks[int(number)] = event, ack
         self._session.emit(self.namespace, event, pack_arguments(values), number)
 
     def answered(self, number: int, values: list[Any]) -> None:
         """The client has acknowledged an event."""
-        ack = self._acks.pop(number, None)
-        if ack is not None:
-            ack(*values)
+        if number in self._acks:
+            event, ack = self._acks.pop(number)
+            with Turn.of(self.namespace, event):
+                ack(*values)
 
     def join(self, room: str) -> None:
         """Enter a room of the namespace."""
@@ -9383,6 +9437,7 @@ class EngineSession(Conversation):
         *("_principal", "_probe", "clients", "handshake", "over", "sid"),
     )
     PROBE_MS = 10_000
+    GREENLET = Turn
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
@@ -9608,7 +9663,8 @@ class EngineSession(Conversation):
             client = self._joining = Client(self, namespace, auth, self._authenticate(auth))
             for where, middleware in HANDLERS.middlewares:
                 if where == namespace:
-                    middleware(client)
+                    with Turn.of(namespace, "use"):
+                        middleware(client)
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
@@ -9795,7 +9851,8 @@ class EngineSession(Conversation):
         if handler is None:
             return None
         result = None
-        with contained(self._app.journal, f"The handler of {event} failed"):
+        failed = f"The handler of {event} failed"
+        with contained(self._app.journal, failed), Turn.of(client.namespace, event):
             result = handler(client, *values)
         return result  # noqa: RET504 - `contained` takes an error
 
