@@ -5157,6 +5157,9 @@ _PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
 
 
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # in what was decoded with "surrogateescape"
+
+
 def whole_characters(raw: bytes) -> bytes:
     """JSON without escapes of half a character, which become U+FFFD: JavaScript writes them where
     a text was cut in the middle of an emoji, and no database holds them (RFC 8259, 8.2)."""
@@ -5167,7 +5170,7 @@ def whole_characters(raw: bytes) -> bytes:
 
 def parse_json(raw: bytes) -> Parsed:
     """A JSON text as it is stored. Raises Problem `malformed_json`."""
-    raw = whole_characters(raw.removeprefix(codecs.BOM_UTF8))  # RFC 8259, 8.1
+    sent, raw = raw, whole_characters(raw.removeprefix(codecs.BOM_UTF8))  # RFC 8259, 8.1
     if b"\0" in raw[:2] or raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise Problem("malformed_json", "It is UTF-16 or UTF-32: JSON is sent as UTF-8.")
     try:
@@ -5178,7 +5181,9 @@ def parse_json(raw: bytes) -> Parsed:
     except RecursionError:
         raise Problem("malformed_json", f"It is nested deeper than {MAX_DEPTH} levels.") from None
     except UnicodeDecodeError:
-        raise Problem("malformed_json", "It is not valid UTF-8.") from None
+        valid = NOT_UTF8.split(sent.decode(errors="surrogateescape"), maxsplit=1)[0]
+        place = f"at byte {len(valid.encode())} (the first one is 0)"
+        raise Problem("malformed_json", f"It is not valid UTF-8 {place}.") from None
     except msgspec.DecodeError as error:
         raise Problem("malformed_json", f"{error}.") from None
     return Parsed(value, text)
@@ -5260,6 +5265,46 @@ class Joined(NamedTuple):
     participant: ParticipantView
     participants: list[ParticipantView]
     number: int
+
+
+# Names
+
+# What shows nothing by itself, or turns what stands around it: controls, directions, no widths,
+# blank letters, tags (UAX 44, Default_Ignorable_Code_Point).
+_HIDDEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_VARIANTS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of what is before them
+_SCRIPTS = (
+    "\u0600-\u0dff\u1000-\u109f\u1780-\u18af\ua840-\uabff\U00010a00-\U00011fff"  # of joined letters
+)
+_PICTURES = "\u2190-\u2bff\U0001f000-\U0001faff"
+# One character of a name, or what is none by itself where it does something. In Python's and in
+# ECMA-262's regular expressions.
+NAME_SIGN = (
+    "(?:\U0001f3f4[\U000e0030-\U000e007a]{3,6}\U000e007f"
+    f"|[^{_HIDDEN}{_VARIANTS}\u200c\u200d]"
+    f"|(?<=[^\\sA-Za-z{_HIDDEN}{_VARIANTS}\u200c\u200d])[{_VARIANTS}]"
+    f"|(?<=[{_SCRIPTS}])[\u200c\u200d](?=[{_SCRIPTS}])"
+    f"|(?<=[{_PICTURES}\ufe0f])\u200d(?=[{_PICTURES}]))"
+)
+
+
+def shown_name(text: str, most: int = 100) -> str:
+    """A person's name without what isn't seen, in one line; no letter loses its marks at the end,
+    no emoji a part. Empty if there is nothing to see."""
+    text = " ".join("".join(re.findall(NAME_SIGN, text)).split())
+    if len(text) > most:
+        flags = re.search("[\U0001f1e6-\U0001f1ff]*$", text[:most])
+        most -= len(flags[0]) % 2 if flags else 0  # two letters make one
+    while 0 < most < len(text) and (
+        unicodedata.category(text[most]) in ("Mn", "Mc", "Me", "Cf", "Sk")
+        or text[most - 1] == "\u200d"
+    ):
+        most -= 1
+    return text[:most].rstrip()
 
 
 # Rows
@@ -5808,17 +5853,18 @@ class Rooms:
         `lobby_full`, `too_many_attempts`.
         """
         proof = self._prove(self.find(room_id, who), who, password)
+        name = shown_name(display_name or "")
 
         def unit(tx: Transaction) -> Joined:
             room = active_room(tx.database, room_id)
             row = self._row(tx.database, room, who)
             if row is None:
-                row = self._enter(tx, room, who, display_name, to_json(user_id), proof)
+                row = self._enter(tx, room, who, name, to_json(user_id), proof)
             else:  # a reloaded page, a second tab: the older one is told
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
                 tx.append([room_event(room, "room-left", to=row.client_id, **about)])
                 fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
-                fields["display_name"] = display_name or row.display_name
+                fields["display_name"] = name or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
             number = self._show(tx, room, row)
@@ -5842,7 +5888,7 @@ class Rooms:
         return str(room.password_hash)
 
     def _enter(
-        self, tx: Transaction, room: Any, who: Visitor, name: str | None, label: str, proof: Any
+        self, tx: Transaction, room: Any, who: Visitor, name: str, label: str, proof: Any
     ) -> Any:
         """Make somebody new a participant, whom the door lets in; the row."""
         keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
@@ -5866,7 +5912,7 @@ class Rooms:
             connection_id=secrets.token_urlsafe(9),
             account=who.account,
             user_id=label,
-            display_name=name or own_name or "Guest",
+            display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE | FORCED | HAND_DOWN),
@@ -6673,7 +6719,10 @@ def parse_query(text: str, kind: type[T]) -> T:
     try:
         given = urllib.parse.parse_qs(text, keep_blank_values=True, errors="strict") if text else {}
     except ValueError:
-        raise Problem("malformed", "The query string is not valid UTF-8.") from None
+        fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in text.split("&"))
+        name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+        detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
+        raise Problem("malformed", detail) from None
     lists = list_fields(cast(Hashable, kind))
     values = {key: found if key in lists else found[-1] for key, found in given.items()}
     return convert(values, kind, strict=False)
@@ -7095,7 +7144,10 @@ class RoomCall(msgspec.Struct, rename="camel"):
 Label = (
     Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
 )
-Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
+Title = Annotated[
+    str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
+]
+PersonName = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
 RoomName = Annotated[
     str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
 ]
@@ -7339,7 +7391,7 @@ def join_room(
     room_id: str,
     who: Visitor,
     user_id: Label = None,
-    display_name: Title | None = None,
+    display_name: PersonName | None = None,
     password: Secret | None = None,
 ) -> Answer | Entered | Waits:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
@@ -8815,7 +8867,7 @@ class WsFrame(msgspec.Struct, rename="camel"):
     data: msgspec.Raw = msgspec.Raw()
     ref: str | int | None = None
     room_id: RoomName | None = None
-    display_name: Title | None = None
+    display_name: PersonName | None = None
     password: Secret | None = None
     target_client_id: ClientId | None = None
     target_connection_id: ClientId | None = None
