@@ -2978,9 +2978,7 @@ class Connections(abc.ABC):
 
     def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
         """Connections are numbered from `first_id`."""
-        self._stats = stats
-        self._journal = journal
-        self._settings = settings
+        self._stats, self._journal, self._settings = stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -3255,10 +3253,6 @@ class Connections(abc.ABC):
         """Count a client as gone unless it answers a ping that was due at a time."""
         timeout = int(self._settings["ping_timeout"] * 1000)
         subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
-
-    def expire(self, subscriber: Subscriber, at: int) -> None:
-        """End a stream when its credential does: at a time in milliseconds since 1970."""
-        subscriber.expires_at = min(at, subscriber.expires_at or at)
 
 
 class Hub(Connections):
@@ -3907,9 +3901,7 @@ class Doorbell:
     def __init__(
         self, storage: Storage, on_bell: Callable[[], None], on_letter: Callable[[str], None]
     ) -> None:
-        self._storage = storage
-        self._on_bell = on_bell
-        self._on_letter = on_letter
+        self._storage, self._on_bell, self._on_letter = storage, on_bell, on_letter
         self._bell = gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
         self._letters_bell = gevent.event.Event()
@@ -4024,10 +4016,7 @@ class Nodes:
     )
 
     def __init__(self, storage: Storage, log: Log, hub: Hub, journal: Journal) -> None:
-        self._storage = storage
-        self._log = log
-        self._hub = hub
-        self._journal = journal
+        self._storage, self._log, self._hub, self._journal = storage, log, hub, journal
         self._shared = storage.engine.shared
         self.name = socket.gethostname()
         self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
@@ -4720,9 +4709,7 @@ class Access:
     def __init__(
         self, storage: Storage, settings: Settings, journal: Journal, admin_token: str | None
     ) -> None:
-        self._storage = storage
-        self._settings = settings
-        self._journal = journal
+        self._storage, self._settings, self._journal = storage, settings, journal
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
         self.hasher = Hasher()
@@ -5277,9 +5264,8 @@ _HIDDEN = (
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
 _VARIANTS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of what is before them
-_SCRIPTS = (
-    "\u0600-\u0dff\u1000-\u109f\u1780-\u18af\ua840-\uabff\U00010a00-\U00011fff"  # of joined letters
-)
+# Scripts with joined letters, and pictures.
+_SCRIPTS = "\u0600-\u0dff\u1000-\u109f\u1780-\u18af\ua840-\uabff\U00010a00-\U00011fff"
 _PICTURES = "\u2190-\u2bff\U0001f000-\U0001faff"
 # One character of a name, or what is none by itself where it does something. In Python's and in
 # ECMA-262's regular expressions.
@@ -5515,10 +5501,7 @@ class Attendance:
         self, storage: Storage, log: Log, hub: Hub, nodes: Nodes, settings: Settings
     ) -> None:
         self._is_shared = storage.engine.shared
-        self._log = log
-        self._hub = hub
-        self._nodes = nodes
-        self._settings = settings
+        self._log, self._hub, self._nodes, self._settings = log, hub, nodes, settings
         self._all: dict[int, Participant] = {}
         # Those of a client, and those of a room by its name.
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
@@ -5726,13 +5709,8 @@ class Rooms:
         settings: Settings,
         journal: Journal,
     ) -> None:
-        self._storage = storage
-        self._log = log
-        self._hub = hub
-        self._nodes = nodes
-        self._access = access
-        self._settings = settings
-        self._journal = journal
+        self._storage, self._log, self._hub, self._nodes = storage, log, hub, nodes
+        self._access, self._settings, self._journal = access, settings, journal
         self._attempts, self._signals = Buckets(), Buckets()
         self.attendance = Attendance(storage, log, hub, nodes, settings)
         self.is_lan = False  # guests are on this network, which may have no way out
@@ -6356,10 +6334,7 @@ class Streams:
         standing: Callable[[str], frozenset[str]],
     ) -> None:
         """`standing` gives the topics that each of a client's connections has."""
-        self._hub = hub
-        self._standing = standing
-        self._log = log
-        self._settings = settings
+        self._hub, self._standing, self._log, self._settings = hub, standing, log, settings
         self._journal = journal
         self._texts: dict[str, str] = {}
 
@@ -6726,14 +6701,6 @@ def parse_query(text: str, kind: type[T]) -> T:
     lists = list_fields(cast(Hashable, kind))
     values = {key: found if key in lists else found[-1] for key, found in given.items()}
     return convert(values, kind, strict=False)
-
-
-def parse_body(raw: bytes, kind: type[T]) -> T:
-    """A JSON body as a request type. Raises Problem `malformed_json` or `invalid`."""
-    value = parse_json(raw).value
-    if not isinstance(value, dict):
-        raise Problem("invalid", "The body must be a JSON object.")
-    return convert(value, kind)
 
 
 # Types of answers that several calls give
@@ -8606,7 +8573,10 @@ class Web:
                 asked = parse_query(call.raw_query, kind)
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
-                asked = parse_body(call.json_body(limit), kind)
+                value = parse_json(call.json_body(limit)).value
+                if not isinstance(value, dict):
+                    raise Problem("invalid", "The body must be a JSON object.")
+                asked = convert(value, kind)
             given[part] = asked
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
@@ -8876,16 +8846,9 @@ class WsFrame(msgspec.Struct, rename="camel"):
 
 
 class Referred(msgspec.Struct):
-    """A frame of which only this is of use."""
+    """A frame that can't be taken, of which only this is of use."""
 
     ref: str | int | None = None
-
-
-def ref_of(message: str | bytes) -> str | int | None:
-    """What a frame that can't be taken calls itself, so that its sender need not wait on."""
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
-        return msgspec.json.decode(message, type=Referred).ref
-    return None
 
 
 class WebSocketConversation(Conversation):
@@ -8929,7 +8892,11 @@ class WebSocketConversation(Conversation):
             act(self, frame)
             self._bad = 0
         except Problem as problem:
-            self._refuse(problem, frame.ref if frame else ref_of(message))
+            ref = frame.ref if frame else None
+            if frame is None:  # its sender need not wait on
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                    ref = msgspec.json.decode(message, type=Referred).ref
+            self._refuse(problem, ref)
 
     @staticmethod
     def _parse(message: str | bytes) -> WsFrame:
@@ -9158,8 +9125,7 @@ class Turn(gevent.Greenlet):
     """A greenlet that runs handlers, and names one that goes on for a second from one wait to the
     next: nobody else has a turn then. Waiting isn't counted, and costs a look at the clock."""
 
-    LONGEST = 1.0  # seconds
-    PAUSE = 60.0  # for which the same one isn't named again
+    LONGEST, PAUSE = 1.0, 60.0  # seconds; the same one isn't named again during the second
     doing: tuple[str, str] | None = None  # the handler's namespace and event
     began = 0.0
 
@@ -9188,16 +9154,14 @@ class Turn(gevent.Greenlet):
             )
 
     @classmethod
-    @contextlib.contextmanager
-    def of(cls, namespace: str, event: str) -> Iterator[None]:
-        """While a handler runs, which may call another one's."""
+    def of(cls, namespace: str, event: str, handler: Callable[..., Any], *values: Any) -> Any:
+        """What a handler returns, who may call another one."""
         turn = gevent.getcurrent()
         if not isinstance(turn, cls):  # one that the application has made
-            yield
-            return
+            return handler(*values)
         before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
         try:
-            yield
+            return handler(*values)
         finally:
             turn.switch_out()
             turn.doing = before
@@ -9343,8 +9307,7 @@ class Client:
         """The client has acknowledged an event."""
         if number in self._acks:
             event, ack = self._acks.pop(number)
-            with Turn.of(self.namespace, event):
-                ack(*values)
+            Turn.of(self.namespace, event, ack, *values)
 
     def join(self, room: str) -> None:
         """Enter a room of the namespace."""
@@ -9715,8 +9678,7 @@ class EngineSession(Conversation):
             client = self._joining = Client(self, namespace, auth, self._authenticate(auth))
             for where, middleware in HANDLERS.middlewares:
                 if where == namespace:
-                    with Turn.of(namespace, "use"):
-                        middleware(client)
+                    Turn.of(namespace, "use", middleware, client)
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
@@ -9761,8 +9723,8 @@ class EngineSession(Conversation):
         subscriber, principal = self.subscriber, client.principal
         if not self.clients:
             subscriber.username = principal.name
-        if principal.expires_at is not None:
-            self._app.hub.expire(subscriber, principal.expires_at)
+        if (at := principal.expires_at) is not None:  # the stream ends when a credential does
+            subscriber.expires_at = min(at, subscriber.expires_at or at)
         if client.namespace == "/" and principal.may_use("subscribe", None):
             client.channels = frozenset({EVERYONE})
         since = self._recover(client, auth)
@@ -9903,9 +9865,8 @@ class EngineSession(Conversation):
         if handler is None:
             return None
         result = None
-        failed = f"The handler of {event} failed"
-        with contained(self._app.journal, failed), Turn.of(client.namespace, event):
-            result = handler(client, *values)
+        with contained(self._app.journal, f"The handler of {event} failed"):
+            result = Turn.of(client.namespace, event, handler, client, *values)
         return result  # noqa: RET504 - `contained` takes an error
 
     def _event(self, client: Client, found: SioPacket) -> None:
@@ -9955,12 +9916,8 @@ class ChannelNames(msgspec.Struct):
 # Engine.IO
 
 ENGINE_FAULTS = (
-    "Transport unknown",
-    "Session ID unknown",
-    "Bad handshake method",
-    "Bad request",
-    "Forbidden",
-    "Unsupported protocol version",
+    *("Transport unknown", "Session ID unknown", "Bad handshake method"),
+    *("Bad request", "Forbidden", "Unsupported protocol version"),
 )
 
 
@@ -10451,9 +10408,8 @@ class Connection:
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            context = self._app.network.certificates.context(
-                str(as_ip(self._transport.getsockname()[0]))
-            )
+            address = str(as_ip(self._transport.getsockname()[0]))
+            context = self._app.network.certificates.context(address)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
@@ -10461,7 +10417,9 @@ class Connection:
             self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = self._scheme == "http" and self._app.network.leads_away(self.address)
+            network = self._app.network
+            has_tls = network.is_shared or network.certificates.own is not None
+            is_exposed = self._scheme == "http" and has_tls and not is_loopback(self.address)
             while not self.is_ending and self._serve_one(is_exposed):
                 pass
         except OSError:
@@ -10916,9 +10874,7 @@ class Certificates:
     ) -> None:
         """`in_call` tells whether somebody would be hurt by a change. Raises StartError for a
         certificate of the settings that is no use."""
-        self._settings = settings
-        self._folder = folder
-        self._journal = journal
+        self._settings, self._folder, self._journal = settings, folder, journal
         self._in_call = in_call
         self._own = tls_context(settings["tls_cert"], settings["tls_key"])
         self._seen = self._marks()
@@ -11251,11 +11207,6 @@ class Network:
         return self.shared_at is not None
 
     # Connections
-
-    def leads_away(self, address: str) -> bool:
-        """Whether who speaks plain HTTP from an address is led to https."""
-        has_tls = self.is_shared or self.certificates.own is not None
-        return has_tls and not is_loopback(address)
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
@@ -12124,9 +12075,7 @@ class WindowProcess:
     def __init__(self, url: str, storage: str, again: Sequence[str]) -> None:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
-        self._url = url
-        self._storage = storage
-        self._again = again
+        self._url, self._storage, self._again = url, storage, again
         self._closes = False  # whether closing the window closes it, or asks the server
         self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
