@@ -2988,9 +2988,7 @@ class Connections(abc.ABC):
 
     def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
         """Connections are numbered from `first_id`."""
-        self._stats = stats
-        self._journal = journal
-        self._settings = settings
+        self._stats, self._journal, self._settings = stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -3265,10 +3263,6 @@ class Connections(abc.ABC):
         """Count a client as gone unless it answers a ping that was due at a time."""
         timeout = int(self._settings["ping_timeout"] * 1000)
         subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
-
-    def expire(self, subscriber: Subscriber, at: int) -> None:
-        """End a stream when its credential does: at a time in milliseconds since 1970."""
-        subscriber.expires_at = min(at, subscriber.expires_at or at)
 
 
 class Hub(Connections):
@@ -3917,9 +3911,7 @@ class Doorbell:
     def __init__(
         self, storage: Storage, on_bell: Callable[[], None], on_letter: Callable[[str], None]
     ) -> None:
-        self._storage = storage
-        self._on_bell = on_bell
-        self._on_letter = on_letter
+        self._storage, self._on_bell, self._on_letter = storage, on_bell, on_letter
         self._bell = gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
         self._letters_bell = gevent.event.Event()
@@ -4034,10 +4026,7 @@ class Nodes:
     )
 
     def __init__(self, storage: Storage, log: Log, hub: Hub, journal: Journal) -> None:
-        self._storage = storage
-        self._log = log
-        self._hub = hub
-        self._journal = journal
+        self._storage, self._log, self._hub, self._journal = storage, log, hub, journal
         self._shared = storage.engine.shared
         self.name = socket.gethostname()
         self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
@@ -4740,9 +4729,7 @@ class Access:
     def __init__(
         self, storage: Storage, settings: Settings, journal: Journal, admin_token: str | None
     ) -> None:
-        self._storage = storage
-        self._settings = settings
-        self._journal = journal
+        self._storage, self._settings, self._journal = storage, settings, journal
         self._admin_token = admin_token
         self._own_names = {"localhost", socket.gethostname().lower()}
         self.hasher = Hasher()
@@ -5184,6 +5171,9 @@ _PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
 
 
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # in what was decoded with "surrogateescape"
+
+
 def whole_characters(raw: bytes) -> bytes:
     """JSON without escapes of half a character, which become U+FFFD: JavaScript writes them where
     a text was cut in the middle of an emoji, and no database holds them (RFC 8259, 8.2)."""
@@ -5194,7 +5184,7 @@ def whole_characters(raw: bytes) -> bytes:
 
 def parse_json(raw: bytes) -> Parsed:
     """A JSON text as it is stored. Raises Problem `malformed_json`."""
-    raw = whole_characters(raw.removeprefix(codecs.BOM_UTF8))  # RFC 8259, 8.1
+    sent, raw = raw, whole_characters(raw.removeprefix(codecs.BOM_UTF8))  # RFC 8259, 8.1
     if b"\0" in raw[:2] or raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise Problem("malformed_json", "It is UTF-16 or UTF-32: JSON is sent as UTF-8.")
     try:
@@ -5205,7 +5195,9 @@ def parse_json(raw: bytes) -> Parsed:
     except RecursionError:
         raise Problem("malformed_json", f"It is nested deeper than {MAX_DEPTH} levels.") from None
     except UnicodeDecodeError:
-        raise Problem("malformed_json", "It is not valid UTF-8.") from None
+        valid = NOT_UTF8.split(sent.decode(errors="surrogateescape"), maxsplit=1)[0]
+        place = f"at byte {len(valid.encode())} (the first one is 0)"
+        raise Problem("malformed_json", f"It is not valid UTF-8 {place}.") from None
     except msgspec.DecodeError as error:
         raise Problem("malformed_json", f"{error}.") from None
     return Parsed(value, text)
@@ -5287,6 +5279,45 @@ class Joined(NamedTuple):
     participant: ParticipantView
     participants: list[ParticipantView]
     number: int
+
+
+# Names
+
+# What shows nothing by itself, or turns what stands around it: controls, directions, no widths,
+# blank letters, tags (UAX 44, Default_Ignorable_Code_Point).
+_HIDDEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_VARIANTS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of what is before them
+# Scripts with joined letters, and pictures.
+_SCRIPTS = "\u0600-\u0dff\u1000-\u109f\u1780-\u18af\ua840-\uabff\U00010a00-\U00011fff"
+_PICTURES = "\u2190-\u2bff\U0001f000-\U0001faff"
+# One character of a name, or what is none by itself where it does something. In Python's and in
+# ECMA-262's regular expressions.
+NAME_SIGN = (
+    "(?:\U0001f3f4[\U000e0030-\U000e007a]{3,6}\U000e007f"
+    f"|[^{_HIDDEN}{_VARIANTS}\u200c\u200d]"
+    f"|(?<=[^\\sA-Za-z{_HIDDEN}{_VARIANTS}\u200c\u200d])[{_VARIANTS}]"
+    f"|(?<=[{_SCRIPTS}])[\u200c\u200d](?=[{_SCRIPTS}])"
+    f"|(?<=[{_PICTURES}\ufe0f])\u200d(?=[{_PICTURES}]))"
+)
+
+
+def shown_name(text: str, most: int = 100) -> str:
+    """A person's name without what isn't seen, in one line; no letter loses its marks at the end,
+    no emoji a part. Empty if there is nothing to see."""
+    text = " ".join("".join(re.findall(NAME_SIGN, text)).split())
+    if len(text) > most:
+        flags = re.search("[\U0001f1e6-\U0001f1ff]*$", text[:most])
+        most -= len(flags[0]) % 2 if flags else 0  # two letters make one
+    while 0 < most < len(text) and (
+        unicodedata.category(text[most]) in ("Mn", "Mc", "Me", "Cf", "Sk")
+        or text[most - 1] == "\u200d"
+    ):
+        most -= 1
+    return text[:most].rstrip()
 
 
 # Rows
@@ -5497,10 +5528,7 @@ class Attendance:
         self, storage: Storage, log: Log, hub: Hub, nodes: Nodes, settings: Settings
     ) -> None:
         self._is_shared = storage.engine.shared
-        self._log = log
-        self._hub = hub
-        self._nodes = nodes
-        self._settings = settings
+        self._log, self._hub, self._nodes, self._settings = log, hub, nodes, settings
         self._all: dict[int, Participant] = {}
         # Those of a client, and those of a room by its name.
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
@@ -5708,13 +5736,8 @@ class Rooms:
         settings: Settings,
         journal: Journal,
     ) -> None:
-        self._storage = storage
-        self._log = log
-        self._hub = hub
-        self._nodes = nodes
-        self._access = access
-        self._settings = settings
-        self._journal = journal
+        self._storage, self._log, self._hub, self._nodes = storage, log, hub, nodes
+        self._access, self._settings, self._journal = access, settings, journal
         self._attempts, self._signals = Buckets(), Buckets()
         self.attendance = Attendance(storage, log, hub, nodes, settings)
         self.is_lan = False  # guests are on this network, which may have no way out
@@ -5835,17 +5858,18 @@ class Rooms:
         `lobby_full`, `too_many_attempts`.
         """
         proof = self._prove(self.find(room_id, who), who, password)
+        name = shown_name(display_name or "")
 
         def unit(tx: Transaction) -> Joined:
             room = active_room(tx.database, room_id)
             row = self._row(tx.database, room, who)
             if row is None:
-                row = self._enter(tx, room, who, display_name, to_json(user_id), proof)
+                row = self._enter(tx, room, who, name, to_json(user_id), proof)
             else:  # a reloaded page, a second tab: the older one is told
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
                 tx.append([room_event(room, "room-left", to=row.client_id, **about)])
                 fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
-                fields["display_name"] = display_name or row.display_name
+                fields["display_name"] = name or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
             number = self._show(tx, room, row)
@@ -5869,7 +5893,7 @@ class Rooms:
         return str(room.password_hash)
 
     def _enter(
-        self, tx: Transaction, room: Any, who: Visitor, name: str | None, label: str, proof: Any
+        self, tx: Transaction, room: Any, who: Visitor, name: str, label: str, proof: Any
     ) -> Any:
         """Make somebody new a participant, whom the door lets in; the row."""
         keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
@@ -5893,7 +5917,7 @@ class Rooms:
             connection_id=secrets.token_urlsafe(9),
             account=who.account,
             user_id=label,
-            display_name=name or own_name or "Guest",
+            display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE | FORCED | HAND_DOWN),
@@ -6337,10 +6361,7 @@ class Streams:
         standing: Callable[[str], frozenset[str]],
     ) -> None:
         """`standing` gives the topics that each of a client's connections has."""
-        self._hub = hub
-        self._standing = standing
-        self._log = log
-        self._settings = settings
+        self._hub, self._standing, self._log, self._settings = hub, standing, log, settings
         self._journal = journal
         self._texts: dict[str, str] = {}
 
@@ -6704,18 +6725,13 @@ def parse_query(text: str, kind: type[T]) -> T:
     try:
         given = urllib.parse.parse_qs(text, keep_blank_values=True, errors="strict") if text else {}
     except ValueError:
-        raise Problem("malformed", "The query string is not valid UTF-8.") from None
+        fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in text.split("&"))
+        name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+        detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
+        raise Problem("malformed", detail) from None
     lists = list_fields(cast(Hashable, kind))
     values = {key: found if key in lists else found[-1] for key, found in given.items()}
     return convert(values, kind, strict=False)
-
-
-def parse_body(raw: bytes, kind: type[T]) -> T:
-    """A JSON body as a request type. Raises Problem `malformed_json` or `invalid`."""
-    value = parse_json(raw).value
-    if not isinstance(value, dict):
-        raise Problem("invalid", "The body must be a JSON object.")
-    return convert(value, kind)
 
 
 # Types of answers that several calls give
@@ -7139,7 +7155,10 @@ class RoomCall(msgspec.Struct, rename="camel"):
 Label = (
     Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
 )
-Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
+Title = Annotated[
+    str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
+]
+PersonName = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
 RoomName = Annotated[
     str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
 ]
@@ -7383,7 +7402,7 @@ def join_room(
     room_id: str,
     who: Visitor,
     user_id: Label = None,
-    display_name: Title | None = None,
+    display_name: PersonName | None = None,
     password: Secret | None = None,
 ) -> Answer | Entered | Waits:
     """202 while the host has to let one in. Open the stream from `lastEventId`: nothing is
@@ -8598,7 +8617,10 @@ class Web:
                 asked = parse_query(call.raw_query, kind)
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
-                asked = parse_body(call.json_body(limit), kind)
+                value = parse_json(call.json_body(limit)).value
+                if not isinstance(value, dict):
+                    raise Problem("invalid", "The body must be a JSON object.")
+                asked = convert(value, kind)
             given[part] = asked
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
@@ -8789,6 +8811,7 @@ class Conversation:
     __slots__ = ("_app", "_busy", "_size", "_waiting", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
+    GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self._app = app
@@ -8805,12 +8828,12 @@ class Conversation:
         self._hold(size)
         if not self._busy:
             self._busy = True
-            gevent.spawn(self._work)
+            self.GREENLET.spawn(self._work)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once, for which what is being done may wait."""
         self._hold(size)
-        gevent.spawn(self._perform, act, size)
+        self.GREENLET.spawn(self._perform, act, size)
 
     def _work(self) -> None:
         done = 0
@@ -8870,7 +8893,7 @@ class WsFrame(msgspec.Struct, rename="camel"):
     data: msgspec.Raw = msgspec.Raw()
     ref: str | int | None = None
     room_id: RoomName | None = None
-    display_name: Title | None = None
+    display_name: PersonName | None = None
     password: Secret | None = None
     target_client_id: ClientId | None = None
     target_connection_id: ClientId | None = None
@@ -8879,16 +8902,9 @@ class WsFrame(msgspec.Struct, rename="camel"):
 
 
 class Referred(msgspec.Struct):
-    """A frame of which only this is of use."""
+    """A frame that can't be taken, of which only this is of use."""
 
     ref: str | int | None = None
-
-
-def ref_of(message: str | bytes) -> str | int | None:
-    """What a frame that can't be taken calls itself, so that its sender need not wait on."""
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
-        return msgspec.json.decode(message, type=Referred).ref
-    return None
 
 
 class WebSocketConversation(Conversation):
@@ -8932,7 +8948,11 @@ class WebSocketConversation(Conversation):
             act(self, frame)
             self._bad = 0
         except Problem as problem:
-            self._refuse(problem, frame.ref if frame else ref_of(message))
+            ref = frame.ref if frame else None
+            if frame is None:  # its sender need not wait on
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                    ref = msgspec.json.decode(message, type=Referred).ref
+            self._refuse(problem, ref)
 
     @staticmethod
     def _parse(message: str | bytes) -> WsFrame:
@@ -9223,6 +9243,7 @@ class Handlers:
         self.loop: Any = None
         self.namespaces: dict[NamespaceName, Namespace] = {"/": Namespace()}
         self.server_side = EventListeners()
+        self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
         self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def namespace(self, name: NamespaceName) -> Namespace:
@@ -9287,6 +9308,54 @@ class Handlers:
 
 
 HANDLERS = Handlers()
+
+
+class Turn(gevent.Greenlet):
+    """A greenlet that runs handlers, and names one that goes on for a second from one wait to the
+    next: nobody else has a turn then. Waiting isn't counted, and costs a look at the clock."""
+
+    LONGEST, PAUSE = 1.0, 60.0  # seconds; the same one isn't named again during the second
+    doing: tuple[str, str] | None = None  # the handler's namespace and event
+    began = 0.0
+
+    def switch(self, *values: Any) -> Any:
+        """Go on after a wait."""
+        self.began = time.monotonic()
+        return super().switch(*values)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on after one that was cut short."""
+        self.began = time.monotonic()
+        return super().throw(*error)
+
+    def switch_out(self) -> None:
+        """Before each wait; gevent calls it."""
+        now = time.monotonic()
+        held, self.began = now - self.began, now
+        if self.doing and held >= self.LONGEST and now > HANDLERS.slow.get(self.doing, 0.0):
+            HANDLERS.slow[self.doing] = now + self.PAUSE
+            namespace, event = self.doing
+            cast("Application", HANDLERS.app).journal.add(
+                "WARN",
+                f"The handler of {event} held everybody else up for {held:.1f} s: what takes long "
+                "belongs into gevent's threadpool",
+                **{"event": event, "namespace": namespace, "seconds": round(held, 2)},
+            )
+
+    @classmethod
+    def of(cls, namespace: str, event: str, handler: Callable[..., Any], *values: Any) -> Any:
+        """What a handler returns, who may call another one."""
+        turn = gevent.getcurrent()
+        if not isinstance(turn, cls):  # one that the application has made
+            return handler(*values)
+        before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
+        try:
+            return handler(*values)
+        finally:
+            turn.switch_out()
+            turn.doing = before
+
+
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
@@ -9544,7 +9613,7 @@ class Client:
         """Whether its middlewares let an event pass."""
         try:
             for middleware in self._middlewares:
-                middleware(event, *values, ack=nothing)
+                Turn.of(self.namespace, event, partial(middleware, ack=nothing), event, *values)
         except Refused:
             return False
         return True
@@ -9566,7 +9635,8 @@ class Client:
         results = []
         for listener, given in calls:
             with contained(journal, f"The handler of {event} failed"):
-                results.append(listener(*given, ack=ack or nothing))
+                heard = partial(listener, ack=ack or nothing)
+                results.append(Turn.of(self.namespace, event, heard, *given))
         if len(results) < len(calls):
             return []
         return [r for r, (each, _) in zip(results, calls, strict=True) if not each.acknowledges]
@@ -9972,6 +10042,7 @@ class EngineSession(Conversation):
         *("_engine", "_fetches", "_framing", "_joining", "_partial", "_posts"),
         *("_principal", "_probe", "clients", "handshake", "over", "sid"),
     )
+    GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
     MOST_CLIENTS = 100  # namespaces that one connection joins
@@ -10223,7 +10294,7 @@ class EngineSession(Conversation):
             principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             for middleware in declared.middlewares:
-                middleware(client, ack=nothing)
+                Turn.of(namespace, "use", partial(middleware, ack=nothing), client)
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
@@ -10274,8 +10345,8 @@ class EngineSession(Conversation):
         subscriber, principal = self.subscriber, client.principal
         if not self.clients:
             subscriber.username = principal.name
-        if principal.expires_at is not None:
-            self._app.hub.expire(subscriber, principal.expires_at)
+        if (at := principal.expires_at) is not None:  # the earliest of its namespaces'
+            subscriber.expires_at = min(at, subscriber.expires_at or at)
         since = self._recover(client, auth)
         if self.recovers:
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
@@ -10435,7 +10506,8 @@ class EngineSession(Conversation):
         waiting: EventListener | gevent.event.AsyncResult[Any],
         found: SioPacket,
     ) -> None:
-        waiting(*found.values(), ack=nothing)
+        heard = partial(waiting, ack=nothing)
+        Turn.of(client.namespace, "an acknowledgement", heard, *found.values())
         self._keep_if_here(client)
 
     def _event(self, client: Client, found: SioPacket) -> None:
@@ -10498,12 +10570,8 @@ class ChannelNames(msgspec.Struct):
 # Engine.IO
 
 ENGINE_FAULTS = (
-    "Transport unknown",
-    "Session ID unknown",
-    "Bad handshake method",
-    "Bad request",
-    "Forbidden",
-    "Unsupported protocol version",
+    *("Transport unknown", "Session ID unknown", "Bad handshake method"),
+    *("Bad request", "Forbidden", "Unsupported protocol version"),
 )
 
 
@@ -11064,9 +11132,8 @@ class Connection:
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            context = self._app.network.certificates.context(
-                str(as_ip(self._transport.getsockname()[0]))
-            )
+            address = str(as_ip(self._transport.getsockname()[0]))
+            context = self._app.network.certificates.context(address)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
@@ -11074,7 +11141,9 @@ class Connection:
             self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = self._scheme == "http" and self._app.network.leads_away(self.address)
+            network = self._app.network
+            has_tls = network.is_shared or network.certificates.own is not None
+            is_exposed = self._scheme == "http" and has_tls and not is_loopback(self.address)
             while not self.is_ending and self._serve_one(is_exposed):
                 pass
         except OSError:
@@ -11529,9 +11598,7 @@ class Certificates:
     ) -> None:
         """`in_call` tells whether somebody would be hurt by a change. Raises StartError for a
         certificate of the settings that is no use."""
-        self._settings = settings
-        self._folder = folder
-        self._journal = journal
+        self._settings, self._folder, self._journal = settings, folder, journal
         self._in_call = in_call
         self._own = tls_context(settings["tls_cert"], settings["tls_key"])
         self._seen = self._marks()
@@ -11864,11 +11931,6 @@ class Network:
         return self.shared_at is not None
 
     # Connections
-
-    def leads_away(self, address: str) -> bool:
-        """Whether who speaks plain HTTP from an address is led to https."""
-        has_tls = self.is_shared or self.certificates.own is not None
-        return has_tls and not is_loopback(address)
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
@@ -12738,9 +12800,7 @@ class WindowProcess:
     def __init__(self, url: str, storage: str, again: Sequence[str]) -> None:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
-        self._url = url
-        self._storage = storage
-        self._again = again
+        self._url, self._storage, self._again = url, storage, again
         self._closes = False  # whether closing the window closes it, or asks the server
         self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None

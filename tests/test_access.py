@@ -888,6 +888,14 @@ CLIENTS = itertools.count()
 PUBLIC = "https://chat.example.org"
 TLS = {"X-Forwarded-Proto": "https"}
 APP = {**TLS, "Origin": "https://app.example.org"}
+TRAEFIK = {  # what it tells in TLS, `wss` of a WebSocket
+    "Host": "app.example.org",
+    "Origin": "https://app.example.org",
+    "X-Forwarded-Host": "app.example.org",
+    "X-Forwarded-Port": "443",
+    "X-Forwarded-Server": "edge-1",
+    "X-Real-Ip": "203.0.113.250",
+}
 
 
 @pytest.fixture(scope="module")
@@ -929,6 +937,9 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             },
             200,
         ),
+        ({**TRAEFIK, "X-Forwarded-Proto": "https"}, 200),
+        ({**TRAEFIK, "X-Forwarded-Proto": "wss"}, 200),
+        ({**TRAEFIK, "X-Forwarded-Proto": "wss", "Origin": "https://evil.example"}, 403),
         ({**TLS, "Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, 200),
         ({**TLS, "Origin": "https://evil.example"}, 403),
         ({**TLS, "Origin": "null"}, 403),

@@ -41,6 +41,7 @@ from support import (
     parse_answer,
     query_database,
     rows_of,
+    say,
     setup_token,
     wait_for,
 )
@@ -276,6 +277,23 @@ def test_other_content_types_are_refused(shared: Server, path: str, kind: str) -
     """They are what a foreign form can send without asking first."""
     answer = shared.post(path, b"{}", headers={"Content-Type": kind})
     assert answer.status == 415 and answer.code == "not_json"
+
+
+def test_what_is_no_utf8_is_told_where(shared: Server) -> None:
+    for body, where in ((b'"\xff"', 1), (b'\xef\xbb\xbf{"a":"\xc3\xbc \xe2\x82"}', 12)):
+        answer = shared.post("/api/broadcast", body)
+        assert answer.code == "malformed_json" and f"at byte {where} " in answer.json["detail"]
+    body = b'{"a":"\\ud83d \xff"}'  # half a character before it, which is taken otherwise
+    assert "at byte 13 " in shared.post("/api/broadcast", body).json["detail"]
+    answer = shared.post("/api/broadcast", b'1\n["\xff"]\n', headers=NDJSON)
+    assert [error["field"] for error in answer.json["errors"]] == ["line 2"]
+    assert "at byte 2 " in answer.json["errors"][0]["message"]
+    answer = shared.get("/api/messages?limit=5&channel=a%FF")
+    assert answer.code == "malformed" and "channel" in answer.json["detail"]
+    with open_ws(shared) as ws:
+        say(ws, type="subscribe", channels=["ok", "not ok"], ref=4)
+        refusal = hear(ws, "error")
+        assert refusal["ref"] == 4 and "channels [1]" in refusal["message"]
 
 
 @pytest.mark.parametrize("path", BODIES)

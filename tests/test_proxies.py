@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
+from websockets.exceptions import InvalidStatus
 
 from browsers import NAME, PASSWORD, until
 from conftest import Certificate
@@ -292,6 +293,15 @@ def test_websockets_come_through(front: Front, certificate: Certificate) -> None
             pass
 
 
+def test_calls_and_the_dashboard_come_through(front: Front, context: BrowserContext) -> None:
+    """Whoever is on which node."""
+    person = {"username": NAME, "password": PASSWORD, "role": "admin"}
+    assert front.proxy.post("/api/users", person).status == 201
+    sign_in_by_the_page(context, front.proxy.port)
+    for _ in range(3):
+        signals(front.proxy)
+
+
 def test_long_polling_stays_on_its_node(front: Front) -> None:
     """Socket.IO's polling is a conversation in requests, which one node holds."""
     for _ in range(3):
@@ -481,7 +491,7 @@ def sign_in_by_the_page(context: BrowserContext, port: int) -> None:
     until(page, """async () => (await (await fetch('/api/auth/me')).json()).authenticated""")
 
 
-def carries(proxy: Server, upgrades: bool) -> None:
+def carries(proxy: Server, upgrades: bool = True) -> None:
     """Each way of the server through a proxy."""
     if upgrades:
         with open_ws(proxy, "channel=x") as ws:
@@ -496,11 +506,104 @@ def carries(proxy: Server, upgrades: bool) -> None:
     body = b"40" + json.dumps(AUTH).encode()
     assert proxy.post(session, body, token=None, headers=plain).body == b"ok"
     assert proxy.get(session, token=None).body.startswith(b"40{")
+    signals(proxy)
+
+
+def signals(proxy: Server) -> None:
+    """A call's signalling through a proxy, both ways."""
     room = make_room(proxy)
     ada, bob = (Person(proxy, name).enter(room) for name in ("Ada", "Bob"))
-    with bob.stream() as stream:
+    with ada.stream() as hers, bob.stream() as stream:
         assert ada.signal(bob, room).status == 200
         assert heard(stream, "webrtc-signal")["signal"] == "sdp"
+        assert bob.signal(ada, room, "answer").status == 200
+        assert heard(hers, "webrtc-signal")["signal"] == "answer"
+
+
+def as_traefik_writes(head: bytes, peer: str, spelt: Callable[[str], str]) -> bytes:
+    """The head of a request as Traefik 3 passes it on (its `forwardedheaders`, and Go's `http`)."""
+    first, *lines = head.decode("latin-1").strip().split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    upgrades = fields.pop("connection", "").lower() == "upgrade"
+    if upgrades:
+        fields["connection"] = "upgrade"
+    fields |= {
+        "x-real-ip": peer,
+        "x-forwarded-for": peer,
+        "x-forwarded-host": fields["host"],
+        "x-forwarded-port": fields["host"].rpartition(":")[2],
+        "x-forwarded-proto": "ws" if upgrades else "http",
+        "x-forwarded-server": socket.gethostname(),
+    }
+    return "\r\n".join([first, *(f"{spelt(k)}: {v}" for k, v in fields.items()), "", ""]).encode()
+
+
+class Middleman(threading.Thread):
+    """A connection through a proxy that writes as Traefik does."""
+
+    def __init__(self, client: socket.socket, port: int, spelt: Callable[[str], str]) -> None:
+        super().__init__(daemon=True)
+        self.client, self.spelt = client, spelt
+        self.node = socket.create_connection(("127.0.0.1", port))
+
+    def run(self) -> None:
+        threading.Thread(target=self.answer, daemon=True).start()
+        with contextlib.suppress(OSError), self.client.makefile("rb") as reader:
+            while head := b"".join(iter(reader.readline, b"\r\n")):
+                self.node.sendall(as_traefik_writes(head, "127.0.0.1", self.spelt))
+                length = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
+                self.node.sendall(reader.read(int(length[1]) if length else 0))
+                while re.search(rb"(?i)\nupgrade:", head) and (data := reader.read1(65_536)):
+                    self.node.sendall(data)
+        self.end()
+
+    def answer(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.node.recv(65_536):
+                self.client.sendall(data)
+        self.end()
+
+    def end(self) -> None:
+        for sock in (self.client, self.node):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("spelt", [str.title, str.lower], ids=["Title", "lower"])
+def test_as_traefik_writes(
+    make_server: Callable[..., Server],
+    tmp_path: Path,
+    context: BrowserContext,
+    spelt: Callable[[str], str],
+) -> None:
+    """Traefik itself is no package of any system here: what it tells of a client is."""
+    server = make_server(trusted_proxies="127.0.0.1")
+    person = {"username": NAME, "password": PASSWORD, "role": "admin"}
+    assert server.post("/api/users", person).status == 201
+    proxy = Server(tmp_path)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                Middleman(listener.accept()[0], server.port, spelt).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy.port = listener.getsockname()[1]
+        threading.Thread(target=accept, daemon=True).start()
+        with proxy.stream("channel=x") as quiet:
+            sign_in_by_the_page(context, proxy.port)
+            carries(proxy)
+            page = {"Origin": f"http://127.0.0.1:{proxy.port}"}  # a browser's WebSocket names it
+            with open_ws(proxy, headers=page) as ws:
+                assert hear(ws)["type"] == "connection"
+            with pytest.raises(InvalidStatus):
+                open_ws(proxy, headers={"Origin": "http://127.0.0.1:1"})
+            room = proxy.post("/api/video/rooms", {"name": "x"}).json
+            assert room["joinUrl"].startswith(f"http://127.0.0.1:{proxy.port}/"), room
+            proxy.publish("still here", "channel=x")
+            while quiet.values(1) != ["still here"]:
+                pass
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 # PgBouncer

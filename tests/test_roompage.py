@@ -733,6 +733,30 @@ def test_chat_with_unread_count_links_and_history(house: House) -> None:
     expect(bob.page.locator("#chat-text")).to_have_value("lost?")
 
 
+def test_names_turn_nothing_around_them_and_no_emoji_is_cut(house: House) -> None:
+    """A name from right to left is isolated where it stands in a line with others."""
+    family, name = "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u05d3\u05e0\u05d4"
+    ada = house.host().join()
+    dana = house.guest(f"{family} {name}")
+    dana.open().ask(name=f"\u202e{family} {name}\u2069").phase("joined")
+    expect(ada.said).to_have_text(f"\u2068{dana.name}\u2069 has joined")
+    expect(ada.tile(dana).locator("bdi")).to_have_text(dana.name)
+    expect(ada.tile(dana).locator(".face")).to_have_text(f"{family}{name[0]}")
+    dana.page.click("#open-chat")
+    dana.page.fill("#chat-text", "x" * 118 + family + "y")
+    dana.page.keyboard.press("Enter")
+    news = f"\u2068{dana.name}\u2069: {'x' * 118}\u2026"
+    expect(ada.said).to_have_text(news)
+    ada.page.click("#open-chat")
+    expect(ada.page.locator(".said .meta bdi")).to_have_text(dana.name)
+    ada.show_people()
+    line = ada.page.locator("#people-list .line", has_text=dana.name)
+    expect(line.locator("bdi")).to_have_text(dana.name)
+    expect(line.locator("button[aria-haspopup]")).to_have_attribute(
+        "aria-label", re.compile(f"\u2068{dana.name}\u2069")
+    )
+
+
 def offer(someone: Someone, folder: Path, name: str, content: bytes, to: str = "") -> None:
     path = folder / name
     path.write_bytes(content)

@@ -180,6 +180,83 @@ def test_the_list_of_rooms_is_paged(server: Server) -> None:
     assert [room["roomId"] for room in rest.json] == names[2:] and "link" not in rest.headers
 
 
+SEEN = [
+    "Ada L\u00f3pez",
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a joiner that parts
+    "\u0dc1\u0dca\u200d\u0dbb\u0dd3",  # Sinhala, with one that joins
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # a family
+    "\U0001f9d1\U0001f3fd\u200d\U0001f680 and \u2764\ufe0f",
+    "\U0001f3f3\ufe0f\u200d\U0001f308",  # a rainbow
+    "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",  # Scotland
+    "1\ufe0f\u20e3 \U0001f1f9\U0001f1f7",
+    "\u8fbb\U000e0100\u3055\u3093",  # a variant of a Chinese letter, as in names
+    "\u05e9\u05dc\u05d5\u05dd \u0627\u0628\u0646",
+    "e\u0301",
+]
+UNSEEN = [
+    *("\u200b", "\u2060", "\ufeff", "\xad", "\u034f", "\u180e"),  # no width
+    *("\u200e", "\u200f", "\u061c", "\u202a", "\u202e", "\u2066", "\u2069"),  # direction
+    *("\u200c", "\u200d", "\ufe0f", "\U000e0100", "\u180b"),  # nothing to join or to vary
+    *("\u115f", "\u1160", "\u3164", "\uffa0", "\u2800"),  # blank letters
+    *("\U000e0041", "\U000e007f", "\U000e0001", "\U000e0fff"),  # tags
+    *("\x85", "\u2028", "\u2029", "\ufff9", "\U0001d173", "\u17b4", "\u206a"),
+]
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_names_are_taken_as_they_are(shared: Server, name: str) -> None:
+    ada, room = Person(shared, name), make_room(shared, name=name)
+    assert ada.enter(room).me["displayName"] == name
+    assert shared.get(f"{ROOMS}/{room}").json["name"] == name
+    assert shared.request("DELETE", f"{ROOMS}/{room}").status == 200
+
+
+def test_names_have_nothing_invisible(shared: Server) -> None:
+    """A room's is refused, a person's is taken without."""
+    room = make_room(shared)
+    for sign in UNSEEN:
+        for name in (sign, f"Ada{sign}", f"{sign}Ada", f"A{sign}da", f"Ada {sign} B"):
+            made, code = shared.post(ROOMS, {"name": name}), ascii(name)
+            assert made.code == "invalid" and "visible" in made.json["errors"][0]["message"], code
+            assert shared.request("PATCH", f"{ROOMS}/{room}", {"name": name}).code == "invalid"
+            joined = Person(shared, name).enter(room)
+            assert joined.me["displayName"] == name.replace(f" {sign} ", " ").replace(
+                sign, "" if name != sign else "Guest"
+            ), code
+            joined.post(f"{ROOMS}/{room}/leave")
+    for blank in (" ", "\xa0", "\u3000 \u2003"):
+        assert shared.post(ROOMS, {"name": blank}).code == "invalid"
+        assert Person(shared, blank).enter(room).me["displayName"] == "Guest"
+    ada = Person(shared, " Ada \u3000 B ").enter(room)
+    assert ada.me["displayName"] == "Ada B"
+    ada.name = "\u200b"
+    assert ada.enter(room).me["displayName"] == "Ada B"  # it is as if none had been given
+    assert shared.request("DELETE", f"{ROOMS}/{room}").status == 200
+
+
+def test_the_name_of_a_json_web_token_is_cut_by_characters(
+    make_server: Callable[..., Server],
+) -> None:
+    """No limit of the API is before it."""
+    server = make_server(jwt_algorithm="HS256", jwt_key="k" * 32)
+    family, room = SEEN[3], make_room(server)
+    for sub, shown in (
+        ("x" * 120, "x" * 100),
+        ("x" * 97 + family, "x" * 97),
+        ("x" * 99 + "e\u0301", "x" * 99),
+        ("x" * 99 + "\U0001f1f9\U0001f1f7", "x" * 99),
+        ("x" * 98 + "\U0001f1f9\U0001f1f7" * 2, "x" * 98 + "\U0001f1f9\U0001f1f7"),
+        ("x" * 99 + "\U0001f44d\U0001f3fd", "x" * 99),
+        ("\u202eeve", "eve"),
+        ("\u200b", "Guest"),
+    ):
+        claims = {"sub": sub, "exp": time.time() + 600}
+        token = jwt.encode(claims, "k" * 32, algorithm="HS256")
+        body = {"session": secrets.token_urlsafe(16)}
+        joined = server.post(f"{ROOMS}/{room}/join", body, token=token)
+        assert joined.json["participant"]["displayName"] == shown
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [

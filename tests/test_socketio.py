@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
+import sqlite3
 import ssl
 import subprocess
 import textwrap
@@ -27,6 +29,7 @@ from support import (
     LONG,
     PATIENCE,
     POLLING,
+    ROOT,
     Server,
     change,
     hear,
@@ -514,6 +517,134 @@ def test_a_handlers_faults_stop_nobody(with_handlers: Callable[..., Server]) -> 
     assert server.process is not None and server.process.poll() is None
     text = "at the end"
     wait_for(lambda: server.get(f"/api/logs?level=ERROR&q={text[-3:]}").json, "the log to say it")
+
+
+SLOW = """
+    import time
+    import gevent
+    from gevent.monkey import get_original
+
+    hold = get_original("time", "sleep")  # as what knows nothing of gevent waits
+
+    @on("fast")
+    def fast(client):
+        return 1
+
+    @on("waits")
+    def waits(client):
+        gevent.sleep(1.6)
+
+    @on("in turns")
+    def in_turns(client):
+        for _ in range(3):
+            hold(0.5)
+            gevent.sleep(0.01)
+
+    @on("sleeps")
+    def sleeps(client):
+        hold(1.2)
+
+    @on("computes")
+    def computes(client):
+        gevent.sleep(0.01)
+        end = time.monotonic() + 1.2
+        while time.monotonic() < end:
+            pass
+        gevent.sleep(0.01)
+
+    @on("cut short")
+    def cut_short(client):
+        with gevent.Timeout(0.1, False):
+            gevent.sleep(5)
+        hold(1.1)
+
+    @on("asks")
+    def asks(client):
+        client.emit("how are you", ack=lambda: hold(1.2))
+
+    @use(namespace="/door")
+    def door(client):
+        hold(1.2)
+
+    @on("connection", namespace="/hello")
+    def hello(client):
+        hold(1.2)
+
+    @on("disconnect", namespace="/hello")
+    def bye(client, reason):
+        hold(1.2)
+
+    @on("puts out")
+    def puts_out(client):
+        client.disconnect()
+
+    @on("disconnect")
+    def gone(client, reason):
+        hold(1.2)
+"""
+
+
+def test_a_handler_that_holds_everybody_up_is_named(with_handlers: Callable[..., Server]) -> None:
+    """Not one that waits meanwhile, beside one that holds or before."""
+    server = with_handlers(SLOW, access="open", socketio_recovery_seconds=0)
+    (one, _), (two, _) = join_io(server, {}), join_io(server, {})
+    with one, two:
+        two.send('421["waits"]')
+        assert ask_io(one, "fast") == [1]
+        for event in ("sleeps", "sleeps", "computes", "cut short", "in turns"):
+            assert ask_io(one, event) == []
+        assert hear_io(two) == "431[]"
+        one.send('42["asks"]')
+        assert hear_io(one) == '420["how are you"]'
+        one.send("430[]")
+        one.send("40/door,")
+        one.send("40/hello,")
+        assert [hear_io(one)[:3] for _ in range(2)] == ["40/", "40/"]
+        one.send("41/hello,")
+        one.send('42["puts out"]')
+        assert hear_io(one) == "41"
+
+    def named() -> list[tuple[str, str, float]]:
+        rows = server.get("/api/logs?level=WARN&q=held").json
+        about = [row["metadata"] for row in reversed(rows)]
+        return [(row["event"], row["namespace"], row["seconds"]) for row in about]
+
+    wait_for(lambda: ("disconnect", "/") in [row[:2] for row in named()], "the last one")
+    assert [row[:2] for row in named()] == [
+        ("sleeps", "/"),
+        ("computes", "/"),
+        ("cut short", "/"),
+        ("how are you", "/"),
+        ("use", "/door"),
+        ("connection", "/hello"),
+        ("disconnect", "/hello"),
+        ("disconnect", "/"),
+    ]
+    assert all(1 < row[2] < 3 for row in named()), named()
+    said = [line for line in server.output if line.startswith("rtapp warn: ")]
+    assert re.fullmatch(r"rtapp warn: The handler of sleeps held .* for 1\.\d s: .*", said[0]), said
+
+
+def test_the_guides_way_out_of_the_loop(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    """A handler's own database is locked, and others are served meanwhile."""
+    readme, database = (ROOT / "README.md").read_text("utf-8"), tmp_path / "shop.db"
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
+    code = next(block for block in blocks if "threadpool" in block)
+    path = tmp_path / "handlers.py"
+    path.write_text(code.replace('"shop.db"', repr(str(database))))
+    server = make_server("--app", str(path), access="open", socketio_recovery_seconds=0)
+    ws, _ = join_io(server, {})
+    with ws, contextlib.closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("CREATE TABLE orders (id INTEGER, state TEXT)")
+        db.execute("INSERT INTO orders VALUES (7, 'paid')")
+        db.execute("BEGIN EXCLUSIVE")
+        ws.send('421["order",7]')
+        ended = time.monotonic() + 1.5
+        while time.monotonic() < ended:  # a held loop would answer when the query has failed
+            assert server.get("/healthz").status == 200
+        db.execute("ROLLBACK")
+        assert hear_io(ws) == '431["paid"]'
+    assert not [line for line in server.output if line.startswith("rtapp warn: ")]
 
 
 HELD = """

@@ -75,8 +75,37 @@ export function t(key, params) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => {
     const value = params[name];
     if (value === undefined) return whole;
-    return typeof value === 'number' ? formatNumber(value) : value;
+    return typeof value === 'number' ? formatNumber(value) : isolated(value);
   });
+}
+
+const LEFTWARD = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+/**
+ * Somebody's text as it can stand in a sentence: its letters from right to left turn nothing around
+ * them (UAX 9), and its marks of direction are left out.
+ * @param {string} text
+ */
+export function isolated(text) {
+  const plain = text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');
+  return LEFTWARD.test(plain) ? `\u2068${plain}\u2069` : plain;
+}
+
+/**
+ * The beginning of a text, of at most so many UTF-16 units: no character is cut, as people see it.
+ * @param {string} text
+ * @param {number} most
+ */
+export function beginning(text, most) {
+  if (text.length <= most) return text;
+  const near = text.slice(0, most + 64); // a long one isn't looked through
+  const end = 'Segmenter' in Intl ? new Intl.Segmenter().segment(near).containing(most)?.index : 0;
+  return text.slice(0, end || most).replace(/[\ud800-\udbff]$/, ''); // an older Firefox
+}
+
+/** The first character of a text, as people see it. @param {string} text */
+export function firstCharacter(text) {
+  return 'Segmenter' in Intl ? ([...new Intl.Segmenter().segment(text)][0]?.segment ?? '') : ([...text][0] ?? '');
 }
 
 /**

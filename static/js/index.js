@@ -2,7 +2,7 @@
 import { wireAccount } from './account.js';
 import { api, ApiError, ROOT } from './api.js';
 import { clearErrors, fieldError, wireForm } from './forms.js';
-import { formatTime, onLanguage, t } from './i18n.js';
+import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, copyFrom, errorBanner, h, serverWords, setText, startPage } from './page.js';
 import { wireReveals } from './password.js';
@@ -448,7 +448,8 @@ function jsonFault(text) {
 function pretty(value) {
   const text = JSON.stringify(value, null, 2);
   if (text.length <= SHOWN) return text;
-  return `${text.slice(0, SHOWN)}\n… ${t('live.more', { count: text.length - SHOWN })}`;
+  const shown = beginning(text, SHOWN);
+  return `${shown}\n… ${t('live.more', { count: text.length - shown.length })}`;
 }
 
 function renderAll() {

@@ -348,7 +348,7 @@ function guest({ displayName, username, ipAddress, userAgent, connectedAt }) {
   return h(
     'li',
     {},
-    h('strong', {}, displayName || username || t('share.guest')),
+    h('strong', {}, h('bdi', {}, displayName || username || t('share.guest'))),
     h('span', { class: 'hint' }, ` ${[device, ipAddress, formatTime(connectedAt)].filter(Boolean).join(' · ')}`),
   );
 }

@@ -3,11 +3,14 @@ import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { put, Storage } from './browser.mjs';
 import {
+  beginning,
+  firstCharacter,
   formatDate,
   formatDuration,
   formatNumber,
   formatTime,
   initI18n,
+  isolated,
   language,
   onLanguage,
   setLanguage,
@@ -194,4 +197,31 @@ test('texts and attributes are put where the page asks for them', () => {
   translate({ querySelectorAll: (selector) => (selector === '[data-i18n]' ? [text] : [field]) });
   assert.equal(text.textContent, 'Send');
   assert.deepEqual([field.attributes.placeholder, field.attributes['aria-label']], ['Send', '{count} bytes']);
+});
+
+test('a name from right to left turns nothing around it, and no name anything by marks', async () => {
+  reader('en');
+  await initI18n();
+  const dana = '\u05d3\u05e0\u05d4';
+  assert.equal(t('hello', { name: dana, count: 1, all: 'x' }), `Hello \u2068${dana}\u2069, \u2068${dana}\u2069! 1 of x`);
+  assert.equal(isolated('\u202eeve\u2069'), 'eve');
+  assert.equal(isolated(`${dana}\u2069\u202d`), `\u2068${dana}\u2069`);
+  assert.equal(isolated('\u{1e900}'), '\u2068\u{1e900}\u2069');
+  assert.equal(isolated('\u{1f468}\u200d\u{1f469}'), '\u{1f468}\u200d\u{1f469}');
+});
+
+test('a text is cut between characters, as people see them', () => {
+  const family = '\u{1f468}\u200d\u{1f469}\u200d\u{1f467}';
+  for (const end of ['\u{1f44d}', family, 'e\u0301', '\u{1f1f9}\u{1f1f7}', '\u{1f44d}\u{1f3fd}']) {
+    for (let most = 3; most < 3 + end.length; most += 1) assert.equal(beginning(`abc${end}d`, most), 'abc', `${end} ${most}`);
+    assert.equal(beginning(`abc${end}d`, 3 + end.length), `abc${end}`);
+    assert.equal(firstCharacter(`${end}d`), end);
+  }
+  assert.equal(beginning('short', 5), 'short');
+  assert.equal(firstCharacter(''), '');
+  const { Segmenter } = Intl;
+  delete Intl.Segmenter; // an older browser
+  assert.equal(beginning('abc\u{1f44d}', 4), 'abc');
+  assert.equal(firstCharacter('\u{1f44d}d'), '\u{1f44d}');
+  Intl.Segmenter = Segmenter;
 });

@@ -36,7 +36,7 @@ async function end(row) {
 /** @param {any} row */
 const Row = (row) => html`
   <tr key=${row.id}>
-    <th scope="row" class="wide">${row.name}<br /><code class="hint">${row.roomId}</code></th>
+    <th scope="row" class="wide"><bdi>${row.name}</bdi><br /><code class="hint">${row.roomId}</code></th>
     <td class="num">${row.participantCount} / ${row.maxParticipants}</td>
     <td>
       ${row.locked && html`<span class="badge warn">${t('admin.rooms.locked')}</span> `}

@@ -4,7 +4,7 @@ import { Component, h } from '../../vendor/preact/preact.mjs';
 import { effect, signal } from '../../vendor/signals-core/signals-core.mjs';
 import { ApiError } from '../api.js';
 import { clearErrors, wireForm } from '../forms.js';
-import { formatDate, formatNumber, onLanguage, t } from '../i18n.js';
+import { beginning, formatDate, formatNumber, onLanguage, t } from '../i18n.js';
 import { notice } from '../notices.js';
 import { banner, errorBanner, errorTitle, h as element } from '../page.js';
 import { saysEnded } from '../session.js';
@@ -382,5 +382,5 @@ export function formatAge(seconds) {
 /** @param {any} value as it is shown in a line */
 export const brief = (value, length = 160) => {
   const text = typeof value === 'string' ? value : JSON.stringify(value);
-  return text.length > length ? `${text.slice(0, length)}…` : text;
+  return text.length > length ? `${beginning(text, length)}…` : text;
 };

@@ -1,5 +1,5 @@
 /** The call itself: pictures, controls, panels, and what has to be said while it goes on. */
-import { formatNumber, onLanguage, t } from '../i18n.js';
+import { beginning, formatNumber, isolated, onLanguage, t } from '../i18n.js';
 import { announce, byId, copyFrom, h } from '../page.js';
 import { clearBanners, line, setBanner } from './banners.js';
 import { Breakdown } from './breakdown.js';
@@ -581,8 +581,9 @@ export class Call {
 
   /** @param {string} from @param {string} text */
   _news(from, text) {
-    if (this._panel !== 'chat') toast(`${from}: ${text.length > 120 ? `${text.slice(0, 120)}…` : text}`);
-    else announce(`${from}: ${text}`);
+    const short = beginning(text, 120);
+    const shown = this._panel === 'chat' || short === text ? text : `${short}…`;
+    (this._panel === 'chat' ? announce : toast)(`${isolated(from)}: ${isolated(shown)}`);
     this._sound('message');
   }
 

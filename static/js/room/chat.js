@@ -154,7 +154,7 @@ export class Chat {
     return h(
       'li',
       { class: isOwn ? 'said own' : 'said' },
-      h('p', { class: 'meta' }, h('b', {}, isOwn ? t('room.chat.you') : displayName), h('time', { datetime: sentAt }, time)),
+      h('p', { class: 'meta' }, h('b', {}, isOwn ? t('room.chat.you') : h('bdi', {}, displayName)), h('time', { datetime: sentAt }, time)),
       h('p', { class: 'text' }, ...linked(text)),
     );
   }

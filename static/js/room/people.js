@@ -16,7 +16,7 @@ class Line {
   constructor(room, person) {
     this._room = room;
     this.person = person;
-    this.name = h('span', { class: 'name' });
+    this.name = h('bdi', { class: 'name' });
     this.marks = h('span', { class: 'line-marks' });
     this.trouble = h('span', { class: 'hint' });
     this.menu = h('div', { class: 'menu', role: 'menu', hidden: true });
@@ -135,7 +135,7 @@ export class People {
     return h(
       'li',
       { class: 'line', 'data-person': String(person.id) },
-      h('span', { class: 'line-text', id: `waits-${person.id}` }, name),
+      h('bdi', { class: 'line-text', id: `waits-${person.id}` }, name),
       h('span', { class: 'row' }, button('room.people.admit', 'admit', 'small primary'), button('room.people.deny', 'deny', 'small')),
     );
   }

@@ -1,5 +1,5 @@
 /** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
-import { onLanguage, t } from '../i18n.js';
+import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
 import { dress, icon } from './dom.js';
 import { duet, focus, grid } from './grid.js';
@@ -37,7 +37,7 @@ class Seat {
     this.video.muted = true; // the attribute alone doesn't count for an element that a script made
     this.audio = h('audio', { autoplay: true, 'data-role': role === 'camera' ? 'audio' : 'screenAudio' });
     this.face = h('div', { class: 'face', 'aria-hidden': 'true' });
-    this.name = h('span', { class: 'name' });
+    this.name = h('bdi', { class: 'name' });
     this.marks = h('span', { class: 'seat-marks' });
     this.hand = h('span', { class: 'hand', hidden: true });
     this.bars = h('span', { class: 'bars' }, icon('bars'));
@@ -352,6 +352,6 @@ function marked(name, text) {
 
 /** Two letters at most, whole characters. @param {string} name */
 function initials(name) {
-  const words = name.trim().split(/\s+/).map((word) => [...word][0] ?? '');
+  const words = name.trim().split(/\s+/).map(firstCharacter);
   return [words[0], words.length > 1 ? words[words.length - 1] : ''].join('').toLocaleUpperCase(document.documentElement.lang);
 }
