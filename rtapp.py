@@ -32,7 +32,7 @@ The way of a message, from a POST to the first byte on a stream:
     Connection.serve    reads the request from its socket, and asks
     Web.answer          who that is and whether they may; it calls the route's handler,
     broadcast           which checks the body once, makes an entry, and waits in
-    Log.append          for its commit:
+    Log.store           for its commit:
     Storage.write       the one writer puts all that waits into one transaction;
     Storage._deliver    once it is on the disk tells the log and wakes who answers the POST;
     Log.committed       advances the head over the entries, in the order of their ids, into
@@ -1760,13 +1760,13 @@ class Storage:
         self._done: deque[Done] = deque()
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._on_entries: Callable[[list[Entry]], None] = lambda entries: None
+        self._log_committed: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
-    def start(self, on_entries: Callable[[list[Entry]], None]) -> None:
-        """Start the writer. `on_entries` hears what was committed, before its giver does."""
-        self._on_entries = on_entries
+    def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
+        """Start the writer. `Log.committed` hears what was committed, before its giver does."""
+        self._log_committed = log_committed
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
         self.engine.spawn(self._write_on)
@@ -1850,7 +1850,7 @@ class Storage:
         while self._done:
             entries, works = self._done.popleft()
             if entries:
-                self._on_entries(entries)
+                self._log_committed(entries)
             for work in works:
                 wake = work.waiter.switch if work.error is None else work.waiter.throw
                 loop.run_callback(wake, work.value if work.error is None else work.error)
@@ -2061,13 +2061,13 @@ class Log:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._listener: Callable[[list[Entry]], None] = lambda entries: None
+        self._hub_advance: Callable[[list[Entry]], None] = lambda entries: None
         self.queries = 0  # catch-up reads, for tests and metrics
         self.take(Stand(0, "", "", {}, 0))
 
-    def start(self, listener: Callable[[list[Entry]], None]) -> None:
-        """Begin; `listener` hears of new entries in the order of their ids."""
-        self._listener = listener
+    def start(self, hub_advance: Callable[[list[Entry]], None]) -> None:
+        """Begin; `Hub.advance` hears of new entries in the order of their ids."""
+        self._hub_advance = hub_advance
         self.take(self.read_stand())
 
     def take(self, stand: Stand) -> None:
@@ -2129,13 +2129,13 @@ class Log:
 
     # Writing
 
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Store messages and tell the listener; their ids. Raises as `Storage.write` does."""
+    def store(self, entries: Sequence[Entry]) -> list[int]:
+        """Put messages into the log, and wait for that; their ids. Raises as `Storage.write`."""
         return self._storage.write(lambda tx: tx.append(entries), is_plain=True)
 
     def control(self, event: str, **content: Any) -> None:
         """Tell every hub, in the order of the log, of a change to live connections."""
-        self.append([control_draft(event, **content)])
+        self.store([control_draft(event, **content)])
 
     def committed(self, entries: list[Entry]) -> None:
         """Advance the head over what has just been committed.
@@ -2164,7 +2164,7 @@ class Log:
         new = [entry for entry in entries if entry.id > self.head]
         if new:
             self.head = new[-1].id
-            self._listener(new)
+            self._hub_advance(new)
 
     # Reading
 
@@ -2744,18 +2744,18 @@ def tune(transport: Transport, settings: Settings) -> None:
             transport.setsockopt(level, getattr(socket, name), value)
 
 
-class Run(msgspec.Struct, eq=False):
+class TopicRing(msgspec.Struct, eq=False):
     """The ring's entries of one topic, in order, and who wants them."""
 
     evicted: int  # the ring has every entry of this topic after this id
     excluded: int = 0  # the newest id in the ring that leaves this topic's subscribers out
-    # There is a run for each client, nearly always empty: empty collections are shared.
+    # There is a ring for each client, nearly always empty: empty collections are shared.
     views: set[View] = cast("set[View]", frozenset())
     entries: list[Entry] = cast("list[Entry]", ())
     start: int = 0  # of the entries that are still in the ring
     owners: list[Subscriber] = []  # whose own topic this is
 
-    def append(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:
         self.entries = self.entries or []
         self.entries.append(entry)
 
@@ -2777,7 +2777,7 @@ class Run(msgspec.Struct, eq=False):
         return self.entries[-1].id if len(self.entries) > self.start else 0
 
 
-NOBODY = Run(0)
+UNHEARD = TopicRing(0)
 
 
 class Ring:
@@ -2787,27 +2787,27 @@ class Ring:
     def __init__(self, entries: Iterable[Entry] = (), floor: int = 0) -> None:
         self.floor = floor
         self.size = 0
-        self.runs: dict[str, Run] = {}
+        self.by_topic: dict[str, TopicRing] = {}
         self.entries: deque[Entry] = deque()
         for entry in entries:
-            self.append(entry)
+            self.add(entry)
 
-    def run(self, topic: str) -> Run:
-        """A topic's run, made where there is none."""
-        return self.runs.get(topic) or self.runs.setdefault(topic, Run(self.floor))
+    def of(self, topic: str) -> TopicRing:
+        """A topic's ring, made where there is none."""
+        return self.by_topic.get(topic) or self.by_topic.setdefault(topic, TopicRing(self.floor))
 
     def release(self, topic: str) -> None:
-        """Forget a run that nobody would miss."""
-        run = self.runs[topic]
-        if not (run.last or run.excluded or run.views or run.owners):
-            del self.runs[topic]
+        """Forget a ring that nobody would miss."""
+        ring = self.by_topic[topic]
+        if not (ring.last or ring.excluded or ring.views or ring.owners):
+            del self.by_topic[topic]
 
-    def append(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:
         self.entries.append(entry)
         self.size += entry.cost
-        self.run(entry.topic).append(entry)
+        self.of(entry.topic).add(entry)
         for topic in entry.left_out:
-            self.run(topic).excluded = entry.id
+            self.of(topic).excluded = entry.id
 
     def evict(self, limit: int) -> None:
         """Drop the oldest entries until the rest cost at most `limit`."""
@@ -2815,10 +2815,10 @@ class Ring:
             entry = self.entries.popleft()
             self.size -= entry.cost
             self.floor = entry.id
-            self.runs[entry.topic].evict()
+            self.by_topic[entry.topic].evict()
             for topic in {entry.topic, *entry.left_out}:
-                if self.runs[topic].excluded == entry.id:
-                    self.runs[topic].excluded = 0
+                if self.by_topic[topic].excluded == entry.id:
+                    self.by_topic[topic].excluded = 0
                 self.release(topic)
 
     def page(
@@ -2828,10 +2828,10 @@ class Ring:
         to which they are all; None when some may have left the ring."""
         parts: list[list[Entry]] = []
         for topic in topics:
-            run = self.runs.get(topic)
-            if (run.evicted if run else self.floor) > after:
+            ring = self.by_topic.get(topic)
+            if (ring.evicted if ring else self.floor) > after:
                 return None
-            if run and (newer := run.after(after, limit)):
+            if ring and (newer := ring.after(after, limit)):
                 parts.append(newer)
         found = parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts), key=_by_id)
         if len(found) >= limit:
@@ -2849,7 +2849,7 @@ class View(msgspec.Struct, eq=False):
     waiting: list[Subscriber] = []  # those of them whom the sweep has yet to come to
     is_marked: bool = False  # it has to come to everybody once more
     resting: tuple[int, int] = (0, 0)  # cursors of who lacked nothing when it was last at rest
-    joins: dict[int, Join] = {}  # cursor: what a member there is sent next
+    bursts: dict[int, Burst] = {}  # cursor: what a member there is sent next
 
     @property
     def is_dirty(self) -> bool:
@@ -2861,16 +2861,16 @@ class View(msgspec.Struct, eq=False):
         if not self.is_dirty:
             self.resting = self.newest, number
         self.newest, self.is_marked = number, True
-        self.joins.clear()
+        self.bursts.clear()
 
-    def span(self, cursor: int) -> tuple[int, int]:
+    def alike(self, cursor: int) -> tuple[int, int]:
         """From where on and before what a cursor lacks the same as this one: pings move those of
         a quiet view to many places."""
         low, high = self.resting
         return self.resting if low <= cursor < high else (cursor, cursor + 1)
 
 
-class Join(NamedTuple):
+class Burst(NamedTuple):
     """Frames put together: the bytes, the id up to which they are all, how many."""
 
     data: bytes
@@ -2887,7 +2887,7 @@ class Change(NamedTuple):
     since: int
 
 
-class Stretch(NamedTuple):
+class Span(NamedTuple):
     """What a subscriber is to be sent next: of `topics`, its own one included, what came after one
     id, up to another. `is_earlier`: on new ones before its position, which stays as it is."""
 
@@ -2924,7 +2924,7 @@ class Subscriber(msgspec.Struct, eq=False):
     transport: Transport = cast("Transport", None)  # until it is attached
     session: Session | None = None  # hears what the client says
     is_paused: bool = False  # not read from: there is enough to do
-    pending: Join | None = None  # pinned: what its socket has yet to take
+    pending: Burst | None = None  # pinned: what its socket has yet to take
     queue: bytearray | None = None  # for it alone, sent once `pending` is taken
     own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
     later: tuple[Change, ...] = ()  # of its topics
@@ -3045,7 +3045,7 @@ class Connections(abc.ABC):
         self._heed(subscriber)
         self._enter(subscriber, topics)
         self.on_moved(subscriber, frozenset(), topics)
-        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
+        self._push(subscriber, Burst(prefix, subscriber.cursor, 0))
         self._receive(subscriber, early)
         self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
         self._serve_soon(subscriber)
@@ -3066,7 +3066,7 @@ class Connections(abc.ABC):
         """Give a polling connection the socket and the encoding of another one, which ends thereby.
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
         queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
-        pinned = subscriber.pending or Join(b"", subscriber.cursor, 0)
+        pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
         packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
@@ -3100,7 +3100,7 @@ class Connections(abc.ABC):
         if not subscriber.is_open or not data:
             return
         if subscriber.state is not State.BLOCKED:
-            self._push(subscriber, Join(data, subscriber.cursor, 0))
+            self._push(subscriber, Burst(data, subscriber.cursor, 0))
             return
         queue = subscriber.queue = subscriber.queue or bytearray()
         queue += data
@@ -3137,10 +3137,10 @@ class Connections(abc.ABC):
 
     # Sending
 
-    def _push(self, subscriber: Subscriber, join: Join) -> bool:
+    def _push(self, subscriber: Subscriber, burst: Burst) -> bool:
         """Send, whether all was taken: the cursor moves then, and what the socket doesn't take
         waits, pinned."""
-        data, cursor, messages = join
+        data, cursor, messages = burst
         try:
             taken = subscriber.transport.send(data) if data else 0
         except BlockingIOError:
@@ -3151,19 +3151,19 @@ class Connections(abc.ABC):
         subscriber.bytes_sent += taken
         self._stats.bytes_sent += taken
         if taken < len(data):
-            self._pin(subscriber, join, taken)
+            self._pin(subscriber, burst, taken)
             return False
         subscriber.cursor = cursor
         subscriber.messages += messages
         self._stats.deliveries += messages
         return True
 
-    def _pin(self, subscriber: Subscriber, join: Join, taken: int) -> None:
+    def _pin(self, subscriber: Subscriber, burst: Burst, taken: int) -> None:
         """Keep what the socket did not take; a connection that is gone shows when it is offered
         again."""
         if taken or subscriber.pending is None:
             subscriber.blocked_at = time.monotonic()
-        subscriber.pending = join._replace(data=join.data[taken:]) if taken else join
+        subscriber.pending = burst._replace(data=burst.data[taken:]) if taken else burst
         if subscriber.is_open:
             subscriber.state = State.BLOCKED
         self._heed(subscriber)
@@ -3180,7 +3180,7 @@ class Connections(abc.ABC):
             self._expect_answer(subscriber, ticks_ms())
         self._heed(subscriber)
         queue, subscriber.queue = bytes(subscriber.queue or b""), None
-        self._push(subscriber, Join(queue, subscriber.cursor, 0))
+        self._push(subscriber, Burst(queue, subscriber.cursor, 0))
         self._half_close(subscriber)
         self._serve_soon(subscriber)
 
@@ -3279,8 +3279,8 @@ class Hub(Connections):
 
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
     TOGETHER = 32  # members served before the clock is looked at
-    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    JOIN_ENTRIES = 512
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
     PAGE = 1_000  # rows of one catch-up read
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
     LATER = 100  # changes of topics that wait for one connection
@@ -3348,12 +3348,12 @@ class Hub(Connections):
 
     def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
         """The subscribers whose own topics are among these."""
-        return [s for topic in topics for s in self._ring.runs.get(topic, NOBODY).owners]
+        return [s for topic in topics for s in self._ring.by_topic.get(topic, UNHEARD).owners]
 
     def present(self, topic: str) -> list[Subscriber]:
         """Who is on a topic, or has it as its own."""
-        run = self._ring.runs.get(topic, NOBODY)
-        return [*run.owners, *(member for view in run.views for member in view.members)]
+        ring = self._ring.by_topic.get(topic, UNHEARD)
+        return [*ring.owners, *(member for view in ring.views for member in view.members)]
 
     def position(self, subscriber: Subscriber) -> str:
         """Up to where a connection will have been served before what `reply` sends next."""
@@ -3365,9 +3365,9 @@ class Hub(Connections):
 
     def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
-        run, left_out = self._ring.runs.get(topic, NOBODY), excluded_topics(exclude)
-        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
-        reached = self.elsewhere.get(topic, 0) + len(run.owners)
+        ring, left_out = self._ring.by_topic.get(topic, UNHEARD), excluded_topics(exclude)
+        views = {view for view in ring.views if left_out.isdisjoint(view.topics)}
+        reached = self.elsewhere.get(topic, 0) + len(ring.owners)
         reached += sum(len(view.members) for view in views)
         for subscriber in self._owners(left_out):
             reached -= subscriber.view in views or topic == subscriber.own_topic
@@ -3389,7 +3389,7 @@ class Hub(Connections):
 
     def is_heard(self, topic: str) -> bool:
         """Whether somebody here is on a topic, or something of it is held."""
-        return topic in self._ring.runs
+        return topic in self._ring.by_topic
 
     def memory(self) -> dict[str, int]:
         """Figures about the ring, for metrics."""
@@ -3441,31 +3441,31 @@ class Hub(Connections):
     # Views
 
     def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
-        own = self._ring.run(subscriber.own_topic)
+        own = self._ring.of(subscriber.own_topic)
         own.owners.append(subscriber)
         subscriber.own_last = max(own.last, own.excluded, own.evicted)
         key = (subscriber.encoding.key, topics)
         view = self._views.get(key)
         if view is None:
-            runs = [self._ring.run(topic) for topic in topics]
-            newest = max((max(run.last, run.evicted) for run in runs), default=0)
+            rings = [self._ring.of(topic) for topic in topics]
+            newest = max((max(ring.last, ring.evicted) for ring in rings), default=0)
             view = self._views[key] = View(subscriber.encoding, topics, newest)
-            for run in runs:
-                run.views = run.views or set()
-                run.views.add(view)
+            for ring in rings:
+                ring.views = ring.views or set()
+                ring.views.add(view)
         view.members[subscriber] = None
         subscriber.view = view
 
     def _leave(self, subscriber: Subscriber) -> None:
         view, own = subscriber.view, subscriber.own_topic
-        self._ring.runs[own].owners.remove(subscriber)
+        self._ring.by_topic[own].owners.remove(subscriber)
         self._ring.release(own)
         del view.members[subscriber]
         if not view.members:
             del self._views[view.encoding.key, view.topics]
             self._dirty.pop(view, None)
             for topic in view.topics:
-                self._ring.runs[topic].views.discard(view)
+                self._ring.by_topic[topic].views.discard(view)
                 self._ring.release(topic)
 
     def _switch(self, subscriber: Subscriber) -> None:
@@ -3483,8 +3483,8 @@ class Hub(Connections):
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
         for entry in entries:
-            self._ring.append(entry)
-            for view in self._ring.runs[entry.topic].views:
+            self._ring.add(entry)
+            for view in self._ring.by_topic[entry.topic].views:
                 view.mark(entry.id)
                 self._dirty[view] = None
             for subscriber in self._owners((entry.topic, *entry.left_out)):
@@ -3569,13 +3569,13 @@ class Hub(Connections):
             if not low <= subscriber.cursor < high:
                 if subscriber.cursor >= view.newest:
                     continue
-                low, high = view.span(subscriber.cursor)
+                low, high = view.alike(subscriber.cursor)
                 shared = self._shared(view, low)
                 if shared is None:
                     high = 0
                     self._fall_behind(subscriber)
                     continue
-                data, cursor, messages = join = shared
+                data, cursor, messages = burst = shared
                 size = len(data)
                 view.is_marked |= cursor < view.newest  # it carries no more
             try:
@@ -3589,13 +3589,13 @@ class Hub(Connections):
                 subscriber.cursor = cursor
                 subscriber.messages += messages
             else:
-                self._pin(subscriber, join, taken)
+                self._pin(subscriber, burst, taken)
         self._stats.bytes_sent += bytes_sent
         self._stats.deliveries += deliveries
         if view.is_dirty:
             self._dirty[view] = None  # the last one, so the next that is served
         else:
-            view.joins.clear()
+            view.bursts.clear()
             self._dirty.pop(view, None)
 
     def _serve(self, subscriber: Subscriber) -> None:
@@ -3603,16 +3603,16 @@ class Hub(Connections):
         for _ in range(16):
             if subscriber.state is not State.LIVE:
                 return
-            stretch = self._stretch(subscriber)
-            if stretch is not None:
-                if stretch.is_earlier and not self._log.complete(stretch.after, stretch.topics):
+            span = self._next_span(subscriber)
+            if span is not None:
+                if span.is_earlier and not self._log.complete(span.after, span.topics):
                     self._reset(subscriber)
                     return
-                join = self._from_ring(subscriber, stretch)
-                if join is None:
+                burst = self._from_ring(subscriber, span)
+                if burst is None:
                     self._fall_behind(subscriber)
                     return
-                self._bring(subscriber, stretch.is_earlier, join)
+                self._bring(subscriber, span.is_earlier, burst)
             elif subscriber.later:
                 self._switch(subscriber)
             else:
@@ -3630,66 +3630,66 @@ class Hub(Connections):
         lacks = subscriber.later or self._lacks(subscriber, self.head)
         return subscriber.state is State.LIVE and not lacks
 
-    def _stretch(self, subscriber: Subscriber) -> Stretch | None:
+    def _next_span(self, subscriber: Subscriber) -> Span | None:
         """What a subscriber lacks before its next topics, or before the head."""
         topics, later = subscriber.view.topics, subscriber.later
         upto = later[0].number if later else self.head
         if self._lacks(subscriber, upto):
-            return Stretch(topics | {subscriber.own_topic}, subscriber.cursor, upto, False)
+            return Span(topics | {subscriber.own_topic}, subscriber.cursor, upto, False)
         if later and later[0].since < upto and (added := later[0].topics - topics):
-            return Stretch(added, later[0].since, upto, True)
+            return Span(added, later[0].since, upto, True)
         return None
 
-    def _from_ring(self, subscriber: Subscriber, stretch: Stretch) -> Join | None:
+    def _from_ring(self, subscriber: Subscriber, span: Span) -> Burst | None:
         """What a subscriber is sent next; None when the ring does not reach back so far."""
-        topics, after, upto, is_earlier = stretch
+        topics, after, upto, is_earlier = span
         if not (is_earlier or subscriber.later or subscriber.own_last > after):
-            return self._shared(subscriber.view, subscriber.view.span(after)[0])
-        page = self._ring.page(after, upto, topics, self.JOIN_ENTRIES)
-        return next(self._joins(subscriber, stretch, *page)) if page else None
+            return self._shared(subscriber.view, subscriber.view.alike(after)[0])
+        page = self._ring.page(after, upto, topics, self.BURST_ENTRIES)
+        return next(self._bursts(subscriber, span, *page)) if page else None
 
-    def _shared(self, view: View, cursor: int) -> Join | None:
+    def _shared(self, view: View, cursor: int) -> Burst | None:
         """What all of a view are sent next who are at a cursor and have nothing of their own."""
-        join = view.joins.get(cursor)
-        if join is None:
-            page = self._ring.page(cursor, self.head, view.topics, self.JOIN_ENTRIES)
+        burst = view.bursts.get(cursor)
+        if burst is None:
+            page = self._ring.page(cursor, self.head, view.topics, self.BURST_ENTRIES)
             if page is None:
                 return None
             found, upto = page
             mine = [e for e in found if e.left_out.isdisjoint(view.topics)]
-            if len(view.joins) > 64:
-                view.joins.clear()
-            join = view.joins[cursor] = self._join(view.encoding, mine, upto)
+            if len(view.bursts) > 64:
+                view.bursts.clear()
+            burst = view.bursts[cursor] = self._burst(view.encoding, mine, upto)
             self._dirty[view] = None  # the sweep clears them
-        return join
+        return burst
 
-    def _joins(
-        self, subscriber: Subscriber, stretch: Stretch, found: list[Entry], upto: int
-    ) -> Iterator[Join]:
-        """Sends for a subscriber: of what was found for a stretch, up to an id, what is its own."""
+    def _bursts(
+        self, subscriber: Subscriber, span: Span, found: list[Entry], upto: int
+    ) -> Iterator[Burst]:
+        """Sends for a subscriber: of what was found for a span, up to an id, what is its own."""
         view, own = subscriber.view, subscriber.own_topic
-        topics = view.topics | stretch.topics
+        topics = view.topics | span.topics
         mine = [
             entry
             for entry in found
-            if stretch.after < entry.id <= upto
-            and entry.topic in stretch.topics
+            if span.after < entry.id <= upto
+            and entry.topic in span.topics
             and entry.is_for(topics, own)
         ]
         # What is older than a stream's position must not move it back. In Socket.IO each
         # namespace's client has a position of its own.
-        stays = stretch.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
+        stays = span.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
         position = self._log.position(subscriber.cursor) if stays else None
         while True:
-            join = self._join(view.encoding, mine, upto, position)
-            yield join
-            mine = mine[join.messages :]
+            burst = self._burst(view.encoding, mine, upto, position)
+            yield burst
+            mine = mine[burst.messages :]
             if not mine:
                 return
 
-    def _join(
+    def _burst(
         self, encoding: Encoding, entries: list[Entry], upto: int, position: str | None = None
-    ) -> Join:
+    ) -> Burst:
         """Frames for one send, with their own positions or with one for all. `upto` is the cursor
         when all of the entries fit."""
         frames: list[bytes] = []
@@ -3702,19 +3702,19 @@ class Hub(Connections):
                     entry.frames[encoding.key] = frame
                     if entry.id > self._ring.floor:  # else it was read for this once
                         self._ring.size += len(frame)
-            if frames and size + len(frame) > self.JOIN_BYTES:
-                return Join(b"".join(frames), entries[len(frames) - 1].id, len(frames))
+            if frames and size + len(frame) > self.BURST_BYTES:
+                return Burst(b"".join(frames), entries[len(frames) - 1].id, len(frames))
             frames.append(frame)
             size += len(frame)
-        return Join(b"".join(frames), upto, len(frames))
+        return Burst(b"".join(frames), upto, len(frames))
 
-    def _bring(self, subscriber: Subscriber, is_earlier: bool, join: Join) -> None:
-        """Send a part of a stretch."""
+    def _bring(self, subscriber: Subscriber, is_earlier: bool, burst: Burst) -> None:
+        """Send a part of a span."""
         if is_earlier:
             change, *later = subscriber.later
-            subscriber.later = (change._replace(since=join.cursor), *later)
-            join = join._replace(cursor=subscriber.cursor)
-        self._push(subscriber, join)
+            subscriber.later = (change._replace(since=burst.cursor), *later)
+            burst = burst._replace(cursor=subscriber.cursor)
+        self._push(subscriber, burst)
 
     # Volatile messages
 
@@ -3741,7 +3741,7 @@ class Hub(Connections):
             if key not in entry.frames:
                 position = self._log.position(self.head)
                 entry.frames[key] = subscriber.encoding.message(entry, position)
-            self._push(subscriber, Join(entry.frames[key], self.head, 1))
+            self._push(subscriber, Burst(entry.frames[key], self.head, 1))
 
     # Catch-up
 
@@ -3753,8 +3753,8 @@ class Hub(Connections):
     def _wanted(self, subscriber: Subscriber) -> Wanted:
         """What a page has that serves a subscriber: its view's messages, or what is older of new
         topics."""
-        stretch = self._stretch(subscriber)
-        return subscriber.view, stretch.topics if stretch and stretch.is_earlier else None
+        span = self._next_span(subscriber)
+        return subscriber.view, span.topics if span and span.is_earlier else None
 
     def _catch_up(self) -> None:
         """Serve who is behind the ring from the log, together those that want the same."""
@@ -3776,48 +3776,48 @@ class Hub(Connections):
 
     def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
         """Read a page of the log and send it to those who still want it then."""
-        low = min((lacked.after for s in some if (lacked := self._stretch(s))), default=0)
+        low = min((lacked.after for s in some if (lacked := self._next_span(s))), default=0)
         view, topics = wanted
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
         page, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
         private = {topic for entry in page for topic in (entry.topic, *entry.left_out)}
-        shared: dict[tuple[int, int], list[Join]] = {}
+        shared: dict[tuple[int, int], list[Burst]] = {}
         for subscriber in some:
             if subscriber.state is not State.BEHIND:
                 continue
-            stretch = self._stretch(subscriber)
-            if stretch is None or stretch.after >= self._ring.floor:
+            span = self._next_span(subscriber)
+            if span is None or span.after >= self._ring.floor:
                 subscriber.state = State.LIVE
                 self._serve_soon(subscriber)
                 continue
             # Meanwhile it may want something else (of another log all is), or be at another place:
             # then it waits on.
-            if self._wanted(subscriber) != wanted or not low <= stretch.after < upto:
+            if self._wanted(subscriber) != wanted or not low <= span.after < upto:
                 continue
             subscriber.state = State.LIVE
             self._serve_soon(subscriber)
-            if not self._log.complete(stretch.after, stretch.topics):
+            if not self._log.complete(span.after, span.topics):
                 self._reset(subscriber)
                 continue
             # Those that have nothing of their own in the page are sent the same bytes.
             made = {} if topics or subscriber.own_topic in private else shared
-            key = (stretch.after, min(upto, stretch.upto))
+            key = (span.after, min(upto, span.upto))
             if key not in made:
-                made[key] = list(self._joins(subscriber, stretch, page, key[1]))
-            for join in made[key]:
+                made[key] = list(self._bursts(subscriber, span, page, key[1]))
+            for burst in made[key]:
                 if subscriber.state is State.LIVE:
-                    self._bring(subscriber, stretch.is_earlier, join)
+                    self._bring(subscriber, span.is_earlier, burst)
             gevent.sleep(0)
 
     def _reset(self, subscriber: Subscriber) -> None:
         """Some of what it lacks is gone: say so and go on, at the head, or with its new topics."""
-        stretch, number = self._stretch(subscriber), self.head
-        is_earlier = stretch is not None and stretch.is_earlier
+        span, number = self._next_span(subscriber), self.head
+        is_earlier = span is not None and span.is_earlier
         if not is_earlier:  # its cursor will be beyond all changes of its topics
             subscriber.later = tuple(c._replace(since=number) for c in subscriber.later)
         position = self._log.position(subscriber.cursor if is_earlier else number)
         frame = subscriber.encoding.notice("reset", RESET, position)
-        self._bring(subscriber, is_earlier, Join(frame, number, 0))
+        self._bring(subscriber, is_earlier, Burst(frame, number, 0))
         self._serve_soon(subscriber)
 
     # Time
@@ -3868,7 +3868,7 @@ class Hub(Connections):
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
-        self._push(subscriber, Join(frames[key], number, 0))
+        self._push(subscriber, Burst(frames[key], number, 0))
 
 
 REVOKED = "The credential was revoked"
@@ -4313,7 +4313,7 @@ class Nodes:
         entries, self._presence = self._presence, []
         try:
             if entries:
-                self._log.append(entries)
+                self._log.store(entries)
         except Problem:
             self._presence = (entries + self._presence)[:1_000]
             raise
@@ -6194,7 +6194,7 @@ class Rooms:
             for person in receivers:
                 about |= {"signal": each, "toConnectionId": person.connection_id}
                 drafts.append(room_event(sender, "webrtc-signal", to=person.client_id, **about))
-        self._log.append(drafts)
+        self._log.store(drafts)
 
     def _seen_address(self, who: Visitor, target: Target) -> str | None:
         """The local network's address of a sender, if it has one: for one on this machine that at
@@ -6935,7 +6935,7 @@ def make_draft(
 def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
     """Put messages into the log; their ids. Returns after the commit."""
     started = time.perf_counter()
-    ids = app.log.append(drafts)
+    ids = app.log.store(drafts)
     app.stats.published(len(ids), time.perf_counter() - started)
     return ids
 
