@@ -372,38 +372,44 @@ class Setting(NamedTuple):
     low: float | None = None  # the smallest value that a number may have
     high: float | None = None
     choices: tuple[str, ...] = ()
-    flag: bool = False  # has a command-line option of its own besides --set
-    restart: bool = False  # takes effect at the next start
+    start_only: bool = False  # is given by the command line or the environment, never saved
+    switched: bool = False  # is saved by a route of its own: the start page has a switch for it
+    next_start: bool = False  # what is saved takes effect at the next start
     secret: bool = False
     form: Form | None = None  # of a text, of each of a list; empty is always allowed
+
+    @property
+    def has_option(self) -> bool:
+        """Whether it has a command-line option of its own besides --set."""
+        return self.start_only or self.switched
 
 
 # fmt: off
 _ROWS = (
     # key, kind, default, group, description, then what bounds or marks it
     Setting("host", "text", "127.0.0.1", "network", "Address to listen on. Leaving loopback needs "
-            "an administrator, and TLS or insecure_http.", flag=True, restart=True),
+            "an administrator, and TLS or insecure_http.", start_only=True),
     Setting("port", "int", 8000, "network", "TCP port to listen on; 0 picks a free one.",
-            0, 65535, flag=True, restart=True),
+            0, 65535, start_only=True),
     Setting("lan", "bool", False, "network", "Share on the local network: HTTPS with certificates "
             "made here on every address, once there is an administrator. The switch on the start "
-            "page sets it while the server runs.", flag=True),
+            "page sets it while the server runs.", switched=True),
     Setting("lan_address", "text", "", "network", "Address of this machine in the link and the "
             "code for guests; empty means the likeliest one."),
     Setting("data", "text", "", "storage", "Folder of the database; empty means the platform's "
             "folder for user data, or rtapp-data beside the program where a file named portable "
-            "lies there.", flag=True, restart=True),
+            "lies there.", start_only=True),
     Setting("database", "text", "", "storage", "Database URL; empty means the file rtapp.db in the "
-            "data folder (sqlite:///PATH).", flag=True, restart=True, secret=True),
+            "data folder (sqlite:///PATH). DATABASE_URL in the environment gives it, too; "
+            "RTAPP_DATABASE wins.", start_only=True, secret=True),
     Setting("open_browser", "bool", False, "network", "Open the start page in the browser once the "
-            "server listens.", flag=True, restart=True),
+            "server listens.", start_only=True),
     Setting("insecure_http", "bool", False, "network", "Allow plain HTTP on an address that others "
-            "can reach. Passwords and tokens then cross the network unprotected.",
-            flag=True, restart=True),
+            "can reach. Passwords and tokens then cross the network unprotected.", start_only=True),
     Setting("tls_cert", "text", "", "network", "PEM file with the certificate chain; turns TLS on, "
-            "on the same port.", restart=True),
+            "on the same port.", next_start=True),
     Setting("tls_key", "text", "", "network", "PEM file with the certificate's private key.",
-            restart=True),
+            next_start=True),
     Setting("hsts", "int", 0, "network", "Seconds for which browsers that came by https ask for "
             "every port of this host by https only (HSTS); 0 means that they are not told so.",
             0, 315_360_000),
@@ -464,11 +470,11 @@ _ROWS = (
             "Socket.IO client emits to everybody."),
     Setting("socketio_recovery_seconds", "float", 120.0, "streams", "Seconds after which a "
             "Socket.IO client that lost its connection can no longer recover it; 0 turns "
-            "recovery off.", 0, 86_400, restart=True),
+            "recovery off.", 0, 86_400, next_start=True),
     Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
             "connection has to join its first namespace.", 0.2, 3600),
     Setting("public", "text", "", "network", "Folder of your own pages, served at /.",
-            flag=True, restart=True),
+            start_only=True),
     Setting("guests", "bool", True, "video", "Whoever holds the link of a video room may join it "
             "without an account."),
     Setting("room_max_participants", "int", 10, "video", "Participants that a video room takes "
@@ -498,7 +504,7 @@ _ROWS = (
     Setting("turn_seconds", "int", 43_200, "video", "Seconds that these credentials are good for; "
             "a call gets new ones before.", 10, 604_800),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
-            flag=True, restart=True),
+            start_only=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
             0.001, 87_600),
     Setting("history_messages", "int", 100_000, "storage", "Messages that are kept at most.",
@@ -507,7 +513,7 @@ _ROWS = (
             0.001, 3650),
     Setting("durability", "choice", "full", "storage", "full: an acknowledged message survives a "
             "power cut. normal: it survives a crash of the program; after a power cut clients are "
-            "told to reset.", choices=("full", "normal"), restart=True),
+            "told to reset.", choices=("full", "normal"), next_start=True),
 )
 # fmt: on
 SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}
@@ -558,20 +564,19 @@ class Settings:
         """
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
         self._saved: dict[str, Any] = {}
-        names = {f"RTAPP_{key.upper()}": key for key in SETTINGS} | {"DATABASE_URL": "database"}
+        names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
         for name in environ:
             if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
                 raise ValueError(f"{name} in the environment: {unknown_setting(name, names)}")
-        for name, key in names.items():
+        for name, key in names.items():  # of two names the later one counts
             text = environ.get(name)
-            # Kubernetes says so where a service rtapp is.
-            is_foreign = text is not None and re.match("(tcp|udp)://", text) is not None
-            if text is not None and not is_foreign and key not in self._fixed:
-                try:
-                    self._fixed[key] = "environment", parse_setting(SETTINGS[key], text)
-                except ValueError as error:
-                    reason = str(error).partition(": ")[2]
-                    raise ValueError(f"{name} in the environment: {reason}") from None
+            if text is None or re.match("(tcp|udp)://", text):  # Kubernetes' of a service rtapp
+                continue
+            try:
+                self._fixed[key] = "environment", parse_setting(SETTINGS[key], text)
+            except ValueError as error:
+                reason = str(error).partition(": ")[2]
+                raise ValueError(f"{name} in the environment: {reason}") from None
         for key, text in given.items():
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
@@ -588,12 +593,15 @@ class Settings:
             return self._fixed[key][0]
         return "saved" if key in self._saved else "default"
 
-    def take_saved(self, texts: dict[str, str]) -> list[str]:
-        """Replace the saved values; the keys whose text their row refuses, which count as unset."""
+    def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
+        """Replace the saved values, given as keys and texts; the keys whose text their row refuses,
+        which count as unset. What only the start may give is passed over, whatever was saved: a
+        file of handlers would be run."""
         self._saved, refused = {}, []
-        for key, text in texts.items():
+        for key, text in saved:
             try:
-                self._saved[key] = parse_setting(SETTINGS[key], text)
+                if key in SETTINGS and not SETTINGS[key].start_only:
+                    self._saved[key] = parse_setting(SETTINGS[key], text)
             except ValueError:
                 refused.append(key)
         return refused
@@ -7710,6 +7718,7 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
         type=row.kind,
         minimum=row.low,
         maximum=row.high,
+        restart=row.start_only or row.next_start,
         editable=setting_fault(app, call, row) is None,
         source=app.settings.source(key),
         updated_at=iso(saved.updated_at) if saved else None,
@@ -7720,7 +7729,7 @@ def setting_fault(app: Application, call: Call, row: Setting) -> Problem | None:
     """Why a setting can't be changed, if so: it is fixed at the start; or it would open the server
     wider, which who reaches it by the network may not."""
     source = app.settings.source(row.key)
-    if row.flag or source in ("command line", "environment"):
+    if row.has_option or source in ("command line", "environment"):
         return Problem("setting_fixed", f"{row.key} is given when the program starts ({source}).")
     if row.group == "network" and not is_from_here(call):
         return Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
@@ -7760,7 +7769,7 @@ def change_setting(
             raise Problem("invalid", errors=[("value", str(error))]) from None
     saved = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **saved))
-    app.tell_settings()
+    app.settings_changed()
     app.audit(call, "Setting changed", key=key)
     return setting_view(app, call, key, ServerSetting.get_by_id(key))
 
@@ -7784,7 +7793,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
     removed = app.storage.write(lambda tx: query.execute(tx.database))
     if not removed and row is None:
         raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
-    app.tell_settings()
+    app.settings_changed()
     app.audit(call, "Setting set back", key=key)
     return DONE if row is None else setting_view(app, call, key, None)
 
@@ -11431,7 +11440,7 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
         raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
     row = {"key": key, "value": text, "description": None, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
-    app.tell_settings()
+    app.settings_changed()
     app.audit(call, "Setting changed", key=key, value=text)
 
 
@@ -11497,7 +11506,7 @@ class Application:
         self.network = Network(self)
         self._refuse_exposure()
         with needing(self.storage.engine):
-            settings.take_saved(saved_settings())  # what follows may be built as they say
+            settings.load(self.storage.read(SAVED_SETTINGS))  # what follows may be built so
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
         self._sockets = listen_at_first(settings["host"], ports or [settings["port"]])
@@ -11510,7 +11519,7 @@ class Application:
         self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
         self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
-        self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._settings_changed)
+        self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(
             self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
@@ -11562,7 +11571,7 @@ class Application:
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
         self.storage.start(self._committed)
-        self._take_settings()
+        self._load_settings()
         self.log.start(self.hub.advance)
         self.access.start(self.rooms.is_guest_of)
         self.hub.start()
@@ -11632,14 +11641,14 @@ class Application:
         who = {"by": call.principal.name, "ipAddress": call.address}
         self.journal.add("INFO", message, **who, **metadata)
 
-    def tell_settings(self) -> None:
-        """Make every node read the saved settings again; when this returns, this one has."""
+    def settings_changed(self) -> None:
+        """Make every node load the saved settings again; when this returns, this one has."""
         self.log.control("setting")
-        self._take_settings()
+        self._load_settings()
 
-    def _settings_changed(self) -> None:
+    def _apply_settings(self) -> None:
         with reported(self.journal, "Reading the settings"):
-            self._take_settings()
+            self._load_settings()
             self.network.apply()
 
     def _committed(self, entries: list[Entry]) -> None:
@@ -11647,8 +11656,8 @@ class Application:
             self.log.committed(entries)
         self.nodes.ring()
 
-    def _take_settings(self) -> None:
-        for key in self.settings.take_saved(saved_settings()):
+    def _load_settings(self) -> None:
+        for key in self.settings.load(self.storage.read(SAVED_SETTINGS)):
             self.journal.add("WARN", f"The saved value of {key} is not valid and is not used")
 
     def _note_minute(self) -> None:
@@ -11709,11 +11718,7 @@ class Application:
         self.storage.stop()
 
 
-def saved_settings() -> dict[str, str]:
-    """The settings that an administrator has saved, as texts. What only the start may give is not
-    among them, whatever the table has: a file of handlers would be run."""
-    may = {key for key, row in SETTINGS.items() if not (row.flag and row.restart)}
-    return {row.key: row.value for row in ServerSetting.select() if row.key in may}
+SAVED_SETTINGS = "SELECT key, value FROM server_settings"
 
 
 def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
@@ -12616,7 +12621,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
     where = settings_options("data", "database")
-    every = settings_options(*(row.key for row in SETTINGS.values() if row.flag))
+    every = settings_options(*(row.key for row in SETTINGS.values() if row.has_option))
     option = every.add_argument
     option("--no-browser", dest="open_browser", action="store_const", const="no", help="Open none.")
     pair: dict[str, Any] = {"action": "append", "metavar": "KEY=VALUE"}
