@@ -2937,7 +2937,8 @@ class Subscriber(msgspec.Struct, eq=False):
     own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
     later: tuple[Change, ...] = ()  # of its topics
     reason: str = ""  # why it ends
-    deadline: int = 0  # when it counts as gone, by ticks_ms(); 0 without one
+    answer_by: int = 0  # when it counts as gone unless it answers its ping, by ticks_ms(); or 0
+    closes_at: int = 0  # when it is closed in any case, by ticks_ms(); or 0
     expires_at: int = 0  # when its credential ends, by now_ms(); 0 without an end
     blocked_at: float = 0.0
     connected_at: int = msgspec.field(default_factory=now_ms)
@@ -2978,6 +2979,16 @@ class Connections(abc.ABC):
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+
+    What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
+    removes it from a room, its credential is revoked or expires, the network is shared no longer:
+    it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
+    client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
+    slow: it takes nothing for slow_consumer_seconds (`_close_stalled`), or `REPLY_BYTES` of answers
+    wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
+    ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
+    and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
+    another database in the middle of a message (`Hub.restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
@@ -3127,7 +3138,7 @@ class Connections(abc.ABC):
         # would be lost.
         if subscriber.state is State.ENDING and subscriber.pending is None:
             subscriber.transport.finish()
-            subscriber.deadline = ticks_ms() + self.LINGER_MS
+            subscriber.closes_at = ticks_ms() + self.LINGER_MS
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
@@ -3183,8 +3194,8 @@ class Connections(abc.ABC):
         subscriber.pending = None
         if subscriber.is_open:
             subscriber.state = State.LIVE
-        if subscriber.deadline:  # its ping waited: it has had no time to answer
-            subscriber.deadline = 0
+        if subscriber.answer_by:  # its ping waited: it has had no time to answer
+            subscriber.answer_by = 0
             self._expect_answer(subscriber, ticks_ms())
         self._heed(subscriber)
         queue, subscriber.queue = bytes(subscriber.queue or b""), None
@@ -3208,8 +3219,8 @@ class Connections(abc.ABC):
             subscriber.is_paused = is_paused
             self._heed(subscriber)
             if not is_paused:
-                if subscriber.deadline and subscriber.is_open:  # its answer may wait to be read
-                    subscriber.deadline = 0
+                if subscriber.answer_by and subscriber.is_open:  # its answer may wait to be read
+                    subscriber.answer_by = 0
                     self._expect_answer(subscriber, ticks_ms())
                 self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
@@ -3262,7 +3273,8 @@ class Connections(abc.ABC):
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""
         timeout = int(self._settings["ping_timeout"] * 1000)
-        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
+        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
+        subscriber.answer_by = subscriber.answer_by or answer_by
 
     def expire(self, subscriber: Subscriber, at: int) -> None:
         """End a stream when its credential does: at a time in milliseconds since 1970."""
@@ -3843,11 +3855,10 @@ class Hub(Connections):
         due = ticks - int(self._settings["ping_interval"] * 1000)
         frames: dict[tuple[str, int], bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
+            answer_by = 0 if subscriber.is_paused else subscriber.answer_by  # it is not read
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
-            elif 0 < subscriber.deadline <= ticks and not (
-                subscriber.is_paused and subscriber.is_open  # its answer is not read
-            ):
+            elif 0 < (subscriber.closes_at or answer_by) <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
             elif subscriber.pinged_at <= due and subscriber.is_open:
@@ -8863,7 +8874,7 @@ class WebSocketConversation(Conversation):
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of the client."""
-        self.subscriber.deadline = 0
+        self.subscriber.answer_by = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message), len(message))
         reason = "closed by the client or for its frames"
@@ -9474,7 +9485,7 @@ class EngineSession(Conversation):
             # A poll that waits is answered with what says nothing.
             self.end("transport close", self._encoding.engine("6") if self._polls else None)
         elif packet[:1] == "3":
-            self.subscriber.deadline = 0
+            self.subscriber.answer_by = 0
         else:
             self._take_message(packet)
 
@@ -9511,7 +9522,7 @@ class EngineSession(Conversation):
         """Answer a GET with what waits for the client; wait until there is something."""
         transport, settings = self.subscriber.transport, self._app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
-        due = self.subscriber.deadline or self.subscriber.pinged_at + int(seconds * 1000)
+        due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
             raise EngineFault(1)
@@ -9578,8 +9589,8 @@ class EngineSession(Conversation):
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self._app.streams, secrets.token_urlsafe(16)
             tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
-            tried.deadline = ticks_ms() + self.PROBE_MS
-            tried.pinged_at = tried.deadline  # is not pinged
+            tried.closes_at = ticks_ms() + self.PROBE_MS
+            tried.pinged_at = tried.closes_at  # is not pinged
             if not is_second:
                 self._framing = Framing(self._app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
