@@ -518,17 +518,17 @@ _ROWS = (
 # fmt: on
 SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}
 
-_BOOLS = {"1": True, "true": True, "yes": True, "on": True, "": False}
-_BOOLS |= {"0": False, "false": False, "no": False, "off": False}
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "bool": lambda text: _BOOLS[text.lower()],
-    "list": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
-    "text": str,
-    "choice": str,
+_BOOLS = {"": False, **dict.fromkeys(("0", "false", "no", "off"), False)}
+_BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
+# kind: how a text is read, what one is that can't be
+_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (int, "not a whole number"),
+    "float": (float, "not a number"),
+    "bool": (lambda text: _BOOLS[text.lower()], "neither true nor false"),
+    "list": (lambda text: tuple(part for x in text.split(",") if (part := x.strip())), ""),
+    "text": (str, ""),
+    "choice": (str, ""),
 }
-_KINDS = {"int": "not a whole number", "float": "not a number", "bool": "neither true nor false"}
 
 
 def parse_setting(row: Setting, text: str) -> Any:
@@ -536,10 +536,11 @@ def parse_setting(row: Setting, text: str) -> Any:
 
     Raises ValueError with a sentence that names the setting and what it takes.
     """
+    parse, fault = _KINDS[row.kind]
     try:
-        value = _PARSERS[row.kind](text.strip())
+        value = parse(text.strip())
     except (ValueError, KeyError):
-        raise ValueError(f"{row.key}: {text!r} is {_KINDS[row.kind]}") from None
+        raise ValueError(f"{row.key}: {text!r} is {fault}") from None
     if row.choices and value not in row.choices:
         raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
@@ -594,9 +595,8 @@ class Settings:
         return "saved" if key in self._saved else "default"
 
     def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
-        """Replace the saved values, given as keys and texts; the keys whose text their row refuses,
-        which count as unset. What only the start may give is passed over, whatever was saved: a
-        file of handlers would be run."""
+        """Replace the saved values, given as keys and texts; the keys whose text is refused, which
+        count as unset. What only the start may give isn't taken: a file of handlers would run."""
         self._saved, refused = {}, []
         for key, text in saved:
             try:
@@ -625,8 +625,7 @@ class Settings:
 
 
 # What may stand in the environment beside settings: secrets and switches that are none, what the
-# tests and `build.spec` read, a client's token, and what Docker and Kubernetes say of a service
-# that is called rtapp.
+# tests, `build.spec` and clients read, what Docker and Kubernetes say of a service called rtapp.
 OTHER_VARIABLES = re.compile(
     r"RTAPP_(ADMIN_TOKEN|POLLER|WINDOW_\w+|BUILD|LONG|SOAK|FIGURES|TEST_\w+|TOKEN|NAME|ENV_\w+"
     r"|SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)\Z"
@@ -755,8 +754,7 @@ def channel_of(topic: str) -> str | None:
 
 
 def excluded_topics(exclude: str | None) -> frozenset[str]:
-    """Whose subscribers are left out: of one client, as it stands in a row, or of a JSON array of
-    topics."""
+    """Whose subscribers a row leaves out: of one client, or of a JSON array of topics."""
     if exclude is None:
         return frozenset()
     if exclude.startswith("["):
@@ -766,8 +764,7 @@ def excluded_topics(exclude: str | None) -> frozenset[str]:
 
 class Entry(msgspec.Struct, eq=False):
     """A message from its making to the last socket: a row of the log, and what the hub adds to it.
-    The writer gives it `id` and `batch`; what is volatile never gets them. An id grows for ever
-    and never repeats within an epoch."""
+    The writer gives it `batch` and `id`, which grows for ever and never repeats within an epoch."""
 
     topic: str
     kind: str
@@ -780,7 +777,7 @@ class Entry(msgspec.Struct, eq=False):
     expires_at: int | None = None
     sent_at: int = 0
     batch: str = ""
-    id: int = 0
+    id: int = 0  # it stays so for what is volatile
     # Not in the table:
     left_out: frozenset[str] = frozenset()  # topics whose subscribers don't get it
     frames: dict[str, bytes] = {}  # its bytes by the key of an encoding, made at most once each
@@ -810,6 +807,7 @@ LAST_ID = (
     " SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'head') AS ids)"
 )
 PAGE_BYTES = 8_388_608  # at which a page of the log ends: messages may be large
+Page = tuple[list[Entry], int]  # entries in order, and the id up to which they are all
 
 
 def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
@@ -824,16 +822,13 @@ def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
     return found, len(found) == limit
 
 
-def table_name(model: type[peewee.Model]) -> str:
-    """`VideoRoom` is a row of `video_rooms`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__).lower() + "s"
-
-
 class Table(peewee.Model):
-    """Base of the models: times are integers, milliseconds since 1970."""
+    """`VideoRoom` is a row of `video_rooms`. Times are integers, milliseconds since 1970."""
 
     class Meta:
-        table_function = table_name
+        table_function = staticmethod(
+            lambda model: re.sub(r"\B(?=[A-Z])", "_", model.__name__).lower() + "s"
+        )
 
 
 class Message(Table):
@@ -854,8 +849,7 @@ class Message(Table):
 
 
 class Topic(Table):
-    """What retention has taken of a topic: a position is complete for it iff it is at least
-    `trimmed_id` and at most the head."""
+    """What retention took of a topic: a position from `trimmed_id` to the head is complete."""
 
     topic = peewee.TextField(primary_key=True)
     trimmed_id = peewee.BigIntegerField()
@@ -903,8 +897,7 @@ class User(Table):
 
 
 class AccessToken(Table):
-    """Setup and sign-in links, browser sessions, API tokens, stream tickets; only the hash of a
-    secret is kept."""
+    """Setup and sign-in links, browser sessions, API tokens, stream tickets, each as a hash."""
 
     token_hash = peewee.TextField(primary_key=True)
     kind = peewee.TextField()  # setup, signin, owner, session, api, ticket
@@ -1107,6 +1100,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE video_participants DROP COLUMN heard_at",),
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
+DATABASE_AWAY = ("storage_unavailable", "outcome_unknown")
 
 
 class Transaction:
@@ -1133,8 +1127,8 @@ class Transaction:
         return [entry.id for entry in entries]
 
     def perform(self, work: Work, careful: bool) -> None:
-        """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint;
-        with `careful`, plain entries do too."""
+        """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint, as
+        plain entries do with `careful`."""
         work.error = None
         try:
             is_safe = work.is_plain and not careful
@@ -1145,27 +1139,24 @@ class Transaction:
             work.error = storage_problem(error)
 
     def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self._insert()
+        self.insert()
         entries, next_id = len(self.entries), self.next_id
         try:
             with self.database.savepoint():
                 result = unit(self)
-                self._insert()
+                self.insert()
                 return result
         except BaseException:
             del self.entries[entries:]
             self._staged, self.next_id = entries, next_id
             raise
 
-    def finish(self) -> None:
-        self._insert(is_last=True)
-        self.finished = True
-
-    def _insert(self, is_last: bool = False) -> None:
+    def insert(self, is_last: bool = False) -> None:
+        """Put what was appended into the table; with `is_last` only the commit is left."""
         rest = self.entries[self._staged :]
         rows = [msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest]
         self.database.insert(rows, is_last)
-        self._staged = len(self.entries)
+        self._staged, self.finished = len(self.entries), is_last
 
 
 class Work(msgspec.Struct, eq=False):
@@ -1179,6 +1170,7 @@ class Work(msgspec.Struct, eq=False):
 
 
 Rows = Sequence[tuple[Any, ...]]
+Take = Callable[[Iterable[Any]], T]  # makes something of the rows of a read
 Done = tuple[list[Entry], list[Work]]  # what a transaction stored, and what it did
 
 
@@ -1223,8 +1215,7 @@ def schema_version(database: peewee.Database) -> int:
 
 
 class Engine:
-    """What SQLite and PostgreSQL do each in its own way; all else is shared. Raw SQL is written
-    with `?` for a parameter."""
+    """What SQLite and PostgreSQL do each in its own way. Raw SQL has `?` for a parameter."""
 
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
@@ -1240,8 +1231,7 @@ class Engine:
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
     open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
-    # What a function makes of the rows of a read that may take a while.
-    read_long: Callable[[str, Sequence[Any], Callable[[Iterable[Any]], T]], T]
+    read_long: Callable[[str, Sequence[Any], Take[T]], T]  # for a read that may take a while
     close: Callable[[], Any]  # the readers, and lets others claim it
 
     def redacted(self, text: str) -> str:
@@ -1314,8 +1304,7 @@ class Sqlite(peewee.SqliteDatabase):
 
 
 class SqliteEngine(Engine):
-    """SQLite: one process, one file. The writer is a real thread, since an fsync in a greenlet
-    would stop the loop."""
+    """SQLite: one process, one file. The writer is a thread: its fsync would stop the loop."""
 
     shared = False
     remedy = "If it is damaged, move it away and restore a backup."
@@ -1391,9 +1380,7 @@ class SqliteEngine(Engine):
         self._idle = gevent.queue.SimpleQueue(items=idle)
         return reader
 
-    def read_long(
-        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
-    ) -> T:
+    def read_long(self, sql: str, parameters: Sequence[Any], take: Take[T]) -> T:
         database = self._idle.get()
         try:
             read = partial(database.execute_sql, sql, parameters)
@@ -1486,8 +1473,8 @@ class Postgres(peewee.PostgresqlDatabase):
 
 
 class PostgresWriter(Postgres):
-    """The writer's connection. Its transactions begin with the lock of the log and then a look at
-    the log's end, all in one round trip."""
+    """The writer's connection. Its transactions begin with the lock of the log and, in the same
+    round trip, a look at the log's end."""
 
     LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
     INSERT_ROWS = 1_000  # of a statement
@@ -1658,6 +1645,7 @@ class PostgresEngine(Engine):
         self.name = f"postgresql://{parts.hostname or ''}{parts.path}"
         self.folder = folder
         self._readers = PostgresReaders(url)
+        self.open_writer = partial(PostgresWriter, url)
         self.open_readers = lambda: self._readers
         self.close = self._readers.close
 
@@ -1671,12 +1659,8 @@ class PostgresEngine(Engine):
         database.connect()
         return database
 
-    def open_writer(self) -> PostgresWriter:
-        return PostgresWriter(self.url)
-
     def prepare(self, database: peewee.Database) -> None:
-        """One at a time, since several processes may start at once, and all in one transaction,
-        which either happens or doesn't."""
+        """In one transaction, and one at a time: several processes may start at once."""
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
@@ -1685,9 +1669,7 @@ class PostgresEngine(Engine):
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
 
-    def read_long(
-        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
-    ) -> T:
+    def read_long(self, sql: str, parameters: Sequence[Any], take: Take[T]) -> T:
         return take(self._readers.execute_sql(sql, parameters))
 
     def page_sql(self, where: str, limit: int, order: str) -> str:
@@ -1742,8 +1724,8 @@ def prepare_database(engine: Engine) -> None:
 
 
 class Storage:
-    """The database: one writer, and readers that never wait for it. Whatever waits to be written
-    goes into one transaction (group commit)."""
+    """The database: one writer, which puts all that waits into one transaction (group commit), and
+    readers that never wait for it."""
 
     QUEUE = 20_000  # works that may wait for the writer
     BATCH = 2_000  # of them in a transaction
@@ -1825,16 +1807,15 @@ class Storage:
     def _commit(self, works: list[Work]) -> Done:
         """Run works in one transaction. When it fails, for a lost connection or since the database
         refuses what one of them holds, a second time: then each by itself."""
-        fate, fault = Fate.AWAY, Exception()
         for careful in (False, True):
-            transaction = None
+            transaction, fate = None, Fate.AWAY
             try:
                 self._database = self._database or self.engine.open_writer()
                 with self._database.atomic("IMMEDIATE"):
                     transaction = Transaction(self._database)
                     for work in works:
                         transaction.perform(work, careful)
-                    transaction.finish()
+                    transaction.insert(is_last=True)
                 return transaction.entries, works
             except Exception as error:
                 fault = error
@@ -1859,13 +1840,12 @@ class Storage:
             entries, works = self._done.popleft()
             if entries:
                 self._log_committed(entries)
+            self.fault = None
             for work in works:
                 wake = work.waiter.switch if work.error is None else work.waiter.throw
                 loop.run_callback(wake, work.value if work.error is None else work.error)
-            errors = [work.error for work in works if isinstance(work.error, Problem)]
-            codes = ("storage_unavailable", "outcome_unknown")
-            faults = [str(error.__cause__) for error in errors if error.code in codes]
-            self.fault = faults[-1] if faults else None
+                if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
+                    self.fault = str(work.error.__cause__)
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
@@ -2017,8 +1997,8 @@ class Journal:
         self._printed = 0
         rows, self._waiting = self._waiting, []
         for level, count in self._skipped.items():
-            metadata = to_json({"skipped": count})
-            rows.append((now_ms(), level, f"{count} more of this kind", metadata))
+            more = f"{count} more of this kind"
+            rows.append((now_ms(), level, more, to_json({"skipped": count})))
         self._skipped.clear()
         if not rows:
             return
@@ -2083,8 +2063,7 @@ class Log:
         self.head, self.epoch, self._timeline, self._trimmed, self._floor = stand
 
     def read_stand(self) -> Stand:
-        """Where the log stands now; stores that a run is under way. For this log nothing changes
-        before `take`."""
+        """Where the log stands now, for `take`; stores that a run is under way."""
         return self._storage.write(self._settle)
 
     def _settle(self, tx: Transaction) -> Stand:
@@ -2122,13 +2101,11 @@ class Log:
         """The id in a client's position; None when it is not of this log. It may be of another
         node's answer, just now: then the log advances, so ask what depends on it afterwards."""
         match = _POSITION.fullmatch(position)
-        if not match:
-            return None
-        epoch, number = match[1], int(match[2])
-        if epoch == self.epoch and number > self.head:
+        number = int(match[2]) if match else 0
+        if match and match[1] == self.epoch and number > self.head:
             with contextlib.suppress(Problem):
                 self.poll()
-        return number if epoch == self.epoch and number <= self.head else None
+        return number if match and match[1] == self.epoch and number <= self.head else None
 
     def complete(self, after: int, topics: Collection[str]) -> bool:
         """Whether everything of `topics` after the id `after` is still held."""
@@ -2193,11 +2170,8 @@ class Log:
                 before = entry.id
         return found[::-1], 0
 
-    def page(
-        self, after: int, upto: int, topics: Collection[str], limit: int
-    ) -> tuple[list[Entry], int]:
-        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
-        to which they are all."""
+    def page(self, after: int, upto: int, topics: Collection[str], limit: int) -> Page:
+        """At most `limit` entries of `topics` with `after` < id <= `upto`."""
         self.queries += 1
         marks = ", ".join("?" * len(topics))
         entries, more = self._storage.engine.read_page(
@@ -2241,8 +2215,7 @@ class Log:
         Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
         query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
         page = list(query.order_by(Message.id).limit(self.TRIM_PAGE).tuples().execute(tx.database))
-        old = itertools.takewhile(lambda row: row[2] < oldest or row[0] <= beyond, page)
-        rows = list(old)
+        rows = list(itertools.takewhile(lambda row: row[2] < oldest or row[0] <= beyond, page))
         if not rows:
             return {}, self._floor, False
         gone = {topic: number for number, topic, _, kind in rows if kind not in (CONTROL, SIGNAL)}
@@ -2255,8 +2228,7 @@ class Log:
         return gone, floor, len(rows) == self.TRIM_PAGE
 
     def _forget_topics(self, tx: Transaction) -> int:
-        """Keep the table of topics bounded: of those that were trimmed longest ago only the highest
-        id that went is kept, the floor."""
+        """Bound the table: of topics trimmed longest ago only the highest id stays, the floor."""
         ids = Topic.select(Topic.trimmed_id).order_by(Topic.trimmed_id.desc())
         floor = ids.offset(self.TOPICS).limit(1).scalar(tx.database)
         if floor is None:
@@ -2382,8 +2354,7 @@ class SseEncoding:
         return chunk(text.encode()) if self._chunks else text.encode()
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """A message. One that is not in the log has no id and isn't asked for again; its position
-        is that of whoever gets it."""
+        """A message. One that is not in the log has no id: its position is its receiver's."""
         number = f"id: {position}\n" if entry.id else ""  # it moves the client's `lastEventId`
         channel = channel_of(entry.topic) if self._labels else None
         label = f"channel: {channel}\n" if channel else ""
@@ -2406,8 +2377,7 @@ SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), rep
 
 
 class WebSocketEncoding:
-    """`/ws`: a JSON object in a text frame. A message is told with where it came from; a system
-    message is as it is."""
+    """`/ws`: a JSON object in a text frame. A message is told with where it came from."""
 
     name = key = "websocket"
     PING = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
@@ -2428,8 +2398,12 @@ class WebSocketEncoding:
             return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        """The last words; a client that isn't told otherwise comes back."""
+        return close_frame(code, reason)
+
     def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return close_frame(code)
+        return self.close(code)
 
 
 class SocketIoEncoding(WebSocketEncoding):
@@ -2447,26 +2421,15 @@ class SocketIoEncoding(WebSocketEncoding):
             return text_frame(packet)
         return Frame(Opcode.BINARY, packet).serialize(mask=False)
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """The last words; a client that isn't told otherwise comes back."""
-        return close_frame(code, reason)
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return self.close(code)
-
     def packet(
-        self,
-        kind: int,
-        namespace: str,
-        payload: str = "",
-        attachments: Sequence[bytes] = (),
-        ack: str = "",
+        self, kind: int, namespace: str, payload: str = "", attachments: Sequence[bytes] = ()
     ) -> bytes:
-        """A packet of Socket.IO (protocol v5); with attachments its binary form."""
+        """A packet of Socket.IO (protocol v5); with attachments its binary form. The payload may
+        begin with the number of an acknowledgement."""
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
-        where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
-        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        where = "" if namespace == "/" else namespace + ("," if payload else "")
+        text = self.engine(f"4{kind}{count}{where}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2483,7 +2446,7 @@ class SocketIoEncoding(WebSocketEncoding):
         """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
         offset = f'"{position}"' if self.offsets and not ack else ""
         parts = filter(None, (to_json(event or "message"), arguments.text[1:-1], offset))
-        return self.packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
+        return self.packet(2, namespace, f"{ack}[{','.join(parts)}]", arguments.attachments)
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         if event == "ping":
@@ -2494,8 +2457,8 @@ class SocketIoEncoding(WebSocketEncoding):
 
 
 class PollingEncoding(SocketIoEncoding):
-    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet ends with a
-    separator, and a binary one is base64."""
+    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet with a separator
+    behind it, binary ones in base64."""
 
     key = "socket.io+polling"
     SEPARATOR = b"\x1e"
@@ -2829,11 +2792,8 @@ class Ring:
                     self.by_topic[topic].excluded = 0
                 self.release(topic)
 
-    def page(
-        self, after: int, upto: int, topics: Iterable[str], limit: int
-    ) -> tuple[list[Entry], int] | None:
-        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
-        to which they are all; None when some may have left the ring."""
+    def page(self, after: int, upto: int, topics: Iterable[str], limit: int) -> Page | None:
+        """What `Log.page` gives; None when some of it may have left the ring."""
         parts: list[list[Entry]] = []
         for topic in topics:
             ring = self.by_topic.get(topic)
@@ -2847,11 +2807,14 @@ class Ring:
         return [entry for entry in found if entry.id <= upto], upto
 
 
+Topics = frozenset[str]  # shared ones, of a view
+
+
 class View(msgspec.Struct, eq=False):
     """Subscribers that are sent the same bytes: one encoding, one set of shared topics."""
 
     encoding: Encoding
-    topics: frozenset[str]
+    topics: Topics
     newest: int  # id of its topics: a cursor there lacks nothing of them
     members: dict[Subscriber, None] = {}
     waiting: list[Subscriber] = []  # those of them whom the sweep has yet to come to
@@ -2859,21 +2822,15 @@ class View(msgspec.Struct, eq=False):
     resting: tuple[int, int] = (0, 0)  # cursors of who lacked nothing when it was last at rest
     bursts: dict[int, Burst] = {}  # cursor: what a member there is sent next
 
-    @property
-    def is_dirty(self) -> bool:
-        """Whether the sweep has to come to somebody."""
-        return self.is_marked or bool(self.waiting)
-
     def mark(self, number: int) -> None:
         """An entry of its topics has come."""
-        if not self.is_dirty:
+        if not (self.is_marked or self.waiting):
             self.resting = self.newest, number
         self.newest, self.is_marked = number, True
         self.bursts.clear()
 
     def alike(self, cursor: int) -> tuple[int, int]:
-        """From where on and before what a cursor lacks the same as this one: pings move those of
-        a quiet view to many places."""
+        """From where on and before what a cursor lacks the same: pings move those at rest apart."""
         low, high = self.resting
         return self.resting if low <= cursor < high else (cursor, cursor + 1)
 
@@ -2887,11 +2844,10 @@ class Burst(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The topics of a connection from an id on; of those that are new also what came after the id
-    `since`."""
+    """A connection's topics from an id on; of new ones also what came after the id `since`."""
 
     number: int
-    topics: frozenset[str]
+    topics: Topics
     since: int
 
 
@@ -2899,7 +2855,7 @@ class Span(NamedTuple):
     """What a subscriber is to be sent next: of `topics`, its own one included, what came after one
     id, up to another. `is_earlier`: on new ones before its position, which stays as it is."""
 
-    topics: frozenset[str]
+    topics: Topics
     after: int
     upto: int
     is_earlier: bool
@@ -2963,12 +2919,12 @@ class Subscriber(msgspec.Struct, eq=False):
         return sorted(name for t in self.topics if (name := channel_of(t)) is not None)
 
     @property
-    def topics(self) -> frozenset[str]:
+    def topics(self) -> Topics:
         """The shared topics it has asked for."""
         return self.later[-1].topics if self.later else self.view.topics
 
 
-Wanted = tuple[View, "frozenset[str] | None"]
+Wanted = tuple[View, Topics | None]
 
 
 class Connections(abc.ABC):
@@ -3009,7 +2965,7 @@ class Connections(abc.ABC):
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
 
     @abc.abstractmethod
-    def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
+    def _enter(self, subscriber: Subscriber, topics: Topics) -> None:
         """Bring a subscriber what comes on these topics and on its own."""
 
     @abc.abstractmethod
@@ -3047,15 +3003,10 @@ class Connections(abc.ABC):
     # Coming and going
 
     def attach(
-        self,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        transport: Transport,
-        prefix: bytes,
-        early: bytes,
+        self, subscriber: Subscriber, topics: Topics, transport: Transport, head: bytes, rest: bytes
     ) -> None:
-        """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
-        same segment as its handshake. The cursor must be complete for the topics."""
+        """Take a connection over. `head` is sent first; `rest` is what the client sent in the same
+        segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = next(self._ids)
         self._by_fd[subscriber.fd] = subscriber
@@ -3064,8 +3015,8 @@ class Connections(abc.ABC):
         self._heed(subscriber)
         self._enter(subscriber, topics)
         self.on_moved(subscriber, frozenset(), topics)
-        self._push(subscriber, Burst(prefix, subscriber.cursor, 0))
-        self._receive(subscriber, early)
+        self._push(subscriber, Burst(head, subscriber.cursor, 0))
+        self._receive(subscriber, rest)
         self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
         self._serve_soon(subscriber)
 
@@ -3089,8 +3040,8 @@ class Connections(abc.ABC):
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
         packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
-        data = (other.pending.data if other.pending else b"") + b"".join(
-            map(encoding.engine, packets)
+        data = b"".join(
+            [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
         self._leave(subscriber)
         subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
@@ -3134,8 +3085,7 @@ class Connections(abc.ABC):
             self._half_close(subscriber)
 
     def _half_close(self, subscriber: Subscriber) -> None:
-        # A full close would reset the connection if the client has sent more, and the last words
-        # would be lost.
+        # If the client has sent more, a full close would be a reset: the last words would be lost.
         if subscriber.state is State.ENDING and subscriber.pending is None:
             subscriber.transport.finish()
             subscriber.closes_at = ticks_ms() + self.LINGER_MS
@@ -3157,8 +3107,7 @@ class Connections(abc.ABC):
     # Sending
 
     def _push(self, subscriber: Subscriber, burst: Burst) -> bool:
-        """Send, whether all was taken: the cursor moves then, and what the socket doesn't take
-        waits, pinned."""
+        """Send, whether all was taken: then the cursor moves; else the rest waits, pinned."""
         data, cursor, messages = burst
         try:
             taken = subscriber.transport.send(data) if data else 0
@@ -3178,8 +3127,7 @@ class Connections(abc.ABC):
         return True
 
     def _pin(self, subscriber: Subscriber, burst: Burst, taken: int) -> None:
-        """Keep what the socket did not take; a connection that is gone shows when it is offered
-        again."""
+        """Keep what the socket did not take; one that is gone shows when it is offered again."""
         if taken or subscriber.pending is None:
             subscriber.blocked_at = time.monotonic()
         subscriber.pending = burst._replace(data=burst.data[taken:]) if taken else burst
@@ -3213,8 +3161,7 @@ class Connections(abc.ABC):
             self._poller.watch(subscriber.fd, reading | writing)
 
     def pause(self, subscriber: Subscriber, is_paused: bool = True) -> None:
-        """Read no more from a connection for now, so that the network holds its sender back; or
-        again."""
+        """Read no more from a connection, so that the network holds its sender back; or again."""
         if subscriber.state is not State.GONE:
             subscriber.is_paused = is_paused
             self._heed(subscriber)
@@ -3263,8 +3210,7 @@ class Connections(abc.ABC):
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
                 continue
-            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
-            # and then hears that it may come back.
+            # A WebSocket that reads again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
             last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
@@ -3317,7 +3263,7 @@ class Hub(Connections):
         # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
         # one, and who is a kick's bystander lacks what follows it.
         self.head = log.head
-        self._views: dict[tuple[str, frozenset[str]], View] = {}
+        self._views: dict[tuple[str, Topics], View] = {}
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
@@ -3421,8 +3367,8 @@ class Hub(Connections):
     def set_topics(
         self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
     ) -> None:
-        """Change one connection's topics as of this moment's head; of those that are new it is
-        also sent what came after the id `since`."""
+        """Change a connection's topics as of the head; of new ones it is sent what came after an
+        id, too."""
         earlier, since = subscriber.later, self.head if since is None else since
         if earlier and earlier[-1].number == self.head <= earlier[-1].since:
             earlier = earlier[:-1]
@@ -3441,7 +3387,7 @@ class Hub(Connections):
         self._serve_soon(subscriber)
         self.on_moved(subscriber, topics, topics)
 
-    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
+    def rewind(self, subscriber: Subscriber, topics: Topics, cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
         self._leave(subscriber)
         subscriber.cursor, subscriber.later = cursor, ()
@@ -3460,7 +3406,7 @@ class Hub(Connections):
 
     # Views
 
-    def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
+    def _enter(self, subscriber: Subscriber, topics: Topics) -> None:
         own = self._ring.of(subscriber.own_topic)
         own.owners.append(subscriber)
         subscriber.own_last = max(own.last, own.excluded, own.evicted)
@@ -3612,7 +3558,7 @@ class Hub(Connections):
                 self._pin(subscriber, burst, taken)
         self._stats.bytes_sent += bytes_sent
         self._stats.deliveries += deliveries
-        if view.is_dirty:
+        if view.is_marked or view.waiting:
             self._dirty[view] = None  # the last one, so the next that is served
         else:
             view.bursts.clear()
@@ -3666,7 +3612,7 @@ class Hub(Connections):
         if not (is_earlier or subscriber.later or subscriber.own_last > after):
             return self._shared(subscriber.view, subscriber.view.alike(after)[0])
         page = self._ring.page(after, upto, topics, self.BURST_ENTRIES)
-        return next(self._bursts(subscriber, span, *page)) if page else None
+        return next(self._bursts(subscriber, span, page)) if page else None
 
     def _shared(self, view: View, cursor: int) -> Burst | None:
         """What all of a view are sent next who are at a cursor and have nothing of their own."""
@@ -3683,11 +3629,9 @@ class Hub(Connections):
             self._dirty[view] = None  # the sweep clears them
         return burst
 
-    def _bursts(
-        self, subscriber: Subscriber, span: Span, found: list[Entry], upto: int
-    ) -> Iterator[Burst]:
-        """Sends for a subscriber: of what was found for a span, up to an id, what is its own."""
-        view, own = subscriber.view, subscriber.own_topic
+    def _bursts(self, subscriber: Subscriber, span: Span, page: Page) -> Iterator[Burst]:
+        """Sends for a subscriber: of a page for its span, or a wider one, what is its own."""
+        view, own, (found, upto) = subscriber.view, subscriber.own_topic, page
         topics = view.topics | span.topics
         mine = [
             entry
@@ -3710,8 +3654,7 @@ class Hub(Connections):
     def _burst(
         self, encoding: Encoding, entries: list[Entry], upto: int, position: str | None = None
     ) -> Burst:
-        """Frames for one send, with their own positions or with one for all. `upto` is the cursor
-        when all of the entries fit."""
+        """Frames for one send, with their own positions or one for all; `upto` when all fit."""
         frames: list[bytes] = []
         size = 0
         for entry in entries:
@@ -3771,8 +3714,7 @@ class Hub(Connections):
         self._behind_bell.set()
 
     def _wanted(self, subscriber: Subscriber) -> Wanted:
-        """What a page has that serves a subscriber: its view's messages, or what is older of new
-        topics."""
+        """What a page has that serves it: its view's messages, or what is older of new topics."""
         span = self._next_span(subscriber)
         return subscriber.view, span.topics if span and span.is_earlier else None
 
@@ -3799,8 +3741,8 @@ class Hub(Connections):
         low = min((lacked.after for s in some if (lacked := self._next_span(s))), default=0)
         view, topics = wanted
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
-        page, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
-        private = {topic for entry in page for topic in (entry.topic, *entry.left_out)}
+        found, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
+        private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
         shared: dict[tuple[int, int], list[Burst]] = {}
         for subscriber in some:
             if subscriber.state is not State.BEHIND:
@@ -3810,8 +3752,7 @@ class Hub(Connections):
                 subscriber.state = State.LIVE
                 self._serve_soon(subscriber)
                 continue
-            # Meanwhile it may want something else (of another log all is), or be at another place:
-            # then it waits on.
+            # It waits on if it wants something else now (of another log all is), or is elsewhere.
             if self._wanted(subscriber) != wanted or not low <= span.after < upto:
                 continue
             subscriber.state = State.LIVE
@@ -3823,7 +3764,7 @@ class Hub(Connections):
             made = {} if topics or subscriber.own_topic in private else shared
             key = (span.after, min(upto, span.upto))
             if key not in made:
-                made[key] = list(self._bursts(subscriber, span, page, key[1]))
+                made[key] = list(self._bursts(subscriber, span, (found, key[1])))
             for burst in made[key]:
                 if subscriber.state is State.LIVE:
                     self._bring(subscriber, span.is_earlier, burst)
@@ -3853,7 +3794,7 @@ class Hub(Connections):
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, int], bytes] = {}
+        frames: dict[tuple[str, str | None], bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             answer_by = 0 if subscriber.is_paused else subscriber.answer_by  # it is not read
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
@@ -3866,9 +3807,10 @@ class Hub(Connections):
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
-        """Ping who lacks nothing, or waits for the database; for the others data is on its way,
-        which says as much."""
+    def _ping_one(
+        self, subscriber: Subscriber, frames: dict[tuple[str, str | None], bytes]
+    ) -> None:
+        """Ping who lacks nothing, or waits for the database; to the others data is on its way."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping, subscriber.pinged_at = now_ms(), ticks_ms()
         body = {"type": "ping", "timestamp": iso(subscriber.last_ping)}
@@ -3881,9 +3823,9 @@ class Hub(Connections):
             return
         number = subscriber.cursor if is_behind else self.head
         is_whole = not is_behind or self._wanted(subscriber)[1] is None
-        key = (subscriber.encoding.key, number if is_whole else -1)
+        position = self._log.position(number) if is_whole else None
+        key = (subscriber.encoding.key, position)
         if key not in frames:
-            position = self._log.position(number) if is_whole else None
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
@@ -9829,7 +9771,7 @@ class EngineSession(Conversation):
         if found.ack:
             values = list(result) if isinstance(result, tuple) else [result]
             text, attachments, _ = pack_arguments([] if result is None else values)
-            self._reply(SIO_ACK, client.namespace, text, attachments, found.ack)
+            self._reply(SIO_ACK, client.namespace, found.ack + text, attachments)
 
     def _act(self, client: Client, event: str, found: SioPacket) -> dict[str, Any]:
         """Without handlers: join and leave channels, and publish, by the rules of HTTP."""
@@ -12864,7 +12806,7 @@ def revoke_in(rows: Sequence[Any]) -> None:
     with database.atomic("IMMEDIATE"):
         transaction = Transaction(database)
         revoke(transaction, [row.id for row in rows])
-        transaction.finish()
+        transaction.insert(is_last=True)
 
 
 def new_hash(username: str) -> str:

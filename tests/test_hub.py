@@ -583,7 +583,8 @@ class World:
     def _check_view(self, view: rtapp.View) -> None:
         """Of invariant 6, what concerns a view."""
         assert view.members, "a view of nobody"
-        assert not view.is_dirty or view in self.hub._dirty, "nobody will serve it"
+        is_due = view.is_marked or view.waiting
+        assert not is_due or view in self.hub._dirty, "nobody will serve it"
         assert not view.bursts or view in self.hub._dirty, "nobody will clear them"
         assert all(member.view is view for member in view.members)
 
