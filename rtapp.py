@@ -55,7 +55,6 @@ if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
 
 import _queue
 import _socket
-import abc
 import argparse
 import atexit
 import base64
@@ -385,7 +384,7 @@ class Setting(NamedTuple):
 
 
 # fmt: off
-_ROWS = (
+SETTINGS: dict[str, Setting] = {row.key: row for row in (
     # key, kind, default, group, description, then what bounds or marks it
     Setting("host", "text", "127.0.0.1", "network", "Address to listen on. Leaving loopback needs "
             "an administrator, and TLS or insecure_http.", start_only=True),
@@ -514,9 +513,8 @@ _ROWS = (
     Setting("durability", "choice", "full", "storage", "full: an acknowledged message survives a "
             "power cut. normal: it survives a crash of the program; after a power cut clients are "
             "told to reset.", choices=("full", "normal"), next_start=True),
-)
+)}
 # fmt: on
-SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}
 
 _BOOLS = {"": False, **dict.fromkeys(("0", "false", "no", "off"), False)}
 _BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
@@ -1348,18 +1346,10 @@ class SqliteEngine(Engine):
                 left.unlink()
 
     def connect(self) -> Sqlite:
-        database = Sqlite(
-            str(self.path),
-            pragmas={
-                "journal_mode": "wal",
-                "journal_size_limit": self.LOG_BYTES,
-                "synchronous": self.durability,
-                "busy_timeout": 10_000,
-                "foreign_keys": 1,
-            },
-            thread_safe=False,  # else peewee opens a connection for each greenlet
-            check_same_thread=False,
-        )
+        pragmas = {"journal_mode": "wal", "journal_size_limit": self.LOG_BYTES}
+        pragmas |= {"synchronous": self.durability, "busy_timeout": 10_000, "foreign_keys": 1}
+        # As safe for threads, peewee would open a connection for each greenlet.
+        database = Sqlite(str(self.path), pragmas, thread_safe=False, check_same_thread=False)
         database.connect()
         return database
 
@@ -1424,6 +1414,9 @@ class Postgres(peewee.PostgresqlDatabase):
     """One connection to PostgreSQL, which doesn't stop the loop while it waits."""
 
     CONNECT_SECONDS = 5
+    OPTIONS: ClassVar = {"application_name": "rtapp", "connect_timeout": CONNECT_SECONDS}
+    OPTIONS |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+    OPTIONS |= {"tcp_user_timeout": 10_000}
     # Whoever holds the lock of the log and doesn't go on is put out by the server.
     HELD_SECONDS = 10
 
@@ -1436,17 +1429,8 @@ class Postgres(peewee.PostgresqlDatabase):
         away = psycopg2.OperationalError("no answer while connecting")
         # libpq's own connect_timeout doesn't count while it is polled from outside.
         with gevent.Timeout(self.CONNECT_SECONDS, away):
-            connection = psycopg2.connect(
-                self._url,
-                **looked_up(self._url),
-                connection_factory=PostgresLink,
-                application_name="rtapp",
-                connect_timeout=self.CONNECT_SECONDS,
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=3,
-                tcp_user_timeout=10_000,
-            )
+            given = looked_up(self._url) | self.OPTIONS
+            connection = psycopg2.connect(self._url, connection_factory=PostgresLink, **given)
         connection.autocommit = True
         return connection
 
@@ -1473,8 +1457,7 @@ class Postgres(peewee.PostgresqlDatabase):
 
 
 class PostgresWriter(Postgres):
-    """The writer's connection. Its transactions begin with the lock of the log and, in the same
-    round trip, a look at the log's end."""
+    """The writer's connection: a transaction begins with the log's lock and a look at its end."""
 
     LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
     INSERT_ROWS = 1_000  # of a statement
@@ -1724,8 +1707,7 @@ def prepare_database(engine: Engine) -> None:
 
 
 class Storage:
-    """The database: one writer, which puts all that waits into one transaction (group commit), and
-    readers that never wait for it."""
+    """The database: one writer, with group commit, and readers that never wait for it."""
 
     QUEUE = 20_000  # works that may wait for the writer
     BATCH = 2_000  # of them in a transaction
@@ -1851,8 +1833,7 @@ class Storage:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
         if not isinstance(self.engine, SqliteEngine):
             raise Problem("not_on_postgresql", USE_PG_DUMP)
-        source = self.engine.path
-        gevent.get_hub().threadpool.apply(copy_database, (source, target))
+        gevent.get_hub().threadpool.apply(copy_database, (self.engine.path, target))
 
     # Reading
 
@@ -2424,8 +2405,7 @@ class SocketIoEncoding(WebSocketEncoding):
     def packet(
         self, kind: int, namespace: str, payload: str = "", attachments: Sequence[bytes] = ()
     ) -> bytes:
-        """A packet of Socket.IO (protocol v5); with attachments its binary form. The payload may
-        begin with the number of an acknowledgement."""
+        """A packet of Socket.IO (protocol v5); with attachments its binary form."""
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
         where = "" if namespace == "/" else namespace + ("," if payload else "")
@@ -2595,8 +2575,7 @@ class PlainTransport(_socket.socket):
 
 
 class TlsTransport:
-    """A TLS connection. OpenSSL keeps a record that it could not send: the same bytes object must
-    be offered again, whole."""
+    """A TLS connection: the very same bytes object must be offered again, for it is begun."""
 
     __slots__ = ("_sock", "_ssl", "fileno", "setsockopt")
     MOST = 16  # records, of 16 KiB or less, that are read at once
@@ -2689,14 +2668,9 @@ class Session(Protocol):
     """What stands behind a connection on which the client speaks too, or behind several. Its
     methods are called from the loop: they must not wait."""
 
-    def received(self, subscriber: Subscriber, data: bytes) -> None:
-        """Bytes have come."""
-
-    def left(self, subscriber: Subscriber, reason: str) -> None:
-        """A connection is over."""
-
-    def revoked(self, credentials: set[str]) -> None:
-        """Nothing may be left of what these gave, beside the connection's own credential."""
+    def received(self, subscriber: Subscriber, data: bytes) -> None: ...
+    def left(self, subscriber: Subscriber, reason: str) -> None: ...  # a connection is over
+    def revoked(self, credentials: set[str]) -> None: ...  # nothing of what these gave may stay
 
 
 def tune(transport: Transport, settings: Settings) -> None:
@@ -2725,10 +2699,6 @@ class TopicRing(msgspec.Struct, eq=False):
     entries: list[Entry] = cast("list[Entry]", ())
     start: int = 0  # of the entries that are still in the ring
     owners: list[Subscriber] = []  # whose own topic this is
-
-    def add(self, entry: Entry) -> None:
-        self.entries = self.entries or []
-        self.entries.append(entry)
 
     def evict(self) -> None:
         self.evicted = self.entries[self.start].id
@@ -2776,7 +2746,9 @@ class Ring:
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
         self.size += entry.cost
-        self.of(entry.topic).add(entry)
+        ring = self.of(entry.topic)
+        ring.entries = ring.entries or []
+        ring.entries.append(entry)
         for topic in entry.left_out:
             self.of(topic).excluded = entry.id
 
@@ -2927,7 +2899,7 @@ class Subscriber(msgspec.Struct, eq=False):
 Wanted = tuple[View, Topics | None]
 
 
-class Connections(abc.ABC):
+class Connections:
     """Owns the sockets: what one connection is told alone, what its socket does not take at once,
     what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
 
@@ -2950,6 +2922,9 @@ class Connections(abc.ABC):
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
+    _enter: Callable[[Subscriber, Topics], None]  # it is brought what comes on these and its own
+    _leave: Callable[[Subscriber], None]  # it is brought nothing more
+    _serve_soon: Callable[[Subscriber], None]  # it takes more, or wants something else
 
     def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
         """Connections are numbered from `first_id`."""
@@ -2963,18 +2938,6 @@ class Connections(abc.ABC):
         self._ids = itertools.count(first_id)
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
-
-    @abc.abstractmethod
-    def _enter(self, subscriber: Subscriber, topics: Topics) -> None:
-        """Bring a subscriber what comes on these topics and on its own."""
-
-    @abc.abstractmethod
-    def _leave(self, subscriber: Subscriber) -> None:
-        """Bring it nothing more."""
-
-    @abc.abstractmethod
-    def _serve_soon(self, subscriber: Subscriber) -> None:
-        """Bring it what there is: its socket takes more, or it wants something else."""
 
     # Who is there
 
@@ -3367,8 +3330,7 @@ class Hub(Connections):
     def set_topics(
         self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
     ) -> None:
-        """Change a connection's topics as of the head; of new ones it is sent what came after an
-        id, too."""
+        """Change a connection's topics as of the head; of new ones also what came after `since`."""
         earlier, since = subscriber.later, self.head if since is None else since
         if earlier and earlier[-1].number == self.head <= earlier[-1].since:
             earlier = earlier[:-1]

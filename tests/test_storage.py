@@ -640,7 +640,7 @@ def test_topic_ring(steps: list[str], gap: int, limit: int) -> None:
     for step in steps:
         if step == "append":
             number += gap
-            ring.add(entry(number))
+            ring.entries = [*ring.entries, entry(number)]
             model.append(number)
         elif model:
             ring.evict()
