@@ -1022,10 +1022,9 @@ def upsert(database: peewee.Database, model: type[Table], **row: Any) -> None:
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "CREATE TABLE messages (id {logid}, topic TEXT NOT NULL, kind TEXT NOT NULL,"
-        " event TEXT, content TEXT NOT NULL, attachments {blob}, sender TEXT, exclude TEXT,"
-        " batch TEXT NOT NULL, recipient_count INTEGER NOT NULL, expires_at BIGINT,"
-        " sent_at BIGINT NOT NULL)",
+        "CREATE TABLE messages (id {logid}, topic TEXT NOT NULL, kind TEXT NOT NULL, event TEXT,"
+        " content TEXT NOT NULL, attachments {blob}, sender TEXT, exclude TEXT, batch TEXT NOT"
+        " NULL, recipient_count INTEGER NOT NULL, expires_at BIGINT, sent_at BIGINT NOT NULL)",
         "CREATE INDEX messages_topic_id ON messages (topic, id)",
         "CREATE INDEX messages_expires_at ON messages (expires_at) WHERE expires_at IS NOT NULL",
         "CREATE TABLE topics (topic TEXT PRIMARY KEY, last_id BIGINT NOT NULL,"
@@ -1067,9 +1066,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE video_rooms (id {autoid}, room_id TEXT NOT NULL, name TEXT NOT NULL,"
         " description TEXT NOT NULL, host_id TEXT NOT NULL, owner_client TEXT NOT NULL,"
         " owner_account TEXT NOT NULL, handed INTEGER NOT NULL, max_participants INTEGER NOT NULL,"
-        " password_hash TEXT, locked INTEGER NOT NULL, lobby INTEGER NOT NULL,"
-        " pinned INTEGER NOT NULL, created_at BIGINT NOT NULL, empty_since BIGINT,"
-        " ended_at BIGINT)",
+        " password_hash TEXT, locked INTEGER NOT NULL, lobby INTEGER NOT NULL, pinned INTEGER NOT"
+        " NULL, created_at BIGINT NOT NULL, empty_since BIGINT, ended_at BIGINT)",
         "CREATE UNIQUE INDEX video_rooms_active ON video_rooms (room_id) WHERE ended_at IS NULL",
         "CREATE TABLE video_participants (id {autoid}, room_id BIGINT NOT NULL,"
         " client_id TEXT NOT NULL, connection_id TEXT NOT NULL, account TEXT NOT NULL,"
@@ -1306,11 +1304,8 @@ class SqliteEngine(Engine):
 
     shared = False
     remedy = "If it is damaged, move it away and restore a backup."
-    types: ClassVar[dict[str, str]] = {
-        "logid": "INTEGER PRIMARY KEY AUTOINCREMENT",
-        "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
-        "blob": "BLOB",
-    }
+    NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
+    types: ClassVar[dict[str, str]] = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
     size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
@@ -1532,14 +1527,13 @@ class PostgresWriter(Postgres):
                 gevent.sleep(0.1 + random.random() / 5)
 
     def _was_committed(self, transaction: Transaction) -> bool:
-        mark = self.mark
+        asked: tuple[Any, ...] = (self.mark,)
+        sql = "SELECT txid_status(?) = 'committed'"
+        if transaction.entries:
+            sql = "SELECT count(*) > 0 FROM messages WHERE id = ? AND batch = ?"
+            asked = transaction.entries[0].id, transaction.batch
         with self.atomic():  # waits until the server has ended the other one
-            if transaction.entries:
-                sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
-                found = self.execute_sql(sql, (transaction.entries[0].id, what)).fetchone()
-                return found is not None
-            sql = "SELECT txid_status(?) = 'committed'"
-            return bool(self.execute_sql(sql, (mark,)).fetchone()[0])
+            return bool(self.execute_sql(sql, asked).fetchone()[0])
 
 
 class PostgresReaders(Postgres):
@@ -1628,7 +1622,6 @@ class PostgresEngine(Engine):
         self.name = f"postgresql://{parts.hostname or ''}{parts.path}"
         self.folder = folder
         self._readers = PostgresReaders(url)
-        self.open_writer = partial(PostgresWriter, url)
         self.open_readers = lambda: self._readers
         self.close = self._readers.close
 
@@ -1641,6 +1634,9 @@ class PostgresEngine(Engine):
         database = Postgres(self.url)
         database.connect()
         return database
+
+    def open_writer(self) -> PostgresWriter:
+        return PostgresWriter(self.url)
 
     def prepare(self, database: peewee.Database) -> None:
         """In one transaction, and one at a time: several processes may start at once."""
@@ -1988,12 +1984,6 @@ class Journal:
             self._storage.write(lambda tx: EventLog.insert_many(rows, fields).execute(tx.database))
         except Problem:
             self._waiting = (rows + self._waiting)[: self.BUFFER]
-
-    def trim(self, days: float) -> None:
-        """Delete entries that are older than `days`."""
-        limit = now_ms() - int(days * 86_400_000)
-        query = EventLog.delete().where(EventLog.timestamp < limit)
-        self._storage.write(lambda tx: query.execute(tx.database))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11607,13 +11597,15 @@ class Application:
         if not self.nodes.is_first:
             return
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
-        self.journal.trim(self.settings["log_days"])
-        old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
-        self.storage.write(lambda tx: old.execute(tx.database))
-        limit = now_ms() - int(self.settings["log_days"] * 86_400_000)
         self.rooms.forget(self.settings["log_days"])
-        minutes = StatsMinute.delete().where(StatsMinute.minute < limit)
-        self.storage.write(lambda tx: minutes.execute(tx.database))
+        now = now_ms()
+        limit = now - int(self.settings["log_days"] * 86_400_000)
+        old = (
+            IdempotencyKey.delete().where(IdempotencyKey.created_at < now - 86_400_000),
+            EventLog.delete().where(EventLog.timestamp < limit),
+            StatsMinute.delete().where(StatsMinute.minute < limit),
+        )
+        self.storage.write(lambda tx: [query.execute(tx.database) for query in old])
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
