@@ -529,27 +529,27 @@ _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def parse_setting(row: Setting, text: str) -> Any:
+def parse_setting(row: Setting, text: str, name: str = "") -> Any:
     """The value that a text gives a setting.
 
-    Raises ValueError with a sentence that names the setting and what it takes.
+    Raises ValueError with a sentence that says its key, or `name`, and what it takes.
     """
-    parse, fault = _KINDS[row.kind]
+    name, (parse, fault) = name or row.key, _KINDS[row.kind]
     try:
         value = parse(text.strip())
     except (ValueError, KeyError):
-        raise ValueError(f"{row.key}: {text!r} is {fault}") from None
+        raise ValueError(f"{name}: {text!r} is {fault}") from None
     if row.choices and value not in row.choices:
-        raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
+        raise ValueError(f"{name}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
-        raise ValueError(f"{row.key}: {text} is not between {row.low} and {row.high}")
+        raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
     parts = value if row.kind == "list" else (value,)
     kept = tuple(part and row.form.plain(part) for part in parts)
     if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
         shown = "this" if row.secret else repr(refused[0])
-        raise ValueError(f"{row.key}: {shown} is not {row.form.words}")
+        raise ValueError(f"{name}: {shown} is not {row.form.words}")
     return kept if row.kind == "list" else kept[0]
 
 
@@ -571,11 +571,8 @@ class Settings:
             text = environ.get(name)
             if text is None or re.match("(tcp|udp)://", text):  # Kubernetes' of a service rtapp
                 continue
-            try:
-                self._fixed[key] = "environment", parse_setting(SETTINGS[key], text)
-            except ValueError as error:
-                reason = str(error).partition(": ")[2]
-                raise ValueError(f"{name} in the environment: {reason}") from None
+            value = parse_setting(SETTINGS[key], text, f"{name} in the environment")
+            self._fixed[key] = "environment", value
         for key, text in given.items():
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
@@ -2102,9 +2099,7 @@ class Log:
         with contextlib.suppress(Problem):  # the database is away: `poll` comes to them later
             self.poll(entries[0].id)
             for some in chunks(entries, self.READ_PAGE):
-                self._advance(some)
-                if len(some) == self.READ_PAGE:
-                    gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
+                self._advance(some, len(some) == self.READ_PAGE)
 
     def poll(self, before: int = 2**62) -> None:
         """Advance over rows that another process has committed: a command, another node."""
@@ -2112,15 +2107,15 @@ class Log:
         while more and self.head + 1 < before:  # an id that is missing then is so for ever
             sql = self._storage.engine.page_sql("id > ? AND id < ?", self.READ_PAGE, "ASC")
             page, more = take_page(self._storage.read(sql, (self.head, before)), self.READ_PAGE)
-            self._advance(page)
-            if more:
-                gevent.sleep(0.001)
+            self._advance(page, more)
 
-    def _advance(self, entries: Sequence[Entry]) -> None:
+    def _advance(self, entries: Sequence[Entry], is_page: bool) -> None:
         new = [entry for entry in entries if entry.id > self.head]
         if new:
             self.head = new[-1].id
             self._hub_advance(new)
+        if is_page:
+            gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
 
     # Reading
 
