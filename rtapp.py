@@ -530,10 +530,8 @@ _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def parse_setting(row: Setting, text: str, name: str = "") -> Any:
-    """The value that a text gives a setting.
-
-    Raises ValueError with a sentence that says its key, or `name`, and what it takes.
-    """
+    """The value that a text gives a setting. Raises ValueError with a sentence that says its key,
+    or `name`, and what it takes."""
     name, (parse, fault) = name or row.key, _KINDS[row.kind]
     try:
         value = parse(text.strip())
@@ -557,10 +555,8 @@ class Settings:
     """The values in force: command line before environment before saved before default."""
 
     def __init__(self, given: dict[str, str], environ: dict[str, str]) -> None:
-        """Take the texts of the command line and the process's environment.
-
-        Raises ValueError for an unknown key or a value that its row refuses.
-        """
+        """Take the texts of the command line and the process's environment. Raises ValueError for
+        an unknown key or a value that its row refuses."""
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
         self._saved: dict[str, Any] = {}
         names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
@@ -1094,14 +1090,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
 DATABASE_AWAY = ("storage_unavailable", "outcome_unknown")
+USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
 
 
 class Transaction:
-    """What a unit of work sees: the writer's database and a way into the log.
-
-    Entries get their ids at once and are inserted together. Belongs to the writer; a unit must not
-    keep it.
-    """
+    """What a unit of work sees, and must not keep: the writer's database and a way into the log.
+    Entries get their ids at once and are inserted together."""
 
     def __init__(self, database: LogDatabase) -> None:
         self.database = database
@@ -1196,9 +1190,6 @@ def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseExcepti
     return problem
 
 
-USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
-
-
 def schema_version(database: peewee.Database) -> int:
     """The version that a database is of; 0 when it is empty."""
     if not database.table_exists("meta"):
@@ -1217,8 +1208,7 @@ class Engine:
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
     size_sql: str  # for the bytes that the database takes
-    # For what changes when acknowledged transactions may have been lost to a failover.
-    timeline_sql = "SELECT ''"
+    timeline_sql = "SELECT ''"  # for what changes where a failover may have lost transactions
     queue: Any  # makes a queue to and from the writer
     spawn: Any  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
@@ -1381,9 +1371,7 @@ class SqliteEngine(Engine):
 def looked_up(url: str) -> dict[str, str]:
     """The addresses of the host that a URL names, as libpq takes them: it would stop the loop while
     it looks a name up, for ten seconds where no name server answers. Several hosts are left to it.
-
-    Raises psycopg2.OperationalError.
-    """
+    Raises psycopg2.OperationalError."""
     given = psycopg2.extensions.parse_dsn(url)
     host = given.get("host", "")
     if not re.fullmatch(r"[\w.-]*[a-zA-Z][\w.-]*", host) or "hostaddr" in given:
@@ -1685,10 +1673,7 @@ def needing(engine: Engine) -> Iterator[None]:
 
 
 def prepare_database(engine: Engine) -> None:
-    """Check a database and bring it to this version; make it where there was none.
-
-    Raises StartError.
-    """
+    """Check a database, or make it, and bring it to this version. Raises StartError."""
     try:
         with needing(engine), contextlib.closing(engine.connect()) as database:
             engine.prepare(database)
@@ -1706,10 +1691,8 @@ class Storage:
     BATCH = 2_000  # of them in a transaction
 
     def __init__(self, engine: Engine) -> None:
-        """Open or create the database.
-
-        Raises StartError when it is damaged, newer than the program, in use, or can't be reached.
-        """
+        """Open or create the database. Raises StartError when it is damaged, newer than the
+        program, in use, or can't be reached."""
         self.engine = engine
         self.folder = engine.folder
         self.fault: str | None = None  # why the last transaction failed, if it did
@@ -1747,11 +1730,8 @@ class Storage:
 
     def write(self, unit: Callable[[Transaction], T], is_plain: bool = False) -> T:
         """Run `unit`, which is plain if it only appends entries, in the writer's next transaction;
-        its result, after the commit.
-
-        Raises what the unit raises, or Problem `storage_unavailable`, `outcome_unknown` or
-        `overloaded`.
-        """
+        its result, after the commit. Raises what the unit raises, or Problem `storage_unavailable`,
+        `outcome_unknown` or `overloaded`."""
         if self._works.qsize() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
         work = Work(gevent.hub.Waiter(), unit, is_plain)
@@ -1988,6 +1968,7 @@ class Journal:
 # ----------------------------------------------------------------------------------------------
 
 _POSITION = re.compile(r"([0-9a-f]{8})-(\d{1,18})")
+Trimmed = tuple[dict[str, int], int, bool]  # highest ids of topics, floor, is there more?
 CONTROL_MS = 3_600_000  # for a node that the database is away from: it comes to them afterwards
 
 
@@ -2140,9 +2121,8 @@ class Log:
         """At most `limit` entries of `topics` with `after` < id <= `upto`."""
         self.queries += 1
         marks = ", ".join("?" * len(topics))
-        entries, more = self._storage.engine.read_page(
-            f"topic IN ({marks}) AND id > ? AND id <= ?", (*topics, after, upto), limit
-        )
+        where = f"topic IN ({marks}) AND id > ? AND id <= ?"
+        entries, more = self._storage.engine.read_page(where, (*topics, after, upto), limit)
         # Asked afterwards: who misses a row here must find that retention took it.
         sql = f"SELECT topic, trimmed_id FROM topics WHERE topic IN ({marks})"
         trimmed = dict(self._storage.read_long(sql, tuple(topics)))
@@ -2154,10 +2134,8 @@ class Log:
     def trim(self, hours: float, messages: int) -> None:
         """Delete what is older than `hours` or beyond the newest `messages`, and the expired."""
         oldest = now_ms() - int(hours * 3_600_000)
-        rows = self._storage.read_long(
-            "SELECT id FROM messages WHERE kind NOT IN (?, ?) ORDER BY id DESC LIMIT 1 OFFSET ?",
-            (CONTROL, SIGNAL, messages),
-        )
+        sql = "SELECT id FROM messages WHERE kind NOT IN (?, ?) ORDER BY id DESC LIMIT 1 OFFSET ?"
+        rows = self._storage.read_long(sql, (CONTROL, SIGNAL, messages))
         beyond, more = rows[0][0] if rows else 0, True
         while more:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
@@ -2171,12 +2149,9 @@ class Log:
             self._floor = floor
             self._trimmed = {t: number for t, number in self._trimmed.items() if number > floor}
 
-    def _trim_page(
-        self, tx: Transaction, oldest: int, beyond: int
-    ) -> tuple[dict[str, int], int, bool]:
-        """Delete what has expired, and the log's beginning as far as it is old, a page at most: the
-        highest id of each topic that went, the floor, and whether there may be more. It stops at
-        the first row that stays, so a clock that went backwards leaves no hole."""
+    def _trim_page(self, tx: Transaction, oldest: int, beyond: int) -> Trimmed:
+        """Delete what has expired, and the log's beginning as far as it is old, a page at most. It
+        stops at the first row that stays, so a clock that went backwards leaves no hole."""
         note_facts(tx.database, {"head": str(tx.next_id - 1)})
         Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
         query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
@@ -2339,9 +2314,6 @@ class SseEncoding:
         return self.text(f"retry: {retry_ms}\n\n")
 
 
-SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
-
-
 class WebSocketEncoding:
     """`/ws`: a JSON object in a text frame. A message is told with where it came from."""
 
@@ -2442,6 +2414,7 @@ class PollingEncoding(SocketIoEncoding):
             yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
 
+SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
 WEBSOCKET = WebSocketEncoding()
 Encoding = SseEncoding | WebSocketEncoding  # how a kind of stream writes what it is told
 
@@ -2703,9 +2676,6 @@ class TopicRing(msgspec.Struct, eq=False):
         return self.entries[-1].id if len(self.entries) > self.start else 0
 
 
-UNHEARD = TopicRing(0)
-
-
 class Ring:
     """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
     they cost, with the frames that were made of them."""
@@ -2762,9 +2732,6 @@ class Ring:
         if len(found) >= limit:
             upto = min(upto, found[limit - 1].id)
         return [entry for entry in found if entry.id <= upto], upto
-
-
-Topics = frozenset[str]  # shared ones, of a view
 
 
 class View(msgspec.Struct, eq=False):
@@ -2881,7 +2848,9 @@ class Subscriber(msgspec.Struct, eq=False):
         return self.later[-1].topics if self.later else self.view.topics
 
 
-Wanted = tuple[View, Topics | None]
+UNHEARD = TopicRing(0)  # of a topic that nobody is on, and of which nothing is held
+Topics = frozenset[str]  # shared ones, of a view
+Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
 
 
 class Connections:
@@ -3741,7 +3710,7 @@ class Hub(Connections):
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, str | None], bytes] = {}
+        frames: dict[Hashable, bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
             answer_by = 0 if subscriber.is_paused else subscriber.answer_by  # it is not read
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
@@ -3754,9 +3723,7 @@ class Hub(Connections):
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(
-        self, subscriber: Subscriber, frames: dict[tuple[str, str | None], bytes]
-    ) -> None:
+    def _ping_one(self, subscriber: Subscriber, frames: dict[Hashable, bytes]) -> None:
         """Ping who lacks nothing, or waits for the database; to the others data is on its way."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping, subscriber.pinged_at = now_ms(), ticks_ms()
