@@ -888,7 +888,7 @@ class User(Table):
 
 
 class AccessToken(Table):
-    """Setup and sign-in links, browser sessions, API tokens, stream tickets, each as a hash."""
+    """Setup and sign-in links, browser sessions, API tokens, stream tickets; secrets as hashes."""
 
     token_hash = peewee.TextField(primary_key=True)
     kind = peewee.TextField()  # setup, signin, owner, session, api, ticket
@@ -11559,7 +11559,6 @@ class Application:
         if not self.nodes.is_first:
             return
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
-        self.rooms.forget(self.settings["log_days"])
         now = now_ms()
         limit = now - int(self.settings["log_days"] * 86_400_000)
         old = (
@@ -11568,6 +11567,7 @@ class Application:
             StatsMinute.delete().where(StatsMinute.minute < limit),
         )
         self.storage.write(lambda tx: [query.execute(tx.database) for query in old])
+        self.rooms.forget(self.settings["log_days"])
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
