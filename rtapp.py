@@ -32,7 +32,7 @@ The way of a message, from a POST to the first byte on a stream:
     Connection.serve    reads the request from its socket, and asks
     Web.answer          who that is and whether they may; it calls the route's handler,
     broadcast           which checks the body once, makes an entry, and waits in
-    Log.append          for its commit:
+    Log.store           for its commit:
     Storage.write       the one writer puts all that waits into one transaction;
     Storage._deliver    once it is on the disk tells the log and wakes who answers the POST;
     Log.committed       advances the head over the entries, in the order of their ids, into
@@ -55,7 +55,6 @@ if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
 
 import _queue
 import _socket
-import abc
 import argparse
 import asyncio
 import atexit
@@ -382,38 +381,44 @@ class Setting(NamedTuple):
     low: float | None = None  # the smallest value that a number may have
     high: float | None = None
     choices: tuple[str, ...] = ()
-    flag: bool = False  # has a command-line option of its own besides --set
-    restart: bool = False  # takes effect at the next start
+    start_only: bool = False  # is given by the command line or the environment, never saved
+    switched: bool = False  # is saved by a route of its own: the start page has a switch for it
+    next_start: bool = False  # what is saved takes effect at the next start
     secret: bool = False
     form: Form | None = None  # of a text, of each of a list; empty is always allowed
 
+    @property
+    def has_option(self) -> bool:
+        """Whether it has a command-line option of its own besides --set."""
+        return self.start_only or self.switched
+
 
 # fmt: off
-_ROWS = (
+SETTINGS: dict[str, Setting] = {row.key: row for row in (
     # key, kind, default, group, description, then what bounds or marks it
     Setting("host", "text", "127.0.0.1", "network", "Address to listen on. Leaving loopback needs "
-            "an administrator, and TLS or insecure_http.", flag=True, restart=True),
+            "an administrator, and TLS or insecure_http.", start_only=True),
     Setting("port", "int", 8000, "network", "TCP port to listen on; 0 picks a free one.",
-            0, 65535, flag=True, restart=True),
+            0, 65535, start_only=True),
     Setting("lan", "bool", False, "network", "Share on the local network: HTTPS with certificates "
             "made here on every address, once there is an administrator. The switch on the start "
-            "page sets it while the server runs.", flag=True),
+            "page sets it while the server runs.", switched=True),
     Setting("lan_address", "text", "", "network", "Address of this machine in the link and the "
             "code for guests; empty means the likeliest one."),
     Setting("data", "text", "", "storage", "Folder of the database; empty means the platform's "
             "folder for user data, or rtapp-data beside the program where a file named portable "
-            "lies there.", flag=True, restart=True),
+            "lies there.", start_only=True),
     Setting("database", "text", "", "storage", "Database URL; empty means the file rtapp.db in the "
-            "data folder (sqlite:///PATH).", flag=True, restart=True, secret=True),
+            "data folder (sqlite:///PATH). DATABASE_URL in the environment gives it, too; "
+            "RTAPP_DATABASE wins.", start_only=True, secret=True),
     Setting("open_browser", "bool", False, "network", "Open the start page in the browser once the "
-            "server listens.", flag=True, restart=True),
+            "server listens.", start_only=True),
     Setting("insecure_http", "bool", False, "network", "Allow plain HTTP on an address that others "
-            "can reach. Passwords and tokens then cross the network unprotected.",
-            flag=True, restart=True),
+            "can reach. Passwords and tokens then cross the network unprotected.", start_only=True),
     Setting("tls_cert", "text", "", "network", "PEM file with the certificate chain; turns TLS on, "
-            "on the same port.", restart=True),
+            "on the same port.", next_start=True),
     Setting("tls_key", "text", "", "network", "PEM file with the certificate's private key.",
-            restart=True),
+            next_start=True),
     Setting("hsts", "int", 0, "network", "Seconds for which browsers that came by https ask for "
             "every port of this host by https only (HSTS); 0 means that they are not told so.",
             0, 315_360_000),
@@ -474,11 +479,11 @@ _ROWS = (
             "Socket.IO client emits to everybody."),
     Setting("socketio_recovery_seconds", "float", 0.0, "streams", "Seconds after which a "
             "Socket.IO client that lost its connection can no longer recover it; 0 turns "
-            "recovery off.", 0, 86_400, restart=True),
+            "recovery off.", 0, 86_400, next_start=True),
     Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
             "connection has to join its first namespace.", 0.2, 3600),
     Setting("public", "text", "", "network", "Folder of your own pages, served at /.",
-            flag=True, restart=True),
+            start_only=True),
     Setting("guests", "bool", True, "video", "Whoever holds the link of a video room may join it "
             "without an account."),
     Setting("room_max_participants", "int", 10, "video", "Participants that a video room takes "
@@ -508,7 +513,7 @@ _ROWS = (
     Setting("turn_seconds", "int", 43_200, "video", "Seconds that these credentials are good for; "
             "a call gets new ones before.", 10, 604_800),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
-            flag=True, restart=True),
+            start_only=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
             0.001, 87_600),
     Setting("history_messages", "int", 100_000, "storage", "Messages that are kept at most.",
@@ -517,44 +522,42 @@ _ROWS = (
             0.001, 3650),
     Setting("durability", "choice", "full", "storage", "full: an acknowledged message survives a "
             "power cut. normal: it survives a crash of the program; after a power cut clients are "
-            "told to reset.", choices=("full", "normal"), restart=True),
-)
+            "told to reset.", choices=("full", "normal"), next_start=True),
+)}
 # fmt: on
-SETTINGS: dict[str, Setting] = {row.key: row for row in _ROWS}
 
-_BOOLS = {"1": True, "true": True, "yes": True, "on": True, "": False}
-_BOOLS |= {"0": False, "false": False, "no": False, "off": False}
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "int": int,
-    "float": float,
-    "bool": lambda text: _BOOLS[text.lower()],
-    "list": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
-    "text": str,
-    "choice": str,
+_BOOLS = {"": False, **dict.fromkeys(("0", "false", "no", "off"), False)}
+_BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
+# kind: how a text is read, what one is that can't be
+_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (int, "not a whole number"),
+    "float": (float, "not a number"),
+    "bool": (lambda text: _BOOLS[text.lower()], "neither true nor false"),
+    "list": (lambda text: tuple(part for x in text.split(",") if (part := x.strip())), ""),
+    "text": (str, ""),
+    "choice": (str, ""),
 }
-_KINDS = {"int": "not a whole number", "float": "not a number", "bool": "neither true nor false"}
 
 
-def parse_setting(row: Setting, text: str) -> Any:
-    """The value that a text gives a setting.
-
-    Raises ValueError with a sentence that names the setting and what it takes.
-    """
+def parse_setting(row: Setting, text: str, name: str = "") -> Any:
+    """The value that a text gives a setting. Raises ValueError with a sentence that says its key,
+    or `name`, and what it takes."""
+    name, (parse, fault) = name or row.key, _KINDS[row.kind]
     try:
-        value = _PARSERS[row.kind](text.strip())
+        value = parse(text.strip())
     except (ValueError, KeyError):
-        raise ValueError(f"{row.key}: {text!r} is {_KINDS[row.kind]}") from None
+        raise ValueError(f"{name}: {text!r} is {fault}") from None
     if row.choices and value not in row.choices:
-        raise ValueError(f"{row.key}: {text!r} is not one of {', '.join(row.choices)}")
+        raise ValueError(f"{name}: {text!r} is not one of {', '.join(row.choices)}")
     if row.low is not None and not row.low <= value <= (row.high or value):
-        raise ValueError(f"{row.key}: {text} is not between {row.low} and {row.high}")
+        raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
     parts = value if row.kind == "list" else (value,)
     kept = tuple(part and row.form.plain(part) for part in parts)
     if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
         shown = "this" if row.secret else repr(refused[0])
-        raise ValueError(f"{row.key}: {shown} is not {row.form.words}")
+        raise ValueError(f"{name}: {shown} is not {row.form.words}")
     return kept if row.kind == "list" else kept[0]
 
 
@@ -562,26 +565,20 @@ class Settings:
     """The values in force: command line before environment before saved before default."""
 
     def __init__(self, given: dict[str, str], environ: dict[str, str]) -> None:
-        """Take the texts of the command line and the process's environment.
-
-        Raises ValueError for an unknown key or a value that its row refuses.
-        """
+        """Take the texts of the command line and the process's environment. Raises ValueError for
+        an unknown key or a value that its row refuses."""
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
         self._saved: dict[str, Any] = {}
-        names = {f"RTAPP_{key.upper()}": key for key in SETTINGS} | {"DATABASE_URL": "database"}
+        names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
         for name in environ:
             if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
                 raise ValueError(f"{name} in the environment: {unknown_setting(name, names)}")
-        for name, key in names.items():
+        for name, key in names.items():  # of two names the later one counts
             text = environ.get(name)
-            # Kubernetes says so where a service rtapp is.
-            is_foreign = text is not None and re.match("(tcp|udp)://", text) is not None
-            if text is not None and not is_foreign and key not in self._fixed:
-                try:
-                    self._fixed[key] = "environment", parse_setting(SETTINGS[key], text)
-                except ValueError as error:
-                    reason = str(error).partition(": ")[2]
-                    raise ValueError(f"{name} in the environment: {reason}") from None
+            if text is None or re.match("(tcp|udp)://", text):  # Kubernetes' of a service rtapp
+                continue
+            value = parse_setting(SETTINGS[key], text, f"{name} in the environment")
+            self._fixed[key] = "environment", value
         for key, text in given.items():
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
@@ -598,12 +595,14 @@ class Settings:
             return self._fixed[key][0]
         return "saved" if key in self._saved else "default"
 
-    def take_saved(self, texts: dict[str, str]) -> list[str]:
-        """Replace the saved values; the keys whose text their row refuses, which count as unset."""
+    def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
+        """Replace the saved values, given as keys and texts; the keys whose text is refused, which
+        count as unset. What only the start may give isn't taken: a file of handlers would run."""
         self._saved, refused = {}, []
-        for key, text in texts.items():
+        for key, text in saved:
             try:
-                self._saved[key] = parse_setting(SETTINGS[key], text)
+                if key in SETTINGS and not SETTINGS[key].start_only:
+                    self._saved[key] = parse_setting(SETTINGS[key], text)
             except ValueError:
                 refused.append(key)
         return refused
@@ -627,8 +626,7 @@ class Settings:
 
 
 # What may stand in the environment beside settings: secrets and switches that are none, what the
-# tests and `build.spec` read, a client's token, and what Docker and Kubernetes say of a service
-# that is called rtapp.
+# tests, `build.spec` and clients read, what Docker and Kubernetes say of a service called rtapp.
 OTHER_VARIABLES = re.compile(
     r"RTAPP_(ADMIN_TOKEN|POLLER|WINDOW_\w+|BUILD|LONG|SOAK|FIGURES|TEST_\w+|TOKEN|NAME|ENV_\w+"
     r"|SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)\Z"
@@ -757,8 +755,7 @@ def channel_of(topic: str) -> str | None:
 
 
 def excluded_topics(exclude: str | None) -> frozenset[str]:
-    """Whose subscribers are left out: of one client, as it stands in a row, or of a JSON array of
-    topics."""
+    """Whose subscribers a row leaves out: of one client, or of a JSON array of topics."""
     if exclude is None:
         return frozenset()
     if exclude.startswith("["):
@@ -768,8 +765,7 @@ def excluded_topics(exclude: str | None) -> frozenset[str]:
 
 class Entry(msgspec.Struct, eq=False):
     """A message from its making to the last socket: a row of the log, and what the hub adds to it.
-    The writer gives it `id` and `batch`; what is volatile never gets them. An id grows for ever
-    and never repeats within an epoch."""
+    The writer gives it `batch` and `id`, which grows for ever and never repeats within an epoch."""
 
     topic: str
     kind: str
@@ -782,7 +778,7 @@ class Entry(msgspec.Struct, eq=False):
     expires_at: int | None = None
     sent_at: int = 0
     batch: str = ""
-    id: int = 0
+    id: int = 0  # it stays so for what is volatile
     # Not in the table:
     left_out: frozenset[str] = frozenset()  # topics whose subscribers don't get it
     frames: dict[str, bytes] = {}  # its bytes by the key of an encoding, made at most once each
@@ -812,6 +808,7 @@ LAST_ID = (
     " SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'head') AS ids)"
 )
 PAGE_BYTES = 8_388_608  # at which a page of the log ends: messages may be large
+Page = tuple[list[Entry], int]  # entries in order, and the id up to which they are all
 
 
 def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
@@ -826,16 +823,13 @@ def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
     return found, len(found) == limit
 
 
-def table_name(model: type[peewee.Model]) -> str:
-    """`VideoRoom` is a row of `video_rooms`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__).lower() + "s"
-
-
 class Table(peewee.Model):
-    """Base of the models: times are integers, milliseconds since 1970."""
+    """`VideoRoom` is a row of `video_rooms`. Times are integers, milliseconds since 1970."""
 
     class Meta:
-        table_function = table_name
+        table_function = staticmethod(
+            lambda model: re.sub(r"\B(?=[A-Z])", "_", model.__name__).lower() + "s"
+        )
 
 
 class Message(Table):
@@ -856,8 +850,7 @@ class Message(Table):
 
 
 class Topic(Table):
-    """What retention has taken of a topic: a position is complete for it iff it is at least
-    `trimmed_id` and at most the head."""
+    """What retention took of a topic: a position from `trimmed_id` to the head is complete."""
 
     topic = peewee.TextField(primary_key=True)
     trimmed_id = peewee.BigIntegerField()
@@ -905,8 +898,7 @@ class User(Table):
 
 
 class AccessToken(Table):
-    """Setup and sign-in links, browser sessions, API tokens, stream tickets; only the hash of a
-    secret is kept."""
+    """Setup and sign-in links, browser sessions, API tokens, stream tickets; secrets as hashes."""
 
     token_hash = peewee.TextField(primary_key=True)
     kind = peewee.TextField()  # setup, signin, owner, session, api, ticket
@@ -1033,10 +1025,9 @@ def upsert(database: peewee.Database, model: type[Table], **row: Any) -> None:
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "CREATE TABLE messages (id {logid}, topic TEXT NOT NULL, kind TEXT NOT NULL,"
-        " event TEXT, content TEXT NOT NULL, attachments {blob}, sender TEXT, exclude TEXT,"
-        " batch TEXT NOT NULL, recipient_count INTEGER NOT NULL, expires_at BIGINT,"
-        " sent_at BIGINT NOT NULL)",
+        "CREATE TABLE messages (id {logid}, topic TEXT NOT NULL, kind TEXT NOT NULL, event TEXT,"
+        " content TEXT NOT NULL, attachments {blob}, sender TEXT, exclude TEXT, batch TEXT NOT"
+        " NULL, recipient_count INTEGER NOT NULL, expires_at BIGINT, sent_at BIGINT NOT NULL)",
         "CREATE INDEX messages_topic_id ON messages (topic, id)",
         "CREATE INDEX messages_expires_at ON messages (expires_at) WHERE expires_at IS NOT NULL",
         "CREATE TABLE topics (topic TEXT PRIMARY KEY, last_id BIGINT NOT NULL,"
@@ -1078,9 +1069,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE video_rooms (id {autoid}, room_id TEXT NOT NULL, name TEXT NOT NULL,"
         " description TEXT NOT NULL, host_id TEXT NOT NULL, owner_client TEXT NOT NULL,"
         " owner_account TEXT NOT NULL, handed INTEGER NOT NULL, max_participants INTEGER NOT NULL,"
-        " password_hash TEXT, locked INTEGER NOT NULL, lobby INTEGER NOT NULL,"
-        " pinned INTEGER NOT NULL, created_at BIGINT NOT NULL, empty_since BIGINT,"
-        " ended_at BIGINT)",
+        " password_hash TEXT, locked INTEGER NOT NULL, lobby INTEGER NOT NULL, pinned INTEGER NOT"
+        " NULL, created_at BIGINT NOT NULL, empty_since BIGINT, ended_at BIGINT)",
         "CREATE UNIQUE INDEX video_rooms_active ON video_rooms (room_id) WHERE ended_at IS NULL",
         "CREATE TABLE video_participants (id {autoid}, room_id BIGINT NOT NULL,"
         " client_id TEXT NOT NULL, connection_id TEXT NOT NULL, account TEXT NOT NULL,"
@@ -1109,14 +1099,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE video_participants DROP COLUMN heard_at",),
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
+DATABASE_AWAY = ("storage_unavailable", "outcome_unknown")
+USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
 
 
 class Transaction:
-    """What a unit of work sees: the writer's database and a way into the log.
-
-    Entries get their ids at once and are inserted together. Belongs to the writer; a unit must not
-    keep it.
-    """
+    """What a unit of work sees, and must not keep: the writer's database and a way into the log.
+    Entries get their ids at once and are inserted together."""
 
     def __init__(self, database: LogDatabase) -> None:
         self.database = database
@@ -1135,8 +1124,8 @@ class Transaction:
         return [entry.id for entry in entries]
 
     def perform(self, work: Work, careful: bool) -> None:
-        """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint;
-        with `careful`, plain entries do too."""
+        """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint, as
+        plain entries do with `careful`."""
         work.error = None
         try:
             is_safe = work.is_plain and not careful
@@ -1147,27 +1136,24 @@ class Transaction:
             work.error = storage_problem(error)
 
     def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self._insert()
+        self.insert()
         entries, next_id = len(self.entries), self.next_id
         try:
             with self.database.savepoint():
                 result = unit(self)
-                self._insert()
+                self.insert()
                 return result
         except BaseException:
             del self.entries[entries:]
             self._staged, self.next_id = entries, next_id
             raise
 
-    def finish(self) -> None:
-        self._insert(is_last=True)
-        self.finished = True
-
-    def _insert(self, is_last: bool = False) -> None:
+    def insert(self, is_last: bool = False) -> None:
+        """Put what was appended into the table; with `is_last` only the commit is left."""
         rest = self.entries[self._staged :]
         rows = [msgspec.structs.astuple(entry)[: len(COLUMNS)] for entry in rest]
         self.database.insert(rows, is_last)
-        self._staged = len(self.entries)
+        self._staged, self.finished = len(self.entries), is_last
 
 
 class Work(msgspec.Struct, eq=False):
@@ -1181,6 +1167,7 @@ class Work(msgspec.Struct, eq=False):
 
 
 Rows = Sequence[tuple[Any, ...]]
+Take = Callable[[Iterable[Any]], T]  # makes something of the rows of a read
 Done = tuple[list[Entry], list[Work]]  # what a transaction stored, and what it did
 
 
@@ -1213,9 +1200,6 @@ def storage_problem(error: BaseException, fate: Fate = Fate.GONE) -> BaseExcepti
     return problem
 
 
-USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
-
-
 def schema_version(database: peewee.Database) -> int:
     """The version that a database is of; 0 when it is empty."""
     if not database.table_exists("meta"):
@@ -1225,8 +1209,7 @@ def schema_version(database: peewee.Database) -> int:
 
 
 class Engine:
-    """What SQLite and PostgreSQL do each in its own way; all else is shared. Raw SQL is written
-    with `?` for a parameter."""
+    """What SQLite and PostgreSQL do each in its own way. Raw SQL has `?` for a parameter."""
 
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
@@ -1235,15 +1218,13 @@ class Engine:
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
     size_sql: str  # for the bytes that the database takes
-    # For what changes when acknowledged transactions may have been lost to a failover.
-    timeline_sql = "SELECT ''"
+    timeline_sql = "SELECT ''"  # for what changes where a failover may have lost transactions
     queue: Any  # makes a queue to and from the writer
     spawn: Any  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
     open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
-    # What a function makes of the rows of a read that may take a while.
-    read_long: Callable[[str, Sequence[Any], Callable[[Iterable[Any]], T]], T]
+    read_long: Callable[[str, Sequence[Any], Take[T]], T]  # for a read that may take a while
     close: Callable[[], Any]  # the readers, and lets others claim it
 
     def redacted(self, text: str) -> str:
@@ -1316,16 +1297,12 @@ class Sqlite(peewee.SqliteDatabase):
 
 
 class SqliteEngine(Engine):
-    """SQLite: one process, one file. The writer is a real thread, since an fsync in a greenlet
-    would stop the loop."""
+    """SQLite: one process, one file. The writer is a thread: its fsync would stop the loop."""
 
     shared = False
     remedy = "If it is damaged, move it away and restore a backup."
-    types: ClassVar[dict[str, str]] = {
-        "logid": "INTEGER PRIMARY KEY AUTOINCREMENT",
-        "autoid": "INTEGER PRIMARY KEY AUTOINCREMENT",
-        "blob": "BLOB",
-    }
+    NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
+    types: ClassVar[dict[str, str]] = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
     size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
@@ -1361,18 +1338,10 @@ class SqliteEngine(Engine):
                 left.unlink()
 
     def connect(self) -> Sqlite:
-        database = Sqlite(
-            str(self.path),
-            pragmas={
-                "journal_mode": "wal",
-                "journal_size_limit": self.LOG_BYTES,
-                "synchronous": self.durability,
-                "busy_timeout": 10_000,
-                "foreign_keys": 1,
-            },
-            thread_safe=False,  # else peewee opens a connection for each greenlet
-            check_same_thread=False,
-        )
+        pragmas = {"journal_mode": "wal", "journal_size_limit": self.LOG_BYTES}
+        pragmas |= {"synchronous": self.durability, "busy_timeout": 10_000, "foreign_keys": 1}
+        # As safe for threads, peewee would open a connection for each greenlet.
+        database = Sqlite(str(self.path), pragmas, thread_safe=False, check_same_thread=False)
         database.connect()
         return database
 
@@ -1393,9 +1362,7 @@ class SqliteEngine(Engine):
         self._idle = gevent.queue.SimpleQueue(items=idle)
         return reader
 
-    def read_long(
-        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
-    ) -> T:
+    def read_long(self, sql: str, parameters: Sequence[Any], take: Take[T]) -> T:
         database = self._idle.get()
         try:
             read = partial(database.execute_sql, sql, parameters)
@@ -1414,9 +1381,7 @@ class SqliteEngine(Engine):
 def looked_up(url: str) -> dict[str, str]:
     """The addresses of the host that a URL names, as libpq takes them: it would stop the loop while
     it looks a name up, for ten seconds where no name server answers. Several hosts are left to it.
-
-    Raises psycopg2.OperationalError.
-    """
+    Raises psycopg2.OperationalError."""
     given = psycopg2.extensions.parse_dsn(url)
     host = given.get("host", "")
     if not re.fullmatch(r"[\w.-]*[a-zA-Z][\w.-]*", host) or "hostaddr" in given:
@@ -1439,6 +1404,9 @@ class Postgres(peewee.PostgresqlDatabase):
     """One connection to PostgreSQL, which doesn't stop the loop while it waits."""
 
     CONNECT_SECONDS = 5
+    OPTIONS: ClassVar = {"application_name": "rtapp", "connect_timeout": CONNECT_SECONDS}
+    OPTIONS |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+    OPTIONS |= {"tcp_user_timeout": 10_000}
     # Whoever holds the lock of the log and doesn't go on is put out by the server.
     HELD_SECONDS = 10
 
@@ -1451,17 +1419,8 @@ class Postgres(peewee.PostgresqlDatabase):
         away = psycopg2.OperationalError("no answer while connecting")
         # libpq's own connect_timeout doesn't count while it is polled from outside.
         with gevent.Timeout(self.CONNECT_SECONDS, away):
-            connection = psycopg2.connect(
-                self._url,
-                **looked_up(self._url),
-                connection_factory=PostgresLink,
-                application_name="rtapp",
-                connect_timeout=self.CONNECT_SECONDS,
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=3,
-                tcp_user_timeout=10_000,
-            )
+            given = looked_up(self._url) | self.OPTIONS
+            connection = psycopg2.connect(self._url, connection_factory=PostgresLink, **given)
         connection.autocommit = True
         return connection
 
@@ -1488,8 +1447,7 @@ class Postgres(peewee.PostgresqlDatabase):
 
 
 class PostgresWriter(Postgres):
-    """The writer's connection. Its transactions begin with the lock of the log and then a look at
-    the log's end, all in one round trip."""
+    """The writer's connection: a transaction begins with the log's lock and a look at its end."""
 
     LOCK = 7_274_870_112  # the number of the advisory lock: any that others don't take
     INSERT_ROWS = 1_000  # of a statement
@@ -1564,14 +1522,13 @@ class PostgresWriter(Postgres):
                 gevent.sleep(0.1 + random.random() / 5)
 
     def _was_committed(self, transaction: Transaction) -> bool:
-        mark = self.mark
+        asked: tuple[Any, ...] = (self.mark,)
+        sql = "SELECT txid_status(?) = 'committed'"
+        if transaction.entries:
+            sql = "SELECT count(*) > 0 FROM messages WHERE id = ? AND batch = ?"
+            asked = transaction.entries[0].id, transaction.batch
         with self.atomic():  # waits until the server has ended the other one
-            if transaction.entries:
-                sql, what = "SELECT 1 FROM messages WHERE id = ? AND batch = ?", transaction.batch
-                found = self.execute_sql(sql, (transaction.entries[0].id, what)).fetchone()
-                return found is not None
-            sql = "SELECT txid_status(?) = 'committed'"
-            return bool(self.execute_sql(sql, (mark,)).fetchone()[0])
+            return bool(self.execute_sql(sql, asked).fetchone()[0])
 
 
 class PostgresReaders(Postgres):
@@ -1677,8 +1634,7 @@ class PostgresEngine(Engine):
         return PostgresWriter(self.url)
 
     def prepare(self, database: peewee.Database) -> None:
-        """One at a time, since several processes may start at once, and all in one transaction,
-        which either happens or doesn't."""
+        """In one transaction, and one at a time: several processes may start at once."""
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
@@ -1687,9 +1643,7 @@ class PostgresEngine(Engine):
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
 
-    def read_long(
-        self, sql: str, parameters: Sequence[Any], take: Callable[[Iterable[Any]], T]
-    ) -> T:
+    def read_long(self, sql: str, parameters: Sequence[Any], take: Take[T]) -> T:
         return take(self._readers.execute_sql(sql, parameters))
 
     def page_sql(self, where: str, limit: int, order: str) -> str:
@@ -1729,10 +1683,7 @@ def needing(engine: Engine) -> Iterator[None]:
 
 
 def prepare_database(engine: Engine) -> None:
-    """Check a database and bring it to this version; make it where there was none.
-
-    Raises StartError.
-    """
+    """Check a database, or make it, and bring it to this version. Raises StartError."""
     try:
         with needing(engine), contextlib.closing(engine.connect()) as database:
             engine.prepare(database)
@@ -1744,17 +1695,14 @@ def prepare_database(engine: Engine) -> None:
 
 
 class Storage:
-    """The database: one writer, and readers that never wait for it. Whatever waits to be written
-    goes into one transaction (group commit)."""
+    """The database: one writer, with group commit, and readers that never wait for it."""
 
     QUEUE = 20_000  # works that may wait for the writer
     BATCH = 2_000  # of them in a transaction
 
     def __init__(self, engine: Engine) -> None:
-        """Open or create the database.
-
-        Raises StartError when it is damaged, newer than the program, in use, or can't be reached.
-        """
+        """Open or create the database. Raises StartError when it is damaged, newer than the
+        program, in use, or can't be reached."""
         self.engine = engine
         self.folder = engine.folder
         self.fault: str | None = None  # why the last transaction failed, if it did
@@ -1770,13 +1718,13 @@ class Storage:
         self._done: deque[Done] = deque()
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._on_entries: Callable[[list[Entry]], None] = lambda entries: None
+        self._log_committed: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
-    def start(self, on_entries: Callable[[list[Entry]], None]) -> None:
-        """Start the writer. `on_entries` hears what was committed, before its giver does."""
-        self._on_entries = on_entries
+    def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
+        """Start the writer. `Log.committed` hears what was committed, before its giver does."""
+        self._log_committed = log_committed
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
         self.engine.spawn(self._write_on)
@@ -1792,11 +1740,8 @@ class Storage:
 
     def write(self, unit: Callable[[Transaction], T], is_plain: bool = False) -> T:
         """Run `unit`, which is plain if it only appends entries, in the writer's next transaction;
-        its result, after the commit.
-
-        Raises what the unit raises, or Problem `storage_unavailable`, `outcome_unknown` or
-        `overloaded`.
-        """
+        its result, after the commit. Raises what the unit raises, or Problem `storage_unavailable`,
+        `outcome_unknown` or `overloaded`."""
         if self._works.qsize() >= self.QUEUE:
             raise Problem("overloaded", "Too many writes are waiting.")
         work = Work(gevent.hub.Waiter(), unit, is_plain)
@@ -1827,16 +1772,15 @@ class Storage:
     def _commit(self, works: list[Work]) -> Done:
         """Run works in one transaction. When it fails, for a lost connection or since the database
         refuses what one of them holds, a second time: then each by itself."""
-        fate, fault = Fate.AWAY, Exception()
         for careful in (False, True):
-            transaction = None
+            transaction, fate = None, Fate.AWAY
             try:
                 self._database = self._database or self.engine.open_writer()
                 with self._database.atomic("IMMEDIATE"):
                     transaction = Transaction(self._database)
                     for work in works:
                         transaction.perform(work, careful)
-                    transaction.finish()
+                    transaction.insert(is_last=True)
                 return transaction.entries, works
             except Exception as error:
                 fault = error
@@ -1860,21 +1804,19 @@ class Storage:
         while self._done:
             entries, works = self._done.popleft()
             if entries:
-                self._on_entries(entries)
+                self._log_committed(entries)
+            self.fault = None
             for work in works:
                 wake = work.waiter.switch if work.error is None else work.waiter.throw
                 loop.run_callback(wake, work.value if work.error is None else work.error)
-            errors = [work.error for work in works if isinstance(work.error, Problem)]
-            codes = ("storage_unavailable", "outcome_unknown")
-            faults = [str(error.__cause__) for error in errors if error.code in codes]
-            self.fault = faults[-1] if faults else None
+                if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
+                    self.fault = str(work.error.__cause__)
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
         if not isinstance(self.engine, SqliteEngine):
             raise Problem("not_on_postgresql", USE_PG_DUMP)
-        source = self.engine.path
-        gevent.get_hub().threadpool.apply(copy_database, (source, target))
+        gevent.get_hub().threadpool.apply(copy_database, (self.engine.path, target))
 
     # Reading
 
@@ -2019,8 +1961,8 @@ class Journal:
         self._printed = 0
         rows, self._waiting = self._waiting, []
         for level, count in self._skipped.items():
-            metadata = to_json({"skipped": count})
-            rows.append((now_ms(), level, f"{count} more of this kind", metadata))
+            more = f"{count} more of this kind"
+            rows.append((now_ms(), level, more, to_json({"skipped": count})))
         self._skipped.clear()
         if not rows:
             return
@@ -2030,18 +1972,13 @@ class Journal:
         except Problem:
             self._waiting = (rows + self._waiting)[: self.BUFFER]
 
-    def trim(self, days: float) -> None:
-        """Delete entries that are older than `days`."""
-        limit = now_ms() - int(days * 86_400_000)
-        query = EventLog.delete().where(EventLog.timestamp < limit)
-        self._storage.write(lambda tx: query.execute(tx.database))
-
 
 # ----------------------------------------------------------------------------------------------
 # Log
 # ----------------------------------------------------------------------------------------------
 
 _POSITION = re.compile(r"([0-9a-f]{8})-(\d{1,18})")
+Trimmed = tuple[dict[str, int], int, bool]  # highest ids of topics, floor, is there more?
 CONTROL_MS = 3_600_000  # for a node that the database is away from: it comes to them afterwards
 
 
@@ -2071,13 +2008,13 @@ class Log:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._listener: Callable[[list[Entry]], None] = lambda entries: None
+        self._hub_advance: Callable[[list[Entry]], None] = lambda entries: None
         self.queries = 0  # catch-up reads, for tests and metrics
         self.take(Stand(0, "", "", {}, 0))
 
-    def start(self, listener: Callable[[list[Entry]], None]) -> None:
-        """Begin; `listener` hears of new entries in the order of their ids."""
-        self._listener = listener
+    def start(self, hub_advance: Callable[[list[Entry]], None]) -> None:
+        """Begin; `Hub.advance` hears of new entries in the order of their ids."""
+        self._hub_advance = hub_advance
         self.take(self.read_stand())
 
     def take(self, stand: Stand) -> None:
@@ -2085,8 +2022,7 @@ class Log:
         self.head, self.epoch, self._timeline, self._trimmed, self._floor = stand
 
     def read_stand(self) -> Stand:
-        """Where the log stands now; stores that a run is under way. For this log nothing changes
-        before `take`."""
+        """Where the log stands now, for `take`; stores that a run is under way."""
         return self._storage.write(self._settle)
 
     def _settle(self, tx: Transaction) -> Stand:
@@ -2124,13 +2060,11 @@ class Log:
         """The id in a client's position; None when it is not of this log. It may be of another
         node's answer, just now: then the log advances, so ask what depends on it afterwards."""
         match = _POSITION.fullmatch(position)
-        if not match:
-            return None
-        epoch, number = match[1], int(match[2])
-        if epoch == self.epoch and number > self.head:
+        number = int(match[2]) if match else 0
+        if match and match[1] == self.epoch and number > self.head:
             with contextlib.suppress(Problem):
                 self.poll()
-        return number if epoch == self.epoch and number <= self.head else None
+        return number if match and match[1] == self.epoch and number <= self.head else None
 
     def complete(self, after: int, topics: Collection[str]) -> bool:
         """Whether everything of `topics` after the id `after` is still held."""
@@ -2139,13 +2073,13 @@ class Log:
 
     # Writing
 
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Store messages and tell the listener; their ids. Raises as `Storage.write` does."""
+    def store(self, entries: Sequence[Entry]) -> list[int]:
+        """Put messages into the log, and wait for that; their ids. Raises as `Storage.write`."""
         return self._storage.write(lambda tx: tx.append(entries), is_plain=True)
 
     def control(self, event: str, **content: Any) -> None:
         """Tell every hub, in the order of the log, of a change to live connections."""
-        self.append([control_draft(event, **content)])
+        self.store([control_draft(event, **content)])
 
     def committed(self, entries: list[Entry]) -> None:
         """Advance the head over what has just been committed.
@@ -2156,9 +2090,7 @@ class Log:
         with contextlib.suppress(Problem):  # the database is away: `poll` comes to them later
             self.poll(entries[0].id)
             for some in chunks(entries, self.READ_PAGE):
-                self._advance(some)
-                if len(some) == self.READ_PAGE:
-                    gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
+                self._advance(some, len(some) == self.READ_PAGE)
 
     def poll(self, before: int = 2**62) -> None:
         """Advance over rows that another process has committed: a command, another node."""
@@ -2166,15 +2098,15 @@ class Log:
         while more and self.head + 1 < before:  # an id that is missing then is so for ever
             sql = self._storage.engine.page_sql("id > ? AND id < ?", self.READ_PAGE, "ASC")
             page, more = take_page(self._storage.read(sql, (self.head, before)), self.READ_PAGE)
-            self._advance(page)
-            if more:
-                gevent.sleep(0.001)
+            self._advance(page, more)
 
-    def _advance(self, entries: Sequence[Entry]) -> None:
+    def _advance(self, entries: Sequence[Entry], is_page: bool) -> None:
         new = [entry for entry in entries if entry.id > self.head]
         if new:
             self.head = new[-1].id
-            self._listener(new)
+            self._hub_advance(new)
+        if is_page:
+            gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
 
     # Reading
 
@@ -2195,16 +2127,12 @@ class Log:
                 before = entry.id
         return found[::-1], 0
 
-    def page(
-        self, after: int, upto: int, topics: Collection[str], limit: int
-    ) -> tuple[list[Entry], int]:
-        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
-        to which they are all."""
+    def page(self, after: int, upto: int, topics: Collection[str], limit: int) -> Page:
+        """At most `limit` entries of `topics` with `after` < id <= `upto`."""
         self.queries += 1
         marks = ", ".join("?" * len(topics))
-        entries, more = self._storage.engine.read_page(
-            f"topic IN ({marks}) AND id > ? AND id <= ?", (*topics, after, upto), limit
-        )
+        where = f"topic IN ({marks}) AND id > ? AND id <= ?"
+        entries, more = self._storage.engine.read_page(where, (*topics, after, upto), limit)
         # Asked afterwards: who misses a row here must find that retention took it.
         sql = f"SELECT topic, trimmed_id FROM topics WHERE topic IN ({marks})"
         trimmed = dict(self._storage.read_long(sql, tuple(topics)))
@@ -2216,10 +2144,8 @@ class Log:
     def trim(self, hours: float, messages: int) -> None:
         """Delete what is older than `hours` or beyond the newest `messages`, and the expired."""
         oldest = now_ms() - int(hours * 3_600_000)
-        rows = self._storage.read_long(
-            "SELECT id FROM messages WHERE kind NOT IN (?, ?) ORDER BY id DESC LIMIT 1 OFFSET ?",
-            (CONTROL, SIGNAL, messages),
-        )
+        sql = "SELECT id FROM messages WHERE kind NOT IN (?, ?) ORDER BY id DESC LIMIT 1 OFFSET ?"
+        rows = self._storage.read_long(sql, (CONTROL, SIGNAL, messages))
         beyond, more = rows[0][0] if rows else 0, True
         while more:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
@@ -2233,18 +2159,14 @@ class Log:
             self._floor = floor
             self._trimmed = {t: number for t, number in self._trimmed.items() if number > floor}
 
-    def _trim_page(
-        self, tx: Transaction, oldest: int, beyond: int
-    ) -> tuple[dict[str, int], int, bool]:
-        """Delete what has expired, and the log's beginning as far as it is old, a page at most: the
-        highest id of each topic that went, the floor, and whether there may be more. It stops at
-        the first row that stays, so a clock that went backwards leaves no hole."""
+    def _trim_page(self, tx: Transaction, oldest: int, beyond: int) -> Trimmed:
+        """Delete what has expired, and the log's beginning as far as it is old, a page at most. It
+        stops at the first row that stays, so a clock that went backwards leaves no hole."""
         note_facts(tx.database, {"head": str(tx.next_id - 1)})
         Message.delete().where(Message.expires_at < now_ms()).execute(tx.database)
         query = Message.select(Message.id, Message.topic, Message.sent_at, Message.kind)
         page = list(query.order_by(Message.id).limit(self.TRIM_PAGE).tuples().execute(tx.database))
-        old = itertools.takewhile(lambda row: row[2] < oldest or row[0] <= beyond, page)
-        rows = list(old)
+        rows = list(itertools.takewhile(lambda row: row[2] < oldest or row[0] <= beyond, page))
         if not rows:
             return {}, self._floor, False
         gone = {topic: number for number, topic, _, kind in rows if kind not in (CONTROL, SIGNAL)}
@@ -2257,8 +2179,7 @@ class Log:
         return gone, floor, len(rows) == self.TRIM_PAGE
 
     def _forget_topics(self, tx: Transaction) -> int:
-        """Keep the table of topics bounded: of those that were trimmed longest ago only the highest
-        id that went is kept, the floor."""
+        """Bound the table: of topics trimmed longest ago only the highest id stays, the floor."""
         ids = Topic.select(Topic.trimmed_id).order_by(Topic.trimmed_id.desc())
         floor = ids.offset(self.TOPICS).limit(1).scalar(tx.database)
         if floor is None:
@@ -2384,8 +2305,7 @@ class SseEncoding:
         return chunk(text.encode()) if self._chunks else text.encode()
 
     def message(self, entry: Entry, position: str) -> bytes:
-        """A message. One that is not in the log has no id and isn't asked for again; its position
-        is that of whoever gets it."""
+        """A message. One that is not in the log has no id: its position is its receiver's."""
         number = f"id: {position}\n" if entry.id else ""  # it moves the client's `lastEventId`
         channel = channel_of(entry.topic) if self._labels else None
         label = f"channel: {channel}\n" if channel else ""
@@ -2404,12 +2324,8 @@ class SseEncoding:
         return self.text(f"retry: {retry_ms}\n\n")
 
 
-SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
-
-
 class WebSocketEncoding:
-    """`/ws`: a JSON object in a text frame. A message is told with where it came from; a system
-    message is as it is."""
+    """`/ws`: a JSON object in a text frame. A message is told with where it came from."""
 
     name = key = "websocket"
     PING = Frame(Opcode.PING, b"").serialize(mask=False)  # a browser answers it by itself
@@ -2430,8 +2346,12 @@ class WebSocketEncoding:
             return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        """The last words; a client that isn't told otherwise comes back."""
+        return close_frame(code, reason)
+
     def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return close_frame(code)
+        return self.close(code)
 
 
 class SocketIoEncoding(WebSocketEncoding):
@@ -2449,26 +2369,14 @@ class SocketIoEncoding(WebSocketEncoding):
             return text_frame(packet)
         return Frame(Opcode.BINARY, packet).serialize(mask=False)
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """The last words; a client that isn't told otherwise comes back."""
-        return close_frame(code, reason)
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return self.close(code)
-
     def packet(
-        self,
-        kind: int,
-        namespace: str,
-        payload: str = "",
-        attachments: Sequence[bytes] = (),
-        ack: str = "",
+        self, kind: int, namespace: str, payload: str = "", attachments: Sequence[bytes] = ()
     ) -> bytes:
         """A packet of Socket.IO (protocol v5); with attachments its binary form."""
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
-        where = "" if namespace == "/" else namespace + ("," if payload or ack else "")
-        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        where = "" if namespace == "/" else namespace + ("," if payload else "")
+        text = self.engine(f"4{kind}{count}{where}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2485,7 +2393,7 @@ class SocketIoEncoding(WebSocketEncoding):
         """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
         offset = f'"{position}"' if self.offsets and not ack else ""
         parts = filter(None, (to_json(event or "message"), arguments.text[1:-1], offset))
-        return self.packet(2, namespace, f"[{','.join(parts)}]", arguments.attachments, ack)
+        return self.packet(2, namespace, f"{ack}[{','.join(parts)}]", arguments.attachments)
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         if event == "ping":
@@ -2496,8 +2404,8 @@ class SocketIoEncoding(WebSocketEncoding):
 
 
 class PollingEncoding(SocketIoEncoding):
-    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet ends with a
-    separator, and a binary one is base64."""
+    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet with a separator
+    behind it, binary ones in base64."""
 
     key = "socket.io+polling"
     SEPARATOR = b"\x1e"
@@ -2516,6 +2424,7 @@ class PollingEncoding(SocketIoEncoding):
             yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
 
+SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
 WEBSOCKET = WebSocketEncoding()
 Encoding = SseEncoding | WebSocketEncoding  # how a kind of stream writes what it is told
 
@@ -2634,8 +2543,7 @@ class PlainTransport(_socket.socket):
 
 
 class TlsTransport:
-    """A TLS connection. OpenSSL keeps a record that it could not send: the same bytes object must
-    be offered again, whole."""
+    """A TLS connection: the very same bytes object must be offered again, for it is begun."""
 
     __slots__ = ("_sock", "_ssl", "fileno", "setsockopt")
     MOST = 16  # records, of 16 KiB or less, that are read at once
@@ -2728,14 +2636,9 @@ class Session(Protocol):
     """What stands behind a connection on which the client speaks too, or behind several. Its
     methods are called from the loop: they must not wait."""
 
-    def received(self, subscriber: Subscriber, data: bytes) -> None:
-        """Bytes have come."""
-
-    def left(self, subscriber: Subscriber, reason: str) -> None:
-        """A connection is over."""
-
-    def revoked(self, credentials: set[str]) -> None:
-        """Nothing may be left of what these gave, beside the connection's own credential."""
+    def received(self, subscriber: Subscriber, data: bytes) -> None: ...
+    def left(self, subscriber: Subscriber, reason: str) -> None: ...  # a connection is over
+    def revoked(self, credentials: set[str]) -> None: ...  # nothing of what these gave may stay
 
 
 def tune(transport: Transport, settings: Settings) -> None:
@@ -2754,20 +2657,16 @@ def tune(transport: Transport, settings: Settings) -> None:
             transport.setsockopt(level, getattr(socket, name), value)
 
 
-class Run(msgspec.Struct, eq=False):
+class TopicRing(msgspec.Struct, eq=False):
     """The ring's entries of one topic, in order, and who wants them."""
 
     evicted: int  # the ring has every entry of this topic after this id
     excluded: int = 0  # the newest id in the ring that leaves this topic's subscribers out
-    # There is a run for each client, nearly always empty: empty collections are shared.
+    # There is a ring for each client, nearly always empty: empty collections are shared.
     views: set[View] = cast("set[View]", frozenset())
     entries: list[Entry] = cast("list[Entry]", ())
     start: int = 0  # of the entries that are still in the ring
     owners: list[Subscriber] = []  # whose own topic this is
-
-    def append(self, entry: Entry) -> None:
-        self.entries = self.entries or []
-        self.entries.append(entry)
 
     def evict(self) -> None:
         self.evicted = self.entries[self.start].id
@@ -2787,9 +2686,6 @@ class Run(msgspec.Struct, eq=False):
         return self.entries[-1].id if len(self.entries) > self.start else 0
 
 
-NOBODY = Run(0)
-
-
 class Ring:
     """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
     they cost, with the frames that were made of them."""
@@ -2797,27 +2693,29 @@ class Ring:
     def __init__(self, entries: Iterable[Entry] = (), floor: int = 0) -> None:
         self.floor = floor
         self.size = 0
-        self.runs: dict[str, Run] = {}
+        self.by_topic: dict[str, TopicRing] = {}
         self.entries: deque[Entry] = deque()
         for entry in entries:
-            self.append(entry)
+            self.add(entry)
 
-    def run(self, topic: str) -> Run:
-        """A topic's run, made where there is none."""
-        return self.runs.get(topic) or self.runs.setdefault(topic, Run(self.floor))
+    def of(self, topic: str) -> TopicRing:
+        """A topic's ring, made where there is none."""
+        return self.by_topic.get(topic) or self.by_topic.setdefault(topic, TopicRing(self.floor))
 
     def release(self, topic: str) -> None:
-        """Forget a run that nobody would miss."""
-        run = self.runs[topic]
-        if not (run.last or run.excluded or run.views or run.owners):
-            del self.runs[topic]
+        """Forget a ring that nobody would miss."""
+        ring = self.by_topic[topic]
+        if not (ring.last or ring.excluded or ring.views or ring.owners):
+            del self.by_topic[topic]
 
-    def append(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:
         self.entries.append(entry)
         self.size += entry.cost
-        self.run(entry.topic).append(entry)
+        ring = self.of(entry.topic)
+        ring.entries = ring.entries or []
+        ring.entries.append(entry)
         for topic in entry.left_out:
-            self.run(topic).excluded = entry.id
+            self.of(topic).excluded = entry.id
 
     def evict(self, limit: int) -> None:
         """Drop the oldest entries until the rest cost at most `limit`."""
@@ -2825,23 +2723,20 @@ class Ring:
             entry = self.entries.popleft()
             self.size -= entry.cost
             self.floor = entry.id
-            self.runs[entry.topic].evict()
+            self.by_topic[entry.topic].evict()
             for topic in {entry.topic, *entry.left_out}:
-                if self.runs[topic].excluded == entry.id:
-                    self.runs[topic].excluded = 0
+                if self.by_topic[topic].excluded == entry.id:
+                    self.by_topic[topic].excluded = 0
                 self.release(topic)
 
-    def page(
-        self, after: int, upto: int, topics: Iterable[str], limit: int
-    ) -> tuple[list[Entry], int] | None:
-        """At most `limit` entries of `topics` with `after` < id <= `upto`, in order, and the id up
-        to which they are all; None when some may have left the ring."""
+    def page(self, after: int, upto: int, topics: Iterable[str], limit: int) -> Page | None:
+        """What `Log.page` gives; None when some of it may have left the ring."""
         parts: list[list[Entry]] = []
         for topic in topics:
-            run = self.runs.get(topic)
-            if (run.evicted if run else self.floor) > after:
+            ring = self.by_topic.get(topic)
+            if (ring.evicted if ring else self.floor) > after:
                 return None
-            if run and (newer := run.after(after, limit)):
+            if ring and (newer := ring.after(after, limit)):
                 parts.append(newer)
         found = parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts), key=_by_id)
         if len(found) >= limit:
@@ -2853,34 +2748,28 @@ class View(msgspec.Struct, eq=False):
     """Subscribers that are sent the same bytes: one encoding, one set of shared topics."""
 
     encoding: Encoding
-    topics: frozenset[str]
+    topics: Topics
     newest: int  # id of its topics: a cursor there lacks nothing of them
     members: dict[Subscriber, None] = {}
     waiting: list[Subscriber] = []  # those of them whom the sweep has yet to come to
     is_marked: bool = False  # it has to come to everybody once more
     resting: tuple[int, int] = (0, 0)  # cursors of who lacked nothing when it was last at rest
-    joins: dict[int, Join] = {}  # cursor: what a member there is sent next
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether the sweep has to come to somebody."""
-        return self.is_marked or bool(self.waiting)
+    bursts: dict[int, Burst] = {}  # cursor: what a member there is sent next
 
     def mark(self, number: int) -> None:
         """An entry of its topics has come."""
-        if not self.is_dirty:
+        if not (self.is_marked or self.waiting):
             self.resting = self.newest, number
         self.newest, self.is_marked = number, True
-        self.joins.clear()
+        self.bursts.clear()
 
-    def span(self, cursor: int) -> tuple[int, int]:
-        """From where on and before what a cursor lacks the same as this one: pings move those of
-        a quiet view to many places."""
+    def alike(self, cursor: int) -> tuple[int, int]:
+        """From where on and before what a cursor lacks the same: pings move those at rest apart."""
         low, high = self.resting
         return self.resting if low <= cursor < high else (cursor, cursor + 1)
 
 
-class Join(NamedTuple):
+class Burst(NamedTuple):
     """Frames put together: the bytes, the id up to which they are all, how many."""
 
     data: bytes
@@ -2889,19 +2778,18 @@ class Join(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The topics of a connection from an id on; of those that are new also what came after the id
-    `since`."""
+    """A connection's topics from an id on; of new ones also what came after the id `since`."""
 
     number: int
-    topics: frozenset[str]
+    topics: Topics
     since: int
 
 
-class Stretch(NamedTuple):
+class Span(NamedTuple):
     """What a subscriber is to be sent next: of `topics`, its own one included, what came after one
     id, up to another. `is_earlier`: on new ones before its position, which stays as it is."""
 
-    topics: frozenset[str]
+    topics: Topics
     after: int
     upto: int
     is_earlier: bool
@@ -2934,12 +2822,13 @@ class Subscriber(msgspec.Struct, eq=False):
     transport: Transport = cast("Transport", None)  # until it is attached
     session: Session | None = None  # hears what the client says
     is_paused: bool = False  # not read from: there is enough to do
-    pending: Join | None = None  # pinned: what its socket has yet to take
+    pending: Burst | None = None  # pinned: what its socket has yet to take
     queue: bytearray | None = None  # for it alone, sent once `pending` is taken
     own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
     later: tuple[Change, ...] = ()  # of its topics
     reason: str = ""  # why it ends
-    deadline: int = 0  # when it counts as gone, by ticks_ms(); 0 without one
+    answer_by: int = 0  # when it counts as gone unless it answers its ping, by ticks_ms(); or 0
+    closes_at: int = 0  # when it is closed in any case, by ticks_ms(); or 0
     expires_at: int = 0  # when its credential ends, by now_ms(); 0 without an end
     blocked_at: float = 0.0
     connected_at: int = msgspec.field(default_factory=now_ms)
@@ -2964,15 +2853,17 @@ class Subscriber(msgspec.Struct, eq=False):
         return sorted(name for t in self.topics if (name := channel_of(t)) is not None)
 
     @property
-    def topics(self) -> frozenset[str]:
+    def topics(self) -> Topics:
         """The shared topics it has asked for."""
         return self.later[-1].topics if self.later else self.view.topics
 
 
-Wanted = tuple[View, "frozenset[str] | None"]
+UNHEARD = TopicRing(0)  # of a topic that nobody is on, and of which nothing is held
+Topics = frozenset[str]  # shared ones, of a view
+Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
 
 
-class Connections(abc.ABC):
+class Connections:
     """Owns the sockets: what one connection is told alone, what its socket does not take at once,
     what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
 
@@ -2980,11 +2871,24 @@ class Connections(abc.ABC):
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+
+    What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
+    removes it from a room, its credential is revoked or expires, the network is shared no longer:
+    it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
+    client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
+    slow: it takes nothing for slow_consumer_seconds (`_close_stalled`), or `REPLY_BYTES` of answers
+    wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
+    ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
+    and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
+    another database in the middle of a message (`Hub.restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
+    _enter: Callable[[Subscriber, Topics], None]  # it is brought what comes on these and its own
+    _leave: Callable[[Subscriber], None]  # it is brought nothing more
+    _serve_soon: Callable[[Subscriber], None]  # it takes more, or wants something else
 
     def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
         """Connections are numbered from `first_id`."""
@@ -2996,18 +2900,6 @@ class Connections(abc.ABC):
         self._ids = itertools.count(first_id)
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
-
-    @abc.abstractmethod
-    def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
-        """Bring a subscriber what comes on these topics and on its own."""
-
-    @abc.abstractmethod
-    def _leave(self, subscriber: Subscriber) -> None:
-        """Bring it nothing more."""
-
-    @abc.abstractmethod
-    def _serve_soon(self, subscriber: Subscriber) -> None:
-        """Bring it what there is: its socket takes more, or it wants something else."""
 
     # Who is there
 
@@ -3036,15 +2928,10 @@ class Connections(abc.ABC):
     # Coming and going
 
     def attach(
-        self,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        transport: Transport,
-        prefix: bytes,
-        early: bytes,
+        self, subscriber: Subscriber, topics: Topics, transport: Transport, head: bytes, rest: bytes
     ) -> None:
-        """Take a connection over. `prefix` is sent first; `early` is what the client sent in the
-        same segment as its handshake. The cursor must be complete for the topics."""
+        """Take a connection over. `head` is sent first; `rest` is what the client sent in the same
+        segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = next(self._ids)
         self._by_fd[subscriber.fd] = subscriber
@@ -3053,8 +2940,8 @@ class Connections(abc.ABC):
         self._heed(subscriber)
         self._enter(subscriber, topics)
         self.on_moved(subscriber, frozenset(), topics)
-        self._push(subscriber, Join(prefix, subscriber.cursor, 0))
-        self._receive(subscriber, early)
+        self._push(subscriber, Burst(head, subscriber.cursor, 0))
+        self._receive(subscriber, rest)
         self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
         self._serve_soon(subscriber)
 
@@ -3074,12 +2961,12 @@ class Connections(abc.ABC):
         """Give a polling connection the socket and the encoding of another one, which ends thereby.
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
         queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
-        pinned = subscriber.pending or Join(b"", subscriber.cursor, 0)
+        pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
         packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
-        data = (other.pending.data if other.pending else b"") + b"".join(
-            map(encoding.engine, packets)
+        data = b"".join(
+            [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
         self._leave(subscriber)
         subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
@@ -3108,7 +2995,7 @@ class Connections(abc.ABC):
         if not subscriber.is_open or not data:
             return
         if subscriber.state is not State.BLOCKED:
-            self._push(subscriber, Join(data, subscriber.cursor, 0))
+            self._push(subscriber, Burst(data, subscriber.cursor, 0))
             return
         queue = subscriber.queue = subscriber.queue or bytearray()
         queue += data
@@ -3123,11 +3010,10 @@ class Connections(abc.ABC):
             self._half_close(subscriber)
 
     def _half_close(self, subscriber: Subscriber) -> None:
-        # A full close would reset the connection if the client has sent more, and the last words
-        # would be lost.
+        # If the client has sent more, a full close would be a reset: the last words would be lost.
         if subscriber.state is State.ENDING and subscriber.pending is None:
             subscriber.transport.finish()
-            subscriber.deadline = ticks_ms() + self.LINGER_MS
+            subscriber.closes_at = ticks_ms() + self.LINGER_MS
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
@@ -3145,10 +3031,9 @@ class Connections(abc.ABC):
 
     # Sending
 
-    def _push(self, subscriber: Subscriber, join: Join) -> bool:
-        """Send, whether all was taken: the cursor moves then, and what the socket doesn't take
-        waits, pinned."""
-        data, cursor, messages = join
+    def _push(self, subscriber: Subscriber, burst: Burst) -> bool:
+        """Send, whether all was taken: then the cursor moves; else the rest waits, pinned."""
+        data, cursor, messages = burst
         try:
             taken = subscriber.transport.send(data) if data else 0
         except BlockingIOError:
@@ -3159,19 +3044,18 @@ class Connections(abc.ABC):
         subscriber.bytes_sent += taken
         self._stats.bytes_sent += taken
         if taken < len(data):
-            self._pin(subscriber, join, taken)
+            self._pin(subscriber, burst, taken)
             return False
         subscriber.cursor = cursor
         subscriber.messages += messages
         self._stats.deliveries += messages
         return True
 
-    def _pin(self, subscriber: Subscriber, join: Join, taken: int) -> None:
-        """Keep what the socket did not take; a connection that is gone shows when it is offered
-        again."""
+    def _pin(self, subscriber: Subscriber, burst: Burst, taken: int) -> None:
+        """Keep what the socket did not take; one that is gone shows when it is offered again."""
         if taken or subscriber.pending is None:
             subscriber.blocked_at = time.monotonic()
-        subscriber.pending = join._replace(data=join.data[taken:]) if taken else join
+        subscriber.pending = burst._replace(data=burst.data[taken:]) if taken else burst
         if subscriber.is_open:
             subscriber.state = State.BLOCKED
         self._heed(subscriber)
@@ -3183,12 +3067,12 @@ class Connections(abc.ABC):
         subscriber.pending = None
         if subscriber.is_open:
             subscriber.state = State.LIVE
-        if subscriber.deadline:  # its ping waited: it has had no time to answer
-            subscriber.deadline = 0
+        if subscriber.answer_by:  # its ping waited: it has had no time to answer
+            subscriber.answer_by = 0
             self._expect_answer(subscriber, ticks_ms())
         self._heed(subscriber)
         queue, subscriber.queue = bytes(subscriber.queue or b""), None
-        self._push(subscriber, Join(queue, subscriber.cursor, 0))
+        self._push(subscriber, Burst(queue, subscriber.cursor, 0))
         self._half_close(subscriber)
         self._serve_soon(subscriber)
 
@@ -3202,14 +3086,13 @@ class Connections(abc.ABC):
             self._poller.watch(subscriber.fd, reading | writing)
 
     def pause(self, subscriber: Subscriber, is_paused: bool = True) -> None:
-        """Read no more from a connection for now, so that the network holds its sender back; or
-        again."""
+        """Read no more from a connection, so that the network holds its sender back; or again."""
         if subscriber.state is not State.GONE:
             subscriber.is_paused = is_paused
             self._heed(subscriber)
             if not is_paused:
-                if subscriber.deadline and subscriber.is_open:  # its answer may wait to be read
-                    subscriber.deadline = 0
+                if subscriber.answer_by and subscriber.is_open:  # its answer may wait to be read
+                    subscriber.answer_by = 0
                     self._expect_answer(subscriber, ticks_ms())
                 self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
@@ -3252,8 +3135,7 @@ class Connections(abc.ABC):
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
                 continue
-            # A WebSocket: should the client read again soon, it gets the rest of what was begun,
-            # and then hears that it may come back.
+            # A WebSocket that reads again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
             last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
@@ -3262,7 +3144,8 @@ class Connections(abc.ABC):
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""
         timeout = int(self._settings["ping_timeout"] * 1000)
-        subscriber.deadline = subscriber.deadline or max(due + timeout, ticks_ms() + timeout // 2)
+        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
+        subscriber.answer_by = subscriber.answer_by or answer_by
 
 
 class Hub(Connections):
@@ -3283,8 +3166,8 @@ class Hub(Connections):
 
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
     TOGETHER = 32  # members served before the clock is looked at
-    JOIN_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    JOIN_ENTRIES = 512
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
     PAGE = 1_000  # rows of one catch-up read
     OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
     LATER = 100  # changes of topics that wait for one connection
@@ -3301,7 +3184,7 @@ class Hub(Connections):
         # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
         # one, and who is a kick's bystander lacks what follows it.
         self.head = log.head
-        self._views: dict[tuple[str, frozenset[str]], View] = {}
+        self._views: dict[tuple[str, Topics], View] = {}
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
@@ -3352,12 +3235,12 @@ class Hub(Connections):
 
     def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
         """The subscribers whose own topics are among these."""
-        return [s for topic in topics for s in self._ring.runs.get(topic, NOBODY).owners]
+        return [s for topic in topics for s in self._ring.by_topic.get(topic, UNHEARD).owners]
 
     def present(self, topic: str) -> list[Subscriber]:
         """Who is on a topic, or has it as its own."""
-        run = self._ring.runs.get(topic, NOBODY)
-        return [*run.owners, *(member for view in run.views for member in view.members)]
+        ring = self._ring.by_topic.get(topic, UNHEARD)
+        return [*ring.owners, *(member for view in ring.views for member in view.members)]
 
     def position(self, subscriber: Subscriber) -> str:
         """Up to where a connection will have been served before what `reply` sends next."""
@@ -3369,9 +3252,9 @@ class Hub(Connections):
 
     def audience(self, topic: str, exclude: str | None = None) -> int:
         """How many subscribers a message to `topic` would reach now."""
-        run, left_out = self._ring.runs.get(topic, NOBODY), excluded_topics(exclude)
-        views = {view for view in run.views if left_out.isdisjoint(view.topics)}
-        reached = self.elsewhere.get(topic, 0) + len(run.owners)
+        ring, left_out = self._ring.by_topic.get(topic, UNHEARD), excluded_topics(exclude)
+        views = {view for view in ring.views if left_out.isdisjoint(view.topics)}
+        reached = self.elsewhere.get(topic, 0) + len(ring.owners)
         reached += sum(len(view.members) for view in views)
         for subscriber in self._owners(left_out):
             reached -= subscriber.view in views or topic == subscriber.own_topic
@@ -3393,7 +3276,7 @@ class Hub(Connections):
 
     def is_heard(self, topic: str) -> bool:
         """Whether somebody here is on a topic, or something of it is held."""
-        return topic in self._ring.runs
+        return topic in self._ring.by_topic
 
     def memory(self) -> dict[str, int]:
         """Figures about the ring, for metrics."""
@@ -3405,8 +3288,7 @@ class Hub(Connections):
     def set_topics(
         self, subscriber: Subscriber, topics: Iterable[str], since: int | None = None
     ) -> None:
-        """Change one connection's topics as of this moment's head; of those that are new it is
-        also sent what came after the id `since`."""
+        """Change a connection's topics as of the head; of new ones also what came after `since`."""
         earlier, since = subscriber.later, self.head if since is None else since
         if earlier and earlier[-1].number == self.head <= earlier[-1].since:
             earlier = earlier[:-1]
@@ -3425,7 +3307,7 @@ class Hub(Connections):
         self._serve_soon(subscriber)
         self.on_moved(subscriber, topics, topics)
 
-    def rewind(self, subscriber: Subscriber, topics: frozenset[str], cursor: int) -> None:
+    def rewind(self, subscriber: Subscriber, topics: Topics, cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
         self._leave(subscriber)
         subscriber.cursor, subscriber.later = cursor, ()
@@ -3444,32 +3326,32 @@ class Hub(Connections):
 
     # Views
 
-    def _enter(self, subscriber: Subscriber, topics: frozenset[str]) -> None:
-        own = self._ring.run(subscriber.own_topic)
+    def _enter(self, subscriber: Subscriber, topics: Topics) -> None:
+        own = self._ring.of(subscriber.own_topic)
         own.owners.append(subscriber)
         subscriber.own_last = max(own.last, own.excluded, own.evicted)
         key = (subscriber.encoding.key, topics)
         view = self._views.get(key)
         if view is None:
-            runs = [self._ring.run(topic) for topic in topics]
-            newest = max((max(run.last, run.evicted) for run in runs), default=0)
+            rings = [self._ring.of(topic) for topic in topics]
+            newest = max((max(ring.last, ring.evicted) for ring in rings), default=0)
             view = self._views[key] = View(subscriber.encoding, topics, newest)
-            for run in runs:
-                run.views = run.views or set()
-                run.views.add(view)
+            for ring in rings:
+                ring.views = ring.views or set()
+                ring.views.add(view)
         view.members[subscriber] = None
         subscriber.view = view
 
     def _leave(self, subscriber: Subscriber) -> None:
         view, own = subscriber.view, subscriber.own_topic
-        self._ring.runs[own].owners.remove(subscriber)
+        self._ring.by_topic[own].owners.remove(subscriber)
         self._ring.release(own)
         del view.members[subscriber]
         if not view.members:
             del self._views[view.encoding.key, view.topics]
             self._dirty.pop(view, None)
             for topic in view.topics:
-                self._ring.runs[topic].views.discard(view)
+                self._ring.by_topic[topic].views.discard(view)
                 self._ring.release(topic)
 
     def _switch(self, subscriber: Subscriber) -> None:
@@ -3487,8 +3369,8 @@ class Hub(Connections):
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
         for entry in entries:
-            self._ring.append(entry)
-            for view in self._ring.runs[entry.topic].views:
+            self._ring.add(entry)
+            for view in self._ring.by_topic[entry.topic].views:
                 view.mark(entry.id)
                 self._dirty[view] = None
             for subscriber in self._owners((entry.topic, *entry.left_out)):
@@ -3573,13 +3455,13 @@ class Hub(Connections):
             if not low <= subscriber.cursor < high:
                 if subscriber.cursor >= view.newest:
                     continue
-                low, high = view.span(subscriber.cursor)
+                low, high = view.alike(subscriber.cursor)
                 shared = self._shared(view, low)
                 if shared is None:
                     high = 0
                     self._fall_behind(subscriber)
                     continue
-                data, cursor, messages = join = shared
+                data, cursor, messages = burst = shared
                 size = len(data)
                 view.is_marked |= cursor < view.newest  # it carries no more
             try:
@@ -3593,13 +3475,13 @@ class Hub(Connections):
                 subscriber.cursor = cursor
                 subscriber.messages += messages
             else:
-                self._pin(subscriber, join, taken)
+                self._pin(subscriber, burst, taken)
         self._stats.bytes_sent += bytes_sent
         self._stats.deliveries += deliveries
-        if view.is_dirty:
+        if view.is_marked or view.waiting:
             self._dirty[view] = None  # the last one, so the next that is served
         else:
-            view.joins.clear()
+            view.bursts.clear()
             self._dirty.pop(view, None)
 
     def _serve(self, subscriber: Subscriber) -> None:
@@ -3607,16 +3489,16 @@ class Hub(Connections):
         for _ in range(16):
             if subscriber.state is not State.LIVE:
                 return
-            stretch = self._stretch(subscriber)
-            if stretch is not None:
-                if stretch.is_earlier and not self._log.complete(stretch.after, stretch.topics):
+            span = self._next_span(subscriber)
+            if span is not None:
+                if span.is_earlier and not self._log.complete(span.after, span.topics):
                     self._reset(subscriber)
                     return
-                join = self._from_ring(subscriber, stretch)
-                if join is None:
+                burst = self._from_ring(subscriber, span)
+                if burst is None:
                     self._fall_behind(subscriber)
                     return
-                self._bring(subscriber, stretch.is_earlier, join)
+                self._bring(subscriber, span.is_earlier, burst)
             elif subscriber.later:
                 self._switch(subscriber)
             else:
@@ -3634,68 +3516,65 @@ class Hub(Connections):
         lacks = subscriber.later or self._lacks(subscriber, self.head)
         return subscriber.state is State.LIVE and not lacks
 
-    def _stretch(self, subscriber: Subscriber) -> Stretch | None:
+    def _next_span(self, subscriber: Subscriber) -> Span | None:
         """What a subscriber lacks before its next topics, or before the head."""
         topics, later = subscriber.view.topics, subscriber.later
         upto = later[0].number if later else self.head
         if self._lacks(subscriber, upto):
-            return Stretch(topics | {subscriber.own_topic}, subscriber.cursor, upto, False)
+            return Span(topics | {subscriber.own_topic}, subscriber.cursor, upto, False)
         if later and later[0].since < upto and (added := later[0].topics - topics):
-            return Stretch(added, later[0].since, upto, True)
+            return Span(added, later[0].since, upto, True)
         return None
 
-    def _from_ring(self, subscriber: Subscriber, stretch: Stretch) -> Join | None:
+    def _from_ring(self, subscriber: Subscriber, span: Span) -> Burst | None:
         """What a subscriber is sent next; None when the ring does not reach back so far."""
-        topics, after, upto, is_earlier = stretch
+        topics, after, upto, is_earlier = span
         if not (is_earlier or subscriber.later or subscriber.own_last > after):
-            return self._shared(subscriber.view, subscriber.view.span(after)[0])
-        page = self._ring.page(after, upto, topics, self.JOIN_ENTRIES)
-        return next(self._joins(subscriber, stretch, *page)) if page else None
+            return self._shared(subscriber.view, subscriber.view.alike(after)[0])
+        page = self._ring.page(after, upto, topics, self.BURST_ENTRIES)
+        return next(self._bursts(subscriber, span, page)) if page else None
 
-    def _shared(self, view: View, cursor: int) -> Join | None:
+    def _shared(self, view: View, cursor: int) -> Burst | None:
         """What all of a view are sent next who are at a cursor and have nothing of their own."""
-        join = view.joins.get(cursor)
-        if join is None:
-            page = self._ring.page(cursor, self.head, view.topics, self.JOIN_ENTRIES)
+        burst = view.bursts.get(cursor)
+        if burst is None:
+            page = self._ring.page(cursor, self.head, view.topics, self.BURST_ENTRIES)
             if page is None:
                 return None
             found, upto = page
             mine = [e for e in found if e.left_out.isdisjoint(view.topics)]
-            if len(view.joins) > 64:
-                view.joins.clear()
-            join = view.joins[cursor] = self._join(view.encoding, mine, upto)
+            if len(view.bursts) > 64:
+                view.bursts.clear()
+            burst = view.bursts[cursor] = self._burst(view.encoding, mine, upto)
             self._dirty[view] = None  # the sweep clears them
-        return join
+        return burst
 
-    def _joins(
-        self, subscriber: Subscriber, stretch: Stretch, found: list[Entry], upto: int
-    ) -> Iterator[Join]:
-        """Sends for a subscriber: of what was found for a stretch, up to an id, what is its own."""
-        view, own = subscriber.view, subscriber.own_topic
-        topics = view.topics | stretch.topics
+    def _bursts(self, subscriber: Subscriber, span: Span, page: Page) -> Iterator[Burst]:
+        """Sends for a subscriber: of a page for its span, or a wider one, what is its own."""
+        view, own, (found, upto) = subscriber.view, subscriber.own_topic, page
+        topics = view.topics | span.topics
         mine = [
             entry
             for entry in found
-            if stretch.after < entry.id <= upto
-            and entry.topic in stretch.topics
+            if span.after < entry.id <= upto
+            and entry.topic in span.topics
             and entry.is_for(topics, own)
         ]
         # What is older than a stream's position must not move it back. In Socket.IO each
         # namespace's client has a position of its own.
-        stays = stretch.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
+        stays = span.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
         position = self._log.position(subscriber.cursor) if stays else None
         while True:
-            join = self._join(view.encoding, mine, upto, position)
-            yield join
-            mine = mine[join.messages :]
+            burst = self._burst(view.encoding, mine, upto, position)
+            yield burst
+            mine = mine[burst.messages :]
             if not mine:
                 return
 
-    def _join(
+    def _burst(
         self, encoding: Encoding, entries: list[Entry], upto: int, position: str | None = None
-    ) -> Join:
-        """Frames for one send, with their own positions or with one for all. `upto` is the cursor
-        when all of the entries fit."""
+    ) -> Burst:
+        """Frames for one send, with their own positions or one for all; `upto` when all fit."""
         frames: list[bytes] = []
         size = 0
         for entry in entries:
@@ -3706,19 +3585,19 @@ class Hub(Connections):
                     entry.frames[encoding.key] = frame
                     if entry.id > self._ring.floor:  # else it was read for this once
                         self._ring.size += len(frame)
-            if frames and size + len(frame) > self.JOIN_BYTES:
-                return Join(b"".join(frames), entries[len(frames) - 1].id, len(frames))
+            if frames and size + len(frame) > self.BURST_BYTES:
+                return Burst(b"".join(frames), entries[len(frames) - 1].id, len(frames))
             frames.append(frame)
             size += len(frame)
-        return Join(b"".join(frames), upto, len(frames))
+        return Burst(b"".join(frames), upto, len(frames))
 
-    def _bring(self, subscriber: Subscriber, is_earlier: bool, join: Join) -> None:
-        """Send a part of a stretch."""
+    def _bring(self, subscriber: Subscriber, is_earlier: bool, burst: Burst) -> None:
+        """Send a part of a span."""
         if is_earlier:
             change, *later = subscriber.later
-            subscriber.later = (change._replace(since=join.cursor), *later)
-            join = join._replace(cursor=subscriber.cursor)
-        self._push(subscriber, join)
+            subscriber.later = (change._replace(since=burst.cursor), *later)
+            burst = burst._replace(cursor=subscriber.cursor)
+        self._push(subscriber, burst)
 
     # Volatile messages
 
@@ -3745,7 +3624,7 @@ class Hub(Connections):
             if key not in entry.frames:
                 position = self._log.position(self.head)
                 entry.frames[key] = subscriber.encoding.message(entry, position)
-            self._push(subscriber, Join(entry.frames[key], self.head, 1))
+            self._push(subscriber, Burst(entry.frames[key], self.head, 1))
 
     # Catch-up
 
@@ -3755,10 +3634,9 @@ class Hub(Connections):
         self._behind_bell.set()
 
     def _wanted(self, subscriber: Subscriber) -> Wanted:
-        """What a page has that serves a subscriber: its view's messages, or what is older of new
-        topics."""
-        stretch = self._stretch(subscriber)
-        return subscriber.view, stretch.topics if stretch and stretch.is_earlier else None
+        """What a page has that serves it: its view's messages, or what is older of new topics."""
+        span = self._next_span(subscriber)
+        return subscriber.view, span.topics if span and span.is_earlier else None
 
     def _catch_up(self) -> None:
         """Serve who is behind the ring from the log, together those that want the same."""
@@ -3780,48 +3658,47 @@ class Hub(Connections):
 
     def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
         """Read a page of the log and send it to those who still want it then."""
-        low = min((lacked.after for s in some if (lacked := self._stretch(s))), default=0)
+        low = min((lacked.after for s in some if (lacked := self._next_span(s))), default=0)
         view, topics = wanted
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
-        page, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
-        private = {topic for entry in page for topic in (entry.topic, *entry.left_out)}
-        shared: dict[tuple[int, int], list[Join]] = {}
+        found, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
+        private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
+        shared: dict[tuple[int, int], list[Burst]] = {}
         for subscriber in some:
             if subscriber.state is not State.BEHIND:
                 continue
-            stretch = self._stretch(subscriber)
-            if stretch is None or stretch.after >= self._ring.floor:
+            span = self._next_span(subscriber)
+            if span is None or span.after >= self._ring.floor:
                 subscriber.state = State.LIVE
                 self._serve_soon(subscriber)
                 continue
-            # Meanwhile it may want something else (of another log all is), or be at another place:
-            # then it waits on.
-            if self._wanted(subscriber) != wanted or not low <= stretch.after < upto:
+            # It waits on if it wants something else now (of another log all is), or is elsewhere.
+            if self._wanted(subscriber) != wanted or not low <= span.after < upto:
                 continue
             subscriber.state = State.LIVE
             self._serve_soon(subscriber)
-            if not self._log.complete(stretch.after, stretch.topics):
+            if not self._log.complete(span.after, span.topics):
                 self._reset(subscriber)
                 continue
             # Those that have nothing of their own in the page are sent the same bytes.
             made = {} if topics or subscriber.own_topic in private else shared
-            key = (stretch.after, min(upto, stretch.upto))
+            key = (span.after, min(upto, span.upto))
             if key not in made:
-                made[key] = list(self._joins(subscriber, stretch, page, key[1]))
-            for join in made[key]:
+                made[key] = list(self._bursts(subscriber, span, (found, key[1])))
+            for burst in made[key]:
                 if subscriber.state is State.LIVE:
-                    self._bring(subscriber, stretch.is_earlier, join)
+                    self._bring(subscriber, span.is_earlier, burst)
             gevent.sleep(0)
 
     def _reset(self, subscriber: Subscriber) -> None:
         """Some of what it lacks is gone: say so and go on, at the head, or with its new topics."""
-        stretch, number = self._stretch(subscriber), self.head
-        is_earlier = stretch is not None and stretch.is_earlier
+        span, number = self._next_span(subscriber), self.head
+        is_earlier = span is not None and span.is_earlier
         if not is_earlier:  # its cursor will be beyond all changes of its topics
             subscriber.later = tuple(c._replace(since=number) for c in subscriber.later)
         position = self._log.position(subscriber.cursor if is_earlier else number)
         frame = subscriber.encoding.notice("reset", RESET, position)
-        self._bring(subscriber, is_earlier, Join(frame, number, 0))
+        self._bring(subscriber, is_earlier, Burst(frame, number, 0))
         self._serve_soon(subscriber)
 
     # Time
@@ -3837,13 +3714,12 @@ class Hub(Connections):
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
-        frames: dict[tuple[str, int], bytes] = {}
+        frames: dict[Hashable, bytes] = {}
         for at, subscriber in enumerate(list(self._by_fd.values())):
+            answer_by = 0 if subscriber.is_paused else subscriber.answer_by  # it is not read
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.end([subscriber], "The credential expired")
-            elif 0 < subscriber.deadline <= ticks and not (
-                subscriber.is_paused and subscriber.is_open  # its answer is not read
-            ):
+            elif 0 < (subscriber.closes_at or answer_by) <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
             elif subscriber.pinged_at <= due and subscriber.is_open:
@@ -3851,9 +3727,8 @@ class Hub(Connections):
             if at % 500 == 499:
                 gevent.sleep(0)
 
-    def _ping_one(self, subscriber: Subscriber, frames: dict[tuple[str, int], bytes]) -> None:
-        """Ping who lacks nothing, or waits for the database; for the others data is on its way,
-        which says as much."""
+    def _ping_one(self, subscriber: Subscriber, frames: dict[Hashable, bytes]) -> None:
+        """Ping who lacks nothing, or waits for the database; to the others data is on its way."""
         due = subscriber.pinged_at + int(self._settings["ping_interval"] * 1000)
         subscriber.last_ping, subscriber.pinged_at = now_ms(), ticks_ms()
         body = {"type": "ping", "timestamp": iso(subscriber.last_ping)}
@@ -3866,13 +3741,13 @@ class Hub(Connections):
             return
         number = subscriber.cursor if is_behind else self.head
         is_whole = not is_behind or self._wanted(subscriber)[1] is None
-        key = (subscriber.encoding.key, number if is_whole else -1)
+        position = self._log.position(number) if is_whole else None
+        key = (subscriber.encoding.key, position)
         if key not in frames:
-            position = self._log.position(number) if is_whole else None
             frames[key] = subscriber.encoding.notice("ping", body, position)
         if subscriber.session is not None:
             self._expect_answer(subscriber, due)
-        self._push(subscriber, Join(frames[key], number, 0))
+        self._push(subscriber, Burst(frames[key], number, 0))
 
 
 REVOKED = "The credential was revoked"
@@ -4317,7 +4192,7 @@ class Nodes:
         entries, self._presence = self._presence, []
         try:
             if entries:
-                self._log.append(entries)
+                self._log.store(entries)
         except Problem:
             self._presence = (entries + self._presence)[:1_000]
             raise
@@ -6245,7 +6120,7 @@ class Rooms:
             for person in receivers:
                 about |= {"signal": each, "toConnectionId": person.connection_id}
                 drafts.append(room_event(sender, "webrtc-signal", to=person.client_id, **about))
-        self._log.append(drafts)
+        self._log.store(drafts)
 
     def _seen_address(self, who: Visitor, target: Target) -> str | None:
         """The local network's address of a sender, if it has one: for one on this machine that at
@@ -6995,7 +6870,7 @@ def make_draft(
 def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
     """Put messages into the log; their ids. Returns after the commit."""
     started = time.perf_counter()
-    ids = app.log.append(drafts)
+    ids = app.log.store(drafts)
     app.stats.published(len(ids), time.perf_counter() - started)
     return ids
 
@@ -7773,6 +7648,7 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
         type=row.kind,
         minimum=row.low,
         maximum=row.high,
+        restart=row.start_only or row.next_start,
         editable=setting_fault(app, call, row) is None,
         source=app.settings.source(key),
         updated_at=iso(saved.updated_at) if saved else None,
@@ -7783,7 +7659,7 @@ def setting_fault(app: Application, call: Call, row: Setting) -> Problem | None:
     """Why a setting can't be changed, if so: it is fixed at the start; or it would open the server
     wider, which who reaches it by the network may not."""
     source = app.settings.source(row.key)
-    if row.flag or source in ("command line", "environment"):
+    if row.has_option or source in ("command line", "environment"):
         return Problem("setting_fixed", f"{row.key} is given when the program starts ({source}).")
     if row.group == "network" and not is_from_here(call):
         return Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
@@ -7823,7 +7699,7 @@ def change_setting(
             raise Problem("invalid", errors=[("value", str(error))]) from None
     saved = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **saved))
-    app.tell_settings()
+    app.settings_changed()
     app.audit(call, "Setting changed", key=key)
     return setting_view(app, call, key, ServerSetting.get_by_id(key))
 
@@ -7847,7 +7723,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
     removed = app.storage.write(lambda tx: query.execute(tx.database))
     if not removed and row is None:
         raise Problem("not_found", f"{key}: {unknown_setting(key)}.")
-    app.tell_settings()
+    app.settings_changed()
     app.audit(call, "Setting set back", key=key)
     return DONE if row is None else setting_view(app, call, key, None)
 
@@ -8926,7 +8802,7 @@ class WebSocketConversation(Conversation):
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of the client."""
-        self.subscriber.deadline = 0
+        self.subscriber.answer_by = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message), len(message))
         reason = "closed by the client or for its frames"
@@ -9562,7 +9438,7 @@ class Client:
         self._listeners = EventListeners()
         self._any: list[EventListener] = []
         self._middlewares: list[EventListener] = []
-        self._acks: dict[int, EventListener] = {}
+        self._acks: dict[int, Callable[..., Any]] = {}
         self._calls: list[Any] = []  # that wait
         self._numbers = itertools.count()
 
@@ -9658,7 +9534,7 @@ class Client:
         if volatile or (self.pid and ack is None):
             self._session.store(self, event, pack_arguments(values), volatile)
             return
-        number = "" if ack is None else self._ask(EventListener(ack))
+        number = "" if ack is None else self._ask(event, ack)
         self._session.emit(self.namespace, event, pack_arguments(values), number)
 
     @from_any_thread
@@ -9667,7 +9543,7 @@ class Client:
         Raises TimeoutError after `timeout` seconds, and when the client goes."""
         check_event(event)
         answer = gevent.event.AsyncResult()
-        number = self._ask(EventListener(lambda *values: answer.set(values)))
+        number = self._ask(event, lambda *values: answer.set(values))
         self._session.emit(self.namespace, event, pack_arguments(values), number)
         self._calls.append(answer)
         answer.wait(timeout)
@@ -9678,17 +9554,18 @@ class Client:
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, answer: EventListener) -> str:
+    def _ask(self, event: str, answer: Callable[..., Any]) -> str:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
             del self._acks[next(iter(self._acks))]
         number = next(self._numbers)
-        self._acks[number] = answer
+        heard = partial(EventListener(answer), ack=nothing)
+        self._acks[number] = partial(Turn.of, self.namespace, event, heard)
         return str(number)
 
-    def asked(self, number: int) -> EventListener | None:
-        """What waits for an answer that comes now."""
+    def asked(self, number: int) -> Callable[..., Any] | None:
+        """What is to be called with an answer that comes now."""
         return self._acks.pop(number, None)
 
     def gone(self) -> None:
@@ -10138,7 +10015,7 @@ class EngineSession(Conversation):
             # A poll that waits is answered with what says nothing.
             self.end("transport close", self._encoding.engine("6") if self._polls else None)
         elif packet[:1] == "3":
-            self.subscriber.deadline = 0
+            self.subscriber.answer_by = 0
         else:
             self._take_message(packet)
 
@@ -10186,7 +10063,7 @@ class EngineSession(Conversation):
         """Answer a GET with what waits for the client; wait until there is something."""
         transport, settings = self.subscriber.transport, self._app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
-        due = self.subscriber.deadline or self.subscriber.pinged_at + int(seconds * 1000)
+        due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
             raise EngineFault(1)
@@ -10257,8 +10134,8 @@ class EngineSession(Conversation):
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self._app.streams, secrets.token_urlsafe(16)
             tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
-            tried.deadline = ticks_ms() + self.PROBE_MS
-            tried.pinged_at = tried.deadline  # is not pinged
+            tried.closes_at = ticks_ms() + self.PROBE_MS
+            tried.pinged_at = tried.closes_at  # is not pinged
             if not is_second:
                 self._framing = Framing(self._app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
@@ -10500,14 +10377,8 @@ class EngineSession(Conversation):
         else:
             append(self._app, [draft])
 
-    def _answer(
-        self,
-        client: Client,
-        waiting: EventListener | gevent.event.AsyncResult[Any],
-        found: SioPacket,
-    ) -> None:
-        heard = partial(waiting, ack=nothing)
-        Turn.of(client.namespace, "an acknowledgement", heard, *found.values())
+    def _answer(self, client: Client, waiting: Callable[..., Any], found: SioPacket) -> None:
+        waiting(*found.values())
         self._keep_if_here(client)
 
     def _event(self, client: Client, found: SioPacket) -> None:
@@ -10521,7 +10392,7 @@ class EngineSession(Conversation):
             text, attachments, _ = pack_arguments(values)
             self._keep_if_here(client)  # before the answer: what was acknowledged survives
             if due and client.connected:
-                self._reply(SIO_ACK, client.namespace, text, attachments, due.pop())
+                self._reply(SIO_ACK, client.namespace, due.pop() + text, attachments)
 
         if not (HANDLERS.handle_events or client.hears):
             results = [self._act(client, found.event, found)]
@@ -12215,7 +12086,7 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
         raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
     row = {"key": key, "value": text, "description": None, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
-    app.tell_settings()
+    app.settings_changed()
     app.audit(call, "Setting changed", key=key, value=text)
 
 
@@ -12281,7 +12152,7 @@ class Application:
         self.network = Network(self)
         self._refuse_exposure()
         with needing(self.storage.engine):
-            settings.take_saved(saved_settings())  # what follows may be built as they say
+            settings.load(self.storage.read(SAVED_SETTINGS))  # what follows may be built so
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
         self._sockets = listen_at_first(settings["host"], ports or [settings["port"]])
@@ -12294,7 +12165,7 @@ class Application:
         self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
         self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
-        self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._settings_changed)
+        self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(
             self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
@@ -12346,7 +12217,7 @@ class Application:
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
         self.storage.start(self._committed)
-        self._take_settings()
+        self._load_settings()
         self.log.start(self.hub.advance)
         self.access.start(self.rooms.is_guest_of)
         self.hub.start()
@@ -12417,14 +12288,14 @@ class Application:
         who = {"by": call.principal.name, "ipAddress": call.address}
         self.journal.add("INFO", message, **who, **metadata)
 
-    def tell_settings(self) -> None:
-        """Make every node read the saved settings again; when this returns, this one has."""
+    def settings_changed(self) -> None:
+        """Make every node load the saved settings again; when this returns, this one has."""
         self.log.control("setting")
-        self._take_settings()
+        self._load_settings()
 
-    def _settings_changed(self) -> None:
+    def _apply_settings(self) -> None:
         with reported(self.journal, "Reading the settings"):
-            self._take_settings()
+            self._load_settings()
             self.network.apply()
 
     def _committed(self, entries: list[Entry]) -> None:
@@ -12432,8 +12303,8 @@ class Application:
             self.log.committed(entries)
         self.nodes.ring()
 
-    def _take_settings(self) -> None:
-        for key in self.settings.take_saved(saved_settings()):
+    def _load_settings(self) -> None:
+        for key in self.settings.load(self.storage.read(SAVED_SETTINGS)):
             self.journal.add("WARN", f"The saved value of {key} is not valid and is not used")
 
     def _note_minute(self) -> None:
@@ -12468,13 +12339,15 @@ class Application:
         if not self.nodes.is_first:
             return
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
-        self.journal.trim(self.settings["log_days"])
-        old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
-        self.storage.write(lambda tx: old.execute(tx.database))
-        limit = now_ms() - int(self.settings["log_days"] * 86_400_000)
+        now = now_ms()
+        limit = now - int(self.settings["log_days"] * 86_400_000)
+        old = (
+            IdempotencyKey.delete().where(IdempotencyKey.created_at < now - 86_400_000),
+            EventLog.delete().where(EventLog.timestamp < limit),
+            StatsMinute.delete().where(StatsMinute.minute < limit),
+        )
+        self.storage.write(lambda tx: [query.execute(tx.database) for query in old])
         self.rooms.forget(self.settings["log_days"])
-        minutes = StatsMinute.delete().where(StatsMinute.minute < limit)
-        self.storage.write(lambda tx: minutes.execute(tx.database))
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
@@ -12494,11 +12367,7 @@ class Application:
         self.storage.stop()
 
 
-def saved_settings() -> dict[str, str]:
-    """The settings that an administrator has saved, as texts. What only the start may give is not
-    among them, whatever the table has: a file of handlers would be run."""
-    may = {key for key, row in SETTINGS.items() if not (row.flag and row.restart)}
-    return {row.key: row.value for row in ServerSetting.select() if row.key in may}
+SAVED_SETTINGS = "SELECT key, value FROM server_settings"
 
 
 def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
@@ -13399,7 +13268,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
     where = settings_options("data", "database")
-    every = settings_options(*(row.key for row in SETTINGS.values() if row.flag))
+    every = settings_options(*(row.key for row in SETTINGS.values() if row.has_option))
     option = every.add_argument
     option("--no-browser", dest="open_browser", action="store_const", const="no", help="Open none.")
     pair: dict[str, Any] = {"action": "append", "metavar": "KEY=VALUE"}
@@ -13631,7 +13500,7 @@ def revoke_in(rows: Sequence[Any]) -> None:
     with database.atomic("IMMEDIATE"):
         transaction = Transaction(database)
         revoke(transaction, [row.id for row in rows])
-        transaction.finish()
+        transaction.insert(is_last=True)
 
 
 def new_hash(username: str) -> str:

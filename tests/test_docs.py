@@ -21,10 +21,10 @@ def settings_table() -> str:
     """The table of settings as Markdown."""
     lines = ["| setting | default | what it does |", "|---|---|---|"]
     for row in rtapp.SETTINGS.values():
-        name = f"`{row.key}`" + (f" (`--{row.key.replace('_', '-')}`)" if row.flag else "")
+        name = f"`{row.key}`" + (f" (`--{row.key.replace('_', '-')}`)" if row.has_option else "")
         default = ",".join(row.default) if row.kind == "list" else str(row.default)
         default = {"True": "true", "False": "false", "": "none"}.get(default, f"{default}")
-        later = " Takes effect at the next start." if row.restart and not row.flag else ""
+        later = " Takes effect at the next start." if row.next_start else ""
         lines.append(f"| {name} | {default} | {row.description}{later} |")
     return "\n".join(lines) + "\n"
 

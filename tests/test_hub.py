@@ -193,8 +193,8 @@ class SmallHub(rtapp.Hub):
 
     SLICE = 0.0
     TOGETHER = 2
-    JOIN_BYTES = 150
-    JOIN_ENTRIES = 4
+    BURST_BYTES = 150
+    BURST_ENTRIES = 4
     PAGE = 3
     OWN_TOPICS = 2
 
@@ -573,18 +573,19 @@ class World:
         rows = [number for number in rows if lowest <= number <= self.hub.head]
         assert held == rows, "not all is in the ring"
         assert ring.size == sum(entry.cost for entry in ring.entries), "the ring's size is wrong"
-        owners = sorted(owner.id for run in ring.runs.values() for owner in run.owners)
+        owners = sorted(owner.id for its in ring.by_topic.values() for owner in its.owners)
         assert owners == [one.id for one in self.hub.subscribers()], "whose own topics are these?"
         excluding = {0, *(entry.id for entry in ring.entries if entry.left_out)}
-        for topic, run in ring.runs.items():
-            is_used = run.last or run.excluded or run.views or run.owners
-            assert is_used and run.excluded in excluding, f"{topic} is kept for nothing"
+        for topic, its in ring.by_topic.items():
+            is_used = its.last or its.excluded or its.views or its.owners
+            assert is_used and its.excluded in excluding, f"{topic} is kept for nothing"
 
     def _check_view(self, view: rtapp.View) -> None:
         """Of invariant 6, what concerns a view."""
         assert view.members, "a view of nobody"
-        assert not view.is_dirty or view in self.hub._dirty, "nobody will serve it"
-        assert not view.joins or view in self.hub._dirty, "nobody will clear them"
+        is_due = view.is_marked or view.waiting
+        assert not is_due or view in self.hub._dirty, "nobody will serve it"
+        assert not view.bursts or view in self.hub._dirty, "nobody will clear them"
         assert all(member.view is view for member in view.members)
 
     def _check_state(self, subscriber: rtapp.Subscriber) -> None:

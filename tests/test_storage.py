@@ -147,7 +147,7 @@ class Opened:
         """Append messages to a topic."""
         sent = rtapp.now_ms() if sent_at is None else sent_at
         drafts = [draft(topic, content, sent_at=sent) for content in contents]
-        return list(self.log.append(drafts))
+        return list(self.log.store(drafts))
 
     @contextlib.contextmanager
     def writer_held(self) -> Iterator[None]:
@@ -452,8 +452,8 @@ def test_what_expires_is_no_gap(log_url: str) -> None:
     gone = rtapp.now_ms() - 1
     with Opened(log_url) as opened:
         opened.publish("c/x", 1)
-        opened.log.append([draft("u/me", "signal", kind=rtapp.SIGNAL, expires_at=gone)])
-        opened.log.append([draft(rtapp.HUB_TOPIC, {}, kind=rtapp.CONTROL, expires_at=gone)])
+        opened.log.store([draft("u/me", "signal", kind=rtapp.SIGNAL, expires_at=gone)])
+        opened.log.store([draft(rtapp.HUB_TOPIC, {}, kind=rtapp.CONTROL, expires_at=gone)])
         opened.log.trim(24, 1_000)
         assert rows_of(log_url, "SELECT id FROM messages") == [(1,)]
         assert opened.log.complete(0, ["c/x", "u/me", rtapp.HUB_TOPIC])
@@ -487,7 +487,7 @@ def test_topics_of_signals_are_not_remembered(log_url: str) -> None:
     with Opened(log_url) as opened:
         opened.publish("u/1", "a message before the signal")
         for n in range(1, 11):
-            opened.log.append([draft(f"u/{n}", {}, kind=rtapp.SIGNAL, expires_at=gone)])
+            opened.log.store([draft(f"u/{n}", {}, kind=rtapp.SIGNAL, expires_at=gone)])
         opened.publish("c/alive", "kept")
         opened.log.trim(24, 1)
         assert rows_of(log_url, f"SELECT topic FROM topics WHERE {NOT_ORDERS}") == [("u/1",)]
@@ -634,21 +634,21 @@ def entry(number: int) -> rtapp.Entry:
     gap=st.integers(1, 5),
     limit=st.integers(1, 20),
 )
-def test_run(steps: list[str], gap: int, limit: int) -> None:
+def test_topic_ring(steps: list[str], gap: int, limit: int) -> None:
     """The ring's entries of one topic, against a plain list."""
-    run, model, number = rtapp.Run(0), [], 0
+    ring, model, number = rtapp.TopicRing(0), [], 0
     for step in steps:
         if step == "append":
             number += gap
-            run.append(entry(number))
+            ring.entries = [*ring.entries, entry(number)]
             model.append(number)
         elif model:
-            run.evict()
-            assert run.evicted == model.pop(0)
-    assert run.last == (model[-1] if model else 0)
-    for cursor in range(run.evicted, number + 2):
+            ring.evict()
+            assert ring.evicted == model.pop(0)
+    assert ring.last == (model[-1] if model else 0)
+    for cursor in range(ring.evicted, number + 2):
         expected = [n for n in model if n > cursor][:limit]
-        assert [found.id for found in run.after(cursor, limit)] == expected
+        assert [found.id for found in ring.after(cursor, limit)] == expected
 
 
 @pytest.mark.parametrize("kind", [rtapp.EpollPoller, rtapp.Poller])
@@ -714,8 +714,8 @@ class Listening:
         """Nothing is in the ring, and the subscriber has had nothing of the log."""
         ring, subscriber = self.hub._ring, self.subscriber
         ring.floor = self.hub.head
-        for run in ring.runs.values():
-            run.evicted = ring.floor
+        for topic_ring in ring.by_topic.values():
+            topic_ring.evicted = ring.floor
         subscriber.view.newest = ring.floor
         subscriber.cursor, subscriber.state = 0, rtapp.State.BEHIND
 
@@ -742,7 +742,7 @@ def test_a_ping_does_not_overtake_a_change_of_topics(log_url: str) -> None:
             listening.hub._ping()
 
         opened.listener = advance_then_ping
-        opened.log.append([
+        opened.log.store([
             rtapp.Entry(rtapp.HUB_TOPIC, rtapp.CONTROL, "topics", json.dumps(order)),
             draft("c/new", "just after the change"),
         ])  # fmt: skip
@@ -753,7 +753,7 @@ def test_an_order_that_fails_holds_nothing_up(log_url: str) -> None:
     """A node of another version may have written it; what comes behind it is brought."""
     with Opened(log_url) as opened, Listening(opened, "x") as listening:
         order = rtapp.Entry(rtapp.HUB_TOPIC, rtapp.CONTROL, "kick", "{}")
-        gevent.spawn(opened.log.append, [order, draft("c/x", "behind it")])
+        gevent.spawn(opened.log.store, [order, draft("c/x", "behind it")])
         until(lambda: "behind it" in listening.received(), "the message")
 
 
@@ -774,7 +774,7 @@ def test_a_text_that_can_not_be_held_hurts_only_itself(log_url: str, bad: str) -
     with Opened(log_url) as opened:
         with opened.writer_held():
             refused = [
-                gevent.spawn(opened.log.append, [draft("c/x", "a"), draft(bad, "b")]),
+                gevent.spawn(opened.log.store, [draft("c/x", "a"), draft(bad, "b")]),
                 gevent.spawn(opened.storage.write, lambda tx: tx.append([draft(bad, "c")])),
             ]
             others = [gevent.spawn(opened.publish, "c/x", n) for n in range(3)]
@@ -790,7 +790,7 @@ def test_what_was_joined_for_a_send_is_not_kept(log_url: str) -> None:
         opened.publish("c/x", *range(100))
         until(partial(listening.has, 100), "all of them")
         until(lambda: not listening.hub._dirty, "the end of the sweep")
-        assert not any(view.joins for view in listening.hub._views.values())
+        assert not any(view.bursts for view in listening.hub._views.values())
 
 
 def test_a_clock_that_is_set_ends_no_stream(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
