@@ -294,8 +294,11 @@ def test_full_disk(server: Server) -> None:
     assert contents[::-1] == ["before", *fills, "after", 1]
 
 
-def test_what_recovery_could_not_write_is_written_later(server: Server) -> None:
+def test_what_recovery_could_not_write_is_written_later(
+    make_server: Callable[..., Server],
+) -> None:
     """Rooms that were joined, and when the connection was lost, while the disk was full."""
+    server = make_server(socketio_recovery_seconds=120)
     ws, answer = join_io(server)
 
     def row() -> Any:

@@ -308,7 +308,11 @@ def crowd(make_server: Callable[..., Server]) -> Iterator[Crowd]:
     """Everybody connected to a server whose ring is full."""
     with many_open_files(SUBSCRIBERS + 500):
         server = make_server(
-            ring_bytes=65_536, slow_consumer_seconds=5, rate_limit=0, ping_interval=5
+            ring_bytes=65_536,
+            slow_consumer_seconds=5,
+            rate_limit=0,
+            ping_interval=5,
+            socketio_recovery_seconds=120,
         )
         made = Crowd(server, seed=random.randrange(2**32))
         for _ in range(200):

@@ -140,7 +140,7 @@ def of_now(dump: str) -> str:
 @pytest.fixture
 def upgraded(old: Old, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of today on that database."""
-    server = Server(tmp_path / "old")
+    server = Server(tmp_path / "old", socketio_recovery_seconds=120)
     server.data.mkdir()
     if old.on_postgresql:
         server.env["DATABASE_URL"] = request.getfixturevalue("postgres").new_database()
