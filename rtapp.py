@@ -8471,7 +8471,8 @@ class Web:
         """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
         try:
             call.path.encode()
-            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": call.path}
+            path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
+            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
             route, call.arguments = self._routes.match(asked)
         except UnicodeError:
             raise Problem("not_found") from None
@@ -10638,9 +10639,7 @@ _POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling
 
 
 @route("GET", "/socket.io/", "public", _POLL, gives={200: TEXT, 101: ""})
-@route("GET", "/socket.io", "public", _POLL, gives={200: TEXT, 101: ""})
 @route("POST", "/socket.io/", "public", _SEND, takes=TEXT, gives=TEXT)
-@route("POST", "/socket.io", "public", _SEND, takes=TEXT, gives=TEXT)
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""

@@ -687,6 +687,11 @@ def test_force_base64_and_the_first_request(serve: Serve) -> None:
 def test_other_paths_and_protocols(serve: Serve) -> None:
     server = serve("")
     assert server.get("/socket.io?EIO=4&transport=polling").body.decode().startswith("0{")
+    query = "EIO=4&transport=polling"
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    for path in ("/socket.io", "/socket.io/"):
+        assert server.request("GET", f"{path}?{query}", headers=foreign).status == 403
+        assert server.request("GET", f"{path}?{query}", headers={"Host": "x.test"}).status == 421
     from websockets.sync.client import connect
 
     url = f"ws://127.0.0.1:{server.port}/socket.io?EIO=4&transport=websocket"
