@@ -3893,6 +3893,7 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
 # ----------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
 class Doorbell:
     """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that
     is lost costs latency only, since each node looks once a second anyway.
@@ -3904,16 +3905,14 @@ class Doorbell:
     GATHER_SECONDS = 0.02
     LETTER_BYTES = 7_900  # PostgreSQL takes fewer than 8,000
 
-    def __init__(
-        self, storage: Storage, on_bell: Callable[[], None], on_letter: Callable[[str], None]
-    ) -> None:
-        self._storage = storage
-        self._on_bell = on_bell
-        self._on_letter = on_letter
-        self._bell = gevent.event.Event()
+    _storage: Storage
+    _on_bell: Callable[[], None]
+    _on_letter: Callable[[str], None]
+    _own = 0  # the ringing connection's process on the server
+
+    def __post_init__(self) -> None:
+        self._bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
-        self._letters_bell = gevent.event.Event()
-        self._own = 0  # the ringing connection's process on the server
 
     def start(self) -> None:
         """Begin to listen and to ring."""
@@ -4023,20 +4022,18 @@ class Nodes:
         + ", ".join(f"{name} = excluded.{name}" for name in Connected.__struct_fields__)
     )
 
+    is_away = False  # the database, as far as is known
+    _beat_count = 0
+    _judges_from = 0.0  # by time.monotonic()
+
     def __init__(self, storage: Storage, log: Log, hub: Hub, journal: Journal) -> None:
-        self._storage = storage
-        self._log = log
-        self._hub = hub
-        self._journal = journal
-        self._shared = storage.engine.shared
+        self._storage, self._log, self._hub, self._journal = storage, log, hub, journal
+        self.are_several = storage.engine.shared
         self.name = socket.gethostname()
-        self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
-        self.is_first = not self._shared  # the one that does what only one need do
+        self.id = f"{self.name}-{secrets.token_hex(3)}" if self.are_several else self.name
+        self.is_first = not self.are_several  # the one that does what only one need do
         self.started = now_ms()
         self._doorbell = Doorbell(storage, self._on_bell, self._on_letter)
-        self._beat_count = 0
-        self.is_away = False  # the database, as far as is known
-        self._judges_from = 0.0  # by time.monotonic()
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
@@ -4045,14 +4042,14 @@ class Nodes:
 
     def start(self) -> None:
         """Begin to be one of several."""
-        if self._shared:
+        if self.are_several:
             self.beat()
             self._doorbell.start()
             self._doorbell.ring()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end. Raises as `Storage.write` does."""
-        if self._shared:
+        if self.are_several:
             held = "WITH held AS (DELETE FROM connections WHERE node = ?)"
             self._write(f"{held} DELETE FROM nodes WHERE id = ?", self.id, self.id)
 
@@ -4069,7 +4066,7 @@ class Nodes:
 
     def _read(self, sql: str, *parameters: Any) -> list[Any]:
         """Rows of what the nodes share; none on SQLite."""
-        return self._storage.read(sql, parameters) if self._shared else []
+        return self._storage.read(sql, parameters) if self.are_several else []
 
     def _write(self, sql: str, *parameters: Any) -> list[Any]:
         """Run a statement as a unit of its own; the rows that it returns."""
@@ -4086,7 +4083,7 @@ class Nodes:
         """Every half second: tell which connections came, changed their topics or left. Every
         second: look for the database and for dead nodes. At each heartbeat: sign, tell all that has
         changed, learn who is on the other nodes."""
-        if not self._shared:
+        if not self.are_several:
             return
         try:
             if is_second := self.is_away or self._beat_count % 2 == 0:
@@ -4260,7 +4257,7 @@ class Nodes:
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there on any node; how many that is."""
-        if self._shared:
+        if self.are_several:
             letter = self.id, entry.topic, entry.event, entry.content, entry.exclude
             self._doorbell.post(msgspec.json.encode((*letter, entry.attachments)))
         return self._hub.volatile(entry) + self._hub.elsewhere.get(entry.topic, 0)
@@ -4281,7 +4278,7 @@ class Nodes:
     def moved(self, subscriber: Subscriber, before: frozenset[str], now: frozenset[str]) -> None:
         """A connection here has other topics, or another client's name: who hears its client for
         the first or last time?"""
-        if self._shared:
+        if self.are_several:
             self._moved[subscriber.id] = subscriber
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
             for topic in topics:
@@ -5201,9 +5198,9 @@ def depth(value: Any) -> int:
 # ----------------------------------------------------------------------------------------------
 
 WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting", "gone"
-STATE = {"audio": False, "video": False, "screen": False, "hand": False}
-FORCED = {"muted": False, "cameraOff": False}  # by the host; receivers obey
-HAND_DOWN = {"handAt": None}  # since when a hand is up
+# What a participant says, since when its hand is up, and what the host says of it: receivers obey.
+STATE = {"audio": False, "video": False, "screen": False, "hand": False, "handAt": None}
+STATE |= {"muted": False, "cameraOff": False}
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 
 
@@ -5243,14 +5240,6 @@ class Target(NamedTuple):
     client_id: str | None = None
     user_id: Any = None
     connection_id: str | None = None
-
-    def is_met_by(self, person: Participant) -> bool:
-        """Whether a participant is meant, and is the one who was."""
-        return (
-            self.connection_id in (None, person.connection_id)
-            and self.client_id in (None, person.client_id)
-            and self.user_id in (None, as_json(person.user_id))
-        )
 
 
 class Joined(NamedTuple):
@@ -5304,19 +5293,23 @@ def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list
     return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
 
 
+# To do what somebody must be in a room, or in it or its lobby, or its host.
+Right = Literal["take part", "stay", "moderate"]
+
+
 def banned_as(client_id: str, account: str) -> list[str]:
     """What a removal bars: the client, and the account, which counts for persons alone."""
     return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
-def check_place(found: Any, who: Visitor, may_wait: bool = False) -> None:
+def check_place(found: Any, who: Visitor, may: Right = "take part") -> None:
     """Raise Problem `not_in_room` unless somebody has a participant, with that connection, who is
-    in the room or, with `may_wait`, in its lobby."""
+    in the room or, where that will do, in its lobby."""
     if found is None:
         raise Problem("not_in_room", "Join the room first.")
     if who.connection_id not in (None, found.connection_id):
         raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
-    if found.status == WAITING and not may_wait:
+    if found.status == WAITING and may != "stay":
         raise Problem("not_in_room", "Wait until the host lets you in.")
 
 
@@ -5345,7 +5338,7 @@ class ParticipantView(msgspec.Struct, rename="camel"):
 
 def participant_view(row: Any) -> ParticipantView:
     """A participant as the API shows it."""
-    state = HAND_DOWN | as_json(row.state)
+    state = STATE | as_json(row.state)
     told = {"hand_at": state.pop("handAt"), "camera_off": state.pop("cameraOff"), **state}
     return view_of(ParticipantView, row, user_id=as_json(row.user_id), **told)
 
@@ -5399,11 +5392,6 @@ def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
     tx.append([room_event(room, "participant-state", participant=participant_view(row))])
 
 
-def guest_credential(client_id: str) -> str:
-    """What a guest's streams are revoked by."""
-    return "guest:" + client_id
-
-
 # Who is there
 
 
@@ -5441,6 +5429,7 @@ def participant_draft(room: Any, row: Any, grace: int | None = None, **changed: 
     return control_draft("participant", grace=grace, room_id=room.room_id, **known)
 
 
+@dataclass(eq=False)
 class Attendance:
     """Who is in which room and who of them is heard, in the memory of each node.
 
@@ -5465,22 +5454,18 @@ class Attendance:
 
     LATE_MS = 2_000  # at most so much passes between two looks
     LETTER = 250  # clients in one
+    _log: Log
+    _hub: Hub
+    _nodes: Nodes
+    _settings: Settings
 
-    def __init__(
-        self, storage: Storage, log: Log, hub: Hub, nodes: Nodes, settings: Settings
-    ) -> None:
-        self._is_shared = storage.engine.shared
-        self._log = log
-        self._hub = hub
-        self._nodes = nodes
-        self._settings = settings
+    def __post_init__(self) -> None:
         self._all: dict[int, Participant] = {}
         # Those of a client, and those of a room by its name.
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
         self._clock, self._looked_at = 0, ticks_ms()
         self.epoch = ""  # of the log that it is known from
-        hub.controls["participant"] = self._take
-        hub.controls["heard"] = self._take_letter
+        self._hub.controls |= {"participant": self._take, "heard": self._take_letter}
 
     def load(self) -> None:
         """Begin with what the table holds."""
@@ -5533,9 +5518,9 @@ class Attendance:
 
     def catch_up(self) -> bool:
         """Know what other nodes have stored by now; whether there may be any."""
-        if self._is_shared:
+        if self._nodes.are_several:
             self._log.poll()
-        return self._is_shared
+        return self._nodes.are_several
 
     def of_client(self, client_id: str) -> Collection[Participant]:
         """A client's participants, also of who has just come on another node."""
@@ -5562,8 +5547,15 @@ class Attendance:
         sender = max(own, key=lambda person: person.id, default=None)
         if sender is None or who.connection_id not in (None, sender.connection_id):
             return sender, []
-        others = (person for person in people if person is not sender and person.is_in)
-        return sender, [person for person in others if target.is_met_by(person)]
+        client_id, user_id, connection_id = target
+        meant = (
+            person
+            for person in people
+            if connection_id in (None, person.connection_id)
+            and client_id in (None, person.client_id)
+            and user_id in (None, as_json(person.user_id))
+        )
+        return sender, [person for person in meant if person is not sender and person.is_in]
 
     # Heard
 
@@ -5656,6 +5648,7 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
     return [signal]
 
 
+@dataclass(eq=False)
 class Rooms:
     """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
     anybody hears of it is in the log: so they outlive a restart and span nodes."""
@@ -5670,27 +5663,18 @@ class Rooms:
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     SOON_MS = 8_000  # a page that is loaded anew is back by then
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
+    _storage: Storage
+    _log: Log
+    _hub: Hub
+    _nodes: Nodes
+    _access: Access
+    _settings: Settings
+    _journal: Journal
+    is_lan = False  # guests are on this network, which may have no way out
 
-    def __init__(
-        self,
-        storage: Storage,
-        log: Log,
-        hub: Hub,
-        nodes: Nodes,
-        access: Access,
-        settings: Settings,
-        journal: Journal,
-    ) -> None:
-        self._storage = storage
-        self._log = log
-        self._hub = hub
-        self._nodes = nodes
-        self._access = access
-        self._settings = settings
-        self._journal = journal
+    def __post_init__(self) -> None:
         self._attempts, self._signals = Buckets(), Buckets()
-        self.attendance = Attendance(storage, log, hub, nodes, settings)
-        self.is_lan = False  # guests are on this network, which may have no way out
+        self.attendance = Attendance(self._log, self._hub, self._nodes, self._settings)
 
     def start(self) -> None:
         """Take the rooms up where the last run left them; whoever was there, and is on no node that
@@ -5701,10 +5685,8 @@ class Rooms:
     # Rooms
 
     def create(self, who: Visitor, room_id: str | None, password: str | None, **fields: Any) -> Any:
-        """Make a room; without a name for it, one that can't be guessed.
-
-        Raises Problem `room_exists`, `overloaded`.
-        """
+        """Make a room; without a name for it, one that can't be guessed. Raises Problem
+        `room_exists`, `overloaded`."""
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
         hashed, now = self._hash(password), now_ms()
         owner = {"owner_client": who.client_id, "owner_account": who.account}
@@ -5755,10 +5737,8 @@ class Rooms:
         return list(map(participant_view, people_in(self._storage.reader, room, waits)))
 
     def find(self, room_id: str, who: Visitor) -> Any:
-        """The active room of that name. Strangers who try names are slowed down.
-
-        Raises Problem `not_found`, `too_many_attempts`.
-        """
+        """The active room of that name. Strangers who try names are slowed down. Raises Problem
+        `not_found`, `too_many_attempts`."""
         give_back = None if who.account else self._attempt("room", who)
         room = active_room(self._storage.reader, room_id)
         if give_back:
@@ -5790,7 +5770,7 @@ class Rooms:
             return ANONYMOUS
         if self._settings["access"] == "open":
             return GUEST
-        return GUEST._replace(grants=Grants((), (), ()), credential=guest_credential(client_id))
+        return GUEST._replace(grants=Grants((), (), ()), credential=f"guest:{client_id}")
 
     # Coming and going
 
@@ -5803,11 +5783,15 @@ class Rooms:
         password: str | None = None,
     ) -> Joined:
         """Enter a room, or its lobby; once more makes the same participant's connection anew.
-
         Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
-        `lobby_full`, `too_many_attempts`.
-        """
-        proof = self._prove(self.find(room_id, who), who, password)
+        `lobby_full`, `too_many_attempts`."""
+        proof = self.find(room_id, who).password_hash
+        if proof and password is not None:  # wrong ones are counted
+            give_back = self._attempt("password", who)
+            if not self._access.hasher.run(verify_password, password, proof):
+                raise Problem("wrong_password", "Ask the host for the room's password.")
+            give_back()
+        proof = password and proof  # the stored one that the given one matches
 
         def unit(tx: Transaction) -> Joined:
             room = active_room(tx.database, room_id)
@@ -5830,16 +5814,6 @@ class Rooms:
         about = {"roomId": room_id, "clientId": joined.participant.client_id}
         self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
-
-    def _prove(self, room: Any, who: Visitor, password: str | None) -> str | None:
-        """The stored password that a given one matches; wrong ones are counted."""
-        if room.password_hash is None or password is None:
-            return None
-        give_back = self._attempt("password", who)
-        if not self._access.hasher.run(verify_password, password, room.password_hash):
-            raise Problem("wrong_password", "Ask the host for the room's password.")
-        give_back()
-        return str(room.password_hash)
 
     def _enter(
         self, tx: Transaction, room: Any, who: Visitor, name: str | None, label: str, proof: Any
@@ -5869,7 +5843,7 @@ class Rooms:
             display_name=name or own_name or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE | FORCED | HAND_DOWN),
+            state=to_json(STATE),
             node=self._nodes.id,
             beats=0,
             joined_at=now_ms(),
@@ -5912,45 +5886,58 @@ class Rooms:
         rows = VideoParticipant.select().where(mine & (VideoParticipant.room == room.id))
         return first(rows.order_by(VideoParticipant.id.desc()), database)
 
-    def _here(
-        self, database: peewee.Database, room_id: str, who: Visitor, may_wait: bool = False
+    def may_moderate(self, database: peewee.Database, room: Any, who: Visitor) -> bool:
+        """Whether this is a host or owner of a room, or an administrator."""
+        if who.principal.role == "admin" or who.owns(room):
+            return True
+        row = self._row(database, room, who)
+        return row is not None and bool(row.is_host)
+
+    def _place(
+        self, database: peewee.Database, room_id: str, who: Visitor, may: Right
     ) -> tuple[Any, Any]:
-        """A room and the participant who acts in it. A stranger learns nothing, not even whether
-        there is such a room. Raises Problem `not_in_room`."""
+        """A room, and the participant who acts in it, if it may. Of who must be there, a stranger
+        learns nothing, not even whether there is such a room. Raises Problem `not_in_room`; to
+        moderate, `not_found`, `not_host`."""
+        if may == "moderate":
+            room = active_room(database, room_id)
+            if not self.may_moderate(database, room, who):
+                raise Problem("not_host", "Ask the host of the room.")
+            return room, None
         room = first(VideoRoom.select().where(is_active(room_id)), database)
         row = None if room is None else self._row(database, room, who)
-        check_place(row, who, may_wait)
+        check_place(row, who, may)
         return room, row
 
+    def _act(
+        self, who: Visitor, room_id: str, may: Right, act: Callable[[Transaction, Any, Any], T]
+    ) -> T:
+        """Do in one unit what somebody may who has that right. Raises as `_place` and, to moderate,
+        `find` do."""
+        if may == "moderate":
+            self.find(room_id, who)
+        return self._storage.write(lambda tx: act(tx, *self._place(tx.database, room_id, who, may)))
+
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
-        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`.
+        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`. Raises Problem
+        `not_in_room`."""
 
-        Raises Problem `not_in_room`.
-        """
-
-        def unit(tx: Transaction) -> None:
-            room, row = self._here(tx.database, room_id, who, may_wait=True)
+        def act(tx: Transaction, room: Any, row: Any) -> None:
             if soon:
                 self._update(tx, room, row, RECONNECTING, self.SOON_MS)
             else:
                 self._remove(tx, room, row, "left")
 
-        self._storage.write(unit)
+        self._act(who, room_id, "stay", act)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
-        self,
-        tx: Transaction,
-        room: Any,
-        row: Any,
-        status: str,
-        grace: int | None = None,
-        **more: Any,
+        self, tx: Transaction, room: Any, row: Any, to: str, grace: int | None = None, **more: Any
     ) -> None:
         """Change a participant, whose silence this node judges from now on, and tell what is
         different; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
-        status = WAITING if row.status == WAITING else status
+        status = WAITING if row.status == WAITING else to
         change(tx, row, node=self._nodes.id, status=status, **more)
         draft = participant_draft(room, row, grace)
         if draft.content != known:
@@ -5985,51 +5972,29 @@ class Rooms:
         tx.append([participant_draft(room, row, status=GONE)])
         others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
         if not row.account and first(others, tx.database) is None:
-            revoke(tx, [guest_credential(row.client_id)])
+            revoke(tx, [f"guest:{row.client_id}"])
 
     # What a host may do
 
-    def may_moderate(
-        self, room: Any, who: Visitor, database: peewee.Database | None = None
-    ) -> bool:
-        """Whether this is a host or owner of a room, or an administrator."""
-        if who.principal.role == "admin" or who.owns(room):
-            return True
-        row = self._row(database or self._storage.reader, room, who)
-        return row is not None and bool(row.is_host)
-
-    def _as_host(self, who: Visitor, room_id: str, act: Callable[[Transaction, Any], T]) -> T:
-        """Do what only a host may, in one unit. Raises Problem `not_found`, `not_host`."""
-        self.find(room_id, who)
-
-        def unit(tx: Transaction) -> T:
-            room = active_room(tx.database, room_id)
-            if not self.may_moderate(room, who, tx.database):
-                raise Problem("not_host", "Ask the host of the room.")
-            return act(tx, room)
-
-        return self._storage.write(unit)
-
     def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
-        """Change a room; only its host may. A `password` is hashed, None takes it away.
-
-        Raises Problem `not_found`, `not_host`.
-        """
+        """Change a room; only its host may. A `password` is hashed, None takes it away. Raises
+        Problem `not_found`, `not_host`."""
         if "password" in fields:
-            self._as_host(who, room_id, lambda tx, room: None)  # before it costs its time
+            self._act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
             fields["password_hash"] = self._hash(fields.pop("password"))
 
-        def act(tx: Transaction, room: Any) -> Any:
+        def act(tx: Transaction, room: Any, _: Any) -> Any:
             change(tx, room, **fields)
             view = room_view(RoomView, room, len(people_in(tx.database, room)))
             tx.append([room_event(room, "room-updated", room=view)])
             return room
 
-        return self._as_host(who, room_id, act)
+        return self._act(who, room_id, "moderate", act)
 
     def end(self, who: Visitor, room_id: str) -> None:
         """End a room; only its host may. Raises as `update` does."""
-        self._as_host(who, room_id, lambda tx, room: self._end(tx, room, "ended by the host"))
+        end = partial(self._end, reason="ended by the host")
+        self._act(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
         self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
 
     def _end(self, tx: Transaction, room: Any, reason: str) -> None:
@@ -6043,22 +6008,20 @@ class Rooms:
         change(tx, room, ended_at=now_ms(), password_hash=None)
 
     def moderate(self, who: Visitor, room_id: str, number: int, action: str) -> None:
-        """Do what `ACTIONS` names to a participant; only the host may.
+        """Do what `ACTIONS` names to a participant; only the host may. Raises Problem `not_found`,
+        `not_host`, `room_full`."""
 
-        Raises Problem `not_found`, `not_host`, `room_full`.
-        """
-
-        def act(tx: Transaction, room: Any) -> None:
+        def act(tx: Transaction, room: Any, _: Any) -> None:
             row, (needed, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
             is_here = row is not None and row.room == room.id
             if not is_here or (row.status == WAITING) != (needed == WAITING):
                 raise Problem("not_found", "There is no such participant.")
             what(self, tx, room, row)
 
-        self._as_host(who, room_id, act)
+        self._act(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
-        address = who.principal.address
-        self._journal.add("INFO", f"Host's action: {action}", **about, ipAddress=address)
+        about |= {"ipAddress": who.principal.address}
+        self._journal.add("INFO", f"Host's action: {action}", **about)
 
     def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
         tell_change(tx, room, row, state=to_json(as_json(row.state) | forced))
@@ -6104,17 +6067,13 @@ class Rooms:
 
     def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> ParticipantView:
         """Take a participant's state, which also says that it is there; the participant. Nothing
-        is written where nothing changes.
-
-        Raises Problem `not_in_room`.
-        """
-        _, row = self._here(self._storage.reader, room_id, who, may_wait=True)
+        is written where nothing changes. Raises Problem `not_in_room`."""
+        _, row = self._place(self._storage.reader, room_id, who, "stay")
         is_same = as_json(row.state) == as_json(row.state) | changes
         if is_same and row.beats and row.status != RECONNECTING:
             return participant_view(row)
 
-        def unit(tx: Transaction) -> ParticipantView:
-            room, row = self._here(tx.database, room_id, who, may_wait=True)
+        def act(tx: Transaction, room: Any, row: Any) -> ParticipantView:
             state = as_json(row.state)
             after = state | changes
             if after["hand"] != state["hand"]:
@@ -6122,22 +6081,21 @@ class Rooms:
             self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
-        return self._storage.write(unit)
+        return self._act(who, room_id, "stay", act)
 
     def say(self, who: Visitor, room_id: str, text: str) -> int:
         """Send a text to everybody in the room; its id. Raises Problem `not_in_room`."""
 
-        def unit(tx: Transaction) -> int:
-            room, row = self._here(tx.database, room_id, who)
+        def act(tx: Transaction, room: Any, row: Any) -> int:
             about = {"clientId": row.client_id, "displayName": row.display_name}
             about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
             return tx.append([room_event(room, "room-chat", **about)])[0]
 
-        return self._storage.write(unit)
+        return self._act(who, room_id, "take part", act)
 
     def chat(self, who: Visitor, room_id: str, before: int, limit: int) -> list[dict[str, Any]]:
         """What was said in a room, oldest first. Raises Problem `not_in_room`."""
-        room, _ = self._here(self._storage.reader, room_id, who)
+        room, _ = self._place(self._storage.reader, room_id, who, "take part")
         said = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
         query = Message.select(Message.id, Message.content).where(said & (Message.id < before))
         query = query.order_by(Message.id.desc()).limit(limit)
@@ -6165,10 +6123,8 @@ class Rooms:
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
-        Who they are is known without a read.
-
-        Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
-        """
+        Who they are is known without a read. Raises Problem `not_in_room`, `peer_gone`,
+        `rate_limited`."""
         sender, receivers = self.attendance.meet(who, room_id, target)
         if not receivers and self.attendance.catch_up():
             sender, receivers = self.attendance.meet(who, room_id, target)
@@ -7265,7 +7221,7 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
     )
     if not who.account and not inside:
         return view_of(RoomDoor, whole)
-    if app.rooms.may_moderate(room, who):
+    if app.rooms.may_moderate(app.storage.reader, room, who):
         whole.waiting = app.rooms.participants(room, waits=True)
     return whole
 
