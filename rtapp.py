@@ -4634,6 +4634,7 @@ class Call(msgspec.Struct, eq=False):
     is_proxied: bool = False  # by a trusted proxy
     principal: Principal = ANONYMOUS
     arguments: dict[str, Any] = {}
+    given: dict[str, list[str]] | None = None  # in the query, once it was asked for
     reply: dict[str, str] = {}  # headers of its answer
 
     def __post_init__(self) -> None:
@@ -4659,6 +4660,17 @@ class Call(msgspec.Struct, eq=False):
     def origin(self) -> str:
         """The scheme, host and port that the request was addressed to."""
         return f"{self.scheme}://{self.headers.get('host') or 'rtapp'}"
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """What the query string gives. Raises Problem `malformed`."""
+        if self.given is None:
+            try:
+                parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
+                self.given = parse(self.raw_query) if self.raw_query else {}
+            except ValueError:
+                raise Problem("malformed", "The query string is not valid UTF-8.") from None
+        return self.given
 
     @property
     def session(self) -> str | None:
@@ -4709,25 +4721,24 @@ def is_reserved(name: str) -> bool:
     return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
 
 
+@dataclass(eq=False)
 class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
     SESSIONS = 100  # of a user
+    _storage: Storage
+    _settings: Settings
+    _journal: Journal
+    _admin_token: str | None
+    has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
-    def __init__(
-        self, storage: Storage, settings: Settings, journal: Journal, admin_token: str | None
-    ) -> None:
-        self._storage = storage
-        self._settings = settings
-        self._journal = journal
-        self._admin_token = admin_token
+    def __post_init__(self) -> None:
         self._own_names = {"localhost", socket.gethostname().lower()}
         self.hasher = Hasher()
         self._limits = {"rate_limit": Buckets(), "publish_limit": Buckets()}
         self._attempts = Buckets()
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
-        self.has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
     def start(self, guest_of: Callable[[str], Principal]) -> None:
         """Begin to know who asks. `guest_of` tells what a client is by its `session` alone."""
@@ -4747,11 +4758,11 @@ class Access:
         header = call.headers.get("authorization", "")
         if header[:7].lower() == "bearer ":
             return self.by_token(header[7:].strip())
-        given = urllib.parse.parse_qs(call.raw_query) if is_stream else {}
-        if "token" in given:
-            return self.by_token(given["token"][0])
-        if "ticket" in given:
-            row = self.redeem(given["ticket"][0], "ticket")
+        given = call.query if is_stream else {}
+        if token := given.get("token", [""])[-1]:
+            return self.by_token(token)
+        if ticket := given.get("ticket", [""])[-1]:
+            row = self.redeem(ticket, "ticket")
             grants = msgspec.json.decode(row.grants, type=Grants)
             credential, ends = row.parent, row.parent_expires_at
             return Principal(row.parent_kind, row.name, grants, credential, ends, row.user_id)
@@ -4764,9 +4775,7 @@ class Access:
 
     def by_token(self, token: str) -> Principal:
         """The principal of a bearer token: the environment's, an API token, a JSON Web Token.
-
-        Raises Problem `unauthorized`.
-        """
+        Raises Problem `unauthorized`."""
         own = (self._admin_token, ADMIN_TOKEN), (self._settings["metrics_token"], METRICS_TOKEN)
         for secret, principal in own:
             if secret and hmac.compare_digest(token.encode(), secret.encode()):
@@ -4838,13 +4847,6 @@ class Access:
         self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
         return secret
 
-    def make_ticket(self, principal: Principal) -> str:
-        """A ticket for a stream: 30 s, single use, for what can't send headers."""
-        whose = {"name": principal.subject, "user_id": principal.user_id}
-        whose |= {"parent": principal.credential, "parent_kind": principal.kind}
-        whose |= {"parent_expires_at": principal.expires_at}
-        return self.make_token("ticket", 30, principal.grants, **whose)
-
     def redeem(self, secret: str, *kinds: str) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
         with it at once, one gets it. Raises Problem `invalid_link`, `unauthorized` of a ticket."""
@@ -4908,11 +4910,9 @@ class Access:
             self.revoke([row.id for row in self.sessions(user.id)])
 
     def log_in(self, username: str, password: str, address: str) -> Any:
-        """The user of a name and password.
-
-        Attempts are counted for the address and for the name; what is counted decays, so nobody
-        is locked out for good. Raises Problem `wrong_login`, `too_many_attempts`.
-        """
+        """The user of a name and password. Attempts are counted for the address and for the name;
+        what is counted decays, so nobody is locked out for good. Raises Problem `wrong_login`,
+        `too_many_attempts`."""
         give_back = self._attempts.charge(
             Charge(("address", network_of(address)), 1 / 10, 10),
             # A name takes more than an address may send: nobody alone can keep its owner out.
@@ -5066,11 +5066,8 @@ class Access:
                 call.address = str(address)
         elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
             self._strangers.add(peer)
-            self._journal.add(
-                "WARN",
-                f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
-                "proxy, add it to the setting trusted_proxies",
-            )
+            advice = "if it is your reverse proxy, add it to the setting trusted_proxies"
+            self._journal.add("WARN", f"{peer} sends X-Forwarded-For and is not trusted: {advice}")
 
     def is_own_host(self, host: str) -> bool:
         """Whether this server may be asked under what a Host header says."""
@@ -5085,10 +5082,8 @@ class Access:
         Problem `wrong_host`."""
         host = call.headers.get("host", "")
         if (host or call.version != "1.0") and not self.is_own_host(host):
-            raise Problem(
-                "wrong_host",
-                "Add the name to the setting allowed_hosts to use this server under it.",
-            )
+            advice = "Add the name to the setting allowed_hosts to use this server under it."
+            raise Problem("wrong_host", advice)
 
     def _own_origins(self, call: Call) -> set[str]:
         """The origins of this server's pages: what `Host`, a trusted proxy and public_url say.
@@ -5103,11 +5098,9 @@ class Access:
         return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
     def _is_own_page(self, call: Call, is_link: bool) -> bool:
-        """Whether no page of another site sends a request, or it is but a link to a page.
-
-        A browser that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets
-        no page set it; `same-site` is foreign: other ports and subdomains are other people's.
-        """
+        """Whether no page of another site sends a request, or it is but a link to a page. A browser
+        that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets no page
+        set it; `same-site` is foreign: other ports and subdomains are other people's."""
         origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
         if site == "same-origin":
             return True
@@ -6254,23 +6247,17 @@ class StreamRequest(NamedTuple):
 LABELS = {"sse": "SSE", "websocket": "WebSocket"}
 
 
+@dataclass(eq=False)
 class Streams:
     """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        log: Log,
-        settings: Settings,
-        journal: Journal,
-        standing: Callable[[str], frozenset[str]],
-    ) -> None:
-        """`standing` gives the topics that each of a client's connections has."""
-        self._hub = hub
-        self._standing = standing
-        self._log = log
-        self._settings = settings
-        self._journal = journal
+    _hub: Hub
+    _log: Log
+    _settings: Settings
+    _journal: Journal
+    _standing: Callable[[str], frozenset[str]]  # the topics that each connection of a client has
+
+    def __post_init__(self) -> None:
         self._texts: dict[str, str] = {}
 
     def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
@@ -6511,15 +6498,13 @@ def pattern(text: str, words: str) -> msgspec.Meta:
 
 
 MAX_CHANNELS = 256
-Channel = Annotated[
-    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-")
-]
+LETTERS = "letters (A-Z, a-z), digits"
+Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
 EventName = Annotated[
     str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
 ]
-ClientId = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
-]
+ClientId = Annotated[str, pattern(r"[A-Za-z0-9_-]{1,64}", f"1-64 {LETTERS}, _ and -")]
+RoomName = ClientId
 # PostgreSQL's text takes no NUL.
 SearchText = Annotated[str, pattern(r"[^\x00]{0,200}", "at most 200 characters, none of them NUL")]
 Description = Annotated[str, pattern(r"[^\x00]{0,500}", "at most 500 characters, none of them NUL")]
@@ -6529,15 +6514,13 @@ RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is
 Position = Annotated[str, msgspec.Meta(max_length=64)]
 Channels = Annotated[tuple[Channel, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
 UserRole = Literal["user", "admin"]
-Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
+Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
     tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
-TokenName = Annotated[
-    str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
-]
+TokenName = Annotated[str, pattern(r"[A-Za-z0-9_.-]{1,64}", f"1-64 {LETTERS} and _.-")]
 Scopes = Annotated[
     tuple[Literal["subscribe", "publish", "admin"], ...],
     msgspec.Meta(min_length=1, description="a list of at least one"),
@@ -6622,25 +6605,6 @@ def list_fields(kind: Hashable) -> frozenset[str]:
     """The fields of a request type that may be given several times. Asking msgspec is slow."""
     fields = msgspec.structs.fields(cast(Any, kind))
     return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
-
-
-def parse_query(text: str, kind: type[T]) -> T:
-    """A query string as a request type. Raises Problem `malformed` or `invalid`."""
-    try:
-        given = urllib.parse.parse_qs(text, keep_blank_values=True, errors="strict") if text else {}
-    except ValueError:
-        raise Problem("malformed", "The query string is not valid UTF-8.") from None
-    lists = list_fields(cast(Hashable, kind))
-    values = {key: found if key in lists else found[-1] for key, found in given.items()}
-    return convert(values, kind, strict=False)
-
-
-def parse_body(raw: bytes, kind: type[T]) -> T:
-    """A JSON body as a request type. Raises Problem `malformed_json` or `invalid`."""
-    value = parse_json(raw).value
-    if not isinstance(value, dict):
-        raise Problem("invalid", "The body must be a JSON object.")
-    return convert(value, kind)
 
 
 # Types of answers that several calls give
@@ -6806,19 +6770,18 @@ def broadcast(
     sender = client_id_of(session) if session else None
     if call.content_type == NDJSON:
         raw = call.body(app.settings["max_batch_bytes"])
-        drafts = batch_drafts(app, call.principal, query, raw, sender)
+        drafts, parsed = batch_drafts(app, call.principal, query, raw, sender), None
         content = hashlib.sha256(raw).hexdigest()
-
-        def answer() -> Published | BatchPublished:
-            return BatchPublished(True, len(drafts), drafts[0].id or None, drafts[-1].id or None)
     else:
         parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
         drafts = [make_draft(app, call.principal, query, parsed, sender)]
         content = parsed.text
 
-        def answer() -> Published | BatchPublished:
-            view = message_view(drafts[0], parsed)
-            return Published(True, view.recipient_count, view)
+    def answer() -> Published | BatchPublished:
+        if parsed is None:
+            return BatchPublished(True, len(drafts), drafts[0].id or None, drafts[-1].id or None)
+        view = message_view(drafts[0], parsed)
+        return Published(True, view.recipient_count, view)
 
     if query.volatile:
         for draft in paced(drafts):
@@ -6959,13 +6922,8 @@ def messages(
     chosen = (Message.topic == EVERYONE) | Message.topic.startswith(CHANNEL)
     if channel:
         chosen = Message.topic == CHANNEL + channel
-    page = where = (Message.kind == MESSAGE) & chosen
-    if before is not None:
-        page &= Message.id < before
-    if after is not None:
-        page &= Message.id > after
-    order = Message.id if after is not None else Message.id.desc()
-    views = stored_views(app, page, order, limit)
+    where = (Message.kind == MESSAGE) & chosen
+    views = stored_views(app, where, limit, before, after)
     total = count_rows(app, Message, where)
     return paged(call, views, total, limit, "before" if after is None else "after")
 
@@ -6976,14 +6934,24 @@ def count_rows(app: Application, model: Any, where: Any) -> int:
     return int(app.storage.read_long(*query.sql())[0][0])
 
 
-def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[MessageView]:
-    """Messages of the log as the API shows them."""
-    columns = (getattr(Message, name) for name in COLUMNS)
-    query = Message.select(*columns).where(where).order_by(order).limit(limit)
-    return [
-        message_view(entry := Entry(*row), Parsed(as_json(entry.content), entry.content))
-        for row in paced(app.storage.read_long(*query.sql()))
-    ]
+def page_of(
+    app: Application, query: Any, limit: int, before: int | None = None, after: int | None = None
+) -> Iterator[Any]:
+    """Rows of a table that may be long, the newest first, those `after` an id oldest first."""
+    number = query.model.id
+    if before is not None:
+        query = query.where(number < before)
+    if after is not None:
+        query = query.where(number > after)
+    ordered = query.order_by(number.desc() if after is None else number)
+    return paced(app.storage.read_long(*ordered.limit(limit).sql()))
+
+
+def stored_views(app: Application, where: Any, limit: int, *span: int | None) -> list[MessageView]:
+    """Messages of the log as the API shows them; `span` as `page_of` takes it."""
+    query = Message.select(*(getattr(Message, name) for name in COLUMNS)).where(where)
+    entries = itertools.starmap(Entry, page_of(app, query, limit, *span))
+    return [message_view(each, Parsed(as_json(each.content), each.content)) for each in entries]
 
 
 # Connections
@@ -7052,9 +7020,6 @@ Label = (
     Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
 )
 Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
-RoomName = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
-]
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
@@ -7094,9 +7059,7 @@ def said(body: RoomCall) -> dict[str, Any]:
 
 def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
-
-    Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`.
-    """
+    Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`."""
     if not app.settings["guests"]:
         app.access.require(call.principal, "stream")
     body = asked if isinstance(asked, RoomCall) else RoomCall()
@@ -7302,9 +7265,8 @@ def join_room(
     missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
     is since when its hand is up, or null."""
     if not who.client_id:
-        raise Problem(
-            "invalid", errors=[("session", "is required: 22-64 random URL-safe characters")]
-        )
+        needed = "is required: 22-64 random URL-safe characters"
+        raise Problem("invalid", errors=[("session", needed)])
     joined = app.rooms.join(who, room_id, display_name, user_id, password)
     view = joined_view(app, call.origin, joined)
     return view if isinstance(view, Entered) else Answer(view, 202)
@@ -7518,12 +7480,11 @@ class LogView(msgspec.Struct):
 
 def log_views(app: Application, where: Any, before: int | None, limit: int) -> list[LogView]:
     """A page of the event log as the API shows it, newest first."""
-    if before is not None:
-        where &= EventLog.id < before
-    page = EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
     return [
         LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
-        for number, timestamp, level, message, more in app.storage.read_long(*page.sql())
+        for number, timestamp, level, message, more in page_of(
+            app, EventLog.select().where(where), limit, before
+        )
     ]
 
 
@@ -7672,11 +7633,14 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     )
 
 
-def setting_fault(app: Application, call: Call, row: Setting) -> Problem | None:
-    """Why a setting can't be changed, if so: it is fixed at the start; or it would open the server
-    wider, which who reaches it by the network may not."""
+def setting_fault(
+    app: Application, call: Call, row: Setting, by_switch: bool = False
+) -> Problem | None:
+    """Why a setting can't be changed, if so: it is fixed at the start, but for what the page of the
+    network has a switch for; or it would open the server wider, which who reaches it by the network
+    may not."""
     source = app.settings.source(row.key)
-    if row.flag or source in ("command line", "environment"):
+    if (row.flag and not by_switch) or source in ("command line", "environment"):
         return Problem("setting_fixed", f"{row.key} is given when the program starts ({source}).")
     if row.group == "network" and not is_from_here(call):
         return Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
@@ -7714,10 +7678,17 @@ def change_setting(
             parse_setting(row, text)
         except ValueError as error:
             raise Problem("invalid", errors=[("value", str(error))]) from None
+    return save_setting(app, call, key, text, description)
+
+
+def save_setting(
+    app: Application, call: Call, key: str, text: str, description: str | None, **told: Any
+) -> SettingView:
+    """Save a setting for every node; the event log is `told` of it."""
     saved = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **saved))
     app.tell_settings()
-    app.audit(call, "Setting changed", key=key)
+    app.audit(call, "Setting changed", key=key, **told)
     return setting_view(app, call, key, ServerSetting.get_by_id(key))
 
 
@@ -7781,7 +7752,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
     return DashboardView(
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
-        stored_views(app, where, Message.id.desc(), 20),
+        stored_views(app, where, 20),
         log_views(app, LogFilter().condition(), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
@@ -7987,7 +7958,10 @@ def ticket(app: Application, call: Call) -> TicketView:
     """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
     if "authorization" not in call.headers:
         call.json_body(20_000)
-    return TicketView(app.access.make_ticket(call.principal), 30)
+    who = call.principal
+    whose = {"name": who.subject, "user_id": who.user_id, "parent": who.credential}
+    whose |= {"parent_kind": who.kind, "parent_expires_at": who.expires_at}
+    return TicketView(app.access.make_token("ticket", 30, who.grants, **whose), 30)
 
 
 # Users and tokens
@@ -8304,10 +8278,6 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def text(self, name: str) -> str:
-        """A file's text."""
-        return self._files[name].decode()
-
     def page(self, name: str, up: str = "") -> Answer:
         """A page, its links to files leading to this version's; `up` is the way from the page's
         own folder to the root."""
@@ -8494,10 +8464,8 @@ class Web:
             raise Problem("not_found") from None
         except bottle.HTTPError as error:
             if error.status_code == 405:
-                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
-                raise Problem(
-                    "method_not_allowed", headers={"Allow": allow_header(methods)}
-                ) from None
+                allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
+                raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
             raise Problem("not_found" if error.status_code == 404 else "malformed") from None
         return cast("Callable[[Call], Answer]", route.callback)
 
@@ -8507,11 +8475,14 @@ class Web:
         given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
-                asked = parse_query(call.raw_query, kind)
+                lists = list_fields(kind)
+                values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
-                asked = parse_body(call.json_body(limit), kind)
-            given[part] = asked
+                values = parse_json(call.json_body(limit)).value
+                if not isinstance(values, dict):
+                    raise Problem("invalid", "The body must be a JSON object.")
+            given[part] = asked = convert(values, kind, strict=part == "body")
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
         names = [name for name in row.hints if name != "return"]
@@ -8582,14 +8553,9 @@ class Web:
         """The answer to a request that failed, and a note of it for the administrator."""
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
-            self._app.journal.add(
-                "INFO",
-                f"Refused: {problem.title}",
-                code=problem.code,
-                detail=problem.detail,
-                path=call.path,
-                ipAddress=call.address,
-            )
+            about = {"code": problem.code, "detail": problem.detail, "path": call.path}
+            about |= {"ipAddress": call.address}
+            self._app.journal.add("INFO", f"Refused: {problem.title}", **about)
         return problem_answer(problem)
 
     def _unexpected(self, error: Exception, call: Call) -> Problem:
@@ -8604,9 +8570,8 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        methods = allow_header(
-            {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
-        )
+        found = (row.method for row in ROUTES if path in (row.path, "*"))
+        methods = allow_header({"OPTIONS", *found})
         call.reply["Allow"] = methods
         self._app.access.admit_page(call, sets_cookie=path in SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
@@ -11380,15 +11345,11 @@ def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkVi
 
 def save_network_setting(app: Application, call: Call, key: str, text: str) -> None:
     """Save a setting of the network. Raises Problem `setting_fixed`, `not_on_postgresql`."""
-    source = app.settings.source(key)
-    if source in ("command line", "environment"):
-        raise Problem("setting_fixed", f"{key} is given when the program starts ({source}).")
+    if fault := setting_fault(app, call, SETTINGS[key], by_switch=True):
+        raise fault
     if app.storage.engine.shared:
         raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
-    row = {"key": key, "value": text, "description": None, "updated_at": now_ms()}
-    app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
-    app.tell_settings()
-    app.audit(call, "Setting changed", key=key, value=text)
+    save_setting(app, call, key, text, None, value=text)
 
 
 class CodeQuery(msgspec.Struct):
