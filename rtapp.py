@@ -4500,22 +4500,6 @@ def verify_password(password: str, stored: str) -> bool:
 NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
 
 
-class Hasher:
-    """Hashes passwords beside the loop, a few at a time, so that a flood costs bounded memory."""
-
-    AT_ONCE, WAITING = 2, 48
-
-    def __init__(self) -> None:
-        self._turns = gevent.lock.Semaphore(self.AT_ONCE)
-
-    def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)` in a thread. Raises Problem `overloaded`."""
-        if self._turns.linkcount() >= self.WAITING:
-            raise Problem("overloaded", "Too many sign-ins at once.")
-        with self._turns:
-            return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
-
-
 def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
     """Delete tokens by their public ids, and the tickets that were got with them; the streams that
     were opened with any are closed."""
@@ -4726,6 +4710,7 @@ class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
     SESSIONS = 100  # of a user
+    HASHED, WAITING = 2, 48  # passwords at once: a flood costs bounded memory
     _storage: Storage
     _settings: Settings
     _journal: Journal
@@ -4734,7 +4719,7 @@ class Access:
 
     def __post_init__(self) -> None:
         self._own_names = {"localhost", socket.gethostname().lower()}
-        self.hasher = Hasher()
+        self._turns = gevent.lock.Semaphore(self.HASHED)
         self._limits = {"rate_limit": Buckets(), "publish_limit": Buckets()}
         self._attempts = Buckets()
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
@@ -4880,10 +4865,18 @@ class Access:
             raise Problem("user_exists", f"There is a user {username} already.") from None
         return User.get_by_id(number)
 
+    def hashed(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments)`, which hashes a password, beside the loop. Raises Problem
+        `overloaded`."""
+        if self._turns.linkcount() >= self.WAITING:
+            raise Problem("overloaded", "Too many sign-ins at once.")
+        with self._turns:
+            return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
+
     def _hash(self, password: str, username: str) -> str:
         """What is stored of a new password. Raises Problem `invalid`, `weak_password`."""
         check_password(password, username)
-        return self.hasher.run(hash_password, password)
+        return self.hashed(hash_password, password)
 
     def change_user(
         self, user: Any, password: str | None = None, role: str | None = None, removes: bool = False
@@ -4921,7 +4914,7 @@ class Access:
         )
         user = User.get_or_none(User.username_key == username.casefold())
         stored = user.password_hash if user else NOBODYS_HASH
-        if not self.hasher.run(verify_password, password, stored) or user is None:
+        if not self.hashed(verify_password, password, stored) or user is None:
             raise Problem("wrong_login", "This user name and password don't belong together.")
         give_back()
         return user
@@ -5136,6 +5129,13 @@ class Access:
 MAX_DEPTH = 200  # of JSON
 
 
+def found(value: T | None, otherwise: str) -> T:
+    """What was looked for. Raises Problem `not_found`, with a sentence, where there is none."""
+    if not value:
+        raise Problem("not_found", otherwise)
+    return value
+
+
 class Parsed(NamedTuple):
     """A JSON value and its text on one line, which keeps the sender's own numbers."""
 
@@ -5273,9 +5273,7 @@ def is_active(room_id: str) -> Any:
 def active_room(database: peewee.Database, room_id: str) -> Any:
     """The active room of that name. Raises Problem `not_found`."""
     room = first(VideoRoom.select().where(is_active(room_id)), database)
-    if room is None:
-        raise Problem("not_found", "There is no such room, or it has ended.")
-    return room
+    return found(room, "There is no such room, or it has ended.")
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5357,15 +5355,9 @@ class RoomView(msgspec.Struct, rename="camel"):
 
 def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
     """A room as the API shows it."""
-    return view_of(
-        kind,
-        room,
-        host_id=as_json(room.host_id),
-        is_active=room.ended_at is None,
-        has_password=room.password_hash is not None,
-        participant_count=count,
-        **more,
-    )
+    more |= {"host_id": as_json(room.host_id), "is_active": room.ended_at is None}
+    more |= {"has_password": room.password_hash is not None, "participant_count": count}
+    return view_of(kind, room, **more)
 
 
 def room_event(
@@ -5677,11 +5669,13 @@ class Rooms:
 
     # Rooms
 
-    def create(self, who: Visitor, room_id: str | None, password: str | None, **fields: Any) -> Any:
+    def create(self, who: Visitor, room_id: str | None, **fields: Any) -> Any:
         """Make a room; without a name for it, one that can't be guessed. Raises Problem
-        `room_exists`, `overloaded`."""
+        `room_exists`, `overloaded`, `forbidden`."""
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
-        hashed, now = self._hash(password), now_ms()
+        fields, now = self._columns(who, fields), now_ms()
+        fields["host_id"] = to_json(fields["host_id"])
+        size = fields.pop("max_participants") or self._settings["room_max_participants"]
         owner = {"owner_client": who.client_id, "owner_account": who.account}
 
         def unit(tx: Transaction) -> Any:
@@ -5693,9 +5687,9 @@ class Rooms:
                 if mine.count(tx.database) >= self.ROOMS_OF_ONE:
                     detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
                     raise Problem("overloaded", detail)
-            row = {"room_id": name, "password_hash": hashed, **owner, **fields}
-            VideoRoom.insert(**row, created_at=now, empty_since=now).execute(tx.database)
-            return active_room(tx.database, name)
+            row = {"room_id": name, "max_participants": size, **owner, **fields}
+            row |= {"created_at": now, "empty_since": now}
+            return by_id(tx.database, VideoRoom, VideoRoom.insert(**row).execute(tx.database))
 
         try:
             room = self._storage.write(unit)
@@ -5704,8 +5698,16 @@ class Rooms:
         self._journal.add("INFO", "Room made", roomId=name, by=who.principal.name)
         return room
 
-    def _hash(self, password: str | None) -> str | None:
-        return self._access.hasher.run(hash_password, password) if password else None
+    def _columns(self, who: Visitor, fields: dict[str, Any]) -> dict[str, Any]:
+        """What is stored of a room's fields. What nobody answers for does not stay: raises Problem
+        `forbidden`."""
+        if fields.get("pinned") and not who.account:
+            raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+        if "password" in fields:
+            password = fields.pop("password")
+            hashed = self._access.hashed(hash_password, password) if password else None
+            fields["password_hash"] = hashed
+        return fields
 
     def active(self, after: int, limit: int, session: str | None = None) -> list[Any]:
         """Active rooms, oldest first: of a client's `session` only those that it is in."""
@@ -5747,9 +5749,8 @@ class Rooms:
         """Whether a client joined a room, or opened a connection, by this credential."""
         if not who.account or who.account.casefold() in NOBODYS_NAMES:
             return False
-        if any(
-            person.account == who.account for person in self.attendance.of_client(who.client_id)
-        ):
+        people = self.attendance.of_client(who.client_id)
+        if any(person.account == who.account for person in people):
             return True
         return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
 
@@ -5781,7 +5782,7 @@ class Rooms:
         proof = self.find(room_id, who).password_hash
         if proof and password is not None:  # wrong ones are counted
             give_back = self._attempt("password", who)
-            if not self._access.hasher.run(verify_password, password, proof):
+            if not self._access.hashed(verify_password, password, proof):
                 raise Problem("wrong_password", "Ask the host for the room's password.")
             give_back()
         proof = password and proof  # the stored one that the given one matches
@@ -5850,32 +5851,27 @@ class Rooms:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
 
     def _show(self, tx: Transaction, room: Any, row: Any) -> int:
-        """Tell who has come, or come back: the hosts of who waits, else everybody; the log's id."""
-        view = participant_view(row)
-        drafts = [participant_draft(room, row)]
-        if row.status == WAITING:
-            drafts += self._to_hosts(tx, room, "participant-waiting", participant=view)
-        else:
+        """Tell who has come, or come back; the log's id."""
+        name = "participant-waiting" if row.status == WAITING else "participant-joined"
+        if row.status != WAITING:
             change(tx, room, empty_since=None)
-            drafts.append(
-                room_event(room, "participant-joined", exclude=row.client_id, participant=view)
-            )
-        return tx.append(drafts)[-1]
+        told = self._told(tx, room, row, name, participant=participant_view(row))
+        return tx.append([participant_draft(room, row), *told])[-1]
 
     @staticmethod
-    def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Entry]:
-        """What happens in the lobby, for whoever may let in."""
-        hosts = [row.client_id for row in people_in(tx.database, room) if row.is_host]
+    def _told(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
+        """What others hear of somebody: of who waits the hosts, who may let in, else everybody."""
+        if row.status != WAITING:
+            return [room_event(room, name, exclude=row.client_id, **content)]
+        hosts = [other.client_id for other in people_in(tx.database, room) if other.is_host]
         return [room_event(room, name, to=host, **content) for host in hosts]
 
     @staticmethod
     def _row(database: peewee.Database, room: Any, who: Visitor) -> Any:
         """The participant who acts, or None."""
-        mine = (
-            VideoParticipant.client_id == who.client_id
-            if who.client_id
-            else (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
-        )
+        mine = VideoParticipant.client_id == who.client_id
+        if not who.client_id:
+            mine = (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
         rows = VideoParticipant.select().where(mine & (VideoParticipant.room == room.id))
         return first(rows.order_by(VideoParticipant.id.desc()), database)
 
@@ -5942,14 +5938,10 @@ class Rooms:
         """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
         been there longest is host where there is none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
-        drafts = [room_event(room, "room-left", to=row.client_id, **about)]
+        tx.append([room_event(room, "room-left", to=row.client_id, **about)])
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
-        if row.status == WAITING:
-            drafts += self._to_hosts(tx, room, "participant-left", **about)
-        else:
-            drafts.append(room_event(room, "participant-left", exclude=row.client_id, **about))
-        tx.append(drafts)
+        tx.append(self._told(tx, room, row, "participant-left", **about))
         self._take_out(tx, room, row)
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
@@ -5971,10 +5963,10 @@ class Rooms:
 
     def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
         """Change a room; only its host may. A `password` is hashed, None takes it away. Raises
-        Problem `not_found`, `not_host`."""
+        Problem `not_found`, `not_host`, `forbidden`."""
         if "password" in fields:
             self._act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
-            fields["password_hash"] = self._hash(fields.pop("password"))
+        fields = self._columns(who, fields)
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
             change(tx, room, **fields)
@@ -6272,11 +6264,8 @@ class Streams:
             counts["max_connections_per_account"] = partial(hub.count_of, principal.name)
         for name, count in counts.items():
             if self._settings[name] and count() >= self._settings[name]:
-                raise Problem(
-                    "too_many_connections",
-                    f"The setting {name} is reached.",
-                    retry_after=2 + secrets.randbelow(9),
-                )
+                code, wait = "too_many_connections", 2 + secrets.randbelow(9)
+                raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
 
     def open(
         self,
@@ -6682,13 +6671,10 @@ class TopicsView(Success, rename="camel"):
     channels: list[str]
 
 
-@route(
-    "POST",
-    "/api/events/topics",
-    "subscribe",
-    "Change a stream's channels",
-    limit="max_message_bytes",
-)
+LARGE = "max_message_bytes"
+
+
+@route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", limit=LARGE)
 def change_topics(
     app: Application,
     call: Call,
@@ -6703,18 +6689,15 @@ def change_topics(
     for name in (*add, *remove):
         app.access.check_channel(call.principal, "subscribe", name)
     client_id = client_id_of(session)
-    held = [as_json(row.channels) for row in app.nodes.of_client(client_id)]
-    if not held:
-        raise Problem("not_found", "This session has no stream.")
+    rows = found(app.nodes.of_client(client_id), "This session has no stream.")
+    held = [as_json(row.channels) for row in rows]
     if len(set().union(*held, add).difference(remove)) > MAX_CHANNELS:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
-    order: dict[str, Any] = {
-        "add": [CHANNEL + name for name in add],
-        "remove": [CHANNEL + name for name in remove],
-    }
+    order: dict[str, Any] = {"add": [CHANNEL + name for name in add]}
+    order["remove"] = [CHANNEL + name for name in remove]
     if since is not None:
-        found = app.log.find(since)
-        order["since"] = -1 if found is None else found  # of another log: told as `reset`
+        number = app.log.find(since)
+        order["since"] = -1 if number is None else number  # of another log: told as `reset`
     app.log.control("topics", clientId=client_id, **order)
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
     return TopicsView(True, client_id, channels)
@@ -6984,8 +6967,7 @@ def connections(
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
 def disconnect(app: Application, call: Call, client_id: str) -> None:
     """The client is told not to come back, on whichever node holds it."""
-    if not app.nodes.of_client(client_id):
-        raise Problem("not_found", "No such client is connected.")
+    found(app.nodes.of_client(client_id), "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
 
@@ -7039,6 +7021,19 @@ class RoomChange(RoomCall, kw_only=True):
     lobby: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool | msgspec.UnsetType = msgspec.UNSET
     password: Secret | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class MakeRoomBody(RoomCall, kw_only=True):
+    """Make a video room"""
+
+    name: Title
+    room_id: RoomName | None = None
+    description: Description = ""
+    host_id: Label = None
+    max_participants: Size | None = None
+    password: Secret | None = None
+    lobby: bool = False
+    pinned: bool = False
 
 
 class StateBody(RoomCall, kw_only=True):
@@ -7115,39 +7110,9 @@ ROOM = "/api/video/rooms/<room_id>"
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
-def make_room(
-    app: Application,
-    call: Call,
-    who: Visitor,
-    name: Title,
-    room_id: RoomName | None = None,
-    description: Description = "",
-    host_id: Label = None,
-    max_participants: Size | None = None,
-    password: Secret | None = None,
-    lobby: bool = False,
-    pinned: bool = False,
-) -> SharedRoom:
+def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> SharedRoom:
     """201 with the room. Its maker, by session or account, is its host."""
-    check_pinned(who, pinned)
-    room = app.rooms.create(
-        who,
-        room_id,
-        password,
-        name=name,
-        description=description,
-        host_id=to_json(host_id),
-        max_participants=max_participants or app.settings["room_max_participants"],
-        lobby=lobby,
-        pinned=pinned,
-    )
-    return shared_room(app, call.origin, room, 0)
-
-
-def check_pinned(who: Visitor, pinned: bool | msgspec.UnsetType) -> None:
-    """What nobody answers for does not stay. Raises Problem `forbidden`."""
-    if pinned is True and not who.account:
-        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+    return shared_room(app, call.origin, app.rooms.create(who, **said(body)), 0)
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -7194,7 +7159,6 @@ def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
 ) -> SharedRoom:
     """Name, lock, limit, password; by its host."""
-    check_pinned(who, body.pinned)
     room = app.rooms.update(who, room_id, said(body))
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
@@ -7654,7 +7618,7 @@ def list_settings(app: Application, call: Call) -> list[SettingView]:
     return [setting_view(app, call, key, saved.get(key)) for key in {**SETTINGS, **saved}]
 
 
-@route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
+@route("POST", "/api/settings", "admin", "Change a setting", limit=LARGE)
 def change_setting(
     app: Application,
     call: Call,
@@ -7941,9 +7905,8 @@ def end_other_sessions(app: Application, call: Call) -> SessionsEnded:
 @route("DELETE", "/api/auth/sessions/<session_id>", "session", "End one of one's own sessions")
 def end_session(app: Application, call: Call, session_id: str) -> None:
     """Its streams are closed."""
-    if session_id not in [session.id for session in list_sessions(app, call)]:
-        raise Problem("not_found", "You have no such session.")
-    app.access.revoke([session_id])
+    own = [session.id for session in list_sessions(app, call) if session.id == session_id]
+    app.access.revoke(found(own, "You have no such session."))
 
 
 class TicketView(msgspec.Struct, rename="camel"):
@@ -7984,10 +7947,7 @@ def list_users(app: Application, call: Call) -> list[UserView]:
 
 def some_user(number: int) -> Any:
     """The user that a path names. Raises Problem `not_found`."""
-    user = User.get_or_none(User.id == min(number, 2**62))
-    if user is None:
-        raise Problem("not_found", "There is no such user.")
-    return user
+    return found(User.get_or_none(User.id == min(number, 2**62)), "There is no such user.")
 
 
 @route("POST", "/api/users", "admin", "Make a user", gives={201: JSON})
@@ -8076,11 +8036,9 @@ def make_api_token(
 @route("DELETE", "/api/tokens/<token_id>", "admin", "Revoke an API token")
 def revoke_api_token(app: Application, call: Call, token_id: str) -> None:
     """Streams that were opened with it are closed."""
-    found = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
-    if not found:
-        raise Problem("not_found", "There is no such token.")
-    app.access.revoke([row.id for row in found])
-    app.audit(call, "API token revoked", name=found[0].name)
+    rows = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
+    app.access.revoke([row.id for row in found(rows, "There is no such token.")])
+    app.audit(call, "API token revoked", name=rows[0].name)
 
 
 # Health and pages
