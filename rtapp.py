@@ -3981,6 +3981,16 @@ class Doorbell:
 LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
 
 
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """The same items; each time that they have taken some milliseconds, others have their turn."""
+    until = ticks_ms() + 4
+    for item in items:
+        yield item
+        if ticks_ms() >= until:
+            gevent.sleep(0.001)  # 0 would not look at sockets
+            until = ticks_ms() + 4
+
+
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
     """An open connection of any node. Its fields are the columns of `connections`, and what the
     API shows."""
@@ -4213,14 +4223,12 @@ class Nodes:
         many there are in all: of a transport, and with `text` in what is known of the client."""
         needle, total = text.lower(), 0
         here: list[Subscriber] = []
-        for part in chunks(self._hub.subscribers(), 4_000):
-            for s in part:
-                known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
-                if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
-                    total += 1
-                    if s.id > cursor and len(here) < limit:
-                        here.append(s)
-            gevent.sleep(0.001)  # others are served meanwhile; 0 would not look at sockets
+        for s in paced(self._hub.subscribers()):
+            known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
+            if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
+                total += 1
+                if s.id > cursor and len(here) < limit:
+                    here.append(s)
         known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
         where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
         count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
@@ -5882,7 +5890,7 @@ class Rooms:
         row = self._row(database, room, who)
         return row is not None and bool(row.is_host)
 
-    def _place(
+    def place(
         self, database: peewee.Database, room_id: str, who: Visitor, may: Right
     ) -> tuple[Any, Any]:
         """A room, and the participant who acts in it, if it may. Of who must be there, a stranger
@@ -5898,14 +5906,14 @@ class Rooms:
         check_place(row, who, may)
         return room, row
 
-    def _act(
+    def act(
         self, who: Visitor, room_id: str, may: Right, act: Callable[[Transaction, Any, Any], T]
     ) -> T:
-        """Do in one unit what somebody may who has that right. Raises as `_place` and, to moderate,
+        """Do in one unit what somebody may who has that right. Raises as `place` and, to moderate,
         `find` do."""
         if may == "moderate":
             self.find(room_id, who)
-        return self._storage.write(lambda tx: act(tx, *self._place(tx.database, room_id, who, may)))
+        return self._storage.write(lambda tx: act(tx, *self.place(tx.database, room_id, who, may)))
 
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
         """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`. Raises Problem
@@ -5917,7 +5925,7 @@ class Rooms:
             else:
                 self._remove(tx, room, row, "left")
 
-        self._act(who, room_id, "stay", act)
+        self.act(who, room_id, "stay", act)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
@@ -5965,7 +5973,7 @@ class Rooms:
         """Change a room; only its host may. A `password` is hashed, None takes it away. Raises
         Problem `not_found`, `not_host`, `forbidden`."""
         if "password" in fields:
-            self._act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
+            self.act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
         fields = self._columns(who, fields)
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
@@ -5974,15 +5982,10 @@ class Rooms:
             tx.append([room_event(room, "room-updated", room=view)])
             return room
 
-        return self._act(who, room_id, "moderate", act)
+        return self.act(who, room_id, "moderate", act)
 
-    def end(self, who: Visitor, room_id: str) -> None:
-        """End a room; only its host may. Raises as `update` does."""
-        end = partial(self._end, reason="ended by the host")
-        self._act(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
-        self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
-
-    def _end(self, tx: Transaction, room: Any, reason: str) -> None:
+    def end(self, tx: Transaction, room: Any, reason: str) -> None:
+        """End a room, within a unit."""
         everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
         tx.append([room_event(room, "room-ended", reason=reason)])
         for row in list(everybody.execute(tx.database)):
@@ -6003,7 +6006,7 @@ class Rooms:
                 raise Problem("not_found", "There is no such participant.")
             what(self, tx, room, row)
 
-        self._act(who, room_id, "moderate", act)
+        self.act(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
         about |= {"ipAddress": who.principal.address}
         self._journal.add("INFO", f"Host's action: {action}", **about)
@@ -6053,7 +6056,7 @@ class Rooms:
     def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> ParticipantView:
         """Take a participant's state, which also says that it is there; the participant. Nothing
         is written where nothing changes. Raises Problem `not_in_room`."""
-        _, row = self._place(self._storage.reader, room_id, who, "stay")
+        _, row = self.place(self._storage.reader, room_id, who, "stay")
         is_same = as_json(row.state) == as_json(row.state) | changes
         if is_same and row.beats and row.status != RECONNECTING:
             return participant_view(row)
@@ -6066,26 +6069,7 @@ class Rooms:
             self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
-        return self._act(who, room_id, "stay", act)
-
-    def say(self, who: Visitor, room_id: str, text: str) -> int:
-        """Send a text to everybody in the room; its id. Raises Problem `not_in_room`."""
-
-        def act(tx: Transaction, room: Any, row: Any) -> int:
-            about = {"clientId": row.client_id, "displayName": row.display_name}
-            about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
-            return tx.append([room_event(room, "room-chat", **about)])[0]
-
-        return self._act(who, room_id, "take part", act)
-
-    def chat(self, who: Visitor, room_id: str, before: int, limit: int) -> list[dict[str, Any]]:
-        """What was said in a room, oldest first. Raises Problem `not_in_room`."""
-        room, _ = self._place(self._storage.reader, room_id, who, "take part")
-        said = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
-        query = Message.select(Message.id, Message.content).where(said & (Message.id < before))
-        query = query.order_by(Message.id.desc()).limit(limit)
-        rows = self._storage.read_long(*query.sql())
-        return [{"id": i, "messageId": i, **as_json(content)} for i, content in reversed(rows)]
+        return self.act(who, room_id, "stay", act)
 
     # Signals
 
@@ -6168,7 +6152,7 @@ class Rooms:
         def unit(tx: Transaction) -> list[str]:
             rooms = list(VideoRoom.select().where(where).execute(tx.database))
             for room in rooms:
-                self._end(tx, room, "empty")
+                self.end(tx, room, "empty")
             return [room.room_id for room in rooms]
 
         if VideoRoom.get_or_none(where):
@@ -6339,16 +6323,6 @@ class Streams:
 # ----------------------------------------------------------------------------------------------
 # HTTP
 # ----------------------------------------------------------------------------------------------
-
-
-def paced(items: Iterable[T]) -> Iterator[T]:
-    """The same items; each time that they have taken some milliseconds, others have their turn."""
-    until = ticks_ms() + 4
-    for item in items:
-        yield item
-        if ticks_ms() >= until:
-            gevent.sleep(0.001)  # 0 would not look at sockets
-            until = ticks_ms() + 4
 
 
 Attach = Callable[["Transport", bytes, bytes], None]
@@ -7166,7 +7140,9 @@ def change_room(
 @route("DELETE", ROOM, "room", "End a video room")
 def end_room(app: Application, room_id: str, who: Visitor) -> None:
     """Everybody in it is told; by its host."""
-    app.rooms.end(who, room_id)
+    end = partial(app.rooms.end, reason="ended by the host")
+    app.rooms.act(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
+    app.journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
 
 
 @route("GET", f"{ROOM}/qr.svg", "room", "A room's link as a QR code", gives=SVG)
@@ -7288,7 +7264,13 @@ class Said(Success):
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
 def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: ChatText) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
-    return Said(True, app.rooms.say(who, room_id, text))
+
+    def say(tx: Transaction, room: Any, row: Any) -> int:
+        about = {"clientId": row.client_id, "displayName": row.display_name}
+        about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        return tx.append([room_event(room, "room-chat", **about)])[0]
+
+    return Said(True, app.rooms.act(who, room_id, "take part", say))
 
 
 class ChatView(TypedDict):
@@ -7309,7 +7291,12 @@ def list_chat(
     app: Application, room_id: str, who: Visitor, before: RowId = 2**62, limit: Limit = 100
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    return cast("list[ChatView]", app.rooms.chat(who, room_id, before, limit))
+    room, _ = app.rooms.place(app.storage.reader, room_id, who, "take part")
+    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
+    query = Message.select(Message.id, Message.content).where(where)
+    rows = reversed(list(page_of(app, query, limit, before)))
+    said = [{"id": number, "messageId": number, **as_json(text)} for number, text in rows]
+    return cast("list[ChatView]", said)
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
@@ -7444,11 +7431,10 @@ class LogView(msgspec.Struct):
 
 def log_views(app: Application, where: Any, before: int | None, limit: int) -> list[LogView]:
     """A page of the event log as the API shows it, newest first."""
+    rows = page_of(app, EventLog.select().where(where), limit, before)
     return [
-        LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
-        for number, timestamp, level, message, more in page_of(
-            app, EventLog.select().where(where), limit, before
-        )
+        LogView(number, iso(at), level, message, msgspec.Raw(more.encode()))
+        for number, at, level, message, more in rows
     ]
 
 
@@ -7541,9 +7527,8 @@ def csv_rows(views: list[LogView]) -> bytes:
     text = io.StringIO(newline="")
     for view in views:
         cells = (*msgspec.structs.astuple(view)[:-1], bytes(view.metadata).decode())
-        csv.writer(text).writerow(
-            [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
-        )
+        safe = [f"'{cell}" if str(cell)[:1] in tuple("=+-@\t\r") else cell for cell in cells]
+        csv.writer(text).writerow(safe)
     return text.getvalue().encode()
 
 
@@ -8164,14 +8149,11 @@ def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]
     is has been said."""
     with file:
         file.seek(start)
-        while start < end:
-            part = file.read(min(end - start, 262_144))
-            if not part:
+        for at in paced(range(start, end, 262_144)):
+            part = file.read(min(end - at, 262_144))
+            if at + len(part) < min(end, at + 262_144):
                 raise OSError(f"{file.name} became shorter while it was sent")
-            start += len(part)
             yield part
-            if start < end:
-                gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
 
 
 # Declared last and only where there are such pages, since it answers for every path.
@@ -8286,8 +8268,8 @@ EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
 @cache
 def openapi() -> dict[str, Any]:
     """Made from the table of routes, so that it says what the server does."""
-    kinds = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
-    kinds.append(ProblemView)
+    shown = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
+    kinds = [*shown, ProblemView]
     where = "#/components/schemas/{name}"
     found, shared = msgspec.json.schema_components(kinds, ref_template=where)
     schemas = dict(zip(kinds, found, strict=True))
