@@ -904,8 +904,8 @@ class AccessToken(Table):
     user_id = peewee.BigIntegerField(null=True)
     password_tag = peewee.TextField(null=True)  # of the password it was made under
     grants = peewee.TextField()  # JSON: see Grants
-    address = peewee.TextField(default="")
-    agent = peewee.TextField(default="")
+    ip_address = peewee.TextField(default="", column_name="address")
+    user_agent = peewee.TextField(default="", column_name="agent")
     created_at = peewee.BigIntegerField()
     expires_at = peewee.BigIntegerField()
     used_at = peewee.BigIntegerField(null=True)
@@ -4935,7 +4935,7 @@ class Access:
         whose = {"name": OWNER}
         if user is not None:
             whose = {"user_id": user.id, "password_tag": sha256(user.password_hash)[:16]}
-        where = {"address": call.address, "agent": call.agent[:256]}
+        where = {"ip_address": call.address, "user_agent": call.agent[:256]}
         secret = self.make_token("session", SESSION_SECONDS, grants, **whose, **where)
         self._set_cookie(call, secret)
         if user is None:
@@ -5241,15 +5241,6 @@ class Target(NamedTuple):
     client_id: str | None = None
     user_id: Any = None
     connection_id: str | None = None
-
-
-class Joined(NamedTuple):
-    """What a join gives; `number` is the log's id of that moment."""
-
-    room: Any
-    participant: ParticipantView
-    participants: list[ParticipantView]
-    number: int
 
 
 # Rows
@@ -5777,16 +5768,12 @@ class Rooms:
     # Coming and going
 
     def join(
-        self,
-        who: Visitor,
-        room_id: str,
-        display_name: str | None = None,
-        user_id: Any = None,
-        password: str | None = None,
-    ) -> Joined:
-        """Enter a room, or its lobby; once more makes the same participant's connection anew.
-        Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
-        `lobby_full`, `too_many_attempts`."""
+        self, who: Visitor, room_id: str, name: str | None, label: Any, password: str | None
+    ) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
+        """Enter a room, or its lobby; once more makes the same participant's connection anew. The
+        room, who came, who is in it, and the log's id of that moment. Raises Problem `not_found`,
+        `removed`, `room_locked`, `wrong_password`, `room_full`, `lobby_full`,
+        `too_many_attempts`."""
         proof = self.find(room_id, who).password_hash
         if proof and password is not None:  # wrong ones are counted
             give_back = self._attempt("password", who)
@@ -5795,25 +5782,25 @@ class Rooms:
             give_back()
         proof = password and proof  # the stored one that the given one matches
 
-        def unit(tx: Transaction) -> Joined:
+        def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
             room = active_room(tx.database, room_id)
             row = self._row(tx.database, room, who)
             if row is None:
-                row = self._enter(tx, room, who, display_name, to_json(user_id), proof)
+                row = self._enter(tx, room, who, name, to_json(label), proof)
             else:  # a reloaded page, a second tab: the older one is told
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
                 tx.append([room_event(room, "room-left", to=row.client_id, **about)])
                 fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
-                fields["display_name"] = display_name or row.display_name
+                fields["display_name"] = name or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
             number = self._show(tx, room, row)
             people = list(map(participant_view, people_in(tx.database, room)))
-            return Joined(room, participant_view(row), people, number)
+            return room, participant_view(row), people, number
 
         joined = self._storage.write(unit)
-        what = "Waits for a room" if joined.participant.status == WAITING else "Joined a room"
-        about = {"roomId": room_id, "clientId": joined.participant.client_id}
+        what = "Waits for a room" if joined[1].status == WAITING else "Joined a room"
+        about = {"roomId": room_id, "clientId": joined[1].client_id}
         self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
 
@@ -6611,11 +6598,8 @@ class EventsQuery(msgspec.Struct, rename="camel"):
 @route("GET", "/api/events", "stream", "Open a stream of Server-Sent Events", gives=EVENT_STREAM)
 def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
-    head = {
-        "Content-Type": EVENT_STREAM,
-        "Cache-Control": "no-store, no-transform",
-        "X-Accel-Buffering": "no",
-    }
+    head = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store, no-transform"}
+    head["X-Accel-Buffering"] = "no"  # nginx would keep it back
     has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
     head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
@@ -6808,12 +6792,15 @@ def make_draft(
     )
 
 
-def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
-    """Put messages into the log; their ids. Returns after the commit."""
+def append(
+    app: Application, drafts: Sequence[Entry], unit: Callable[[Transaction], Any] | None = None
+) -> Any:
+    """Put messages into the log, by a unit that does more if there is one; what that gives, else
+    their ids. Returns after the commit."""
     started = time.perf_counter()
-    ids = app.log.append(drafts)
-    app.stats.published(len(ids), time.perf_counter() - started)
-    return ids
+    given = app.storage.write(unit) if unit else app.log.append(drafts)
+    app.stats.published(len(drafts), time.perf_counter() - started)
+    return given
 
 
 def append_once(
@@ -6829,7 +6816,6 @@ def append_once(
     Problem `idempotency_mismatch` when the content is another one."""
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
-    started = time.perf_counter()
     stranger = drafts[0].sender or call.principal.address
     key_hash = sha256(f"{call.principal.account or f'{ANONYMOUS.name} {stranger}'} {key}")
     body_hash = sha256(f"{call.raw_query} {content}")
@@ -6846,9 +6832,7 @@ def append_once(
         upsert(tx.database, IdempotencyKey, **kept, created_at=now_ms())
         return kept["answer"]
 
-    text: str = app.storage.write(unit)
-    app.stats.published(len(drafts), time.perf_counter() - started)
-    return text
+    return str(append(app, drafts, unit))
 
 
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
@@ -7207,23 +7191,24 @@ def join_room(
     if not who.client_id:
         needed = "is required: 22-64 random URL-safe characters"
         raise Problem("invalid", errors=[("session", needed)])
-    joined = app.rooms.join(who, room_id, display_name, user_id, password)
-    view = joined_view(app, call.origin, joined)
+    view = entered(app, call.origin, who, room_id, display_name, user_id, password)
     return view if isinstance(view, Entered) else Answer(view, 202)
 
 
-def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Waits:
-    """What somebody is told who has joined, or waits."""
-    view, position = joined.participant, app.log.position(joined.number)
+def entered(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
+    """What somebody is told who joins, or waits; what is `asked` and raised is that of
+    `Rooms.join`."""
+    room, view, people, number = app.rooms.join(who, *asked)
+    position = app.log.position(number)
     if view.status == WAITING:
         return Waits(view.status, view, position, "waiting", [])
     return Entered(
         status=view.status,
         participant=view,
         last_event_id=position,
-        participants=joined.participants,
-        waiting=app.rooms.participants(joined.room, waits=True) if view.is_host else [],
-        room=shared_room(app, origin, joined.room, len(joined.participants)),
+        participants=people,
+        waiting=app.rooms.participants(room, waits=True) if view.is_host else [],
+        room=shared_room(app, origin, room, len(people)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
         **msgspec.structs.asdict(app.rooms.ice(view.client_id)),
@@ -7864,13 +7849,8 @@ class SessionView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/auth/sessions", "session", "List one's own sessions")
 def list_sessions(app: Application, call: Call) -> list[SessionView]:
     """Newest first."""
-    own = call.principal.credential
-    return [
-        view_of(
-            SessionView, row, current=row.id == own, ip_address=row.address, user_agent=row.agent
-        )
-        for row in app.access.sessions(own_user(call).id)
-    ]
+    own, rows = call.principal.credential, app.access.sessions(own_user(call).id)
+    return [view_of(SessionView, row, current=row.id == own) for row in rows]
 
 
 class SessionsEnded(Success):
@@ -8782,11 +8762,9 @@ class WebSocketConversation(Conversation):
 
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
-        joined = self._app.rooms.join(
-            self._visitor(), room_id, frame.display_name, password=frame.password
-        )
+        asked = room_id, frame.display_name, None, frame.password
+        view = entered(self._app, self._origin, self._visitor(), *asked)
         self._room = room_id
-        view = joined_view(self._app, self._origin, joined)
         about = {"ref": frame.ref} if frame.ref is not None else {}
         about |= {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
