@@ -5137,7 +5137,7 @@ class Access:
 MAX_DEPTH = 200  # of JSON
 
 
-def found(value: T | None, otherwise: str) -> T:
+def existing(value: T | None, otherwise: str) -> T:
     """What was looked for. Raises Problem `not_found`, with a sentence, where there is none."""
     if not value:
         raise Problem("not_found", otherwise)
@@ -5246,11 +5246,6 @@ class Target(NamedTuple):
 # Rows
 
 
-def first(query: Any, database: peewee.Database) -> Any:
-    """A query's first row, or None."""
-    return next(iter(query.limit(1).execute(database)), None)
-
-
 def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
     """Change a row, stored and in hand."""
     model = type(row)
@@ -5261,7 +5256,7 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
 
 def by_id(database: peewee.Database, model: Any, number: int) -> Any:
     """A row, or None."""
-    return first(model.select().where(model.id == number), database)
+    return model.select().where(model.id == number).first(database)
 
 
 def is_active(room_id: str) -> Any:
@@ -5271,8 +5266,8 @@ def is_active(room_id: str) -> Any:
 
 def active_room(database: peewee.Database, room_id: str) -> Any:
     """The active room of that name. Raises Problem `not_found`."""
-    room = first(VideoRoom.select().where(is_active(room_id)), database)
-    return found(room, "There is no such room, or it has ended.")
+    room = VideoRoom.select().where(is_active(room_id)).first(database)
+    return existing(room, "There is no such room, or it has ended.")
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5810,7 +5805,7 @@ class Rooms:
         """Make somebody new a participant, whom the door lets in; the row."""
         keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
         bans = RoomBan.select().where((RoomBan.room == room.id) & RoomBan.who.in_(keys))
-        if first(bans, tx.database):
+        if bans.exists(tx.database):
             raise Problem("removed", "The host removed you from this room.")
         is_host = who.owns(room)
         is_free = is_host or who.principal.role == "admin"
@@ -5868,7 +5863,7 @@ class Rooms:
         if not who.client_id:
             mine = (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
         rows = VideoParticipant.select().where(mine & (VideoParticipant.room == room.id))
-        return first(rows.order_by(VideoParticipant.id.desc()), database)
+        return rows.order_by(VideoParticipant.id.desc()).first(database)
 
     def may_moderate(self, database: peewee.Database, room: Any, who: Visitor) -> bool:
         """Whether this is a host or owner of a room, or an administrator."""
@@ -5888,7 +5883,7 @@ class Rooms:
             if not self.may_moderate(database, room, who):
                 raise Problem("not_host", "Ask the host of the room.")
             return room, None
-        room = first(VideoRoom.select().where(is_active(room_id)), database)
+        room = VideoRoom.select().where(is_active(room_id)).first(database)
         row = None if room is None else self._row(database, room, who)
         check_place(row, who, may)
         return room, row
@@ -5951,7 +5946,7 @@ class Rooms:
         VideoParticipant.delete().where(VideoParticipant.id == row.id).execute(tx.database)
         tx.append([participant_draft(room, row, status=GONE)])
         others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
-        if not row.account and first(others, tx.database) is None:
+        if not row.account and not others.exists(tx.database):
             revoke(tx, [f"guest:{row.client_id}"])
 
     # What a host may do
@@ -6647,7 +6642,7 @@ def change_topics(
     for name in (*add, *remove):
         app.access.check_channel(call.principal, "subscribe", name)
     client_id = client_id_of(session)
-    rows = found(app.nodes.of_client(client_id), "This session has no stream.")
+    rows = existing(app.nodes.of_client(client_id), "This session has no stream.")
     held = [as_json(row.channels) for row in rows]
     if len(set().union(*held, add).difference(remove)) > MAX_CHANNELS:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
@@ -6822,7 +6817,7 @@ def append_once(
 
     def unit(tx: Transaction) -> str:
         earlier = IdempotencyKey.select().where(IdempotencyKey.key_hash == key_hash)
-        row = next(iter(earlier.execute(tx.database)), None)
+        row = earlier.first(tx.database)
         if row is not None and row.created_at > now_ms() - 86_400_000:
             if row.body_hash != body_hash:
                 raise Problem("idempotency_mismatch", "Use a new key for a new message.")
@@ -6925,7 +6920,7 @@ def connections(
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
 def disconnect(app: Application, call: Call, client_id: str) -> None:
     """The client is told not to come back, on whichever node holds it."""
-    found(app.nodes.of_client(client_id), "No such client is connected.")
+    existing(app.nodes.of_client(client_id), "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
 
@@ -7871,7 +7866,7 @@ def end_other_sessions(app: Application, call: Call) -> SessionsEnded:
 def end_session(app: Application, call: Call, session_id: str) -> None:
     """Its streams are closed."""
     own = [session.id for session in list_sessions(app, call) if session.id == session_id]
-    app.access.revoke(found(own, "You have no such session."))
+    app.access.revoke(existing(own, "You have no such session."))
 
 
 class TicketView(msgspec.Struct, rename="camel"):
@@ -7912,7 +7907,7 @@ def list_users(app: Application, call: Call) -> list[UserView]:
 
 def some_user(number: int) -> Any:
     """The user that a path names. Raises Problem `not_found`."""
-    return found(User.get_or_none(User.id == min(number, 2**62)), "There is no such user.")
+    return existing(User.get_or_none(User.id == min(number, 2**62)), "There is no such user.")
 
 
 @route("POST", "/api/users", "admin", "Make a user", gives={201: JSON})
@@ -8002,7 +7997,7 @@ def make_api_token(
 def revoke_api_token(app: Application, call: Call, token_id: str) -> None:
     """Streams that were opened with it are closed."""
     rows = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
-    app.access.revoke([row.id for row in found(rows, "There is no such token.")])
+    app.access.revoke([row.id for row in existing(rows, "There is no such token.")])
     app.audit(call, "API token revoked", name=rows[0].name)
 
 
