@@ -4174,7 +4174,7 @@ class Nodes:
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
-        for part in chunks(subscribers, self.ROWS):
+        for part in paced(chunks(subscribers, self.ROWS)):
             written = self._written
             rows = [row for s in part if s.is_open and (row := self.row(s)) != written.get(s.id)]
             gone = [s.id for s in part if s.id in written and not s.is_open]
@@ -4184,8 +4184,6 @@ class Nodes:
             if rows or gone:
                 text = to_json([msgspec.structs.asdict(row) for row in rows])
                 self._write(self._UPSERT, self.id, gone, text)
-            else:
-                gevent.sleep(0.001)  # others have their turn
 
     def row(self, subscriber: Subscriber) -> Connected:
         """A connection of this node."""
@@ -4807,7 +4805,7 @@ class Access:
         if row is None:
             return ANONYMOUS
         if row.user_id is None:
-            at_desktop = self._is_at_desktop(call)
+            at_desktop = self.is_at_desktop(call)
             return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != sha256(user.password_hash)[:16]:
@@ -4815,7 +4813,8 @@ class Access:
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
         return self._principal(row, "user", user.username, grants)
 
-    def _is_at_desktop(self, call: Call) -> bool:
+    def is_at_desktop(self, call: Call) -> bool:
+        """Whether who asks may be the one who sits there."""
         return self.has_desktop and is_loopback(call.address)
 
     def _principal(
@@ -4937,30 +4936,15 @@ class Access:
             whose = {"user_id": user.id, "password_tag": sha256(user.password_hash)[:16]}
         where = {"ip_address": call.address, "user_agent": call.agent[:256]}
         secret = self.make_token("session", SESSION_SECONDS, grants, **whose, **where)
-        self._set_cookie(call, secret)
+        self.set_cookie(call, secret)
         if user is None:
             return SignedIn(True, None, "admin")
         self.revoke([old.id for old in self.sessions(user.id)[self.SESSIONS :]])
         self._journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
         return SignedIn(True, user.username, user.role)
 
-    def follow(self, call: Call, token: str) -> SignedIn:
-        """Sign in by a link of the program's. Raises Problem `invalid_link`."""
-        link = self.redeem(token, "signin", *(["owner"] if self._is_at_desktop(call) else []))
-        if link.kind == "owner":
-            return self.sign_in(call, None, msgspec.json.decode(link.grants, type=Grants))
-        user = User.select().where(User.role == "admin").order_by(User.id).first()
-        if user is None:
-            raise Problem("invalid_link", REFUSALS["signin"])
-        return self.sign_in(call, user)
-
-    def sign_out(self, call: Call) -> None:
-        """End a request's session, and take its cookie away."""
-        if call.principal.kind in ("user", "owner"):
-            self.revoke([call.principal.credential])
-        self._set_cookie(call, "", 0)
-
-    def _set_cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> None:
+    def set_cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> None:
+        """Give a browser its session's secret; for 0 seconds, take it away."""
         more = "; Secure" if call.scheme == "https" else ""
         lasting = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
         call.reply["Set-Cookie"] = f"{self._cookie_name}={secret}; {lasting}"
@@ -6723,11 +6707,10 @@ def broadcast(
         for draft in paced(drafts):
             draft.recipient_count = app.nodes.volatile(draft)
         return answer()
-    key = call.headers.get("idempotency-key")
-    if key is None:
-        append(app, drafts)
-        return answer()
-    return Answer(append_once(app, call, key, drafts, content, answer).encode())
+    if "idempotency-key" in call.headers:
+        return Answer(append_once(app, call, drafts, content, answer).encode())
+    append(app, drafts)
+    return answer()
 
 
 def batch_drafts(
@@ -6799,16 +6782,12 @@ def append(
 
 
 def append_once(
-    app: Application,
-    call: Call,
-    key: str,
-    drafts: Sequence[Entry],
-    content: str,
-    answer: Callable[[], msgspec.Struct],
+    app: Application, call: Call, drafts: list[Entry], content: str, answer: Callable[[], Any]
 ) -> str:
     """Store messages; the answer as JSON. An `Idempotency-Key` that was used within a day gives the
     first answer again: it is an account's; of the anonymous a session's, else an address's. Raises
     Problem `idempotency_mismatch` when the content is another one."""
+    key = call.headers["idempotency-key"]
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
     stranger = drafts[0].sender or call.principal.address
@@ -7765,7 +7744,14 @@ def setup(
 @route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program")
 def redeem(app: Application, call: Call, token: Secret) -> SignedIn:
     """For the browser that the program itself opens; the token is used up."""
-    return app.access.follow(call, token)
+    may_own = ["owner"] if app.access.is_at_desktop(call) else []
+    link = app.access.redeem(token, "signin", *may_own)
+    if link.kind == "owner":
+        return app.access.sign_in(call, None, msgspec.json.decode(link.grants, type=Grants))
+    user = User.select().where(User.role == "admin").order_by(User.id).first()
+    if user is None:
+        raise Problem("invalid_link", REFUSALS["signin"])
+    return app.access.sign_in(call, user)
 
 
 @route("POST", "/api/auth/login", "public", "Sign in")
@@ -7809,7 +7795,9 @@ def me(app: Application, call: Call) -> Me:
 @route("POST", "/api/auth/logout", "public", "Sign out")
 def logout(app: Application, call: Call) -> None:
     """Ends the session of the request's cookie."""
-    app.access.sign_out(call)
+    if call.principal.kind in ("user", "owner"):
+        app.access.revoke([call.principal.credential])
+    app.access.set_cookie(call, "", 0)
 
 
 def own_user(call: Call) -> Any:
