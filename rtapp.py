@@ -4605,7 +4605,7 @@ def field_list(value: str) -> set[str]:
     return {part.strip().lower() for part in value.split(",")} - {""}
 
 
-class Call(msgspec.Struct, eq=False):
+class Call(msgspec.Struct, eq=False, dict=True):
     """A request: who asks, from where, for what. The front reads it; what the guard finds out
     about its sender is added to it."""
 
@@ -4624,7 +4624,6 @@ class Call(msgspec.Struct, eq=False):
     is_proxied: bool = False  # by a trusted proxy
     principal: Principal = ANONYMOUS
     arguments: dict[str, Any] = {}
-    given: dict[str, list[str]] | None = None  # in the query, once it was asked for
     reply: dict[str, str] = {}  # headers of its answer
 
     def __post_init__(self) -> None:
@@ -4651,16 +4650,14 @@ class Call(msgspec.Struct, eq=False):
         """The scheme, host and port that the request was addressed to."""
         return f"{self.scheme}://{self.headers.get('host') or 'rtapp'}"
 
-    @property
+    @cached_property
     def query(self) -> dict[str, list[str]]:
         """What the query string gives. Raises Problem `malformed`."""
-        if self.given is None:
-            try:
-                parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
-                self.given = parse(self.raw_query) if self.raw_query else {}
-            except ValueError:
-                raise Problem("malformed", "The query string is not valid UTF-8.") from None
-        return self.given
+        try:
+            parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
+            return parse(self.raw_query) if self.raw_query else {}
+        except ValueError:
+            raise Problem("malformed", "The query string is not valid UTF-8.") from None
 
     @property
     def session(self) -> str | None:
@@ -5493,9 +5490,8 @@ class Attendance:
 
     def topics(self, client_id: str) -> frozenset[str]:
         """The topics that each of a client's connections has, whenever it is opened."""
-        return frozenset(
-            f"{VIDEO_ROOM}{person.room}" for person in self._of("client", client_id) if person.is_in
-        )
+        people = self._of("client", client_id)
+        return frozenset(f"{VIDEO_ROOM}{person.room}" for person in people if person.is_in)
 
     def count(self) -> Counter[int]:
         """How many are in each room, by its row's id."""
