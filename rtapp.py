@@ -4631,9 +4631,8 @@ class Call(msgspec.Struct, eq=False, dict=True):
         if not target.isascii():  # some clients send letters as they are: each byte is one here
             target = urllib.parse.quote(target, safe=string.punctuation, encoding="latin-1")
         path, _, self.raw_query = target.partition("?")
-        self.path = urllib.parse.unquote_to_bytes(path).decode(
-            errors="surrogateescape"  # what isn't UTF-8 leads nowhere
-        )
+        # What isn't UTF-8 leads nowhere.
+        self.path = urllib.parse.unquote_to_bytes(path).decode(errors="surrogateescape")
 
     @property
     def agent(self) -> str:
@@ -5168,10 +5167,9 @@ def depth(value: Any) -> int:
     level, current = 0, [value]
     while current:
         level += 1
-        deeper = (
-            i.values() if isinstance(i, dict) else i for i in current if isinstance(i, (dict, list))
-        )
-        current = list(itertools.chain.from_iterable(deeper))
+        nested = (each for each in current if isinstance(each, (dict, list)))
+        inner = (each.values() if isinstance(each, dict) else each for each in nested)
+        current = list(itertools.chain.from_iterable(inner))
     return level
 
 
