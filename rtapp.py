@@ -958,8 +958,8 @@ class VideoRoom(Table):
     locked = peewee.IntegerField(default=0)
     lobby = peewee.IntegerField()
     pinned = peewee.IntegerField()
-    created_at = peewee.BigIntegerField()
-    empty_since = peewee.BigIntegerField(null=True)
+    created_at = peewee.BigIntegerField(default=now_ms)
+    empty_since = peewee.BigIntegerField(null=True, default=now_ms)
     ended_at = peewee.BigIntegerField(null=True)
 
 
@@ -978,7 +978,7 @@ class VideoParticipant(Table):
     state = peewee.TextField()  # JSON: microphone, camera, screen, hand
     node = peewee.TextField()  # which judges its silence: see Attendance
     beats = peewee.IntegerField(default=0)  # it says that it is there; an open stream is no sign
-    joined_at = peewee.BigIntegerField()
+    joined_at = peewee.BigIntegerField(default=now_ms)
 
 
 class RoomBan(Table):
@@ -4434,6 +4434,8 @@ NOBODYS_NAMES = (ANONYMOUS.name, GUEST.name)
 OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
+as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
+Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
 
 
 def client_id_of(session: str) -> str:
@@ -4453,9 +4455,6 @@ def is_loopback(address: str) -> bool:
 def name_of(host: str) -> str:
     """The name in a Host header without its port, empty for none."""
     return urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
-
-
-as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
 
 
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
@@ -4479,6 +4478,7 @@ _COMMON = (
     "galatasaray fenerbahce besiktas trabzonspor istanbul turkiye1 sifre123 parola123"
 )
 COMMON_PASSWORDS = frozenset(_COMMON.split())
+NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
 
 
 def check_password(password: str, username: str) -> None:
@@ -4501,9 +4501,6 @@ def verify_password(password: str, stored: str) -> bool:
     """Whether a password is the one that was stored."""
     salt = bytes.fromhex(stored.split("$")[1])
     return hmac.compare_digest(hash_password(password, salt), stored)
-
-
-NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
 
 
 def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
@@ -4578,9 +4575,6 @@ class Buckets:
                     self._full_at[key] -= n / rate
 
         return give_back
-
-
-Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
 
 
 class Claims(msgspec.Struct):
@@ -5645,7 +5639,7 @@ class Rooms:
         """Make a room; without a name for it, one that can't be guessed. Raises Problem
         `room_exists`, `overloaded`, `forbidden`."""
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
-        fields, now = self._columns(who, fields), now_ms()
+        fields = self._columns(who, fields)
         fields["host_id"] = to_json(fields["host_id"])
         size = fields.pop("max_participants") or self._settings["room_max_participants"]
         owner = {"owner_client": who.client_id, "owner_account": who.account}
@@ -5660,7 +5654,6 @@ class Rooms:
                     detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
                     raise Problem("overloaded", detail)
             row = {"room_id": name, "max_participants": size, **owner, **fields}
-            row |= {"created_at": now, "empty_since": now}
             return by_id(tx.database, VideoRoom, VideoRoom.insert(**row).execute(tx.database))
 
         try:
@@ -5807,8 +5800,6 @@ class Rooms:
             status=WAITING if waits else CONNECTED,
             state=to_json(STATE),
             node=self._nodes.id,
-            beats=0,
-            joined_at=now_ms(),
         ).execute(tx.database)
         return by_id(tx.database, VideoParticipant, number)
 
@@ -6180,9 +6171,6 @@ class StreamRequest(NamedTuple):
         return frozenset(topics)
 
 
-LABELS = {"sse": "SSE", "websocket": "WebSocket"}
-
-
 @dataclass(eq=False)
 class Streams:
     """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
@@ -6231,10 +6219,11 @@ class Streams:
         cursor = self._hub.head if after is None else after
         subscriber = self.subscriber(asked, client_id, cursor)
         position = self._log.position(cursor)
+        label = "SSE" if encoding.name == "sse" else "WebSocket"
         hello = {
             "type": "connection",
             "clientId": client_id,
-            "message": f"Connected to {LABELS[encoding.name]}",
+            "message": f"Connected to {label}",
             "recovered": after is not None,
             "lastEventId": position,
             "pingInterval": self._settings["ping_interval"],
@@ -6343,6 +6332,7 @@ def takes_gzip(accepted: str) -> bool:
 
 JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
 HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+SQLITE = "application/vnd.sqlite3"
 
 ROUTES: list[Route] = []
 F = TypeVar("F", bound=Callable[..., Any])
@@ -6421,6 +6411,7 @@ def pattern(text: str, words: str) -> msgspec.Meta:
 
 
 MAX_CHANNELS = 256
+LARGE = "max_message_bytes"  # the limit of what may hold that many of them, or a long value
 LETTERS = "letters (A-Z, a-z), digits"
 Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
 EventName = Annotated[
@@ -6436,6 +6427,9 @@ Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is a whole number")]
 Position = Annotated[str, msgspec.Meta(max_length=64)]
 Channels = Annotated[tuple[Channel, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
+SettingKey = Annotated[
+    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
+]
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
@@ -6600,9 +6594,6 @@ class TopicsView(Success, rename="camel"):
 
     client_id: str
     channels: list[str]
-
-
-LARGE = "max_message_bytes"
 
 
 @route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", limit=LARGE)
@@ -7503,11 +7494,6 @@ class SettingView(msgspec.Struct, rename="camel", kw_only=True):
     updated_at: Moment | None
 
 
-SettingKey = Annotated[
-    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
-]
-
-
 def is_from_here(call: Call) -> bool:
     """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
     proxied = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via"}
@@ -7659,9 +7645,6 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
-
-
-SQLITE = "application/vnd.sqlite3"
 
 
 @route("GET", "/api/backup", "admin", "Download a backup of the database", gives=SQLITE)
@@ -8314,26 +8297,22 @@ def example(schema: dict[str, Any], shared: dict[str, Any], name: str = "") -> A
     return next(iter(known), EXAMPLES[name if kind == "string" and name in EXAMPLES else kind])
 
 
-# Opening a stream is bounded by their number, signals by a bucket of each client.
-UNCOUNTED = ("/api/events", "/api/webrtc/signal")
-
-
 def allow_header(methods: set[str]) -> str:
     """`Allow` (RFC 9110, 10.2.1): who answers GET answers HEAD too."""
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
-
-
-# A list of names as a browser asks for them; not `*`, which would be all.
-FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
-
-# What sets or takes away the cookie.
-SIGNING_IN = tuple(f"/api/auth/{name}" for name in ("setup", "redeem", "login", "logout"))
 
 
 class Web:
     """Answers requests: Bottle finds the route; it is guarded here, and its answer or error put
     into HTTP. Not by Bottle's request and response, which are looked up anew for each thing that
     is asked or said of them: that took a quarter of a request's time."""
+
+    # Opening a stream is bounded by their number, signals by a bucket of each client.
+    UNCOUNTED = ("/api/events", "/api/webrtc/signal")
+    # What sets or takes away the cookie.
+    SIGNING_IN = tuple(f"/api/auth/{name}" for name in ("setup", "redeem", "login", "logout"))
+    # A list of names as a browser asks for them; not `*`, which would be all.
+    FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -8397,7 +8376,7 @@ class Web:
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
         navigates = call.headers.get("sec-fetch-mode") == "navigate"
         is_link = navigates and HTML in row.answers.values()
-        access.admit_page(call, is_link, guarded, row.path in SIGNING_IN)
+        access.admit_page(call, is_link, guarded, row.path in self.SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
         try:
@@ -8406,7 +8385,7 @@ class Web:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
         principal = principal._replace(address=call.address)
-        if row.path.startswith("/api/") and row.path not in UNCOUNTED:
+        if row.path.startswith("/api/") and row.path not in self.UNCOUNTED:
             access.limit_request(principal)
         call.principal = principal
         access.require(principal, row.role)
@@ -8470,13 +8449,13 @@ class Web:
         found = (row.method for row in ROUTES if path in (row.path, "*"))
         methods = allow_header({"OPTIONS", *found})
         call.reply["Allow"] = methods
-        self._app.access.admit_page(call, sets_cookie=path in SIGNING_IN)
+        self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
             call.reply["Access-Control-Max-Age"] = "600"
             call.reply["Vary"] += ", Access-Control-Request-Headers"
             asked = call.headers.get("access-control-request-headers", "")
-            if len(asked) <= 4_096 and FIELD_NAMES.fullmatch(asked):
+            if len(asked) <= 4_096 and self.FIELD_NAMES.fullmatch(asked):
                 call.reply["Access-Control-Allow-Headers"] = asked
         return Answer(status=204)
 
