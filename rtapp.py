@@ -3976,11 +3976,6 @@ class Doorbell:
                     self._on_letter(letter)
 
 
-# A volatile message on its way to the other nodes: from which one, topic, event, content, exclude,
-# attachments.
-LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
-
-
 def paced(items: Iterable[T]) -> Iterator[T]:
     """The same items; each time that they have taken some milliseconds, others have their turn."""
     until = ticks_ms() + 4
@@ -4018,6 +4013,9 @@ class Nodes:
     BEATS = 10  # half seconds between two heartbeats
     SILENT_MS = 12_000  # after which a node counts as dead
     ROWS = 1_000  # that one unit writes: whoever publishes waits meanwhile
+    # A volatile message on its way to the other nodes: from which one, topic, event, content,
+    # exclude, attachments.
+    LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
 
     _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
     _COLUMNS = ", ".join(Connected.__struct_fields__)
@@ -4271,7 +4269,7 @@ class Nodes:
     def _on_letter(self, text: str) -> None:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
-            node, topic, event, content, exclude, attachments = LETTER.decode(text)
+            node, topic, event, content, exclude, attachments = self.LETTER.decode(text)
             if node != self.id:
                 if topic == HUB_TOPIC:  # for the node, and not worth a row
                     self._hub.controls[event or ""](0, msgspec.json.decode(content))
@@ -5108,9 +5106,6 @@ class Access:
             )
 
 
-MAX_DEPTH = 200  # of JSON
-
-
 def existing(value: T | None, otherwise: str) -> T:
     """What was looked for. Raises Problem `not_found`, with a sentence, where there is none."""
     if not value:
@@ -5125,6 +5120,7 @@ class Parsed(NamedTuple):
     text: str
 
 
+MAX_DEPTH = 200  # of JSON
 _PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
 
@@ -5175,6 +5171,8 @@ WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting",
 # What a participant says, since when its hand is up, and what the host says of it: receivers obey.
 STATE = {"audio": False, "video": False, "screen": False, "hand": False, "handAt": None}
 STATE |= {"muted": False, "cameraOff": False}
+# To do what somebody must be in a room, or in it or its lobby, or its host.
+Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 
 
@@ -5249,10 +5247,6 @@ def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list
     where = (VideoParticipant.room == room.id) & (status == WAITING if waits else status != WAITING)
     order = VideoParticipant.joined_at, VideoParticipant.id
     return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
-
-
-# To do what somebody must be in a room, or in it or its lobby, or its host.
-Right = Literal["take part", "stay", "moderate"]
 
 
 def banned_as(client_id: str, account: str) -> list[str]:
@@ -6922,6 +6916,7 @@ Title = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in 
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
+ROOM = "/api/video/rooms/<room_id>"
 Action = Literal[
     "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
 ]
@@ -7021,9 +7016,6 @@ def shared_room(app: Application, origin: str, room: Any, count: int) -> SharedR
 def join_url(app: Application, origin: str, room_id: str) -> str:
     """The address of a room's page as others reach it."""
     return f"{app.network.link_base(origin)}/room/{room_id}"
-
-
-ROOM = "/api/video/rooms/<room_id>"
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
