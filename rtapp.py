@@ -906,8 +906,8 @@ class AccessToken(Table):
     user_id = peewee.BigIntegerField(null=True)
     password_tag = peewee.TextField(null=True)  # of the password it was made under
     grants = peewee.TextField()  # JSON: see Grants
-    address = peewee.TextField(default="")
-    agent = peewee.TextField(default="")
+    ip_address = peewee.TextField(default="", column_name="address")
+    user_agent = peewee.TextField(default="", column_name="agent")
     created_at = peewee.BigIntegerField()
     expires_at = peewee.BigIntegerField()
     used_at = peewee.BigIntegerField(null=True)
@@ -960,8 +960,8 @@ class VideoRoom(Table):
     locked = peewee.IntegerField(default=0)
     lobby = peewee.IntegerField()
     pinned = peewee.IntegerField()
-    created_at = peewee.BigIntegerField()
-    empty_since = peewee.BigIntegerField(null=True)
+    created_at = peewee.BigIntegerField(default=now_ms)
+    empty_since = peewee.BigIntegerField(null=True, default=now_ms)
     ended_at = peewee.BigIntegerField(null=True)
 
 
@@ -980,7 +980,7 @@ class VideoParticipant(Table):
     state = peewee.TextField()  # JSON: microphone, camera, screen, hand
     node = peewee.TextField()  # which judges its silence: see Attendance
     beats = peewee.IntegerField(default=0)  # it says that it is there; an open stream is no sign
-    joined_at = peewee.BigIntegerField()
+    joined_at = peewee.BigIntegerField(default=now_ms)
 
 
 class RoomBan(Table):
@@ -3772,6 +3772,7 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
 # ----------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False)
 class Doorbell:
     """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that
     is lost costs latency only, since each node looks once a second anyway.
@@ -3783,14 +3784,14 @@ class Doorbell:
     GATHER_SECONDS = 0.02
     LETTER_BYTES = 7_900  # PostgreSQL takes fewer than 8,000
 
-    def __init__(
-        self, storage: Storage, on_bell: Callable[[], None], on_letter: Callable[[str], None]
-    ) -> None:
-        self._storage, self._on_bell, self._on_letter = storage, on_bell, on_letter
-        self._bell = gevent.event.Event()
+    _storage: Storage
+    _on_bell: Callable[[], None]
+    _on_letter: Callable[[str], None]
+    _own = 0  # the ringing connection's process on the server
+
+    def __post_init__(self) -> None:
+        self._bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
-        self._letters_bell = gevent.event.Event()
-        self._own = 0  # the ringing connection's process on the server
 
     def start(self) -> None:
         """Begin to listen and to ring."""
@@ -3854,9 +3855,14 @@ class Doorbell:
                     self._on_letter(letter)
 
 
-# A volatile message on its way to the other nodes: from which one, topic, event, content, exclude,
-# attachments.
-LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """The same items; each time that they have taken some milliseconds, others have their turn."""
+    until = ticks_ms() + 4
+    for item in items:
+        yield item
+        if ticks_ms() >= until:
+            gevent.sleep(0.001)  # 0 would not look at sockets
+            until = ticks_ms() + 4
 
 
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
@@ -3886,6 +3892,9 @@ class Nodes:
     BEATS = 10  # half seconds between two heartbeats
     SILENT_MS = 12_000  # after which a node counts as dead
     ROWS = 1_000  # that one unit writes: whoever publishes waits meanwhile
+    # A volatile message on its way to the other nodes: from which one, topic, event, content,
+    # exclude, attachments.
+    LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
 
     _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
     _COLUMNS = ", ".join(Connected.__struct_fields__)
@@ -3900,17 +3909,18 @@ class Nodes:
         + ", ".join(f"{name} = excluded.{name}" for name in Connected.__struct_fields__)
     )
 
+    is_away = False  # the database, as far as is known
+    _beat_count = 0
+    _judges_from = 0.0  # by time.monotonic()
+
     def __init__(self, storage: Storage, log: Log, hub: Hub, journal: Journal) -> None:
         self._storage, self._log, self._hub, self._journal = storage, log, hub, journal
-        self._shared = storage.engine.shared
+        self.are_several = storage.engine.shared
         self.name = socket.gethostname()
-        self.id = f"{self.name}-{secrets.token_hex(3)}" if self._shared else self.name
-        self.is_first = not self._shared  # the one that does what only one need do
+        self.id = f"{self.name}-{secrets.token_hex(3)}" if self.are_several else self.name
+        self.is_first = not self.are_several  # the one that does what only one need do
         self.started = now_ms()
         self._doorbell = Doorbell(storage, self._on_bell, self._on_letter)
-        self._beat_count = 0
-        self.is_away = False  # the database, as far as is known
-        self._judges_from = 0.0  # by time.monotonic()
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
@@ -3924,14 +3934,14 @@ class Nodes:
 
     def start(self) -> None:
         """Begin to be one of several."""
-        if self._shared:
+        if self.are_several:
             self.beat()
             self._doorbell.start()
             self._doorbell.ring()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end. Raises as `Storage.write` does."""
-        if self._shared:
+        if self.are_several:
             held = "WITH held AS (DELETE FROM connections WHERE node = ?)"
             self._write(f"{held} DELETE FROM nodes WHERE id = ?", self.id, self.id)
 
@@ -3948,7 +3958,7 @@ class Nodes:
 
     def _read(self, sql: str, *parameters: Any) -> list[Any]:
         """Rows of what the nodes share; none on SQLite."""
-        return self._storage.read(sql, parameters) if self._shared else []
+        return self._storage.read(sql, parameters) if self.are_several else []
 
     def _write(self, sql: str, *parameters: Any) -> list[Any]:
         """Run a statement as a unit of its own; the rows that it returns."""
@@ -3965,7 +3975,7 @@ class Nodes:
         """Every half second: tell which connections came, changed their topics or left. Every
         second: look for the database and for dead nodes. At each heartbeat: sign, tell all that has
         changed, learn who is on the other nodes."""
-        if not self._shared:
+        if not self.are_several:
             return
         try:
             if is_second := self.is_away or self._beat_count % 2 == 0:
@@ -4046,7 +4056,7 @@ class Nodes:
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
-        for part in chunks(subscribers, self.ROWS):
+        for part in paced(chunks(subscribers, self.ROWS)):
             written = self._written
             rows = [row for s in part if s.is_open and (row := self.row(s)) != written.get(s.id)]
             gone = [s.id for s in part if s.id in written and not s.is_open]
@@ -4056,8 +4066,6 @@ class Nodes:
             if rows or gone:
                 text = to_json([msgspec.structs.asdict(row) for row in rows])
                 self._write(self._UPSERT, self.id, gone, text)
-            else:
-                gevent.sleep(0.001)  # others have their turn
 
     def row(self, subscriber: Subscriber) -> Connected:
         """A connection of this node."""
@@ -4095,14 +4103,12 @@ class Nodes:
         many there are in all: of a transport, and with `text` in what is known of the client."""
         needle, total = text.lower(), 0
         here: list[Subscriber] = []
-        for part in chunks(self._hub.subscribers(), 4_000):
-            for s in part:
-                known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
-                if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
-                    total += 1
-                    if s.id > cursor and len(here) < limit:
-                        here.append(s)
-            gevent.sleep(0.001)  # others are served meanwhile; 0 would not look at sockets
+        for s in paced(self._hub.subscribers()):
+            known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
+            if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
+                total += 1
+                if s.id > cursor and len(here) < limit:
+                    here.append(s)
         known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
         where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
         count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
@@ -4139,7 +4145,7 @@ class Nodes:
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there on any node; how many that is."""
-        if self._shared:
+        if self.are_several:
             letter = self.id, entry.topic, entry.event, entry.content, entry.exclude
             self._doorbell.post(msgspec.json.encode((*letter, entry.attachments)))
         return self._hub.volatile(entry) + self._hub.elsewhere.get(entry.topic, 0)
@@ -4147,7 +4153,7 @@ class Nodes:
     def _on_letter(self, text: str) -> None:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
-            node, topic, event, content, exclude, attachments = LETTER.decode(text)
+            node, topic, event, content, exclude, attachments = self.LETTER.decode(text)
             if node != self.id:
                 if topic == HUB_TOPIC:  # for the node, and not worth a row
                     self._hub.controls[event or ""](0, msgspec.json.decode(content))
@@ -4160,7 +4166,7 @@ class Nodes:
     def moved(self, subscriber: Subscriber, before: frozenset[str], now: frozenset[str]) -> None:
         """A connection here has other topics, or another client's name: who hears its client for
         the first or last time?"""
-        if self._shared:
+        if self.are_several:
             self._moved[subscriber.id] = subscriber
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
             for topic in topics:
@@ -4313,6 +4319,8 @@ NOBODYS_NAMES = (ANONYMOUS.name, GUEST.name)
 OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
+as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
+Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
 
 
 def client_id_of(session: str) -> str:
@@ -4332,9 +4340,6 @@ def is_loopback(address: str) -> bool:
 def name_of(host: str) -> str:
     """The name in a Host header without its port, empty for none."""
     return urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
-
-
-as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
 
 
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
@@ -4358,6 +4363,7 @@ _COMMON = (
     "galatasaray fenerbahce besiktas trabzonspor istanbul turkiye1 sifre123 parola123"
 )
 COMMON_PASSWORDS = frozenset(_COMMON.split())
+NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
 
 
 def check_password(password: str, username: str) -> None:
@@ -4380,25 +4386,6 @@ def verify_password(password: str, stored: str) -> bool:
     """Whether a password is the one that was stored."""
     salt = bytes.fromhex(stored.split("$")[1])
     return hmac.compare_digest(hash_password(password, salt), stored)
-
-
-NOBODYS_HASH = f"scrypt${'00' * 16}${'00' * 32}"  # for names that don't exist: same time, no match
-
-
-class Hasher:
-    """Hashes passwords beside the loop, a few at a time, so that a flood costs bounded memory."""
-
-    AT_ONCE, WAITING = 2, 48
-
-    def __init__(self) -> None:
-        self._turns = gevent.lock.Semaphore(self.AT_ONCE)
-
-    def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)` in a thread. Raises Problem `overloaded`."""
-        if self._turns.linkcount() >= self.WAITING:
-            raise Problem("overloaded", "Too many sign-ins at once.")
-        with self._turns:
-            return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
 
 
 def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
@@ -4475,9 +4462,6 @@ class Buckets:
         return give_back
 
 
-Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
-
-
 class Claims(msgspec.Struct):
     """What a JSON Web Token says (RFC 7519, 4.1); PyJWT takes a time also as a text."""
 
@@ -4500,7 +4484,7 @@ def field_list(value: str) -> set[str]:
     return {part.strip().lower() for part in value.split(",")} - {""}
 
 
-class Call(msgspec.Struct, eq=False):
+class Call(msgspec.Struct, eq=False, dict=True):
     """A request: who asks, from where, for what. The front reads it; what the guard finds out
     about its sender is added to it."""
 
@@ -4526,9 +4510,8 @@ class Call(msgspec.Struct, eq=False):
         if not target.isascii():  # some clients send letters as they are: each byte is one here
             target = urllib.parse.quote(target, safe=string.punctuation, encoding="latin-1")
         path, _, self.raw_query = target.partition("?")
-        self.path = urllib.parse.unquote_to_bytes(path).decode(
-            errors="surrogateescape"  # what isn't UTF-8 leads nowhere
-        )
+        # What isn't UTF-8 leads nowhere.
+        self.path = urllib.parse.unquote_to_bytes(path).decode(errors="surrogateescape")
 
     @property
     def agent(self) -> str:
@@ -4544,6 +4527,19 @@ class Call(msgspec.Struct, eq=False):
     def origin(self) -> str:
         """The scheme, host and port that the request was addressed to."""
         return f"{self.scheme}://{self.headers.get('host') or 'rtapp'}"
+
+    @cached_property
+    def query(self) -> dict[str, list[str]]:
+        """What the query string gives. Raises Problem `malformed`."""
+        try:
+            parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
+            return parse(self.raw_query) if self.raw_query else {}
+        except ValueError:
+            parts = self.raw_query.split("&")
+            fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in parts)
+            name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+            detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
+            raise Problem("malformed", detail) from None
 
     @property
     def session(self) -> str | None:
@@ -4596,24 +4592,26 @@ def is_reserved(name: str) -> bool:
     return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
 
 
+@dataclass(eq=False)
 class Access:
     """Who is asking, and may they: tokens, sessions, hosts and origins."""
 
     SESSIONS = 100  # of a user
+    HASHED, WAITING = 2, 48  # passwords at once: a flood costs bounded memory
+    _storage: Storage
+    _settings: Settings
+    _journal: Journal
+    _admin_token: str | None
+    has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
-    def __init__(
-        self, storage: Storage, settings: Settings, journal: Journal, admin_token: str | None
-    ) -> None:
-        self._storage, self._settings, self._journal = storage, settings, journal
-        self._admin_token = admin_token
+    def __post_init__(self) -> None:
         self._own_names = {"localhost", socket.gethostname().lower()}
-        self.hasher = Hasher()
+        self._turns = gevent.lock.Semaphore(self.HASHED)
         self._limits = {"rate_limit": Buckets(), "publish_limit": Buckets()}
         self._attempts = Buckets()
         self._strangers: set[str] = set()  # who spoke as a proxy and is none
         self._used: dict[str, int] = {}  # token: when it was last used, not yet written
         self.guarded: list[str] = []  # topics whose hearers get nothing from strangers
-        self.has_desktop = False  # whether somebody sits at this computer: the Desktop part says so
 
     def start(self, guest_of: Callable[[str], Principal]) -> None:
         """Begin to know who asks. `guest_of` tells what a client is by its `session` alone."""
@@ -4633,11 +4631,11 @@ class Access:
         header = call.headers.get("authorization", "")
         if header[:7].lower() == "bearer ":
             return self.by_token(header[7:].strip())
-        given = urllib.parse.parse_qs(call.raw_query) if is_stream else {}
-        if "token" in given:
-            return self.by_token(given["token"][0])
-        if "ticket" in given:
-            row = self.redeem(given["ticket"][0], "ticket")
+        given = call.query if is_stream else {}
+        if token := given.get("token", [""])[-1]:
+            return self.by_token(token)
+        if ticket := given.get("ticket", [""])[-1]:
+            row = self.redeem(ticket, "ticket")
             grants = msgspec.json.decode(row.grants, type=Grants)
             credential, ends = row.parent, row.parent_expires_at
             return Principal(row.parent_kind, row.name, grants, credential, ends, row.user_id)
@@ -4650,9 +4648,7 @@ class Access:
 
     def by_token(self, token: str) -> Principal:
         """The principal of a bearer token: the environment's, an API token, a JSON Web Token.
-
-        Raises Problem `unauthorized`.
-        """
+        Raises Problem `unauthorized`."""
         own = (self._admin_token, ADMIN_TOKEN), (self._settings["metrics_token"], METRICS_TOKEN)
         for secret, principal in own:
             if secret and hmac.compare_digest(token.encode(), secret.encode()):
@@ -4691,7 +4687,7 @@ class Access:
         if row is None:
             return ANONYMOUS
         if row.user_id is None:
-            at_desktop = self._is_at_desktop(call)
+            at_desktop = self.is_at_desktop(call)
             return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != sha256(user.password_hash)[:16]:
@@ -4699,7 +4695,8 @@ class Access:
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
         return self._principal(row, "user", user.username, grants)
 
-    def _is_at_desktop(self, call: Call) -> bool:
+    def is_at_desktop(self, call: Call) -> bool:
+        """Whether who asks may be the one who sits there."""
         return self.has_desktop and is_loopback(call.address)
 
     def _principal(
@@ -4723,13 +4720,6 @@ class Access:
         secret, row = new_token(kind, grants, seconds, **more)
         self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
         return secret
-
-    def make_ticket(self, principal: Principal) -> str:
-        """A ticket for a stream: 30 s, single use, for what can't send headers."""
-        whose = {"name": principal.subject, "user_id": principal.user_id}
-        whose |= {"parent": principal.credential, "parent_kind": principal.kind}
-        whose |= {"parent_expires_at": principal.expires_at}
-        return self.make_token("ticket", 30, principal.grants, **whose)
 
     def redeem(self, secret: str, *kinds: str) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
@@ -4764,10 +4754,18 @@ class Access:
             raise Problem("user_exists", f"There is a user {username} already.") from None
         return User.get_by_id(number)
 
+    def hashed(self, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments)`, which hashes a password, beside the loop. Raises Problem
+        `overloaded`."""
+        if self._turns.linkcount() >= self.WAITING:
+            raise Problem("overloaded", "Too many sign-ins at once.")
+        with self._turns:
+            return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
+
     def _hash(self, password: str, username: str) -> str:
         """What is stored of a new password. Raises Problem `invalid`, `weak_password`."""
         check_password(password, username)
-        return self.hasher.run(hash_password, password)
+        return self.hashed(hash_password, password)
 
     def change_user(
         self, user: Any, password: str | None = None, role: str | None = None, removes: bool = False
@@ -4794,11 +4792,9 @@ class Access:
             self.revoke([row.id for row in self.sessions(user.id)])
 
     def log_in(self, username: str, password: str, address: str) -> Any:
-        """The user of a name and password.
-
-        Attempts are counted for the address and for the name; what is counted decays, so nobody
-        is locked out for good. Raises Problem `wrong_login`, `too_many_attempts`.
-        """
+        """The user of a name and password. Attempts are counted for the address and for the name;
+        what is counted decays, so nobody is locked out for good. Raises Problem `wrong_login`,
+        `too_many_attempts`."""
         give_back = self._attempts.charge(
             Charge(("address", network_of(address)), 1 / 10, 10),
             # A name takes more than an address may send: nobody alone can keep its owner out.
@@ -4807,7 +4803,7 @@ class Access:
         )
         user = User.get_or_none(User.username_key == username.casefold())
         stored = user.password_hash if user else NOBODYS_HASH
-        if not self.hasher.run(verify_password, password, stored) or user is None:
+        if not self.hashed(verify_password, password, stored) or user is None:
             raise Problem("wrong_login", "This user name and password don't belong together.")
         give_back()
         return user
@@ -4820,32 +4816,17 @@ class Access:
         whose = {"name": OWNER}
         if user is not None:
             whose = {"user_id": user.id, "password_tag": sha256(user.password_hash)[:16]}
-        where = {"address": call.address, "agent": call.agent[:256]}
+        where = {"ip_address": call.address, "user_agent": call.agent[:256]}
         secret = self.make_token("session", SESSION_SECONDS, grants, **whose, **where)
-        self._set_cookie(call, secret)
+        self.set_cookie(call, secret)
         if user is None:
             return SignedIn(True, None, "admin")
         self.revoke([old.id for old in self.sessions(user.id)[self.SESSIONS :]])
         self._journal.add("INFO", "Signed in", username=user.username, ipAddress=call.address)
         return SignedIn(True, user.username, user.role)
 
-    def follow(self, call: Call, token: str) -> SignedIn:
-        """Sign in by a link of the program's. Raises Problem `invalid_link`."""
-        link = self.redeem(token, "signin", *(["owner"] if self._is_at_desktop(call) else []))
-        if link.kind == "owner":
-            return self.sign_in(call, None, msgspec.json.decode(link.grants, type=Grants))
-        user = User.select().where(User.role == "admin").order_by(User.id).first()
-        if user is None:
-            raise Problem("invalid_link", REFUSALS["signin"])
-        return self.sign_in(call, user)
-
-    def sign_out(self, call: Call) -> None:
-        """End a request's session, and take its cookie away."""
-        if call.principal.kind in ("user", "owner"):
-            self.revoke([call.principal.credential])
-        self._set_cookie(call, "", 0)
-
-    def _set_cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> None:
+    def set_cookie(self, call: Call, secret: str, seconds: int = SESSION_SECONDS) -> None:
+        """Give a browser its session's secret; for 0 seconds, take it away."""
         more = "; Secure" if call.scheme == "https" else ""
         lasting = f"Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{more}"
         call.reply["Set-Cookie"] = f"{self._cookie_name}={secret}; {lasting}"
@@ -4958,11 +4939,8 @@ class Access:
                 call.address = str(address)
         elif forwarded is not None and peer not in self._strangers and len(self._strangers) < 100:
             self._strangers.add(peer)
-            self._journal.add(
-                "WARN",
-                f"{peer} sends X-Forwarded-For and is not trusted: if it is your reverse "
-                "proxy, add it to the setting trusted_proxies",
-            )
+            advice = "if it is your reverse proxy, add it to the setting trusted_proxies"
+            self._journal.add("WARN", f"{peer} sends X-Forwarded-For and is not trusted: {advice}")
 
     def is_own_host(self, host: str) -> bool:
         """Whether this server may be asked under what a Host header says."""
@@ -4977,10 +4955,8 @@ class Access:
         Problem `wrong_host`."""
         host = call.headers.get("host", "")
         if (host or call.version != "1.0") and not self.is_own_host(host):
-            raise Problem(
-                "wrong_host",
-                "Add the name to the setting allowed_hosts to use this server under it.",
-            )
+            advice = "Add the name to the setting allowed_hosts to use this server under it."
+            raise Problem("wrong_host", advice)
 
     def _own_origins(self, call: Call) -> set[str]:
         """The origins of this server's pages: what `Host`, a trusted proxy and public_url say.
@@ -4995,11 +4971,9 @@ class Access:
         return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
     def _is_own_page(self, call: Call, is_link: bool) -> bool:
-        """Whether no page of another site sends a request, or it is but a link to a page.
-
-        A browser that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets
-        no page set it; `same-site` is foreign: other ports and subdomains are other people's.
-        """
+        """Whether no page of another site sends a request, or it is but a link to a page. A browser
+        that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets no page
+        set it; `same-site` is foreign: other ports and subdomains are other people's."""
         origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
         if site == "same-origin":
             return True
@@ -5032,7 +5006,11 @@ class Access:
             )
 
 
-MAX_DEPTH = 200  # of JSON
+def existing(value: T | None, otherwise: str) -> T:
+    """What was looked for. Raises Problem `not_found`, with a sentence, where there is none."""
+    if not value:
+        raise Problem("not_found", otherwise)
+    return value
 
 
 class Parsed(NamedTuple):
@@ -5042,6 +5020,7 @@ class Parsed(NamedTuple):
     text: str
 
 
+MAX_DEPTH = 200  # of JSON
 _PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
 
@@ -5083,10 +5062,9 @@ def depth(value: Any) -> int:
     level, current = 0, [value]
     while current:
         level += 1
-        deeper = (
-            i.values() if isinstance(i, dict) else i for i in current if isinstance(i, (dict, list))
-        )
-        current = list(itertools.chain.from_iterable(deeper))
+        nested = (each for each in current if isinstance(each, (dict, list)))
+        inner = (each.values() if isinstance(each, dict) else each for each in nested)
+        current = list(itertools.chain.from_iterable(inner))
     return level
 
 
@@ -5095,9 +5073,11 @@ def depth(value: Any) -> int:
 # ----------------------------------------------------------------------------------------------
 
 WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting", "gone"
-STATE = {"audio": False, "video": False, "screen": False, "hand": False}
-FORCED = {"muted": False, "cameraOff": False}  # by the host; receivers obey
-HAND_DOWN = {"handAt": None}  # since when a hand is up
+# What a participant says, since when its hand is up, and what the host says of it: receivers obey.
+STATE = {"audio": False, "video": False, "screen": False, "hand": False, "handAt": None}
+STATE |= {"muted": False, "cameraOff": False}
+# To do what somebody must be in a room, or in it or its lobby, or its host.
+Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 
 
@@ -5137,23 +5117,6 @@ class Target(NamedTuple):
     client_id: str | None = None
     user_id: Any = None
     connection_id: str | None = None
-
-    def is_met_by(self, person: Participant) -> bool:
-        """Whether a participant is meant, and is the one who was."""
-        return (
-            self.connection_id in (None, person.connection_id)
-            and self.client_id in (None, person.client_id)
-            and self.user_id in (None, as_json(person.user_id))
-        )
-
-
-class Joined(NamedTuple):
-    """What a join gives; `number` is the log's id of that moment."""
-
-    room: Any
-    participant: ParticipantView
-    participants: list[ParticipantView]
-    number: int
 
 
 # Names
@@ -5198,11 +5161,6 @@ def shown_name(text: str, most: int = 100) -> str:
 # Rows
 
 
-def first(query: Any, database: peewee.Database) -> Any:
-    """A query's first row, or None."""
-    return next(iter(query.limit(1).execute(database)), None)
-
-
 def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
     """Change a row, stored and in hand."""
     model = type(row)
@@ -5213,7 +5171,7 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
 
 def by_id(database: peewee.Database, model: Any, number: int) -> Any:
     """A row, or None."""
-    return first(model.select().where(model.id == number), database)
+    return model.select().where(model.id == number).first(database)
 
 
 def is_active(room_id: str) -> Any:
@@ -5223,10 +5181,8 @@ def is_active(room_id: str) -> Any:
 
 def active_room(database: peewee.Database, room_id: str) -> Any:
     """The active room of that name. Raises Problem `not_found`."""
-    room = first(VideoRoom.select().where(is_active(room_id)), database)
-    if room is None:
-        raise Problem("not_found", "There is no such room, or it has ended.")
-    return room
+    room = VideoRoom.select().where(is_active(room_id)).first(database)
+    return existing(room, "There is no such room, or it has ended.")
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5242,14 +5198,14 @@ def banned_as(client_id: str, account: str) -> list[str]:
     return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
-def check_place(found: Any, who: Visitor, may_wait: bool = False) -> None:
+def check_place(found: Any, who: Visitor, may: Right = "take part") -> None:
     """Raise Problem `not_in_room` unless somebody has a participant, with that connection, who is
-    in the room or, with `may_wait`, in its lobby."""
+    in the room or, where that will do, in its lobby."""
     if found is None:
         raise Problem("not_in_room", "Join the room first.")
     if who.connection_id not in (None, found.connection_id):
         raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
-    if found.status == WAITING and not may_wait:
+    if found.status == WAITING and may != "stay":
         raise Problem("not_in_room", "Wait until the host lets you in.")
 
 
@@ -5278,7 +5234,7 @@ class ParticipantView(msgspec.Struct, rename="camel"):
 
 def participant_view(row: Any) -> ParticipantView:
     """A participant as the API shows it."""
-    state = HAND_DOWN | as_json(row.state)
+    state = STATE | as_json(row.state)
     told = {"hand_at": state.pop("handAt"), "camera_off": state.pop("cameraOff"), **state}
     return view_of(ParticipantView, row, user_id=as_json(row.user_id), **told)
 
@@ -5304,15 +5260,9 @@ class RoomView(msgspec.Struct, rename="camel"):
 
 def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
     """A room as the API shows it."""
-    return view_of(
-        kind,
-        room,
-        host_id=as_json(room.host_id),
-        is_active=room.ended_at is None,
-        has_password=room.password_hash is not None,
-        participant_count=count,
-        **more,
-    )
+    more |= {"host_id": as_json(room.host_id), "is_active": room.ended_at is None}
+    more |= {"has_password": room.password_hash is not None, "participant_count": count}
+    return view_of(kind, room, **more)
 
 
 def room_event(
@@ -5330,11 +5280,6 @@ def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
     """Change a participant in a room, and tell everybody there."""
     change(tx, row, **fields)
     tx.append([room_event(room, "participant-state", participant=participant_view(row))])
-
-
-def guest_credential(client_id: str) -> str:
-    """What a guest's streams are revoked by."""
-    return "guest:" + client_id
 
 
 # Who is there
@@ -5374,6 +5319,7 @@ def participant_draft(room: Any, row: Any, grace: int | None = None, **changed: 
     return control_draft("participant", grace=grace, room_id=room.room_id, **known)
 
 
+@dataclass(eq=False)
 class Attendance:
     """Who is in which room and who of them is heard, in the memory of each node.
 
@@ -5398,19 +5344,18 @@ class Attendance:
 
     LATE_MS = 2_000  # at most so much passes between two looks
     LETTER = 250  # clients in one
+    _log: Log
+    _hub: Hub
+    _nodes: Nodes
+    _settings: Settings
 
-    def __init__(
-        self, storage: Storage, log: Log, hub: Hub, nodes: Nodes, settings: Settings
-    ) -> None:
-        self._is_shared = storage.engine.shared
-        self._log, self._hub, self._nodes, self._settings = log, hub, nodes, settings
+    def __post_init__(self) -> None:
         self._all: dict[int, Participant] = {}
         # Those of a client, and those of a room by its name.
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
         self._clock, self._looked_at = 0, ticks_ms()
         self.epoch = ""  # of the log that it is known from
-        hub.controls["participant"] = self._take
-        hub.controls["heard"] = self._take_letter
+        self._hub.controls |= {"participant": self._take, "heard": self._take_letter}
 
     def load(self) -> None:
         """Begin with what the table holds."""
@@ -5463,9 +5408,9 @@ class Attendance:
 
     def catch_up(self) -> bool:
         """Know what other nodes have stored by now; whether there may be any."""
-        if self._is_shared:
+        if self._nodes.are_several:
             self._log.poll()
-        return self._is_shared
+        return self._nodes.are_several
 
     def of_client(self, client_id: str) -> Collection[Participant]:
         """A client's participants, also of who has just come on another node."""
@@ -5475,9 +5420,8 @@ class Attendance:
 
     def topics(self, client_id: str) -> frozenset[str]:
         """The topics that each of a client's connections has, whenever it is opened."""
-        return frozenset(
-            f"{VIDEO_ROOM}{person.room}" for person in self._of("client", client_id) if person.is_in
-        )
+        people = self._of("client", client_id)
+        return frozenset(f"{VIDEO_ROOM}{person.room}" for person in people if person.is_in)
 
     def count(self) -> Counter[int]:
         """How many are in each room, by its row's id."""
@@ -5492,8 +5436,15 @@ class Attendance:
         sender = max(own, key=lambda person: person.id, default=None)
         if sender is None or who.connection_id not in (None, sender.connection_id):
             return sender, []
-        others = (person for person in people if person is not sender and person.is_in)
-        return sender, [person for person in others if target.is_met_by(person)]
+        client_id, user_id, connection_id = target
+        meant = (
+            person
+            for person in people
+            if connection_id in (None, person.connection_id)
+            and client_id in (None, person.client_id)
+            and user_id in (None, as_json(person.user_id))
+        )
+        return sender, [person for person in meant if person is not sender and person.is_in]
 
     # Heard
 
@@ -5586,6 +5537,7 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
     return [signal]
 
 
+@dataclass(eq=False)
 class Rooms:
     """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
     anybody hears of it is in the log: so they outlive a restart and span nodes."""
@@ -5600,22 +5552,18 @@ class Rooms:
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     SOON_MS = 8_000  # a page that is loaded anew is back by then
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
+    _storage: Storage
+    _log: Log
+    _hub: Hub
+    _nodes: Nodes
+    _access: Access
+    _settings: Settings
+    _journal: Journal
+    is_lan = False  # guests are on this network, which may have no way out
 
-    def __init__(
-        self,
-        storage: Storage,
-        log: Log,
-        hub: Hub,
-        nodes: Nodes,
-        access: Access,
-        settings: Settings,
-        journal: Journal,
-    ) -> None:
-        self._storage, self._log, self._hub, self._nodes = storage, log, hub, nodes
-        self._access, self._settings, self._journal = access, settings, journal
+    def __post_init__(self) -> None:
         self._attempts, self._signals = Buckets(), Buckets()
-        self.attendance = Attendance(storage, log, hub, nodes, settings)
-        self.is_lan = False  # guests are on this network, which may have no way out
+        self.attendance = Attendance(self._log, self._hub, self._nodes, self._settings)
 
     def start(self) -> None:
         """Take the rooms up where the last run left them; whoever was there, and is on no node that
@@ -5625,13 +5573,13 @@ class Rooms:
 
     # Rooms
 
-    def create(self, who: Visitor, room_id: str | None, password: str | None, **fields: Any) -> Any:
-        """Make a room; without a name for it, one that can't be guessed.
-
-        Raises Problem `room_exists`, `overloaded`.
-        """
+    def create(self, who: Visitor, room_id: str | None, **fields: Any) -> Any:
+        """Make a room; without a name for it, one that can't be guessed. Raises Problem
+        `room_exists`, `overloaded`, `forbidden`."""
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
-        hashed, now = self._hash(password), now_ms()
+        fields = self._columns(who, fields)
+        fields["host_id"] = to_json(fields["host_id"])
+        size = fields.pop("max_participants") or self._settings["room_max_participants"]
         owner = {"owner_client": who.client_id, "owner_account": who.account}
 
         def unit(tx: Transaction) -> Any:
@@ -5643,9 +5591,8 @@ class Rooms:
                 if mine.count(tx.database) >= self.ROOMS_OF_ONE:
                     detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
                     raise Problem("overloaded", detail)
-            row = {"room_id": name, "password_hash": hashed, **owner, **fields}
-            VideoRoom.insert(**row, created_at=now, empty_since=now).execute(tx.database)
-            return active_room(tx.database, name)
+            row = {"room_id": name, "max_participants": size, **owner, **fields}
+            return by_id(tx.database, VideoRoom, VideoRoom.insert(**row).execute(tx.database))
 
         try:
             room = self._storage.write(unit)
@@ -5654,8 +5601,16 @@ class Rooms:
         self._journal.add("INFO", "Room made", roomId=name, by=who.principal.name)
         return room
 
-    def _hash(self, password: str | None) -> str | None:
-        return self._access.hasher.run(hash_password, password) if password else None
+    def _columns(self, who: Visitor, fields: dict[str, Any]) -> dict[str, Any]:
+        """What is stored of a room's fields. What nobody answers for does not stay: raises Problem
+        `forbidden`."""
+        if fields.get("pinned") and not who.account:
+            raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+        if "password" in fields:
+            password = fields.pop("password")
+            hashed = self._access.hashed(hash_password, password) if password else None
+            fields["password_hash"] = hashed
+        return fields
 
     def active(self, after: int, limit: int, session: str | None = None) -> list[Any]:
         """Active rooms, oldest first: of a client's `session` only those that it is in."""
@@ -5680,10 +5635,8 @@ class Rooms:
         return list(map(participant_view, people_in(self._storage.reader, room, waits)))
 
     def find(self, room_id: str, who: Visitor) -> Any:
-        """The active room of that name. Strangers who try names are slowed down.
-
-        Raises Problem `not_found`, `too_many_attempts`.
-        """
+        """The active room of that name. Strangers who try names are slowed down. Raises Problem
+        `not_found`, `too_many_attempts`."""
         give_back = None if who.account else self._attempt("room", who)
         room = active_room(self._storage.reader, room_id)
         if give_back:
@@ -5699,9 +5652,8 @@ class Rooms:
         """Whether a client joined a room, or opened a connection, by this credential."""
         if not who.account or who.account.casefold() in NOBODYS_NAMES:
             return False
-        if any(
-            person.account == who.account for person in self.attendance.of_client(who.client_id)
-        ):
+        people = self.attendance.of_client(who.client_id)
+        if any(person.account == who.account for person in people):
             return True
         return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
 
@@ -5715,31 +5667,32 @@ class Rooms:
             return ANONYMOUS
         if self._settings["access"] == "open":
             return GUEST
-        return GUEST._replace(grants=Grants((), (), ()), credential=guest_credential(client_id))
+        return GUEST._replace(grants=Grants((), (), ()), credential=f"guest:{client_id}")
 
     # Coming and going
 
     def join(
-        self,
-        who: Visitor,
-        room_id: str,
-        display_name: str | None = None,
-        user_id: Any = None,
-        password: str | None = None,
-    ) -> Joined:
-        """Enter a room, or its lobby; once more makes the same participant's connection anew.
+        self, who: Visitor, room_id: str, name: str | None, label: Any, password: str | None
+    ) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
+        """Enter a room, or its lobby; once more makes the same participant's connection anew. The
+        room, who came, who is in it, and the log's id of that moment. Raises Problem `not_found`,
+        `removed`, `room_locked`, `wrong_password`, `room_full`, `lobby_full`,
+        `too_many_attempts`."""
+        proof = self.find(room_id, who).password_hash
+        if proof and password is not None:  # wrong ones are counted
+            give_back = self._attempt("password", who)
+            if not self._access.hashed(verify_password, password, proof):
+                raise Problem("wrong_password", "Ask the host for the room's password.")
+            give_back()
+        proof = password and proof  # the stored one that the given one matches
 
-        Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
-        `lobby_full`, `too_many_attempts`.
-        """
-        proof = self._prove(self.find(room_id, who), who, password)
-        name = shown_name(display_name or "")
+        shown = shown_name(name or "")
 
-        def unit(tx: Transaction) -> Joined:
+        def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
             room = active_room(tx.database, room_id)
             row = self._row(tx.database, room, who)
             if row is None:
-                row = self._enter(tx, room, who, name, to_json(user_id), proof)
+                row = self._enter(tx, room, who, shown, to_json(label), proof)
             else:  # a reloaded page, a second tab: the older one is told
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
                 tx.append([room_event(room, "room-left", to=row.client_id, **about)])
@@ -5749,23 +5702,13 @@ class Rooms:
                 change(tx, row, node=self._nodes.id, status=status, **fields)
             number = self._show(tx, room, row)
             people = list(map(participant_view, people_in(tx.database, room)))
-            return Joined(room, participant_view(row), people, number)
+            return room, participant_view(row), people, number
 
         joined = self._storage.write(unit)
-        what = "Waits for a room" if joined.participant.status == WAITING else "Joined a room"
-        about = {"roomId": room_id, "clientId": joined.participant.client_id}
+        what = "Waits for a room" if joined[1].status == WAITING else "Joined a room"
+        about = {"roomId": room_id, "clientId": joined[1].client_id}
         self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
-
-    def _prove(self, room: Any, who: Visitor, password: str | None) -> str | None:
-        """The stored password that a given one matches; wrong ones are counted."""
-        if room.password_hash is None or password is None:
-            return None
-        give_back = self._attempt("password", who)
-        if not self._access.hasher.run(verify_password, password, room.password_hash):
-            raise Problem("wrong_password", "Ask the host for the room's password.")
-        give_back()
-        return str(room.password_hash)
 
     def _enter(
         self, tx: Transaction, room: Any, who: Visitor, name: str, label: str, proof: Any
@@ -5773,7 +5716,7 @@ class Rooms:
         """Make somebody new a participant, whom the door lets in; the row."""
         keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
         bans = RoomBan.select().where((RoomBan.room == room.id) & RoomBan.who.in_(keys))
-        if first(bans, tx.database):
+        if bans.exists(tx.database):
             raise Problem("removed", "The host removed you from this room.")
         is_host = who.owns(room)
         is_free = is_host or who.principal.role == "admin"
@@ -5795,10 +5738,8 @@ class Rooms:
             display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE | FORCED | HAND_DOWN),
+            state=to_json(STATE),
             node=self._nodes.id,
-            beats=0,
-            joined_at=now_ms(),
         ).execute(tx.database)
         return by_id(tx.database, VideoParticipant, number)
 
@@ -5809,74 +5750,82 @@ class Rooms:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
 
     def _show(self, tx: Transaction, room: Any, row: Any) -> int:
-        """Tell who has come, or come back: the hosts of who waits, else everybody; the log's id."""
-        view = participant_view(row)
-        drafts = [participant_draft(room, row)]
-        if row.status == WAITING:
-            drafts += self._to_hosts(tx, room, "participant-waiting", participant=view)
-        else:
+        """Tell who has come, or come back; the log's id."""
+        name = "participant-waiting" if row.status == WAITING else "participant-joined"
+        if row.status != WAITING:
             change(tx, room, empty_since=None)
-            drafts.append(
-                room_event(room, "participant-joined", exclude=row.client_id, participant=view)
-            )
-        return tx.append(drafts)[-1]
+        told = self._told(tx, room, row, name, participant=participant_view(row))
+        return tx.append([participant_draft(room, row), *told])[-1]
 
     @staticmethod
-    def _to_hosts(tx: Transaction, room: Any, name: str, **content: Any) -> list[Entry]:
-        """What happens in the lobby, for whoever may let in."""
-        hosts = [row.client_id for row in people_in(tx.database, room) if row.is_host]
+    def _told(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
+        """What others hear of somebody: of who waits the hosts, who may let in, else everybody."""
+        if row.status != WAITING:
+            return [room_event(room, name, exclude=row.client_id, **content)]
+        hosts = [other.client_id for other in people_in(tx.database, room) if other.is_host]
         return [room_event(room, name, to=host, **content) for host in hosts]
 
     @staticmethod
     def _row(database: peewee.Database, room: Any, who: Visitor) -> Any:
         """The participant who acts, or None."""
-        mine = (
-            VideoParticipant.client_id == who.client_id
-            if who.client_id
-            else (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
-        )
+        mine = VideoParticipant.client_id == who.client_id
+        if not who.client_id:
+            mine = (VideoParticipant.account == who.account) & (VideoParticipant.account != "")
         rows = VideoParticipant.select().where(mine & (VideoParticipant.room == room.id))
-        return first(rows.order_by(VideoParticipant.id.desc()), database)
+        return rows.order_by(VideoParticipant.id.desc()).first(database)
 
-    def _here(
-        self, database: peewee.Database, room_id: str, who: Visitor, may_wait: bool = False
+    def may_moderate(self, database: peewee.Database, room: Any, who: Visitor) -> bool:
+        """Whether this is a host or owner of a room, or an administrator."""
+        if who.principal.role == "admin" or who.owns(room):
+            return True
+        row = self._row(database, room, who)
+        return row is not None and bool(row.is_host)
+
+    def place(
+        self, database: peewee.Database, room_id: str, who: Visitor, may: Right
     ) -> tuple[Any, Any]:
-        """A room and the participant who acts in it. A stranger learns nothing, not even whether
-        there is such a room. Raises Problem `not_in_room`."""
-        room = first(VideoRoom.select().where(is_active(room_id)), database)
+        """A room, and the participant who acts in it, if it may. Of who must be there, a stranger
+        learns nothing, not even whether there is such a room. Raises Problem `not_in_room`; to
+        moderate, `not_found`, `not_host`."""
+        if may == "moderate":
+            room = active_room(database, room_id)
+            if not self.may_moderate(database, room, who):
+                raise Problem("not_host", "Ask the host of the room.")
+            return room, None
+        room = VideoRoom.select().where(is_active(room_id)).first(database)
         row = None if room is None else self._row(database, room, who)
-        check_place(row, who, may_wait)
+        check_place(row, who, may)
         return room, row
 
+    def act(
+        self, who: Visitor, room_id: str, may: Right, act: Callable[[Transaction, Any, Any], T]
+    ) -> T:
+        """Do in one unit what somebody may who has that right. Raises as `place` and, to moderate,
+        `find` do."""
+        if may == "moderate":
+            self.find(room_id, who)
+        return self._storage.write(lambda tx: act(tx, *self.place(tx.database, room_id, who, may)))
+
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
-        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`.
+        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`. Raises Problem
+        `not_in_room`."""
 
-        Raises Problem `not_in_room`.
-        """
-
-        def unit(tx: Transaction) -> None:
-            room, row = self._here(tx.database, room_id, who, may_wait=True)
+        def act(tx: Transaction, room: Any, row: Any) -> None:
             if soon:
                 self._update(tx, room, row, RECONNECTING, self.SOON_MS)
             else:
                 self._remove(tx, room, row, "left")
 
-        self._storage.write(unit)
+        self.act(who, room_id, "stay", act)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
-        self,
-        tx: Transaction,
-        room: Any,
-        row: Any,
-        status: str,
-        grace: int | None = None,
-        **more: Any,
+        self, tx: Transaction, room: Any, row: Any, to: str, grace: int | None = None, **more: Any
     ) -> None:
         """Change a participant, whose silence this node judges from now on, and tell what is
         different; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
-        status = WAITING if row.status == WAITING else status
+        status = WAITING if row.status == WAITING else to
         change(tx, row, node=self._nodes.id, status=status, **more)
         draft = participant_draft(room, row, grace)
         if draft.content != known:
@@ -5888,14 +5837,10 @@ class Rooms:
         """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
         been there longest is host where there is none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
-        drafts = [room_event(room, "room-left", to=row.client_id, **about)]
+        tx.append([room_event(room, "room-left", to=row.client_id, **about)])
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
-        if row.status == WAITING:
-            drafts += self._to_hosts(tx, room, "participant-left", **about)
-        else:
-            drafts.append(room_event(room, "participant-left", exclude=row.client_id, **about))
-        tx.append(drafts)
+        tx.append(self._told(tx, room, row, "participant-left", **about))
         self._take_out(tx, room, row)
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
@@ -5910,55 +5855,28 @@ class Rooms:
         VideoParticipant.delete().where(VideoParticipant.id == row.id).execute(tx.database)
         tx.append([participant_draft(room, row, status=GONE)])
         others = VideoParticipant.select().where(VideoParticipant.client_id == row.client_id)
-        if not row.account and first(others, tx.database) is None:
-            revoke(tx, [guest_credential(row.client_id)])
+        if not row.account and not others.exists(tx.database):
+            revoke(tx, [f"guest:{row.client_id}"])
 
     # What a host may do
 
-    def may_moderate(
-        self, room: Any, who: Visitor, database: peewee.Database | None = None
-    ) -> bool:
-        """Whether this is a host or owner of a room, or an administrator."""
-        if who.principal.role == "admin" or who.owns(room):
-            return True
-        row = self._row(database or self._storage.reader, room, who)
-        return row is not None and bool(row.is_host)
-
-    def _as_host(self, who: Visitor, room_id: str, act: Callable[[Transaction, Any], T]) -> T:
-        """Do what only a host may, in one unit. Raises Problem `not_found`, `not_host`."""
-        self.find(room_id, who)
-
-        def unit(tx: Transaction) -> T:
-            room = active_room(tx.database, room_id)
-            if not self.may_moderate(room, who, tx.database):
-                raise Problem("not_host", "Ask the host of the room.")
-            return act(tx, room)
-
-        return self._storage.write(unit)
-
     def update(self, who: Visitor, room_id: str, fields: dict[str, Any]) -> Any:
-        """Change a room; only its host may. A `password` is hashed, None takes it away.
-
-        Raises Problem `not_found`, `not_host`.
-        """
+        """Change a room; only its host may. A `password` is hashed, None takes it away. Raises
+        Problem `not_found`, `not_host`, `forbidden`."""
         if "password" in fields:
-            self._as_host(who, room_id, lambda tx, room: None)  # before it costs its time
-            fields["password_hash"] = self._hash(fields.pop("password"))
+            self.act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
+        fields = self._columns(who, fields)
 
-        def act(tx: Transaction, room: Any) -> Any:
+        def act(tx: Transaction, room: Any, _: Any) -> Any:
             change(tx, room, **fields)
             view = room_view(RoomView, room, len(people_in(tx.database, room)))
             tx.append([room_event(room, "room-updated", room=view)])
             return room
 
-        return self._as_host(who, room_id, act)
+        return self.act(who, room_id, "moderate", act)
 
-    def end(self, who: Visitor, room_id: str) -> None:
-        """End a room; only its host may. Raises as `update` does."""
-        self._as_host(who, room_id, lambda tx, room: self._end(tx, room, "ended by the host"))
-        self._journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
-
-    def _end(self, tx: Transaction, room: Any, reason: str) -> None:
+    def end(self, tx: Transaction, room: Any, reason: str) -> None:
+        """End a room, within a unit."""
         everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
         tx.append([room_event(room, "room-ended", reason=reason)])
         for row in list(everybody.execute(tx.database)):
@@ -5969,22 +5887,20 @@ class Rooms:
         change(tx, room, ended_at=now_ms(), password_hash=None)
 
     def moderate(self, who: Visitor, room_id: str, number: int, action: str) -> None:
-        """Do what `ACTIONS` names to a participant; only the host may.
+        """Do what `ACTIONS` names to a participant; only the host may. Raises Problem `not_found`,
+        `not_host`, `room_full`."""
 
-        Raises Problem `not_found`, `not_host`, `room_full`.
-        """
-
-        def act(tx: Transaction, room: Any) -> None:
+        def act(tx: Transaction, room: Any, _: Any) -> None:
             row, (needed, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
             is_here = row is not None and row.room == room.id
             if not is_here or (row.status == WAITING) != (needed == WAITING):
                 raise Problem("not_found", "There is no such participant.")
             what(self, tx, room, row)
 
-        self._as_host(who, room_id, act)
+        self.act(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
-        address = who.principal.address
-        self._journal.add("INFO", f"Host's action: {action}", **about, ipAddress=address)
+        about |= {"ipAddress": who.principal.address}
+        self._journal.add("INFO", f"Host's action: {action}", **about)
 
     def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
         tell_change(tx, room, row, state=to_json(as_json(row.state) | forced))
@@ -6030,17 +5946,13 @@ class Rooms:
 
     def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> ParticipantView:
         """Take a participant's state, which also says that it is there; the participant. Nothing
-        is written where nothing changes.
-
-        Raises Problem `not_in_room`.
-        """
-        _, row = self._here(self._storage.reader, room_id, who, may_wait=True)
+        is written where nothing changes. Raises Problem `not_in_room`."""
+        _, row = self.place(self._storage.reader, room_id, who, "stay")
         is_same = as_json(row.state) == as_json(row.state) | changes
         if is_same and row.beats and row.status != RECONNECTING:
             return participant_view(row)
 
-        def unit(tx: Transaction) -> ParticipantView:
-            room, row = self._here(tx.database, room_id, who, may_wait=True)
+        def act(tx: Transaction, room: Any, row: Any) -> ParticipantView:
             state = as_json(row.state)
             after = state | changes
             if after["hand"] != state["hand"]:
@@ -6048,27 +5960,7 @@ class Rooms:
             self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
-        return self._storage.write(unit)
-
-    def say(self, who: Visitor, room_id: str, text: str) -> int:
-        """Send a text to everybody in the room; its id. Raises Problem `not_in_room`."""
-
-        def unit(tx: Transaction) -> int:
-            room, row = self._here(tx.database, room_id, who)
-            about = {"clientId": row.client_id, "displayName": row.display_name}
-            about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
-            return tx.append([room_event(room, "room-chat", **about)])[0]
-
-        return self._storage.write(unit)
-
-    def chat(self, who: Visitor, room_id: str, before: int, limit: int) -> list[dict[str, Any]]:
-        """What was said in a room, oldest first. Raises Problem `not_in_room`."""
-        room, _ = self._here(self._storage.reader, room_id, who)
-        said = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
-        query = Message.select(Message.id, Message.content).where(said & (Message.id < before))
-        query = query.order_by(Message.id.desc()).limit(limit)
-        rows = self._storage.read_long(*query.sql())
-        return [{"id": i, "messageId": i, **as_json(content)} for i, content in reversed(rows)]
+        return self.act(who, room_id, "stay", act)
 
     # Signals
 
@@ -6091,10 +5983,8 @@ class Rooms:
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
-        Who they are is known without a read.
-
-        Raises Problem `not_in_room`, `peer_gone`, `rate_limited`.
-        """
+        Who they are is known without a read. Raises Problem `not_in_room`, `peer_gone`,
+        `rate_limited`."""
         sender, receivers = self.attendance.meet(who, room_id, target)
         if not receivers and self.attendance.catch_up():
             sender, receivers = self.attendance.meet(who, room_id, target)
@@ -6153,7 +6043,7 @@ class Rooms:
         def unit(tx: Transaction) -> list[str]:
             rooms = list(VideoRoom.select().where(where).execute(tx.database))
             for room in rooms:
-                self._end(tx, room, "empty")
+                self.end(tx, room, "empty")
             return [room.room_id for room in rooms]
 
         if VideoRoom.get_or_none(where):
@@ -6221,23 +6111,17 @@ class StreamRequest(NamedTuple):
         return frozenset(topics)
 
 
-LABELS = {"sse": "SSE", "websocket": "WebSocket"}
-
-
+@dataclass(eq=False)
 class Streams:
     """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        log: Log,
-        settings: Settings,
-        journal: Journal,
-        standing: Callable[[str], frozenset[str]],
-    ) -> None:
-        """`standing` gives the topics that each of a client's connections has."""
-        self._hub, self._standing, self._log, self._settings = hub, standing, log, settings
-        self._journal = journal
+    _hub: Hub
+    _log: Log
+    _settings: Settings
+    _journal: Journal
+    _standing: Callable[[str], frozenset[str]]  # the topics that each connection of a client has
+
+    def __post_init__(self) -> None:
         self._texts: dict[str, str] = {}
 
     def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
@@ -6252,11 +6136,8 @@ class Streams:
             counts["max_connections_per_account"] = partial(hub.count_of, principal.name)
         for name, count in counts.items():
             if self._settings[name] and count() >= self._settings[name]:
-                raise Problem(
-                    "too_many_connections",
-                    f"The setting {name} is reached.",
-                    retry_after=2 + secrets.randbelow(9),
-                )
+                code, wait = "too_many_connections", 2 + secrets.randbelow(9)
+                raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
 
     def open(
         self,
@@ -6278,10 +6159,11 @@ class Streams:
         cursor = self._hub.head if after is None else after
         subscriber = self.subscriber(asked, client_id, cursor)
         position = self._log.position(cursor)
+        label = "SSE" if encoding.name == "sse" else "WebSocket"
         hello = {
             "type": "connection",
             "clientId": client_id,
-            "message": f"Connected to {LABELS[encoding.name]}",
+            "message": f"Connected to {label}",
             "recovered": after is not None,
             "lastEventId": position,
             "pingInterval": self._settings["ping_interval"],
@@ -6330,16 +6212,6 @@ class Streams:
 # ----------------------------------------------------------------------------------------------
 # HTTP
 # ----------------------------------------------------------------------------------------------
-
-
-def paced(items: Iterable[T]) -> Iterator[T]:
-    """The same items; each time that they have taken some milliseconds, others have their turn."""
-    until = ticks_ms() + 4
-    for item in items:
-        yield item
-        if ticks_ms() >= until:
-            gevent.sleep(0.001)  # 0 would not look at sockets
-            until = ticks_ms() + 4
 
 
 Attach = Callable[["Transport", bytes, bytes], None]
@@ -6400,6 +6272,7 @@ def takes_gzip(accepted: str) -> bool:
 
 JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
 HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+SQLITE = "application/vnd.sqlite3"
 
 ROUTES: list[Route] = []
 F = TypeVar("F", bound=Callable[..., Any])
@@ -6478,15 +6351,14 @@ def pattern(text: str, words: str) -> msgspec.Meta:
 
 
 MAX_CHANNELS = 256
-Channel = Annotated[
-    str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", "1-128 letters (A-Z, a-z), digits and _.:/-")
-]
+LARGE = "max_message_bytes"  # the limit of what may hold that many of them, or a long value
+LETTERS = "letters (A-Z, a-z), digits"
+Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
 EventName = Annotated[
     str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
 ]
-ClientId = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
-]
+ClientId = Annotated[str, pattern(r"[A-Za-z0-9_-]{1,64}", f"1-64 {LETTERS}, _ and -")]
+RoomName = ClientId
 SocketRoom = Annotated[str, pattern(r"[^\x00]{1,256}", "1-256 characters, none of them NUL")]
 SocketNamespace = Annotated[
     str, pattern(r"/[^\x00-\x20#,]{0,255}", "a slash and at most 255 characters without # and ,")
@@ -6499,16 +6371,17 @@ Limit = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**62, description="an id, which is a whole number")]
 Position = Annotated[str, msgspec.Meta(max_length=64)]
 Channels = Annotated[tuple[Channel, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
+SettingKey = Annotated[
+    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
+]
 UserRole = Literal["user", "admin"]
-Username = Annotated[str, pattern(USERNAME, "1-64 letters (A-Z, a-z), digits and _.@-")]
+Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Patterns = Annotated[
     tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
     msgspec.Meta(max_length=MAX_CHANNELS),
 ]
-TokenName = Annotated[
-    str, pattern(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters (A-Z, a-z), digits and _.-")
-]
+TokenName = Annotated[str, pattern(r"[A-Za-z0-9_.-]{1,64}", f"1-64 {LETTERS} and _.-")]
 Scopes = Annotated[
     tuple[Literal["subscribe", "publish", "emit", "admin"], ...],
     msgspec.Meta(min_length=1, description="a list of at least one"),
@@ -6595,20 +6468,6 @@ def list_fields(kind: Hashable) -> frozenset[str]:
     return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
 
 
-def parse_query(text: str, kind: type[T]) -> T:
-    """A query string as a request type. Raises Problem `malformed` or `invalid`."""
-    try:
-        given = urllib.parse.parse_qs(text, keep_blank_values=True, errors="strict") if text else {}
-    except ValueError:
-        fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in text.split("&"))
-        name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
-        detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
-        raise Problem("malformed", detail) from None
-    lists = list_fields(cast(Hashable, kind))
-    values = {key: found if key in lists else found[-1] for key, found in given.items()}
-    return convert(values, kind, strict=False)
-
-
 # Types of answers that several calls give
 
 
@@ -6650,11 +6509,8 @@ class EventsQuery(msgspec.Struct, rename="camel"):
 @route("GET", "/api/events", "stream", "Open a stream of Server-Sent Events", gives=EVENT_STREAM)
 def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     """WHATWG HTML 9.2. The socket is handed to the hub once the head is written."""
-    head = {
-        "Content-Type": EVENT_STREAM,
-        "Cache-Control": "no-store, no-transform",
-        "X-Accel-Buffering": "no",
-    }
+    head = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store, no-transform"}
+    head["X-Accel-Buffering"] = "no"  # nginx would keep it back
     has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
     head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
@@ -6684,13 +6540,7 @@ class TopicsView(Success, rename="camel"):
     channels: list[str]
 
 
-@route(
-    "POST",
-    "/api/events/topics",
-    "subscribe",
-    "Change a stream's channels",
-    limit="max_message_bytes",
-)
+@route("POST", "/api/events/topics", "subscribe", "Change a stream's channels", limit=LARGE)
 def change_topics(
     app: Application,
     call: Call,
@@ -6705,18 +6555,15 @@ def change_topics(
     for name in (*add, *remove):
         app.access.check_channel(call.principal, "subscribe", name)
     client_id = client_id_of(session)
-    held = [as_json(row.channels) for row in app.nodes.of_client(client_id)]
-    if not held:
-        raise Problem("not_found", "This session has no stream.")
+    rows = existing(app.nodes.of_client(client_id), "This session has no stream.")
+    held = [as_json(row.channels) for row in rows]
     if len(set().union(*held, add).difference(remove)) > MAX_CHANNELS:
         raise Problem("invalid", errors=[("add", f"makes more than {MAX_CHANNELS} channels")])
-    order: dict[str, Any] = {
-        "add": [CHANNEL + name for name in add],
-        "remove": [CHANNEL + name for name in remove],
-    }
+    order: dict[str, Any] = {"add": [CHANNEL + name for name in add]}
+    order["remove"] = [CHANNEL + name for name in remove]
     if since is not None:
-        found = app.log.find(since)
-        order["since"] = -1 if found is None else found  # of another log: told as `reset`
+        number = app.log.find(since)
+        order["since"] = -1 if number is None else number  # of another log: told as `reset`
     app.log.control("topics", clientId=client_id, **order)
     channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
     return TopicsView(True, client_id, channels)
@@ -6776,29 +6623,27 @@ def broadcast(
     sender = client_id_of(session) if session else None
     if call.content_type == NDJSON:
         raw = call.body(app.settings["max_batch_bytes"])
-        drafts = batch_drafts(app, call.principal, query, raw, sender)
+        drafts, parsed = batch_drafts(app, call.principal, query, raw, sender), None
         content = hashlib.sha256(raw).hexdigest()
-
-        def answer() -> Published | BatchPublished:
-            return BatchPublished(True, len(drafts), drafts[0].id or None, drafts[-1].id or None)
     else:
         parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
         drafts = [make_draft(app, call.principal, query, parsed, sender)]
         content = parsed.text
 
-        def answer() -> Published | BatchPublished:
-            view = message_view(drafts[0], parsed)
-            return Published(True, view.recipient_count, view)
+    def answer() -> Published | BatchPublished:
+        if parsed is None:
+            return BatchPublished(True, len(drafts), drafts[0].id or None, drafts[-1].id or None)
+        view = message_view(drafts[0], parsed)
+        return Published(True, view.recipient_count, view)
 
     if query.volatile:
         for draft in paced(drafts):
             draft.recipient_count = app.nodes.volatile(draft)
         return answer()
-    key = call.headers.get("idempotency-key")
-    if key is None:
-        append(app, drafts)
-        return answer()
-    return Answer(append_once(app, call, key, drafts, content, answer).encode())
+    if "idempotency-key" in call.headers:
+        return Answer(append_once(app, call, drafts, content, answer).encode())
+    append(app, drafts)
+    return answer()
 
 
 def batch_drafts(
@@ -6867,35 +6712,33 @@ def make_draft(
     )
 
 
-def append(app: Application, drafts: Sequence[Entry]) -> list[int]:
-    """Put messages into the log; their ids. Returns after the commit."""
+def append(
+    app: Application, drafts: Sequence[Entry], unit: Callable[[Transaction], Any] | None = None
+) -> Any:
+    """Put messages into the log, by a unit that does more if there is one; what that gives, else
+    their ids. Returns after the commit."""
     started = time.perf_counter()
-    ids = app.log.store(drafts)
-    app.stats.published(len(ids), time.perf_counter() - started)
-    return ids
+    given = app.storage.write(unit) if unit else app.log.store(drafts)
+    app.stats.published(len(drafts), time.perf_counter() - started)
+    return given
 
 
 def append_once(
-    app: Application,
-    call: Call,
-    key: str,
-    drafts: Sequence[Entry],
-    content: str,
-    answer: Callable[[], msgspec.Struct],
+    app: Application, call: Call, drafts: list[Entry], content: str, answer: Callable[[], Any]
 ) -> str:
     """Store messages; the answer as JSON. An `Idempotency-Key` that was used within a day gives the
     first answer again: it is an account's; of the anonymous a session's, else an address's. Raises
     Problem `idempotency_mismatch` when the content is another one."""
+    key = call.headers["idempotency-key"]
     if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
         raise Problem("invalid", errors=[("Idempotency-Key", "must be 1-255 visible characters")])
-    started = time.perf_counter()
     stranger = drafts[0].sender or call.principal.address
     key_hash = sha256(f"{call.principal.account or f'{ANONYMOUS.name} {stranger}'} {key}")
     body_hash = sha256(f"{call.raw_query} {content}")
 
     def unit(tx: Transaction) -> str:
         earlier = IdempotencyKey.select().where(IdempotencyKey.key_hash == key_hash)
-        row = next(iter(earlier.execute(tx.database)), None)
+        row = earlier.first(tx.database)
         if row is not None and row.created_at > now_ms() - 86_400_000:
             if row.body_hash != body_hash:
                 raise Problem("idempotency_mismatch", "Use a new key for a new message.")
@@ -6905,9 +6748,7 @@ def append_once(
         upsert(tx.database, IdempotencyKey, **kept, created_at=now_ms())
         return kept["answer"]
 
-    text: str = app.storage.write(unit)
-    app.stats.published(len(drafts), time.perf_counter() - started)
-    return text
+    return str(append(app, drafts, unit))
 
 
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
@@ -6938,13 +6779,8 @@ def messages(
     chosen = (Message.topic == EVERYONE) | Message.topic.startswith(CHANNEL)
     if channel:
         chosen = Message.topic == CHANNEL + channel
-    page = where = (Message.kind == MESSAGE) & chosen
-    if before is not None:
-        page &= Message.id < before
-    if after is not None:
-        page &= Message.id > after
-    order = Message.id if after is not None else Message.id.desc()
-    views = stored_views(app, page, order, limit)
+    where = (Message.kind == MESSAGE) & chosen
+    views = stored_views(app, where, limit, before, after)
     total = count_rows(app, Message, where)
     return paged(call, views, total, limit, "before" if after is None else "after")
 
@@ -6955,14 +6791,24 @@ def count_rows(app: Application, model: Any, where: Any) -> int:
     return int(app.storage.read_long(*query.sql())[0][0])
 
 
-def stored_views(app: Application, where: Any, order: Any, limit: int) -> list[MessageView]:
-    """Messages of the log as the API shows them."""
-    columns = (getattr(Message, name) for name in COLUMNS)
-    query = Message.select(*columns).where(where).order_by(order).limit(limit)
-    return [
-        message_view(entry := Entry(*row), Parsed(as_json(entry.content), entry.content))
-        for row in paced(app.storage.read_long(*query.sql()))
-    ]
+def page_of(
+    app: Application, query: Any, limit: int, before: int | None = None, after: int | None = None
+) -> Iterator[Any]:
+    """Rows of a table that may be long, the newest first, those `after` an id oldest first."""
+    number = query.model.id
+    if before is not None:
+        query = query.where(number < before)
+    if after is not None:
+        query = query.where(number > after)
+    ordered = query.order_by(number.desc() if after is None else number)
+    return paced(app.storage.read_long(*ordered.limit(limit).sql()))
+
+
+def stored_views(app: Application, where: Any, limit: int, *span: int | None) -> list[MessageView]:
+    """Messages of the log as the API shows them; `span` as `page_of` takes it."""
+    query = Message.select(*(getattr(Message, name) for name in COLUMNS)).where(where)
+    entries = itertools.starmap(Entry, page_of(app, query, limit, *span))
+    return [message_view(each, Parsed(as_json(each.content), each.content)) for each in entries]
 
 
 # Connections
@@ -6995,8 +6841,7 @@ def connections(
 @route("DELETE", "/api/connections/<client_id>", "admin", "Disconnect a client")
 def disconnect(app: Application, call: Call, client_id: str) -> None:
     """The client is told not to come back, on whichever node holds it."""
-    if not app.nodes.of_client(client_id):
-        raise Problem("not_found", "No such client is connected.")
+    existing(app.nodes.of_client(client_id), "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
 
@@ -7034,12 +6879,10 @@ Title = Annotated[
     str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
 ]
 PersonName = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,100}", "1-100 characters in one line")]
-RoomName = Annotated[
-    str, pattern(r"[A-Za-z0-9_-]{1,64}", "1-64 letters (A-Z, a-z), digits, _ and -")
-]
 Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
+ROOM = "/api/video/rooms/<room_id>"
 Action = Literal[
     "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
 ]
@@ -7056,6 +6899,19 @@ class RoomChange(RoomCall, kw_only=True):
     lobby: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool | msgspec.UnsetType = msgspec.UNSET
     password: Secret | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class MakeRoomBody(RoomCall, kw_only=True):
+    """Make a video room"""
+
+    name: Title
+    room_id: RoomName | None = None
+    description: Description = ""
+    host_id: Label = None
+    max_participants: Size | None = None
+    password: Secret | None = None
+    lobby: bool = False
+    pinned: bool = False
 
 
 class StateBody(RoomCall, kw_only=True):
@@ -7076,9 +6932,7 @@ def said(body: RoomCall) -> dict[str, Any]:
 
 def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     """Who acts: by its `session`, or by the credential that a clientId's stream was opened with.
-
-    Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`.
-    """
+    Raises Problem `forbidden` for somebody else's clientId, `unauthorized` without `guests`."""
     if not app.settings["guests"]:
         app.access.require(call.principal, "stream")
     body = asked if isinstance(asked, RoomCall) else RoomCall()
@@ -7130,43 +6984,10 @@ def join_url(app: Application, origin: str, room_id: str) -> str:
     return f"{app.network.link_base(origin)}/room/{room_id}"
 
 
-ROOM = "/api/video/rooms/<room_id>"
-
-
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
-def make_room(
-    app: Application,
-    call: Call,
-    who: Visitor,
-    name: Title,
-    room_id: RoomName | None = None,
-    description: Description = "",
-    host_id: Label = None,
-    max_participants: Size | None = None,
-    password: Secret | None = None,
-    lobby: bool = False,
-    pinned: bool = False,
-) -> SharedRoom:
+def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> SharedRoom:
     """201 with the room. Its maker, by session or account, is its host."""
-    check_pinned(who, pinned)
-    room = app.rooms.create(
-        who,
-        room_id,
-        password,
-        name=name,
-        description=description,
-        host_id=to_json(host_id),
-        max_participants=max_participants or app.settings["room_max_participants"],
-        lobby=lobby,
-        pinned=pinned,
-    )
-    return shared_room(app, call.origin, room, 0)
-
-
-def check_pinned(who: Visitor, pinned: bool | msgspec.UnsetType) -> None:
-    """What nobody answers for does not stay. Raises Problem `forbidden`."""
-    if pinned is True and not who.account:
-        raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
+    return shared_room(app, call.origin, app.rooms.create(who, **said(body)), 0)
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -7203,7 +7024,7 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
     )
     if not who.account and not inside:
         return view_of(RoomDoor, whole)
-    if app.rooms.may_moderate(room, who):
+    if app.rooms.may_moderate(app.storage.reader, room, who):
         whole.waiting = app.rooms.participants(room, waits=True)
     return whole
 
@@ -7213,7 +7034,6 @@ def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
 ) -> SharedRoom:
     """Name, lock, limit, password; by its host."""
-    check_pinned(who, body.pinned)
     room = app.rooms.update(who, room_id, said(body))
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
@@ -7221,7 +7041,9 @@ def change_room(
 @route("DELETE", ROOM, "room", "End a video room")
 def end_room(app: Application, room_id: str, who: Visitor) -> None:
     """Everybody in it is told; by its host."""
-    app.rooms.end(who, room_id)
+    end = partial(app.rooms.end, reason="ended by the host")
+    app.rooms.act(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
+    app.journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
 
 
 @route("GET", f"{ROOM}/qr.svg", "room", "A room's link as a QR code", gives=SVG)
@@ -7284,26 +7106,26 @@ def join_room(
     missed. `iceServers` are good for `iceTtl` seconds, where they end; a participant's `handAt`
     is since when its hand is up, or null."""
     if not who.client_id:
-        raise Problem(
-            "invalid", errors=[("session", "is required: 22-64 random URL-safe characters")]
-        )
-    joined = app.rooms.join(who, room_id, display_name, user_id, password)
-    view = joined_view(app, call.origin, joined)
+        needed = "is required: 22-64 random URL-safe characters"
+        raise Problem("invalid", errors=[("session", needed)])
+    view = entered(app, call.origin, who, room_id, display_name, user_id, password)
     return view if isinstance(view, Entered) else Answer(view, 202)
 
 
-def joined_view(app: Application, origin: str, joined: Joined) -> Entered | Waits:
-    """What somebody is told who has joined, or waits."""
-    view, position = joined.participant, app.log.position(joined.number)
+def entered(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
+    """What somebody is told who joins, or waits; what is `asked` and raised is that of
+    `Rooms.join`."""
+    room, view, people, number = app.rooms.join(who, *asked)
+    position = app.log.position(number)
     if view.status == WAITING:
         return Waits(view.status, view, position, "waiting", [])
     return Entered(
         status=view.status,
         participant=view,
         last_event_id=position,
-        participants=joined.participants,
-        waiting=app.rooms.participants(joined.room, waits=True) if view.is_host else [],
-        room=shared_room(app, origin, joined.room, len(joined.participants)),
+        participants=people,
+        waiting=app.rooms.participants(room, waits=True) if view.is_host else [],
+        room=shared_room(app, origin, room, len(people)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
         **msgspec.structs.asdict(app.rooms.ice(view.client_id)),
@@ -7344,7 +7166,13 @@ class Said(Success):
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
 def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: ChatText) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
-    return Said(True, app.rooms.say(who, room_id, text))
+
+    def say(tx: Transaction, room: Any, row: Any) -> int:
+        about = {"clientId": row.client_id, "displayName": row.display_name}
+        about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        return tx.append([room_event(room, "room-chat", **about)])[0]
+
+    return Said(True, app.rooms.act(who, room_id, "take part", say))
 
 
 class ChatView(TypedDict):
@@ -7365,7 +7193,12 @@ def list_chat(
     app: Application, room_id: str, who: Visitor, before: RowId = 2**62, limit: Limit = 100
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    return cast("list[ChatView]", app.rooms.chat(who, room_id, before, limit))
+    room, _ = app.rooms.place(app.storage.reader, room_id, who, "take part")
+    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
+    query = Message.select(Message.id, Message.content).where(where)
+    rows = reversed(list(page_of(app, query, limit, before)))
+    said = [{"id": number, "messageId": number, **as_json(text)} for number, text in rows]
+    return cast("list[ChatView]", said)
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
@@ -7500,12 +7333,10 @@ class LogView(msgspec.Struct):
 
 def log_views(app: Application, where: Any, before: int | None, limit: int) -> list[LogView]:
     """A page of the event log as the API shows it, newest first."""
-    if before is not None:
-        where &= EventLog.id < before
-    page = EventLog.select().where(where).order_by(EventLog.id.desc()).limit(limit)
+    rows = page_of(app, EventLog.select().where(where), limit, before)
     return [
-        LogView(number, iso(timestamp), level, message, msgspec.Raw(more.encode()))
-        for number, timestamp, level, message, more in app.storage.read_long(*page.sql())
+        LogView(number, iso(at), level, message, msgspec.Raw(more.encode()))
+        for number, at, level, message, more in rows
     ]
 
 
@@ -7598,9 +7429,8 @@ def csv_rows(views: list[LogView]) -> bytes:
     text = io.StringIO(newline="")
     for view in views:
         cells = (*msgspec.structs.astuple(view)[:-1], bytes(view.metadata).decode())
-        csv.writer(text).writerow(
-            [f"'{c}" if str(c)[:1] in tuple("=+-@\t\r") else c for c in cells]
-        )
+        safe = [f"'{cell}" if str(cell)[:1] in tuple("=+-@\t\r") else cell for cell in cells]
+        csv.writer(text).writerow(safe)
     return text.getvalue().encode()
 
 
@@ -7620,11 +7450,6 @@ class SettingView(msgspec.Struct, rename="camel", kw_only=True):
     restart: bool
     source: str
     updated_at: Moment | None
-
-
-SettingKey = Annotated[
-    str, pattern(r"[a-z][a-z0-9_.-]{0,63}", "1-64 letters (a-z), digits and _.-, a letter first")
-]
 
 
 def is_from_here(call: Call) -> bool:
@@ -7655,11 +7480,14 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     )
 
 
-def setting_fault(app: Application, call: Call, row: Setting) -> Problem | None:
-    """Why a setting can't be changed, if so: it is fixed at the start; or it would open the server
-    wider, which who reaches it by the network may not."""
+def setting_fault(
+    app: Application, call: Call, row: Setting, by_switch: bool = False
+) -> Problem | None:
+    """Why a setting can't be changed, if so: it is fixed at the start, but for what the page of the
+    network has a switch for; or it would open the server wider, which who reaches it by the network
+    may not."""
     source = app.settings.source(row.key)
-    if row.has_option or source in ("command line", "environment"):
+    if (row.has_option and not by_switch) or source in ("command line", "environment"):
         return Problem("setting_fixed", f"{row.key} is given when the program starts ({source}).")
     if row.group == "network" and not is_from_here(call):
         return Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
@@ -7673,7 +7501,7 @@ def list_settings(app: Application, call: Call) -> list[SettingView]:
     return [setting_view(app, call, key, saved.get(key)) for key in {**SETTINGS, **saved}]
 
 
-@route("POST", "/api/settings", "admin", "Change a setting", limit="max_message_bytes")
+@route("POST", "/api/settings", "admin", "Change a setting", limit=LARGE)
 def change_setting(
     app: Application,
     call: Call,
@@ -7697,10 +7525,17 @@ def change_setting(
             parse_setting(row, text)
         except ValueError as error:
             raise Problem("invalid", errors=[("value", str(error))]) from None
+    return save_setting(app, call, key, text, description)
+
+
+def save_setting(
+    app: Application, call: Call, key: str, text: str, description: str | None, **told: Any
+) -> SettingView:
+    """Save a setting for every node; the event log is `told` of it."""
     saved = {"key": key, "value": text, "description": description, "updated_at": now_ms()}
     app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **saved))
     app.settings_changed()
-    app.audit(call, "Setting changed", key=key)
+    app.audit(call, "Setting changed", key=key, **told)
     return setting_view(app, call, key, ServerSetting.get_by_id(key))
 
 
@@ -7764,14 +7599,11 @@ def dashboard(app: Application, call: Call) -> DashboardView:
     return DashboardView(
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
-        stored_views(app, where, Message.id.desc(), 20),
+        stored_views(app, where, 20),
         log_views(app, LogFilter().condition(), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
-
-
-SQLITE = "application/vnd.sqlite3"
 
 
 @route("GET", "/api/backup", "admin", "Download a backup of the database", gives=SQLITE)
@@ -7848,7 +7680,14 @@ def setup(
 @route("POST", "/api/auth/redeem", "public", "Sign in by a link of the program")
 def redeem(app: Application, call: Call, token: Secret) -> SignedIn:
     """For the browser that the program itself opens; the token is used up."""
-    return app.access.follow(call, token)
+    may_own = ["owner"] if app.access.is_at_desktop(call) else []
+    link = app.access.redeem(token, "signin", *may_own)
+    if link.kind == "owner":
+        return app.access.sign_in(call, None, msgspec.json.decode(link.grants, type=Grants))
+    user = User.select().where(User.role == "admin").order_by(User.id).first()
+    if user is None:
+        raise Problem("invalid_link", REFUSALS["signin"])
+    return app.access.sign_in(call, user)
 
 
 @route("POST", "/api/auth/login", "public", "Sign in")
@@ -7892,7 +7731,9 @@ def me(app: Application, call: Call) -> Me:
 @route("POST", "/api/auth/logout", "public", "Sign out")
 def logout(app: Application, call: Call) -> None:
     """Ends the session of the request's cookie."""
-    app.access.sign_out(call)
+    if call.principal.kind in ("user", "owner"):
+        app.access.revoke([call.principal.credential])
+    app.access.set_cookie(call, "", 0)
 
 
 def own_user(call: Call) -> Any:
@@ -7927,13 +7768,8 @@ class SessionView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/auth/sessions", "session", "List one's own sessions")
 def list_sessions(app: Application, call: Call) -> list[SessionView]:
     """Newest first."""
-    own = call.principal.credential
-    return [
-        view_of(
-            SessionView, row, current=row.id == own, ip_address=row.address, user_agent=row.agent
-        )
-        for row in app.access.sessions(own_user(call).id)
-    ]
+    own, rows = call.principal.credential, app.access.sessions(own_user(call).id)
+    return [view_of(SessionView, row, current=row.id == own) for row in rows]
 
 
 class SessionsEnded(Success):
@@ -7953,9 +7789,8 @@ def end_other_sessions(app: Application, call: Call) -> SessionsEnded:
 @route("DELETE", "/api/auth/sessions/<session_id>", "session", "End one of one's own sessions")
 def end_session(app: Application, call: Call, session_id: str) -> None:
     """Its streams are closed."""
-    if session_id not in [session.id for session in list_sessions(app, call)]:
-        raise Problem("not_found", "You have no such session.")
-    app.access.revoke([session_id])
+    own = [session.id for session in list_sessions(app, call) if session.id == session_id]
+    app.access.revoke(existing(own, "You have no such session."))
 
 
 class TicketView(msgspec.Struct, rename="camel"):
@@ -7970,7 +7805,10 @@ def ticket(app: Application, call: Call) -> TicketView:
     """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
     if "authorization" not in call.headers:
         call.json_body(20_000)
-    return TicketView(app.access.make_ticket(call.principal), 30)
+    who = call.principal
+    whose = {"name": who.subject, "user_id": who.user_id, "parent": who.credential}
+    whose |= {"parent_kind": who.kind, "parent_expires_at": who.expires_at}
+    return TicketView(app.access.make_token("ticket", 30, who.grants, **whose), 30)
 
 
 # Users and tokens
@@ -7993,10 +7831,7 @@ def list_users(app: Application, call: Call) -> list[UserView]:
 
 def some_user(number: int) -> Any:
     """The user that a path names. Raises Problem `not_found`."""
-    user = User.get_or_none(User.id == min(number, 2**62))
-    if user is None:
-        raise Problem("not_found", "There is no such user.")
-    return user
+    return existing(User.get_or_none(User.id == min(number, 2**62)), "There is no such user.")
 
 
 @route("POST", "/api/users", "admin", "Make a user", gives={201: JSON})
@@ -8085,11 +7920,9 @@ def make_api_token(
 @route("DELETE", "/api/tokens/<token_id>", "admin", "Revoke an API token")
 def revoke_api_token(app: Application, call: Call, token_id: str) -> None:
     """Streams that were opened with it are closed."""
-    found = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
-    if not found:
-        raise Problem("not_found", "There is no such token.")
-    app.access.revoke([row.id for row in found])
-    app.audit(call, "API token revoked", name=found[0].name)
+    rows = [row for row in list_api_tokens(app, call) if token_id in (row.id, row.name)]
+    app.access.revoke([row.id for row in existing(rows, "There is no such token.")])
+    app.audit(call, "API token revoked", name=rows[0].name)
 
 
 # Health and pages
@@ -8215,14 +8048,11 @@ def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]
     is has been said."""
     with file:
         file.seek(start)
-        while start < end:
-            part = file.read(min(end - start, 262_144))
-            if not part:
+        for at in paced(range(start, end, 262_144)):
+            part = file.read(min(end - at, 262_144))
+            if at + len(part) < min(end, at + 262_144):
                 raise OSError(f"{file.name} became shorter while it was sent")
-            start += len(part)
             yield part
-            if start < end:
-                gevent.sleep(0.001)  # others have their turn; 0 would not look at sockets
 
 
 # Declared last and only where there are such pages, since it answers for every path.
@@ -8287,10 +8117,6 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def text(self, name: str) -> str:
-        """A file's text."""
-        return self._files[name].decode()
-
     def page(self, name: str, up: str = "") -> Answer:
         """A page, its links to files leading to this version's; `up` is the way from the page's
         own folder to the root."""
@@ -8341,8 +8167,8 @@ EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
 @cache
 def openapi() -> dict[str, Any]:
     """Made from the table of routes, so that it says what the server does."""
-    kinds = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
-    kinds.append(ProblemView)
+    shown = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
+    kinds = [*shown, ProblemView]
     where = "#/components/schemas/{name}"
     found, shared = msgspec.json.schema_components(kinds, ref_template=where)
     schemas = dict(zip(kinds, found, strict=True))
@@ -8430,26 +8256,22 @@ def example(schema: dict[str, Any], shared: dict[str, Any], name: str = "") -> A
     return next(iter(known), EXAMPLES[name if kind == "string" and name in EXAMPLES else kind])
 
 
-# Opening a stream is bounded by their number, signals by a bucket of each client.
-UNCOUNTED = ("/api/events", "/api/webrtc/signal")
-
-
 def allow_header(methods: set[str]) -> str:
     """`Allow` (RFC 9110, 10.2.1): who answers GET answers HEAD too."""
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
-
-
-# A list of names as a browser asks for them; not `*`, which would be all.
-FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
-
-# What sets or takes away the cookie.
-SIGNING_IN = tuple(f"/api/auth/{name}" for name in ("setup", "redeem", "login", "logout"))
 
 
 class Web:
     """Answers requests: Bottle finds the route; it is guarded here, and its answer or error put
     into HTTP. Not by Bottle's request and response, which are looked up anew for each thing that
     is asked or said of them: that took a quarter of a request's time."""
+
+    # Opening a stream is bounded by their number, signals by a bucket of each client.
+    UNCOUNTED = ("/api/events", "/api/webrtc/signal")
+    # What sets or takes away the cookie.
+    SIGNING_IN = tuple(f"/api/auth/{name}" for name in ("setup", "redeem", "login", "logout"))
+    # A list of names as a browser asks for them; not `*`, which would be all.
+    FIELD_NAMES = re.compile(r"[!#$%&'+.^_`|~\w-]+(?:[ \t]*,[ \t]*[!#$%&'+.^_`|~\w-]+)*", re.ASCII)
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -8478,10 +8300,8 @@ class Web:
             raise Problem("not_found") from None
         except bottle.HTTPError as error:
             if error.status_code == 405:
-                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
-                raise Problem(
-                    "method_not_allowed", headers={"Allow": allow_header(methods)}
-                ) from None
+                allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
+                raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
             raise Problem("not_found" if error.status_code == 404 else "malformed") from None
         return cast("Callable[[Call], Answer]", route.callback)
 
@@ -8491,14 +8311,14 @@ class Web:
         given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
-                asked = parse_query(call.raw_query, kind)
+                lists = list_fields(kind)
+                values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
-                value = parse_json(call.json_body(limit)).value
-                if not isinstance(value, dict):
+                values = parse_json(call.json_body(limit)).value
+                if not isinstance(values, dict):
                     raise Problem("invalid", "The body must be a JSON object.")
-                asked = convert(value, kind)
-            given[part] = asked
+            given[part] = asked = convert(values, kind, strict=part == "body")
         if "who" in row.hints:
             given["who"] = visitor(self._app, call, asked)
         names = [name for name in row.hints if name != "return"]
@@ -8516,7 +8336,7 @@ class Web:
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
         navigates = call.headers.get("sec-fetch-mode") == "navigate"
         is_link = navigates and HTML in row.answers.values()
-        access.admit_page(call, is_link, guarded, row.path in SIGNING_IN)
+        access.admit_page(call, is_link, guarded, row.path in self.SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
         try:
@@ -8525,7 +8345,7 @@ class Web:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
         principal = principal._replace(address=call.address)
-        if row.path.startswith("/api/") and row.path not in UNCOUNTED:
+        if row.path.startswith("/api/") and row.path not in self.UNCOUNTED:
             access.limit_request(principal)
         call.principal = principal
         access.require(principal, row.role)
@@ -8569,14 +8389,9 @@ class Web:
         """The answer to a request that failed, and a note of it for the administrator."""
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
-            self._app.journal.add(
-                "INFO",
-                f"Refused: {problem.title}",
-                code=problem.code,
-                detail=problem.detail,
-                path=call.path,
-                ipAddress=call.address,
-            )
+            about = {"code": problem.code, "detail": problem.detail, "path": call.path}
+            about |= {"ipAddress": call.address}
+            self._app.journal.add("INFO", f"Refused: {problem.title}", **about)
         return problem_answer(problem)
 
     def _unexpected(self, error: Exception, call: Call) -> Problem:
@@ -8591,17 +8406,16 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        methods = allow_header(
-            {row.method for row in ROUTES if path in (row.path, "*")} | {"OPTIONS"}
-        )
+        found = (row.method for row in ROUTES if path in (row.path, "*"))
+        methods = allow_header({"OPTIONS", *found})
         call.reply["Allow"] = methods
-        self._app.access.admit_page(call, sets_cookie=path in SIGNING_IN)
+        self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
             call.reply["Access-Control-Max-Age"] = "600"
             call.reply["Vary"] += ", Access-Control-Request-Headers"
             asked = call.headers.get("access-control-request-headers", "")
-            if len(asked) <= 4_096 and FIELD_NAMES.fullmatch(asked):
+            if len(asked) <= 4_096 and self.FIELD_NAMES.fullmatch(asked):
                 call.reply["Access-Control-Allow-Headers"] = asked
         return Answer(status=204)
 
@@ -8873,11 +8687,9 @@ class WebSocketConversation(Conversation):
 
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
-        joined = self._app.rooms.join(
-            self._visitor(), room_id, frame.display_name, password=frame.password
-        )
+        asked = room_id, frame.display_name, None, frame.password
+        view = entered(self._app, self._origin, self._visitor(), *asked)
         self._room = room_id
-        view = joined_view(self._app, self._origin, joined)
         about = {"ref": frame.ref} if frame.ref is not None else {}
         about |= {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
@@ -12078,15 +11890,11 @@ def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkVi
 
 def save_network_setting(app: Application, call: Call, key: str, text: str) -> None:
     """Save a setting of the network. Raises Problem `setting_fixed`, `not_on_postgresql`."""
-    source = app.settings.source(key)
-    if source in ("command line", "environment"):
-        raise Problem("setting_fixed", f"{key} is given when the program starts ({source}).")
+    if fault := setting_fault(app, call, SETTINGS[key], by_switch=True):
+        raise fault
     if app.storage.engine.shared:
         raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
-    row = {"key": key, "value": text, "description": None, "updated_at": now_ms()}
-    app.storage.write(lambda tx: upsert(tx.database, ServerSetting, **row))
-    app.settings_changed()
-    app.audit(call, "Setting changed", key=key, value=text)
+    save_setting(app, call, key, text, None, value=text)
 
 
 class CodeQuery(msgspec.Struct):
