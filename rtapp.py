@@ -5685,7 +5685,6 @@ class Rooms:
                 raise Problem("wrong_password", "Ask the host for the room's password.")
             give_back()
         proof = password and proof  # the stored one that the given one matches
-
         shown = shown_name(name or "")
 
         def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
@@ -5697,7 +5696,7 @@ class Rooms:
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
                 tx.append([room_event(room, "room-left", to=row.client_id, **about)])
                 fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
-                fields["display_name"] = name or row.display_name
+                fields["display_name"] = shown or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
             number = self._show(tx, room, row)
