@@ -11709,11 +11709,12 @@ class Application:
         self.storage.stop()
 
 
-def saved_settings() -> dict[str, str]:
+def saved_settings(database: peewee.Database | None = None) -> dict[str, str]:
     """The settings that an administrator has saved, as texts. What only the start may give is not
     among them, whatever the table has: a file of handlers would be run."""
     may = {key for key, row in SETTINGS.items() if not (row.flag and row.restart)}
-    return {row.key: row.value for row in ServerSetting.select() if row.key in may}
+    rows = ServerSetting.select().execute(database)
+    return {row.key: row.value for row in rows if row.key in may}
 
 
 def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
@@ -12622,7 +12623,7 @@ def make_parser() -> argparse.ArgumentParser:
     pair: dict[str, Any] = {"action": "append", "metavar": "KEY=VALUE"}
     option("--set", dest="pairs", help="Give any setting a value; may be repeated.", **pair)
 
-    def add(group: Any, name: str, run: Callable[[Any], int], *parents: Any) -> Any:
+    def add(group: Any, name: str, run: Callable[[Any], int | None], *parents: Any) -> Any:
         about = inspect.getdoc(run) or ""
         made = group.add_parser(name, help=about, description=about, parents=parents)
         made.set_defaults(run=run, parser=made)
@@ -12682,11 +12683,10 @@ def default_command() -> str:
     return "desktop" if IS_FROZEN else "serve"
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
     app = Application(settings_of(options))
     run(app, lambda: announce(app))
-    return 0
 
 
 def existing_database(options: argparse.Namespace) -> Engine:
@@ -12701,46 +12701,40 @@ def existing_database(options: argparse.Namespace) -> Engine:
     return make_engine(settings)
 
 
-def sqlite_file(engine: Engine) -> Path:
-    """The database's file. Raises StartError when it has none."""
+def backup_command(options: argparse.Namespace) -> None:
+    """Copy the database to a file, also while the server runs."""
+    target, engine = options.file, existing_database(options)
     if not isinstance(engine, SqliteEngine):
         raise StartError(USE_PG_DUMP)
-    return engine.path
-
-
-def backup_command(options: argparse.Namespace) -> int:
-    """Copy the database to a file, also while the server runs."""
-    target = options.file
     if target.exists():
         raise StartError(f"{target} exists already.")
     try:
-        copy_database(sqlite_file(existing_database(options)), target)
+        copy_database(engine.path, target)
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"The backup {target} could not be written: {error}.") from None
     print(f"saved {target} ({target.stat().st_size:,} bytes)")
-    return 0
 
 
-def restore_command(options: argparse.Namespace) -> int:
+def restore_command(options: argparse.Namespace) -> None:
     """Make a backup the database, while no server runs."""
     source = options.file
     check_backup(source)
     engine = make_engine(settings_of(options))
-    path = sqlite_file(engine)
+    if not isinstance(engine, SqliteEngine):
+        raise StartError(USE_PG_DUMP)
     engine.claim()
     try:
-        copy_database(source, path)
-        with contextlib.closing(sqlite3.connect(path)) as database, database:
+        copy_database(source, engine.path)
+        with contextlib.closing(sqlite3.connect(engine.path)) as database, database:
             # Ids that clients have seen since that backup mean other messages from now on; and
             # where the original goes on, this is another database.
             database.execute("DELETE FROM meta WHERE key IN ('epoch', 'id')")
     except (sqlite3.Error, OSError) as error:
-        raise StartError(f"{path} could not be restored: {error}.") from None
-    print(f"restored {path} from {source}; clients that come back are told to reset")
-    return 0
+        raise StartError(f"{engine.path} could not be restored: {error}.") from None
+    print(f"restored {engine.path} from {source}; clients that come back are told to reset")
 
 
-def migrate_command(options: argparse.Namespace) -> int:
+def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
     if not options.source.startswith("sqlite:///"):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
@@ -12762,7 +12756,6 @@ def migrate_command(options: argparse.Namespace) -> int:
             target.set_sequences(new)
             new.execute_sql("DELETE FROM meta WHERE key = 'id'")
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
-    return 0
 
 
 def tables_of_kept() -> list[tuple[str, list[str]]]:
@@ -12789,7 +12782,7 @@ def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: 
         raise StartError(f"The copy of {table} differs from the original; nothing was kept.")
 
 
-def token_list(options: argparse.Namespace) -> int:
+def token_list(options: argparse.Namespace) -> None:
     """List the tokens, without their secrets."""
     with opened(existing_database(options)):
         for row in AccessToken.select().where(IS_API_TOKEN).order_by(AccessToken.name):
@@ -12797,10 +12790,9 @@ def token_list(options: argparse.Namespace) -> int:
             covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
             until = iso(row.expires_at)[:10]
             print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {until}")
-    return 0
 
 
-def token_create(options: argparse.Namespace) -> int:
+def token_create(options: argparse.Namespace) -> None:
     """Make a token, whose secret is printed this once."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
         raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
@@ -12814,18 +12806,14 @@ def token_create(options: argparse.Namespace) -> int:
             raise StartError(f"There is a token {options.name} already; revoke it first.")
         AccessToken.insert(**row).execute()
     print(secret)
-    return 0
 
 
-def token_revoke(options: argparse.Namespace) -> int:
+def token_revoke(options: argparse.Namespace) -> None:
     """End a token, and the streams that were opened with it."""
     with opened(existing_database(options)):
-        found = list(AccessToken.select().where(IS_API_TOKEN & (AccessToken.name == options.name)))
-        if not found:
+        if not revoke_where(IS_API_TOKEN & (AccessToken.name == options.name)):
             raise StartError(f"There is no token {options.name!r}; see token list.")
-        revoke_in(found)
     print(f"revoked {options.name}")
-    return 0
 
 
 IS_API_TOKEN = AccessToken.kind == "api"
@@ -12842,13 +12830,16 @@ def opened(engine: Engine) -> Iterator[peewee.Database]:
         yield database
 
 
-def revoke_in(rows: Sequence[Any]) -> None:
-    """Delete tokens, and tell a running server by the log to close their streams."""
+def revoke_where(condition: Any) -> bool:
+    """Delete tokens, and tell a running server by the log to close their streams; whether there
+    were any."""
     database = AccessToken._meta.database
-    with database.atomic("IMMEDIATE"):
-        transaction = Transaction(database)
-        revoke(transaction, [row.id for row in rows])
-        transaction.finish()
+    if found := [row.id for row in AccessToken.select().where(condition)]:
+        with database.atomic("IMMEDIATE"):
+            transaction = Transaction(database)
+            revoke(transaction, found)
+            transaction.finish()
+    return bool(found)
 
 
 def new_hash(username: str) -> str:
@@ -12867,15 +12858,14 @@ def new_hash(username: str) -> str:
     return hash_password(password)
 
 
-def user_list(options: argparse.Namespace) -> int:
+def user_list(options: argparse.Namespace) -> None:
     """List the users and their roles."""
     with opened(existing_database(options)):
         for row in User.select().order_by(User.username_key):
             print(f"{row.username}: {row.role}")
-    return 0
 
 
-def user_add(options: argparse.Namespace) -> int:
+def user_add(options: argparse.Namespace) -> None:
     """Add a user; asks for a password, or reads it from the input's first line. Users may come
     before the server's first start."""
     name = options.name
@@ -12888,24 +12878,21 @@ def user_add(options: argparse.Namespace) -> int:
             raise StartError(f"There is a user {name} already.")
         User.insert(**user_row(name, new_hash(name), options.role)).execute()
     print(f"added {name} ({options.role})")
-    return 0
 
 
-def user_passwd(options: argparse.Namespace) -> int:
+def user_passwd(options: argparse.Namespace) -> None:
     """Give a user another password, as by `user add`, and end the user's sessions."""
     with user_named(options) as user:
         changed = new_hash(user.username)
         User.update(password_hash=changed).where(User.id == user.id).execute()
     print(f"changed the password of {user.username}")
-    return 0
 
 
-def user_remove(options: argparse.Namespace) -> int:
+def user_remove(options: argparse.Namespace) -> None:
     """Remove a user, and end the user's sessions."""
     with user_named(options) as user:
         user.delete_instance()
     print(f"removed {user.username}")
-    return 0
 
 
 @contextlib.contextmanager
@@ -12916,10 +12903,10 @@ def user_named(options: argparse.Namespace) -> Iterator[Any]:
         if user is None:
             raise StartError(f"There is no user {options.name}; see user list.")
         yield user
-        revoke_in(list(AccessToken.select().where(AccessToken.user_id == user.id)))
+        revoke_where(AccessToken.user_id == user.id)
 
 
-def setup_link_command(options: argparse.Namespace) -> int:
+def setup_link_command(options: argparse.Namespace) -> None:
     """Print a new link to make the first administrator, while the server runs."""
     engine = existing_database(options)
     with opened(engine):
@@ -12931,28 +12918,27 @@ def setup_link_command(options: argparse.Namespace) -> int:
         secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS)
         AccessToken.insert(**row).execute()
     print(f"{runtime.url}/#setup={secret}")
-    return 0
 
 
 def doctor_command(options: argparse.Namespace) -> int:
     """Check the installation and say what to do about what is wrong."""
-    checks: list[tuple[str, Callable[[Settings], str]]] = [
-        ("data folder", check_folder),
-        ("database", check_database),
-        ("port", check_port),
-        ("clock", check_clock),
-        ("disk", check_disk),
-        ("open files", check_files),
-        ("exposure", check_exposure),
-        ("network", check_network),
-    ]
     try:
         settings = settings_of(options)
     except StartError as error:
         print(f"FAIL  settings: {error}")
         return 1
+    with contextlib.suppress(StartError, OSError, *DATABASE_FAULTS):  # `check_database` says why
+        if is_postgres(settings):
+            database = make_engine(settings).connect()
+        else:
+            address = database_path(settings, create=False).resolve().as_uri()
+            database = peewee.SqliteDatabase(f"{address}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            settings.take_saved(saved_settings(database))
+    checks: list[Callable[[Settings], str]] = [check_data_folder, check_database, check_port]
+    checks += [check_clock, check_disk, check_open_files, check_exposure, check_network]
     is_broken = False
-    for name, check in checks:
+    for check in checks:
         try:
             verdict, text = "ok", check(settings)
         except Doubt as doubt:
@@ -12960,7 +12946,7 @@ def doctor_command(options: argparse.Namespace) -> int:
         except (OSError, sqlite3.Error, StartError, ValueError) as error:
             verdict, text = "FAIL", str(error)
             is_broken = True
-        print(f"{verdict:5} {name}: {text}")
+        print(f"{verdict:5} {check.__name__[6:].replace('_', ' ')}: {text}")
     return int(is_broken)
 
 
@@ -12968,28 +12954,19 @@ def doctor_command(options: argparse.Namespace) -> int:
 # what is broken, each with what to do about it.
 
 
-def nearest_folder(path: Path) -> Path:
-    """A path, or what exists of the way to it."""
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def check_folder(settings: Settings) -> str:
+def check_data_folder(settings: Settings) -> str:
     """The data folder exists and takes files."""
     folder = database_path(settings, create=False).parent
-    if not folder.exists() and nearest_folder(folder).is_dir():
+    if not folder.exists() and next(p for p in folder.parents if p.exists()).is_dir():
         raise Doubt(f"{folder} is not there yet. The first start makes it.")
-    probe = folder / f"doctor-{secrets.token_hex(4)}.tmp"
     try:
-        probe.write_bytes(b"x" * 65_536)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x" * 65_536)
     except OSError as error:
         raise StartError(
             f"{folder} takes no files ({error.strerror}). "
             "Give this user the right to write there, or choose another with --data."
         ) from None
-    finally:
-        probe.unlink(missing_ok=True)
     return str(folder)
 
 
@@ -13060,8 +13037,8 @@ def check_clock(settings: Settings) -> str:
 
 def check_disk(settings: Settings) -> str:
     """There is room for the database to grow."""
-    folder = database_path(settings, create=False).parent
-    free = shutil.disk_usage(nearest_folder(folder)).free
+    folders = database_path(settings, create=False).parents
+    free = shutil.disk_usage(next(path for path in folders if path.exists())).free
     text = f"{free / 1e9:.1f} GB free"
     if free < 50_000_000:
         raise StartError(f"{text}. Make room: publishing answers 503 when it is full.")
@@ -13070,20 +13047,15 @@ def check_disk(settings: Settings) -> str:
     return text
 
 
-def check_files(settings: Settings) -> str:
+def check_open_files(settings: Settings) -> str:
     """The system allows as many sockets as the settings do."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return "no limit on this system"
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = settings["max_connections"] + 100
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    allowed, wanted = raise_file_limit(), settings["max_connections"] + 100
+    if allowed < wanted:
         raise StartError(
-            f"{hard} allowed, max_connections needs {wanted}. Raise it (ulimit -n, or "
+            f"{allowed} allowed, max_connections needs {wanted}. Raise it (ulimit -n, or "
             "LimitNOFILE= in a systemd unit), or lower max_connections."
         )
-    return f"{hard} allowed"
+    return f"{allowed} allowed" if allowed < sys.maxsize else "no limit on this system"
 
 
 def check_network(settings: Settings) -> str:
@@ -13190,7 +13162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return int(options.run(options))
+        return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         return 2
