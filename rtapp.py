@@ -11941,9 +11941,8 @@ WINDOW_SAYS = "@window "  # how a line begins that the window's process tells th
 
 def has_screen() -> bool:
     """Whether a browser's window would be seen; without one some systems start a text browser."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    always = sys.platform in ("win32", "darwin")
+    return always or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def open_browser(app: Application, link: str) -> None:
@@ -11972,8 +11971,14 @@ def is_own_program(call: Call) -> bool:
     program of the same user: any other user may read what is on a browser's command line."""
     if not is_from_here(call):
         return False
+
+    def listed(address: str, port: int, *_: Any) -> str:  # words of 32 bits in this machine's order
+        packed = ipaddress.ip_address(str(as_ip(address))).packed
+        words = struct.unpack(f"={len(packed) // 4}I", packed)
+        return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
     with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
-        ends = [hex_address(*end[:2]) for end in (sock.getpeername(), sock.getsockname())]
+        ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     for table in tables:
         for line in table.read_text().splitlines()[1:]:
@@ -11981,13 +11986,6 @@ def is_own_program(call: Call) -> bool:
             if [peer, own] == ends:
                 return int(user) == os.getuid()
     return not tables
-
-
-def hex_address(address: str, port: int) -> str:
-    """An address as in /proc/net/tcp: words of 32 bits in the order of the machine."""
-    packed = ipaddress.ip_address(str(as_ip(address))).packed
-    words = struct.unpack(f"={len(packed) // 4}I", packed)
-    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 def spoken_texts() -> tuple[str, dict[str, str]]:
@@ -12013,12 +12011,10 @@ class WindowProcess:
     the server has.
     """
 
-    def __init__(self, url: str, storage: str, again: Sequence[str]) -> None:
+    def __init__(self, url: str, storage: str, *again: str) -> None:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
-        self._url = url
-        self._storage = storage
-        self._again = again
+        self._url, self._storage, self._again = url, storage, again
         self._closes = False  # whether closing the window closes it, or asks the server
         self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
@@ -12070,7 +12066,15 @@ class WindowProcess:
         if renderer == "qtwebengine":
             qt: Any = importlib.import_module("webview.platforms.qt")
 
-            qt.BrowserView.on_download_requested = save_from_qt  # its own is written for Qt 5
+            def save(view: Any, download: Any) -> None:
+                proposed = Path(platformdirs.user_downloads_dir(), download.downloadFileName())
+                chosen, _ = qt.QFileDialog.getSaveFileName(view, "rtapp", str(proposed))
+                if chosen:
+                    download.setDownloadDirectory(str(Path(chosen).parent))
+                    download.setDownloadFileName(Path(chosen).name)
+                    download.accept()
+
+            qt.BrowserView.on_download_requested = save  # its own is written for Qt 5
 
     def _open_browser(self) -> None:
         path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
@@ -12107,16 +12111,13 @@ class WindowProcess:
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        null = subprocess.DEVNULL  # what this process has for output leads to the dead one
-        subprocess.Popen(
-            [*PROGRAM_COMMAND, *self._again],
-            # A one-file program would else use the files that the old one has unpacked.
-            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
-            stdin=null,
-            stdout=null,
-            stderr=null,
-            start_new_session=True,
-        )
+        # A one-file program would else use the files that the old one has unpacked.
+        environ = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
+        # What this process has for output leads to the dead one.
+        streams = ("stdin", "stdout", "stderr")
+        nowhere: dict[str, Any] = dict.fromkeys(streams, subprocess.DEVNULL)
+        command = [*PROGRAM_COMMAND, *self._again]
+        subprocess.Popen(command, env=environ, start_new_session=True, **nowhere)
         # The web view may wait for this call's page to take its answer, and that page goes now.
         end = threading.Timer(5.0, os._exit, (0,))
         end.daemon = True
@@ -12124,32 +12125,20 @@ class WindowProcess:
         self._window.destroy()
 
 
-def save_from_qt(view: Any, download: Any) -> None:
-    """Ask where to save what a page in Qt's web view offers, and do."""
-    qt: Any = importlib.import_module("webview.platforms.qt")
-
-    proposed = Path(platformdirs.user_downloads_dir(), download.downloadFileName())
-    chosen, _ = qt.QFileDialog.getSaveFileName(view, "rtapp", str(proposed))
-    if chosen:
-        download.setDownloadDirectory(str(Path(chosen).parent))
-        download.setDownloadFileName(Path(chosen).name)
-        download.accept()
-
-
-class Child:
+class Child(subprocess.Popen[str]):
     """A process that this one has started. Its input is a pipe from here, whose end tells it that
     this process is gone, however that went."""
 
     def __init__(
         self,
         command: Sequence[str],
-        said: Callable[[str], None],
-        ended: Callable[[int], None],
         environ: dict[str, str],
+        said: Callable[[str], object],
+        ended: Callable[[int], object],
         stderr: int | None = None,
     ) -> None:
         """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
-        self._process = subprocess.Popen(
+        super().__init__(
             command,
             env={**os.environ, **environ},
             stdin=subprocess.PIPE,
@@ -12158,57 +12147,35 @@ class Child:
             encoding="utf-8",
             errors="replace",
         )
-        threading.Thread(target=self._listen, args=(said, ended), daemon=True).start()
 
-    def _listen(self, said: Callable[[str], None], ended: Callable[[int], None]) -> None:
-        for line in self._process.stdout or ():
-            said(line.rstrip("\n"))
-        ended(self._process.wait())
+        def listen() -> None:
+            for line in self.stdout or ():
+                said(line.rstrip("\n"))
+            ended(self.wait())
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it lives."""
-        return self._process.poll() is None
+        threading.Thread(target=listen, daemon=True).start()
 
     def tell(self, order: str) -> None:
         """Give it a line."""
-        assert self._process.stdin is not None
+        assert self.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has just ended
-            self._process.stdin.write(order + "\n")
-            self._process.stdin.flush()
+            self.stdin.write(order + "\n")
+            self.stdin.flush()
 
-    def wait(self, seconds: float | None = None) -> int:
-        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired."""
-        return self._process.wait(seconds)
-
-    def close(self, seconds: float = 3.0) -> None:
-        """End its input, and itself if it doesn't within so many seconds."""
-        assert self._process.stdin is not None
+    def close(self) -> None:
+        """End its input, and itself if it doesn't within three seconds."""
+        assert self.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(seconds)
+            self.wait(3.0)
         self.kill()
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self._process.terminate()
 
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-
-
-def open_window(
-    url: str,
-    folder: Path,
-    said: Callable[[str], None],
-    ended: Callable[[int], None],
-    secret: dict[str, str],
-) -> Child:
+def open_window(url: str, folder: Path, secret: dict[str, str], said: Any, ended: Any) -> Child:
     """Start the window's process, with a folder for what the web view keeps."""
     command = [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]]
-    return Child(command, said, ended, {**OWN_LIBRARIES, **secret}, subprocess.STDOUT)
+    return Child(command, {**OWN_LIBRARIES, **secret}, said, ended, subprocess.STDOUT)
 
 
 class Awake:
@@ -12238,8 +12205,7 @@ class Awake:
             self._keeper = None
         command = self.COMMANDS.get(sys.platform, [""])
         if wanted and shutil.which(command[0]):
-            nobody = subprocess.DEVNULL
-            self._keeper = Child(command, lambda _: None, lambda _: None, {}, nobody)
+            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
 
 
 class Desktop:
@@ -12263,33 +12229,29 @@ class Desktop:
         print(f"rtapp {__version__}, data in {self._app.settings.data_folder}", flush=True)
         print(f"rtapp listening on {self._app.url}", flush=True)
         self.show()
-        gevent.spawn(self._watch)
+        gevent.spawn(self._app.repeat, 2.0, self._stay_awake)
 
     def show(self, part: str = "") -> None:
         """Bring the window forward, or open it; `part` is where on its page. Where there is no
         window, open the browser."""
-        if self._window is not None and self._window.is_running:
+        if self._window is not None and self._window.poll() is None:
             if part:
                 self._window.tell(f"load {self._app.url}/desktop#{part}")
             self._window.tell("show")
         elif self.why != "none" and has_screen():
             self._was_shown, self._fault = False, ""
             token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
-            self._window = open_window(
-                f"{self._app.url}/desktop",
-                self._app.storage.folder,
-                self._said,
-                self._ended,
-                {WINDOW_TOKEN: token},
-            )
-            gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
+            url, folder = f"{self._app.url}/desktop", self._app.storage.folder
+            window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
+            self._window = window
+
+            def give_up() -> None:  # one that shows nothing by now is as good as none
+                if not self._was_shown:
+                    window.kill()
+
+            gevent.spawn_later(WINDOW_SECONDS, give_up)
         else:
             self.open_page(f"/desktop#{part}")
-
-    def _give_up(self, window: Child) -> None:
-        """A window that shows nothing by now is as good as none."""
-        if window is self._window and not self._was_shown:
-            window.kill()
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
@@ -12333,7 +12295,7 @@ class Desktop:
     def end(self) -> None:
         """The program ends: so does the window."""
         self.awake.keep(False)
-        if self._window is not None and self._window.is_running:
+        if self._window is not None and self._window.poll() is None:
             self._window.tell("close")
             self._window.close()
 
@@ -12342,14 +12304,10 @@ class Desktop:
         """How many are in calls."""
         return sum(self._app.rooms.attendance.count().values())
 
-    def _watch(self) -> None:
-        """Keep the machine awake while guests are connected."""
-        while True:
-            with reported(self._app.journal, "Staying awake"):
-                addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
-                guests = any(not is_loopback(address) for address in addresses)
-                self.awake.keep(guests or self.people > 0)
-            gevent.sleep(2)
+    def _stay_awake(self) -> None:
+        """While guests are connected."""
+        addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
+        self.awake.keep(self.people > 0 or not all(map(is_loopback, addresses)))
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12397,13 +12355,12 @@ class DesktopView(msgspec.Struct, rename="camel"):
 def show_desktop(app: Application, call: Call) -> DesktopView:
     """For whoever sits at this computer."""
     desktop = desktop_of(app, call)
-    return DesktopView(
+    return view_of(
+        DesktopView,
+        desktop,
         version=__version__,
         in_window=call.principal.is_window,
-        why=desktop.why,
         port=app.port,
-        moved_from=desktop.moved_from,
-        people=desktop.people,
         awake=desktop.awake.kept,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
@@ -12443,9 +12400,6 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
         super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
-        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
-        form.converter = time.gmtime
-        self.setFormatter(form)
 
     def doRollover(self) -> None:
         """Begin a new file."""
@@ -12471,7 +12425,7 @@ class Printed(io.TextIOBase):
             self._terminal.flush()
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            self._log.handle(logging.makeLogRecord({"msg": line}))
+            self._log.handle(logging.makeLogRecord({"msg": f"{iso(now_ms())} {line}"}))
         return len(text)
 
 
@@ -12580,7 +12534,7 @@ def tell_failure(message: str) -> None:
         over = gevent.event.AsyncResult()
         with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
             fault = {WINDOW_FAULT: message}
-            open_window("about:blank", Path(folder), said.append, over.set, fault)
+            open_window("about:blank", Path(folder), fault, said.append, over.set)
             over.get()
     if WINDOW_SAYS + "loaded" not in said:
         show_page(ended_page("failed", message))
@@ -13089,39 +13043,37 @@ def announce(app: Application) -> None:
 
 
 class ChildServer:
-    """A server in a process of its own, for programs that embed one."""
+    """A server in a process of its own."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         for key in settings:
             if key not in SETTINGS:
                 raise StartError(f"{key}: {unknown_setting(key)}.")
-        settings = {"port": 0, **settings}
         # By the environment: what is on a command line can be read by everybody on the machine.
-        self._given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in settings.items()}
-        self._given |= OWN_LIBRARIES
+        given = {"port": 0, **settings}.items()
+        self._given = {f"RTAPP_{key.upper()}": setting_text(value) for key, value in given}
         self._child: Child | None = None
-        self._is_decided = threading.Event()  # whether it listens, or never will
         self.url = ""
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
         self.url = ""
-        self._is_decided.clear()
-        self._child = Child([*PROGRAM_COMMAND, "serve"], self._said, self._ended, self._given)
-        self._is_decided.wait()
+        is_decided = threading.Event()  # whether it listens, or never will
+
+        def said(line: str) -> None:
+            if self.url:
+                print(line, flush=True)
+            elif line.startswith("rtapp listening on "):
+                self.url = line.removeprefix("rtapp listening on ")
+                is_decided.set()
+
+        command = [*PROGRAM_COMMAND, "serve"]
+        environ = {**OWN_LIBRARIES, **self._given}
+        self._child = Child(command, environ, said, lambda _: is_decided.set())
+        is_decided.wait()
         if not self.url:
             raise StartError(f"The server ended with code {self._child.wait()}.")
         return self
-
-    def _said(self, line: str) -> None:
-        if self.url:
-            print(line, flush=True)
-        elif line.startswith("rtapp listening on "):
-            self.url = line.removeprefix("rtapp listening on ")
-            self._is_decided.set()
-
-    def _ended(self, code: int) -> None:
-        self._is_decided.set()
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
@@ -13130,8 +13082,7 @@ class ChildServer:
             self._child.wait(15)
             self._child = None
 
-    def __enter__(self) -> ChildServer:
-        return self.start()
+    __enter__ = start
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -13149,7 +13100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--window"]:
-        return WindowProcess(given[1], given[2], given[3:]).run()
+        return WindowProcess(*given[1:]).run()
     parser = make_parser()
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         words = parser.parse_known_args([default_command(), *given])[1]
