@@ -10039,11 +10039,7 @@ class Reader:
             gevent.get_hub().loop.run_callback(self._waiter.throw, error)
             self._waiter = None
 
-    def close(self) -> None:
-        """No more is read."""
-        self._watcher.close()
-
-    def wait(self) -> None:
+    def _wait(self) -> None:
         """Wait until something came, or the end. Raises OSError when it takes too long."""
         waiter = self._waiter = gevent.hub.Waiter()
         if not self._watcher.active:
@@ -10054,7 +10050,7 @@ class Reader:
         """Wait so for a next request, which may be none."""
         self.limit(self.IDLE_SECONDS)
         self.is_idle = True
-        self.wait()
+        self._wait()
         self.is_idle = False
 
     def _came(self) -> None:
@@ -10078,7 +10074,7 @@ class Reader:
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
         while True:  # waits first: there is seldom something already
-            self.wait()
+            self._wait()
             part = self.transport.receive()
             if part is not None:
                 self._data += part
@@ -10169,21 +10165,20 @@ class Body:
     def __init__(self, connection: Connection, length: int | None, is_awaited: bool) -> None:
         """`length` in bytes, None for chunks; `is_awaited`: the client sends it when it gets
         `100 Continue`, or perhaps without (RFC 9110, 10.1.1)."""
-        self._connection = connection
-        self._length = length
-        self._is_whole = False
+        self._connection, self._length = connection, length
+        self._is_whole: bool | None = None  # None: nobody wanted it yet
         self.is_awaited = is_awaited
-        self.is_wanted: bool | None = None  # None: it is not known yet
 
     def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
         when it is framed wrongly."""
-        self.is_wanted, length, reader = True, self._length or 0, self._connection.reader
+        length, reader = self._length or 0, self._connection
+        self._is_whole = False
         if length > limit:
             return None
         if self.is_awaited:
             self.is_awaited = False
-            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            reader.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         reader.limit(seconds + length / 16_384)
         raw = read_chunks(reader, limit) if self._length is None else reader.read(length)
         self._is_whole = raw is not None
@@ -10191,10 +10186,10 @@ class Body:
 
     def discard(self) -> bool:
         """Read past it; whether another request may follow."""
-        if self.is_wanted is None and not self.is_awaited:
+        if self._is_whole is None and not self.is_awaited:
             with contextlib.suppress(OSError, ValueError):
                 self.read(self.UNWANTED, 5.0)
-        return self._is_whole
+        return bool(self._is_whole)
 
 
 def read_chunks(reader: Reader, limit: int) -> bytes | None:
@@ -10279,31 +10274,30 @@ def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
     return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
 
 
-def read_call(head: str, address: str, scheme: str, reader: Reader) -> Call:
-    """A head as a request. Raises ValueError for what is none."""
+def read_call(connection: Connection) -> Call:
+    """A connection's next request, whose head is about to come. Raises OSError, ValueError for what
+    is none."""
+    head = connection.head()
     line = request_line(head)
     method, target, version = line.groups()
     fields = header_fields(head, line.end())
     if version != "1.0" and "host" not in fields:
         raise ValueError("it has no Host")
-    if version == "1.0" and "transfer-encoding" in fields:
+    has_chunks = "transfer-encoding" in fields  # no other coding is let through
+    if version == "1.0" and has_chunks:
         raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
     target = plain_target(method, target, fields)
-    call = Call(method, target, version, fields, address, scheme, reader)
+    address, scheme = connection.address, connection.scheme
+    call = Call(method, target, version, fields, address, scheme, connection)
     wishes = field_list(fields["connection"]) if "connection" in fields else ()
     call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
-    return call
-
-
-def read_body(call: Call, connection: Connection) -> Body | None:
-    """What reads a request's body; None where there is none. Raises HeadFault."""
-    expect = call.headers.get("expect", "") if call.version != "1.0" else ""
+    expect = fields.get("expect", "") if version != "1.0" else ""
     if expect and field_list(expect) != {"100-continue"}:
         raise HeadFault(417, "it expects something else than 100-continue")
-    length = int(call.headers.get("content-length", 0))
-    if "transfer-encoding" in call.headers:  # no other coding is let through
-        return Body(connection, None, bool(expect))
-    return Body(connection, length, bool(expect)) if length else None
+    length = None if has_chunks else int(fields.get("content-length", 0))
+    if length != 0:
+        call.source = Body(connection, length, bool(expect))
+    return call
 
 
 @functools.lru_cache(maxsize=2)
@@ -10322,37 +10316,36 @@ def pack_head(status: int, headers: dict[str, str]) -> bytes:
     return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
 
 
-class Connection:
+class Connection(Reader):
     """A client's connection: its requests are read and answered, one after the other, until one
     of them makes it a stream."""
 
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
+    transport: Any
 
     def __init__(self, transport: PlainTransport, address: str, app: Application) -> None:
+        super().__init__(transport)
         self.address = address
+        self.scheme = "http"
         self.is_ending = False  # no further request is answered
         self.greenlet = gevent.getcurrent()
         self._app = app
-        self._transport: Any = transport
-        self._scheme = "http"
         self._is_ours = True  # False: a stream's
-        self.reader = Reader(transport)
 
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            context = self._app.network.certificates.context(
-                str(as_ip(self._transport.getsockname()[0]))
-            )
+            own = str(as_ip(self.transport.getsockname()[0]))
+            context = self._app.network.certificates.context(own)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
                 return
-            self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = self._scheme == "http" and self._app.network.leads_away(self.address)
+            is_exposed = self.scheme == "http" and self._app.network.leads_away(self.address)
             while not self.is_ending and self._serve_one(is_exposed):
                 pass
         except OSError:
@@ -10362,16 +10355,16 @@ class Connection:
 
     def close(self) -> None:
         """Close it, unless it is a stream by now."""
-        self.reader.close()
+        self._watcher.close()
         if self._is_ours:
-            self._transport.close()
+            self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.reader.wait_idle()
-        if self._transport.recv(1, socket.MSG_PEEK) != b"\x16":
+        self.wait_idle()
+        if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
-        sock = gevent.socket.socket(fileno=self._transport.detach())
+        sock = gevent.socket.socket(fileno=self.transport.detach())
         try:
             with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
                 secured = context.wrap_socket(sock, server_side=True)
@@ -10379,16 +10372,14 @@ class Connection:
             self._note(f"TLS handshake failed: {error}")
             sock.close()
             raise
-        self._transport = self.reader.transport = TlsTransport(secured)
-        self._scheme = "https"
+        self.transport, self.scheme = TlsTransport(secured), "https"
 
     def _serve_one(self, is_exposed: bool) -> bool:
         """Answer a request; whether another may follow."""
-        if not self.reader.begin():
+        if not self.begin():
             return False
         try:
-            call = read_call(self.reader.head(), self.address, self._scheme, self.reader)
-            call.source = read_body(call, self)
+            call = read_call(self)
         except (OSError, ValueError) as error:
             self._note(f"Refused: not a request ({error})"[:300])
             self._refuse(Answer(b"", getattr(error, "status", 400), {}))
@@ -10396,10 +10387,13 @@ class Connection:
         call.is_exposed = is_exposed
         answer = self._app.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
-        if answer.attach is not None and call.method != "HEAD":
-            self._hand_over(answer.attach, answer)
-            return False
-        return self._send(call, answer)
+        if answer.attach is None or call.method == "HEAD":
+            return self._send(call, answer)
+        head, early = pack_head(answer.status, answer.headers), self.take()
+        self._watcher.close()
+        self._is_ours = False
+        answer.attach(self.transport, head, early)
+        return False
 
     def _refuse(self, answer: Answer) -> None:
         """Say why no more is answered."""
@@ -10412,15 +10406,8 @@ class Connection:
 
     def _end(self) -> None:
         """Send no more, and let what is on its way come."""
-        self._transport.finish()
-        self.reader.drop()
-
-    def _hand_over(self, attach: Attach, answer: Answer) -> None:
-        """Give the connection to who makes it a stream."""
-        head, early = pack_head(answer.status, answer.headers), self.reader.take()
-        self.reader.close()
-        self._is_ours = False
-        attach(self._transport, head, early)
+        self.transport.finish()
+        self.drop()
 
     def _send(self, call: Call, answer: Answer) -> bool:
         """Send an answer; whether another request may follow."""
@@ -10444,9 +10431,12 @@ class Connection:
             self.sendall(head + body if has_body else head)
         else:
             with contextlib.closing(body):
-                self._send_parts(head, body, chunked) if has_body else self.sendall(head)
+                for part in filter(None, body if has_body else ()):  # as it is made
+                    self.sendall(head + (chunk(part) if chunked else part))
+                    head = b""
+            self.sendall(head + (chunk(b"") if chunked and has_body else b""))
         is_kept = headers.get("Connection") != "close"
-        if (call.source is None or call.source.discard()) and is_kept:
+        if is_kept and (call.source is None or call.source.discard()):
             return True
         self._end()
         return False
@@ -10454,13 +10444,13 @@ class Connection:
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
         try:
-            taken = self._transport.send(data)
+            taken = self.transport.send(data)
         except BlockingIOError:
             taken = 0
         if taken == len(data):  # nearly always
             return
         data = data[taken:] if taken else data
-        watcher = gevent.get_hub().loop.io(self._transport.fileno(), WRITE)
+        watcher = gevent.get_hub().loop.io(self.transport.fileno(), WRITE)
         left = memoryview(data)
         with (
             contextlib.closing(watcher),
@@ -10468,16 +10458,9 @@ class Connection:
         ):
             while left:
                 try:
-                    left = left[self._transport.send(left) :]
+                    left = left[self.transport.send(left) :]
                 except BlockingIOError:  # the same is offered again
                     gevent.get_hub().wait(watcher)
-
-    def _send_parts(self, head: bytes, parts: Iterator[bytes], chunked: bool) -> None:
-        """Send a body as it is made."""
-        for part in filter(None, parts):
-            self.sendall(head + (chunk(part) if chunked else part))
-            head = b""
-        self.sendall(head + (chunk(b"") if chunked else b""))
 
 
 class Listener(gevent.server.StreamServer):
@@ -10519,8 +10502,8 @@ class Front:
         ended = [connection for connection in self._open if chosen(connection)]
         for connection in ended:
             connection.is_ending = True
-            if connection.reader.is_idle:
-                connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
+            if connection.is_idle:
+                connection.interrupt(ConnectionAbortedError("it is stopped"))
         greenlets = [connection.greenlet for connection in ended]
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
@@ -10568,8 +10551,8 @@ class Front:
         """Once a second: end those that are too slow."""
         now = time.monotonic()
         for connection in self._open:
-            if connection.reader.deadline < now:
-                connection.reader.interrupt(TimeoutError("it came too slowly"))
+            if connection.deadline < now:
+                connection.interrupt(TimeoutError("it came too slowly"))
 
 
 def listen(host: str, port: int, is_alone: bool = True) -> Any:
@@ -10586,38 +10569,36 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
         sock.bind((host, port))
         sock.listen(4096)
         return sock
-    except socket.gaierror:
-        raise StartError(f"The host {host!r} is not an address of this machine.") from None
-    except PermissionError:
-        raise StartError(
-            f"The system does not let this user listen on port {port}. Choose another one with "
-            "--port, 1024 or higher, and let a reverse proxy listen there."
-        ) from None
     except (OSError, OverflowError) as error:
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise StartError(
-                f"Port {port} is in use by another program. Choose another one with --port, or "
-                "--port 0 for any free one."
-            ) from None
-        if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
-            raise StartError(
-                f"{host} is not an address of this machine. Choose one of its own with --host, or "
-                "0.0.0.0 for all of them."
-            ) from None
-        raise StartError(f"Can't listen on {host} port {port}: {error}.") from None
+        kind = type(error) if isinstance(error, (socket.gaierror, PermissionError)) else None
+        words: dict[Any, str] = {
+            socket.gaierror: f"The host {host!r} is not an address of this machine.",
+            PermissionError: f"The system does not let this user listen on port {port}. Choose "
+            "another one with --port, 1024 or higher, and let a reverse proxy listen there.",
+            errno.EADDRINUSE: f"Port {port} is in use by another program. Choose another one with "
+            "--port, or --port 0 for any free one.",
+            errno.EADDRNOTAVAIL: f"{host} is not an address of this machine. Choose one of its own "
+            "with --host, or 0.0.0.0 for all of them.",
+        }
+        unknown = f"Can't listen on {host} port {port}: {error}."
+        raise StartError(words.get(kind or getattr(error, "errno", None), unknown)) from None
 
 
-def hosts_of(host: str) -> tuple[str, ...]:
-    """Where the setting `host` lets this server listen: `localhost` is either loopback."""
-    both = ("127.0.0.1", "::1")
-    return {"127.0.0.1": both, "localhost": both, "::1": both[::-1]}.get(host, (host,))
+LOOPBACK = "127.0.0.1", "::1"  # `localhost` is either
+HOSTS = {"localhost": LOOPBACK, LOOPBACK[0]: LOOPBACK, LOOPBACK[1]: LOOPBACK[::-1]}
 
 
-def listen_on(hosts: Sequence[str], port: int) -> list[Any]:
-    """The listening sockets for one port of several hosts; those after the first where they are to
-    be had. Raises StartError."""
-    socks = [listen(hosts[0], port)]
-    for other in hosts[1:]:
+def listen_on(host: str | None, *ports: int) -> list[Any]:
+    """The listening sockets of a host, None for all addresses, on the first port that is free; of
+    several addresses those after the first where they are to be had. Raises StartError."""
+    first, *others = ("0.0.0.0", "::") if host is None else HOSTS.get(host, (host,))
+    socks: list[Any] = []
+    for port in ports[:-1]:
+        with contextlib.suppress(StartError):
+            socks = [listen(first, port)]
+            break
+    socks = socks or [listen(first, ports[-1])]
+    for other in others:
         with contextlib.suppress(StartError):
             socks.append(listen(other, socks[0].getsockname()[1], is_alone=False))
     return socks
@@ -10643,57 +10624,42 @@ KINDS = {
 NETWORKS = [(ipaddress.ip_network(net), kind) for kind, nets in KINDS.items() for net in nets]
 
 
-class Address(NamedTuple):
-    """An address of this machine by which others may reach it."""
+class AddressView(msgspec.Struct):
+    """An address of this machine, and the link for guests by it."""
 
-    text: str
+    address: str
     interface: str
     kind: str
-    is_virtual: bool
-    is_default: bool  # from which this machine would send to the rest of the world
-
-    @property
-    def rank(self) -> tuple[Any, ...]:
-        """Sorts the likeliest first: physical and private."""
-        place = [*KINDS, "public"].index(self.kind)
-        return self.is_virtual, place, not self.is_default, ":" in self.text, self.text
-
-    @property
-    def host(self) -> str:
-        """As it stands in a URL."""
-        return f"[{self.text}]" if ":" in self.text else self.text
-
-    def link(self, port: int) -> str:
-        """The link for guests by it."""
-        return f"http://{self.host}:{port}/"
+    virtual: bool
+    link: str
 
 
-def default_sources() -> set[str]:
-    """This machine's addresses towards the rest of the world. Nothing is sent: UDP only looks for
-    the way, to addresses that nobody has (RFC 5737, 3849)."""
-    found = set()
+def find_addresses(port: int) -> tuple[list[AddressView], bool]:
+    """This machine's addresses but loopback and what browsers can't open, the likeliest first:
+    physical and private; whether a VPN takes what goes to the rest of the world."""
+    sources, is_vpn = set(), False
+    # Towards addresses that nobody has (RFC 5737, 3849). Nothing is sent: UDP only looks for the
+    # way.
     for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.connect((far, 9))
-            found.add(str(as_ip(sock.getsockname()[0])))
-    return found
-
-
-def find_addresses() -> list[Address]:
-    """This machine's addresses but loopback and what browsers can't open, the likeliest first."""
+            sources.add(str(as_ip(sock.getsockname()[0])))
     up = {name for name, status in psutil.net_if_stats().items() if status.isup}
-    sources = default_sources()
-    found: dict[str, Address] = {}
+    found: dict[str, tuple[tuple[Any, ...], AddressView]] = {}
     for name, rows in psutil.net_if_addrs().items():
         for row in rows if name in up else ():
-            if row.family not in (socket.AF_INET, socket.AF_INET6):
-                continue
             text = row.address  # link-local IPv6 comes with a zone, on Windows without
-            if not (is_loopback(text) or text.lower().startswith("fe80:")):
-                address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
-                kind = next((kind for net, kind in NETWORKS if address in net), "public")
-                found[text] = Address(text, name, kind, virtual, text in sources)
-    return sorted(found.values(), key=lambda address: address.rank)
+            is_ip = row.family in (socket.AF_INET, socket.AF_INET6)
+            if not is_ip or is_loopback(text) or text.lower().startswith("fe80:"):
+                continue
+            address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
+            kind = next((kind for net, kind in NETWORKS if address in net), "public")
+            place, is_default = [*KINDS, "public"].index(kind), text in sources
+            is_vpn = is_vpn or (is_default and bool(VPN.search(name)))
+            link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
+            rank = virtual, place, not is_default, address.version, text
+            found[text] = rank, AddressView(text, name, kind, virtual, link)
+    return [view for _, view in sorted(found.values(), key=operator.itemgetter(0))], is_vpn
 
 
 def own_names() -> list[str]:
@@ -10718,16 +10684,18 @@ WARNINGS = {
 }
 
 
-def address_warnings(addresses: Sequence[Address], chosen: str, is_silent: bool) -> list[str]:
+def address_warnings(
+    addresses: Sequence[AddressView], is_vpn: bool, chosen: str, is_silent: bool
+) -> list[str]:
     """What may keep guests from coming by these addresses, the first of which they are told, or
     has kept them until now: keys of `WARNINGS`."""
     if not addresses:
         return ["no_address"]
-    told = next((a for a in addresses if a.text == chosen), addresses[0])
+    told = next((a for a in addresses if a.address == chosen), addresses[0])
     found = {
-        "address_gone": bool(chosen) and told.text != chosen,
+        "address_gone": bool(chosen) and told.address != chosen,
         "outside_constraints": told.kind == "public",
-        "vpn_default_route": any(a.is_default and VPN.search(a.interface) for a in addresses),
+        "vpn_default_route": is_vpn,
         "self_assigned": told.kind == "self-assigned",
         "clock": is_clock_behind(),
         "nothing_arrived": is_silent,
@@ -10847,7 +10815,6 @@ class Certificates:
             self._read()
         except (OSError, ValueError, InvalidSignature):
             self._make()
-            self._read()
 
     def _read(self) -> None:
         pem = (self._folder / "authority.pem").read_bytes()
@@ -10856,7 +10823,7 @@ class Certificates:
         content = (self._folder / "ca.crt").read_bytes()
         root = x509.load_pem_x509_certificate(content)
         self._authority.verify_directly_issued_by(root)
-        if not is_valid_now(self._authority):
+        if not 0 < life_left(self._authority) <= 1:
             raise ValueError("it has expired")
         self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
@@ -10872,6 +10839,7 @@ class Certificates:
         cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
+        self._read()
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """What to encrypt with for who came to an address of this machine; None without TLS.
@@ -10888,16 +10856,12 @@ class Certificates:
         found = self._leaves.get(name)
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
             found = found or self._load(path)
-        if found is None or self._is_due(found[1]):
+        left = life_left(found[1]) if found else 0
+        if found is None or not 0 < left <= 1 or (left < 1 / 3 and not self._in_call()):
             write_private(path, self._issue(name))
             found = self._load(path)
         self._leaves[name] = found
         return found[0]
-
-    def _is_due(self, cert: x509.Certificate) -> bool:
-        begin, end = cert_times(cert)
-        is_old = time.time() > begin + (end - begin) * 2 / 3
-        return not is_valid_now(cert) or (is_old and not self._in_call())
 
     def _load(self, path: Path) -> tuple[ssl.SSLContext, x509.Certificate]:
         cert = x509.load_pem_x509_certificate(path.read_bytes())
@@ -10936,16 +10900,11 @@ def is_clock_behind() -> bool:
     return time.time() < PROGRAM.stat().st_mtime - 86_400
 
 
-def is_valid_now(cert: x509.Certificate) -> bool:
-    """Whether a certificate is valid at this time, of which a clock that is behind knows nothing:
-    devices keep what they have accepted or installed."""
-    begin, end = cert_times(cert)
-    return is_clock_behind() or begin <= time.time() < end
-
-
-def cert_times(cert: x509.Certificate) -> tuple[float, float]:
-    """When a certificate begins and ends, in seconds since 1970."""
-    return cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
+def life_left(cert: x509.Certificate) -> float:
+    """The part of a certificate's life that is left: from 1 to 0 while it is valid. A clock that is
+    behind knows nothing of that, and devices keep what they have accepted or installed."""
+    begin, end = cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
+    return 1.0 if is_clock_behind() else (end - time.time()) / (end - begin)
 
 
 def build_cert(
@@ -11038,18 +10997,19 @@ class Landing:
         self._app = app
         self._inner = inner
         self._page = in_one_piece("landing.html")
-        self._sources: dict[str, str] = {"style": "", "script": ""}  # by their hashes
-        for tag, content in re.findall(r"<(style|script)>(.*?)</\1>", self._page, re.DOTALL):
-            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-            self._sources[tag] += f" 'sha256-{digest}'"
+        self._policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+        self._policy += "form-action 'none'; img-src data: {image}"
+        for tag in ("style", "script"):  # by their hashes
+            self._policy += f"; {tag}-src"
+            for content in re.findall(rf"<{tag}>(.*?)</{tag}>", self._page, re.DOTALL):
+                digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+                self._policy += f" 'sha256-{digest}'"
 
     def answer(self, call: Call) -> Answer:
         """A request's answer, by the whole program where it may be."""
         self._app.access.see_through(call)
         if not call.is_exposed or call.scheme == "https":
             return self._inner(call)
-        if call.source is not None:
-            call.source.is_wanted = False
         try:
             answer = self._landed(call)
         except Problem as problem:
@@ -11068,7 +11028,10 @@ class Landing:
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
             raise Problem("wrong_host")
         pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        language = self._language(dict(pairs).get("lang", ""), call)
+        # The chosen language, else the first that the browser names and there is.
+        accepted = call.headers.get("accept-language", "").lower().split(",")
+        wanted = dict(pairs).get("lang"), *(re.split("[-;]", each.strip())[0] for each in accepted)
+        language = next((each for each in wanted if each in self.LANGUAGES), "en")
         other = next(each for each in self.LANGUAGES if each != language)
         rest = [pair for pair in pairs if pair[0] != "lang"]
         path = urllib.parse.quote(call.path, errors="surrogateescape")
@@ -11081,27 +11044,14 @@ class Landing:
             otherName=self.LANGUAGES[other],
             fingerprint=self._app.network.certificates.fingerprint,
         )
-        return Answer(page.encode(), headers=self._headers(host))
-
-    def _language(self, chosen: str, call: Call) -> str:
-        """The chosen one, else the first that the browser names and there is."""
-        accepted = call.headers.get("accept-language", "").lower().split(",")
-        found = [chosen, *(each.strip().split("-")[0].split(";")[0] for each in accepted)]
-        return next((each for each in found if each in self.LANGUAGES), "en")
-
-    def _headers(self, host: str) -> dict[str, str]:
         image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
-        policy = (
-            f"default-src 'none'; style-src{self._sources['style']}; "
-            f"script-src{self._sources['script']}; img-src data: {image}; "
-            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-        )
-        return {
+        headers = {
             "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": policy,
+            "Content-Security-Policy": self._policy.format(image=image),
             "Referrer-Policy": "no-referrer",
             "Vary": "Accept-Language",
         }
+        return Answer(page.encode(), headers=headers)
 
 
 Sharing = Literal["on", "off", "waiting", "failed"]
@@ -11126,13 +11076,14 @@ class Network:
             lambda: bool(app.rooms.attendance.count()),
         )
         self._servers: list[Listener] = []
-        self._addresses: list[Address] = []
+        self._addresses: list[AddressView] = []
+        self._is_vpn = False  # whether one takes this machine's traffic
         self._looked_at = 0.0
         self._name = ""  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
-        self.fault = ""  # why it could not be opened
+        self.fault: str | None = None  # why it could not be opened
         self.shared_at: int | None = None
         self.arrived_at: int | None = None  # when somebody came from the network for the last time
 
@@ -11150,14 +11101,14 @@ class Network:
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
-        if not is_loopback(address) and all(a.text != address for a in self._addresses):
+        if not is_loopback(address) and all(a.address != address for a in self._addresses):
             self.arrived_at = now_ms()
 
     # Opening and closing
 
     def start(self, socks: Sequence[Any]) -> None:
         """Begin, with the sockets of the setting `host`."""
-        self._servers = [self._app.front.listen(sock) for sock in socks]
+        self._servers = list(map(self._app.front.listen, socks))
         self.apply()
         self.note_changes()
 
@@ -11167,16 +11118,12 @@ class Network:
             self.apply()
         if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
             self.look()
-            self._ask_for_name()
+            is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
+            if is_due and self.address is not None:
+                self._name_asked_at = time.monotonic()
+                name = socket.gethostname().lower().partition(".")[0] + ".local"
+                self._name = name if answers_to(name, self.address.address) else ""
         self.note_changes()
-
-    def _ask_for_name(self) -> None:
-        now, address = time.monotonic(), self.address
-        if now < self._name_asked_at + self.NAME_SECONDS or address is None:
-            return
-        self._name_asked_at = now
-        name = socket.gethostname().lower().partition(".")[0] + ".local"
-        self._name = name if answers_to(name, address.text) else ""
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
@@ -11187,17 +11134,15 @@ class Network:
             self._close()
             return
         try:
-            self._open()
+            self.certificates.prepare()
+            if is_loopback(self._app.settings["host"]):
+                self._listen_on(None)
         except (StartError, OSError) as error:
             if str(error) != self.fault:
                 self.fault = str(error)
                 self._app.journal.add("WARN", f"Can't share on the network: {error}")
-
-    def _open(self) -> None:
-        self.certificates.prepare()
-        if is_loopback(self._app.settings["host"]):
-            self._listen_on("0.0.0.0", "::")
-        self.shared_at, self.fault = now_ms(), ""
+            return
+        self.shared_at, self.fault = now_ms(), None
         self._app.rooms.is_lan = True
         self.look()
         self._app.journal.add("INFO", "Shared on the network", link=self.link)
@@ -11206,24 +11151,24 @@ class Network:
         self.shared_at = None
         self._app.rooms.is_lan = False
         if is_loopback(self._app.settings["host"]):
-            self._listen_on(*hosts_of(self._app.settings["host"]))
+            self._listen_on(self._app.settings["host"])
             self._app.front.end(1, lambda connection: not is_loopback(connection.address))
         reason = "It is no longer shared on the network"
         hub = self._app.hub
         hub.end([s for s in hub.subscribers() if not is_loopback(s.address)], reason)
         self._app.journal.add("INFO", "No longer shared on the network")
 
-    def _listen_on(self, *hosts: str) -> None:
+    def _listen_on(self, host: str | None) -> None:
         """Listen there instead. Linux lets nobody listen on all addresses while somebody listens
         on the same port of one. Raises StartError, and then all is as the setting `host` says."""
-        front, port = self._app.front, self._app.port
         for server in self._servers:
             server.stop()
         try:
-            self._servers = [front.listen(sock) for sock in listen_on(hosts, port)]
+            socks = listen_on(host, self._app.port)
+            self._servers = list(map(self._app.front.listen, socks))
         except StartError:
-            hosts = hosts_of(self._app.settings["host"])
-            self._servers = [front.listen(sock) for sock in listen_on(hosts, port)]
+            socks = listen_on(self._app.settings["host"], self._app.port)
+            self._servers = list(map(self._app.front.listen, socks))
             raise
 
     def stop(self) -> None:
@@ -11237,24 +11182,23 @@ class Network:
     def look(self) -> None:
         """See which addresses there are."""
         self._looked_at = time.monotonic()
-        before, self._addresses = self._addresses, find_addresses()
-        if before and {a.text for a in before} != {a.text for a in self._addresses}:
-            found = [address.text for address in self._addresses]
+        before = {each.address for each in self._addresses}
+        self._addresses, self._is_vpn = find_addresses(self._app.port)
+        found = [each.address for each in self._addresses]
+        if before and before != set(found):
             self._app.journal.add("INFO", "The addresses of this machine changed", now=found)
 
     @property
-    def address(self) -> Address | None:
+    def address(self) -> AddressView | None:
         """The address for guests: the chosen one if it is there, else the likeliest."""
         chosen = self._app.settings["lan_address"]
-        named = [address for address in self._addresses if address.text == chosen]
+        named = [each for each in self._addresses if each.address == chosen]
         return next(iter(named or self._addresses), None)
 
     @property
     def link(self) -> str | None:
         """The link for guests, by http: the landing page explains what comes next."""
-        if not self.is_shared or self.address is None:
-            return None
-        return self.address.link(self._app.port)
+        return self.address.link if self.is_shared and self.address else None
 
     def link_base(self, origin: str) -> str:
         """What links to this server begin with; `origin` is where one was asked for."""
@@ -11266,17 +11210,18 @@ class Network:
             return (self.link or origin).rstrip("/")
         return origin if self.certificates.own else "http://" + origin.partition("://")[2]
 
-    def note(self) -> dict[str, Any]:
-        """What other commands may know."""
-        arrived = iso(self.arrived_at) if self.arrived_at else None
-        return {"shared": self.is_shared, "link": self.link, "arrived": arrived}
-
     def note_changes(self) -> None:
-        """Leave word for other commands when something changed."""
-        state = self.is_shared, self.link, bool(self.arrived_at)
+        """Leave word of where the server is when something changed, for commands such as
+        `setup-link` and a second start."""
+        app, state = self._app, (self.is_shared, self.link, bool(self.arrived_at))
         if state != self._noted:
             self._noted = state
-            note_runtime(self._app)
+            arrived = iso(self.arrived_at) if self.arrived_at else None
+            network = {"shared": self.is_shared, "link": self.link, "arrived": arrived}
+            key = app.desktop.key if app.desktop else ""
+            note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+            with reported(app.journal, "Noting where the server is failed"):  # a full disk
+                write_private(app.storage.folder / RUNTIME, to_json(note))
         if self._told is not None and self.link and self.link != self._told:
             self.tell()
 
@@ -11296,39 +11241,32 @@ class Network:
         settings, port = self._app.settings, self._app.port
         if not self.is_shared:
             self.look()
-        shared_at, arrived_at = self.shared_at, self.arrived_at
+        state: Sharing = "on" if self.is_shared else "failed" if self.fault else "waiting"
         warnings: list[str] = []
-        if shared_at is not None:
-            is_silent = shared_at <= now_ms() - self.PATIENCE_MS and not arrived_at
-            warnings = address_warnings(self._addresses, settings["lan_address"], is_silent)
+        if self.shared_at is not None:
+            is_silent = self.shared_at <= now_ms() - self.PATIENCE_MS and not self.arrived_at
+            warnings = address_warnings(
+                self._addresses, self._is_vpn, settings["lan_address"], is_silent
+            )
         connected, count = self._connected()
         name, mark = self._name, self.certificates.fingerprint
-        return NetworkView(
+        return view_of(
+            NetworkView,
+            self,
             share=bool(settings["lan"]),
-            state=self._state(),
-            fault=self.fault or None,
+            state=state if self.is_shared or settings["lan"] else "off",
             source=settings.source("lan"),
             port=port,
-            address=self.address.text if self.address else None,
+            address=self.address.address if self.address else None,
             chosen=settings["lan_address"] or None,
-            link=self.link,
-            addresses=[AddressView(*each[:4], each.link(port)) for each in self._addresses],
+            addresses=self._addresses,
             name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
             authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
-            shared_at=iso(shared_at) if shared_at else None,
-            arrived_at=iso(arrived_at) if arrived_at else None,
             connected=connected,
             connected_count=count,
             warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
             editable=is_from_here(call),
         )
-
-    def _state(self) -> Sharing:
-        if self.is_shared:
-            return "on"
-        if not self._app.settings["lan"]:
-            return "off"
-        return "failed" if self.fault else "waiting"
 
     def _connected(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
@@ -11344,23 +11282,6 @@ class Network:
         for view in listed:
             view.display_name = people.get(view.client_id)
         return listed, len(newest)
-
-
-class NetworkBody(msgspec.Struct):
-    """Whether to share, and by which address; null for the likeliest."""
-
-    share: bool | msgspec.UnsetType = msgspec.UNSET
-    address: Annotated[str, msgspec.Meta(max_length=64)] | None | msgspec.UnsetType = msgspec.UNSET
-
-
-class AddressView(msgspec.Struct):
-    """An address of this machine, and the link for guests by it."""
-
-    address: str
-    interface: str
-    kind: str
-    virtual: bool
-    link: str
 
 
 class GuestView(msgspec.Struct, rename="camel"):
@@ -11403,19 +11324,25 @@ def show_network(app: Application, call: Call) -> NetworkView:
 
 
 @route("POST", "/api/network", "admin", "Share on the network, or stop")
-def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkView:
-    """Only on the computer itself. Who is connected from elsewhere is disconnected by a stop."""
+def change_network(
+    app: Application,
+    call: Call,
+    share: bool | msgspec.UnsetType = msgspec.UNSET,
+    address: Annotated[str, msgspec.Meta(max_length=64)] | None | msgspec.UnsetType = msgspec.UNSET,
+) -> NetworkView:
+    """By which address is for guests' links, null for the likeliest. Only on the computer itself.
+    Who is connected from elsewhere is disconnected by a stop."""
     if not is_from_here(call):
         raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
     known = {row.address for row in app.network.view(call).addresses}
-    if isinstance(body.address, str) and body.address not in known:
+    if isinstance(address, str) and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
-    if body.share is not msgspec.UNSET:
-        save_network_setting(app, call, "lan", "yes" if body.share else "no")
-    if body.address is not msgspec.UNSET:
-        save_network_setting(app, call, "lan_address", body.address or "")
+    if share is not msgspec.UNSET:
+        save_network_setting(app, call, "lan", "yes" if share else "no")
+    if address is not msgspec.UNSET:
+        save_network_setting(app, call, "lan_address", address or "")
     app.network.apply()
-    if app.network.fault and body.share is True:
+    if app.network.fault and share is True:
         fault = app.network.fault
         save_network_setting(app, call, "lan", "no")
         raise Problem("port_in_use", fault)
@@ -11435,17 +11362,14 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
     app.audit(call, "Setting changed", key=key, value=text)
 
 
-class CodeQuery(msgspec.Struct):
-    """Where a code leads: a path of this server."""
-
-    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/"
-
-
 @route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", gives=SVG)
-def network_code(app: Application, call: Call, query: CodeQuery) -> Answer:
+def network_code(
+    app: Application,
+    call: Call,
+    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/",
+) -> Answer:
     """With the http address: a phone's camera opens the landing page."""
-    base = app.network.link_base(call.origin)
-    return qr_code(base + query.path)
+    return qr_code(app.network.link_base(call.origin) + path)
 
 
 @route("GET", "/test", "public", "The connection test", gives=HTML)
@@ -11500,7 +11424,7 @@ class Application:
             settings.take_saved(saved_settings())  # what follows may be built as they say
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
-        self._sockets = listen_at_first(settings["host"], ports or [settings["port"]])
+        self._sockets = listen_on(settings["host"], *(ports or [settings["port"]]))
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
         self.log = Log(self.storage)
@@ -11658,13 +11582,10 @@ class Application:
         minute = now_ms() // 60_000 * 60_000
         row = {"minute": minute, "node": self.nodes.id, "counters": to_json(counters)}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
-        self._note_messages(view.messages_sent, view.deliveries)
-
-    def _note_messages(self, sent: int, delivered: int) -> None:
-        """An entry a minute: one for each message would cost as much as the message."""
-        messages, deliveries = sent - self._noted[0], delivered - self._noted[1]
-        self._noted = sent, delivered
-        if messages or deliveries:
+        # An entry for each message would cost as much as the message.
+        before, self._noted = self._noted, (view.messages_sent, view.deliveries)
+        if self._noted != before:
+            messages, deliveries = (n - old for n, old in zip(self._noted, before, strict=True))
             counted = {"messages": messages, "deliveries": deliveries}
             self.journal.add("MSG", "Messages published and delivered", **counted)
 
@@ -11682,14 +11603,13 @@ class Application:
         self.storage.engine.tidy()
         if not self.nodes.is_first:
             return
+        days, now = self.settings["log_days"], now_ms()
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
-        self.journal.trim(self.settings["log_days"])
-        old = IdempotencyKey.delete().where(IdempotencyKey.created_at < now_ms() - 86_400_000)
-        self.storage.write(lambda tx: old.execute(tx.database))
-        limit = now_ms() - int(self.settings["log_days"] * 86_400_000)
-        self.rooms.forget(self.settings["log_days"])
-        minutes = StatsMinute.delete().where(StatsMinute.minute < limit)
-        self.storage.write(lambda tx: minutes.execute(tx.database))
+        self.journal.trim(days)
+        self.rooms.forget(days)
+        keys = IdempotencyKey.delete().where(IdempotencyKey.created_at < now - 86_400_000)
+        minutes = StatsMinute.delete().where(StatsMinute.minute < now - int(days * 86_400_000))
+        self.storage.write(lambda tx: [old.execute(tx.database) for old in (keys, minutes)])
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
@@ -11717,23 +11637,7 @@ def saved_settings(database: peewee.Database | None = None) -> dict[str, str]:
     return {row.key: row.value for row in rows if row.key in may}
 
 
-def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
-    """The sockets of the first port that is free. Raises StartError."""
-    for port in ports[:-1]:
-        with contextlib.suppress(StartError):
-            return listen_on(hosts_of(host), port)
-    return listen_on(hosts_of(host), ports[-1])
-
-
 RUNTIME = "runtime.json"
-
-
-def note_runtime(app: Application) -> None:
-    """Leave word where the server is, for commands such as `setup-link` and a second start."""
-    key = app.desktop.key if app.desktop else ""
-    note = Runtime(os.getpid(), app.port, app.url, __version__, key, app.network.note())
-    with reported(app.journal, "Noting where the server is failed"):  # a full disk
-        write_private(app.storage.folder / RUNTIME, to_json(note))
 
 
 class Runtime(msgspec.Struct):
@@ -11832,14 +11736,6 @@ def raise_file_limit() -> int:
     return sys.maxsize
 
 
-def give_back() -> None:
-    """Return free memory to the system, where the C library keeps it (glibc): after a rush of slow
-    readers that was more than half of what it had."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # musl keeps none
-            ctypes.CDLL(None).malloc_trim(0)
-
-
 class Garbage:
     """Chooses the moments of Python's full collections. Each looks at every object there is, so
     with a full ring and a thousand connections it holds the loop for a tenth of a second; left to
@@ -11867,7 +11763,10 @@ class Garbage:
         now = time.monotonic()
         if (is_quiet and gc.get_count()[2]) or now > self._collected + self.LATEST:
             gc.collect()
-            give_back()
+            # glibc keeps free memory: after a rush of slow readers more than half of what it had.
+            if sys.platform == "linux":
+                with contextlib.suppress(AttributeError):  # musl keeps none
+                    ctypes.CDLL(None).malloc_trim(0)
             self._collected = now
 
 
@@ -11897,7 +11796,8 @@ def run(app: Application, started: Callable[[], None]) -> None:
     with needing(app.storage.engine):
         app.start()
     started()
-    gevent.spawn(follow_parent, app)
+    if UNPACKED is not None:
+        gevent.spawn(follow_parent, app, UNPACKED)
     garbage = Garbage(app.stats)
     garbage.take_over()
     gevent.spawn(app.repeat, 1.0, garbage.tick)
@@ -11906,17 +11806,15 @@ def run(app: Application, started: Callable[[], None]) -> None:
         app.stop()
 
 
-def follow_parent(app: Application) -> None:
+def follow_parent(app: Application, unpacked: Path) -> None:
     """End when the process that unpacked a one-file program does, however it does: nobody else
     would end this one, and it would keep the port."""
-    if UNPACKED is None:
-        return
     while os.getppid() == STARTED_BY and is_same_program(STARTED_BY):
         gevent.sleep(0.5)
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
     if os.name == "posix":  # elsewhere a file in use can't be deleted
-        atexit.register(shutil.rmtree, UNPACKED, ignore_errors=True)
+        atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
 
 
 def is_same_program(number: int) -> bool:
@@ -11937,12 +11835,9 @@ OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
 WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
-
-
-def has_screen() -> bool:
-    """Whether a browser's window would be seen; without one some systems start a text browser."""
-    always = sys.platform in ("win32", "darwin")
-    return always or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+# Whether a browser's window would be seen; without one some systems start a text browser.
+HAS_SCREEN = sys.platform in ("win32", "darwin")
+HAS_SCREEN = HAS_SCREEN or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def open_browser(app: Application, link: str) -> None:
@@ -12238,7 +12133,7 @@ class Desktop:
             if part:
                 self._window.tell(f"load {self._app.url}/desktop#{part}")
             self._window.tell("show")
-        elif self.why != "none" and has_screen():
+        elif self.why != "none" and HAS_SCREEN:
             self._was_shown, self._fault = False, ""
             token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             url, folder = f"{self._app.url}/desktop", self._app.storage.folder
@@ -12258,7 +12153,7 @@ class Desktop:
         token = self._app.access.make_token("owner", OPENING_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
         link = f"{self._app.url}/desktop#{leads_to}"
-        if has_screen():
+        if HAS_SCREEN:
             open_browser(self._app, link)
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
@@ -12429,16 +12324,6 @@ class Printed(io.TextIOBase):
         return len(text)
 
 
-def keep_log(settings: Settings) -> None:
-    """Print into the log file too: a double click has no terminal. Raises StartError."""
-    folder = settings.log_folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = Printed(LogFile(folder / "rtapp.log"), sys.__stdout__)
-    except OSError as error:
-        raise StartError(f"The log in {folder} can't be written: {error.strerror}.") from None
-
-
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the command line and the environment give. Raises StartError."""
     given = {key: value for key in SETTINGS if (value := getattr(options, key, None)) is not None}
@@ -12464,11 +12349,6 @@ def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
         return b""
     finally:
         connection.close()
-
-
-def answers_as_rtapp(port: int) -> bool:
-    """Whether an rtapp serves plain HTTP on a port of this machine."""
-    return b'"version"' in ask_here(port, "GET", "/healthz")
 
 
 def desktop_command(options: argparse.Namespace) -> int:
@@ -12504,7 +12384,12 @@ def first_desktop(settings: Settings) -> Application | None:
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
-    keep_log(settings)
+    logs = settings.log_folder  # a double click has no terminal
+    try:
+        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
+    except OSError as error:
+        raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
     has_moved = before is not None and len(ports) > 1 and before.port != app.port
     Desktop(app, before.port if before and has_moved else None)
     return app
@@ -12519,7 +12404,7 @@ def show_first(folder: Path) -> bool:
         key = to_json({"key": first.key})
         is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
     else:
-        is_there = answers_as_rtapp(first.port)
+        is_there = b'"version"' in ask_here(first.port, "GET", "/healthz")
     if is_there:
         print(f"rtapp {first.version} is running already: {first.url}")
     return is_there
@@ -12527,7 +12412,7 @@ def show_first(folder: Path) -> bool:
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    if not has_screen():
+    if not HAS_SCREEN:
         return
     said: list[str] = []
     if importlib.util.find_spec("webview"):
@@ -12536,18 +12421,15 @@ def tell_failure(message: str) -> None:
             fault = {WINDOW_FAULT: message}
             open_window("about:blank", Path(folder), fault, said.append, over.set)
             over.get()
-    if WINDOW_SAYS + "loaded" not in said:
-        show_page(ended_page("failed", message))
-
-
-def show_page(page: str) -> None:
-    """Show a page in the default browser, which has a minute to fetch it."""
+    if WINDOW_SAYS + "loaded" in said:
+        return
     fetched = gevent.event.Event()
-    headers = {"Content-Type": "text/html; charset=utf-8", "Connection": "close"}
+    head = pack_head(200, {"Content-Type": "text/html; charset=utf-8", "Connection": "close"})
+    page = ended_page("failed", message)
 
     def give(sock: Any, _: Any) -> None:
         sock.recv(65_536)
-        sock.sendall(pack_head(200, headers) + page.encode())
+        sock.sendall(head + page.encode())
         fetched.set()
 
     server = gevent.server.StreamServer(("127.0.0.1", 0), give)
@@ -12562,12 +12444,15 @@ def show_page(page: str) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
+DEFAULT_COMMAND = "desktop" if IS_FROZEN else "serve"  # a double click gives none
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The commands, each with the options that it takes."""
     parser = argparse.ArgumentParser(
         prog="rtapp",
         description="A real-time server in one module.",
-        epilog=f"Without a command it does `{default_command()}`; rtapp COMMAND --help says more.",
+        epilog=f"Without a command it does `{DEFAULT_COMMAND}`; rtapp COMMAND --help says more.",
     )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
     where = settings_options("data", "database")
@@ -12632,11 +12517,6 @@ def settings_options(*keys: str) -> argparse.ArgumentParser:
     return parser
 
 
-def default_command() -> str:
-    """What is done without a command: a double click gives none."""
-    return "desktop" if IS_FROZEN else "serve"
-
-
 def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
     app = Application(settings_of(options))
@@ -12699,23 +12579,19 @@ def migrate_command(options: argparse.Namespace) -> None:
     if not isinstance(target, PostgresEngine):
         raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
+    models = [model._meta for model in Table.__subclasses__()]  # what only a run has are none
+    kept = [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
     with opened(source) as old, opened(target) as new:
-        for table, _ in tables_of_kept():
+        for table, _ in kept:
             if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
                 raise StartError(f"{target.name} is not empty: {table} has rows.")
         with new.atomic():
             new.execute_sql("DELETE FROM meta")
-            for table, columns in tables_of_kept():
+            for table, columns in kept:
                 copy_table(old, new, table, columns)
             target.set_sequences(new)
             new.execute_sql("DELETE FROM meta WHERE key = 'id'")
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
-
-
-def tables_of_kept() -> list[tuple[str, list[str]]]:
-    """The tables that outlive a run, with their columns."""
-    models = [model._meta for model in Table.__subclasses__()]  # a run's own have none
-    return [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
 
 
 def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
@@ -12925,9 +12801,20 @@ def check_data_folder(settings: Settings) -> str:
 
 
 def check_database(settings: Settings) -> str:
-    """The database is sound and of a version that this program opens."""
+    """The database is sound and of a version that this program opens; nothing is changed."""
     if is_postgres(settings):
-        return check_postgres(settings)
+        engine = make_engine(settings)
+        try:
+            with contextlib.closing(engine.connect()) as server:
+                number, version = server.server_version, schema_version(server)
+        except DATABASE_FAULTS as error:
+            raise StartError(f"{engine.redacted(str(error).strip())} Start it.") from None
+        if number < 130_000 or version > len(MIGRATIONS):
+            raise StartError(
+                f"PostgreSQL {number // 10_000}, schema {version}. "
+                "PostgreSQL 13 or newer is needed, and a program as new as the schema."
+            )
+        return f"{engine.name}, PostgreSQL {number // 10_000}"
     path = database_path(settings, create=False)
     if not path.exists() or not path.stat().st_size:
         raise Doubt("none yet. The first start makes it.")
@@ -12947,31 +12834,13 @@ def check_database(settings: Settings) -> str:
     return f"{path} is sound ({path.stat().st_size:,} bytes)"
 
 
-def check_postgres(settings: Settings) -> str:
-    """The server answers; nothing is changed."""
-    engine = make_engine(settings)
-    assert isinstance(engine, PostgresEngine)
-    try:
-        with contextlib.closing(engine.connect()) as database:
-            number = database.server_version
-            version = schema_version(database)
-    except DATABASE_FAULTS as error:
-        raise StartError(f"{engine.redacted(str(error).strip())} Start it.") from None
-    if number < 130_000 or version > len(MIGRATIONS):
-        raise StartError(
-            f"PostgreSQL {number // 10_000}, schema {version}. "
-            "PostgreSQL 13 or newer is needed, and a program as new as the schema."
-        )
-    return f"{engine.name}, PostgreSQL {number // 10_000}"
-
-
 def check_port(settings: Settings) -> str:
     """The port is free, or an rtapp listens there."""
     host, port = settings["host"], settings["port"]
     try:
         listen(host, port).close()
     except StartError:
-        if answers_as_rtapp(port):
+        if b'"version"' in ask_here(port, "GET", "/healthz"):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
@@ -13018,12 +12887,11 @@ def check_network(settings: Settings) -> str:
     note = running.network if running else {}
     if not settings["lan"] and not note.get("shared"):
         return "not shared"
-    addresses = find_addresses()
+    addresses, is_vpn = find_addresses(settings["port"])
     is_silent = bool(note.get("shared")) and not note.get("arrived")
-    if found := address_warnings(addresses, settings["lan_address"], is_silent):
+    if found := address_warnings(addresses, is_vpn, settings["lan_address"], is_silent):
         raise Doubt(" ".join(WARNINGS[code] for code in found))
-    link = note.get("link") or f"http://{addresses[0].host}:{settings['port']}/"
-    return f"guests come by {link}"
+    return f"guests come by {note.get('link') or addresses[0].link}"
 
 
 def announce(app: Application) -> None:
@@ -13037,7 +12905,7 @@ def announce(app: Application) -> None:
     print(f"rtapp listening on {app.url}", flush=True)
     app.network.tell()
     first = app.settings["lan"] and app.settings.source("open_browser") == "default"
-    if (app.settings["open_browser"] or (first and not app.access.has_admin)) and has_screen():
+    if (app.settings["open_browser"] or (first and not app.access.has_admin)) and HAS_SCREEN:
         kind = "signin" if app.access.has_admin else "setup"
         open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, OPENING_SECONDS)}")
 
@@ -13103,12 +12971,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WindowProcess(*given[1:]).run()
     parser = make_parser()
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
-        words = parser.parse_known_args([default_command(), *given])[1]
+        words = parser.parse_known_args([DEFAULT_COMMAND, *given])[1]
         if words and not words[0].startswith("-"):  # a command behind its options
             at = given.index(words[0])
             given = [*given[at:], *given[:at]]
         else:
-            given.insert(0, default_command())
+            given.insert(0, DEFAULT_COMMAND)
     options, unknown = parser.parse_known_args(given)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
