@@ -11378,19 +11378,16 @@ def test_page(app: Application, call: Call) -> Answer:
     return app.static.page("test.html")
 
 
-@route(
-    "GET",
-    "/ca.crt",
-    "public",
-    "The certificate that makes devices trust this server",
-    gives="application/x-x509-ca-cert",
-)
+X509 = "application/x-x509-ca-cert"
+
+
+@route("GET", "/ca.crt", "public", "What makes devices trust this server", gives=X509)
 def ca_certificate(app: Application) -> Answer:
-    """PEM; compare its fingerprint with the one that the start page shows."""
+    """A certificate as PEM; compare its fingerprint with the one that the start page shows."""
     root = app.network.certificates.root
     if not root:
         raise Problem("not_found")
-    return Answer(root, headers={"Content-Type": "application/x-x509-ca-cert"})
+    return Answer(root, headers={"Content-Type": X509})
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11663,7 +11660,7 @@ class Doubt(Exception):
     """What is not wrong, but worth a look, and what to do about it."""
 
 
-def check_exposure(settings: Settings) -> str:
+def check_exposure(settings: Settings, *_: Any) -> str:
     """Nothing is open that need not be. Raises Doubt."""
     is_alone = is_loopback(settings["host"])
     where = "the local network" if is_alone else settings["host"]
@@ -11682,43 +11679,32 @@ def check_exposure(settings: Settings) -> str:
     return f"TLS, private, bounded{guests}"
 
 
-def is_postgres(settings: Settings) -> bool:
-    """Whether the database is PostgreSQL's."""
-    return str(settings["database"]).startswith(("postgresql://", "postgres://"))
-
-
-def make_engine(settings: Settings) -> Engine:
-    """The engine of the database that the settings name; folders are made. Raises StartError."""
-    path = database_path(settings)
-    if is_postgres(settings):
-        return PostgresEngine(settings["database"], path.parent)
-    return SqliteEngine(path, settings["durability"])
-
-
-def database_path(settings: Settings, create: bool = True) -> Path:
-    """The SQLite file, whose folder also holds the program's own files; with `create` both are
-    made. Raises StartError."""
-    url = "" if is_postgres(settings) else settings["database"]
-    if url and not url.startswith("sqlite:///"):
+def make_engine(settings: Settings, create: bool = True) -> Engine:
+    """The engine of the database that the settings name. With `create` its folder is made, which
+    also holds the program's own files, and an empty file where there is none. Raises StartError."""
+    url = settings["database"]
+    is_postgres = url.startswith(("postgresql://", "postgres://"))
+    if url and not is_postgres and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
-    path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
-    if not create:
-        return path
+    own = settings.data_folder / "rtapp.db"
+    path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not is_postgres(settings):
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if create and not is_postgres:
             make_private(path)  # its -wal and -shm too
-        return path.resolve()
+        path = path.resolve()
     except OSError as error:
-        what = next((p for p in path.parents if p.is_file()), None)
-        if what is not None:
-            raise StartError(
-                f"{what} is a file, not a folder: choose another with --data."
-            ) from None
-        raise StartError(f"The database {path} can't be written: {error.strerror}.") from None
+        words = f"The database {path} can't be written: {error.strerror}."
+        for file in filter(Path.is_file, path.parents):
+            words = f"{file} is a file, not a folder: choose another with --data."
+        raise StartError(words) from None
+    if is_postgres:
+        return PostgresEngine(url, path.parent)
+    return SqliteEngine(path, settings["durability"])
 
 
 def raise_file_limit() -> int:
@@ -11916,42 +11902,46 @@ class WindowProcess:
 
     def run(self) -> int:
         """Show the window until it is closed; the process's exit code."""
-        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
         os.environ.setdefault("PYWEBVIEW_LOG", "critical")  # it would print tracebacks
         try:
-            self._show(token, fault)
+            self._show()
         except Exception as error:  # a toolkit may raise anything
             self._say("failed " + " ".join(str(error).split()))
             return 3
         return 0
 
-    def _show(self, token: str, fault: str) -> None:
+    def _show(self) -> None:
         import webview
         from webview.menu import Menu, MenuAction
 
-        webview.settings["ALLOW_DOWNLOADS"] = True
-        shown: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
-        if fault:
-            shown = {"html": ended_page("failed", fault)}
-        shown.update(width=1160, height=760, min_size=(380, 480), text_select=True)
-        self._window = webview.create_window("rtapp", **shown)
-        self._window.events.initialized += self._use
-        self._window.events.loaded += lambda: self._say("loaded")
-        self._window.events.closing += self._closing
-        self._closes = bool(fault)
-        texts = spoken_texts()[1]
-        acts = (
-            ("nav.home", lambda: self._window.load_url(self._url)),
-            ("desktop.openBrowser", self._open_browser),
-            ("desktop.quit", lambda: self._say("closing")),
+        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
+        window: Any = webview.create_window(
+            "rtapp",
+            url=None if fault else f"{self._url}#signin={token}",
+            html=ended_page("failed", fault) if fault else None,
+            width=1160,
+            height=760,
+            min_size=(380, 480),
+            text_select=True,
         )
-        menu = [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+        self._window, self._closes = window, bool(fault)
+        window.events.initialized += self._use
+        window.events.loaded += lambda: self._say("loaded")
+        window.events.closing += self._closing
+        texts = spoken_texts()[1]
+        acts = {
+            "nav.home": lambda: window.load_url(self._url),
+            "desktop.openBrowser": self._open_browser,
+            "desktop.quit": lambda: self._say("closing"),
+        }
+        menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
+        webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
             self._listen,
             private_mode=False,
             storage_path=self._storage,
             icon=str(STATIC / "img" / "icon.png"),
-            menu=[] if fault else menu,
+            menu=[] if fault else [menu],
         )
 
     def _use(self, renderer: str) -> None:
@@ -12368,7 +12358,7 @@ def desktop_command(options: argparse.Namespace) -> int:
 def first_desktop(settings: Settings) -> Application | None:
     """The application, on the port of last time, so that old links go on working, or else on the
     next free one; None where another one runs, which then shows itself. Raises StartError."""
-    folder = database_path(settings).parent
+    folder = make_engine(settings).folder
     before, ports = read_runtime(folder), [settings["port"]]
     if settings.source("port") == "default":
         last = before.port if before else ports[0]
@@ -12526,10 +12516,10 @@ def serve(options: argparse.Namespace) -> None:
 def existing_database(options: argparse.Namespace) -> Engine:
     """The database that a command works on. Raises StartError when there is none yet."""
     settings = settings_of(options)
-    path = database_path(settings, create=False)
-    if not is_postgres(settings) and not path.exists():
+    engine = make_engine(settings, create=False)
+    if isinstance(engine, SqliteEngine) and not engine.path.exists():
         raise StartError(
-            f"There is no database at {path}: start the server once first, or name "
+            f"There is no database at {engine.path}: start the server once first, or name "
             "its folder with --data."
         )
     return make_engine(settings)
@@ -12754,23 +12744,24 @@ def doctor_command(options: argparse.Namespace) -> int:
     """Check the installation and say what to do about what is wrong."""
     try:
         settings = settings_of(options)
-    except StartError as error:
+        engine = make_engine(settings, create=False)
+    except (StartError, ValueError) as error:
         print(f"FAIL  settings: {error}")
         return 1
-    with contextlib.suppress(StartError, OSError, *DATABASE_FAULTS):  # `check_database` says why
-        if is_postgres(settings):
-            database = make_engine(settings).connect()
+    with contextlib.suppress(*DATABASE_FAULTS):  # `check_database` says why
+        if isinstance(engine, SqliteEngine):
+            database: Any = peewee.SqliteDatabase(f"{engine.path.as_uri()}?mode=ro", uri=True)
         else:
-            address = database_path(settings, create=False).resolve().as_uri()
-            database = peewee.SqliteDatabase(f"{address}?mode=ro", uri=True)
+            database = engine.connect()
         with contextlib.closing(database):
             settings.take_saved(saved_settings(database))
-    checks: list[Callable[[Settings], str]] = [check_data_folder, check_database, check_port]
+    checks: list[Callable[[Settings, Engine], str]]
+    checks = [check_data_folder, check_database, check_port]
     checks += [check_clock, check_disk, check_open_files, check_exposure, check_network]
     is_broken = False
     for check in checks:
         try:
-            verdict, text = "ok", check(settings)
+            verdict, text = "ok", check(settings, engine)
         except Doubt as doubt:
             verdict, text = "warn", str(doubt)
         except (OSError, sqlite3.Error, StartError, ValueError) as error:
@@ -12784,9 +12775,9 @@ def doctor_command(options: argparse.Namespace) -> int:
 # what is broken, each with what to do about it.
 
 
-def check_data_folder(settings: Settings) -> str:
+def check_data_folder(settings: Settings, engine: Engine) -> str:
     """The data folder exists and takes files."""
-    folder = database_path(settings, create=False).parent
+    folder = engine.folder
     if not folder.exists() and next(p for p in folder.parents if p.exists()).is_dir():
         raise Doubt(f"{folder} is not there yet. The first start makes it.")
     try:
@@ -12800,10 +12791,9 @@ def check_data_folder(settings: Settings) -> str:
     return str(folder)
 
 
-def check_database(settings: Settings) -> str:
+def check_database(settings: Settings, engine: Engine) -> str:
     """The database is sound and of a version that this program opens; nothing is changed."""
-    if is_postgres(settings):
-        engine = make_engine(settings)
+    if not isinstance(engine, SqliteEngine):
         try:
             with contextlib.closing(engine.connect()) as server:
                 number, version = server.server_version, schema_version(server)
@@ -12815,7 +12805,7 @@ def check_database(settings: Settings) -> str:
                 "PostgreSQL 13 or newer is needed, and a program as new as the schema."
             )
         return f"{engine.name}, PostgreSQL {number // 10_000}"
-    path = database_path(settings, create=False)
+    path = engine.path
     if not path.exists() or not path.stat().st_size:
         raise Doubt("none yet. The first start makes it.")
     try:
@@ -12834,7 +12824,7 @@ def check_database(settings: Settings) -> str:
     return f"{path} is sound ({path.stat().st_size:,} bytes)"
 
 
-def check_port(settings: Settings) -> str:
+def check_port(settings: Settings, engine: Engine) -> str:
     """The port is free, or an rtapp listens there."""
     host, port = settings["host"], settings["port"]
     try:
@@ -12846,10 +12836,10 @@ def check_port(settings: Settings) -> str:
     return f"{port} is free"
 
 
-def check_clock(settings: Settings) -> str:
+def check_clock(settings: Settings, engine: Engine) -> str:
     """The clock is not before the newest message."""
-    path = database_path(settings, create=False)
-    newest = max(path.stat().st_mtime if path.exists() else 0, PROGRAM.stat().st_mtime)
+    files = [PROGRAM, *([engine.path] if isinstance(engine, SqliteEngine) else [])]
+    newest = max(path.stat().st_mtime for path in files if path.exists())
     if time.time() < newest - 60:
         raise StartError(
             f"it shows {iso(now_ms())}, earlier than files written before. "
@@ -12858,9 +12848,9 @@ def check_clock(settings: Settings) -> str:
     return iso(now_ms())
 
 
-def check_disk(settings: Settings) -> str:
+def check_disk(settings: Settings, engine: Engine) -> str:
     """There is room for the database to grow."""
-    folders = database_path(settings, create=False).parents
+    folders = engine.folder, *engine.folder.parents
     free = shutil.disk_usage(next(path for path in folders if path.exists())).free
     text = f"{free / 1e9:.1f} GB free"
     if free < 50_000_000:
@@ -12870,7 +12860,7 @@ def check_disk(settings: Settings) -> str:
     return text
 
 
-def check_open_files(settings: Settings) -> str:
+def check_open_files(settings: Settings, engine: Engine) -> str:
     """The system allows as many sockets as the settings do."""
     allowed, wanted = raise_file_limit(), settings["max_connections"] + 100
     if allowed < wanted:
@@ -12881,9 +12871,9 @@ def check_open_files(settings: Settings) -> str:
     return f"{allowed} allowed" if allowed < sys.maxsize else "no limit on this system"
 
 
-def check_network(settings: Settings) -> str:
+def check_network(settings: Settings, engine: Engine) -> str:
     """Guests on the local network find their way."""
-    running = read_runtime(database_path(settings, create=False).parent)
+    running = read_runtime(engine.folder)
     note = running.network if running else {}
     if not settings["lan"] and not note.get("shared"):
         return "not shared"
@@ -12911,9 +12901,11 @@ def announce(app: Application) -> None:
 
 
 class ChildServer:
-    """A server in a process of its own."""
+    """A server for another program, in a process of its own: `with rtapp.create_server(
+    access="open") as server: print(server.url)`. The settings are those of the command line;
+    patches nothing here. Raises StartError for one that there isn't."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, **settings: Any) -> None:
         for key in settings:
             if key not in SETTINGS:
                 raise StartError(f"{key}: {unknown_setting(key)}.")
@@ -12956,11 +12948,7 @@ class ChildServer:
         self.stop()
 
 
-def create_server(**settings: Any) -> ChildServer:
-    """A server for another program: `with rtapp.create_server(access="open") as server:
-    print(server.url)`. The settings are those of the command line; patches nothing here. Raises
-    StartError for one that there isn't."""
-    return ChildServer(settings)
+create_server = ChildServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
