@@ -239,9 +239,8 @@ if BUNDLE and BUNDLE in os.environ.get("LD_LIBRARY_PATH", ""):
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, all of it or nothing."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(part, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write(text)
         part.replace(path)
     except OSError:
@@ -4628,7 +4627,7 @@ class Call(msgspec.Struct, eq=False):
     headers: dict[str, str]  # by their names in lower case
     address: str  # a trusted proxy's client in the place of the proxy
     scheme: str  # of the client's own connection
-    connection: Reader
+    connection: Connection
     path: str = ""
     raw_query: str = ""
     source: Body | None = None  # of the body, where there is one
@@ -10007,159 +10006,10 @@ class HeadFault(ValueError):
         self.status = status
 
 
-HEAD_END = re.compile(rb"\n\r?\n")
-
-
-class Reader:
-    """A connection's input, with deadlines that `Front` keeps. What is left in it when a stream
-    begins goes to the stream."""
-
-    IDLE_SECONDS = 75.0  # between two requests of a connection
-    HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
-    HEAD_BYTES = 65_536
-    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
-    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
-
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
-        self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
-        self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
-        self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
-        self._data = bytearray()  # what came and isn't used
-        self.deadline = 0.0  # until when what is waited for must be there
-        self.is_idle = False  # whether that is a next request
-
-    def limit(self, seconds: float) -> None:
-        """What is read from now on must be there within this time."""
-        self.deadline = time.monotonic() + seconds
-
-    def interrupt(self, error: OSError) -> None:
-        """Raise an error in whoever waits for input."""
-        if self._waiter is not None:
-            gevent.get_hub().loop.run_callback(self._waiter.throw, error)
-            self._waiter = None
-
-    def _wait(self) -> None:
-        """Wait until something came, or the end. Raises OSError when it takes too long."""
-        waiter = self._waiter = gevent.hub.Waiter()
-        if not self._watcher.active:
-            self._watcher.start(self._came)
-        waiter.get()
-
-    def wait_idle(self) -> None:
-        """Wait so for a next request, which may be none."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
-        self._wait()
-        self.is_idle = False
-
-    def _came(self) -> None:
-        """In the loop: there is something to read."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.switch(None)
-            return
-        # Stopped only now: to stop and start it for each request would be two system calls.
-        self._watcher.stop()
-        if self._gone is not None:
-            try:
-                part = self.transport.receive()
-            except OSError:
-                part = b""
-            if part:
-                self._data += part
-            elif part is not None:
-                self._gone()
-
-    def _fill(self) -> bool:
-        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        while True:  # waits first: there is seldom something already
-            self._wait()
-            part = self.transport.receive()
-            if part is not None:
-                self._data += part
-                return bool(part)
-
-    def take(self, size: int | None = None) -> bytes:
-        """Use so many bytes of what came, or all."""
-        taken = bytes(self._data[:size])
-        del self._data[:size]
-        return taken
-
-    def begin(self) -> bool:
-        """Wait for a request's first byte; False where there is none. Raises OSError."""
-        for _ in range(self.EMPTY_LINES + 1):
-            while not self._data:
-                self.wait_idle()
-                part = self.transport.receive()
-                if part == b"":
-                    return False
-                self._data += part or b""
-            if not self._data.startswith((b"\n", b"\r\n")):
-                break
-            self.take(self._data.index(b"\n") + 1)
-        return bool(self._data)
-
-    def head(self) -> str:
-        """A request's head without the empty line at its end. Raises OSError, ValueError."""
-        self.limit(self.HEAD_SECONDS)
-        looked = 0
-        while (end := HEAD_END.search(self._data, looked)) is None:
-            size, line = len(self._data), self._data.find(b"\n") + 1
-            if size > self.HEAD_BYTES:
-                break
-            if line and not looked:  # what is none isn't waited for
-                request_line(self._data[:line].decode("latin-1"))
-            looked = max(0, size - 2)
-            if not self._fill():
-                raise ValueError("it ends within its head")
-        if end is None or end.end() > self.HEAD_BYTES:
-            has_line = b"\n" in self._data[: self.HEAD_BYTES]
-            raise HeadFault(431 if has_line else 414, "its head is too large")
-        return self.take(end.end())[: end.start() + 1].decode("latin-1")
-
-    def line(self) -> bytes:
-        """A line of a body with its end. Raises OSError, ValueError."""
-        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
-            if len(self._data) >= self.LINE_BYTES or not self._fill():
-                raise ValueError("a line of it has no end")
-        return self.take(end)
-
-    def read(self, size: int) -> bytes:
-        """So many bytes. Raises OSError."""
-        while len(self._data) < size:
-            if not self._fill():
-                raise OSError("it ends early")
-        return self.take(size)
-
-    @contextlib.contextmanager
-    def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
-        """Call `gone`, from the loop, if the client goes away meanwhile."""
-        self._gone = gone
-        if not self._watcher.active:
-            self._watcher.start(self._came)
-        try:
-            yield
-        finally:
-            self._gone = None
-
-    def drop(self) -> None:
-        """Let what is still on its way come, within bounds: closing on unread input would reset
-        the connection, and what was sent last with it."""
-        self.limit(5.0)
-        with contextlib.suppress(OSError):
-            for _ in range(512):
-                self._data.clear()
-                if not self._fill():
-                    return
-
-
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
-
-
 class Body:
     """A request's body, which is read at once and as a whole (RFC 9112, 6)."""
 
+    CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     UNWANTED = 1_048_576  # bytes that are read for the sake of the next request
 
     def __init__(self, connection: Connection, length: int | None, is_awaited: bool) -> None:
@@ -10172,17 +10022,33 @@ class Body:
     def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
         when it is framed wrongly."""
-        length, reader = self._length or 0, self._connection
-        self._is_whole = False
+        length, self._is_whole = self._length or 0, False
         if length > limit:
             return None
         if self.is_awaited:
             self.is_awaited = False
-            reader.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        reader.limit(seconds + length / 16_384)
-        raw = read_chunks(reader, limit) if self._length is None else reader.read(length)
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._connection.limit(seconds + length / 16_384)
+        raw = self._chunks(limit) if self._length is None else self._connection.read(length)
         self._is_whole = raw is not None
         return raw
+
+    def _chunks(self, limit: int) -> bytes | None:
+        """It in chunks (RFC 9112, 7.1)."""
+        connection, body = self._connection, bytearray()
+        while (line := self.CHUNK.fullmatch(connection.line())) is not None:
+            size = int(line[1], 16)
+            if len(body) + size > limit:
+                return None
+            if not size:
+                break
+            body += connection.read(size)
+            if connection.read(2) != b"\r\n":
+                raise ValueError("a chunk is longer than it says")
+        for _ in range(MOST_FIELDS if line is not None else 0):
+            if connection.line() == b"\r\n":  # the trailer's end; nobody wants it
+                return bytes(body)
+        raise ValueError("it is not in chunks")
 
     def discard(self) -> bool:
         """Read past it; whether another request may follow."""
@@ -10190,25 +10056,6 @@ class Body:
             with contextlib.suppress(OSError, ValueError):
                 self.read(self.UNWANTED, 5.0)
         return bool(self._is_whole)
-
-
-def read_chunks(reader: Reader, limit: int) -> bytes | None:
-    """A body in chunks (RFC 9112, 7.1); None when it is more than `limit` bytes. Raises OSError,
-    ValueError."""
-    body = bytearray()
-    while (line := CHUNK_SIZE.fullmatch(reader.line())) is not None:
-        size = int(line[1], 16)
-        if len(body) + size > limit:
-            return None
-        if not size:
-            break
-        body += reader.read(size)
-        if reader.read(2) != b"\r\n":
-            raise ValueError("a chunk is longer than it says")
-    for _ in range(MOST_FIELDS if line is not None else 0):
-        if reader.line() == b"\r\n":  # the trailer's end; nobody wants it
-            return bytes(body)
-    raise ValueError("it is not in chunks")
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10316,16 +10163,27 @@ def pack_head(status: int, headers: dict[str, str]) -> bytes:
     return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
 
 
-class Connection(Reader):
+class Connection:
     """A client's connection: its requests are read and answered, one after the other, until one
-    of them makes it a stream."""
+    of them makes it a stream, to which goes what else was read. `Front` keeps its deadlines."""
 
+    IDLE_SECONDS = 75.0  # between two requests of a connection
+    HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
+    HEAD_BYTES = 65_536
+    HEAD_END = re.compile(rb"\n\r?\n")
+    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
+    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
-    transport: Any
 
-    def __init__(self, transport: PlainTransport, address: str, app: Application) -> None:
-        super().__init__(transport)
+    def __init__(self, transport: Any, address: str, app: Application) -> None:
+        self.transport = transport
+        self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
+        self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
+        self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
+        self._data = bytearray()  # what came and isn't used
+        self.deadline = 0.0  # until when what is waited for must be there
+        self.is_idle = False  # whether that is a next request, which may be none
         self.address = address
         self.scheme = "http"
         self.is_ending = False  # no further request is answered
@@ -10333,11 +10191,121 @@ class Connection(Reader):
         self._app = app
         self._is_ours = True  # False: a stream's
 
+    # What it reads
+
+    def limit(self, seconds: float) -> None:
+        """What is read from now on must be there within this time."""
+        self.deadline = time.monotonic() + seconds
+
+    def interrupt(self, error: OSError) -> None:
+        """Raise an error in whoever waits for input."""
+        if self._waiter is not None:
+            gevent.get_hub().loop.run_callback(self._waiter.throw, error)
+            self._waiter = None
+
+    def _wait(self) -> None:
+        """Wait until something came, or the end. Raises OSError when it takes too long."""
+        waiter = self._waiter = gevent.hub.Waiter()
+        if not self._watcher.active:
+            self._watcher.start(self._came)
+        waiter.get()
+
+    def _came(self) -> None:
+        """In the loop: there is something to read."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.switch(None)
+            return
+        # Stopped only now: to stop and start it for each request would be two system calls.
+        self._watcher.stop()
+        if self._gone is not None:
+            try:
+                part = self.transport.receive()
+            except OSError:
+                part = b""
+            if part:
+                self._data += part
+            elif part is not None:
+                self._gone()
+
+    def _fill(self) -> bool:
+        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
+        while True:  # waits first: there is seldom something already
+            self._wait()
+            part = self.transport.receive()
+            if part is not None:
+                self._data += part
+                return bool(part)
+
+    def take(self, size: int | None = None) -> bytes:
+        """Use so many bytes of what came, or all."""
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        return taken
+
+    def begin(self) -> bool:
+        """Wait for a request's first byte; False where there is none. Raises OSError."""
+        self.limit(self.IDLE_SECONDS)
+        self.is_idle = True
+        for _ in range(self.EMPTY_LINES + 1):
+            if not self._data and not self._fill():
+                return False
+            if not self._data.startswith((b"\n", b"\r\n")):
+                break
+            self.take(self._data.index(b"\n") + 1)
+        self.is_idle = False
+        return bool(self._data)
+
+    def head(self) -> str:
+        """A request's head without the empty line at its end. Raises OSError, ValueError."""
+        self.limit(self.HEAD_SECONDS)
+        looked = 0
+        while (end := self.HEAD_END.search(self._data, looked)) is None:
+            size, line = len(self._data), self._data.find(b"\n") + 1
+            if size > self.HEAD_BYTES:
+                break
+            if line and not looked:  # what is none isn't waited for
+                request_line(self._data[:line].decode("latin-1"))
+            looked = max(0, size - 2)
+            if not self._fill():
+                raise ValueError("it ends within its head")
+        if end is None or end.end() > self.HEAD_BYTES:
+            has_line = b"\n" in self._data[: self.HEAD_BYTES]
+            raise HeadFault(431 if has_line else 414, "its head is too large")
+        return self.take(end.end())[: end.start() + 1].decode("latin-1")
+
+    def line(self) -> bytes:
+        """A line of a body with its end. Raises OSError, ValueError."""
+        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
+            if len(self._data) >= self.LINE_BYTES or not self._fill():
+                raise ValueError("a line of it has no end")
+        return self.take(end)
+
+    def read(self, size: int) -> bytes:
+        """So many bytes. Raises OSError."""
+        while len(self._data) < size:
+            if not self._fill():
+                raise OSError("it ends early")
+        return self.take(size)
+
+    @contextlib.contextmanager
+    def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
+        """Call `gone`, from the loop, if the client goes away meanwhile."""
+        self._gone = gone
+        if not self._watcher.active:
+            self._watcher.start(self._came)
+        try:
+            yield
+        finally:
+            self._gone = None
+
+    # What it answers
+
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            own = str(as_ip(self.transport.getsockname()[0]))
-            context = self._app.network.certificates.context(own)
+            network, own = self._app.network, str(as_ip(self.transport.getsockname()[0]))
+            context = network.certificates.context(own)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
@@ -10345,7 +10313,8 @@ class Connection(Reader):
             self.transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = self.scheme == "http" and self._app.network.leads_away(self.address)
+            is_exposed = self.scheme == "http" and not is_loopback(self.address)
+            is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
             while not self.is_ending and self._serve_one(is_exposed):
                 pass
         except OSError:
@@ -10361,7 +10330,9 @@ class Connection(Reader):
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.wait_idle()
+        self.limit(self.IDLE_SECONDS)
+        self.is_idle = True
+        self._wait()
         if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
         sock = gevent.socket.socket(fileno=self.transport.detach())
@@ -10369,7 +10340,7 @@ class Connection(Reader):
             with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
                 secured = context.wrap_socket(sock, server_side=True)
         except OSError as error:  # SSLError is one: a refused certificate, a port scan
-            self._note(f"TLS handshake failed: {error}")
+            self._app.journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=self.address)
             sock.close()
             raise
         self.transport, self.scheme = TlsTransport(secured), "https"
@@ -10381,7 +10352,8 @@ class Connection(Reader):
         try:
             call = read_call(self)
         except (OSError, ValueError) as error:
-            self._note(f"Refused: not a request ({error})"[:300])
+            why = f"Refused: not a request ({error})"[:300]
+            self._app.journal.add("INFO", why, ipAddress=self.address)
             self._refuse(Answer(b"", getattr(error, "status", 400), {}))
             return False
         call.is_exposed = is_exposed
@@ -10401,13 +10373,16 @@ class Connection(Reader):
         self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
         self._end()
 
-    def _note(self, what: str) -> None:
-        self._app.journal.add("INFO", what, ipAddress=self.address)
-
     def _end(self) -> None:
-        """Send no more, and let what is on its way come."""
+        """Send no more, and let what is on its way come, within bounds: closing on unread input
+        would reset the connection, and what was sent last with it."""
         self.transport.finish()
-        self.drop()
+        self.limit(5.0)
+        with contextlib.suppress(OSError):
+            for _ in range(512):
+                self._data.clear()
+                if not self._fill():
+                    return
 
     def _send(self, call: Call, answer: Answer) -> bool:
         """Send an answer; whether another request may follow."""
@@ -10486,8 +10461,8 @@ class Front:
     def __init__(self, app: Application) -> None:
         self.app = app
         self.files = sys.maxsize  # that may be open at once
-        self._open: set[Connection] = set()  # those that are told that they are too many, too
-        self._refused = 0
+        self._open: set[Connection] = set()
+        self._refused: set[Connection] = set()  # those that are told that they are too many
         self._addresses: Counter[str] = Counter()  # or networks, of those that are open
         self._noted_at = -self.NOTE_SECONDS
 
@@ -10499,7 +10474,7 @@ class Front:
 
     def end(self, seconds: float, chosen: Callable[[Connection], bool]) -> None:
         """End connections; who is being answered has this many seconds, who only waits has none."""
-        ended = [connection for connection in self._open if chosen(connection)]
+        ended = [connection for connection in self._open | self._refused if chosen(connection)]
         for connection in ended:
             connection.is_ending = True
             if connection.is_idle:
@@ -10513,22 +10488,21 @@ class Front:
         self.app.network.arrived(connection.address)
         counted = network_of(connection.address)  # IPv6 by networks
         full = self._full(connection.address, counted)
-        if full and self._refused >= self.REFUSED:
+        if full and len(self._refused) >= self.REFUSED:
             connection.close()
             return
         why = f"The setting {full} is reached."
         if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
             self._noted_at = time.monotonic()
             self.app.journal.add("WARN", f"Connections are refused: {why}")
-        self._open.add(connection)
-        self._refused += bool(full)
+        among = self._refused if full else self._open
+        among.add(connection)
         self._addresses[counted] += not full
         try:
             with reported(self.app.journal, "Serving a connection failed"):
                 connection.serve(Problem("too_many_connections", why) if full else None)
         finally:
-            self._open.discard(connection)
-            self._refused -= bool(full)
+            among.discard(connection)
             self._addresses[counted] -= not full
             if not self._addresses[counted]:
                 del self._addresses[counted]
@@ -10538,7 +10512,7 @@ class Front:
         settings, hub = self.app.settings, self.app.hub
         # What the system allows, less what the program needs for itself.
         most = settings["max_sockets"] or max(self.files - 512, self.files // 2)
-        count = len(self._open) - self._refused
+        count = len(self._open)
         if count + hub.count >= most and count + hub.sockets >= most:
             return "max_sockets"
         most = settings["max_sockets_per_address"]
@@ -10550,7 +10524,7 @@ class Front:
     def look(self) -> None:
         """Once a second: end those that are too slow."""
         now = time.monotonic()
-        for connection in self._open:
+        for connection in self._open | self._refused:
             if connection.deadline < now:
                 connection.interrupt(TimeoutError("it came too slowly"))
 
@@ -10924,12 +10898,11 @@ def build_cert(
     begin = datetime.fromtimestamp(now, timezone.utc) - timedelta(days=2)
     end = begin + timedelta(days=days)
     is_ca = ca_length is not None
-    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    usage = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
-    usage |= {"digital_signature": not is_ca, "key_cert_sign": is_ca, "crl_sign": is_ca}
+    # It signs handshakes; an authority's certificates, and lists of those that are revoked.
+    usage = x509.KeyUsage(not is_ca, False, False, False, False, is_ca, is_ca, False, False)
     extensions: list[tuple[Any, bool]] = [
         (x509.BasicConstraints(is_ca, ca_length), True),
-        (x509.KeyUsage(**usage), True),
+        (usage, True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     ]
     if issuer is not None:
@@ -11054,14 +11027,10 @@ class Landing:
         return Answer(page.encode(), headers=headers)
 
 
-Sharing = Literal["on", "off", "waiting", "failed"]
-
-
 class Network:
     """Who reaches this server from elsewhere: its certificates, the listeners that the setting
     `lan` opens and closes, the addresses and the link to give to guests."""
 
-    LOOK_SECONDS = 2.0  # how often it is looked whether addresses changed
     PATIENCE_MS = 60_000  # in which somebody should have come
     NAME_SECONDS = 60.0  # how often it is asked whether the system answers to its name
     LISTED = 50  # of those who came from the network
@@ -11078,7 +11047,6 @@ class Network:
         self._servers: list[Listener] = []
         self._addresses: list[AddressView] = []
         self._is_vpn = False  # whether one takes this machine's traffic
-        self._looked_at = 0.0
         self._name = ""  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
@@ -11091,13 +11059,6 @@ class Network:
     def is_shared(self) -> bool:
         """Whether others on the network reach this server."""
         return self.shared_at is not None
-
-    # Connections
-
-    def leads_away(self, address: str) -> bool:
-        """Whether who speaks plain HTTP from an address is led to https."""
-        has_tls = self.is_shared or self.certificates.own is not None
-        return has_tls and not is_loopback(address)
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
@@ -11116,7 +11077,7 @@ class Network:
         """Once a second: open when the first administrator exists, see what changed."""
         if self._app.settings["lan"] != self.is_shared:
             self.apply()
-        if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
+        if self.is_shared:
             self.look()
             is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
             if is_due and self.address is not None:
@@ -11165,11 +11126,11 @@ class Network:
             server.stop()
         try:
             socks = listen_on(host, self._app.port)
-            self._servers = list(map(self._app.front.listen, socks))
         except StartError:
-            socks = listen_on(self._app.settings["host"], self._app.port)
-            self._servers = list(map(self._app.front.listen, socks))
+            if host is None:
+                self._listen_on(self._app.settings["host"])
             raise
+        self._servers = list(map(self._app.front.listen, socks))
 
     def stop(self) -> None:
         """Take no more connections, and end those that there are."""
@@ -11181,7 +11142,6 @@ class Network:
 
     def look(self) -> None:
         """See which addresses there are."""
-        self._looked_at = time.monotonic()
         before = {each.address for each in self._addresses}
         self._addresses, self._is_vpn = find_addresses(self._app.port)
         found = [each.address for each in self._addresses]
@@ -11241,7 +11201,7 @@ class Network:
         settings, port = self._app.settings, self._app.port
         if not self.is_shared:
             self.look()
-        state: Sharing = "on" if self.is_shared else "failed" if self.fault else "waiting"
+        state = "on" if self.is_shared else "failed" if self.fault else "waiting"
         warnings: list[str] = []
         if self.shared_at is not None:
             is_silent = self.shared_at <= now_ms() - self.PATIENCE_MS and not self.arrived_at
@@ -11274,13 +11234,11 @@ class Network:
         for part in chunks(self._app.hub.subscribers(), 4_000):
             newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
             gevent.sleep(0.001)  # others are served meanwhile
-        listed = [
-            view_of(GuestView, s, ip_address=s.address, user_agent=s.agent, display_name=None)
-            for s in itertools.islice(reversed(newest.values()), self.LISTED)
-        ]
-        people = self._app.rooms.names([view.client_id for view in listed])
-        for view in listed:
-            view.display_name = people.get(view.client_id)
+        last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
+        people = self._app.rooms.names([s.client_id for s in last])
+        for s in last:
+            about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
+            listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
         return listed, len(newest)
 
 
@@ -11299,7 +11257,7 @@ class NetworkView(msgspec.Struct, rename="camel"):
     """How others on the network reach this; `connected` are those who came last."""
 
     share: bool
-    state: Sharing
+    state: Literal["on", "off", "waiting", "failed"]
     fault: str | None
     source: str
     port: int
@@ -11731,13 +11689,11 @@ class Garbage:
     LATEST = 60.0  # seconds for which a quiet moment is waited for
 
     def __init__(self, stats: Stats) -> None:
+        """From now on nobody else begins a full collection. What is there stays: looking through
+        it again would be a waste."""
         self.stats = stats
         self._work = 0
         self._collected = time.monotonic()
-
-    def take_over(self) -> None:
-        """From now on nobody else begins a full collection. What is there stays: looking through
-        it again would be a waste."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(*gc.get_threshold()[:2], 2**30)
@@ -11758,13 +11714,7 @@ class Garbage:
 
 # Imported where they are used, so that the program starts quickly. A one-file program imports them
 # at its start: what it has unpacked lies in a temporary folder, and systems clean those up.
-LATE = (
-    *("cryptography.exceptions", "cryptography.x509", "encodings.idna", "encodings.punycode"),
-    "cryptography.hazmat.primitives.asymmetric.ec",
-    "cryptography.hazmat.primitives.hashes",
-    "cryptography.hazmat.primitives.serialization",
-    *("prometheus_client.core", "segno"),
-)
+LATE = "encodings.idna", "encodings.punycode", "prometheus_client.core", "segno"
 
 
 def run(app: Application, started: Callable[[], None]) -> None:
@@ -11784,9 +11734,7 @@ def run(app: Application, started: Callable[[], None]) -> None:
     started()
     if UNPACKED is not None:
         gevent.spawn(follow_parent, app, UNPACKED)
-    garbage = Garbage(app.stats)
-    garbage.take_over()
-    gevent.spawn(app.repeat, 1.0, garbage.tick)
+    gevent.spawn(app.repeat, 1.0, Garbage(app.stats).tick)
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
         app.stop()
@@ -11795,22 +11743,20 @@ def run(app: Application, started: Callable[[], None]) -> None:
 def follow_parent(app: Application, unpacked: Path) -> None:
     """End when the process that unpacked a one-file program does, however it does: nobody else
     would end this one, and it would keep the port."""
-    while os.getppid() == STARTED_BY and is_same_program(STARTED_BY):
+    is_there = True
+    while is_there:  # and runs this program's file, as far as the system tells
         gevent.sleep(0.5)
+        try:
+            program = Path(psutil.Process(STARTED_BY).exe())
+            is_there = os.getppid() == STARTED_BY and program.samefile(sys.executable)
+        except psutil.AccessDenied:
+            is_there = os.getppid() == STARTED_BY != 1
+        except (psutil.Error, OSError):
+            is_there = False
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
     if os.name == "posix":  # elsewhere a file in use can't be deleted
         atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
-
-
-def is_same_program(number: int) -> bool:
-    """Whether a process lives and runs this program's file, as far as the system tells."""
-    try:
-        return Path(psutil.Process(number).exe()).samefile(sys.executable)
-    except psutil.AccessDenied:
-        return number != 1
-    except (psutil.Error, OSError):
-        return False
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11861,11 +11807,9 @@ def is_own_program(call: Call) -> bool:
     with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
         ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
-    for table in tables:
-        for line in table.read_text().splitlines()[1:]:
-            _, peer, own, _, _, _, _, user = line.split()[:8]
-            if [peer, own] == ends:
-                return int(user) == os.getuid()
+    for row in (line.split() for table in tables for line in table.read_text().splitlines()):
+        if row[1:3] == ends:  # whose end, and of which user
+            return int(row[7]) == os.getuid()
     return not tables
 
 
@@ -12063,70 +12007,46 @@ def open_window(url: str, folder: Path, secret: dict[str, str], said: Any, ended
     return Child(command, {**OWN_LIBRARIES, **secret}, said, ended, subprocess.STDOUT)
 
 
-class Awake:
-    """Keeps the machine from falling asleep."""
-
-    COMMANDS: ClassVar = {
-        "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
-        "darwin": ["caffeinate", "-is", "cat"],
-    }  # each until its input ends
-
-    def __init__(self) -> None:
-        self.kept = False
-        self._keeper: Child | None = None
-
-    def keep(self, wanted: bool) -> None:
-        """Keep it awake from now on, or no longer."""
-        if wanted == self.kept:
-            return
-        self.kept = wanted
-        if sys.platform == "win32":
-            continuous, system_required = 0x80000000, 0x00000001
-            flags = continuous | (system_required if wanted else 0)
-            ctypes.windll.kernel32.SetThreadExecutionState(flags)
-            return
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
-        command = self.COMMANDS.get(sys.platform, [""])
-        if wanted and shutil.which(command[0]):
-            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
-
-
 class Desktop:
     """The program as somebody at a desk has it: in a window, or else in the browser."""
+
+    KEEPERS: ClassVar = {  # of the machine, that it doesn't sleep until their input ends
+        "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
+        "darwin": ["caffeinate", "-is", "cat"],
+    }
 
     def __init__(self, app: Application, moved_from: int | None) -> None:
         """`moved_from` is the port of before, if it is another one now."""
         self.key = secrets.token_urlsafe(32)
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
-        self._app = app
+        self.app = app
         self.moved_from = moved_from
         self._window: Child | None = None
         self._was_shown = False
         self._fault = ""  # why the window's process could show none
-        self.awake = Awake()
+        self.awake = False  # whether the machine is kept so
+        self._keeper: Child | None = None
         app.desktop = self
         app.access.has_desktop = True
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        print(f"rtapp {__version__}, data in {self._app.settings.data_folder}", flush=True)
-        print(f"rtapp listening on {self._app.url}", flush=True)
+        print(f"rtapp {__version__}, data in {self.app.settings.data_folder}", flush=True)
+        print(f"rtapp listening on {self.app.url}", flush=True)
         self.show()
-        gevent.spawn(self._app.repeat, 2.0, self._stay_awake)
+        gevent.spawn(self.app.repeat, 2.0, self._stay_awake)
 
     def show(self, part: str = "") -> None:
         """Bring the window forward, or open it; `part` is where on its page. Where there is no
         window, open the browser."""
         if self._window is not None and self._window.poll() is None:
             if part:
-                self._window.tell(f"load {self._app.url}/desktop#{part}")
+                self._window.tell(f"load {self.app.url}/desktop#{part}")
             self._window.tell("show")
         elif self.why != "none" and HAS_SCREEN:
             self._was_shown, self._fault = False, ""
-            token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
-            url, folder = f"{self._app.url}/desktop", self._app.storage.folder
+            token = self.app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
+            url, folder = f"{self.app.url}/desktop", self.app.storage.folder
             window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
             self._window = window
 
@@ -12140,11 +12060,11 @@ class Desktop:
 
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
-        token = self._app.access.make_token("owner", OPENING_SECONDS)
+        token = self.app.access.make_token("owner", OPENING_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
-        link = f"{self._app.url}/desktop#{leads_to}"
+        link = f"{self.app.url}/desktop#{leads_to}"
         if HAS_SCREEN:
-            open_browser(self._app, link)
+            open_browser(self.app, link)
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
@@ -12155,8 +12075,10 @@ class Desktop:
             print(f"window: {line}", file=sys.stderr)
         elif act == "loaded":
             self._was_shown = True
+        elif act == "closing" and self.people:  # who would lose something, so it asks
+            self.show("quit")
         elif act == "closing":
-            self.close()
+            self.app.end_wanted.set()
         elif act == "browser":
             self.open_page(rest)
         elif act == "failed":
@@ -12164,22 +12086,15 @@ class Desktop:
 
     def _ended(self, code: int) -> None:
         """The window's process is gone: go on in the browser."""
-        if not self._app.end_wanted.is_set():
+        if not self.app.end_wanted.is_set():
             self.why = "died" if self._was_shown else "none"
             fault = self._fault or f"it ended with code {code}"
-            self._app.journal.add("WARN", f"No window, so in the browser: {fault}")
+            self.app.journal.add("WARN", f"No window, so in the browser: {fault}")
             self.open_page("/desktop")
-
-    def close(self) -> None:
-        """End the program, or ask first where others would lose something."""
-        if self.people:
-            self.show("quit")
-        else:
-            self._app.end_wanted.set()
 
     def end(self) -> None:
         """The program ends: so does the window."""
-        self.awake.keep(False)
+        self._keep_awake(False)
         if self._window is not None and self._window.poll() is None:
             self._window.tell("close")
             self._window.close()
@@ -12187,12 +12102,26 @@ class Desktop:
     @property
     def people(self) -> int:
         """How many are in calls."""
-        return sum(self._app.rooms.attendance.count().values())
+        return sum(self.app.rooms.attendance.count().values())
 
     def _stay_awake(self) -> None:
         """While guests are connected."""
-        addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
-        self.awake.keep(self.people > 0 or not all(map(is_loopback, addresses)))
+        addresses = {subscriber.address for subscriber in self.app.hub.subscribers()}
+        self._keep_awake(self.people > 0 or not all(map(is_loopback, addresses)))
+
+    def _keep_awake(self, wanted: bool) -> None:
+        if wanted == self.awake:
+            return
+        self.awake = wanted
+        if sys.platform == "win32":
+            continuous, system_required = 0x80000000, 0x00000001
+            flags = continuous | (system_required if wanted else 0)
+            ctypes.windll.kernel32.SetThreadExecutionState(flags)
+        elif self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
+            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12246,7 +12175,6 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
         version=__version__,
         in_window=call.principal.is_window,
         port=app.port,
-        awake=desktop.awake.kept,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
         data_folder=str(app.storage.folder),
@@ -12344,19 +12272,18 @@ def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
 def desktop_command(options: argparse.Namespace) -> int:
     """Serve with a window, or the browser; a second start shows the first one's."""
     try:
-        app = first_desktop(settings_of(options))
+        desktop = first_desktop(settings_of(options))
     except StartError as error:
         print(f"rtapp: {error}", file=sys.__stderr__)
         tell_failure(str(error))
         return 2
-    if app is not None:
-        assert app.desktop is not None
-        run(app, app.desktop.start)
+    if desktop is not None:
+        run(desktop.app, desktop.start)
     return 0
 
 
-def first_desktop(settings: Settings) -> Application | None:
-    """The application, on the port of last time, so that old links go on working, or else on the
+def first_desktop(settings: Settings) -> Desktop | None:
+    """The desktop, on the port of last time, so that old links go on working, or else on the
     next free one; None where another one runs, which then shows itself. Raises StartError."""
     folder = make_engine(settings).folder
     before, ports = read_runtime(folder), [settings["port"]]
@@ -12381,8 +12308,7 @@ def first_desktop(settings: Settings) -> Application | None:
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
     has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    Desktop(app, before.port if before and has_moved else None)
-    return app
+    return Desktop(app, before.port if before and has_moved else None)
 
 
 def show_first(folder: Path) -> bool:
@@ -12449,8 +12375,8 @@ def make_parser() -> argparse.ArgumentParser:
     every = settings_options(*(row.key for row in SETTINGS.values() if row.flag))
     option = every.add_argument
     option("--no-browser", dest="open_browser", action="store_const", const="no", help="Open none.")
-    pair: dict[str, Any] = {"action": "append", "metavar": "KEY=VALUE"}
-    option("--set", dest="pairs", help="Give any setting a value; may be repeated.", **pair)
+    about = "Give any setting a value; may be repeated."
+    option("--set", dest="pairs", action="append", metavar="KEY=VALUE", help=about)
 
     def add(group: Any, name: str, run: Callable[[Any], int | None], *parents: Any) -> Any:
         about = inspect.getdoc(run) or ""
@@ -12498,12 +12424,10 @@ def settings_options(*keys: str) -> argparse.ArgumentParser:
     """The options of some settings, for the parsers of commands."""
     parser = argparse.ArgumentParser(add_help=False)
     for key in keys:
-        row = SETTINGS[key]
-        name, text = "--" + key.replace("_", "-"), row.description.replace("%", "%%")
-        if row.kind == "bool":
-            parser.add_argument(name, action="store_const", const="yes", help=text)
-        else:
-            parser.add_argument(name, metavar=row.kind.upper(), help=text)
+        row, name = SETTINGS[key], "--" + key.replace("_", "-")
+        shape: dict[str, Any] = {"action": "store_const", "const": "yes"}
+        shape = shape if row.kind == "bool" else {"metavar": row.kind.upper()}
+        parser.add_argument(name, help=row.description.replace("%", "%%"), **shape)
     return parser
 
 
@@ -12703,8 +12627,8 @@ def user_add(options: argparse.Namespace) -> None:
 def user_passwd(options: argparse.Namespace) -> None:
     """Give a user another password, as by `user add`, and end the user's sessions."""
     with user_named(options) as user:
-        changed = new_hash(user.username)
-        User.update(password_hash=changed).where(User.id == user.id).execute()
+        user.password_hash = new_hash(user.username)
+        user.save(only=[User.password_hash])
     print(f"changed the password of {user.username}")
 
 
