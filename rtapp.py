@@ -2019,12 +2019,6 @@ class Journal:
         except Problem:
             self._waiting = (rows + self._waiting)[: self.BUFFER]
 
-    def trim(self, days: float) -> None:
-        """Delete entries that are older than `days`."""
-        limit = now_ms() - int(days * 86_400_000)
-        query = EventLog.delete().where(EventLog.timestamp < limit)
-        self._storage.write(lambda tx: query.execute(tx.database))
-
 
 # ----------------------------------------------------------------------------------------------
 # Log
@@ -6261,11 +6255,6 @@ class Rooms:
         for room_id, client_id, reason in self._storage.write(unit) if verdicts else ():
             about = {"roomId": room_id, "clientId": client_id, "reason": reason}
             self._journal.add("CONN", "Lost from a room", **about)
-
-    def forget(self, days: float) -> None:
-        """Delete rooms that ended more than `days` ago."""
-        old = VideoRoom.ended_at < now_ms() - int(days * 86_400_000)
-        self._storage.write(lambda tx: VideoRoom.delete().where(old).execute(tx.database))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11558,13 +11547,16 @@ class Application:
         self.storage.engine.tidy()
         if not self.nodes.is_first:
             return
-        days, now = self.settings["log_days"], now_ms()
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
-        self.journal.trim(days)
-        self.rooms.forget(days)
-        keys = IdempotencyKey.delete().where(IdempotencyKey.created_at < now - 86_400_000)
-        minutes = StatsMinute.delete().where(StatsMinute.minute < now - int(days * 86_400_000))
-        self.storage.write(lambda tx: [old.execute(tx.database) for old in (keys, minutes)])
+        times = EventLog.timestamp, VideoRoom.ended_at, StatsMinute.minute
+        days = {IdempotencyKey.created_at: 1, **dict.fromkeys(times, self.settings["log_days"])}
+
+        def forget(tx: Transaction) -> None:
+            for time_of, kept in days.items():
+                old = time_of < now_ms() - int(kept * 86_400_000)
+                time_of.model.delete().where(old).execute(tx.database)
+
+        self.storage.write(forget)
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
