@@ -120,7 +120,6 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
-    NoReturn,
     Protocol,
     TypedDict,
     TypeVar,
@@ -10570,13 +10569,12 @@ def listen_on(host: str | None, *ports: int) -> list[Any]:
 # Addresses of this machine
 
 # Interfaces that no phone in the room is on: containers, virtual machines, tunnels.
+VPN = r"^(tun|tap|utun|wg|ppp|ipsec)|vpn|wireguard|tailscale|zerotier"
 VIRTUAL = re.compile(
-    r"^(docker|br-[0-9a-f]{8}|veth|virbr|vmnet|vboxnet|vnet|vethernet|lxc|lxd|podman|cni|flannel"
-    r"|cali|kube|tun|tap|utun|wg|tailscale|zt|ham|ppp|ipsec|gif|stf|awdl|llw|anpi)"
-    r"|virtualbox|vmware|hyper-v|wsl|bluetooth|vpn|wireguard|zerotier|tailscale",
+    rf"{VPN}|^(docker|br-[0-9a-f]{{8}}|veth|virbr|vmnet|vboxnet|vnet|vethernet|lxc|lxd|podman|cni"
+    r"|flannel|cali|kube|zt|ham|gif|stf|awdl|llw|anpi)|virtualbox|vmware|hyper-v|wsl|bluetooth",
     re.IGNORECASE,
 )
-VPN = re.compile(r"^(tun|tap|utun|wg|ppp|ipsec)|vpn|wireguard|tailscale|zerotier", re.IGNORECASE)
 # Kinds of local networks, in the order in which their addresses are offered.
 KINDS = {
     "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
@@ -10618,7 +10616,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
             kind = next((kind for net, kind in NETWORKS if address in net), "public")
             place, is_default = [*KINDS, "public"].index(kind), text in sources
-            is_vpn = is_vpn or (is_default and bool(VPN.search(name)))
+            is_vpn = is_vpn or (is_default and bool(re.search(VPN, name, re.IGNORECASE)))
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
             rank = virtual, place, not is_default, address.version, text
             found[text] = rank, AddressView(text, name, kind, virtual, link)
@@ -10699,22 +10697,19 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
             raise StartError(f"{other} is set without {name}: set both.")
         if not Path(path).is_file():
             raise StartError(f"{name}: there is no file {path}.")
-
-    def refuse_locked() -> NoReturn:
-        # OpenSSL would ask the terminal for the password, and stop the loop until it has it.
-        raise StartError(
-            f"The key {key} is locked by a password: write one without, "
-            f"by openssl pkey -in {key} -out NEW."
-        )
-
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key, refuse_locked)
+        # Given no password, OpenSSL would ask the terminal, and stop the loop until it has one.
+        context.load_cert_chain(cert, key, "")
         return context
     except ssl.SSLError as error:
+        words = f"tls_cert {cert} and tls_key {key} are not both PEM files."
         if "KEY_VALUES_MISMATCH" in str(error):
-            raise StartError(f"The key {key} does not belong to the certificate {cert}.") from None
-        raise StartError(f"tls_cert {cert} and tls_key {key} are not both PEM files.") from None
+            words = f"The key {key} does not belong to the certificate {cert}."
+        elif "ENCRYPTED" in Path(key).read_text("latin-1"):
+            words = f"The key {key} is locked by a password: write one without, "
+            words += f"by openssl pkey -in {key} -out NEW."
+        raise StartError(words) from None
     except OSError as error:
         raise StartError(f"{cert} or {key} can't be read: {error.strerror}.") from None
 
@@ -10738,10 +10733,8 @@ class Certificates:
     ) -> None:
         """`in_call` tells whether somebody would be hurt by a change. Raises StartError for a
         certificate of the settings that is no use."""
-        self._settings = settings
-        self._folder = folder
-        self._journal = journal
-        self._in_call = in_call
+        self._settings, self._folder = settings, folder
+        self._journal, self._in_call = journal, in_call
         self._own = tls_context(settings["tls_cert"], settings["tls_key"])
         self._seen = self._marks()
         self._leaves: dict[str, tuple[ssl.SSLContext, x509.Certificate]] = {}
@@ -11759,9 +11752,12 @@ OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
 WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
-# Whether a browser's window would be seen; without one some systems start a text browser.
-HAS_SCREEN = sys.platform in ("win32", "darwin")
-HAS_SCREEN = HAS_SCREEN or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def has_screen() -> bool:
+    """Whether a browser's window would be seen; without one some systems start a text browser."""
+    always = sys.platform in ("win32", "darwin")
+    return always or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def open_browser(app: Application, link: str) -> None:
@@ -12035,7 +12031,7 @@ class Desktop:
             if part:
                 self._window.tell(f"load {self.app.url}/desktop#{part}")
             self._window.tell("show")
-        elif self.why != "none" and HAS_SCREEN:
+        elif self.why != "none" and has_screen():
             self._was_shown, self._fault = False, ""
             token = self.app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             url, folder = f"{self.app.url}/desktop", self.app.storage.folder
@@ -12055,7 +12051,7 @@ class Desktop:
         token = self.app.access.make_token("owner", OPENING_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
         link = f"{self.app.url}/desktop#{leads_to}"
-        if HAS_SCREEN:
+        if has_screen():
             open_browser(self.app, link)
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
@@ -12320,7 +12316,7 @@ def show_first(folder: Path) -> bool:
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    if not HAS_SCREEN:
+    if not has_screen():
         return
     said: list[str] = []
     if importlib.util.find_spec("webview"):
@@ -12811,7 +12807,7 @@ def announce(app: Application) -> None:
     print(f"rtapp listening on {app.url}", flush=True)
     app.network.tell()
     first = app.settings["lan"] and app.settings.source("open_browser") == "default"
-    if (app.settings["open_browser"] or (first and not app.access.has_admin)) and HAS_SCREEN:
+    if (app.settings["open_browser"] or (first and not app.access.has_admin)) and has_screen():
         kind = "signin" if app.access.has_admin else "setup"
         open_browser(app, f"{app.url}/#{kind}={app.access.make_token(kind, OPENING_SECONDS)}")
 
