@@ -10233,15 +10233,16 @@ class Connection:
 
     def begin(self) -> bool:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
         for _ in range(self.EMPTY_LINES + 1):
-            if not self._data and not self._fill():
-                return False
+            if not self._data:
+                self.limit(self.IDLE_SECONDS)
+                self.is_idle = True
+                if not self._fill():
+                    return False
+                self.is_idle = False
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
-        self.is_idle = False
         return bool(self._data)
 
     def head(self) -> str:
@@ -11803,10 +11804,9 @@ def is_own_program(call: Call) -> bool:
 
 def spoken_texts() -> tuple[str, dict[str, str]]:
     """The language of whoever sits here, where no browser tells it, and its texts."""
-    spoken = (
-        os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
-    ).lower()
-    language = "tr" if spoken.startswith(("tr", "turkish")) else "en"  # Turkish_… on Windows
+    spoken = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    is_turkish = spoken.lower().startswith(("tr", "turkish"))  # Turkish_… on Windows
+    language = "tr" if is_turkish else "en"
     texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
     return language, texts
 
@@ -12396,8 +12396,7 @@ def make_parser() -> argparse.ArgumentParser:
     argument = add(tokens, "create", token_create, where)
     argument("--name", required=True, help="what it is for")
     argument("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
-    pattern = "pattern of channels, as news/*; may be repeated"
-    argument("--channel", action="append", help=pattern)
+    argument("--channel", action="append", help="pattern of channels, as news/*; may be repeated")
     argument("--days", type=float, default=365, help="how long it is valid (365)")
     add(tokens, "revoke", token_revoke, where)("name")
 
