@@ -129,7 +129,6 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
-    NoReturn,
     Protocol,
     TypedDict,
     TypeVar,
@@ -248,9 +247,8 @@ if BUNDLE and BUNDLE in os.environ.get("LD_LIBRARY_PATH", ""):
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, all of it or nothing."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(part, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write(text)
         part.replace(path)
     except OSError:
@@ -4494,7 +4492,7 @@ class Call(msgspec.Struct, eq=False, dict=True):
     headers: dict[str, str]  # by their names in lower case
     address: str  # a trusted proxy's client in the place of the proxy
     scheme: str  # of the client's own connection
-    connection: Reader
+    connection: Connection
     path: str = ""
     raw_query: str = ""
     source: Body | None = None  # of the body, where there is one
@@ -6077,11 +6075,6 @@ class Rooms:
         for room_id, client_id, reason in self._storage.write(unit) if verdicts else ():
             about = {"roomId": room_id, "clientId": client_id, "reason": reason}
             self._journal.add("CONN", "Lost from a room", **about)
-
-    def forget(self, days: float) -> None:
-        """Delete rooms that ended more than `days` ago."""
-        old = VideoRoom.ended_at < now_ms() - int(days * 86_400_000)
-        self._storage.write(lambda tx: VideoRoom.delete().where(old).execute(tx.database))
 
 
 # ----------------------------------------------------------------------------------------------
@@ -10478,213 +10471,56 @@ class HeadFault(ValueError):
         self.status = status
 
 
-HEAD_END = re.compile(rb"\n\r?\n")
-
-
-class Reader:
-    """A connection's input, with deadlines that `Front` keeps. What is left in it when a stream
-    begins goes to the stream."""
-
-    IDLE_SECONDS = 75.0  # between two requests of a connection
-    HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
-    HEAD_BYTES = 65_536
-    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
-    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
-
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
-        self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
-        self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
-        self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
-        self._data = bytearray()  # what came and isn't used
-        self.deadline = 0.0  # until when what is waited for must be there
-        self.is_idle = False  # whether that is a next request
-
-    def limit(self, seconds: float) -> None:
-        """What is read from now on must be there within this time."""
-        self.deadline = time.monotonic() + seconds
-
-    def interrupt(self, error: OSError) -> None:
-        """Raise an error in whoever waits for input."""
-        if self._waiter is not None:
-            gevent.get_hub().loop.run_callback(self._waiter.throw, error)
-            self._waiter = None
-
-    def close(self) -> None:
-        """No more is read."""
-        self._watcher.close()
-
-    def wait(self) -> None:
-        """Wait until something came, or the end. Raises OSError when it takes too long."""
-        waiter = self._waiter = gevent.hub.Waiter()
-        if not self._watcher.active:
-            self._watcher.start(self._came)
-        waiter.get()
-
-    def wait_idle(self) -> None:
-        """Wait so for a next request, which may be none."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
-        self.wait()
-        self.is_idle = False
-
-    def _came(self) -> None:
-        """In the loop: there is something to read."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.switch(None)
-            return
-        # Stopped only now: to stop and start it for each request would be two system calls.
-        self._watcher.stop()
-        if self._gone is not None:
-            try:
-                part = self.transport.receive()
-            except OSError:
-                part = b""
-            if part:
-                self._data += part
-            elif part is not None:
-                self._gone()
-
-    def _fill(self) -> bool:
-        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        while True:  # waits first: there is seldom something already
-            self.wait()
-            part = self.transport.receive()
-            if part is not None:
-                self._data += part
-                return bool(part)
-
-    def take(self, size: int | None = None) -> bytes:
-        """Use so many bytes of what came, or all."""
-        taken = bytes(self._data[:size])
-        del self._data[:size]
-        return taken
-
-    def begin(self) -> bool:
-        """Wait for a request's first byte; False where there is none. Raises OSError."""
-        for _ in range(self.EMPTY_LINES + 1):
-            while not self._data:
-                self.wait_idle()
-                part = self.transport.receive()
-                if part == b"":
-                    return False
-                self._data += part or b""
-            if not self._data.startswith((b"\n", b"\r\n")):
-                break
-            self.take(self._data.index(b"\n") + 1)
-        return bool(self._data)
-
-    def head(self) -> str:
-        """A request's head without the empty line at its end. Raises OSError, ValueError."""
-        self.limit(self.HEAD_SECONDS)
-        looked = 0
-        while (end := HEAD_END.search(self._data, looked)) is None:
-            size, line = len(self._data), self._data.find(b"\n") + 1
-            if size > self.HEAD_BYTES:
-                break
-            if line and not looked:  # what is none isn't waited for
-                request_line(self._data[:line].decode("latin-1"))
-            looked = max(0, size - 2)
-            if not self._fill():
-                raise ValueError("it ends within its head")
-        if end is None or end.end() > self.HEAD_BYTES:
-            has_line = b"\n" in self._data[: self.HEAD_BYTES]
-            raise HeadFault(431 if has_line else 414, "its head is too large")
-        return self.take(end.end())[: end.start() + 1].decode("latin-1")
-
-    def line(self) -> bytes:
-        """A line of a body with its end. Raises OSError, ValueError."""
-        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
-            if len(self._data) >= self.LINE_BYTES or not self._fill():
-                raise ValueError("a line of it has no end")
-        return self.take(end)
-
-    def read(self, size: int) -> bytes:
-        """So many bytes. Raises OSError."""
-        while len(self._data) < size:
-            if not self._fill():
-                raise OSError("it ends early")
-        return self.take(size)
-
-    @contextlib.contextmanager
-    def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
-        """Call `gone`, from the loop, if the client goes away meanwhile."""
-        self._gone = gone
-        if not self._watcher.active:
-            self._watcher.start(self._came)
-        try:
-            yield
-        finally:
-            self._gone = None
-
-    def drop(self) -> None:
-        """Let what is still on its way come, within bounds: closing on unread input would reset
-        the connection, and what was sent last with it."""
-        self.limit(5.0)
-        with contextlib.suppress(OSError):
-            for _ in range(512):
-                self._data.clear()
-                if not self._fill():
-                    return
-
-
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")
-
-
 class Body:
     """A request's body, which is read at once and as a whole (RFC 9112, 6)."""
 
+    CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     UNWANTED = 1_048_576  # bytes that are read for the sake of the next request
 
     def __init__(self, connection: Connection, length: int | None, is_awaited: bool) -> None:
         """`length` in bytes, None for chunks; `is_awaited`: the client sends it when it gets
         `100 Continue`, or perhaps without (RFC 9110, 10.1.1)."""
-        self._connection = connection
-        self._length = length
-        self._is_whole = False
+        self._connection, self._length = connection, length
+        self._is_whole: bool | None = None  # None: nobody wanted it yet
         self.is_awaited = is_awaited
-        self.is_wanted: bool | None = None  # None: it is not known yet
 
     def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
         when it is framed wrongly."""
-        self.is_wanted, length, reader = True, self._length or 0, self._connection.reader
+        length, self._is_whole = self._length or 0, False
         if length > limit:
             return None
         if self.is_awaited:
             self.is_awaited = False
             self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        reader.limit(seconds + length / 16_384)
-        raw = read_chunks(reader, limit) if self._length is None else reader.read(length)
+        self._connection.limit(seconds + length / 16_384)
+        raw = self._chunks(limit) if self._length is None else self._connection.read(length)
         self._is_whole = raw is not None
         return raw
 
+    def _chunks(self, limit: int) -> bytes | None:
+        """It in chunks (RFC 9112, 7.1)."""
+        connection, body = self._connection, bytearray()
+        while (line := self.CHUNK.fullmatch(connection.line())) is not None:
+            size = int(line[1], 16)
+            if len(body) + size > limit:
+                return None
+            if not size:
+                break
+            body += connection.read(size)
+            if connection.read(2) != b"\r\n":
+                raise ValueError("a chunk is longer than it says")
+        for _ in range(MOST_FIELDS if line is not None else 0):
+            if connection.line() == b"\r\n":  # the trailer's end; nobody wants it
+                return bytes(body)
+        raise ValueError("it is not in chunks")
+
     def discard(self) -> bool:
         """Read past it; whether another request may follow."""
-        if self.is_wanted is None and not self.is_awaited:
+        if self._is_whole is None and not self.is_awaited:
             with contextlib.suppress(OSError, ValueError):
                 self.read(self.UNWANTED, 5.0)
-        return self._is_whole
-
-
-def read_chunks(reader: Reader, limit: int) -> bytes | None:
-    """A body in chunks (RFC 9112, 7.1); None when it is more than `limit` bytes. Raises OSError,
-    ValueError."""
-    body = bytearray()
-    while (line := CHUNK_SIZE.fullmatch(reader.line())) is not None:
-        size = int(line[1], 16)
-        if len(body) + size > limit:
-            return None
-        if not size:
-            break
-        body += reader.read(size)
-        if reader.read(2) != b"\r\n":
-            raise ValueError("a chunk is longer than it says")
-    for _ in range(MOST_FIELDS if line is not None else 0):
-        if reader.line() == b"\r\n":  # the trailer's end; nobody wants it
-            return bytes(body)
-    raise ValueError("it is not in chunks")
+        return bool(self._is_whole)
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10750,31 +10586,30 @@ def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
     return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
 
 
-def read_call(head: str, address: str, scheme: str, reader: Reader) -> Call:
-    """A head as a request. Raises ValueError for what is none."""
+def read_call(connection: Connection) -> Call:
+    """A connection's next request, whose head is about to come. Raises OSError, ValueError for what
+    is none."""
+    head = connection.head()
     line = request_line(head)
     method, target, version = line.groups()
     fields = header_fields(head, line.end())
     if version != "1.0" and "host" not in fields:
         raise ValueError("it has no Host")
-    if version == "1.0" and "transfer-encoding" in fields:
+    has_chunks = "transfer-encoding" in fields  # no other coding is let through
+    if version == "1.0" and has_chunks:
         raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
     target = plain_target(method, target, fields)
-    call = Call(method, target, version, fields, address, scheme, reader)
+    address, scheme = connection.address, connection.scheme
+    call = Call(method, target, version, fields, address, scheme, connection)
     wishes = field_list(fields["connection"]) if "connection" in fields else ()
     call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
-    return call
-
-
-def read_body(call: Call, connection: Connection) -> Body | None:
-    """What reads a request's body; None where there is none. Raises HeadFault."""
-    expect = call.headers.get("expect", "") if call.version != "1.0" else ""
+    expect = fields.get("expect", "") if version != "1.0" else ""
     if expect and field_list(expect) != {"100-continue"}:
         raise HeadFault(417, "it expects something else than 100-continue")
-    length = int(call.headers.get("content-length", 0))
-    if "transfer-encoding" in call.headers:  # no other coding is let through
-        return Body(connection, None, bool(expect))
-    return Body(connection, length, bool(expect)) if length else None
+    length = None if has_chunks else int(fields.get("content-length", 0))
+    if length != 0:
+        call.source = Body(connection, length, bool(expect))
+    return call
 
 
 @functools.lru_cache(maxsize=2)
@@ -10795,36 +10630,157 @@ def pack_head(status: int, headers: dict[str, str]) -> bytes:
 
 class Connection:
     """A client's connection: its requests are read and answered, one after the other, until one
-    of them makes it a stream."""
+    of them makes it a stream, to which goes what else was read. `Front` keeps its deadlines."""
 
+    IDLE_SECONDS = 75.0  # between two requests of a connection
+    HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
+    HEAD_BYTES = 65_536
+    HEAD_END = re.compile(rb"\n\r?\n")
+    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
+    EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
 
-    def __init__(self, transport: PlainTransport, address: str, app: Application) -> None:
+    def __init__(self, transport: Any, address: str, app: Application) -> None:
+        self.transport = transport
+        self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
+        self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
+        self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
+        self._data = bytearray()  # what came and isn't used
+        self.deadline = 0.0  # until when what is waited for must be there
+        self.is_idle = False  # whether that is a next request, which may be none
         self.address = address
+        self.scheme = "http"
         self.is_ending = False  # no further request is answered
         self.greenlet = gevent.getcurrent()
         self._app = app
-        self._transport: Any = transport
-        self._scheme = "http"
         self._is_ours = True  # False: a stream's
-        self.reader = Reader(transport)
+
+    # What it reads
+
+    def limit(self, seconds: float) -> None:
+        """What is read from now on must be there within this time."""
+        self.deadline = time.monotonic() + seconds
+
+    def interrupt(self, error: OSError) -> None:
+        """Raise an error in whoever waits for input."""
+        if self._waiter is not None:
+            gevent.get_hub().loop.run_callback(self._waiter.throw, error)
+            self._waiter = None
+
+    def _wait(self) -> None:
+        """Wait until something came, or the end. Raises OSError when it takes too long."""
+        waiter = self._waiter = gevent.hub.Waiter()
+        if not self._watcher.active:
+            self._watcher.start(self._came)
+        waiter.get()
+
+    def _came(self) -> None:
+        """In the loop: there is something to read."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.switch(None)
+            return
+        # Stopped only now: to stop and start it for each request would be two system calls.
+        self._watcher.stop()
+        if self._gone is not None:
+            try:
+                part = self.transport.receive()
+            except OSError:
+                part = b""
+            if part:
+                self._data += part
+            elif part is not None:
+                self._gone()
+
+    def _fill(self) -> bool:
+        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
+        while True:  # waits first: there is seldom something already
+            self._wait()
+            part = self.transport.receive()
+            if part is not None:
+                self._data += part
+                return bool(part)
+
+    def take(self, size: int | None = None) -> bytes:
+        """Use so many bytes of what came, or all."""
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        return taken
+
+    def begin(self) -> bool:
+        """Wait for a request's first byte; False where there is none. Raises OSError."""
+        for _ in range(self.EMPTY_LINES + 1):
+            if not self._data:
+                self.limit(self.IDLE_SECONDS)
+                self.is_idle = True
+                if not self._fill():
+                    return False
+                self.is_idle = False
+            if not self._data.startswith((b"\n", b"\r\n")):
+                break
+            self.take(self._data.index(b"\n") + 1)
+        return bool(self._data)
+
+    def head(self) -> str:
+        """A request's head without the empty line at its end. Raises OSError, ValueError."""
+        self.limit(self.HEAD_SECONDS)
+        looked = 0
+        while (end := self.HEAD_END.search(self._data, looked)) is None:
+            size, line = len(self._data), self._data.find(b"\n") + 1
+            if size > self.HEAD_BYTES:
+                break
+            if line and not looked:  # what is none isn't waited for
+                request_line(self._data[:line].decode("latin-1"))
+            looked = max(0, size - 2)
+            if not self._fill():
+                raise ValueError("it ends within its head")
+        if end is None or end.end() > self.HEAD_BYTES:
+            has_line = b"\n" in self._data[: self.HEAD_BYTES]
+            raise HeadFault(431 if has_line else 414, "its head is too large")
+        return self.take(end.end())[: end.start() + 1].decode("latin-1")
+
+    def line(self) -> bytes:
+        """A line of a body with its end. Raises OSError, ValueError."""
+        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
+            if len(self._data) >= self.LINE_BYTES or not self._fill():
+                raise ValueError("a line of it has no end")
+        return self.take(end)
+
+    def read(self, size: int) -> bytes:
+        """So many bytes. Raises OSError."""
+        while len(self._data) < size:
+            if not self._fill():
+                raise OSError("it ends early")
+        return self.take(size)
+
+    @contextlib.contextmanager
+    def noting_end(self, gone: Callable[[], None]) -> Iterator[None]:
+        """Call `gone`, from the loop, if the client goes away meanwhile."""
+        self._gone = gone
+        if not self._watcher.active:
+            self._watcher.start(self._came)
+        try:
+            yield
+        finally:
+            self._gone = None
+
+    # What it answers
 
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            address = str(as_ip(self._transport.getsockname()[0]))
-            context = self._app.network.certificates.context(address)
+            network, own = self._app.network, str(as_ip(self.transport.getsockname()[0]))
+            context = network.certificates.context(own)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
                     self._refuse(problem_answer(refusal))
                 return
-            self._transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            network = self._app.network
-            has_tls = network.is_shared or network.certificates.own is not None
-            is_exposed = self._scheme == "http" and has_tls and not is_loopback(self.address)
+            is_exposed = self.scheme == "http" and not is_loopback(self.address)
+            is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
             while not self.is_ending and self._serve_one(is_exposed):
                 pass
         except OSError:
@@ -10834,44 +10790,48 @@ class Connection:
 
     def close(self) -> None:
         """Close it, unless it is a stream by now."""
-        self.reader.close()
+        self._watcher.close()
         if self._is_ours:
-            self._transport.close()
+            self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.reader.wait_idle()
-        if self._transport.recv(1, socket.MSG_PEEK) != b"\x16":
+        self.limit(self.IDLE_SECONDS)
+        self.is_idle = True
+        self._wait()
+        if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
-        sock = gevent.socket.socket(fileno=self._transport.detach())
+        sock = gevent.socket.socket(fileno=self.transport.detach())
         try:
             with gevent.Timeout(self.HANDSHAKE_SECONDS, TimeoutError("it took too long")):
                 secured = context.wrap_socket(sock, server_side=True)
         except OSError as error:  # SSLError is one: a refused certificate, a port scan
-            self._note(f"TLS handshake failed: {error}")
+            self._app.journal.add("INFO", f"TLS handshake failed: {error}", ipAddress=self.address)
             sock.close()
             raise
-        self._transport = self.reader.transport = TlsTransport(secured)
-        self._scheme = "https"
+        self.transport, self.scheme = TlsTransport(secured), "https"
 
     def _serve_one(self, is_exposed: bool) -> bool:
         """Answer a request; whether another may follow."""
-        if not self.reader.begin():
+        if not self.begin():
             return False
         try:
-            call = read_call(self.reader.head(), self.address, self._scheme, self.reader)
-            call.source = read_body(call, self)
+            call = read_call(self)
         except (OSError, ValueError) as error:
-            self._note(f"Refused: not a request ({error})"[:300])
+            why = f"Refused: not a request ({error})"[:300]
+            self._app.journal.add("INFO", why, ipAddress=self.address)
             self._refuse(Answer(b"", getattr(error, "status", 400), {}))
             return False
         call.is_exposed = is_exposed
         answer = self._app.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
-        if answer.attach is not None and call.method != "HEAD":
-            self._hand_over(answer.attach, answer)
-            return False
-        return self._send(call, answer)
+        if answer.attach is None or call.method == "HEAD":
+            return self._send(call, answer)
+        head, early = pack_head(answer.status, answer.headers), self.take()
+        self._watcher.close()
+        self._is_ours = False
+        answer.attach(self.transport, head, early)
+        return False
 
     def _refuse(self, answer: Answer) -> None:
         """Say why no more is answered."""
@@ -10879,20 +10839,16 @@ class Connection:
         self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
         self._end()
 
-    def _note(self, what: str) -> None:
-        self._app.journal.add("INFO", what, ipAddress=self.address)
-
     def _end(self) -> None:
-        """Send no more, and let what is on its way come."""
-        self._transport.finish()
-        self.reader.drop()
-
-    def _hand_over(self, attach: Attach, answer: Answer) -> None:
-        """Give the connection to who makes it a stream."""
-        head, early = pack_head(answer.status, answer.headers), self.reader.take()
-        self.reader.close()
-        self._is_ours = False
-        attach(self._transport, head, early)
+        """Send no more, and let what is on its way come, within bounds: closing on unread input
+        would reset the connection, and what was sent last with it."""
+        self.transport.finish()
+        self.limit(5.0)
+        with contextlib.suppress(OSError):
+            for _ in range(512):
+                self._data.clear()
+                if not self._fill():
+                    return
 
     def _send(self, call: Call, answer: Answer) -> bool:
         """Send an answer; whether another request may follow."""
@@ -10916,9 +10872,12 @@ class Connection:
             self.sendall(head + body if has_body else head)
         else:
             with contextlib.closing(body):
-                self._send_parts(head, body, chunked) if has_body else self.sendall(head)
+                for part in filter(None, body if has_body else ()):  # as it is made
+                    self.sendall(head + (chunk(part) if chunked else part))
+                    head = b""
+            self.sendall(head + (chunk(b"") if chunked and has_body else b""))
         is_kept = headers.get("Connection") != "close"
-        if (call.source is None or call.source.discard()) and is_kept:
+        if is_kept and (call.source is None or call.source.discard()):
             return True
         self._end()
         return False
@@ -10926,13 +10885,13 @@ class Connection:
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
         try:
-            taken = self._transport.send(data)
+            taken = self.transport.send(data)
         except BlockingIOError:
             taken = 0
         if taken == len(data):  # nearly always
             return
         data = data[taken:] if taken else data
-        watcher = gevent.get_hub().loop.io(self._transport.fileno(), WRITE)
+        watcher = gevent.get_hub().loop.io(self.transport.fileno(), WRITE)
         left = memoryview(data)
         with (
             contextlib.closing(watcher),
@@ -10940,16 +10899,9 @@ class Connection:
         ):
             while left:
                 try:
-                    left = left[self._transport.send(left) :]
+                    left = left[self.transport.send(left) :]
                 except BlockingIOError:  # the same is offered again
                     gevent.get_hub().wait(watcher)
-
-    def _send_parts(self, head: bytes, parts: Iterator[bytes], chunked: bool) -> None:
-        """Send a body as it is made."""
-        for part in filter(None, parts):
-            self.sendall(head + (chunk(part) if chunked else part))
-            head = b""
-        self.sendall(head + (chunk(b"") if chunked else b""))
 
 
 class Listener(gevent.server.StreamServer):
@@ -10975,8 +10927,8 @@ class Front:
     def __init__(self, app: Application) -> None:
         self.app = app
         self.files = sys.maxsize  # that may be open at once
-        self._open: set[Connection] = set()  # those that are told that they are too many, too
-        self._refused = 0
+        self._open: set[Connection] = set()
+        self._refused: set[Connection] = set()  # those that are told that they are too many
         self._addresses: Counter[str] = Counter()  # or networks, of those that are open
         self._noted_at = -self.NOTE_SECONDS
 
@@ -10988,11 +10940,11 @@ class Front:
 
     def end(self, seconds: float, chosen: Callable[[Connection], bool]) -> None:
         """End connections; who is being answered has this many seconds, who only waits has none."""
-        ended = [connection for connection in self._open if chosen(connection)]
+        ended = [connection for connection in self._open | self._refused if chosen(connection)]
         for connection in ended:
             connection.is_ending = True
-            if connection.reader.is_idle:
-                connection.reader.interrupt(ConnectionAbortedError("it is stopped"))
+            if connection.is_idle:
+                connection.interrupt(ConnectionAbortedError("it is stopped"))
         greenlets = [connection.greenlet for connection in ended]
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
@@ -11002,22 +10954,21 @@ class Front:
         self.app.network.arrived(connection.address)
         counted = network_of(connection.address)  # IPv6 by networks
         full = self._full(connection.address, counted)
-        if full and self._refused >= self.REFUSED:
+        if full and len(self._refused) >= self.REFUSED:
             connection.close()
             return
         why = f"The setting {full} is reached."
         if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
             self._noted_at = time.monotonic()
             self.app.journal.add("WARN", f"Connections are refused: {why}")
-        self._open.add(connection)
-        self._refused += bool(full)
+        among = self._refused if full else self._open
+        among.add(connection)
         self._addresses[counted] += not full
         try:
             with reported(self.app.journal, "Serving a connection failed"):
                 connection.serve(Problem("too_many_connections", why) if full else None)
         finally:
-            self._open.discard(connection)
-            self._refused -= bool(full)
+            among.discard(connection)
             self._addresses[counted] -= not full
             if not self._addresses[counted]:
                 del self._addresses[counted]
@@ -11027,7 +10978,7 @@ class Front:
         settings, hub = self.app.settings, self.app.hub
         # What the system allows, less what the program needs for itself.
         most = settings["max_sockets"] or max(self.files - 512, self.files // 2)
-        count = len(self._open) - self._refused
+        count = len(self._open)
         if count + hub.count >= most and count + hub.sockets >= most:
             return "max_sockets"
         most = settings["max_sockets_per_address"]
@@ -11039,9 +10990,9 @@ class Front:
     def look(self) -> None:
         """Once a second: end those that are too slow."""
         now = time.monotonic()
-        for connection in self._open:
-            if connection.reader.deadline < now:
-                connection.reader.interrupt(TimeoutError("it came too slowly"))
+        for connection in self._open | self._refused:
+            if connection.deadline < now:
+                connection.interrupt(TimeoutError("it came too slowly"))
 
 
 def listen(host: str, port: int, is_alone: bool = True) -> Any:
@@ -11058,38 +11009,36 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
         sock.bind((host, port))
         sock.listen(4096)
         return sock
-    except socket.gaierror:
-        raise StartError(f"The host {host!r} is not an address of this machine.") from None
-    except PermissionError:
-        raise StartError(
-            f"The system does not let this user listen on port {port}. Choose another one with "
-            "--port, 1024 or higher, and let a reverse proxy listen there."
-        ) from None
     except (OSError, OverflowError) as error:
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise StartError(
-                f"Port {port} is in use by another program. Choose another one with --port, or "
-                "--port 0 for any free one."
-            ) from None
-        if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
-            raise StartError(
-                f"{host} is not an address of this machine. Choose one of its own with --host, or "
-                "0.0.0.0 for all of them."
-            ) from None
-        raise StartError(f"Can't listen on {host} port {port}: {error}.") from None
+        kind = type(error) if isinstance(error, (socket.gaierror, PermissionError)) else None
+        words: dict[Any, str] = {
+            socket.gaierror: f"The host {host!r} is not an address of this machine.",
+            PermissionError: f"The system does not let this user listen on port {port}. Choose "
+            "another one with --port, 1024 or higher, and let a reverse proxy listen there.",
+            errno.EADDRINUSE: f"Port {port} is in use by another program. Choose another one with "
+            "--port, or --port 0 for any free one.",
+            errno.EADDRNOTAVAIL: f"{host} is not an address of this machine. Choose one of its own "
+            "with --host, or 0.0.0.0 for all of them.",
+        }
+        unknown = f"Can't listen on {host} port {port}: {error}."
+        raise StartError(words.get(kind or getattr(error, "errno", None), unknown)) from None
 
 
-def hosts_of(host: str) -> tuple[str, ...]:
-    """Where the setting `host` lets this server listen: `localhost` is either loopback."""
-    both = ("127.0.0.1", "::1")
-    return {"127.0.0.1": both, "localhost": both, "::1": both[::-1]}.get(host, (host,))
+LOOPBACK = "127.0.0.1", "::1"  # `localhost` is either
+HOSTS = {"localhost": LOOPBACK, LOOPBACK[0]: LOOPBACK, LOOPBACK[1]: LOOPBACK[::-1]}
 
 
-def listen_on(hosts: Sequence[str], port: int) -> list[Any]:
-    """The listening sockets for one port of several hosts; those after the first where they are to
-    be had. Raises StartError."""
-    socks = [listen(hosts[0], port)]
-    for other in hosts[1:]:
+def listen_on(host: str | None, *ports: int) -> list[Any]:
+    """The listening sockets of a host, None for all addresses, on the first port that is free; of
+    several addresses those after the first where they are to be had. Raises StartError."""
+    first, *others = ("0.0.0.0", "::") if host is None else HOSTS.get(host, (host,))
+    socks: list[Any] = []
+    for port in ports[:-1]:
+        with contextlib.suppress(StartError):
+            socks = [listen(first, port)]
+            break
+    socks = socks or [listen(first, ports[-1])]
+    for other in others:
         with contextlib.suppress(StartError):
             socks.append(listen(other, socks[0].getsockname()[1], is_alone=False))
     return socks
@@ -11098,13 +11047,12 @@ def listen_on(hosts: Sequence[str], port: int) -> list[Any]:
 # Addresses of this machine
 
 # Interfaces that no phone in the room is on: containers, virtual machines, tunnels.
+VPN = r"^(tun|tap|utun|wg|ppp|ipsec)|vpn|wireguard|tailscale|zerotier"
 VIRTUAL = re.compile(
-    r"^(docker|br-[0-9a-f]{8}|veth|virbr|vmnet|vboxnet|vnet|vethernet|lxc|lxd|podman|cni|flannel"
-    r"|cali|kube|tun|tap|utun|wg|tailscale|zt|ham|ppp|ipsec|gif|stf|awdl|llw|anpi)"
-    r"|virtualbox|vmware|hyper-v|wsl|bluetooth|vpn|wireguard|zerotier|tailscale",
+    rf"{VPN}|^(docker|br-[0-9a-f]{{8}}|veth|virbr|vmnet|vboxnet|vnet|vethernet|lxc|lxd|podman|cni"
+    r"|flannel|cali|kube|zt|ham|gif|stf|awdl|llw|anpi)|virtualbox|vmware|hyper-v|wsl|bluetooth",
     re.IGNORECASE,
 )
-VPN = re.compile(r"^(tun|tap|utun|wg|ppp|ipsec)|vpn|wireguard|tailscale|zerotier", re.IGNORECASE)
 # Kinds of local networks, in the order in which their addresses are offered.
 KINDS = {
     "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
@@ -11115,57 +11063,42 @@ KINDS = {
 NETWORKS = [(ipaddress.ip_network(net), kind) for kind, nets in KINDS.items() for net in nets]
 
 
-class Address(NamedTuple):
-    """An address of this machine by which others may reach it."""
+class AddressView(msgspec.Struct):
+    """An address of this machine, and the link for guests by it."""
 
-    text: str
+    address: str
     interface: str
     kind: str
-    is_virtual: bool
-    is_default: bool  # from which this machine would send to the rest of the world
-
-    @property
-    def rank(self) -> tuple[Any, ...]:
-        """Sorts the likeliest first: physical and private."""
-        place = [*KINDS, "public"].index(self.kind)
-        return self.is_virtual, place, not self.is_default, ":" in self.text, self.text
-
-    @property
-    def host(self) -> str:
-        """As it stands in a URL."""
-        return f"[{self.text}]" if ":" in self.text else self.text
-
-    def link(self, port: int) -> str:
-        """The link for guests by it."""
-        return f"http://{self.host}:{port}/"
+    virtual: bool
+    link: str
 
 
-def default_sources() -> set[str]:
-    """This machine's addresses towards the rest of the world. Nothing is sent: UDP only looks for
-    the way, to addresses that nobody has (RFC 5737, 3849)."""
-    found = set()
+def find_addresses(port: int) -> tuple[list[AddressView], bool]:
+    """This machine's addresses but loopback and what browsers can't open, the likeliest first:
+    physical and private; whether a VPN takes what goes to the rest of the world."""
+    sources, is_vpn = set(), False
+    # Towards addresses that nobody has (RFC 5737, 3849). Nothing is sent: UDP only looks for the
+    # way.
     for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.connect((far, 9))
-            found.add(str(as_ip(sock.getsockname()[0])))
-    return found
-
-
-def find_addresses() -> list[Address]:
-    """This machine's addresses but loopback and what browsers can't open, the likeliest first."""
+            sources.add(str(as_ip(sock.getsockname()[0])))
     up = {name for name, status in psutil.net_if_stats().items() if status.isup}
-    sources = default_sources()
-    found: dict[str, Address] = {}
+    found: dict[str, tuple[tuple[Any, ...], AddressView]] = {}
     for name, rows in psutil.net_if_addrs().items():
         for row in rows if name in up else ():
-            if row.family not in (socket.AF_INET, socket.AF_INET6):
-                continue
             text = row.address  # link-local IPv6 comes with a zone, on Windows without
-            if not (is_loopback(text) or text.lower().startswith("fe80:")):
-                address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
-                kind = next((kind for net, kind in NETWORKS if address in net), "public")
-                found[text] = Address(text, name, kind, virtual, text in sources)
-    return sorted(found.values(), key=lambda address: address.rank)
+            is_ip = row.family in (socket.AF_INET, socket.AF_INET6)
+            if not is_ip or is_loopback(text) or text.lower().startswith("fe80:"):
+                continue
+            address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
+            kind = next((kind for net, kind in NETWORKS if address in net), "public")
+            place, is_default = [*KINDS, "public"].index(kind), text in sources
+            is_vpn = is_vpn or (is_default and bool(re.search(VPN, name, re.IGNORECASE)))
+            link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
+            rank = virtual, place, not is_default, address.version, text
+            found[text] = rank, AddressView(text, name, kind, virtual, link)
+    return [view for _, view in sorted(found.values(), key=operator.itemgetter(0))], is_vpn
 
 
 def own_names() -> list[str]:
@@ -11190,16 +11123,18 @@ WARNINGS = {
 }
 
 
-def address_warnings(addresses: Sequence[Address], chosen: str, is_silent: bool) -> list[str]:
+def address_warnings(
+    addresses: Sequence[AddressView], is_vpn: bool, chosen: str, is_silent: bool
+) -> list[str]:
     """What may keep guests from coming by these addresses, the first of which they are told, or
     has kept them until now: keys of `WARNINGS`."""
     if not addresses:
         return ["no_address"]
-    told = next((a for a in addresses if a.text == chosen), addresses[0])
+    told = next((a for a in addresses if a.address == chosen), addresses[0])
     found = {
-        "address_gone": bool(chosen) and told.text != chosen,
+        "address_gone": bool(chosen) and told.address != chosen,
         "outside_constraints": told.kind == "public",
-        "vpn_default_route": any(a.is_default and VPN.search(a.interface) for a in addresses),
+        "vpn_default_route": is_vpn,
         "self_assigned": told.kind == "self-assigned",
         "clock": is_clock_behind(),
         "nothing_arrived": is_silent,
@@ -11240,22 +11175,19 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext | None:
             raise StartError(f"{other} is set without {name}: set both.")
         if not Path(path).is_file():
             raise StartError(f"{name}: there is no file {path}.")
-
-    def refuse_locked() -> NoReturn:
-        # OpenSSL would ask the terminal for the password, and stop the loop until it has it.
-        raise StartError(
-            f"The key {key} is locked by a password: write one without, "
-            f"by openssl pkey -in {key} -out NEW."
-        )
-
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert, key, refuse_locked)
+        # Given no password, OpenSSL would ask the terminal, and stop the loop until it has one.
+        context.load_cert_chain(cert, key, "")
         return context
     except ssl.SSLError as error:
+        words = f"tls_cert {cert} and tls_key {key} are not both PEM files."
         if "KEY_VALUES_MISMATCH" in str(error):
-            raise StartError(f"The key {key} does not belong to the certificate {cert}.") from None
-        raise StartError(f"tls_cert {cert} and tls_key {key} are not both PEM files.") from None
+            words = f"The key {key} does not belong to the certificate {cert}."
+        elif "ENCRYPTED" in Path(key).read_text("latin-1"):
+            words = f"The key {key} is locked by a password: write one without, "
+            words += f"by openssl pkey -in {key} -out NEW."
+        raise StartError(words) from None
     except OSError as error:
         raise StartError(f"{cert} or {key} can't be read: {error.strerror}.") from None
 
@@ -11279,8 +11211,8 @@ class Certificates:
     ) -> None:
         """`in_call` tells whether somebody would be hurt by a change. Raises StartError for a
         certificate of the settings that is no use."""
-        self._settings, self._folder, self._journal = settings, folder, journal
-        self._in_call = in_call
+        self._settings, self._folder = settings, folder
+        self._journal, self._in_call = journal, in_call
         self._own = tls_context(settings["tls_cert"], settings["tls_key"])
         self._seen = self._marks()
         self._leaves: dict[str, tuple[ssl.SSLContext, x509.Certificate]] = {}
@@ -11317,7 +11249,6 @@ class Certificates:
             self._read()
         except (OSError, ValueError, InvalidSignature):
             self._make()
-            self._read()
 
     def _read(self) -> None:
         pem = (self._folder / "authority.pem").read_bytes()
@@ -11326,7 +11257,7 @@ class Certificates:
         content = (self._folder / "ca.crt").read_bytes()
         root = x509.load_pem_x509_certificate(content)
         self._authority.verify_directly_issued_by(root)
-        if not is_valid_now(self._authority):
+        if not 0 < life_left(self._authority) <= 1:
             raise ValueError("it has expired")
         self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
@@ -11342,6 +11273,7 @@ class Certificates:
         cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
+        self._read()
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """What to encrypt with for who came to an address of this machine; None without TLS.
@@ -11358,16 +11290,12 @@ class Certificates:
         found = self._leaves.get(name)
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
             found = found or self._load(path)
-        if found is None or self._is_due(found[1]):
+        left = life_left(found[1]) if found else 0
+        if found is None or not 0 < left <= 1 or (left < 1 / 3 and not self._in_call()):
             write_private(path, self._issue(name))
             found = self._load(path)
         self._leaves[name] = found
         return found[0]
-
-    def _is_due(self, cert: x509.Certificate) -> bool:
-        begin, end = cert_times(cert)
-        is_old = time.time() > begin + (end - begin) * 2 / 3
-        return not is_valid_now(cert) or (is_old and not self._in_call())
 
     def _load(self, path: Path) -> tuple[ssl.SSLContext, x509.Certificate]:
         cert = x509.load_pem_x509_certificate(path.read_bytes())
@@ -11406,16 +11334,11 @@ def is_clock_behind() -> bool:
     return time.time() < PROGRAM.stat().st_mtime - 86_400
 
 
-def is_valid_now(cert: x509.Certificate) -> bool:
-    """Whether a certificate is valid at this time, of which a clock that is behind knows nothing:
-    devices keep what they have accepted or installed."""
-    begin, end = cert_times(cert)
-    return is_clock_behind() or begin <= time.time() < end
-
-
-def cert_times(cert: x509.Certificate) -> tuple[float, float]:
-    """When a certificate begins and ends, in seconds since 1970."""
-    return cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
+def life_left(cert: x509.Certificate) -> float:
+    """The part of a certificate's life that is left: from 1 to 0 while it is valid. A clock that is
+    behind knows nothing of that, and devices keep what they have accepted or installed."""
+    begin, end = cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
+    return 1.0 if is_clock_behind() else (end - time.time()) / (end - begin)
 
 
 def build_cert(
@@ -11435,12 +11358,11 @@ def build_cert(
     begin = datetime.fromtimestamp(now, timezone.utc) - timedelta(days=2)
     end = begin + timedelta(days=days)
     is_ca = ca_length is not None
-    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-    usage = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
-    usage |= {"digital_signature": not is_ca, "key_cert_sign": is_ca, "crl_sign": is_ca}
+    # It signs handshakes; an authority's certificates, and lists of those that are revoked.
+    usage = x509.KeyUsage(not is_ca, False, False, False, False, is_ca, is_ca, False, False)
     extensions: list[tuple[Any, bool]] = [
         (x509.BasicConstraints(is_ca, ca_length), True),
-        (x509.KeyUsage(**usage), True),
+        (usage, True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
     ]
     if issuer is not None:
@@ -11508,18 +11430,19 @@ class Landing:
         self._app = app
         self._inner = inner
         self._page = in_one_piece("landing.html")
-        self._sources: dict[str, str] = {"style": "", "script": ""}  # by their hashes
-        for tag, content in re.findall(r"<(style|script)>(.*?)</\1>", self._page, re.DOTALL):
-            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-            self._sources[tag] += f" 'sha256-{digest}'"
+        self._policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+        self._policy += "form-action 'none'; img-src data: {image}"
+        for tag in ("style", "script"):  # by their hashes
+            self._policy += f"; {tag}-src"
+            for content in re.findall(rf"<{tag}>(.*?)</{tag}>", self._page, re.DOTALL):
+                digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+                self._policy += f" 'sha256-{digest}'"
 
     def answer(self, call: Call) -> Answer:
         """A request's answer, by the whole program where it may be."""
         self._app.access.see_through(call)
         if not call.is_exposed or call.scheme == "https":
             return self._inner(call)
-        if call.source is not None:
-            call.source.is_wanted = False
         try:
             answer = self._landed(call)
         except Problem as problem:
@@ -11538,7 +11461,10 @@ class Landing:
         if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
             raise Problem("wrong_host")
         pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        language = self._language(dict(pairs).get("lang", ""), call)
+        # The chosen language, else the first that the browser names and there is.
+        accepted = call.headers.get("accept-language", "").lower().split(",")
+        wanted = dict(pairs).get("lang"), *(re.split("[-;]", each.strip())[0] for each in accepted)
+        language = next((each for each in wanted if each in self.LANGUAGES), "en")
         other = next(each for each in self.LANGUAGES if each != language)
         rest = [pair for pair in pairs if pair[0] != "lang"]
         path = urllib.parse.quote(call.path, errors="surrogateescape")
@@ -11551,37 +11477,20 @@ class Landing:
             otherName=self.LANGUAGES[other],
             fingerprint=self._app.network.certificates.fingerprint,
         )
-        return Answer(page.encode(), headers=self._headers(host))
-
-    def _language(self, chosen: str, call: Call) -> str:
-        """The chosen one, else the first that the browser names and there is."""
-        accepted = call.headers.get("accept-language", "").lower().split(",")
-        found = [chosen, *(each.strip().split("-")[0].split(";")[0] for each in accepted)]
-        return next((each for each in found if each in self.LANGUAGES), "en")
-
-    def _headers(self, host: str) -> dict[str, str]:
         image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
-        policy = (
-            f"default-src 'none'; style-src{self._sources['style']}; "
-            f"script-src{self._sources['script']}; img-src data: {image}; "
-            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-        )
-        return {
+        headers = {
             "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": policy,
+            "Content-Security-Policy": self._policy.format(image=image),
             "Referrer-Policy": "no-referrer",
             "Vary": "Accept-Language",
         }
-
-
-Sharing = Literal["on", "off", "waiting", "failed"]
+        return Answer(page.encode(), headers=headers)
 
 
 class Network:
     """Who reaches this server from elsewhere: its certificates, the listeners that the setting
     `lan` opens and closes, the addresses and the link to give to guests."""
 
-    LOOK_SECONDS = 2.0  # how often it is looked whether addresses changed
     PATIENCE_MS = 60_000  # in which somebody should have come
     NAME_SECONDS = 60.0  # how often it is asked whether the system answers to its name
     LISTED = 50  # of those who came from the network
@@ -11596,13 +11505,13 @@ class Network:
             lambda: bool(app.rooms.attendance.count()),
         )
         self._servers: list[Listener] = []
-        self._addresses: list[Address] = []
-        self._looked_at = 0.0
+        self._addresses: list[AddressView] = []
+        self._is_vpn = False  # whether one takes this machine's traffic
         self._name = ""  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
-        self.fault = ""  # why it could not be opened
+        self.fault: str | None = None  # why it could not be opened
         self.shared_at: int | None = None
         self.arrived_at: int | None = None  # when somebody came from the network for the last time
 
@@ -11611,18 +11520,16 @@ class Network:
         """Whether others on the network reach this server."""
         return self.shared_at is not None
 
-    # Connections
-
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
-        if not is_loopback(address) and all(a.text != address for a in self._addresses):
+        if not is_loopback(address) and all(a.address != address for a in self._addresses):
             self.arrived_at = now_ms()
 
     # Opening and closing
 
     def start(self, socks: Sequence[Any]) -> None:
         """Begin, with the sockets of the setting `host`."""
-        self._servers = [self._app.front.listen(sock) for sock in socks]
+        self._servers = list(map(self._app.front.listen, socks))
         self.apply()
         self.note_changes()
 
@@ -11630,18 +11537,14 @@ class Network:
         """Once a second: open when the first administrator exists, see what changed."""
         if self._app.settings["lan"] != self.is_shared:
             self.apply()
-        if self.is_shared and time.monotonic() > self._looked_at + self.LOOK_SECONDS:
+        if self.is_shared:
             self.look()
-            self._ask_for_name()
+            is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
+            if is_due and self.address is not None:
+                self._name_asked_at = time.monotonic()
+                name = socket.gethostname().lower().partition(".")[0] + ".local"
+                self._name = name if answers_to(name, self.address.address) else ""
         self.note_changes()
-
-    def _ask_for_name(self) -> None:
-        now, address = time.monotonic(), self.address
-        if now < self._name_asked_at + self.NAME_SECONDS or address is None:
-            return
-        self._name_asked_at = now
-        name = socket.gethostname().lower().partition(".")[0] + ".local"
-        self._name = name if answers_to(name, address.text) else ""
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
@@ -11652,17 +11555,15 @@ class Network:
             self._close()
             return
         try:
-            self._open()
+            self.certificates.prepare()
+            if is_loopback(self._app.settings["host"]):
+                self._listen_on(None)
         except (StartError, OSError) as error:
             if str(error) != self.fault:
                 self.fault = str(error)
                 self._app.journal.add("WARN", f"Can't share on the network: {error}")
-
-    def _open(self) -> None:
-        self.certificates.prepare()
-        if is_loopback(self._app.settings["host"]):
-            self._listen_on("0.0.0.0", "::")
-        self.shared_at, self.fault = now_ms(), ""
+            return
+        self.shared_at, self.fault = now_ms(), None
         self._app.rooms.is_lan = True
         self.look()
         self._app.journal.add("INFO", "Shared on the network", link=self.link)
@@ -11671,25 +11572,25 @@ class Network:
         self.shared_at = None
         self._app.rooms.is_lan = False
         if is_loopback(self._app.settings["host"]):
-            self._listen_on(*hosts_of(self._app.settings["host"]))
+            self._listen_on(self._app.settings["host"])
             self._app.front.end(1, lambda connection: not is_loopback(connection.address))
         reason = "It is no longer shared on the network"
         hub = self._app.hub
         hub.end([s for s in hub.subscribers() if not is_loopback(s.address)], reason)
         self._app.journal.add("INFO", "No longer shared on the network")
 
-    def _listen_on(self, *hosts: str) -> None:
+    def _listen_on(self, host: str | None) -> None:
         """Listen there instead. Linux lets nobody listen on all addresses while somebody listens
         on the same port of one. Raises StartError, and then all is as the setting `host` says."""
-        front, port = self._app.front, self._app.port
         for server in self._servers:
             server.stop()
         try:
-            self._servers = [front.listen(sock) for sock in listen_on(hosts, port)]
+            socks = listen_on(host, self._app.port)
         except StartError:
-            hosts = hosts_of(self._app.settings["host"])
-            self._servers = [front.listen(sock) for sock in listen_on(hosts, port)]
+            if host is None:
+                self._listen_on(self._app.settings["host"])
             raise
+        self._servers = list(map(self._app.front.listen, socks))
 
     def stop(self) -> None:
         """Take no more connections, and end those that there are."""
@@ -11701,25 +11602,23 @@ class Network:
 
     def look(self) -> None:
         """See which addresses there are."""
-        self._looked_at = time.monotonic()
-        before, self._addresses = self._addresses, find_addresses()
-        if before and {a.text for a in before} != {a.text for a in self._addresses}:
-            found = [address.text for address in self._addresses]
+        before = {each.address for each in self._addresses}
+        self._addresses, self._is_vpn = find_addresses(self._app.port)
+        found = [each.address for each in self._addresses]
+        if before and before != set(found):
             self._app.journal.add("INFO", "The addresses of this machine changed", now=found)
 
     @property
-    def address(self) -> Address | None:
+    def address(self) -> AddressView | None:
         """The address for guests: the chosen one if it is there, else the likeliest."""
         chosen = self._app.settings["lan_address"]
-        named = [address for address in self._addresses if address.text == chosen]
+        named = [each for each in self._addresses if each.address == chosen]
         return next(iter(named or self._addresses), None)
 
     @property
     def link(self) -> str | None:
         """The link for guests, by http: the landing page explains what comes next."""
-        if not self.is_shared or self.address is None:
-            return None
-        return self.address.link(self._app.port)
+        return self.address.link if self.is_shared and self.address else None
 
     def link_base(self, origin: str) -> str:
         """What links to this server begin with; `origin` is where one was asked for."""
@@ -11731,17 +11630,18 @@ class Network:
             return (self.link or origin).rstrip("/")
         return origin if self.certificates.own else "http://" + origin.partition("://")[2]
 
-    def note(self) -> dict[str, Any]:
-        """What other commands may know."""
-        arrived = iso(self.arrived_at) if self.arrived_at else None
-        return {"shared": self.is_shared, "link": self.link, "arrived": arrived}
-
     def note_changes(self) -> None:
-        """Leave word for other commands when something changed."""
-        state = self.is_shared, self.link, bool(self.arrived_at)
+        """Leave word of where the server is when something changed, for commands such as
+        `setup-link` and a second start."""
+        app, state = self._app, (self.is_shared, self.link, bool(self.arrived_at))
         if state != self._noted:
             self._noted = state
-            note_runtime(self._app)
+            arrived = iso(self.arrived_at) if self.arrived_at else None
+            network = {"shared": self.is_shared, "link": self.link, "arrived": arrived}
+            key = app.desktop.key if app.desktop else ""
+            note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+            with reported(app.journal, "Noting where the server is failed"):  # a full disk
+                write_private(app.storage.folder / RUNTIME, to_json(note))
         if self._told is not None and self.link and self.link != self._told:
             self.tell()
 
@@ -11761,39 +11661,32 @@ class Network:
         settings, port = self._app.settings, self._app.port
         if not self.is_shared:
             self.look()
-        shared_at, arrived_at = self.shared_at, self.arrived_at
+        state = "on" if self.is_shared else "failed" if self.fault else "waiting"
         warnings: list[str] = []
-        if shared_at is not None:
-            is_silent = shared_at <= now_ms() - self.PATIENCE_MS and not arrived_at
-            warnings = address_warnings(self._addresses, settings["lan_address"], is_silent)
+        if self.shared_at is not None:
+            is_silent = self.shared_at <= now_ms() - self.PATIENCE_MS and not self.arrived_at
+            warnings = address_warnings(
+                self._addresses, self._is_vpn, settings["lan_address"], is_silent
+            )
         connected, count = self._connected()
         name, mark = self._name, self.certificates.fingerprint
-        return NetworkView(
+        return view_of(
+            NetworkView,
+            self,
             share=bool(settings["lan"]),
-            state=self._state(),
-            fault=self.fault or None,
+            state=state if self.is_shared or settings["lan"] else "off",
             source=settings.source("lan"),
             port=port,
-            address=self.address.text if self.address else None,
+            address=self.address.address if self.address else None,
             chosen=settings["lan_address"] or None,
-            link=self.link,
-            addresses=[AddressView(*each[:4], each.link(port)) for each in self._addresses],
+            addresses=self._addresses,
             name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
             authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
-            shared_at=iso(shared_at) if shared_at else None,
-            arrived_at=iso(arrived_at) if arrived_at else None,
             connected=connected,
             connected_count=count,
             warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
             editable=is_from_here(call),
         )
-
-    def _state(self) -> Sharing:
-        if self.is_shared:
-            return "on"
-        if not self._app.settings["lan"]:
-            return "off"
-        return "failed" if self.fault else "waiting"
 
     def _connected(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
@@ -11801,31 +11694,12 @@ class Network:
         for part in chunks(self._app.hub.subscribers(), 4_000):
             newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
             gevent.sleep(0.001)  # others are served meanwhile
-        listed = [
-            view_of(GuestView, s, ip_address=s.address, user_agent=s.agent, display_name=None)
-            for s in itertools.islice(reversed(newest.values()), self.LISTED)
-        ]
-        people = self._app.rooms.names([view.client_id for view in listed])
-        for view in listed:
-            view.display_name = people.get(view.client_id)
+        last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
+        people = self._app.rooms.names([s.client_id for s in last])
+        for s in last:
+            about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
+            listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
         return listed, len(newest)
-
-
-class NetworkBody(msgspec.Struct):
-    """Whether to share, and by which address; null for the likeliest."""
-
-    share: bool | msgspec.UnsetType = msgspec.UNSET
-    address: Annotated[str, msgspec.Meta(max_length=64)] | None | msgspec.UnsetType = msgspec.UNSET
-
-
-class AddressView(msgspec.Struct):
-    """An address of this machine, and the link for guests by it."""
-
-    address: str
-    interface: str
-    kind: str
-    virtual: bool
-    link: str
 
 
 class GuestView(msgspec.Struct, rename="camel"):
@@ -11843,7 +11717,7 @@ class NetworkView(msgspec.Struct, rename="camel"):
     """How others on the network reach this; `connected` are those who came last."""
 
     share: bool
-    state: Sharing
+    state: Literal["on", "off", "waiting", "failed"]
     fault: str | None
     source: str
     port: int
@@ -11868,19 +11742,25 @@ def show_network(app: Application, call: Call) -> NetworkView:
 
 
 @route("POST", "/api/network", "admin", "Share on the network, or stop")
-def change_network(app: Application, call: Call, body: NetworkBody) -> NetworkView:
-    """Only on the computer itself. Who is connected from elsewhere is disconnected by a stop."""
+def change_network(
+    app: Application,
+    call: Call,
+    share: bool | msgspec.UnsetType = msgspec.UNSET,
+    address: Annotated[str, msgspec.Meta(max_length=64)] | None | msgspec.UnsetType = msgspec.UNSET,
+) -> NetworkView:
+    """By which address is for guests' links, null for the likeliest. Only on the computer itself.
+    Who is connected from elsewhere is disconnected by a stop."""
     if not is_from_here(call):
         raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
     known = {row.address for row in app.network.view(call).addresses}
-    if isinstance(body.address, str) and body.address not in known:
+    if isinstance(address, str) and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
-    if body.share is not msgspec.UNSET:
-        save_network_setting(app, call, "lan", "yes" if body.share else "no")
-    if body.address is not msgspec.UNSET:
-        save_network_setting(app, call, "lan_address", body.address or "")
+    if share is not msgspec.UNSET:
+        save_network_setting(app, call, "lan", "yes" if share else "no")
+    if address is not msgspec.UNSET:
+        save_network_setting(app, call, "lan_address", address or "")
     app.network.apply()
-    if app.network.fault and body.share is True:
+    if app.network.fault and share is True:
         fault = app.network.fault
         save_network_setting(app, call, "lan", "no")
         raise Problem("port_in_use", fault)
@@ -11896,17 +11776,14 @@ def save_network_setting(app: Application, call: Call, key: str, text: str) -> N
     save_setting(app, call, key, text, None, value=text)
 
 
-class CodeQuery(msgspec.Struct):
-    """Where a code leads: a path of this server."""
-
-    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/"
-
-
 @route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", gives=SVG)
-def network_code(app: Application, call: Call, query: CodeQuery) -> Answer:
+def network_code(
+    app: Application,
+    call: Call,
+    path: Annotated[str, pattern(r"/[!-~]{0,300}", "a path of this server, /…")] = "/",
+) -> Answer:
     """With the http address: a phone's camera opens the landing page."""
-    base = app.network.link_base(call.origin)
-    return qr_code(base + query.path)
+    return qr_code(app.network.link_base(call.origin) + path)
 
 
 @route("GET", "/test", "public", "The connection test", gives=HTML)
@@ -11915,19 +11792,16 @@ def test_page(app: Application, call: Call) -> Answer:
     return app.static.page("test.html")
 
 
-@route(
-    "GET",
-    "/ca.crt",
-    "public",
-    "The certificate that makes devices trust this server",
-    gives="application/x-x509-ca-cert",
-)
+X509 = "application/x-x509-ca-cert"
+
+
+@route("GET", "/ca.crt", "public", "What makes devices trust this server", gives=X509)
 def ca_certificate(app: Application) -> Answer:
-    """PEM; compare its fingerprint with the one that the start page shows."""
+    """A certificate as PEM; compare its fingerprint with the one that the start page shows."""
     root = app.network.certificates.root
     if not root:
         raise Problem("not_found")
-    return Answer(root, headers={"Content-Type": "application/x-x509-ca-cert"})
+    return Answer(root, headers={"Content-Type": X509})
 
 
 # ----------------------------------------------------------------------------------------------
@@ -11961,7 +11835,7 @@ class Application:
             settings.load(self.storage.read(SAVED_SETTINGS))  # what follows may be built so
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
-        self._sockets = listen_at_first(settings["host"], ports or [settings["port"]])
+        self._sockets = listen_on(settings["host"], *(ports or [settings["port"]]))
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
         self.log = Log(self.storage)
@@ -12120,13 +11994,10 @@ class Application:
         minute = now_ms() // 60_000 * 60_000
         row = {"minute": minute, "node": self.nodes.id, "counters": to_json(counters)}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
-        self._note_messages(view.messages_sent, view.deliveries)
-
-    def _note_messages(self, sent: int, delivered: int) -> None:
-        """An entry a minute: one for each message would cost as much as the message."""
-        messages, deliveries = sent - self._noted[0], delivered - self._noted[1]
-        self._noted = sent, delivered
-        if messages or deliveries:
+        # An entry for each message would cost as much as the message.
+        before, self._noted = self._noted, (view.messages_sent, view.deliveries)
+        if self._noted != before:
+            messages, deliveries = (n - old for n, old in zip(self._noted, before, strict=True))
             counted = {"messages": messages, "deliveries": deliveries}
             self.journal.add("MSG", "Messages published and delivered", **counted)
 
@@ -12145,15 +12016,15 @@ class Application:
         if not self.nodes.is_first:
             return
         self.log.trim(self.settings["history_hours"], self.settings["history_messages"])
-        now = now_ms()
-        limit = now - int(self.settings["log_days"] * 86_400_000)
-        old = (
-            IdempotencyKey.delete().where(IdempotencyKey.created_at < now - 86_400_000),
-            EventLog.delete().where(EventLog.timestamp < limit),
-            StatsMinute.delete().where(StatsMinute.minute < limit),
-        )
-        self.storage.write(lambda tx: [query.execute(tx.database) for query in old])
-        self.rooms.forget(self.settings["log_days"])
+        times = EventLog.timestamp, VideoRoom.ended_at, StatsMinute.minute
+        days = {IdempotencyKey.created_at: 1, **dict.fromkeys(times, self.settings["log_days"])}
+
+        def forget(tx: Transaction) -> None:
+            for time_of, kept in days.items():
+                old = time_of < now_ms() - int(kept * 86_400_000)
+                time_of.model.delete().where(old).execute(tx.database)
+
+        self.storage.write(forget)
 
     def stop(self) -> None:
         """Take no more, tell everybody, write what waits."""
@@ -12176,23 +12047,7 @@ class Application:
 SAVED_SETTINGS = "SELECT key, value FROM server_settings"
 
 
-def listen_at_first(host: str, ports: Sequence[int]) -> list[Any]:
-    """The sockets of the first port that is free. Raises StartError."""
-    for port in ports[:-1]:
-        with contextlib.suppress(StartError):
-            return listen_on(hosts_of(host), port)
-    return listen_on(hosts_of(host), ports[-1])
-
-
 RUNTIME = "runtime.json"
-
-
-def note_runtime(app: Application) -> None:
-    """Leave word where the server is, for commands such as `setup-link` and a second start."""
-    key = app.desktop.key if app.desktop else ""
-    note = Runtime(os.getpid(), app.port, app.url, __version__, key, app.network.note())
-    with reported(app.journal, "Noting where the server is failed"):  # a full disk
-        write_private(app.storage.folder / RUNTIME, to_json(note))
 
 
 class Runtime(msgspec.Struct):
@@ -12218,7 +12073,7 @@ class Doubt(Exception):
     """What is not wrong, but worth a look, and what to do about it."""
 
 
-def check_exposure(settings: Settings) -> str:
+def check_exposure(settings: Settings, *_: Any) -> str:
     """Nothing is open that need not be. Raises Doubt."""
     is_alone = is_loopback(settings["host"])
     where = "the local network" if is_alone else settings["host"]
@@ -12237,43 +12092,32 @@ def check_exposure(settings: Settings) -> str:
     return f"TLS, private, bounded{guests}"
 
 
-def is_postgres(settings: Settings) -> bool:
-    """Whether the database is PostgreSQL's."""
-    return str(settings["database"]).startswith(("postgresql://", "postgres://"))
-
-
-def make_engine(settings: Settings) -> Engine:
-    """The engine of the database that the settings name; folders are made. Raises StartError."""
-    path = database_path(settings)
-    if is_postgres(settings):
-        return PostgresEngine(settings["database"], path.parent)
-    return SqliteEngine(path, settings["durability"])
-
-
-def database_path(settings: Settings, create: bool = True) -> Path:
-    """The SQLite file, whose folder also holds the program's own files; with `create` both are
-    made. Raises StartError."""
-    url = "" if is_postgres(settings) else settings["database"]
-    if url and not url.startswith("sqlite:///"):
+def make_engine(settings: Settings, create: bool = True) -> Engine:
+    """The engine of the database that the settings name. With `create` its folder is made, which
+    also holds the program's own files, and an empty file where there is none. Raises StartError."""
+    url = settings["database"]
+    is_postgres = url.startswith(("postgresql://", "postgres://"))
+    if url and not is_postgres and not url.startswith("sqlite:///"):
         scheme = url.split(":")[0]
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
-    path = Path(url.removeprefix("sqlite:///")) if url else settings.data_folder / "rtapp.db"
-    if not create:
-        return path
+    own = settings.data_folder / "rtapp.db"
+    path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not is_postgres(settings):
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if create and not is_postgres:
             make_private(path)  # its -wal and -shm too
-        return path.resolve()
+        path = path.resolve()
     except OSError as error:
-        what = next((p for p in path.parents if p.is_file()), None)
-        if what is not None:
-            raise StartError(
-                f"{what} is a file, not a folder: choose another with --data."
-            ) from None
-        raise StartError(f"The database {path} can't be written: {error.strerror}.") from None
+        words = f"The database {path} can't be written: {error.strerror}."
+        for file in filter(Path.is_file, path.parents):
+            words = f"{file} is a file, not a folder: choose another with --data."
+        raise StartError(words) from None
+    if is_postgres:
+        return PostgresEngine(url, path.parent)
+    return SqliteEngine(path, settings["durability"])
 
 
 def raise_file_limit() -> int:
@@ -12291,14 +12135,6 @@ def raise_file_limit() -> int:
     return sys.maxsize
 
 
-def give_back() -> None:
-    """Return free memory to the system, where the C library keeps it (glibc): after a rush of slow
-    readers that was more than half of what it had."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # musl keeps none
-            ctypes.CDLL(None).malloc_trim(0)
-
-
 class Garbage:
     """Chooses the moments of Python's full collections. Each looks at every object there is, so
     with a full ring and a thousand connections it holds the loop for a tenth of a second; left to
@@ -12308,13 +12144,11 @@ class Garbage:
     LATEST = 60.0  # seconds for which a quiet moment is waited for
 
     def __init__(self, stats: Stats) -> None:
+        """From now on nobody else begins a full collection. What is there stays: looking through
+        it again would be a waste."""
         self.stats = stats
         self._work = 0
         self._collected = time.monotonic()
-
-    def take_over(self) -> None:
-        """From now on nobody else begins a full collection. What is there stays: looking through
-        it again would be a waste."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(*gc.get_threshold()[:2], 2**30)
@@ -12326,19 +12160,16 @@ class Garbage:
         now = time.monotonic()
         if (is_quiet and gc.get_count()[2]) or now > self._collected + self.LATEST:
             gc.collect()
-            give_back()
+            # glibc keeps free memory: after a rush of slow readers more than half of what it had.
+            if sys.platform == "linux":
+                with contextlib.suppress(AttributeError):  # musl keeps none
+                    ctypes.CDLL(None).malloc_trim(0)
             self._collected = now
 
 
 # Imported where they are used, so that the program starts quickly. A one-file program imports them
 # at its start: what it has unpacked lies in a temporary folder, and systems clean those up.
-LATE = (
-    *("cryptography.exceptions", "cryptography.x509", "encodings.idna", "encodings.punycode"),
-    "cryptography.hazmat.primitives.asymmetric.ec",
-    "cryptography.hazmat.primitives.hashes",
-    "cryptography.hazmat.primitives.serialization",
-    *("prometheus_client.core", "segno"),
-)
+LATE = "encodings.idna", "encodings.punycode", "prometheus_client.core", "segno"
 
 
 def run(app: Application, started: Callable[[], None]) -> None:
@@ -12356,36 +12187,31 @@ def run(app: Application, started: Callable[[], None]) -> None:
     with needing(app.storage.engine):
         app.start()
     started()
-    gevent.spawn(follow_parent, app)
-    garbage = Garbage(app.stats)
-    garbage.take_over()
-    gevent.spawn(app.repeat, 1.0, garbage.tick)
+    if UNPACKED is not None:
+        gevent.spawn(follow_parent, app, UNPACKED)
+    gevent.spawn(app.repeat, 1.0, Garbage(app.stats).tick)
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
         app.stop()
 
 
-def follow_parent(app: Application) -> None:
+def follow_parent(app: Application, unpacked: Path) -> None:
     """End when the process that unpacked a one-file program does, however it does: nobody else
     would end this one, and it would keep the port."""
-    if UNPACKED is None:
-        return
-    while os.getppid() == STARTED_BY and is_same_program(STARTED_BY):
+    is_there = True
+    while is_there:  # and runs this program's file, as far as the system tells
         gevent.sleep(0.5)
+        try:
+            program = Path(psutil.Process(STARTED_BY).exe())
+            is_there = os.getppid() == STARTED_BY and program.samefile(sys.executable)
+        except psutil.AccessDenied:
+            is_there = os.getppid() == STARTED_BY != 1
+        except (psutil.Error, OSError):
+            is_there = False
     app.journal.add("WARN", "The process that started this one is gone")
     app.end_wanted.set()
     if os.name == "posix":  # elsewhere a file in use can't be deleted
-        atexit.register(shutil.rmtree, UNPACKED, ignore_errors=True)
-
-
-def is_same_program(number: int) -> bool:
-    """Whether a process lives and runs this program's file, as far as the system tells."""
-    try:
-        return Path(psutil.Process(number).exe()).samefile(sys.executable)
-    except psutil.AccessDenied:
-        return number != 1
-    except (psutil.Error, OSError):
-        return False
+        atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -12400,9 +12226,8 @@ WINDOW_SAYS = "@window "  # how a line begins that the window's process tells th
 
 def has_screen() -> bool:
     """Whether a browser's window would be seen; without one some systems start a text browser."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    always = sys.platform in ("win32", "darwin")
+    return always or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def open_browser(app: Application, link: str) -> None:
@@ -12431,30 +12256,26 @@ def is_own_program(call: Call) -> bool:
     program of the same user: any other user may read what is on a browser's command line."""
     if not is_from_here(call):
         return False
+
+    def listed(address: str, port: int, *_: Any) -> str:  # words of 32 bits in this machine's order
+        packed = ipaddress.ip_address(str(as_ip(address))).packed
+        words = struct.unpack(f"={len(packed) // 4}I", packed)
+        return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
     with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
-        ends = [hex_address(*end[:2]) for end in (sock.getpeername(), sock.getsockname())]
+        ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
-    for table in tables:
-        for line in table.read_text().splitlines()[1:]:
-            _, peer, own, _, _, _, _, user = line.split()[:8]
-            if [peer, own] == ends:
-                return int(user) == os.getuid()
+    for row in (line.split() for table in tables for line in table.read_text().splitlines()):
+        if row[1:3] == ends:  # whose end, and of which user
+            return int(row[7]) == os.getuid()
     return not tables
-
-
-def hex_address(address: str, port: int) -> str:
-    """An address as in /proc/net/tcp: words of 32 bits in the order of the machine."""
-    packed = ipaddress.ip_address(str(as_ip(address))).packed
-    words = struct.unpack(f"={len(packed) // 4}I", packed)
-    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 def spoken_texts() -> tuple[str, dict[str, str]]:
     """The language of whoever sits here, where no browser tells it, and its texts."""
-    spoken = (
-        os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
-    ).lower()
-    language = "tr" if spoken.startswith(("tr", "turkish")) else "en"  # Turkish_… on Windows
+    spoken = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    is_turkish = spoken.lower().startswith(("tr", "turkish"))  # Turkish_… on Windows
+    language = "tr" if is_turkish else "en"
     texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
     return language, texts
 
@@ -12472,7 +12293,7 @@ class WindowProcess:
     the server has.
     """
 
-    def __init__(self, url: str, storage: str, again: Sequence[str]) -> None:
+    def __init__(self, url: str, storage: str, *again: str) -> None:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
         self._url, self._storage, self._again = url, storage, again
@@ -12482,42 +12303,46 @@ class WindowProcess:
 
     def run(self) -> int:
         """Show the window until it is closed; the process's exit code."""
-        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
         os.environ.setdefault("PYWEBVIEW_LOG", "critical")  # it would print tracebacks
         try:
-            self._show(token, fault)
+            self._show()
         except Exception as error:  # a toolkit may raise anything
             self._say("failed " + " ".join(str(error).split()))
             return 3
         return 0
 
-    def _show(self, token: str, fault: str) -> None:
+    def _show(self) -> None:
         import webview
         from webview.menu import Menu, MenuAction
 
-        webview.settings["ALLOW_DOWNLOADS"] = True
-        shown: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
-        if fault:
-            shown = {"html": ended_page("failed", fault)}
-        shown.update(width=1160, height=760, min_size=(380, 480), text_select=True)
-        self._window = webview.create_window("rtapp", **shown)
-        self._window.events.initialized += self._use
-        self._window.events.loaded += lambda: self._say("loaded")
-        self._window.events.closing += self._closing
-        self._closes = bool(fault)
-        texts = spoken_texts()[1]
-        acts = (
-            ("nav.home", lambda: self._window.load_url(self._url)),
-            ("desktop.openBrowser", self._open_browser),
-            ("desktop.quit", lambda: self._say("closing")),
+        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
+        window: Any = webview.create_window(
+            "rtapp",
+            url=None if fault else f"{self._url}#signin={token}",
+            html=ended_page("failed", fault) if fault else None,
+            width=1160,
+            height=760,
+            min_size=(380, 480),
+            text_select=True,
         )
-        menu = [Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts])]
+        self._window, self._closes = window, bool(fault)
+        window.events.initialized += self._use
+        window.events.loaded += lambda: self._say("loaded")
+        window.events.closing += self._closing
+        texts = spoken_texts()[1]
+        acts = {
+            "nav.home": lambda: window.load_url(self._url),
+            "desktop.openBrowser": self._open_browser,
+            "desktop.quit": lambda: self._say("closing"),
+        }
+        menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
+        webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
             self._listen,
             private_mode=False,
             storage_path=self._storage,
             icon=str(STATIC / "img" / "icon.png"),
-            menu=[] if fault else menu,
+            menu=[] if fault else [menu],
         )
 
     def _use(self, renderer: str) -> None:
@@ -12527,7 +12352,15 @@ class WindowProcess:
         if renderer == "qtwebengine":
             qt: Any = importlib.import_module("webview.platforms.qt")
 
-            qt.BrowserView.on_download_requested = save_from_qt  # its own is written for Qt 5
+            def save(view: Any, download: Any) -> None:
+                proposed = Path(platformdirs.user_downloads_dir(), download.downloadFileName())
+                chosen, _ = qt.QFileDialog.getSaveFileName(view, "rtapp", str(proposed))
+                if chosen:
+                    download.setDownloadDirectory(str(Path(chosen).parent))
+                    download.setDownloadFileName(Path(chosen).name)
+                    download.accept()
+
+            qt.BrowserView.on_download_requested = save  # its own is written for Qt 5
 
     def _open_browser(self) -> None:
         path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
@@ -12564,16 +12397,13 @@ class WindowProcess:
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        null = subprocess.DEVNULL  # what this process has for output leads to the dead one
-        subprocess.Popen(
-            [*PROGRAM_COMMAND, *self._again],
-            # A one-file program would else use the files that the old one has unpacked.
-            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
-            stdin=null,
-            stdout=null,
-            stderr=null,
-            start_new_session=True,
-        )
+        # A one-file program would else use the files that the old one has unpacked.
+        environ = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
+        # What this process has for output leads to the dead one.
+        streams = ("stdin", "stdout", "stderr")
+        nowhere: dict[str, Any] = dict.fromkeys(streams, subprocess.DEVNULL)
+        command = [*PROGRAM_COMMAND, *self._again]
+        subprocess.Popen(command, env=environ, start_new_session=True, **nowhere)
         # The web view may wait for this call's page to take its answer, and that page goes now.
         end = threading.Timer(5.0, os._exit, (0,))
         end.daemon = True
@@ -12581,32 +12411,20 @@ class WindowProcess:
         self._window.destroy()
 
 
-def save_from_qt(view: Any, download: Any) -> None:
-    """Ask where to save what a page in Qt's web view offers, and do."""
-    qt: Any = importlib.import_module("webview.platforms.qt")
-
-    proposed = Path(platformdirs.user_downloads_dir(), download.downloadFileName())
-    chosen, _ = qt.QFileDialog.getSaveFileName(view, "rtapp", str(proposed))
-    if chosen:
-        download.setDownloadDirectory(str(Path(chosen).parent))
-        download.setDownloadFileName(Path(chosen).name)
-        download.accept()
-
-
-class Child:
+class Child(subprocess.Popen[str]):
     """A process that this one has started. Its input is a pipe from here, whose end tells it that
     this process is gone, however that went."""
 
     def __init__(
         self,
         command: Sequence[str],
-        said: Callable[[str], None],
-        ended: Callable[[int], None],
         environ: dict[str, str],
+        said: Callable[[str], object],
+        ended: Callable[[int], object],
         stderr: int | None = None,
     ) -> None:
         """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
-        self._process = subprocess.Popen(
+        super().__init__(
             command,
             env={**os.environ, **environ},
             stdin=subprocess.PIPE,
@@ -12615,146 +12433,95 @@ class Child:
             encoding="utf-8",
             errors="replace",
         )
-        threading.Thread(target=self._listen, args=(said, ended), daemon=True).start()
 
-    def _listen(self, said: Callable[[str], None], ended: Callable[[int], None]) -> None:
-        for line in self._process.stdout or ():
-            said(line.rstrip("\n"))
-        ended(self._process.wait())
+        def listen() -> None:
+            for line in self.stdout or ():
+                said(line.rstrip("\n"))
+            ended(self.wait())
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it lives."""
-        return self._process.poll() is None
+        threading.Thread(target=listen, daemon=True).start()
 
     def tell(self, order: str) -> None:
         """Give it a line."""
-        assert self._process.stdin is not None
+        assert self.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has just ended
-            self._process.stdin.write(order + "\n")
-            self._process.stdin.flush()
+            self.stdin.write(order + "\n")
+            self.stdin.flush()
 
-    def wait(self, seconds: float | None = None) -> int:
-        """Wait for its end; its exit code. Raises subprocess.TimeoutExpired."""
-        return self._process.wait(seconds)
-
-    def close(self, seconds: float = 3.0) -> None:
-        """End its input, and itself if it doesn't within so many seconds."""
-        assert self._process.stdin is not None
+    def close(self) -> None:
+        """End its input, and itself if it doesn't within three seconds."""
+        assert self.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(seconds)
+            self.wait(3.0)
         self.kill()
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self._process.terminate()
 
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-
-
-def open_window(
-    url: str,
-    folder: Path,
-    said: Callable[[str], None],
-    ended: Callable[[int], None],
-    secret: dict[str, str],
-) -> Child:
+def open_window(url: str, folder: Path, secret: dict[str, str], said: Any, ended: Any) -> Child:
     """Start the window's process, with a folder for what the web view keeps."""
     command = [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]]
-    return Child(command, said, ended, {**OWN_LIBRARIES, **secret}, subprocess.STDOUT)
-
-
-class Awake:
-    """Keeps the machine from falling asleep."""
-
-    COMMANDS: ClassVar = {
-        "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
-        "darwin": ["caffeinate", "-is", "cat"],
-    }  # each until its input ends
-
-    def __init__(self) -> None:
-        self.kept = False
-        self._keeper: Child | None = None
-
-    def keep(self, wanted: bool) -> None:
-        """Keep it awake from now on, or no longer."""
-        if wanted == self.kept:
-            return
-        self.kept = wanted
-        if sys.platform == "win32":
-            continuous, system_required = 0x80000000, 0x00000001
-            flags = continuous | (system_required if wanted else 0)
-            ctypes.windll.kernel32.SetThreadExecutionState(flags)
-            return
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
-        command = self.COMMANDS.get(sys.platform, [""])
-        if wanted and shutil.which(command[0]):
-            nobody = subprocess.DEVNULL
-            self._keeper = Child(command, lambda _: None, lambda _: None, {}, nobody)
+    return Child(command, {**OWN_LIBRARIES, **secret}, said, ended, subprocess.STDOUT)
 
 
 class Desktop:
     """The program as somebody at a desk has it: in a window, or else in the browser."""
 
+    KEEPERS: ClassVar = {  # of the machine, that it doesn't sleep until their input ends
+        "linux": ["systemd-inhibit", "--what=idle:sleep", "--who=rtapp", "--why=Guests", "cat"],
+        "darwin": ["caffeinate", "-is", "cat"],
+    }
+
     def __init__(self, app: Application, moved_from: int | None) -> None:
         """`moved_from` is the port of before, if it is another one now."""
         self.key = secrets.token_urlsafe(32)
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
-        self._app = app
+        self.app = app
         self.moved_from = moved_from
         self._window: Child | None = None
         self._was_shown = False
         self._fault = ""  # why the window's process could show none
-        self.awake = Awake()
+        self.awake = False  # whether the machine is kept so
+        self._keeper: Child | None = None
         app.desktop = self
         app.access.has_desktop = True
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        print(f"rtapp {__version__}, data in {self._app.settings.data_folder}", flush=True)
-        print(f"rtapp listening on {self._app.url}", flush=True)
+        print(f"rtapp {__version__}, data in {self.app.settings.data_folder}", flush=True)
+        print(f"rtapp listening on {self.app.url}", flush=True)
         self.show()
-        gevent.spawn(self._watch)
+        gevent.spawn(self.app.repeat, 2.0, self._stay_awake)
 
     def show(self, part: str = "") -> None:
         """Bring the window forward, or open it; `part` is where on its page. Where there is no
         window, open the browser."""
-        if self._window is not None and self._window.is_running:
+        if self._window is not None and self._window.poll() is None:
             if part:
-                self._window.tell(f"load {self._app.url}/desktop#{part}")
+                self._window.tell(f"load {self.app.url}/desktop#{part}")
             self._window.tell("show")
         elif self.why != "none" and has_screen():
             self._was_shown, self._fault = False, ""
-            token = self._app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
-            self._window = open_window(
-                f"{self._app.url}/desktop",
-                self._app.storage.folder,
-                self._said,
-                self._ended,
-                {WINDOW_TOKEN: token},
-            )
-            gevent.spawn_later(WINDOW_SECONDS, self._give_up, self._window)
+            token = self.app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
+            url, folder = f"{self.app.url}/desktop", self.app.storage.folder
+            window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
+            self._window = window
+
+            def give_up() -> None:  # one that shows nothing by now is as good as none
+                if not self._was_shown:
+                    window.kill()
+
+            gevent.spawn_later(WINDOW_SECONDS, give_up)
         else:
             self.open_page(f"/desktop#{part}")
 
-    def _give_up(self, window: Child) -> None:
-        """A window that shows nothing by now is as good as none."""
-        if window is self._window and not self._was_shown:
-            window.kill()
-
     def open_page(self, path: str) -> None:
         """Open one of our pages in the default browser, which gets the window's identity."""
-        token = self._app.access.make_token("owner", OPENING_SECONDS)
+        token = self.app.access.make_token("owner", OPENING_SECONDS)
         leads_to = urllib.parse.urlencode({"signin": token, "to": path})
-        link = f"{self._app.url}/desktop#{leads_to}"
+        link = f"{self.app.url}/desktop#{leads_to}"
         if has_screen():
-            open_browser(self._app, link)
+            open_browser(self.app, link)
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
@@ -12765,8 +12532,10 @@ class Desktop:
             print(f"window: {line}", file=sys.stderr)
         elif act == "loaded":
             self._was_shown = True
+        elif act == "closing" and self.people:  # who would lose something, so it asks
+            self.show("quit")
         elif act == "closing":
-            self.close()
+            self.app.end_wanted.set()
         elif act == "browser":
             self.open_page(rest)
         elif act == "failed":
@@ -12774,39 +12543,42 @@ class Desktop:
 
     def _ended(self, code: int) -> None:
         """The window's process is gone: go on in the browser."""
-        if not self._app.end_wanted.is_set():
+        if not self.app.end_wanted.is_set():
             self.why = "died" if self._was_shown else "none"
             fault = self._fault or f"it ended with code {code}"
-            self._app.journal.add("WARN", f"No window, so in the browser: {fault}")
+            self.app.journal.add("WARN", f"No window, so in the browser: {fault}")
             self.open_page("/desktop")
-
-    def close(self) -> None:
-        """End the program, or ask first where others would lose something."""
-        if self.people:
-            self.show("quit")
-        else:
-            self._app.end_wanted.set()
 
     def end(self) -> None:
         """The program ends: so does the window."""
-        self.awake.keep(False)
-        if self._window is not None and self._window.is_running:
+        self._keep_awake(False)
+        if self._window is not None and self._window.poll() is None:
             self._window.tell("close")
             self._window.close()
 
     @property
     def people(self) -> int:
         """How many are in calls."""
-        return sum(self._app.rooms.attendance.count().values())
+        return sum(self.app.rooms.attendance.count().values())
 
-    def _watch(self) -> None:
-        """Keep the machine awake while guests are connected."""
-        while True:
-            with reported(self._app.journal, "Staying awake"):
-                addresses = {subscriber.address for subscriber in self._app.hub.subscribers()}
-                guests = any(not is_loopback(address) for address in addresses)
-                self.awake.keep(guests or self.people > 0)
-            gevent.sleep(2)
+    def _stay_awake(self) -> None:
+        """While guests are connected."""
+        addresses = {subscriber.address for subscriber in self.app.hub.subscribers()}
+        self._keep_awake(self.people > 0 or not all(map(is_loopback, addresses)))
+
+    def _keep_awake(self, wanted: bool) -> None:
+        if wanted == self.awake:
+            return
+        self.awake = wanted
+        if sys.platform == "win32":
+            continuous, system_required = 0x80000000, 0x00000001
+            flags = continuous | (system_required if wanted else 0)
+            ctypes.windll.kernel32.SetThreadExecutionState(flags)
+        elif self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
+            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12854,14 +12626,12 @@ class DesktopView(msgspec.Struct, rename="camel"):
 def show_desktop(app: Application, call: Call) -> DesktopView:
     """For whoever sits at this computer."""
     desktop = desktop_of(app, call)
-    return DesktopView(
+    return view_of(
+        DesktopView,
+        desktop,
         version=__version__,
         in_window=call.principal.is_window,
-        why=desktop.why,
         port=app.port,
-        moved_from=desktop.moved_from,
-        people=desktop.people,
-        awake=desktop.awake.kept,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
         data_folder=str(app.storage.folder),
@@ -12900,9 +12670,6 @@ class LogFile(logging.handlers.RotatingFileHandler):
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
         super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
-        form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s", "%Y-%m-%dT%H:%M:%S")
-        form.converter = time.gmtime
-        self.setFormatter(form)
 
     def doRollover(self) -> None:
         """Begin a new file."""
@@ -12928,18 +12695,8 @@ class Printed(io.TextIOBase):
             self._terminal.flush()
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            self._log.handle(logging.makeLogRecord({"msg": line}))
+            self._log.handle(logging.makeLogRecord({"msg": f"{iso(now_ms())} {line}"}))
         return len(text)
-
-
-def keep_log(settings: Settings) -> None:
-    """Print into the log file too: a double click has no terminal. Raises StartError."""
-    folder = settings.log_folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = Printed(LogFile(folder / "rtapp.log"), sys.__stdout__)
-    except OSError as error:
-        raise StartError(f"The log in {folder} can't be written: {error.strerror}.") from None
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -12969,29 +12726,23 @@ def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
         connection.close()
 
 
-def answers_as_rtapp(port: int) -> bool:
-    """Whether an rtapp serves plain HTTP on a port of this machine."""
-    return b'"version"' in ask_here(port, "GET", "/healthz")
-
-
 def desktop_command(options: argparse.Namespace) -> int:
     """Serve with a window, or the browser; a second start shows the first one's."""
     try:
-        app = first_desktop(settings_of(options))
+        desktop = first_desktop(settings_of(options))
     except StartError as error:
         print(f"rtapp: {error}", file=sys.__stderr__)
         tell_failure(str(error))
         return 2
-    if app is not None:
-        assert app.desktop is not None
-        run(app, app.desktop.start)
+    if desktop is not None:
+        run(desktop.app, desktop.start)
     return 0
 
 
-def first_desktop(settings: Settings) -> Application | None:
-    """The application, on the port of last time, so that old links go on working, or else on the
+def first_desktop(settings: Settings) -> Desktop | None:
+    """The desktop, on the port of last time, so that old links go on working, or else on the
     next free one; None where another one runs, which then shows itself. Raises StartError."""
-    folder = database_path(settings).parent
+    folder = make_engine(settings).folder
     before, ports = read_runtime(folder), [settings["port"]]
     if settings.source("port") == "default":
         last = before.port if before else ports[0]
@@ -13007,10 +12758,14 @@ def first_desktop(settings: Settings) -> Application | None:
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
-    keep_log(settings)
+    logs = settings.log_folder  # a double click has no terminal
+    try:
+        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
+    except OSError as error:
+        raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
     has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    Desktop(app, before.port if before and has_moved else None)
-    return app
+    return Desktop(app, before.port if before and has_moved else None)
 
 
 def show_first(folder: Path) -> bool:
@@ -13022,7 +12777,7 @@ def show_first(folder: Path) -> bool:
         key = to_json({"key": first.key})
         is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
     else:
-        is_there = answers_as_rtapp(first.port)
+        is_there = b'"version"' in ask_here(first.port, "GET", "/healthz")
     if is_there:
         print(f"rtapp {first.version} is running already: {first.url}")
     return is_there
@@ -13037,20 +12792,17 @@ def tell_failure(message: str) -> None:
         over = gevent.event.AsyncResult()
         with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
             fault = {WINDOW_FAULT: message}
-            open_window("about:blank", Path(folder), said.append, over.set, fault)
+            open_window("about:blank", Path(folder), fault, said.append, over.set)
             over.get()
-    if WINDOW_SAYS + "loaded" not in said:
-        show_page(ended_page("failed", message))
-
-
-def show_page(page: str) -> None:
-    """Show a page in the default browser, which has a minute to fetch it."""
+    if WINDOW_SAYS + "loaded" in said:
+        return
     fetched = gevent.event.Event()
-    headers = {"Content-Type": "text/html; charset=utf-8", "Connection": "close"}
+    head = pack_head(200, {"Content-Type": "text/html; charset=utf-8", "Connection": "close"})
+    page = ended_page("failed", message)
 
     def give(sock: Any, _: Any) -> None:
         sock.recv(65_536)
-        sock.sendall(pack_head(200, headers) + page.encode())
+        sock.sendall(head + page.encode())
         fetched.set()
 
     server = gevent.server.StreamServer(("127.0.0.1", 0), give)
@@ -13065,22 +12817,25 @@ def show_page(page: str) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
+DEFAULT_COMMAND = "desktop" if IS_FROZEN else "serve"  # a double click gives none
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The commands, each with the options that it takes."""
     parser = argparse.ArgumentParser(
         prog="rtapp",
         description="A real-time server in one module.",
-        epilog=f"Without a command it does `{default_command()}`; rtapp COMMAND --help says more.",
+        epilog=f"Without a command it does `{DEFAULT_COMMAND}`; rtapp COMMAND --help says more.",
     )
     parser.add_argument("--version", action="version", version=f"rtapp {__version__}")
     where = settings_options("data", "database")
     every = settings_options(*(row.key for row in SETTINGS.values() if row.has_option))
     option = every.add_argument
     option("--no-browser", dest="open_browser", action="store_const", const="no", help="Open none.")
-    pair: dict[str, Any] = {"action": "append", "metavar": "KEY=VALUE"}
-    option("--set", dest="pairs", help="Give any setting a value; may be repeated.", **pair)
+    about = "Give any setting a value; may be repeated."
+    option("--set", dest="pairs", action="append", metavar="KEY=VALUE", help=about)
 
-    def add(group: Any, name: str, run: Callable[[Any], int], *parents: Any) -> Any:
+    def add(group: Any, name: str, run: Callable[[Any], int | None], *parents: Any) -> Any:
         about = inspect.getdoc(run) or ""
         made = group.add_parser(name, help=about, description=about, parents=parents)
         made.set_defaults(run=run, parser=made)
@@ -13110,8 +12865,7 @@ def make_parser() -> argparse.ArgumentParser:
     argument = add(tokens, "create", token_create, where)
     argument("--name", required=True, help="what it is for")
     argument("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
-    pattern = "pattern of channels, as news/*; may be repeated"
-    argument("--channel", action="append", help=pattern)
+    argument("--channel", action="append", help="pattern of channels, as news/*; may be repeated")
     argument("--days", type=float, default=365, help="how long it is valid (365)")
     add(tokens, "revoke", token_revoke, where)("name")
 
@@ -13126,79 +12880,65 @@ def settings_options(*keys: str) -> argparse.ArgumentParser:
     """The options of some settings, for the parsers of commands."""
     parser = argparse.ArgumentParser(add_help=False)
     for key in keys:
-        row = SETTINGS[key]
-        name, text = "--" + key.replace("_", "-"), row.description.replace("%", "%%")
-        if row.kind == "bool":
-            parser.add_argument(name, action="store_const", const="yes", help=text)
-        else:
-            parser.add_argument(name, metavar=row.kind.upper(), help=text)
+        row, name = SETTINGS[key], "--" + key.replace("_", "-")
+        shape: dict[str, Any] = {"action": "store_const", "const": "yes"}
+        shape = shape if row.kind == "bool" else {"metavar": row.kind.upper()}
+        parser.add_argument(name, help=row.description.replace("%", "%%"), **shape)
     return parser
 
 
-def default_command() -> str:
-    """What is done without a command: a double click gives none."""
-    return "desktop" if IS_FROZEN else "serve"
-
-
-def serve(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
     app = Application(settings_of(options))
     run(app, lambda: announce(app))
-    return 0
 
 
 def existing_database(options: argparse.Namespace) -> Engine:
     """The database that a command works on. Raises StartError when there is none yet."""
     settings = settings_of(options)
-    path = database_path(settings, create=False)
-    if not is_postgres(settings) and not path.exists():
+    engine = make_engine(settings, create=False)
+    if isinstance(engine, SqliteEngine) and not engine.path.exists():
         raise StartError(
-            f"There is no database at {path}: start the server once first, or name "
+            f"There is no database at {engine.path}: start the server once first, or name "
             "its folder with --data."
         )
     return make_engine(settings)
 
 
-def sqlite_file(engine: Engine) -> Path:
-    """The database's file. Raises StartError when it has none."""
+def backup_command(options: argparse.Namespace) -> None:
+    """Copy the database to a file, also while the server runs."""
+    target, engine = options.file, existing_database(options)
     if not isinstance(engine, SqliteEngine):
         raise StartError(USE_PG_DUMP)
-    return engine.path
-
-
-def backup_command(options: argparse.Namespace) -> int:
-    """Copy the database to a file, also while the server runs."""
-    target = options.file
     if target.exists():
         raise StartError(f"{target} exists already.")
     try:
-        copy_database(sqlite_file(existing_database(options)), target)
+        copy_database(engine.path, target)
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"The backup {target} could not be written: {error}.") from None
     print(f"saved {target} ({target.stat().st_size:,} bytes)")
-    return 0
 
 
-def restore_command(options: argparse.Namespace) -> int:
+def restore_command(options: argparse.Namespace) -> None:
     """Make a backup the database, while no server runs."""
     source = options.file
     check_backup(source)
     engine = make_engine(settings_of(options))
-    path = sqlite_file(engine)
+    if not isinstance(engine, SqliteEngine):
+        raise StartError(USE_PG_DUMP)
     engine.claim()
     try:
-        copy_database(source, path)
-        with contextlib.closing(sqlite3.connect(path)) as database, database:
+        copy_database(source, engine.path)
+        with contextlib.closing(sqlite3.connect(engine.path)) as database, database:
             # Ids that clients have seen since that backup mean other messages from now on; and
             # where the original goes on, this is another database.
             database.execute("DELETE FROM meta WHERE key IN ('epoch', 'id')")
     except (sqlite3.Error, OSError) as error:
-        raise StartError(f"{path} could not be restored: {error}.") from None
-    print(f"restored {path} from {source}; clients that come back are told to reset")
-    return 0
+        raise StartError(f"{engine.path} could not be restored: {error}.") from None
+    print(f"restored {engine.path} from {source}; clients that come back are told to reset")
 
 
-def migrate_command(options: argparse.Namespace) -> int:
+def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
     if not options.source.startswith("sqlite:///"):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
@@ -13209,24 +12949,19 @@ def migrate_command(options: argparse.Namespace) -> int:
     if not isinstance(target, PostgresEngine):
         raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
+    models = [model._meta for model in Table.__subclasses__()]  # what only a run has are none
+    kept = [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
     with opened(source) as old, opened(target) as new:
-        for table, _ in tables_of_kept():
+        for table, _ in kept:
             if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
                 raise StartError(f"{target.name} is not empty: {table} has rows.")
         with new.atomic():
             new.execute_sql("DELETE FROM meta")
-            for table, columns in tables_of_kept():
+            for table, columns in kept:
                 copy_table(old, new, table, columns)
             target.set_sequences(new)
             new.execute_sql("DELETE FROM meta WHERE key = 'id'")
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
-    return 0
-
-
-def tables_of_kept() -> list[tuple[str, list[str]]]:
-    """The tables that outlive a run, with their columns."""
-    models = [model._meta for model in Table.__subclasses__()]  # a run's own have none
-    return [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
 
 
 def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
@@ -13247,7 +12982,7 @@ def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: 
         raise StartError(f"The copy of {table} differs from the original; nothing was kept.")
 
 
-def token_list(options: argparse.Namespace) -> int:
+def token_list(options: argparse.Namespace) -> None:
     """List the tokens, without their secrets."""
     with opened(existing_database(options)):
         for row in AccessToken.select().where(IS_API_TOKEN).order_by(AccessToken.name):
@@ -13255,10 +12990,9 @@ def token_list(options: argparse.Namespace) -> int:
             covers = "all channels" if grants.subscribe is None else " ".join(grants.subscribe)
             until = iso(row.expires_at)[:10]
             print(f"{row.name}: {' '.join(grants.scopes)}; {covers}; until {until}")
-    return 0
 
 
-def token_create(options: argparse.Namespace) -> int:
+def token_create(options: argparse.Namespace) -> None:
     """Make a token, whose secret is printed this once."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
         raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
@@ -13272,18 +13006,14 @@ def token_create(options: argparse.Namespace) -> int:
             raise StartError(f"There is a token {options.name} already; revoke it first.")
         AccessToken.insert(**row).execute()
     print(secret)
-    return 0
 
 
-def token_revoke(options: argparse.Namespace) -> int:
+def token_revoke(options: argparse.Namespace) -> None:
     """End a token, and the streams that were opened with it."""
     with opened(existing_database(options)):
-        found = list(AccessToken.select().where(IS_API_TOKEN & (AccessToken.name == options.name)))
-        if not found:
+        if not revoke_where(IS_API_TOKEN & (AccessToken.name == options.name)):
             raise StartError(f"There is no token {options.name!r}; see token list.")
-        revoke_in(found)
     print(f"revoked {options.name}")
-    return 0
 
 
 IS_API_TOKEN = AccessToken.kind == "api"
@@ -13300,13 +13030,16 @@ def opened(engine: Engine) -> Iterator[peewee.Database]:
         yield database
 
 
-def revoke_in(rows: Sequence[Any]) -> None:
-    """Delete tokens, and tell a running server by the log to close their streams."""
+def revoke_where(condition: Any) -> bool:
+    """Delete tokens, and tell a running server by the log to close their streams; whether there
+    were any."""
     database = AccessToken._meta.database
-    with database.atomic("IMMEDIATE"):
-        transaction = Transaction(database)
-        revoke(transaction, [row.id for row in rows])
-        transaction.insert(is_last=True)
+    if found := [row.id for row in AccessToken.select().where(condition)]:
+        with database.atomic("IMMEDIATE"):
+            transaction = Transaction(database)
+            revoke(transaction, found)
+            transaction.insert(is_last=True)
+    return bool(found)
 
 
 def new_hash(username: str) -> str:
@@ -13325,15 +13058,14 @@ def new_hash(username: str) -> str:
     return hash_password(password)
 
 
-def user_list(options: argparse.Namespace) -> int:
+def user_list(options: argparse.Namespace) -> None:
     """List the users and their roles."""
     with opened(existing_database(options)):
         for row in User.select().order_by(User.username_key):
             print(f"{row.username}: {row.role}")
-    return 0
 
 
-def user_add(options: argparse.Namespace) -> int:
+def user_add(options: argparse.Namespace) -> None:
     """Add a user; asks for a password, or reads it from the input's first line. Users may come
     before the server's first start."""
     name = options.name
@@ -13346,24 +13078,21 @@ def user_add(options: argparse.Namespace) -> int:
             raise StartError(f"There is a user {name} already.")
         User.insert(**user_row(name, new_hash(name), options.role)).execute()
     print(f"added {name} ({options.role})")
-    return 0
 
 
-def user_passwd(options: argparse.Namespace) -> int:
+def user_passwd(options: argparse.Namespace) -> None:
     """Give a user another password, as by `user add`, and end the user's sessions."""
     with user_named(options) as user:
-        changed = new_hash(user.username)
-        User.update(password_hash=changed).where(User.id == user.id).execute()
+        user.password_hash = new_hash(user.username)
+        user.save(only=[User.password_hash])
     print(f"changed the password of {user.username}")
-    return 0
 
 
-def user_remove(options: argparse.Namespace) -> int:
+def user_remove(options: argparse.Namespace) -> None:
     """Remove a user, and end the user's sessions."""
     with user_named(options) as user:
         user.delete_instance()
     print(f"removed {user.username}")
-    return 0
 
 
 @contextlib.contextmanager
@@ -13374,10 +13103,10 @@ def user_named(options: argparse.Namespace) -> Iterator[Any]:
         if user is None:
             raise StartError(f"There is no user {options.name}; see user list.")
         yield user
-        revoke_in(list(AccessToken.select().where(AccessToken.user_id == user.id)))
+        revoke_where(AccessToken.user_id == user.id)
 
 
-def setup_link_command(options: argparse.Namespace) -> int:
+def setup_link_command(options: argparse.Namespace) -> None:
     """Print a new link to make the first administrator, while the server runs."""
     engine = existing_database(options)
     with opened(engine):
@@ -13389,36 +13118,36 @@ def setup_link_command(options: argparse.Namespace) -> int:
         secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS)
         AccessToken.insert(**row).execute()
     print(f"{runtime.url}/#setup={secret}")
-    return 0
 
 
 def doctor_command(options: argparse.Namespace) -> int:
     """Check the installation and say what to do about what is wrong."""
-    checks: list[tuple[str, Callable[[Settings], str]]] = [
-        ("data folder", check_folder),
-        ("database", check_database),
-        ("port", check_port),
-        ("clock", check_clock),
-        ("disk", check_disk),
-        ("open files", check_files),
-        ("exposure", check_exposure),
-        ("network", check_network),
-    ]
     try:
         settings = settings_of(options)
-    except StartError as error:
+        engine = make_engine(settings, create=False)
+    except (StartError, ValueError) as error:
         print(f"FAIL  settings: {error}")
         return 1
+    with contextlib.suppress(*DATABASE_FAULTS):  # `check_database` says why
+        if isinstance(engine, SqliteEngine):
+            database: Any = peewee.SqliteDatabase(f"{engine.path.as_uri()}?mode=ro", uri=True)
+        else:
+            database = engine.connect()
+        with contextlib.closing(database):
+            settings.load(database.execute_sql(SAVED_SETTINGS).fetchall())
+    checks: list[Callable[[Settings, Engine], str]]
+    checks = [check_data_folder, check_database, check_port]
+    checks += [check_clock, check_disk, check_open_files, check_exposure, check_network]
     is_broken = False
-    for name, check in checks:
+    for check in checks:
         try:
-            verdict, text = "ok", check(settings)
+            verdict, text = "ok", check(settings, engine)
         except Doubt as doubt:
             verdict, text = "warn", str(doubt)
         except (OSError, sqlite3.Error, StartError, ValueError) as error:
             verdict, text = "FAIL", str(error)
             is_broken = True
-        print(f"{verdict:5} {name}: {text}")
+        print(f"{verdict:5} {check.__name__[6:].replace('_', ' ')}: {text}")
     return int(is_broken)
 
 
@@ -13426,36 +13155,37 @@ def doctor_command(options: argparse.Namespace) -> int:
 # what is broken, each with what to do about it.
 
 
-def nearest_folder(path: Path) -> Path:
-    """A path, or what exists of the way to it."""
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def check_folder(settings: Settings) -> str:
+def check_data_folder(settings: Settings, engine: Engine) -> str:
     """The data folder exists and takes files."""
-    folder = database_path(settings, create=False).parent
-    if not folder.exists() and nearest_folder(folder).is_dir():
+    folder = engine.folder
+    if not folder.exists() and next(p for p in folder.parents if p.exists()).is_dir():
         raise Doubt(f"{folder} is not there yet. The first start makes it.")
-    probe = folder / f"doctor-{secrets.token_hex(4)}.tmp"
     try:
-        probe.write_bytes(b"x" * 65_536)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x" * 65_536)
     except OSError as error:
         raise StartError(
             f"{folder} takes no files ({error.strerror}). "
             "Give this user the right to write there, or choose another with --data."
         ) from None
-    finally:
-        probe.unlink(missing_ok=True)
     return str(folder)
 
 
-def check_database(settings: Settings) -> str:
-    """The database is sound and of a version that this program opens."""
-    if is_postgres(settings):
-        return check_postgres(settings)
-    path = database_path(settings, create=False)
+def check_database(settings: Settings, engine: Engine) -> str:
+    """The database is sound and of a version that this program opens; nothing is changed."""
+    if not isinstance(engine, SqliteEngine):
+        try:
+            with contextlib.closing(engine.connect()) as server:
+                number, version = server.server_version, schema_version(server)
+        except DATABASE_FAULTS as error:
+            raise StartError(f"{engine.redacted(str(error).strip())} Start it.") from None
+        if number < 130_000 or version > len(MIGRATIONS):
+            raise StartError(
+                f"PostgreSQL {number // 10_000}, schema {version}. "
+                "PostgreSQL 13 or newer is needed, and a program as new as the schema."
+            )
+        return f"{engine.name}, PostgreSQL {number // 10_000}"
+    path = engine.path
     if not path.exists() or not path.stat().st_size:
         raise Doubt("none yet. The first start makes it.")
     try:
@@ -13474,40 +13204,22 @@ def check_database(settings: Settings) -> str:
     return f"{path} is sound ({path.stat().st_size:,} bytes)"
 
 
-def check_postgres(settings: Settings) -> str:
-    """The server answers; nothing is changed."""
-    engine = make_engine(settings)
-    assert isinstance(engine, PostgresEngine)
-    try:
-        with contextlib.closing(engine.connect()) as database:
-            number = database.server_version
-            version = schema_version(database)
-    except DATABASE_FAULTS as error:
-        raise StartError(f"{engine.redacted(str(error).strip())} Start it.") from None
-    if number < 130_000 or version > len(MIGRATIONS):
-        raise StartError(
-            f"PostgreSQL {number // 10_000}, schema {version}. "
-            "PostgreSQL 13 or newer is needed, and a program as new as the schema."
-        )
-    return f"{engine.name}, PostgreSQL {number // 10_000}"
-
-
-def check_port(settings: Settings) -> str:
+def check_port(settings: Settings, engine: Engine) -> str:
     """The port is free, or an rtapp listens there."""
     host, port = settings["host"], settings["port"]
     try:
         listen(host, port).close()
     except StartError:
-        if answers_as_rtapp(port):
+        if b'"version"' in ask_here(port, "GET", "/healthz"):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
 
 
-def check_clock(settings: Settings) -> str:
+def check_clock(settings: Settings, engine: Engine) -> str:
     """The clock is not before the newest message."""
-    path = database_path(settings, create=False)
-    newest = max(path.stat().st_mtime if path.exists() else 0, PROGRAM.stat().st_mtime)
+    files = [PROGRAM, *([engine.path] if isinstance(engine, SqliteEngine) else [])]
+    newest = max(path.stat().st_mtime for path in files if path.exists())
     if time.time() < newest - 60:
         raise StartError(
             f"it shows {iso(now_ms())}, earlier than files written before. "
@@ -13516,10 +13228,10 @@ def check_clock(settings: Settings) -> str:
     return iso(now_ms())
 
 
-def check_disk(settings: Settings) -> str:
+def check_disk(settings: Settings, engine: Engine) -> str:
     """There is room for the database to grow."""
-    folder = database_path(settings, create=False).parent
-    free = shutil.disk_usage(nearest_folder(folder)).free
+    folders = engine.folder, *engine.folder.parents
+    free = shutil.disk_usage(next(path for path in folders if path.exists())).free
     text = f"{free / 1e9:.1f} GB free"
     if free < 50_000_000:
         raise StartError(f"{text}. Make room: publishing answers 503 when it is full.")
@@ -13528,34 +13240,28 @@ def check_disk(settings: Settings) -> str:
     return text
 
 
-def check_files(settings: Settings) -> str:
+def check_open_files(settings: Settings, engine: Engine) -> str:
     """The system allows as many sockets as the settings do."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return "no limit on this system"
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    wanted = settings["max_connections"] + 100
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    allowed, wanted = raise_file_limit(), settings["max_connections"] + 100
+    if allowed < wanted:
         raise StartError(
-            f"{hard} allowed, max_connections needs {wanted}. Raise it (ulimit -n, or "
+            f"{allowed} allowed, max_connections needs {wanted}. Raise it (ulimit -n, or "
             "LimitNOFILE= in a systemd unit), or lower max_connections."
         )
-    return f"{hard} allowed"
+    return f"{allowed} allowed" if allowed < sys.maxsize else "no limit on this system"
 
 
-def check_network(settings: Settings) -> str:
+def check_network(settings: Settings, engine: Engine) -> str:
     """Guests on the local network find their way."""
-    running = read_runtime(database_path(settings, create=False).parent)
+    running = read_runtime(engine.folder)
     note = running.network if running else {}
     if not settings["lan"] and not note.get("shared"):
         return "not shared"
-    addresses = find_addresses()
+    addresses, is_vpn = find_addresses(settings["port"])
     is_silent = bool(note.get("shared")) and not note.get("arrived")
-    if found := address_warnings(addresses, settings["lan_address"], is_silent):
+    if found := address_warnings(addresses, is_vpn, settings["lan_address"], is_silent):
         raise Doubt(" ".join(WARNINGS[code] for code in found))
-    link = note.get("link") or f"http://{addresses[0].host}:{settings['port']}/"
-    return f"guests come by {link}"
+    return f"guests come by {note.get('link') or addresses[0].link}"
 
 
 def announce(app: Application) -> None:
@@ -13575,39 +13281,39 @@ def announce(app: Application) -> None:
 
 
 class ChildServer:
-    """A server in a process of its own, for programs that embed one."""
+    """A server for another program, in a process of its own: `with rtapp.create_server(
+    access="open") as server: print(server.url)`. The settings are those of the command line;
+    patches nothing here. Raises StartError for one that there isn't."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, **settings: Any) -> None:
         for key in settings:
             if key not in SETTINGS:
                 raise StartError(f"{key}: {unknown_setting(key)}.")
-        settings = {"port": 0, **settings}
         # By the environment: what is on a command line can be read by everybody on the machine.
-        self._given = {f"RTAPP_{key.upper()}": setting_text(v) for key, v in settings.items()}
-        self._given |= OWN_LIBRARIES
+        given = {"port": 0, **settings}.items()
+        self._given = {f"RTAPP_{key.upper()}": setting_text(value) for key, value in given}
         self._child: Child | None = None
-        self._is_decided = threading.Event()  # whether it listens, or never will
         self.url = ""
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
         self.url = ""
-        self._is_decided.clear()
-        self._child = Child([*PROGRAM_COMMAND, "serve"], self._said, self._ended, self._given)
-        self._is_decided.wait()
+        is_decided = threading.Event()  # whether it listens, or never will
+
+        def said(line: str) -> None:
+            if self.url:
+                print(line, flush=True)
+            elif line.startswith("rtapp listening on "):
+                self.url = line.removeprefix("rtapp listening on ")
+                is_decided.set()
+
+        command = [*PROGRAM_COMMAND, "serve"]
+        environ = {**OWN_LIBRARIES, **self._given}
+        self._child = Child(command, environ, said, lambda _: is_decided.set())
+        is_decided.wait()
         if not self.url:
             raise StartError(f"The server ended with code {self._child.wait()}.")
         return self
-
-    def _said(self, line: str) -> None:
-        if self.url:
-            print(line, flush=True)
-        elif line.startswith("rtapp listening on "):
-            self.url = line.removeprefix("rtapp listening on ")
-            self._is_decided.set()
-
-    def _ended(self, code: int) -> None:
-        self._is_decided.set()
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
@@ -13616,18 +13322,13 @@ class ChildServer:
             self._child.wait(15)
             self._child = None
 
-    def __enter__(self) -> ChildServer:
-        return self.start()
+    __enter__ = start
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
 
-def create_server(**settings: Any) -> ChildServer:
-    """A server for another program: `with rtapp.create_server(access="open") as server:
-    print(server.url)`. The settings are those of the command line; patches nothing here. Raises
-    StartError for one that there isn't."""
-    return ChildServer(settings)
+create_server = ChildServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13635,20 +13336,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--window"]:
-        return WindowProcess(given[1], given[2], given[3:]).run()
+        return WindowProcess(*given[1:]).run()
     parser = make_parser()
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
-        words = parser.parse_known_args([default_command(), *given])[1]
+        words = parser.parse_known_args([DEFAULT_COMMAND, *given])[1]
         if words and not words[0].startswith("-"):  # a command behind its options
             at = given.index(words[0])
             given = [*given[at:], *given[:at]]
         else:
-            given.insert(0, default_command())
+            given.insert(0, DEFAULT_COMMAND)
     options, unknown = parser.parse_known_args(given)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return int(options.run(options))
+        return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         return 2

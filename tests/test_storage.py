@@ -50,7 +50,6 @@ def own_garbage() -> Iterator[rtapp.Garbage]:
     """One that has taken over, for this test."""
     thresholds = gc.get_threshold()
     garbage = rtapp.Garbage(rtapp.Stats())
-    garbage.take_over()
     yield garbage
     gc.set_threshold(*thresholds)
     gc.unfreeze()

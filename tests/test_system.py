@@ -540,6 +540,9 @@ def test_doctor(server: Server, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     exposed = run_program("doctor", "--host", "0.0.0.0", "--set", "access=open", "--port", "0")
     assert "warn  exposure: whoever reaches" in exposed.stdout
+    server.post("/api/settings", {"key": "access", "value": "open"}, token=ADMIN)
+    saved = server.command("doctor", "--host", "0.0.0.0", "--port", "0")
+    assert "warn  exposure: whoever reaches" in saved.stdout, saved
 
 
 @pytest.mark.sqlite
