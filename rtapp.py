@@ -10063,17 +10063,20 @@ class Reader:
         if waiter is not None:
             waiter.switch(None)
             return
-        # Stopped only now: to stop and start it for each request would be two system calls.
+        if self._gone is None:
+            # Stopped only now: to stop and start it for each request would be two system calls.
+            self._watcher.stop()
+            return
+        try:
+            part = self.transport.receive()
+        except OSError:
+            part = b""
+        if part is None:  # of a record of TLS, such as that of its end, the rest is to come
+            return
         self._watcher.stop()
-        if self._gone is not None:
-            try:
-                part = self.transport.receive()
-            except OSError:
-                part = b""
-            if part:
-                self._data += part
-            elif part is not None:
-                self._gone()
+        self._data += part
+        if not part:
+            self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
