@@ -11478,7 +11478,16 @@ def ca_certificate(app: Application) -> Answer:
 
 
 class Application:
-    """Everything, built from the settings. `start` and `stop` bracket its life."""
+    """Everything, built from the settings. `start` and `stop` bracket its life.
+
+    Built are the storage (it claims the database and brings it to this version), journal, access
+    and network; then, by the saved settings, the sockets, log, hub, nodes, rooms, streams and
+    Engine.IO, and at last what answers requests. Started are the storage's writer, log, access,
+    hub, rooms and recovery, the jobs and the nodes; the network comes last and lets clients in.
+    Stopped are the desktop's window and the network, whose requests get two seconds; then the
+    streams are told when to come back, what waits is written, this node leaves, and the storage
+    closes. For all of that `run` has nine seconds.
+    """
 
     def __init__(self, settings: Settings, ports: Sequence[int] = ()) -> None:
         """`ports` are tried in turn instead of the setting's. Raises StartError with a sentence
