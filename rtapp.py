@@ -10681,17 +10681,20 @@ class Connection:
         if waiter is not None:
             waiter.switch(None)
             return
-        # Stopped only now: to stop and start it for each request would be two system calls.
+        if self._gone is None:
+            # Stopped only now: to stop and start it for each request would be two system calls.
+            self._watcher.stop()
+            return
+        try:
+            part = self.transport.receive()
+        except OSError:
+            part = b""
+        if part is None:  # of a record of TLS, such as that of its end, the rest is to come
+            return
         self._watcher.stop()
-        if self._gone is not None:
-            try:
-                part = self.transport.receive()
-            except OSError:
-                part = b""
-            if part:
-                self._data += part
-            elif part is not None:
-                self._gone()
+        self._data += part
+        if not part:
+            self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
@@ -11810,7 +11813,16 @@ def ca_certificate(app: Application) -> Answer:
 
 
 class Application:
-    """Everything, built from the settings. `start` and `stop` bracket its life."""
+    """Everything, built from the settings. `start` and `stop` bracket its life.
+
+    Built are the storage (it claims the database and brings it to this version), journal, access
+    and network; then, by the saved settings, the sockets, log, hub, nodes, rooms, streams and
+    Engine.IO, and at last what answers requests. Started are the storage's writer, log, access,
+    hub, rooms and recovery, the jobs and the nodes; the network comes last and lets clients in.
+    Stopped are the desktop's window and the network, whose requests get two seconds; then the
+    streams are told when to come back, what waits is written, this node leaves, and the storage
+    closes. For all of that `run` has nine seconds.
+    """
 
     def __init__(self, settings: Settings, ports: Sequence[int] = ()) -> None:
         """`ports` are tried in turn instead of the setting's. Raises StartError with a sentence
@@ -11897,8 +11909,8 @@ class Application:
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
         self.storage.start(self._committed)
-        self._load_settings()
         self.log.start(self.hub.advance)
+        self._load_settings()  # what another node changes from here on is told by the log
         self.access.start(self.rooms.is_guest_of)
         self.hub.start()
         self.rooms.start()

@@ -7,9 +7,13 @@ lacked a text.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import re
+import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,20 +57,37 @@ window.RTCPeerConnection = class extends RTCPeerConnection {
 """
 
 
+# Each window has a page for its address bar and one for questions to an assistant, which nobody
+# sees and which took a quarter of a profile's time. Chromium heeds the last list of features alone,
+# and Playwright has one: a script adds to it.
+UNSEEN = "WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup"
+SCRIPT = """#!/bin/sh
+for one; do
+  shift
+  case $one in --disable-features=*) one=$one,{unseen} ;; esac
+  set -- "$@" "$one"
+done
+exec {command} "$@"
+"""
+
+
+@functools.cache
+def chromium_script(*command: str) -> Path:
+    """What starts Chromium, by a command that its own begins with."""
+    folder = Path(tempfile.mkdtemp(prefix="rtapp-chromium-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "chromium"
+    path.write_text(SCRIPT.format(unseen=UNSEEN, command=shlex.join([*command, CHROMIUM])))
+    path.chmod(0o755)
+    return path
+
+
 def start_chromium(
-    playwright: Playwright,
-    flags: Sequence[str],
-    command: Sequence[str] = (),
-    folder: Path = Path(),
-    **more: Any,
+    playwright: Playwright, flags: Sequence[str], command: Sequence[str] = (), **more: Any
 ) -> Browser:
     """A Chromium; with a `command` that its command line begins with, such as one that leads to
-    another host, which takes a script in a folder: Playwright wants a path."""
-    path: str | Path = CHROMIUM
-    if command:
-        path = folder / f"chromium-{'-'.join(command[-1:])}"
-        path.write_text(f'#!/bin/sh\nexec {" ".join(command)} {CHROMIUM} "$@"\n')
-        path.chmod(0o755)
+    another host."""
+    path = chromium_script(*command)
     return playwright.chromium.launch(executable_path=path, args=list(flags), **more)
 
 

@@ -215,7 +215,7 @@ class Home:
         self.colour = colour
         camera = f"--use-file-for-fake-video-capture={camera_file(folder, colour, **size)}"
         flags = [*CALL_FLAGS, ALLOW, DEVICES, camera]
-        self.browser: Browser = start_chromium(playwright, flags, host.command, folder)
+        self.browser: Browser = start_chromium(playwright, flags, host.command)
 
 
 class Homes:

@@ -90,6 +90,7 @@ class Cluster:
         options = (
             f"-c listen_addresses={self.address} -c port={self.port} -c max_connections=200"
             f" -c unix_socket_directories={self.folder} -c fsync=off"
+            " -c autovacuum=off"  # of hundreds of databases that live for seconds
         )
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")

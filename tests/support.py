@@ -30,7 +30,7 @@ import psycopg2
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from warm import IS_COLD, WarmProcess
+from warm import IS_COLD, WarmProcess, run_warm
 
 ROOT = Path(__file__).resolve().parent.parent
 # A changed copy can be tested too, to see that a test notices.
@@ -106,9 +106,13 @@ class Server:
         *arguments: str,
         env: dict[str, str | None] | None = None,
         launcher: list[str] | None = None,
+        program: Path = PROGRAM,
+        namespace: str = "",
+        hostname: str = "",
         **settings: Any,
     ) -> None:
-        """`settings` are given by --set; `env` adds to the environment, None removes."""
+        """`settings` are given by --set; `env` adds to the environment, None removes. It runs in a
+        `namespace` of the network, by a `hostname` of its own."""
         remember_secrets(settings)
         self.data = data
         self.arguments = list(arguments)
@@ -116,6 +120,7 @@ class Server:
             self.arguments += ["--set", f"{key}={value}"]
         self.env = {"RTAPP_ADMIN_TOKEN": ADMIN, **(env or {})}
         self.launcher = launcher
+        self.program, self.namespace, self.hostname = program, namespace, hostname
         self.output: list[str] = []
         self.port = 0
         self.process: subprocess.Popen[str] | WarmProcess | None = None
@@ -138,11 +143,19 @@ class Server:
     def start(self) -> Server:
         """Start it on its port of before, a free one at first, and wait until it listens."""
         arguments = ["--port", str(self.port), "--data", str(self.data), *self.arguments]
-        if self.launcher is None and not IS_COLD:
-            self.process = WarmProcess(PROGRAM, arguments, self.environment())
+        # What Python finds first would come too late for a program that is imported already.
+        is_warm = self.program == PROGRAM and not IS_COLD and "PYTHONPATH" not in self.env
+        if self.launcher is None and is_warm:
+            self.process = WarmProcess(
+                PROGRAM,
+                arguments,
+                self.environment(),
+                namespace=self.namespace,
+                hostname=self.hostname,
+            )
         else:
             self.process = subprocess.Popen(
-                [*(self.launcher or [sys.executable, str(PROGRAM)]), *arguments],
+                [*(self.launcher or self._cold_launcher()), *arguments],
                 env=self.environment(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -152,6 +165,13 @@ class Server:
         line = wait_for(self._listening, f"server to listen: {self.output}")
         self.port = int(line.rsplit(":", 1)[1])
         return self
+
+    def _cold_launcher(self) -> list[str]:
+        inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
+        if self.hostname:
+            rename = f'hostname {self.hostname} && exec "$@"'
+            inside += ["unshare", "--uts", "sh", "-c", rename, "sh"]
+        return [*inside, sys.executable, str(self.program)]
 
     def _collect(self, process: subprocess.Popen[str] | WarmProcess) -> None:
         assert process.stdout is not None
@@ -822,9 +842,13 @@ def run_program(
     env: dict[str, str | None] | None = None,
     text: str = "",
     seconds: float = PATIENCE * 2,
+    cold: bool = IS_COLD,
 ) -> Ended:
-    """Run the program to its end, with a text as its input; fails when it goes on."""
+    """Run the program to its end, with a text as its input; fails when it goes on. `cold` is by
+    Python from its file, as people start it, and not as a fork of what has imported it."""
     environment = Server(Path(), env=env).environment()
+    if not cold:
+        return Ended(*run_warm(PROGRAM, list(arguments), environment, text, seconds))
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *arguments],
         check=False,

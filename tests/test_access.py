@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hmac
 import itertools
 import json
@@ -54,11 +55,19 @@ def fresh(make_server: Callable[..., Server]) -> Server:
     return make_server(env={"RTAPP_ADMIN_TOKEN": None})
 
 
+@functools.cache
+def hashed() -> str:
+    """What is stored of the password: to hash it is meant to take its time."""
+    return rtapp.hash_password(PASSWORD)
+
+
 def with_users(server: Server) -> Server:
     """With the administrator ada and the user bob."""
     for name, role in (("ada", "admin"), ("bob", "user")):
-        body = {"username": name, "password": PASSWORD, "role": role}
-        assert server.post("/api/users", body).status == 201
+        row = rtapp.user_row(name, hashed(), role)
+        places = ", ".join("?" * len(row))
+        sql = f"INSERT INTO users ({', '.join(row)}) VALUES ({places})"
+        change(server.database_url, sql, *row.values())
     return server
 
 

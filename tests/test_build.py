@@ -177,7 +177,7 @@ def test_it_outlives_what_it_has_unpacked(file: Path, tmp_path: Path) -> None:
             assert server.get(path).status == 200, path
         assert server.post("/api/network", {"share": True}).json["state"] == "on"
         assert server.get("/ca.crt").status == 200
-        assert server.get("/healthz", headers={"Host": "b\u00fccher.example"}).status == 403
+        assert server.get("/healthz", headers={"Host": "b\u00fccher.example"}).status == 421
         assert server.stop() == 0
 
 

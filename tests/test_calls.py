@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ from calls import (
 )
 from conftest import Certificate
 from lan import Host, Lan
-from support import LONG, PATIENCE, PROGRAM, Answer, Server, wait_for
+from support import LONG, PATIENCE, Answer, Server, wait_for
 
 Note = Callable[[str, float], None]
 SECRET = "a-secret-of-this-test"
@@ -71,9 +70,9 @@ class Office:
         self.server = Server(folder / "data")
 
     def serve(self, **settings: object) -> Office:
-        launcher = [*self.lan["server"].command, sys.executable, str(PROGRAM)]
         more = {"ice_servers": "", **self.certificate.settings, **settings}
-        self.server = Server(self.folder / "data", "--host", "0.0.0.0", launcher=launcher, **more)
+        more["namespace"] = self.lan["server"].namespace
+        self.server = Server(self.folder / "data", "--host", "0.0.0.0", **more)
         self.server.start()
         return self
 

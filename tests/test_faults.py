@@ -506,7 +506,8 @@ def test_disk_that_is_full_at_the_start(small_disk: Path) -> None:
 
 
 def test_port_in_use(server: Server, tmp_path: Path) -> None:
-    ended = run_program("--port", str(server.port), "--data", str(tmp_path / "other"))
+    given = ("--port", str(server.port), "--data", str(tmp_path / "other"))
+    ended = run_program(*given, cold=True)
     told(ended, str(server.port), "--port")
     assert server.get("/healthz").status == 200
 

@@ -127,13 +127,10 @@ def on_host(
     data: Path,
     *arguments: str,
     name: str = HOST,
-    program: Path = PROGRAM,
     **more: Any,
 ) -> Server:
     """A server on a host of the network that has a name of its own."""
-    rename = ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]
-    launcher = [*host.command, *rename, sys.executable, str(program)]
-    return Server(data, *arguments, launcher=launcher, **more)
+    return Server(data, *arguments, namespace=host.namespace, hostname=name, **more)
 
 
 @pytest.fixture
@@ -815,7 +812,7 @@ def chromium_on(
         trusted = ["-A", "-t", "C,,", "-n", "rtapp", "-i", str(authority)]
         subprocess.run([*tool, *trusted], check=True, timeout=PATIENCE)
     env = {**os.environ, "HOME": str(home)}
-    return start_chromium(playwright, [*FLAGS, *flags], host.command, home, env=env)
+    return start_chromium(playwright, [*FLAGS, *flags], host.command, env=env)
 
 
 @contextlib.contextmanager

@@ -698,7 +698,7 @@ def test_nothing_acknowledged_is_lost_doubled_or_out_of_order(
         Publisher(nodes[at % 2].port, f"p{at}", "channel=x", comes_back=True) for at in range(4)
     ]
     readers = Readers(nodes)
-    rounds = 500 if LONG else 10
+    rounds = 500 if LONG else len(FAULTS)
     for round_ in range(rounds):
         until = time.monotonic() + random.random()
         while time.monotonic() < until:

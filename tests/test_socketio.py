@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -32,6 +33,7 @@ from support import (
     ROOT,
     Server,
     change,
+    get_request,
     hear,
     hear_io,
     join_io,
@@ -302,6 +304,44 @@ def test_a_poll_that_is_cut_ends_the_session(plain: Server) -> None:
     time.sleep(0.1)
     connection.close()
     wait_for(lambda: not plain.get("/api/connections").json, "the session to end")
+
+
+@pytest.mark.parametrize("cut", [0, 9], ids=["at once", "in two parts"])
+def test_a_poll_ends_with_its_session_of_tls(
+    make_server: Callable[..., Server], certificate: Any, cut: int
+) -> None:
+    """By `close_notify` (RFC 8446, 6.1), however its record comes, while TCP stays open."""
+    server = make_server(**certificate.settings)
+    trusting = certificate.trusting
+    sid = json.loads(poll(server, tls=trusting)[1:])["sid"]
+    assert poll(server, sid, b"40" + TOKEN.encode(), trusting) == "ok"
+    assert poll(server, sid, tls=trusting).startswith('40{"sid"')
+    assert len(server.get("/api/connections", tls=trusting).json) == 1
+    comes, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting.wrap_bio(comes, goes, server_hostname="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+
+        def step(act: Callable[..., Any], *arguments: bytes) -> None:
+            """Do something of TLS, with as many answers as it wants."""
+            while True:
+                try:
+                    act(*arguments)
+                except ssl.SSLWantReadError:
+                    sock.sendall(goes.read())
+                    comes.write(sock.recv(65_536))
+                else:
+                    return sock.sendall(goes.read())
+
+        step(tls.do_handshake)
+        step(tls.write, get_request(f"{POLLING}&sid={sid}", token=None))
+        time.sleep(0.1)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        end = goes.read()
+        for part in (end[:cut], end[cut:]):
+            sock.sendall(part)
+            time.sleep(0.1)
+        wait_for(lambda: not server.get("/api/connections", tls=trusting).json, "its end", 20)
 
 
 def test_a_polling_client_fetches_why_the_server_closed(plain: Server) -> None:

@@ -589,7 +589,7 @@ def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
 
 
 def test_help_names_every_command() -> None:
-    text = run_program("--help").stdout
+    text = run_program("--help", cold=True).stdout
     for name in ("serve", "backup", "restore", "token", "doctor"):
         assert name in text
     assert ADMIN not in text

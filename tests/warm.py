@@ -2,26 +2,32 @@
 
 Importing takes ten times as long as all the rest of a start, and most tests want a server of their
 own. So one process imports the program, as `python rtapp.py` does with gevent's patches first, and
-a server is a fork of it: same code, same arguments, environment and output, 0.05 s for 0.4.
-`RTAPP_TEST_COLD=1` starts each by itself; so do, in any case, the tests about starting.
+a server or a command is a fork of it: same code, same arguments, environment and output, 0.05 s for
+0.4. `RTAPP_TEST_COLD=1` starts each by itself; so do, in any case, some tests about starting.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
+import gc
+import importlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import IO, Any
 
+CLONE_NEWUTS, CLONE_NEWNET = 0x0400_0000, 0x4000_0000  # linux/sched.h
 IS_COLD = not hasattr(os, "fork") or os.environ.get("RTAPP_TEST_COLD") == "1"
 
 
@@ -66,14 +72,29 @@ def nursery(program: Path) -> Nursery:
 class WarmProcess:
     """A forked process, used like a `subprocess.Popen`."""
 
-    def __init__(self, program: Path, arguments: list[str], env: dict[str, str]) -> None:
-        """Both outputs go to `stdout`."""
+    def __init__(
+        self,
+        program: Path,
+        arguments: list[str],
+        env: dict[str, str],
+        files: tuple[int, int, int] | None = None,
+        namespace: str = "",
+        hostname: str = "",
+    ) -> None:
+        """`files` are its input, its output and that for errors; without, it has no input, and both
+        outputs go to `stdout`. It runs in a `namespace` of the network, by a `hostname` of its
+        own."""
         self._nursery = nursery(program)
         self.returncode: int | None = None
+        question = {"argv": [str(program), *arguments], "env": env, "cwd": os.getcwd()}
+        question |= {"namespace": namespace, "hostname": hostname}
+        if files is not None:
+            self.pid: int = self._nursery.ask(question, *files)
+            return
         reads, writes = os.pipe()
         self.stdout: IO[str] = os.fdopen(reads)
-        question = {"argv": [str(program), *arguments], "env": env, "cwd": os.getcwd()}
-        self.pid: int = self._nursery.ask(question, writes)
+        with open(os.devnull) as nothing:
+            self.pid = self._nursery.ask(question, nothing.fileno(), writes, writes)
         os.close(writes)
 
     def poll(self) -> int | None:
@@ -84,11 +105,12 @@ class WarmProcess:
 
     def wait(self, timeout: float) -> int:
         """The exit code, when it has ended; `subprocess.TimeoutExpired` after so many seconds."""
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, 0.002
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("rtapp", timeout)
-            time.sleep(0.002)
+            time.sleep(pause)
+            pause = min(0.02, pause * 1.2)
         return code
 
     def send_signal(self, number: int) -> None:
@@ -102,6 +124,26 @@ class WarmProcess:
         self.send_signal(signal.SIGKILL)
 
 
+def run_warm(
+    program: Path, arguments: list[str], env: dict[str, str], text: str, seconds: float
+) -> tuple[int, str, str]:
+    """Run the program to its end with a text as its input; its exit code and both outputs, as of
+    `subprocess.run`."""
+    with contextlib.ExitStack() as stack:
+        said, *told = (stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3))
+        said.write(text)
+        said.seek(0)
+        files = (said.fileno(), told[0].fileno(), told[1].fileno())
+        process = WarmProcess(program, arguments, env, files)
+        try:
+            code = process.wait(seconds)
+        finally:
+            process.kill()
+        for output in told:
+            output.seek(0)
+        return code, told[0].read(), told[1].read()
+
+
 # ---- in the process itself -----------------------------------------------------------------------
 
 
@@ -109,7 +151,7 @@ def question(control: socket.socket, buffer: bytearray) -> tuple[dict[str, Any],
     """The next question, with the files that came with it; None at the end."""
     fds: list[int] = []
     while b"\n" not in buffer:
-        part, more, _, _ = socket.recv_fds(control, 65_536, 1)
+        part, more, _, _ = socket.recv_fds(control, 65_536, 3)
         if not part:
             return None
         buffer += part
@@ -134,19 +176,45 @@ def serve(control: socket.socket, fork: Any, waitpid: Any) -> dict[str, Any] | N
         else:
             answer = fork()
             if answer == 0:
-                for output in (1, 2):
-                    os.dup2(fds[0], output)
-                os.close(fds[0])
+                for number, fd in enumerate(fds):
+                    os.dup2(fd, number)
+                    os.close(fd)
                 control.close()
                 return wish
             running.add(answer)
-            os.close(fds[0])
+            for fd in fds:
+                os.close(fd)
         control.sendall(json.dumps(answer).encode() + b"\n")
     for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         waitpid(pid, 0)
     return None
+
+
+def move(namespace: str, hostname: str) -> None:
+    """Go where `ip netns exec` and `unshare --uts` lead to, where that is named."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if namespace:
+        with open(f"/run/netns/{namespace}") as file:
+            if library.setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), namespace)
+    if hostname:
+        if library.unshare(CLONE_NEWUTS):
+            raise OSError(ctypes.get_errno(), hostname)
+        socket.sethostname(hostname)
+
+
+def prepare(rtapp: ModuleType) -> None:
+    """Do what each start does anew, and always alike: the expressions of the routes and of the
+    command line stay in the cache of `re`. And look once through all objects that the program, at
+    its start, would look through and keep."""
+    for name in (*rtapp.LATE, "gevent.threadpool", "gevent.resolver.thread"):
+        importlib.import_module(name)
+    rtapp.make_parser()
+    rtapp.Web(SimpleNamespace(settings={"public": None}))
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> int:
@@ -162,6 +230,7 @@ def main() -> int:
     assert spec is not None and spec.loader is not None
     rtapp = sys.modules["rtapp"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rtapp)
+    prepare(rtapp)
     original = functools.partial(monkey.get_original, "os")
     control = monkey.get_original("socket", "socket")(fileno=int(sys.argv[1]))
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's is for the tests
@@ -169,6 +238,7 @@ def main() -> int:
     if wish is None:
         return 0
     signal.signal(signal.SIGINT, handler)
+    move(wish["namespace"], wish["hostname"])
     os.chdir(wish["cwd"])
     os.environ.clear()
     os.environ.update(wish["env"])

@@ -837,9 +837,18 @@ export class Room {
     return this.#call('POST', '/chat', { ...this.#me, text });
   }
 
-  /** What was said, oldest first. @returns {Promise<any[]>} @throws {ApiError} */
-  history() {
-    return this.#call('GET', '/chat');
+  /** What was said, oldest first; asked for until it comes or one leaves. @returns {Promise<any[]>} @throws {ApiError} */
+  async history() {
+    const { signal } = this.#stay;
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await this.#call('GET', '/chat');
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        await pause(attempt, signal);
+        if (signal.aborted) throw error;
+      }
+    }
   }
 
   /** @param {Participant} participant */
