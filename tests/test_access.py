@@ -576,9 +576,8 @@ ALLOWED = {
     "metrics": {"metrics token", *ADMINS},
     "admin": ADMINS,
 }
-OPEN = {
-    name: {"anonymous", "owner", "guest"} for name in ("stream", "subscribe", "publish or emit")
-}
+STRANGERS = {"anonymous", "owner", "guest"}
+OPEN = dict.fromkeys(("stream", "subscribe", "publish", "publish or emit"), STRANGERS)
 
 
 @pytest.mark.parametrize("access", ["private", "open"])
