@@ -822,7 +822,8 @@ def take_page(rows: Iterable[Any], limit: int) -> tuple[list[Entry], bool]:
 
 
 class Table(peewee.Model):
-    """`VideoRoom` is a row of `video_rooms`. Times are integers, milliseconds since 1970."""
+    """Base of the models: class `VideoRoom` is table `video_rooms`. Times are integers,
+    milliseconds since 1970."""
 
     class Meta:
         table_function = staticmethod(
@@ -1721,7 +1722,8 @@ class Storage:
     # Writing
 
     def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
-        """Start the writer. `Log.committed` hears what was committed, before its giver does."""
+        """Start the writer. `log_committed` is called with the entries of each commit, before
+        those who wait in `write` go on."""
         self._log_committed = log_committed
         self._async.start(self._bell.set)
         gevent.spawn(self._tell)
@@ -2794,12 +2796,12 @@ class Span(NamedTuple):
 
 
 class State(enum.Enum):
-    """What is done with a subscriber. `Hub` changes it."""
+    """What is done with a subscriber. `Connections` changes it; to and from BEHIND, `Hub`."""
 
     LIVE = "sent from the ring what it lacks"
     BLOCKED = "its socket did not take all: the rest is pinned, and sent before anything else"
     BEHIND = "what it lacks has left the ring, and is read from the log"
-    ENDING = "has had its last words, and is given time to read them"
+    ENDING = "brought nothing more: its last words are sent or wait, then it is closed"
     GONE = "closed"
 
 
@@ -2823,15 +2825,15 @@ class Subscriber(msgspec.Struct, eq=False):
     pending: Burst | None = None  # pinned: what its socket has yet to take
     queue: bytearray | None = None  # for it alone, sent once `pending` is taken
     own_last: int = 0  # newest id that concerns this client alone (direct, excluded)
-    later: tuple[Change, ...] = ()  # of its topics
+    later: tuple[Change, ...] = ()  # changes of its topics that it has not come to, oldest first
     reason: str = ""  # why it ends
     answer_by: int = 0  # when it counts as gone unless it answers its ping, by ticks_ms(); or 0
     closes_at: int = 0  # when it is closed in any case, by ticks_ms(); or 0
     expires_at: int = 0  # when its credential ends, by now_ms(); 0 without an end
     blocked_at: float = 0.0
     connected_at: int = msgspec.field(default_factory=now_ms)
-    last_ping: int = msgspec.field(default_factory=now_ms)  # for people
-    pinged_at: int = msgspec.field(default_factory=ticks_ms)  # the same, for the next one
+    last_ping: int = msgspec.field(default_factory=now_ms)  # as the API shows it
+    pinged_at: int = msgspec.field(default_factory=ticks_ms)  # the next one is due after it
     messages: int = 0  # sent to it
     bytes_sent: int = 0
 
@@ -2874,7 +2876,8 @@ class Connections:
     removes it from a room, its credential is revoked or expires, the network is shared no longer:
     it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
     client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
-    slow: it takes nothing for slow_consumer_seconds (`_close_stalled`), or `REPLY_BYTES` of answers
+    slow: it takes nothing for slow_consumer_seconds, and with a session for as long again
+    (`_close_stalled`), or `REPLY_BYTES` of answers
     wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
     ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
     and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
@@ -2903,7 +2906,7 @@ class Connections:
 
     @property
     def count(self) -> int:
-        """Open connections."""
+        """Open streams; connections that only ask over HTTP are `Front`'s."""
         return len(self._by_fd)
 
     @property
@@ -3133,7 +3136,7 @@ class Connections:
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
                 continue
-            # A WebSocket that reads again soon gets the rest of what was begun, and these words.
+            # Who reads again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
             last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
@@ -4221,7 +4224,7 @@ class Role(NamedTuple):
 
 ROLES = {
     "public": Role(None),
-    "room": Role(None),  # the route looks for the participant
+    "room": Role(None),  # `Rooms` decides
     "stream": Role("subscribe", has_guests=True, is_open=True),
     "subscribe": Role("subscribe", is_open=True),
     "publish": Role("publish", is_open=True),
@@ -5781,9 +5784,9 @@ class Rooms:
     def place(
         self, database: peewee.Database, room_id: str, who: Visitor, may: Right
     ) -> tuple[Any, Any]:
-        """A room, and the participant who acts in it, if it may. Of who must be there, a stranger
-        learns nothing, not even whether there is such a room. Raises Problem `not_in_room`; to
-        moderate, `not_found`, `not_host`."""
+        """A room, and the participant who acts in it, if it may; None for one who moderates. Of who
+        must be there, a stranger learns nothing, not even whether there is such a room. Raises
+        Problem `not_in_room`; to moderate, `not_found`, `not_host`."""
         if may == "moderate":
             room = active_room(database, room_id)
             if not self.may_moderate(database, room, who):
@@ -5884,13 +5887,14 @@ class Rooms:
         change(tx, room, ended_at=now_ms(), password_hash=None)
 
     def moderate(self, who: Visitor, room_id: str, number: int, action: str) -> None:
-        """Do what `ACTIONS` names to a participant; only the host may. Raises Problem `not_found`,
-        `not_host`, `room_full`."""
+        """Do what `ACTIONS` names to a participant. A host may, the room's owner and administrators
+        (`may_moderate`). Raises Problem `not_found`, `not_host`, `room_full`,
+        `too_many_attempts`."""
 
         def act(tx: Transaction, room: Any, _: Any) -> None:
-            row, (needed, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
+            row, (waits, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
             is_here = row is not None and row.room == room.id
-            if not is_here or (row.status == WAITING) != (needed == WAITING):
+            if not is_here or (row.status == WAITING) != waits:
                 raise Problem("not_found", "There is no such participant.")
             what(self, tx, room, row)
 
@@ -5927,16 +5931,16 @@ class Rooms:
         change(tx, room, owner_client=row.client_id, owner_account=row.account, handed=1)
         tell_change(tx, room, row, is_host=1)
 
-    # action: of whom (in the room or waiting), what
-    ACTIONS: ClassVar[dict[str, tuple[str, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
-        "mute": (CONNECTED, partial(_force, muted=True)),
-        "unmute": (CONNECTED, partial(_force, muted=False)),
-        "camera-off": (CONNECTED, partial(_force, cameraOff=True)),
-        "camera-on": (CONNECTED, partial(_force, cameraOff=False)),
-        "remove": (CONNECTED, _throw_out),
-        "make-host": (CONNECTED, _make_host),
-        "admit": (WAITING, _admit),
-        "deny": (WAITING, partial(_remove, reason="denied")),
+    # action: whether for who waits in the lobby, else for who is in the room; what
+    ACTIONS: ClassVar[dict[str, tuple[bool, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
+        "mute": (False, partial(_force, muted=True)),
+        "unmute": (False, partial(_force, muted=False)),
+        "camera-off": (False, partial(_force, cameraOff=True)),
+        "camera-on": (False, partial(_force, cameraOff=False)),
+        "remove": (False, _throw_out),
+        "make-host": (False, _make_host),
+        "admit": (True, _admit),
+        "deny": (True, partial(_remove, reason="denied")),
     }
 
     # What a participant says
@@ -7132,7 +7136,8 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
 def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
-    """By the host. The server isn't in the media's path: receivers obey."""
+    """By a host, the room's owner or an administrator. The server isn't in the media's path:
+    receivers obey."""
     app.rooms.moderate(who, room_id, min(number, 2**62), action)
 
 
@@ -11815,10 +11820,11 @@ def ca_certificate(app: Application) -> Answer:
 class Application:
     """Everything, built from the settings. `start` and `stop` bracket its life.
 
-    Built are the storage (it claims the database and brings it to this version), journal, access
-    and network; then, by the saved settings, the sockets, log, hub, nodes, rooms, streams and
-    Engine.IO, and at last what answers requests. Started are the storage's writer, log, access,
-    hub, rooms and recovery, the jobs and the nodes; the network comes last and lets clients in.
+    Built are the storage (it claims the database and brings it to this version) and then, by the
+    settings that are saved there, journal, access, network, the sockets, log, hub, nodes, rooms,
+    streams and Engine.IO, and at last what answers requests. Started are the storage's writer, log,
+    access, hub, rooms and recovery, the jobs and the nodes; the network comes last and lets clients
+    in.
     Stopped are the desktop's window and the network, whose requests get two seconds; then the
     streams are told when to come back, what waits is written, this node leaves, and the storage
     closes. For all of that `run` has nine seconds.
@@ -11839,12 +11845,12 @@ class Application:
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
         self.storage = Storage(make_engine(settings))
+        with needing(self.storage.engine):
+            settings.load(self.storage.read(SAVED_SETTINGS))  # what follows is built by them
         self.journal = Journal(self.storage)
         self.access = Access(self.storage, settings, self.journal, admin_token)
         self.network = Network(self)
         self._refuse_exposure()
-        with needing(self.storage.engine):
-            settings.load(self.storage.read(SAVED_SETTINGS))  # what follows may be built so
         if not self.storage.engine.shared:
             self.storage.engine.durability = settings["durability"]  # nothing is written before
         self._sockets = listen_on(settings["host"], *(ports or [settings["port"]]))
@@ -12932,7 +12938,7 @@ def backup_command(options: argparse.Namespace) -> None:
 
 
 def restore_command(options: argparse.Namespace) -> None:
-    """Make a backup the database, while no server runs."""
+    """Replace the database by a backup, while no server runs."""
     source = options.file
     check_backup(source)
     engine = make_engine(settings_of(options))

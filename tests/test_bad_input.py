@@ -100,7 +100,7 @@ def head(*lines: str, method: str = "POST", path: str = "/api/broadcast") -> byt
 
 # Fields
 
-CHOICES = "must be one of subscribe, publish, admin"
+CHOICES = "must be one of subscribe, publish, emit, admin"
 LETTERS = "must be 1-64 letters (A-Z, a-z), digits and _.-"
 
 

@@ -632,3 +632,16 @@ def test_another_program_on_the_second_loopback(make_server: Callable[..., Serve
         port = other.getsockname()[1]
         server = make_server(port=port)
         assert server.port == port and server.get("/healthz").status == 200
+
+
+def test_a_saved_certificate_is_used_from_the_next_start_on(
+    make_server: Callable[..., Server], certificate: Any
+) -> None:
+    server = make_server()
+    for key, value in certificate.settings.items():
+        saved = server.post("/api/settings", {"key": key, "value": value})
+        assert saved.json["restart"] is True and saved.json["value"] == value
+    assert server.get("/healthz").status == 200
+    assert server.stop() == 0
+    server.start()
+    assert server.request("GET", "/healthz", tls=certificate.trusting).status == 200
