@@ -497,7 +497,7 @@ class World:
         one = self.one(number)
         if one is not None and one.ended_at is None:
             one.ended_at = self.hub.head
-            self.hub.expire(one.subscriber, 1)
+            one.subscriber.expires_at = 1
             self.hub._ping()
 
     def fail_over(self, count: int, _: Any) -> None:

@@ -844,7 +844,7 @@ def test_a_connection_that_is_gone_is_forgotten(log_url: str) -> None:
     with Opened(log_url) as opened, Listening(opened, "x") as listening:
         listening.subscriber.session = Silent()
         gone = weakref.ref(listening.subscriber.session)
-        listening.hub.expire(listening.subscriber, rtapp.now_ms() + 1_000 * HOUR)
+        listening.subscriber.expires_at = rtapp.now_ms() + 1_000 * HOUR
         listening.ours.shutdown(socket.SHUT_WR)
         until(lambda: not listening.hub.count, "its end")
         del listening.subscriber
