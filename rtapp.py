@@ -8759,7 +8759,13 @@ def changed_channels(
 # /ws
 
 
-class WsFrame(msgspec.Struct, rename="camel"):
+class Referred(msgspec.Struct):
+    """A frame that can't be taken, of which only this is of use."""
+
+    ref: str | int | None = None
+
+
+class WsFrame(Referred, rename="camel", kw_only=True):
     """What a client says on `/ws`."""
 
     type: str
@@ -8768,7 +8774,6 @@ class WsFrame(msgspec.Struct, rename="camel"):
     event: EventName | None = None
     to: ClientId | None = None
     data: msgspec.Raw = msgspec.Raw()
-    ref: str | int | None = None
     room_id: RoomName | None = None
     display_name: PersonName | None = None
     password: Secret | None = None
@@ -8776,12 +8781,6 @@ class WsFrame(msgspec.Struct, rename="camel"):
     target_connection_id: ClientId | None = None
     signal_type: SignalType | None = None
     signal: Any = None
-
-
-class Referred(msgspec.Struct):
-    """A frame that can't be taken, of which only this is of use."""
-
-    ref: str | int | None = None
 
 
 class WebSocketConversation(Conversation):
@@ -8810,63 +8809,60 @@ class WebSocketConversation(Conversation):
         self._framing.answer(self.app.hub, self.subscriber, reason)
 
     def _say(self, **body: Any) -> None:
+        """Send an object, without a `ref` that there isn't."""
+        if body.get("ref", "") is None:
+            del body["ref"]
         self.app.hub.reply(self.subscriber, text_frame(to_json(body)))
 
     def _handle(self, message: str | bytes) -> None:
-        frame = None
+        heard = Referred()
         try:
-            frame = self._parse(message)
+            try:
+                frame = heard = msgspec.json.decode(message, type=WsFrame)
+            except (msgspec.DecodeError, RecursionError):
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                    heard = msgspec.json.decode(message, type=Referred)  # who need not wait on
+                value = parse_json(message.encode() if isinstance(message, str) else message).value
+                wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
+                raise Problem("invalid", f"{'; '.join(wrong)}.") from None
             self.app.rooms.attendance.heard(self.subscriber.client_id)
-            act = self.ACTS.get(frame.type)
-            if act is None:
+            if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
             if frame.type in self.COUNTED:
                 self.app.access.limit_request(self._principal)
-            act(self, frame)
+            acknowledged = self.ACTS[frame.type](self, frame)
+            if acknowledged is not None and frame.ref is not None:
+                self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            ref = frame.ref if frame else None
-            if frame is None:  # its sender need not wait on
-                with contextlib.suppress(msgspec.DecodeError, RecursionError):
-                    ref = msgspec.json.decode(message, type=Referred).ref
-            self._refuse(problem, ref)
-
-    @staticmethod
-    def _parse(message: str | bytes) -> WsFrame:
-        try:
-            return msgspec.json.decode(message, type=WsFrame)
-        except (msgspec.DecodeError, RecursionError):
-            value = parse_json(message.encode() if isinstance(message, str) else message).value
-            wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
-            raise Problem("invalid", f"{'; '.join(wrong)}.") from None
+            self._refuse(problem, heard.ref)
 
     def _refuse(self, problem: Problem, ref: str | int | None) -> None:
         """Say what is wrong; who goes on sending what can't be understood is closed."""
-        named = {} if ref is None else {"ref": ref}
-        self._say(type="error", code=problem.code, message=problem.detail or problem.title, **named)
+        message = problem.detail or problem.title
+        self._say(type="error", code=problem.code, message=message, ref=ref)
         bad = problem.code in ("malformed_json", "invalid", "unknown_type")
         self._bad = self._bad + 1 if bad else 0
         if self._bad >= self.MOST_BAD:
             last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
             self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
-    def _change_channels(self, frame: WsFrame) -> None:
+    # What is done: what it gives is acknowledged, if that was asked for.
+
+    def _change_channels(self, frame: WsFrame) -> dict[str, Any]:
         before, adds = self.subscriber.topics, frame.type == "subscribe"
         topics = changed_channels(self.app, self._principal, before, frame.channels, adds)
         self.app.hub.set_topics(self.subscriber, topics)
-        if frame.ref is not None:
-            self._say(type="ack", ref=frame.ref)
+        return {}
 
-    def _publish(self, frame: WsFrame) -> None:
+    def _publish(self, frame: WsFrame) -> dict[str, Any]:
         if not frame.data:
             raise Problem("invalid", "data is required.")
         query = BroadcastQuery(frame.channel, frame.to, frame.event)
         parsed = parse_json(bytes(frame.data))
         sender = self.subscriber.client_id
         draft = make_draft(self.app, self._principal, query, parsed, sender)
-        number = append(self.app, [draft])[0]
-        if frame.ref is not None:
-            self._say(type="ack", ref=frame.ref, id=number)
+        return {"id": append(self.app, [draft])[0]}
 
     def _visitor(self) -> Visitor:
         return Visitor(self.subscriber.client_id, self._principal)
@@ -8878,29 +8874,28 @@ class WebSocketConversation(Conversation):
         )
         self._room = room_id
         view = joined_view(self.app, self._origin, joined)
-        about = {"ref": frame.ref} if frame.ref is not None else {}
-        about |= {"roomId": room_id, "isHost": view.participant.is_host}
+        about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
-        self._say(type="room-waiting" if isinstance(view, Waits) else "room-joined", **about)
+        kind = "room-waiting" if isinstance(view, Waits) else "room-joined"
+        self._say(type=kind, ref=frame.ref, **about)
 
     def _leave_room(self, frame: WsFrame) -> None:
         """The event `room-left` comes from the log, as for every other way of leaving."""
         self.app.rooms.leave(self._visitor(), frame.room_id or self._room)
 
-    def _signal(self, frame: WsFrame) -> None:
+    def _signal(self, frame: WsFrame) -> dict[str, Any]:
         if len(to_json(frame.signal)) > SIGNAL_BYTES:
             raise Problem("too_large", f"A signal has at most {SIGNAL_BYTES} bytes.")
         kind = frame.signal_type or signal_type(frame.signal)
         target = Target(frame.target_client_id, None, frame.target_connection_id)
         room_id = frame.room_id or self._room
         self.app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
-        if frame.ref is not None:
-            self._say(type="ack", ref=frame.ref)
+        return {}
 
     def _ping(self, frame: WsFrame) -> None:
         self._say(type="pong", timestamp=iso(now_ms()))
 
-    ACTS: ClassVar[dict[str, Callable[[WebSocketConversation, WsFrame], None]]] = {
+    ACTS: ClassVar[dict[str, Callable[[Any, WsFrame], dict[str, Any] | None]]] = {
         "subscribe": _change_channels,
         "unsubscribe": _change_channels,
         "publish": _publish,
@@ -8976,29 +8971,29 @@ def parse_packet(text: str) -> SioPacket:
         if kind == SIO_CONNECT:
             found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
         elif kind in (SIO_EVENT, SIO_ACK):
-            with contextlib.suppress(RecursionError):
+            if payload[-1:] != "]":
+                raise ValueError("not a list")
+            with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
                 found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-                found.event = event_of(found)
         elif kind != SIO_DISCONNECT or payload:
             raise ValueError("not for a server")
+        if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
+            if not found.payload:
+                raise ValueError("an event without a name")
+            name = msgspec.json.decode(found.payload[0], type=str | int | float)
+            found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+            if found.event in SOCKETIO_EVENTS:
+                raise ValueError("a reserved event")
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
     return found
 
 
-def event_of(found: SioPacket) -> str:
-    """What happened, of an EVENT: a number is its name as text. Raises ValueError as Node does."""
-    if found.kind != SIO_EVENT:
-        return ""
-    first = msgspec.json.decode(found.payload[0], type=str | int | float) if found.payload else ""
-    event = first if isinstance(first, str) else bytes(found.payload[0]).decode()
-    if not found.payload or event in SOCKETIO_EVENTS:
-        raise ValueError("a reserved event, or none")
-    return event
-
-
-def pack_arguments(values: Sequence[Any]) -> Arguments:
-    """An event's arguments; binary ones become attachments."""
+def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
+    """What an event of the application carries, or an acknowledgement: binary values become
+    attachments. Raises ValueError for what every client would take for the protocol's."""
+    if event in SOCKETIO_EVENTS:
+        raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
     attachments: list[bytes] = []
 
     def strip(value: Any) -> Any:
@@ -9064,7 +9059,7 @@ class EventListener:
         named = {"ack": ack} if self.acknowledges else {}
         with Turn.named(namespace, event):
             result = self.function(*[*values, *missing][: self._most], **named)
-            return awaited(result) if inspect.iscoroutine(result) else result
+            return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
 
 
 class EventListeners:
@@ -9188,13 +9183,13 @@ class Handlers:
         self.app, self.loop = app, gevent.get_hub().loop
         self.thread = get_original("_thread", "get_ident")()
 
-    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of what is declared by `async def`. It waits as every greenlet does."""
+    def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What is declared by `async def` returns. Its loop waits as every greenlet does."""
         if self._asyncio is None:
             # Not the platform's default: Windows' has no selector, which gevent could replace.
             self._asyncio = asyncio.SelectorEventLoop()
             gevent.spawn(self._asyncio.run_forever)
-        return self._asyncio
+        return asyncio.run_coroutine_threadsafe(coroutine, self._asyncio).result()
 
 
 HANDLERS = Handlers()
@@ -9250,11 +9245,6 @@ class Turn(gevent.Greenlet):
             turn.doing = before
 
 
-def awaited(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns."""
-    return asyncio.run_coroutine_threadsafe(coroutine, HANDLERS.asyncio_loop()).result()
-
-
 def from_any_thread(function: F) -> F:
     """Let it be called in the application's own threads too, which wait for its end."""
 
@@ -9280,6 +9270,16 @@ def from_any_thread(function: F) -> F:
     return cast("F", call)
 
 
+def declaring(add: Callable[[F], None]) -> Callable[[F], F]:
+    """A decorator that declares a function and leaves it as it is."""
+
+    def declare(function: F) -> F:
+        add(function)
+        return function
+
+    return declare
+
+
 def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
     """Declare a handler of an event: `@on("message")` above `def message(client, data): …`. Several
     are called in turn; `@on("*")`, as `def other(client, event, data): …`, for an event that has
@@ -9289,33 +9289,19 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
     returns is the acknowledgement: a tuple is several values, None is none. One that takes `ack`
     calls it with them instead, later or never. Who raises acknowledges nothing.
     """
-
-    def declare(handler: F) -> F:
-        HANDLERS.namespace(namespace).on(event, handler)
-        return handler
-
-    return declare
+    return declaring(partial(HANDLERS.namespace(namespace).on, event))
 
 
 def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
     """Declare what looks at each new client first and may raise: `@use`. The client is told the
     words of the exception, and of `Refused` also the data. It alone decides who joins."""
-
-    def declare(found: F) -> F:
-        HANDLERS.namespace(namespace).use(found)
-        return found
-
+    declare = declaring(HANDLERS.namespace(namespace).use)
     return declare if middleware is None else declare(middleware)
 
 
 def on_server_side(event: str) -> Callable[[F], F]:
     """Declare what `server_side_emit` of another node calls: `@on_server_side("reload")`."""
-
-    def declare(function: F) -> F:
-        HANDLERS.server_side.on(event, function)
-        return function
-
-    return declare
+    return declaring(partial(HANDLERS.server_side.on, event))
 
 
 RoomKey = str | int  # 7 is the room "7"
@@ -9344,7 +9330,7 @@ def emit(
     Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
     event and TypeError for what is no room or can't be JSON.
     """
-    arguments, hub = event_arguments(event, values), HANDLERS.app.hub
+    arguments, hub = pack_arguments(values, event), HANDLERS.app.hub
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
@@ -9355,14 +9341,6 @@ def emit(
             drafts.append(event_draft(topic, event, carried, hub.audience(topic, others), others))
             left_out.append(topic)  # who has it doesn't get the next one's
     send_drafts(drafts, volatile)
-
-
-def event_arguments(event: str, values: Sequence[Any]) -> Arguments:
-    """What an event of the application carries. Raises ValueError for what every client would take
-    for the protocol's."""
-    if event in SOCKETIO_EVENTS:
-        raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
-    return pack_arguments(values)
 
 
 def event_draft(
@@ -9437,7 +9415,7 @@ class Client(EventListeners):
 
     def __init__(
         self,
-        session: EngineSession,
+        session: SocketIoSession,
         namespace: str,
         declared: EventListeners,
         auth: dict[str, Any],
@@ -9483,7 +9461,7 @@ class Client(EventListeners):
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
         now. Raises as `emit` of the module."""
-        arguments = event_arguments(event, values)
+        arguments = pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
             arguments = arguments._replace(namespace=self.namespace)
             send_drafts([event_draft(DIRECT + self.id, event, arguments)], volatile)
@@ -9497,7 +9475,7 @@ class Client(EventListeners):
         """Send an event and wait for the client's answer: a value, a tuple of several, or None.
         Raises TimeoutError after `timeout` seconds, and when the client goes."""
         answer = gevent.event.AsyncResult()
-        number = self._ask(event, event_arguments(event, values), answer)
+        number = self._ask(event, pack_arguments(values, event), answer)
         try:
             answer.wait(timeout)
         finally:
@@ -9573,23 +9551,17 @@ class Client(EventListeners):
                 self.session.reply(SIO_ACK, self.namespace, due.pop() + text, attachments)
 
         if HANDLERS.handle_events or self.hears:
-            values = packet.values()
-            admitted = self._admits(packet.event, values)
-            results = self.hear(packet.event, values, acknowledge) if admitted else []
+            values, results = packet.values(), []
+            with contextlib.suppress(Refused):
+                for middleware in self.middlewares:
+                    middleware(self.namespace, packet.event, packet.event, *values)
+                results = self.hear(packet.event, values, acknowledge)
         else:
             results = [act_without_handlers(self, packet)]
         self.keep()
         if results:
             result = next((result for result in results if result is not None), ())
             acknowledge(*(result if isinstance(result, tuple) else [result]))
-
-    def _admits(self, event: str, values: list[Any]) -> bool:
-        try:
-            for middleware in self.middlewares:
-                middleware(self.namespace, event, event, *values)
-        except Refused:
-            return False
-        return True
 
     def hear(
         self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
@@ -9616,15 +9588,16 @@ class Client(EventListeners):
     def take_answer(self, packet: SioPacket) -> None:
         """Give an answer to who asked: at once, for what is being done may wait for it."""
         waiting = self._acks.pop(int(packet.ack), None)
-        if waiting is not None and packet.payload is not None:
-            self.session.apart(partial(self._answered, waiting, packet), packet.cost)
 
-    def _answered(self, waiting: Any, packet: SioPacket) -> None:
-        if isinstance(waiting, gevent.event.AsyncResult):
-            waiting.set(tuple(packet.values()))
-        else:
-            waiting(*packet.values())
-            self.keep()
+        def give() -> None:
+            if isinstance(waiting, gevent.event.AsyncResult):
+                waiting.set(tuple(packet.values()))
+            elif waiting is not None:
+                waiting(*packet.values())
+                self.keep()
+
+        if waiting is not None and packet.payload is not None:
+            self.session.apart(give, packet.cost)
 
     # Coming and going
 
@@ -9710,14 +9683,21 @@ class Order(msgspec.Struct):
     namespace: str = "/"
     rooms: list[str] | None = None
     exclude: list[str] = []
-    arguments: list[Any] = []
+    arguments: Sequence[Any] = []
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
-    def includes(self, client: Client) -> bool:
-        """Whether a client is one of them."""
-        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
-        return is_in and client.rooms.isdisjoint(self.exclude)
+    def clients(self, sessions: Iterable[EngineSession]) -> list[Client]:
+        """Those of a node."""
+        here = (session.clients.get(self.namespace) for session in sessions)
+        rooms = None if self.rooms is None else set(self.rooms)
+        return [
+            client
+            for client in here
+            if client is not None
+            and (rooms is None or not client.rooms.isdisjoint(rooms))
+            and client.rooms.isdisjoint(self.exclude)
+        ]
 
 
 class NotAnswered(TimeoutError):
@@ -9742,8 +9722,11 @@ class RemoteClient(msgspec.Struct):
         emit(event, *values, to=self.id, namespace=self.namespace)
 
     def call(self, event: str, *values: Any, timeout: float = Client.CALL_SECONDS) -> Any:
-        """Send it an event and wait for its answer. Raises NotAnswered."""
-        return call(event, *values, to=self.id, namespace=self.namespace, timeout=timeout)[0]
+        """Send it an event and wait for its answer, `timeout` seconds. Raises NotAnswered."""
+        found = call(event, *values, to=self.id, namespace=self.namespace, timeout=timeout)
+        if not found:
+            raise NotAnswered(1, [])  # it has gone
+        return found[0]
 
     def join(self, room: RoomNames) -> None:
         """Let it enter a room, or several."""
@@ -9758,31 +9741,16 @@ class RemoteClient(msgspec.Struct):
         disconnect_sockets(close, to=self.id, namespace=self.namespace)
 
 
-def command(
-    act: str,
-    *arguments: Any,
-    to: Recipients = Everybody,
-    namespace: str = "/",
-    exclude: RoomNames = None,
-    timeout: float | None = None,
-) -> list[Any]:
-    """Let every node do something with its clients; returns after the commit. With a `timeout` in
-    seconds: what all nodes answer, together, or NotAnswered."""
-    rooms = None if to is Everybody else each_room(cast("RoomNames", to))
-    order = Order(act, namespace, rooms, each_room(exclude), list(arguments))
-    return HANDLERS.app.engine.command(order, timeout)
-
-
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    command("join", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command("join", each_room(room), to=to, namespace=namespace)
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    command("leave", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command("leave", each_room(room), to=to, namespace=namespace)
 
 
 @from_any_thread
@@ -9790,7 +9758,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    command("disconnect", close, to=to, namespace=namespace)
+    HANDLERS.app.engine.command("disconnect", close, to=to, namespace=namespace)
 
 
 @from_any_thread
@@ -9799,7 +9767,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = command("fetch", to=to, namespace=namespace, timeout=timeout)
+    rows = HANDLERS.app.engine.command("fetch", to=to, namespace=namespace, timeout=timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9814,10 +9782,12 @@ def call(
 ) -> list[Any]:
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
-    event_arguments(event, values)
+    pack_arguments(values, event)
     whom: dict[str, Any] = {"to": to, "namespace": namespace, "exclude": exclude}
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    rows = command("call", event, list(values), timeout, **whom, timeout=timeout + 5)
+    rows = HANDLERS.app.engine.command(
+        "call", event, list(values), timeout, **whom, timeout=timeout + 5
+    )
     answers = [row["answer"] for row in rows if "answer" in row]
     if len(answers) < len(rows):
         raise NotAnswered(len(rows) - len(answers), answers)
@@ -9827,7 +9797,7 @@ def call(
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    command("server", event, list(values))
+    HANDLERS.app.engine.command("server", event, list(values))
 
 
 RECOVERED = "recovered by another connection"
@@ -10018,40 +9988,39 @@ def socket_reason(reason: str) -> str:
 
 
 class EngineSession(Conversation):
-    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other;
-    in it Socket.IO v5: a client in each namespace that was joined."""
+    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other:
+    `message` hears what the client says."""
 
     __slots__ = (
-        *("_engine", "_fetches", "_framing", "_joining", "_partial", "_posts"),
-        *("_principal", "_probe", "clients", "handshake", "over", "sid"),
+        "_engine",
+        "_framing",
+        "_principal",
+        "_probe",
+        "_requests",
+        "clients",
+        "over",
+        "sid",
     )
     GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
-    MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
         self.sid = secrets.token_urlsafe(15)
-        self.clients: dict[str, Client] = {}
-        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
-        if HANDLERS.handle_events or HANDLERS.gated:
-            self.handshake = handshake_of(call)
         self.over = False
-        self._joining: Client | None = None
+        self.clients: dict[str, Client] = {}  # by the namespace that each has joined
         self._engine = engine
         self._principal = call.principal
-        self._fetches = self._posts = False  # a poll waits; a POST is being taken
+        self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
         # Of its WebSocket, or of one that is tried.
         limit = engine.app.settings["max_message_bytes"]
         self._framing = None if self._polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
-        self._partial: SioPacket | None = None  # attachments of it are to come
 
-    @property
-    def recovery(self) -> Recovery:
-        """By which a client that loses its connection may come back as it was."""
-        return self._engine.recovery
+    def message(self, data: str | bytes) -> None:
+        """A message of the client. Raises ValueError for what is none."""
+        raise NotImplementedError
 
     @property
     def _encoding(self) -> SocketIoEncoding:
@@ -10065,33 +10034,22 @@ class EngineSession(Conversation):
         """Send a packet of Engine.IO to this client alone."""
         self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
-    def reply(self, kind: int, namespace: str, *more: Any) -> None:
-        """Send a packet of Socket.IO to this client alone."""
-        self.app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
-
-    def emit(self, namespace: str, event: str, arguments: Arguments, ack: str = "") -> None:
-        """Send an event to this client alone."""
-        position = self.app.hub.position(self.subscriber)
-        data = self._encoding.event(namespace, event, arguments, position, ack)
-        self.app.hub.reply(self.subscriber, data)
-
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
         last = self._encoding.close() if last is None else last
         self.app.hub.finish(self.subscriber, last, reason)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
-        """The session is over, and each client's handler hears why; or a WebSocket that was tried
-        is gone or has become the session's."""
+        """The session is over; or a WebSocket that was tried is gone or has become its own."""
         if subscriber is self._probe:
             self._probe = None
             return
         self.over = True
         self._engine.forget(self, self._polls)
-        for client in self.clients.values():
-            client.gone()
-        if self.clients or self._busy:  # what came before the end is done first
-            self.later(partial(self._lose, socket_reason(reason)))
+        self.lost(reason)
+
+    def lost(self, reason: str) -> None:
+        """The client is gone."""
 
     # What comes in
 
@@ -10133,7 +10091,127 @@ class EngineSession(Conversation):
                 self.message(packet if isinstance(packet, bytes) else packet[1:])
             except (ValueError, RecursionError):
                 # The POST is told; a poll that waits too.
-                self.end("parse error", b"" if self._polls and not self._fetches else None)
+                self.end(
+                    "parse error", b"" if self._polls and "polls" not in self._requests else None
+                )
+
+    # Polling
+
+    def poll(self, call: Call) -> Answer:
+        """Answer a GET with what waits for the client; wait until there is something."""
+        transport, settings = self.subscriber.transport, self.app.settings
+        seconds = settings["ping_interval"] + settings["ping_timeout"]
+        due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
+        if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
+            self.end("ping timeout", b"")
+            raise EngineFault(1)
+        with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
+            # A poll beside a probe is let go soon: the client waits for its end to upgrade.
+            cast("QueueTransport", transport).ready.wait(self.PROBE_POLL if self._probe else None)
+        if transport is not self.subscriber.transport:
+            raise EngineFault(3)
+        payload = cast("QueueTransport", transport).take()
+        self.app.hub.flush(self.subscriber)
+        return payload_answer(payload or b"6")
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, kind: str) -> Iterator[None]:
+        """What a client does by several requests of a kind ends its session."""
+        if kind in self._requests:
+            self.end(f"two {kind} at once")
+        if kind in self._requests or not self._polls:
+            raise EngineFault(3)
+        self._requests.add(kind)
+        try:
+            yield
+        finally:
+            self._requests.discard(kind)
+
+    def _release_poll(self, probe: Subscriber) -> None:
+        if "polls" in self._requests and self._probe is probe:  # the client upgrades after its end
+            self.send("6")
+
+    def _cancelled(self) -> None:
+        self._requests.discard("polls")
+        self.end("the poll was cancelled", b"")
+
+    def last(self) -> Answer:
+        """What was not fetched before the end, where that was told."""
+        self._engine.forget(self)
+        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
+        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+            raise EngineFault(1)
+        return answer
+
+    def post(self, call: Call) -> Answer:
+        """Take the packets of a POST, of which a client sends one after the other."""
+        with self._one_at_a_time("posts"):
+            try:
+                payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
+                for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                    self.take(packet)
+                    if self.over and packet != "1":
+                        raise EngineFault(3)
+                    if number % self.MOST == 0:  # a body holds many: others have their turn first
+                        gevent.sleep(0.001)
+                    while self.subscriber.is_paused and not self.over:
+                        gevent.sleep(0.01)
+            except ValueError:
+                self.take("")
+                raise EngineFault(3) from None
+        return payload_answer(b"ok")
+
+    # Upgrade
+
+    def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
+        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
+        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
+        is_second = self._probe is not None or not self._polls
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            streams, client_id = self.app.streams, secrets.token_urlsafe(16)
+            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            tried.closes_at = ticks_ms() + self.PROBE_MS
+            tried.pinged_at = tried.closes_at  # is not pinged
+            if not is_second:
+                self._framing = Framing(self.app.settings["max_message_bytes"])
+                tried.session, self._probe = self, tried
+            streams.attach(tried, frozenset(), transport, head, early)
+            if is_second:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
+                self.app.hub.finish(tried, last, "a second WebSocket")
+
+        return upgrade(self.app, call, attach)
+
+
+class SocketIoSession(EngineSession):
+    """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
+
+    __slots__ = ("_joining", "_partial", "handshake")
+    MOST_CLIENTS = 100  # namespaces that one connection joins
+
+    def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
+        super().__init__(engine, subscriber, call)
+        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
+        if HANDLERS.handle_events or HANDLERS.gated:
+            self.handshake = handshake_of(call)
+        self._joining: Client | None = None
+        self._partial: SioPacket | None = None  # attachments of it are to come
+
+    @property
+    def recovery(self) -> Recovery:
+        """By which a client that loses its connection may come back as it was."""
+        return self._engine.recovery
+
+    def reply(self, kind: int, namespace: str, *more: Any) -> None:
+        """Send a packet of Socket.IO to this client alone."""
+        self.app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
+
+    def emit(self, namespace: str, event: str, arguments: Arguments, ack: str = "") -> None:
+        """Send an event to this client alone."""
+        position = self.app.hub.position(self.subscriber)
+        data = self._encoding.event(namespace, event, arguments, position, ack)
+        self.app.hub.reply(self.subscriber, data)
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
@@ -10159,96 +10237,12 @@ class EngineSession(Conversation):
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
 
-    # Polling
-
-    def poll(self, call: Call) -> Answer:
-        """Answer a GET with what waits for the client; wait until there is something."""
-        transport, settings = self.subscriber.transport, self.app.settings
-        seconds = settings["ping_interval"] + settings["ping_timeout"]
-        due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
-        if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
-            self.end("ping timeout", b"")
-            raise EngineFault(1)
-        if self._fetches:
-            self.end("two polls at once")
-        if self._fetches or not isinstance(transport, QueueTransport):
-            raise EngineFault(3)
-        self._fetches = True
-        try:
-            with call.connection.noting_end(self._cancelled):
-                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-                transport.ready.wait(self.PROBE_POLL if self._probe else None)
-        finally:
-            self._fetches = False
-        if transport is not self.subscriber.transport:
-            raise EngineFault(3)
-        payload = transport.take()
-        self.app.hub.flush(self.subscriber)
-        return payload_answer(payload or b"6")
-
-    def _release_poll(self, probe: Subscriber) -> None:
-        if self._fetches and self._probe is probe:  # the client upgrades after its end
-            self.send("6")
-
-    def _cancelled(self) -> None:
-        self._fetches = False
-        self.end("the poll was cancelled", b"")
-
-    def last(self) -> Answer:
-        """What was not fetched before the end, where that was told."""
-        self._engine.forget(self)
-        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return answer
-
-    def post(self, call: Call) -> Answer:
-        """Take the packets of a POST, of which a client sends one after the other."""
-        if self._posts:
-            self.end("two posts at once")
-        if self._posts or not self._polls:
-            raise EngineFault(3)
-        self._posts = True
-        try:
-            payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
-            for number, packet in enumerate(PollingEncoding.packets(payload), 1):
-                self.take(packet)
-                if self.over and packet != "1":
-                    raise EngineFault(3)
-                if number % self.MOST == 0:  # a body holds many: others have their turn first
-                    gevent.sleep(0.001)
-                while self.subscriber.is_paused and not self.over:
-                    gevent.sleep(0.01)
-        except ValueError:
-            self.take("")
-            raise EngineFault(3) from None
-        finally:
-            self._posts = False
-        return payload_answer(b"ok")
-
-    # Upgrade
-
-    def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
-        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._polls
-
-        def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams, client_id = self.app.streams, secrets.token_urlsafe(16)
-            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
-            tried.closes_at = ticks_ms() + self.PROBE_MS
-            tried.pinged_at = tried.closes_at  # is not pinged
-            if not is_second:
-                self._framing = Framing(self.app.settings["max_message_bytes"])
-                tried.session, self._probe = self, tried
-            streams.attach(tried, frozenset(), transport, head, early)
-            if is_second:
-                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
-                self.app.hub.finish(tried, last, "a second WebSocket")
-
-        return upgrade(self.app, call, attach)
-
-    # Socket.IO
+    def lost(self, reason: str) -> None:
+        """Each client's handler hears why, after what came before the end."""
+        for client in self.clients.values():
+            client.gone()
+        if self.clients or self._busy:
+            self.later(partial(self._lose, socket_reason(reason)))
 
     def _handle(self, packet: SioPacket) -> None:
         client = self.clients.get(packet.namespace)
@@ -10305,15 +10299,14 @@ class EngineSession(Conversation):
 
     def _note_refusal(self, problem: Problem) -> None:
         """Tell the administrator, and count it as a refused request is."""
-        address = self.subscriber.address
+        address, way_out = self.subscriber.address, "Send auth.token, sign in, or set access=open."
         try:
             self.app.access.limit_request(ANONYMOUS._replace(address=address))
         except Problem:
             self.end("too many CONNECTs were refused")
-            return
-        way_out = "Send auth.token, sign in, or set access=open."
-        words = f"Socket.IO CONNECT refused: {problem.detail} {way_out}"
-        self.app.journal.add("WARN", words, ipAddress=address)
+        else:
+            words = f"Socket.IO CONNECT refused: {problem.detail} {way_out}"
+            self.app.journal.add("WARN", words, ipAddress=address)
 
     def _admit(self, client: Client, auth: dict[str, Any]) -> None:
         hub, subscriber, recovery = self.app.hub, self.subscriber, self.recovery
@@ -10407,11 +10400,6 @@ def payload_answer(payload: bytes) -> Answer:
 _MSGPACK = msgspec.msgpack.Encoder(enc_hook=str)  # what is no data is told of by its words
 
 
-def in_text(value: Any) -> str:
-    """A value with bytes in it as control entries carry it."""
-    return base64.b64encode(_MSGPACK.encode(value)).decode()
-
-
 class EngineIo:
     """The sessions of Engine.IO (protocol v4), and what every node does with its clients."""
 
@@ -10437,7 +10425,6 @@ class EngineIo:
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
         self._numbers = itertools.count(1)
         app.hub.controls["sockets"] = self._obey
-        app.hub.controls["answers"] = self._take_answers
         self._noted: dict[str, int] = {}  # why clients were refused; told anew from then on
         self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
         self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
@@ -10451,7 +10438,7 @@ class EngineIo:
 
     def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
         """A new session, made by a request."""
-        return EngineSession(self, subscriber, call)
+        return SocketIoSession(self, subscriber, call)
 
     def answer(self, call: Call) -> Answer:
         """Answer a client's request."""
@@ -10514,37 +10501,58 @@ class EngineIo:
 
     # What every node does
 
-    def command(self, order: Order, timeout: float | None) -> list[Any]:
-        """Let every node follow an order, this one too: see the function `command`."""
-        number, waiting = next(self._numbers), gevent.queue.Queue[list[Any]]()
-        missing, answers = self.app.nodes.count if timeout is not None else 0, list[Any]()
-        if timeout is not None:
-            order.number, self._questions[number] = number, waiting
+    def command(
+        self,
+        act: str,
+        *arguments: Any,
+        to: Recipients = Everybody,
+        namespace: str = "/",
+        exclude: RoomNames = None,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """Let every node do something with its clients, this one too; returns after the commit.
+        With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
+        rooms = None if to is Everybody else each_room(cast("RoomNames", to))
+        order = Order(act, namespace, rooms, each_room(exclude), arguments, self.app.nodes.id)
+        if timeout is None:
+            self._tell(order)
+            return []
+        order.number, missing = next(self._numbers), self.app.nodes.count
+        waiting = self._questions[order.number] = gevent.queue.Queue()
+        until, answers = time.monotonic() + timeout, list[Any]()
         try:
-            order.origin = self.app.nodes.id
-            self.app.log.control("sockets", order=in_text(order))
-            until = time.monotonic() + (timeout or 0)
+            self._tell(order)
             while missing:
                 answers += waiting.get(timeout=max(0, until - time.monotonic()))
                 missing -= 1
         except gevent.queue.Empty:
             raise NotAnswered(missing, answers) from None
         finally:
-            self._questions.pop(number, None)
+            del self._questions[order.number]
         return answers
+
+    def _tell(self, order: Order, is_for_here: bool = False) -> None:
+        text = base64.b64encode(_MSGPACK.encode(order)).decode()
+        if is_for_here:
+            self._obey(0, {"order": text})
+        else:
+            self.app.log.control("sockets", order=text)
 
     def _obey(self, _: int, content: dict[str, Any]) -> None:
         order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
-        here = (session.clients.get(order.namespace) for session in self._sessions.values())
-        clients = [client for client in here if client is not None and order.includes(client)]
-        if order.number:
-            gevent.spawn(self._reply, order, clients)
-        elif order.act == "server" and order.origin != self.app.nodes.id:
-            gevent.spawn(self._call_server_side, *order.arguments)
-        for client in clients if order.act in self.ACTS else ():
-            self.ACTS[order.act](client, *order.arguments)
+        act, arguments, is_own = order.act, order.arguments, order.origin == self.app.nodes.id
+        clients = order.clients(self._sessions.values())
+        if act in self.ACTS:
+            for client in clients:
+                self.ACTS[act](client, *arguments)
+        elif act in ("fetch", "call"):
+            gevent.spawn(self._answer_order, order, clients)
+        elif act == "answers" and is_own and order.number in self._questions:
+            self._questions[order.number].put(arguments)
+        elif act == "server" and not is_own:
+            gevent.spawn(self._call_server_side, *arguments)
 
-    def _reply(self, order: Order, clients: list[Client]) -> None:
+    def _answer_order(self, order: Order, clients: list[Client]) -> None:
         """Tell who asks what is known of clients here, or what they say."""
 
         def ask(client: Client, event: str, values: list[Any], timeout: float) -> dict[str, Any]:
@@ -10559,16 +10567,8 @@ class EngineIo:
             else:
                 asked = [gevent.spawn(ask, client, *order.arguments) for client in clients]
                 answers = [each.value or {} for each in gevent.joinall(asked)]
-            about = {"node": order.origin, "number": order.number, "answers": in_text(answers)}
-            if order.origin == self.app.nodes.id:
-                self._take_answers(0, about)
-            else:
-                self.app.log.control("answers", **about)
-
-    def _take_answers(self, _: int, content: dict[str, Any]) -> None:
-        waiting = self._questions.get(content["number"])
-        if waiting is not None and content["node"] == self.app.nodes.id:
-            waiting.put(msgspec.msgpack.decode(base64.b64decode(content["answers"])))
+            answer = Order("answers", arguments=answers, origin=order.origin, number=order.number)
+            self._tell(answer, is_for_here=order.origin == self.app.nodes.id)
 
     def _call_server_side(self, event: str, values: list[Any]) -> None:
         for listener in HANDLERS.server_side.take(event):
