@@ -8892,7 +8892,7 @@ class WebSocketConversation(Conversation):
         self.app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
         return {}
 
-    def _ping(self, frame: WsFrame) -> None:
+    def _ping(self, _: WsFrame) -> None:
         self._say(type="pong", timestamp=iso(now_ms()))
 
     ACTS: ClassVar[dict[str, Callable[[Any, WsFrame], dict[str, Any] | None]]] = {
@@ -9587,7 +9587,10 @@ class Client(EventListeners):
 
     def take_answer(self, packet: SioPacket) -> None:
         """Give an answer to who asked: at once, for what is being done may wait for it."""
-        waiting = self._acks.pop(int(packet.ack), None)
+        number = int(packet.ack)
+        waiting = self._acks.get(number)
+        if not isinstance(waiting, gevent.event.AsyncResult):  # `call` looks after its own
+            self._acks.pop(number, None)
 
         def give() -> None:
             if isinstance(waiting, gevent.event.AsyncResult):
@@ -9992,14 +9995,8 @@ class EngineSession(Conversation):
     `message` hears what the client says."""
 
     __slots__ = (
-        "_engine",
-        "_framing",
-        "_principal",
-        "_probe",
-        "_requests",
-        "clients",
-        "over",
-        "sid",
+        *("_engine", "_framing", "_principal", "_probe", "_requests"),
+        *("clients", "over", "sid"),
     )
     GREENLET = Turn
     PROBE_MS = 10_000
@@ -10116,7 +10113,7 @@ class EngineSession(Conversation):
 
     @contextlib.contextmanager
     def _one_at_a_time(self, kind: str) -> Iterator[None]:
-        """What a client does by several requests of a kind ends its session."""
+        """A second request of a kind beside the first ends the session."""
         if kind in self._requests:
             self.end(f"two {kind} at once")
         if kind in self._requests or not self._polls:
