@@ -114,6 +114,7 @@ from collections.abc import (
     Hashable,
     Iterable,
     Iterator,
+    MutableMapping,
     Sequence,
 )
 from dataclasses import dataclass
@@ -8496,13 +8497,13 @@ class Conversation:
     """What a client says, done in order by a greenlet that lives only while there is something.
     Who says more than is done is read from no further until half of it is done."""
 
-    __slots__ = ("_app", "_busy", "_size", "_waiting", "subscriber")
+    __slots__ = ("_busy", "_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
     GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
-        self._app = app
+        self.app = app
         self.subscriber = subscriber
         self._waiting: deque[tuple[Callable[[], None], int]] | None = None  # thousands are idle
         self._size = 0
@@ -8533,7 +8534,7 @@ class Conversation:
         self._waiting, self._busy = None, False
 
     def _perform(self, act: Callable[[], None], size: int) -> None:
-        with contained(self._app.journal, "A client's message failed"):
+        with contained(self.app.journal, "A client's message failed"):
             act()
         self._hold(-size)
 
@@ -8541,9 +8542,9 @@ class Conversation:
         self._size += size
         count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
         if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
-            self._app.hub.pause(self.subscriber)
+            self.app.hub.pause(self.subscriber)
         elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
-            self._app.hub.pause(self.subscriber, False)
+            self.app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
         """The connection is over."""
@@ -8570,7 +8571,13 @@ def changed_channels(
 # /ws
 
 
-class WsFrame(msgspec.Struct, rename="camel"):
+class Referred(msgspec.Struct):
+    """A frame that can't be taken, of which only this is of use."""
+
+    ref: str | int | None = None
+
+
+class WsFrame(Referred, rename="camel", kw_only=True):
     """What a client says on `/ws`."""
 
     type: str
@@ -8579,7 +8586,6 @@ class WsFrame(msgspec.Struct, rename="camel"):
     event: EventName | None = None
     to: ClientId | None = None
     data: msgspec.Raw = msgspec.Raw()
-    ref: str | int | None = None
     room_id: RoomName | None = None
     display_name: PersonName | None = None
     password: Secret | None = None
@@ -8587,12 +8593,6 @@ class WsFrame(msgspec.Struct, rename="camel"):
     target_connection_id: ClientId | None = None
     signal_type: SignalType | None = None
     signal: Any = None
-
-
-class Referred(msgspec.Struct):
-    """A frame that can't be taken, of which only this is of use."""
-
-    ref: str | int | None = None
 
 
 class WebSocketConversation(Conversation):
@@ -8618,66 +8618,63 @@ class WebSocketConversation(Conversation):
         for message in self._framing.take(data):
             self.later(partial(self._handle, message), len(message))
         reason = "closed by the client or for its frames"
-        self._framing.answer(self._app.hub, self.subscriber, reason)
+        self._framing.answer(self.app.hub, self.subscriber, reason)
 
     def _say(self, **body: Any) -> None:
-        self._app.hub.reply(self.subscriber, text_frame(to_json(body)))
+        """Send an object, without a `ref` that there isn't."""
+        if body.get("ref", "") is None:
+            del body["ref"]
+        self.app.hub.reply(self.subscriber, text_frame(to_json(body)))
 
     def _handle(self, message: str | bytes) -> None:
-        frame = None
+        heard = Referred()
         try:
-            frame = self._parse(message)
-            self._app.rooms.attendance.heard(self.subscriber.client_id)
-            act = self.ACTS.get(frame.type)
-            if act is None:
+            try:
+                frame = heard = msgspec.json.decode(message, type=WsFrame)
+            except (msgspec.DecodeError, RecursionError):
+                with contextlib.suppress(msgspec.DecodeError, RecursionError):
+                    heard = msgspec.json.decode(message, type=Referred)  # who need not wait on
+                value = parse_json(message.encode() if isinstance(message, str) else message).value
+                wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
+                raise Problem("invalid", f"{'; '.join(wrong)}.") from None
+            self.app.rooms.attendance.heard(self.subscriber.client_id)
+            if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
             if frame.type in self.COUNTED:
-                self._app.access.limit_request(self._principal)
-            act(self, frame)
+                self.app.access.limit_request(self._principal)
+            acknowledged = self.ACTS[frame.type](self, frame)
+            if acknowledged is not None and frame.ref is not None:
+                self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            ref = frame.ref if frame else None
-            if frame is None:  # its sender need not wait on
-                with contextlib.suppress(msgspec.DecodeError, RecursionError):
-                    ref = msgspec.json.decode(message, type=Referred).ref
-            self._refuse(problem, ref)
-
-    @staticmethod
-    def _parse(message: str | bytes) -> WsFrame:
-        try:
-            return msgspec.json.decode(message, type=WsFrame)
-        except (msgspec.DecodeError, RecursionError):
-            value = parse_json(message.encode() if isinstance(message, str) else message).value
-            wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
-            raise Problem("invalid", f"{'; '.join(wrong)}.") from None
+            self._refuse(problem, heard.ref)
 
     def _refuse(self, problem: Problem, ref: str | int | None) -> None:
         """Say what is wrong; who goes on sending what can't be understood is closed."""
-        named = {} if ref is None else {"ref": ref}
-        self._say(type="error", code=problem.code, message=problem.detail or problem.title, **named)
+        message = problem.detail or problem.title
+        self._say(type="error", code=problem.code, message=message, ref=ref)
         bad = problem.code in ("malformed_json", "invalid", "unknown_type")
         self._bad = self._bad + 1 if bad else 0
         if self._bad >= self.MOST_BAD:
             last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
-            self._app.hub.finish(self.subscriber, last, "three bad frames in a row")
+            self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
-    def _change_channels(self, frame: WsFrame) -> None:
+    # What is done: what it gives is acknowledged, if that was asked for.
+
+    def _change_channels(self, frame: WsFrame) -> dict[str, Any]:
         before, adds = self.subscriber.topics, frame.type == "subscribe"
-        topics = changed_channels(self._app, self._principal, before, frame.channels, adds)
-        self._app.hub.set_topics(self.subscriber, topics)
-        if frame.ref is not None:
-            self._say(type="ack", ref=frame.ref)
+        topics = changed_channels(self.app, self._principal, before, frame.channels, adds)
+        self.app.hub.set_topics(self.subscriber, topics)
+        return {}
 
-    def _publish(self, frame: WsFrame) -> None:
+    def _publish(self, frame: WsFrame) -> dict[str, Any]:
         if not frame.data:
             raise Problem("invalid", "data is required.")
         query = BroadcastQuery(frame.channel, frame.to, frame.event)
         parsed = parse_json(bytes(frame.data))
         sender = self.subscriber.client_id
-        draft = make_draft(self._app, self._principal, query, parsed, sender)
-        number = append(self._app, [draft])[0]
-        if frame.ref is not None:
-            self._say(type="ack", ref=frame.ref, id=number)
+        draft = make_draft(self.app, self._principal, query, parsed, sender)
+        return {"id": append(self.app, [draft])[0]}
 
     def _visitor(self) -> Visitor:
         return Visitor(self.subscriber.client_id, self._principal)
@@ -8685,31 +8682,30 @@ class WebSocketConversation(Conversation):
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
         asked = room_id, frame.display_name, None, frame.password
-        view = entered(self._app, self._origin, self._visitor(), *asked)
+        view = entered(self.app, self._origin, self._visitor(), *asked)
         self._room = room_id
-        about = {"ref": frame.ref} if frame.ref is not None else {}
-        about |= {"roomId": room_id, "isHost": view.participant.is_host}
+        about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
-        self._say(type="room-waiting" if isinstance(view, Waits) else "room-joined", **about)
+        kind = "room-waiting" if isinstance(view, Waits) else "room-joined"
+        self._say(type=kind, ref=frame.ref, **about)
 
     def _leave_room(self, frame: WsFrame) -> None:
         """The event `room-left` comes from the log, as for every other way of leaving."""
-        self._app.rooms.leave(self._visitor(), frame.room_id or self._room)
+        self.app.rooms.leave(self._visitor(), frame.room_id or self._room)
 
-    def _signal(self, frame: WsFrame) -> None:
+    def _signal(self, frame: WsFrame) -> dict[str, Any]:
         if len(to_json(frame.signal)) > SIGNAL_BYTES:
             raise Problem("too_large", f"A signal has at most {SIGNAL_BYTES} bytes.")
         kind = frame.signal_type or signal_type(frame.signal)
         target = Target(frame.target_client_id, None, frame.target_connection_id)
         room_id = frame.room_id or self._room
-        self._app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
-        if frame.ref is not None:
-            self._say(type="ack", ref=frame.ref)
+        self.app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
+        return {}
 
-    def _ping(self, frame: WsFrame) -> None:
+    def _ping(self, _: WsFrame) -> None:
         self._say(type="pong", timestamp=iso(now_ms()))
 
-    ACTS: ClassVar[dict[str, Callable[[WebSocketConversation, WsFrame], None]]] = {
+    ACTS: ClassVar[dict[str, Callable[[Any, WsFrame], dict[str, Any] | None]]] = {
         "subscribe": _change_channels,
         "unsubscribe": _change_channels,
         "publish": _publish,
@@ -8754,6 +8750,11 @@ class SioPacket(msgspec.Struct):
     attached: int = 0  # bytes
     attachments: list[bytes] = []
 
+    @property
+    def cost(self) -> int:
+        """Bytes that it holds while it waits."""
+        return self.size + self.attached
+
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
@@ -8780,38 +8781,29 @@ def parse_packet(text: str) -> SioPacket:
         if kind == SIO_CONNECT:
             found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
         elif kind in (SIO_EVENT, SIO_ACK):
-            with contextlib.suppress(RecursionError):
+            if payload[-1:] != "]":
+                raise ValueError("not a list")
+            with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
                 found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-                found.event = event_of(found)
         elif kind != SIO_DISCONNECT or payload:
             raise ValueError("not for a server")
+        if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
+            if not found.payload:
+                raise ValueError("an event without a name")
+            name = msgspec.json.decode(found.payload[0], type=str | int | float)
+            found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+            if found.event in SOCKETIO_EVENTS:
+                raise ValueError("a reserved event")
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
     return found
 
 
-def event_of(found: SioPacket) -> str:
-    """What happened, of an EVENT: a number is its name as text. Raises ValueError as Node does."""
-    if found.kind != SIO_EVENT:
-        return ""
-    first = msgspec.json.decode(found.payload[0], type=str | int | float) if found.payload else ""
-    event = first if isinstance(first, str) else bytes(found.payload[0]).decode()
-    if not found.payload or event in SOCKETIO_EVENTS:
-        raise ValueError("a reserved event, or none")
-    return event
-
-
-def check_placeholders(found: SioPacket) -> None:
-    """Raises Problem `invalid` unless there is one placeholder for each attachment: of one that
-    stands a thousand times every receiver would get a thousand copies."""
-    numbers: list[int] = []
-    fill_placeholders([msgspec.json.decode(raw) for raw in found.payload], numbers.append)
-    if found.expected and sorted(numbers) != list(range(found.expected)):
-        raise Problem("invalid", "Each attachment has one placeholder.")
-
-
-def pack_arguments(values: Sequence[Any]) -> Arguments:
-    """An event's arguments; binary ones become attachments."""
+def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
+    """What an event of the application carries, or an acknowledgement: binary values become
+    attachments. Raises ValueError for what every client would take for the protocol's."""
+    if event in SOCKETIO_EVENTS:
+        raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
     attachments: list[bytes] = []
 
     def strip(value: Any) -> Any:
@@ -8842,6 +8834,10 @@ class Refused(Exception):
     `Refused(message, data)`."""
 
 
+def nothing(*values: Any) -> None:
+    """Answer who asked for no answer."""
+
+
 class EventListener:
     """A function of the application, called as JavaScript would: what was not sent is None, what it
     doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
@@ -8865,54 +8861,68 @@ class EventListener:
         self._least = sum(p.default is p.empty for p in plain)
         self._most = sys.maxsize if any_number else len(plain)
 
-    def __call__(self, *values: Any, ack: Callable[..., None]) -> Any:
+    def __call__(
+        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] = nothing
+    ) -> Any:
+        """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
         named = {"ack": ack} if self.acknowledges else {}
-        result = self.function(*[*values, *missing][: self._most], **named)
-        return awaited(result) if inspect.iscoroutine(result) else result
+        with Turn.named(namespace, event):
+            result = self.function(*[*values, *missing][: self._most], **named)
+            return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
 
 
 class EventListeners:
-    """Functions by the event that they wait for, in the order in which they were declared."""
+    """What is declared for a namespace, or by one client: functions by the event that they wait
+    for, in the order in which they were declared."""
 
-    ANY = "*"
+    OTHER = "*"  # an event that has none
 
     def __init__(self) -> None:
         self._of: dict[str, list[EventListener]] = {}
+        self.any: list[EventListener] = []
+        self.middlewares: list[EventListener] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._of)
+    def on(self, event: str, listener: Callable[..., Any], once: bool = False) -> None:
+        """Call a function with the values of an event of this client, or with the reason of
+        `disconnecting` and `disconnect`. What it returns counts as a handler's."""
+        self._of.setdefault(event, []).append(EventListener(listener, once))
 
-    def add(self, event: str, function: Callable[..., Any], once: bool = False) -> None:
-        """Let a function hear of an event from now on; `once` of the next one only."""
-        self._of.setdefault(event, []).append(EventListener(function, once))
+    def once(self, event: str, listener: Callable[..., Any]) -> None:
+        """As `on`, for the next one only."""
+        self.on(event, listener, once=True)
 
-    def remove(self, event: str | None, function: Callable[..., Any] | None) -> None:
-        """Forget a function of an event, or all of them, or, without an event, of all events."""
+    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
+        """Take back `on`: of a function, of all of an event, or of all."""
         for name in list(self._of) if event is None else [event]:
-            kept = [found for found in self.of(name) if function not in (None, found.function)]
-            self._of[name] = kept
-            if not kept:
-                del self._of[name]
+            kept = [f for f in self._of.pop(name, ()) if listener not in (None, f.function)]
+            if kept:
+                self._of[name] = kept
 
-    def of(self, event: str) -> list[EventListener]:
-        """Those of an event."""
-        return self._of.get(event, [])
+    def on_any(self, listener: Callable[..., Any]) -> None:
+        """Call a function with the name and the values of each event, before its handlers."""
+        self.any.append(EventListener(listener))
+
+    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
+        """Take back `on_any`, of a function or of all."""
+        self.any = [found for found in self.any if listener not in (None, found.function)]
+
+    def use(self, middleware: Callable[..., Any]) -> None:
+        """Show a function the name and the values of each event first: what it raises keeps the
+        event from the handlers, and from an acknowledgement."""
+        self.middlewares.append(EventListener(middleware))
+
+    @property
+    def hears(self) -> bool:
+        """Whether there are functions that wait for events."""
+        return bool(self._of or self.any)
 
     def take(self, event: str) -> list[EventListener]:
         """Those of an event that has come."""
-        found = self.of(event)
+        found = self._of.get(event, [])
         if any(listener.once for listener in found):
             self._of[event] = [listener for listener in found if not listener.once]
         return found
-
-
-class Namespace:
-    """What the application has declared for a namespace, or for all that a pattern names."""
-
-    def __init__(self) -> None:
-        self.listeners = EventListeners()
-        self.middlewares: list[EventListener] = []
 
 
 NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], bool]
@@ -8924,46 +8934,45 @@ class Handlers:
     MOST_LETTERS = 256  # of a namespace's name
 
     def __init__(self) -> None:
-        self.app: Application | None = None  # once it serves
+        self.app: Application = cast("Any", None)  # until it serves
         self.thread = 0  # the loop's
         self.loop: Any = None
-        self.namespaces: dict[NamespaceName, Namespace] = {"/": Namespace()}
+        self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
         self._asyncio: asyncio.AbstractEventLoop | None = None
 
-    def namespace(self, name: NamespaceName) -> Namespace:
+    def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
         if isinstance(name, str) and name[:1] != "/":
             name = f"/{name}"
-        return self.namespaces.setdefault(name, Namespace())
+        return self.namespaces.setdefault(name, EventListeners())
 
-    def find(self, name: str, auth: dict[str, Any]) -> Namespace | None:
+    def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
         found = self.namespaces.get(name)
         if found is None and len(name) <= self.MOST_LETTERS and "#" not in name:
-            for pattern, declared in self.namespaces.items():
+            for pattern, declared in list(self.namespaces.items()):  # a function may wait
                 if isinstance(pattern, re.Pattern):
-                    matches = bool(pattern.search(name))
+                    is_meant = bool(pattern.search(name))
+                elif isinstance(pattern, str):
+                    is_meant = False
                 else:
-                    matches = not isinstance(pattern, str) and pattern(name, auth)
-                if matches:
+                    is_meant = EventListener(pattern)(name, "namespace", name, auth)
+                if is_meant:
                     return declared
         return found
 
     @property
     def handle_events(self) -> bool:
         """Whether there are any; else a client's events are published."""
-        return any(space.listeners for space in self.namespaces.values())
+        return any(declared.hears for declared in self.namespaces.values())
 
     @property
     def gated(self) -> list[str]:
         """The namespaces of which a middleware decides who joins."""
-        return [
-            name
-            for name, space in self.namespaces.items()
-            if space.middlewares and isinstance(name, str)
-        ]
+        named = [(name, s) for name, s in self.namespaces.items() if isinstance(name, str)]
+        return [name for name, declared in named if declared.middlewares]
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
@@ -8984,13 +8993,13 @@ class Handlers:
         self.app, self.loop = app, gevent.get_hub().loop
         self.thread = get_original("_thread", "get_ident")()
 
-    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of what is declared by `async def`. It waits as every greenlet does."""
+    def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """What is declared by `async def` returns. Its loop waits as every greenlet does."""
         if self._asyncio is None:
             # Not the platform's default: Windows' has no selector, which gevent could replace.
             self._asyncio = asyncio.SelectorEventLoop()
             gevent.spawn(self._asyncio.run_forever)
-        return self._asyncio
+        return asyncio.run_coroutine_threadsafe(coroutine, self._asyncio).result()
 
 
 HANDLERS = Handlers()
@@ -9016,12 +9025,14 @@ class Turn(gevent.Greenlet):
 
     def switch_out(self) -> None:
         """Before each wait; gevent calls it."""
-        now = time.monotonic()
+        now, slow = time.monotonic(), HANDLERS.slow
         held, self.began = now - self.began, now
-        if self.doing and held >= self.LONGEST and now > HANDLERS.slow.get(self.doing, 0.0):
+        if self.doing and held >= self.LONGEST and now > slow.get(self.doing, 0.0):
+            # A client may choose the names: those whose time is over are held no longer.
+            HANDLERS.slow = {doing: until for doing, until in slow.items() if until > now}
             HANDLERS.slow[self.doing] = now + self.PAUSE
             namespace, event = self.doing
-            cast("Application", HANDLERS.app).journal.add(
+            HANDLERS.app.journal.add(
                 "WARN",
                 f"The handler of {event} held everybody else up for {held:.1f} s: what takes long "
                 "belongs into gevent's threadpool",
@@ -9029,25 +9040,19 @@ class Turn(gevent.Greenlet):
             )
 
     @classmethod
-    def of(cls, namespace: str, event: str, handler: Callable[..., Any], *values: Any) -> Any:
-        """What a handler returns, who may call another one."""
+    @contextlib.contextmanager
+    def named(cls, namespace: str, event: str) -> Iterator[None]:
+        """Run a handler, who may call another one."""
         turn = gevent.getcurrent()
         if not isinstance(turn, cls):  # one that the application has made
-            return handler(*values)
+            yield
+            return
         before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
         try:
-            return handler(*values)
+            yield
         finally:
             turn.switch_out()
             turn.doing = before
-
-
-_SID = re.compile(r"[A-Za-z0-9_-]{21}")
-
-
-def awaited(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns."""
-    return asyncio.run_coroutine_threadsafe(coroutine, HANDLERS.asyncio_loop()).result()
 
 
 def from_any_thread(function: F) -> F:
@@ -9055,8 +9060,7 @@ def from_any_thread(function: F) -> F:
 
     @functools.wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        app = HANDLERS.app
-        if app is None:
+        if not HANDLERS.thread:
             words = "is for when the server runs: call it in a handler, as of @on('connection')"
             raise RuntimeError(f"{function.__name__} {words}.")
         if get_original("_thread", "get_ident")() == HANDLERS.thread:
@@ -9076,6 +9080,16 @@ def from_any_thread(function: F) -> F:
     return cast("F", call)
 
 
+def declaring(add: Callable[[F], None]) -> Callable[[F], F]:
+    """A decorator that declares a function and leaves it as it is."""
+
+    def declare(function: F) -> F:
+        add(function)
+        return function
+
+    return declare
+
+
 def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
     """Declare a handler of an event: `@on("message")` above `def message(client, data): …`. Several
     are called in turn; `@on("*")`, as `def other(client, event, data): …`, for an event that has
@@ -9085,23 +9099,19 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
     returns is the acknowledgement: a tuple is several values, None is none. One that takes `ack`
     calls it with them instead, later or never. Who raises acknowledges nothing.
     """
-
-    def declare(handler: F) -> F:
-        HANDLERS.namespace(namespace).listeners.add(event, handler)
-        return handler
-
-    return declare
+    return declaring(partial(HANDLERS.namespace(namespace).on, event))
 
 
 def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
     """Declare what looks at each new client first and may raise: `@use`. The client is told the
     words of the exception, and of `Refused` also the data. It alone decides who joins."""
-
-    def declare(found: F) -> F:
-        HANDLERS.namespace(namespace).middlewares.append(EventListener(found))
-        return found
-
+    declare = declaring(HANDLERS.namespace(namespace).use)
     return declare if middleware is None else declare(middleware)
+
+
+def on_server_side(event: str) -> Callable[[F], F]:
+    """Declare what `server_side_emit` of another node calls: `@on_server_side("reload")`."""
+    return declaring(partial(HANDLERS.server_side.on, event))
 
 
 RoomKey = str | int  # 7 is the room "7"
@@ -9130,34 +9140,34 @@ def emit(
     Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
     event and TypeError for what is no room or can't be JSON.
     """
-    app = HANDLERS.app
-    assert app is not None
-    check_event(event)
-    arguments = pack_arguments(values)
+    arguments, hub = pack_arguments(values, event), HANDLERS.app.hub
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
     for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
-        for topic in heard_topics(app.hub, namespace, room):
+        for topic in heard_topics(hub, namespace, room):
             others = to_json(left_out) if left_out else None
-            count = app.hub.audience(topic, others)
-            draft = Entry(
-                topic, MESSAGE, event, "", exclude=others, recipient_count=count, sent_at=now_ms()
-            )
-            is_own = topic == DIRECT + room
-            drafts.append(with_arguments(draft, named if is_own else arguments))
+            carried = named if topic == DIRECT + room else arguments
+            drafts.append(event_draft(topic, event, carried, hub.audience(topic, others), others))
             left_out.append(topic)  # who has it doesn't get the next one's
+    send_drafts(drafts, volatile)
+
+
+def event_draft(
+    topic: str, event: str, arguments: Arguments, count: int = 1, exclude: str | None = None
+) -> Entry:
+    """An event of the application on its way to a topic, and so many receivers."""
+    about: dict[str, Any] = {"exclude": exclude, "recipient_count": count, "sent_at": now_ms()}
+    return with_arguments(Entry(topic, MESSAGE, event, "", **about), arguments)
+
+
+def send_drafts(drafts: Sequence[Entry], volatile: bool) -> None:
+    """Send by way of the log, which returns after the commit, or past it."""
     if volatile:
         for draft in drafts:
-            app.nodes.volatile(draft)
+            HANDLERS.app.nodes.volatile(draft)
     elif drafts:
-        append(app, drafts)
-
-
-def check_event(event: str) -> None:
-    """Raises ValueError for what every client would take for the protocol's."""
-    if event in SOCKETIO_EVENTS:
-        raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
+        append(HANDLERS.app, drafts)
 
 
 def each_room(rooms: RoomNames) -> list[str]:
@@ -9168,6 +9178,9 @@ def each_room(rooms: RoomNames) -> list[str]:
         if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
+
+
+_SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
 def room_topics(namespace: str, room: str) -> list[str]:
@@ -9183,16 +9196,10 @@ def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
     a view more for each, and nothing would be joined once for all.
     """
     topic, *own = room_topics(namespace, room)
-    if not own:
-        return [topic]
-    in_room, is_client = bool(hub.audience(topic)), bool(hub.of_client(room))
-    if in_room == is_client:  # both, or who is away or on another node is not known here
+    is_heard = [bool(hub.audience(topic)), bool(hub.of_client(room))]
+    if not own or is_heard[0] == is_heard[1]:  # who is away or on another node isn't known here
         return [topic, *own]
-    return [topic] if in_room else own
-
-
-def nothing(*values: Any) -> None:
-    """Answer who asked for no answer."""
+    return [topic] if is_heard[0] else own
 
 
 class KeptData(dict[str, Any]):
@@ -9202,21 +9209,15 @@ class KeptData(dict[str, Any]):
         to_json({key: value})
         super().__setitem__(key, value)
 
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def update(self, *given: Any, **named: Any) -> None:
-        for key, value in dict(*given, **named).items():
-            self[key] = value
-
     def __ior__(self, other: Any) -> KeptData:  # type: ignore[override,misc]
         self.update(other)
         return self
 
+    # These two set each key by itself, a dict's own don't.
+    setdefault, update = MutableMapping.setdefault, MutableMapping.update
 
-class Client:
+
+class Client(EventListeners):
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
@@ -9224,12 +9225,13 @@ class Client:
 
     def __init__(
         self,
-        session: EngineSession,
+        session: SocketIoSession,
         namespace: str,
-        declared: Namespace,
+        declared: EventListeners,
         auth: dict[str, Any],
         principal: Principal,
     ) -> None:
+        super().__init__()
         self.id = session.subscriber.client_id
         self.principal = principal
         self.namespace = namespace
@@ -9241,91 +9243,20 @@ class Client:
         self.saved = ""  # its state as it was stored last
         self.position = ""  # where it goes on when it names no offset
         self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = KeptData() if session.recovers else {}
+        self.data: dict[str, Any] = KeptData() if session.recovery.seconds else {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self._session = session
-        self._declared = declared.listeners
-        self._listeners = EventListeners()
-        self._any: list[EventListener] = []
-        self._middlewares: list[EventListener] = []
-        self._acks: dict[int, Callable[..., Any]] = {}
-        self._calls: list[Any] = []  # that wait
+        self.session = session
+        self._declared = declared
+        # By the number of an event that was sent: who waits for its answer, or hears it.
+        self._acks: dict[int, gevent.event.AsyncResult[Any] | Callable[..., Any]] = {}
         self._numbers = itertools.count()
+        self._keeps_soon = False
 
     @property
     def topics(self) -> set[str]:
         """What it hears of the log."""
         rooms = {"", *self.rooms} - {self.id}
         return {room_topic(self.namespace, room) for room in rooms} | self.channels
-
-    def state(self) -> str:
-        """What is kept of it, as JSON."""
-        return to_json(ClientState(self.rooms - {self.id}, set(self.channels), self.data))
-
-    # What it hears
-
-    def on(self, event: str, listener: Callable[..., Any]) -> None:
-        """Call a function with the values of an event of this client, or with the reason of
-        `disconnecting` and `disconnect`. What it returns counts as a handler's."""
-        self._listeners.add(event, listener)
-
-    def once(self, event: str, listener: Callable[..., Any]) -> None:
-        """As `on`, for the next one only."""
-        self._listeners.add(event, listener, once=True)
-
-    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
-        """Take back `on`: of a function, of all of an event, or of all."""
-        self._listeners.remove(event, listener)
-
-    def on_any(self, listener: Callable[..., Any]) -> None:
-        """Call a function with the name and the values of each event, before its handlers."""
-        self._any.append(EventListener(listener))
-
-    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
-        """Take back `on_any`, of a function or of all."""
-        self._any = [found for found in self._any if listener not in (None, found.function)]
-
-    def use(self, middleware: Callable[..., Any]) -> None:
-        """Show a function the name and the values of each event first: what it raises keeps the
-        event from the handlers, and from an acknowledgement."""
-        self._middlewares.append(EventListener(middleware))
-
-    @property
-    def hears(self) -> bool:
-        """Whether it has listeners of its own."""
-        return bool(self._listeners or self._any)
-
-    def admits(self, event: str, values: list[Any]) -> bool:
-        """Whether its middlewares let an event pass."""
-        try:
-            for middleware in self._middlewares:
-                Turn.of(self.namespace, event, partial(middleware, ack=nothing), event, *values)
-        except Refused:
-            return False
-        return True
-
-    def hear(
-        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
-    ) -> list[Any]:
-        """Call the handlers of an event; with `ack` it is one that the client sent. What those
-        return that don't take `ack`; nothing where one fails: errors are logged."""
-        is_sent, declared, journal = ack is not None, self._declared, self._session.journal
-        for listener in self._any if is_sent else ():
-            with contained(journal, "A function given to on_any failed"):
-                listener(event, *values, ack=nothing)
-        own = [] if is_sent and event in ("connection", EventListeners.ANY) else declared.of(event)
-        calls: list[tuple[EventListener, Sequence[Any]]] = [(each, (self, *values)) for each in own]
-        calls += [(listener, values) for listener in self._listeners.take(event)]
-        if is_sent and not calls:
-            calls = [(each, (self, event, *values)) for each in declared.of(EventListeners.ANY)]
-        results = []
-        for listener, given in calls:
-            with contained(journal, f"The handler of {event} failed"):
-                heard = partial(listener, ack=ack or nothing)
-                results.append(Turn.of(self.namespace, event, heard, *given))
-        if len(results) < len(calls):
-            return []
-        return [r for r, (each, _) in zip(results, calls, strict=True) if not each.acknowledges]
 
     # What it is told
 
@@ -9340,62 +9271,57 @@ class Client:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
         now. Raises as `emit` of the module."""
-        check_event(event)
+        arguments = pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            self._session.store(self, event, pack_arguments(values), volatile)
-            return
-        number = "" if ack is None else self._ask(event, ack)
-        self._session.emit(self.namespace, event, pack_arguments(values), number)
+            arguments = arguments._replace(namespace=self.namespace)
+            send_drafts([event_draft(DIRECT + self.id, event, arguments)], volatile)
+        elif ack is None:
+            self.session.emit(self.namespace, event, arguments)
+        else:
+            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
 
     @from_any_thread
     def call(self, event: str, *values: Any, timeout: float = CALL_SECONDS) -> Any:
         """Send an event and wait for the client's answer: a value, a tuple of several, or None.
         Raises TimeoutError after `timeout` seconds, and when the client goes."""
-        check_event(event)
         answer = gevent.event.AsyncResult()
-        number = self._ask(event, lambda *values: answer.set(values))
-        self._session.emit(self.namespace, event, pack_arguments(values), number)
-        self._calls.append(answer)
-        answer.wait(timeout)
-        self._calls.remove(answer)
-        self._acks.pop(int(number), None)
+        number = self._ask(event, pack_arguments(values, event), answer)
+        try:
+            answer.wait(timeout)
+        finally:
+            self._acks.pop(number, None)
         if not answer.ready():
             raise TimeoutError(f"No answer to {event} within {timeout:g} seconds.")
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, event: str, answer: Callable[..., Any]) -> str:
+    def _ask(self, event: str, arguments: Arguments, waiting: Any) -> int:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
             del self._acks[next(iter(self._acks))]
         number = next(self._numbers)
-        heard = partial(EventListener(answer), ack=nothing)
-        self._acks[number] = partial(Turn.of, self.namespace, event, heard)
-        return str(number)
-
-    def asked(self, number: int) -> Callable[..., Any] | None:
-        """What is to be called with an answer that comes now."""
-        return self._acks.pop(number, None)
-
-    def gone(self) -> None:
-        """It answers no more."""
-        self.connected = False
-        self._acks.clear()
-        for answer in self._calls:
-            answer.set_exception(TimeoutError("The client is gone."))
+        self._acks[number] = waiting
+        self.session.emit(self.namespace, event, arguments, str(number))
+        return number
 
     @from_any_thread
     def join(self, room: RoomNames) -> None:
         """Enter a room of the namespace, or several."""
         self.rooms.update(each_room(room))
-        self._session.moved(self)
+        self._moved()
 
     @from_any_thread
     def leave(self, room: RoomNames) -> None:
         """Leave a room, or several."""
         self.rooms.difference_update(each_room(room))
-        self._session.moved(self)
+        self._moved()
+
+    def _moved(self) -> None:
+        self.session.renew_topics()
+        if self.pid and not self._keeps_soon:  # perhaps by another client's handler
+            self._keeps_soon = True
+            self.session.later(self.keep)
 
     def broadcast(
         self,
@@ -9413,27 +9339,153 @@ class Client:
     def disconnect(self, close: bool = False) -> None:
         """Put the client out of the namespace, or with `close` out of all of its connection; it
         does not come back by itself."""
-        self._session.put_out(self, close)
+        for each in list(self.session.clients.values()) if close else [self]:
+            each.depart("server namespace disconnect", is_told=True)
+        if close:
+            self.session.end("forced server close")
 
-    def disconnect_soon(self, close: bool) -> None:
-        """As `disconnect`, after what the client has said before."""
-        self._session.later(partial(self._session.put_out, self, close))
+    # What it says
 
-    def portrait(self) -> dict[str, Any]:
-        """What other nodes may know of it."""
-        names = ("id", "namespace", "rooms", "data", "handshake")
-        return {name: getattr(self, name) for name in names}
+    def receive(self, packet: SioPacket) -> None:
+        """Take an event, and acknowledge it."""
+        if packet.payload is None:
+            raise Problem("invalid", "An event is nested too deeply.")
+        due = [packet.ack] if packet.ack else []
 
-    def answer_to(self, event: str, values: list[Any], timeout: float) -> dict[str, Any]:
-        """What it answers to an event, if it does."""
-        with contextlib.suppress(TimeoutError):
-            return {"answer": self.call(event, *values, timeout=timeout)}
-        return {}
+        @from_any_thread
+        def acknowledge(*values: Any) -> None:
+            """Answer the client, once."""
+            text, attachments, _ = pack_arguments(values)
+            self.keep()  # before the answer: what was acknowledged survives
+            if due and self.connected:
+                self.session.reply(SIO_ACK, self.namespace, due.pop() + text, attachments)
+
+        if HANDLERS.handle_events or self.hears:
+            values, results = packet.values(), []
+            with contextlib.suppress(Refused):
+                for middleware in self.middlewares:
+                    middleware(self.namespace, packet.event, packet.event, *values)
+                results = self.hear(packet.event, values, acknowledge)
+        else:
+            results = [act_without_handlers(self, packet)]
+        self.keep()
+        if results:
+            result = next((result for result in results if result is not None), ())
+            acknowledge(*(result if isinstance(result, tuple) else [result]))
+
+    def hear(
+        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
+    ) -> list[Any]:
+        """Call the handlers of an event; with `ack` it is one that the client sent. What those
+        return that don't take `ack`; nothing where one fails: errors are logged."""
+        is_sent, take, journal = ack is not None, self._declared.take, self.session.app.journal
+        for listener in self.any if is_sent else ():
+            with contained(journal, "A function given to on_any failed"):
+                listener(self.namespace, event, event, *values)
+        is_declared = not is_sent or event not in ("connection", self.OTHER)
+        calls = [(each, [self, *values]) for each in (take(event) if is_declared else ())]
+        calls += [(listener, [*values]) for listener in self.take(event)]
+        if is_sent and not calls:
+            calls = [(each, [self, event, *values]) for each in take(self.OTHER)]
+        results = []
+        for listener, given in calls:
+            with contained(journal, f"The handler of {event} failed"):
+                results.append(listener(self.namespace, event, *given, ack=ack or nothing))
+        if len(results) < len(calls):
+            return []
+        return [r for r, (each, _) in zip(results, calls, strict=True) if not each.acknowledges]
+
+    def take_answer(self, packet: SioPacket) -> None:
+        """Give an answer to who asked: at once, for what is being done may wait for it."""
+        number = int(packet.ack)
+        waiting = self._acks.get(number)
+        if not isinstance(waiting, gevent.event.AsyncResult):  # `call` looks after its own
+            self._acks.pop(number, None)
+
+        def give() -> None:
+            if isinstance(waiting, gevent.event.AsyncResult):
+                waiting.set(tuple(packet.values()))
+            elif waiting is not None:
+                waiting(*packet.values())
+                self.keep()
+
+        if waiting is not None and packet.payload is not None:
+            self.session.apart(give, packet.cost)
+
+    # Coming and going
+
+    def keep(self) -> None:
+        """Store what it is while it is here, so that it can recover."""
+        self._keeps_soon = False
+        if self.session.clients.get(self.namespace) is self:
+            self.session.recovery.keep(self)
+
+    def gone(self) -> None:
+        """It answers no more."""
+        self.connected = False
+        for waiting in self._acks.values():
+            if isinstance(waiting, gevent.event.AsyncResult):
+                waiting.set_exception(TimeoutError("The client is gone."))
+        self._acks.clear()
+
+    def depart(self, reason: str, is_told: bool = False) -> None:
+        """Leave the namespace, unless it has left."""
+        if self.session.remove(self):
+            if is_told:
+                self.session.reply(SIO_DISCONNECT, self.namespace)
+            self.departed(reason)
+
+    def departed(self, reason: str, is_lost: bool = False) -> None:
+        """It is gone; one that `is_lost` may recover."""
+        if self.pid and not is_lost:
+            self.session.recovery.forget(self)
+        elif self.pid and reason != RECOVERED:  # else another connection is it now
+            self.session.recovery.lost(self)
+        for event in ("disconnecting", "disconnect"):
+            self.hear(event, [reason])
+
+
+class ChannelNames(msgspec.Struct):
+    """What `join` and `leave` name."""
+
+    channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
+
+
+def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
+    """Join and leave channels, and publish, by the rules of HTTP; what is acknowledged."""
+    try:
+        if packet.event in ("join", "leave"):
+            names = convert({"channels": packet.values()}, ChannelNames).channels
+            app, before, adds = client.session.app, client.channels, packet.event == "join"
+            client.channels = changed_channels(app, client.principal, before, names, adds)
+            client.session.renew_topics()
+        else:
+            relay(client, packet)
+        return {"success": True}
+    except Problem as problem:
+        return {"success": False, "code": problem.code, "message": problem.detail}
+
+
+def relay(client: Client, packet: SioPacket) -> None:
+    """Publish what a client emits."""
+    app, count = client.session.app, packet.expected
+    if not app.settings["relay_events"]:
+        raise Problem("forbidden", "The setting relay_events is off.")
+    numbers: list[int] = []
+    fill_placeholders([msgspec.json.decode(raw) for raw in packet.payload], numbers.append)
+    if count and sorted(numbers) != list(range(count)):
+        # Of one that stands a thousand times every receiver would get a thousand copies.
+        raise Problem("invalid", "Each attachment has one placeholder.")
+    query = convert({"event": packet.event}, BroadcastQuery)
+    text = f"[{','.join(bytes(raw).decode() for raw in packet.payload[1:])}]"
+    parsed = parse_json(text.encode())
+    lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
+    sender = client.session.subscriber.client_id
+    draft = make_draft(app, client.principal, query, lone, sender, is_let_in=True)
+    append(app, [with_arguments(draft, Arguments(parsed.text, packet.attachments))])
 
 
 # Of many clients, on any node
-
-_MSGPACK = msgspec.msgpack.Encoder(enc_hook=str)  # what is no data is told of by its words
 
 
 class Order(msgspec.Struct):
@@ -9444,14 +9496,21 @@ class Order(msgspec.Struct):
     namespace: str = "/"
     rooms: list[str] | None = None
     exclude: list[str] = []
-    arguments: list[Any] = []
+    arguments: Sequence[Any] = []
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
-    def includes(self, client: Client) -> bool:
-        """Whether a client is one of them."""
-        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
-        return is_in and client.rooms.isdisjoint(self.exclude)
+    def clients(self, sessions: Iterable[EngineSession]) -> list[Client]:
+        """Those of a node."""
+        here = (session.clients.get(self.namespace) for session in sessions)
+        rooms = None if self.rooms is None else set(self.rooms)
+        return [
+            client
+            for client in here
+            if client is not None
+            and (rooms is None or not client.rooms.isdisjoint(rooms))
+            and client.rooms.isdisjoint(self.exclude)
+        ]
 
 
 class NotAnswered(TimeoutError):
@@ -9476,8 +9535,11 @@ class RemoteClient(msgspec.Struct):
         emit(event, *values, to=self.id, namespace=self.namespace)
 
     def call(self, event: str, *values: Any, timeout: float = Client.CALL_SECONDS) -> Any:
-        """Send it an event and wait for its answer. Raises NotAnswered."""
-        return call(event, *values, to=self.id, namespace=self.namespace, timeout=timeout)[0]
+        """Send it an event and wait for its answer, `timeout` seconds. Raises NotAnswered."""
+        found = call(event, *values, to=self.id, namespace=self.namespace, timeout=timeout)
+        if not found:
+            raise NotAnswered(1, [])  # it has gone
+        return found[0]
 
     def join(self, room: RoomNames) -> None:
         """Let it enter a room, or several."""
@@ -9492,32 +9554,16 @@ class RemoteClient(msgspec.Struct):
         disconnect_sockets(close, to=self.id, namespace=self.namespace)
 
 
-def tell_all(
-    act: str,
-    *arguments: Any,
-    to: Recipients,
-    namespace: str = "/",
-    exclude: RoomNames = None,
-    number: int = 0,
-) -> None:
-    """Let every node do something with its clients, or answer the question of a `number`. Returns
-    after the commit."""
-    assert HANDLERS.app is not None
-    rooms = None if to is Everybody else each_room(cast("RoomNames", to))
-    order = Order(act, namespace, rooms, each_room(exclude), list(arguments), number=number)
-    HANDLERS.app.engine.tell(order)
-
-
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    tell_all("join", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command("join", each_room(room), to=to, namespace=namespace)
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    tell_all("leave", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command("leave", each_room(room), to=to, namespace=namespace)
 
 
 @from_any_thread
@@ -9525,7 +9571,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    tell_all("disconnect", close, to=to, namespace=namespace)
+    HANDLERS.app.engine.command("disconnect", close, to=to, namespace=namespace)
 
 
 @from_any_thread
@@ -9534,8 +9580,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    assert HANDLERS.app is not None
-    rows = HANDLERS.app.engine.ask("fetch", to=to, namespace=namespace, timeout=timeout)
+    rows = HANDLERS.app.engine.command("fetch", to=to, namespace=namespace, timeout=timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9550,12 +9595,12 @@ def call(
 ) -> list[Any]:
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
-    check_event(event)
-    pack_arguments(values)
-    assert HANDLERS.app is not None
-    arguments, whom = (event, list(values), timeout), {"namespace": namespace, "exclude": exclude}
+    pack_arguments(values, event)
+    whom: dict[str, Any] = {"to": to, "namespace": namespace, "exclude": exclude}
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    rows = HANDLERS.app.engine.ask("call", *arguments, to=to, **whom, timeout=timeout + 5)
+    rows = HANDLERS.app.engine.command(
+        "call", event, list(values), timeout, **whom, timeout=timeout + 5
+    )
     answers = [row["answer"] for row in rows if "answer" in row]
     if len(answers) < len(rows):
         raise NotAnswered(len(rows) - len(answers), answers)
@@ -9565,17 +9610,7 @@ def call(
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    tell_all("server", event, list(values), to=Everybody)
-
-
-def on_server_side(event: str) -> Callable[[F], F]:
-    """Declare what `server_side_emit` of another node calls: `@on_server_side("reload")`."""
-
-    def declare(function: F) -> F:
-        HANDLERS.server_side.add(event, function)
-        return function
-
-    return declare
+    HANDLERS.app.engine.command("server", event, list(values))
 
 
 RECOVERED = "recovered by another connection"
@@ -9616,20 +9651,64 @@ class Recovery:
         connected = SocketSession.left_at.is_null() & where
         SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
 
-    def save(self, client: Client) -> None:
-        """Store what a client is; returns after the commit."""
+    def keep(self, client: Client, since: int | None = None) -> None:
+        """Store what a client is, if that has changed, and return after the commit; `since` is
+        where it goes on."""
+        state = client.saved
+        with contained(self._app.journal, "A client's data can't be kept"):
+            if client.pid:
+                rooms, channels = client.rooms - {client.id}, set(client.channels)
+                state = to_json(ClientState(rooms, channels, client.data))
+        if state == client.saved:
+            return
+        client.saved = state
+        subscriber = client.session.subscriber
+        # What was sent may not have arrived, and then the client comes back without an offset.
+        if not client.position or not subscriber.messages:
+            cursor = subscriber.cursor if since is None else since
+            client.position = self._app.log.position(cursor)
         pid_hash, node = sha256(client.pid), self._app.nodes.id
         row = {"pid_hash": pid_hash, "owner": client.principal.name, "node": node, "left_at": None}
         row |= {"namespace": client.namespace, "client_id": client.id}
-        row |= {"state": client.saved, "position": client.position}
-        self._write({pid_hash: row})
+        self._write({pid_hash: {**row, "state": state, "position": client.position}})
 
-    def find(self, pid: Any, namespace: str, owner: str) -> Any:
+    def recover(self, client: Client, auth: dict[str, Any]) -> int | None:
+        """Make a client what it was, if it may be and nothing that it missed is gone: the id of
+        the log to go on after."""
+        session, log = client.session, self._app.log
+        row = self._find(auth.get("pid"), client)
+        if row is None or (session.clients and row.client_id != session.subscriber.client_id):
+            return None
+        since = log.find(str(auth.get("offset", row.position)))
+        since = log.find(row.position) if since is None else since
+        if since is None:
+            return None
+        state = msgspec.json.decode(row.state, type=ClientState)
+        may_use = client.principal.may_use
+        channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
+        channels |= client.channels & state.channels  # a middleware's
+        topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
+        is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
+        if not is_whole or session.over:
+            return None
+        client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
+        client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
+        self.replace(client)
+        return since
+
+    def replace(self, client: Client) -> None:
+        """End other connections of a client that has recovered: lost, and not yet noticed."""
+        for other in self._app.hub.of_client(client.id):
+            if other is not client.session.subscriber:
+                self._app.hub.finish(other, b"", RECOVERED)
+
+    def _find(self, pid: Any, client: Client) -> Any:
         """The row of a client that may recover; None when there is none."""
         if not self.seconds or not isinstance(pid, str):
             return None
         row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
-        if row is None or (row.namespace, row.owner) != (namespace, owner):
+        whose = client.namespace, client.principal.name
+        if row is None or (row.namespace, row.owner) != whose:
             return None
         due = self._due.get(row.pid_hash, {"left_at": row.left_at})
         for field, value in due.items():
@@ -9722,45 +9801,33 @@ def socket_reason(reason: str) -> str:
 
 
 class EngineSession(Conversation):
-    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other;
-    in it Socket.IO v5: a client in each namespace that was joined."""
+    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other:
+    `message` hears what the client says."""
 
     __slots__ = (
-        *("_engine", "_fetches", "_framing", "_joining", "_partial", "_posts"),
-        *("_principal", "_probe", "clients", "handshake", "over", "sid"),
+        *("_engine", "_framing", "_principal", "_probe", "_requests"),
+        *("clients", "over", "sid"),
     )
     GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
-    MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
         self.sid = secrets.token_urlsafe(15)
-        self.clients: dict[str, Client] = {}
-        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
-        if HANDLERS.handle_events or HANDLERS.gated:
-            self.handshake = handshake_of(call)
         self.over = False
-        self._joining: Client | None = None
+        self.clients: dict[str, Client] = {}  # by the namespace that each has joined
         self._engine = engine
         self._principal = call.principal
-        self._fetches = self._posts = False  # a poll waits; a POST is being taken
+        self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
         # Of its WebSocket, or of one that is tried.
         limit = engine.app.settings["max_message_bytes"]
         self._framing = None if self._polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
-        self._partial: SioPacket | None = None  # attachments of it are to come
 
-    @property
-    def journal(self) -> Journal:
-        """Where errors of its handlers are told."""
-        return self._app.journal
-
-    @property
-    def recovers(self) -> bool:
-        """Whether a client that loses its connection may come back as it was."""
-        return self._engine.recovery.seconds > 0
+    def message(self, data: str | bytes) -> None:
+        """A message of the client. Raises ValueError for what is none."""
+        raise NotImplementedError
 
     @property
     def _encoding(self) -> SocketIoEncoding:
@@ -9772,36 +9839,31 @@ class EngineSession(Conversation):
 
     def send(self, packet: str | bytes) -> None:
         """Send a packet of Engine.IO to this client alone."""
-        self._app.hub.reply(self.subscriber, self._encoding.engine(packet))
-
-    def _reply(self, kind: int, namespace: str, *more: Any) -> None:
-        """Send a packet of Socket.IO to this client alone."""
-        self._app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
+        self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
         last = self._encoding.close() if last is None else last
-        self._app.hub.finish(self.subscriber, last, reason)
+        self.app.hub.finish(self.subscriber, last, reason)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
-        """The session is over, and each client's handler hears why; or a WebSocket that was tried
-        is gone or has become the session's."""
+        """The session is over; or a WebSocket that was tried is gone or has become its own."""
         if subscriber is self._probe:
             self._probe = None
             return
         self.over = True
         self._engine.forget(self, self._polls)
-        for client in self.clients.values():
-            client.gone()
-        if self.clients or self._busy:  # what came before the end is done first
-            self.later(partial(self._lose, reason))
+        self.lost(reason)
+
+    def lost(self, reason: str) -> None:
+        """The client is gone."""
 
     # What comes in
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of its WebSocket, or of one that is tried until there is the packet "upgrade"."""
         assert self._framing is not None
-        hub, subscriber, reason = self._app.hub, self.subscriber, "transport close"
+        hub, subscriber, reason = self.app.hub, self.subscriber, "transport close"
         for packet in self._framing.take(data):
             if self._probe is None:
                 self.take(packet)
@@ -9827,18 +9889,136 @@ class EngineSession(Conversation):
         elif packet[:1] == "3":
             self.subscriber.answer_by = 0
         else:
-            self._take_message(packet)
+            try:
+                # In base64 it is of a WebSocket with `forceBase64`.
+                if isinstance(packet, str) and packet[:1] == "b":
+                    packet = base64.b64decode(packet[1:], validate=True)
+                if isinstance(packet, str) and packet[:1] != "4":
+                    raise ValueError("unknown packet")
+                self.message(packet if isinstance(packet, bytes) else packet[1:])
+            except (ValueError, RecursionError):
+                # The POST is told; a poll that waits too.
+                self.end(
+                    "parse error", b"" if self._polls and "polls" not in self._requests else None
+                )
 
-    def _take_message(self, packet: str | bytes) -> None:
+    # Polling
+
+    def poll(self, call: Call) -> Answer:
+        """Answer a GET with what waits for the client; wait until there is something."""
+        transport, settings = self.subscriber.transport, self.app.settings
+        seconds = settings["ping_interval"] + settings["ping_timeout"]
+        due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
+        if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
+            self.end("ping timeout", b"")
+            raise EngineFault(1)
+        with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
+            # A poll beside a probe is let go soon: the client waits for its end to upgrade.
+            cast("QueueTransport", transport).ready.wait(self.PROBE_POLL if self._probe else None)
+        if transport is not self.subscriber.transport:
+            raise EngineFault(3)
+        payload = cast("QueueTransport", transport).take()
+        self.app.hub.flush(self.subscriber)
+        return payload_answer(payload or b"6")
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, kind: str) -> Iterator[None]:
+        """A second request of a kind beside the first ends the session."""
+        if kind in self._requests:
+            self.end(f"two {kind} at once")
+        if kind in self._requests or not self._polls:
+            raise EngineFault(3)
+        self._requests.add(kind)
         try:
-            if isinstance(packet, str) and packet[:1] == "b":  # of a WebSocket with `forceBase64`
-                packet = base64.b64decode(packet[1:], validate=True)
-            if isinstance(packet, str) and packet[:1] != "4":
-                raise ValueError("unknown packet")
-            self.message(packet if isinstance(packet, bytes) else packet[1:])
-        except (ValueError, RecursionError):
-            # The POST is told; a poll that waits too.
-            self.end("parse error", b"" if self._polls and not self._fetches else None)
+            yield
+        finally:
+            self._requests.discard(kind)
+
+    def _release_poll(self, probe: Subscriber) -> None:
+        if "polls" in self._requests and self._probe is probe:  # the client upgrades after its end
+            self.send("6")
+
+    def _cancelled(self) -> None:
+        self._requests.discard("polls")
+        self.end("the poll was cancelled", b"")
+
+    def last(self) -> Answer:
+        """What was not fetched before the end, where that was told."""
+        self._engine.forget(self)
+        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
+        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+            raise EngineFault(1)
+        return answer
+
+    def post(self, call: Call) -> Answer:
+        """Take the packets of a POST, of which a client sends one after the other."""
+        with self._one_at_a_time("posts"):
+            try:
+                payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
+                for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                    self.take(packet)
+                    if self.over and packet != "1":
+                        raise EngineFault(3)
+                    if number % self.MOST == 0:  # a body holds many: others have their turn first
+                        gevent.sleep(0.001)
+                    while self.subscriber.is_paused and not self.over:
+                        gevent.sleep(0.01)
+            except ValueError:
+                self.take("")
+                raise EngineFault(3) from None
+        return payload_answer(b"ok")
+
+    # Upgrade
+
+    def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
+        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
+        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
+        is_second = self._probe is not None or not self._polls
+
+        def attach(transport: Transport, head: bytes, early: bytes) -> None:
+            streams, client_id = self.app.streams, secrets.token_urlsafe(16)
+            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            tried.closes_at = ticks_ms() + self.PROBE_MS
+            tried.pinged_at = tried.closes_at  # is not pinged
+            if not is_second:
+                self._framing = Framing(self.app.settings["max_message_bytes"])
+                tried.session, self._probe = self, tried
+            streams.attach(tried, frozenset(), transport, head, early)
+            if is_second:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
+                self.app.hub.finish(tried, last, "a second WebSocket")
+
+        return upgrade(self.app, call, attach)
+
+
+class SocketIoSession(EngineSession):
+    """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
+
+    __slots__ = ("_joining", "_partial", "handshake")
+    MOST_CLIENTS = 100  # namespaces that one connection joins
+
+    def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
+        super().__init__(engine, subscriber, call)
+        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
+        if HANDLERS.handle_events or HANDLERS.gated:
+            self.handshake = handshake_of(call)
+        self._joining: Client | None = None
+        self._partial: SioPacket | None = None  # attachments of it are to come
+
+    @property
+    def recovery(self) -> Recovery:
+        """By which a client that loses its connection may come back as it was."""
+        return self._engine.recovery
+
+    def reply(self, kind: int, namespace: str, *more: Any) -> None:
+        """Send a packet of Socket.IO to this client alone."""
+        self.app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
+
+    def emit(self, namespace: str, event: str, arguments: Arguments, ack: str = "") -> None:
+        """Send an event to this client alone."""
+        position = self.app.hub.position(self.subscriber)
+        data = self._encoding.event(namespace, event, arguments, position, ack)
+        self.app.hub.reply(self.subscriber, data)
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
@@ -9854,134 +10034,44 @@ class EngineSession(Conversation):
         else:
             self._partial.attachments.append(data)
             self._partial.attached += len(data)
-            if self._partial.attached > self._app.settings["max_message_bytes"]:
+            if self._partial.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
-        found = self._partial
-        if len(found.attachments) == found.expected:
+        packet = self._partial
+        if len(packet.attachments) == packet.expected:
             self._partial = None
-            size = found.size + found.attached
-            if found.kind != SIO_ACK:
-                self.later(partial(self._handle, found), size)
-            elif (client := self.clients.get(found.namespace)) is not None:
-                waiting = client.asked(int(found.ack))
-                if waiting is not None and found.payload is not None:  # perhaps by a handler
-                    self.apart(partial(self._answer, client, waiting, found), size)
+            if packet.kind != SIO_ACK:
+                self.later(partial(self._handle, packet), packet.cost)
+            elif (client := self.clients.get(packet.namespace)) is not None:
+                client.take_answer(packet)
 
-    # Polling
+    def lost(self, reason: str) -> None:
+        """Each client's handler hears why, after what came before the end."""
+        for client in self.clients.values():
+            client.gone()
+        if self.clients or self._busy:
+            self.later(partial(self._lose, socket_reason(reason)))
 
-    def poll(self, call: Call) -> Answer:
-        """Answer a GET with what waits for the client; wait until there is something."""
-        transport, settings = self.subscriber.transport, self._app.settings
-        seconds = settings["ping_interval"] + settings["ping_timeout"]
-        due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
-        if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
-            self.end("ping timeout", b"")
-            raise EngineFault(1)
-        if self._fetches:
-            self.end("two polls at once")
-        if self._fetches or not isinstance(transport, QueueTransport):
-            raise EngineFault(3)
-        self._fetches = True
-        try:
-            with call.connection.noting_end(self._cancelled):
-                # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-                transport.ready.wait(self.PROBE_POLL if self._probe else None)
-        finally:
-            self._fetches = False
-        if transport is not self.subscriber.transport:
-            raise EngineFault(3)
-        payload = transport.take()
-        self._app.hub.flush(self.subscriber)
-        return payload_answer(payload or b"6")
-
-    def _release_poll(self, probe: Subscriber) -> None:
-        if self._fetches and self._probe is probe:  # the client upgrades after its end
-            self.send("6")
-
-    def _cancelled(self) -> None:
-        self._fetches = False
-        self.end("the poll was cancelled", b"")
-
-    def last(self) -> Answer:
-        """What was not fetched before the end, where that was told."""
-        self._engine.forget(self)
-        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return answer
-
-    def post(self, call: Call) -> Answer:
-        """Take the packets of a POST, of which a client sends one after the other."""
-        if self._posts:
-            self.end("two posts at once")
-        if self._posts or not self._polls:
-            raise EngineFault(3)
-        self._posts = True
-        try:
-            payload = whole_characters(call.body(self._app.settings["max_message_bytes"]))
-            for number, packet in enumerate(PollingEncoding.packets(payload), 1):
-                self.take(packet)
-                if self.over and packet != "1":
-                    raise EngineFault(3)
-                if number % self.MOST == 0:  # a body holds many: others have their turn first
-                    gevent.sleep(0.001)
-                while self.subscriber.is_paused and not self.over:
-                    gevent.sleep(0.01)
-        except ValueError:
-            self._take_message("")
-            raise EngineFault(3) from None
-        finally:
-            self._posts = False
-        return payload_answer(b"ok")
-
-    # Upgrade
-
-    def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
-        """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._polls
-
-        def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams, client_id = self._app.streams, secrets.token_urlsafe(16)
-            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
-            tried.closes_at = ticks_ms() + self.PROBE_MS
-            tried.pinged_at = tried.closes_at  # is not pinged
-            if not is_second:
-                self._framing = Framing(self._app.settings["max_message_bytes"])
-                tried.session, self._probe = self, tried
-            streams.attach(tried, frozenset(), transport, head, early)
-            if is_second:
-                last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
-                self._app.hub.finish(tried, last, "a second WebSocket")
-
-        return upgrade(self._app, call, attach)
-
-    # Socket.IO
-
-    def _handle(self, found: SioPacket) -> None:
-        client = self.clients.get(found.namespace)
-        if found.kind == SIO_CONNECT and client is None:
-            self._connect(found.namespace, found.payload)
-        elif client is None or found.kind == SIO_CONNECT:
+    def _handle(self, packet: SioPacket) -> None:
+        client = self.clients.get(packet.namespace)
+        if packet.kind == SIO_CONNECT and client is None:
+            self._connect(packet.namespace, packet.payload)
+        elif client is None or packet.kind == SIO_CONNECT:
             self.end("a namespace that was not joined, or twice")
-        elif found.kind == SIO_DISCONNECT:
-            self._depart(client, "client namespace disconnect")
+        elif packet.kind == SIO_DISCONNECT:
+            client.depart("client namespace disconnect")
         else:
-            self._event(client, found)
-
-    # Joining a namespace
+            client.receive(packet)
 
     def _connect(self, namespace: str, auth: dict[str, Any]) -> None:
         try:
             declared = HANDLERS.find(namespace, auth)
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
-                self._refuse(namespace, "Invalid namespace")
-                return
+                raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
             principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             for middleware in declared.middlewares:
-                Turn.of(namespace, "use", partial(middleware, ack=nothing), client)
+                middleware(namespace, "use", client)
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
@@ -10001,134 +10091,77 @@ class EngineSession(Conversation):
     def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
         """Who connects: `auth.token`, else the first request's cookie or header. Where a
         middleware decides, the token may be the application's."""
-        principal, access = self._principal, self._app.access
-        if isinstance(auth.get("token"), str) and self._app.settings["access"] != "open":
+        principal, access = self._principal, self.app.access
+        if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
             with contextlib.suppress(*[Problem] * is_gated):
                 principal = access.by_token(auth["token"])._replace(address=principal.address)
-            self._app.streams.check_capacity(principal, is_open=True)
+            self.app.streams.check_capacity(principal, is_open=True)
         if not is_gated:
             access.require(principal, "subscribe")
         return principal
 
     def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
         body = {"message": message} if data is None else {"message": message, "data": data}
-        self._reply(SIO_CONNECT_ERROR, namespace, to_json(body))
+        self.reply(SIO_CONNECT_ERROR, namespace, to_json(body))
 
     def _note_refusal(self, problem: Problem) -> None:
         """Tell the administrator, and count it as a refused request is."""
+        address, way_out = self.subscriber.address, "Send auth.token, sign in, or set access=open."
         try:
-            self._app.access.limit_request(ANONYMOUS._replace(address=self.subscriber.address))
+            self.app.access.limit_request(ANONYMOUS._replace(address=address))
         except Problem:
             self.end("too many CONNECTs were refused")
-            return
-        self._app.journal.add(
-            "WARN",
-            f"Socket.IO CONNECT refused: {problem.detail} Send auth.token, sign in, or set "
-            "access=open.",
-            ipAddress=self.subscriber.address,
-        )
+        else:
+            words = f"Socket.IO CONNECT refused: {problem.detail} {way_out}"
+            self.app.journal.add("WARN", words, ipAddress=address)
 
     def _admit(self, client: Client, auth: dict[str, Any]) -> None:
-        subscriber, principal = self.subscriber, client.principal
+        hub, subscriber, recovery = self.app.hub, self.subscriber, self.recovery
         if not self.clients:
-            subscriber.username = principal.name
-        if (at := principal.expires_at) is not None:  # the earliest of its namespaces'
+            subscriber.username = client.principal.name
+        if (at := client.principal.expires_at) is not None:  # the earliest of its namespaces'
             subscriber.expires_at = min(at, subscriber.expires_at or at)
-        since = self._recover(client, auth)
-        if self.recovers:
+        since = recovery.recover(client, auth)
+        if recovery.seconds:
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
             try:
-                self.keep(client, since)
+                recovery.keep(client, since)
             except Exception:
                 self.end("it can't be stored")  # so it tries again
-                self._engine.recovery.lost(client)
+                recovery.lost(client)
                 raise
         if self.over:
             if client.pid:
-                self._engine.recovery.lost(client)
+                recovery.lost(client)
             return
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
         is_first = not self.clients
         self.clients[client.namespace], self._joining = client, None
         client.connected = True
         if client.id != subscriber.client_id:  # from here on it hears what is sent to its id
-            self._app.hub.rename(subscriber, client.id)
-        self._reply(SIO_CONNECT, client.namespace, to_json(body))
+            recovery.replace(client)  # by which of two that came at once
+            hub.rename(subscriber, client.id)
+        self.reply(SIO_CONNECT, client.namespace, to_json(body))
         if since is not None and is_first:
-            self._app.hub.rewind(subscriber, frozenset(client.topics), since)
+            hub.rewind(subscriber, frozenset(client.topics), since)
         else:
-            self._renew_topics(since)
+            self.renew_topics(since)
         client.hear("connection", [])
-        self.keep(client)
+        client.keep()
 
-    # Recovery
-
-    def _recover(self, client: Client, auth: dict[str, Any]) -> int | None:
-        """Make a client what it was, if it may be and nothing that it missed is gone: the id of
-        the log to go on after."""
-        if "pid" not in auth:
-            return None
-        hub, log = self._app.hub, self._app.log
-        row = self._engine.recovery.find(auth["pid"], client.namespace, client.principal.name)
-        if row is None or (self.clients and row.client_id != self.subscriber.client_id):
-            return None
-        since = log.find(str(auth.get("offset", row.position)))
-        since = log.find(row.position) if since is None else since
-        if since is None:
-            return None
-        state = msgspec.json.decode(row.state, type=ClientState)
-        may_use = client.principal.may_use
-        channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
-        channels |= client.channels & state.channels  # a middleware's
-        topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
-        is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
-        if not is_whole or self.over:
-            return None
-        for other in hub.of_client(row.client_id):
-            if other is not self.subscriber:  # lost, and not yet noticed
-                hub.finish(other, b"", RECOVERED)
-        client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
-        client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
-        return since
-
-    def keep(self, client: Client, since: int | None = None) -> None:
-        """Store what a client is, if that has changed; `since` is where it goes on."""
-        state = client.saved
-        with contained(self._app.journal, "A client's data can't be kept"):
-            state = client.state() if client.pid else state
-        if state != client.saved:
-            client.saved = state
-            subscriber = self.subscriber
-            # What was sent may not have arrived, and then the client comes back without an offset.
-            if not client.position or not subscriber.messages:
-                cursor = subscriber.cursor if since is None else since
-                client.position = self._app.log.position(cursor)
-            self._engine.recovery.save(client)
-
-    def moved(self, client: Client) -> None:
-        """A client entered or left a room, perhaps by another one's handler."""
-        self._renew_topics()
-        self.later(partial(self._keep_if_here, client))
-
-    def _keep_if_here(self, client: Client) -> None:
-        if self.clients.get(client.namespace) is client:
-            self.keep(client)
-
-    def _renew_topics(self, since: int | None = None) -> None:
+    def renew_topics(self, since: int | None = None) -> None:
         """Hear what the namespaces' clients want to hear, what is new also from an id on."""
         if not self.over:
             wanted = (client.topics for client in self.clients.values())
-            self._app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
+            self.app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
-    # Leaving
-
-    def put_out(self, client: Client, close: bool = False) -> None:
-        """Disconnect a client from its namespace by the server's will, or from all."""
-        for each in list(self.clients.values()) if close else [client]:
-            self._reply(SIO_DISCONNECT, each.namespace)
-            self._depart(each, "server namespace disconnect")
-        if close:
-            self.end("forced server close")
+    def remove(self, client: Client) -> bool:
+        """Let a client hear and answer no more from here on; whether it did before."""
+        if self.clients.get(client.namespace) is not client:
+            return False
+        self.clients.pop(client.namespace).gone()
+        self.renew_topics()
+        return True
 
     def revoked(self, credentials: set[str]) -> None:
         """Put out who joined by these, and nobody joins by them any more."""
@@ -10140,112 +10173,17 @@ class EngineSession(Conversation):
         if joining is not None and joining.principal.credential in credentials:
             self.end(REVOKED)
         elif gone and gone == clients:
-            self._app.hub.end([self.subscriber], REVOKED)
+            self.app.hub.end([self.subscriber], REVOKED)
         for client in gone if not self.over else ():
-            self.clients.pop(client.namespace).gone()
-            self._reply(SIO_DISCONNECT, client.namespace)
-            self._renew_topics()  # it hears no more from here on; what may wait comes later
-            self.later(partial(self._departed, client, "server namespace disconnect"))
+            self.remove(client)
+            self.reply(SIO_DISCONNECT, client.namespace)
+            # What may wait comes later.
+            self.later(partial(client.departed, "server namespace disconnect"))
 
     def _lose(self, reason: str) -> None:
         clients, self.clients = list(self.clients.values()), {}
         for client in clients:
-            self._departed(client, socket_reason(reason), is_lost=True)
-
-    def _depart(self, client: Client, reason: str) -> None:
-        """A client leaves its namespace."""
-        if self.clients.get(client.namespace) is client:
-            self.clients.pop(client.namespace).gone()
-            self._renew_topics()
-            self._departed(client, reason)
-
-    def _departed(self, client: Client, reason: str, is_lost: bool = False) -> None:
-        """A client is gone; one that `is_lost` may recover."""
-        if client.pid and not is_lost:
-            self._engine.recovery.forget(client)
-        elif client.pid and reason != RECOVERED:  # else another connection is it now
-            self._engine.recovery.lost(client)
-        for event in ("disconnecting", "disconnect"):
-            client.hear(event, [reason])
-
-    # Events
-
-    def emit(self, namespace: str, event: str, arguments: Arguments, ack: str) -> None:
-        """Send an event to this client alone."""
-        position = self._app.hub.position(self.subscriber)
-        data = self._encoding.event(namespace, event, arguments, position, ack)
-        self._app.hub.reply(self.subscriber, data)
-
-    def store(
-        self, client: Client, event: str, arguments: Arguments, volatile: bool = False
-    ) -> None:
-        """Send an event to this client alone by way of the log, or past it."""
-        draft = Entry(DIRECT + client.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
-        with_arguments(draft, arguments._replace(namespace=client.namespace))
-        if volatile:
-            self._app.nodes.volatile(draft)
-        else:
-            append(self._app, [draft])
-
-    def _answer(self, client: Client, waiting: Callable[..., Any], found: SioPacket) -> None:
-        waiting(*found.values())
-        self._keep_if_here(client)
-
-    def _event(self, client: Client, found: SioPacket) -> None:
-        if found.payload is None:
-            raise Problem("invalid", "An event is nested too deeply.")
-        due = [found.ack] if found.ack else []
-
-        @from_any_thread
-        def acknowledge(*values: Any) -> None:
-            """Answer the client, once."""
-            text, attachments, _ = pack_arguments(values)
-            self._keep_if_here(client)  # before the answer: what was acknowledged survives
-            if due and client.connected:
-                self._reply(SIO_ACK, client.namespace, due.pop() + text, attachments)
-
-        if not (HANDLERS.handle_events or client.hears):
-            results = [self._act(client, found.event, found)]
-        else:
-            values = found.values()
-            admitted = client.admits(found.event, values)
-            results = client.hear(found.event, values, acknowledge) if admitted else []
-        self._keep_if_here(client)
-        if results:
-            result = next((result for result in results if result is not None), ())
-            acknowledge(*(result if isinstance(result, tuple) else [result]))
-
-    def _act(self, client: Client, event: str, found: SioPacket) -> dict[str, Any]:
-        """Without handlers: join and leave channels, and publish, by the rules of HTTP."""
-        try:
-            if event in ("join", "leave"):
-                names = convert({"channels": found.values()}, ChannelNames).channels
-                before, adds = client.channels, event == "join"
-                client.channels = changed_channels(self._app, client.principal, before, names, adds)
-                self._renew_topics()
-            else:
-                self._relay(client, event, found)
-            return {"success": True}
-        except Problem as problem:
-            return {"success": False, "code": problem.code, "message": problem.detail}
-
-    def _relay(self, client: Client, event: str, found: SioPacket) -> None:
-        if not self._app.settings["relay_events"]:
-            raise Problem("forbidden", "The setting relay_events is off.")
-        check_placeholders(found)
-        query = convert({"event": event}, BroadcastQuery)
-        text = f"[{','.join(bytes(raw).decode() for raw in found.payload[1:])}]"
-        parsed = parse_json(text.encode())
-        lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-        sender = self.subscriber.client_id
-        draft = make_draft(self._app, client.principal, query, lone, sender, is_let_in=True)
-        append(self._app, [with_arguments(draft, Arguments(parsed.text, found.attachments))])
-
-
-class ChannelNames(msgspec.Struct):
-    """What `join` and `leave` name."""
-
-    channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
+            client.departed(reason, is_lost=True)
 
 
 # Engine.IO
@@ -10266,11 +10204,20 @@ def payload_answer(payload: bytes) -> Answer:
     return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
+_MSGPACK = msgspec.msgpack.Encoder(enc_hook=str)  # what is no data is told of by its words
+
+
 class EngineIo:
-    """The sessions of Engine.IO (protocol v4)."""
+    """The sessions of Engine.IO (protocol v4), and what every node does with its clients."""
 
     ENDED_MS = 30_000  # how long the last packets of a polling session are kept
     MOST_ENDED = 1_000
+    # What is done with each client of an order. A client is put out after what it said before.
+    ACTS: ClassVar[dict[str, Callable[..., None]]] = {
+        "join": Client.join,
+        "leave": Client.leave,
+        "disconnect": lambda one, close: one.session.later(partial(one.disconnect, close)),
+    }
 
     def __init__(self, app: Application) -> None:
         self.app = app
@@ -10281,10 +10228,10 @@ class EngineIo:
             "polling": PollingEncoding(offsets),
         }
         self._sessions: dict[str, EngineSession] = {}
-        self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}  # of `ask`, that wait
+        # Of `command`, that wait.
+        self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
         self._numbers = itertools.count(1)
         app.hub.controls["sockets"] = self._obey
-        app.hub.controls["answers"] = self._take_answers
         self._noted: dict[str, int] = {}  # why clients were refused; told anew from then on
         self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
         self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
@@ -10298,7 +10245,7 @@ class EngineIo:
 
     def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
         """A new session, made by a request."""
-        return EngineSession(self, subscriber, call)
+        return SocketIoSession(self, subscriber, call)
 
     def answer(self, call: Call) -> Answer:
         """Answer a client's request."""
@@ -10361,68 +10308,81 @@ class EngineIo:
 
     # What every node does
 
-    def tell(self, order: Order) -> None:
-        """Let every node follow an order, this one too. Returns after the commit."""
-        order.origin = self.app.nodes.id
-        self.app.log.control("sockets", order=base64.b64encode(_MSGPACK.encode(order)).decode())
-
-    def ask(self, act: str, *arguments: Any, timeout: float, **whom: Any) -> list[Any]:
-        """What all nodes answer to an order, together. Raises NotAnswered."""
-        number, answers = next(self._numbers), list[Any]()
-        waiting = self._questions[number] = gevent.queue.Queue()
-        missing = self.app.nodes.count
+    def command(
+        self,
+        act: str,
+        *arguments: Any,
+        to: Recipients = Everybody,
+        namespace: str = "/",
+        exclude: RoomNames = None,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """Let every node do something with its clients, this one too; returns after the commit.
+        With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
+        rooms = None if to is Everybody else each_room(cast("RoomNames", to))
+        order = Order(act, namespace, rooms, each_room(exclude), arguments, self.app.nodes.id)
+        if timeout is None:
+            self._tell(order)
+            return []
+        order.number, missing = next(self._numbers), self.app.nodes.count
+        waiting = self._questions[order.number] = gevent.queue.Queue()
+        until, answers = time.monotonic() + timeout, list[Any]()
         try:
-            tell_all(act, *arguments, number=number, **whom)
-            until = time.monotonic() + timeout
+            self._tell(order)
             while missing:
                 answers += waiting.get(timeout=max(0, until - time.monotonic()))
                 missing -= 1
         except gevent.queue.Empty:
             raise NotAnswered(missing, answers) from None
         finally:
-            del self._questions[number]
+            del self._questions[order.number]
         return answers
+
+    def _tell(self, order: Order, is_for_here: bool = False) -> None:
+        text = base64.b64encode(_MSGPACK.encode(order)).decode()
+        if is_for_here:
+            self._obey(0, {"order": text})
+        else:
+            self.app.log.control("sockets", order=text)
 
     def _obey(self, _: int, content: dict[str, Any]) -> None:
         order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
-        here = (session.clients.get(order.namespace) for session in self._sessions.values())
-        clients = [client for client in here if client is not None and order.includes(client)]
-        if order.number:
-            gevent.spawn(self._reply, order, clients)
-        elif order.act == "server" and order.origin != self.app.nodes.id:
-            gevent.spawn(self._call_server_side, *order.arguments)
-        for client in clients if not order.number else ():
-            if order.act == "join":
-                client.join(*order.arguments)
-            elif order.act == "leave":
-                client.leave(*order.arguments)
-            elif order.act == "disconnect":
-                client.disconnect_soon(*order.arguments)
+        act, arguments, is_own = order.act, order.arguments, order.origin == self.app.nodes.id
+        clients = order.clients(self._sessions.values())
+        if act in self.ACTS:
+            for client in clients:
+                self.ACTS[act](client, *arguments)
+        elif act in ("fetch", "call"):
+            gevent.spawn(self._answer_order, order, clients)
+        elif act == "answers" and is_own and order.number in self._questions:
+            self._questions[order.number].put(arguments)
+        elif act == "server" and not is_own:
+            gevent.spawn(self._call_server_side, *arguments)
 
-    def _reply(self, order: Order, clients: list[Client]) -> None:
+    def _answer_order(self, order: Order, clients: list[Client]) -> None:
         """Tell who asks what is known of clients here, or what they say."""
+
+        def ask(client: Client, event: str, values: list[Any], timeout: float) -> dict[str, Any]:
+            with contextlib.suppress(TimeoutError):
+                return {"answer": client.call(event, *values, timeout=timeout)}
+            return {}
+
         with contained(self.app.journal, f"A question to all nodes ({order.act}) failed"):
             if order.act == "fetch":
-                answers = [client.portrait() for client in clients]
+                fields = RemoteClient.__struct_fields__
+                answers = [{name: getattr(one, name) for name in fields} for one in clients]
             else:
-                asked = [gevent.spawn(client.answer_to, *order.arguments) for client in clients]
-                answers = [each.value for each in gevent.joinall(asked)]
-            packed = base64.b64encode(_MSGPACK.encode(answers)).decode()
-            about = {"node": order.origin, "number": order.number}
-            if order.origin == self.app.nodes.id:
-                self._take_answers(0, {**about, "answers": packed})
-            else:
-                self.app.log.control("answers", **about, answers=packed)
-
-    def _take_answers(self, _: int, content: dict[str, Any]) -> None:
-        waiting = self._questions.get(content["number"])
-        if waiting is not None and content["node"] == self.app.nodes.id:
-            waiting.put(msgspec.msgpack.decode(base64.b64decode(content["answers"])))
+                asked = [gevent.spawn(ask, client, *order.arguments) for client in clients]
+                answers = [each.value or {} for each in gevent.joinall(asked)]
+            answer = Order("answers", arguments=answers, origin=order.origin, number=order.number)
+            self._tell(answer, is_for_here=order.origin == self.app.nodes.id)
 
     def _call_server_side(self, event: str, values: list[Any]) -> None:
-        for listener in HANDLERS.server_side.of(event):
+        for listener in HANDLERS.server_side.take(event):
             with contained(self.app.journal, f"The handler of {event} failed"):
-                listener(*values, ack=nothing)
+                listener("", event, *values)
+
+    # The end
 
     def forget(self, session: EngineSession, soon: bool = False) -> None:
         """A session is over; what a client of it has not fetched yet is kept for a while."""

@@ -735,6 +735,88 @@ def test_the_same_over_polling(serve: Serve) -> None:
     assert [p for p in heard.split("\x1e") if p[:2] == "43"] == ["431[[1,null]]", '433["called"]']
 
 
+ENDS = """
+    import gevent, re
+    from rtapp import NotAnswered, fetch_sockets
+
+    kept = {}
+
+    @on("cut short")
+    def cut_short(client):
+        with gevent.Timeout(0.01, False):
+            client.call("q")
+        for send in (client.call, lambda *values: client.emit(*values, ack=print)):
+            try:
+                send("q", object())
+            except TypeError:
+                pass
+        for number in range(1_000):
+            client.join(f"room {number}")
+        return len(client._acks), len(client.session._waiting)
+
+    @on("keep")
+    def keep(client):
+        kept["client"], [kept["remote"]] = client, fetch_sockets(to=client.id)
+
+    @on("put out")
+    def put_out(client):
+        kept["client"].disconnect()
+        return kept["client"].id == client.id
+
+    @on("ask who is gone")
+    def ask_who_is_gone(client):
+        try:
+            kept["remote"].call("q")
+        except NotAnswered as error:
+            return str(error)
+
+    async def door(name, auth):
+        await asyncio.sleep(0)
+        return name == "/door"
+
+    def declares(name, auth):
+        on("hello", namespace=f"{name}/below")(print)
+        return False
+
+    import asyncio
+    on("hello", namespace=declares)(print)
+    on("hello", namespace=door)(print)
+"""
+
+
+def test_nothing_is_left_of_what_was_cut_short(serve: Serve) -> None:
+    server = serve(ENDS, socketio_recovery_seconds=60)
+    with join(server) as ws:
+        assert ask(ws, "cut short") == [0, 1]  # what is stored once, not a thousand times
+
+
+def test_who_has_left_is_not_put_out_again(serve: Serve) -> None:
+    server = serve(ENDS)
+    with join(server) as ws:
+        assert ask(ws, "keep") == []
+        ws.send("41")
+        ws.send("40")
+        assert hear_io(ws).startswith("40")
+        say(ws, "put out", ack=1)
+        assert hear_io(ws) == "431[true]"  # nothing came before
+    with join(server) as ws:
+        wait_for(
+            lambda: (
+                ask(ws, "ask who is gone") == ["1 of those who were asked gave no answer in time."]
+            ),
+            "the other one to be gone",
+        )
+
+
+def test_a_namespaces_function_may_wait_and_declare(serve: Serve) -> None:
+    server = serve(ENDS)
+    with join(server) as ws:
+        for name in ("/wrong", "/door"):
+            ws.send(f"40{name},")
+        assert hear_io(ws) == '44/wrong,{"message":"Invalid namespace"}'
+        assert hear_io(ws).startswith('40/door,{"sid"')
+
+
 MANY = """
     from rtapp import (
         NotAnswered, call, disconnect_sockets, fetch_sockets, on_server_side, server_side_emit,

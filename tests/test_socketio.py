@@ -1195,6 +1195,26 @@ def test_who_comes_back_before_the_loss_is_noticed(server: Server) -> None:
         assert json.loads(hear_io(back)[2:])[1] == 2
 
 
+def test_of_two_that_come_back_at_once_one_goes_on(server: Server) -> None:
+    """Both are stored before either has said whose connection it is."""
+    ws, answer = join_io(server)
+    ws.close()
+    wait_for(lambda: not server.get("/api/connections").json, "it to be gone")
+    auth = json.dumps({**AUTH, "pid": answer["pid"]})
+    with open_io(server) as one, open_io(server) as two:
+        with contextlib.closing(sqlite3.connect(server.data / "rtapp.db")) as database:
+            database.isolation_level = None
+            database.execute("BEGIN IMMEDIATE")
+            for ws in (one, two):
+                ws.send(f"40{auth}")
+            for _ in range(3):
+                assert server.get("/healthz").status == 200
+            database.execute("ROLLBACK")
+        assert hear_io(one).startswith("40") and hear_io(two).startswith("40")
+        listed = "/api/connections?transport=socket.io"
+        wait_for(lambda: len(server.get(listed).json) == 1, "one of them to be ended")
+
+
 @pytest.mark.parametrize("others", [0, 200], ids=["ring", "table"])
 def test_recovery_of_a_second_namespace(with_handlers: Callable[..., Server], others: int) -> None:
     """What it missed comes from memory, or, where others' messages have taken its place there, from
