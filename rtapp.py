@@ -8520,7 +8520,7 @@ class Conversation:
             self.GREENLET.spawn(self._work)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
-        """Do something at once, for which what is being done may wait."""
+        """Do something at once and out of order: a handler that runs may be waiting for it."""
         self._hold(size)
         self.GREENLET.spawn(self._perform, act, size)
 
@@ -8550,7 +8550,8 @@ class Conversation:
         """The connection is over."""
 
     def revoked(self, credentials: set[str]) -> None:
-        """Those are no more; the connection has one that goes on."""
+        """These credentials are no more. The one that the connection was opened by is not among
+        them, so it goes on."""
 
 
 def changed_channels(
@@ -8835,7 +8836,7 @@ class Refused(Exception):
 
 
 def nothing(*values: Any) -> None:
-    """Answer who asked for no answer."""
+    """Take an answer for which nobody waits."""
 
 
 class EventListener:
@@ -8964,8 +8965,8 @@ class Handlers:
         return found
 
     @property
-    def handle_events(self) -> bool:
-        """Whether there are any; else a client's events are published."""
+    def has_handlers(self) -> bool:
+        """Whether any namespace has some; if none has, clients' events are published."""
         return any(declared.hears for declared in self.namespaces.values())
 
     @property
@@ -9095,9 +9096,10 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
     are called in turn; `@on("*")`, as `def other(client, event, data): …`, for an event that has
     none. A namespace is a name, a compiled pattern or a function of a name and `auth`.
 
-    `connection`, `disconnecting` and `disconnect` (with a reason) are events too. What a handler
-    returns is the acknowledgement: a tuple is several values, None is none. One that takes `ack`
-    calls it with them instead, later or never. Who raises acknowledges nothing.
+    `connection`, `disconnecting` and `disconnect` (with a reason) are events too. The first
+    value that isn't None is the acknowledgement; a tuple is several values; if all return None it
+    is empty. A handler that takes `ack` calls it with the values instead, later or never. If one
+    raises, nothing is acknowledged.
     """
     return declaring(partial(HANDLERS.namespace(namespace).on, event))
 
@@ -9360,7 +9362,7 @@ class Client(EventListeners):
             if due and self.connected:
                 self.session.reply(SIO_ACK, self.namespace, due.pop() + text, attachments)
 
-        if HANDLERS.handle_events or self.hears:
+        if HANDLERS.has_handlers or self.hears:
             values, results = packet.values(), []
             with contextlib.suppress(Refused):
                 for middleware in self.middlewares:
@@ -9635,11 +9637,8 @@ class Recovery:
         # A pid's hash: the fields of its row that are not yet written, none when it goes. What
         # could not be written stays.
         self._due: dict[str, dict[str, Any]] = {}
-
-    @property
-    def seconds(self) -> float:
-        """How long a client has to come back; 0 when it can't."""
-        return float(self._app.settings["socketio_recovery_seconds"])
+        # That a client has to come back, as of the start; 0 when it can't.
+        self.seconds: float = app.settings["socketio_recovery_seconds"]
 
     def start(self) -> None:
         """Who was connected when the last run ended has lost its connection now."""
@@ -10000,7 +9999,7 @@ class SocketIoSession(EngineSession):
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine, subscriber, call)
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
-        if HANDLERS.handle_events or HANDLERS.gated:
+        if HANDLERS.has_handlers or HANDLERS.gated:
             self.handshake = handshake_of(call)
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
