@@ -300,7 +300,12 @@ class Crowd:
             self.wake()
             return all(one.last == self.published - 1 for one in self.all)
 
-        wait_for(all_have_it, "the last message to be everywhere", PATIENCE * 6)
+        try:
+            wait_for(all_have_it, "the last message to be everywhere", PATIENCE * 6)
+        except AssertionError as error:
+            late = [one for one in self.all if one.last != self.published - 1]
+            some = [(type(one).__name__, one.last, one.sock is not None) for one in late[:5]]
+            raise AssertionError(f"{error}; {len(late)} lack it, as {some}") from None
 
 
 @pytest.fixture
