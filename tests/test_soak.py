@@ -1,7 +1,8 @@
 """Many mixed subscribers for a while: they break off, stall, are kicked and come back, the
 settings change, the server is killed; nobody misses anything or gets it twice.
 
-Five hundred for two minutes; with RTAPP_LONG=1 two thousand, twenty minutes without kills, for the slope of memory, and ten with.
+Five hundred for two minutes; with RTAPP_LONG=1 two thousand, for twenty without kills, for the
+slope of memory, and ten with.
 RTAPP_SOAK gives both so many seconds.
 """
 
