@@ -306,7 +306,9 @@ class Crowd:
         except AssertionError as error:
             late = [one for one in self.all if one.last != self.published - 1]
             some = [(type(one).__name__, one.last, one.sock is not None) for one in late[:5]]
-            raise AssertionError(f"{error}; {len(late)} lack it, as {some}") from None
+            raise AssertionError(
+                f"{error}, which is {self.published - 1}; {len(late)} lack it, as {some}"
+            ) from None
 
 
 @pytest.fixture
