@@ -1,0 +1,40 @@
+/** The client library where there is no page: what Node has, and nothing that a browser adds. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+test('it is loaded where there is no page, and connects to a whole address', async () => {
+  const { connect } = await import('../../static/js/rt.js');
+  const asked = [];
+  const hello = 'event: connection\ndata: {"clientId":"me","session":"s","pingInterval":20}\n\n';
+  const fetch = async (url, { headers, signal }) => {
+    asked.push([url.href, headers['X-Session']]);
+    const body = new ReadableStream({
+      start(controller) {
+        controller.enqueue(new TextEncoder().encode(hello));
+        signal.addEventListener('abort', () => controller.error(signal.reason));
+      },
+    });
+    return new Response(body);
+  };
+  const rt = await connect('http://server.test', { fetch, channels: ['a'], shared: true }).ready;
+  assert.deepEqual([rt.state, rt.clientId, rt.session], ['open', 'me', 's']);
+  assert.deepEqual(asked, [['http://server.test/api/events?channel=a&labels=1', undefined]]);
+  rt.close();
+});
+
+test('there it wants a whole address', async () => {
+  const { connect } = await import('../../static/js/rt.js');
+  for (const url of [undefined, {}, '/', 'server.test']) assert.throws(() => connect(url), { code: 'no_address' });
+});
+
+test('a listener that fails there is not the others', async (t) => {
+  const { connect } = await import('../../static/js/rt.js');
+  const rt = connect('http://server.test');
+  rt.close();
+  const said = t.mock.method(console, 'error', () => {});
+  const seen = [];
+  rt.on('a', () => assert.fail('of its own'));
+  rt.on('a', (data) => seen.push(data));
+  rt.pass({ name: 'a', data: 1 });
+  assert.deepEqual([seen, said.mock.callCount()], [[1], 1]);
+});
