@@ -33,6 +33,8 @@ export class Tabs {
   #leader = '';
   /** The leader may go back for this tab. */
   #waits = false;
+  /** How many items the leader has passed on; a browser may lose some while a tab is stopped. */
+  #at = NaN;
   #isHeard = true;
   /** Ticks since then: without an answer, and until the leader will try again. */
   #silent = 0;
@@ -91,7 +93,7 @@ export class Tabs {
 
   /** For all tabs. @param {Item} item */
   pass(item) {
-    this.#say({ type: 'item', item });
+    this.#say({ type: 'item', item, at: (this.#at += 1) });
     this.client.pass(item);
     if (item.name === 'ping') void this.#prune();
   }
@@ -139,6 +141,7 @@ export class Tabs {
     link.log('leads the tabs');
     this.#leads = true;
     this.#waits = false;
+    this.#at = 0;
     link.session = client.session || link.session;
     link.position = this.#oldest();
     link.state = client.state;
@@ -212,10 +215,11 @@ export class Tabs {
 
   /** @type {Record<string, (said: any) => void>} */
   #acts = {
-    item: (said) => this.#follows(said) && !this.#waits && this.client.pass(said.item),
+    item: (said) => this.#follows(said) && this.#hearItem(said),
     news: (said) => this.#follows(said) && this.client.passNews(said.news),
     lead: (said) => {
       this.#leader = said.tab;
+      this.#at = NaN;
       if (this.#follows(said)) this.#introduce(true);
     },
     hello: (said) => void (this.#leads ? this.#answer(said) : this.#others.set(said.tab, said)),
@@ -227,6 +231,15 @@ export class Tabs {
     welcome: (said) => said.to === this.#id && this.#follows(said) && this.#enter(said),
     done: (said) => said.to === this.#id && this.#follows(said) && this.#settle(said),
   };
+
+  /** @param {any} said */
+  #hearItem({ item, at }) {
+    const isNext = !(at > this.#at + 1);
+    this.#at = at;
+    if (this.#waits) return;
+    if (isNext) this.client.pass(item);
+    else this.#introduce(true);
+  }
 
   /** @param {any} said */
   async #answer(said) {
@@ -241,7 +254,7 @@ export class Tabs {
       if (late) link.position = seen;
       link.open();
     }
-    this.#say({ type: 'welcome', to: tab, number, news: link.news, position: link.position });
+    this.#say({ type: 'welcome', to: tab, number, news: link.news, position: link.position, at: this.#at });
     try {
       const found = Object.entries(await this.#adjust()).filter(([name]) => channels.includes(name));
       const refused = Object.fromEntries(found.map(([name, error]) => [name, told(error)]));
@@ -258,7 +271,8 @@ export class Tabs {
   }
 
   /** @param {any} said */
-  #enter({ number, news, position }) {
+  #enter({ number, news, position, at }) {
+    this.#at = at;
     if (number === this.#count) this.#waits = false;
     if (!this.client.lastEventId) this.client.lastEventId = position;
     if (news.state !== this.client.state) this.client.passNews(news);
