@@ -32,7 +32,7 @@ JS = ROOT / "static" / "js"
 DECLARED = JS / "types"
 TEXT = (ROOT / "static" / "docs" / "client.md").read_text("utf-8")
 RECIPES = dict(re.findall(r"^## (.+?)$(?:(?!^## ).)*?^```\w+\n(.*?)^```", TEXT, re.S | re.M))
-ADDRESS = "https://rt.example.org/"
+ADDRESS = "//rt.example.org/"
 TYPESCRIPT = "typescript@7.0.2"
 PACKAGES = (
     "esbuild@0.28.2",

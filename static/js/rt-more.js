@@ -1,8 +1,7 @@
 /** What rt.js loads when it needs it: calls with limits, tokens that are renewed, a stream held back. */
 import { jitter, pause, RtError } from './rt.js';
 
-/** @import { Client } from './rt.js' */
-/** @import { EmitOptions } from './rt-types.js' */
+/** @typedef {import('./rt-types.js').EmitOptions} EmitOptions */
 
 const EARLY = 30_000; // ms before its end, when a token is renewed
 
@@ -53,7 +52,7 @@ async function insist(retries = 0, signal, act) {
 
 /**
  * Tell where a proxy holds a stream back: the server answers otherwise.
- * @param {Pick<Client['link'], 'call' | 'hooks'>} link
+ * @param {import('./rt.js').Link} link
  * @param {() => boolean} isSilent
  * @param {AbortSignal} signal of the stream
  */

@@ -8,7 +8,9 @@
  */
 import { isNewer, onWake, RtError, silenceOf, told } from './rt.js';
 
-/** @import { Item, News, Refused } from './rt-types.js' */
+/** @typedef {import('./rt-types.js').Item} Item */
+/** @typedef {import('./rt-types.js').News} News */
+/** @typedef {import('./rt-types.js').Refused} Refused */
 /** @typedef {import('./rt.js').Client<any>} Client */
 
 const TICK = 500; // ms

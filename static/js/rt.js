@@ -9,13 +9,16 @@
  * rt-more.js are loaded when they are needed.
  */
 
-/** @import { Channel, Fault, Hooks, Item, Listener, News, Refused } from './rt-types.js' */
 /** @typedef {import('./rt-types.js').State} State */
 /** @typedef {import('./rt-types.js').Meta} Meta */
 /** @typedef {import('./rt-types.js').Detail} Detail */
 /** @typedef {import('./rt-types.js').Options} Options */
 /** @typedef {import('./rt-types.js').EmitOptions} EmitOptions */
 /** @typedef {import('./rt-types.js').OwnEvents} OwnEvents */
+/** @typedef {import('./rt-types.js').Fault} Fault */
+/** @typedef {import('./rt-types.js').Item} Item */
+/** @typedef {import('./rt-types.js').News} News */
+/** @typedef {import('./rt-types.js').Refused} Refused */
 
 /** The server's root, where this file still stands on it. */
 const HOME = /^(https?:.*\/)static\/([\w-]+\/)?js\/rt\.js/.exec(import.meta.url)?.[1];
@@ -46,11 +49,11 @@ function rootOf(address = '') {
     const root = new URL(address || HOME || '-', address ? globalThis.location?.href : undefined);
     root.pathname = root.pathname.replace(/\/?$/, '/');
     root.search = root.hash = '';
-    if (/^http/.test(root.protocol)) return root;
+    return root;
   } catch {
     // told below
   }
-  throw new RtError("Give the server's address: connect('https://rt.example.org/', options).", { code: 'no_address' });
+  throw new RtError("Give the server's address: connect('https://…/', options).", { code: 'no_address' });
 }
 
 /** A call that failed, or why there is no connection. */
@@ -165,7 +168,7 @@ export class Link {
   #rise;
   #firm = false;
 
-  /** @param {URL} base @param {Options} options @param {Hooks} hooks */
+  /** @param {URL} base @param {Options} options @param {import('./rt-types.js').Hooks} hooks */
   constructor(base, options, hooks) {
     this.base = base;
     this.options = options;
@@ -506,7 +509,7 @@ export class Client {
   link;
   /** Channels whose older messages come at the stream's own position. @type {Set<string>} */
   #earlier = new Set();
-  /** Whether it is for once, by the listener. @type {Map<string, Map<Listener<any, any>, boolean>>} */
+  /** Whether it is for once, by the listener. @type {Map<string, Map<import('./rt-types.js').Listener<any, any>, boolean>>} */
   #listeners = new Map();
   /** How many listen by `channel`, where that subscribed. @type {Map<string, number>} */
   #uses = new Map();
@@ -551,7 +554,7 @@ export class Client {
   /**
    * @template {(keyof Events | keyof OwnEvents) & string} Name
    * @param {Name} event a message's (`message` where it has none), the server's type, or of OwnEvents
-   * @param {Listener<Events, Name>} listener
+   * @param {import('./rt-types.js').Listener<Events, Name>} listener
    * @returns {() => void} removes it
    */
   on(event, listener) {
@@ -561,21 +564,21 @@ export class Client {
   /**
    * @template {(keyof Events | keyof OwnEvents) & string} Name
    * @param {Name} event
-   * @param {Listener<Events, Name>} listener
+   * @param {import('./rt-types.js').Listener<Events, Name>} listener
    * @returns {() => void} removes it
    */
   once(event, listener) {
     return this.#listen(event, listener, true);
   }
 
-  /** Gives what removes it. @param {string} event @param {Listener<any, any>} listener @param {boolean} isOnce */
+  /** Gives what removes it. @param {string} event @param {import('./rt-types.js').Listener<any, any>} listener @param {boolean} isOnce */
   #listen(event, listener, isOnce) {
     const listeners = this.#listeners.get(event) ?? new Map();
     this.#listeners.set(event, listeners.set(listener, isOnce && (listeners.get(listener) ?? true)));
     return () => listeners.delete(listener);
   }
 
-  /** @param {string} event @param {Listener<any, any>} [listener] none: all of them */
+  /** @param {string} event @param {import('./rt-types.js').Listener<any, any>} [listener] none: all of them */
   off(event, listener) {
     if (listener) this.#listeners.get(event)?.delete(listener);
     else this.#listeners.delete(event);
@@ -645,7 +648,7 @@ export class Client {
     }
   }
 
-  /** @param {string} name @returns {Channel<Events>} */
+  /** @param {string} name @returns {import('./rt-types.js').Channel<Events>} */
   channel(name) {
     const uses = this.#uses;
     /** @param {string} path @param {{}} [more] */

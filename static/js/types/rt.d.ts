@@ -8,13 +8,16 @@
  * The guide is static/docs/client.md. The types are in rt-types.js; rt-tabs.js, rt-socket.js and
  * rt-more.js are loaded when they are needed.
  */
-import type { Channel, Listener } from './rt-types.js';
 export type State = import('./rt-types.js').State;
 export type Meta = import('./rt-types.js').Meta;
 export type Detail = import('./rt-types.js').Detail;
 export type Options = import('./rt-types.js').Options;
 export type EmitOptions = import('./rt-types.js').EmitOptions;
 export type OwnEvents = import('./rt-types.js').OwnEvents;
+export type Fault = import('./rt-types.js').Fault;
+export type Item = import('./rt-types.js').Item;
+export type News = import('./rt-types.js').News;
+export type Refused = import('./rt-types.js').Refused;
 /**
  * Connect, and stay connected. Throws where it isn't known to what.
  * @template {Record<string, any>} [Events=Record<string, any>] data by the event's name
@@ -65,19 +68,19 @@ export declare class Client<Events extends Record<string, any> = Record<string, 
     /**
      * @template {(keyof Events | keyof OwnEvents) & string} Name
      * @param {Name} event a message's (`message` where it has none), the server's type, or of OwnEvents
-     * @param {Listener<Events, Name>} listener
+     * @param {import('./rt-types.js').Listener<Events, Name>} listener
      * @returns {() => void} removes it
      */
-    on<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>): () => void;
+    on<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: import('./rt-types.js').Listener<Events, Name>): () => void;
     /**
      * @template {(keyof Events | keyof OwnEvents) & string} Name
      * @param {Name} event
-     * @param {Listener<Events, Name>} listener
+     * @param {import('./rt-types.js').Listener<Events, Name>} listener
      * @returns {() => void} removes it
      */
-    once<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>): () => void;
-    /** @param {string} event @param {Listener<any, any>} [listener] none: all of them */
-    off(event: string, listener?: Listener<any, any>): this;
+    once<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: import('./rt-types.js').Listener<Events, Name>): () => void;
+    /** @param {string} event @param {import('./rt-types.js').Listener<any, any>} [listener] none: all of them */
+    off(event: string, listener?: import('./rt-types.js').Listener<any, any>): this;
     /**
      * Publish; resolves when the message is stored.
      * @template {keyof Events & string} Name
@@ -98,8 +101,8 @@ export declare class Client<Events extends Record<string, any> = Record<string, 
     })[]): Promise<void>;
     /** @param {...string} channels */
     unsubscribe(...channels: string[]): Promise<void>;
-    /** @param {string} name @returns {Channel<Events>} */
-    channel(name: string): Channel<Events>;
+    /** @param {string} name @returns {import('./rt-types.js').Channel<Events>} */
+    channel(name: string): import('./rt-types.js').Channel<Events>;
     /** Connect now, with all attempts ahead; also after `closed`. */
     retryNow(): void;
     close(): void;
