@@ -5,8 +5,7 @@
  *     rt.on('message', (data, { id, channel }) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * The guide is static/docs/client.md. The types are in rt-types.js; rt-tabs.js, rt-socket.js and
- * rt-more.js are loaded when they are needed.
+ * The guide is static/docs/client.md. Types are in rt-types.js; the other rt-*.js are loaded late.
  */
 
 /** @typedef {import('./rt-types.js').State} State */
@@ -259,7 +258,6 @@ export class Link {
     throw new RtError(detail || title || `HTTP ${status}`, { status, code, retryAfter });
   }
 
-  /** Whether by WebSocket. */
   get canAsk() {
     return this.state === 'open' && this.#socket?.isOpen;
   }
@@ -267,21 +265,6 @@ export class Link {
   /** @param {Record<string, unknown>} frame @returns {Promise<any>} */
   async ask(frame) {
     return this.#socket?.ask(frame);
-  }
-
-  /**
-   * @param {string} event
-   * @param {unknown} data
-   * @param {EmitOptions} options
-   * @param {RequestInit} more
-   * @returns {Promise<{ id: number | null }>}
-   */
-  async publish(event, data, { channel, to, volatile }, more) {
-    const about = { channel, to, event: event === 'message' ? undefined : event, volatile: volatile || undefined };
-    if (!more.headers && this.canAsk) return this.ask({ type: 'publish', ...about, data });
-    const query = new URLSearchParams();
-    for (const [key, value] of Object.entries(about)) if (value) query.set(key, value === true ? '1' : value);
-    return (await (await this.call(`api/broadcast?${query}`, data, more)).json()).message;
   }
 
   /**
@@ -540,15 +523,12 @@ export class Client {
 
   /** Once it is open; rejects with why it was closed. */
   get ready() {
-    return this.#settled().then(() => {
+    return (async () => {
+      while (this.state !== 'open' && this.state !== 'closed') await this.#news.next();
       const { message, ...why } = this.#why ?? { message: 'closed', code: 'closed' };
       if (this.state === 'closed') throw new RtError(message, why);
       return this;
-    });
-  }
-
-  async #settled() {
-    while (this.state !== 'open' && this.state !== 'closed') await this.#news.next();
+    })();
   }
 
   /**
@@ -591,14 +571,20 @@ export class Client {
    * @param {Name} event
    * @param {Events[Name] | null} [data] any JSON value
    * @param {EmitOptions} [options]
+   * @returns {Promise<{ id: number | null }>}
    */
   async emit(event, data = null, options = {}) {
-    const { timeout, signal, retries } = options;
+    const { channel, to, volatile, timeout, signal, retries } = options;
+    const about = { channel, to, event: event === 'message' ? undefined : event, volatile: volatile || undefined };
     const act = async (/** @type {RequestInit} */ more) => {
       // Sooner, this page would not hear it.
       while (this.state === 'connecting') await this.#news.next();
       more.signal?.throwIfAborted();
-      return this.link.publish(event, data, options, more);
+      const { link } = this;
+      if (!more.headers && link.canAsk) return link.ask({ type: 'publish', ...about, data });
+      const query = new URLSearchParams();
+      for (const [key, value] of Object.entries(about)) if (value) query.set(key, value === true ? '1' : value);
+      return (await (await link.call(`api/broadcast?${query}`, data, more)).json()).message;
     };
     if (!(timeout || signal || retries)) return act({});
     return (await import('./rt-more.js')).within(options, act);

@@ -5,8 +5,7 @@
  *     rt.on('message', (data, { id, channel }) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * The guide is static/docs/client.md. The types are in rt-types.js; rt-tabs.js, rt-socket.js and
- * rt-more.js are loaded when they are needed.
+ * The guide is static/docs/client.md. Types are in rt-types.js; the other rt-*.js are loaded late.
  */
 export type State = import('./rt-types.js').State;
 export type Meta = import('./rt-types.js').Meta;
@@ -87,6 +86,7 @@ export declare class Client<Events extends Record<string, any> = Record<string, 
      * @param {Name} event
      * @param {Events[Name] | null} [data] any JSON value
      * @param {EmitOptions} [options]
+     * @returns {Promise<{ id: number | null }>}
      */
     emit<Name extends keyof Events & string>(event: Name, data?: Events[Name] | null, options?: EmitOptions): Promise<{
         id: number | null;
