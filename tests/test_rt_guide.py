@@ -76,7 +76,7 @@ window.app = app;
 BUNDLERS = {
     "esbuild": ["esbuild", "{entry}", "--bundle", "--format=esm", "--splitting", "--outdir=out"],
     "vite": ["vite", "build", "--logLevel=warn"],
-    "webpack": ["webpack", "./{entry}", "--mode=production", "-o", "out"],
+    "webpack": ["webpack", "./{entry}", "--mode=development", "--devtool=false", "-o", "out"],
 }
 TYPED = """
 import { connect, Client, RtError } from 'rtapp-client';
