@@ -3776,11 +3776,9 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
 
 @dataclass(eq=False)
 class Doorbell:
-    """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that
-    is lost costs latency only, since each node looks once a second anyway.
-
-    The second channel carries volatile messages, which are nowhere else.
-    """
+    """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that is
+    lost costs latency only, since each node looks once a second anyway. The second channel carries
+    volatile messages, which are nowhere else."""
 
     BELL, LETTERS = "rtapp", "rtapp_volatile"
     GATHER_SECONDS = 0.02
@@ -3888,14 +3886,12 @@ class Connected(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Nodes:
-    """The processes that serve the same log. On SQLite there is only this one, and nothing is
-    written or read."""
+    """The processes that serve the same log; on SQLite only this one, and nothing is written."""
 
     BEATS = 10  # half seconds between two heartbeats
     SILENT_MS = 12_000  # after which a node counts as dead
     ROWS = 1_000  # that one unit writes: whoever publishes waits meanwhile
-    # A volatile message on its way to the other nodes: from which one, topic, event, content,
-    # exclude, attachments.
+    # A volatile message for the other nodes: its node, topic, event, content, exclude, attachments.
     LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
 
     _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -3928,11 +3924,6 @@ class Nodes:
         self._others: dict[str, int] = {}  # node: its connections
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
-
-    @property
-    def count(self) -> int:
-        """How many there are now."""
-        return len(self._read("SELECT id FROM nodes")) or 1
 
     def start(self) -> None:
         """Begin to be one of several."""
@@ -4038,8 +4029,8 @@ class Nodes:
             self._journal.add("WARN", "A silent node was released", node=node)
         for _, client_id, username, channels in rows:
             if client_id is not None and not self._hub.of_client(client_id):
-                for channel in filter(self._is_watched, msgspec.json.decode(channels)):
-                    self._note_presence("presence-leave", client_id, username, channel)
+                for channel in msgspec.json.decode(channels):
+                    self._note_presence("presence-leave", channel, client_id, username)
         return bool(rows)
 
     def _learn(self) -> None:
@@ -4085,12 +4076,11 @@ class Nodes:
 
     def described(self) -> list[NodeView]:
         """Each node as the API shows it, in order of age."""
-        counts = self.counts()
+        counts, own = self.counts(), (self.id, self.name, self.started, now_ms())
         rows = self._read("SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id")
         return [
             NodeView(node, name, node == self.id, counts.get(node, 0), iso(started), iso(heartbeat))
-            for node, name, started, heartbeat in rows
-            or [(self.id, self.name, self.started, now_ms())]
+            for node, name, started, heartbeat in rows or [own]
         ]
 
     def _rows(self, here: Iterable[Subscriber], where: str, *chosen: Any) -> list[Connected]:
@@ -4170,30 +4160,23 @@ class Nodes:
         the first or last time?"""
         if self.are_several:
             self._moved[subscriber.id] = subscriber
+        client_id, name = subscriber.client_id, subscriber.username
+        others = [s for s in self._hub.of_client(client_id) if s is not subscriber]
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
             for topic in topics:
                 channel = channel_of(topic)
-                if channel is not None and self._is_watched(channel):
-                    same = self._hub.of_client(subscriber.client_id)
-                    if not any(topic in s.view.topics for s in same if s is not subscriber):
-                        who = subscriber.client_id, subscriber.username
-                        self._note_presence(event, *who, channel)
+                if channel is not None and not any(topic in s.view.topics for s in others):
+                    self._note_presence(event, channel, client_id, name)
 
-    def _is_watched(self, channel: str) -> bool:
-        """Whether somebody listens, here or on another node, for who comes and goes."""
+    def _note_presence(self, event: str, channel: str, client_id: str, name: str | None) -> None:
+        """Remember a join or leave, to be told where somebody listens on any node."""
         # Another node's listeners show in what is held of the topic before they are counted.
-        listeners = PRESENCE + channel
-        return self._hub.is_heard(listeners) or listeners in self._hub.elsewhere
-
-    def _note_presence(
-        self, event: str, client_id: str, username: str | None, channel: str
-    ) -> None:
-        """Remember a join or leave, to be told."""
-        who = {"channel": channel, "clientId": client_id, "username": username}
-        text, now = to_json({"type": event, **who}), now_ms()
-        entry = Entry(PRESENCE + channel, SYSTEM, event, text, sent_at=now)
-        entry.expires_at = now + 60_000
-        self._presence.append(entry)
+        topic, now = PRESENCE + channel, now_ms()
+        if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
+            who = {"channel": channel, "clientId": client_id, "username": name}
+            text = to_json({"type": event, **who})
+            told = Entry(topic, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            self._presence.append(told)
 
     def tell_presence(self) -> None:
         """Put the joins and leaves since the last call into the log, together."""
@@ -4338,12 +4321,6 @@ def is_loopback(address: str) -> bool:
     return address == "localhost" if found is None else found.is_loopback
 
 
-@functools.lru_cache(maxsize=256)
-def name_of(host: str) -> str:
-    """The name in a Host header without its port, empty for none."""
-    return urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
-
-
 def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
     """A new secret, and the row of `access_tokens` that is stored for it."""
     secret, now = secrets.token_urlsafe(32), now_ms()
@@ -4391,8 +4368,7 @@ def verify_password(password: str, stored: str) -> bool:
 
 
 def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
-    """Delete tokens by their public ids, and the tickets that were got with them; the streams that
-    were opened with any are closed."""
+    """Delete tokens by their public ids, their tickets too; streams opened with any are closed."""
     for credential in credentials:
         own = AccessToken.token_hash.between(credential, credential + "g")  # behind all its digits
         gone = own | (AccessToken.parent == credential)
@@ -4401,7 +4377,6 @@ def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
 
 
 def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
-    """A row of `users`."""
     row = {"username": username, "username_key": username.casefold(), "role": role}
     return {**row, "password_hash": hashed, "created_at": now_ms()}
 
@@ -4441,8 +4416,7 @@ class Buckets:
 
     def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
-        it is full, and owed. Raises Problem `code`, which names the seconds until they are there.
-        """
+        it is full, and owed. Raises Problem `code` with the seconds until they are there."""
         now, wait = time.monotonic(), 1e-6  # less is rounding
         for key, rate, burst, n in charges:
             owed = max(self._full_at.get(key, now) - now, 0)
@@ -4569,11 +4543,8 @@ class Call(msgspec.Struct, eq=False, dict=True):
         raise Problem(*fault, headers={"Connection": "close"})
 
     def json_body(self, limit: int) -> bytes:
-        """The body of a request that must be JSON. Raises Problem `not_json`.
-
-        A browser sends other types across sites without asking first, so this is also what keeps
-        a foreign form from posting.
-        """
+        """The body of a request that must be JSON: what other sites' pages may send without being
+        asked is of other types. Raises Problem `not_json`."""
         if self.content_type != "application/json":
             raise Problem("not_json", "Send it with Content-Type: application/json.")
         return self.body(limit)
@@ -4584,14 +4555,19 @@ RESERVED_CHANNELS = ("client:", "room:", "sys:")
 STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
+RESERVED_EVENT_PREFIXES = (*RESERVED_PREFIXES, "presence-")
 SOCKETIO_EVENTS = frozenset(
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 )  # that the protocol's clients raise by themselves
 
 
-def is_reserved(name: str) -> bool:
-    """Whether a name is a system message's."""
-    return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
+def check_words(event: str, value: Any) -> None:
+    """Raise Problem `reserved_event` or `reserved_type` for what only the server may say."""
+    if event in SOCKETIO_EVENTS | RESERVED_TYPES or event.startswith(RESERVED_EVENT_PREFIXES):
+        raise Problem("reserved_event", f"The event name {event} is the server's.")
+    kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(kind, str) and (kind in RESERVED_TYPES or kind.startswith(RESERVED_PREFIXES)):
+        raise Problem("reserved_type", f"The type {kind} is a system message's.")
 
 
 @dataclass(eq=False)
@@ -4649,8 +4625,7 @@ class Access:
         return self._guest_of(session) if session else ANONYMOUS
 
     def by_token(self, token: str) -> Principal:
-        """The principal of a bearer token: the environment's, an API token, a JSON Web Token.
-        Raises Problem `unauthorized`."""
+        """Whom a bearer token stands for: ours, an API token, a JWT. Raises `unauthorized`."""
         own = (self._admin_token, ADMIN_TOKEN), (self._settings["metrics_token"], METRICS_TOKEN)
         for secret, principal in own:
             if secret and hmac.compare_digest(token.encode(), secret.encode()):
@@ -4747,7 +4722,8 @@ class Access:
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
-        row = user_row(username, self._hash(password, username), role)
+        check_password(password, username)
+        row = user_row(username, self.hashed(hash_password, password), role)
         if setup_token is not None:
             self.redeem(setup_token, "setup")
         try:
@@ -4757,17 +4733,11 @@ class Access:
         return User.get_by_id(number)
 
     def hashed(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)`, which hashes a password, beside the loop. Raises Problem
-        `overloaded`."""
+        """`function(*arguments)`, a password's hash, beside the loop. Raises `overloaded`."""
         if self._turns.linkcount() >= self.WAITING:
             raise Problem("overloaded", "Too many sign-ins at once.")
         with self._turns:
             return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
-
-    def _hash(self, password: str, username: str) -> str:
-        """What is stored of a new password. Raises Problem `invalid`, `weak_password`."""
-        check_password(password, username)
-        return self.hashed(hash_password, password)
 
     def change_user(
         self, user: Any, password: str | None = None, role: str | None = None, removes: bool = False
@@ -4776,7 +4746,8 @@ class Access:
         Raises Problem `last_admin`, `invalid`, `weak_password`."""
         changed: dict[str, Any] = {}
         if password is not None:
-            changed["password_hash"] = self._hash(password, user.username)
+            check_password(password, user.username)
+            changed["password_hash"] = self.hashed(hash_password, password)
         if role not in (None, user.role):
             changed["role"] = role
         query = User.delete() if removes else User.update(**changed)
@@ -4881,25 +4852,6 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def check_publish(
-        self,
-        principal: Principal,
-        channel: str | None,
-        event: str | None,
-        value: Any,
-        emits: bool = False,
-    ) -> None:
-        """Refuse channels that are not the sender's, and what only the server may say. Every way
-        in calls this, and nothing else does; who `emits` sends to no channel."""
-        if not emits:
-            self.check_channel(principal, "publish", channel)
-        own = event in SOCKETIO_EVENTS or (event or "").startswith("presence-")
-        if own or is_reserved(event or ""):
-            raise Problem("reserved_event", f"The event name {event} is the server's.")
-        kind = value.get("type") if isinstance(value, dict) else None
-        if isinstance(kind, str) and is_reserved(kind):
-            raise Problem("reserved_type", f"The type {kind} is a system message's.")
-
     def limit_request(
         self, principal: Principal, name: str = "rate_limit", n: int = 1
     ) -> Callable[[], None]:
@@ -4946,15 +4898,14 @@ class Access:
 
     def is_own_host(self, host: str) -> bool:
         """Whether this server may be asked under what a Host header says."""
-        name = name_of(host) if len(host) <= 300 else ""  # those that are read are kept
+        name = urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
         if as_ip(name) or name in self._own_names or name.endswith((".local", ".localhost")):
             return True
         public = urllib.parse.urlsplit(self._settings["public_url"]).hostname
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
     def check_host(self, call: Call) -> None:
-        """Refuse names that are not this server's (DNS rebinding); HTTP/1.0 needs none. Raises
-        Problem `wrong_host`."""
+        """Raise Problem `wrong_host` for foreign names (DNS rebinding); HTTP/1.0 needs none."""
         host = call.headers.get("host", "")
         if (host or call.version != "1.0") and not self.is_own_host(host):
             advice = "Add the name to the setting allowed_hosts to use this server under it."
@@ -4972,30 +4923,26 @@ class Access:
         own = {plain_origin(f"{scheme}://{host}") for scheme in schemes for host in hosts}
         return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
-    def _is_own_page(self, call: Call, is_link: bool) -> bool:
-        """Whether no page of another site sends a request, or it is but a link to a page. A browser
-        that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets no page
-        set it; `same-site` is foreign: other ports and subdomains are other people's."""
-        origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
-        if site == "same-origin":
-            return True
-        own = not origin or plain_origin(origin) in self._own_origins(call)
-        return own and (is_link or site in ("", "none"))
-
     def admit_page(
         self, call: Call, is_link: bool = False, is_guarded: bool = False, sets_cookie: bool = False
     ) -> None:
         """Let pages of the sites that `allowed_origins` names see the answer (CORS); those that
         only `*` allows call without the cookie, and not at all what sets it (`sets_cookie`). Raises
         Problem `foreign_origin` for others' where the call `is_guarded`."""
-        origin, allowed = call.headers.get("origin", ""), self._settings["allowed_origins"]
+        origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
+        # A browser that sends the second knows best, whatever a proxy made of Host, and lets no
+        # page set it; `same-site` is foreign: other ports and subdomains are other people's.
+        is_near = is_link or site in ("", "none")
+        allowed = self._settings["allowed_origins"]
         shared = {"Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count"}
         if allowed:
             call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and plain_origin(origin) in allowed:
             shared["Access-Control-Allow-Credentials"] = "true"
             call.reply |= {"Access-Control-Allow-Origin": origin, **shared}
-        elif self._is_own_page(call, is_link):
+        elif site == "same-origin" or (
+            is_near and (not origin or plain_origin(origin) in self._own_origins(call))
+        ):
             return
         elif "*" in allowed and not sets_cookie:
             call.headers.pop("cookie", None)  # browsers add it to requests that any page may send
@@ -5025,8 +4972,6 @@ class Parsed(NamedTuple):
 MAX_DEPTH = 200  # of JSON
 _PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
-
-
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # in what was decoded with "surrogateescape"
 
 
@@ -5060,7 +5005,6 @@ def parse_json(raw: bytes) -> Parsed:
 
 
 def depth(value: Any) -> int:
-    """How deep a JSON value is nested."""
     level, current = 0, [value]
     while current:
         level += 1
@@ -5081,6 +5025,7 @@ STATE |= {"muted": False, "cameraOff": False}
 # To do what somebody must be in a room, or in it or its lobby, or its host.
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
+NO_ROOM = "There is no such room, or it has ended."
 
 
 def as_json(text: str) -> Any:
@@ -5134,8 +5079,7 @@ _VARIANTS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of what i
 # Scripts with joined letters, and pictures.
 _SCRIPTS = "\u0600-\u0dff\u1000-\u109f\u1780-\u18af\ua840-\uabff\U00010a00-\U00011fff"
 _PICTURES = "\u2190-\u2bff\U0001f000-\U0001faff"
-# One character of a name, or what is none by itself where it does something. In Python's and in
-# ECMA-262's regular expressions.
+# A character of a name, or what does something to one, as Python's and ECMA-262's expressions say.
 NAME_SIGN = (
     "(?:\U0001f3f4[\U000e0030-\U000e007a]{3,6}\U000e007f"
     f"|[^{_HIDDEN}{_VARIANTS}\u200c\u200d]"
@@ -5176,15 +5120,10 @@ def by_id(database: peewee.Database, model: Any, number: int) -> Any:
     return model.select().where(model.id == number).first(database)
 
 
-def is_active(room_id: str) -> Any:
-    """The condition for the active room of that name."""
-    return (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
-
-
 def active_room(database: peewee.Database, room_id: str) -> Any:
-    """The active room of that name. Raises Problem `not_found`."""
-    room = VideoRoom.select().where(is_active(room_id)).first(database)
-    return existing(room, "There is no such room, or it has ended.")
+    """The active room of that name, or None."""
+    where = (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
+    return VideoRoom.select().where(where).first(database)
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5242,7 +5181,7 @@ def participant_view(row: Any) -> ParticipantView:
 
 
 class RoomView(msgspec.Struct, rename="camel"):
-    """A room without its secrets."""
+    """A room without its secrets, with the address of its page as others reach it."""
 
     id: int
     room_id: str
@@ -5258,12 +5197,14 @@ class RoomView(msgspec.Struct, rename="camel"):
     participant_count: int
     created_at: Moment
     ended_at: Moment | None
+    join_url: str
 
 
-def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
-    """A room as the API shows it."""
+def room_view(kind: type[V], room: Any, count: int, base: str | None = None, **more: Any) -> V:
+    """A room as the API shows it; without a `base` of links, as everybody in it is told."""
     more |= {"host_id": as_json(room.host_id), "is_active": room.ended_at is None}
     more |= {"has_password": room.password_hash is not None, "participant_count": count}
+    more["join_url"] = msgspec.UNSET if base is None else f"{base}/room/{room.room_id}"
     return view_of(kind, room, **more)
 
 
@@ -5430,8 +5371,7 @@ class Attendance:
         return Counter(person.room for person in self if person.is_in)
 
     def meet(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
-        """Who acts in a room, or None, and the others in it who are meant; none for an older
-        page."""
+        """Who acts in a room, or None, and which others in it are meant; none for an older page."""
         people = self._of("room", room_id)
         mine = ("client_id", who.client_id) if who.client_id else ("account", who.account)
         own = [person for person in people if mine[1] and getattr(person, mine[0]) == mine[1]]
@@ -5604,8 +5544,7 @@ class Rooms:
         return room
 
     def _columns(self, who: Visitor, fields: dict[str, Any]) -> dict[str, Any]:
-        """What is stored of a room's fields. What nobody answers for does not stay: raises Problem
-        `forbidden`."""
+        """What is stored of a room's fields. Raises `forbidden` for a lasting one of nobody's."""
         if fields.get("pinned") and not who.account:
             raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
         if "password" in fields:
@@ -5640,7 +5579,7 @@ class Rooms:
         """The active room of that name. Strangers who try names are slowed down. Raises Problem
         `not_found`, `too_many_attempts`."""
         give_back = None if who.account else self._attempt("room", who)
-        room = active_room(self._storage.reader, room_id)
+        room = existing(active_room(self._storage.reader, room_id), NO_ROOM)
         if give_back:
             give_back()
         return room
@@ -5654,14 +5593,12 @@ class Rooms:
         """Whether a client joined a room, or opened a connection, by this credential."""
         if not who.account or who.account.casefold() in NOBODYS_NAMES:
             return False
-        people = self.attendance.of_client(who.client_id)
-        if any(person.account == who.account for person in people):
-            return True
-        return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
+        joined = {person.account for person in self.attendance.of_client(who.client_id)}
+        opened = (row.username for row in self._nodes.of_client(who.client_id))
+        return who.account in joined or who.account in opened
 
     def is_guest_of(self, session: str) -> Principal:
-        """What a client is by its `session` alone: the guest of the room that it has joined, or
-        nobody."""
+        """What a client is by its `session` alone: guest of a room that it joined, or nobody."""
         if not self._settings["guests"] or not _SESSION.fullmatch(session):
             return ANONYMOUS
         client_id = client_id_of(session)
@@ -5690,7 +5627,7 @@ class Rooms:
         shown = shown_name(name or "")
 
         def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
-            room = active_room(tx.database, room_id)
+            room = existing(active_room(tx.database, room_id), NO_ROOM)
             row = self._row(tx.database, room, who)
             if row is None:
                 row = self._enter(tx, room, who, shown, to_json(label), proof)
@@ -5788,12 +5725,11 @@ class Rooms:
         """A room, and the participant who acts in it, if it may; None for one who moderates. Of who
         must be there, a stranger learns nothing, not even whether there is such a room. Raises
         Problem `not_in_room`; to moderate, `not_found`, `not_host`."""
+        room = active_room(database, room_id)
         if may == "moderate":
-            room = active_room(database, room_id)
-            if not self.may_moderate(database, room, who):
+            if not self.may_moderate(database, existing(room, NO_ROOM), who):
                 raise Problem("not_host", "Ask the host of the room.")
             return room, None
-        room = VideoRoom.select().where(is_active(room_id)).first(database)
         row = None if room is None else self._row(database, room, who)
         check_place(row, who, may)
         return room, row
@@ -5808,8 +5744,7 @@ class Rooms:
         return self._storage.write(lambda tx: act(tx, *self.place(tx.database, room_id, who, may)))
 
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
-        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`. Raises Problem
-        `not_in_room`."""
+        """Leave a room or its lobby; `soon`: if not heard in `SOON_MS`. Raises `not_in_room`."""
 
         def act(tx: Transaction, room: Any, row: Any) -> None:
             if soon:
@@ -6116,10 +6051,7 @@ class Streams:
     _log: Log
     _settings: Settings
     _journal: Journal
-    _standing: Callable[[str], frozenset[str]]  # the topics that each connection of a client has
-
-    def __post_init__(self) -> None:
-        self._texts: dict[str, str] = {}
+    _topics_of: Callable[[str], frozenset[str]]  # that each connection of a client has
 
     def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
         """Raise Problem `too_many_connections` when there is no room for another stream, or, for
@@ -6144,12 +6076,11 @@ class Streams:
         early: bytes,
         converse: Callable[[Subscriber], Session] | None = None,
     ) -> None:
-        """Make a stream of a connection; `head` is sent first, `converse` makes what hears the
-        client."""
+        """Make a stream of a connection: `head` goes first, `converse` makes who hears it."""
         encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
         client_id = client_id_of(session)
         after = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._standing(client_id)  # as of where the log now is
+        topics = asked.topics() | self._topics_of(client_id)  # as of where the log now is
         wanted = topics | {DIRECT + client_id}
         if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
             after = None
@@ -6181,11 +6112,9 @@ class Streams:
 
     def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
         """A subscriber for who asks."""
-        who, texts = asked.principal, self._texts
-        if len(texts) > 1_000:
-            texts.clear()
         # One copy of what thousands of connections have in common.
-        address, agent = (texts.setdefault(t[:256], t[:256]) for t in (who.address, asked.agent))
+        who, agent = asked.principal, sys.intern(asked.agent[:256])
+        address = sys.intern(who.address[:256])
         subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
         subscriber.username, subscriber.credential = who.name, who.credential
         subscriber.expires_at = who.expires_at or 0
@@ -6246,7 +6175,6 @@ class ProblemView(msgspec.Struct, omit_defaults=True):
 
 
 def problem_answer(problem: Problem) -> Answer:
-    """An error as an answer."""
     wrong = [WrongField(*each) for each in problem.errors]
     about = problem.title, problem.status, problem.code, problem.detail, wrong
     headers = {"Content-Type": "application/problem+json", **problem.headers}
@@ -6677,12 +6605,14 @@ def make_draft(
     counted: bool = False,
     is_let_in: bool = False,
 ) -> Entry:
-    """A message as it will be stored, whichever way it came; `counted`: with its batch. Of a
-    stranger it reaches no Socket.IO client where a middleware decides who joins, unless that
-    `is_let_in`. Raises what `check_publish` and `limit_request` raise."""
+    """A message as it will be stored, whichever way it came, with every check of what is published;
+    `counted`: with its batch. Of a stranger it reaches no Socket.IO client where a middleware
+    decides who joins, unless that `is_let_in`."""
     emits = query.namespace is not None or query.room is not None
     app.access.require(principal, "emit" if emits else "publish")
-    app.access.check_publish(principal, query.channel, query.event, parsed.value, emits)
+    if not emits:
+        app.access.check_channel(principal, "publish", query.channel)
+    check_words(query.event or "", parsed.value)
     if not counted:
         app.access.limit_request(principal, "publish_limit")
     if (query.to is not None) + (query.channel is not None) + emits > 1:
@@ -6697,16 +6627,9 @@ def make_draft(
     exclude = query.exclude
     if app.access.guarded and principal.kind == ANONYMOUS.kind and not is_let_in:
         exclude = to_json([*app.access.guarded, *excluded_topics(exclude)])
-    return Entry(
-        topic,
-        MESSAGE,
-        query.event,
-        parsed.text,
-        sender=sender,
-        exclude=exclude,
-        recipient_count=app.hub.audience(topic, exclude),
-        sent_at=now_ms(),
-    )
+    draft = Entry(topic, MESSAGE, query.event, parsed.text, sender=sender, exclude=exclude)
+    draft.recipient_count, draft.sent_at = app.hub.audience(topic, exclude), now_ms()
+    return draft
 
 
 def append(
@@ -6749,17 +6672,11 @@ def append_once(
 
 
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
-    """A message as the API shows it."""
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
-    return MessageView(
-        entry.id or None,
-        kind if isinstance(kind, str) else "message",
-        msgspec.Raw(parsed.text.encode()),
-        channel_of(entry.topic),
-        entry.event,
-        iso(entry.sent_at),
-        entry.recipient_count,
-    )
+    told: dict[str, Any] = {"id": entry.id or None}
+    told |= {"type": kind if isinstance(kind, str) else "message"}
+    told |= {"content": msgspec.Raw(parsed.text.encode()), "channel": channel_of(entry.topic)}
+    return view_of(MessageView, entry, **told)
 
 
 @route("GET", "/api/messages", "user", "List stored messages")
@@ -6942,13 +6859,7 @@ def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     return who
 
 
-class SharedRoom(RoomView, kw_only=True):
-    """A room with the address of its page as others reach it."""
-
-    join_url: str
-
-
-class WholeRoom(SharedRoom, kw_only=True):
+class WholeRoom(RoomView, kw_only=True):
     """A room as who is in it or has an account sees it; who waits is its host's to see."""
 
     full: bool
@@ -6971,18 +6882,13 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     kiosk_join: bool
 
 
-def shared_room(app: Application, origin: str, room: Any, count: int) -> SharedRoom:
+def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
     """A room as the API shows it; `origin` is where the page was asked for."""
-    return room_view(SharedRoom, room, count, join_url=join_url(app, origin, room.room_id))
-
-
-def join_url(app: Application, origin: str, room_id: str) -> str:
-    """The address of a room's page as others reach it."""
-    return f"{app.network.link_base(origin)}/room/{room_id}"
+    return room_view(RoomView, room, count, app.network.link_base(origin))
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
-def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> SharedRoom:
+def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> RoomView:
     """201 with the room. Its maker, by session or account, is its host."""
     return shared_room(app, call.origin, app.rooms.create(who, **said(body)), 0)
 
@@ -6990,7 +6896,7 @@ def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) ->
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
 def list_rooms(
     app: Application, call: Call, after: RowId = 0, limit: Limit = 100
-) -> list[SharedRoom]:
+) -> list[RoomView]:
     """Oldest first; a guest sees its own."""
     session = call.session if call.principal.role == "guest" else None
     rooms = app.rooms.active(after, limit, session)
@@ -6998,7 +6904,7 @@ def list_rooms(
     return paged(call, shared_rooms(app, call, rooms), total, limit, "after")
 
 
-def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[SharedRoom]:
+def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[RoomView]:
     """Rooms with how many are in each."""
     counts = app.rooms.attendance.count()
     return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
@@ -7010,15 +6916,9 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
     room = app.rooms.find(room_id, who)
     people = app.rooms.participants(room)
     inside = any(view.client_id == who.client_id for view in people)
-    whole = room_view(
-        WholeRoom,
-        room,
-        len(people),
-        join_url=join_url(app, call.origin, room.room_id),
-        full=not inside and len(people) >= room.max_participants,
-        kiosk_join=app.settings["kiosk_join"],
-        participants=people,
-    )
+    about = {"participants": people, "kiosk_join": app.settings["kiosk_join"]}
+    about["full"] = not inside and len(people) >= room.max_participants
+    whole = room_view(WholeRoom, room, len(people), app.network.link_base(call.origin), **about)
     if not who.account and not inside:
         return view_of(RoomDoor, whole)
     if app.rooms.may_moderate(app.storage.reader, room, who):
@@ -7029,7 +6929,7 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
 @route("PATCH", ROOM, "room", "Change a video room")
 def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
-) -> SharedRoom:
+) -> RoomView:
     """Name, lock, limit, password; by its host."""
     room = app.rooms.update(who, room_id, said(body))
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
@@ -7047,11 +6947,10 @@ def end_room(app: Application, room_id: str, who: Visitor) -> None:
 def room_qr(app: Application, call: Call, room_id: str, who: Visitor) -> Answer:
     """ISO/IEC 18004."""
     room = app.rooms.find(room_id, who)
-    return qr_code(join_url(app, call.origin, room.room_id))
+    return qr_code(f"{app.network.link_base(call.origin)}/room/{room.room_id}")
 
 
 def qr_code(text: str) -> Answer:
-    """A QR code as an image."""
     import segno
 
     image = io.BytesIO()
@@ -7074,7 +6973,7 @@ class Entered(IceView, kw_only=True):
     last_event_id: str
     participants: list[ParticipantView]
     waiting: list[ParticipantView]
-    room: SharedRoom
+    room: RoomView
     video_max_height: int
     video_max_fps: int
 
@@ -7110,8 +7009,7 @@ def join_room(
 
 
 def entered(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
-    """What somebody is told who joins, or waits; what is `asked` and raised is that of
-    `Rooms.join`."""
+    """What somebody is told who joins, or waits; `Rooms.join` says what is `asked` and raised."""
     room, view, people, number = app.rooms.join(who, *asked)
     position = app.log.position(number)
     if view.status == WAITING:
@@ -7586,7 +7484,7 @@ class DashboardView(msgspec.Struct):
     connections: list[ConnectionView]
     messages: list[MessageView]
     logs: list[LogView]
-    rooms: list[SharedRoom]
+    rooms: list[RoomView]
     settings: list[SettingView]
 
 
@@ -7892,7 +7790,6 @@ def list_api_tokens(app: Application, call: Call) -> list[TokenView]:
 
 
 def token_view(kind: type[V], row: Any, **more: Any) -> V:
-    """An API token as the API shows it."""
     grants = msgspec.json.decode(row.grants, type=Grants)
     return view_of(kind, row, scopes=grants.scopes, channels=grants.subscribe, **more)
 
@@ -8042,8 +7939,7 @@ def asked_range(text: str, size: int) -> tuple[int, int] | None:
 
 
 def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]:
-    """A file's bytes, in pieces. Raises OSError when it has become shorter meanwhile: how much it
-    is has been said."""
+    """A file's bytes, in pieces. Raises OSError when it has become shorter than was announced."""
     with file:
         file.seek(start)
         for at in paced(range(start, end, 262_144)):
@@ -8116,8 +8012,7 @@ class Static:
         self.version = whole.hexdigest()[:12]
 
     def page(self, name: str, up: str = "") -> Answer:
-        """A page, its links to files leading to this version's; `up` is the way from the page's
-        own folder to the root."""
+        """A page with links to this version's files; `up` leads from its folder to the root."""
         content = self._files[name].replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS, compress=True)
 
@@ -8165,8 +8060,7 @@ EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
 @cache
 def openapi() -> dict[str, Any]:
     """Made from the table of routes, so that it says what the server does."""
-    shown = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
-    kinds = [*shown, ProblemView]
+    kinds = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)] + [ProblemView]
     where = "#/components/schemas/{name}"
     found, shared = msgspec.json.schema_components(kinds, ref_template=where)
     schemas = dict(zip(kinds, found, strict=True))
@@ -8371,8 +8265,7 @@ class Web:
         return Answer(body, answer.status, headers, answer.attach)
 
     def _parts(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """A body's parts, behind an empty one; what goes wrong after the first breaks the
-        connection off."""
+        """A body's parts, behind an empty one; a later fault breaks the connection off."""
         with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
             first = next(parts, b"")
             yield b""
@@ -10323,7 +10216,7 @@ class EngineIo:
         if timeout is None:
             self._tell(order)
             return []
-        order.number, missing = next(self._numbers), self.app.nodes.count
+        order.number, missing = next(self._numbers), len(self.app.nodes.described())
         waiting = self._questions[order.number] = gevent.queue.Queue()
         until, answers = time.monotonic() + timeout, list[Any]()
         try:
