@@ -4632,7 +4632,7 @@ class Access:
                 return principal
         if token.count(".") == 2:
             return self._by_jwt(token)
-        row = self._find(token, "api")
+        row = self._live_token(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
         return self._principal(row, "token", row.name)
@@ -4660,7 +4660,7 @@ class Access:
         # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
         pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
         secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
-        row = self._find(secret, "session") if secret else None
+        row = self._live_token(secret, "session") if secret else None
         if row is None:
             return ANONYMOUS
         if row.user_id is None:
@@ -4685,7 +4685,7 @@ class Access:
         return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
-    def _find(secret: str, *kinds: str) -> Any:
+    def _live_token(secret: str, *kinds: str) -> Any:
         row = AccessToken.get_or_none(AccessToken.token_hash == sha256(secret))
         return row if row and row.kind in kinds and row.expires_at > now_ms() else None
 
@@ -4701,7 +4701,7 @@ class Access:
     def redeem(self, secret: str, *kinds: str) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
         with it at once, one gets it. Raises Problem `invalid_link`, `unauthorized` of a ticket."""
-        row = self._find(secret, *kinds)
+        row = self._live_token(secret, *kinds)
         used = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
         if row is None or not self._storage.write(lambda tx: used.execute(tx.database)):
             code = "unauthorized" if "ticket" in kinds else "invalid_link"
@@ -4718,7 +4718,7 @@ class Access:
         if setup_token is not None:
             if User.get_or_none(User.role == "admin"):
                 raise Problem("already_set_up", "Sign in with your name and password.")
-            if self._find(setup_token, "setup") is None:  # before the password costs its time
+            if self._live_token(setup_token, "setup") is None:  # before the password costs its time
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
@@ -5298,7 +5298,7 @@ class Attendance:
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
         self._clock, self._looked_at = 0, ticks_ms()
         self.epoch = ""  # of the log that it is known from
-        self._hub.controls |= {"participant": self._take, "heard": self._take_letter}
+        self._hub.controls |= {"participant": self._apply, "heard": self._apply_heard}
 
     def load(self) -> None:
         """Begin with what the table holds."""
@@ -5319,7 +5319,7 @@ class Attendance:
         for key in ("client", new.client_id), ("room", new.room_id):
             self._groups.setdefault(key, {})[new.id] = new
 
-    def _take(self, number: int, order: dict[str, Any]) -> None:
+    def _apply(self, number: int, order: dict[str, Any]) -> None:
         """A control entry: somebody came, is different, or went."""
         new = msgspec.convert(order, Participant)
         old = self._all.get(new.id)
@@ -5343,7 +5343,7 @@ class Attendance:
 
     # Asked
 
-    def _of(self, kind: str, name: str) -> Collection[Participant]:
+    def _group(self, kind: str, name: str) -> Collection[Participant]:
         return self._groups.get((kind, name), {}).values()
 
     def __iter__(self) -> Iterator[Participant]:
@@ -5357,22 +5357,22 @@ class Attendance:
 
     def of_client(self, client_id: str) -> Collection[Participant]:
         """A client's participants, also of who has just come on another node."""
-        if not self._of("client", client_id):
+        if not self._group("client", client_id):
             self.catch_up()
-        return self._of("client", client_id)
+        return self._group("client", client_id)
 
     def topics(self, client_id: str) -> frozenset[str]:
         """The topics that each of a client's connections has, whenever it is opened."""
-        people = self._of("client", client_id)
+        people = self._group("client", client_id)
         return frozenset(f"{VIDEO_ROOM}{person.room}" for person in people if person.is_in)
 
     def count(self) -> Counter[int]:
         """How many are in each room, by its row's id."""
         return Counter(person.room for person in self if person.is_in)
 
-    def meet(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
+    def parties(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
         """Who acts in a room, or None, and which others in it are meant; none for an older page."""
-        people = self._of("room", room_id)
+        people = self._group("room", room_id)
         mine = ("client_id", who.client_id) if who.client_id else ("account", who.account)
         own = [person for person in people if mine[1] and getattr(person, mine[0]) == mine[1]]
         sender = max(own, key=lambda person: person.id, default=None)
@@ -5396,12 +5396,12 @@ class Attendance:
 
     def heard(self, client_id: str) -> None:
         """A request or a message of a client has come."""
-        for person in self._of("client", client_id):
+        for person in self._group("client", client_id):
             person.is_fresh = True
 
-    def _take_letter(self, number: int, order: dict[str, Any]) -> None:
+    def _apply_heard(self, number: int, order: dict[str, Any]) -> None:
         for client_id in order["clients"]:
-            for person in self._of("client", client_id):
+            for person in self._group("client", client_id):
                 if person.node == self._nodes.id:
                     person.is_fresh = True
 
@@ -5628,7 +5628,7 @@ class Rooms:
 
         def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
             room = existing(active_room(tx.database, room_id), NO_ROOM)
-            row = self._row(tx.database, room, who)
+            row = self._participant(tx.database, room, who)
             if row is None:
                 row = self._enter(tx, room, who, shown, to_json(label), proof)
             else:  # a reloaded page, a second tab: the older one is told
@@ -5638,7 +5638,7 @@ class Rooms:
                 fields["display_name"] = shown or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
-            number = self._show(tx, room, row)
+            number = self._announce(tx, room, row)
             people = list(map(participant_view, people_in(tx.database, room)))
             return room, participant_view(row), people, number
 
@@ -5687,16 +5687,16 @@ class Rooms:
         if len(people_in(tx.database, room)) >= room.max_participants:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
 
-    def _show(self, tx: Transaction, room: Any, row: Any) -> int:
+    def _announce(self, tx: Transaction, room: Any, row: Any) -> int:
         """Tell who has come, or come back; the log's id."""
         name = "participant-waiting" if row.status == WAITING else "participant-joined"
         if row.status != WAITING:
             change(tx, room, empty_since=None)
-        told = self._told(tx, room, row, name, participant=participant_view(row))
+        told = self._events_of(tx, room, row, name, participant=participant_view(row))
         return tx.append([participant_draft(room, row), *told])[-1]
 
     @staticmethod
-    def _told(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
+    def _events_of(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
         """What others hear of somebody: of who waits the hosts, who may let in, else everybody."""
         if row.status != WAITING:
             return [room_event(room, name, exclude=row.client_id, **content)]
@@ -5704,7 +5704,7 @@ class Rooms:
         return [room_event(room, name, to=host, **content) for host in hosts]
 
     @staticmethod
-    def _row(database: peewee.Database, room: Any, who: Visitor) -> Any:
+    def _participant(database: peewee.Database, room: Any, who: Visitor) -> Any:
         """The participant who acts, or None."""
         mine = VideoParticipant.client_id == who.client_id
         if not who.client_id:
@@ -5716,10 +5716,10 @@ class Rooms:
         """Whether this is a host or owner of a room, or an administrator."""
         if who.principal.role == "admin" or who.owns(room):
             return True
-        row = self._row(database, room, who)
+        row = self._participant(database, room, who)
         return row is not None and bool(row.is_host)
 
-    def place(
+    def actor(
         self, database: peewee.Database, room_id: str, who: Visitor, may: Right
     ) -> tuple[Any, Any]:
         """A room, and the participant who acts in it, if it may; None for one who moderates. Of who
@@ -5730,18 +5730,17 @@ class Rooms:
             if not self.may_moderate(database, existing(room, NO_ROOM), who):
                 raise Problem("not_host", "Ask the host of the room.")
             return room, None
-        row = None if room is None else self._row(database, room, who)
+        row = None if room is None else self._participant(database, room, who)
         check_place(row, who, may)
         return room, row
 
-    def act(
+    def perform(
         self, who: Visitor, room_id: str, may: Right, act: Callable[[Transaction, Any, Any], T]
     ) -> T:
-        """Do in one unit what somebody may who has that right. Raises as `place` and, to moderate,
-        `find` do."""
+        """Do in one unit what somebody may who has that right. Raises as `actor` and `find`."""
         if may == "moderate":
             self.find(room_id, who)
-        return self._storage.write(lambda tx: act(tx, *self.place(tx.database, room_id, who, may)))
+        return self._storage.write(lambda tx: act(tx, *self.actor(tx.database, room_id, who, may)))
 
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
         """Leave a room or its lobby; `soon`: if not heard in `SOON_MS`. Raises `not_in_room`."""
@@ -5752,7 +5751,7 @@ class Rooms:
             else:
                 self._remove(tx, room, row, "left")
 
-        self.act(who, room_id, "stay", act)
+        self.perform(who, room_id, "stay", act)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
@@ -5776,7 +5775,7 @@ class Rooms:
         tx.append([room_event(room, "room-left", to=row.client_id, **about)])
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
-        tx.append(self._told(tx, room, row, "participant-left", **about))
+        tx.append(self._events_of(tx, room, row, "participant-left", **about))
         self._take_out(tx, room, row)
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
@@ -5800,7 +5799,7 @@ class Rooms:
         """Change a room; only its host may. A `password` is hashed, None takes it away. Raises
         Problem `not_found`, `not_host`, `forbidden`."""
         if "password" in fields:
-            self.act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
+            self.perform(who, room_id, "moderate", lambda *_: None)  # before it costs its time
         fields = self._columns(who, fields)
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
@@ -5809,7 +5808,7 @@ class Rooms:
             tx.append([room_event(room, "room-updated", room=view)])
             return room
 
-        return self.act(who, room_id, "moderate", act)
+        return self.perform(who, room_id, "moderate", act)
 
     def end(self, tx: Transaction, room: Any, reason: str) -> None:
         """End a room, within a unit."""
@@ -5834,7 +5833,7 @@ class Rooms:
                 raise Problem("not_found", "There is no such participant.")
             what(self, tx, room, row)
 
-        self.act(who, room_id, "moderate", act)
+        self.perform(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
         about |= {"ipAddress": who.principal.address}
         self._journal.add("INFO", f"Host's action: {action}", **about)
@@ -5856,7 +5855,7 @@ class Rooms:
     def _admit(self, tx: Transaction, room: Any, row: Any) -> None:
         self._check_space(tx, room)
         change(tx, row, status=CONNECTED, joined_at=now_ms())
-        self._show(tx, room, row)
+        self._announce(tx, room, row)
         tx.append([room_event(room, "room-admitted", to=row.client_id, participantId=row.id)])
 
     def _make_host(self, tx: Transaction, room: Any, row: Any) -> None:
@@ -5884,7 +5883,7 @@ class Rooms:
     def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> ParticipantView:
         """Take a participant's state, which also says that it is there; the participant. Nothing
         is written where nothing changes. Raises Problem `not_in_room`."""
-        _, row = self.place(self._storage.reader, room_id, who, "stay")
+        _, row = self.actor(self._storage.reader, room_id, who, "stay")
         is_same = as_json(row.state) == as_json(row.state) | changes
         if is_same and row.beats and row.status != RECONNECTING:
             return participant_view(row)
@@ -5897,7 +5896,7 @@ class Rooms:
             self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
-        return self.act(who, room_id, "stay", act)
+        return self.perform(who, room_id, "stay", act)
 
     # Signals
 
@@ -5922,9 +5921,9 @@ class Rooms:
         """Bring a signal to another participant of the same room; without a target, to all others.
         Who they are is known without a read. Raises Problem `not_in_room`, `peer_gone`,
         `rate_limited`."""
-        sender, receivers = self.attendance.meet(who, room_id, target)
+        sender, receivers = self.attendance.parties(who, room_id, target)
         if not receivers and self.attendance.catch_up():
-            sender, receivers = self.attendance.meet(who, room_id, target)
+            sender, receivers = self.attendance.parties(who, room_id, target)
         try:
             check_place(sender, who)
         except Problem:
@@ -6673,10 +6672,10 @@ def append_once(
 
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
-    told: dict[str, Any] = {"id": entry.id or None}
-    told |= {"type": kind if isinstance(kind, str) else "message"}
-    told |= {"content": msgspec.Raw(parsed.text.encode()), "channel": channel_of(entry.topic)}
-    return view_of(MessageView, entry, **told)
+    about: dict[str, Any] = {"id": entry.id or None}
+    about |= {"type": kind if isinstance(kind, str) else "message"}
+    about |= {"content": msgspec.Raw(parsed.text.encode()), "channel": channel_of(entry.topic)}
+    return view_of(MessageView, entry, **about)
 
 
 @route("GET", "/api/messages", "user", "List stored messages")
@@ -6837,7 +6836,7 @@ class StateBody(RoomCall, kw_only=True):
     hand: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def said(body: RoomCall) -> dict[str, Any]:
+def given_fields(body: RoomCall) -> dict[str, Any]:
     """What a body says besides who acts."""
     fields = msgspec.structs.asdict(body).items()
     about = RoomCall.__struct_fields__
@@ -6890,7 +6889,7 @@ def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomVie
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
 def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> RoomView:
     """201 with the room. Its maker, by session or account, is its host."""
-    return shared_room(app, call.origin, app.rooms.create(who, **said(body)), 0)
+    return shared_room(app, call.origin, app.rooms.create(who, **given_fields(body)), 0)
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -6931,7 +6930,7 @@ def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
 ) -> RoomView:
     """Name, lock, limit, password; by its host."""
-    room = app.rooms.update(who, room_id, said(body))
+    room = app.rooms.update(who, room_id, given_fields(body))
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
 
@@ -6939,7 +6938,7 @@ def change_room(
 def end_room(app: Application, room_id: str, who: Visitor) -> None:
     """Everybody in it is told; by its host."""
     end = partial(app.rooms.end, reason="ended by the host")
-    app.rooms.act(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
+    app.rooms.perform(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
     app.journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
 
 
@@ -7004,11 +7003,11 @@ def join_room(
     if not who.client_id:
         needed = "is required: 22-64 random URL-safe characters"
         raise Problem("invalid", errors=[("session", needed)])
-    view = entered(app, call.origin, who, room_id, display_name, user_id, password)
+    view = join_answer(app, call.origin, who, room_id, display_name, user_id, password)
     return view if isinstance(view, Entered) else Answer(view, 202)
 
 
-def entered(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
+def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
     """What somebody is told who joins, or waits; `Rooms.join` says what is `asked` and raised."""
     room, view, people, number = app.rooms.join(who, *asked)
     position = app.log.position(number)
@@ -7050,7 +7049,7 @@ class StateView(Success):
 def tell_state(app: Application, room_id: str, who: Visitor, body: StateBody) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
-    return StateView(True, app.rooms.set_state(who, room_id, said(body)))
+    return StateView(True, app.rooms.set_state(who, room_id, given_fields(body)))
 
 
 class Said(Success):
@@ -7068,7 +7067,7 @@ def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: 
         about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
-    return Said(True, app.rooms.act(who, room_id, "take part", say))
+    return Said(True, app.rooms.perform(who, room_id, "take part", say))
 
 
 class ChatView(TypedDict):
@@ -7089,7 +7088,7 @@ def list_chat(
     app: Application, room_id: str, who: Visitor, before: RowId = 2**62, limit: Limit = 100
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    room, _ = app.rooms.place(app.storage.reader, room_id, who, "take part")
+    room, _ = app.rooms.actor(app.storage.reader, room_id, who, "take part")
     where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
     query = Message.select(Message.id, Message.content).where(where)
     rows = reversed(list(page_of(app, query, limit, before)))
@@ -8576,7 +8575,7 @@ class WebSocketConversation(Conversation):
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
         asked = room_id, frame.display_name, None, frame.password
-        view = entered(self.app, self._origin, self._visitor(), *asked)
+        view = join_answer(self.app, self._origin, self._visitor(), *asked)
         self._room = room_id
         about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
