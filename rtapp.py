@@ -4093,18 +4093,16 @@ class Nodes:
     ) -> tuple[list[Connected], int]:
         """At most `limit` connections of any node with ids above `cursor`, in their order, and how
         many there are in all: of a transport, and with `text` in what is known of the client."""
-        needle, total = text.lower(), 0
-        here: list[Subscriber] = []
+        needle, chosen = text.lower(), list[Subscriber]()
         for s in paced(self._hub.subscribers()):
             known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
             if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
-                total += 1
-                if s.id > cursor and len(here) < limit:
-                    here.append(s)
+                chosen.append(s)
+        here = [s for s in chosen if s.id > cursor][:limit]
         known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
         where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
         count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
-        total += sum(n for (n,) in self._read(count, self.id, transport, needle))
+        total = len(chosen) + sum(n for (n,) in self._read(count, self.id, transport, needle))
         where += " AND id > ? ORDER BY id LIMIT ?"
         rows = self._rows(here, where, transport, needle, cursor, limit)
         return sorted(rows, key=lambda row: row.id)[:limit], total
@@ -4860,10 +4858,9 @@ class Access:
         buckets, a_minute = self._limits[name], self._settings[name]
         if principal.unlimited or not a_minute:
             return lambda: None
-        charge = Charge(("address", network_of(principal.address)), a_minute / 60, a_minute, n)
-        account = ("account", principal.account)
-        charges = [charge, charge._replace(key=account)] if principal.account else [charge]
-        return buckets.charge(*charges)
+        keys = [("address", network_of(principal.address))]
+        keys += [("account", principal.account)] if principal.account else []
+        return buckets.charge(*(Charge(key, a_minute / 60, a_minute, n) for key in keys))
 
     # Where a request comes from
 
@@ -6174,11 +6171,10 @@ class ProblemView(msgspec.Struct, omit_defaults=True):
 
 
 def problem_answer(problem: Problem) -> Answer:
-    wrong = [WrongField(*each) for each in problem.errors]
-    about = problem.title, problem.status, problem.code, problem.detail, wrong
+    errors = [WrongField(*each) for each in problem.errors]
+    view = view_of(ProblemView, problem, type="about:blank", errors=errors)
     headers = {"Content-Type": "application/problem+json", **problem.headers}
-    body = msgspec.json.encode(ProblemView("about:blank", *about))
-    return Answer(body, problem.status, headers)
+    return Answer(msgspec.json.encode(view), problem.status, headers)
 
 
 # Files are few, and each is compressed once.
