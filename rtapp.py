@@ -3866,8 +3866,7 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 
 
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
-    """An open connection of any node. Its fields are the columns of `connections`, and what the
-    API shows."""
+    """A connection of any node. Its fields are the columns of the table, and what the API shows."""
 
     id: int
     client_id: str
@@ -3972,14 +3971,14 @@ class Nodes:
             return
         try:
             if is_second := self.is_away or self._beat_count % 2 == 0:
-                self._follow()
+                self._check_database()
             is_heartbeat = self._beat_count % self.BEATS == 0
             self._beat_count += 1
             if is_heartbeat:
-                self._sign()
+                self._write_heartbeat()
                 self._moved.update((s.id, s) for s in self._hub.subscribers())
             if (is_second and self._release_dead()) or is_heartbeat:
-                self._learn()
+                self._read_others()
             moved, self._moved = self._moved, {}
             self._write_rows(list(moved.values()))
         except Problem as problem:
@@ -3988,7 +3987,7 @@ class Nodes:
             self.is_away = True
             self._written, self._moved = {}, {}  # what it holds isn't known: all is written anew
 
-    def _follow(self) -> None:
+    def _check_database(self) -> None:
         """Notice that the database is back, and whether it is still the same one."""
         if self._storage.fault:
             self._storage.write(lambda tx: None)
@@ -4002,7 +4001,7 @@ class Nodes:
             # It was away from the others as well, who sign again within their next beats.
             self._judges_from = time.monotonic() + self.SILENT_MS / 1000
 
-    def _sign(self) -> None:
+    def _write_heartbeat(self) -> None:
         [(is_new,)] = self._write(
             "INSERT INTO nodes (id, name, started, heartbeat, audience)"
             f" VALUES (?, ?, {self._NOW}, {self._NOW}, ?) ON CONFLICT (id) DO UPDATE"
@@ -4033,7 +4032,7 @@ class Nodes:
                     self._note_presence("presence-leave", channel, client_id, username)
         return bool(rows)
 
-    def _learn(self) -> None:
+    def _read_others(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
         held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
         sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
