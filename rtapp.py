@@ -3794,7 +3794,6 @@ class Doorbell:
         self._letters: deque[bytes] = deque(maxlen=1_000)
 
     def start(self) -> None:
-        """Begin to listen and to ring."""
         for run in (self._ring_on, self._listen, self._post_on):
             gevent.spawn(self._for_ever, run)
 
@@ -4060,7 +4059,6 @@ class Nodes:
                 self._write(self._UPSERT, self.id, gone, text)
 
     def row(self, subscriber: Subscriber) -> Connected:
-        """A connection of this node."""
         s = subscriber
         who = s.id, s.client_id, s.encoding.name, s.address, s.agent, s.username
         figures = s.connected_at, s.last_ping, s.messages, s.bytes_sent, self._hub.lag(s)
@@ -4313,7 +4311,6 @@ def client_id_of(session: str) -> str:
 
 @functools.lru_cache(maxsize=4_096)
 def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own."""
     found = as_ip(address)
     return address == "localhost" if found is None else found.is_loopback
 
@@ -4359,7 +4356,6 @@ def hash_password(password: str, salt: bytes = b"") -> str:
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether a password is the one that was stored."""
     salt = bytes.fromhex(stored.split("$")[1])
     return hmac.compare_digest(hash_password(password, salt), stored)
 
@@ -4488,7 +4484,6 @@ class Call(msgspec.Struct, eq=False, dict=True):
 
     @property
     def agent(self) -> str:
-        """What the client says that it is."""
         return self.headers.get("user-agent", "")
 
     @property
@@ -5022,11 +5017,7 @@ STATE |= {"muted": False, "cameraOff": False}
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 NO_ROOM = "There is no such room, or it has ended."
-
-
-def as_json(text: str) -> Any:
-    """The value of a column that holds JSON."""
-    return msgspec.json.decode(text)
+as_json = msgspec.json.decode  # of a column
 
 
 class Visitor(NamedTuple):
@@ -5112,7 +5103,6 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
 
 
 def by_id(database: peewee.Database, model: Any, number: int) -> Any:
-    """A row, or None."""
     return model.select().where(model.id == number).first(database)
 
 
@@ -5170,7 +5160,6 @@ class ParticipantView(msgspec.Struct, rename="camel"):
 
 
 def participant_view(row: Any) -> ParticipantView:
-    """A participant as the API shows it."""
     state = STATE | as_json(row.state)
     told = {"hand_at": state.pop("handAt"), "camera_off": state.pop("cameraOff"), **state}
     return view_of(ParticipantView, row, user_id=as_json(row.user_id), **told)
@@ -5216,7 +5205,6 @@ def room_event(
 
 
 def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
-    """Change a participant in a room, and tell everybody there."""
     change(tx, row, **fields)
     tx.append([room_event(room, "participant-state", participant=participant_view(row))])
 
@@ -5558,7 +5546,6 @@ class Rooms:
         return list(VideoRoom.select().where(where).order_by(VideoRoom.id).limit(limit))
 
     def count(self) -> int:
-        """How many rooms are active."""
         return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
 
     def names(self, clients: Collection[str]) -> dict[str, str]:
@@ -6106,7 +6093,6 @@ class Streams:
         self.attach(subscriber, topics, transport, head, early)
 
     def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
-        """A subscriber for who asks."""
         # One copy of what thousands of connections have in common.
         who, agent = asked.principal, sys.intern(asked.agent[:256])
         address = sys.intern(who.address[:256])
@@ -6123,7 +6109,6 @@ class Streams:
         head: bytes,
         early: bytes,
     ) -> None:
-        """Give the connection to the hub."""
         tune(transport, self._settings)
         who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
         self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
@@ -8077,7 +8062,6 @@ def openapi() -> dict[str, Any]:
 
 
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
-    """A route as an OpenAPI operation."""
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     taken = [
