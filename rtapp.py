@@ -4300,6 +4300,7 @@ OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
 as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
+one_copy = functools.lru_cache(maxsize=1_000)(str)  # of what thousands of connections have
 Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
 
 
@@ -6093,9 +6094,8 @@ class Streams:
         self.attach(subscriber, topics, transport, head, early)
 
     def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
-        # One copy of what thousands of connections have in common.
-        who, agent = asked.principal, sys.intern(asked.agent[:256])
-        address = sys.intern(who.address[:256])
+        who = asked.principal
+        address, agent = one_copy(who.address[:256]), one_copy(asked.agent[:256])
         subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
         subscriber.username, subscriber.credential = who.name, who.credential
         subscriber.expires_at = who.expires_at or 0
