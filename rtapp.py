@@ -4548,15 +4548,16 @@ RESERVED_CHANNELS = ("client:", "room:", "sys:")
 STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
-RESERVED_EVENT_PREFIXES = (*RESERVED_PREFIXES, "presence-")
 SOCKETIO_EVENTS = frozenset(
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 )  # that the protocol's clients raise by themselves
+RESERVED_EVENTS = SOCKETIO_EVENTS | RESERVED_TYPES
+RESERVED_EVENT_PREFIXES = (*RESERVED_PREFIXES, "presence-")
 
 
 def check_words(event: str, value: Any) -> None:
     """Raise Problem `reserved_event` or `reserved_type` for what only the server may say."""
-    if event in SOCKETIO_EVENTS | RESERVED_TYPES or event.startswith(RESERVED_EVENT_PREFIXES):
+    if event in RESERVED_EVENTS or event.startswith(RESERVED_EVENT_PREFIXES):
         raise Problem("reserved_event", f"The event name {event} is the server's.")
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and (kind in RESERVED_TYPES or kind.startswith(RESERVED_PREFIXES)):
@@ -5577,9 +5578,10 @@ class Rooms:
         """Whether a client joined a room, or opened a connection, by this credential."""
         if not who.account or who.account.casefold() in NOBODYS_NAMES:
             return False
-        joined = {person.account for person in self.attendance.of_client(who.client_id)}
-        opened = (row.username for row in self._nodes.of_client(who.client_id))
-        return who.account in joined or who.account in opened
+        people = self.attendance.of_client(who.client_id)
+        if any(person.account == who.account for person in people):
+            return True
+        return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
 
     def is_guest_of(self, session: str) -> Principal:
         """What a client is by its `session` alone: guest of a room that it joined, or nobody."""
