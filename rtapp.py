@@ -5262,15 +5262,13 @@ class Attendance:
     entries `participant`, in the log's order. So a signal, a guest's request and a stream's topics
     read nothing. Who has just come on another node may not be known yet: `catch_up` makes sure.
 
-    The table says who is connected or reconnecting and gets nothing while that stays so; when
-    somebody was heard is in memory alone, and one node judges it, which the row names: the one
-    where the participant joined, came back or last changed its state. What is heard on another one
-    reaches the judge by a letter (a state that is posted there, any request) or by its heartbeat
-    (a stream that is open there). Where neither comes through, the judge puts somebody to
-    `reconnecting`, and the node that does hear it puts it back and judges it from then on. So does
-    a node that hears whose judge is gone; those whom nobody hears the first node puts to
-    `reconnecting`, and judges. What is judged is done in a unit that looks whether the row is
-    still as it was known.
+    The table says who is connected or reconnecting and gets nothing while that stays so. When
+    somebody was heard is in memory alone, and the node that the row names judges it: the one where
+    the participant joined, came back or last changed its state. What others hear reaches the judge
+    by a letter (any request) or a heartbeat (an open stream). Where neither comes through, it puts
+    somebody to `reconnecting`; a node that hears such a one, or one whose judge is gone, puts it
+    back and judges it from then on. Whom nobody hears and nobody judges, the first node does. The
+    unit that does what was judged looks whether the row is still as it was known.
 
     Silence is measured by a clock that runs only while this node listens: it stands while the
     process is stopped, the machine asleep or the database away. After a restart everybody is
