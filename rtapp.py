@@ -6658,9 +6658,15 @@ def append_once(
 
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
-    what = kind if isinstance(kind, str) else "message", msgspec.Raw(parsed.text.encode())
-    figures = iso(entry.sent_at), entry.recipient_count
-    return MessageView(entry.id or None, *what, channel_of(entry.topic), entry.event, *figures)
+    return MessageView(
+        entry.id or None,
+        kind if isinstance(kind, str) else "message",
+        msgspec.Raw(parsed.text.encode()),
+        channel_of(entry.topic),
+        entry.event,
+        iso(entry.sent_at),
+        entry.recipient_count,
+    )
 
 
 @route("GET", "/api/messages", "user", "List stored messages")
