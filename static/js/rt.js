@@ -104,8 +104,8 @@ export const jitter = (failures) => Math.random() * Math.min(30_000, 1000 * 2 **
 /** @internal @param {number} ms @param {(rise: () => void) => void} [take] what ends it sooner */
 export const pause = (ms, take) =>
   new Promise((resolve) => {
-    setTimeout(resolve, ms);
-    take?.(() => resolve(undefined));
+    const timer = setTimeout(resolve, ms);
+    take?.(() => resolve(clearTimeout(timer)));
   });
 
 /** @param {unknown} error */
@@ -152,6 +152,8 @@ export class Link {
   #why;
   /** @type {import('./rt-more.js').Tokens | undefined} */
   #tokens;
+  /** Leave the token as it is. @type {(() => void) | undefined} */
+  #forget;
   /** @type {AbortController | undefined} */
   #life;
   /** @type {import('./rt-socket.js').Socket | undefined} */
@@ -390,6 +392,7 @@ export class Link {
     } finally {
       clearInterval(watch);
       clearTimeout(held);
+      this.#forget?.();
       end();
     }
   }
@@ -465,7 +468,7 @@ export class Link {
     for (const name of this.#had) this.sure.add(name);
     this.#opened = performance.now();
     this.#careful = false;
-    this.#tokens?.beforeEnd(() => end(new RtError('the token ends', { code: 'renewed' })));
+    this.#forget = this.#tokens?.beforeEnd(() => end(new RtError('the token ends', { code: 'renewed' })));
     this.#set('open');
     import('./rt-more.js').catch(() => {}); // without the network it could not be had
     if (hello.recovered && again) this.hooks.onItem({ name: 'recovered', data: hello, own: true });

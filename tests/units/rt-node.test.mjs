@@ -27,6 +27,22 @@ test('there it wants a whole address', async () => {
   for (const url of [undefined, {}, '/', 'server.test']) assert.throws(() => connect(url), { code: 'no_address' });
 });
 
+test('closed, it keeps nothing alive', async () => {
+  const { connect } = await import('../../static/js/rt.js');
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+  const before = timers();
+  const rt = connect('http://server.test', { fetch: () => Promise.reject(new TypeError('away')), attempts: Infinity });
+  await new Promise((resolve) => rt.on('reconnecting', ({ delay }) => delay > 100 && resolve()));
+  rt.close();
+  const claims = btoa(JSON.stringify({ exp: Date.now() / 1000 + 3600 }));
+  const fetch = async () =>
+    new Response('event: connection\ndata: {"clientId":"me"}\n\n' + 'event: disconnect\ndata: {}\n\n');
+  const other = connect('http://server.test', { fetch, getToken: () => `x.${claims}.y` });
+  await new Promise((resolve) => other.on('closed', resolve));
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.equal(timers(), before);
+});
+
 test('a listener that fails there is not the others', async (t) => {
   const { connect } = await import('../../static/js/rt.js');
   const rt = connect('http://server.test');
