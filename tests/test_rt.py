@@ -24,7 +24,9 @@ from support import ADMIN, PATIENCE, ROOT, Server, wait_for
 from test_units import found_node
 
 JS = ROOT / "static" / "js"
-PAGE = '<!doctype html><title>rt</title><script type="module" src="page.js"></script>'
+# What tabs need is loaded before there is no server any more.
+PAGE = """<!doctype html><title>rt</title><link rel="modulepreload" href="static/js/rt-tabs.js">
+<script type="module" src="page.js"></script>"""
 SCRIPT = """
 import { connect } from './static/js/rt.js';
 window.connect = connect;
@@ -116,6 +118,10 @@ def wait_received(page: Page, wanted: list[Any]) -> None:
     """Wait for the last one; all must have come once, in order."""
     until(page, "(last) => got.some(({data}) => data === last)", wanted[-1])
     assert received(page) == wanted
+
+
+# Where a test lets time pass at once, no tab can answer in time: who isn't looked at doesn't ask.
+UNSEEN = "Object.defineProperty(document, 'visibilityState', { value: 'hidden' })"
 
 
 @contextlib.contextmanager
@@ -290,6 +296,7 @@ def test_a_server_that_is_gone_for_good(context: BrowserContext, site: Server, g
 def test_a_busy_server_says_when(context: BrowserContext, gate: Gate) -> None:
     """Neither a tab that follows nor one that is looked at comes sooner."""
     gate.mode, gate.retry_after = "busy", 9
+    context.add_init_script(UNSEEN)
     context.clock.install()
     pages = [open_page(context, gate.port) for _ in range(2)]
     stop_clock(pages[0])
@@ -688,6 +695,7 @@ def test_a_channel_from_a_position_on(context: BrowserContext, site: Server) -> 
 def test_a_tab_that_is_opened_while_there_is_no_connection(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
+    context.add_init_script(UNSEEN)
     context.clock.install()
     leader, late = visit(context, gate.port, channels=["a"]), open_page(context, gate.port)
     stop_clock(leader)
@@ -714,6 +722,7 @@ def test_a_tab_whose_channel_is_refused_leaves_alone(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
     """Whether it comes first, later, or while there is no connection."""
+    context.add_init_script(UNSEEN)
     context.clock.install()
     first = open_page(context, gate.port)
     first.evaluate("start({ channels: ['room:a'] })")

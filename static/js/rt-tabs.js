@@ -209,9 +209,9 @@ export class Tabs {
   }
 
   /** A leader that was replaced may not know it. @param {any} said */
-  #follows({ tab, news }) {
+  #follows({ tab, news, delay = news?.detail?.delay }) {
     if (this.#leads || tab !== (this.#leader ||= tab)) return false;
-    this.#hear(news?.detail?.delay);
+    this.#hear(delay);
     return true;
   }
 
@@ -256,7 +256,8 @@ export class Tabs {
       if (late) link.position = seen;
       link.open();
     }
-    this.#say({ type: 'welcome', to: tab, number, news: link.news, position: link.position, at: this.#at });
+    const delay = link.resumes - performance.now();
+    this.#say({ type: 'welcome', to: tab, number, news: link.news, position: link.position, at: this.#at, delay });
     try {
       const found = Object.entries(await this.#adjust()).filter(([name]) => channels.includes(name));
       const refused = Object.fromEntries(found.map(([name, error]) => [name, told(error)]));

@@ -134,6 +134,8 @@ export class Link {
   silence = FIRST;
   /** The server's `retry:`, in ms, for the next attempt only. */
   retry = 0;
+  /** When it is tried again, by performance.now(). */
+  resumes = 0;
   /** @type {State} */
   state = 'connecting';
   /** @type {any} */
@@ -351,6 +353,7 @@ export class Link {
       this.retry = 0;
       this.#failures += isOver;
       this.#firm = error.retryAfter > 0;
+      this.resumes = performance.now() + delay;
       this.#set('reconnecting', { attempt: this.#failures, delay }, error);
       await pause(delay, (rise) => (this.#rise = rise));
       this.#rise = undefined;
