@@ -301,7 +301,11 @@ export class Link {
         if (this.#socket && !since) await this.#socket.change(add, remove);
         else await this.call('api/events/topics', { session: this.session, add, remove, since });
         for (const name of remove) had.delete(name);
-        for (const name of add) this.since.delete(had.add(name) && this.sure.add(name) && name);
+        for (const name of add) {
+          had.add(name);
+          this.sure.add(name);
+          this.since.delete(name);
+        }
       } catch (caught) {
         const error = /** @type {RtError} */ (caught);
         if (this.#had !== had) continue; // the next connection has it
@@ -607,7 +611,9 @@ export class Client {
     const added = names.filter((name) => !this.channels.has(name));
     for (const name of added) {
       this.channels.add(name);
-      if (since) this.#earlier.add(name) && this.since.set(name, since);
+      if (!since) continue;
+      this.#earlier.add(name);
+      this.since.set(name, since);
     }
     for (const name of names) this.#uses.delete(name);
     await this.#adjust(names, added);
@@ -621,7 +627,9 @@ export class Client {
 
   /** @param {string[]} names */
   #drop(names) {
-    for (const kept of [this.channels, this.since, this.#earlier, this.#uses]) names.map((name) => kept.delete(name));
+    for (const name of names) {
+      for (const kept of [this.channels, this.since, this.#earlier, this.#uses]) kept.delete(name);
+    }
   }
 
   /** @param {string[]} [names] @param {string[]} [added] given up if one of the names is refused */
