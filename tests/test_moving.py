@@ -207,9 +207,10 @@ def send(page: Page, text: str) -> None:
 
 
 def test_the_chat(show: Show) -> None:
-    ada, bob = show("chat"), show("chat")
+    ada = show("chat")
     enter(ada, "ada")
     lines(ada, "1 here")
+    bob = show("chat")
     enter(bob, "bob")
     lines(ada, "1 here", "bob joined, 2 here")
     bob.type("#text", "hi")
