@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support import PATIENCE, Server
+from support import LONG, PATIENCE, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
     from typing_extensions import Self
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+# The same engine without windows, bars and extensions, which cost two thirds of a processor's time.
+SHELL = os.environ.get("CHROMIUM") or shutil.which("chromium-headless-shell") or CHROMIUM
 # A container's root has no sandbox, and its pages may not need the graphics card.
 FLAGS = [
     "--no-sandbox",
@@ -73,21 +75,25 @@ exec {command} "$@"
 
 @functools.cache
 def chromium_script(*command: str) -> Path:
-    """What starts Chromium, by a command that its own begins with."""
+    """What starts Chromium, by its command."""
     folder = Path(tempfile.mkdtemp(prefix="rtapp-chromium-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / "chromium"
-    path.write_text(SCRIPT.format(unseen=UNSEEN, command=shlex.join([*command, CHROMIUM])))
+    path.write_text(SCRIPT.format(unseen=UNSEEN, command=shlex.join(command)))
     path.chmod(0o755)
     return path
 
 
 def start_chromium(
-    playwright: Playwright, flags: Sequence[str], command: Sequence[str] = (), **more: Any
+    playwright: Playwright,
+    flags: Sequence[str],
+    command: Sequence[str] = (),
+    is_whole: bool = LONG,
+    **more: Any,
 ) -> Browser:
     """A Chromium; with a `command` that its command line begins with, such as one that leads to
-    another host."""
-    path = chromium_script(*command)
+    another host. The long form has the `whole` browser, and what needs a user's profile."""
+    path = chromium_script(*command, CHROMIUM if is_whole else SHELL)
     return playwright.chromium.launch(executable_path=path, args=list(flags), **more)
 
 

@@ -211,11 +211,15 @@ def own_postgres() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> str:
-    """The URL of a new database; empty for SQLite's file in the data folder."""
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database; empty for SQLite's file in the data folder."""
     if request.param == "sqlite":
-        return ""
-    return str(request.getfixturevalue("postgres").new_database())
+        yield ""
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    url = cluster.new_database()
+    yield url
+    cluster.clear(url)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ DEBIAN = {
     "caddy": "caddy",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
+    "chromium-headless-shell": "chromium-headless-shell",
     "nginx": "nginx-light",
     "node": "nodejs",
     "objcopy": "binutils",

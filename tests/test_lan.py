@@ -812,7 +812,7 @@ def chromium_on(
         trusted = ["-A", "-t", "C,,", "-n", "rtapp", "-i", str(authority)]
         subprocess.run([*tool, *trusted], check=True, timeout=PATIENCE)
     env = {**os.environ, "HOME": str(home)}
-    return start_chromium(playwright, [*FLAGS, *flags], host.command, env=env)
+    return start_chromium(playwright, [*FLAGS, *flags], host.command, is_whole=True, env=env)
 
 
 @contextlib.contextmanager
