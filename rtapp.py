@@ -3813,11 +3813,9 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
 
 @dataclass(eq=False)
 class Doorbell:
-    """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that
-    is lost costs latency only, since each node looks once a second anyway.
-
-    The second channel carries volatile messages, which are nowhere else.
-    """
+    """`NOTIFY` between nodes: it says that there is something to read, never what. A bell that is
+    lost costs latency only, since each node looks once a second anyway. The second channel carries
+    volatile messages, which are nowhere else."""
 
     BELL, LETTERS = "rtapp", "rtapp_volatile"
     GATHER_SECONDS = 0.02
@@ -3833,7 +3831,6 @@ class Doorbell:
         self._letters: deque[bytes] = deque(maxlen=1_000)
 
     def start(self) -> None:
-        """Begin to listen and to ring."""
         for run in (self._ring_on, self._listen, self._post_on):
             gevent.spawn(self._for_ever, run)
 
@@ -3905,8 +3902,7 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 
 
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
-    """An open connection of any node. Its fields are the columns of `connections`, and what the
-    API shows."""
+    """A connection of any node. Its fields are the columns of the table, and what the API shows."""
 
     id: int
     client_id: str
@@ -3925,14 +3921,12 @@ class Connected(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Nodes:
-    """The processes that serve the same log. On SQLite there is only this one, and nothing is
-    written or read."""
+    """The processes that serve the same log; on SQLite only this one, and nothing is written."""
 
     BEATS = 10  # half seconds between two heartbeats
     SILENT_MS = 12_000  # after which a node counts as dead
     ROWS = 1_000  # that one unit writes: whoever publishes waits meanwhile
-    # A volatile message on its way to the other nodes: from which one, topic, event, content,
-    # exclude, attachments.
+    # A volatile message for the other nodes: its node, topic, event, content, exclude, attachments.
     LETTER = msgspec.json.Decoder(tuple[str, str, str | None, str, str | None, bytes | None])
 
     _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -3965,11 +3959,6 @@ class Nodes:
         self._others: dict[str, int] = {}  # node: its connections
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
-
-    @property
-    def count(self) -> int:
-        """How many there are now."""
-        return len(self._read("SELECT id FROM nodes")) or 1
 
     def start(self) -> None:
         """Begin to be one of several."""
@@ -4018,14 +4007,14 @@ class Nodes:
             return
         try:
             if is_second := self.is_away or self._beat_count % 2 == 0:
-                self._follow()
+                self._check_database()
             is_heartbeat = self._beat_count % self.BEATS == 0
             self._beat_count += 1
             if is_heartbeat:
-                self._sign()
+                self._write_heartbeat()
                 self._moved.update((s.id, s) for s in self._hub.subscribers())
             if (is_second and self._release_dead()) or is_heartbeat:
-                self._learn()
+                self._read_others()
             moved, self._moved = self._moved, {}
             self._write_rows(list(moved.values()))
         except Problem as problem:
@@ -4034,7 +4023,7 @@ class Nodes:
             self.is_away = True
             self._written, self._moved = {}, {}  # what it holds isn't known: all is written anew
 
-    def _follow(self) -> None:
+    def _check_database(self) -> None:
         """Notice that the database is back, and whether it is still the same one."""
         if self._storage.fault:
             self._storage.write(lambda tx: None)
@@ -4048,7 +4037,7 @@ class Nodes:
             # It was away from the others as well, who sign again within their next beats.
             self._judges_from = time.monotonic() + self.SILENT_MS / 1000
 
-    def _sign(self) -> None:
+    def _write_heartbeat(self) -> None:
         [(is_new,)] = self._write(
             "INSERT INTO nodes (id, name, started, heartbeat, audience)"
             f" VALUES (?, ?, {self._NOW}, {self._NOW}, ?) ON CONFLICT (id) DO UPDATE"
@@ -4075,11 +4064,11 @@ class Nodes:
             self._journal.add("WARN", "A silent node was released", node=node)
         for _, client_id, username, channels in rows:
             if client_id is not None and not self._hub.of_client(client_id):
-                for channel in filter(self._is_watched, msgspec.json.decode(channels)):
-                    self._note_presence("presence-leave", client_id, username, channel)
+                for channel in msgspec.json.decode(channels):
+                    self._note_presence("presence-leave", channel, client_id, username)
         return bool(rows)
 
-    def _learn(self) -> None:
+    def _read_others(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
         held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
         sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
@@ -4107,7 +4096,6 @@ class Nodes:
                 self._write(self._UPSERT, self.id, gone, text)
 
     def row(self, subscriber: Subscriber) -> Connected:
-        """A connection of this node."""
         s = subscriber
         who = s.id, s.client_id, s.encoding.name, s.address, s.agent, s.username
         figures = s.connected_at, s.last_ping, s.messages, s.bytes_sent, self._hub.lag(s)
@@ -4122,12 +4110,11 @@ class Nodes:
 
     def described(self) -> list[NodeView]:
         """Each node as the API shows it, in order of age."""
-        counts = self.counts()
+        counts, own = self.counts(), (self.id, self.name, self.started, now_ms())
         rows = self._read("SELECT id, name, started, heartbeat FROM nodes ORDER BY started, id")
         return [
             NodeView(node, name, node == self.id, counts.get(node, 0), iso(started), iso(heartbeat))
-            for node, name, started, heartbeat in rows
-            or [(self.id, self.name, self.started, now_ms())]
+            for node, name, started, heartbeat in rows or [own]
         ]
 
     def _rows(self, here: Iterable[Subscriber], where: str, *chosen: Any) -> list[Connected]:
@@ -4140,18 +4127,16 @@ class Nodes:
     ) -> tuple[list[Connected], int]:
         """At most `limit` connections of any node with ids above `cursor`, in their order, and how
         many there are in all: of a transport, and with `text` in what is known of the client."""
-        needle, total = text.lower(), 0
-        here: list[Subscriber] = []
+        needle, chosen = text.lower(), list[Subscriber]()
         for s in paced(self._hub.subscribers()):
             known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
             if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
-                total += 1
-                if s.id > cursor and len(here) < limit:
-                    here.append(s)
+                chosen.append(s)
+        here = [s for s in chosen if s.id > cursor][:limit]
         known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
         where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
         count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
-        total += sum(n for (n,) in self._read(count, self.id, transport, needle))
+        total = len(chosen) + sum(n for (n,) in self._read(count, self.id, transport, needle))
         where += " AND id > ? ORDER BY id LIMIT ?"
         rows = self._rows(here, where, transport, needle, cursor, limit)
         return sorted(rows, key=lambda row: row.id)[:limit], total
@@ -4207,30 +4192,23 @@ class Nodes:
         the first or last time?"""
         if self.are_several:
             self._moved[subscriber.id] = subscriber
+        client_id, name = subscriber.client_id, subscriber.username
+        others = [s for s in self._hub.of_client(client_id) if s is not subscriber]
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
             for topic in topics:
                 channel = channel_of(topic)
-                if channel is not None and self._is_watched(channel):
-                    same = self._hub.of_client(subscriber.client_id)
-                    if not any(topic in s.view.topics for s in same if s is not subscriber):
-                        who = subscriber.client_id, subscriber.username
-                        self._note_presence(event, *who, channel)
+                if channel is not None and not any(topic in s.view.topics for s in others):
+                    self._note_presence(event, channel, client_id, name)
 
-    def _is_watched(self, channel: str) -> bool:
-        """Whether somebody listens, here or on another node, for who comes and goes."""
+    def _note_presence(self, event: str, channel: str, client_id: str, name: str | None) -> None:
+        """Remember a join or leave, to be told where somebody listens on any node."""
         # Another node's listeners show in what is held of the topic before they are counted.
-        listeners = PRESENCE + channel
-        return self._hub.is_heard(listeners) or listeners in self._hub.elsewhere
-
-    def _note_presence(
-        self, event: str, client_id: str, username: str | None, channel: str
-    ) -> None:
-        """Remember a join or leave, to be told."""
-        who = {"channel": channel, "clientId": client_id, "username": username}
-        text, now = to_json({"type": event, **who}), now_ms()
-        entry = Entry(PRESENCE + channel, SYSTEM, event, text, sent_at=now)
-        entry.expires_at = now + 60_000
-        self._presence.append(entry)
+        topic, now = PRESENCE + channel, now_ms()
+        if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
+            who = {"channel": channel, "clientId": client_id, "username": name}
+            text = to_json({"type": event, **who})
+            told = Entry(topic, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            self._presence.append(told)
 
     def tell_presence(self) -> None:
         """Put the joins and leaves since the last call into the log, together."""
@@ -4359,6 +4337,7 @@ OWN_NAMES = (*NOBODYS_NAMES, ADMIN_TOKEN.name, METRICS_TOKEN.name)
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 LINK_SECONDS, SESSION_SECONDS = 30 * 60, 30 * 86_400
 as_network = functools.lru_cache(maxsize=256)(partial(ipaddress.ip_network, strict=False))
+one_copy = functools.lru_cache(maxsize=1_000)(str)  # of what thousands of connections have
 Storable = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\ud800-\udfff]+\Z")]
 
 
@@ -4370,7 +4349,6 @@ def client_id_of(session: str) -> str:
 
 @functools.lru_cache(maxsize=4_096)
 def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own."""
     found = as_ip(address)
     return address == "localhost" if found is None else found.is_loopback
 
@@ -4422,14 +4400,12 @@ def hash_password(password: str, salt: bytes = b"") -> str:
 
 
 def verify_password(password: str, stored: str) -> bool:
-    """Whether a password is the one that was stored."""
     salt = bytes.fromhex(stored.split("$")[1])
     return hmac.compare_digest(hash_password(password, salt), stored)
 
 
 def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
-    """Delete tokens by their public ids, and the tickets that were got with them; the streams that
-    were opened with any are closed."""
+    """Delete tokens by their public ids, their tickets too; streams opened with any are closed."""
     for credential in credentials:
         own = AccessToken.token_hash.between(credential, credential + "g")  # behind all its digits
         gone = own | (AccessToken.parent == credential)
@@ -4438,7 +4414,6 @@ def revoke(tx: Transaction, credentials: Sequence[str]) -> None:
 
 
 def user_row(username: str, hashed: str, role: str) -> dict[str, Any]:
-    """A row of `users`."""
     row = {"username": username, "username_key": username.casefold(), "role": role}
     return {**row, "password_hash": hashed, "created_at": now_ms()}
 
@@ -4478,8 +4453,7 @@ class Buckets:
 
     def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
-        it is full, and owed. Raises Problem `code`, which names the seconds until they are there.
-        """
+        it is full, and owed. Raises Problem `code` with the seconds until they are there."""
         now, wait = time.monotonic(), 1e-6  # less is rounding
         for key, rate, burst, n in charges:
             owed = max(self._full_at.get(key, now) - now, 0)
@@ -4554,7 +4528,6 @@ class Call(msgspec.Struct, eq=False, dict=True):
 
     @property
     def agent(self) -> str:
-        """What the client says that it is."""
         return self.headers.get("user-agent", "")
 
     @property
@@ -4606,11 +4579,8 @@ class Call(msgspec.Struct, eq=False, dict=True):
         raise Problem(*fault, headers={"Connection": "close"})
 
     def json_body(self, limit: int) -> bytes:
-        """The body of a request that must be JSON. Raises Problem `not_json`.
-
-        A browser sends other types across sites without asking first, so this is also what keeps
-        a foreign form from posting.
-        """
+        """The body of a request that must be JSON: what other sites' pages may send without being
+        asked is of other types. Raises Problem `not_json`."""
         if self.content_type != "application/json":
             raise Problem("not_json", "Send it with Content-Type: application/json.")
         return self.body(limit)
@@ -4624,11 +4594,17 @@ RESERVED_PREFIXES = ("participant-", "room-")
 SOCKETIO_EVENTS = frozenset(
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 )  # that the protocol's clients raise by themselves
+RESERVED_EVENTS = SOCKETIO_EVENTS | RESERVED_TYPES
+RESERVED_EVENT_PREFIXES = (*RESERVED_PREFIXES, "presence-")
 
 
-def is_reserved(name: str) -> bool:
-    """Whether a name is a system message's."""
-    return name in RESERVED_TYPES or name.startswith(RESERVED_PREFIXES)
+def check_words(event: str, value: Any) -> None:
+    """Raise Problem `reserved_event` or `reserved_type` for what only the server may say."""
+    if event in RESERVED_EVENTS or event.startswith(RESERVED_EVENT_PREFIXES):
+        raise Problem("reserved_event", f"The event name {event} is the server's.")
+    kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(kind, str) and (kind in RESERVED_TYPES or kind.startswith(RESERVED_PREFIXES)):
+        raise Problem("reserved_type", f"The type {kind} is a system message's.")
 
 
 @dataclass(eq=False)
@@ -4686,15 +4662,14 @@ class Access:
         return self._guest_of(session) if session else ANONYMOUS
 
     def by_token(self, token: str) -> Principal:
-        """The principal of a bearer token: the environment's, an API token, a JSON Web Token.
-        Raises Problem `unauthorized`."""
+        """Whom a bearer token stands for: ours, an API token, a JWT. Raises `unauthorized`."""
         own = (self._admin_token, ADMIN_TOKEN), (self._settings["metrics_token"], METRICS_TOKEN)
         for secret, principal in own:
             if secret and hmac.compare_digest(token.encode(), secret.encode()):
                 return principal
         if token.count(".") == 2:
             return self._by_jwt(token)
-        row = self._find(token, "api")
+        row = self._live_token(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
         return self._principal(row, "token", row.name)
@@ -4722,7 +4697,7 @@ class Access:
         # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
         pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
         secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
-        row = self._find(secret, "session") if secret else None
+        row = self._live_token(secret, "session") if secret else None
         if row is None:
             return ANONYMOUS
         if row.user_id is None:
@@ -4747,7 +4722,7 @@ class Access:
         return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
-    def _find(secret: str, *kinds: str) -> Any:
+    def _live_token(secret: str, *kinds: str) -> Any:
         row = AccessToken.get_or_none(AccessToken.token_hash == sha256(secret))
         return row if row and row.kind in kinds and row.expires_at > now_ms() else None
 
@@ -4763,7 +4738,7 @@ class Access:
     def redeem(self, secret: str, *kinds: str) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
         with it at once, one gets it. Raises Problem `invalid_link`, `unauthorized` of a ticket."""
-        row = self._find(secret, *kinds)
+        row = self._live_token(secret, *kinds)
         used = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
         if row is None or not self._storage.write(lambda tx: used.execute(tx.database)):
             code = "unauthorized" if "ticket" in kinds else "invalid_link"
@@ -4780,11 +4755,12 @@ class Access:
         if setup_token is not None:
             if User.get_or_none(User.role == "admin"):
                 raise Problem("already_set_up", "Sign in with your name and password.")
-            if self._find(setup_token, "setup") is None:  # before the password costs its time
+            if self._live_token(setup_token, "setup") is None:  # before the password costs its time
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
-        row = user_row(username, self._hash(password, username), role)
+        check_password(password, username)
+        row = user_row(username, self.hashed(hash_password, password), role)
         if setup_token is not None:
             self.redeem(setup_token, "setup")
         try:
@@ -4794,17 +4770,11 @@ class Access:
         return User.get_by_id(number)
 
     def hashed(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)`, which hashes a password, beside the loop. Raises Problem
-        `overloaded`."""
+        """`function(*arguments)`, a password's hash, beside the loop. Raises `overloaded`."""
         if self._turns.linkcount() >= self.WAITING:
             raise Problem("overloaded", "Too many sign-ins at once.")
         with self._turns:
             return gevent.get_hub().threadpool.apply(function, arguments)  # type: ignore[no-any-return]
-
-    def _hash(self, password: str, username: str) -> str:
-        """What is stored of a new password. Raises Problem `invalid`, `weak_password`."""
-        check_password(password, username)
-        return self.hashed(hash_password, password)
 
     def change_user(
         self, user: Any, password: str | None = None, role: str | None = None, removes: bool = False
@@ -4813,7 +4783,8 @@ class Access:
         Raises Problem `last_admin`, `invalid`, `weak_password`."""
         changed: dict[str, Any] = {}
         if password is not None:
-            changed["password_hash"] = self._hash(password, user.username)
+            check_password(password, user.username)
+            changed["password_hash"] = self.hashed(hash_password, password)
         if role not in (None, user.role):
             changed["role"] = role
         query = User.delete() if removes else User.update(**changed)
@@ -4918,25 +4889,6 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def check_publish(
-        self,
-        principal: Principal,
-        channel: str | None,
-        event: str | None,
-        value: Any,
-        emits: bool = False,
-    ) -> None:
-        """Refuse channels that are not the sender's, and what only the server may say. Every way
-        in calls this, and nothing else does; who `emits` sends to no channel."""
-        if not emits:
-            self.check_channel(principal, "publish", channel)
-        own = event in SOCKETIO_EVENTS or (event or "").startswith("presence-")
-        if own or is_reserved(event or ""):
-            raise Problem("reserved_event", f"The event name {event} is the server's.")
-        kind = value.get("type") if isinstance(value, dict) else None
-        if isinstance(kind, str) and is_reserved(kind):
-            raise Problem("reserved_type", f"The type {kind} is a system message's.")
-
     def limit_request(
         self, principal: Principal, name: str = "rate_limit", n: int = 1
     ) -> Callable[[], None]:
@@ -4945,10 +4897,9 @@ class Access:
         buckets, a_minute = self._limits[name], self._settings[name]
         if principal.unlimited or not a_minute:
             return lambda: None
-        charge = Charge(("address", network_of(principal.address)), a_minute / 60, a_minute, n)
-        account = ("account", principal.account)
-        charges = [charge, charge._replace(key=account)] if principal.account else [charge]
-        return buckets.charge(*charges)
+        keys = [("address", network_of(principal.address))]
+        keys += [("account", principal.account)] if principal.account else []
+        return buckets.charge(*(Charge(key, a_minute / 60, a_minute, n) for key in keys))
 
     # Where a request comes from
 
@@ -4990,8 +4941,7 @@ class Access:
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
     def check_host(self, call: Call) -> None:
-        """Refuse names that are not this server's (DNS rebinding); HTTP/1.0 needs none. Raises
-        Problem `wrong_host`."""
+        """Raise Problem `wrong_host` for foreign names (DNS rebinding); HTTP/1.0 needs none."""
         host = call.headers.get("host", "")
         if (host or call.version != "1.0") and not self.is_own_host(host):
             advice = "Add the name to the setting allowed_hosts to use this server under it."
@@ -5009,30 +4959,26 @@ class Access:
         own = {plain_origin(f"{scheme}://{host}") for scheme in schemes for host in hosts}
         return {*own, "/".join(self._settings["public_url"].split("/")[:3])} - {""}
 
-    def _is_own_page(self, call: Call, is_link: bool) -> bool:
-        """Whether no page of another site sends a request, or it is but a link to a page. A browser
-        that sends `Sec-Fetch-Site` knows best, whatever a proxy made of `Host`, and lets no page
-        set it; `same-site` is foreign: other ports and subdomains are other people's."""
-        origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
-        if site == "same-origin":
-            return True
-        own = not origin or plain_origin(origin) in self._own_origins(call)
-        return own and (is_link or site in ("", "none"))
-
     def admit_page(
         self, call: Call, is_link: bool = False, is_guarded: bool = False, sets_cookie: bool = False
     ) -> None:
         """Let pages of the sites that `allowed_origins` names see the answer (CORS); those that
         only `*` allows call without the cookie, and not at all what sets it (`sets_cookie`). Raises
         Problem `foreign_origin` for others' where the call `is_guarded`."""
-        origin, allowed = call.headers.get("origin", ""), self._settings["allowed_origins"]
+        origin, site = call.headers.get("origin", ""), call.headers.get("sec-fetch-site", "")
+        # A browser that sends the second knows best, whatever a proxy made of Host, and lets no
+        # page set it; `same-site` is foreign: other ports and subdomains are other people's.
+        is_near = is_link or site in ("", "none")
+        allowed = self._settings["allowed_origins"]
         shared = {"Access-Control-Expose-Headers": "Link, Retry-After, X-Total-Count"}
         if allowed:
             call.reply["Vary"] = "Origin"  # also where it is absent: a cache may keep this answer
         if origin and plain_origin(origin) in allowed:
             shared["Access-Control-Allow-Credentials"] = "true"
             call.reply |= {"Access-Control-Allow-Origin": origin, **shared}
-        elif self._is_own_page(call, is_link):
+        elif site == "same-origin" or (
+            is_near and (not origin or plain_origin(origin) in self._own_origins(call))
+        ):
             return
         elif "*" in allowed and not sets_cookie:
             call.headers.pop("cookie", None)  # browsers add it to requests that any page may send
@@ -5062,8 +5008,6 @@ class Parsed(NamedTuple):
 MAX_DEPTH = 200  # of JSON
 _PAIR = rb"u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
 _ESCAPES = re.compile(rb"\\(?:" + _PAIR + rb"|(u[dD][89a-fA-F][\da-fA-F]{2})|.)", re.DOTALL)
-
-
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # in what was decoded with "surrogateescape"
 
 
@@ -5097,7 +5041,6 @@ def parse_json(raw: bytes) -> Parsed:
 
 
 def depth(value: Any) -> int:
-    """How deep a JSON value is nested."""
     level, current = 0, [value]
     while current:
         level += 1
@@ -5118,11 +5061,8 @@ STATE |= {"muted": False, "cameraOff": False}
 # To do what somebody must be in a room, or in it or its lobby, or its host.
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
-
-
-def as_json(text: str) -> Any:
-    """The value of a column that holds JSON."""
-    return msgspec.json.decode(text)
+NO_ROOM = "There is no such room, or it has ended."
+as_json = msgspec.json.decode  # of a column
 
 
 class Visitor(NamedTuple):
@@ -5171,8 +5111,7 @@ _VARIANTS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"  # of what i
 # Scripts with joined letters, and pictures.
 _SCRIPTS = "\u0600-\u0dff\u1000-\u109f\u1780-\u18af\ua840-\uabff\U00010a00-\U00011fff"
 _PICTURES = "\u2190-\u2bff\U0001f000-\U0001faff"
-# One character of a name, or what is none by itself where it does something. In Python's and in
-# ECMA-262's regular expressions.
+# A character of a name, or what does something to one, as Python's and ECMA-262's expressions say.
 NAME_SIGN = (
     "(?:\U0001f3f4[\U000e0030-\U000e007a]{3,6}\U000e007f"
     f"|[^{_HIDDEN}{_VARIANTS}\u200c\u200d]"
@@ -5209,19 +5148,13 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
 
 
 def by_id(database: peewee.Database, model: Any, number: int) -> Any:
-    """A row, or None."""
     return model.select().where(model.id == number).first(database)
 
 
-def is_active(room_id: str) -> Any:
-    """The condition for the active room of that name."""
-    return (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
-
-
 def active_room(database: peewee.Database, room_id: str) -> Any:
-    """The active room of that name. Raises Problem `not_found`."""
-    room = VideoRoom.select().where(is_active(room_id)).first(database)
-    return existing(room, "There is no such room, or it has ended.")
+    """The active room of that name, or None."""
+    where = (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
+    return VideoRoom.select().where(where).first(database)
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5272,14 +5205,13 @@ class ParticipantView(msgspec.Struct, rename="camel"):
 
 
 def participant_view(row: Any) -> ParticipantView:
-    """A participant as the API shows it."""
     state = STATE | as_json(row.state)
     told = {"hand_at": state.pop("handAt"), "camera_off": state.pop("cameraOff"), **state}
     return view_of(ParticipantView, row, user_id=as_json(row.user_id), **told)
 
 
 class RoomView(msgspec.Struct, rename="camel"):
-    """A room without its secrets."""
+    """A room without its secrets, with the address of its page as others reach it."""
 
     id: int
     room_id: str
@@ -5295,12 +5227,14 @@ class RoomView(msgspec.Struct, rename="camel"):
     participant_count: int
     created_at: Moment
     ended_at: Moment | None
+    join_url: str
 
 
-def room_view(kind: type[V], room: Any, count: int, **more: Any) -> V:
-    """A room as the API shows it."""
+def room_view(kind: type[V], room: Any, count: int, base: str | None = None, **more: Any) -> V:
+    """A room as the API shows it; without a `base` of links, as everybody in it is told."""
     more |= {"host_id": as_json(room.host_id), "is_active": room.ended_at is None}
     more |= {"has_password": room.password_hash is not None, "participant_count": count}
+    more["join_url"] = msgspec.UNSET if base is None else f"{base}/room/{room.room_id}"
     return view_of(kind, room, **more)
 
 
@@ -5316,7 +5250,6 @@ def room_event(
 
 
 def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
-    """Change a participant in a room, and tell everybody there."""
     change(tx, row, **fields)
     tx.append([room_event(room, "participant-state", participant=participant_view(row))])
 
@@ -5366,15 +5299,13 @@ class Attendance:
     entries `participant`, in the log's order. So a signal, a guest's request and a stream's topics
     read nothing. Who has just come on another node may not be known yet: `catch_up` makes sure.
 
-    The table says who is connected or reconnecting and gets nothing while that stays so; when
-    somebody was heard is in memory alone, and one node judges it, which the row names: the one
-    where the participant joined, came back or last changed its state. What is heard on another one
-    reaches the judge by a letter (a state that is posted there, any request) or by its heartbeat
-    (a stream that is open there). Where neither comes through, the judge puts somebody to
-    `reconnecting`, and the node that does hear it puts it back and judges it from then on. So does
-    a node that hears whose judge is gone; those whom nobody hears the first node puts to
-    `reconnecting`, and judges. What is judged is done in a unit that looks whether the row is
-    still as it was known.
+    The table says who is connected or reconnecting and gets nothing while that stays so. When
+    somebody was heard is in memory alone, and the node that the row names judges it: the one where
+    the participant joined, came back or last changed its state. What others hear reaches the judge
+    by a letter (any request) or a heartbeat (an open stream). Where neither comes through, it puts
+    somebody to `reconnecting`; a node that hears such a one, or one whose judge is gone, puts it
+    back and judges it from then on. Whom nobody hears and nobody judges, the first node does. The
+    unit that does what was judged looks whether the row is still as it was known.
 
     Silence is measured by a clock that runs only while this node listens: it stands while the
     process is stopped, the machine asleep or the database away. After a restart everybody is
@@ -5394,7 +5325,7 @@ class Attendance:
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
         self._clock, self._looked_at = 0, ticks_ms()
         self.epoch = ""  # of the log that it is known from
-        self._hub.controls |= {"participant": self._take, "heard": self._take_letter}
+        self._hub.controls |= {"participant": self._apply, "heard": self._apply_heard}
 
     def load(self) -> None:
         """Begin with what the table holds."""
@@ -5415,7 +5346,7 @@ class Attendance:
         for key in ("client", new.client_id), ("room", new.room_id):
             self._groups.setdefault(key, {})[new.id] = new
 
-    def _take(self, number: int, order: dict[str, Any]) -> None:
+    def _apply(self, number: int, order: dict[str, Any]) -> None:
         """A control entry: somebody came, is different, or went."""
         new = msgspec.convert(order, Participant)
         old = self._all.get(new.id)
@@ -5439,7 +5370,7 @@ class Attendance:
 
     # Asked
 
-    def _of(self, kind: str, name: str) -> Collection[Participant]:
+    def _group(self, kind: str, name: str) -> Collection[Participant]:
         return self._groups.get((kind, name), {}).values()
 
     def __iter__(self) -> Iterator[Participant]:
@@ -5453,23 +5384,22 @@ class Attendance:
 
     def of_client(self, client_id: str) -> Collection[Participant]:
         """A client's participants, also of who has just come on another node."""
-        if not self._of("client", client_id):
+        if not self._group("client", client_id):
             self.catch_up()
-        return self._of("client", client_id)
+        return self._group("client", client_id)
 
     def topics(self, client_id: str) -> frozenset[str]:
         """The topics that each of a client's connections has, whenever it is opened."""
-        people = self._of("client", client_id)
+        people = self._group("client", client_id)
         return frozenset(f"{VIDEO_ROOM}{person.room}" for person in people if person.is_in)
 
     def count(self) -> Counter[int]:
         """How many are in each room, by its row's id."""
         return Counter(person.room for person in self if person.is_in)
 
-    def meet(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
-        """Who acts in a room, or None, and the others in it who are meant; none for an older
-        page."""
-        people = self._of("room", room_id)
+    def parties(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
+        """Who acts in a room, or None, and which others in it are meant; none for an older page."""
+        people = self._group("room", room_id)
         mine = ("client_id", who.client_id) if who.client_id else ("account", who.account)
         own = [person for person in people if mine[1] and getattr(person, mine[0]) == mine[1]]
         sender = max(own, key=lambda person: person.id, default=None)
@@ -5493,12 +5423,12 @@ class Attendance:
 
     def heard(self, client_id: str) -> None:
         """A request or a message of a client has come."""
-        for person in self._of("client", client_id):
+        for person in self._group("client", client_id):
             person.is_fresh = True
 
-    def _take_letter(self, number: int, order: dict[str, Any]) -> None:
+    def _apply_heard(self, number: int, order: dict[str, Any]) -> None:
         for client_id in order["clients"]:
-            for person in self._of("client", client_id):
+            for person in self._group("client", client_id):
                 if person.node == self._nodes.id:
                     person.is_fresh = True
 
@@ -5641,8 +5571,7 @@ class Rooms:
         return room
 
     def _columns(self, who: Visitor, fields: dict[str, Any]) -> dict[str, Any]:
-        """What is stored of a room's fields. What nobody answers for does not stay: raises Problem
-        `forbidden`."""
+        """What is stored of a room's fields. Raises `forbidden` for a lasting one of nobody's."""
         if fields.get("pinned") and not who.account:
             raise Problem("forbidden", "Sign in to make a room that stays when it is empty.")
         if "password" in fields:
@@ -5660,7 +5589,6 @@ class Rooms:
         return list(VideoRoom.select().where(where).order_by(VideoRoom.id).limit(limit))
 
     def count(self) -> int:
-        """How many rooms are active."""
         return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
 
     def names(self, clients: Collection[str]) -> dict[str, str]:
@@ -5677,7 +5605,7 @@ class Rooms:
         """The active room of that name. Strangers who try names are slowed down. Raises Problem
         `not_found`, `too_many_attempts`."""
         give_back = None if who.account else self._attempt("room", who)
-        room = active_room(self._storage.reader, room_id)
+        room = existing(active_room(self._storage.reader, room_id), NO_ROOM)
         if give_back:
             give_back()
         return room
@@ -5697,8 +5625,7 @@ class Rooms:
         return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
 
     def is_guest_of(self, session: str) -> Principal:
-        """What a client is by its `session` alone: the guest of the room that it has joined, or
-        nobody."""
+        """What a client is by its `session` alone: guest of a room that it joined, or nobody."""
         if not self._settings["guests"] or not _SESSION.fullmatch(session):
             return ANONYMOUS
         client_id = client_id_of(session)
@@ -5727,8 +5654,8 @@ class Rooms:
         shown = shown_name(name or "")
 
         def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
-            room = active_room(tx.database, room_id)
-            row = self._row(tx.database, room, who)
+            room = existing(active_room(tx.database, room_id), NO_ROOM)
+            row = self._participant(tx.database, room, who)
             if row is None:
                 row = self._enter(tx, room, who, shown, to_json(label), proof)
             else:  # a reloaded page, a second tab: the older one is told
@@ -5738,7 +5665,7 @@ class Rooms:
                 fields["display_name"] = shown or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
-            number = self._show(tx, room, row)
+            number = self._announce(tx, room, row)
             people = list(map(participant_view, people_in(tx.database, room)))
             return room, participant_view(row), people, number
 
@@ -5787,16 +5714,16 @@ class Rooms:
         if len(people_in(tx.database, room)) >= room.max_participants:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
 
-    def _show(self, tx: Transaction, room: Any, row: Any) -> int:
+    def _announce(self, tx: Transaction, room: Any, row: Any) -> int:
         """Tell who has come, or come back; the log's id."""
         name = "participant-waiting" if row.status == WAITING else "participant-joined"
         if row.status != WAITING:
             change(tx, room, empty_since=None)
-        told = self._told(tx, room, row, name, participant=participant_view(row))
+        told = self._events_of(tx, room, row, name, participant=participant_view(row))
         return tx.append([participant_draft(room, row), *told])[-1]
 
     @staticmethod
-    def _told(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
+    def _events_of(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
         """What others hear of somebody: of who waits the hosts, who may let in, else everybody."""
         if row.status != WAITING:
             return [room_event(room, name, exclude=row.client_id, **content)]
@@ -5804,7 +5731,7 @@ class Rooms:
         return [room_event(room, name, to=host, **content) for host in hosts]
 
     @staticmethod
-    def _row(database: peewee.Database, room: Any, who: Visitor) -> Any:
+    def _participant(database: peewee.Database, room: Any, who: Visitor) -> Any:
         """The participant who acts, or None."""
         mine = VideoParticipant.client_id == who.client_id
         if not who.client_id:
@@ -5816,37 +5743,34 @@ class Rooms:
         """Whether this is a host or owner of a room, or an administrator."""
         if who.principal.role == "admin" or who.owns(room):
             return True
-        row = self._row(database, room, who)
+        row = self._participant(database, room, who)
         return row is not None and bool(row.is_host)
 
-    def place(
+    def actor(
         self, database: peewee.Database, room_id: str, who: Visitor, may: Right
     ) -> tuple[Any, Any]:
         """A room, and the participant who acts in it, if it may; None for one who moderates. Of who
         must be there, a stranger learns nothing, not even whether there is such a room. Raises
         Problem `not_in_room`; to moderate, `not_found`, `not_host`."""
+        room = active_room(database, room_id)
         if may == "moderate":
-            room = active_room(database, room_id)
-            if not self.may_moderate(database, room, who):
+            if not self.may_moderate(database, existing(room, NO_ROOM), who):
                 raise Problem("not_host", "Ask the host of the room.")
             return room, None
-        room = VideoRoom.select().where(is_active(room_id)).first(database)
-        row = None if room is None else self._row(database, room, who)
+        row = None if room is None else self._participant(database, room, who)
         check_place(row, who, may)
         return room, row
 
-    def act(
+    def perform(
         self, who: Visitor, room_id: str, may: Right, act: Callable[[Transaction, Any, Any], T]
     ) -> T:
-        """Do in one unit what somebody may who has that right. Raises as `place` and, to moderate,
-        `find` do."""
+        """Do in one unit what somebody may who has that right. Raises as `actor` and `find`."""
         if may == "moderate":
             self.find(room_id, who)
-        return self._storage.write(lambda tx: act(tx, *self.place(tx.database, room_id, who, may)))
+        return self._storage.write(lambda tx: act(tx, *self.actor(tx.database, room_id, who, may)))
 
     def leave(self, who: Visitor, room_id: str, soon: bool = False) -> None:
-        """Leave a room or its lobby; `soon`: unless heard again within `SOON_MS`. Raises Problem
-        `not_in_room`."""
+        """Leave a room or its lobby; `soon`: if not heard in `SOON_MS`. Raises `not_in_room`."""
 
         def act(tx: Transaction, room: Any, row: Any) -> None:
             if soon:
@@ -5854,7 +5778,7 @@ class Rooms:
             else:
                 self._remove(tx, room, row, "left")
 
-        self.act(who, room_id, "stay", act)
+        self.perform(who, room_id, "stay", act)
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
@@ -5878,7 +5802,7 @@ class Rooms:
         tx.append([room_event(room, "room-left", to=row.client_id, **about)])
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
-        tx.append(self._told(tx, room, row, "participant-left", **about))
+        tx.append(self._events_of(tx, room, row, "participant-left", **about))
         self._take_out(tx, room, row)
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
@@ -5902,7 +5826,7 @@ class Rooms:
         """Change a room; only its host may. A `password` is hashed, None takes it away. Raises
         Problem `not_found`, `not_host`, `forbidden`."""
         if "password" in fields:
-            self.act(who, room_id, "moderate", lambda *_: None)  # before it costs its time
+            self.perform(who, room_id, "moderate", lambda *_: None)  # before it costs its time
         fields = self._columns(who, fields)
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
@@ -5911,7 +5835,7 @@ class Rooms:
             tx.append([room_event(room, "room-updated", room=view)])
             return room
 
-        return self.act(who, room_id, "moderate", act)
+        return self.perform(who, room_id, "moderate", act)
 
     def end(self, tx: Transaction, room: Any, reason: str) -> None:
         """End a room, within a unit."""
@@ -5936,7 +5860,7 @@ class Rooms:
                 raise Problem("not_found", "There is no such participant.")
             what(self, tx, room, row)
 
-        self.act(who, room_id, "moderate", act)
+        self.perform(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
         about |= {"ipAddress": who.principal.address}
         self._journal.add("INFO", f"Host's action: {action}", **about)
@@ -5958,7 +5882,7 @@ class Rooms:
     def _admit(self, tx: Transaction, room: Any, row: Any) -> None:
         self._check_space(tx, room)
         change(tx, row, status=CONNECTED, joined_at=now_ms())
-        self._show(tx, room, row)
+        self._announce(tx, room, row)
         tx.append([room_event(room, "room-admitted", to=row.client_id, participantId=row.id)])
 
     def _make_host(self, tx: Transaction, room: Any, row: Any) -> None:
@@ -5986,7 +5910,7 @@ class Rooms:
     def set_state(self, who: Visitor, room_id: str, changes: dict[str, bool]) -> ParticipantView:
         """Take a participant's state, which also says that it is there; the participant. Nothing
         is written where nothing changes. Raises Problem `not_in_room`."""
-        _, row = self.place(self._storage.reader, room_id, who, "stay")
+        _, row = self.actor(self._storage.reader, room_id, who, "stay")
         is_same = as_json(row.state) == as_json(row.state) | changes
         if is_same and row.beats and row.status != RECONNECTING:
             return participant_view(row)
@@ -5999,7 +5923,7 @@ class Rooms:
             self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
-        return self.act(who, room_id, "stay", act)
+        return self.perform(who, room_id, "stay", act)
 
     # Signals
 
@@ -6024,9 +5948,9 @@ class Rooms:
         """Bring a signal to another participant of the same room; without a target, to all others.
         Who they are is known without a read. Raises Problem `not_in_room`, `peer_gone`,
         `rate_limited`."""
-        sender, receivers = self.attendance.meet(who, room_id, target)
+        sender, receivers = self.attendance.parties(who, room_id, target)
         if not receivers and self.attendance.catch_up():
-            sender, receivers = self.attendance.meet(who, room_id, target)
+            sender, receivers = self.attendance.parties(who, room_id, target)
         try:
             check_place(sender, who)
         except Problem:
@@ -6153,10 +6077,7 @@ class Streams:
     _log: Log
     _settings: Settings
     _journal: Journal
-    _standing: Callable[[str], frozenset[str]]  # the topics that each connection of a client has
-
-    def __post_init__(self) -> None:
-        self._texts: dict[str, str] = {}
+    _topics_of: Callable[[str], frozenset[str]]  # that each connection of a client has
 
     def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
         """Raise Problem `too_many_connections` when there is no room for another stream, or, for
@@ -6181,12 +6102,11 @@ class Streams:
         early: bytes,
         converse: Callable[[Subscriber], Session] | None = None,
     ) -> None:
-        """Make a stream of a connection; `head` is sent first, `converse` makes what hears the
-        client."""
+        """Make a stream of a connection: `head` goes first, `converse` makes who hears it."""
         encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
         client_id = client_id_of(session)
         after = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._standing(client_id)  # as of where the log now is
+        topics = asked.topics() | self._topics_of(client_id)  # as of where the log now is
         wanted = topics | {DIRECT + client_id}
         if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
             after = None
@@ -6217,12 +6137,8 @@ class Streams:
         self.attach(subscriber, topics, transport, head, early)
 
     def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
-        """A subscriber for who asks."""
-        who, texts = asked.principal, self._texts
-        if len(texts) > 1_000:
-            texts.clear()
-        # One copy of what thousands of connections have in common.
-        address, agent = (texts.setdefault(t[:256], t[:256]) for t in (who.address, asked.agent))
+        who = asked.principal
+        address, agent = one_copy(who.address[:256]), one_copy(asked.agent[:256])
         subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
         subscriber.username, subscriber.credential = who.name, who.credential
         subscriber.expires_at = who.expires_at or 0
@@ -6236,7 +6152,6 @@ class Streams:
         head: bytes,
         early: bytes,
     ) -> None:
-        """Give the connection to the hub."""
         tune(transport, self._settings)
         who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
         self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
@@ -6283,12 +6198,10 @@ class ProblemView(msgspec.Struct, omit_defaults=True):
 
 
 def problem_answer(problem: Problem) -> Answer:
-    """An error as an answer."""
-    wrong = [WrongField(*each) for each in problem.errors]
-    about = problem.title, problem.status, problem.code, problem.detail, wrong
+    errors = [WrongField(*each) for each in problem.errors]
+    view = view_of(ProblemView, problem, type="about:blank", errors=errors)
     headers = {"Content-Type": "application/problem+json", **problem.headers}
-    body = msgspec.json.encode(ProblemView("about:blank", *about))
-    return Answer(body, problem.status, headers)
+    return Answer(msgspec.json.encode(view), problem.status, headers)
 
 
 # Files are few, and each is compressed once.
@@ -6714,12 +6627,14 @@ def make_draft(
     counted: bool = False,
     is_let_in: bool = False,
 ) -> Entry:
-    """A message as it will be stored, whichever way it came; `counted`: with its batch. Of a
-    stranger it reaches no Socket.IO client where a middleware decides who joins, unless that
-    `is_let_in`. Raises what `check_publish` and `limit_request` raise."""
+    """A message as it will be stored, whichever way it came, with every check of what is published;
+    `counted`: with its batch. Of a stranger it reaches no Socket.IO client where a middleware
+    decides who joins, unless that `is_let_in`."""
     emits = query.namespace is not None or query.room is not None
     app.access.require(principal, "emit" if emits else "publish")
-    app.access.check_publish(principal, query.channel, query.event, parsed.value, emits)
+    if not emits:
+        app.access.check_channel(principal, "publish", query.channel)
+    check_words(query.event or "", parsed.value)
     if not counted:
         app.access.limit_request(principal, "publish_limit")
     if (query.to is not None) + (query.channel is not None) + emits > 1:
@@ -6734,16 +6649,9 @@ def make_draft(
     exclude = query.exclude
     if app.access.guarded and principal.kind == ANONYMOUS.kind and not is_let_in:
         exclude = to_json([*app.access.guarded, *excluded_topics(exclude)])
-    return Entry(
-        topic,
-        MESSAGE,
-        query.event,
-        parsed.text,
-        sender=sender,
-        exclude=exclude,
-        recipient_count=app.hub.audience(topic, exclude),
-        sent_at=now_ms(),
-    )
+    draft = Entry(topic, MESSAGE, query.event, parsed.text, sender=sender, exclude=exclude)
+    draft.recipient_count, draft.sent_at = app.hub.audience(topic, exclude), now_ms()
+    return draft
 
 
 def append(
@@ -6786,7 +6694,6 @@ def append_once(
 
 
 def message_view(entry: Entry, parsed: Parsed) -> MessageView:
-    """A message as the API shows it."""
     kind = parsed.value.get("type") if isinstance(parsed.value, dict) else None
     return MessageView(
         entry.id or None,
@@ -6957,7 +6864,7 @@ class StateBody(RoomCall, kw_only=True):
     hand: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def said(body: RoomCall) -> dict[str, Any]:
+def given_fields(body: RoomCall) -> dict[str, Any]:
     """What a body says besides who acts."""
     fields = msgspec.structs.asdict(body).items()
     about = RoomCall.__struct_fields__
@@ -6979,13 +6886,7 @@ def visitor(app: Application, call: Call, asked: Any) -> Visitor:
     return who
 
 
-class SharedRoom(RoomView, kw_only=True):
-    """A room with the address of its page as others reach it."""
-
-    join_url: str
-
-
-class WholeRoom(SharedRoom, kw_only=True):
+class WholeRoom(RoomView, kw_only=True):
     """A room as who is in it or has an account sees it; who waits is its host's to see."""
 
     full: bool
@@ -7008,26 +6909,21 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     kiosk_join: bool
 
 
-def shared_room(app: Application, origin: str, room: Any, count: int) -> SharedRoom:
+def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
     """A room as the API shows it; `origin` is where the page was asked for."""
-    return room_view(SharedRoom, room, count, join_url=join_url(app, origin, room.room_id))
-
-
-def join_url(app: Application, origin: str, room_id: str) -> str:
-    """The address of a room's page as others reach it."""
-    return f"{app.network.link_base(origin)}/room/{room_id}"
+    return room_view(RoomView, room, count, app.network.link_base(origin))
 
 
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
-def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> SharedRoom:
+def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> RoomView:
     """201 with the room. Its maker, by session or account, is its host."""
-    return shared_room(app, call.origin, app.rooms.create(who, **said(body)), 0)
+    return shared_room(app, call.origin, app.rooms.create(who, **given_fields(body)), 0)
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
 def list_rooms(
     app: Application, call: Call, after: RowId = 0, limit: Limit = 100
-) -> list[SharedRoom]:
+) -> list[RoomView]:
     """Oldest first; a guest sees its own."""
     session = call.session if call.principal.role == "guest" else None
     rooms = app.rooms.active(after, limit, session)
@@ -7035,7 +6931,7 @@ def list_rooms(
     return paged(call, shared_rooms(app, call, rooms), total, limit, "after")
 
 
-def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[SharedRoom]:
+def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[RoomView]:
     """Rooms with how many are in each."""
     counts = app.rooms.attendance.count()
     return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
@@ -7047,15 +6943,9 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
     room = app.rooms.find(room_id, who)
     people = app.rooms.participants(room)
     inside = any(view.client_id == who.client_id for view in people)
-    whole = room_view(
-        WholeRoom,
-        room,
-        len(people),
-        join_url=join_url(app, call.origin, room.room_id),
-        full=not inside and len(people) >= room.max_participants,
-        kiosk_join=app.settings["kiosk_join"],
-        participants=people,
-    )
+    about = {"participants": people, "kiosk_join": app.settings["kiosk_join"]}
+    about["full"] = not inside and len(people) >= room.max_participants
+    whole = room_view(WholeRoom, room, len(people), app.network.link_base(call.origin), **about)
     if not who.account and not inside:
         return view_of(RoomDoor, whole)
     if app.rooms.may_moderate(app.storage.reader, room, who):
@@ -7066,9 +6956,9 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
 @route("PATCH", ROOM, "room", "Change a video room")
 def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
-) -> SharedRoom:
+) -> RoomView:
     """Name, lock, limit, password; by its host."""
-    room = app.rooms.update(who, room_id, said(body))
+    room = app.rooms.update(who, room_id, given_fields(body))
     return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
 
 
@@ -7076,7 +6966,7 @@ def change_room(
 def end_room(app: Application, room_id: str, who: Visitor) -> None:
     """Everybody in it is told; by its host."""
     end = partial(app.rooms.end, reason="ended by the host")
-    app.rooms.act(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
+    app.rooms.perform(who, room_id, "moderate", lambda tx, room, _: end(tx, room))
     app.journal.add("INFO", "Room ended", roomId=room_id, by=who.principal.name)
 
 
@@ -7084,11 +6974,10 @@ def end_room(app: Application, room_id: str, who: Visitor) -> None:
 def room_qr(app: Application, call: Call, room_id: str, who: Visitor) -> Answer:
     """ISO/IEC 18004."""
     room = app.rooms.find(room_id, who)
-    return qr_code(join_url(app, call.origin, room.room_id))
+    return qr_code(f"{app.network.link_base(call.origin)}/room/{room.room_id}")
 
 
 def qr_code(text: str) -> Answer:
-    """A QR code as an image."""
     import segno
 
     image = io.BytesIO()
@@ -7111,7 +7000,7 @@ class Entered(IceView, kw_only=True):
     last_event_id: str
     participants: list[ParticipantView]
     waiting: list[ParticipantView]
-    room: SharedRoom
+    room: RoomView
     video_max_height: int
     video_max_fps: int
 
@@ -7142,13 +7031,12 @@ def join_room(
     if not who.client_id:
         needed = "is required: 22-64 random URL-safe characters"
         raise Problem("invalid", errors=[("session", needed)])
-    view = entered(app, call.origin, who, room_id, display_name, user_id, password)
+    view = join_answer(app, call.origin, who, room_id, display_name, user_id, password)
     return view if isinstance(view, Entered) else Answer(view, 202)
 
 
-def entered(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
-    """What somebody is told who joins, or waits; what is `asked` and raised is that of
-    `Rooms.join`."""
+def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Entered | Waits:
+    """What somebody is told who joins, or waits; `Rooms.join` says what is `asked` and raised."""
     room, view, people, number = app.rooms.join(who, *asked)
     position = app.log.position(number)
     if view.status == WAITING:
@@ -7189,7 +7077,7 @@ class StateView(Success):
 def tell_state(app: Application, room_id: str, who: Visitor, body: StateBody) -> StateView:
     """Microphone, camera, screen, hand. Sent every ten seconds it also says: I am here. Others
     hear `participant-state`, with `handAt` as the order in which hands went up."""
-    return StateView(True, app.rooms.set_state(who, room_id, said(body)))
+    return StateView(True, app.rooms.set_state(who, room_id, given_fields(body)))
 
 
 class Said(Success):
@@ -7207,7 +7095,7 @@ def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: 
         about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
-    return Said(True, app.rooms.act(who, room_id, "take part", say))
+    return Said(True, app.rooms.perform(who, room_id, "take part", say))
 
 
 class ChatView(TypedDict):
@@ -7228,7 +7116,7 @@ def list_chat(
     app: Application, room_id: str, who: Visitor, before: RowId = 2**62, limit: Limit = 100
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
-    room, _ = app.rooms.place(app.storage.reader, room_id, who, "take part")
+    room, _ = app.rooms.actor(app.storage.reader, room_id, who, "take part")
     where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
     query = Message.select(Message.id, Message.content).where(where)
     rows = reversed(list(page_of(app, query, limit, before)))
@@ -7623,7 +7511,7 @@ class DashboardView(msgspec.Struct):
     connections: list[ConnectionView]
     messages: list[MessageView]
     logs: list[LogView]
-    rooms: list[SharedRoom]
+    rooms: list[RoomView]
     settings: list[SettingView]
 
 
@@ -7929,7 +7817,6 @@ def list_api_tokens(app: Application, call: Call) -> list[TokenView]:
 
 
 def token_view(kind: type[V], row: Any, **more: Any) -> V:
-    """An API token as the API shows it."""
     grants = msgspec.json.decode(row.grants, type=Grants)
     return view_of(kind, row, scopes=grants.scopes, channels=grants.subscribe, **more)
 
@@ -8079,8 +7966,7 @@ def asked_range(text: str, size: int) -> tuple[int, int] | None:
 
 
 def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]:
-    """A file's bytes, in pieces. Raises OSError when it has become shorter meanwhile: how much it
-    is has been said."""
+    """A file's bytes, in pieces. Raises OSError when it has become shorter than was announced."""
     with file:
         file.seek(start)
         for at in paced(range(start, end, 262_144)):
@@ -8153,8 +8039,7 @@ class Static:
         self.version = whole.hexdigest()[:12]
 
     def page(self, name: str, up: str = "") -> Answer:
-        """A page, its links to files leading to this version's; `up` is the way from the page's
-        own folder to the root."""
+        """A page with links to this version's files; `up` leads from its folder to the root."""
         content = self._files[name].replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS, compress=True)
 
@@ -8202,8 +8087,7 @@ EXAMPLES: dict[Any, Any] = {  # by the name of a field, else by its type
 @cache
 def openapi() -> dict[str, Any]:
     """Made from the table of routes, so that it says what the server does."""
-    shown = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)]
-    kinds = [*shown, ProblemView]
+    kinds = [kind for row in ROUTES for kind in (*row.asked.values(), *row.shown)] + [ProblemView]
     where = "#/components/schemas/{name}"
     found, shared = msgspec.json.schema_components(kinds, ref_template=where)
     schemas = dict(zip(kinds, found, strict=True))
@@ -8226,7 +8110,6 @@ def openapi() -> dict[str, Any]:
 
 
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
-    """A route as an OpenAPI operation."""
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     taken = [
@@ -8408,8 +8291,7 @@ class Web:
         return Answer(body, answer.status, headers, answer.attach)
 
     def _parts(self, parts: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """A body's parts, behind an empty one; what goes wrong after the first breaks the
-        connection off."""
+        """A body's parts, behind an empty one; a later fault breaks the connection off."""
         with contextlib.closing(cast("Generator[bytes, None, None]", parts)):
             first = next(parts, b"")
             yield b""
@@ -8720,7 +8602,7 @@ class WebSocketConversation(Conversation):
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
         asked = room_id, frame.display_name, None, frame.password
-        view = entered(self.app, self._origin, self._visitor(), *asked)
+        view = join_answer(self.app, self._origin, self._visitor(), *asked)
         self._room = room_id
         about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
@@ -10419,7 +10301,7 @@ class EngineIo:
         if timeout is None:
             self._tell(order)
             return []
-        order.number, silent = next(self._numbers), self.app.nodes.count
+        order.number, silent = next(self._numbers), len(self.app.nodes.described())
         waiting = self._questions[order.number] = gevent.queue.Queue()
         until, found = time.monotonic() + timeout, list[list[Any]]()
         try:

@@ -46,7 +46,7 @@ from browsers import (
     watch,
 )
 from conftest import Certificate
-from support import Server, wait_for
+from support import LONG, Server, wait_for
 
 LOOPBACK = "--allow-loopback-in-peer-connection"
 MEDIA_FLAGS = [*CALL_FLAGS, f"{DEVICES}=device-count=2,fps=5", LOOPBACK]
@@ -126,13 +126,30 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 
 @pytest.fixture(scope="module")
-def browser(playwright: Playwright, certificate: Certificate) -> Iterator[Browser]:
-    """A Chromium with a fake camera and microphone, which are allowed. It takes one certificate
-    as if somebody had accepted it."""
+def browsers(
+    playwright: Playwright, certificate: Certificate
+) -> Iterator[Callable[[bool], Browser]]:
+    """A Chromium, the whole or not, with a fake camera and microphone, which are allowed. It takes
+    one certificate as if somebody had accepted it."""
     known = f"--ignore-certificate-errors-spki-list={certificate.fingerprint}"
-    made = start_chromium(playwright, [*MEDIA_FLAGS, ALLOW, known])
-    yield made
-    made.close()
+    made: dict[bool, Browser] = {}
+
+    def get(is_whole: bool) -> Browser:
+        if is_whole not in made:
+            made[is_whole] = start_chromium(
+                playwright, [*MEDIA_FLAGS, ALLOW, known], is_whole=is_whole
+            )
+        return made[is_whole]
+
+    yield get
+    for each in made.values():
+        each.close()
+
+
+@pytest.fixture
+def browser(browsers: Callable[[bool], Browser], request: pytest.FixtureRequest) -> Browser:
+    """The one that a test wants."""
+    return browsers(LONG or request.node.get_closest_marker("whole") is not None)
 
 
 class Someone(Visitor):
@@ -314,6 +331,7 @@ def test_before_the_call_one_sees_and_hears_oneself_and_is_remembered(house: Hou
     assert first != house.room
 
 
+@pytest.mark.whole
 def test_devices_can_be_chosen_before_and_in_the_call(house: House) -> None:
     ada = house.guest("Ada").open()
     page = ada.page
@@ -1187,6 +1205,7 @@ def test_the_call_outlives_the_server_and_says_why(house: House) -> None:
     expect(page.locator("main")).to_have_attribute("data-signalling", "open")
 
 
+@pytest.mark.whole
 def test_a_changed_certificate_is_said_and_can_be_accepted_in_another_tab(
     make_server: Callable[..., Server],
     browser: Browser,
