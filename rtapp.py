@@ -4359,9 +4359,12 @@ def name_of(host: str) -> str:
     return urllib.parse.urlsplit(plain_origin(f"http://{host}")).hostname or ""
 
 
-def new_token(kind: str, grants: Grants, seconds: float, **more: Any) -> tuple[str, dict[str, Any]]:
-    """A new secret, and the row of `access_tokens` that is stored for it."""
-    secret, now = secrets.token_urlsafe(32), now_ms()
+def new_token(
+    kind: str, grants: Grants, seconds: float, suffix: str = "", **more: Any
+) -> tuple[str, dict[str, Any]]:
+    """A new secret, and the row of `access_tokens` that is stored for it. What the secret ends with
+    is as true as the whole: only that has its hash."""
+    secret, now = secrets.token_urlsafe(32) + suffix, now_ms()
     row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants)}
     ends = now + int(seconds * 1000)
     return secret, {**row, "created_at": now, "expires_at": ends, **more}
@@ -4515,6 +4518,7 @@ class Call(msgspec.Struct, eq=False, dict=True):
     is_kept: bool = True  # whether the connection is, for another request
     is_proxied: bool = False  # by a trusted proxy
     principal: Principal = ANONYMOUS
+    bound: str = ""  # the clientId that its ticket was made for
     arguments: dict[str, Any] = {}
     reply: dict[str, str] = {}  # headers of its answer
 
@@ -4651,6 +4655,7 @@ class Access:
             return self.by_token(token)
         if ticket := given.get("ticket", [""])[-1]:
             row = self.redeem(ticket, "ticket")
+            call.bound = ticket.partition(".")[2]
             grants = msgspec.json.decode(row.grants, type=Grants)
             credential, ends = row.parent, row.parent_expires_at
             return Principal(row.parent_kind, row.name, grants, credential, ends, row.user_id)
@@ -6058,6 +6063,7 @@ class StreamRequest(NamedTuple):
     channels: tuple[str, ...] = ()
     last_event_id: str | None = None
     presence: bool = False
+    client_id: str = ""  # that a ticket was made for, in the session's place
 
     def topics(self) -> frozenset[str]:
         """The shared topics it gets; who is limited to channels gets no global broadcasts."""
@@ -6104,7 +6110,7 @@ class Streams:
     ) -> None:
         """Make a stream of a connection: `head` goes first, `converse` makes who hears it."""
         encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
-        client_id = client_id_of(session)
+        client_id = asked.client_id or client_id_of(session)
         after = self._log.find(asked.last_event_id or "")
         topics = asked.topics() | self._topics_of(client_id)  # as of where the log now is
         wanted = topics | {DIRECT + client_id}
@@ -6125,7 +6131,7 @@ class Streams:
             "channels": sorted(asked.channels),
             "version": __version__,
         }
-        if asked.session is None:
+        if asked.session is None and not asked.client_id:
             hello["session"] = session
         if isinstance(encoding, SseEncoding):
             head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
@@ -6239,6 +6245,7 @@ class Route:
     summary: str
     limit: int | str = 20_000  # of the body, in bytes; or the setting that says it
     takes: str = ""  # media types of the body
+    may_lack: bool = False  # the body may, of who sends a credential that no browser adds
     gives: dict[int, str] | str = JSON  # media types, by statuses of success where it isn't 200
 
     def __call__(self, handler: F) -> F:
@@ -6473,11 +6480,12 @@ def stream_request(
         app.access.check_channel(call.principal, "subscribe", name)
     app.streams.check_capacity(call.principal)
     session = query.session or call.session
-    if session:
-        app.rooms.attendance.heard(client_id_of(session))
+    client_id = call.bound or (client_id_of(session) if session else "")
+    if client_id:
+        app.rooms.attendance.heard(client_id)
     position = call.headers.get("last-event-id") or query.last_event_id
-    who = call.principal, call.agent
-    return StreamRequest(*who, encoding, session, query.channel, position, query.presence)
+    who, asked = (call.principal, call.agent, encoding), (query.channel, position, query.presence)
+    return StreamRequest(*who, session, *asked, client_id)
 
 
 class TopicsView(Success, rename="camel"):
@@ -7723,14 +7731,14 @@ class TicketView(msgspec.Struct, rename="camel"):
     expires_in: int
 
 
-@route("POST", "/api/auth/ticket", "stream", "Get a ticket for a stream")
-def ticket(app: Application, call: Call) -> TicketView:
-    """For EventSource and WebSocket, which can't send headers: 30 seconds, single use."""
-    if "authorization" not in call.headers:
-        call.json_body(20_000)
+@route("POST", "/api/auth/ticket", "stream", "Get a ticket for a stream", may_lack=True)
+def ticket(app: Application, call: Call, session: SessionKey | None = None) -> TicketView:
+    """For EventSource and WebSocket, which can't send headers: 30 seconds, single use. Of a
+    `session` the stream has the `clientId`, so that the secret stands in no address."""
     who = call.principal
     whose = {"name": who.subject, "user_id": who.user_id, "parent": who.credential}
     whose |= {"parent_kind": who.kind, "parent_expires_at": who.expires_at}
+    whose |= {"suffix": f".{client_id_of(session)}"} if session else {}
     return TicketView(app.access.make_token("ticket", 30, who.grants, **whose), 30)
 
 
@@ -8233,7 +8241,8 @@ class Web:
                 values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
-                values = parse_json(call.json_body(limit)).value
+                is_bare = row.may_lack and "authorization" in call.headers and not call.content_type
+                values = {} if is_bare else parse_json(call.json_body(limit)).value
                 if not isinstance(values, dict):
                     raise Problem("invalid", "The body must be a JSON object.")
             given[part] = asked = convert(values, kind, strict=part == "body")
@@ -8505,6 +8514,7 @@ class WsFrame(Referred, rename="camel", kw_only=True):
     channel: Channel | None = None
     event: EventName | None = None
     to: ClientId | None = None
+    volatile: bool = False
     data: msgspec.Raw = msgspec.Raw()
     room_id: RoomName | None = None
     display_name: PersonName | None = None
@@ -8594,6 +8604,9 @@ class WebSocketConversation(Conversation):
         parsed = parse_json(bytes(frame.data))
         sender = self.subscriber.client_id
         draft = make_draft(self.app, self._principal, query, parsed, sender)
+        if frame.volatile:
+            self.app.nodes.volatile(draft)
+            return {"id": None}
         return {"id": append(self.app, [draft])[0]}
 
     def _visitor(self) -> Visitor:

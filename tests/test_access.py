@@ -353,6 +353,34 @@ def test_tickets_are_for_once(home: Server) -> None:
     assert home.post("/api/auth/ticket", {}, token=None).code == "unauthorized"
 
 
+def test_a_ticket_for_a_session(make_server: Callable[..., Server]) -> None:
+    """Its stream is that client's, and no address names the secret; the ticket can't be made
+    another client's."""
+    home = make_server(access="open")
+    session, other = ("a-secret-of-somebody-0123456789", "of-somebody-else-0123456789-abc")
+    own, victim = (rtapp.client_id_of(secret) for secret in (session, other))
+
+    def get() -> str:
+        return str(home.post("/api/auth/ticket", {"session": session}, token=None).json["ticket"])
+
+    with (
+        home.stream(f"ticket={get()}", token=None) as stream,
+        open_ws(home, f"ticket={get()}", token=None) as ws,
+    ):
+        for hello in (stream.hello, hear(ws)):
+            assert hello["clientId"] == own and "session" not in hello
+        home.publish("hi", f"to={own}")
+        assert stream.values(1) == ["hi"] and hear(ws)["data"] == "hi"
+    changed = get().replace(own, victim)
+    assert victim in changed and Stream(home.port, f"ticket={changed}", token=None).status == 401
+    # Nor by a credential beside it, which counts alone.
+    for query in (f"ticket=x.{victim}", f"ticket={get()}"):
+        with home.stream(query) as stream:
+            assert stream.hello["clientId"] not in (own, victim)
+    assert home.post("/api/auth/ticket", {"session": "short"}, token=None).status == 422
+    assert home.post("/api/auth/ticket", b"", headers={"Content-Type": ""}).status == 200
+
+
 def test_a_ticket_stands_for_whoever_got_it(make_server: Callable[..., Server]) -> None:
     """Under the same name, for the same channels, and as long."""
     home = with_users(make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY))

@@ -6,7 +6,9 @@ import contextlib
 import gzip
 import itertools
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,12 @@ from playwright.sync_api import Error as PlaywrightError
 from browsers import hold, stop_clock, until
 from gate import Gate
 from support import ADMIN, PATIENCE, ROOT, Server, wait_for
+from test_units import found_node
 
-RT = ROOT / "static" / "js" / "rt.js"
-PAGE = '<!doctype html><title>rt</title><script type="module" src="page.js"></script>'
+JS = ROOT / "static" / "js"
+# What tabs need is loaded before there is no server any more.
+PAGE = """<!doctype html><title>rt</title><link rel="modulepreload" href="static/js/rt-tabs.js">
+<script type="module" src="page.js"></script>"""
 SCRIPT = """
 import { connect } from './static/js/rt.js';
 window.connect = connect;
@@ -115,8 +120,12 @@ def wait_received(page: Page, wanted: list[Any]) -> None:
     assert received(page) == wanted
 
 
+# Where a test lets time pass at once, no tab can answer in time: who isn't looked at doesn't ask.
+UNSEEN = "Object.defineProperty(document, 'visibilityState', { value: 'hidden' })"
+
+
 @contextlib.contextmanager
-def publishing(server: Server, query: str = "") -> Iterator[list[int]]:
+def publishing(server: Server, query: str = "", every: float = 0.01) -> Iterator[list[int]]:
     """Numbers published all the while, in the order in which they were accepted."""
     sent: list[int] = []
     over = threading.Event()
@@ -125,7 +134,7 @@ def publishing(server: Server, query: str = "") -> Iterator[list[int]]:
         for number in itertools.count():
             server.publish(number, query)
             sent.append(number)
-            if over.wait(0.01):
+            if over.wait(every):
                 return
 
     thread = threading.Thread(target=publish)
@@ -140,9 +149,10 @@ def publishing(server: Server, query: str = "") -> Iterator[list[int]]:
 both_transports = pytest.mark.parametrize("transport", ["sse", "websocket"])
 
 
-def test_the_file_is_small() -> None:
-    """As it is sent."""
-    assert len(gzip.compress(RT.read_bytes(), 9)) <= 9.5 * 1024
+def test_the_files_are_small() -> None:
+    """As they stand; with what tabs need, and without."""
+    alone, tabs = (len(gzip.compress((JS / f).read_bytes(), 9)) for f in ("rt.js", "rt-tabs.js"))
+    assert alone <= 9.0 * 1024 and alone + tabs <= 12.5 * 1024
 
 
 @both_transports
@@ -286,6 +296,7 @@ def test_a_server_that_is_gone_for_good(context: BrowserContext, site: Server, g
 def test_a_busy_server_says_when(context: BrowserContext, gate: Gate) -> None:
     """Neither a tab that follows nor one that is looked at comes sooner."""
     gate.mode, gate.retry_after = "busy", 9
+    context.add_init_script(UNSEEN)
     context.clock.install()
     pages = [open_page(context, gate.port) for _ in range(2)]
     stop_clock(pages[0])
@@ -538,9 +549,153 @@ def test_a_mute_leader_is_replaced(context: BrowserContext, site: Server) -> Non
         wait_received(page, [1, 2, 3, 4])
 
 
+def freeze(context: BrowserContext, page: Page, way: str) -> Callable[[], None]:
+    """Let nothing happen in a page any more; what lets it go on."""
+    if way == "alert":
+        dialogs: list[Any] = []
+        page.on("dialog", lambda one: dialogs.append(one))  # noqa: PLW0108 - a builtin is refused
+        page.evaluate("setTimeout(() => alert('Look at me.'))")
+        wait_for(lambda: page.context.pages[-1].evaluate("1") and dialogs, "the question")
+        return dialogs[0].accept  # type: ignore[no-any-return]
+    debugger = context.new_cdp_session(page)
+    debugger.send("Debugger.enable")
+    debugger.send("Debugger.pause")
+    return debugger.detach
+
+
+def test_a_leader_that_is_stopped_is_replaced_within_three_seconds(
+    make_server: Callable[..., Server], public: Path, context: BrowserContext
+) -> None:
+    """With pings as far apart as they are; what waits for it goes on, and a new tab opens."""
+    server = make_server("--public", str(public), access="open")
+    pages = [visit(context, server.port, channels=["a"]) for _ in range(3)]
+    last = pages[-1]
+    with publishing(server, "channel=a", every=0.1) as sent:
+        until(last, "() => got.length > 3")
+        thaws = []
+        for leader, way in zip(pages[:2], ("alert", "debugger"), strict=True):
+            thaws.append(freeze(context, leader, way))
+            frozen_at, before = time.monotonic(), sent[-1]
+            last.evaluate(f"void rt.subscribe('{way}').then(() => (window.done = '{way}'))")
+            until(last, "(before) => got.some(({data}) => data > before + 2)", before)
+            until(last, "(way) => window.done === way", way)
+            assert time.monotonic() - frozen_at < 4, "three seconds, and to connect"
+        new = visit(context, server.port, channels=["a"])
+        for thaw in thaws:
+            thaw()
+        wait_for(lambda: len(server.get("/api/connections").json) == 1, "one stream to be left")
+        until(new, "() => got.length > 10")
+    for page in (*pages, new):
+        until(page, "(last) => got.some(({data}) => data === last)", sent[-1])
+        numbers = received(page)
+        assert numbers == list(range(numbers[0], sent[-1] + 1))
+
+
+WORKER = """
+import { connect } from './static/js/rt.js';
+const rt = connect({ channels: ['a'] });
+const tell = (port) => {
+  rt.on('message', (data) => port.postMessage(data));
+  rt.ready.then(() => port.postMessage('ready'));
+};
+if ('onconnect' in globalThis) onconnect = ({ ports: [port] }) => tell(port);
+else tell(globalThis);
+"""
+
+
+def test_in_a_worker_and_in_a_shared_one(
+    context: BrowserContext, site: Server, public: Path
+) -> None:
+    (public / "worker.js").write_text(WORKER)
+    page = open_page(context, site.port)
+    page.evaluate("""() => {
+        window.heard = [[], []];
+        const kind = { type: 'module' };
+        const ports = [new Worker('worker.js', kind), new SharedWorker('worker.js', kind).port];
+        ports.forEach((port, at) => (port.onmessage = ({ data }) => heard[at].push(data)));
+    }""")
+    until(page, "() => heard.every((each) => each.includes('ready'))")
+    site.publish("to both", "channel=a")
+    until(page, "() => heard.every((each) => each.includes('to both'))")
+
+
+NODE = """
+import { connect } from '%s';
+const [, , url, token] = process.argv;
+const rt = connect(url, { token, channels: ['a'], attempts: Infinity });
+rt.on('message', (data) => {
+  console.log(data);
+  if (data === 'end') rt.close();
+});
+await rt.ready;
+await rt.emit('message', 'hello', { channel: 'a', timeout: 10_000, retries: 2 });
+"""
+
+
+def test_in_node(server: Server, tmp_path: Path) -> None:
+    """Without a page; it ends when it is closed."""
+    script = tmp_path / "script.mjs"
+    script.write_text(NODE % (JS / "rt.js").as_uri())
+    gate = Gate(server.port)
+    command = [found_node(), str(script), f"http://127.0.0.1:{gate.port}", ADMIN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "hello\n"
+            gate.cut()
+            server.publish("meanwhile", "channel=a")
+            server.publish("end", "channel=a")
+            assert process.stdout.read() == "meanwhile\nend\n"
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+            gate.close()
+
+
+@both_transports
+def test_a_refused_subscription_is_told_and_harms_nothing(
+    context: BrowserContext, site: Server, transport: str
+) -> None:
+    """Also one of before there is a connection."""
+    page = open_page(context, site.port)
+    page.evaluate("(transport) => start({ transport, channels: ['a'] })", transport)
+    refused = "rt.subscribe('room:x').catch(({ code }) => code)"
+    assert page.evaluate(f"Promise.all([rt.subscribe('b'), {refused}])")[1] == "reserved_channel"
+    assert page.evaluate("[rt.state, ...rt.channels]") == ["open", "a", "b"]
+    for name in "ab":
+        site.publish(name, f"channel={name}")
+    wait_received(page, ["a", "b"])
+
+
+def test_no_secret_stands_in_an_address(context: BrowserContext, site: Server, gate: Gate) -> None:
+    session = "a-secret-of-somebody-0123456789"
+    pages = visit_with_each(context, gate.port, session=session, shared=False, token=ADMIN)
+    assert len({page.evaluate("rt.clientId") for page in pages}) == 1
+    gate.cut()
+    for page in pages:
+        wait_said(page, "recovered")
+    assert gate.asked and not [one.path for one in gate.asked if session in one.path]
+    assert not [one.path for one in gate.asked if ADMIN in one.path]
+
+
+def test_a_channel_from_a_position_on(context: BrowserContext, site: Server) -> None:
+    for transport in TRANSPORTS:
+        page = visit(context, site.port, transport=transport)
+        stored = [site.publish(n, f"channel={transport}").json["message"]["id"] for n in range(4)]
+        site.publish("to all")
+        until(page, "() => got.length === 1")
+        epoch = page.evaluate("rt.lastEventId").split("-")[0]
+        query = [transport, f"{epoch}-{stored[1]}"]
+        page.evaluate("([name, since]) => rt.subscribe(name, { since })", query)
+        site.publish("now", f"channel={transport}")
+        wait_received(page, ["to all", 2, 3, "now"])
+        page.evaluate("rt.close()")
+
+
 def test_a_tab_that_is_opened_while_there_is_no_connection(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
+    context.add_init_script(UNSEEN)
     context.clock.install()
     leader, late = visit(context, gate.port, channels=["a"]), open_page(context, gate.port)
     stop_clock(leader)
@@ -549,7 +704,7 @@ def test_a_tab_that_is_opened_while_there_is_no_connection(
     wait_state(leader, "reconnecting")
     late.evaluate("start({ channels: ['b'] })")
     wait_state(late, "reconnecting")
-    late.evaluate("rt.subscribe('c')")
+    late.evaluate("void rt.subscribe('c').then(() => (window.subscribed = true))")
     gate.mode = "pass"
     context.clock.run_for(LONGEST_WAIT)
     for page in (leader, late):
@@ -559,6 +714,7 @@ def test_a_tab_that_is_opened_while_there_is_no_connection(
     site.publish("end")
     wait_received(leader, ["a", "end"])
     wait_received(late, ["b", "c", "end"])
+    until(late, "() => window.subscribed")
     assert len(site.get("/api/connections").json) == 1
 
 
@@ -566,6 +722,7 @@ def test_a_tab_whose_channel_is_refused_leaves_alone(
     context: BrowserContext, site: Server, gate: Gate
 ) -> None:
     """Whether it comes first, later, or while there is no connection."""
+    context.add_init_script(UNSEEN)
     context.clock.install()
     first = open_page(context, gate.port)
     first.evaluate("start({ channels: ['room:a'] })")

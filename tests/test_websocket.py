@@ -54,6 +54,10 @@ def test_messages_reach_every_transport_and_come_from_each(server: Server) -> No
         assert stream.values(2) == [[1, 2.5], {"id": 1, "timestamp": 2}]
         server.publish(3, "channel=a&volatile=1")
         assert hear(ws) == {"type": "message", "channel": "a", "event": None, "data": 3}
+        say(ws, type="publish", channel="a", data=4, volatile=True, ref=1)
+        heard = sorted((hear(ws) for _ in range(2)), key=lambda got: got["type"])
+        assert heard[0] == {"type": "ack", "ref": 1, "id": None}
+        assert heard[1] == {"type": "message", "channel": "a", "event": None, "data": 4}
 
 
 def test_subscribe_and_unsubscribe_change_only_this_connection(server: Server) -> None:

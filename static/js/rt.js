@@ -1,55 +1,58 @@
 /**
- * rtapp's client: one live connection for all tabs of a browser.
+ * rtapp's client: messages once and in order, across reconnects too, in pages, workers and Node.
  *
- *     import { connect } from './static/js/rt.js';
  *     const rt = connect({ channels: ['news'] });
  *     rt.on('message', (data, { id, channel }) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * Messages come once and in order, across reconnects too, over Server-Sent Events (by `fetch`: an
- * EventSource gives up at a 503) or WebSocket. Other events: `*` (each message), `connecting`,
- * `open`, `reconnecting` ({attempt, delay, error}), `closed` ({reason, error}), `recovered`
- * (nothing was missed), `reset` (something may have been), `buffering` (by a proxy).
+ * The guide is static/docs/client.md. Types are in rt-types.js; the other rt-*.js are loaded late.
  */
 
-/** @typedef {'connecting' | 'open' | 'reconnecting' | 'closed'} State */
-/** @typedef {{ id?: string, channel?: string, event?: string }} Meta `event` as the publisher named it */
-/** @typedef {Meta & { name: string, data: any, own?: boolean }} Item what comes, or is `own` */
-/** @typedef {{ message: string, status: number, code: string }} Fault */
-/** @typedef {{ reason?: string, attempt?: number, delay?: number, error?: Fault }} Detail */
-/** @typedef {{ state: State, detail?: Detail, hello: any, session: string }} News of a connection */
-/** @typedef {{ onItem: (item: Item) => void, onNews: (news: News) => void }} Hooks */
-/** @typedef {(data: any, meta: Meta) => void} Listener */
-/**
- * @typedef {object} Options
- * @property {string[]} [channels] besides messages to all and to this client
- * @property {'sse' | 'websocket'} [transport]
- * @property {string} [token] API token or JWT; without one the session cookie counts
- * @property {string} [session] a secret of 22-64 characters that keeps the same `clientId`
- * @property {number} [attempts] to reconnect in a row (5); Infinity never gives up
- * @property {boolean} [shared] one stream for all tabs (true; SSE only)
- * @property {string} [since] an id to begin behind, instead of now
- */
+/** @typedef {import('./rt-types.js').State} State */
+/** @typedef {import('./rt-types.js').Meta} Meta */
+/** @typedef {import('./rt-types.js').Detail} Detail */
+/** @typedef {import('./rt-types.js').Options} Options */
+/** @typedef {import('./rt-types.js').EmitOptions} EmitOptions */
+/** @typedef {import('./rt-types.js').OwnEvents} OwnEvents */
+/** @typedef {import('./rt-types.js').Fault} Fault */
+/** @typedef {import('./rt-types.js').Item} Item */
+/** @typedef {import('./rt-types.js').News} News */
+/** @typedef {import('./rt-types.js').Refused} Refused */
 
-const ROOT = new URL(import.meta.url.replace(/^(.*\/)static\/.*$/, '$1'));
-/** What the server says of itself: names that no publisher can use. */
-const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(participant|room|presence)-.+)$/;
+/** The server's root, where this file still stands on it. */
+const HOME = /^(https?:.*\/)static\/([\w-]+\/)?js\/rt\.js/.exec(import.meta.url)?.[1];
+/** What the server says of itself: names that no publisher can use. @internal */
+export const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(participant|room|presence)-.+)$/;
 /** What the client says of itself: a message with such a name is a `message`. */
 const OWN = /^(\*|connecting|open|reconnecting|closed|recovered|buffering)$/;
 const ABOUT_CONNECTION = /^(connection|ping|reset|disconnect)$/;
-const BASE = 1000; // ms: the first wait is at most this
-const CAP = 30_000;
+const STEADY = 5_000; // ms: a connection that lasted so long was one
 const FIRST = 20_000; // longest wait for a first event
 const HELD = 5_000; // the same, where the server answers otherwise: it is held back
 
 /**
- * Connect, and stay connected.
+ * Connect, and stay connected. Throws where it isn't known to what.
+ * @template {Record<string, any>} [Events=Record<string, any>] data by the event's name
  * @param {string | URL | Options} [url] the server's root; by default the one this file came from
  * @param {Options} [options]
+ * @returns {Client<Events>}
  */
 export function connect(url, options = {}) {
-  if (typeof url === 'object' && !(url instanceof URL)) return new Client(ROOT, url);
-  return new Client(url ? new URL(url, location.href) : ROOT, options);
+  if (typeof url === 'object' && !(url instanceof URL)) return new Client(rootOf(), url);
+  return new Client(rootOf(url), options);
+}
+
+/** @param {string | URL} [address] */
+function rootOf(address = '') {
+  try {
+    const root = new URL(address || HOME || '-', address ? globalThis.location?.href : undefined);
+    root.pathname = root.pathname.replace(/\/?$/, '/');
+    root.search = root.hash = '';
+    return root;
+  } catch {
+    // told below
+  }
+  throw new RtError("Give the server's address: connect('https://…/', options).", { code: 'no_address' });
 }
 
 /** A call that failed, or why there is no connection. */
@@ -69,88 +72,126 @@ export class RtError extends Error {
   }
 }
 
-/** @param {Fault} error @returns {Fault} for other tabs */
-const told = ({ message, status, code }) => ({ message, status, code });
+/** For other tabs. @internal @param {Fault} error @returns {Fault} */
+export const told = ({ message, status, code }) => ({ message, status, code });
 
-/** @param {Response} response @returns {Promise<RtError>} what a refusing answer says */
-async function refusal(response) {
-  const problem = await response.json().catch(() => ({}));
-  const { status, headers } = response;
-  return new RtError(problem.detail || problem.title || `HTTP ${status}`, {
-    status,
-    code: problem.code ?? `http_${status}`,
-    retryAfter: Number(headers.get('Retry-After')) * 1000 || 0,
-  });
+/** @internal @param {AbortSignal} signal @param {() => void} act when the network is back, or somebody looks */
+export function onWake(signal, act) {
+  const { document: page, addEventListener: listen } = globalThis;
+  listen?.('online', act, { signal });
+  page?.addEventListener('visibilitychange', () => page.visibilityState === 'visible' && act(), { signal });
 }
 
-/** @param {AbortSignal} signal @param {() => void} act when the network is back, or somebody looks */
-function onWake(signal, act) {
-  const wake = () => document.visibilityState === 'visible' && act();
-  addEventListener('online', act, { signal });
-  document.addEventListener('visibilitychange', wake, { signal });
-}
+/** Two missed pings and some, in ms. @internal @param {any} hello */
+export const silenceOf = (hello) => (hello.pingInterval || 20) * 2000 + 5000;
 
-/** Two missed pings and some, in ms. @param {any} hello */
-const silenceOf = (hello) => (hello.pingInterval || 20) * 2000 + 5000;
-
-/** Positions of two epochs can't be compared: the new one counts. @param {string} id @param {string} than */
-function isNewer(id, than) {
+/** Of two epochs the new one counts. @internal @param {string} id @param {string} than */
+export function isNewer(id, than) {
   const [epoch, number] = id.split('-');
   const [other, last] = than.split('-');
   return epoch !== other || Number(number) > Number(last);
 }
 
-/** @param {string | undefined} event @param {any} data @returns {string} */
-function nameOf(event, data) {
+/** @internal @param {string | undefined} event @param {any} data @returns {string} */
+export function nameOf(event, data) {
   if (event) return OWN.test(event) ? 'message' : event;
   return SYSTEM.test(data?.type) ? data.type : 'message';
 }
 
-/** A connection that stays. */
-class Link {
+/** Full jitter, after the cap: who lost the same server comes back spread out. @internal @param {number} failures */
+export const jitter = (failures) => Math.random() * Math.min(30_000, 1000 * 2 ** failures);
+
+/** @internal @param {number} ms @param {(rise: () => void) => void} [take] what ends it sooner */
+export const pause = (ms, take) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    take?.(() => resolve(clearTimeout(timer)));
+  });
+
+/** @param {unknown} error */
+const report = (error) => (globalThis.reportError ?? console.error)(error);
+
+/** What is waited for: `while (…) await news.next()`. */
+class Change {
+  /** @type {Promise<void> | undefined} */
+  #next;
+  tell = () => {};
+
+  next() {
+    return (this.#next ??= new Promise((resolve) => {
+      this.tell = () => {
+        this.#next = undefined;
+        resolve();
+      };
+    }));
+  }
+}
+
+/** A connection that stays. @internal */
+export class Link {
   position = '';
   /** Longest silence in ms. */
   silence = FIRST;
   /** The server's `retry:`, in ms, for the next attempt only. */
   retry = 0;
+  /** When it is tried again, by performance.now(). */
+  resumes = 0;
   /** @type {State} */
   state = 'connecting';
   /** @type {any} */
   hello = {};
-  /** @type {Set<string>} */
+  /** What is wanted. @type {Set<string>} */
   channels = new Set();
-  /** The channels that the open stream has. @type {Set<string>} */
+  /** From where on, of some. @type {Map<string, string>} */
+  since = new Map();
+  /** What the open stream has. @type {Set<string>} */
   #had = new Set();
+  #careful = false;
+  /** @type {Promise<any>} */
+  #turn = Promise.resolve();
+  #news = new Change();
+  /** @type {RtError | undefined} */
+  #why;
+  /** @type {import('./rt-more.js').Tokens | undefined} */
+  #tokens;
+  /** Leave the token as it is. @type {(() => void) | undefined} */
+  #forget;
   /** @type {AbortController | undefined} */
   #life;
-  /** @type {WebSocket | undefined} */
+  /** @type {import('./rt-socket.js').Socket | undefined} */
   #socket;
-  /** @type {Map<number, { resolve: Function, reject: Function }>} */
-  #asked = new Map();
-  #refs = 0;
   #failures = 0;
   #heard = 0;
+  #opened = 0;
+  /** How far the clock that people set is ahead of the one that sleeps with the machine. */
+  #ahead = 0;
+  /** Ends the connection. @type {(why?: RtError) => void} */
   #end = () => {};
   /** Ends the wait for the next attempt. @type {(() => void) | undefined} */
   #rise;
   #firm = false;
 
-  /**
-   * @param {URL} base
-   * @param {Options} options
-   * @param {Hooks} hooks
-   */
+  /** @param {URL} base @param {Options} options @param {import('./rt-types.js').Hooks} hooks */
   constructor(base, options, hooks) {
     this.base = base;
     this.options = options;
     this.hooks = hooks;
-    this.session = options.session ?? newSession();
+    this.session = options.session ?? '';
+    /** What was granted, or is the whole purpose. */
+    this.sure = new Set(options.channels);
+  }
+
+  /** @param {string} words */
+  log(words) {
+    const { debug } = this.options;
+    if (debug) (typeof debug === 'function' ? debug : console.log)(`rt: ${words}`);
   }
 
   open() {
     this.#stop();
     const { signal } = (this.#life = new AbortController());
     this.#failures = 0;
+    this.#careful = false;
     onWake(signal, () => this.wake());
     void this.#stay(signal);
   }
@@ -169,7 +210,12 @@ class Link {
   }
 
   #look() {
-    if (Date.now() - this.#heard > this.silence) this.#end();
+    const now = performance.now();
+    const ahead = Date.now() - now;
+    // The machine slept, or somebody set the clock: a stream that lives is heard soon.
+    if (ahead - this.#ahead > this.silence) this.#heard = Math.min(this.#heard, now - this.silence / 2);
+    this.#ahead = ahead;
+    if (now - this.#heard > this.silence) this.#end(new RtError('nothing was heard', { code: 'silent' }));
   }
 
   /** @param {string} [reason] @param {RtError} [error] */
@@ -178,56 +224,98 @@ class Link {
     this.#set('closed', { reason }, error);
   }
 
-  /** @param {string} path @param {unknown} [body] @param {RequestInit} [more] */
-  async call(path, body, more = {}) {
-    const { token } = this.options;
+  /**
+   * @param {string | URL} path
+   * @param {unknown} [body]
+   * @param {RequestInit} [more]
+   * @param {boolean} [again] with another token
+   * @returns {Promise<Response>}
+   */
+  async call(path, body, more = {}, again = false) {
+    const { token, getToken, fetch: ask = fetch } = this.options;
+    if (getToken) {
+      const { Tokens } = await import('./rt-more.js');
+      this.#tokens ??= new Tokens(getToken);
+    }
+    const bearer = (await this.#tokens?.get(again)) ?? token;
+    const sent = body !== undefined && { method: 'POST', body: JSON.stringify(body) };
     const headers = {
-      ...(body !== undefined && { 'Content-Type': 'application/json' }),
-      ...(token && { Authorization: `Bearer ${token}` }),
+      ...(sent && { 'Content-Type': 'application/json' }),
+      ...(bearer && { Authorization: `Bearer ${bearer}` }),
+      ...(this.session && { 'X-Session': this.session }),
       ...more.headers,
-      'X-Session': this.session,
     };
-    /** @type {RequestInit} */
-    const request = { credentials: 'same-origin', cache: 'no-store', ...more, headers };
-    if (body !== undefined) Object.assign(request, { method: 'POST', body: JSON.stringify(body) });
-    const response = await fetch(new URL(path, this.base), request).catch((error) => {
+    const response = await ask(new URL(path, this.base), {
+      credentials: 'same-origin',
+      cache: 'no-store',
+      ...sent,
+      ...more,
+      headers,
+    }).catch((error) => {
       throw new RtError(String(error));
     });
-    if (!response.ok) throw await refusal(response);
-    return response;
-  }
-
-  /** @param {Record<string, unknown>} frame @returns {Promise<any>} its `ack` */
-  ask(frame) {
-    const ref = (this.#refs += 1);
-    this.#socket?.send(JSON.stringify({ ...frame, ref }));
-    return new Promise((resolve, reject) => this.#asked.set(ref, { resolve, reject }));
+    const { ok, status } = response;
+    if (ok) return response;
+    if (status === 401 && getToken && !again) return this.call(path, body, more, true);
+    const { detail, title, code = `http_${status}` } = await response.json().catch(() => ({}));
+    const retryAfter = Number(response.headers.get('Retry-After')) * 1000 || 0;
+    throw new RtError(detail || title || `HTTP ${status}`, { status, code, retryAfter });
   }
 
   get canAsk() {
-    return this.state === 'open' && this.#socket?.readyState === WebSocket.OPEN;
+    return this.state === 'open' && this.#socket?.isOpen;
   }
 
-  async adjust() {
-    const had = this.#had;
-    const add = [...this.channels].filter((name) => !had.has(name));
-    const remove = [...had].filter((name) => !this.channels.has(name));
-    if (this.state !== 'open' || !(add.length + remove.length)) return;
-    this.#had = new Set(this.channels);
-    try {
-      if (!this.#socket) {
-        await this.call('api/events/topics', { session: this.session, add, remove });
-        return;
+  /** @param {Record<string, unknown>} frame @returns {Promise<any>} */
+  async ask(frame) {
+    return this.#socket?.ask(frame);
+  }
+
+  /**
+   * Make the stream's channels those that are wanted, one change after the other, once there is a
+   * stream. Gives those that were refused.
+   * @returns {Promise<Refused>}
+   */
+  adjust() {
+    const waits = this.state !== 'closed';
+    const turn = this.#turn.then(() => this.#agree(waits));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  /** @param {boolean} waits for a connection */
+  async #agree(waits) {
+    /** @type {Refused} */
+    const refused = {};
+    for (let alone = false, failures = 0; ; ) {
+      while (this.state !== 'open' && this.state !== 'closed') await this.#news.next();
+      if (waits && this.#why) throw this.#why;
+      const had = this.#had;
+      const lacks = [...this.channels].filter((name) => !had.has(name) && !refused[name]);
+      const since = this.since.get(lacks[0]);
+      const add = lacks.filter((name, at) => (alone ? !at : this.since.get(name) === since));
+      const remove = [...had].filter((name) => !this.channels.has(name));
+      if (this.state === 'closed' || !(add.length + remove.length)) return refused;
+      this.log(`channels +${add} -${remove}`);
+      try {
+        if (this.#socket && !since) await this.#socket.change(add, remove);
+        else await this.call('api/events/topics', { session: this.session, add, remove, since });
+        for (const name of remove) had.delete(name);
+        for (const name of add) this.since.delete(had.add(name) && this.sure.add(name) && name);
+      } catch (caught) {
+        const error = /** @type {RtError} */ (caught);
+        if (this.#had !== had) continue; // the next connection has it
+        if (error.final && error.status !== 404 && add.length) {
+          if (add.length === 1) refused[add[0]] = error;
+          alone = true;
+        } else {
+          if ((failures += 1) > 5) throw error;
+          await pause(error.retryAfter + jitter(failures));
+        }
       }
-      if (add.length) await this.ask({ type: 'subscribe', channels: add });
-      if (remove.length) await this.ask({ type: 'unsubscribe', channels: remove });
-    } catch (error) {
-      this.#had = had;
-      throw error;
     }
   }
 
-  /** @returns {News} */
   get news() {
     const { state, hello, session } = this;
     return { state, hello, session };
@@ -235,434 +323,167 @@ class Link {
 
   /** @param {State} state @param {Detail} [detail] @param {RtError} [error] */
   #set(state, detail = {}, error) {
+    this.log([state, ...Object.values(detail), error?.message].join(' '));
     this.state = state;
+    this.#why = state === 'closed' ? error : undefined;
     this.hooks.onNews({ ...this.news, detail: { ...detail, error: error && told(error) } });
+    this.#news.tell();
   }
 
   /** @param {AbortSignal} signal */
   async #stay(signal) {
     this.#set('connecting');
     for (;;) {
+      this.#opened = Infinity;
       const error = await this.#connect(signal).catch((caught) =>
         caught instanceof RtError ? caught : new RtError(String(caught)),
       );
       if (signal.aborted) return;
-      if (error.final) return this.close('refused', error);
-      if (this.#failures >= (this.options.attempts ?? 5)) return this.close('gave up', error);
-      // Full jitter, after the cap: who lost the same server comes back spread out.
-      const jitter = Math.random() * Math.min(CAP, BASE * 2 ** this.#failures);
-      const delay = Math.max(this.retry, error.retryAfter) + jitter;
+      // A server that takes a connection and drops it is not one that is back.
+      if (performance.now() - this.#opened > STEADY) this.#failures = 0;
+      if (error.final) {
+        const isSure = this.#careful || error.status === 401 || this.#asks().every((name) => this.sure.has(name));
+        if (isSure) return this.close('refused', error);
+        this.#careful = true; // perhaps for one channel: each is asked for by itself
+        continue;
+      }
+      const isOver = error.code === 'renewed' ? 0 : 1;
+      if (isOver && this.#failures >= (this.options.attempts ?? 5)) return this.close('gave up', error);
+      const delay = isOver * (Math.max(this.retry, error.retryAfter) + jitter(this.#failures));
       this.retry = 0;
-      this.#failures += 1;
+      this.#failures += isOver;
       this.#firm = error.retryAfter > 0;
+      this.resumes = performance.now() + delay;
       this.#set('reconnecting', { attempt: this.#failures, delay }, error);
-      await new Promise((resolve) => {
-        this.#rise = () => resolve(undefined);
-        setTimeout(resolve, delay);
-      });
+      await pause(delay, (rise) => (this.#rise = rise));
       this.#rise = undefined;
       if (signal.aborted) return;
     }
+  }
+
+  /** What to open with: the rest is added later. */
+  #asks() {
+    return [...this.channels].filter((name) => !this.since.has(name) && (!this.#careful || this.sure.has(name)));
   }
 
   /** One connection, to its end; why it came. @param {AbortSignal} life @returns {Promise<RtError>} */
   async #connect(life) {
     const connection = new AbortController();
     const { signal } = connection;
+    /** @type {RtError | undefined} */
+    let why;
     this.silence = FIRST;
-    const start = (this.#heard = Date.now());
-    this.#had = new Set(this.channels);
-    const end = (this.#end = () => connection.abort());
+    const start = (this.#heard = performance.now());
+    this.#ahead = Date.now() - start;
+    this.#had = new Set(this.#asks());
+    this.log(`asks ${this.base} for ${[...this.#had]} from ${this.position || 'now'}`);
+    const end = (/** @type {RtError | undefined} */ error = undefined) => {
+      why ??= error;
+      connection.abort();
+    };
+    this.#end = end;
     const watch = setInterval(() => this.#look(), 500);
-    const held = setTimeout(() => void this.#checkHeld(start, signal), HELD);
-    life.addEventListener('abort', end, { signal });
+    const isSilent = () => !signal.aborted && this.#heard === start;
+    const ask = async () => isSilent() && (await import('./rt-more.js')).checkHeld(this, isSilent, signal);
+    const held = setTimeout(() => ask().catch(() => {}), HELD);
+    life.addEventListener('abort', () => end(), { signal });
     try {
-      const read = this.options.transport === 'websocket' ? this.#readSocket : this.#readStream;
-      await read.call(this, signal);
-      return new RtError('the server ended the connection', { code: 'ended' });
+      await (this.options.transport === 'websocket' ? this.#readSocket(signal) : this.#readStream(signal));
+      return why ?? new RtError('the server ended the connection', { code: 'ended' });
     } catch (error) {
-      if (signal.aborted && !life.aborted) return new RtError('nothing was heard', { code: 'silent' });
-      throw error;
+      throw why ?? error;
     } finally {
       clearInterval(watch);
       clearTimeout(held);
+      this.#forget?.();
       end();
     }
   }
 
-  /** @param {number} start @param {AbortSignal} signal of the connection */
-  async #checkHeld(start, signal) {
-    const isSilent = () => !signal.aborted && this.#heard === start;
-    const answers = () => this.call('healthz', undefined, { signal }).then(isSilent, () => false);
-    // Asked twice: the first answer of a server that was busy can overtake the stream's first bytes.
-    if (!isSilent() || !(await answers()) || !(await answers())) return;
-    console.warn('rt: a proxy holds the messages back');
-    this.hooks.onItem({ name: 'buffering', data: {}, own: true });
-  }
-
-  /** @param {string} path @param {Record<string, string>} more @param {string} [scheme] */
-  #address(path, more, scheme) {
+  /** @param {string} path @param {Record<string, string>} [more] */
+  #address(path, more = {}) {
     const url = new URL(path, this.base);
-    if (scheme) url.protocol = url.protocol.replace('http', 'ws');
-    for (const name of this.channels) url.searchParams.append('channel', name);
+    for (const name of this.#had) url.searchParams.append('channel', name);
     for (const [key, value] of Object.entries(more)) if (value) url.searchParams.set(key, value);
     return url;
   }
 
-  /** Server-Sent Events. @param {AbortSignal} signal */
+  /** Server-Sent Events, by `fetch`: an EventSource gives up at a 503. @param {AbortSignal} signal */
   async #readStream(signal) {
-    const response = await this.call(this.#address('api/events', { labels: '1' }).href, undefined, {
+    const response = await this.call(this.#address('api/events', { labels: '1' }), undefined, {
       signal,
-      headers: {
-        Accept: 'text/event-stream',
-        ...(this.position && { 'Last-Event-ID': this.position }),
-      },
+      headers: { Accept: 'text/event-stream', ...(this.position && { 'Last-Event-ID': this.position }) },
     });
     const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
       const { done = true, value = '' } = (await reader?.read()) ?? {};
       if (done) return;
-      this.#heard = Date.now();
+      this.#heard = performance.now();
       // The server ends lines by LF.
       const events = (rest + value).split('\n\n');
       rest = events.pop() ?? '';
-      for (const event of events) if (!signal.aborted) this.#takeEvent(event);
+      for (const text of events) {
+        const { event, data, id, channel, retry } = Object.fromEntries(text.split('\n').map((line) => line.split(/: ?(.*)/s)));
+        if (retry) this.retry = Number(retry);
+        if (!data || signal.aborted) continue;
+        const value = JSON.parse(data);
+        this.#take({ name: nameOf(event, value), data: value, id, channel, event });
+      }
     }
   }
 
-  /** @param {string} text */
-  #takeEvent(text) {
-    const { event, data, id, channel, retry } = Object.fromEntries(text.split('\n').map((line) => line.split(/: ?(.*)/s)));
-    if (retry) this.retry = Number(retry);
-    if (!data) return;
-    const value = JSON.parse(data);
-    this.#take({ name: nameOf(event, value), data: value, id, channel, event });
-  }
-
-  /** WebSocket. @param {AbortSignal} signal */
+  /** @param {AbortSignal} signal */
   async #readSocket(signal) {
-    const { session, position } = this;
-    // A refused WebSocket tells no reason: HTTP is asked first.
-    const asked = this.options.token
-      ? await (await this.call('api/auth/ticket', {}, { signal })).json()
-      : await this.call(this.#address('api/events', {}).href, undefined, { method: 'HEAD', signal });
-    const query = { session, lastEventId: position, ticket: asked.ticket };
-    const socket = (this.#socket = new WebSocket(this.#address('ws', query, 'ws')));
-    socket.onmessage = ({ data }) => !signal.aborted && this.#takeFrame(JSON.parse(data));
-    await new Promise((resolve) => {
-      socket.onclose = resolve;
-      signal.addEventListener('abort', resolve); // a silent peer doesn't answer a close
+    const { WebSocket: Kind = globalThis.WebSocket } = this.options;
+    if (!Kind) throw new RtError('Give a class as options.WebSocket.', { status: 400, code: 'no_websocket' });
+    const { Socket } = await import('./rt-socket.js');
+    // A refused WebSocket tells no reason, and its address stands in logs: HTTP is asked first.
+    await this.call(this.#address('api/events'), undefined, { method: 'HEAD', signal });
+    const asked = await this.call('api/auth/ticket', { session: this.session || undefined }, { signal });
+    const { ticket } = await asked.json();
+    this.#socket = new Socket(Kind, this.#address('ws', { lastEventId: this.position, ticket }), (item) => {
+      this.#heard = performance.now();
+      if (item && !signal.aborted) this.#take(item);
     });
-    socket.close();
+    await this.#socket.live(signal);
     this.#socket = undefined;
-    for (const { reject } of this.#asked.values()) reject(new RtError('the connection was lost'));
-    this.#asked.clear();
-    signal.throwIfAborted();
-  }
-
-  /** @param {any} frame */
-  #takeFrame(frame) {
-    this.#heard = Date.now();
-    const { type, id, channel, event, ref, data } = frame;
-    const waiting = this.#asked.get(ref);
-    if (type === 'message') {
-      this.#take({ name: nameOf(event, data), data, id, channel: channel ?? undefined, event });
-    } else if (waiting) {
-      this.#asked.delete(ref);
-      if (type === 'error') waiting.reject(new RtError(frame.message, { ...frame, status: 400 }));
-      else waiting.resolve(frame);
-    } else if (SYSTEM.test(type)) {
-      this.#take({ name: type, data: frame, id });
-    }
   }
 
   /** @param {Item} item */
   #take(item) {
-    this.position = item.id || this.position;
+    const { name, id, data } = item;
+    this.position = id || this.position;
     this.hooks.onItem(item);
-    if (item.name === 'connection') this.#begin(item.data);
-    else if (item.name === 'disconnect') this.close('disconnected', new RtError(item.data.reason ?? ''));
+    if (name === 'connection') this.#begin(data);
+    if (name !== 'disconnect') return;
+    const error = new RtError(data.reason ?? '', { code: 'disconnected' });
+    if (this.#tokens && /expired/.test(error.message)) this.#end(error);
+    else this.close('disconnected', error);
   }
 
   /** @param {any} hello */
   #begin(hello) {
+    const again = this.state === 'reconnecting';
+    const end = this.#end;
     this.hello = hello;
     this.session = hello.session ?? this.session;
     this.silence = silenceOf(hello);
-    const again = this.#failures > 0 || this.state === 'reconnecting';
-    this.#failures = 0;
+    for (const name of this.#had) this.sure.add(name);
+    this.#opened = performance.now();
+    this.#careful = false;
+    this.#forget = this.#tokens?.beforeEnd(() => end(new RtError('the token ends', { code: 'renewed' })));
     this.#set('open');
+    import('./rt-more.js').catch(() => {}); // without the network it could not be had
     if (hello.recovered && again) this.hooks.onItem({ name: 'recovered', data: hello, own: true });
-    void this.adjust().catch(() => {});
+    this.adjust().catch(() => {});
   }
 }
-
-const newSession = () => {
-  const bytes = [...crypto.getRandomValues(new Uint8Array(16))];
-  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
-};
 
 /**
- * One stream for all tabs, since browsers allow six connections to a host on HTTP/1.1.
- *
- * Who holds the lock leads: it has the link, and passes on what comes. The next one goes on behind
- * the oldest position that a tab has reached; the others drop what they had. The mute are robbed.
+ * What a page has of the connection.
+ * @template {Record<string, any>} [Events=Record<string, any>]
  */
-class Tabs {
-  /** What each tab wants and has; the leader's list. @type {Map<string, any>} */
-  #others = new Map();
-  /** Questions to the leader. @type {Map<number, { resolve: Function, reject: Function }>} */
-  #asked = new Map();
-  #count = 0;
-  #leads = false;
-  /** The tab that leads. */
-  #leader = '';
-  /** The leader may go back for this tab. */
-  #waits = false;
-  #anew = false;
-  #heard = Date.now();
-  #suspect = false;
-  #id = newSession();
-  #closed = new AbortController();
-
-  /** @param {Client} client @param {Link} link used while this tab leads @param {string} name */
-  constructor(client, link, name) {
-    this.client = client;
-    this.link = link;
-    this.name = name;
-    this.channel = new BroadcastChannel(name);
-    this.channel.onmessage = ({ data }) => this.#hear(data);
-    void navigator.locks.request(`${name} ${this.#id}`, () => {
-      this.#introduce(Boolean(client.lastEventId));
-      return this.#life;
-    });
-    this.#stand();
-    const { signal } = this.#closed;
-    onWake(signal, () => this.#say({ type: 'wake' }));
-    const watch = setInterval(() => this.#watch(), 500);
-    signal.addEventListener('abort', () => clearInterval(watch));
-  }
-
-  get #life() {
-    return new Promise((resolve) => this.#closed.signal.addEventListener('abort', resolve));
-  }
-
-  /**
-   * Tell the leader what is wanted; resolves when it is so.
-   * @param {boolean} [behind] it may lack what the leader passed on
-   * @returns {Promise<unknown>}
-   */
-  hello(behind = false) {
-    if (this.#leads) return this.#adjust();
-    const number = (this.#count += 1);
-    const { lastEventId: seen, channels, state } = this.client;
-    this.#waits ||= behind;
-    this.#say({ type: 'hello', number, seen, behind, state, channels: [...channels] });
-    return new Promise((resolve, reject) => this.#asked.set(number, { resolve, reject }));
-  }
-
-  retry() {
-    if (this.#leads) this.link.open();
-    else this.#say({ type: 'retry' });
-  }
-
-  close() {
-    this.#say({ type: 'bye' });
-    this.#closed.abort();
-    this.channel.close();
-    this.#release();
-    if (this.#leads) this.link.close();
-  }
-
-  /** For all tabs. @param {Item} item */
-  pass(item) {
-    this.#say({ type: 'item', item });
-    this.client.take(item);
-    if (item.name === 'ping') void this.#prune();
-  }
-
-  /** @param {News} news */
-  passNews(news) {
-    const { reason, error } = news.detail ?? {};
-    if (reason === 'refused' && error?.status !== 401) return this.#refused(news);
-    this.#say({ type: 'news', news });
-    this.client.enter(news);
-    if (this.#anew && news.state === 'open') this.#say({ type: 'lead' });
-    this.#anew &&= news.state !== 'open';
-  }
-
-  /** Perhaps for one tab's channel: each is asked by itself. @param {News} news */
-  #refused(news) {
-    if (!this.#others.size) return this.#quit(news);
-    this.#others.clear();
-    this.#collect();
-    this.#anew = true;
-    this.link.open();
-  }
-
-  /** @param {News} news */
-  #quit(news) {
-    this.client.enter(news);
-    this.client.close();
-  }
-
-  /** @param {any} said */
-  #say(said) {
-    if (!this.#closed.signal.aborted) this.channel.postMessage({ tab: this.#id, ...said });
-  }
-
-  /** @param {boolean} behind */
-  #introduce(behind) {
-    void this.hello(behind).catch((error) =>
-      this.#quit({ ...this.link.news, state: 'closed', detail: { reason: 'refused', error: told(error) } }),
-    );
-  }
-
-  #stand(steal = false) {
-    navigator.locks
-      .request(this.name, { steal }, () => (this.#closed.signal.aborted ? undefined : this.#lead()))
-      .catch(({ name }) => name === 'AbortError' && this.#deposed());
-  }
-
-  async #lead() {
-    const { link, client } = this;
-    this.#others.clear();
-    this.#say({ type: 'lead' });
-    if ((await this.#alive()).length > 1) await new Promise((resolve) => setTimeout(resolve, 150));
-    if (this.link !== link || this.#closed.signal.aborted) return;
-    this.#leads = true;
-    this.#waits = false;
-    link.session = client.session || link.session;
-    link.position = this.#oldest();
-    link.state = client.state;
-    this.#collect();
-    if (client.state !== 'closed') link.open();
-    this.#release();
-    for (const said of this.#others.values()) void this.#answer(said);
-    await this.#life;
-  }
-
-  #release() {
-    for (const { resolve } of this.#asked.values()) resolve();
-    this.#asked.clear();
-  }
-
-  #deposed() {
-    if (this.#closed.signal.aborted) return;
-    this.#leads = false;
-    this.#heard = Date.now();
-    this.link.hooks = { onItem() {}, onNews() {} };
-    this.link.close();
-    this.link = this.client.newLink();
-    this.#stand();
-    this.#introduce(true);
-  }
-
-  #oldest() {
-    const seen = [...this.#others.values()].map((tab) => tab.seen);
-    const all = [...seen, this.client.lastEventId].filter(Boolean);
-    return all.sort((one, other) => (isNewer(one, other) ? 1 : -1))[0] ?? '';
-  }
-
-  #collect() {
-    const lists = [...this.#others.values()].map((tab) => tab.channels);
-    this.link.channels = new Set([...this.client.channels, ...lists.flat()]);
-  }
-
-  /** @returns {Promise<string[]>} the tabs' locks */
-  async #alive() {
-    const { held = [] } = await navigator.locks.query();
-    return held.map(({ name = '' }) => name).filter((name) => name.startsWith(`${this.name} `));
-  }
-
-  async #prune() {
-    const alive = await this.#alive();
-    for (const tab of this.#others.keys()) if (!alive.includes(`${this.name} ${tab}`)) this.#leave(tab);
-  }
-
-  /** @param {string} tab */
-  #leave(tab) {
-    this.#others.delete(tab);
-    void this.#adjust().catch(() => {});
-  }
-
-  /** A leader that was replaced may not know it. @param {any} said */
-  #follows({ tab, news }) {
-    if (this.#leads || tab !== (this.#leader ||= tab)) return false;
-    this.#heard = Date.now() + (news?.detail?.delay ?? 0);
-    this.#suspect = false;
-    return true;
-  }
-
-  /** @type {Record<string, (said: any) => void>} */
-  #acts = {
-    item: (said) => this.#follows(said) && !this.#waits && this.client.take(said.item),
-    news: (said) => this.#follows(said) && this.client.enter(said.news),
-    lead: (said) => {
-      this.#leader = said.tab;
-      if (this.#follows(said)) this.#introduce(true);
-    },
-    hello: (said) => void (this.#leads ? this.#answer(said) : this.#others.set(said.tab, said)),
-    bye: ({ tab }) => this.#leads && this.#leave(tab),
-    retry: () => this.#leads && this.link.open(),
-    wake: () => this.#leads && this.link.wake(),
-    welcome: (said) => said.to === this.#id && this.#follows(said) && this.#settle(said),
-  };
-
-  /** @param {any} said */
-  #hear(said) {
-    this.#acts[said.type]?.(said);
-  }
-
-  /** @param {any} said */
-  async #answer(said) {
-    const { tab, number, seen, behind, state, channels } = said;
-    const { link } = this;
-    const before = this.#others.get(tab);
-    const lacks = channels.some((/** @type {string} */ name) => !link.channels.has(name));
-    this.#others.set(tab, said);
-    const error = await this.#adjust().catch((/** @type {RtError} */ caught) => caught);
-    const late = behind && seen && isNewer(link.position, seen);
-    if (error?.final) {
-      if (before) this.#others.set(tab, before);
-      else this.#others.delete(tab);
-      this.#collect();
-    } else if (link.state === 'closed' ? state !== 'closed' : error || late || (behind && lacks)) {
-      // Everybody goes back, and drops what it had.
-      if (late) link.position = seen;
-      link.open();
-    }
-    const { news, position } = link;
-    this.#say({ type: 'welcome', to: tab, number, news, position, error: error?.final && told(error) });
-  }
-
-  #adjust() {
-    this.#collect();
-    return this.link.adjust();
-  }
-
-  /** @param {any} said */
-  #settle({ number, news, position, error }) {
-    for (const [asked, { resolve, reject }] of this.#asked) {
-      if (asked > number) continue;
-      this.#asked.delete(asked);
-      if (error) reject(new RtError(error.message, error));
-      else resolve();
-    }
-    if (number === this.#count) this.#waits = false;
-    if (!this.client.lastEventId) this.client.lastEventId = position;
-    if (news.state !== this.client.state) this.client.enter(news);
-  }
-
-  #watch() {
-    const { state, hello } = this.client;
-    if (this.#leads || state === 'closed' || Date.now() - this.#heard < silenceOf(hello)) return;
-    if (this.#suspect) this.#stand(true);
-    this.#suspect = !this.#suspect;
-  }
-}
-
-class Client {
+export class Client {
   /** @type {State} */
   state = 'connecting';
   /** The last id that this page was given. */
@@ -671,15 +492,29 @@ class Client {
   session = '';
   /** The connection event's data. @type {any} */
   hello = {};
-  /** @type {Map<string, Set<Listener>>} */
+  /** @internal @type {Map<string, string>} */
+  since = new Map();
+  /** @internal @type {Link} */
+  link;
+  /** Channels whose older messages come at the stream's own position. @type {Set<string>} */
+  #earlier = new Set();
+  /** Whether it is for once, by the listener. @type {Map<string, Map<import('./rt-types.js').Listener<any, any>, boolean>>} */
   #listeners = new Map();
-  /** @type {Tabs | undefined} */
+  /** How many listen by `channel`, where that subscribed. @type {Map<string, number>} */
+  #uses = new Map();
+  #news = new Change();
+  /** @type {Fault | undefined} */
+  #why;
+  /** @type {import('./rt-tabs.js').Tabs | undefined} */
   #tabs;
+  /** It is known whether there are any. @type {Promise<void> | undefined} */
+  #begun;
 
-  /** @param {URL} base @param {Options} options */
+  /** @internal @param {URL} base @param {Options} options */
   constructor(base, options) {
     this.base = base;
     this.options = options;
+    /** @type {Set<string>} */
     this.channels = new Set(options.channels);
     this.lastEventId = options.since ?? '';
     this.link = this.newLink();
@@ -692,27 +527,44 @@ class Client {
     return this.hello.clientId ?? '';
   }
 
+  /** Once it is open; rejects with why it was closed. */
+  get ready() {
+    return (async () => {
+      while (this.state !== 'open' && this.state !== 'closed') await this.#news.next();
+      const { message, ...why } = this.#why ?? { message: 'closed', code: 'closed' };
+      if (this.state === 'closed') throw new RtError(message, why);
+      return this;
+    })();
+  }
+
   /**
-   * @param {string} event a message's (`message` where it has none), the server's type, or see above
-   * @param {Listener} listener
+   * @template {(keyof Events | keyof OwnEvents) & string} Name
+   * @param {Name} event a message's (`message` where it has none), the server's type, or of OwnEvents
+   * @param {import('./rt-types.js').Listener<Events, Name>} listener
+   * @returns {() => void} removes it
    */
   on(event, listener) {
-    const listeners = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, listeners.add(listener));
-    return this;
+    return this.#listen(event, listener, false);
   }
 
-  /** @param {string} event @param {Listener} listener */
+  /**
+   * @template {(keyof Events | keyof OwnEvents) & string} Name
+   * @param {Name} event
+   * @param {import('./rt-types.js').Listener<Events, Name>} listener
+   * @returns {() => void} removes it
+   */
   once(event, listener) {
-    /** @type {Listener} */
-    const first = (data, meta) => {
-      this.off(event, first);
-      listener(data, meta);
-    };
-    return this.on(event, first);
+    return this.#listen(event, listener, true);
   }
 
-  /** @param {string} event @param {Listener} [listener] none: all of them */
+  /** Gives what removes it. @param {string} event @param {import('./rt-types.js').Listener<any, any>} listener @param {boolean} isOnce */
+  #listen(event, listener, isOnce) {
+    const listeners = this.#listeners.get(event) ?? new Map();
+    this.#listeners.set(event, listeners.set(listener, isOnce && (listeners.get(listener) ?? true)));
+    return () => listeners.delete(listener);
+  }
+
+  /** @param {string} event @param {import('./rt-types.js').Listener<any, any>} [listener] none: all of them */
   off(event, listener) {
     if (listener) this.#listeners.get(event)?.delete(listener);
     else this.#listeners.delete(event);
@@ -721,39 +573,97 @@ class Client {
 
   /**
    * Publish; resolves when the message is stored.
-   * @param {string} event
-   * @param {unknown} [data] any JSON value
-   * @param {{ channel?: string, to?: string, volatile?: boolean }} [options] `to`: a clientId
+   * @template {keyof Events & string} Name
+   * @param {Name} event
+   * @param {Events[Name] | null} [data] any JSON value
+   * @param {EmitOptions} [options]
    * @returns {Promise<{ id: number | null }>}
    */
-  async emit(event, data = null, { channel, to, volatile } = {}) {
-    // Sooner, this page would not hear it.
-    if (this.state === 'connecting') {
-      await new Promise((go) => ['open', 'reconnecting', 'closed'].map((state) => this.once(state, go)));
-    }
-    const name = event === 'message' ? undefined : event;
-    if (!volatile && this.link.canAsk) return this.link.ask({ type: 'publish', channel, to, event: name, data });
-    const query = new URLSearchParams();
-    for (const [key, value] of Object.entries({ channel, to, event: name })) if (value) query.set(key, value);
-    if (volatile) query.set('volatile', '1');
-    const answer = await this.link.call(`api/broadcast?${query}`, data);
-    return (await answer.json()).message;
+  async emit(event, data = null, options = {}) {
+    const { channel, to, volatile, timeout, signal, retries } = options;
+    const about = { channel, to, event: event === 'message' ? undefined : event, volatile: volatile || undefined };
+    const act = async (/** @type {RequestInit} */ more) => {
+      // Sooner, this page would not hear it.
+      while (this.state === 'connecting') await this.#news.next();
+      more.signal?.throwIfAborted();
+      const { link } = this;
+      if (!more.headers && link.canAsk) return link.ask({ type: 'publish', ...about, data });
+      const query = new URLSearchParams();
+      for (const [key, value] of Object.entries(about)) if (value) query.set(key, value === true ? '1' : value);
+      return (await (await link.call(`api/broadcast?${query}`, data, more)).json()).message;
+    };
+    if (!(timeout || signal || retries)) return act({});
+    return (await import('./rt-more.js')).within(options, act);
   }
 
-  /** Resolves when the server has it; at once without a connection. @param {...string} channels */
+  /**
+   * Resolves when the server has it; at once where the connection is closed. Rejects when it is
+   * refused, and then wants none of them.
+   * @param {...(string | { since?: string })} channels and perhaps, last, behind which id to begin
+   */
   async subscribe(...channels) {
-    const added = channels.filter((name) => !this.channels.has(name));
-    for (const name of added) this.channels.add(name);
-    await this.#adjust().catch((/** @type {Error} */ error) => {
-      for (const name of added) this.channels.delete(name);
-      throw error;
-    });
+    const { since } = Object.assign({}, ...channels.filter((one) => typeof one === 'object'));
+    const names = /** @type {string[]} */ (channels.filter((one) => typeof one === 'string'));
+    const added = names.filter((name) => !this.channels.has(name));
+    for (const name of added) {
+      this.channels.add(name);
+      if (since) this.#earlier.add(name) && this.since.set(name, since);
+    }
+    for (const name of names) this.#uses.delete(name);
+    await this.#adjust(names, added);
   }
 
   /** @param {...string} channels */
   async unsubscribe(...channels) {
-    for (const name of channels) this.channels.delete(name);
+    this.#drop(channels);
     await this.#adjust();
+  }
+
+  /** @param {string[]} names */
+  #drop(names) {
+    for (const kept of [this.channels, this.since, this.#earlier, this.#uses]) names.map((name) => kept.delete(name));
+  }
+
+  /** @param {string[]} [names] @param {string[]} [added] given up if one of the names is refused */
+  async #adjust(names = [], added = []) {
+    try {
+      await null; // what is changed at once is one change
+      await this.#begun;
+      const refused = await (this.#tabs?.hello() ?? this.link.adjust());
+      const error = names.map((name) => refused[name]).find(Boolean);
+      if (error) throw new RtError(error.message, error);
+      for (const name of added) this.since.delete(name);
+    } catch (error) {
+      this.#drop(added);
+      if (added.length) this.#adjust().catch(() => {});
+      throw error;
+    }
+  }
+
+  /** @param {string} name @returns {import('./rt-types.js').Channel<Events>} */
+  channel(name) {
+    const uses = this.#uses;
+    /** @param {string} path @param {{}} [more] */
+    const list = async (path, more) =>
+      (await this.link.call(`api/${path}?${new URLSearchParams({ channel: name, ...more })}`)).json();
+    return {
+      name,
+      on: (event, listener) => {
+        const remove = this.#listen(event, (data, meta) => meta.channel === name && listener(data, meta), false);
+        if (!this.channels.has(name)) {
+          this.subscribe(name).catch(report);
+          uses.set(name, 0);
+        }
+        uses.set(name, (uses.get(name) ?? NaN) + 1);
+        return () => {
+          if (remove()) uses.set(name, (uses.get(name) ?? NaN) - 1);
+          if (uses.get(name) === 0) this.unsubscribe(name).catch(() => {});
+        };
+      },
+      publish: (event, data, options) => this.emit(event, data, { ...options, channel: name }),
+      history: (page) => list('messages', page),
+      presence: () => list('presence'),
+    };
   }
 
   /** Connect now, with all attempts ahead; also after `closed`. */
@@ -763,79 +673,86 @@ class Client {
   }
 
   close() {
-    if (this.#tabs) this.#tabs.close();
-    else this.link.close();
-    this.#tabs = undefined;
-    this.enter({ ...this.link.news, state: 'closed', detail: { reason: 'closed' } });
+    this.end({ reason: 'closed' });
   }
 
-  /** @returns {Link} */
+  /** @internal @param {Detail} detail */
+  end(detail) {
+    const tabs = this.#tabs;
+    this.#tabs = undefined;
+    this.passNews({ ...this.link.news, state: 'closed', detail });
+    (tabs ?? this.link).close();
+  }
+
+  /** @internal @returns {Link} */
   newLink() {
     return (this.link = new Link(this.base, this.options, {
-      onItem: (item) => (this.#tabs ? this.#tabs.pass(item) : this.take(item)),
-      onNews: (news) => (this.#tabs ? this.#tabs.passNews(news) : this.enter(news)),
+      onItem: (item) => (this.#tabs ?? this).pass(item),
+      onNews: (news) => (this.#tabs ?? this).passNews(news),
     }));
   }
 
-  /** @param {Item} item */
-  take({ name, data, id, channel, event, own }) {
+  /** @internal @param {Item} item */
+  pass({ name, data, id, channel = '', event, own }) {
     if (id) {
-      if (this.lastEventId && !isNewer(id, this.lastEventId)) {
-        if (!ABOUT_CONNECTION.test(name)) return;
-      } else {
+      if (!this.lastEventId || isNewer(id, this.lastEventId)) {
         this.lastEventId = id;
+        this.#earlier.delete(channel);
+      } else if (!ABOUT_CONNECTION.test(name) && !(id === this.lastEventId && this.#earlier.has(channel))) {
+        return;
       }
     }
     if (channel && !this.channels.has(channel)) return;
-    this.#tell(name, data, { id, channel, event });
-    if (!own && !SYSTEM.test(name)) this.#tell('*', data, { id, channel, event });
+    const meta = { id, channel: channel || undefined, event };
+    this.#tell(name, data, meta);
+    if (!own && !SYSTEM.test(name)) this.#tell('*', data, meta);
   }
 
-  /** @param {News} news */
-  enter({ state, detail = {}, hello, session }) {
+  /** @internal @param {News} news */
+  passNews({ state, detail = {}, hello, session }) {
     const changed = state !== this.state || state === 'reconnecting';
     Object.assign(this, { state, hello, session });
     this.link.session = session || this.link.session;
-    if (changed) this.#tell(state, detail, {});
+    if (!changed) return;
+    this.#why = detail.error;
+    this.#news.tell();
+    this.#tell(state, detail, {});
   }
 
   #begin() {
-    const { transport, shared = true } = this.options;
+    const { transport, getToken, shared = 'document' in globalThis && !getToken } = this.options;
     this.state = 'closed';
-    this.enter({ ...this.link.news, state: 'connecting' });
-    if (shared && transport !== 'websocket' && 'locks' in navigator && 'BroadcastChannel' in globalThis) {
-      void this.#share().catch(() => this.state === 'closed' || this.#alone());
-    } else {
-      this.#alone();
+    this.passNews({ ...this.link.news, state: 'connecting' });
+    if (shared && transport !== 'websocket') this.#begun = this.#share();
+    else this.#alone();
+  }
+
+  async #share() {
+    const isOver = () => this.#tabs || this.state === 'closed';
+    try {
+      const { Tabs, tabsName } = await import('./rt-tabs.js');
+      const name = await tabsName(this);
+      if (!isOver()) this.#tabs = new Tabs(this, name);
+    } catch {
+      if (!isOver()) this.#alone();
     }
   }
 
   #alone() {
-    this.link.position = this.lastEventId;
-    this.link.channels = this.channels;
-    this.link.open();
-  }
-
-  async #share() {
-    const { token, session, attempts } = this.options;
-    const secret = new TextEncoder().encode(`${token} ${session} ${attempts}`);
-    const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', secret));
-    await navigator.locks.query();
-    if (this.#tabs || this.state === 'closed') return;
-    this.#tabs = new Tabs(this, this.link, `rt ${this.base} ${hash.slice(0, 8)}`);
-  }
-
-  #adjust() {
-    return this.#tabs ? this.#tabs.hello() : this.link.adjust();
+    const { link, channels, since } = this;
+    Object.assign(link, { channels, since, position: this.lastEventId });
+    link.open();
   }
 
   /** @param {string} event @param {any} data @param {Meta} meta */
   #tell(event, data, meta) {
-    for (const listener of [...(this.#listeners.get(event) ?? [])]) {
+    const listeners = this.#listeners.get(event);
+    for (const [listener, isOnce] of [...(listeners ?? [])]) {
+      if (isOnce) listeners?.delete(listener);
       try {
         listener(data, meta);
       } catch (error) {
-        reportError(error); // it is not the others'
+        report(error); // it is not the others'
       }
     }
   }

@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { Clock, put, settled } from './browser.mjs';
 import { connect, RtError } from '../../static/js/rt.js';
+// Loaded when they are asked for, and here at once.
+import '../../static/js/rt-more.js';
+import '../../static/js/rt-socket.js';
 
 /** A WebSocket that the test speaks for. */
 class Socket {
@@ -12,7 +15,7 @@ class Socket {
   sent = [];
 
   constructor(url) {
-    this.url = url;
+    this.url = new URL(url);
     Socket.made.push(this);
   }
 
@@ -73,7 +76,7 @@ beforeEach(() => {
   Math.random = () => 0;
   put('fetch', async (url, request) => {
     calls.push({ url, ...request });
-    const answer = await server(url);
+    const answer = await server(url, request);
     const { signal } = request;
     // Like a browser's, it ends with its signal, also while its body is read.
     if (!signal || !answer.body) return answer;
@@ -209,9 +212,53 @@ test('once it was open the attempts are counted anew', async () => {
   await clock.run(4_000);
   await stream.event({ event: 'connection', data: JSON.stringify({ ...HELLO, recovered: true }) });
   server = unreachable;
+  await clock.run(6_000);
   await stream.end();
   await clock.run(0);
   assert.equal(delays(told).at(-1), 1_000);
+});
+
+test('a server that takes connections and drops them is given up', async () => {
+  const streams = [];
+  server = () => {
+    streams.push(new Stream());
+    setTimeout(async () => {
+      await streams.at(-1).event({ event: 'connection', data: JSON.stringify(HELLO) });
+      await streams.at(-1).end();
+    }, 1);
+    return streams.at(-1).response;
+  };
+  Math.random = () => 1;
+  const told = client();
+  await clock.run(300_000);
+  assert.deepEqual(delays(told), [1_000, 2_000, 4_000, 8_000, 16_000]);
+  assert.deepEqual([streams.length, told.at(-1)[1].reason], [6, 'gave up']);
+});
+
+test('silence is measured by a clock that nobody sets', async () => {
+  const { told } = await connected();
+  const date = Date.now;
+  Date.now = () => date() - 3_600_000;
+  await clock.run(46_000);
+  assert.equal(told.at(-1)[1].error?.code, 'silent', 'an hour back');
+  rt.close();
+  Date.now = date;
+  const { told: others, streams } = await connected();
+  Date.now = () => date() + 3_600_000;
+  await clock.run(20_000);
+  await streams[0].event({ event: 'ping', data: '{"type":"ping"}' });
+  await clock.run(40_000);
+  assert.deepEqual([others.at(-1)[0], streams.length], ['open', 1], 'an hour ahead');
+  Date.now = date;
+});
+
+test('a machine that slept wants to hear its stream soon', async () => {
+  const { told } = await connected();
+  const date = Date.now;
+  Date.now = () => date() + 3_600_000; // the other clock stood still
+  await clock.run(24_000);
+  assert.equal(told.at(-1)[1].error?.code, 'silent');
+  Date.now = date;
 });
 
 test('a connection from which nothing is heard is given up', async () => {
@@ -317,7 +364,7 @@ test('what the server says has the name of its type, and is no message', async (
 test('what came is not told again, and another epoch begins anew', async () => {
   const { told } = await connected({}, ['message']);
   for (const id of ['00aa-9', '00aa-9', '00aa-8', '00aa-10', '00aa-2', '00bb-1', '00bb-1', '00bb-2']) {
-    rt.take({ name: 'message', data: id, id });
+    rt.pass({ name: 'message', data: id, id });
   }
   assert.deepEqual(told.map(([, data]) => data), ['00aa-9', '00aa-10', '00bb-1', '00bb-2']);
   assert.equal(rt.lastEventId, '00bb-2');
@@ -327,16 +374,16 @@ test('news of the connection is told at any position', async () => {
   const names = ['connection', 'ping', 'reset', 'disconnect', 'room-ended'];
   const { told } = await connected({ since: '00aa-9' }, names);
   told.length = 0;
-  for (const name of names) rt.take({ name, data: {}, id: '00aa-9' });
+  for (const name of names) rt.pass({ name, data: {}, id: '00aa-9' });
   assert.deepEqual(told.map(([name]) => name), names.slice(0, 4));
   assert.equal(rt.lastEventId, '00aa-9');
 });
 
 test('a channel that is not listened to is not told', async () => {
   const { told } = await connected({ channels: ['a'] }, ['message']);
-  for (const channel of ['a', 'b', undefined]) rt.take({ name: 'message', data: channel ?? 'all', channel });
+  for (const channel of ['a', 'b', undefined]) rt.pass({ name: 'message', data: channel ?? 'all', channel });
   await rt.unsubscribe('a');
-  rt.take({ name: 'message', data: 'left', channel: 'a', id: '00aa-9' });
+  rt.pass({ name: 'message', data: 'left', channel: 'a', id: '00aa-9' });
   assert.deepEqual(told.map(([, data]) => data), ['a', 'all']);
   assert.equal(rt.lastEventId, '00aa-9', 'but the position goes on');
 });
@@ -348,12 +395,15 @@ test('listeners come and go, and one that fails is not the others', async () => 
   const { streams } = await connected();
   rt.once('a', () => seen.push('once'));
   const gone = () => seen.push('gone');
-  rt.on('a', gone).off('a', gone);
+  rt.on('a', gone);
+  rt.off('a', gone);
+  rt.on('a', gone)();
   rt.on('a', () => {
     throw new Error('a listener of its own');
   });
   rt.on('a', (data) => seen.push(data));
-  rt.on('b', () => seen.push('b')).off('b');
+  rt.on('b', () => seen.push('b'));
+  rt.off('b');
   for (const data of ['1', '2']) await streams[0].event({ event: 'a', data });
   await streams[0].event({ event: 'b', data: '3' });
   assert.deepEqual(seen, ['once', 1, 2]);
@@ -366,8 +416,8 @@ test('each of its listeners is told, even if one of them goes meanwhile', async 
   const second = () => seen.push('second');
   rt.on('a', () => rt.off('a', second));
   rt.on('a', second);
-  rt.take({ name: 'a', data: 1 });
-  rt.take({ name: 'a', data: 2 });
+  rt.pass({ name: 'a', data: 1 });
+  rt.pass({ name: 'a', data: 2 });
   assert.deepEqual(seen, ['second']);
 });
 
@@ -436,14 +486,14 @@ async function socketed(options, names) {
   return { told, socket };
 }
 
-test('a WebSocket is opened once HTTP has been asked whether it may', async () => {
-  const { socket } = await socketed({ channels: ['a'], since: '00aa-5' });
+test('a WebSocket is opened once HTTP has been asked whether it may, and by a ticket', async () => {
+  const session = 'a-secret-that-nobody-logs';
+  const { socket } = await socketed({ channels: ['a'], since: '00aa-5', session });
   assert.deepEqual([calls[0].method, calls[0].url.pathname], ['HEAD', '/app/api/events']);
+  assert.deepEqual([calls[1].url.pathname, JSON.parse(calls[1].body)], ['/app/api/auth/ticket', { session }]);
   const { protocol, pathname, searchParams } = socket.url;
   assert.deepEqual([protocol, pathname], ['ws:', '/app/ws']);
-  assert.match(searchParams.get('session'), /^[0-9a-f]{32}$/);
-  searchParams.delete('session');
-  assert.equal(searchParams.toString(), 'channel=a&lastEventId=00aa-5');
+  assert.equal(searchParams.toString(), 'channel=a&lastEventId=00aa-5&ticket=once');
   rt.close();
   server = refusing(401);
   const told = client({ transport: 'websocket' });
@@ -453,9 +503,29 @@ test('a WebSocket is opened once HTTP has been asked whether it may', async () =
 
 test('a token goes into no address: it buys a ticket', async () => {
   const { socket } = await socketed({ token: 'secret' });
-  assert.deepEqual([calls[0].url.pathname, calls[0].headers.Authorization], ['/app/api/auth/ticket', 'Bearer secret']);
-  assert.equal(socket.url.searchParams.get('ticket'), 'once');
-  assert.ok(!socket.url.href.includes('secret'));
+  assert.deepEqual([calls[1].url.pathname, calls[1].headers.Authorization], ['/app/api/auth/ticket', 'Bearer secret']);
+  assert.ok(![socket.url.href, ...calls.map(({ url }) => url.href)].join().includes('secret'));
+});
+
+test('without a WebSocket it says what to give', async () => {
+  put('WebSocket', undefined);
+  const told = client({ transport: 'websocket' });
+  await clock.run(1);
+  put('WebSocket', Socket);
+  assert.deepEqual([told.at(-1)[1].reason, told.at(-1)[1].error.code], ['refused', 'no_websocket']);
+  rt.close();
+  await socketed({ WebSocket: Socket });
+  assert.equal(rt.state, 'open');
+});
+
+test('what is volatile goes by WebSocket too', async () => {
+  const { socket } = await socketed();
+  const sent = rt.emit('typing', 1, { channel: 'a', volatile: true });
+  await settled();
+  const [{ ref, ...frame }] = socket.sent;
+  assert.deepEqual(frame, { type: 'publish', channel: 'a', event: 'typing', volatile: true, data: 1 });
+  await socket.frame({ type: 'ack', ref, id: null });
+  assert.equal((await sent).id, null);
 });
 
 test('frames are told as events are', async () => {
@@ -474,7 +544,8 @@ test('each question gets its own answer', async () => {
   const { socket } = await socketed();
   const answers = Promise.allSettled([rt.emit('chat', 1, { channel: 'a' }), rt.subscribe('b'), rt.emit('chat', 2)]);
   await settled();
-  const [first, second, third] = socket.sent;
+  const [first, third] = socket.sent.filter(({ type }) => type === 'publish');
+  const second = socket.sent.find(({ type }) => type === 'subscribe');
   assert.deepEqual(first, { type: 'publish', channel: 'a', event: 'chat', data: 1, ref: first.ref });
   assert.deepEqual(second, { type: 'subscribe', channels: ['b'], ref: second.ref });
   await socket.frame({ type: 'ack', ref: third.ref, id: 8 });
@@ -550,6 +621,318 @@ test('a channel that is refused is not kept, and the others are', async () => {
   await rt.subscribe('room:x');
   assert.equal(calls.length, 3);
   assert.deepEqual(JSON.parse(calls[2].body).add, ['room:x'], 'it is asked for anew');
+});
+
+// ---- changes of channels -------------------------------------------------------------------------
+
+const topics = () => calls.filter(({ url }) => url.pathname.endsWith('/topics')).map(({ body }) => JSON.parse(body));
+
+test('changes of channels go one after the other', async () => {
+  const { streams } = await connected({ channels: ['a'] });
+  const answers = [];
+  server = () => new Promise((resolve) => answers.push(() => resolve(Response.json({}))));
+  const left = rt.unsubscribe('a');
+  await settled();
+  const back = rt.subscribe('a');
+  await settled();
+  assert.equal(answers.length, 1, 'the second waits');
+  answers[0]();
+  await settled();
+  answers[1]();
+  await Promise.all([left, back]);
+  assert.deepEqual(topics().map(({ add, remove }) => [add, remove]), [[[], ['a']], [['a'], []]]);
+  await streams[0].event({ channel: 'a', data: '1', id: '00aa-1' });
+  assert.equal(rt.lastEventId, '00aa-1');
+});
+
+test('a channel that is left and taken at once is not left', async () => {
+  await connected({ channels: ['a'] });
+  await Promise.all([rt.unsubscribe('a'), rt.subscribe('a'), rt.unsubscribe('a'), rt.subscribe('a')]);
+  assert.deepEqual([topics(), [...rt.channels]], [[], ['a']]);
+});
+
+test('a subscription waits for the opening, and is told its refusal', async () => {
+  const streams = [];
+  const refused = refusing(403);
+  server = (url, { body }) => {
+    if (url.search.includes('bad') || body?.includes('bad')) return refused();
+    if (!url.pathname.endsWith('/events')) return Response.json({});
+    streams.push(new Stream());
+    return streams.at(-1).response;
+  };
+  const told = client({ channels: ['a'] });
+  const [good, bad] = [rt.subscribe('good'), rt.subscribe('bad')];
+  const ends = [];
+  good.then(() => ends.push('good'), () => ends.push('good is refused'));
+  bad.then(() => ends.push('bad'), ({ code, status }) => ends.push(code, status));
+  await clock.run(1);
+  assert.deepEqual(ends, [], 'nothing is known yet');
+  await streams[0].event({ event: 'connection', data: JSON.stringify(HELLO) });
+  await clock.run(60);
+  assert.deepEqual(ends.sort(), [403, 'good', 'no']);
+  assert.deepEqual([[...rt.channels], rt.state], [['a', 'good'], 'open']);
+  assert.ok(!told.some(([name]) => name === 'closed'));
+});
+
+test('a busy server gets it later', async () => {
+  let stream;
+  Math.random = () => 0.5;
+  server = refusing(503);
+  client({ attempts: Infinity });
+  let done;
+  const wanted = rt.subscribe('a').then(() => (done = true));
+  await clock.run(5_000);
+  assert.equal(done, undefined);
+  server = () => (stream = new Stream()).response;
+  await clock.run(3_000);
+  await stream.event({ event: 'connection', data: JSON.stringify(HELLO) });
+  await wanted;
+  assert.equal(calls.at(-1).url.searchParams.get('channel'), 'a');
+  server = refusing(429, { 'Retry-After': '2' });
+  const other = rt.subscribe('b');
+  await clock.run(1_000);
+  server = () => Response.json({});
+  await clock.run(2_500);
+  await other;
+  assert.deepEqual(topics().map(({ add }) => add), [['b'], ['b']]);
+});
+
+test('who is closed meanwhile has what it wants next time', async () => {
+  server = unreachable;
+  Math.random = () => 1;
+  client({ attempts: Infinity });
+  const wanted = rt.subscribe('a');
+  await clock.run(10);
+  rt.close();
+  await wanted;
+  assert.deepEqual([...rt.channels], ['a']);
+  client({ attempts: 1 });
+  const failed = assert.rejects(rt.subscribe('a'), { code: 'unreachable' });
+  await clock.run(10_000);
+  await failed;
+});
+
+test('a channel may begin earlier', async () => {
+  const { told, streams } = await connected({ channels: ['a'] }, ['message']);
+  await streams[0].event({ id: '00aa-9', data: '9', channel: 'a' });
+  await rt.subscribe('b', { since: '00aa-3' });
+  assert.deepEqual(topics(), [{ session: HELLO.session, add: ['b'], remove: [], since: '00aa-3' }]);
+  // What is older comes at the stream's own position.
+  for (const data of ['4', '5']) await streams[0].event({ id: '00aa-9', data, channel: 'b' });
+  await streams[0].event({ id: '00aa-9', data: '9', channel: 'a' });
+  for (const id of [10, 10]) await streams[0].event({ id: `00aa-${id}`, data: `${id}`, channel: 'b' });
+  assert.deepEqual(told.map(([, data]) => data), [9, 4, 5, 10]);
+});
+
+test('one channel by itself', async () => {
+  const { streams } = await connected();
+  const news = rt.channel('news');
+  const told = [];
+  const remove = news.on('chat', (data) => told.push(data));
+  const other = news.on('chat', (data) => told.push(data * 2));
+  await clock.run(1);
+  assert.deepEqual(topics().map(({ add }) => add), [['news']]);
+  for (const channel of ['news', 'other']) await streams[0].event({ event: 'chat', channel, data: '1' });
+  assert.deepEqual(told, [1, 2]);
+  remove();
+  remove();
+  await clock.run(1);
+  assert.deepEqual([...rt.channels], ['news']);
+  other();
+  await clock.run(1);
+  assert.deepEqual(topics().at(-1).remove, ['news'], 'with its last listener');
+  await rt.subscribe('news');
+  news.on('chat', () => {})();
+  assert.deepEqual([...rt.channels], ['news'], 'it was subscribed to otherwise');
+  server = () => Response.json({ message: { id: 8 } });
+  assert.deepEqual(await news.publish('chat', 'hi'), { id: 8 });
+  assert.equal(calls.at(-1).url.search, '?channel=news&event=chat');
+  server = () => Response.json([{ id: 7 }]);
+  assert.deepEqual(await news.history({ limit: 10, before: 8 }), [{ id: 7 }]);
+  assert.equal(calls.at(-1).url.href, 'http://server.test/app/api/messages?channel=news&limit=10&before=8');
+  assert.deepEqual(await news.presence(), [{ id: 7 }]);
+  assert.equal(calls.at(-1).url.href, 'http://server.test/app/api/presence?channel=news');
+});
+
+// ---- for developers ------------------------------------------------------------------------------
+
+test('a listener for once may go before, too', async () => {
+  await connected();
+  const seen = [];
+  const hear = (data) => seen.push(data);
+  rt.once('a', hear);
+  rt.off('a', hear);
+  rt.pass({ name: 'a', data: 0 });
+  assert.deepEqual(seen, []);
+  rt.once('a', hear)();
+  const remove = rt.on('b', hear);
+  rt.pass({ name: 'a', data: 1 });
+  rt.pass({ name: 'b', data: 2 });
+  remove();
+  rt.pass({ name: 'b', data: 3 });
+  assert.deepEqual(seen, [2]);
+});
+
+test('what is sent while it connects leaves nothing behind', async () => {
+  const { streams } = await connected();
+  rt.close();
+  rt.retryNow();
+  let listeners = 0;
+  const on = rt.on.bind(rt);
+  rt.on = (...args) => (listeners += 1) && on(...args);
+  rt.once = rt.on;
+  const sent = rt.emit('a', 1);
+  await clock.run(1);
+  await streams[1].event({ event: 'connection', data: JSON.stringify(HELLO) });
+  assert.deepEqual([await sent, listeners], [{ id: 7 }, 0]);
+});
+
+test('an address may lack its last slash', async () => {
+  server = unreachable;
+  for (const address of ['http://server.test/base', 'http://server.test/base/', new URL('http://server.test/base?x#y')]) {
+    rt = connect(address, { shared: false });
+    await clock.run(0);
+    assert.equal(calls.at(-1).url.href, 'http://server.test/base/api/events?labels=1');
+    rt.close();
+  }
+  rt = connect('/there', { shared: false });
+  await clock.run(0);
+  assert.equal(calls.at(-1).url.href, 'http://page.test/there/api/events?labels=1');
+});
+
+test('without an address it says what to give', () => {
+  for (const url of [undefined, {}, '', 'http://']) {
+    assert.throws(() => connect(url), { name: 'RtError', code: 'no_address', message: /connect\('https:/ });
+  }
+});
+
+test('ready is when it is open, or why it is not', async () => {
+  const { streams } = await connected();
+  assert.equal(await rt.ready, rt);
+  rt.close();
+  await assert.rejects(rt.ready, { code: 'closed' });
+  rt.retryNow();
+  const { ready } = rt;
+  await clock.run(1);
+  await streams[1].event({ event: 'connection', data: JSON.stringify(HELLO) });
+  assert.equal(await ready, rt);
+  server = refusing(403);
+  client();
+  const refused = assert.rejects(rt.ready, { name: 'RtError', code: 'no', status: 403 });
+  await clock.run(1);
+  await refused;
+});
+
+test('it says in words what it does', async () => {
+  const words = [];
+  const { streams } = await connected({ token: 'secret', channels: ['a'], debug: (text) => words.push(text) });
+  await streams[0].end();
+  await clock.run(0);
+  const text = words.join('\n');
+  for (const part of ['connecting', 'http://server.test/app/ for a from now', 'open', 'reconnecting', 'the server ended']) {
+    assert.ok(text.includes(part), `${part} in ${text}`);
+  }
+  assert.ok(!text.includes('secret'));
+});
+
+// ---- tokens --------------------------------------------------------------------------------------
+
+const jwt = (seconds) => `x.${btoa(JSON.stringify({ sub: 'ada', exp: Date.now() / 1000 + seconds }))}.y`;
+const bearers = () => calls.map(({ headers }) => headers.Authorization?.slice(7));
+
+test('a token is asked for first, and after a 401', async () => {
+  const tokens = ['one', 'two'];
+  server = (url, { headers }) =>
+    headers.Authorization === 'Bearer two' ? Response.json({ message: { id: 1 } }) : refusing(401)();
+  client({ getToken: async () => tokens.shift() ?? 'none', attempts: 0 });
+  await clock.run(1);
+  assert.deepEqual(bearers(), ['one', 'two']);
+  calls = [];
+  rt.retryNow();
+  server = refusing(401);
+  await clock.run(60_000);
+  assert.deepEqual([bearers(), rt.state], [['two', 'none'], 'closed'], 'once for each call');
+});
+
+test('a token that ends is renewed before', async () => {
+  let asked = 0;
+  const { told, streams } = await connected({
+    getToken: () => {
+      asked += 1;
+      return jwt(120);
+    },
+  });
+  await clock.run(40_000);
+  await streams[0].event({ id: '00aa-4', data: '1' });
+  assert.equal(asked, 1);
+  await clock.run(40_000);
+  await streams[0].event({ event: 'ping', data: '{"type":"ping"}' });
+  await clock.run(9_500);
+  assert.equal(asked, 1);
+  await clock.run(1_500);
+  assert.deepEqual([asked, streams.length, calls.at(-1).headers['Last-Event-ID']], [2, 2, '00aa-4']);
+  assert.deepEqual(told.at(-1)[1].attempt, 0, 'it is no failure');
+});
+
+test('a getToken that fails is tried again', async () => {
+  let asked = 0;
+  server = () => new Stream().response;
+  const told = client({
+    getToken() {
+      asked += 1;
+      if (asked < 3) throw new Error('not now');
+      return 'a';
+    },
+  });
+  await clock.run(100);
+  assert.deepEqual(told.slice(1).map(([name]) => name), ['reconnecting', 'reconnecting']);
+  assert.deepEqual(bearers(), ['a']);
+});
+
+// ---- calls with limits ---------------------------------------------------------------------------
+
+test('a call has a limit of time, or a signal', async () => {
+  await connected();
+  server = () => new Promise(() => {});
+  const late = assert.rejects(rt.emit('a', 1, { timeout: 3_000 }), { name: 'RtError', code: 'timeout' });
+  await clock.run(3_000);
+  await late;
+  const end = new AbortController();
+  const ended = assert.rejects(rt.emit('a', 1, { signal: end.signal }), { message: 'enough' });
+  await settled();
+  end.abort(new Error('enough'));
+  await ended;
+  assert.ok(calls.at(-1).signal.aborted);
+  await assert.rejects(rt.emit('a', 1, { signal: end.signal }), { message: 'enough' });
+  rt.close();
+  client();
+  const waits = assert.rejects(rt.emit('a', 1, { timeout: 1_000 }), { code: 'timeout' });
+  await clock.run(1_000);
+  await waits;
+});
+
+test('a call whose answer is lost is made again by the same key', async () => {
+  await connected();
+  calls = [];
+  const answers = [unreachable, refusing(503, { 'Retry-After': '2' }), () => Response.json({ message: { id: 9 } })];
+  server = () => answers.shift()();
+  const stored = rt.emit('a', 1, { retries: 3 });
+  await clock.run(5_000);
+  assert.deepEqual(await stored, { id: 9 });
+  const keys = calls.map(({ headers }) => headers['Idempotency-Key']);
+  assert.equal(keys.length, 3);
+  assert.ok(keys[0] && new Set(keys).size === 1);
+  server = refusing(422);
+  await assert.rejects(rt.emit('a', 1, { retries: 3 }), { status: 422 });
+  server = unreachable;
+  const failed = assert.rejects(rt.emit('a', 1, { retries: 2 }), { status: 0 });
+  await clock.run(60_000);
+  await failed;
+  const sent = calls.filter(({ url }) => url.pathname.endsWith('/broadcast'));
+  assert.equal(sent.length, 3 + 1 + 3);
+  server = () => Response.json({ message: { id: 10 } });
+  await rt.emit('a', 1);
+  assert.equal(calls.at(-1).headers['Idempotency-Key'], undefined, 'it costs a row');
 });
 
 test('an error says whether asking again can help', () => {

@@ -1,5 +1,5 @@
 /** The dashboard's one stream: the statistics of each second, kept for five minutes, and its state. */
-import { api } from '../api.js';
+import { api, ROOT } from '../api.js';
 import { t } from '../i18n.js';
 import { connect } from '../rt.js';
 import { refresh, whoIAm } from '../session.js';
@@ -20,7 +20,7 @@ export const recent = signal([]);
 export const link = signal({ state: 'connecting', detail: {}, since: Date.now() });
 const now = signal(Date.now());
 
-const rt = connect({ channels: [CHANNEL], attempts: Infinity });
+const rt = connect(ROOT, { channels: [CHANNEL], attempts: Infinity });
 rt.close(); // until it is known who asks
 for (const state of /** @type {const} */ (['connecting', 'open', 'reconnecting', 'closed'])) {
   rt.on(state, (detail) => {
