@@ -82,6 +82,7 @@ import inspect
 import io
 import ipaddress
 import itertools
+import json
 import locale
 import logging.handlers
 import mimetypes
@@ -479,6 +480,8 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
     Setting("socketio_recovery_seconds", "float", 0.0, "streams", "Seconds after which a "
             "Socket.IO client that lost its connection can no longer recover it; 0 turns "
             "recovery off.", 0, 86_400, next_start=True),
+    Setting("socketio_recovery_skips_middlewares", "bool", False, "streams", "Who recovers a "
+            "Socket.IO connection does not pass the handlers' @use again."),
     Setting("socketio_connect_seconds", "float", 45.0, "streams", "Seconds that a Socket.IO "
             "connection has to join its first namespace.", 0.2, 3600),
     Setting("public", "text", "", "network", "Folder of your own pages, served at /.",
@@ -2235,6 +2238,9 @@ class Arguments(NamedTuple):
         )
 
 
+EMPTY = Arguments("", [])
+
+
 def fill_placeholders(value: Any, fill: Callable[[int], Any]) -> Any:
     """A JSON value with each `{"_placeholder":true,"num":n}` replaced by `fill(n)`."""
     if isinstance(value, list):
@@ -2360,6 +2366,7 @@ class SocketIoEncoding(WebSocketEncoding):
     event ends with the position, by which a client recovers."""
 
     name = key = "socket.io"
+    parser = "json"
 
     def __init__(self, offsets: bool) -> None:
         self.offsets = offsets
@@ -2370,14 +2377,13 @@ class SocketIoEncoding(WebSocketEncoding):
             return text_frame(packet)
         return Frame(Opcode.BINARY, packet).serialize(mask=False)
 
-    def packet(
-        self, kind: int, namespace: str, payload: str = "", attachments: Sequence[bytes] = ()
-    ) -> bytes:
+    def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
         """A packet of Socket.IO (protocol v5); with attachments its binary form."""
+        payload, attachments, _ = given
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
         where = "" if namespace == "/" else namespace + ("," if payload else "")
-        text = self.engine(f"4{kind}{count}{where}{payload}")
+        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2394,7 +2400,7 @@ class SocketIoEncoding(WebSocketEncoding):
         """An EVENT or BINARY_EVENT packet; one that asks for an `ack` carries no offset."""
         offset = f'"{position}"' if self.offsets and not ack else ""
         parts = filter(None, (to_json(event or "message"), arguments.text[1:-1], offset))
-        return self.packet(2, namespace, f"{ack}[{','.join(parts)}]", arguments.attachments)
+        return self.packet(2, namespace, arguments._replace(text=f"[{','.join(parts)}]"), ack)
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         if event == "ping":
@@ -2423,6 +2429,35 @@ class PollingEncoding(SocketIoEncoding):
         """The packets of what is sent or posted as one. Raises ValueError."""
         for packet in payload.decode().split("\x1e"):
             yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
+
+
+class MsgpackEncoding(SocketIoEncoding):
+    """The same with each packet in MessagePack, for clients with `socket.io-msgpack-parser`."""
+
+    key = "socket.io+msgpack"
+    parser = "msgpack"
+
+    def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
+        body: dict[str, Any] = {"type": kind, "nsp": namespace}
+        if given.text:
+            body["data"] = json.loads(given.text, parse_int=self._integer)
+        if given.attachments:
+            left = dict(enumerate(given.attachments))  # as `Arguments.inlined`: each of them once
+            body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
+        if ack:
+            body["id"] = int(ack)
+        return self.engine(msgspec.msgpack.encode(body))
+
+    @staticmethod
+    def _integer(digits: str) -> int | float:
+        """A number of JSON; MessagePack has none of more than 64 bits, and JavaScript of fewer."""
+        return int(digits) if len(digits) < 19 else float(digits)
+
+
+class MsgpackPollingEncoding(MsgpackEncoding, PollingEncoding):
+    """MessagePack for a client that fetches it."""
+
+    key = "socket.io+msgpack+polling"
 
 
 SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
@@ -3300,11 +3335,13 @@ class Hub(Connections):
         else:
             self._serve_soon(subscriber)
 
-    def rename(self, subscriber: Subscriber, client_id: str) -> None:
-        """Make a connection another client's."""
+    def become(self, subscriber: Subscriber, **changed: Any) -> None:
+        """Make a connection another client's (`client_id`), or write to it in another `encoding`
+        from here on."""
         topics = subscriber.view.topics
         self._leave(subscriber)
-        subscriber.client_id = client_id
+        for name, value in changed.items():
+            setattr(subscriber, name, value)
         self._enter(subscriber, topics)
         self._serve_soon(subscriber)
         self.on_moved(subscriber, topics, topics)
@@ -8633,6 +8670,26 @@ SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK, SIO_CONNECT_ERROR = range(5)
 BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
 
 
+class MsgpackPacket(msgspec.Struct):
+    """The same as a client with `socket.io-msgpack-parser` has it."""
+
+    type: Literal[0, 1, 2, 3]
+    nsp: Annotated[str, msgspec.Meta(pattern=r"^/[^,]*$")]
+    data: Any = None
+    id: int | None = None
+
+
+def _extension(_: int, data: memoryview) -> Any:
+    """What JavaScript has and MessagePack doesn't: undefined, a Date, other arrays of bytes."""
+    if len(data) == 8:
+        return iso(int.from_bytes(data, "big", signed=True))
+    value = bytes(data)
+    return None if value == b"\0" else value
+
+
+UNPACK = msgspec.msgpack.Decoder(MsgpackPacket, ext_hook=_extension)
+
+
 class SioPacket(msgspec.Struct):
     """A Socket.IO packet (protocol v5) of a client."""
 
@@ -8645,6 +8702,7 @@ class SioPacket(msgspec.Struct):
     event: str = ""
     attached: int = 0  # bytes
     attachments: list[bytes] = []
+    packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
 
     @property
     def cost(self) -> int:
@@ -8654,13 +8712,21 @@ class SioPacket(msgspec.Struct):
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
-        values = [msgspec.json.decode(raw) for raw in self.payload]
+        values: list[Any] = UNPACK.decode(self.packed).data if self.packed else []
+        values += [msgspec.json.decode(raw) for raw in self.payload]
         if self.expected:
             try:
                 values = fill_placeholders(values, self.attachments.__getitem__)
             except IndexError:
                 raise ValueError("a placeholder of no attachment") from None
         return values[1:] if self.kind == SIO_EVENT else values
+
+    def arguments(self) -> Arguments:
+        """The arguments of an event as they are stored."""
+        if self.packed:
+            return pack_arguments(self.values())
+        texts = (bytes(raw).decode() for raw in self.payload[1:])
+        return Arguments(f"[{','.join(texts)}]", self.attachments)
 
 
 def parse_packet(text: str) -> SioPacket:
@@ -8693,6 +8759,22 @@ def parse_packet(text: str) -> SioPacket:
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
     return found
+
+
+def parse_msgpack(data: bytes) -> SioPacket:
+    """A packet in MessagePack, which must be what is one as text. Raises as `parse_packet`, and
+    RecursionError."""
+    try:
+        found = UNPACK.decode(data)
+        payload = "" if found.data is None else to_json(found.data)
+    except (msgspec.MsgspecError, TypeError, OverflowError, OSError) as error:
+        raise ValueError(str(error)) from None
+    packet = parse_packet(
+        f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
+    )
+    if isinstance(packet.payload, list):
+        packet.payload, packet.packed, packet.size = [], data, len(data)
+    return packet
 
 
 def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
@@ -8730,10 +8812,6 @@ class Refused(Exception):
     `Refused(message, data)`."""
 
 
-def nothing(*values: Any) -> None:
-    """Take an answer for which nobody waits."""
-
-
 class EventListener:
     """A function of the application, called as JavaScript would: what was not sent is None, what it
     doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
@@ -8758,11 +8836,11 @@ class EventListener:
         self._most = sys.maxsize if any_number else len(plain)
 
     def __call__(
-        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] = nothing
+        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] | None = None
     ) -> Any:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
-        named = {"ack": ack} if self.acknowledges else {}
+        named = {"ack": ack or (lambda *_: None)} if self.acknowledges else {}
         with Turn.named(namespace, event):
             result = self.function(*[*values, *missing][: self._most], **named)
             return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
@@ -9144,8 +9222,8 @@ class Client(EventListeners):
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
         self.session = session
         self._declared = declared
-        # By the number of an event that was sent: who waits for its answer, or hears it.
-        self._acks: dict[int, gevent.event.AsyncResult[Any] | Callable[..., Any]] = {}
+        self._acks: dict[int, Callable[..., Any]] = {}  # by the number of an event: who hears
+        self._left = gevent.event.Event()
         self._numbers = itertools.count()
         self._keeps_soon = False
 
@@ -9182,23 +9260,25 @@ class Client(EventListeners):
         """Send an event and wait for the client's answer: a value, a tuple of several, or None.
         Raises TimeoutError after `timeout` seconds, and when the client goes."""
         answer = gevent.event.AsyncResult()
-        number = self._ask(event, pack_arguments(values, event), answer)
+        arguments = pack_arguments(values, event)
+        number = self._ask(event, arguments, lambda *values: answer.set(values))
         try:
-            answer.wait(timeout)
+            gevent.wait([answer, self._left], timeout, count=1)
         finally:
             self._acks.pop(number, None)
         if not answer.ready():
-            raise TimeoutError(f"No answer to {event} within {timeout:g} seconds.")
+            late = f"No answer to {event} within {timeout:g} seconds."
+            raise TimeoutError("The client is gone." if self._left.is_set() else late)
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, event: str, arguments: Arguments, waiting: Any) -> int:
+    def _ask(self, event: str, arguments: Arguments, ack: Callable[..., Any]) -> int:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
             del self._acks[next(iter(self._acks))]
         number = next(self._numbers)
-        self._acks[number] = waiting
+        self._acks[number] = ack
         self.session.emit(self.namespace, event, arguments, str(number))
         return number
 
@@ -9252,10 +9332,10 @@ class Client(EventListeners):
         @from_any_thread
         def acknowledge(*values: Any) -> None:
             """Answer the client, once."""
-            text, attachments, _ = pack_arguments(values)
+            given = pack_arguments(values)
             self.keep()  # before the answer: what was acknowledged survives
             if due and self.connected:
-                self.session.reply(SIO_ACK, self.namespace, due.pop() + text, attachments)
+                self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
         if HANDLERS.has_handlers or self.hears:
             values, results = packet.values(), []
@@ -9287,27 +9367,21 @@ class Client(EventListeners):
         results = []
         for listener, given in calls:
             with contained(journal, f"The handler of {event} failed"):
-                results.append(listener(self.namespace, event, *given, ack=ack or nothing))
+                results.append(listener(self.namespace, event, *given, ack=ack))
         if len(results) < len(calls):
             return []
         return [r for r, (each, _) in zip(results, calls, strict=True) if not each.acknowledges]
 
     def take_answer(self, packet: SioPacket) -> None:
         """Give an answer to who asked: at once, for what is being done may wait for it."""
-        number = int(packet.ack)
-        waiting = self._acks.get(number)
-        if not isinstance(waiting, gevent.event.AsyncResult):  # `call` looks after its own
-            self._acks.pop(number, None)
+        ack = self._acks.pop(int(packet.ack), None)
 
-        def give() -> None:
-            if isinstance(waiting, gevent.event.AsyncResult):
-                waiting.set(tuple(packet.values()))
-            elif waiting is not None:
-                waiting(*packet.values())
-                self.keep()
+        def give(ack: Callable[..., Any]) -> None:
+            ack(*packet.values())
+            self.keep()
 
-        if waiting is not None and packet.payload is not None:
-            self.session.apart(give, packet.cost)
+        if ack is not None and packet.payload is not None:
+            self.session.apart(partial(give, ack), packet.cost)
 
     # Coming and going
 
@@ -9320,10 +9394,8 @@ class Client(EventListeners):
     def gone(self) -> None:
         """It answers no more."""
         self.connected = False
-        for waiting in self._acks.values():
-            if isinstance(waiting, gevent.event.AsyncResult):
-                waiting.set_exception(TimeoutError("The client is gone."))
         self._acks.clear()
+        self._left.set()
 
     def depart(self, reason: str, is_told: bool = False) -> None:
         """Leave the namespace, unless it has left."""
@@ -9365,21 +9437,22 @@ def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
 
 def relay(client: Client, packet: SioPacket) -> None:
     """Publish what a client emits."""
-    app, count = client.session.app, packet.expected
+    app, (text, attachments, _) = client.session.app, packet.arguments()
     if not app.settings["relay_events"]:
         raise Problem("forbidden", "The setting relay_events is off.")
+    if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
+        raise Problem("too_large", "An event is too large as JSON.")
+    query = convert({"event": packet.event}, BroadcastQuery)
+    parsed = parse_json(text.encode())
     numbers: list[int] = []
-    fill_placeholders([msgspec.json.decode(raw) for raw in packet.payload], numbers.append)
-    if count and sorted(numbers) != list(range(count)):
+    fill_placeholders(parsed.value, numbers.append)
+    if attachments and sorted(numbers) != list(range(len(attachments))):
         # Of one that stands a thousand times every receiver would get a thousand copies.
         raise Problem("invalid", "Each attachment has one placeholder.")
-    query = convert({"event": packet.event}, BroadcastQuery)
-    text = f"[{','.join(bytes(raw).decode() for raw in packet.payload[1:])}]"
-    parsed = parse_json(text.encode())
     lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
     sender = client.session.subscriber.client_id
     draft = make_draft(app, client.principal, query, lone, sender, is_let_in=True)
-    append(app, [with_arguments(draft, Arguments(parsed.text, packet.attachments))])
+    append(app, [with_arguments(draft, Arguments(parsed.text, attachments))])
 
 
 # Of many clients, on any node
@@ -9495,19 +9568,21 @@ def call(
     pack_arguments(values, event)
     whom: dict[str, Any] = {"to": to, "namespace": namespace, "exclude": exclude}
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    rows = HANDLERS.app.engine.command(
-        "call", event, list(values), timeout, **whom, timeout=timeout + 5
-    )
-    answers = [row["answer"] for row in rows if "answer" in row]
-    if len(answers) < len(rows):
-        raise NotAnswered(len(rows) - len(answers), answers)
-    return answers
+    given = event, list(values), timeout
+    return HANDLERS.app.engine.command("call", *given, **whom, timeout=timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
     HANDLERS.app.engine.command("server", event, list(values))
+
+
+@from_any_thread
+def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
+    """As `server_side_emit`, and wait for what the functions of each node return. Raises
+    NotAnswered when one fails, or takes more than `timeout` seconds."""
+    return HANDLERS.app.engine.command("server", event, list(values), timeout=timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -9765,6 +9840,7 @@ class EngineSession(Conversation):
                 hub.reply(self._probe, text_frame("3probe"))
                 gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
             elif packet == "5" and not self.over:
+                self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
                 hub.finish(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
@@ -9904,9 +9980,9 @@ class SocketIoSession(EngineSession):
         """By which a client that loses its connection may come back as it was."""
         return self._engine.recovery
 
-    def reply(self, kind: int, namespace: str, *more: Any) -> None:
+    def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
-        self.app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, *more))
+        self.app.hub.reply(self.subscriber, self._encoding.packet(kind, namespace, given, ack))
 
     def emit(self, namespace: str, event: str, arguments: Arguments, ack: str = "") -> None:
         """Send an event to this client alone."""
@@ -9916,20 +9992,20 @@ class SocketIoSession(EngineSession):
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
-        if isinstance(data, str):
-            if self._partial is not None:
+        is_text = self._encoding.parser == "json"
+        if self._partial is not None:
+            if isinstance(data, str):
                 raise ValueError("attachments are missing")
-            self._partial = parse_packet(data)
-        elif self._partial is None:
-            if not self.clients:
-                why = "it has a parser of its own, such as msgpack; use the default one"
-                self._engine.note(why, self.subscriber.address)
-            raise ValueError("an attachment of nothing")
-        else:
             self._partial.attachments.append(data)
             self._partial.attached += len(data)
             if self._partial.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
+        elif is_text and isinstance(data, str):
+            self._partial = parse_packet(data)
+        elif isinstance(data, str) or (is_text and self.clients):
+            raise ValueError("not of its parser, or an attachment of nothing")
+        else:
+            self._partial = self._unpack(data)
         packet = self._partial
         if len(packet.attachments) == packet.expected:
             self._partial = None
@@ -9937,6 +10013,21 @@ class SocketIoSession(EngineSession):
                 self.later(partial(self._handle, packet), packet.cost)
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
+
+    def _unpack(self, data: bytes) -> SioPacket:
+        """A packet in MessagePack; who begins so is answered so."""
+        try:
+            packet = parse_msgpack(data)
+        except ValueError:
+            if not self.clients:
+                why = "it has a parser of its own; there are the default one and msgpack"
+                self._engine.note(why, self.subscriber.address)
+            raise
+        if self._encoding.parser == "json":
+            transport = "polling" if self._polls else "websocket"
+            encoding = self._engine.encodings[transport, "msgpack"]
+            self.app.hub.become(self.subscriber, encoding=encoding)
+        return packet
 
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
@@ -9964,8 +10055,13 @@ class SocketIoSession(EngineSession):
             is_gated = bool(declared.middlewares)
             principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
-            for middleware in declared.middlewares:
-                middleware(namespace, "use", client)
+            if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
+                client.channels = frozenset({EVERYONE})
+            skips = self.app.settings["socketio_recovery_skips_middlewares"]
+            since = self.recovery.recover(client, auth) if skips else None
+            if since is None:
+                for middleware in declared.middlewares:
+                    middleware(namespace, "use", client)
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
@@ -9976,9 +10072,7 @@ class SocketIoSession(EngineSession):
             self._refuse(namespace, words or "internal error")
             raise
         else:
-            if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
-                client.channels = frozenset({EVERYONE})
-            self._admit(client, auth)
+            self._admit(client, auth, since)
         finally:
             self._joining = None
 
@@ -9996,7 +10090,7 @@ class SocketIoSession(EngineSession):
 
     def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
         body = {"message": message} if data is None else {"message": message, "data": data}
-        self.reply(SIO_CONNECT_ERROR, namespace, to_json(body))
+        self.reply(SIO_CONNECT_ERROR, namespace, Arguments(to_json(body), []))
 
     def _note_refusal(self, problem: Problem) -> None:
         """Tell the administrator, and count it as a refused request is."""
@@ -10009,13 +10103,13 @@ class SocketIoSession(EngineSession):
             words = f"Socket.IO CONNECT refused: {problem.detail} {way_out}"
             self.app.journal.add("WARN", words, ipAddress=address)
 
-    def _admit(self, client: Client, auth: dict[str, Any]) -> None:
+    def _admit(self, client: Client, auth: dict[str, Any], since: int | None) -> None:
         hub, subscriber, recovery = self.app.hub, self.subscriber, self.recovery
         if not self.clients:
             subscriber.username = client.principal.name
         if (at := client.principal.expires_at) is not None:  # the earliest of its namespaces'
             subscriber.expires_at = min(at, subscriber.expires_at or at)
-        since = recovery.recover(client, auth)
+        since = recovery.recover(client, auth) if since is None else since
         if recovery.seconds:
             client.pid = auth["pid"] if client.recovered else secrets.token_urlsafe(24)
             try:
@@ -10034,8 +10128,8 @@ class SocketIoSession(EngineSession):
         client.connected = True
         if client.id != subscriber.client_id:  # from here on it hears what is sent to its id
             recovery.replace(client)  # by which of two that came at once
-            hub.rename(subscriber, client.id)
-        self.reply(SIO_CONNECT, client.namespace, to_json(body))
+            hub.become(subscriber, client_id=client.id)
+        self.reply(SIO_CONNECT, client.namespace, Arguments(to_json(body), []))
         if since is not None and is_first:
             hub.rewind(subscriber, frozenset(client.topics), since)
         else:
@@ -10117,9 +10211,11 @@ class EngineIo:
         self.app = app
         self.recovery = Recovery(app)
         offsets = self.recovery.seconds > 0
-        self._encodings = {
-            "websocket": SocketIoEncoding(offsets),
-            "polling": PollingEncoding(offsets),
+        self.encodings: dict[tuple[str, str], SocketIoEncoding] = {
+            ("websocket", "json"): SocketIoEncoding(offsets),
+            ("polling", "json"): PollingEncoding(offsets),
+            ("websocket", "msgpack"): MsgpackEncoding(offsets),
+            ("polling", "msgpack"): MsgpackPollingEncoding(offsets),
         }
         self._sessions: dict[str, EngineSession] = {}
         # Of `command`, that wait.
@@ -10154,9 +10250,9 @@ class EngineIo:
             self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
             raise EngineFault(5)
         transport = given.get("transport", "")
-        if transport not in self._encodings:
+        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
+        if encoding is None:
             raise EngineFault(0)
-        encoding = self._encodings[transport]
         if "sid" not in given:
             if call.method != "GET":
                 raise EngineFault(2)
@@ -10218,18 +10314,21 @@ class EngineIo:
         if timeout is None:
             self._tell(order)
             return []
-        order.number, missing = next(self._numbers), len(self.app.nodes.described())
+        order.number, silent = next(self._numbers), len(self.app.nodes.described())
         waiting = self._questions[order.number] = gevent.queue.Queue()
-        until, answers = time.monotonic() + timeout, list[Any]()
+        until, found = time.monotonic() + timeout, list[list[Any]]()
         try:
             self._tell(order)
-            while missing:
-                answers += waiting.get(timeout=max(0, until - time.monotonic()))
-                missing -= 1
+            while silent:
+                found += waiting.get(timeout=max(0, until - time.monotonic()))
+                silent -= 1
         except gevent.queue.Empty:
-            raise NotAnswered(missing, answers) from None
+            pass
         finally:
             del self._questions[order.number]
+        answers = [each[0] for each in found if each]
+        if missing := silent + len(found) - len(answers):
+            raise NotAnswered(missing, answers)
         return answers
 
     def _tell(self, order: Order, is_for_here: bool = False) -> None:
@@ -10241,40 +10340,45 @@ class EngineIo:
 
     def _obey(self, _: int, content: dict[str, Any]) -> None:
         order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
-        act, arguments, is_own = order.act, order.arguments, order.origin == self.app.nodes.id
         clients = order.clients(self._sessions.values())
-        if act in self.ACTS:
+        if order.act in self.ACTS:
             for client in clients:
-                self.ACTS[act](client, *arguments)
-        elif act in ("fetch", "call"):
+                self.ACTS[order.act](client, *order.arguments)
+        elif order.act != "answers":
             gevent.spawn(self._answer_order, order, clients)
-        elif act == "answers" and is_own and order.number in self._questions:
-            self._questions[order.number].put(arguments)
-        elif act == "server" and not is_own:
-            gevent.spawn(self._call_server_side, *arguments)
+        elif order.origin == self.app.nodes.id and order.number in self._questions:
+            self._questions[order.number].put(order.arguments)
 
     def _answer_order(self, order: Order, clients: list[Client]) -> None:
-        """Tell who asks what is known of clients here, or what they say."""
+        """Tell who asks what is known of clients here, what they say, or what this node says: each
+        answer in a list, which is empty where there is none."""
+        is_own = order.origin == self.app.nodes.id
 
-        def ask(client: Client, event: str, values: list[Any], timeout: float) -> dict[str, Any]:
+        def ask(client: Client, event: str, values: list[Any], timeout: float) -> list[Any]:
             with contextlib.suppress(TimeoutError):
-                return {"answer": client.call(event, *values, timeout=timeout)}
-            return {}
+                return [client.call(event, *values, timeout=timeout)]
+            return []
+
+        def call(event: str, values: list[Any]) -> list[Any]:
+            listeners, results = HANDLERS.server_side.take(event), list[Any]()
+            for listener in listeners:
+                with contained(self.app.journal, f"The handler of {event} failed"):
+                    results.append(listener("", event, *values))
+            first = next((result for result in results if result is not None), None)
+            return [first] if results and len(results) == len(listeners) else []
 
         with contained(self.app.journal, f"A question to all nodes ({order.act}) failed"):
             if order.act == "fetch":
                 fields = RemoteClient.__struct_fields__
-                answers = [{name: getattr(one, name) for name in fields} for one in clients]
-            else:
+                answers = [[{name: getattr(one, name) for name in fields}] for one in clients]
+            elif order.act == "call":
                 asked = [gevent.spawn(ask, client, *order.arguments) for client in clients]
-                answers = [each.value or {} for each in gevent.joinall(asked)]
-            answer = Order("answers", arguments=answers, origin=order.origin, number=order.number)
-            self._tell(answer, is_for_here=order.origin == self.app.nodes.id)
-
-    def _call_server_side(self, event: str, values: list[Any]) -> None:
-        for listener in HANDLERS.server_side.take(event):
-            with contained(self.app.journal, f"The handler of {event} failed"):
-                listener("", event, *values)
+                answers = [each.value or [] for each in gevent.joinall(asked)]
+            else:
+                answers = [] if is_own else [call(*order.arguments)]
+            if order.number:
+                order = msgspec.structs.replace(order, act="answers", arguments=answers)
+                self._tell(order, is_for_here=is_own)
 
     # The end
 
@@ -10313,7 +10417,7 @@ def socket_io(app: Application, call: Call) -> Answer:
     "GET", "/socket.io/<name>", "public", "The browser client of Socket.IO", gives="text/javascript"
 )
 def socket_io_client(app: Application, call: Call, name: str) -> Answer:
-    """`socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`, as the original serves them."""
+    """`socket.io.js` and its kinds `min`, `esm.min` and `msgpack.min`, as the original has them."""
     return app.static.file("vendor/socket.io/" + name)
 
 

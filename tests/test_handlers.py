@@ -4,11 +4,17 @@ client can't do to them."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
@@ -17,6 +23,7 @@ from support import (
     ADMIN,
     PATIENCE,
     POLLING,
+    ROOT,
     Server,
     hear_io,
     join_io,
@@ -585,6 +592,39 @@ def test_a_direct_message_of_a_stranger_is_kept_out_too(serve: Serve) -> None:
         assert hear_io(ws) == '42["message",2]'
 
 
+COUNTS = """
+    seen = []
+
+    @use
+    def gate(client):
+        seen.append(client.auth.get("name"))
+        if client.auth.get("name") == "nobody":
+            raise Refused("no")
+
+    @on("seen")
+    def count(client):
+        return seen, client.recovered
+"""
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_middlewares_may_be_skipped_on_recovery(serve: Serve, skips: bool) -> None:
+    settings = {"socketio_recovery_seconds": 60, "socketio_recovery_skips_middlewares": skips}
+    server = serve(COUNTS, **settings)
+    ws, answer = join_io(server, {"name": "ada"})
+    with ws:
+        ws.socket.close()
+    again, new = join_io(server, {"name": "bob", "pid": answer["pid"], "offset": ""})
+    with again:
+        assert new["sid"] == answer["sid"]
+        expected = ["ada"] if skips else ["ada", "bob"]
+        assert ask(again, "seen")[:2] == [expected, True]
+    for refused in ({"name": "nobody"}, {"name": "nobody", "pid": "x" * 32, "offset": ""}):
+        with open_io(server) as ws:  # who has nothing to recover is looked at
+            ws.send(f"40{json.dumps(refused)}")
+            assert hear_io(ws) == '44{"message":"no"}'
+
+
 DATA = """
     @on("set")
     def set(client, how):
@@ -700,6 +740,111 @@ def test_other_paths_and_protocols(serve: Serve) -> None:
         assert str(ws.recv(PATIENCE)).startswith("0{")
 
 
+IN_MSGPACK = """
+    @on("echo")
+    def echo(client, *values):
+        return values
+
+    @on("tell")
+    def tell(client, value):
+        emit("told", value, 2**70, {"n": 2**60})
+        emit("told", volatile=True)
+
+    @on("rogue")
+    def rogue(client):
+        emit("rogue", *[{"_placeholder": True, "num": 0}] * 2, b"x")
+
+    @on("connection", namespace="/chat")
+    def chat(client):
+        client.emit("hello", client.auth["name"])
+"""
+
+
+def pack(ws: ClientConnection, kind: Any, data: Any = None, nsp: str = "/", **more: Any) -> None:
+    """Send a packet in MessagePack, as socket.io-msgpack-parser does."""
+    body = {"type": kind, "nsp": nsp, "options": {"compress": True}, **more}
+    ws.send(msgspec.msgpack.encode(body if data is None else {**body, "data": data}))
+
+
+def unpack(ws: ClientConnection) -> Any:
+    """The next packet in MessagePack."""
+    return msgspec.msgpack.decode(hear_io(ws))
+
+
+def test_msgpack(serve: Serve) -> None:
+    server = serve(IN_MSGPACK)
+    with open_io(server) as ws, join(server) as other:
+        pack(ws, 0)
+        pack(ws, 0, {"name": "ada"}, nsp="/chat")
+        joined = unpack(ws)
+        assert joined == {"type": 0, "nsp": "/", "data": {"sid": joined["data"]["sid"]}}
+        assert unpack(ws)["nsp"] == "/chat"
+        assert unpack(ws) == {"type": 2, "nsp": "/chat", "data": ["hello", "ada"]}
+        undefined, date = msgspec.msgpack.Ext(0, b"\0"), msgspec.msgpack.Ext(0, bytes(8))
+        typed = msgspec.msgpack.Ext(0, b"ab")
+        values = [b"x", [{"y": b"z"}], 1.5, None, "é", undefined, date, typed]
+        pack(ws, 2, ["echo", *values], id=0)
+        expected = [*values[:5], None, "1970-01-01T00:00:00.000Z", b"ab"]
+        assert unpack(ws) == {"type": 3, "nsp": "/", "id": 0, "data": expected}
+        pack(ws, 2, ["rogue"])
+        assert unpack(ws)["data"] == ["rogue", b"x", None, None]  # not as often as it is named
+        assert [hear_io(other), hear_io(other)][1] == b"x"
+        pack(ws, 2, ["tell", b"x"])
+        told = unpack(ws)
+        assert told == {"type": 2, "nsp": "/", "data": ["told", b"x", float(2**70), {"n": 2**60}]}
+        assert unpack(ws) == {"type": 2, "nsp": "/", "data": ["told"]}
+        n = f'{{"n":{2**60}}}'
+        assert hear_io(other) == f'451-["told",{{"_placeholder":true,"num":0}},{2**70},{n}]'
+        assert hear_io(other) == b"x"
+        assert hear_io(other) == '42["told"]'
+        pack(ws, 1, nsp="/chat")
+        pack(ws, 2, ["echo"], id=2**53)
+        assert unpack(ws) == {"type": 3, "nsp": "/", "id": 2**53, "data": []}
+        pack(ws, 0, nsp="/wrong")
+        words = {"message": "Invalid namespace"}
+        assert unpack(ws) == {"type": 4, "nsp": "/wrong", "data": words}
+
+
+def test_a_bad_msgpack_packet_costs_its_sender_the_connection(serve: Serve) -> None:
+    server = serve(IN_MSGPACK)
+    cases: list[tuple[Any, Any, dict[str, Any]]] = [
+        *((kind, [], {}) for kind in (2, 5, 4, "2", -1)),
+        *((2, data, {}) for data in (None, {}, "echo", ["disconnect"], [["echo"]], [None])),
+        *((2, ["echo"], more) for more in ({"nsp": "x"}, {"nsp": 1}, {"id": -1}, {"id": "1"})),
+        (2, ["echo"], {"nsp": "/a,b"}),
+        (3, [1], {}),
+        (1, {}, {}),
+    ]
+    deep = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data" + b"\x91" * 20_000 + b"\xa1x"
+    for raw in (deep, b"", '42["echo"]', *cases):  # a text is of another parser
+        with open_io(server) as ws:
+            pack(ws, 0)
+            unpack(ws)
+            if isinstance(raw, tuple):
+                pack(ws, *raw[:2], **raw[2])
+            else:
+                ws.send(raw)
+            with pytest.raises(ConnectionClosed):
+                hear_io(ws)
+
+
+def test_msgpack_without_handlers(make_server: Callable[..., Server]) -> None:
+    server = make_server(access="open")
+    with open_io(server) as ws, join(server) as other:
+        pack(ws, 0)
+        unpack(ws)
+        pack(ws, 2, ["chat", [None] * 300_000], id=1)  # which JSON makes five times as long
+        assert unpack(ws)["data"][0]["code"] == "too_large"
+        pack(ws, 2, ["chat", {"_placeholder": True, "num": 0}, b"x"], id=2)
+        assert unpack(ws)["data"][0]["code"] == "invalid"
+        pack(ws, 2, ["chat", {"n": 1}, b"x"])
+        assert unpack(ws) == {"type": 2, "nsp": "/", "data": ["chat", {"n": 1}, b"x"]}
+        assert hear_io(other) == '451-["chat",{"n":1},{"_placeholder":true,"num":0}]'
+        assert hear_io(other) == b"x"
+        pack(ws, 2, ["join", "news"], id=3)
+        assert unpack(ws) == {"type": 3, "nsp": "/", "id": 3, "data": [{"success": True}]}
+
+
 def test_who_cant_be_served_is_told_of_in_the_log(serve: Serve) -> None:
     server = serve("")
     for _ in range(3):
@@ -709,7 +854,7 @@ def test_who_cant_be_served_is_told_of_in_the_log(serve: Serve) -> None:
         ws.send(b"\x83\xa4type\x00")
         hear_io(ws)
     logged(server, "it speaks EIO 3; use socket.io-client 3 or 4")
-    logged(server, "such as msgpack")
+    logged(server, "it has a parser of its own; there are the default one and msgpack")
     assert json.dumps(server.get("/api/logs").json).count("it speaks EIO 3") == 1
 
 
@@ -820,7 +965,7 @@ def test_a_namespaces_function_may_wait_and_declare(serve: Serve) -> None:
 MANY = """
     from rtapp import (
         NotAnswered, call, disconnect_sockets, fetch_sockets, on_server_side, server_side_emit,
-        sockets_join, sockets_leave,
+        server_side_call, sockets_join, sockets_leave,
     )
 
     told = []
@@ -870,6 +1015,27 @@ MANY = """
     def word(word):
         told.append(word)
         emit("a server was told", word)
+
+    @on("ask servers")
+    def ask_servers(client, event, timeout):
+        try:
+            return server_side_call(event, 20, timeout=timeout)
+        except NotAnswered as error:
+            return str(error)
+
+    @on_server_side("add")
+    def add(n):
+        return n + 1
+
+    @on_server_side("slow")
+    async def slow(n):
+        await asyncio.sleep(3600)
+
+    @on_server_side("fails")
+    def fails(n):
+        raise OSError("of a server")
+
+    import asyncio
 """
 
 
@@ -940,6 +1106,9 @@ def test_many_clients_of_all_nodes(
         say(one, "tell servers", "reload")
         if nodes == 2:
             assert hear_io(one) == hear_io(two) == '42["a server was told","reload"]'
+        assert ask(one, "ask servers", "add", 30) == [[21] if nodes == 2 else []]
+        for event, timeout in (("fails", 30), ("none", 30), ("slow", 0.05)):
+            assert ask(one, "ask servers", event, timeout) == [words if nodes == 2 else []]
         say(one, "put out", "alone", False)
         assert hear_io(two) == "41"
         assert ask(one, "who", None) == [[["ada", ["red"]]]]
@@ -992,3 +1161,42 @@ def test_other_processes_send_to_rooms_with_the_scope(serve: Serve) -> None:
             assert send(f"room=red&event={event}").code == "reserved_event"
         server.publish("last")
         assert stream.values(1) == ["last"]
+
+
+# ---- static/docs/socketio-api.md -----------------------------------------------------------------
+
+GUIDE = (ROOT / "static" / "docs" / "socketio-api.md").read_text()
+
+
+def test_the_table_of_the_api_is_whole() -> None:
+    """Each row says what is here, by names that there are, or why it isn't."""
+    import rtapp
+
+    known = {*dir(rtapp), *dir(rtapp.Client), *rtapp.SETTINGS}
+    rows = [
+        line.strip("| ").split(" | ") for line in re.findall(r"^\| .+ \|$", GUIDE, re.MULTILINE)
+    ]
+    assert len(rows) > 60
+    for row in rows:
+        assert len(row) == 3 and row[2], row
+        for reason in re.findall("– (.+)", row[2]):
+            assert len(reason.split()) >= 4, row
+        for name in re.findall(r"`@?(?:client\.|rtapp\.)?(\w+)\(", row[2]):
+            assert name in known, (name, row)
+    for name in re.findall(r"`([a-z]+_\w+)`", " ".join(row[2] for row in rows)):
+        assert name in known, name
+
+
+@pytest.mark.parametrize("command", ["python", "node"])
+def test_the_guides_lines_send_to_a_room(serve: Serve, command: str) -> None:
+    if not shutil.which(command := {"python": sys.executable}.get(command, command)):
+        pytest.skip(f"needs {command}")
+    python, node = re.findall(r"```(?:python|js)\n(.+?)```", GUIDE, re.DOTALL)
+    flags = ["--input-type=module", "-e", node] if command == "node" else ["-c", python]
+    server = serve(SENDS)
+    token = server.post("/api/tokens", {"name": "shop", "scopes": ["emit"]}).json["token"]
+    env = {"RTAPP_URL": f"http://127.0.0.1:{server.port}", "RTAPP_TOKEN": token}
+    with join(server) as ws:
+        ask(ws, "enter", "red")
+        subprocess.run([command, *flags], env={**os.environ, **env}, check=True, timeout=PATIENCE)
+        assert hear_io(ws) == '42["order",{"id":7}]'

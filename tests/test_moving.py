@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from browsers import new_context, watch
 from support import ADMIN, PATIENCE, ROOT, Server, wait_for
 
 # ---- a page of an old application ----------------------------------------------------------------
@@ -22,7 +23,7 @@ PAGE = """<!doctype html>
 <p id="state">connecting</p><p id="error"></p>
 <ul id="messages"></ul>
 <form id="form"><input id="input" autocomplete="off"><button>Send</button></form>
-<script src="SERVER/socket.io/socket.io.js"></script>
+<script src="SERVER/socket.io/SCRIPT"></script>
 <script>
   const query = new URLSearchParams(location.search);
   const socket = io(OPTIONS);
@@ -58,11 +59,11 @@ TRANSPORTS = ["websocket", "polling", "polling,websocket"]
 def old_application(make_server: Callable[..., Server], tmp_path: Path) -> Callable[..., Server]:
     """Starts a server with the page and its handler; `to` is whose Socket.IO the page uses."""
 
-    def make(to: str = "", **settings: Any) -> Server:
+    def make(to: str = "", script: str = "socket.io.js", **settings: Any) -> Server:
         pages = tmp_path / f"pages{len(to)}"
         pages.mkdir()
         options = f'"{to}", {OPTIONS}' if to else OPTIONS
-        page = PAGE.replace("SERVER", to).replace("OPTIONS", options)
+        page = PAGE.replace("SERVER", to).replace("OPTIONS", options).replace("SCRIPT", script)
         (pages / "index.html").write_text(page)
         handlers = tmp_path / "chat.py"
         handlers.write_text(HANDLERS)
@@ -96,11 +97,17 @@ def logged(server: Server, text: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("transports", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("transports", "script"),
+    [
+        *((each, "socket.io.js") for each in TRANSPORTS),
+        *((each, "socket.io.msgpack.min.js") for each in TRANSPORTS[1:]),
+    ],
+)
 def test_an_old_page_chats_and_recovers(
-    old_application: Callable[..., Server], context: BrowserContext, transports: str
+    old_application: Callable[..., Server], context: BrowserContext, transports: str, script: str
 ) -> None:
-    server = old_application(socketio_recovery_seconds=60)
+    server = old_application(script=script, socketio_recovery_seconds=60)
     one, two = visit(context, server, transports), visit(context, server, transports)
     for page in (one, two):
         expect(page.locator("#state")).to_have_text("connected")
@@ -155,6 +162,142 @@ def test_a_refused_origin_names_the_setting(
     expect(page.locator("#state")).to_have_text("connected")
     say(page, "from elsewhere")
     messages(page, "from elsewhere")
+
+
+# ---- Socket.IO's own examples, as somebody who moves would write them ----------------------------
+
+EXAMPLES = Path(__file__).parent / "examples"
+Show = Callable[[str], Page]
+
+
+@pytest.fixture
+def show(make_server: Callable[..., Server], browser: Browser) -> Iterator[Show]:
+    """Shows an example's page to one more person, who has a profile of their own."""
+    servers: dict[str, Server] = {}
+    contexts: list[BrowserContext] = []
+    troubles: list[str] = []
+
+    def make(name: str) -> Page:
+        if name not in servers:
+            app, pages = str(EXAMPLES / f"{name}.py"), str(EXAMPLES / "pages")
+            servers[name] = make_server("--app", app, "--public", pages, access="open")
+        contexts.append(new_context(browser))
+        page = watch(contexts[-1].new_page(), troubles)
+        page.goto(f"http://localhost:{servers[name].port}/{name}.html")
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def enter(page: Page, name: str) -> None:
+    page.fill("#name", name)
+    page.click("#door button")
+
+
+def lines(page: Page, *expected: str) -> None:
+    expect(page.locator("#lines li")).to_have_text(list(expected))
+
+
+def send(page: Page, text: str) -> None:
+    page.fill("#text", text)
+    page.press("#text", "Enter")
+
+
+def test_the_chat(show: Show) -> None:
+    ada = show("chat")
+    enter(ada, "ada")
+    lines(ada, "1 here")
+    bob = show("chat")
+    enter(bob, "bob")
+    lines(ada, "1 here", "bob joined, 2 here")
+    bob.type("#text", "hi")
+    expect(ada.locator("#typing")).to_have_text("bob is typing")
+    expect(ada.locator("#typing")).to_have_text("")
+    bob.press("#text", "Enter")
+    lines(ada, "1 here", "bob joined, 2 here", "bob: hi")
+    lines(bob, "2 here", "me: hi")
+    bob.reload()
+    lines(ada, "1 here", "bob joined, 2 here", "bob: hi", "bob left, 1 here")
+    enter(bob, "bob")
+    send(ada, "again?")
+    lines(bob, "2 here", "ada: again?")
+
+
+def test_private_messages(show: Show) -> None:
+    ada, bob, eve = (show("private") for _ in range(3))
+    enter(ada, "")
+    expect(ada.locator("#error")).to_have_text("Who are you?")
+    for page, name in ((ada, "ada"), (bob, "bob"), (eve, "eve")):
+        enter(page, name)
+        expect(page.locator("h1")).to_have_text(name)
+    expect(ada.locator("#people li")).to_have_text(["bob", "eve"])
+    ada.click("#people li >> text=bob")
+    send(ada, "for you alone")
+    expect(bob.locator("#people li")).to_have_text(["ada *", "eve"])
+    bob.click("#people li >> text=ada")
+    lines(bob, "ada: for you alone")
+    tab = bob.context.new_page()  # the same person
+    tab.goto(bob.url)
+    expect(tab.locator("h1")).to_have_text("bob")
+    tab.click("#people li >> text=ada")
+    lines(tab, "ada: for you alone")
+    send(bob, "thank you")
+    for page in (ada, bob, tab):
+        expect(page.locator("#lines li").last).to_contain_text("thank you")
+    tab.close()
+    address = bob.url
+    bob.goto("about:blank")  # the last tab
+    expect(ada.locator("#people li")).to_have_text(["bob (away)", "eve"])
+    send(ada, "are you there?")
+    lines(ada, "me: for you alone", "bob: thank you", "me: are you there?")
+    bob.goto(address)
+    expect(ada.locator("#people li")).to_have_text(["bob", "eve"])
+    bob.click("#people li >> text=ada")
+    lines(bob, "ada: for you alone", "me: thank you", "ada: are you there?")
+    expect(eve.locator("#people li")).to_have_text(["ada", "bob"])  # nothing for her
+    for name in ("ada", "bob"):
+        eve.click(f"#people li >> text={name}")
+        lines(eve)
+
+
+def black(page: Page, x: float, y: float) -> bool:
+    """Whether a part of the whiteboard is drawn on."""
+    return bool(
+        page.evaluate(
+            "([x, y]) => document.querySelector('canvas').getContext('2d').getImageData("
+            "x * innerWidth, y * innerHeight, 1, 1).data[3] > 0",
+            [x, y],
+        )
+    )
+
+
+def stroke(page: Page, y: float) -> None:
+    """From left to right."""
+    width, height = page.evaluate("[innerWidth, innerHeight]")
+    page.mouse.move(0.2 * width, y * height)
+    page.mouse.down()
+    page.mouse.move(0.8 * width, y * height, steps=4)
+    page.mouse.up()
+
+
+def test_the_whiteboard(show: Show) -> None:
+    pages = one, two, three = [show("whiteboard") for _ in range(3)]
+    two.set_viewport_size({"width": 400, "height": 300})
+    for page in pages:
+        expect(page).to_have_title("Connected")
+    stroke(one, 0.25)
+    for page in pages:
+        wait_for(lambda page=page: black(page, 0.5, 0.25), "the stroke to be there")
+        assert not black(page, 0.5, 0.75)
+    three.reload()
+    expect(three).to_have_title("Connected")
+    stroke(three, 0.75)
+    for page in pages:
+        wait_for(lambda page=page: black(page, 0.5, 0.75), "the stroke to be there")
+    assert black(two, 0.5, 0.25) and not black(three, 0.5, 0.25)  # nothing is kept
 
 
 # ---- README's table ------------------------------------------------------------------------------

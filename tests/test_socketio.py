@@ -1342,7 +1342,7 @@ def test_over_tls(make_server: Callable[..., Server], certificate: Any) -> None:
 @pytest.fixture
 def modules(npm_folder: Callable[..., Path]) -> Path:
     """A folder where socket.io-client is installed."""
-    return npm_folder("socket.io-client@4")
+    return npm_folder("socket.io-client@4", "socket.io-msgpack-parser@3")
 
 
 PRELUDE = """
@@ -1353,6 +1353,7 @@ const once = (socket, event) => new Promise(done => socket.once(event, (...a) =>
 const options = { auth: { token }, transports: transports.split(","), reconnectionDelay: 50,
                   reconnectionDelayMax: 200, forceNew: true };
 """
+MSGPACK = 'import parser from "socket.io-msgpack-parser"; options.parser = parser;'
 
 
 class Node:
@@ -1380,8 +1381,11 @@ class Node:
 TRANSPORTS = ["polling", "websocket", "polling,websocket"]
 
 
+@pytest.mark.parametrize("parser", ["", MSGPACK], ids=["json", "msgpack"])
 @pytest.mark.parametrize("transports", TRANSPORTS)
-def test_real_client(with_handlers: Callable[..., Server], modules: Path, transports: str) -> None:
+def test_real_client(
+    with_handlers: Callable[..., Server], modules: Path, transports: str, parser: str
+) -> None:
     server = with_handlers(GUIDE)
     script = """
     const a = io(url, options), b = io(url, options);
@@ -1409,7 +1413,7 @@ def test_real_client(with_handlers: Callable[..., Server], modules: Path, transp
     out("reason", (await once(a, "disconnect"))[0]);
     process.exit(0);
     """
-    with Node(modules, script, server, transports) as lines:
+    with Node(modules, script, server, transports, PRELUDE + parser) as lines:
         found = dict(line for line in lines)
     assert found == {
         "transport": transports.rsplit(",", maxsplit=1)[-1],
@@ -1423,14 +1427,18 @@ def test_real_client(with_handlers: Callable[..., Server], modules: Path, transp
     }
 
 
-@pytest.mark.parametrize("transports", TRANSPORTS)
-def test_real_client_recovers_after_sigkill(server: Server, modules: Path, transports: str) -> None:
+@pytest.mark.parametrize(
+    ("transports", "parser"), [*((each, "") for each in TRANSPORTS), ("polling,websocket", MSGPACK)]
+)
+def test_real_client_recovers_after_sigkill(
+    server: Server, modules: Path, transports: str, parser: str
+) -> None:
     script = """
     const socket = io(url, options);
     socket.on("connect", () => out("connect", socket.id, socket.recovered));
     socket.on("message", value => out("message", value));
     """
-    with Node(modules, script, server, transports) as lines:
+    with Node(modules, script, server, transports, PRELUDE + parser) as lines:
         _, sid, recovered = next(lines)
         assert recovered is False
         server.publish(1)
@@ -1440,6 +1448,48 @@ def test_real_client_recovers_after_sigkill(server: Server, modules: Path, trans
             server.start()
             server.publish(n)
             assert sorted([next(lines), next(lines)]) == [["connect", sid, True], ["message", n]]
+
+
+EARLIER = """
+import { createRequire } from "node:module";
+const [url, token, transports] = process.argv.slice(2);
+const { io } = createRequire(import.meta.url)("socket.io-client");
+const out = (...values) => console.log(JSON.stringify(values));
+const once = (socket, event) => new Promise(done => socket.once(event, (...a) => done(a)));
+const ask = (socket, ...values) => new Promise(done => socket.emit(...values, done));
+const options = { auth: { token }, transports: transports.split(","), forceNew: true };
+"""
+
+
+@pytest.mark.parametrize("version", ["3.1", "4.0"])
+@pytest.mark.parametrize("transports", TRANSPORTS)
+def test_earlier_clients(
+    with_handlers: Callable[..., Server],
+    npm_folder: Callable[..., Path],
+    transports: str,
+    version: str,
+) -> None:
+    server = with_handlers(GUIDE, socketio_recovery_seconds=0)
+    script = """
+    const a = io(url, options), b = io(url, options);
+    await Promise.all([once(a, "connect"), once(b, "connect")]);
+    await ask(b, "enter", "room");
+    const said = once(b, "said"), heard = once(b, "message");
+    a.emit("say", "room", "é");
+    out("said", (await said)[0]);
+    a.emit("message", Buffer.from([1, 2]));
+    out("heard", Array.from((await heard)[0]));
+    const refused = io(url + "/admin", options);
+    out("refused", (await once(refused, "connect_error"))[0].message);
+    a.emit("kick");
+    out("reason", (await once(a, "disconnect"))[0]);
+    process.exit(0);
+    """
+    folder = npm_folder(f"socket.io-client@{version}")
+    with Node(folder, script, server, transports, EARLIER) as lines:
+        found = dict(line for line in lines)
+    expected = {"said": "é", "heard": [1, 2], "refused": "who are you?"}
+    assert found == {**expected, "reason": "io server disconnect"}
 
 
 OLD = """
@@ -1476,8 +1526,8 @@ def test_browser_client_and_own_pages(make_server: Callable[..., Server], tmp_pa
     for path in ("/../secret.txt", "/%2e%2e/secret.txt", "/none", "/sub/%00"):
         assert server.get(path, token=None).status == 404, path
     assert server.get("/api/stats").status == 200
-    for name in ("socket.io.js", "socket.io.min.js", "socket.io.esm.min.js"):
-        answer = server.get(f"/socket.io/{name}", token=None)
+    for kind in ("js", "min.js", "esm.min.js", "msgpack.min.js"):
+        answer = server.get(f"/socket.io/socket.io.{kind}", token=None)
         assert answer.status == 200 and b"Socket.IO v4." in answer.body
         assert answer.headers["content-type"].startswith("text/javascript")
     assert server.get("/socket.io/other.js").status == 404
