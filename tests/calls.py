@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from browsers import ALLOW, CALL_FLAGS, DEVICES, KEEP, Visitor, new_context, start_chromium
 from lan import Host, Lan
-from support import PATIENCE, ROOT, Answer, Server
+from support import LONG, PATIENCE, ROOT, Answer, Server
 
 # Names of colours, as (Y, Cb, Cr) of a camera's file and as (R, G, B) of a tile that shows them.
 COLOURS = {
@@ -209,13 +209,20 @@ class Home:
     """A host with a browser, whose camera shows one colour."""
 
     def __init__(
-        self, playwright: Playwright, host: Host, folder: Path, colour: str, **size: int
+        self,
+        playwright: Playwright,
+        host: Host,
+        folder: Path,
+        colour: str,
+        is_whole: bool = LONG,
+        **size: int,
     ) -> None:
+        """The whole browser, or its engine alone: see `start_chromium`."""
         self.host = host
         self.colour = colour
         camera = f"--use-file-for-fake-video-capture={camera_file(folder, colour, **size)}"
         flags = [*CALL_FLAGS, ALLOW, DEVICES, camera]
-        self.browser: Browser = start_chromium(playwright, flags, host.command)
+        self.browser: Browser = start_chromium(playwright, flags, host.command, is_whole=is_whole)
 
 
 class Homes:

@@ -828,7 +828,7 @@ def guest(
     playwright: Playwright, lan: Lan, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Home]:
     """Another host's browser, which knows no certificate."""
-    made = Home(playwright, lan["ada"], tmp_path_factory.mktemp("guest"), "blue")
+    made = Home(playwright, lan["ada"], tmp_path_factory.mktemp("guest"), "blue", is_whole=True)
     yield made
     made.browser.close()
 
