@@ -8162,7 +8162,10 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         described["security"] = [{"bearer": []}, {"cookie": []}]
     body = [asked["body"]] if "body" in asked else []
     if media := row.takes or (JSON if body else ""):
-        described["requestBody"] = {"required": True, "content": content(media, body)}
+        described["requestBody"] = {
+            "required": not row.may_lack,
+            "content": content(media, body),
+        }
     return described
 
 

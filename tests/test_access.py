@@ -379,6 +379,8 @@ def test_a_ticket_for_a_session(make_server: Callable[..., Server]) -> None:
             assert stream.hello["clientId"] not in (own, victim)
     assert home.post("/api/auth/ticket", {"session": "short"}, token=None).status == 422
     assert home.post("/api/auth/ticket", b"", headers={"Content-Type": ""}).status == 200
+    described = home.get("/api/openapi.json").json["paths"]["/api/auth/ticket"]["post"]
+    assert described["requestBody"]["required"] is False
 
 
 def test_a_ticket_stands_for_whoever_got_it(make_server: Callable[..., Server]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -50,6 +51,11 @@ def serve(make_server: Callable[..., Server], tmp_path: Path) -> Serve:
 def join(server: Server, auth: Any = None) -> ClientConnection:
     """A client that has joined."""
     return join_io(server, auth or {})[0]
+
+
+def cut(ws: ClientConnection) -> None:
+    """Lose a link without a word; a `close` of the socket would wait for who reads from it."""
+    ws.socket.shutdown(socket.SHUT_RDWR)
 
 
 def say(ws: ClientConnection, event: str | int, *values: Any, ack: int | str = "") -> None:
@@ -469,7 +475,7 @@ def test_a_clients_own_listeners(serve: Serve) -> None:
         assert "mine" in ask(ws, "heard")[0]
         say(ws, "flags", ack=4)
         assert {hear_io(ws), hear_io(ws)} == {'42["now",1]', "434[true]"}
-        ws.socket.close()  # a link that is cut, without a word
+        cut(ws)
         assert hear_io(watcher) == '42["bye","transport close",1]'
         assert hear_io(watcher) == '42["gone","transport close"]'
         logged(server, "the middleware broke")
@@ -613,7 +619,7 @@ def test_middlewares_may_be_skipped_on_recovery(serve: Serve, skips: bool) -> No
     server = serve(COUNTS, **settings)
     ws, answer = join_io(server, {"name": "ada"})
     with ws:
-        ws.socket.close()
+        cut(ws)
     again, new = join_io(server, {"name": "bob", "pid": answer["pid"], "offset": ""})
     with again:
         assert new["sid"] == answer["sid"]
@@ -677,7 +683,7 @@ def test_what_one_client_is_sent_is_recovered_too(serve: Serve) -> None:
         say(ws, "six")
         first = json.loads(hear_io(ws)[2:])
         assert first[:2] == ["own", 0]
-        ws.socket.close()
+        cut(ws)
     again, new = join_io(server, {"pid": answer["pid"], "offset": first[2]})
     with again:
         assert new["sid"] == answer["sid"]
