@@ -657,6 +657,41 @@ class Publisher(threading.Thread):
 # WebSockets
 
 
+class OneAtATime(ssl.SSLSocket):
+    """A socket that one thread at a time reads from or writes to.
+
+    The client below reads in a thread of its own. CPython before 3.13.4 lets two threads into one
+    TLS object at once, which then loses what one of them sent or says "internal error".
+    """
+
+    turn: threading.Lock
+
+    def __new__(cls, *args: Any, **more: Any) -> OneAtATime:
+        made = super().__new__(cls)
+        made.turn = threading.Lock()
+        return made
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Wait for bytes outside the TLS object, so that who writes meanwhile can."""
+        while True:
+            with self.turn:
+                seconds = self.gettimeout()
+                self.setblocking(False)
+                try:
+                    return super().recv(buflen, flags)
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    self.settimeout(seconds)
+            if not any(select.select([self], [], [], seconds)):
+                raise TimeoutError("nothing came")
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Write in turn."""
+        with self.turn:
+            return super().send(data, flags)
+
+
 def open_ws(
     server: Server,
     query: str = "",
@@ -672,6 +707,8 @@ def open_ws(
         sent["Authorization"] = f"Bearer {token}"
     address = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}{path}?{query}"
     more = {"compression": None, "open_timeout": PATIENCE, "ssl": tls, **more}
+    if tls:
+        tls.sslsocket_class = OneAtATime
     return connect(address, additional_headers=sent, **more)
 
 
