@@ -361,6 +361,7 @@ HOST = Form(
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
 )
+FRAME = Form(plain_origin, "an origin like https://intranet.example.org, without a path")
 NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
 STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
 TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
@@ -430,6 +431,9 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
     Setting("allowed_origins", "list", (), "network", "Origins of other sites' pages that may call "
             "this server (CORS), as https://app.example.org; separated by commas. * lets any "
             "site's pages call it, but without the cookie of who is signed in.", form=ORIGIN),
+    Setting("frame_ancestors", "list", (), "network", "Origins of other sites' pages that may show "
+            "a video room in a frame, as https://intranet.example.org; separated by commas.",
+            form=FRAME),
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
             "whoever reaches the port may subscribe and publish, as in the guide; administration "
             "is never open.", choices=("private", "open")),
@@ -502,6 +506,9 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "participant sends.", 90, 2160),
     Setting("video_max_fps", "int", 30, "video", "Pictures a second that a participant sends at "
             "most.", 1, 60),
+    Setting("room_preview", "choice", "count", "video", "What who holds a room's link sees of the "
+            "people inside before joining. Behind a password it is their number at most.",
+            choices=("names", "count", "nothing")),
     Setting("kiosk_join", "bool", False, "video", "A link to a room with ?name=…&join enters "
             "without asking: for devices without a person."),
     Setting("ice_servers", "list", (), "video", "URLs of STUN servers, as stun:stun.example.org; "
@@ -514,6 +521,9 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "static-auth-secret), from which time-limited credentials are made.", secret=True),
     Setting("turn_seconds", "int", 43_200, "video", "Seconds that these credentials are good for; "
             "a call gets new ones before.", 10, 604_800),
+    Setting("turn_username", "text", "", "video", "The fixed user of a TURN server without such a "
+            "secret; whoever is in a room is told it, with its password."),
+    Setting("turn_password", "text", "", "video", "That user's password.", secret=True),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
             start_only=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
@@ -5932,22 +5942,27 @@ class Rooms:
 
     # Signals
 
-    def ice(self, client_id: str) -> IceView:
+    def ice(self, client_id: str, is_in: bool) -> IceView:
         """What a client's RTCPeerConnection is to use. TURN comes with credentials that coturn can
-        check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends)."""
+        check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends), or with
+        fixed ones, which don't end, for who is in a room alone."""
         settings = self._settings
         given = list(settings["ice_servers"]) or ([] if self.is_lan else [GOOGLE_STUN])
         # A browser throws at a turn: URL without credentials, and then there is no call at all.
         stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
         servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
-        if not (settings["turn_url"] and settings["turn_secret"]):
-            return IceView(ice_servers=servers)
-        ttl = settings["turn_seconds"]
-        username = f"{now_ms() // 1000 + ttl}:{client_id}"
-        digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
-        credential = base64.b64encode(digest).decode()
-        turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
-        return IceView(ice_servers=[*servers, turn], ice_ttl=ttl)
+        username, credential, ttl = settings["turn_username"], settings["turn_password"], None
+        if settings["turn_secret"]:
+            ttl = settings["turn_seconds"]
+            username = f"{now_ms() // 1000 + ttl}:{client_id}"
+            digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
+            credential = base64.b64encode(digest).decode()
+        if settings["turn_url"] and username and credential and (ttl or is_in):
+            turn = {"urls": list(settings["turn_url"])}
+            servers.append(turn | {"username": username, "credential": credential})
+        else:
+            ttl = None
+        return IceView(ice_servers=servers, ice_ttl=ttl or msgspec.UNSET)
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
@@ -6903,8 +6918,15 @@ class WholeRoom(RoomView, kw_only=True):
     waiting: list[ParticipantView] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Named(msgspec.Struct, rename="camel"):
+    """Somebody in a room, as who stands before its door sees it."""
+
+    display_name: str
+
+
 class RoomDoor(msgspec.Struct, rename="camel"):
-    """What a page needs to know of a room before somebody joins it."""
+    """What a page needs to know of a room before somebody joins it; who is inside as far as
+    `room_preview` lets one see it."""
 
     room_id: str
     name: str
@@ -6915,6 +6937,8 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     full: bool
     join_url: str
     kiosk_join: bool
+    participant_count: int | msgspec.UnsetType = msgspec.UNSET
+    participants: list[Named] | msgspec.UnsetType = msgspec.UNSET
 
 
 def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
@@ -6955,7 +6979,13 @@ def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> Whole
     about["full"] = not inside and len(people) >= room.max_participants
     whole = room_view(WholeRoom, room, len(people), app.network.link_base(call.origin), **about)
     if not who.account and not inside:
-        return view_of(RoomDoor, whole)
+        preview = app.settings["room_preview"]
+        door = view_of(RoomDoor, whole, participants=msgspec.UNSET)
+        if preview == "names" and not door.has_password:
+            door.participants = [Named(person.display_name or "") for person in people]
+        if preview == "nothing":
+            door.participant_count = msgspec.UNSET
+        return door
     if app.rooms.may_moderate(app.storage.reader, room, who):
         whole.waiting = app.rooms.participants(room, waits=True)
     return whole
@@ -7058,7 +7088,7 @@ def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Ent
         room=shared_room(app, origin, room, len(people)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
-        **msgspec.structs.asdict(app.rooms.ice(view.client_id)),
+        **msgspec.structs.asdict(app.rooms.ice(view.client_id, is_in=True)),
     )
 
 
@@ -7155,9 +7185,10 @@ def list_ice_servers(app: Application, call: Call) -> IceView:
     """Where there is a TURN server, with credentials that are good for `iceTtl` seconds."""
     client_id = client_id_of(call.session) if call.session else call.principal.name
     people = app.rooms.attendance.of_client(client_id)
-    if call.principal.role == "guest" and not any(person.is_in for person in people):
+    is_in = any(person.is_in for person in people)
+    if call.principal.role == "guest" and not is_in:
         raise Problem("not_in_room", "Wait until the host lets you in.")
-    return app.rooms.ice(client_id)
+    return app.rooms.ice(client_id, is_in)
 
 
 # System
@@ -7892,7 +7923,12 @@ def room_page(app: Application, call: Call, room_id: str) -> Answer:
     and shows instead that the browser does."""
     if call.principal.is_window:
         return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
-    return app.static.page("room.html", "../")
+    answer = app.static.page("room.html", "../")
+    if origins := app.settings["frame_ancestors"]:
+        name = "Content-Security-Policy"
+        policy = PAGE_HEADERS[name].replace("ancestors 'none'", f"ancestors {' '.join(origins)}")
+        answer.headers = {**PAGE_HEADERS, name: policy}
+    return answer
 
 
 @route("GET", "/api/docs", "public", "The API as a page", gives=HTML)
@@ -11904,10 +11940,11 @@ class Application:
         self.nodes.start()
         self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
-        try:
-            check_exposure(self.settings)
-        except Doubt as doubt:
-            self.journal.add("WARN", f"exposure: {doubt}")
+        for check in check_exposure, check_turn:
+            try:
+                check(self.settings)
+            except Doubt as doubt:
+                self.journal.add("WARN", f"{check.__name__[6:]}: {doubt}")
 
     def repeat(self, seconds: float, job: Callable[[], None]) -> None:
         """Do a job every so many seconds, until the end; a failure is noted and forgiven."""
@@ -12069,6 +12106,15 @@ def check_exposure(settings: Settings, *_: Any) -> str:
         raise Doubt("one address may open all connections. Set max_connections_per_address to 200.")
     guests = "; guests join rooms by link (guests)" if settings["guests"] else ""
     return f"TLS, private, bounded{guests}"
+
+
+def check_turn(settings: Settings, *_: Any) -> str:
+    """A TURN server that is named can be used. Raises Doubt."""
+    if not settings["turn_url"]:
+        return "none"
+    if settings["turn_secret"] or (settings["turn_username"] and settings["turn_password"]):
+        return ", ".join(settings["turn_url"])
+    raise Doubt("turn_url is not used. Set turn_secret, or turn_username and turn_password.")
 
 
 def make_engine(settings: Settings, create: bool = True) -> Engine:
@@ -13116,7 +13162,8 @@ def doctor_command(options: argparse.Namespace) -> int:
             settings.load(database.execute_sql(SAVED_SETTINGS).fetchall())
     checks: list[Callable[[Settings, Engine], str]]
     checks = [check_data_folder, check_database, check_port]
-    checks += [check_clock, check_disk, check_open_files, check_exposure, check_network]
+    checks += [check_clock, check_disk, check_open_files, check_exposure, check_turn]
+    checks += [check_network]
     is_broken = False
     for check in checks:
         try:

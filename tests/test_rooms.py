@@ -329,6 +329,7 @@ def test_a_stranger_learns_only_what_the_page_needs(server: Server) -> None:
         "full": False,
         "joinUrl": f"http://127.0.0.1:{server.port}/room/{room}",
         "kioskJoin": False,
+        "participantCount": 0,
     }
     assert server.get(ROOMS, token=None).code == "unauthorized"
     bob = Person(server, "Bob").enter(room, password="secret word")
@@ -336,6 +337,27 @@ def test_a_stranger_learns_only_what_the_page_needs(server: Server) -> None:
     assert inside["description"] == "about us" and len(inside["participants"]) == 1
     assert "waiting" not in inside
     assert server.get(f"{ROOMS}/{room}").json["waiting"] == []
+
+
+def test_what_a_stranger_sees_of_who_is_inside(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    rooms = make_room(server), make_room(server, password="secret word")
+    for name in "Ada", "Bob":
+        for room in rooms:
+            Person(server, name).enter(room, password="secret word")
+    names = [{"displayName": "Ada"}, {"displayName": "Bob"}]
+    for preview, *wanted in (
+        ("count", {"participantCount": 2}, {"participantCount": 2}),
+        ("names", {"participantCount": 2, "participants": names}, {"participantCount": 2}),
+        ("nothing", {}, {}),
+    ):
+        server.post("/api/settings", {"key": "room_preview", "value": preview})
+        for room, seen in zip(rooms, wanted, strict=True):
+            shown = server.get(f"{ROOMS}/{room}", token=None).json
+            about = {key: shown[key] for key in shown if key.startswith("participant")}
+            assert about == seen, (preview, room)
+    refused = server.post("/api/settings", {"key": "room_preview", "value": "all"})
+    assert refused.status == 422 and "names, count, nothing" in refused.body.decode()
 
 
 def test_passwords_locks_and_limits(server: Server) -> None:
@@ -676,6 +698,36 @@ def test_turn_credentials_are_those_that_coturn_checks(
     assert listed["turn_secret"] == "********"
     without = make_server(turn_url=urls, ice_servers="none")
     assert without.get("/api/ice").json == {"iceServers": []}
+
+
+def test_fixed_turn_credentials_are_for_who_is_in_a_room(
+    make_server: Callable[..., Server],
+) -> None:
+    urls, password = "turn:turn.example.org", "a password of a provider"
+    fixed = {"turn_url": urls, "turn_username": "ada", "turn_password": password}
+    server = make_server(**fixed, ice_servers="none")
+    ada = Person(server, "Ada").enter(make_room(server))
+    turn = {"urls": [urls], "username": "ada", "credential": password}
+    for shown in (ada.joined, ada.get("/api/ice").json):
+        assert shown["iceServers"] == [turn] and "iceTtl" not in shown
+    assert server.get("/api/ice").json == {"iceServers": []}  # an administrator who isn't in one
+    assert server.get("/api/ice", token=None).code == "unauthorized"
+    lobby = make_room(server, lobby=True)
+    bob = Person(server, "Bob")
+    assert "iceServers" not in bob.join(lobby).json  # waits
+    assert bob.get("/api/ice").code == "not_in_room"
+    listed = {row["key"]: row["value"] for row in server.get("/api/settings").json}
+    assert listed["turn_password"] == "********"
+    both = make_server(**fixed, turn_secret="a secret shared with coturn")
+    assert both.get("/api/ice").json["iceTtl"] == 43_200
+
+
+def test_a_turn_server_that_cant_be_used_is_named(make_server: Callable[..., Server]) -> None:
+    advice = "turn_url is not used. Set turn_secret, or turn_username and turn_password."
+    for half in ({}, {"turn_username": "ada"}):
+        server = make_server(turn_url="turn:turn.example.org", **half)
+        logs = server.get("/api/logs?level=WARN").json
+        assert f"turn: {advice}" in [row["message"] for row in logs]
 
 
 HIDDEN = "candidate:1 1 udp 2113937151 4f1c2d3e-aaaa-4bbb-8ccc-123456789abc.local 50123 typ host"
