@@ -255,6 +255,11 @@ class House:
         self.room = str(answer.json["roomId"])
         return self.room
 
+    def change(self, **fields: Any) -> None:
+        """The room, by an administrator's program."""
+        answer = self.server.request("PATCH", f"/api/video/rooms/{self.room}", fields)
+        assert answer.status == 200, answer
+
     @property
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.server.port}/room/{self.room}"
@@ -918,6 +923,57 @@ def test_a_call_is_recorded_here_and_the_others_see_it(house: House, tmp_path: P
     assert played[2] > 1 and played[3]
 
 
+# Whether all of a text of the page is to be seen: it is nowhere cut, nor outside of its window.
+WHOLE = """(selector) => [...document.querySelectorAll(selector)].every((one) => {
+  const box = one.getBoundingClientRect();
+  const isCut = one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1;
+  return box.width > 0 && box.left >= 0 && box.right <= innerWidth && box.top >= 0 && !isCut; })"""
+
+
+@pytest.mark.parametrize("width", [1000, 360])
+def test_who_is_recorded_reads_so_whole(house: House, width: int) -> None:
+    house.make(name="WEEKLY PLANNING OF THE WHOLE DEPARTMENT, WITH ALL ITS GUESTS")
+    window = {"viewport": {"width": width, "height": 640}}
+    ada, bob = house.host(**window).join(), house.guest("Bob Montgomery", **window).join()
+    ada.sees(bob)
+    ada.menu("record")
+    for one in (ada, bob):
+        expect(one.page.locator("#call-marks .record")).to_have_count(1)
+        assert one.page.evaluate(WHOLE, "#call-marks .record span"), one.name
+        fits(one.page)
+    bob.menu("record")
+    expect(ada.page.locator("#call-marks .record")).to_have_count(2)
+    assert ada.page.evaluate(WHOLE, "#call-marks .record span")
+    fits(ada.page)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [{}, PHONE, {**PHONE, "viewport": {"width": 740, "height": 360}}],
+    ids=["desk", "phone", "sideways"],
+)
+def test_a_note_that_passes_covers_nothing(house: House, window: dict[str, Any]) -> None:
+    """Neither the title, nor the card that invites, nor a picture; and nothing moves for it."""
+    ada = house.host(**window).timed().join()
+    bob = house.guest("Bob").join()
+    expect(ada.tile(bob)).to_be_visible()
+    ada.skip(6)
+    expect(ada.page.locator(".toast")).to_have_count(0)
+    before = ada.page.locator("#stage").bounding_box()
+    bob.page.click("#leave")
+    expect(ada.page.locator("#alone")).to_be_visible()
+    expect(ada.page.locator(".toast")).to_have_text("Bob has left")
+    note = ada.page.locator(".toast").bounding_box()
+    assert note and before == ada.page.locator("#stage").bounding_box()
+    for other in ("#call-title", "#alone", "#stage", "#controls", "#open-invite"):
+        box = ada.page.locator(other).bounding_box()
+        assert box, other
+        is_beside = note["x"] + note["width"] <= box["x"] or box["x"] + box["width"] <= note["x"]
+        is_above = note["y"] + note["height"] <= box["y"] or box["y"] + box["height"] <= note["y"]
+        assert is_beside or is_above, (other, note, box)
+    fits(ada.page)
+
+
 def test_full_screen_and_staying_awake(house: House) -> None:
     awake = """
       window.locks = 0;
@@ -953,22 +1009,26 @@ def test_sound_that_the_browser_holds_back_is_unlocked_by_a_click(house: House) 
     expect(ada.notice("blocked")).to_have_count(0)
 
 
+# Stub: the statistics say that packets are lost while `loses`, or late while `late`.
+POOR = """
+const real = RTCPeerConnection.prototype.getStats;
+let lost = 0, received = 0;
+RTCPeerConnection.prototype.getStats = async function () {
+  const rows = new Map(await real.call(this));
+  received += 400;
+  lost += window.loses ? 100 : 0;
+  for (const [id, row] of rows) {
+    if (row.type === 'inbound-rtp') rows.set(id, { ...row, packetsLost: lost, packetsReceived: received, jitter: 0 });
+    if (row.type === 'candidate-pair') rows.set(id, { ...row, currentRoundTripTime: window.late ? 0.9 : 0.01 });
+  }
+  return rows;
+};
+"""
+
+
 def test_the_connection_is_told_in_words(house: House) -> None:
     """Stub: the statistics of the browser say that packets are lost, then that they are late."""
-    poor = """
-      const real = RTCPeerConnection.prototype.getStats;
-      let lost = 0, received = 0;
-      RTCPeerConnection.prototype.getStats = async function () {
-        const rows = new Map(await real.call(this));
-        received += 400;
-        lost += window.loses ? 100 : 0;
-        for (const [id, row] of rows) {
-          if (row.type === 'inbound-rtp') rows.set(id, { ...row, packetsLost: lost, packetsReceived: received, jitter: 0 });
-          if (row.type === 'candidate-pair') rows.set(id, { ...row, currentRoundTripTime: window.late ? 0.9 : 0.01 });
-        }
-        return rows;
-      };"""
-    ada, bob = house.couple(poor)
+    ada, bob = house.couple(POOR)
     tile = ada.tile(bob)
     ada.page.clock.run_for(4_000)
     expect(tile.locator(".trouble")).to_be_hidden()
@@ -980,6 +1040,35 @@ def test_the_connection_is_told_in_words(house: House) -> None:
     ada.page.clock.run_for(14_000)  # what was lost is then too long ago
     expect(tile.locator("[data-trouble]")).to_have_text(re.compile("arrives late"))
     assert "ms" in str(tile.locator(".bars").get_attribute("title"))
+
+
+def test_words_on_a_connection_leave_faces_alone_and_those_on_most_are_said_once(
+    house: House,
+) -> None:
+    """On a phone held sideways there is an icon, and the words come at a tap."""
+    sideways = {**PHONE, "viewport": {"width": 740, "height": 360}}
+    ada = house.host("Ada", POOR, **sideways).timed().join()
+    bob = house.guest("Bob").join().sees(ada)
+    trouble = ada.tile(bob).locator("[data-trouble]")
+    ada.page.evaluate("window.loses = true")
+    ada.page.clock.run_for(4_000)
+    expect(trouble).to_be_visible()
+    box = trouble.bounding_box()
+    assert box and box["width"] < 60 and box["height"] < 60, box
+    ada.tile(bob).tap()
+    wait_for(lambda: (trouble.bounding_box() or box)["width"] > 200, "the words")
+    expect(trouble).to_have_text(re.compile("part of the data is lost"))
+    cem = house.guest("Cem").join()
+    ada.sees(cem)
+    ada.page.clock.run_for(4_000)
+    own = ada.notice("own-line")
+    expect(own).to_contain_text("it is probably your own")
+    for one in (bob, cem):
+        expect(ada.tile(one).locator("[data-trouble]")).to_be_hidden()
+        expect(ada.tile(one)).to_have_attribute("data-quality", "poor")
+    ada.page.evaluate("window.loses = false")
+    ada.page.clock.run_for(14_000)
+    expect(own).to_have_count(0)
 
 
 # ---- hosts, lobby, doors -------------------------------------------------------------------------
@@ -1068,6 +1157,21 @@ def test_the_lobby(house: House) -> None:
     ada.page.click("#admit-all")
     dia.phase("joined")
     eve.phase("joined")
+
+
+def test_nobody_waits_once_they_are_not_let_in_one_by_one(house: House) -> None:
+    house.make(lobby=True)
+    ada = house.host().join()
+    bob = house.guest("Bob").open().ask().phase("waiting")
+    ada.show_people()
+    expect(ada.page.locator("#waiting-list li")).to_have_count(1)
+    ada.page.uncheck("#room-lobby")
+    bob.phase("joined")
+    expect(ada.page.locator("#waiting")).to_be_hidden()
+    house.change(lobby=True)
+    cem = house.guest("Cem").open().ask().phase("waiting")
+    house.change(lobby=False)  # not by this page
+    cem.phase("joined")
 
 
 def test_invite_by_link_code_and_qr(house: House) -> None:

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { put } from './browser.mjs';
 import { setLanguage, t } from '../../static/js/i18n.js';
 import { Participant } from '../../static/js/room.js';
-import { nameOf, raised, troubleOf } from '../../static/js/room/seats.js';
+import { isOwnLine, nameOf, raised, troubleOf } from '../../static/js/room/seats.js';
 
 put(
   'MediaStream',
@@ -111,4 +111,24 @@ test('of oneself only the own machine is told', () => {
   assert.equal(troubleOf(self), '');
   self.meter.quality = { ...self.meter.quality, reason: 'cpu' };
   assert.equal(troubleOf(self), t('room.quality.ownCpu'));
+});
+
+test('what most of the others have at once is one\'s own line', () => {
+  const bad = (reason, link = 'connected') => {
+    const one = linked(link);
+    one.meter.quality = { ...one.meter.quality, level: 'poor', reason };
+    return one;
+  };
+  const [self, fine] = [somebody({}, true), linked('connected')];
+  const isOwn = (...others) => isOwnLine([self, ...others]);
+  assert.ok(isOwn(bad('loss'), bad('delay')));
+  assert.ok(isOwn(bad('loss'), bad('jitter'), fine));
+  assert.ok(isOwn(bad('', 'interrupted'), bad('', 'interrupted'), fine));
+  assert.ok(isOwn(bad('loss'), bad('loss'), linked('connecting'), linked('connecting')), 'who comes says nothing');
+  assert.ok(!isOwn(), 'nobody');
+  assert.ok(!isOwn(bad('loss')), 'of two it may be either');
+  assert.ok(!isOwn(bad('loss'), fine));
+  assert.ok(!isOwn(bad('loss'), bad('loss'), fine, fine));
+  assert.ok(!isOwn(bad('cpu'), bad('cpu')), 'their machines');
+  assert.ok(!isOwn(linked('failed'), linked('failed')), 'no way is another matter');
 });

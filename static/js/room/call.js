@@ -12,7 +12,7 @@ import { showKeys, wireKeys } from './keys.js';
 import { recall, remember } from './memory.js';
 import { People } from './people.js';
 import { Recorder } from './recorder.js';
-import { Seats } from './seats.js';
+import { isOwnLine, Seats } from './seats.js';
 import { play } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
@@ -144,7 +144,7 @@ export class Call {
   _render() {
     if (!this._isOn) return;
     const { info, participants, waiting } = this._room;
-    byId('call-title').textContent = info.name ?? '';
+    byId('call-title').textContent = byId('call-title').title = info.name ?? '';
     byId('alone').hidden = participants.length > 1 || waiting.length > 0;
     this.seats.render();
     this.people.render();
@@ -236,7 +236,7 @@ export class Call {
   }
 
   _notices() {
-    const { self, load, isCpuLimited } = this._room;
+    const { self, load, isCpuLimited, participants, signalling } = this._room;
     const { faults, on, tracks } = this._devices;
     setBanner('muted', Boolean(self?.muted) && (() => line('warn', t('room.notice.muted'))));
     setBanner('camera-off', Boolean(self?.cameraOff) && (() => line('warn', t('room.notice.cameraOff'))));
@@ -244,6 +244,8 @@ export class Call {
     const crowd = load === 'ok' || this._away.has('too-many') ? '' : load;
     if (crowd === 'too-many') this._advise('load', crowd, 'warn', 'room.notice.tooMany');
     else this._advise('load', crowd, 'info', 'room.notice.crowd');
+    // While the server is away too, that is said, and what to do.
+    setBanner('own-line', signalling === 'open' && isOwnLine(participants) && (() => line('info', t('room.quality.ownLine'))));
     this._advise('cpu', isCpuLimited ? 'cpu' : '', 'warn', 'room.quality.ownCpu');
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;

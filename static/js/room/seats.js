@@ -19,6 +19,8 @@ const REASONS = {
   'no-path': 'room.quality.noPath',
   cpu: 'room.quality.cpu',
 };
+/** What one's own line may be to blame for, where most of the others have it. */
+const OF_THE_LINE = ['loss', 'delay', 'jitter', 'interrupted'];
 const TONES = 6;
 const TAPPED = 4000; // ms
 
@@ -41,7 +43,8 @@ class Seat {
     this.marks = h('span', { class: 'seat-marks' });
     this.hand = h('span', { class: 'hand', hidden: true });
     this.bars = h('span', { class: 'bars' }, icon('bars'));
-    this.trouble = h('p', { class: 'trouble', 'data-trouble': true, hidden: true });
+    this.words = h('span');
+    this.trouble = h('p', { class: 'trouble', 'data-trouble': true, hidden: true }, icon('alert'), this.words);
     this.pin = h('button', { type: 'button', class: 'pin round', 'data-pin': true });
     this.pin.addEventListener('click', acts.onPin);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -66,8 +69,8 @@ class Seat {
     return keyOf(this.person, this.role);
   }
 
-  /** @param {{ pinned: boolean, mirrored: boolean, order: number }} how `order`: of raised hands, 0 for none */
-  render({ pinned, mirrored, order }) {
+  /** @param {{ pinned: boolean, mirrored: boolean, order: number, ownLine: boolean }} how `order`: of raised hands, 0 for none */
+  render({ pinned, mirrored, order, ownLine }) {
     const { person, role, element } = this;
     const { streams } = person;
     const isCamera = role === 'camera';
@@ -81,7 +84,7 @@ class Seat {
     element.classList.toggle('own', person.isSelf);
     this._describe();
     this._marks(order);
-    this._connection();
+    this._connection(ownLine);
     dress(this.pin, {
       icon: 'pin',
       pressed: pinned,
@@ -125,12 +128,13 @@ class Seat {
     this.hand.replaceChildren(marked('hand', t('room.mark.hand', { order })), String(order));
   }
 
-  _connection() {
+  /** @param {boolean} ownLine whether that of oneself is to blame, which is said elsewhere */
+  _connection(ownLine) {
     const { person } = this;
     const { level, rttMs, loss, kbps } = person.quality;
     const words = this.role === 'camera' ? troubleOf(person) : '';
-    this.trouble.hidden = !words;
-    if (this.trouble.textContent !== words) this.trouble.textContent = words;
+    this.trouble.hidden = !words || (ownLine && isOfTheLine(person));
+    if (this.words.textContent !== words) this.words.textContent = words;
     this.bars.hidden = person.isSelf || this.role === 'screen' || person.link === 'connecting';
     this.bars.dataset.level = level;
     const figures = t('room.quality.figures', { rtt: Math.round(rttMs), loss: Math.round(loss * 100), kbps: Math.round(kbps) });
@@ -201,10 +205,11 @@ export class Seats {
       if (!now || now.one !== seat.person) this._drop(key, seat);
     }
     const hands = raised(people);
+    const ownLine = isOwnLine(people);
     for (const [key, { one, role }] of wanted) {
       const seat = this._seats.get(key) ?? this._add(one, role);
       const order = hands.indexOf(one) + 1;
-      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order });
+      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order, ownLine });
     }
     this.arrange();
   }
@@ -341,6 +346,16 @@ export function troubleOf({ isSelf, displayName: name, status, link, quality }) 
   if (link === 'connecting') return t('room.link.connecting');
   if (link === 'interrupted') return t('room.quality.interrupted');
   return quality.level !== 'good' && quality.reason in REASONS ? t(REASONS[quality.reason]) : '';
+}
+
+/** @param {Participant} person */
+const isOfTheLine = ({ quality: { level, reason } }) => level !== 'good' && OF_THE_LINE.includes(reason);
+
+/** Whether most of the others, more than one, are badly connected: then it is one's own line. @param {Participant[]} people */
+export function isOwnLine(people) {
+  const others = people.filter(({ isSelf, link }) => !isSelf && link !== 'connecting');
+  const bad = others.filter(isOfTheLine).length;
+  return bad > 1 && bad * 2 > others.length;
 }
 
 /** @param {string} name @param {string} text */
