@@ -25,6 +25,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Request,
+    Route,
     expect,
 )
 from typing_extensions import Self
@@ -1108,13 +1109,12 @@ def test_lock_password_and_end(house: House) -> None:
     expect(bob.page.locator("#door-hint")).to_contain_text("locked")
     bob.ask()
     expect(bob.page.locator("#join-form .banner")).to_contain_text("has locked the room")
-    page.uncheck("#room-lock")
     page.click("#room-password button")
     expect(page.locator("#new-room-password-error")).to_have_text("Enter the new password")
     page.fill("#new-room-password", "saffron lantern")
     page.keyboard.press("Enter")
     expect(page.locator("#password-now")).to_have_text("The room has a password")
-    bob.ask()
+    page.uncheck("#room-lock")  # who waits for that is asked for the password
     expect(bob.page.locator("#password-error")).to_contain_text("has a password now")
     bob.ask(password="wrong")
     expect(bob.page.locator("#password-error")).to_have_text("This is not the room’s password")
@@ -1128,6 +1128,129 @@ def test_lock_password_and_end(house: House) -> None:
     for one in (ada, bob):
         one.phase("left")
         expect(one.page.locator("#over-title")).to_have_text("The call has ended")
+
+
+def test_a_full_or_locked_room_is_waited_for(house: House) -> None:
+    """It says so once, comes in when there is a place, and can be told not to wait."""
+    house.make(maxParticipants=2)
+    ada, bob = house.host().join(), house.guest("Bob").join()
+    cem = house.guest("Cem").timed().open()
+    door = cem.page.locator("#door")
+    expect(door.get_by_text("The room is full")).to_have_count(1)
+    cem.ask()
+    expect(cem.page.locator("#join-form .banner")).to_contain_text("as soon as you can")
+    expect(door.get_by_text("The room is full").filter(visible=True)).to_have_count(1)
+    cem.page.click("#join-form .banner button")
+    expect(cem.page.locator("#join-form .banner")).to_have_count(0)
+    assert focused(cem.page) == "join"
+    expect(cem.page.locator("#join")).not_to_have_attribute("aria-disabled", "true")
+    cem.page.click("#join")
+    expect(cem.page.locator("#join-form .banner")).to_be_visible()
+    house.change(locked=True)
+    bob.page.click("#leave")
+    expect(ada.page.locator("[data-tile]")).to_have_count(1)
+    with cem.page.expect_response("**/api/video/rooms/*"):
+        cem.skip(3)
+    assert cem.page.get_attribute("main", "data-phase") != "joined"
+    house.change(locked=False)
+    wait_for(lambda: cem.skip(3) or cem.page.get_attribute("main", "data-phase") == "joined", "in")
+    expect(ada.tile(cem)).to_be_visible()
+    assert house.server.request("GET", f"/api/video/rooms/{house.room}").json["full"]
+
+
+def test_who_waits_for_a_room_that_ends_is_told(house: House) -> None:
+    house.change(locked=True)
+    cem = house.guest("Cem").timed().open().ask()
+    expect(cem.page.locator("#join-form .banner")).to_be_visible()
+    assert house.server.request("DELETE", f"/api/video/rooms/{house.room}").status in (200, 204)
+    cem.skip(3)
+    expect(cem.page.locator("#over-title")).to_have_text("There is no such room")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"participants": ["Ada", "\u05d3\u05e0\u05d4"]},
+            "In the room: Ada and \u05d3\u05e0\u05d4",
+        ),
+        ({"participants": [f"Bob {n}" for n in range(7)]}, "Bob 3, Bob 4 and 2 more"),
+        ({"participantCount": 1}, "1 person is in the room"),
+        ({"participantCount": 12}, "12 people are in the room"),
+        ({"participantCount": 0}, "Nobody is in the room yet"),
+        ({}, ""),
+    ],
+    ids=["names", "many", "one", "number", "nobody", "nothing"],
+)
+def test_before_joining_one_sees_who_is_inside_as_far_as_it_is_told(
+    house: House, told: dict[str, Any], said: str
+) -> None:
+    """Stub: the server's answer, in each form that a setting of it gives."""
+    cem = house.guest("Cem").timed()
+    answer: dict[str, Any] = {**told}
+
+    def tell(route: Route) -> None:
+        door = route.fetch().json()
+        for key in ("participants", "participantCount"):
+            door.pop(key, None)
+        route.fulfill(json={**door, **answer})
+
+    cem.page.route("**/api/video/rooms/*", tell)
+    cem.open()
+    inside = cem.page.locator("#door-inside")
+    plain = re.compile("[\u2068\u2069]")
+    expect(cem.page.locator("#door-title")).to_have_text("Planning")
+    assert said in plain.sub("", inside.inner_text()), inside.inner_text()
+    expect(inside).to_be_visible(visible=bool(said))
+    answer["participantCount"] = 4
+    answer.pop("participants", None)
+    cem.skip(10)  # looked at again while one thinks about it
+    expect(inside).to_have_text("4 people are in the room")
+
+
+def test_a_setting_says_what_is_seen_of_those_inside(house: House) -> None:
+    house.host("Ada").join()
+    bob = house.guest("Bob").timed()
+    for preview, said in (
+        ("count", "1 person is in the room"),
+        ("names", "In the room: Ada"),
+        ("nothing", ""),
+    ):
+        setting = {"key": "room_preview", "value": preview}
+        assert house.server.post("/api/settings", setting).status == 200
+        bob.open()
+        expect(bob.page.locator("#door-title")).to_have_text("Planning")
+        expect(bob.page.locator("#door-inside")).to_have_text(said)
+
+
+def test_the_lobby_shows_the_room_and_oneself_and_calls_one_back(house: House) -> None:
+    sounds = """
+      window.sounds = 0;
+      const start = OscillatorNode.prototype.start;
+      OscillatorNode.prototype.start = function (...args) { window.sounds += 1; return start.apply(this, args); };"""
+    house.make(lobby=True)
+    ada = house.host().join()
+    bob = house.guest("Bob", sounds).open().ask().phase("waiting")
+    lobby = bob.page.locator("#lobby")
+    expect(lobby).to_contain_text("Planning")
+    expect(lobby.locator("#preview-video")).to_be_visible()
+    until(
+        bob.page,
+        """() => { const video = document.querySelector('#lobby video'); const now = video.getVideoPlaybackQuality().totalVideoFrames;
+          video.seen ??= now; return now > video.seen; }""",
+    )
+    lobby.locator("#door-audio").click()
+    expect(lobby.locator("#door-audio")).to_have_attribute("aria-pressed", "false")
+    assert bob.page.evaluate("window.sounds") == 0
+    ada.show_people()
+    ada.page.click('#waiting-list [data-act="admit"]')
+    bob.phase("joined").sees(ada)
+    until(bob.page, "() => window.sounds > 0")
+    expect(bob.page.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    bob.page.click("#leave")
+    bob.phase("left")
+    bob.open()
+    expect(bob.page.locator("#door #preview-video")).to_be_visible()
 
 
 def test_the_lobby(house: House) -> None:

@@ -172,7 +172,16 @@ export function formatDuration(seconds) {
   const parts = [];
   if (minutes) parts.push(words(minutes, 'minute'));
   if (seconds % 60 || !minutes) parts.push(words(seconds % 60, 'second'));
-  return cached('list', () => new Intl.ListFormat(locale(), { type: 'unit' })).format(parts);
+  return formatList(parts, { type: 'unit' });
+}
+
+/**
+ * Several in a row: `Ada, Bob and Cem`.
+ * @param {string[]} parts
+ * @param {Intl.ListFormatOptions} [options]
+ */
+export function formatList(parts, options) {
+  return cached(`list${JSON.stringify(options)}`, () => new Intl.ListFormat(locale(), options)).format(parts);
 }
 
 /** The reader's own variety of the language (`en-GB`) where the browser tells it. */

@@ -81,7 +81,9 @@ export class Call {
 
   // ---- beginning and end -----------------------------------------------------------------------
 
-  start() {
+  /** @param {boolean} hasWaited for being let in, perhaps looking elsewhere: they are called back */
+  start(hasWaited) {
+    if (hasWaited) this._sound('joined');
     this._since = performance.now();
     this._away.clear();
     this._render();

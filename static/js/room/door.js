@@ -1,7 +1,7 @@
 /** Before the call: what one looks and sounds like, the devices, the name. */
 import { ApiError } from '../api.js';
 import { fieldError, wireForm } from '../forms.js';
-import { onLanguage, t } from '../i18n.js';
+import { formatList, isolated, onLanguage, t } from '../i18n.js';
 import { banner, byId, h } from '../page.js';
 import { dress, said } from './dom.js';
 import { faultBanner } from './faults.js';
@@ -10,20 +10,22 @@ import { recall, remember } from './memory.js';
 /** @typedef {import('./devices.js').Devices} Devices */
 /** @typedef {import('./devices.js').Kind} Kind */
 
-/** Why one can't enter, besides a wrong password, in words. @type {Record<string, string>} */
-const REFUSALS = {
+/** Why one can't enter yet: whoever waits comes in when it has passed. @type {Record<string, string>} */
+const PASSING = {
   room_full: 'room.door.full',
   room_locked: 'room.door.locked',
   lobby_full: 'room.door.lobbyFull',
-  unauthorized: 'room.door.signIn',
 };
+const LOOK = 3_000; // ms between two looks for a place
+const NAMED = 5; // of those inside; the others are counted
 const SWITCHES = /** @type {const} */ (['video', 'audio']);
 
 export class Door {
   /**
    * @param {string} roomId
    * @param {Devices} devices
-   * @param {{ turn: (kind: Kind, on: boolean) => void, join: (as: { displayName: string, password?: string }) => Promise<void>, onGone: (code: string) => void }} acts
+   * @param {{ turn: (kind: Kind, on: boolean) => void, join: (as: { displayName: string, password?: string }) => Promise<void>,
+   *   look: () => Promise<unknown>, onGone: (code: string) => void }} acts
    */
   constructor(roomId, devices, acts) {
     this._roomId = roomId;
@@ -33,6 +35,8 @@ export class Door {
     this.info = undefined;
     /** Why one was not let in. */
     this._refusal = '';
+    /** Ends the wait for a place. @type {AbortController | undefined} */
+    this._wait = undefined;
     this._video = /** @type {HTMLVideoElement} */ (byId('preview-video'));
     this._name = /** @type {HTMLInputElement} */ (byId('name'));
     this._password = /** @type {HTMLInputElement} */ (byId('password'));
@@ -41,7 +45,9 @@ export class Door {
     devices.addEventListener('change', () => this.render());
     onLanguage(() => {
       this.render();
-      if (this._refusal) this._sayRefusal();
+      const code = this._refusal;
+      this._refusal = '';
+      if (code) this._sayRefusal(code);
     });
   }
 
@@ -80,11 +86,60 @@ export class Door {
     });
   }
 
+  /** Whether one waits for a place. */
+  get isWaiting() {
+    return this._wait !== undefined;
+  }
+
+  /** Come in; where it is full or locked wait, and come in then. */
   async _join() {
     this.remember();
     this._refusal = '';
-    await this._acts.join({ displayName: this._name.value.trim(), password: this._password.value || undefined });
-    this._password.value = '';
+    const as = { displayName: this._name.value.trim(), password: this._password.value || undefined };
+    const wait = new AbortController();
+    try {
+      for (let why = await this._try(as); why; why = await this._try(as)) {
+        this._wait = wait;
+        this._sayRefusal(why);
+        await this._placeFree(wait.signal);
+        if (wait.signal.aborted) return;
+      }
+      this._password.value = '';
+    } finally {
+      this.stopWaiting();
+    }
+  }
+
+  /** @param {{ displayName: string, password?: string }} as @returns {Promise<string>} what one has to wait for; empty: one is in */
+  async _try(as) {
+    try {
+      await this._acts.join(as);
+      return '';
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.code in PASSING) return error.code;
+      // Whoever waits outlasts a server that is busy, or starts anew.
+      const isPassing = !error.status || error.status === 429 || error.status >= 500;
+      if (isPassing && this.isWaiting) return this._refusal;
+      throw error;
+    }
+  }
+
+  /** Until there may be a place. @param {AbortSignal} signal of one who no longer waits */
+  async _placeFree(signal) {
+    do {
+      await pause(LOOK, signal);
+      if (!signal.aborted) await this._acts.look();
+    } while (!signal.aborted && (this.info?.full || this.info?.locked));
+  }
+
+  stopWaiting() {
+    if (!this._wait) return;
+    this._wait.abort();
+    this._wait = undefined;
+    this._refusal = '';
+    this._errors.replaceChildren();
+    this.render();
   }
 
   /** Enter without a click, where the server allows it: a screen on a wall. */
@@ -105,23 +160,37 @@ export class Door {
       this._password.focus();
       return true;
     }
-    if (!(code in REFUSALS)) return false;
-    this._refusal = code;
-    this._sayRefusal();
+    if (code !== 'unauthorized') return false;
+    this._sayRefusal(code);
     return true;
   }
 
-  _sayRefusal() {
-    const code = this._refusal;
-    const place = /** @type {HTMLElement} */ (this._form.querySelector('.form-error'));
-    const link = code === 'unauthorized' ? h('p', { class: 'body' }, said('a', 'signin.button', { href: new URL('..', location.href).href })) : undefined;
-    place.replaceChildren(banner('warn', t(REFUSALS[code]), link));
+  get _errors() {
+    return /** @type {HTMLElement} */ (this._form.querySelector('.form-error'));
+  }
+
+  /** Once, however often it is found so. @param {string} code */
+  _sayRefusal(code) {
+    if (this._refusal === code) return;
+    this._refusal = code;
+    this._errors.replaceChildren(code in PASSING ? this._waiting(code) : needsSignIn());
+    this.render();
+  }
+
+  /** @param {string} code */
+  _waiting(code) {
+    const stop = said('button', 'room.lobby.leave', { type: 'button', class: 'small' });
+    stop.addEventListener('click', () => {
+      this.stopWaiting();
+      byId('join').focus();
+    });
+    return banner('info', t(PASSING[code]), said('p', 'room.door.waits', { class: 'body' }), h('div', { class: 'row' }, stop));
   }
 
   /** @param {any} info */
   show(info) {
     this.info = info;
-    this._showPassword(info.hasPassword);
+    if (!this.isWaiting) this._showPassword(info.hasPassword); // whoever waits is asked when it is time
     this.render();
   }
 
@@ -133,7 +202,10 @@ export class Door {
   render() {
     const { on, tracks, asking, lists } = this._devices;
     byId('door-title').textContent = this.info?.name ?? t('room.door.title');
-    byId('door-hint').textContent = t(this._hint());
+    byId('door-hint').textContent = this._hint();
+    byId('door-hint').hidden = this.isWaiting;
+    byId('door-inside').textContent = this._inside();
+    byId('lobby-room').textContent = byId('door-title').textContent;
     this._preview(tracks.video);
     byId('preview-note').textContent = this._note();
     byId('door-flip').hidden = !tracks.video || lists.video.length < 2;
@@ -145,9 +217,20 @@ export class Door {
   }
 
   _hint() {
-    if (this.info?.locked) return 'room.door.isLocked';
-    if (this.info?.full) return 'room.door.full';
-    return this.info?.lobby ? 'room.door.hasLobby' : 'room.door.hint';
+    const { locked, full, lobby } = this.info ?? {};
+    if (locked || full) return `${t(locked ? 'room.door.locked' : 'room.door.full')} ${t('room.door.willWait')}`;
+    return t(lobby ? 'room.door.hasLobby' : 'room.door.hint');
+  }
+
+  /** Who is inside, as far as the server tells: names, a number, or nothing. */
+  _inside() {
+    const { participants, participantCount: count = participants?.length } = this.info ?? {};
+    if (count === undefined) return '';
+    if (!participants || !count) return t(count ? 'room.door.insideCount' : 'room.door.nobody', { count });
+    const names = participants.map((/** @type {any} */ one) => isolated(one.displayName ?? one));
+    const rest = names.splice(NAMED).length;
+    if (rest) names.push(t('room.door.others', { count: rest }));
+    return t('room.door.inside', { names: formatList(names) });
   }
 
   _note() {
@@ -188,10 +271,36 @@ export class Door {
     else this._acts.turn(kinds[0], true);
   }
 
+  /** Oneself is seen before the room, and in its lobby. @param {string} part of the page */
+  showMirror(part) {
+    if (part === 'lobby') byId('lobby-title').after(byId('mirror'));
+    else byId('door-columns').prepend(byId('mirror'));
+    if (this._video.srcObject) void this._video.play().catch(() => {});
+  }
+
   /** The preview's camera is shown elsewhere now. */
   close() {
+    this.stopWaiting();
     this._video.srcObject = null;
   }
+}
+
+function needsSignIn() {
+  const link = said('a', 'signin.button', { href: new URL('..', location.href).href });
+  return banner('warn', t('room.door.signIn'), h('p', { class: 'body' }, link));
+}
+
+/** @param {number} ms @param {AbortSignal} signal ends it sooner @returns {Promise<void>} */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const over = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', over);
+      resolve();
+    };
+    const timer = setTimeout(over, ms);
+    signal.addEventListener('abort', over);
+  });
 }
 
 /** How the button of a microphone or camera looks. @param {Kind} kind @param {boolean} on */

@@ -28,6 +28,7 @@ const OVER = {
 const PARTS = { idle: 'door', joining: 'door', waiting: 'lobby', joined: 'call', left: 'over' };
 const KINDS = /** @type {const} */ (['audio', 'video']);
 const PATIENCE = 5_000; // ms for the server's answer
+const LOOK = 10_000; // ms between two looks at who is inside, while one is at the door
 
 wireReveals();
 await startPage(); // the texts first: what is made below asks for them
@@ -38,7 +39,7 @@ const session = roomSession(roomId);
 const devices = new Devices();
 const pickers = new Pickers(devices);
 const join = async (/** @type {any} */ as) => (await inside()).join(as);
-const door = new Door(roomId, devices, { turn, join, onGone: showOver });
+const door = new Door(roomId, devices, { turn, join, look: () => look(true), onGone: showOver });
 /** @type {Room | undefined} */
 let room;
 /** @type {Call | undefined} */
@@ -93,11 +94,13 @@ function enter(phase) {
   main.dataset.reason = reason;
   if (phase === 'left') return showOver(reason);
   over = '';
+  const hasWaited = door.isWaiting || !byId('lobby').hidden;
   show(PARTS[phase]);
+  door.showMirror(PARTS[phase]);
   if (phase === 'waiting') byId('lobby-title').focus();
   if (phase === 'joined') {
     isIn = true;
-    call?.start();
+    call?.start(hasWaited);
   }
 }
 
@@ -135,18 +138,18 @@ async function rejoin() {
   }
 }
 
-/** Ask the server for the room; as long as it can't be reached, say so. */
-async function look() {
+/** Ask the server for the room; as long as it can't be reached, say so, unless it is by the way. */
+async function look(isByTheWay = false) {
   const place = /** @type {HTMLElement} */ (byId('join-form').querySelector('.form-error'));
   try {
     const path = `api/video/rooms/${encodeURIComponent(roomId)}`;
     const headers = { 'X-Session': session };
     door.show(await api('GET', path, undefined, { headers, signal: AbortSignal.timeout(PATIENCE) }));
-    place.replaceChildren();
+    if (!isByTheWay) place.replaceChildren();
     return true;
   } catch (error) {
     if (error instanceof ApiError && (error.status === 404 || error.code === 'removed')) showOver(error.code);
-    else place.replaceChildren(unreached(error));
+    else if (!isByTheWay) place.replaceChildren(unreached(error));
     return false;
   }
 }
@@ -173,6 +176,10 @@ function wire() {
   byId('rejoin').addEventListener('click', () => void rejoin());
   byId('lobby-leave').addEventListener('click', () => void room?.leave());
   addEventListener('pagehide', () => room?.goSoon());
+  setInterval(() => {
+    const isAtDoor = !byId('door').hidden && document.visibilityState === 'visible' && !door.isWaiting;
+    if (isAtDoor && door.info) void look(true);
+  }, LOOK);
   onLanguage(renderOver);
 }
 
