@@ -22,6 +22,8 @@ import pytest
 from playwright.sync_api import (
     Browser,
     BrowserContext,
+    Dialog,
+    Download,
     Page,
     Playwright,
     Request,
@@ -642,6 +644,49 @@ def test_switches_and_shortcuts(house: House) -> None:
     expect(mark).to_have_count(0)
 
 
+PRESS = """(event) => {
+  const { on = 'body', ...more } = event;
+  const made = new KeyboardEvent('keydown', { bubbles: true, cancelable: true, ...more });
+  return document.querySelector(on).dispatchEvent(made); }"""
+
+
+def test_letters_of_another_script_act_by_their_place(house: House) -> None:
+    """Stub: the events of such layouts, and of a method that composes words."""
+    ada = house.host().join()
+    page = ada.page
+
+    def state(which: str) -> bool:
+        return page.get_attribute(f"#{which}", "aria-pressed") == "true"
+
+    for which, event in (
+        ("audio", {"key": "\u044c", "code": "KeyM"}),  # Cyrillic
+        ("audio", {"key": "\u0432", "code": "KeyD", "ctrlKey": True}),
+        ("video", {"key": "\u03c9", "code": "KeyV"}),  # Greek
+        ("video", {"key": "\u062b", "code": "KeyE", "ctrlKey": True}),  # Arabic
+        ("hand", {"key": "\u3131", "code": "KeyR"}),  # Korean
+    ):
+        before = state(which)
+        page.evaluate(PRESS, event)
+        wait_for(lambda: state(which) != before, str(event))  # noqa: B023
+    before = state("audio")
+    for event in (
+        {"key": "\u0131", "code": "KeyM"},  # Latin, though not of ours
+        {"key": ",", "code": "KeyM"},
+        {"key": "\u044c", "code": "KeyM", "keyCode": 229},
+    ):
+        page.evaluate(PRESS, event)
+        assert state("audio") == before, event
+    page.click("#open-chat")
+    page.fill("#chat-text", "\u304b\u306a")
+    end = {"on": "#chat-text", "key": "Enter", "code": "Enter"}
+    assert page.evaluate(PRESS, {**end, "keyCode": 229}), "it ends a word"
+    assert page.evaluate(PRESS, {**end, "keyCode": 229, "key": "Escape"})
+    expect(page.locator("#chat")).to_be_visible()
+    expect(page.locator("#chat-text")).to_have_value("\u304b\u306a")
+    assert not page.evaluate(PRESS, {**end, "keyCode": 13}), "it sends"
+    expect(page.locator(".said .text")).to_have_text("\u304b\u306a")
+
+
 def test_screens_are_shared_with_sound_by_several_at_once(house: House) -> None:
     """Stub: what the picker gives, since a headless browser's screen has no sound."""
     ada, bob = house.couple(SCREEN)
@@ -780,6 +825,32 @@ def test_names_turn_nothing_around_them_and_no_emoji_is_cut(house: House) -> Non
     expect(line.locator("button[aria-haspopup]")).to_have_attribute(
         "aria-label", re.compile(f"\u2068{dana.name}\u2069")
     )
+
+
+def test_a_name_is_seen_and_two_of_one_are_told_apart(house: House) -> None:
+    ada = house.host("Ada").join()
+    twin = house.guest("Ada").open()
+    twin.ask(name="\u200b\u2060")
+    expect(twin.page.locator("#name-error")).to_contain_text("Enter your name")
+    twin.ask(name="a\u200bda").phase("joined")
+    second = ada.page.locator("[data-tile]:not([data-self])")
+    expect(second.locator(".name")).to_have_text("ada (2)")
+    expect(second).to_have_attribute("aria-label", "ada (2)")
+    expect(ada.said).to_have_text("ada (2) has joined")
+    first = twin.page.locator("[data-tile]:not([data-self]) .name")
+    expect(first).to_have_text("Ada")
+    expect(twin.page.locator("[data-self] .name")).to_have_text("ada (you)")
+    twin.page.click("#open-chat")
+    twin.page.fill("#chat-text", "hello")
+    twin.page.keyboard.press("Enter")
+    expect(ada.said).to_have_text("ada (2): hello")
+    ada.page.click("#open-chat")
+    expect(ada.page.locator(".said .meta bdi")).to_have_text("ada (2)")
+    ada.page.click("#send-file")
+    expect(ada.page.locator("#file-to option")).to_have_text(["Everybody in the room", "ada (2)"])
+    ada.page.keyboard.press("Escape")
+    ada.show_people()
+    expect(ada.page.locator("#people-list .name")).to_have_text(["Ada (you)", "ada (2)"])
 
 
 def offer(someone: Someone, folder: Path, name: str, content: bytes, to: str = "") -> None:
@@ -922,6 +993,55 @@ def test_a_call_is_recorded_here_and_the_others_see_it(house: House, tmp_path: P
     )
     assert played[:2] == [1280, 720]
     assert played[2] > 1 and played[3]
+
+
+LENGTH = """async (text) => {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const video = document.createElement('video');
+  video.src = URL.createObjectURL(new Blob([bytes], { type: 'video/webm' }));
+  await new Promise((done, fail) => { video.onloadedmetadata = done; video.onerror = () => fail(video.error); });
+  return video.duration; }"""
+
+
+def length_of(page: Page, download: Download) -> float:
+    """In seconds, as a player finds it."""
+    film = base64.b64encode(Path(download.path()).read_bytes()).decode()
+    return float(page.evaluate(LENGTH, film))
+
+
+def test_a_recording_has_a_length_and_outlives_its_page(house: House) -> None:
+    ada = house.host().join()
+    page = ada.page
+    ada.menu("record")
+    expect(page.locator("#call-marks")).to_contain_text("You are recording")
+    page.wait_for_timeout(3_000)
+    with page.expect_download() as download:
+        ada.menu("record")
+    assert 2.5 < length_of(page, download.value) < 8
+    asked = []
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
+    ada.menu("record")
+    expect(page.locator("#call-marks")).to_contain_text("You are recording")
+    page.wait_for_timeout(4_000)
+    page.reload()
+    assert asked == ["beforeunload"]
+    cut = page.locator('[data-notice="recording-cut"]')
+    expect(cut).to_contain_text("cut short")
+    with page.expect_download() as download:
+        cut.get_by_role("button", name="Save").click()
+    assert 1.5 < length_of(page, download.value) < 8
+    expect(cut).to_have_count(0)
+    page.reload()
+    expect(page.locator("main")).to_have_attribute("data-ready", "")
+    ada.ask().phase("joined")
+    expect(cut).to_have_count(0)  # it is saved
+    page.reload()
+    assert asked == ["beforeunload"]
 
 
 # Whether all of a text of the page is to be seen: it is nowhere cut, nor outside of its window.

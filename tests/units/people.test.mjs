@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import { put } from './browser.mjs';
 import { setLanguage, t } from '../../static/js/i18n.js';
 import { Participant } from '../../static/js/room.js';
-import { isOwnLine, nameOf, raised, troubleOf } from '../../static/js/room/seats.js';
+import { nameOf } from '../../static/js/room/names.js';
+import { isOwnLine, raised, troubleOf } from '../../static/js/room/seats.js';
 
 put(
   'MediaStream',
@@ -113,7 +114,7 @@ test('of oneself only the own machine is told', () => {
   assert.equal(troubleOf(self), t('room.quality.ownCpu'));
 });
 
-test('what most of the others have at once is one\'s own line', () => {
+test('what most of the others have at once is the own line', () => {
   const bad = (reason, link = 'connected') => {
     const one = linked(link);
     one.meter.quality = { ...one.meter.quality, level: 'poor', reason };

@@ -1,17 +1,18 @@
 /** The call itself: pictures, controls, panels, and what has to be said while it goes on. */
-import { beginning, formatNumber, isolated, onLanguage, t } from '../i18n.js';
+import { beginning, isolated, onLanguage, t } from '../i18n.js';
 import { announce, byId, copyFrom, h } from '../page.js';
 import { clearBanners, line, setBanner } from './banners.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
-import { dress, icon, openDialog, size, toast, wireMenu } from './dom.js';
+import { dress, icon, isComposing, openDialog, toast, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
 import { faultBanner } from './faults.js';
 import { Files } from './files.js';
 import { showKeys, wireKeys } from './keys.js';
 import { recall, remember } from './memory.js';
+import { nameOf, tellApart } from './names.js';
 import { People } from './people.js';
-import { Recorder } from './recorder.js';
+import { canRecord, Recording } from './recording.js';
 import { isOwnLine, Seats } from './seats.js';
 import { play } from './sound.js';
 
@@ -39,6 +40,8 @@ export class Call {
     this._pickers = pickers;
     this._turn = turn;
     this._options = recall('options', { mirror: true, sounds: true, hideSelf: false });
+    // Before anybody is told of them.
+    for (const name of ['added', 'info']) room.on(name, () => tellApart(room.participants));
     /** @type {'' | 'chat' | 'people'} */
     this._panel = '';
     this._since = 0;
@@ -46,8 +49,6 @@ export class Call {
     this._talking = false;
     /** What of a person was last told. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
     this._known = new WeakMap();
-    /** Who records, by clientId. @type {Map<string, string>} */
-    this._recording = new Map();
     /** @type {MediaStream | undefined} */
     this._screen = undefined;
     this._isChoosing = false;
@@ -71,7 +72,11 @@ export class Call {
       onNews: (from, text) => this._news(from, text),
       onUnread: () => this._controls(),
     });
-    this._recorder = new Recorder(byId('seats'), () => this.seats.sources(), () => this._ownSound(), save);
+    this._recording = new Recording(room, {
+      sources: () => this.seats.sources(),
+      microphone: () => this._ownSound(),
+      onChange: () => this._plan(),
+    });
     this._wire();
   }
 
@@ -95,12 +100,11 @@ export class Call {
   }
 
   stop() {
-    this._recorder.stop();
+    this._recording.stop();
     this._stopScreen();
     void this._wake?.release().catch(() => {});
     this._wake = undefined;
     this.seats.clear();
-    this._recording.clear();
     this._show('');
     clearBanners();
     if (document.fullscreenElement) void document.exitFullscreen().catch(() => {});
@@ -158,7 +162,7 @@ export class Call {
   /** @param {Participant} person */
   _added(person) {
     if (this._isOn && !person.isSelf) {
-      toast(t('room.said.came', { name: person.displayName }));
+      toast(t('room.said.came', { name: nameOf(person) }));
       this._sound('joined');
     }
     this._plan();
@@ -167,9 +171,8 @@ export class Call {
   /** @param {Participant} person @param {string} reason */
   _removed(person, reason) {
     this.files.lost(person);
-    this._recording.delete(person.clientId);
     if (this._isOn && reason !== 'over') {
-      const { displayName: name } = person;
+      const name = nameOf(person);
       toast(t(reason === 'left' ? 'room.said.left' : reason === 'removed' ? 'room.said.removed' : 'room.said.lost', { name }));
       this._sound('left');
     }
@@ -179,7 +182,8 @@ export class Call {
   /** @param {Participant} person */
   _changed(person) {
     const before = this._known.get(person) ?? { hand: false, screen: false };
-    const { hand, screen, displayName: name, isSelf } = person;
+    const { hand, screen, isSelf } = person;
+    const name = nameOf(person);
     this._known.set(person, { hand, screen });
     if (this._isOn && !isSelf && hand && !before.hand) {
       toast(t('room.said.hand', { name }));
@@ -196,7 +200,7 @@ export class Call {
     byId('waiting').dataset.count = String(list.length);
     if (!this._isOn) return;
     if (last && isMore) {
-      announce(t('room.said.knocks', { name: last.displayName }));
+      announce(t('room.said.knocks', { name: nameOf(last) }));
       this._sound('knock');
     }
     const show = () => this._show('people');
@@ -207,14 +211,13 @@ export class Call {
   _data(from, data) {
     if (typeof data !== 'string') return this.files.take(from, data);
     const said = parse(data);
-    if (said?.type === 'recording') this._recordedBy(from, said.on === true);
+    if (said?.type === 'recording') this._recording.hear(from, said.on === true);
     else this.files.hear(from, said);
   }
 
   /** @param {Participant} person */
   _channel(person) {
     if (!this._room.canSend(person)) this.files.lost(person);
-    else if (this._recorder.isRunning) this._tellRecording([person], true);
   }
 
   // ---- the bar on top, and banners -----------------------------------------------------------------
@@ -223,8 +226,7 @@ export class Call {
     const { info } = this._room;
     const marks = [];
     if (info.locked) marks.push(['lock', t('room.mark.locked')]);
-    if (this._recorder.isRunning) marks.push(['record', t('room.mark.recording')]);
-    for (const name of this._recording.values()) marks.push(['record', t('room.mark.recordedBy', { name })]);
+    for (const text of this._recording.marks) marks.push(['record', text]);
     byId('call-marks').replaceChildren(...marks.map(([look, text]) => h('li', { class: `badge ${look}`, title: text }, icon(look), h('span', {}, text))));
   }
 
@@ -297,7 +299,7 @@ export class Call {
     byId('share-link').addEventListener('click', () => void this._shareLink());
     for (const panel of PANELS) {
       byId(panel).addEventListener('keydown', (event) => {
-        if (event.key !== 'Escape' || event.defaultPrevented) return;
+        if (event.key !== 'Escape' || event.defaultPrevented || isComposing(event)) return;
         this._show('');
       });
       const close = /** @type {HTMLElement} */ (document.querySelector(`[data-close="${panel}"]`));
@@ -355,7 +357,7 @@ export class Call {
   /** @returns {import('./dom.js').Item[]} */
   _menu() {
     const full = Boolean(document.fullscreenElement);
-    const recording = this._recorder.isRunning;
+    const recording = this._recording.isOn;
     const isHidden = (/** @type {string} */ id) => !byId(id).offsetParent && !byId(id).hidden;
     /** @type {(false | import('./dom.js').Item)[]} */
     const items = [
@@ -364,7 +366,7 @@ export class Call {
       this._devices.lists.video.length > 1 && { key: 'flip', icon: 'flip', text: t('room.flip'), act: () => void this._devices.flip() },
       { key: 'invite', icon: 'invite', text: t('room.invite.open'), act: () => void this._invite() },
       { key: 'file', icon: 'file', text: t('room.files.send'), act: () => this.chat.chooseFiles() },
-      Recorder.isPossible && { key: 'record', icon: 'record', text: t(recording ? 'room.record.stop' : 'room.record.start'), act: () => this._record() },
+      canRecord && { key: 'record', icon: 'record', text: t(recording ? 'room.record.stop' : 'room.record.start'), act: () => this._recording.toggle() },
       document.fullscreenEnabled && { key: 'full', icon: 'full', text: t(full ? 'room.full.exit' : 'room.full.enter'), act: () => this._fullScreen() },
       { key: 'view', icon: 'people', text: t('room.view.speaker'), pressed: this.seats.view === 'speaker', act: () => this._view() },
       { key: 'self', icon: 'eye', text: t('room.self.hide'), pressed: this.seats.hideSelf, act: () => this._hideSelf() },
@@ -496,32 +498,6 @@ export class Call {
     this._plan();
   }
 
-  // ---- recording -------------------------------------------------------------------------------
-
-  _record() {
-    if (this._recorder.isRunning) this._recorder.stop();
-    else this._recorder.start();
-    this._tellRecording(this._room.participants, this._recorder.isRunning);
-    toast(t(this._recorder.isRunning ? 'room.record.started' : 'room.record.stopped'));
-    this._plan();
-  }
-
-  /** Nobody is recorded without seeing it. @param {Participant[]} people @param {boolean} on */
-  _tellRecording(people, on) {
-    const text = JSON.stringify({ type: 'recording', on });
-    for (const one of people) if (this._room.canSend(one)) this._room.send(one, text).catch(() => {});
-  }
-
-  /** @param {Participant} person @param {boolean} on */
-  _recordedBy(person, on) {
-    const { clientId, displayName: name } = person;
-    if (on === this._recording.has(clientId)) return;
-    if (on) this._recording.set(clientId, name);
-    else this._recording.delete(clientId);
-    toast(t(on ? 'room.mark.recordedBy' : 'room.said.recordingOver', { name }));
-    this._plan();
-  }
-
   _ownSound() {
     const { self, isMuted } = this._room;
     return isMuted || self?.muted ? undefined : this._devices.tracks.audio;
@@ -620,15 +596,6 @@ const hasKeys = () => matchMedia('(any-pointer: fine)').matches;
 
 /** Phones can't. */
 const canShare = Boolean(navigator.mediaDevices && 'getDisplayMedia' in navigator.mediaDevices);
-
-/** @param {Blob} blob @param {string} extension */
-function save(blob, extension) {
-  const time = new Date().toLocaleString('sv').slice(0, 16).replace(':', '.'); // Swedish is ISO 8601
-  const link = h('a', { href: URL.createObjectURL(blob), download: `${t('room.record.file', { time })}.${extension}` });
-  link.click();
-  toast(t('room.record.saved', { size: size(blob.size, formatNumber) }));
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
 
 /** @param {string} text @returns {any} undefined when it isn't JSON */
 function parse(text) {

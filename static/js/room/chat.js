@@ -1,9 +1,10 @@
 /** The chat: what was said, files on their way, how much of it is unread. */
 import { formatDate, formatNumber, onLanguage, t } from '../i18n.js';
 import { announce, byId, errorBanner, h } from '../page.js';
-import { openDialog, said, size } from './dom.js';
+import { isComposing, openDialog, said, size } from './dom.js';
 import { fieldError } from '../forms.js';
 import { LARGEST } from './files.js';
+import { nameOf } from './names.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('./files.js').Files} Files */
@@ -65,7 +66,7 @@ export class Chat {
     });
     this._text.addEventListener('keydown', (event) => {
       // While a word is being composed (Japanese, an accent), Enter belongs to it.
-      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      if (event.key !== 'Enter' || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
       this._form.requestSubmit();
     });
@@ -100,7 +101,12 @@ export class Chat {
   _hear(message) {
     if (!this._add(message)) return;
     if (message.clientId === this._room.self?.clientId) return;
-    this._news(message.displayName, message.text);
+    this._news(this._nameOf(message), message.text);
+  }
+
+  /** Who said it: as they are shown as long as they are there. @param {Said} message */
+  _nameOf(message) {
+    return nameOf(this._room.participants.find(({ clientId, isSelf }) => clientId === message.clientId && !isSelf) ?? message);
   }
 
   /** @param {string} from @param {string} text */
@@ -148,13 +154,14 @@ export class Chat {
   }
 
   /** @param {Said} message */
-  _row({ clientId, displayName, text, sentAt }) {
+  _row(message) {
+    const { clientId, text, sentAt } = message;
     const isOwn = clientId === this._room.self?.clientId;
     const time = formatDate(sentAt, { hour: '2-digit', minute: '2-digit' });
     return h(
       'li',
       { class: isOwn ? 'said own' : 'said' },
-      h('p', { class: 'meta' }, h('b', {}, isOwn ? t('room.chat.you') : h('bdi', {}, displayName)), h('time', { datetime: sentAt }, time)),
+      h('p', { class: 'meta' }, h('b', {}, isOwn ? t('room.chat.you') : h('bdi', {}, this._nameOf(message))), h('time', { datetime: sentAt }, time)),
       h('p', { class: 'text' }, ...linked(text)),
     );
   }
@@ -169,7 +176,7 @@ export class Chat {
   /** @param {FileList} [dropped] */
   chooseFiles(dropped) {
     const people = this._room.participants.filter((one) => !one.isSelf);
-    const options = people.map((one) => h('option', { value: one.clientId }, one.displayName));
+    const options = people.map((one) => h('option', { value: one.clientId }, nameOf(one)));
     byId('file-to').replaceChildren(said('option', 'room.files.everyone', { value: '' }), ...options);
     const input = /** @type {HTMLInputElement} */ (byId('file-input'));
     fieldError(input, undefined);
@@ -203,14 +210,14 @@ export class Chat {
     if (hadFocus) /** @type {HTMLElement | null} */ (row.querySelector('button, a'))?.focus();
     if (!isNews || transfer.status === 'moving') return;
     const { name, person, incoming } = transfer;
-    if (incoming && transfer.status === 'offered') this._news(person.displayName, t('room.files.news', { name }));
+    if (incoming && transfer.status === 'offered') this._news(nameOf(person), t('room.files.news', { name }));
     else if (transfer.status !== 'offered') announce(`${name}: ${t(STATES[transfer.status])}`);
   }
 
   /** @param {Transfer} transfer */
   _transferRow(transfer) {
     const { incoming, person, name, status } = transfer;
-    const who = t(incoming ? 'room.files.from' : 'room.files.toWhom', { name: person.displayName });
+    const who = t(incoming ? 'room.files.from' : 'room.files.toWhom', { name: nameOf(person) });
     const row = h(
       'li',
       { class: incoming ? 'said file' : 'said file own', 'data-status': status, 'data-transfer': transfer.key },

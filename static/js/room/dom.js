@@ -44,6 +44,13 @@ export function dress(button, look) {
   button.replaceChildren(...[icon(name), word].filter((part) => part !== undefined));
 }
 
+/**
+ * Whether a key belongs to a word that is being composed (Japanese, Chinese, Korean, an accent). The
+ * one that ends it comes after the word in Safari, marked by its code alone: 229, as UI Events has it.
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 /** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
 export function openDialog(dialog) {
   if (!dialog.dataset.wired) {

@@ -6,6 +6,7 @@ import { banner, byId, h } from '../page.js';
 import { dress, said } from './dom.js';
 import { faultBanner } from './faults.js';
 import { recall, remember } from './memory.js';
+import { visible } from './names.js';
 
 /** @typedef {import('./devices.js').Devices} Devices */
 /** @typedef {import('./devices.js').Kind} Kind */
@@ -79,7 +80,7 @@ export class Door {
     }
     byId('door-flip').addEventListener('click', () => void this._devices.flip());
     wireForm(this._form, {
-      check: () => fieldError(this._name, this._name.value.trim() ? undefined : () => t('room.door.needName')),
+      check: () => fieldError(this._name, visible(this._name.value) ? undefined : () => t('room.door.needName')),
       send: () => this._join(),
       codes: { wrong_password: ['password', 'room.door.wrongPassword'] },
       refused: (error) => this._refused(error),
@@ -227,7 +228,7 @@ export class Door {
     const { participants, participantCount: count = participants?.length } = this.info ?? {};
     if (count === undefined) return '';
     if (!participants || !count) return t(count ? 'room.door.insideCount' : 'room.door.nobody', { count });
-    const names = participants.map((/** @type {any} */ one) => isolated(one.displayName ?? one));
+    const names = participants.map((/** @type {any} */ one) => isolated(visible(one.displayName ?? one) || t('room.guest')));
     const rest = names.splice(NAMED).length;
     if (rest) names.push(t('room.door.others', { count: rest }));
     return t('room.door.inside', { names: formatList(names) });

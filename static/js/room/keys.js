@@ -1,7 +1,7 @@
 /** Keyboard shortcuts, and the sheet that shows them. */
 import { onLanguage, t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { openDialog } from './dom.js';
+import { isComposing, openDialog } from './dom.js';
 import { recall, remember } from './memory.js';
 
 /** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
@@ -26,7 +26,7 @@ export function wireKeys(shortcuts, isOn) {
   /** @type {Shortcut | undefined} */
   let held;
   addEventListener('keydown', (event) => {
-    if (!isOn() || event.defaultPrevented || event.isComposing || event.altKey) return;
+    if (!isOn() || event.defaultPrevented || isComposing(event) || event.altKey) return;
     const found = byKey.get(keyOf(event, box.checked));
     if (!found || document.querySelector('dialog[open]')) return;
     event.preventDefault();
@@ -57,8 +57,18 @@ function keyOf(event, singles) {
   return name;
 }
 
-/** Letters whatever the case; in Turkish İ and I are others than i. @param {KeyboardEvent} event */
-const keyName = ({ key }) => (key.length === 1 ? key.toLowerCase() : key);
+/** A letter of another script than ours: Cyrillic, Greek, Arabic … */
+const FOREIGN = /^(?![\p{Script=Latin}\p{Script=Common}])[\p{L}\p{M}]/u;
+
+/**
+ * Letters whatever the case; in Turkish İ and I are others than i. A layout of another script has
+ * none of ours: there the key's place counts.
+ * @param {Pick<KeyboardEvent, 'key' | 'code'>} event
+ */
+export function keyName({ key, code }) {
+  if (FOREIGN.test(key) && /^Key[A-Z]$/.test(code)) return code[3].toLowerCase();
+  return key.length === 1 ? key.toLowerCase() : key;
+}
 
 /** @param {Shortcut[]} shortcuts */
 function sheet(shortcuts) {

@@ -3,7 +3,8 @@ import { onLanguage, t } from '../i18n.js';
 import { announce, byId, errorTitle, h } from '../page.js';
 import { fieldError, wireForm } from '../forms.js';
 import { ask, icon, said, toast, wireMenu } from './dom.js';
-import { nameOf, raised, troubleOf } from './seats.js';
+import { nameOf } from './names.js';
+import { raised, troubleOf } from './seats.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
@@ -38,7 +39,7 @@ class Line {
     this.name.textContent = nameOf(person);
     this.trouble.textContent = troubleOf(person);
     this.button.hidden = !this._room.isHost || person.isSelf;
-    this.button.setAttribute('aria-label', t('room.people.actions', { name: person.displayName }));
+    this.button.setAttribute('aria-label', t('room.people.actions', { name: nameOf(person) }));
     const marks = [
       person.isHost ? h('span', { class: 'badge' }, t('room.people.host')) : undefined,
       order ? mark('hand', t('room.mark.hand', { order }), String(order)) : undefined,
@@ -52,7 +53,7 @@ class Line {
 
   _items() {
     const { person } = this;
-    const { displayName: name } = person;
+    const name = nameOf(person);
     /** @param {string} key @param {Action} action @param {string} look */
     const item = (key, action, look) => ({ key, icon: look, text: t(key), act: () => void run(() => this._room.act(person, action)) });
     return [
@@ -145,7 +146,6 @@ export class People {
 
   /** @param {Participant} person */
   _guest(person) {
-    const { displayName: name } = person;
     const button = (/** @type {string} */ key, /** @type {Action} */ action, /** @type {string} */ look) => {
       const made = said('button', key, { type: 'button', class: look, 'data-act': action, 'aria-describedby': `waits-${person.id}` });
       made.addEventListener('click', () => void run(() => this._room.act(person, action)));
@@ -154,7 +154,7 @@ export class People {
     return h(
       'li',
       { class: 'line', 'data-person': String(person.id) },
-      h('bdi', { class: 'line-text', id: `waits-${person.id}` }, name),
+      h('bdi', { class: 'line-text', id: `waits-${person.id}` }, nameOf(person)),
       h('span', { class: 'row' }, button('room.people.admit', 'admit', 'small primary'), button('room.people.deny', 'deny', 'small')),
     );
   }

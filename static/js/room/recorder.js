@@ -1,5 +1,6 @@
 /** A recording of the call on this computer: the pictures as they stand here, and every sound. */
 import { audioContext } from './sound.js';
+import { Tape } from './tape.js';
 
 /** @typedef {{ element: HTMLElement, video: HTMLVideoElement, audio: HTMLAudioElement, name: string }} Source */
 
@@ -13,7 +14,7 @@ export class Recorder {
    * @param {HTMLElement} stage the pictures' common parent
    * @param {() => Source[]} sources
    * @param {() => MediaStreamTrack | undefined} microphone one's own, when it is on
-   * @param {(blob: Blob, name: string) => void} onDone
+   * @param {(tape: Tape, ms: number) => void} onDone
    */
   constructor(stage, sources, microphone, onDone) {
     this._stage = stage;
@@ -29,15 +30,7 @@ export class Recorder {
     this._timer = undefined;
   }
 
-  static get isPossible() {
-    return 'MediaRecorder' in window && 'captureStream' in HTMLCanvasElement.prototype;
-  }
-
-  get isRunning() {
-    return this._recorder?.state === 'recording';
-  }
-
-  start() {
+  async start() {
     const type = TYPES.find((one) => MediaRecorder.isTypeSupported(one));
     this._canvas.width = WIDTH;
     this._canvas.height = Math.round((WIDTH * 9) / 16);
@@ -45,8 +38,9 @@ export class Recorder {
     this._draw();
     const tracks = [...this._canvas.captureStream(FPS).getTracks(), ...this._mix.stream.getTracks()];
     this._recorder = new MediaRecorder(new MediaStream(tracks), { mimeType: type, videoBitsPerSecond: 2_500_000 });
-    this._collect(this._recorder);
+    await this._collect(this._recorder);
     this._recorder.start(SLICE);
+    addEventListener('beforeunload', askFirst);
     this._timer = setInterval(() => this._draw(), 1000 / FPS);
   }
 
@@ -56,16 +50,18 @@ export class Recorder {
   }
 
   /** @param {MediaRecorder} recorder */
-  _collect(recorder) {
-    /** @type {Blob[]} */
-    const pieces = [];
-    recorder.addEventListener('dataavailable', ({ data }) => data.size && pieces.push(data));
+  async _collect(recorder) {
+    const tape = await Tape.begin(/mp4/.test(recorder.mimeType) ? 'mp4' : 'webm');
+    let began = performance.now();
+    recorder.addEventListener('start', () => (began = performance.now()));
+    recorder.addEventListener('dataavailable', ({ data }) => data.size && tape.add(data));
     recorder.addEventListener('stop', () => {
+      removeEventListener('beforeunload', askFirst);
+      clearInterval(this._timer); // it may have broken
       for (const track of recorder.stream.getTracks()) track.stop();
       for (const node of this._heard.values()) node.disconnect();
       this._heard.clear();
-      const type = recorder.mimeType.split(';')[0] || 'video/webm';
-      this._onDone(new Blob(pieces, { type }), type === 'video/mp4' ? 'mp4' : 'webm');
+      this._onDone(tape, performance.now() - began);
     });
   }
 
@@ -107,6 +103,9 @@ export class Recorder {
     this._heard.set(track, node);
   }
 }
+
+/** The browser asks whether to leave, in its own words. @param {Event} event */
+const askFirst = (event) => event.preventDefault();
 
 /** @param {CanvasRenderingContext2D} context @param {DOMRect} frame @param {Source} source */
 function drawSeat(context, frame, { element, video, name }) {

@@ -3,6 +3,7 @@ import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
 import { dress, icon } from './dom.js';
 import { duet, focus, grid } from './grid.js';
+import { nameOf, visible } from './names.js';
 import { useSpeaker } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
@@ -76,7 +77,7 @@ class Seat {
     const isCamera = role === 'camera';
     this._show(this.video, isCamera ? streams.camera : streams.screen);
     this._hear(isCamera ? streams.audio : streams.screenAudio);
-    this.face.textContent = isCamera ? initials(person.displayName) : '';
+    this.face.textContent = isCamera ? initials(visible(person.displayName) || nameOf(person)) : '';
     this.face.dataset.tone = String(person.id % TONES);
     this._picture();
     element.classList.toggle('mirrored', mirrored && person.isSelf && isCamera);
@@ -88,7 +89,7 @@ class Seat {
     dress(this.pin, {
       icon: 'pin',
       pressed: pinned,
-      label: t(pinned ? 'room.unpin' : 'room.pin', { name: person.displayName }),
+      label: t(pinned ? 'room.unpin' : 'room.pin', { name: nameOf(person) }),
     });
   }
 
@@ -107,10 +108,11 @@ class Seat {
 
   _describe() {
     const { person, element } = this;
-    const { displayName: name, isSelf, link, quality, status } = person;
-    this.name.textContent = this.role === 'screen' ? t('room.screenOf', { name }) : nameOf(person);
+    const { displayName, isSelf, link, quality, status } = person;
+    const name = nameOf(person);
+    this.name.textContent = this.role === 'screen' ? t('room.screenOf', { name }) : name;
     element.setAttribute('aria-label', this.name.textContent);
-    element.dataset.name = name;
+    element.dataset.name = displayName;
     element.dataset.link = link;
     element.dataset.status = status;
     element.dataset.quality = quality.level;
@@ -323,9 +325,6 @@ export function raised(people) {
   return up.sort((one, other) => since(one) - since(other) || one.id - other.id);
 }
 
-/** @param {Participant} person */
-export const nameOf = ({ displayName, isSelf }) => (isSelf ? t('room.you', { name: displayName }) : displayName);
-
 /** @param {HTMLElement} element @param {import('./grid.js').Place} place */
 function put(element, { left, top, width, height }) {
   Object.assign(element.style, { width: `${width}px`, height: `${height}px`, transform: `translate(${left}px, ${top}px)` });
@@ -339,10 +338,11 @@ function pixels(place) {
 }
 
 /** What is wrong with the connection to somebody, in words; empty when nothing is. @param {Participant} person */
-export function troubleOf({ isSelf, displayName: name, status, link, quality }) {
+export function troubleOf(person) {
+  const { isSelf, status, link, quality } = person;
   if (isSelf) return quality.reason === 'cpu' ? t('room.quality.ownCpu') : '';
   if (link === 'failed') return t('room.quality.noPath');
-  if (status === 'reconnecting') return t('room.link.away', { name });
+  if (status === 'reconnecting') return t('room.link.away', { name: nameOf(person) });
   if (link === 'connecting') return t('room.link.connecting');
   if (link === 'interrupted') return t('room.quality.interrupted');
   return quality.level !== 'good' && quality.reason in REASONS ? t(REASONS[quality.reason]) : '';
