@@ -456,6 +456,21 @@ def test_without_a_secure_address_or_devices_it_says_so(house: House) -> None:
     expect(ada.page.locator("#screen")).to_be_hidden()
 
 
+def test_a_browser_without_calls_says_so_before_joining(house: House) -> None:
+    """Stub: what WebKitGTK, and browsers that were told so, lack. Nobody is met by a ghost."""
+    ada = house.host().join()
+    bob = house.guest("Bob", "delete window.RTCPeerConnection;").open()
+    expect(bob.notice("no-calls")).to_contain_text("can’t make video calls")
+    expect(bob.page.locator("#join")).to_have_attribute("aria-disabled", "true")
+    bob.page.fill("#name", "Bob")
+    bob.page.keyboard.press("Enter")
+    bob.page.click("#join", force=True)
+    people = house.server.request("GET", f"/api/video/rooms/{house.room}").json["participants"]
+    assert [one["displayName"] for one in people] == ["Ada"]
+    assert bob.page.evaluate("window.opened.length") == 0  # no camera's light for nothing
+    assert ada
+
+
 def test_without_camera_and_microphone_one_still_takes_part(
     house: House, playwright: Playwright
 ) -> None:

@@ -19,6 +19,8 @@ const PASSING = {
 };
 const LOOK = 3_000; // ms between two looks for a place
 const NAMED = 5; // of those inside; the others are counted
+/** Old browsers can't, nor those in some programs, nor where a rule forbids it. */
+export const canCall = 'RTCPeerConnection' in globalThis;
 const SWITCHES = /** @type {const} */ (['video', 'audio']);
 
 export class Door {
@@ -43,6 +45,7 @@ export class Door {
     this._password = /** @type {HTMLInputElement} */ (byId('password'));
     this._form = /** @type {HTMLFormElement} */ (byId('join-form'));
     this._wire();
+    if (!canCall) byId('join').setAttribute('aria-disabled', 'true'); // nobody is to meet a ghost
     devices.addEventListener('change', () => this.render());
     onLanguage(() => {
       this.render();
@@ -257,6 +260,7 @@ export class Door {
     const place = byId('door-faults');
     if (place.dataset.state === state) return; // else it would be said again and again
     place.dataset.state = state;
+    if (!canCall) return place.replaceChildren(noCalls());
     const isSame = shown.length > 1 && faults.audio === faults.video;
     const banners = (isSame ? [shown] : shown.map((kind) => [kind])).map((kinds) =>
       faultBanner(kinds, /** @type {import('./devices.js').Fault} */ (faults[kinds[0]]), () => this._again(kinds)),
@@ -284,6 +288,12 @@ export class Door {
     this.stopWaiting();
     this._video.srcObject = null;
   }
+}
+
+function noCalls() {
+  const made = banner('error', t('room.door.noCalls'), h('p', { class: 'body' }, t('room.fix.otherBrowser')));
+  made.dataset.notice = 'no-calls';
+  return made;
 }
 
 function needsSignIn() {

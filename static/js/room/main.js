@@ -6,7 +6,7 @@ import { wireReveals } from '../password.js';
 import { roomSession } from '../roomsession.js';
 import { Devices } from './devices.js';
 import { said } from './dom.js';
-import { Door } from './door.js';
+import { canCall, Door } from './door.js';
 import { Pickers } from './pickers.js';
 
 /** @typedef {import('./devices.js').Kind} Kind */
@@ -189,7 +189,7 @@ async function start() {
   show('door');
   wire();
   void suggestName();
-  const opening = devices.start();
+  const opening = canCall && devices.start();
   const isThere = await look();
   performance.mark('door');
   void inside().catch(() => {}); // asked for again by who joins
