@@ -133,3 +133,15 @@ function seconds(value) {
   const wait = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
   return Number.isFinite(wait) ? Math.max(0, wait) : undefined;
 }
+
+/**
+ * @param {string} text
+ * @returns {any} undefined when it isn't JSON
+ */
+export function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,6 +1,6 @@
 /** The start page: live messages, a form to send one, the same calls as code; before that, the way in. */
 import { wireAccount } from './account.js';
-import { api, ApiError, ROOT } from './api.js';
+import { api, ApiError, parsed, ROOT } from './api.js';
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
@@ -301,7 +301,7 @@ function call() {
   const search = query.toString().replaceAll('%2F', '/').replaceAll('%3A', ':');
   return {
     path: search ? `api/broadcast?${search}` : 'api/broadcast',
-    value: fields.format.value === 'json' ? parse(text) : text,
+    value: fields.format.value === 'json' ? parsed(text) : text,
   };
 }
 
@@ -418,18 +418,6 @@ const quoted = (text) =>
 const literal = (value, indent = '  ') => (JSON.stringify(value, null, 2) ?? 'null').replaceAll('\n', `\n${indent}`);
 
 // ---- small things ----------------------------------------------------------------------------
-
-/**
- * @param {string} text
- * @returns {any} undefined when it isn't JSON
- */
-function parse(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
 
 /**
  * Why a text isn't JSON, in the browser's words; empty when it is.

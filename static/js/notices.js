@@ -1,23 +1,35 @@
-/** The notices above a page's content, one of each kind. */
+/** The notices above a page's content, one of each kind: what doesn't work now, and what to do. */
 import { onLanguage } from './i18n.js';
 import { byId } from './page.js';
 
-/** @type {Map<string, () => HTMLElement>} */
+/** @type {Map<string, { render: () => HTMLElement, state: string | undefined }>} */
 const notices = new Map();
 
 /**
  * @param {string} kind
  * @param {() => HTMLElement} [render] none takes it away
+ * @param {string} [state] what it says: as long as that is the same it isn't said again
  */
-export function notice(kind, render) {
-  if (!render && !notices.has(kind)) return;
-  if (render) notices.set(kind, render);
+export function notice(kind, render, state) {
+  const old = notices.get(kind);
+  if (render ? old && state !== undefined && old.state === state : !old) return;
+  if (render) notices.set(kind, { render, state });
   else notices.delete(kind);
-  renderNotices();
+  const place = byId('notices');
+  const element = [...place.children].find((one) => /** @type {HTMLElement} */ (one).dataset.notice === kind);
+  const next = render && made(kind, render);
+  if (element && next) element.replaceWith(next);
+  else if (next) place.append(next);
+  else element?.remove();
 }
 
-function renderNotices() {
-  byId('notices').replaceChildren(...[...notices.values()].map((render) => render()));
+/** @param {string} kind @param {() => HTMLElement} render */
+function made(kind, render) {
+  const element = render();
+  element.dataset.notice = kind;
+  return element;
 }
 
-onLanguage(renderNotices);
+export const clearNotices = () => [...notices.keys()].forEach((kind) => notice(kind));
+
+onLanguage(() => byId('notices').replaceChildren(...[...notices].map(([kind, { render }]) => made(kind, render))));

@@ -88,6 +88,17 @@ export function byId(id) {
   return /** @type {T} */ (element);
 }
 
+/**
+ * Give the reader a file. What is given may take a while to be stored.
+ * @param {Blob} blob
+ * @param {string} name
+ */
+export function saveFile(blob, name) {
+  const link = h('a', { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 /** Statuses that have a text of their own; else the server's title is shown. @type {Record<number, string>} */
 const ERRORS = {
   0: 'error.unreachable',

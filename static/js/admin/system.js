@@ -1,6 +1,7 @@
 /** System: the nodes, the database and its backup. */
 import { api, errorFrom, ROOT } from '../api.js';
 import { formatNumber, t } from '../i18n.js';
+import { saveFile } from '../page.js';
 import { stats } from './stream.js';
 import { attempt, formatAge, formatBytes, html, live, Moment, resource, Shown, signal, Table } from './ui.js';
 
@@ -26,11 +27,7 @@ async function download() {
     },
   });
   const blob = await new Response(response.body?.pipeThrough(counter)).blob();
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(blob);
-  link.download = name ?? 'rtapp.db';
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  saveFile(blob, name ?? 'rtapp.db');
 }
 
 /** @param {any} row */

@@ -1,41 +1,14 @@
-/** The banners above the pictures, one of each kind: what doesn't work now, and what to do. */
-import { onLanguage } from '../i18n.js';
-import { banner, byId, h } from '../page.js';
+/** The notices of a call, each of one form. */
+import { notice } from '../notices.js';
+import { banner, h } from '../page.js';
 import { said } from './dom.js';
 
-/** @typedef {{ render: () => HTMLElement, state: string }} Shown */
-
-/** @type {Map<string, Shown>} */
-const shown = new Map();
-
 /**
- * @param {string} code of the kind
+ * @param {string} kind
  * @param {false | (() => HTMLElement)} render false takes it away
  * @param {string} [state] what it says: as long as that is the same it isn't said again
  */
-export function setBanner(code, render, state = '') {
-  const old = shown.get(code);
-  if (render ? old?.state === state : !old) return;
-  if (render) shown.set(code, { render, state });
-  else shown.delete(code);
-  const place = byId('banners');
-  const element = [...place.children].find((one) => /** @type {HTMLElement} */ (one).dataset.notice === code);
-  const next = render ? made(code, render) : undefined;
-  if (element && next) element.replaceWith(next);
-  else if (next) place.append(next);
-  else element?.remove();
-}
-
-/** @param {string} code @param {() => HTMLElement} render */
-function made(code, render) {
-  const element = render();
-  element.dataset.notice = code;
-  return element;
-}
-
-export const clearBanners = () => [...shown.keys()].forEach((code) => setBanner(code, false));
-
-onLanguage(() => byId('banners').replaceChildren(...[...shown].map(([code, { render }]) => made(code, render))));
+export const setBanner = (kind, render, state = '') => notice(kind, render || undefined, state);
 
 /**
  * A banner with a button; its first sentence stands out.

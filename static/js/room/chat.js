@@ -1,38 +1,23 @@
-/** The chat: what was said, files on their way, how much of it is unread. */
-import { formatDate, formatNumber, onLanguage, t } from '../i18n.js';
-import { announce, byId, errorBanner, h } from '../page.js';
-import { isComposing, openDialog, said, size } from './dom.js';
+/** The chat: what was said, how much of it is unread; and the choice of files to send. */
+import { formatDate, onLanguage, t } from '../i18n.js';
+import { byId, errorBanner, h } from '../page.js';
+import { isComposing, openDialog, said } from './dom.js';
 import { fieldError } from '../forms.js';
-import { LARGEST } from './files.js';
 import { nameOf } from './names.js';
 
 /** @typedef {import('../room.js').Room} Room */
-/** @typedef {import('./files.js').Files} Files */
-/** @typedef {import('./files.js').Transfer} Transfer */
 /** @typedef {{ messageId: number, clientId: string, displayName: string, text: string, sentAt: string }} Said */
 
 const LINK = /\bhttps?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]]/g;
 const MOST = 500; // messages kept in the page
 
-/** A transfer's state in words. @type {Record<Transfer['status'], string>} */
-const STATES = {
-  offered: 'room.files.offered',
-  moving: 'room.files.moving',
-  done: 'room.files.done',
-  declined: 'room.files.declined',
-  cancelled: 'room.files.cancelled',
-  failed: 'room.files.failed',
-};
-
 export class Chat {
   /**
    * @param {Room} room
-   * @param {Files} files
-   * @param {{ isSeen: () => boolean, onNews: (from: string, text: string) => void, onUnread: () => void }} acts
+   * @param {{ isSeen: () => boolean, onNews: (from: string, text: string) => void, onUnread: () => void, onFiles: () => void }} acts
    */
-  constructor(room, files, acts) {
+  constructor(room, acts) {
     this._room = room;
-    this._files = files;
     this._acts = acts;
     this.unread = 0;
     /** @type {Map<string, Said>} */
@@ -42,7 +27,6 @@ export class Chat {
     this._form = /** @type {HTMLFormElement} */ (byId('chat-form'));
     this._text = /** @type {HTMLTextAreaElement} */ (byId('chat-text'));
     room.on('chat', (message) => this._hear(message));
-    files.addEventListener('change', (event) => this._transfer(/** @type {CustomEvent} */ (event).detail.transfer));
     this._wire();
     onLanguage(() => this._renderAll());
   }
@@ -73,7 +57,7 @@ export class Chat {
     byId('send-file').addEventListener('click', () => this.chooseFiles());
     byId('file-form').addEventListener('submit', (event) => {
       event.preventDefault();
-      this._offer();
+      this._acts.onFiles();
     });
     const panel = byId('chat');
     panel.addEventListener('dragover', (event) => event.preventDefault());
@@ -101,7 +85,7 @@ export class Chat {
   _hear(message) {
     if (!this._add(message)) return;
     if (message.clientId === this._room.self?.clientId) return;
-    this._news(this._nameOf(message), message.text);
+    this.news(this._nameOf(message), message.text);
   }
 
   /** Who said it: as they are shown as long as they are there. @param {Said} message */
@@ -109,8 +93,8 @@ export class Chat {
     return nameOf(this._room.participants.find(({ clientId, isSelf }) => clientId === message.clientId && !isSelf) ?? message);
   }
 
-  /** @param {string} from @param {string} text */
-  _news(from, text) {
+  /** Something new, unread as long as the chat isn't looked at. @param {string} from @param {string} text */
+  news(from, text) {
     if (!this._acts.isSeen()) this.unread += 1;
     this._acts.onUnread();
     this._acts.onNews(from, text);
@@ -124,7 +108,7 @@ export class Chat {
     const later = [...this._said.values()].find(({ messageId }) => messageId > message.messageId);
     this._said.set(key, message);
     if (this._said.size > MOST) this._forget();
-    this._put(key, this._row(message), later && this._rows.get(keyOf(later)));
+    this.put(key, this._row(message), later && this._rows.get(keyOf(later)));
     return true;
   }
 
@@ -135,8 +119,13 @@ export class Chat {
     this._rows.delete(oldest);
   }
 
+  /** What is shown of a message, or of a file. @param {string} key */
+  row(key) {
+    return this._rows.get(key);
+  }
+
   /** @param {string} key @param {HTMLElement} row @param {HTMLElement} [before] */
-  _put(key, row, before) {
+  put(key, row, before) {
     const list = byId('messages');
     const old = this._rows.get(key);
     this._rows.set(key, row);
@@ -167,8 +156,7 @@ export class Chat {
   }
 
   _renderAll() {
-    for (const [key, message] of this._said) this._put(key, this._row(message));
-    for (const transfer of this._files.transfers.values()) this._transfer(transfer, false);
+    for (const [key, message] of this._said) this.put(key, this._row(message));
   }
 
   // Files
@@ -185,93 +173,10 @@ export class Chat {
     openDialog(/** @type {HTMLDialogElement} */ (byId('file-dialog')));
   }
 
-  _offer() {
-    const input = /** @type {HTMLInputElement} */ (byId('file-input'));
-    const to = /** @type {HTMLSelectElement} */ (byId('file-to')).value;
-    const files = [...(input.files ?? [])];
-    const people = this._room.participants.filter(
-      (one) => !one.isSelf && (!to || one.clientId === to) && this._room.canSend(one),
-    );
-    const fault = faultOf(files, people.length);
-    fieldError(input, fault ? () => t(fault) : undefined);
-    if (fault) return input.focus();
-    for (const file of files) this._files.offer(file, people);
-    /** @type {HTMLDialogElement} */ (byId('file-dialog')).close();
-  }
-
-  /** @param {Transfer} transfer @param {boolean} [isNews] */
-  _transfer(transfer, isNews = true) {
-    const old = this._rows.get(transfer.key);
-    // While it moves only the bar does: a button that is replaced would lose the focus.
-    if (old?.dataset.status === transfer.status && transfer.status === 'moving' && isNews) return progress(old, transfer);
-    const hadFocus = old?.contains(document.activeElement);
-    const row = this._transferRow(transfer);
-    this._put(transfer.key, row);
-    if (hadFocus) /** @type {HTMLElement | null} */ (row.querySelector('button, a'))?.focus();
-    if (!isNews || transfer.status === 'moving') return;
-    const { name, person, incoming } = transfer;
-    if (incoming && transfer.status === 'offered') this._news(nameOf(person), t('room.files.news', { name }));
-    else if (transfer.status !== 'offered') announce(`${name}: ${t(STATES[transfer.status])}`);
-  }
-
-  /** @param {Transfer} transfer */
-  _transferRow(transfer) {
-    const { incoming, person, name, status } = transfer;
-    const who = t(incoming ? 'room.files.from' : 'room.files.toWhom', { name: nameOf(person) });
-    const row = h(
-      'li',
-      { class: incoming ? 'said file' : 'said file own', 'data-status': status, 'data-transfer': transfer.key },
-      h('p', { class: 'meta' }, h('b', {}, who)),
-      h('p', { class: 'text' }, `${name} (${size(transfer.size, formatNumber)})`),
-      // Whoever is asked for an answer doesn't wait for one.
-      h('p', { class: 'hint state' }, incoming && status === 'offered' ? '' : t(STATES[status])),
-      status === 'moving' ? h('progress', { max: '1', value: '0', 'aria-label': name }) : undefined,
-      h('div', { class: 'row' }, ...this._buttons(transfer)),
-    );
-    progress(row, transfer);
-    return row;
-  }
-
-  /** @param {Transfer} transfer */
-  _buttons(transfer) {
-    const { incoming, status, url, name } = transfer;
-    if (url) return [said('a', 'room.files.save', { class: 'button small primary', href: url, download: name })];
-    if (incoming && status === 'offered') {
-      return [
-        act('room.files.accept', 'small primary', () => this._files.accept(transfer)),
-        act('room.files.decline', 'small', () => this._files.decline(transfer)),
-      ];
-    }
-    const isOpen = status === 'offered' || status === 'moving';
-    return isOpen ? [act('room.cancel', 'small', () => this._files.cancel(transfer))] : [];
-  }
 }
 
 /** The same in the history as when it was heard. @param {Said} message */
 const keyOf = ({ messageId }) => String(messageId);
-
-/** @param {string} key @param {string} look @param {() => void} run */
-function act(key, look, run) {
-  const button = said('button', key, { type: 'button', class: look, 'data-act': key });
-  button.addEventListener('click', run);
-  return button;
-}
-
-/** @param {HTMLElement} row @param {Transfer} transfer */
-function progress(row, { done, size: whole }) {
-  const bar = row.querySelector('progress');
-  if (!bar) return;
-  bar.value = whole ? done / whole : 1;
-  const percent = formatNumber(bar.value, { style: 'percent' });
-  /** @type {HTMLElement} */ (row.querySelector('.state')).textContent = t('room.files.percent', { percent });
-}
-
-/** @param {File[]} files @param {number} people @returns {string | undefined} the key of what is wrong */
-function faultOf(files, people) {
-  if (!files.length) return 'room.files.none';
-  if (!people) return 'room.files.nobody';
-  return files.some((file) => file.size > LARGEST) ? 'room.files.tooLarge' : undefined;
-}
 
 /** A text with its addresses as links. @param {string} text */
 function linked(text) {

@@ -24,11 +24,13 @@ export function icon(name) {
  */
 export const said = (tag, key, attributes = {}) => h(tag, { ...attributes, 'data-i18n': key }, t(key));
 
+/** @typedef {{ icon: string, label: string, hint?: string, text?: string, pressed?: boolean, count?: number }} Look */
+
 /**
  * Show a round button's icon, name and state. `label` names it, whatever its state; `hint`, its
  * tooltip, says what a click does.
  * @param {HTMLElement} button
- * @param {{ icon: string, label: string, hint?: string, text?: string, pressed?: boolean, count?: number }} look
+ * @param {Look} look
  */
 export function dress(button, look) {
   const { icon: name, label, hint = label, text, pressed, count = 0 } = look;

@@ -1,4 +1,5 @@
 /** A recording of the call on this computer: the pictures as they stand here, and every sound. */
+import { save } from './kept.js';
 import { audioContext } from './sound.js';
 import { Tape } from './tape.js';
 
@@ -14,7 +15,7 @@ export class Recorder {
    * @param {HTMLElement} stage the pictures' common parent
    * @param {() => Source[]} sources
    * @param {() => MediaStreamTrack | undefined} microphone one's own, when it is on
-   * @param {(tape: Tape, ms: number) => void} onDone
+   * @param {() => void} onDone
    */
   constructor(stage, sources, microphone, onDone) {
     this._stage = stage;
@@ -61,7 +62,8 @@ export class Recorder {
       for (const track of recorder.stream.getTracks()) track.stop();
       for (const node of this._heard.values()) node.disconnect();
       this._heard.clear();
-      this._onDone(tape, performance.now() - began);
+      this._onDone();
+      void save(tape, performance.now() - began);
     });
   }
 
