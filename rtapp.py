@@ -973,6 +973,7 @@ class VideoRoom(Table):
     locked = peewee.IntegerField(default=0)
     lobby = peewee.IntegerField()
     pinned = peewee.IntegerField()
+    listed = peewee.IntegerField(default=0)  # guests see it before they have its link
     created_at = peewee.BigIntegerField(default=now_ms)
     empty_since = peewee.BigIntegerField(null=True, default=now_ms)
     ended_at = peewee.BigIntegerField(null=True)
@@ -1110,6 +1111,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX access_tokens_parent ON access_tokens (parent)",
     ),
     ("ALTER TABLE video_participants DROP COLUMN heard_at",),
+    ("ALTER TABLE video_rooms ADD COLUMN listed INTEGER NOT NULL DEFAULT 0",),
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
 DATABASE_AWAY = ("storage_unavailable", "outcome_unknown")
@@ -5239,6 +5241,7 @@ class RoomView(msgspec.Struct, rename="camel"):
     has_password: bool
     lobby: bool
     pinned: bool
+    listed: bool
     participant_count: int
     created_at: Moment
     ended_at: Moment | None
@@ -5534,6 +5537,7 @@ class Rooms:
     SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
+    LISTED = 50  # rooms that guests are shown
     SOON_MS = 8_000  # a page that is loaded anew is back by then
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
     _storage: Storage
@@ -5559,7 +5563,9 @@ class Rooms:
 
     def create(self, who: Visitor, room_id: str | None, **fields: Any) -> Any:
         """Make a room; without a name for it, one that can't be guessed. Raises Problem
-        `room_exists`, `overloaded`, `forbidden`."""
+        `room_exists`, `overloaded`, `forbidden`, `invalid` for a name that a route has."""
+        if room_id == "listed":
+            raise Problem("invalid", errors=[("roomId", "is a name of the program's own")])
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
         fields = self._columns(who, fields)
         fields["host_id"] = to_json(fields["host_id"])
@@ -5602,6 +5608,12 @@ class Rooms:
             mine = VideoParticipant.client_id == client_id_of(session)
             where &= VideoRoom.id.in_(VideoParticipant.select(VideoParticipant.room).where(mine))
         return list(VideoRoom.select().where(where).order_by(VideoRoom.id).limit(limit))
+
+    def listed(self) -> list[Any]:
+        """Rooms that guests may find without a link: listed and not locked, the newest first."""
+        is_shown = (VideoRoom.listed == 1) & (VideoRoom.locked == 0) & VideoRoom.ended_at.is_null()
+        newest = VideoRoom.select().where(is_shown).order_by(VideoRoom.id.desc())
+        return list(newest.limit(self.LISTED))
 
     def count(self) -> int:
         return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
@@ -6862,6 +6874,7 @@ class RoomChange(RoomCall, kw_only=True):
     locked: bool | msgspec.UnsetType = msgspec.UNSET
     lobby: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool | msgspec.UnsetType = msgspec.UNSET
+    listed: bool | msgspec.UnsetType = msgspec.UNSET
     password: Secret | None | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -6876,6 +6889,7 @@ class MakeRoomBody(RoomCall, kw_only=True):
     password: Secret | None = None
     lobby: bool = False
     pinned: bool = False
+    listed: bool = False
 
 
 class StateBody(RoomCall, kw_only=True):
@@ -6969,23 +6983,41 @@ def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[Roo
     return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
 
 
-@route("GET", ROOM, "room", "Show a video room")
-def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> WholeRoom | RoomDoor:
-    """Who is not in it and has no account learns only what the page needs before joining."""
-    room = app.rooms.find(room_id, who)
+def whole_room(app: Application, call: Call, room: Any, who: Visitor) -> tuple[WholeRoom, bool]:
+    """A room, and whether somebody is in it."""
     people = app.rooms.participants(room)
     inside = any(view.client_id == who.client_id for view in people)
     about = {"participants": people, "kiosk_join": app.settings["kiosk_join"]}
     about["full"] = not inside and len(people) >= room.max_participants
-    whole = room_view(WholeRoom, room, len(people), app.network.link_base(call.origin), **about)
+    base = app.network.link_base(call.origin)
+    return room_view(WholeRoom, room, len(people), base, **about), inside
+
+
+def room_door(app: Application, room: WholeRoom) -> RoomDoor:
+    """What a stranger sees of a room."""
+    preview = app.settings["room_preview"]
+    door = view_of(RoomDoor, room, participants=msgspec.UNSET)
+    if preview == "names" and not room.has_password:
+        door.participants = [Named(person.display_name or "") for person in room.participants]
+    if preview == "nothing":
+        door.participant_count = msgspec.UNSET
+    return door
+
+
+@route("GET", "/api/video/rooms/listed", "room", "List the rooms that guests may find")
+def list_listed_rooms(app: Application, call: Call, who: Visitor) -> list[RoomDoor]:
+    """Those that are `listed` and not locked, the newest first."""
+    found = app.rooms.listed()
+    return [room_door(app, whole_room(app, call, room, who)[0]) for room in found]
+
+
+@route("GET", ROOM, "room", "Show a video room")
+def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> WholeRoom | RoomDoor:
+    """Who is not in it and has no account learns only what the page needs before joining."""
+    room = app.rooms.find(room_id, who)
+    whole, inside = whole_room(app, call, room, who)
     if not who.account and not inside:
-        preview = app.settings["room_preview"]
-        door = view_of(RoomDoor, whole, participants=msgspec.UNSET)
-        if preview == "names" and not door.has_password:
-            door.participants = [Named(person.display_name or "") for person in people]
-        if preview == "nothing":
-            door.participant_count = msgspec.UNSET
-        return door
+        return room_door(app, whole)
     if app.rooms.may_moderate(app.storage.reader, room, who):
         whole.waiting = app.rooms.participants(room, waits=True)
     return whole

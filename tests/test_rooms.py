@@ -360,6 +360,45 @@ def test_what_a_stranger_sees_of_who_is_inside(make_server: Callable[..., Server
     assert refused.status == 422 and "names, count, nothing" in refused.body.decode()
 
 
+def test_guests_find_rooms_that_are_listed(server: Server) -> None:
+    def found(**headers: str) -> list[dict[str, Any]]:
+        answer = server.get(f"{ROOMS}/listed", token=None, headers=headers)
+        assert answer.status == 200, answer
+        return list(answer.json)
+
+    assert found() == []
+    hidden, first = make_room(server), make_room(server, listed=True)
+    second = make_room(server, listed=True, password="secret word")
+    Person(server, "Ada").enter(first)
+    assert [room["roomId"] for room in found()] == [second, first]
+    shown = found()[1]
+    assert shown["participantCount"] == 1 and "participants" not in shown and "id" not in shown
+    assert shown["name"] == "Standup" and shown["joinUrl"].endswith(f"/room/{first}")
+    assert server.get(f"{ROOMS}/{first}").json["listed"] is True
+    assert server.get(f"{ROOMS}/{hidden}").json["listed"] is False
+    for changed, wanted in (
+        ({"locked": True}, [second]),
+        ({"locked": False, "listed": False}, [second]),
+        ({"listed": True}, [second, first]),
+    ):
+        assert server.request("PATCH", f"{ROOMS}/{first}", changed).status == 200
+        assert [room["roomId"] for room in found()] == wanted, changed
+    server.request("DELETE", f"{ROOMS}/{second}")
+    assert [room["roomId"] for room in found()] == [first]
+    refused = server.post(ROOMS, {"name": "x", "roomId": "listed"})
+    assert refused.code == "invalid" and "roomId" in refused.body.decode()
+    assert server.post(ROOMS, {"name": "x", "listed": "yes"}).code == "invalid"
+    server.post("/api/settings", {"key": "guests", "value": "false"})
+    assert server.get(f"{ROOMS}/listed", token=None).code == "unauthorized"
+    assert server.get(f"{ROOMS}/listed").status == 200
+
+
+def test_many_listed_rooms_are_shown_in_part(server: Server) -> None:
+    names = [make_room(server, listed=True) for _ in range(53)]
+    listed = server.get(f"{ROOMS}/listed", token=None).json
+    assert [room["roomId"] for room in listed] == names[:2:-1]
+
+
 def test_passwords_locks_and_limits(server: Server) -> None:
     room = make_room(server, password="secret word", maxParticipants=2)
     ada, bob, eve = (Person(server, name) for name in ("Ada", "Bob", "Eve"))
