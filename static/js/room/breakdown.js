@@ -2,7 +2,7 @@
 import { ROOT } from '../api.js';
 import { t } from '../i18n.js';
 import { byId } from '../page.js';
-import { line, setBanner } from './banners.js';
+import { line, setBanner } from './advice.js';
 import { said } from './dom.js';
 
 /** @typedef {import('../room.js').Room} Room */

@@ -27,6 +27,7 @@ import { play } from './sound.js';
 
 const SPEAKS = 0.03; // level of a voice, not of a room
 const SPOKE = 5; // looks at the level in a row
+const CALM = 5_000; // ms: then comes what few calls need, to be there when the server isn't
 /** How one has left, besides a lost connection, in words. @type {Record<string, string>} */
 const GONE = { left: 'room.said.left', removed: 'room.said.removed' };
 
@@ -95,6 +96,7 @@ export class Call {
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
+    setTimeout(() => void Promise.all([import('./recorder.js'), import('./transfers.js')]).catch(() => {}), CALM);
     byId('stage').focus();
     const others = this.room.participants.length - 1;
     announce(others ? t('room.said.joined', { count: others }) : t('room.alone.title'));
@@ -244,8 +246,7 @@ export class Call {
   _fitCamera() {
     const { height, fps } = this.room.capture;
     Object.assign(this.devices, { maxHeight: height, maxFps: fps });
-    const width = Math.round((height * 16) / 9);
-    const wanted = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
+    const wanted = { width: { ideal: Math.round((height * 16) / 9) }, height: { ideal: height }, frameRate: { ideal: fps } };
     void this.devices.tracks.video?.applyConstraints(wanted).catch(() => {});
   }
 
