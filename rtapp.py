@@ -7703,6 +7703,7 @@ class Me(msgspec.Struct, rename="camel"):
     role: str
     username: str | None
     access: str
+    guests: bool
     setup_needed: bool
     in_window: bool
 
@@ -7717,6 +7718,7 @@ def me(app: Application, call: Call) -> Me:
         role=principal.role,
         username=principal.name if known and principal.kind != "owner" else None,
         access=app.settings["access"],
+        guests=app.settings["guests"],
         setup_needed=not known and not app.access.has_admin,
         in_window=principal.is_window,
     )
