@@ -553,6 +553,19 @@ def test_a_guest_finds_the_calls_that_are_open(
     elsewhere.wait_for_url(f"**/room/{made}")
 
 
+@pytest.mark.parametrize("path", ["nothing-here", "a/b/c?d=/e/f", "api", "static/css/none.css"])
+def test_a_mistyped_address_gives_a_page_that_leads_on(
+    page: Page, server: Server, path: str
+) -> None:
+    answer = page.goto(home(server) + path)
+    assert answer is not None and answer.status == 404
+    expect(page.locator("h1")).to_have_text("There is nothing at this address")
+    page.click("main a.button")
+    expect(page).to_have_url(home(server))
+    as_program = server.get(f"/{path}")
+    assert as_program.status == 404 and as_program.code == "not_found"
+
+
 def test_without_guests_the_first_page_asks_who_comes(
     page: Page, make_server: Callable[..., Server]
 ) -> None:
