@@ -112,6 +112,7 @@ export class Controls {
     this._buttons = new Map(CONTROLS.filter(({ place }) => place === 'bar' || place === 'wide').map((row) => [row, this._button(row)]));
     byId('controls').prepend(...this._buttons.values());
     wireMenu(byId('more'), byId('more-menu'), () => this._items());
+    byId('more-menu').setAttribute('aria-labelledby', 'more');
     wireKeys(CONTROLS.flatMap((row) => this._shortcut(row)), () => call.isOn);
   }
 
