@@ -10,7 +10,7 @@
  * `removed`, `self`, `info`, `waiting`, `chat`, `data`, `channel`, `signalling`, `speaker`, `load`,
  * `capture`, `ended-track`; each is described where it is told.
  */
-import { api, ApiError } from './api.js';
+import { api, ApiError, ROOT } from './api.js';
 import { cameraFor, captureFor, limit, limitAudio, screenFor } from './encoder.js';
 import { Peer, ROLES } from './peer.js';
 import { Meter, UNKNOWN } from './quality.js';
@@ -379,7 +379,7 @@ export class Room {
   #connect(since) {
     this.#hangUp();
     const { session, transport } = this;
-    const rt = connect({ session, transport, since, shared: false, attempts: Infinity });
+    const rt = connect(ROOT, { session, transport, since, shared: false, attempts: Infinity });
     this.#rt = rt;
     for (const [name, take] of Object.entries(this.#events)) {
       rt.on(name, (event) => this.#rt === rt && event.roomId === this.roomId && take(event));
@@ -703,9 +703,8 @@ export class Room {
   #takeOwn() {
     const { self } = this;
     const isForced = self?.muted ?? false;
-    if (isForced) this.isMuted = true;
     const { microphone, screenAudio, camera, screen } = this.#tracks;
-    if (microphone) microphone.enabled = !this.isMuted;
+    if (microphone) microphone.enabled = !this.isMuted && !isForced;
     if (screenAudio) screenAudio.enabled = !isForced;
     for (const track of [camera, screen]) if (track) track.enabled = !self?.cameraOff;
     if (self) Object.assign(self, this.#state);
