@@ -59,7 +59,7 @@ export class Call {
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this._blocked(),
       onChange: () => this._controls(),
-      speaker: () => devices.chosen.speaker,
+      speaker: () => devices.inUse('speaker'),
     });
     this.seats.hideSelf = this._options.hideSelf;
     this.seats.mirror = this._options.mirror;
@@ -589,7 +589,7 @@ export class Call {
 
   /** @param {Parameters<typeof play>[0]} name */
   _sound(name) {
-    if (this._options.sounds) void play(name, this._devices.chosen.speaker);
+    if (this._options.sounds) void play(name, this._devices.inUse('speaker'));
   }
 
   /** The page is looked at again: a phone has stopped what it could. */
