@@ -11,7 +11,7 @@
  * `capture`, `ended-track`; each is described where it is told.
  */
 import { api, ApiError, ROOT } from './api.js';
-import { cameraFor, captureFor, limit, limitAudio, screenFor } from './encoder.js';
+import { cameraFor, captureFor, limit, limitAudio, linesOf, screenFor, screenFps } from './encoder.js';
 import { Peer, ROLES } from './peer.js';
 import { Meter, UNKNOWN } from './quality.js';
 import { roomSession } from './roomsession.js';
@@ -147,6 +147,8 @@ export class Room {
   isCpuLimited = false;
   isMuted = false;
   hand = false;
+  /** What a shared screen shows: text that has to be read, or a film. @type {'detail' | 'motion'} */
+  screenContent = 'detail';
   /** By clientId. @type {Map<string, Participant>} */
   #participants = new Map();
   /** @type {Map<string, Set<Listener>>} */
@@ -162,7 +164,7 @@ export class Room {
   /** When they are to be asked for anew, and when they end: by the clock, which goes on in sleep. */
   #ice = { due: Infinity, end: Infinity };
   #renewing = false;
-  #limits = { maxHeight: 720, maxFps: 30 };
+  #limits = { maxHeight: 1080, maxFps: 30 };
   /** Ends with the stay in the room. */
   #stay = new AbortController();
   #suspectedAt = 0;
@@ -272,9 +274,9 @@ export class Room {
   }
 
   /** @param {any} joined */
-  #takeJoined({ participant, participants, room, waiting, videoMaxHeight, videoMaxFps, ...ice }) {
+  #takeJoined({ participant, participants, room, waiting, videoMaxHeight = 1080, videoMaxFps = 30, ...ice }) {
     this.#takeIce(ice);
-    this.#limits = { maxHeight: videoMaxHeight ?? 720, maxFps: videoMaxFps ?? 30 };
+    this.#limits = { maxHeight: videoMaxHeight, maxFps: videoMaxFps };
     this.waiting = waiting ?? [];
     if (room) this.info = room;
     this.#lastState = '';
@@ -519,9 +521,6 @@ export class Room {
     const hasChanged = load !== this.load;
     this.load = load;
     if (hasChanged) this.#tell('load', load);
-    const capture = JSON.stringify(this.capture);
-    if (capture !== this.#lastCapture) this.#tell('capture', this.capture);
-    this.#lastCapture = capture;
     this.#adapt();
   }
 
@@ -670,6 +669,7 @@ export class Room {
   async setTrack(role, track) {
     if (track) this.#tracks[role] = track;
     else delete this.#tracks[role];
+    if (role === 'screen') this.#hint();
     track?.addEventListener('ended', () => {
       if (this.#tracks[role] !== track) return;
       void this.setTrack(role, null);
@@ -738,7 +738,36 @@ export class Room {
 
   /** What a camera is to deliver now. */
   get capture() {
-    return captureFor(this.#participants.size + 1, this.#limits);
+    const shown = this.#others.map(({ peer }) => linesOf(peer?.view.camera));
+    return captureFor(this.#participants.size + 1, this.#limits, Math.max(0, ...shown));
+  }
+
+  /** Have the camera deliver it; what is sent is scaled from what it delivers then. */
+  #fit() {
+    const { height, fps } = this.capture;
+    const capture = `${height} ${fps}`;
+    if (capture === this.#lastCapture) return;
+    this.#lastCapture = capture;
+    this.#tell('capture', { height, fps });
+    const width = Math.round((height * 16) / 9);
+    const wanted = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
+    this.#tracks.camera?.applyConstraints(wanted).then(() => this.#adapt(), () => undefined);
+  }
+
+  /** @param {'detail' | 'motion'} content of the screen that is shared now, and of the next ones */
+  setScreenContent(content) {
+    this.screenContent = content;
+    this.#hint();
+    this.#adapt();
+    this.#tell('self', this.self);
+  }
+
+  #hint() {
+    const { screen } = this.#tracks;
+    if (!screen) return;
+    screen.contentHint = this.screenContent;
+    const ideal = screenFps(this.#limits, this.screenContent === 'motion');
+    screen.applyConstraints({ frameRate: { ideal } }).catch(() => undefined); // then it is as before
   }
 
   /**
@@ -750,14 +779,18 @@ export class Room {
     participant.peer?.show(view);
   }
 
+  /** Limit what is sent by who is there, what they show, and what the camera delivers. */
   #adapt() {
+    this.#fit();
     const people = this.#participants.size + 1;
     const hasScreen = Boolean(this.#tracks.screen);
-    const situation = { people, steps: this.#steps, hasScreen, limits: this.#limits };
+    const hasMotion = this.screenContent === 'motion';
+    const kept = hasMotion ? 'balanced' : 'maintain-resolution';
+    const situation = { people, steps: this.#steps, hasScreen, hasMotion, limits: this.#limits };
     for (const { peer } of this.#others) {
       if (!peer) continue;
       void limit(peer.sender('camera'), cameraFor(situation, peer.view.camera));
-      void limit(peer.sender('screen'), screenFor(situation, peer.view.screen), 'maintain-resolution');
+      void limit(peer.sender('screen'), screenFor(situation, peer.view.screen), kept);
       void limitAudio(peer.sender('microphone'));
     }
   }
@@ -788,6 +821,7 @@ export class Room {
       if (now.level !== level || now.reason !== reason) this.#tell('changed', participant);
     }
     this.#weigh(this.#others.some(({ meter }) => meter.isCpuLimited));
+    this.#adapt(); // cameras change by themselves too
   }
 
   /** Go down the ladder while this machine can't encode as much, and up again. @param {boolean} isLimited */
@@ -802,7 +836,6 @@ export class Room {
     this.isCpuLimited = this.#steps > 0;
     if (this.self) this.self.meter.quality = { ...UNKNOWN, reason: this.isCpuLimited ? 'cpu' : '' };
     this.#tell('load', this.load);
-    this.#adapt();
   }
 
   /** Who speaks. */

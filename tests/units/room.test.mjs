@@ -115,3 +115,58 @@ test('who was muted by the host is heard again as their own button says', async 
   await told(false);
   assert.deepEqual(heard(), [false, true, false], 'and not heard where they turned it off meanwhile');
 });
+
+// ---- what is sent ----------------------------------------------------------------------------
+
+/** What a sender of the only connection is told. */
+const encoding = (at) => Connection.all[0].transceivers[at].sender.parameters;
+
+test('a picture is scaled from what the camera delivers once it was told', async () => {
+  server.limits = { videoMaxHeight: 1080, videoMaxFps: 30 };
+  const room = await joined();
+  const asked = [];
+  room.on('capture', (capture) => asked.push(capture));
+  const track = new Track('video', { width: 1280, height: 720 });
+  let deliver;
+  track.applyConstraints = async ({ height, width, frameRate }) => {
+    await new Promise((resolve) => (deliver = resolve));
+    track.settings = { width: width.ideal, height: height.ideal, frameRate: frameRate.ideal };
+  };
+  await room.setTrack('camera', track);
+  const shows = async (view) => {
+    Connection.all[0].channels[0].onmessage({ data: JSON.stringify({ view }) });
+    await settled();
+    return encoding(1).encodings[0];
+  };
+  assert.equal((await shows({ camera: { width: 1900, height: 1000 } })).maxBitrate, 4_000_000);
+  deliver();
+  await settled();
+  assert.deepEqual([track.settings.height, encoding(1).encodings[0].scaleResolutionDownBy], [1080, 1]);
+  assert.equal((await shows({ camera: { width: 960, height: 540 } })).scaleResolutionDownBy, 2);
+  deliver();
+  await settled();
+  assert.equal(encoding(1).encodings[0].scaleResolutionDownBy, 720 / 540);
+  assert.deepEqual(asked, [{ height: 1080, fps: 30 }, { height: 720, fps: 30 }]);
+  track.settings = { width: 540, height: 540 }; // a virtual camera changes by itself
+  await clock.run(2_000);
+  assert.equal(encoding(1).encodings[0].scaleResolutionDownBy, 1);
+});
+
+test('a shared screen is sent sharp, or smooth where it shows a film', async () => {
+  server.limits = { videoMaxHeight: 720, videoMaxFps: 60 };
+  const room = await joined();
+  const screen = new Track('video', { width: 2560, height: 1440 });
+  await room.setTrack('screen', screen);
+  const sent = () => {
+    const { encodings, degradationPreference } = encoding(2);
+    const [{ maxFramerate, scaleResolutionDownBy }] = encodings;
+    return [screen.contentHint, screen.applied.at(-1).frameRate.ideal, maxFramerate, scaleResolutionDownBy, degradationPreference];
+  };
+  assert.deepEqual(sent(), ['detail', 15, 15, 1, 'maintain-resolution']);
+  room.setScreenContent('motion');
+  await settled();
+  assert.deepEqual(sent(), ['motion', 60, 60, 1, 'balanced']);
+  const other = new Track('video');
+  await room.setTrack('screen', other);
+  assert.equal(other.contentHint, 'motion', 'as it was chosen');
+});

@@ -128,7 +128,7 @@ export class Call {
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => this._channel(person));
     room.on('ended-track', (role) => role === 'screen' && this._stopScreen());
-    room.on('capture', () => this._fitCamera());
+    room.on('capture', ({ height, fps }) => Object.assign(this._devices, { maxHeight: height, maxFps: fps }));
   }
 
   /** Many things change at once: drawn once. Not by animation frames, which stop in the background. */
@@ -357,6 +357,7 @@ export class Call {
     const items = [
       isHidden('screen') && { key: 'screen', icon: 'screen', text: t(this._screen ? 'room.screen.stop' : 'room.screen.start'), act: () => this._share() },
       isHidden('open-people') && { key: 'people', icon: 'people', text: t('room.people.label'), act: () => this._show('people') },
+      Boolean(this._screen) && { key: 'motion', icon: 'screen', text: t('room.screen.motion'), pressed: this._room.screenContent === 'motion', act: () => this._motion() },
       this._devices.lists.video.length > 1 && { key: 'flip', icon: 'flip', text: t('room.flip'), act: () => void this._devices.flip() },
       { key: 'invite', icon: 'invite', text: t('room.invite.open'), act: () => void this._invite() },
       { key: 'file', icon: 'file', text: t('room.files.send'), act: () => this.chat.chooseFiles() },
@@ -475,7 +476,6 @@ export class Call {
     }
     if (!this._isOn) return this._stopScreen(); // the call has ended meanwhile
     const [picture] = this._screen.getVideoTracks();
-    picture.contentHint = 'detail'; // text has to be read
     void this._room.setTrack('screen', picture);
     void this._room.setTrack('screenAudio', this._screen.getAudioTracks()[0] ?? null);
     announce(t('room.notice.sharing'));
@@ -490,6 +490,12 @@ export class Call {
     void this._room.setTrack('screenAudio', null);
     announce(t('room.screen.stopped'));
     this._plan();
+  }
+
+  _motion() {
+    const isFilm = this._room.screenContent === 'motion';
+    this._room.setScreenContent(isFilm ? 'detail' : 'motion');
+    announce(t(isFilm ? 'room.screen.isSharp' : 'room.screen.isSmooth'));
   }
 
   // ---- recording -------------------------------------------------------------------------------
@@ -543,14 +549,6 @@ export class Call {
     if (this._voice < SPOKE) return;
     this._voice = -600; // once a minute at most
     toast(t('room.said.muted'));
-  }
-
-  _fitCamera() {
-    const { height, fps } = this._room.capture;
-    Object.assign(this._devices, { maxHeight: height, maxFps: fps });
-    const width = Math.round((height * 16) / 9);
-    const wanted = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
-    void this._devices.tracks.video?.applyConstraints(wanted).catch(() => {});
   }
 
   _wireSettings() {
