@@ -154,6 +154,7 @@ export class Peer {
     clearInterval(this.#looking);
     clearTimeout(this.#reviving);
     this.#pc.close();
+    this.#data.dispatchEvent(new Event('close')); // browsers tell of it only what the other side closes
   }
 
   // ---- media ---------------------------------------------------------------------------------

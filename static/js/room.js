@@ -7,7 +7,7 @@
  *     await room.join({ displayName: 'Ada' });
  *
  * Media goes on while the server, or the way to it, is away. Events: `phase`, `added`, `changed`,
- * `removed`, `self`, `info`, `waiting`, `chat`, `data`, `channel`, `signalling`, `speaker`, `load`,
+ * `removed`, `self`, `info`, `waiting`, `chat`, `missed`, `data`, `channel`, `signalling`, `speaker`, `load`,
  * `capture`, `ended-track`; each is described where it is told.
  */
 import { api, ApiError, ROOT } from './api.js';
@@ -260,6 +260,7 @@ export class Room {
 
   async #join() {
     const before = this.#stay;
+    const isBack = this.phase === 'joined';
     const body = { session: this.session, ...this.#asked };
     this.#arriving = true;
     const joined = await this.#call('POST', '/join', body).finally(() => (this.#arriving = false));
@@ -271,6 +272,7 @@ export class Room {
     this.#keepTime(stay);
     this.#enter(joined.status === 'waiting' ? 'waiting' : 'joined');
     this.#tellState(true);
+    if (isBack) void this.#hearMissed();
   }
 
   /** @param {any} joined */
@@ -370,6 +372,7 @@ export class Room {
     this.#reconcile(participants);
     this.#setWaiting(waiting);
     this.#tell('info', this.info);
+    void this.#hearMissed();
     if (this.signalling !== 'closed') return;
     await pause(3, signal);
     if (!signal.aborted) this.#rt?.retryNow();
@@ -528,7 +531,8 @@ export class Room {
 
   /** A connection to a participant, in place of one to its page of before. @param {Participant} participant */
   #meet(participant) {
-    participant.peer?.close();
+    const before = participant.peer;
+    before?.close();
     const { clientId, connectionId } = participant;
     const mine = () => participant.connectionId === connectionId && participant.peer === peer;
     const changed = () => mine() && this.#tell('changed', participant);
@@ -557,6 +561,7 @@ export class Room {
     participant.peer = peer;
     participant.meter = new Meter();
     for (const role of ROLES) void this.#give(peer, role);
+    if (before) this.#tell('channel', participant); // what that page was sending or doing is over
   }
 
   /** @param {Peer} peer @param {Role} role */
@@ -881,6 +886,11 @@ export class Room {
         if (signal.aborted) throw error;
       }
     }
+  }
+
+  /** What may have been said while nothing was heard; listeners know what of it they have. */
+  async #hearMissed() {
+    this.#tell('missed', await this.history().catch(() => []));
   }
 
   /** @param {Participant} participant */

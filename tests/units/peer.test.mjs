@@ -140,6 +140,18 @@ test('a new connection sends what is wanted, not what was sent before', async ()
   assert.equal(side.peer.sender('camera').track, wanted);
 });
 
+// ---- data ------------------------------------------------------------------------------------
+
+test('what waits for space on the channel fails when the connection is closed', async () => {
+  const side = new Side(false);
+  const data = side.pc.channels[1];
+  data.become('open');
+  data.bufferedAmount = 2 ** 24;
+  const sending = side.peer.send('piece');
+  side.peer.close();
+  await assert.rejects(Promise.race([sending, settled()]), /closed/);
+});
+
 // ---- candidates ------------------------------------------------------------------------------
 
 test('candidates that are found while a signal is on its way go together', async () => {

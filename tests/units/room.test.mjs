@@ -170,3 +170,42 @@ test('a shared screen is sent sharp, or smooth where it shows a film', async () 
   await room.setTrack('screen', other);
   assert.equal(other.contentHint, 'motion', 'as it was chosen');
 });
+
+// ---- what was missed, and what is over -------------------------------------------------------
+
+test('what was said while one was taken for gone is told when one is back', async () => {
+  const room = await joined();
+  const missed = [];
+  room.on('missed', (messages) => missed.push(...messages));
+  assert.deepEqual([server.count('/chat'), missed], [0, []], 'not at the first join');
+  server.chat = [{ messageId: 7, text: 'Lunch?' }];
+  server.say('room-left', { connectionId: 'a-1', reason: 'connection lost' });
+  server.self = person('z'); // no longer there
+  const joins = server.count('/join');
+  await until(() => server.count('/join') > joins);
+  await until(() => missed.length);
+  assert.deepEqual(missed, server.chat);
+});
+
+test('what was said is asked for where the stream could not resume', async () => {
+  const room = await joined();
+  const missed = [];
+  room.on('missed', (messages) => missed.push(...messages));
+  server.chat = [{ messageId: 8, text: 'Back?' }];
+  server.say('reset', {});
+  await until(() => missed.length);
+  assert.deepEqual([missed, server.count('/join')], [server.chat, 1]);
+});
+
+test('who has loaded the page anew has no channel for a while, and that is told', async () => {
+  const room = await joined();
+  const [pc] = Connection.all;
+  pc.channels[1].become('open');
+  const told = [];
+  room.on('channel', (one) => told.push([one.clientId, room.canSend(one)]));
+  pc.channels[1].become('open');
+  server.say('participant-joined', { participant: person('b', { connectionId: 'b-2' }) });
+  await until(() => told.length > 1);
+  assert.deepEqual(told, [['b', true], ['b', false]]);
+  assert.equal(Connection.all.length, 2);
+});

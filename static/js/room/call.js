@@ -211,8 +211,10 @@ export class Call {
 
   /** @param {Participant} person */
   _channel(person) {
-    if (!this._room.canSend(person)) this.files.lost(person);
-    else if (this._recorder.isRunning) this._tellRecording([person], true);
+    if (!this._room.canSend(person)) {
+      this.files.lost(person);
+      this._recordedBy(person, false);
+    } else if (this._recorder.isRunning) this._tellRecording([person], true);
   }
 
   // ---- the bar on top, and banners -----------------------------------------------------------------
