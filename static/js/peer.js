@@ -35,8 +35,9 @@ const PICTURES = ['camera', 'screen'];
 const KINDS = { microphone: 'audio', camera: 'video', screen: 'video', screenAudio: 'audio' };
 
 const LOOK = 1_000; // ms between two looks at the connection
+// Each time twice as long, as signals may be slow.
 const DISCONNECTED = 5_000; // it often comes back by itself
-const SLOW = 12_000; // neither connected nor failed; each time twice as long, as signals may be slow
+const SLOW = 12_000; // neither connected nor failed
 const HOPELESS = 15_000; // both know of each other, and nothing comes through
 const UNANSWERED = 4_000; // each time twice as long: perhaps the other side is slow
 const FIRST_OFFER = 4_000; // so long the polite one waits for the other's
@@ -354,8 +355,7 @@ export class Peer {
 
   /** @param {RTCPeerConnectionState} state @returns {number} ms */
   #patienceIn(state) {
-    if (state === 'disconnected') return DISCONNECTED;
-    if (state !== 'failed') return SLOW * 2 ** Math.min(3, this.#tries);
+    if (state !== 'failed') return (state === 'disconnected' ? DISCONNECTED : SLOW) * 2 ** Math.min(3, this.#tries);
     return this.#failures < 2 ? 0 : Math.min(MOST_WAIT, 1_000 * 2 ** this.#failures);
   }
 

@@ -28,11 +28,16 @@ import { connect } from './rt.js';
 const BEAT = 10_000; // ms between two signs of life
 const SAMPLE = 2_000;
 const LEVEL = 250;
+const FADE = 0.8; // of the lateness is left after a look
 const HOLD = 700; // how long somebody who pauses is the speaker
 const LOUD = 0.02; // of 1
-const PATIENCE = 5_000; // for the answer to a call
+const PATIENCE = 5_000; // for the answer to a call, while this machine keeps up
 const LONGEST_PAUSE = 5_000; // between two attempts
 const SUSPECT_EVERY = 5_000;
+const QUIET = 4_000; // in which a stream that lives may have brought nothing
+const ON_TIME = 250; // ms that timers may be late where nothing is wrong
+const SLACK = 20; // so many times as long as timers are late is waited more
+const MOST_SLACK = 60_000;
 const FRESH = 2_000; // an attempt that young began after the network's return
 const MANY = 6;
 const SOFT_LIMIT = 8;
@@ -168,6 +173,12 @@ export class Room {
   /** Ends with the stay in the room. */
   #stay = new AbortController();
   #suspectedAt = 0;
+  /** When the stream brought something. */
+  #heardAt = 0;
+  /** How late this page's timers are, in ms: twice in a row, as once may be a sleep. */
+  #lateness = 0;
+  #lastLate = 0;
+  #listenedAt = 0;
   #steps = 0;
   #cpuRow = 0;
   #calmRow = 0;
@@ -230,7 +241,8 @@ export class Room {
   /** @param {string} method @param {string} path @param {Record<string, unknown>} [body] @param {RequestInit} [more] */
   async #ask(method, path, body, more = {}) {
     const headers = { 'X-Session': this.session };
-    const answer = await api(method, path, body, { signal: AbortSignal.timeout(PATIENCE), headers, ...more });
+    const signal = AbortSignal.timeout(PATIENCE + this.slack);
+    const answer = await api(method, path, body, { signal, headers, ...more });
     if (this.signalling === 'reconnecting') this.#rt?.link.wake(); // the server is back
     return answer;
   }
@@ -386,8 +398,10 @@ export class Room {
     const { session, transport } = this;
     const rt = connect(ROOT, { session, transport, since, shared: false, attempts: Infinity });
     this.#rt = rt;
+    const heard = () => (this.#heardAt = performance.now());
+    for (const name of ['connection', 'ping']) rt.on(name, heard);
     for (const [name, take] of Object.entries(this.#events)) {
-      rt.on(name, (event) => this.#rt === rt && event.roomId === this.roomId && take(event));
+      rt.on(name, (event) => heard() && this.#rt === rt && event.roomId === this.roomId && take(event));
     }
     for (const state of /** @type {const} */ (['connecting', 'open', 'reconnecting', 'closed'])) {
       rt.on(state, (detail) => this.#rt === rt && this.#follow(state, detail));
@@ -545,7 +559,7 @@ export class Room {
         canSignal: () => this.signalling === 'open' && Date.now() < this.#ice.end,
         onLink: () => {
           changed();
-          if (peer.link === 'interrupted') this.#suspect();
+          if (peer.link === 'interrupted') this.#suspect(performance.now() - QUIET);
           if (peer.link === 'connected') this.#hurry();
         },
         onStreams: () => {
@@ -554,7 +568,7 @@ export class Room {
         },
         onChannel: () => mine() && this.#tell('channel', participant),
         onView: () => this.#adapt(),
-        onUnanswered: () => this.#suspect(),
+        onUnanswered: (since) => this.#suspect(since),
         onData: (data) => mine() && this.#tell('data', { from: participant, data }),
       },
     });
@@ -605,11 +619,23 @@ export class Room {
     }
   }
 
-  /** The stream may be dead without a sign of it: open it anew, which loses nothing. */
-  #suspect() {
-    const now = performance.now();
-    if (this.signalling === 'connecting' || now - this.#suspectedAt < SUSPECT_EVERY) return;
-    this.#reopen();
+  /**
+   * How much longer than else to wait, in ms, while this page's own timers are late: then answers are
+   * late too, and whoever asks anew makes it worse.
+   */
+  get slack() {
+    return Math.min(MOST_SLACK, SLACK * Math.max(0, this.#lateness - ON_TIME));
+  }
+
+  /**
+   * The stream may be dead without a sign of it, unless it has brought something since then: open it
+   * anew, which loses nothing.
+   * @param {number} since by performance.now()
+   */
+  #suspect(since) {
+    const { slack } = this;
+    const isSoon = performance.now() - this.#suspectedAt < SUSPECT_EVERY + slack;
+    if (this.signalling !== 'connecting' && !isSoon && this.#heardAt < since - slack) this.#reopen();
   }
 
   /** The network is back, and the stream perhaps not yet. */
@@ -636,10 +662,11 @@ export class Room {
    */
   async #signal(about, isOfUse) {
     const stay = this.#stay.signal;
+    const since = performance.now();
     for (let attempt = 0; isOfUse() && !stay.aborted; attempt += 1) {
       try {
         await this.#post(about);
-        if (attempt) this.#suspect(); // the network was away: the stream may be dead
+        if (attempt) this.#suspect(since); // the network was away
         return;
       } catch (error) {
         if (!isPassing(error)) return this.#refused(error);
@@ -653,7 +680,7 @@ export class Room {
     const link = this.#rt?.link;
     const signal = { roomId: this.roomId, ...about };
     if (!link?.canAsk) return this.#ask('POST', 'api/webrtc/signal', { type, session: this.session, ...signal });
-    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE, new ApiError(LATE)));
+    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE + this.slack, new ApiError(LATE)));
     return Promise.race([link.ask({ type: 'webrtc-signal', signalType: type, ...signal }), late]);
   }
 
@@ -732,12 +759,13 @@ export class Room {
 
   async #sendState() {
     if (!this.self) return;
+    const since = performance.now();
     try {
       await this.#call('POST', '/state', { ...this.#me, ...this.#state });
     } catch (error) {
       this.#lastState = ''; // the next beat says it
       if (!isPassing(error)) await this.#doubt();
-      else if (!(/** @type {ApiError} */ (error).status)) this.#suspect(); // no answer
+      else if (!(/** @type {ApiError} */ (error).status)) this.#suspect(since); // no answer
     }
   }
 
@@ -809,6 +837,7 @@ export class Room {
       const timer = setInterval(act, ms);
       stay.addEventListener('abort', () => clearInterval(timer));
     };
+    this.#listenedAt = performance.now();
     every(() => this.#tellState(true), BEAT);
     every(() => void this.#sample(), SAMPLE);
     every(() => void this.#renewIce(), SAMPLE);
@@ -843,9 +872,13 @@ export class Room {
     this.#tell('load', this.load);
   }
 
-  /** Who speaks. */
+  /** Who speaks; and whether this page is on time. */
   #listen() {
     const now = performance.now();
+    const late = now - this.#listenedAt - LEVEL;
+    this.#lateness = Math.max(Math.min(late, this.#lastLate), this.#lateness * FADE);
+    this.#lastLate = late;
+    this.#listenedAt = now;
     for (const participant of this.#others) {
       const source = participant.peer?.receiver('microphone').getSynchronizationSources()[0];
       participant.level = participant.sends('microphone') ? (source?.audioLevel ?? 0) : 0;

@@ -209,3 +209,62 @@ test('who has loaded the page anew has no channel for a while, and that is told'
   assert.deepEqual(told, [['b', true], ['b', false]]);
   assert.equal(Connection.all.length, 2);
 });
+
+// ---- whether the stream is dead --------------------------------------------------------------
+
+/** An offer to somebody whose answer doesn't come. */
+async function offered(room) {
+  const [pc] = Connection.all;
+  await clock.run(5_000); // so long the other's is waited for
+  assert.equal(pc.signalingState, 'have-local-offer');
+  pc.become('connected'); // else it is tried again
+  return room;
+}
+
+/** Let time pass on a page that is so late with everything. */
+async function starved(seconds, late, act = () => {}) {
+  for (const end = clock.now + seconds * 1_000; clock.now < end; ) {
+    clock.stall(late);
+    act();
+    await clock.run(1);
+  }
+}
+
+test('a stream that brings something is not opened anew because somebody is slow to answer', async () => {
+  await offered(await joined());
+  for (let second = 0; second < 120; second += 1) {
+    if (second % 3 === 0) server.say('participant-state', { participant: server.people[0] });
+    await clock.run(1_000);
+  }
+  assert.equal(server.streams.length, 1);
+});
+
+test('a stream that brings nothing when an answer is due is opened anew', async () => {
+  await offered(await joined());
+  await clock.run(6_000);
+  assert.equal(server.streams.length, 2);
+});
+
+test('a page whose timers are late takes no stream for dead that is only late', async () => {
+  await joined();
+  const pings = () => clock.now % 20_000 < 1_500 && server.say('ping', {});
+  await starved(10, 1_500, pings);
+  const [pc] = Connection.all;
+  assert.equal(pc.signalingState, 'have-local-offer');
+  pc.become('connected');
+  await starved(240, 1_500, pings);
+  assert.equal(server.streams.length, 1);
+});
+
+test('patience ends soon after a page is on time again, and a sleep is no reason for more', async () => {
+  const room = await joined();
+  await clock.run(1_000);
+  assert.equal(room.slack, 0);
+  await starved(10, 1_000);
+  assert.ok(room.slack > 5_000, `${room.slack}`);
+  await clock.run(3_000);
+  assert.equal(room.slack, 0);
+  clock.stall(3_600_000);
+  await clock.run(300);
+  assert.equal(room.slack, 0);
+});
