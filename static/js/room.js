@@ -640,7 +640,8 @@ export class Room {
 
   /** The network is back, and the stream perhaps not yet. */
   #hurry() {
-    if (this.signalling !== 'open' && performance.now() - this.#suspectedAt > FRESH) this.#reopen();
+    const isFresh = performance.now() - this.#suspectedAt < FRESH + this.slack;
+    if (this.signalling !== 'open' && !isFresh) this.#reopen();
   }
 
   /** Also where one is being opened: what was sent into a cable that is out is not sent again soon. */

@@ -303,6 +303,9 @@ test('tracks that end at once are asked for a few times, at growing pauses, then
   assert.deepEqual(asked('video'), ['', '', '', '', 'back'], 'front is what the system chose');
   assert.deepEqual(times, [0, 50, 1_100, 3_150, 3_200]);
   assert.deepEqual([devices.faults, devices.tracks], [{ video: 'ends' }, {}]);
+  media.dispatchEvent(new Event('devicechange')); // of nothing that helps
+  await clock.run(60_000);
+  assert.equal(media.asked.length, 5);
   await devices.turn('video', true);
   assert.equal(media.asked.length, 6);
   media.open = open;

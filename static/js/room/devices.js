@@ -123,6 +123,7 @@ export class Devices extends EventTarget {
     if (now?.facingMode) {
       this.facing = now.facingMode === 'environment' ? 'user' : 'environment';
       this.chosen.video = '';
+      this._forgive('video');
       await this._reopen('video');
       return;
     }
@@ -317,12 +318,16 @@ export class Devices extends EventTarget {
 
   /** Something was plugged in or out: what was missing may be there now. */
   async _plugged() {
+    const ids = (/** @type {Kind} */ kind) => this.lists[kind].map(({ deviceId }) => deviceId).join();
+    const before = { audio: ids('audio'), video: ids('video') };
     const missed = kinds.filter((kind) => this.chosen[kind] && !this._has(kind, this.chosen[kind]));
     await this.refresh();
-    kinds.forEach((kind) => this._forgive(kind));
+    const changed = kinds.filter((kind) => ids(kind) !== before[kind]);
+    for (const kind of changed) this._forgive(kind);
     const waiting = kinds.filter(
       (kind) =>
-        this.on[kind] && !this.tracks[kind] && this.lists[kind].length && isMissing(this.faults[kind]),
+        this.on[kind] && !this.tracks[kind] && this.lists[kind].length &&
+        (isMissing(this.faults[kind]) || (this.faults[kind] === 'ends' && changed.includes(kind))),
     );
     if (waiting.length) await this._inTurn(() => this._open(waiting));
     // The chosen one is back while another stands in for it.
@@ -374,7 +379,7 @@ function unusable() {
 }
 
 /** @param {Fault | undefined} fault */
-const isMissing = (fault) => fault !== undefined && /^(none|gone|ends|busy|failed)$/.test(fault);
+const isMissing = (fault) => fault !== undefined && /^(none|gone|busy|failed)$/.test(fault);
 
 /** @param {unknown} error */
 const isRefusal = (error) => error instanceof Error && /^(NotAllowed|PermissionDenied|Security)/.test(error.name);
