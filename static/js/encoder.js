@@ -142,8 +142,9 @@ export async function refresh(sender) {
  */
 async function apply(sender, encoding, preference) {
   const wanted = JSON.stringify([encoding, preference]);
-  const parameters = sender.getParameters();
-  if (told.get(sender) === wanted || !parameters.encodings?.length) return;
+  if (told.get(sender) === wanted) return;
+  const parameters = sender.getParameters(); // which waits for the browser's other threads
+  if (!parameters.encodings?.length) return;
   told.set(sender, wanted);
   Object.assign(parameters.encodings[0], encoding);
   if (preference) Object.assign(parameters, { degradationPreference: preference });
