@@ -57,7 +57,7 @@ export class Call {
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this.advice.blocked(),
       onChange: () => this._plan(),
-      speaker: () => devices.chosen.speaker,
+      speaker: () => devices.inUse('speaker'),
     });
     this.people = new People(room);
     this.sharing = new Sharing(room, () => this._plan());
@@ -143,7 +143,7 @@ export class Call {
     room.on('waiting', (list) => this._knocked(list));
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => room.canSend(person) || this._lost(person));
-    room.on('capture', () => this._fitCamera());
+    room.on('capture', ({ height, fps }) => Object.assign(devices, { maxHeight: height, maxFps: fps }));
     devices.addEventListener('change', () => {
       this.seats.useSpeaker();
       this._plan();
@@ -243,13 +243,6 @@ export class Call {
     toast(t('room.said.muted'));
   }
 
-  _fitCamera() {
-    const { height, fps } = this.room.capture;
-    Object.assign(this.devices, { maxHeight: height, maxFps: fps });
-    const wanted = { width: { ideal: Math.round((height * 16) / 9) }, height: { ideal: height }, frameRate: { ideal: fps } };
-    void this.devices.tracks.video?.applyConstraints(wanted).catch(() => {});
-  }
-
   // ---- what is shown -------------------------------------------------------------------------------
 
   /** Many things change at once: drawn once. Not by animation frames, which stop in the background. */
@@ -344,6 +337,6 @@ export class Call {
 
   /** @param {Parameters<typeof play>[0]} name */
   _sound(name) {
-    if (this.settings.options.sounds) void play(name, this.devices.chosen.speaker);
+    if (this.settings.options.sounds) void play(name, this.devices.inUse('speaker'));
   }
 }

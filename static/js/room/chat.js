@@ -27,6 +27,7 @@ export class Chat {
     this._form = /** @type {HTMLFormElement} */ (byId('chat-form'));
     this._text = /** @type {HTMLTextAreaElement} */ (byId('chat-text'));
     room.on('chat', (message) => this._hear(message));
+    room.on('missed', (messages) => this._missed(messages));
     this._wire();
     onLanguage(() => this._renderAll());
   }
@@ -86,6 +87,14 @@ export class Chat {
     if (!this._add(message)) return;
     if (message.clientId === this._room.self?.clientId) return;
     this.news(this._nameOf(message), message.text);
+  }
+
+  /** Said while the way to the server was lost: counted each, announced once. @param {Said[]} messages */
+  _missed(messages) {
+    const news = messages.filter((one) => this._add(one) && one.clientId !== this._room.self?.clientId);
+    const last = news.pop();
+    if (!this._acts.isSeen()) this.unread += news.length;
+    if (last) this.news(this._nameOf(last), last.text);
   }
 
   /** Who said it: as they are shown as long as they are there. @param {Said} message */

@@ -68,6 +68,12 @@ export const CONTROLS = [
     attributes: { class: 'round leave', 'data-action': 'leave' },
     act: ({ room }) => void room.leave(),
   },
+  {
+    ...{ id: 'motion', icon: 'screen', text: 'room.screen.motion', place: 'menu' },
+    visible: ({ sharing }) => sharing.isOn,
+    look: ({ room }) => ({ pressed: room.screenContent === 'motion' }),
+    act: ({ sharing }) => sharing.changeContent(),
+  },
   { id: 'flip', icon: 'flip', text: 'room.flip', place: 'menu', visible: ({ devices }) => devices.lists.video.length > 1, act: ({ devices }) => void devices.flip() },
   { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => void invitation.open() },
   { id: 'file', icon: 'file', text: 'room.files.send', place: 'menu', act: ({ chat }) => chat.chooseFiles() },

@@ -2,7 +2,7 @@
 import { ApiError } from '../api.js';
 import { fieldError, wireForm } from '../forms.js';
 import { formatList, isolated, onLanguage, t } from '../i18n.js';
-import { banner, byId, h } from '../page.js';
+import { banner, byId, errorBanner, h } from '../page.js';
 import { dress, said } from './dom.js';
 import { faultBanner } from './faults.js';
 import { recall, remember } from './memory.js';
@@ -149,6 +149,12 @@ export class Door {
   /** Enter without a click, where the server allows it: a screen on a wall. */
   enter() {
     this._form.requestSubmit();
+  }
+
+  /** Say why one who was in before doesn't come in again. @param {ApiError} error */
+  refuse(error) {
+    if (error.code in PASSING) this.enter(); // by waiting for it
+    else if (!this._refused(error)) this._errors.replaceChildren(errorBanner(error));
   }
 
   /** @param {ApiError} error */

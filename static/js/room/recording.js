@@ -27,7 +27,10 @@ export class Recording {
     this.isOn = false;
     /** Who else does, by clientId. @type {Map<string, string>} */
     this._others = new Map();
-    room.on('channel', (person) => this.isOn && this._tell([person]));
+    room.on('channel', (person) => {
+      if (!room.canSend(person)) this.hear(person, false); // their page is gone, or another
+      else if (this.isOn) this._tell([person]);
+    });
     room.on('removed', ({ clientId }) => this._others.delete(clientId));
     if (recall('recording', false)) void import('./kept.js').then(({ offerLeft }) => offerLeft());
   }

@@ -45,11 +45,17 @@ export class Sharing {
     }
     if (this._room.phase !== 'joined') return this.stop(); // the call has ended meanwhile
     const [picture] = this._screen.getVideoTracks();
-    picture.contentHint = 'detail'; // text has to be read
     void this._room.setTrack('screen', picture);
     void this._room.setTrack('screenAudio', this._screen.getAudioTracks()[0] ?? null);
     announce(t('room.notice.sharing'));
     this._onChange();
+  }
+
+  /** Sharp, as a text has to be, or smooth, as a film. */
+  changeContent() {
+    const isFilm = this._room.screenContent === 'motion';
+    this._room.setScreenContent(isFilm ? 'detail' : 'motion');
+    announce(t(isFilm ? 'room.screen.isSharp' : 'room.screen.isSmooth'));
   }
 
   stop() {
