@@ -6,7 +6,6 @@ import { withDuration } from './webm.js';
 
 const ROOT = 'recordings';
 const SAVED = 'saved'; // a file's name, by the others' numbers
-const HEAD = 1_000; // bytes, at most, before there is a picture
 const KEPT = 3_600_000; // ms: what was saved may still be on its way to where the reader wants it
 
 export class Tape {
@@ -41,9 +40,8 @@ export class Tape {
     return tape;
   }
 
-  /** Whether nothing can be seen of it. */
   get isEmpty() {
-    return this._pieces.reduce((sum, { size }) => sum + size, 0) < HEAD;
+    return !this._pieces.length;
   }
 
   /** When its last piece came. */
