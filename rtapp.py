@@ -4513,8 +4513,6 @@ class Call(msgspec.Struct, eq=False, dict=True):
     connection: Connection
     path: str = ""
     raw_query: str = ""
-    source: Body | None = None  # of the body, where there is one
-    is_exposed: bool = False  # plain, from outside, where TLS is to be had
     is_kept: bool = True  # whether the connection is, for another request
     is_proxied: bool = False  # by a trusted proxy
     principal: Principal = ANONYMOUS
@@ -4572,7 +4570,7 @@ class Call(msgspec.Struct, eq=False, dict=True):
             if charset.lower() not in ("utf-8", "utf8"):
                 raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
         try:
-            raw = self.source.read(limit) if self.source is not None else b""
+            raw = self.connection.body(limit)
             if raw is not None:
                 return raw
             fault = "too_large", f"At most {limit} bytes are taken here."
@@ -10430,63 +10428,7 @@ def socket_io_client(app: Application, call: Call, name: str) -> Answer:
 
 
 class HeadFault(ValueError):
-    """A head that is refused with another status than 400."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
-
-
-class Body:
-    """A request's body, which is read at once and as a whole (RFC 9112, 6)."""
-
-    CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
-    UNWANTED = 1_048_576  # bytes that are read for the sake of the next request
-
-    def __init__(self, connection: Connection, length: int | None, is_awaited: bool) -> None:
-        """`length` in bytes, None for chunks; `is_awaited`: the client sends it when it gets
-        `100 Continue`, or perhaps without (RFC 9110, 10.1.1)."""
-        self._connection, self._length = connection, length
-        self._is_whole: bool | None = None  # None: nobody wanted it yet
-        self.is_awaited = is_awaited
-
-    def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
-        """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
-        when it is framed wrongly."""
-        length, self._is_whole = self._length or 0, False
-        if length > limit:
-            return None
-        if self.is_awaited:
-            self.is_awaited = False
-            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._connection.limit(seconds + length / 16_384)
-        raw = self._chunks(limit) if self._length is None else self._connection.read(length)
-        self._is_whole = raw is not None
-        return raw
-
-    def _chunks(self, limit: int) -> bytes | None:
-        """It in chunks (RFC 9112, 7.1)."""
-        connection, body = self._connection, bytearray()
-        while (line := self.CHUNK.fullmatch(connection.line())) is not None:
-            size = int(line[1], 16)
-            if len(body) + size > limit:
-                return None
-            if not size:
-                break
-            body += connection.read(size)
-            if connection.read(2) != b"\r\n":
-                raise ValueError("a chunk is longer than it says")
-        for _ in range(MOST_FIELDS if line is not None else 0):
-            if connection.line() == b"\r\n":  # the trailer's end; nobody wants it
-                return bytes(body)
-        raise ValueError("it is not in chunks")
-
-    def discard(self) -> bool:
-        """Read past it; whether another request may follow."""
-        if self._is_whole is None and not self.is_awaited:
-            with contextlib.suppress(OSError, ValueError):
-                self.read(self.UNWANTED, 5.0)
-        return bool(self._is_whole)
+    """A head that is refused with another status than 400: that, and why."""
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10572,16 +10514,13 @@ def read_call(connection: Connection) -> Call:
     expect = fields.get("expect", "") if version != "1.0" else ""
     if expect and field_list(expect) != {"100-continue"}:
         raise HeadFault(417, "it expects something else than 100-continue")
-    length = None if has_chunks else int(fields.get("content-length", 0))
-    if length != 0:
-        call.source = Body(connection, length, bool(expect))
+    connection.body_left = None if has_chunks else int(fields.get("content-length", 0))
+    connection.is_awaited = bool(expect) and connection.body_left != 0
     return call
 
 
-@functools.lru_cache(maxsize=2)
-def http_date(seconds: int) -> str:
-    """A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7)."""
-    return email.utils.formatdate(seconds, usegmt=True)
+# A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7).
+http_date = functools.lru_cache(maxsize=2)(partial(email.utils.formatdate, usegmt=True))
 
 
 def pack_head(status: int, headers: dict[str, str]) -> bytes:
@@ -10602,25 +10541,28 @@ class Connection:
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
     HEAD_END = re.compile(rb"\n\r?\n")
-    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
+    CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
+    LINE_BYTES = 4_096  # of that, and of a trailer
+    UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
     EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
 
     def __init__(self, transport: Any, address: str, app: Application) -> None:
-        self.transport = transport
+        self.transport = transport  # None once it is a stream's
         self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
         self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
         self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
         self._data = bytearray()  # what came and isn't used
         self.deadline = 0.0  # until when what is waited for must be there
         self.is_idle = False  # whether that is a next request, which may be none
+        self.body_left: int | None = 0  # of a request: its bytes, None for chunks; -1: in doubt
+        self.is_awaited = False  # it comes after `100 Continue`, or without (RFC 9110, 10.1.1)
         self.address = address
         self.scheme = "http"
         self.is_ending = False  # no further request is answered
         self.greenlet = gevent.getcurrent()
         self._app = app
-        self._is_ours = True  # False: a stream's
 
     # What it reads
 
@@ -10709,15 +10651,44 @@ class Connection:
             raise HeadFault(431 if has_line else 414, "its head is too large")
         return self.take(end.end())[: end.start() + 1].decode("latin-1")
 
-    def line(self) -> bytes:
-        """A line of a body with its end. Raises OSError, ValueError."""
+    def body(self, limit: int, seconds: float = 30.0) -> bytes | None:
+        """A request's whole body, once; None when that is more than `limit` bytes. Raises OSError,
+        and ValueError when it is framed wrongly (RFC 9112, 6)."""
+        length, self.body_left = self.body_left, -1
+        if (length or 0) > limit:
+            return None
+        if self.is_awaited:
+            self.is_awaited = False
+            self.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.limit(seconds + (length or 0) / 16_384)
+        raw = self._chunks(limit) if length is None else self._read(length)
+        self.body_left = -1 if raw is None else 0
+        return raw
+
+    def _chunks(self, limit: int) -> bytes | None:
+        """A body in chunks (RFC 9112, 7.1)."""
+        body = bytearray()
+        while (line := self.CHUNK.fullmatch(self._line())) is not None:
+            size = int(line[1], 16)
+            if len(body) + size > limit:
+                return None
+            if not size:
+                break
+            body += self._read(size)
+            if self._read(2) != b"\r\n":
+                raise ValueError("a chunk is longer than it says")
+        for _ in range(MOST_FIELDS if line is not None else 0):
+            if self._line() == b"\r\n":  # the trailer's end; nobody wants it
+                return bytes(body)
+        raise ValueError("it is not in chunks")
+
+    def _line(self) -> bytes:
         while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
             if len(self._data) >= self.LINE_BYTES or not self._fill():
                 raise ValueError("a line of it has no end")
         return self.take(end)
 
-    def read(self, size: int) -> bytes:
-        """So many bytes. Raises OSError."""
+    def _read(self, size: int) -> bytes:
         while len(self._data) < size:
             if not self._fill():
                 raise OSError("it ends early")
@@ -10739,18 +10710,16 @@ class Connection:
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            network, own = self._app.network, str(as_ip(self.transport.getsockname()[0]))
-            context = network.certificates.context(own)
+            own = str(as_ip(self.transport.getsockname()[0]))
+            context = self._app.network.certificates.context(own)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
-                    self._refuse(problem_answer(refusal))
+                    self._send(problem_answer(refusal))
                 return
             self.transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = self.scheme == "http" and not is_loopback(self.address)
-            is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
-            while not self.is_ending and self._serve_one(is_exposed):
+            while not self.is_ending and self._serve_one():
                 pass
         except OSError:
             pass  # the client is gone, or takes its time
@@ -10760,7 +10729,7 @@ class Connection:
     def close(self) -> None:
         """Close it, unless it is a stream by now."""
         self._watcher.close()
-        if self._is_ours:
+        if self.transport is not None:
             self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
@@ -10780,33 +10749,26 @@ class Connection:
             raise
         self.transport, self.scheme = TlsTransport(secured), "https"
 
-    def _serve_one(self, is_exposed: bool) -> bool:
+    def _serve_one(self) -> bool:
         """Answer a request; whether another may follow."""
         if not self.begin():
             return False
         try:
             call = read_call(self)
         except (OSError, ValueError) as error:
-            why = f"Refused: not a request ({error})"[:300]
+            status, fault = error.args if isinstance(error, HeadFault) else (400, error)
+            why = f"Refused: not a request ({fault})"[:300]
             self._app.journal.add("INFO", why, ipAddress=self.address)
-            self._refuse(Answer(b"", getattr(error, "status", 400), {}))
-            return False
-        call.is_exposed = is_exposed
+            return self._send(Answer(b"", status, {}))
         answer = self._app.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is None or call.method == "HEAD":
-            return self._send(call, answer)
+            return self._send(answer, call.is_kept, call.method, call.version)
         head, early = pack_head(answer.status, answer.headers), self.take()
         self._watcher.close()
-        self._is_ours = False
-        answer.attach(self.transport, head, early)
+        transport, self.transport = self.transport, None
+        answer.attach(transport, head, early)
         return False
-
-    def _refuse(self, answer: Answer) -> None:
-        """Say why no more is answered."""
-        close = {"Connection": "close", "Content-Length": str(len(answer.body))}
-        self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
-        self._end()
 
     def _end(self) -> None:
         """Send no more, and let what is on its way come, within bounds: closing on unread input
@@ -10819,23 +10781,25 @@ class Connection:
                 if not self._fill():
                     return
 
-    def _send(self, call: Call, answer: Answer) -> bool:
-        """Send an answer; whether another request may follow."""
+    def _send(
+        self, answer: Answer, is_kept: bool = False, method: str = "GET", version: str = "1.1"
+    ) -> bool:
+        """Send an answer to a request; whether another one may follow."""
         headers, body = answer.headers, answer.body
         is_whole = type(body) is bytes
-        chunked = not is_whole and "Content-Length" not in headers and call.version != "1.0"
+        chunked = not is_whole and "Content-Length" not in headers and version != "1.0"
         if is_whole and answer.status not in (204, 304) and answer.attach is None:
             headers["Content-Length"] = str(len(body))
         elif chunked:
             headers["Transfer-Encoding"] = "chunked"
         elif "Content-Length" not in headers and answer.status not in (204, 304):
-            call.is_kept = False  # its end is the body's
-        if not call.is_kept or (call.source is not None and call.source.is_awaited):
+            is_kept = False  # its end is the body's
+        if not is_kept or self.is_awaited:
             headers["Connection"] = "close"
-        elif call.version == "1.0":
+        elif version == "1.0":
             headers.setdefault("Connection", "keep-alive")
         head = pack_head(answer.status, headers)
-        has_body = call.method != "HEAD" and answer.status != 204
+        has_body = method != "HEAD" and answer.status != 204
         if is_whole:
             # In one: two would wait for the peer's delayed ACK.
             self.sendall(head + body if has_body else head)
@@ -10846,7 +10810,10 @@ class Connection:
                     head = b""
             self.sendall(head + (chunk(b"") if chunked and has_body else b""))
         is_kept = headers.get("Connection") != "close"
-        if is_kept and (call.source is None or call.source.discard()):
+        if is_kept and self.body_left not in (0, -1):  # nobody wanted it
+            with contextlib.suppress(OSError, ValueError):
+                self.body(self.UNWANTED, 5.0)
+        if is_kept and self.body_left == 0:
             return True
         self._end()
         return False
@@ -11409,8 +11376,11 @@ class Landing:
 
     def answer(self, call: Call) -> Answer:
         """A request's answer, by the whole program where it may be."""
+        network = self._app.network
+        is_exposed = call.scheme == "http" and not is_loopback(call.address)
+        is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
         self._app.access.see_through(call)
-        if not call.is_exposed or call.scheme == "https":
+        if not is_exposed or call.scheme == "https":
             return self._inner(call)
         try:
             answer = self._landed(call)
