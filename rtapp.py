@@ -11201,12 +11201,11 @@ class Certificates:
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
-        suffixes = dict.fromkeys((*self.SUFFIXES, *own_names()))
-        networks = [x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS]
-        permitted = [*(x509.DNSName(text) for text in suffixes), *networks]
-        limits = x509.NameConstraints(permitted, None)
-        root = build_cert(name, root_key, None, root_key, self.DAYS, ca_length=1)
-        cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, limits)
+        suffixes = map(x509.DNSName, dict.fromkeys((*self.SUFFIXES, *own_names())))
+        networks = (x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS)
+        limits = x509.NameConstraints([*suffixes, *networks], None)
+        root = build_cert(name, root_key, (), self.DAYS, depth=1)
+        cert = build_cert(f"{name} (in use)", key, (root, root_key), self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
         self._read()
@@ -11251,18 +11250,14 @@ class Certificates:
         """Key and chain for one name or address, as PEM. What is outside the constraints gets a
         certificate that signs itself: in the chain it would make all of it invalid."""
         limits = self._authority.extensions.get_extension_for_class(x509.NameConstraints).value
-        permitted = [each.value for each in limits.permitted_subtrees or ()]
-        named: Any = as_ip(name)
-        if named is not None:
-            allowed = any(named in net for net in permitted if not isinstance(net, str))
-        else:
-            allowed = any(f".{name}".endswith(f".{x}") for x in permitted if isinstance(x, str))
-        alone = x509.IPAddress(named) if named is not None else x509.DNSName(name)
-        names, title = x509.SubjectAlternativeName([alone]), f"rtapp at {name}"[:64]
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer, signing = (self._authority, self._key) if allowed else (None, key)
-        cert = build_cert(title, key, issuer, signing, self.LEAF_DAYS, None, names)
-        return "".join(map(pem_of, (key, cert, *([issuer] if issuer else []))))
+        address, key = as_ip(name), ec.generate_private_key(ec.SECP256R1())
+        alone: Any = x509.DNSName(name) if address is None else x509.IPAddress(address)
+        near = [x.value for x in limits.permitted_subtrees or () if isinstance(x, type(alone))]
+        allowed = any(address in x if address else f".{name}".endswith(f".{x}") for x in near)
+        by = (self._authority, self._key) if allowed else ()
+        names = x509.SubjectAlternativeName([alone])
+        cert = build_cert(f"rtapp at {name}"[:64], key, by, self.LEAF_DAYS, None, names)
+        return "".join(map(pem_of, (key, cert, *by[:1])))
 
 
 def is_clock_behind() -> bool:
@@ -11278,37 +11273,29 @@ def life_left(cert: x509.Certificate) -> float:
 
 
 def build_cert(
-    title: str,
-    key: Any,
-    issuer: x509.Certificate | None,
-    signing_key: Any,
-    days: float,
-    ca_length: int | None,
-    extension: Any = None,
+    title: str, key: Any, by: Sequence[Any], days: float, depth: int | None, more: Any = None
 ) -> x509.Certificate:
-    """A certificate for `key`, by `issuer` or, without one, by itself. With a `ca_length` it signs
-    others, that many levels deep. It begins two days back, for guests whose clock is behind; where
-    it is this machine's that is, it counts from this program's own time."""
+    """A certificate for `key`, `by` an issuer's and its key or, without them, by itself. With a
+    `depth` it signs others, that many levels deep; `more` is an extension. It begins two days back,
+    for guests whose clock is behind; where it is this machine's that is, it counts from this
+    program's own time."""
+    issuer, signing_key = by or (None, key)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, title)])
     now = PROGRAM.stat().st_mtime if is_clock_behind() else time.time()
     begin = datetime.fromtimestamp(now, timezone.utc) - timedelta(days=2)
     end = begin + timedelta(days=days)
-    is_ca = ca_length is not None
+    is_ca, above = depth is not None, signing_key.public_key()
+    server = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
     # It signs handshakes; an authority's certificates, and lists of those that are revoked.
     usage = x509.KeyUsage(not is_ca, False, False, False, False, is_ca, is_ca, False, False)
-    extensions: list[tuple[Any, bool]] = [
-        (x509.BasicConstraints(is_ca, ca_length), True),
+    extensions = (
+        (x509.BasicConstraints(is_ca, depth), True),
         (usage, True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
-    ]
-    if issuer is not None:
-        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
-        extensions.append((above, False))
-    if issuer is not None or not is_ca:
-        server = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
-        extensions.append((server, False))
-    if extension is not None:
-        extensions.append((extension, is_ca))
+        (by and x509.AuthorityKeyIdentifier.from_issuer_public_key(above), False),
+        (None if is_ca and not by else server, False),
+        (more, is_ca),
+    )
     builder = x509.CertificateBuilder(
         subject_name=subject,
         issuer_name=issuer.subject if issuer else subject,
@@ -11318,7 +11305,7 @@ def build_cert(
         not_valid_after=min(end, issuer.not_valid_after_utc) if issuer else end,
     )
     for value, critical in extensions:
-        builder = builder.add_extension(value, critical)
+        builder = builder.add_extension(value, critical) if value else builder
     return builder.sign(signing_key, hashes.SHA256())
 
 
