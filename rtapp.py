@@ -11423,17 +11423,14 @@ class Network:
 
     def __init__(self, app: Application) -> None:
         """Raises StartError for a certificate of the settings that is no use."""
-        self._app = app
+        self._app, folder = app, app.storage.folder / "tls"
         self.certificates = Certificates(
-            app.settings,
-            app.storage.folder / "tls",
-            app.journal,
-            lambda: bool(app.rooms.attendance.count()),
+            app.settings, folder, app.journal, lambda: bool(app.rooms.attendance.count())
         )
         self._servers: list[Listener] = []
-        self._addresses: list[AddressView] = []
-        self._is_vpn = False  # whether one takes this machine's traffic
-        self._name = ""  # NAME.local, if the system answers to it
+        self.addresses: list[AddressView] = []
+        self.is_vpn = False  # whether one takes this machine's traffic
+        self.name = ""  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
@@ -11448,7 +11445,7 @@ class Network:
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
-        if not is_loopback(address) and all(a.address != address for a in self._addresses):
+        if not is_loopback(address) and all(a.address != address for a in self.addresses):
             self.arrived_at = now_ms()
 
     # Opening and closing
@@ -11469,41 +11466,36 @@ class Network:
             if is_due and self.address is not None:
                 self._name_asked_at = time.monotonic()
                 name = socket.gethostname().lower().partition(".")[0] + ".local"
-                self._name = name if answers_to(name, self.address.address) else ""
+                self.name = name if answers_to(name, self.address.address) else ""
         self.note_changes()
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        wanted = self._app.settings["lan"] and self._app.access.has_admin
+        app, host = self._app, self._app.settings["host"]
+        wanted = app.settings["lan"] and app.access.has_admin
         if wanted == self.is_shared:
             return
         if not wanted:
-            self._close()
+            self.shared_at, app.rooms.is_lan = None, False
+            if is_loopback(host):
+                self._listen_on(host)
+                app.front.end(1, lambda connection: not is_loopback(connection.address))
+            guests = [s for s in app.hub.subscribers() if not is_loopback(s.address)]
+            app.hub.end(guests, "It is no longer shared on the network")
+            app.journal.add("INFO", "No longer shared on the network")
             return
         try:
             self.certificates.prepare()
-            if is_loopback(self._app.settings["host"]):
+            if is_loopback(host):
                 self._listen_on(None)
         except (StartError, OSError) as error:
             if str(error) != self.fault:
                 self.fault = str(error)
-                self._app.journal.add("WARN", f"Can't share on the network: {error}")
+                app.journal.add("WARN", f"Can't share on the network: {error}")
             return
-        self.shared_at, self.fault = now_ms(), None
-        self._app.rooms.is_lan = True
+        self.shared_at, self.fault, app.rooms.is_lan = now_ms(), None, True
         self.look()
-        self._app.journal.add("INFO", "Shared on the network", link=self.link)
-
-    def _close(self) -> None:
-        self.shared_at = None
-        self._app.rooms.is_lan = False
-        if is_loopback(self._app.settings["host"]):
-            self._listen_on(self._app.settings["host"])
-            self._app.front.end(1, lambda connection: not is_loopback(connection.address))
-        reason = "It is no longer shared on the network"
-        hub = self._app.hub
-        hub.end([s for s in hub.subscribers() if not is_loopback(s.address)], reason)
-        self._app.journal.add("INFO", "No longer shared on the network")
+        app.journal.add("INFO", "Shared on the network", link=self.link)
 
     def _listen_on(self, host: str | None) -> None:
         """Listen there instead. Linux lets nobody listen on all addresses while somebody listens
@@ -11528,9 +11520,9 @@ class Network:
 
     def look(self) -> None:
         """See which addresses there are."""
-        before = {each.address for each in self._addresses}
-        self._addresses, self._is_vpn = find_addresses(self._app.port)
-        found = [each.address for each in self._addresses]
+        before = {each.address for each in self.addresses}
+        self.addresses, self.is_vpn = find_addresses(self._app.port)
+        found = [each.address for each in self.addresses]
         if before and before != set(found):
             self._app.journal.add("INFO", "The addresses of this machine changed", now=found)
 
@@ -11538,8 +11530,8 @@ class Network:
     def address(self) -> AddressView | None:
         """The address for guests: the chosen one if it is there, else the likeliest."""
         chosen = self._app.settings["lan_address"]
-        named = [each for each in self._addresses if each.address == chosen]
-        return next(iter(named or self._addresses), None)
+        named = [each for each in self.addresses if each.address == chosen]
+        return next(iter(named or self.addresses), None)
 
     @property
     def link(self) -> str | None:
@@ -11582,39 +11574,7 @@ class Network:
 
             segno.make(self.link).terminal(compact=True)
 
-    def view(self, call: Call) -> NetworkView:
-        """The state of sharing, as the API shows it."""
-        settings, port = self._app.settings, self._app.port
-        if not self.is_shared:
-            self.look()
-        state = "on" if self.is_shared else "failed" if self.fault else "waiting"
-        warnings: list[str] = []
-        if self.shared_at is not None:
-            is_silent = self.shared_at <= now_ms() - self.PATIENCE_MS and not self.arrived_at
-            warnings = address_warnings(
-                self._addresses, self._is_vpn, settings["lan_address"], is_silent
-            )
-        connected, count = self._connected()
-        name, mark = self._name, self.certificates.fingerprint
-        return view_of(
-            NetworkView,
-            self,
-            share=bool(settings["lan"]),
-            state=state if self.is_shared or settings["lan"] else "off",
-            source=settings.source("lan"),
-            port=port,
-            address=self.address.address if self.address else None,
-            chosen=settings["lan_address"] or None,
-            addresses=self._addresses,
-            name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
-            authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
-            connected=connected,
-            connected_count=count,
-            warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
-            editable=is_from_here(call),
-        )
-
-    def _connected(self) -> tuple[list[GuestView], int]:
+    def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
         newest: dict[str, Subscriber] = {}
         for part in chunks(self._app.hub.subscribers(), 4_000):
@@ -11664,7 +11624,32 @@ class NetworkView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
 def show_network(app: Application, call: Call) -> NetworkView:
     """The link for guests, this machine's addresses, who is connected from elsewhere."""
-    return app.network.view(call)
+    network, settings, port, warnings = app.network, app.settings, app.port, []
+    if network.shared_at is None:
+        network.look()
+        state = "off" if not settings["lan"] else "failed" if network.fault else "waiting"
+    else:
+        is_silent = network.shared_at <= now_ms() - Network.PATIENCE_MS and not network.arrived_at
+        about = network.is_vpn, settings["lan_address"], is_silent
+        state, warnings = "on", address_warnings(network.addresses, *about)
+    connected, count = network.guests()
+    name, mark = network.name, network.certificates.fingerprint
+    return view_of(
+        NetworkView,
+        network,
+        share=bool(settings["lan"]),
+        state=state,
+        source=settings.source("lan"),
+        port=port,
+        address=network.address.address if network.address else None,
+        chosen=settings["lan_address"] or None,
+        name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
+        authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
+        connected=connected,
+        connected_count=count,
+        warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
+        editable=is_from_here(call),
+    )
 
 
 @route("POST", "/api/network", "admin", "Share on the network, or stop")
@@ -11678,7 +11663,7 @@ def change_network(
     Who is connected from elsewhere is disconnected by a stop."""
     if not is_from_here(call):
         raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
-    known = {row.address for row in app.network.view(call).addresses}
+    known = {row.address for row in show_network(app, call).addresses}
     if isinstance(address, str) and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
     if share is not msgspec.UNSET:
@@ -11686,8 +11671,7 @@ def change_network(
     if address is not msgspec.UNSET:
         save_network_setting(app, call, "lan_address", address or "")
     app.network.apply()
-    if app.network.fault and share is True:
-        fault = app.network.fault
+    if share is True and (fault := app.network.fault):
         save_network_setting(app, call, "lan", "no")
         raise Problem("port_in_use", fault)
     return show_network(app, call)
