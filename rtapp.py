@@ -10854,6 +10854,21 @@ class Listener(gevent.server.StreamServer):
         """A connection closes itself; a stream's lives on."""
 
 
+def raise_file_limit() -> int:
+    """Allow as many open files as the system lets us; how many that are."""
+    with contextlib.suppress(ImportError):
+        import resource  # not on Windows
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        for wanted in (hard, 10_240):  # macOS says that there is no limit, and takes no more
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                break
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    return sys.maxsize
+
+
 class Front:
     """Serves who connects: how many may, and how long those that are no streams are waited for."""
 
@@ -10862,7 +10877,7 @@ class Front:
 
     def __init__(self, app: Application) -> None:
         self.app = app
-        self.files = sys.maxsize  # that may be open at once
+        self._files = raise_file_limit()
         self._open: set[Connection] = set()
         self._refused: set[Connection] = set()  # those that are told that they are too many
         self._addresses: Counter[str] = Counter()  # or networks, of those that are open
@@ -10913,7 +10928,7 @@ class Front:
         """The setting that allows no further connection; empty when it may be."""
         settings, hub = self.app.settings, self.app.hub
         # What the system allows, less what the program needs for itself.
-        most = settings["max_sockets"] or max(self.files - 512, self.files // 2)
+        most = settings["max_sockets"] or max(self._files - 512, self._files // 2)
         count = len(self._open)
         if count + hub.count >= most and count + hub.sockets >= most:
             return "max_sockets"
@@ -11722,14 +11737,9 @@ def ca_certificate(app: Application) -> Answer:
 class Application:
     """Everything, built from the settings. `start` and `stop` bracket its life.
 
-    Built are the storage (it claims the database and brings it to this version) and then, by the
-    settings that are saved there, journal, access, network, the sockets, log, hub, nodes, rooms,
-    streams and Engine.IO, and at last what answers requests. Started are the storage's writer, log,
-    access, hub, rooms and recovery, the jobs and the nodes; the network comes last and lets clients
-    in.
-    Stopped are the desktop's window and the network, whose requests get two seconds; then the
-    streams are told when to come back, what waits is written, this node leaves, and the storage
-    closes. For all of that `run` has nine seconds.
+    Built first is the storage: what follows goes by the settings that are saved there. Started last
+    is the network, which lets clients in. Stopped first are the desktop's window and the network,
+    whose requests get two seconds; `run` has nine for the whole.
     """
 
     def __init__(self, settings: Settings, ports: Sequence[int] = ()) -> None:
@@ -11746,33 +11756,28 @@ class Application:
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
-        self.storage = Storage(make_engine(settings))
-        with needing(self.storage.engine):
-            settings.load(self.storage.read(SAVED_SETTINGS))  # what follows is built by them
-        self.journal = Journal(self.storage)
-        self.access = Access(self.storage, settings, self.journal, admin_token)
+        self.storage = storage = Storage(make_engine(settings))
+        with needing(storage.engine):
+            settings.load(storage.read(SAVED_SETTINGS))  # what follows is built by them
+        self.journal = journal = Journal(storage)
+        self.access = Access(storage, settings, journal, admin_token)
         self.network = Network(self)
         self._refuse_exposure()
-        if not self.storage.engine.shared:
-            self.storage.engine.durability = settings["durability"]  # nothing is written before
+        if not storage.engine.shared:
+            storage.engine.durability = settings["durability"]  # nothing is written before
         self._sockets = listen_on(settings["host"], *(ports or [settings["port"]]))
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
-        self.log = Log(self.storage)
-        shared = self.storage.engine.shared
+        self.log = Log(storage)
         # Where several nodes number their connections, each does so from another place.
-        first_id = secrets.randbelow(2**20) << 32 if shared else 1
-        self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
-        self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
+        first_id = secrets.randbelow(2**20) << 32 if storage.engine.shared else 1
+        self.hub = Hub(self.log, self.stats, journal, settings, first_id)
+        self.nodes = Nodes(storage, self.log, self.hub, journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
-        self.rooms = Rooms(
-            self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
-        )
-        self.streams = Streams(
-            self.hub, self.log, settings, self.journal, self.rooms.attendance.topics
-        )
+        self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
+        self.streams = Streams(self.hub, self.log, settings, journal, self.rooms.attendance.topics)
         self.engine = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
@@ -11812,7 +11817,6 @@ class Application:
 
     def start(self) -> None:
         """Begin to serve."""
-        self.front.files = raise_file_limit()
         # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
@@ -11824,24 +11828,17 @@ class Application:
         self.rooms.start()
         self.engine.recovery.start()
         HANDLERS.serve(self)
-        for seconds, job in (
-            (1.0, self._tell_faults),
-            (1.0, self.journal.flush),
+        for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.25, self.engine.close_silent),
-            (1.0, self.engine.recovery.flush),
-            (self.stats.SAMPLE_SECONDS, self.stats.sample),
-            (1.0, self._tell_stats),
-            (1.0, self.log.poll),
             (0.5, self.nodes.beat),
-            (1.0, self.rooms.tick),
-            (60.0, self._note_minute),
-            (60.0, self.access.flush),
-            (60.0, self._retention),
-            (1.0, self.network.tick),
-            (1.0, self.front.look),
+            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
+            (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (60.0, self._note_minute, self.access.flush, self._retention),
+            (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
-            gevent.spawn(self.repeat, seconds, job)
+            for job in jobs:
+                gevent.spawn(self.repeat, seconds, job)
         self.nodes.start()
         self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
@@ -12038,21 +12035,6 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
     if is_postgres:
         return PostgresEngine(url, path.parent)
     return SqliteEngine(path, settings["durability"])
-
-
-def raise_file_limit() -> int:
-    """Allow as many open files as the system lets us; how many that are."""
-    with contextlib.suppress(ImportError):
-        import resource  # not on Windows
-
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        for wanted in (hard, 10_240):  # macOS says that there is no limit, and takes no more
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-                break
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-    return sys.maxsize
 
 
 class Garbage:
