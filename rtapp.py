@@ -12164,7 +12164,7 @@ def is_own_program(call: Call) -> bool:
         words = struct.unpack(f"={len(packed) // 4}I", packed)
         return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
-    with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
+    with socket.socket(fileno=socket.dup(call.connection.transport.fileno())) as sock:
         ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     for row in (line.split() for table in tables for line in table.read_text().splitlines()):
@@ -12173,19 +12173,16 @@ def is_own_program(call: Call) -> bool:
     return not tables
 
 
-def spoken_texts() -> tuple[str, dict[str, str]]:
-    """The language of whoever sits here, where no browser tells it, and its texts."""
+def spoken_language() -> str:
+    """That of whoever sits here, where no browser tells it."""
     spoken = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
-    is_turkish = spoken.lower().startswith(("tr", "turkish"))  # Turkish_… on Windows
-    language = "tr" if is_turkish else "en"
-    texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
-    return language, texts
+    return "tr" if spoken.lower().startswith(("tr", "turkish")) else "en"  # Turkish_… on Windows
 
 
 def ended_page(part: str, detail: str = "") -> str:
     """The page for when there is no server, whole in itself: `stopped` or `failed`."""
-    language, _ = spoken_texts()
-    return filled(in_one_piece("ended.html"), language=language, part=part, detail=detail)
+    page = in_one_piece("ended.html")
+    return filled(page, language=spoken_language(), part=part, detail=detail)
 
 
 class WindowProcess:
@@ -12218,33 +12215,27 @@ class WindowProcess:
         from webview.menu import Menu, MenuAction
 
         token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
+        page: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
+        page = {"html": ended_page("failed", fault)} if fault else page
         window: Any = webview.create_window(
-            "rtapp",
-            url=None if fault else f"{self._url}#signin={token}",
-            html=ended_page("failed", fault) if fault else None,
-            width=1160,
-            height=760,
-            min_size=(380, 480),
-            text_select=True,
+            "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
         self._window, self._closes = window, bool(fault)
         window.events.initialized += self._use
         window.events.loaded += lambda: self._say("loaded")
         window.events.closing += self._closing
-        texts = spoken_texts()[1]
+        file = STATIC / "i18n" / f"{spoken_language()}.json"
+        texts = msgspec.json.decode(file.read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
             "desktop.openBrowser": self._open_browser,
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
+        menus, icon = [] if fault else [menu], str(STATIC / "img" / "icon.png")
         webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
-            self._listen,
-            private_mode=False,
-            storage_path=self._storage,
-            icon=str(STATIC / "img" / "icon.png"),
-            menu=[] if fault else [menu],
+            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menus
         )
 
     def _use(self, renderer: str) -> None:
@@ -12344,7 +12335,6 @@ class Child(subprocess.Popen[str]):
         threading.Thread(target=listen, daemon=True).start()
 
     def tell(self, order: str) -> None:
-        """Give it a line."""
         assert self.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has just ended
             self.stdin.write(order + "\n")
@@ -12408,12 +12398,8 @@ class Desktop:
             url, folder = f"{self.app.url}/desktop", self.app.storage.folder
             window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
             self._window = window
-
-            def give_up() -> None:  # one that shows nothing by now is as good as none
-                if not self._was_shown:
-                    window.kill()
-
-            gevent.spawn_later(WINDOW_SECONDS, give_up)
+            # One that shows nothing by then is as good as none.
+            gevent.spawn_later(WINDOW_SECONDS, lambda: None if self._was_shown else window.kill())
         else:
             self.open_page(f"/desktop#{part}")
 
@@ -12453,7 +12439,7 @@ class Desktop:
 
     def end(self) -> None:
         """The program ends: so does the window."""
-        self._keep_awake(False)
+        self._stay_awake()
         if self._window is not None and self._window.poll() is None:
             self._window.tell("close")
             self._window.close()
@@ -12464,11 +12450,10 @@ class Desktop:
         return sum(self.app.rooms.attendance.count().values())
 
     def _stay_awake(self) -> None:
-        """While guests are connected."""
+        """While guests are connected, until the end."""
         addresses = {subscriber.address for subscriber in self.app.hub.subscribers()}
-        self._keep_awake(self.people > 0 or not all(map(is_loopback, addresses)))
-
-    def _keep_awake(self, wanted: bool) -> None:
+        wanted = self.people > 0 or not all(map(is_loopback, addresses))
+        wanted = wanted and not self.app.stopping
         if wanted == self.awake:
             return
         self.awake = wanted
@@ -12492,13 +12477,8 @@ def desktop_of(app: Application, call: Call | None = None) -> Desktop:
     return app.desktop
 
 
-PagePath = Annotated[
-    str,
-    pattern(
-        r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
-        "a path of this server, /…",
-    ),
-]
+_PAGE = r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?"
+PagePath = Annotated[str, pattern(_PAGE, "a path of this server, /…")]
 
 
 @route("GET", "/desktop", "public", "The start page of the desktop program", gives=HTML)
@@ -12574,7 +12554,6 @@ class LogFile(logging.handlers.RotatingFileHandler):
         super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
 
     def doRollover(self) -> None:
-        """Begin a new file."""
         with contextlib.suppress(OSError):
             super().doRollover()
 
@@ -12591,7 +12570,6 @@ class Printed(io.TextIOBase):
         self._line = ""  # that has not ended
 
     def write(self, text: str) -> int:
-        """Print a text."""
         if self._terminal is not None:
             self._terminal.write(text)
             self._terminal.flush()
@@ -12628,25 +12606,12 @@ def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
         connection.close()
 
 
-def desktop_command(options: argparse.Namespace) -> int:
+def desktop_command(options: argparse.Namespace) -> None:
     """Serve with a window, or the browser; a second start shows the first one's."""
-    try:
-        desktop = first_desktop(settings_of(options))
-    except StartError as error:
-        print(f"rtapp: {error}", file=sys.__stderr__)
-        tell_failure(str(error))
-        return 2
-    if desktop is not None:
-        run(desktop.app, desktop.start)
-    return 0
-
-
-def first_desktop(settings: Settings) -> Desktop | None:
-    """The desktop, on the port of last time, so that old links go on working, or else on the
-    next free one; None where another one runs, which then shows itself. Raises StartError."""
+    settings = settings_of(options)
     folder = make_engine(settings).folder
     before, ports = read_runtime(folder), [settings["port"]]
-    if settings.source("port") == "default":
+    if settings.source("port") == "default":  # that of last time: old links go on working
         last = before.port if before else ports[0]
         ports = [*range(last, min(last + 50, 65_536)), 0]
     deadline = time.monotonic() + 15
@@ -12656,7 +12621,7 @@ def first_desktop(settings: Settings) -> Desktop | None:
             break
         except InUse:  # by one that runs, is starting or is ending
             if show_first(folder):
-                return None
+                return
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
@@ -12667,7 +12632,7 @@ def first_desktop(settings: Settings) -> Desktop | None:
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
     has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    return Desktop(app, before.port if before and has_moved else None)
+    run(app, Desktop(app, before.port if before and has_moved else None).start)
 
 
 def show_first(folder: Path) -> bool:
@@ -13058,7 +13023,6 @@ def doctor_command(options: argparse.Namespace) -> int:
 
 
 def check_data_folder(settings: Settings, engine: Engine) -> str:
-    """The data folder exists and takes files."""
     folder = engine.folder
     if not folder.exists() and next(p for p in folder.parents if p.exists()).is_dir():
         raise Doubt(f"{folder} is not there yet. The first start makes it.")
@@ -13107,7 +13071,6 @@ def check_database(settings: Settings, engine: Engine) -> str:
 
 
 def check_port(settings: Settings, engine: Engine) -> str:
-    """The port is free, or an rtapp listens there."""
     host, port = settings["host"], settings["port"]
     try:
         listen(host, port).close()
@@ -13119,7 +13082,6 @@ def check_port(settings: Settings, engine: Engine) -> str:
 
 
 def check_clock(settings: Settings, engine: Engine) -> str:
-    """The clock is not before the newest message."""
     files = [PROGRAM, *([engine.path] if isinstance(engine, SqliteEngine) else [])]
     newest = max(path.stat().st_mtime for path in files if path.exists())
     if time.time() < newest - 60:
@@ -13131,7 +13093,6 @@ def check_clock(settings: Settings, engine: Engine) -> str:
 
 
 def check_disk(settings: Settings, engine: Engine) -> str:
-    """There is room for the database to grow."""
     folders = engine.folder, *engine.folder.parents
     free = shutil.disk_usage(next(path for path in folders if path.exists())).free
     text = f"{free / 1e9:.1f} GB free"
@@ -13143,7 +13104,6 @@ def check_disk(settings: Settings, engine: Engine) -> str:
 
 
 def check_open_files(settings: Settings, engine: Engine) -> str:
-    """The system allows as many sockets as the settings do."""
     allowed, wanted = raise_file_limit(), settings["max_connections"] + 100
     if allowed < wanted:
         raise StartError(
@@ -13154,7 +13114,6 @@ def check_open_files(settings: Settings, engine: Engine) -> str:
 
 
 def check_network(settings: Settings, engine: Engine) -> str:
-    """Guests on the local network find their way."""
     running = read_runtime(engine.folder)
     note = running.network if running else {}
     if not settings["lan"] and not note.get("shared"):
@@ -13254,6 +13213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
+        if options.run is desktop_command:
+            tell_failure(str(error))
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130
