@@ -2214,10 +2214,6 @@ class Arguments(NamedTuple):
     attachments: list[bytes]
     namespace: str = ""  # of an event for one client; a room's topic names its own
 
-    def packed(self) -> bytes:
-        """What the column `attachments` holds."""
-        return msgspec.msgpack.encode((self.namespace, self.attachments))
-
     @classmethod
     def of(cls, entry: Entry) -> Arguments:
         """What an entry carries."""
@@ -2225,6 +2221,16 @@ class Arguments(NamedTuple):
             return cls(f"[{content_of(entry)}]", [])
         namespace, attachments = msgspec.msgpack.decode(entry.attachments)
         return cls(entry.content, attachments, namespace)
+
+    def put_into(self, draft: Entry) -> Entry:
+        """Let a draft carry them; one JSON value alone is carried as it is."""
+        values = msgspec.json.decode(self.text, type=list[msgspec.Raw])
+        if len(values) == 1 and not self.attachments and not self.namespace:
+            draft.content = bytes(values[0]).decode()
+        else:
+            draft.content = self.text
+            draft.attachments = msgspec.msgpack.encode((self.namespace, self.attachments))
+        return draft
 
     def inlined(self) -> str:
         """The array for who can't take attachments: each as base64 in its first placeholder. Once
@@ -2281,9 +2287,11 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def text_frame(text: str) -> bytes:
-    """An unmasked text frame (RFC 6455, 5.6): a server's frame is the same for every client."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+def data_frame(data: str | bytes) -> bytes:
+    """An unmasked frame of data (RFC 6455, 5.6): a server's frame is the same for every client."""
+    if isinstance(data, str):
+        return Frame(Opcode.TEXT, data.encode()).serialize(mask=False)
+    return Frame(Opcode.BINARY, data).serialize(mask=False)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -2326,8 +2334,8 @@ class SseEncoding:
         last = chunk(b"") if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """The last words to a client that is to come back: when, or a close code that says why."""
+    def farewell(self, code: int, reason: str = "", retry_ms: int = 0) -> bytes:
+        """The last words to a client that may come back: when, or why by a close code."""
         return self.text(f"retry: {retry_ms}\n\n")
 
 
@@ -2340,46 +2348,64 @@ class WebSocketEncoding:
     def message(self, entry: Entry, position: str) -> bytes:
         content = content_of(entry)
         if entry.kind in UNNAMED:
-            return text_frame(f'{content[:-1]},"id":"{position}"}}')
+            return data_frame(f'{content[:-1]},"id":"{position}"}}')
         if entry.kind != MESSAGE:
-            return text_frame(content)
+            return data_frame(content)
         number = f'"id":"{position}",' if entry.id else ""
         where = f'"channel":{to_json(channel_of(entry.topic))},"event":{to_json(entry.event)}'
-        return text_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
+        return data_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        frame = text_frame(to_json({**body, "id": position} if position else body))
+        frame = data_frame(to_json({**body, "id": position} if position else body))
         if event == "disconnect":
-            return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+            return frame + self.farewell(CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """The last words; a client that isn't told otherwise comes back."""
+    def farewell(self, code: int, reason: str = "", retry_ms: int = 0) -> bytes:
         return close_frame(code, reason)
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return self.close(code)
 
 
 class SocketIoEncoding(WebSocketEncoding):
-    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket. With `offsets` every
-    event ends with the position, by which a client recovers."""
+    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket; for the transport
+    "polling", which fetches a "payload", with a separator behind it. The parser is "json", or
+    "msgpack" for clients with `socket.io-msgpack-parser`. With `offsets` every event ends with the
+    position, by which a client recovers."""
 
-    name = key = "socket.io"
-    parser = "json"
+    name = "socket.io"
+    SEPARATOR = b"\x1e"
 
-    def __init__(self, offsets: bool) -> None:
-        self.offsets = offsets
+    def __init__(self, transport: str, parser: str, offsets: bool) -> None:
+        self.key, self.polls = f"socket.io+{transport}+{parser}", transport == "polling"
+        self.transport, self.parser, self.offsets = transport, parser, offsets
 
     def engine(self, packet: str | bytes) -> bytes:
         """A packet of Engine.IO, text or binary."""
-        if isinstance(packet, str):
-            return text_frame(packet)
-        return Frame(Opcode.BINARY, packet).serialize(mask=False)
+        if not self.polls:
+            return data_frame(packet)
+        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
+        return data + self.SEPARATOR
+
+    @staticmethod
+    def packets(payload: bytes) -> Iterator[str | bytes]:
+        """The packets of what is sent or posted as one by polling. Raises ValueError."""
+        for packet in payload.decode().split("\x1e"):
+            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
     def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
         """A packet of Socket.IO (protocol v5); with attachments its binary form."""
         payload, attachments, _ = given
+        if self.parser == "msgpack":
+            body: dict[str, Any] = {"type": kind, "nsp": namespace}
+            if payload:  # MessagePack has no numbers of more than 64 bits, JavaScript of fewer
+                body["data"] = json.loads(
+                    payload, parse_int=lambda n: int(n) if len(n) < 19 else float(n)
+                )
+            if attachments:
+                left = dict(enumerate(attachments))  # as `Arguments.inlined`: each of them once
+                body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
+            if ack:
+                body["id"] = int(ack)
+            return self.engine(msgspec.msgpack.encode(body))
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
         where = "" if namespace == "/" else namespace + ("," if payload else "")
@@ -2406,58 +2432,11 @@ class SocketIoEncoding(WebSocketEncoding):
         if event == "ping":
             return self.engine("2")
         if event == "disconnect":
-            return self.packet(1, "/") + self.close(CloseCode.POLICY_VIOLATION, body["reason"])
+            return self.packet(1, "/") + self.farewell(CloseCode.POLICY_VIOLATION, body["reason"])
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
-
-class PollingEncoding(SocketIoEncoding):
-    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet with a separator
-    behind it, binary ones in base64."""
-
-    key = "socket.io+polling"
-    SEPARATOR = b"\x1e"
-
-    def engine(self, packet: str | bytes) -> bytes:
-        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
-        return data + self.SEPARATOR
-
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        return self.engine("1")
-
-    @staticmethod
-    def packets(payload: bytes) -> Iterator[str | bytes]:
-        """The packets of what is sent or posted as one. Raises ValueError."""
-        for packet in payload.decode().split("\x1e"):
-            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
-
-
-class MsgpackEncoding(SocketIoEncoding):
-    """The same with each packet in MessagePack, for clients with `socket.io-msgpack-parser`."""
-
-    key = "socket.io+msgpack"
-    parser = "msgpack"
-
-    def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
-        body: dict[str, Any] = {"type": kind, "nsp": namespace}
-        if given.text:
-            body["data"] = json.loads(given.text, parse_int=self._integer)
-        if given.attachments:
-            left = dict(enumerate(given.attachments))  # as `Arguments.inlined`: each of them once
-            body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
-        if ack:
-            body["id"] = int(ack)
-        return self.engine(msgspec.msgpack.encode(body))
-
-    @staticmethod
-    def _integer(digits: str) -> int | float:
-        """A number of JSON; MessagePack has none of more than 64 bits, and JavaScript of fewer."""
-        return int(digits) if len(digits) < 19 else float(digits)
-
-
-class MsgpackPollingEncoding(MsgpackEncoding, PollingEncoding):
-    """MessagePack for a client that fetches it."""
-
-    key = "socket.io+msgpack+polling"
+    def farewell(self, code: int, reason: str = "", retry_ms: int = 0) -> bytes:
+        return self.engine("1") if self.polls else close_frame(code, reason)
 
 
 SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
@@ -3001,7 +2980,7 @@ class Connections:
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
-        packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
+        packets = encoding.packets(waiting[:-1]) if waiting else ()
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
@@ -3021,7 +3000,7 @@ class Connections:
         """Tell everybody when to come back, and close."""
         for subscriber in self.subscribers():
             retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
-            self.reply(subscriber, subscriber.encoding.farewell(retry_ms))
+            self.reply(subscriber, subscriber.encoding.farewell(CloseCode.GOING_AWAY, "", retry_ms))
             self._drop(subscriber, "server stopping")
         self._poller.close()
 
@@ -3174,7 +3153,7 @@ class Connections:
                 continue
             # Who reads again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
-            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
+            last = subscriber.encoding.farewell(CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
             subscriber.blocked_at = time.monotonic()
 
@@ -8557,7 +8536,7 @@ class WebSocketConversation(Conversation):
         """Send an object, without a `ref` that there isn't."""
         if body.get("ref", "") is None:
             del body["ref"]
-        self.app.hub.reply(self.subscriber, text_frame(to_json(body)))
+        self.app.hub.reply(self.subscriber, data_frame(to_json(body)))
 
     def _handle(self, message: str | bytes) -> None:
         heard = Referred()
@@ -8798,16 +8777,6 @@ def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
         return value
 
     return Arguments(to_json(strip(list(values))), attachments)
-
-
-def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
-    """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
-    values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
-    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
-        draft.content = bytes(values[0]).decode()
-    else:
-        draft.content, draft.attachments = arguments.text, arguments.packed()
-    return draft
 
 
 class Refused(Exception):
@@ -9136,7 +9105,7 @@ def event_draft(
 ) -> Entry:
     """An event of the application on its way to a topic, and so many receivers."""
     about: dict[str, Any] = {"exclude": exclude, "recipient_count": count, "sent_at": now_ms()}
-    return with_arguments(Entry(topic, MESSAGE, event, "", **about), arguments)
+    return arguments.put_into(Entry(topic, MESSAGE, event, "", **about))
 
 
 def send_drafts(drafts: Sequence[Entry], volatile: bool) -> None:
@@ -9455,7 +9424,7 @@ def relay(client: Client, packet: SioPacket) -> None:
     lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
     sender = client.session.subscriber.client_id
     draft = make_draft(app, client.principal, query, lone, sender, is_let_in=True)
-    append(app, [with_arguments(draft, Arguments(parsed.text, attachments))])
+    append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
 # Of many clients, on any node
@@ -9794,7 +9763,7 @@ class EngineSession(Conversation):
         self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
         # Of its WebSocket, or of one that is tried.
         limit = engine.app.settings["max_message_bytes"]
-        self._framing = None if self._polls else Framing(limit)
+        self._framing = None if self._encoding.polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
 
     def message(self, data: str | bytes) -> None:
@@ -9805,17 +9774,13 @@ class EngineSession(Conversation):
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
 
-    @property
-    def _polls(self) -> bool:
-        return isinstance(self._encoding, PollingEncoding)
-
     def send(self, packet: str | bytes) -> None:
         """Send a packet of Engine.IO to this client alone."""
         self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
-        last = self._encoding.close() if last is None else last
+        last = self._encoding.farewell(CloseCode.NORMAL_CLOSURE) if last is None else last
         self.app.hub.finish(self.subscriber, last, reason)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
@@ -9824,7 +9789,7 @@ class EngineSession(Conversation):
             self._probe = None
             return
         self.over = True
-        self._engine.forget(self, self._polls)
+        self._engine.forget(self, self._encoding.polls)
         self.lost(reason)
 
     def lost(self, reason: str) -> None:
@@ -9840,7 +9805,7 @@ class EngineSession(Conversation):
             if self._probe is None:
                 self.take(packet)
             elif packet == "2probe":
-                hub.reply(self._probe, text_frame("3probe"))
+                hub.reply(self._probe, data_frame("3probe"))
                 gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
             elif packet == "5" and not self.over:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
@@ -9854,11 +9819,12 @@ class EngineSession(Conversation):
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
+        polls = self._encoding.polls
         if self.over:
             return
         if packet == "1":
             # A poll that waits is answered with what says nothing.
-            self.end("transport close", self._encoding.engine("6") if self._polls else None)
+            self.end("transport close", self._encoding.engine("6") if polls else None)
         elif packet[:1] == "3":
             self.subscriber.answer_by = 0
         else:
@@ -9871,9 +9837,7 @@ class EngineSession(Conversation):
                 self.message(packet if isinstance(packet, bytes) else packet[1:])
             except (ValueError, RecursionError):
                 # The POST is told; a poll that waits too.
-                self.end(
-                    "parse error", b"" if self._polls and "polls" not in self._requests else None
-                )
+                self.end("parse error", b"" if polls and "polls" not in self._requests else None)
 
     # Polling
 
@@ -9899,7 +9863,7 @@ class EngineSession(Conversation):
         """A second request of a kind beside the first ends the session."""
         if kind in self._requests:
             self.end(f"two {kind} at once")
-        if kind in self._requests or not self._polls:
+        if kind in self._requests or not self._encoding.polls:
             raise EngineFault(3)
         self._requests.add(kind)
         try:
@@ -9919,7 +9883,7 @@ class EngineSession(Conversation):
         """What was not fetched before the end, where that was told."""
         self._engine.forget(self)
         answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+        if cast("bytes", answer.body).rpartition(SocketIoEncoding.SEPARATOR)[2] not in (b"1", b"6"):
             raise EngineFault(1)
         return answer
 
@@ -9928,7 +9892,7 @@ class EngineSession(Conversation):
         with self._one_at_a_time("posts"):
             try:
                 payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
-                for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                for number, packet in enumerate(SocketIoEncoding.packets(payload), 1):
                     self.take(packet)
                     if self.over and packet != "1":
                         raise EngineFault(3)
@@ -9946,7 +9910,7 @@ class EngineSession(Conversation):
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
         asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._polls
+        is_second = self._probe is not None or not self._encoding.polls
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self.app.streams, secrets.token_urlsafe(16)
@@ -10027,8 +9991,7 @@ class SocketIoSession(EngineSession):
                 self._engine.note(why, self.subscriber.address)
             raise
         if self._encoding.parser == "json":
-            transport = "polling" if self._polls else "websocket"
-            encoding = self._engine.encodings[transport, "msgpack"]
+            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
             self.app.hub.become(self.subscriber, encoding=encoding)
         return packet
 
@@ -10191,7 +10154,7 @@ class EngineFault(Exception):
 
 def payload_answer(payload: bytes) -> Answer:
     """Packets as the answer to a poll, of which the last one needs no separator."""
-    body = payload.removesuffix(PollingEncoding.SEPARATOR)
+    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
     return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
@@ -10214,12 +10177,8 @@ class EngineIo:
         self.app = app
         self.recovery = Recovery(app)
         offsets = self.recovery.seconds > 0
-        self.encodings: dict[tuple[str, str], SocketIoEncoding] = {
-            ("websocket", "json"): SocketIoEncoding(offsets),
-            ("polling", "json"): PollingEncoding(offsets),
-            ("websocket", "msgpack"): MsgpackEncoding(offsets),
-            ("polling", "msgpack"): MsgpackPollingEncoding(offsets),
-        }
+        forms = itertools.product(("websocket", "polling"), ("json", "msgpack"))
+        self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
         # Of `command`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
@@ -10293,7 +10252,7 @@ class EngineIo:
             first = head + encoding.engine("0" + to_json(opening))
             streams.attach(subscriber, frozenset(), transport, first, early)
 
-        if not isinstance(encoding, PollingEncoding):
+        if not encoding.polls:
             return upgrade(self.app, call, attach)
         queue = QueueTransport()
         attach(queue, b"", b"")
