@@ -8559,17 +8559,13 @@ class WebSocketConversation(Conversation):
                 self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            self._refuse(problem, heard.ref)
-
-    def _refuse(self, problem: Problem, ref: str | int | None) -> None:
-        """Say what is wrong; who goes on sending what can't be understood is closed."""
-        message = problem.detail or problem.title
-        self._say(type="error", code=problem.code, message=message, ref=ref)
-        bad = problem.code in ("malformed_json", "invalid", "unknown_type")
-        self._bad = self._bad + 1 if bad else 0
-        if self._bad >= self.MOST_BAD:
-            last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
-            self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
+            message = problem.detail or problem.title
+            self._say(type="error", code=problem.code, message=message, ref=heard.ref)
+            is_bad = problem.code in ("malformed_json", "invalid", "unknown_type")
+            self._bad = self._bad + 1 if is_bad else 0
+            if self._bad >= self.MOST_BAD:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
+                self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
     # What is done: what it gives is acknowledged, if that was asked for.
 
@@ -8680,16 +8676,11 @@ class SioPacket(msgspec.Struct):
     payload: Any  # a dict, a list of raw JSON texts, or None where it can't be taken
     ack: str
     expected: int  # attachments
-    size: int  # of its text
+    size: int  # bytes that it holds while it waits
     event: str = ""
-    attached: int = 0  # bytes
+    attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
     packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
-
-    @property
-    def cost(self) -> int:
-        """Bytes that it holds while it waits."""
-        return self.size + self.attached
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
@@ -8896,18 +8887,18 @@ class Handlers:
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
-        found = self.namespaces.get(name)
-        if found is None and len(name) <= self.MOST_LETTERS and "#" not in name:
-            for pattern, declared in list(self.namespaces.items()):  # a function may wait
-                if isinstance(pattern, re.Pattern):
-                    is_meant = bool(pattern.search(name))
-                elif isinstance(pattern, str):
-                    is_meant = False
-                else:
-                    is_meant = EventListener(pattern)(name, "namespace", name, auth)
-                if is_meant:
-                    return declared
-        return found
+        if name in self.namespaces or len(name) > self.MOST_LETTERS or "#" in name:
+            return self.namespaces.get(name)
+        for pattern, declared in list(self.namespaces.items()):  # a function may wait
+            if isinstance(pattern, re.Pattern):
+                is_meant = bool(pattern.search(name))
+            elif isinstance(pattern, str):
+                is_meant = False
+            else:
+                is_meant = EventListener(pattern)(name, "namespace", name, auth)
+            if is_meant:
+                return declared
+        return None
 
     @property
     def has_handlers(self) -> bool:
@@ -9094,26 +9085,20 @@ def emit(
     for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
         for topic in heard_topics(hub, namespace, room):
             others = to_json(left_out) if left_out else None
-            carried = named if topic == DIRECT + room else arguments
-            drafts.append(event_draft(topic, event, carried, hub.audience(topic, others), others))
+            draft = Entry(topic, MESSAGE, event, "", exclude=others)
+            draft.recipient_count = hub.audience(topic, others)
+            drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
-    send_drafts(drafts, volatile)
+    send(drafts, volatile)
 
 
-def event_draft(
-    topic: str, event: str, arguments: Arguments, count: int = 1, exclude: str | None = None
-) -> Entry:
-    """An event of the application on its way to a topic, and so many receivers."""
-    about: dict[str, Any] = {"exclude": exclude, "recipient_count": count, "sent_at": now_ms()}
-    return arguments.put_into(Entry(topic, MESSAGE, event, "", **about))
-
-
-def send_drafts(drafts: Sequence[Entry], volatile: bool) -> None:
-    """Send by way of the log, which returns after the commit, or past it."""
-    if volatile:
-        for draft in drafts:
+def send(drafts: Sequence[Entry], volatile: bool) -> None:
+    """Send events by way of the log, which returns after the commit, or past it."""
+    for draft in drafts:
+        draft.sent_at = now_ms()
+        if volatile:
             HANDLERS.app.nodes.volatile(draft)
-    elif drafts:
+    if not volatile and drafts:
         append(HANDLERS.app, drafts)
 
 
@@ -9220,8 +9205,8 @@ class Client(EventListeners):
         now. Raises as `emit` of the module."""
         arguments = pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            arguments = arguments._replace(namespace=self.namespace)
-            send_drafts([event_draft(DIRECT + self.id, event, arguments)], volatile)
+            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1)
+            send([arguments._replace(namespace=self.namespace).put_into(draft)], volatile)
         elif ack is None:
             self.session.emit(self.namespace, event, arguments)
         else:
@@ -9353,7 +9338,7 @@ class Client(EventListeners):
             self.keep()
 
         if ack is not None and packet.payload is not None:
-            self.session.apart(partial(give, ack), packet.cost)
+            self.session.apart(partial(give, ack), packet.size)
 
     # Coming and going
 
@@ -9371,9 +9356,7 @@ class Client(EventListeners):
 
     def depart(self, reason: str, is_told: bool = False) -> None:
         """Leave the namespace, unless it has left."""
-        if self.session.remove(self):
-            if is_told:
-                self.session.reply(SIO_DISCONNECT, self.namespace)
+        if self.session.remove(self, is_told):
             self.departed(reason)
 
     def departed(self, reason: str, is_lost: bool = False) -> None:
@@ -9436,23 +9419,16 @@ class Order(msgspec.Struct):
 
     act: str
     namespace: str = "/"
-    rooms: list[str] | None = None
-    exclude: list[str] = []
+    rooms: set[str] | None = None
+    exclude: set[str] = set()
     arguments: Sequence[Any] = []
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
-    def clients(self, sessions: Iterable[EngineSession]) -> list[Client]:
-        """Those of a node."""
-        here = (session.clients.get(self.namespace) for session in sessions)
-        rooms = None if self.rooms is None else set(self.rooms)
-        return [
-            client
-            for client in here
-            if client is not None
-            and (rooms is None or not client.rooms.isdisjoint(rooms))
-            and client.rooms.isdisjoint(self.exclude)
-        ]
+    def is_for(self, client: Client) -> bool:
+        """Whether it is about one of the namespace's clients."""
+        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        return is_in and client.rooms.isdisjoint(self.exclude)
 
 
 class NotAnswered(TimeoutError):
@@ -9585,12 +9561,10 @@ class Recovery:
     def start(self) -> None:
         """Who was connected when the last run ended has lost its connection now."""
         if not self._app.storage.engine.shared:
-            self._app.storage.write(lambda tx: self._lose(tx, SocketSession.node != ""))
+            self._do(SocketSession.update(left_at=now_ms()).where(SocketSession.left_at.is_null()))
 
-    @staticmethod
-    def _lose(tx: Transaction, where: Any) -> None:
-        connected = SocketSession.left_at.is_null() & where
-        SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
+    def _do(self, query: Any) -> None:
+        self._app.storage.write(lambda tx: query.execute(tx.database))
 
     def keep(self, client: Client, since: int | None = None) -> None:
         """Store what a client is, if that has changed, and return after the commit; `since` is
@@ -9673,14 +9647,14 @@ class Recovery:
         """Write what is due, and delete who didn't come back."""
         oldest = now_ms() - int(self.seconds * 1000)
         if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
-            without = peewee.SQL("node NOT IN (SELECT id FROM nodes)")
-            self._app.storage.write(lambda tx: self._lose(tx, without))
+            connected = SocketSession.left_at.is_null()
+            lost = connected & peewee.SQL("node NOT IN (SELECT id FROM nodes)")
+            self._do(SocketSession.update(left_at=now_ms()).where(lost))
         if self._due:
             self._write(dict(self._due))
         late = SocketSession.left_at < oldest
         if SocketSession.select().where(late).exists():
-            query = SocketSession.delete().where(late)
-            self._app.storage.write(lambda tx: query.execute(tx.database))
+            self._do(SocketSession.delete().where(late))
 
     def _write(self, due: dict[str, dict[str, Any]]) -> None:
         """Write rows; those of a write that fails are written by the next `flush`."""
@@ -9742,8 +9716,7 @@ def socket_reason(reason: str) -> str:
 
 
 class EngineSession(Conversation):
-    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other:
-    `message` hears what the client says."""
+    """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
     __slots__ = (
         *("_engine", "_framing", "_principal", "_probe", "_requests"),
@@ -9752,6 +9725,7 @@ class EngineSession(Conversation):
     GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
+    message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
@@ -9765,10 +9739,6 @@ class EngineSession(Conversation):
         limit = engine.app.settings["max_message_bytes"]
         self._framing = None if self._encoding.polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
-
-    def message(self, data: str | bytes) -> None:
-        """A message of the client. Raises ValueError for what is none."""
-        raise NotImplementedError
 
     @property
     def _encoding(self) -> SocketIoEncoding:
@@ -9931,21 +9901,17 @@ class EngineSession(Conversation):
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake")
+    __slots__ = ("_joining", "_partial", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine, subscriber, call)
+        self.recovery = engine.recovery
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             self.handshake = handshake_of(call)
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-
-    @property
-    def recovery(self) -> Recovery:
-        """By which a client that loses its connection may come back as it was."""
-        return self._engine.recovery
 
     def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
@@ -9965,6 +9931,7 @@ class SocketIoSession(EngineSession):
                 raise ValueError("attachments are missing")
             self._partial.attachments.append(data)
             self._partial.attached += len(data)
+            self._partial.size += len(data)
             if self._partial.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
         elif is_text and isinstance(data, str):
@@ -9977,7 +9944,7 @@ class SocketIoSession(EngineSession):
         if len(packet.attachments) == packet.expected:
             self._partial = None
             if packet.kind != SIO_ACK:
-                self.later(partial(self._handle, packet), packet.cost)
+                self.later(partial(self._handle, packet), packet.size)
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
 
@@ -10109,12 +10076,14 @@ class SocketIoSession(EngineSession):
             wanted = (client.topics for client in self.clients.values())
             self.app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
-    def remove(self, client: Client) -> bool:
+    def remove(self, client: Client, is_told: bool) -> bool:
         """Let a client hear and answer no more from here on; whether it did before."""
         if self.clients.get(client.namespace) is not client:
             return False
         self.clients.pop(client.namespace).gone()
         self.renew_topics()
+        if is_told:
+            self.reply(SIO_DISCONNECT, client.namespace)
         return True
 
     def revoked(self, credentials: set[str]) -> None:
@@ -10129,8 +10098,7 @@ class SocketIoSession(EngineSession):
         elif gone and gone == clients:
             self.app.hub.end([self.subscriber], REVOKED)
         for client in gone if not self.over else ():
-            self.remove(client)
-            self.reply(SIO_DISCONNECT, client.namespace)
+            self.remove(client, is_told=True)
             # What may wait comes later.
             self.later(partial(client.departed, "server namespace disconnect"))
 
@@ -10271,8 +10239,8 @@ class EngineIo:
     ) -> list[Any]:
         """Let every node do something with its clients, this one too; returns after the commit.
         With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
-        rooms = None if to is Everybody else each_room(cast("RoomNames", to))
-        order = Order(act, namespace, rooms, each_room(exclude), arguments, self.app.nodes.id)
+        rooms = None if to is Everybody else set(each_room(cast("RoomNames", to)))
+        order = Order(act, namespace, rooms, set(each_room(exclude)), arguments, self.app.nodes.id)
         if timeout is None:
             self._tell(order)
             return []
@@ -10302,7 +10270,8 @@ class EngineIo:
 
     def _obey(self, _: int, content: dict[str, Any]) -> None:
         order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
-        clients = order.clients(self._sessions.values())
+        here = (session.clients.get(order.namespace) for session in self._sessions.values())
+        clients = [client for client in here if client is not None and order.is_for(client)]
         if order.act in self.ACTS:
             for client in clients:
                 self.ACTS[order.act](client, *order.arguments)
