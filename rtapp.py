@@ -8908,8 +8908,7 @@ class Handlers:
     @property
     def gated(self) -> list[str]:
         """The namespaces of which a middleware decides who joins."""
-        named = [(name, s) for name, s in self.namespaces.items() if isinstance(name, str)]
-        return [name for name, declared in named if declared.middlewares]
+        return [n for n, of in self.namespaces.items() if isinstance(n, str) and of.middlewares]
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
@@ -9110,6 +9109,11 @@ def each_room(rooms: RoomNames) -> list[str]:
         if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
+
+
+def rooms_of(to: Recipients) -> set[str] | None:
+    """The rooms in which those are who are meant; None for everybody."""
+    return None if to is Everybody else set(each_room(cast("RoomNames", to)))
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
@@ -9418,10 +9422,10 @@ class Order(msgspec.Struct):
     rooms, or all, but not those of others."""
 
     act: str
+    arguments: list[Any]
     namespace: str = "/"
     rooms: set[str] | None = None
     exclude: set[str] = set()
-    arguments: Sequence[Any] = []
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
@@ -9475,13 +9479,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command("join", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, rooms_of(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command("leave", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, rooms_of(to)))
 
 
 @from_any_thread
@@ -9489,7 +9493,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command("disconnect", close, to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, rooms_of(to)))
 
 
 @from_any_thread
@@ -9498,7 +9502,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command("fetch", to=to, namespace=namespace, timeout=timeout)
+    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, rooms_of(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9514,23 +9518,22 @@ def call(
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
     pack_arguments(values, event)
-    whom: dict[str, Any] = {"to": to, "namespace": namespace, "exclude": exclude}
+    whom = namespace, rooms_of(to), set(each_room(exclude))
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    given = event, list(values), timeout
-    return HANDLERS.app.engine.command("call", *given, **whom, timeout=timeout + 5)
+    return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.engine.command("server", event, list(values))
+    HANDLERS.app.engine.command(Order("server", [event, values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.engine.command("server", event, list(values), timeout=timeout)
+    return HANDLERS.app.engine.command(Order("server", [event, values]), timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -10228,19 +10231,10 @@ class EngineIo:
 
     # What every node does
 
-    def command(
-        self,
-        act: str,
-        *arguments: Any,
-        to: Recipients = Everybody,
-        namespace: str = "/",
-        exclude: RoomNames = None,
-        timeout: float | None = None,
-    ) -> list[Any]:
+    def command(self, order: Order, timeout: float | None = None) -> list[Any]:
         """Let every node do something with its clients, this one too; returns after the commit.
         With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
-        rooms = None if to is Everybody else set(each_room(cast("RoomNames", to)))
-        order = Order(act, namespace, rooms, set(each_room(exclude)), arguments, self.app.nodes.id)
+        order.origin = self.app.nodes.id
         if timeout is None:
             self._tell(order)
             return []
