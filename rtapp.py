@@ -9358,13 +9358,13 @@ class Client(EventListeners):
         self._acks.clear()
         self._left.set()
 
-    def depart(self, reason: str, is_told: bool = False) -> None:
-        """Leave the namespace, unless it has left."""
+    def depart(self, reason: str, is_told: bool = False, is_lost: bool = False) -> None:
+        """Leave the namespace, unless it has left; one that `is_lost` may recover."""
         if self.session.remove(self, is_told):
-            self.departed(reason)
+            self.departed(reason, is_lost)
 
     def departed(self, reason: str, is_lost: bool = False) -> None:
-        """It is gone; one that `is_lost` may recover."""
+        """It has left: its handlers hear it."""
         if self.pid and not is_lost:
             self.session.recovery.forget(self)
         elif self.pid and reason != RECOVERED:  # else another connection is it now
@@ -9969,8 +9969,7 @@ class SocketIoSession(EngineSession):
         """Each client's handler hears why, after what came before the end."""
         for client in self.clients.values():
             client.gone()
-        if self.clients or self._busy:
-            self.later(partial(self._lose, socket_reason(reason)))
+            self.later(partial(client.depart, socket_reason(reason), is_lost=True))
 
     def _handle(self, packet: SioPacket) -> None:
         client = self.clients.get(packet.namespace)
@@ -10104,11 +10103,6 @@ class SocketIoSession(EngineSession):
             self.remove(client, is_told=True)
             # What may wait comes later.
             self.later(partial(client.departed, "server namespace disconnect"))
-
-    def _lose(self, reason: str) -> None:
-        clients, self.clients = list(self.clients.values()), {}
-        for client in clients:
-            client.departed(reason, is_lost=True)
 
 
 # Engine.IO
