@@ -8407,7 +8407,7 @@ class Conversation:
     """What a client says, done in order by a greenlet that lives only while there is something.
     Who says more than is done is read from no further until half of it is done."""
 
-    __slots__ = ("_busy", "_size", "_waiting", "app", "subscriber")
+    __slots__ = ("_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
     GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
@@ -8415,19 +8415,17 @@ class Conversation:
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self.app = app
         self.subscriber = subscriber
-        self._waiting: deque[tuple[Callable[[], None], int]] | None = None  # thousands are idle
+        # None while there is nothing to do, as with thousands.
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None
         self._size = 0
-        self._busy = False
 
     def later(self, act: Callable[[], None], size: int = 0) -> None:
         """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
+            self.GREENLET.spawn(self._work)
         self._waiting.append((act, size))
         self._hold(size)
-        if not self._busy:
-            self._busy = True
-            self.GREENLET.spawn(self._work)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once and out of order: a handler that runs may be waiting for it."""
@@ -8441,7 +8439,7 @@ class Conversation:
             done += 1
             if done % self.MOST == 0:  # none of them may have waited for anything
                 gevent.sleep(0.001)
-        self._waiting, self._busy = None, False
+        self._waiting = None
 
     def _perform(self, act: Callable[[], None], size: int) -> None:
         with contained(self.app.journal, "A client's message failed"):
@@ -8525,7 +8523,6 @@ class WebSocketConversation(Conversation):
         self._room = ""  # the one that was joined here last
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
-        """Bytes of the client."""
         self.subscriber.answer_by = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message), len(message))
@@ -9353,7 +9350,6 @@ class Client(EventListeners):
             self.session.recovery.keep(self)
 
     def gone(self) -> None:
-        """It answers no more."""
         self.connected = False
         self._acks.clear()
         self._left.set()
@@ -9607,7 +9603,7 @@ class Recovery:
         channels |= client.channels & state.channels  # a middleware's
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
-        if not is_whole or session.over:
+        if not is_whole or not session.subscriber.is_open:
             return None
         client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
@@ -9683,7 +9679,6 @@ class Recovery:
 
 
 def query_of(call: Call) -> dict[str, str]:
-    """A request's query."""
     return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
 
 
@@ -9721,10 +9716,7 @@ def socket_reason(reason: str) -> str:
 class EngineSession(Conversation):
     """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
-    __slots__ = (
-        *("_engine", "_framing", "_principal", "_probe", "_requests"),
-        *("clients", "over", "sid"),
-    )
+    __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
     GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
@@ -9733,7 +9725,6 @@ class EngineSession(Conversation):
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
         self.sid = secrets.token_urlsafe(15)
-        self.over = False
         self.clients: dict[str, Client] = {}  # by the namespace that each has joined
         self._engine = engine
         self._principal = call.principal
@@ -9761,7 +9752,6 @@ class EngineSession(Conversation):
         if subscriber is self._probe:
             self._probe = None
             return
-        self.over = True
         self._engine.forget(self, self._encoding.polls)
         self.lost(reason)
 
@@ -9780,7 +9770,7 @@ class EngineSession(Conversation):
             elif packet == "2probe":
                 hub.reply(self._probe, data_frame("3probe"))
                 gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
-            elif packet == "5" and not self.over:
+            elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
@@ -9793,7 +9783,7 @@ class EngineSession(Conversation):
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
         polls = self._encoding.polls
-        if self.over:
+        if not self.subscriber.is_open:
             return
         if packet == "1":
             # A poll that waits is answered with what says nothing.
@@ -9867,11 +9857,11 @@ class EngineSession(Conversation):
                 payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
                 for number, packet in enumerate(SocketIoEncoding.packets(payload), 1):
                     self.take(packet)
-                    if self.over and packet != "1":
+                    if not self.subscriber.is_open and packet != "1":
                         raise EngineFault(3)
                     if number % self.MOST == 0:  # a body holds many: others have their turn first
                         gevent.sleep(0.001)
-                    while self.subscriber.is_paused and not self.over:
+                    while self.subscriber.is_paused and self.subscriber.is_open:
                         gevent.sleep(0.01)
             except ValueError:
                 self.take("")
@@ -10053,7 +10043,7 @@ class SocketIoSession(EngineSession):
                 self.end("it can't be stored")  # so it tries again
                 recovery.lost(client)
                 raise
-        if self.over:
+        if not self.subscriber.is_open:
             if client.pid:
                 recovery.lost(client)
             return
@@ -10074,7 +10064,7 @@ class SocketIoSession(EngineSession):
 
     def renew_topics(self, since: int | None = None) -> None:
         """Hear what the namespaces' clients want to hear, what is new also from an id on."""
-        if not self.over:
+        if self.subscriber.is_open:
             wanted = (client.topics for client in self.clients.values())
             self.app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
@@ -10099,7 +10089,7 @@ class SocketIoSession(EngineSession):
             self.end(REVOKED)
         elif gone and gone == clients:
             self.app.hub.end([self.subscriber], REVOKED)
-        for client in gone if not self.over else ():
+        for client in gone if self.subscriber.is_open else ():
             self.remove(client, is_told=True)
             # What may wait comes later.
             self.later(partial(client.departed, "server namespace disconnect"))
@@ -10161,11 +10151,9 @@ class EngineIo:
             self.app.journal.add("WARN", words, ipAddress=address)
 
     def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
-        """A new session, made by a request."""
         return SocketIoSession(self, subscriber, call)
 
     def answer(self, call: Call) -> Answer:
-        """Answer a client's request."""
         try:
             return self._answer(call, query_of(call))
         except EngineFault as fault:
@@ -10188,7 +10176,7 @@ class EngineIo:
         session = self._sessions.get(given["sid"])
         if session is None:
             raise EngineFault(1)
-        if session.over:
+        if not session.subscriber.is_open:
             return session.last()
         if transport == "websocket":
             return session.probe(call, encoding)
@@ -10317,7 +10305,7 @@ class EngineIo:
             self._sessions.pop(self._ended.popleft()[1], None)
         while self._young and self._young[0][0] <= now:
             session = self._young.popleft()[1]
-            if not session.over and not session.clients:
+            if session.subscriber.is_open and not session.clients:
                 session.end("no CONNECT came")
 
 
