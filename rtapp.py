@@ -8708,26 +8708,23 @@ def parse_packet(text: str) -> SioPacket:
     kind = int(plain) if plain else int(binary) - BINARY_OFFSET
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
-    try:
-        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
-        if kind == SIO_CONNECT:
-            found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
-        elif kind in (SIO_EVENT, SIO_ACK):
-            if payload[-1:] != "]":
-                raise ValueError("not a list")
-            with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
-                found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-        elif kind != SIO_DISCONNECT or payload:
-            raise ValueError("not for a server")
-        if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
-            if not found.payload:
-                raise ValueError("an event without a name")
-            name = msgspec.json.decode(found.payload[0], type=str | int | float)
-            found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
-            if found.event in SOCKETIO_EVENTS:
-                raise ValueError("a reserved event")
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from None
+    found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
+    if kind == SIO_CONNECT:
+        found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
+    elif kind in (SIO_EVENT, SIO_ACK):
+        if payload[-1:] != "]":
+            raise ValueError("not a list")
+        with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
+            found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
+    elif kind != SIO_DISCONNECT or payload:
+        raise ValueError("not for a server")
+    if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
+        if not found.payload:
+            raise ValueError("an event without a name")
+        name = msgspec.json.decode(found.payload[0], type=str | int | float)
+        found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+        if found.event in SOCKETIO_EVENTS:
+            raise ValueError("a reserved event")
     return found
 
 
@@ -8737,7 +8734,7 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         payload = "" if found.data is None else to_json(found.data)
-    except (msgspec.MsgspecError, TypeError, OverflowError, OSError) as error:
+    except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(
         f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
