@@ -8908,13 +8908,12 @@ class Handlers:
         """Run the application's file. Raises StartError."""
         if not Path(path).is_file():
             raise StartError(f"app: there is no file {path}.")
-        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
-        spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
+        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", os.path.abspath(path))
+        spec = importlib.util.spec_from_loader(loader.name, loader)
         try:
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
+            assert spec is not None
             sys.path.insert(0, str(Path(path).resolve().parent))
-            spec.loader.exec_module(module)
+            loader.exec_module(importlib.util.module_from_spec(spec))
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
@@ -9402,8 +9401,7 @@ def relay(client: Client, packet: SioPacket) -> None:
         # Of one that stands a thousand times every receiver would get a thousand copies.
         raise Problem("invalid", "Each attachment has one placeholder.")
     lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-    sender = client.session.subscriber.client_id
-    draft = make_draft(app, client.principal, query, lone, sender, is_let_in=True)
+    draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
     append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
@@ -9803,7 +9801,7 @@ class EngineSession(Conversation):
 
     def poll(self, call: Call) -> Answer:
         """Answer a GET with what waits for the client; wait until there is something."""
-        transport, settings = self.subscriber.transport, self.app.settings
+        queue, settings = cast("QueueTransport", self.subscriber.transport), self.app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
@@ -9811,10 +9809,10 @@ class EngineSession(Conversation):
             raise EngineFault(1)
         with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-            cast("QueueTransport", transport).ready.wait(self.PROBE_POLL if self._probe else None)
-        if transport is not self.subscriber.transport:
+            queue.ready.wait(self.PROBE_POLL if self._probe else None)
+        if queue is not self.subscriber.transport:
             raise EngineFault(3)
-        payload = cast("QueueTransport", transport).take()
+        payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload_answer(payload or b"6")
 
