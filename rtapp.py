@@ -361,6 +361,7 @@ HOST = Form(
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
 )
+FRAME = Form(plain_origin, "an origin like https://intranet.example.org, without a path")
 NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
 STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
 TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
@@ -430,6 +431,9 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
     Setting("allowed_origins", "list", (), "network", "Origins of other sites' pages that may call "
             "this server (CORS), as https://app.example.org; separated by commas. * lets any "
             "site's pages call it, but without the cookie of who is signed in.", form=ORIGIN),
+    Setting("frame_ancestors", "list", (), "network", "Origins of other sites' pages that may show "
+            "a video room in a frame, as https://intranet.example.org; separated by commas.",
+            form=FRAME),
     Setting("access", "choice", "private", "access", "private: a credential is needed. open: "
             "whoever reaches the port may subscribe and publish, as in the guide; administration "
             "is never open.", choices=("private", "open")),
@@ -502,6 +506,9 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "participant sends.", 90, 2160),
     Setting("video_max_fps", "int", 30, "video", "Pictures a second that a participant sends at "
             "most.", 1, 60),
+    Setting("room_preview", "choice", "count", "video", "What who holds a room's link sees of the "
+            "people inside before joining. Behind a password it is their number at most.",
+            choices=("names", "count", "nothing")),
     Setting("kiosk_join", "bool", False, "video", "A link to a room with ?name=…&join enters "
             "without asking: for devices without a person."),
     Setting("ice_servers", "list", (), "video", "URLs of STUN servers, as stun:stun.example.org; "
@@ -514,6 +521,9 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "static-auth-secret), from which time-limited credentials are made.", secret=True),
     Setting("turn_seconds", "int", 43_200, "video", "Seconds that these credentials are good for; "
             "a call gets new ones before.", 10, 604_800),
+    Setting("turn_username", "text", "", "video", "The fixed user of a TURN server without such a "
+            "secret; whoever is in a room is told it, with its password."),
+    Setting("turn_password", "text", "", "video", "That user's password.", secret=True),
     Setting("app", "text", "", "streams", "Python file with the handlers of Socket.IO events.",
             start_only=True),
     Setting("history_hours", "float", 24.0, "storage", "Hours that a message is kept.",
@@ -963,6 +973,7 @@ class VideoRoom(Table):
     locked = peewee.IntegerField(default=0)
     lobby = peewee.IntegerField()
     pinned = peewee.IntegerField()
+    listed = peewee.IntegerField(default=0)  # guests see it before they have its link
     created_at = peewee.BigIntegerField(default=now_ms)
     empty_since = peewee.BigIntegerField(null=True, default=now_ms)
     ended_at = peewee.BigIntegerField(null=True)
@@ -1100,6 +1111,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX access_tokens_parent ON access_tokens (parent)",
     ),
     ("ALTER TABLE video_participants DROP COLUMN heard_at",),
+    ("ALTER TABLE video_rooms ADD COLUMN listed INTEGER NOT NULL DEFAULT 0",),
 )
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
 DATABASE_AWAY = ("storage_unavailable", "outcome_unknown")
@@ -5208,6 +5220,7 @@ class RoomView(msgspec.Struct, rename="camel"):
     has_password: bool
     lobby: bool
     pinned: bool
+    listed: bool
     participant_count: int
     created_at: Moment
     ended_at: Moment | None
@@ -5503,6 +5516,7 @@ class Rooms:
     SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
+    LISTED = 50  # rooms that guests are shown
     SOON_MS = 8_000  # a page that is loaded anew is back by then
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
     _storage: Storage
@@ -5528,7 +5542,9 @@ class Rooms:
 
     def create(self, who: Visitor, room_id: str | None, **fields: Any) -> Any:
         """Make a room; without a name for it, one that can't be guessed. Raises Problem
-        `room_exists`, `overloaded`, `forbidden`."""
+        `room_exists`, `overloaded`, `forbidden`, `invalid` for a name that a route has."""
+        if room_id == "listed":
+            raise Problem("invalid", errors=[("roomId", "is a name of the program's own")])
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
         fields = self._columns(who, fields)
         fields["host_id"] = to_json(fields["host_id"])
@@ -5571,6 +5587,12 @@ class Rooms:
             mine = VideoParticipant.client_id == client_id_of(session)
             where &= VideoRoom.id.in_(VideoParticipant.select(VideoParticipant.room).where(mine))
         return list(VideoRoom.select().where(where).order_by(VideoRoom.id).limit(limit))
+
+    def listed(self) -> list[Any]:
+        """Rooms that guests may find without a link: listed and not locked, the newest first."""
+        is_shown = (VideoRoom.listed == 1) & (VideoRoom.locked == 0) & VideoRoom.ended_at.is_null()
+        newest = VideoRoom.select().where(is_shown).order_by(VideoRoom.id.desc())
+        return list(newest.limit(self.LISTED))
 
     def count(self) -> int:
         return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
@@ -5911,22 +5933,27 @@ class Rooms:
 
     # Signals
 
-    def ice(self, client_id: str) -> IceView:
+    def ice(self, client_id: str, is_in: bool) -> IceView:
         """What a client's RTCPeerConnection is to use. TURN comes with credentials that coturn can
-        check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends)."""
+        check (its `use-auth-secret`: HMAC-SHA1 of a user name that tells when it ends), or with
+        fixed ones, which don't end, for who is in a room alone."""
         settings = self._settings
         given = list(settings["ice_servers"]) or ([] if self.is_lan else [GOOGLE_STUN])
         # A browser throws at a turn: URL without credentials, and then there is no call at all.
         stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
         servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
-        if not (settings["turn_url"] and settings["turn_secret"]):
-            return IceView(ice_servers=servers)
-        ttl = settings["turn_seconds"]
-        username = f"{now_ms() // 1000 + ttl}:{client_id}"
-        digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
-        credential = base64.b64encode(digest).decode()
-        turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
-        return IceView(ice_servers=[*servers, turn], ice_ttl=ttl)
+        username, credential, ttl = settings["turn_username"], settings["turn_password"], None
+        if settings["turn_secret"]:
+            ttl = settings["turn_seconds"]
+            username = f"{now_ms() // 1000 + ttl}:{client_id}"
+            digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
+            credential = base64.b64encode(digest).decode()
+        if settings["turn_url"] and username and credential and (ttl or is_in):
+            turn = {"urls": list(settings["turn_url"])}
+            servers.append(turn | {"username": username, "credential": credential})
+        else:
+            ttl = None
+        return IceView(ice_servers=servers, ice_ttl=ttl or msgspec.UNSET)
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
@@ -6826,6 +6853,7 @@ class RoomChange(RoomCall, kw_only=True):
     locked: bool | msgspec.UnsetType = msgspec.UNSET
     lobby: bool | msgspec.UnsetType = msgspec.UNSET
     pinned: bool | msgspec.UnsetType = msgspec.UNSET
+    listed: bool | msgspec.UnsetType = msgspec.UNSET
     password: Secret | None | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -6840,6 +6868,7 @@ class MakeRoomBody(RoomCall, kw_only=True):
     password: Secret | None = None
     lobby: bool = False
     pinned: bool = False
+    listed: bool = False
 
 
 class StateBody(RoomCall, kw_only=True):
@@ -6882,8 +6911,15 @@ class WholeRoom(RoomView, kw_only=True):
     waiting: list[ParticipantView] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Named(msgspec.Struct, rename="camel"):
+    """Somebody in a room, as who stands before its door sees it."""
+
+    display_name: str
+
+
 class RoomDoor(msgspec.Struct, rename="camel"):
-    """What a page needs to know of a room before somebody joins it."""
+    """What a page needs to know of a room before somebody joins it; who is inside as far as
+    `room_preview` lets one see it."""
 
     room_id: str
     name: str
@@ -6894,6 +6930,8 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     full: bool
     join_url: str
     kiosk_join: bool
+    participant_count: int | msgspec.UnsetType = msgspec.UNSET
+    participants: list[Named] | msgspec.UnsetType = msgspec.UNSET
 
 
 def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
@@ -6924,17 +6962,41 @@ def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[Roo
     return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
 
 
-@route("GET", ROOM, "room", "Show a video room")
-def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> WholeRoom | RoomDoor:
-    """Who is not in it and has no account learns only what the page needs before joining."""
-    room = app.rooms.find(room_id, who)
+def whole_room(app: Application, call: Call, room: Any, who: Visitor) -> tuple[WholeRoom, bool]:
+    """A room, and whether somebody is in it."""
     people = app.rooms.participants(room)
     inside = any(view.client_id == who.client_id for view in people)
     about = {"participants": people, "kiosk_join": app.settings["kiosk_join"]}
     about["full"] = not inside and len(people) >= room.max_participants
-    whole = room_view(WholeRoom, room, len(people), app.network.link_base(call.origin), **about)
+    base = app.network.link_base(call.origin)
+    return room_view(WholeRoom, room, len(people), base, **about), inside
+
+
+def room_door(app: Application, room: WholeRoom) -> RoomDoor:
+    """What a stranger sees of a room."""
+    preview = app.settings["room_preview"]
+    door = view_of(RoomDoor, room, participants=msgspec.UNSET)
+    if preview == "names" and not room.has_password:
+        door.participants = [Named(person.display_name or "") for person in room.participants]
+    if preview == "nothing":
+        door.participant_count = msgspec.UNSET
+    return door
+
+
+@route("GET", "/api/video/rooms/listed", "room", "List the rooms that guests may find")
+def list_listed_rooms(app: Application, call: Call, who: Visitor) -> list[RoomDoor]:
+    """Those that are `listed` and not locked, the newest first."""
+    found = app.rooms.listed()
+    return [room_door(app, whole_room(app, call, room, who)[0]) for room in found]
+
+
+@route("GET", ROOM, "room", "Show a video room")
+def show_room(app: Application, call: Call, room_id: str, who: Visitor) -> WholeRoom | RoomDoor:
+    """Who is not in it and has no account learns only what the page needs before joining."""
+    room = app.rooms.find(room_id, who)
+    whole, inside = whole_room(app, call, room, who)
     if not who.account and not inside:
-        return view_of(RoomDoor, whole)
+        return room_door(app, whole)
     if app.rooms.may_moderate(app.storage.reader, room, who):
         whole.waiting = app.rooms.participants(room, waits=True)
     return whole
@@ -7037,7 +7099,7 @@ def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Ent
         room=shared_room(app, origin, room, len(people)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
-        **msgspec.structs.asdict(app.rooms.ice(view.client_id)),
+        **msgspec.structs.asdict(app.rooms.ice(view.client_id, is_in=True)),
     )
 
 
@@ -7134,9 +7196,10 @@ def list_ice_servers(app: Application, call: Call) -> IceView:
     """Where there is a TURN server, with credentials that are good for `iceTtl` seconds."""
     client_id = client_id_of(call.session) if call.session else call.principal.name
     people = app.rooms.attendance.of_client(client_id)
-    if call.principal.role == "guest" and not any(person.is_in for person in people):
+    is_in = any(person.is_in for person in people)
+    if call.principal.role == "guest" and not is_in:
         raise Problem("not_in_room", "Wait until the host lets you in.")
-    return app.rooms.ice(client_id)
+    return app.rooms.ice(client_id, is_in)
 
 
 # System
@@ -7871,7 +7934,12 @@ def room_page(app: Application, call: Call, room_id: str) -> Answer:
     and shows instead that the browser does."""
     if call.principal.is_window:
         return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
-    return app.static.page("room.html", "../")
+    answer = app.static.page("room.html", "../")
+    if origins := app.settings["frame_ancestors"]:
+        name = "Content-Security-Policy"
+        policy = PAGE_HEADERS[name].replace("ancestors 'none'", f"ancestors {' '.join(origins)}")
+        answer.headers = {**PAGE_HEADERS, name: policy}
+    return answer
 
 
 @route("GET", "/api/docs", "public", "The API as a page", gives=HTML)
@@ -11803,10 +11871,11 @@ class Application:
         self.nodes.start()
         self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
-        try:
-            check_exposure(self.settings)
-        except Doubt as doubt:
-            self.journal.add("WARN", f"exposure: {doubt}")
+        for check in check_exposure, check_turn:
+            try:
+                check(self.settings)
+            except Doubt as doubt:
+                self.journal.add("WARN", f"{check.__name__[6:]}: {doubt}")
 
     def repeat(self, seconds: float, job: Callable[[], None]) -> None:
         """Do a job every so many seconds, until the end; a failure is noted and forgiven."""
@@ -11968,6 +12037,15 @@ def check_exposure(settings: Settings, *_: Any) -> str:
         raise Doubt("one address may open all connections. Set max_connections_per_address to 200.")
     guests = "; guests join rooms by link (guests)" if settings["guests"] else ""
     return f"TLS, private, bounded{guests}"
+
+
+def check_turn(settings: Settings, *_: Any) -> str:
+    """A TURN server that is named can be used. Raises Doubt."""
+    if not settings["turn_url"]:
+        return "none"
+    if settings["turn_secret"] or (settings["turn_username"] and settings["turn_password"]):
+        return ", ".join(settings["turn_url"])
+    raise Doubt("turn_url is not used. Set turn_secret, or turn_username and turn_password.")
 
 
 def make_engine(settings: Settings, create: bool = True) -> Engine:
@@ -13015,7 +13093,8 @@ def doctor_command(options: argparse.Namespace) -> int:
             settings.load(database.execute_sql(SAVED_SETTINGS).fetchall())
     checks: list[Callable[[Settings, Engine], str]]
     checks = [check_data_folder, check_database, check_port]
-    checks += [check_clock, check_disk, check_open_files, check_exposure, check_network]
+    checks += [check_clock, check_disk, check_open_files, check_exposure, check_turn]
+    checks += [check_network]
     is_broken = False
     for check in checks:
         try:

@@ -77,12 +77,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each worker a file after the other, and all calls to one."""
+    """Give each worker a file after the other, and all calls to one. The last worker, one more
+    than there are cores, begins when the calls have ended: what remains waits more than it works.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
+
+        def _is_held(self, node: Any) -> bool:
+            *others, last = self.assigned_work
+            units = (self.assigned_work[other].get("calls", {}) for other in others)
+            return node is last and any(False in unit.values() for unit in units)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            if not self._is_held(node):
+                super()._assign_work_unit(node)
+
+        def _reschedule(self, node: Any) -> None:
+            if not self._is_held(node):
+                super()._reschedule(node)
+
+        def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+            last = self.nodes[-1]
+            was_held = self._is_held(last)
+            super().mark_test_complete(node, item_index, duration)
+            if was_held and not self._is_held(last):
+                self._reschedule(last)
+                self._reschedule(last)  # a worker runs what it has when it knows what comes next
 
     return ByFile(config, log)
 

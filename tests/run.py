@@ -5,7 +5,7 @@ runs pytest there; pytest's exit code is passed on, 2 means that it could not be
 Debian it also installs the packages that some tests need (``--no-system`` leaves that out).
 Elsewhere those tests skip by name. ``--quick`` is the verdict on the server in three minutes: over
 the wire, on SQLite, without a browser and without such packages. All tests, and the quick ones, run
-side by side, one worker a core; tests that are named run one after the other.
+side by side, one worker more than cores; tests that are named run one after the other.
 
 Only the standard library is used, since this runs before anything is installed.
 """
@@ -46,8 +46,10 @@ DEBIAN = {
 }
 APT_SECONDS = 600
 
-# pytest-xdist's options, one worker a core, in the order of conftest.py; and what took longest.
-SIDE_BY_SIDE = ("--numprocesses=logical", "--no-loadscope-reorder", "--durations=30")
+# pytest-xdist's options, one worker more than cores, in the order of conftest.py; and what took
+# longest.
+WORKERS = (os.cpu_count() or 1) + 1
+SIDE_BY_SIDE = (f"--numprocesses={WORKERS}", "--no-loadscope-reorder", "--durations=30")
 
 
 class SetupError(Exception):

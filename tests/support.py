@@ -52,6 +52,7 @@ SECRET_FIELDS = (
     "jwt_key",
     "metrics_token",
     "turn_secret",
+    "turn_password",
 )
 
 

@@ -92,6 +92,7 @@ def test_every_answer_is_as_described(
 
     room = {"room_id": "stand-up"}
     body = {"roomId": "stand-up", "name": "Stand-up", "hostId": 7, "session": ADA, "lobby": True}
+    body |= {"listed": True}
     call("POST", "/api/video/rooms", body)
     where = "/api/video/rooms/{room_id}"
     call("POST", f"{where}/join", {"session": ADA, "displayName": "Ada", "userId": "7"}, **room)
@@ -100,6 +101,7 @@ def test_every_answer_is_as_described(
     whole = call("GET", where, headers={"X-Session": ADA}, **room)
     assert len(whole["waiting"]) == len(whole["participants"]) == 1
     assert "id" not in call("GET", where, **room, token=None)
+    assert len(call("GET", "/api/video/rooms/listed", token=None)) == 1
     number = waits["participant"]["id"]
     act = {"session": ADA, "action": "admit"}
     call("POST", where + "/participants/{number}", act, number=number, **room)

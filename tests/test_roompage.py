@@ -1269,6 +1269,33 @@ def test_kiosk_enters_by_itself_where_it_is_allowed(
     assert house.troubles == []
 
 
+def test_a_listed_site_may_show_a_room_in_a_frame(
+    house: House, make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    frame = (
+        f'<iframe src="{house.url}" allow="camera; microphone" width="800" height="600"></iframe>'
+    )
+    (tmp_path / "index.html").write_text(frame)
+    intranet = f"http://localhost:{make_server(public=str(tmp_path)).port}"  # another site
+    page = house.host("Ada").page
+    page.goto(f"{intranet}/")
+    until(page, "() => frames.length === 1")
+    assert page.frames[1].url.startswith("chrome-error:")
+    house.troubles.clear()  # the browser says that it refused
+    listed = {"key": "frame_ancestors", "value": f"https://a.example.org,{intranet}"}
+    assert house.server.post("/api/settings", listed).status == 200
+    page.reload()
+    inside = page.frame_locator("iframe")
+    inside.locator("#name").fill("Ada")
+    inside.locator("#join").click()
+    expect(inside.locator("[data-self]")).to_have_attribute("data-name", "Ada")
+    house.guest("Bob").join().sees(house.people[0])
+    theirs = inside.locator('[data-tile][data-name="Bob"]')
+    expect(theirs).to_have_attribute("data-link", "connected")
+    other = house.server.get("/admin").headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in other
+
+
 # ---- looks, languages, everybody -------------------------------------------------------------------
 
 

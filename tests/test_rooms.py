@@ -329,6 +329,7 @@ def test_a_stranger_learns_only_what_the_page_needs(server: Server) -> None:
         "full": False,
         "joinUrl": f"http://127.0.0.1:{server.port}/room/{room}",
         "kioskJoin": False,
+        "participantCount": 0,
     }
     assert server.get(ROOMS, token=None).code == "unauthorized"
     bob = Person(server, "Bob").enter(room, password="secret word")
@@ -336,6 +337,66 @@ def test_a_stranger_learns_only_what_the_page_needs(server: Server) -> None:
     assert inside["description"] == "about us" and len(inside["participants"]) == 1
     assert "waiting" not in inside
     assert server.get(f"{ROOMS}/{room}").json["waiting"] == []
+
+
+def test_what_a_stranger_sees_of_who_is_inside(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    rooms = make_room(server), make_room(server, password="secret word")
+    for name in "Ada", "Bob":
+        for room in rooms:
+            Person(server, name).enter(room, password="secret word")
+    names = [{"displayName": "Ada"}, {"displayName": "Bob"}]
+    for preview, *wanted in (
+        ("count", {"participantCount": 2}, {"participantCount": 2}),
+        ("names", {"participantCount": 2, "participants": names}, {"participantCount": 2}),
+        ("nothing", {}, {}),
+    ):
+        server.post("/api/settings", {"key": "room_preview", "value": preview})
+        for room, seen in zip(rooms, wanted, strict=True):
+            shown = server.get(f"{ROOMS}/{room}", token=None).json
+            about = {key: shown[key] for key in shown if key.startswith("participant")}
+            assert about == seen, (preview, room)
+    refused = server.post("/api/settings", {"key": "room_preview", "value": "all"})
+    assert refused.status == 422 and "names, count, nothing" in refused.body.decode()
+
+
+def test_guests_find_rooms_that_are_listed(server: Server) -> None:
+    def found(**headers: str) -> list[dict[str, Any]]:
+        answer = server.get(f"{ROOMS}/listed", token=None, headers=headers)
+        assert answer.status == 200, answer
+        return list(answer.json)
+
+    assert found() == []
+    hidden, first = make_room(server), make_room(server, listed=True)
+    second = make_room(server, listed=True, password="secret word")
+    Person(server, "Ada").enter(first)
+    assert [room["roomId"] for room in found()] == [second, first]
+    shown = found()[1]
+    assert shown["participantCount"] == 1 and "participants" not in shown and "id" not in shown
+    assert shown["name"] == "Standup" and shown["joinUrl"].endswith(f"/room/{first}")
+    assert server.get(f"{ROOMS}/{first}").json["listed"] is True
+    assert server.get(f"{ROOMS}/{hidden}").json["listed"] is False
+    for changed, wanted in (
+        ({"locked": True}, [second]),
+        ({"locked": False, "listed": False}, [second]),
+        ({"listed": True}, [second, first]),
+    ):
+        assert server.request("PATCH", f"{ROOMS}/{first}", changed).status == 200
+        assert [room["roomId"] for room in found()] == wanted, changed
+    server.request("DELETE", f"{ROOMS}/{second}")
+    assert [room["roomId"] for room in found()] == [first]
+    refused = server.post(ROOMS, {"name": "x", "roomId": "listed"})
+    assert refused.code == "invalid" and "roomId" in refused.body.decode()
+    assert server.post(ROOMS, {"name": "x", "listed": "yes"}).code == "invalid"
+    server.post("/api/settings", {"key": "guests", "value": "false"})
+    assert server.get(f"{ROOMS}/listed", token=None).code == "unauthorized"
+    assert server.get(f"{ROOMS}/listed").status == 200
+
+
+def test_many_listed_rooms_are_shown_in_part(server: Server) -> None:
+    names = [make_room(server, listed=True) for _ in range(53)]
+    listed = server.get(f"{ROOMS}/listed", token=None).json
+    assert [room["roomId"] for room in listed] == names[:2:-1]
 
 
 def test_passwords_locks_and_limits(server: Server) -> None:
@@ -676,6 +737,36 @@ def test_turn_credentials_are_those_that_coturn_checks(
     assert listed["turn_secret"] == "********"
     without = make_server(turn_url=urls, ice_servers="none")
     assert without.get("/api/ice").json == {"iceServers": []}
+
+
+def test_fixed_turn_credentials_are_for_who_is_in_a_room(
+    make_server: Callable[..., Server],
+) -> None:
+    urls, password = "turn:turn.example.org", "a password of a provider"
+    fixed = {"turn_url": urls, "turn_username": "ada", "turn_password": password}
+    server = make_server(**fixed, ice_servers="none")
+    ada = Person(server, "Ada").enter(make_room(server))
+    turn = {"urls": [urls], "username": "ada", "credential": password}
+    for shown in (ada.joined, ada.get("/api/ice").json):
+        assert shown["iceServers"] == [turn] and "iceTtl" not in shown
+    assert server.get("/api/ice").json == {"iceServers": []}  # an administrator who isn't in one
+    assert server.get("/api/ice", token=None).code == "unauthorized"
+    lobby = make_room(server, lobby=True)
+    bob = Person(server, "Bob")
+    assert "iceServers" not in bob.join(lobby).json  # waits
+    assert bob.get("/api/ice").code == "not_in_room"
+    listed = {row["key"]: row["value"] for row in server.get("/api/settings").json}
+    assert listed["turn_password"] == "********"
+    both = make_server(**fixed, turn_secret="a secret shared with coturn")
+    assert both.get("/api/ice").json["iceTtl"] == 43_200
+
+
+def test_a_turn_server_that_cant_be_used_is_named(make_server: Callable[..., Server]) -> None:
+    advice = "turn_url is not used. Set turn_secret, or turn_username and turn_password."
+    for half in ({}, {"turn_username": "ada"}):
+        server = make_server(turn_url="turn:turn.example.org", **half)
+        logs = server.get("/api/logs?level=WARN").json
+        assert f"turn: {advice}" in [row["message"] for row in logs]
 
 
 HIDDEN = "candidate:1 1 udp 2113937151 4f1c2d3e-aaaa-4bbb-8ccc-123456789abc.local 50123 typ host"
