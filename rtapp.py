@@ -7682,6 +7682,7 @@ class Me(msgspec.Struct, rename="camel"):
     role: str
     username: str | None
     access: str
+    guests: bool
     setup_needed: bool
     in_window: bool
 
@@ -7696,6 +7697,7 @@ def me(app: Application, call: Call) -> Me:
         role=principal.role,
         username=principal.name if known and principal.kind != "owner" else None,
         access=app.settings["access"],
+        guests=app.settings["guests"],
         setup_needed=not known and not app.access.has_admin,
         in_window=principal.is_window,
     )
@@ -8244,6 +8246,8 @@ class Web:
 
     # Opening a stream is bounded by their number, signals by a bucket of each client.
     UNCOUNTED = ("/api/events", "/api/webrtc/signal")
+    # Where no person looks for a page.
+    PROGRAMS = ("/api/", "/ws", "/socket.io/", "/engine.io/")
     # What sets or takes away the cookie.
     SIGNING_IN = tuple(f"/api/auth/{name}" for name in ("setup", "redeem", "login", "logout"))
     # A list of names as a browser asks for them; not `*`, which would be all.
@@ -8309,7 +8313,7 @@ class Web:
         ones too, but for whom nobody limits."""
         access = self._app.access
         access.check_host(call)
-        guarded = row.path.startswith(("/api/", "/ws", "/socket.io/", "/engine.io/"))
+        guarded = row.path.startswith(self.PROGRAMS)
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
         navigates = call.headers.get("sec-fetch-mode") == "navigate"
         is_link = navigates and HTML in row.answers.values()
@@ -8368,6 +8372,12 @@ class Web:
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
             about |= {"ipAddress": call.address}
             self._app.journal.add("INFO", f"Refused: {problem.title}", **about)
+        is_page = call.method in ("GET", "HEAD") and not call.path.startswith(self.PROGRAMS)
+        if problem.status == 404 and is_page and HTML in call.headers.get("accept", ""):
+            depth = call.target.partition("?")[0].count("/") - 1
+            answer = self._app.static.page("missing.html", "../" * depth)
+            answer.status = 404
+            return answer
         return problem_answer(problem)
 
     def _unexpected(self, error: Exception, call: Call) -> Problem:

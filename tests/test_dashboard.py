@@ -504,6 +504,8 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
             assert serious(page, only_colours=theme != THEMES[0]) == [], (page.url, theme)
 
     page.goto(origin)
+    expect(page.locator("#guest")).to_be_visible()
+    page.click("#open-gate")
     expect(page.locator("#login")).to_be_visible()
     look()
     sign_in(context, site)

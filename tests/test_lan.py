@@ -34,7 +34,7 @@ from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
 from browsers import ALLOW, DEVICES, FLAGS, hurry, new_context, start_chromium
-from calls import FirefoxPage, Home, Person, flow
+from calls import FirefoxPage, Home, Person, api, flow
 from conftest import Certificate
 from lan import Host, Lan, obstacle, run
 from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
@@ -1205,6 +1205,15 @@ def test_the_panel_in_a_browser(
         assert scan(page, "#share .share-code") == link.inner_text()
         expect(panel).to_contain_text(f"http://10.77.0.1:{server.port}/test")
         expect(panel).to_contain_text(words["share.nobody"])
+        panel.get_by_role("button", name=words["share.callStart"]).click()
+        expect(link).to_have_text(re.compile(rf"^http://10\.77\.0\.1:{server.port}/room/\w+$"))
+        assert scan(page, "#share .share-code") == link.inner_text()
+        room = link.inner_text().rpartition("/")[2]
+        expect(page.locator(".open-call a")).to_have_attribute("href", re.compile(f"/room/{room}$"))
+        if "RTAPP_TEST_SHOTS" in os.environ:
+            panel.screenshot(path=f"{os.environ['RTAPP_TEST_SHOTS']}/panel-call-{language}.png")
+        api(server, home, None, "DELETE", f"/api/video/rooms/{room}")
+        expect(link).to_have_text(f"http://10.77.0.1:{server.port}/")
         panel.locator("select").select_option("10.77.0.204")
         expect(link).to_have_text(f"http://10.77.0.204:{server.port}/")
         assert scan(page, "#share .share-code") == link.inner_text()

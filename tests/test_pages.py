@@ -43,6 +43,12 @@ def fill_in(page: Page, form: str, username: str = NAME, password: str = PASSWOR
     page.press(f"#{form}-password", "Enter")
 
 
+def asks_who(page: Page, server: Server) -> None:
+    """The start page as a guest finds it, and the form on it to sign in."""
+    page.goto(home(server))
+    page.click("#open-gate")
+
+
 def set_up(server: Server) -> None:
     """Make the administrator, unless there is one."""
     if server.get("/api/auth/me", token=None).json["setupNeeded"]:
@@ -166,7 +172,7 @@ def test_a_used_setup_link_leads_to_the_sign_in(page: Page, elsewhere: Page, fre
 
 def test_a_wrong_password_and_the_right_one(page: Page, fresh: Server) -> None:
     set_up(fresh)
-    page.goto(home(fresh))
+    asks_who(page, fresh)
     expect(page.locator("#login-username")).to_be_focused()
     page.press("#login-username", "Enter")
     expect(page.locator("#login-username-error")).to_have_text("Enter your user name")
@@ -213,7 +219,7 @@ def test_a_sign_in_link_signs_in(page: Page, fresh: Server) -> None:
 def test_a_sign_in_link_that_is_no_good_leads_to_the_form(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
     page.click("#sign-out")
-    expect(page.locator("#login")).to_be_visible()
+    expect(page.locator("#guest")).to_be_visible()
     page.goto(f"{home(fresh)}#signin=used-or-expired-0123456789")
     expect(page.locator("#gate-note")).to_contain_text("has been used or has expired")
     assert page.url == home(fresh)
@@ -228,7 +234,7 @@ def test_too_many_attempts_are_counted_down(page: Page, make_server: Callable[..
     page.clock.install()
     one, other = ({"X-Forwarded-For": f"192.0.2.{number}"} for number in (1, 2))
     page.set_extra_http_headers(one)
-    page.goto(home(server))
+    asks_who(page, server)
     guess = {"username": "nobody", "password": "wrong-password"}
     more: dict[str, Any] = {"headers": one, "token": None}
     wait_for(lambda: server.post("/api/auth/login", guess, **more).status == 429, "a refusal")
@@ -239,13 +245,13 @@ def test_too_many_attempts_are_counted_down(page: Page, make_server: Callable[..
     button = page.locator("#login button.primary")
     expect(button).to_have_attribute("aria-disabled", "true")
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
     page.press("#login-password", "Enter")
     page.clock.run_for(4_000)
     expect(page.locator("#login .form-error")).to_contain_text("Try again in")
     page.clock.run_for(8_000)
     expect(page.locator("#login .form-error")).to_have_text("You can try again now.")
-    assert asked == []
+    assert set(asked) <= {"listed"}  # what the page looks at anyway
     expect(button).not_to_have_attribute("aria-disabled", "true")
     page.set_extra_http_headers(other)
     fill_in(page, "login")
@@ -257,7 +263,7 @@ def test_a_long_wait_is_told_in_minutes(elsewhere: Page, fresh: Server) -> None:
     elsewhere.route(
         "**/api/auth/login", lambda route: route.fulfill(status=429, headers={"Retry-After": "125"})
     )
-    elsewhere.goto(home(fresh))
+    asks_who(elsewhere, fresh)
     fill_in(elsewhere, "login")
     expect(elsewhere.locator("#login .form-error")).to_contain_text("2 dakika 4 saniye sonra")
 
@@ -267,17 +273,20 @@ def test_signing_out_leaves_nothing_behind(page: Page, fresh: Server) -> None:
     publish(page, '"secret plans"')
     expect(page.locator(".message")).to_have_count(1)
     page.fill("#body", '"a draft"')
+    page.fill("#room-name", "A secret call")
     page.click("#sign-out")
-    expect(page.locator("#login")).to_be_visible()
+    expect(page.locator("#guest")).to_be_visible()
+    expect(page.locator("#login")).to_be_hidden()
     expect(page.locator("#account")).to_be_hidden()
     expect(page.locator("#workspace")).to_be_hidden()
     expect(page.locator("#gate-note")).to_be_empty()
     state(page, "closed")
-    assert focused(page) == "login-username"
+    assert focused(page) == "main"
     assert page.locator(".message").count() == 0
+    assert page.input_value("#room-name") == ""
     assert "draft" not in page.input_value("#body")
     page.reload()
-    expect(page.locator("#login")).to_be_visible()
+    expect(page.locator("#guest")).to_be_visible()
 
 
 def test_a_new_password_ends_the_sessions_elsewhere(
@@ -329,7 +338,7 @@ def test_tabs_of_one_browser_follow_each_other(
     expect(other.locator(".message pre")).to_have_text('"to both"')
     expect(other.locator("#notices .banner")).to_have_count(0)
     page.click("#sign-out")
-    expect(other.locator("#login")).to_be_visible()
+    expect(other.locator("#guest")).to_be_visible()
 
 
 def test_a_stream_refused_later_says_that_the_session_ended(page: Page, fresh: Server) -> None:
@@ -360,7 +369,7 @@ def test_a_browser_that_keeps_no_cookie_is_told(page: Page, fresh: Server) -> No
         route.fulfill(status=answer.status, headers=headers, body=answer.body())
 
     page.route("**/api/auth/login", without_cookie)
-    page.goto(home(fresh))
+    asks_who(page, fresh)
     fill_in(page, "login")
     expect(page.locator("#gate-note")).to_contain_text("Allow cookies")
 
@@ -510,6 +519,61 @@ def test_a_room_is_made_or_joined(page: Page, fresh: Server) -> None:
     page.wait_for_url(f"**/room/{room}")
 
 
+def test_a_guest_finds_the_calls_that_are_open(
+    page: Page, elsewhere: Page, make_server: Callable[..., Server]
+) -> None:
+    """What others see whom an administrator gave the server's address, and not that of a call."""
+    fresh = make_server()
+    page.clock.install()
+    page.goto(home(fresh))
+    expect(page.locator("h1")).to_have_text("Join a call")
+    expect(page.locator("#no-calls")).to_have_text("No call is open to everybody right now.")
+    for part in "#login", "#workspace":
+        expect(page.locator(part)).to_be_hidden()
+    hidden, tea = ({"name": name, "listed": name == "Tea"} for name in ("Secret", "Tea"))
+    assert fresh.post("/api/video/rooms", hidden).status == 201
+    made = fresh.post("/api/video/rooms", tea).json["roomId"]
+    secret = {"name": "<b>\u05d0</b>", "listed": True, "password": "secret word"}
+    assert fresh.post("/api/video/rooms", secret).status == 201
+    page.clock.run_for(10_000)
+    calls = page.locator(".open-call")
+    expect(calls).to_have_count(2)
+    expect(calls.nth(0)).to_contain_text("<b>\u05d0</b>")
+    expect(calls.nth(0)).to_contain_text("nobody inside yet · with a password")
+    body = {"displayName": "Ada", "session": "session-of-ada-at-tea-1"}
+    assert fresh.post(f"/api/video/rooms/{made}/join", body, token=None).status == 200
+    page.clock.run_for(10_000)
+    expect(calls.nth(1)).to_contain_text("1 person inside")
+    calls.nth(1).get_by_role("link", name="Join Tea").click()
+    page.wait_for_url(f"**/room/{made}")
+    elsewhere.goto(home(fresh))
+    expect(elsewhere.locator(".open-call")).to_have_count(2)
+    elsewhere.fill("#room-id", made)
+    elsewhere.press("#room-id", "Enter")
+    elsewhere.wait_for_url(f"**/room/{made}")
+
+
+@pytest.mark.parametrize("path", ["nothing-here", "a/b/c?d=/e/f", "api", "static/css/none.css"])
+def test_a_mistyped_address_gives_a_page_that_leads_on(
+    page: Page, server: Server, path: str
+) -> None:
+    answer = page.goto(home(server) + path)
+    assert answer is not None and answer.status == 404
+    expect(page.locator("h1")).to_have_text("There is nothing at this address")
+    page.click("main a.button")
+    expect(page).to_have_url(home(server))
+    as_program = server.get(f"/{path}")
+    assert as_program.status == 404 and as_program.code == "not_found"
+
+
+def test_without_guests_the_first_page_asks_who_comes(
+    page: Page, make_server: Callable[..., Server]
+) -> None:
+    page.goto(home(make_server(guests="false")))
+    expect(page.locator("#login")).to_be_visible()
+    expect(page.locator("#guest")).to_be_hidden()
+
+
 def test_an_administrator_finds_the_dashboard_and_the_share_panel(
     page: Page, fresh: Server
 ) -> None:
@@ -519,7 +583,7 @@ def test_an_administrator_finds_the_dashboard_and_the_share_panel(
     expect(page.locator("#section-title")).to_be_visible()
     page.go_back()
     page.click("#sign-out")
-    expect(page.locator("#login")).to_be_visible()
+    expect(page.locator("#guest")).to_be_visible()
     expect(page.locator("#nav-admin")).to_be_hidden()
     expect(page.locator("#share")).to_be_empty()
 
@@ -579,6 +643,9 @@ def test_no_width_scrolls_sideways(page: Page, fresh: Server) -> None:
     fits_in_each_language()
     page.keyboard.press("Escape")
     page.click("#sign-out")
+    expect(page.locator("#guest")).to_be_visible()
+    fits_in_each_language()
+    page.click("#open-gate")
     page.click("#login summary")
     fits_in_each_language()
 
@@ -609,7 +676,11 @@ def test_everything_is_reached_by_keyboard(page: Page, fresh: Server) -> None:
     expect(page.locator("#change-password")).to_be_focused()
     page.focus("#sign-out")
     page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.focus("#open-gate")
+    page.keyboard.press("Enter")
     expect(page.locator("#login-username")).to_be_focused()
+    assert {"room-id"} <= reached_by_tab(page, 15)
     assert {"login-username", "login-password"} <= reached_by_tab(page, 15)
 
 

@@ -1,6 +1,7 @@
 /** The start page: live messages, a form to send one, the same calls as code; before that, the way in. */
 import { wireAccount } from './account.js';
 import { api, ApiError, ROOT } from './api.js';
+import { forgetCalls, showCalls, wireCalls } from './calls.js';
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
@@ -15,7 +16,6 @@ const KEPT = 100; // messages in the list
 const SHOWN = 10_000; // characters of one message
 const DRAW_EVERY = 250; // ms, at most four times a second
 const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
-const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
 
 /**
  * A row of the list: a message, or a note of the page's own where something may be missing.
@@ -35,7 +35,12 @@ function onWho(me, change) {
   const name = me?.authenticated ? `as ${me.username}` : 'anonymous';
   if (change === 'left' || (me && may && owner !== undefined && owner !== name)) forget();
   if (me && may) owner = name;
+  const isGuest = !may && me?.guests && !me.setupNeeded;
   byId('workspace').hidden = !may;
+  byId('guest').hidden = !isGuest;
+  say('heading', isGuest ? 'guest.title' : 'home.heading');
+  say('lead', isGuest ? 'guest.lead' : 'home.lead');
+  showCalls(may ? byId('calls') : isGuest ? byId('guest-calls') : undefined);
   showForAdmin(me?.role === 'admin');
   if (!may) {
     openFor = undefined;
@@ -44,6 +49,12 @@ function onWho(me, change) {
     openFor = name;
     rt.retryNow();
   }
+}
+
+/** @param {string} id @param {string} key of its text, in each language */
+function say(id, key) {
+  byId(id).dataset.i18n = key;
+  byId(id).textContent = t(key);
 }
 
 /** @type {ReturnType<typeof sharePanel> | undefined} */
@@ -69,9 +80,8 @@ function forget() {
   rt.channels.clear();
   listenForm.reset();
   form.reset();
-  for (const each of [listenForm, form, makeForm, joinForm]) clearErrors(each);
-  makeForm.reset();
-  joinForm.reset();
+  for (const each of [listenForm, form]) clearErrors(each);
+  forgetCalls();
   byId('result').textContent = '';
   example = '';
   renderExample();
@@ -381,32 +391,6 @@ function rtSnippet(channel, event, value) {
   ];
 }
 
-// ---- video rooms -----------------------------------------------------------------------------
-
-const makeForm = /** @type {HTMLFormElement} */ (byId('make-room'));
-const joinForm = /** @type {HTMLFormElement} */ (byId('join-room'));
-const roomField = /** @type {HTMLInputElement} */ (byId('room-id'));
-
-async function makeRoom() {
-  const name = /** @type {HTMLInputElement} */ (byId('room-name')).value.trim() || t('calls.defaultName');
-  const { roomId } = await api('POST', 'api/video/rooms', { name });
-  location.assign(roomPage(roomId));
-}
-
-/** @param {string} id */
-const roomPage = (id) => new URL(`room/${encodeURIComponent(id)}`, ROOT);
-
-/** What was typed: a room's name, or its whole link. */
-const wantedRoom = () => roomField.value.trim().replace(/^.*\/room\//, '').replace(/[?#/].*$/, '');
-
-function checkRoom() {
-  if (!ROOM.test(wantedRoom())) fieldError(roomField, () => t('calls.badId'));
-}
-
-async function joinRoom() {
-  location.assign(roomPage(wantedRoom()));
-}
-
 /** @param {string} text as one argument of a POSIX shell */
 const shell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
@@ -465,8 +449,7 @@ function wire() {
   wireSignIn();
   wireReveals();
   wireForm(form, { check: checkForm, send, refused: saysEnded });
-  wireForm(makeForm, { check() {}, send: makeRoom, refused: saysEnded });
-  wireForm(joinForm, { check: checkRoom, send: joinRoom });
+  wireCalls();
   wireForm(listenForm, { check: checkChannels, send: listenToChannels });
   form.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();

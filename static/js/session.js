@@ -7,6 +7,7 @@ import { api, ApiError, ROOT } from './api.js';
  * @property {string} role
  * @property {string | null} [username]
  * @property {'private' | 'open'} access whether reading and sending need a sign-in
+ * @property {boolean} guests whether calls may be joined without a sign-in
  * @property {boolean} setupNeeded whether there is no administrator yet
  * @property {boolean} inWindow whether this is the desktop program’s own window
  */

@@ -6,6 +6,7 @@
  * see it: for others the element stays hidden.
  */
 import { api, ApiError, ROOT } from './api.js';
+import { makeCall, openCalls, roomPage } from './open-calls.js';
 import { formatTime, onLanguage, t } from './i18n.js';
 import { announce, banner, copyFrom, errorBanner, h } from './page.js';
 
@@ -93,6 +94,10 @@ export function deviceName(agent) {
 export function sharePanel(element) {
   /** @type {Network | undefined} */
   let view;
+  /** The call whose code is shown. @type {import('./open-calls.js').OpenCall | undefined} */
+  let call;
+  /** The one that was made here. */
+  let made = '';
   /** @type {unknown} */
   let trouble;
   /** The link that was shown last: another one means that guests need the new code. */
@@ -143,7 +148,10 @@ export function sharePanel(element) {
     if (stopped) return;
     try {
       const answer = await api('GET', 'api/network');
+      const own = made && (await api('GET', `api/video/rooms/${made}`).catch(() => undefined));
+      const running = (await openCalls()).find(({ participantCount }) => participantCount !== 0);
       if (stopped) return;
+      call = own || running;
       take(answer);
     } catch (error) {
       if (error instanceof ApiError && [401, 403].includes(error.status)) {
@@ -213,7 +221,8 @@ export function sharePanel(element) {
     redraw(notices, [seen?.warnings, seen?.fault, String(trouble ?? ''), isNew, asksToStop, seen?.connectedCount], () =>
       seen ? drawNotices(seen) : [errorBanner(trouble)],
     );
-    redraw(way, seen?.link && [seen.link, seen.addresses, seen.name, seen.editable, seen.address], () =>
+    const shown = call && [call.roomId, call.name, call.joinUrl];
+    redraw(way, seen?.link && [seen.link, shown, seen.addresses, seen.name, seen.editable, seen.address], () =>
       seen?.link ? drawWay(seen, seen.link) : [],
     );
     redraw(people, seen?.state === 'on' && [seen.connected, seen.connectedCount], () =>
@@ -277,10 +286,11 @@ export function sharePanel(element) {
    * @param {string} link
    */
   function drawWay(seen, link) {
-    const address = new URL('api/network/qr.svg', ROOT);
-    address.searchParams.set('at', link); // another link is another picture
+    const target = call?.joinUrl ?? link;
+    const address = new URL(call ? `api/video/rooms/${call.roomId}/qr.svg` : 'api/network/qr.svg', ROOT);
+    address.searchParams.set('at', target); // another link is another picture
     const code = h('img', { class: 'share-code', src: address.href, alt: t('share.codeAlt'), width: '240', height: '240' });
-    const text = h('code', { class: 'share-link' }, link);
+    const text = h('code', { class: 'share-link' }, target);
     const copy = h('button', { type: 'button', class: 'small' }, t('copy.button'));
     copy.addEventListener('click', () => void copyFrom(copy, text));
     return [
@@ -288,13 +298,33 @@ export function sharePanel(element) {
       h(
         'div',
         { class: 'stack' },
-        h('p', {}, t('share.how')),
+        h('p', {}, call ? t('share.callHow', { name: call.name }) : t('share.how')),
         h('div', { class: 'row' }, text, copy),
-        seen.name ? h('p', { class: 'hint' }, `${t('share.name')} `, h('code', {}, seen.name.link)) : undefined,
+        call ? h('p', {}, h('a', { class: 'button', href: roomPage(call.roomId).href }, t('share.callEnter'))) : drawStart(),
+        seen.name && !call ? h('p', { class: 'hint' }, `${t('share.name')} `, h('code', {}, seen.name.link)) : undefined,
         h('p', { class: 'hint' }, `${t('share.test')} `, h('code', {}, h('a', { href: new URL('test', link).href }, `${link}test`))),
         seen.addresses.length > 1 ? drawChoice(seen) : undefined,
       ),
     ];
+  }
+
+  /** A call is what most come for. */
+  function drawStart() {
+    const start = h('button', { type: 'button', class: 'primary' }, t('share.callStart'));
+    const listed = h('input', { type: 'checkbox', id: 'share-listed', checked: true });
+    start.addEventListener('click', async () => {
+      start.disabled = true;
+      try {
+        call = await makeCall({ listed: listed.checked });
+        made = call.roomId;
+      } catch (error) {
+        trouble = error;
+        start.disabled = false;
+      }
+      render();
+    });
+    const label = h('label', { for: 'share-listed', class: 'row' }, listed, ` ${t('share.callListed')}`);
+    return h('div', { class: 'stack' }, h('div', { class: 'row' }, start), label);
   }
 
   /** @param {Network} seen */

@@ -20,8 +20,8 @@ const loginFields = { username: input('login-username'), password: input('login-
 let token = '';
 /** What is said above the form. @type {(() => HTMLElement) | undefined} */
 let note;
-/** Whether the form was asked for where the page can be used without it. */
-let wanted = false;
+/** Whether the form was asked for where the page can be used without it; a page that sends here does. */
+let wanted = new URLSearchParams(location.search).has('to');
 /** Whose session it was, to sign in again. */
 let lastName = '';
 /** What is shown: the id of a part, or nothing. */
@@ -105,7 +105,7 @@ function entered(name) {
 
 function render() {
   const me = whoIAm();
-  const open = me?.access === 'open';
+  const open = me?.access === 'open' || (me?.guests && !me.setupNeeded);
   const possible = !me || me.authenticated ? '' : !me.setupNeeded ? 'login' : token ? 'setup' : 'first-run';
   view = !open || wanted || note || possible === 'setup' ? possible : '';
   gate.hidden = !view;

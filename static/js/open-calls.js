@@ -1,0 +1,23 @@
+/** Calls that everybody may find, and new ones. */
+import { api, ROOT } from './api.js';
+import { t } from './i18n.js';
+
+/**
+ * A call as somebody sees it who isn't in it.
+ * @typedef {object} OpenCall
+ * @property {string} roomId
+ * @property {string} name
+ * @property {string} joinUrl
+ * @property {boolean} hasPassword
+ * @property {boolean} full
+ * @property {number} [participantCount] where the server tells it
+ */
+
+/** @returns {Promise<OpenCall[]>} the calls that everybody may find */
+export const openCalls = () => api('GET', 'api/video/rooms/listed');
+
+/** @param {string} id */
+export const roomPage = (id) => new URL(`room/${encodeURIComponent(id)}`, ROOT);
+
+/** Make a call, by that name or the usual one. @param {{ name?: string, listed?: boolean }} about @returns {Promise<OpenCall>} */
+export const makeCall = ({ name, ...more }) => api('POST', 'api/video/rooms', { name: name || t('calls.defaultName'), ...more });
