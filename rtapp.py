@@ -2346,7 +2346,7 @@ class SseEncoding:
         last = chunk(b"") if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
-    def farewell(self, code: int, reason: str = "", retry_ms: int = 0) -> bytes:
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
         """The last words to a client that may come back: when, or why by a close code."""
         return self.text(f"retry: {retry_ms}\n\n")
 
@@ -2370,10 +2370,10 @@ class WebSocketEncoding:
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
         frame = data_frame(to_json({**body, "id": position} if position else body))
         if event == "disconnect":
-            return frame + self.farewell(CloseCode.POLICY_VIOLATION, body["reason"])
+            return frame + self.farewell(0, CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
-    def farewell(self, code: int, reason: str = "", retry_ms: int = 0) -> bytes:
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
         return close_frame(code, reason)
 
 
@@ -2444,10 +2444,11 @@ class SocketIoEncoding(WebSocketEncoding):
         if event == "ping":
             return self.engine("2")
         if event == "disconnect":
-            return self.packet(1, "/") + self.farewell(CloseCode.POLICY_VIOLATION, body["reason"])
+            last = self.farewell(0, CloseCode.POLICY_VIOLATION, body["reason"])
+            return self.packet(1, "/") + last
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
-    def farewell(self, code: int, reason: str = "", retry_ms: int = 0) -> bytes:
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
         return self.engine("1") if self.polls else close_frame(code, reason)
 
 
@@ -3012,7 +3013,7 @@ class Connections:
         """Tell everybody when to come back, and close."""
         for subscriber in self.subscribers():
             retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
-            self.reply(subscriber, subscriber.encoding.farewell(CloseCode.GOING_AWAY, "", retry_ms))
+            self.reply(subscriber, subscriber.encoding.farewell(retry_ms))
             self._drop(subscriber, "server stopping")
         self._poller.close()
 
@@ -3165,7 +3166,7 @@ class Connections:
                 continue
             # Who reads again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
-            last = subscriber.encoding.farewell(CloseCode.TRY_AGAIN_LATER)
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
             subscriber.blocked_at = time.monotonic()
 
@@ -9817,7 +9818,7 @@ class EngineSession(Conversation):
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
-        last = self._encoding.farewell(CloseCode.NORMAL_CLOSURE) if last is None else last
+        last = self._encoding.farewell(0, CloseCode.NORMAL_CLOSURE) if last is None else last
         self.app.hub.finish(self.subscriber, last, reason)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
