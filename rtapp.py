@@ -502,7 +502,7 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "after so many seconds.", 0.2, 86_400),
     Setting("room_waiting_seconds", "float", 600.0, "video", "Seconds that somebody may wait in a "
             "lobby to be let in.", 0.2, 86_400),
-    Setting("video_max_height", "int", 720, "video", "Lines of the largest picture that a "
+    Setting("video_max_height", "int", 1080, "video", "Lines of the largest picture that a "
             "participant sends.", 90, 2160),
     Setting("video_max_fps", "int", 30, "video", "Pictures a second that a participant sends at "
             "most.", 1, 60),
@@ -5489,19 +5489,21 @@ def is_local_network(address: str) -> bool:
 
 def with_siblings(signal: Any, address: str) -> list[Any]:
     """A signal, and a second one where it is a host candidate that is hidden as `NAME.local`
-    (RFC 8839, 5.1): with the address, and to be tried after the browser's own. A description gets
-    a line more for each."""
+    (RFC 8839, 5.1): with the address, and to be tried after the browser's own. A list of candidates
+    gets one more for each, a description a line."""
 
     def sibling(hidden: re.Match[str]) -> str:
         return f"{hidden[1]} {int(hidden[2]) - 1} {address} {hidden[3]}"
 
-    if not isinstance(signal, dict):
-        return [signal]
-    if hidden := HIDDEN.match(str(signal.get("candidate"))):
-        return [signal, {**signal, "candidate": sibling(hidden)}]
-    if isinstance(sdp := signal.get("sdp"), str):
+    def with_sibling(one: Any) -> list[Any]:
+        hidden = HIDDEN.match(str(one.get("candidate"))) if isinstance(one, dict) else None
+        return [one, {**one, "candidate": sibling(hidden)}] if hidden else [one]
+
+    if isinstance(signal, list):
+        return [[found for one in signal for found in with_sibling(one)]]
+    if isinstance(signal, dict) and isinstance(sdp := signal.get("sdp"), str):
         return [{**signal, "sdp": HIDDEN.sub(lambda h: f"{h[0]}\r\n{sibling(h)}", sdp)}]
-    return [signal]
+    return with_sibling(signal)
 
 
 @dataclass(eq=False)
@@ -7185,7 +7187,7 @@ def send_signal(
     target_connection_id: ClientId | None = None,
     target_user_id: Label = None,
 ) -> None:
-    """W3C WebRTC: a description or a candidate, as the browser gave it."""
+    """W3C WebRTC: a description or a candidate, as the browser gave it, or a list of candidates."""
     target = Target(target_client_id, target_user_id, target_connection_id)
     if target.client_id is None and target.user_id is None:
         raise Problem("invalid", errors=[("targetClientId", "or targetUserId is required")])

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Request
 
 from browsers import ALLOW, CALL_FLAGS, DEVICES, KEEP, Visitor, new_context, start_chromium
 from lan import Host, Lan
@@ -44,6 +44,61 @@ window.fetch = async (...args) => {
 };
 """
 WATCH = KEEP + LATE
+
+# The answer to an offer's POST comes so late that the other side's answer is there before it.
+LATE_ANSWERS = """
+const asks = window.fetch;
+window.fetch = async (...args) => {
+  const answer = await asks(...args);
+  if (/"offer"/.test(args[1]?.body)) await new Promise((resolve) => setTimeout(resolve, 2_000));
+  return answer;
+};
+"""
+
+# Two cameras are listed; the one that is remembered can't be opened, nor can the system's choice.
+DEAD_CAMERA = """
+localStorage.setItem('rtapp.call.devices', '{"video":"dead"}');
+const { mediaDevices } = navigator;
+const list = mediaDevices.enumerateDevices.bind(mediaDevices);
+const open = mediaDevices.getUserMedia.bind(mediaDevices);
+window.asked = [];
+mediaDevices.enumerateDevices = async () => {
+  const others = (await list()).filter(({ kind }) => kind !== 'videoinput');
+  const camera = (deviceId, label) => ({ kind: 'videoinput', deviceId, label, groupId: '' });
+  return [...others, camera('dead', 'Dead camera'), camera('other', 'Other camera')];
+};
+mediaDevices.getUserMedia = async (wanted) => {
+  const id = wanted.video && (wanted.video.deviceId?.exact ?? '');
+  asked.push(id);
+  if (wanted.video && id !== 'other') throw new DOMException('', 'NotReadableError');
+  return open({ ...wanted, video: wanted.video && true });
+};
+"""
+
+# Each picture of the camera ends as soon as it is there.
+BRIEF_CAMERA = """
+const brief = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+window.asked = 0;
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  asked += 1;
+  const stream = await brief(wanted);
+  for (const track of stream.getVideoTracks()) {
+    setTimeout(() => {
+      track.stop();
+      track.dispatchEvent(new Event('ended'));
+    }, 50);
+  }
+  return stream;
+};
+"""
+
+# The camera says that it looks away from who holds the phone.
+REAR_CAMERA = """
+const { getSettings } = MediaStreamTrack.prototype;
+MediaStreamTrack.prototype.getSettings = function () {
+  return { ...getSettings.call(this), ...(this.kind === 'video' && { facingMode: 'environment' }) };
+};
+"""
 
 # A client that doesn't hear what the host does to it, and so never obeys.
 DEAF = """
@@ -267,6 +322,7 @@ class Person(Visitor):
         self.context: BrowserContext = new_context(home.browser, **options)
         self.troubles: list[str] = []
         self.said: list[str] = []
+        self.streams = 0
         self.page = self.tab()
 
     def tab(self) -> Page:
@@ -275,8 +331,13 @@ class Person(Visitor):
         page.add_init_script(WATCH)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
         page.on("console", lambda message: self.said.append(message.text))
+        page.on("request", self._count)
         self.page = page
         return page
+
+    def _count(self, request: Request) -> None:
+        """How many streams were opened."""
+        self.streams += "/api/events?" in request.url
 
     def tile(self, other: Person) -> dict[str, str]:
         """What the tile of somebody says; empty where there is none."""

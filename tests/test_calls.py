@@ -15,9 +15,13 @@ from playwright.sync_api import Playwright
 import lan as network
 from browsers import hurry, stop_clock, until
 from calls import (
+    BRIEF_CAMERA,
     COLOURS,
+    DEAD_CAMERA,
     ENCODER,
+    LATE_ANSWERS,
     OFTEN,
+    REAR_CAMERA,
     RESTART,
     RESTARTS,
     FirefoxPerson,
@@ -209,6 +213,7 @@ def test_six_meet(office: Office, note: Note) -> None:
         person.ask()
     note("first pictures", wait_first_picture(people, PATIENCE * 8))
     note("10 frames", flow(people, 10, PATIENCE * 8, concealed=1))
+    assert [person.streams for person in people] == [1] * 6, "none was taken for dead"
 
 
 def test_those_who_join_at_once(office: Office, note: Note) -> None:
@@ -439,12 +444,13 @@ def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) 
     note("no longer told", time.monotonic() - start)
 
 
-LADDER = {720: 2_000, 540: 900, 360: 500, 270: 250, 180: 120, 90: 50}  # lines: kilobits a second
+# Kilobits a second, by lines.
+LADDER = {1080: 4_000, 720: 2_000, 540: 900, 360: 500, 270: 250, 180: 120, 90: 50}
 
 
 def rung(lines: float) -> int:
     """The smallest picture that fills a tile."""
-    return min((each for each in LADDER if each >= lines), default=720)
+    return min((each for each in LADDER if each >= lines), default=1080)
 
 
 SOUND = """
@@ -478,17 +484,17 @@ def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office)
 
     large, small = {"width": 1600, "height": 1100}, {"width": 300, "height": 120}
     other.page.set_viewport_size(large)
-    wait_sent(720)
+    wait_sent(1080)
     other.page.set_viewport_size(small)
     wait_sent(90)
     wait_for(lambda: other.hears(one)["video"]["frameHeight"] == 90, "smaller pictures")
     other.page.set_viewport_size(large)
-    wait_sent(720)
+    wait_sent(1080)
     one.page.evaluate("limitedBy = 'cpu'")
-    wait_for(lambda: one.sends()[0]["maxBitrate"] == LADDER[270] * 1_000, "three steps down")
+    wait_for(lambda: one.sends()[0]["maxBitrate"] == LADDER[360] * 1_000, "three steps down")
     wait_for(lambda: one.tile(one)["trouble"], "the limit to be told")
     one.page.evaluate("limitedBy = 'none'")
-    wait_sent(720)
+    wait_sent(1080)
     wait_for(lambda: not one.tile(one)["trouble"], "its end to be told")
 
 
@@ -638,6 +644,103 @@ def test_a_client_that_never_obeys_is_neither_heard_nor_seen(office: Office) -> 
     guest.page.wait_for_selector("main[data-ready]", state="attached")
     guest.ask()
     guest.page.wait_for_selector("text=/removed/i")
+
+
+def test_who_may_speak_again_is_heard_as_their_button_says(office: Office) -> None:
+    url = office.serve().room()
+    host, guest = office.two(url)
+    room = url.rsplit("/", 1)[1]
+    number = office.number(room, guest.name)
+    office.act(room, number, "mute")
+    wait_for(lambda: not host.hears(guest)["audio"], "silence")
+    office.act(room, number, "unmute")
+    flow([host, guest], 10)
+    assert guest.page.get_attribute("#audio", "aria-pressed") == "true"
+
+
+def test_a_stream_that_lives_is_not_opened_anew(office: Office) -> None:
+    """Where the server's word on an offer comes after its answer."""
+    url = office.serve().room()
+    people = office.some(2)
+    for person in people:
+        person.context.add_init_script(LATE_ANSWERS)
+        person.join(url)
+    flow(people, 10)
+    opened = [person.streams for person in people]
+    people[0].page.wait_for_timeout(12_000)  # two and more times what was too long
+    assert [person.streams for person in people] == opened == [1, 1]
+
+
+def test_a_dead_camera_that_is_remembered_is_no_trap(office: Office) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    one.context.add_init_script(DEAD_CAMERA)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    assert one.page.evaluate("asked.filter((id) => id === 'dead').length") == 2
+    assert one.page.evaluate("localStorage['rtapp.call.devices']").count("dead") == 1
+
+
+def test_a_camera_that_ends_at_once_is_not_asked_for_for_ever(office: Office) -> None:
+    url = office.serve().room()
+    person = office.person("red")
+    person.context.add_init_script(BRIEF_CAMERA)
+    person.join(url)
+    notice = person.page.locator('[data-notice="video"][data-fault="ends"]')
+    notice.wait_for()
+    asked = person.page.evaluate("asked")
+    assert asked <= 6
+    person.page.wait_for_timeout(3_000)
+    assert person.page.evaluate("asked") == asked
+    notice.locator("button").click()
+    until(person.page, "(before) => asked > before", asked)
+
+
+def test_ones_own_rear_camera_is_not_mirrored(office: Office) -> None:
+    url = office.serve().room()
+    one, other = office.some(2)
+    one.context.add_init_script(REAR_CAMERA)
+    for person in (one, other):
+        person.join(url)
+    flow([one, other], 10)
+    mirrored = "document.querySelector('[data-self]').classList.contains('mirrored')"
+    assert [person.page.evaluate(mirrored) for person in (one, other)] == [False, True]
+
+
+def test_who_loads_the_page_anew_records_no_longer(office: Office) -> None:
+    url = office.serve().room()
+    one, other = office.two(url)
+    one.page.click("#more")
+    one.page.click("#more-menu [data-item=record]")
+    other.page.locator("#call-marks", has_text="recording").wait_for()
+    one.join(url)
+    wait_for(lambda: not other.page.inner_text("#call-marks"), "the mark to go")
+
+
+def test_what_is_said_while_one_sleeps_is_there_afterwards(office: Office) -> None:
+    quick = {"room_silent_seconds": 2, "room_gone_seconds": 4, "ping_interval": 1}
+    url = office.serve(**quick).room()
+    one, other = office.two(url, own=True)
+    other.host.unplug()
+    wait_for(lambda: one.tiles() == [one.name], "the tile to go", PATIENCE * 4)
+    one.page.click("#open-chat")
+    one.page.fill("#chat-text", "Lunch?")
+    one.page.keyboard.press("Enter")
+    other.host.plug()
+    other.page.locator("#messages", has_text="Lunch?").wait_for(state="attached")
+
+
+def test_who_may_not_come_back_is_told_why(office: Office) -> None:
+    url = office.serve().room(maxParticipants=2)
+    one, other, third = office.some(3)
+    for person in (one, other):
+        person.join(url)
+    other.press("leave")
+    other.phase("left")
+    third.join(url)
+    other.page.click("#rejoin")
+    other.page.locator("#join-form .banner", has_text="full").wait_for()
 
 
 @pytest.fixture

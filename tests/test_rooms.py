@@ -776,6 +776,9 @@ def test_hidden_candidates_get_a_sibling() -> None:
     shown = "candidate:1 1 udp 2113937150 192.168.1.7 50123 typ host"
     init = {"candidate": HIDDEN, "sdpMid": "0", "sdpMLineIndex": 0}
     assert rtapp.with_siblings(init, "192.168.1.7") == [init, {**init, "candidate": shown}]
+    relayed = {"candidate": HIDDEN.replace("typ host", "typ relay")}
+    several = rtapp.with_siblings([init, relayed, [init], None], "192.168.1.7")
+    assert several == [[init, {**init, "candidate": shown}, relayed, [init], None]]
     sdp = f"v=0\r\na={HIDDEN} generation 0\r\na=end-of-candidates\r\n"
     more = f"v=0\r\na={HIDDEN} generation 0\r\na={shown} generation 0\r\na=end-of-candidates\r\n"
     found = rtapp.with_siblings({"type": "offer", "sdp": sdp}, "192.168.1.7")

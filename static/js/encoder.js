@@ -8,7 +8,10 @@
 
 /** @type {readonly Rung[]} */
 const LADDER = [
-  { height: 720, fps: 30, kbps: 2_000 },
+  { height: 2160, fps: 60, kbps: 12_000 },
+  { height: 1440, fps: 60, kbps: 7_000 },
+  { height: 1080, fps: 60, kbps: 4_000 },
+  { height: 720, fps: 60, kbps: 2_000 },
   { height: 540, fps: 30, kbps: 900 },
   { height: 360, fps: 24, kbps: 500 },
   { height: 270, fps: 15, kbps: 250 },
@@ -16,28 +19,52 @@ const LADDER = [
   { height: 90, fps: 5, kbps: 50 },
 ];
 const LAST = LADDER.length - 1;
-const SCREEN = { fps: 10, kbps: 1_500 };
+const HD = 3; // from where on a call of many goes down; above it only for two
+const TEXT = { fps: 15, kbps: 3_000 };
+const MOTION = { fps: 60, kbps: 6_000 };
 const AUDIO_KBPS = 48;
 
-/** Where a call of so many begins on the ladder. @param {number} people */
-const first = (people) => [2, 4, 6, 8].filter((most) => people > most).length;
+/** @typedef {{ maxHeight: number, maxFps: number }} Limits */
+
+/** Of the shorter side; 0 where it isn't known. @param {{ width?: number, height?: number } | null | undefined} size */
+export const linesOf = (size) => Math.min(size?.width ?? 0, size?.height ?? 0);
+
+/** Where a call of so many begins on the ladder. @param {number} people @param {Limits} limits */
+function first(people, { maxHeight }) {
+  const crowd = [2, 4, 6, 8].filter((most) => people > most).length;
+  return crowd ? HD + crowd : LADDER.slice(1, HD + 1).filter(({ height }) => height >= maxHeight).length;
+}
+
+/**
+ * The smallest picture that has so many lines, from a rung down to another.
+ * @param {number} from
+ * @param {number} to
+ * @param {number} lines
+ */
+function down(from, to, lines) {
+  let at = from;
+  while (at < to && LADDER[at + 1].height >= lines) at += 1;
+  return at;
+}
 
 /**
  * What a camera is to deliver.
  * @param {number} people
- * @param {{ maxHeight: number, maxFps: number }} limits
+ * @param {Limits} limits
+ * @param {number} [lines] the most that anybody shows: a camera is not changed for less than 720
  */
-export function captureFor(people, { maxHeight, maxFps }) {
-  const { height, fps } = LADDER[first(people)];
-  return { height: Math.min(height, maxHeight), fps: Math.min(fps, maxFps) };
+export function captureFor(people, limits, lines = 0) {
+  const { height, fps } = LADDER[down(first(people, limits), HD, lines)];
+  return { height: Math.min(height, limits.maxHeight), fps: Math.min(fps, limits.maxFps) };
 }
 
 /**
  * @typedef {object} Situation
  * @property {number} people in the call
- * @property {number} steps down the ladder, since this machine can't do more
+ * @property {number} steps down from what would be sent, since this machine can't do more
  * @property {boolean} hasScreen that is sent besides
- * @property {{ maxHeight: number, maxFps: number }} limits
+ * @property {boolean} [hasMotion] the screen shows a film rather than text
+ * @property {Limits} limits
  */
 
 /**
@@ -48,26 +75,28 @@ export function captureFor(people, { maxHeight, maxFps }) {
  */
 export function cameraFor({ people, steps, hasScreen, limits }, shown) {
   if (shown === null) return null;
-  const start = Math.min(LAST, first(people) + steps + (hasScreen ? 1 : 0));
-  const wanted = shown ? Math.min(shown.width, shown.height) : LADDER[start].height;
-  let at = start;
-  while (at < LAST && LADDER[at + 1].height >= wanted) at += 1;
-  const { height, fps, kbps } = LADDER[at];
+  const most = first(people, limits) + (hasScreen ? 1 : 0);
+  const enough = shown ? down(most, LAST, linesOf(shown)) : Math.max(most, HD);
+  const { height, fps, kbps } = LADDER[Math.min(LAST, enough + steps)];
   return { height: Math.min(height, limits.maxHeight), fps: Math.min(fps, limits.maxFps), kbps };
 }
 
 /**
- * What to send of a screen: text stays sharp, so it loses pictures rather than lines.
+ * What to send of a screen; all its lines, as text has to be read.
  * @param {Situation} situation
  * @param {Size | null | undefined} shown
  * @returns {Rung | null}
  */
-export function screenFor({ people, steps }, shown) {
+export function screenFor({ people, steps, limits, hasMotion }, shown) {
   if (shown === null) return null;
+  const most = hasMotion ? MOTION : TEXT;
   const share = 1 / (1 + Math.max(0, people - 4) / 4);
-  const fps = Math.max(3, SCREEN.fps - 3 * steps);
-  return { height: Infinity, fps, kbps: Math.round(SCREEN.kbps * share) };
+  const fps = Math.ceil(Math.min(most.fps, limits.maxFps) * (1 - steps / 4));
+  return { height: Infinity, fps, kbps: Math.round(most.kbps * share) };
 }
+
+/** How often a screen is to be looked at. @param {Limits} limits @param {boolean} hasMotion */
+export const screenFps = ({ maxFps }, hasMotion) => Math.min(maxFps, (hasMotion ? MOTION : TEXT).fps);
 
 /** What each sender was told last. @type {WeakMap<RTCRtpSender, string>} */
 const told = new WeakMap();
@@ -79,14 +108,12 @@ const told = new WeakMap();
  * @param {'balanced' | 'maintain-resolution'} [preference] what is kept when it can't be both
  */
 export function limit(sender, rung, preference = 'balanced') {
-  const settings = sender.track?.getSettings();
-  const side = Math.min(settings?.width ?? 0, settings?.height ?? 0);
   const encoding = rung
     ? {
         active: true,
         maxBitrate: rung.kbps * 1_000,
         maxFramerate: rung.fps,
-        scaleResolutionDownBy: Math.max(1, side / rung.height),
+        scaleResolutionDownBy: Math.max(1, linesOf(sender.track?.getSettings()) / rung.height),
       }
     : { active: false };
   return apply(sender, encoding, preference);
@@ -115,8 +142,9 @@ export async function refresh(sender) {
  */
 async function apply(sender, encoding, preference) {
   const wanted = JSON.stringify([encoding, preference]);
-  const parameters = sender.getParameters();
-  if (told.get(sender) === wanted || !parameters.encodings?.length) return;
+  if (told.get(sender) === wanted) return;
+  const parameters = sender.getParameters(); // which waits for the browser's other threads
+  if (!parameters.encodings?.length) return;
   told.set(sender, wanted);
   Object.assign(parameters.encodings[0], encoding);
   if (preference) Object.assign(parameters, { degradationPreference: preference });

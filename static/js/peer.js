@@ -23,7 +23,7 @@ import { refresh } from './encoder.js';
  * @property {() => void} onStreams
  * @property {() => void} onChannel
  * @property {() => void} onView
- * @property {() => void} onUnanswered an offer stays without an answer
+ * @property {(since: number) => void} onUnanswered an offer stays without an answer, by performance.now()
  * @property {(data: string | ArrayBuffer) => void} onData
  */
 
@@ -35,15 +35,17 @@ const PICTURES = ['camera', 'screen'];
 const KINDS = { microphone: 'audio', camera: 'video', screen: 'video', screenAudio: 'audio' };
 
 const LOOK = 1_000; // ms between two looks at the connection
+// Each time twice as long, as signals may be slow.
 const DISCONNECTED = 5_000; // it often comes back by itself
-const SLOW = 12_000; // neither connected nor failed; each time twice as long, as signals may be slow
+const SLOW = 12_000; // neither connected nor failed
 const HOPELESS = 15_000; // both know of each other, and nothing comes through
-const UNANSWERED = 4_000;
+const UNANSWERED = 4_000; // each time twice as long: perhaps the other side is slow
 const FIRST_OFFER = 4_000; // so long the polite one waits for the other's
 const POLITENESS = 2_000;
 const SETTLE = 500; // after the network's return: the other's offer may wait at the server
 const MOST_WAIT = 30_000; // between two attempts
 const MOST_HELD = 200; // candidates that wait for their description
+const BATCH = 50; // candidates in a signal
 const BUFFERED = 1 << 20; // bytes on their way on the data channel
 
 /** @type {RTCPeerConnection | undefined} */
@@ -82,6 +84,10 @@ export class Peer {
   #sending = Promise.resolve();
   /** Candidates of a description that hasn't come. @type {RTCIceCandidateInit[]} */
   #held = [];
+  /** Own candidates whose turn to be sent hasn't come. @type {RTCIceCandidateInit[]} */
+  #found = [];
+  /** What is to be sent: a sender has it a moment later. @type {Partial<Record<Role, MediaStreamTrack | null>>} */
+  #tracks = {};
   #wasConnected = false;
   #failures = 0;
   /** Restarts since it was connected. */
@@ -90,8 +96,13 @@ export class Peer {
   #describedAt = 0;
   #made = performance.now();
   #since = performance.now();
-  /** When the offer that waits for its answer was brought; 0: there is none. */
-  #offeredAt = 0;
+  /**
+   * The offer that waits for its answer, since it was brought; one that is over is let go, whatever
+   * becomes of its way there. @type {{ id: number, since: number, patience: number } | undefined}
+   */
+  #open;
+  /** Numbers of offers, unlike those of a connection before this one. */
+  #lastOffer = Date.now();
   #shownView = '';
   #looking;
   /** A restart that is soon. @type {ReturnType<typeof setTimeout> | undefined} */
@@ -119,7 +130,7 @@ export class Peer {
     this.#data = pc.createDataChannel('data', { negotiated: true, id: 1 });
     this.#wireChannels();
     pc.onnegotiationneeded = () => void this.#offer();
-    pc.onicecandidate = ({ candidate }) => candidate && this.#signal('ice-candidate', candidate.toJSON());
+    pc.onicecandidate = ({ candidate }) => candidate && this.#gather(candidate.toJSON());
     pc.onconnectionstatechange = () => this.#follow();
     pc.ontrack = ({ track, transceiver }) => this.#receive(track, transceiver);
     return pc;
@@ -132,10 +143,9 @@ export class Peer {
   #renew() {
     const before = this.#pc;
     before.onnegotiationneeded = before.onicecandidate = before.onconnectionstatechange = before.ontrack = null;
-    const tracks = ROLES.map((role) => this.sender(role).track);
     this.#making = false;
     this.#pc = this.#build();
-    ROLES.forEach((role, at) => void this.setTrack(role, tracks[at]));
+    for (const role of ROLES) void this.setTrack(role, this.#tracks[role] ?? null);
     before.close();
     this.#hooks.onView(); // the new senders have no limits yet
   }
@@ -145,6 +155,7 @@ export class Peer {
     clearInterval(this.#looking);
     clearTimeout(this.#reviving);
     this.#pc.close();
+    this.#data.dispatchEvent(new Event('close')); // browsers tell of it only what the other side closes
   }
 
   // ---- media ---------------------------------------------------------------------------------
@@ -165,6 +176,7 @@ export class Peer {
    * @param {MediaStreamTrack | null} track
    */
   async setTrack(role, track) {
+    this.#tracks[role] = track;
     if (!this.#closed) await this.sender(role).replaceTrack(track);
   }
 
@@ -201,7 +213,9 @@ export class Peer {
     this.#making = true;
     try {
       await pc.setLocalDescription();
-      if (this.#pc === pc && pc.signalingState === 'have-local-offer') this.#tell();
+      if (this.#pc !== pc || pc.signalingState !== 'have-local-offer') return;
+      this.#open = { id: (this.#lastOffer += 1), since: Infinity, patience: UNANSWERED };
+      this.#tell();
     } catch (error) {
       this.#fault(error);
     } finally {
@@ -209,33 +223,42 @@ export class Peer {
     }
   }
 
-  /** Send the local description. */
-  #tell() {
+  /** Send the local description; an answer has its offer's number. @param {number} [id] */
+  #tell(id = this.#open?.id) {
     const { localDescription } = this.#pc;
     if (!localDescription) return;
     const { type, sdp } = localDescription;
-    const sent = this.#signal(/** @type {'offer' | 'answer'} */ (type), { type, sdp });
-    if (type === 'offer') void sent.then(() => (this.#offeredAt = performance.now()));
+    const open = this.#open;
+    const sent = this.#signal(/** @type {'offer' | 'answer'} */ (type), () => ({ type, sdp, id }));
+    if (type === 'offer' && open) void sent.then(() => (open.since = performance.now()));
   }
 
-  /** @param {'offer' | 'answer' | 'ice-candidate'} type @param {unknown} signal */
-  #signal(type, signal) {
-    const send = () => (this.#closed ? undefined : this.#hooks.signal(type, signal));
+  /** What is found while others are on their way goes with the next signal. @param {RTCIceCandidateInit} candidate */
+  #gather(candidate) {
+    if (this.#found.push(candidate) % BATCH !== 1) return;
+    void this.#signal('ice-candidate', () => this.#found.splice(0, BATCH));
+  }
+
+  /** @param {'offer' | 'answer' | 'ice-candidate'} type @param {() => unknown} content when its turn has come */
+  #signal(type, content) {
+    const send = () => (this.#closed ? undefined : this.#hooks.signal(type, content()));
     return (this.#sending = this.#sending.then(send).catch((error) => this.#fault(error)));
   }
 
-  /** What the other side signals; in the order in which it comes. @param {any} signal */
+  /** What the other side signals, in the order in which it comes: a description, a candidate, or several. @param {any} signal */
   take(signal) {
-    const act = () => (signal.sdp === undefined ? this.#takeCandidate(signal) : this.#takeDescription(signal));
+    const act = () => (signal.sdp === undefined ? this.#takeCandidates([signal].flat()) : this.#takeDescription(signal));
     this.#taking = this.#taking.then(() => (this.#closed ? undefined : act()));
     this.#taking = this.#taking.catch((error) => this.#fault(error));
   }
 
-  /** @param {RTCSessionDescriptionInit} description */
+  /** @param {RTCSessionDescriptionInit & { id?: number }} description pages of before give no `id` */
   async #takeDescription(description) {
-    const isAnswer = description.type === 'answer';
+    const { id, type } = description;
+    const isAnswer = type === 'answer';
     const state = this.#pc.signalingState;
-    if (isAnswer && state !== 'have-local-offer') return; // to an offer sent twice
+    // To an offer sent twice, or taken back.
+    if (isAnswer && (state !== 'have-local-offer' || (id && id !== this.#open?.id))) return;
     const crosses = !isAnswer && (this.#making || (state !== 'stable' && !this.#answerPending));
     this.#ignoring = crosses && !this.#polite;
     if (this.#ignoring) return;
@@ -248,25 +271,22 @@ export class Peer {
     } finally {
       this.#answerPending = false;
     }
-    this.#offeredAt = 0;
+    this.#open = undefined;
     if (!isAnswer) {
       await pc.setLocalDescription();
-      this.#tell();
+      this.#tell(id);
     }
-    const held = this.#held.splice(0);
-    for (const candidate of held) await this.#takeCandidate(candidate);
+    await this.#takeCandidates(this.#held.splice(0));
   }
 
-  /** @param {RTCIceCandidateInit} candidate */
-  async #takeCandidate(candidate) {
-    if (!this.#isOfRemote(candidate)) {
-      this.#held = [...this.#held.slice(1 - MOST_HELD), candidate];
-      return;
-    }
-    try {
-      await this.#pc.addIceCandidate(candidate);
-    } catch (error) {
-      if (!this.#ignoring) throw error;
+  /** One that is no good is not the others' fault. @param {RTCIceCandidateInit[]} candidates */
+  async #takeCandidates(candidates) {
+    for (const candidate of candidates) {
+      if (this.#isOfRemote(candidate)) {
+        await this.#pc.addIceCandidate(candidate).catch((error) => this.#ignoring || this.#fault(error));
+      } else {
+        this.#held = [...this.#held.slice(1 - MOST_HELD), candidate];
+      }
     }
   }
 
@@ -313,9 +333,11 @@ export class Peer {
     const now = performance.now();
     const { remoteDescription, localDescription } = this.#pc;
     if (this.#polite && !remoteDescription && !localDescription && !this.#making) void this.#offer();
-    if (this.#offeredAt && now - this.#offeredAt > UNANSWERED) {
-      this.#offeredAt = now;
-      this.#hooks.onUnanswered();
+    const open = this.#open;
+    if (open && now - open.since > open.patience) {
+      this.#hooks.onUnanswered(open.since);
+      open.since = now;
+      open.patience *= 2;
     }
     const { connectionState: state } = this.#pc;
     if (state === 'connected' || state === 'closed' || !this.#hooks.canSignal()) return;
@@ -333,8 +355,7 @@ export class Peer {
 
   /** @param {RTCPeerConnectionState} state @returns {number} ms */
   #patienceIn(state) {
-    if (state === 'disconnected') return DISCONNECTED;
-    if (state !== 'failed') return SLOW * 2 ** Math.min(3, this.#tries);
+    if (state !== 'failed') return (state === 'disconnected' ? DISCONNECTED : SLOW) * 2 ** Math.min(3, this.#tries);
     return this.#failures < 2 ? 0 : Math.min(MOST_WAIT, 1_000 * 2 ** this.#failures);
   }
 

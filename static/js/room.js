@@ -7,11 +7,11 @@
  *     await room.join({ displayName: 'Ada' });
  *
  * Media goes on while the server, or the way to it, is away. Events: `phase`, `added`, `changed`,
- * `removed`, `self`, `info`, `waiting`, `chat`, `data`, `channel`, `signalling`, `speaker`, `load`,
+ * `removed`, `self`, `info`, `waiting`, `chat`, `missed`, `data`, `channel`, `signalling`, `speaker`, `load`,
  * `capture`, `ended-track`; each is described where it is told.
  */
-import { api, ApiError } from './api.js';
-import { cameraFor, captureFor, limit, limitAudio, screenFor } from './encoder.js';
+import { api, ApiError, ROOT } from './api.js';
+import { cameraFor, captureFor, limit, limitAudio, linesOf, screenFor, screenFps } from './encoder.js';
 import { Peer, ROLES } from './peer.js';
 import { Meter, UNKNOWN } from './quality.js';
 import { roomSession } from './roomsession.js';
@@ -28,11 +28,16 @@ import { connect } from './rt.js';
 const BEAT = 10_000; // ms between two signs of life
 const SAMPLE = 2_000;
 const LEVEL = 250;
+const FADE = 0.8; // of the lateness is left after a look
 const HOLD = 700; // how long somebody who pauses is the speaker
 const LOUD = 0.02; // of 1
-const PATIENCE = 5_000; // for the answer to a call
+const PATIENCE = 5_000; // for the answer to a call, while this machine keeps up
 const LONGEST_PAUSE = 5_000; // between two attempts
 const SUSPECT_EVERY = 5_000;
+const QUIET = 4_000; // in which a stream that lives may have brought nothing
+const ON_TIME = 250; // ms that timers may be late where nothing is wrong
+const SLACK = 20; // so many times as long as timers are late is waited more
+const MOST_SLACK = 60_000;
 const FRESH = 2_000; // an attempt that young began after the network's return
 const MANY = 6;
 const SOFT_LIMIT = 8;
@@ -147,6 +152,8 @@ export class Room {
   isCpuLimited = false;
   isMuted = false;
   hand = false;
+  /** What a shared screen shows: text that has to be read, or a film. @type {'detail' | 'motion'} */
+  screenContent = 'detail';
   /** By clientId. @type {Map<string, Participant>} */
   #participants = new Map();
   /** @type {Map<string, Set<Listener>>} */
@@ -162,10 +169,16 @@ export class Room {
   /** When they are to be asked for anew, and when they end: by the clock, which goes on in sleep. */
   #ice = { due: Infinity, end: Infinity };
   #renewing = false;
-  #limits = { maxHeight: 720, maxFps: 30 };
+  #limits = { maxHeight: 1080, maxFps: 30 };
   /** Ends with the stay in the room. */
   #stay = new AbortController();
   #suspectedAt = 0;
+  /** When the stream brought something. */
+  #heardAt = 0;
+  /** How late this page's timers are, in ms: twice in a row, as once may be a sleep. */
+  #lateness = 0;
+  #lastLate = 0;
+  #listenedAt = 0;
   #steps = 0;
   #cpuRow = 0;
   #calmRow = 0;
@@ -228,7 +241,8 @@ export class Room {
   /** @param {string} method @param {string} path @param {Record<string, unknown>} [body] @param {RequestInit} [more] */
   async #ask(method, path, body, more = {}) {
     const headers = { 'X-Session': this.session };
-    const answer = await api(method, path, body, { signal: AbortSignal.timeout(PATIENCE), headers, ...more });
+    const signal = AbortSignal.timeout(PATIENCE + this.slack);
+    const answer = await api(method, path, body, { signal, headers, ...more });
     if (this.signalling === 'reconnecting') this.#rt?.link.wake(); // the server is back
     return answer;
   }
@@ -258,6 +272,7 @@ export class Room {
 
   async #join() {
     const before = this.#stay;
+    const isBack = this.phase === 'joined';
     const body = { session: this.session, ...this.#asked };
     this.#arriving = true;
     const joined = await this.#call('POST', '/join', body).finally(() => (this.#arriving = false));
@@ -269,12 +284,13 @@ export class Room {
     this.#keepTime(stay);
     this.#enter(joined.status === 'waiting' ? 'waiting' : 'joined');
     this.#tellState(true);
+    if (isBack) void this.#hearMissed();
   }
 
   /** @param {any} joined */
-  #takeJoined({ participant, participants, room, waiting, videoMaxHeight, videoMaxFps, ...ice }) {
+  #takeJoined({ participant, participants, room, waiting, videoMaxHeight = 1080, videoMaxFps = 30, ...ice }) {
     this.#takeIce(ice);
-    this.#limits = { maxHeight: videoMaxHeight ?? 720, maxFps: videoMaxFps ?? 30 };
+    this.#limits = { maxHeight: videoMaxHeight, maxFps: videoMaxFps };
     this.waiting = waiting ?? [];
     if (room) this.info = room;
     this.#lastState = '';
@@ -368,6 +384,7 @@ export class Room {
     this.#reconcile(participants);
     this.#setWaiting(waiting);
     this.#tell('info', this.info);
+    void this.#hearMissed();
     if (this.signalling !== 'closed') return;
     await pause(3, signal);
     if (!signal.aborted) this.#rt?.retryNow();
@@ -379,10 +396,12 @@ export class Room {
   #connect(since) {
     this.#hangUp();
     const { session, transport } = this;
-    const rt = connect({ session, transport, since, shared: false, attempts: Infinity });
+    const rt = connect(ROOT, { session, transport, since, shared: false, attempts: Infinity });
     this.#rt = rt;
+    const heard = () => (this.#heardAt = performance.now());
+    for (const name of ['connection', 'ping']) rt.on(name, heard);
     for (const [name, take] of Object.entries(this.#events)) {
-      rt.on(name, (event) => this.#rt === rt && event.roomId === this.roomId && take(event));
+      rt.on(name, (event) => heard() && this.#rt === rt && event.roomId === this.roomId && take(event));
     }
     for (const state of /** @type {const} */ (['connecting', 'open', 'reconnecting', 'closed'])) {
       rt.on(state, (detail) => this.#rt === rt && this.#follow(state, detail));
@@ -519,9 +538,6 @@ export class Room {
     const hasChanged = load !== this.load;
     this.load = load;
     if (hasChanged) this.#tell('load', load);
-    const capture = JSON.stringify(this.capture);
-    if (capture !== this.#lastCapture) this.#tell('capture', this.capture);
-    this.#lastCapture = capture;
     this.#adapt();
   }
 
@@ -529,7 +545,8 @@ export class Room {
 
   /** A connection to a participant, in place of one to its page of before. @param {Participant} participant */
   #meet(participant) {
-    participant.peer?.close();
+    const before = participant.peer;
+    before?.close();
     const { clientId, connectionId } = participant;
     const mine = () => participant.connectionId === connectionId && participant.peer === peer;
     const changed = () => mine() && this.#tell('changed', participant);
@@ -542,7 +559,7 @@ export class Room {
         canSignal: () => this.signalling === 'open' && Date.now() < this.#ice.end,
         onLink: () => {
           changed();
-          if (peer.link === 'interrupted') this.#suspect();
+          if (peer.link === 'interrupted') this.#suspect(performance.now() - QUIET);
           if (peer.link === 'connected') this.#hurry();
         },
         onStreams: () => {
@@ -551,13 +568,14 @@ export class Room {
         },
         onChannel: () => mine() && this.#tell('channel', participant),
         onView: () => this.#adapt(),
-        onUnanswered: () => this.#suspect(),
+        onUnanswered: (since) => this.#suspect(since),
         onData: (data) => mine() && this.#tell('data', { from: participant, data }),
       },
     });
     participant.peer = peer;
     participant.meter = new Meter();
     for (const role of ROLES) void this.#give(peer, role);
+    if (before) this.#tell('channel', participant); // what that page was sending or doing is over
   }
 
   /** @param {Peer} peer @param {Role} role */
@@ -601,16 +619,29 @@ export class Room {
     }
   }
 
-  /** The stream may be dead without a sign of it: open it anew, which loses nothing. */
-  #suspect() {
-    const now = performance.now();
-    if (this.signalling === 'connecting' || now - this.#suspectedAt < SUSPECT_EVERY) return;
-    this.#reopen();
+  /**
+   * How much longer than else to wait, in ms, while this page's own timers are late: then answers are
+   * late too, and whoever asks anew makes it worse.
+   */
+  get slack() {
+    return Math.min(MOST_SLACK, SLACK * Math.max(0, this.#lateness - ON_TIME));
+  }
+
+  /**
+   * The stream may be dead without a sign of it, unless it has brought something since then: open it
+   * anew, which loses nothing.
+   * @param {number} since by performance.now()
+   */
+  #suspect(since) {
+    const { slack } = this;
+    const isSoon = performance.now() - this.#suspectedAt < SUSPECT_EVERY + slack;
+    if (this.signalling !== 'connecting' && !isSoon && this.#heardAt < since - slack) this.#reopen();
   }
 
   /** The network is back, and the stream perhaps not yet. */
   #hurry() {
-    if (this.signalling !== 'open' && performance.now() - this.#suspectedAt > FRESH) this.#reopen();
+    const isFresh = performance.now() - this.#suspectedAt < FRESH + this.slack;
+    if (this.signalling !== 'open' && !isFresh) this.#reopen();
   }
 
   /** Also where one is being opened: what was sent into a cable that is out is not sent again soon. */
@@ -632,10 +663,11 @@ export class Room {
    */
   async #signal(about, isOfUse) {
     const stay = this.#stay.signal;
+    const since = performance.now();
     for (let attempt = 0; isOfUse() && !stay.aborted; attempt += 1) {
       try {
         await this.#post(about);
-        if (attempt) this.#suspect(); // the network was away: the stream may be dead
+        if (attempt) this.#suspect(since); // the network was away
         return;
       } catch (error) {
         if (!isPassing(error)) return this.#refused(error);
@@ -649,7 +681,7 @@ export class Room {
     const link = this.#rt?.link;
     const signal = { roomId: this.roomId, ...about };
     if (!link?.canAsk) return this.#ask('POST', 'api/webrtc/signal', { type, session: this.session, ...signal });
-    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE, new ApiError(LATE)));
+    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE + this.slack, new ApiError(LATE)));
     return Promise.race([link.ask({ type: 'webrtc-signal', signalType: type, ...signal }), late]);
   }
 
@@ -670,6 +702,7 @@ export class Room {
   async setTrack(role, track) {
     if (track) this.#tracks[role] = track;
     else delete this.#tracks[role];
+    if (role === 'screen') this.#hint();
     track?.addEventListener('ended', () => {
       if (this.#tracks[role] !== track) return;
       void this.setTrack(role, null);
@@ -703,9 +736,8 @@ export class Room {
   #takeOwn() {
     const { self } = this;
     const isForced = self?.muted ?? false;
-    if (isForced) this.isMuted = true;
     const { microphone, screenAudio, camera, screen } = this.#tracks;
-    if (microphone) microphone.enabled = !this.isMuted;
+    if (microphone) microphone.enabled = !this.isMuted && !isForced;
     if (screenAudio) screenAudio.enabled = !isForced;
     for (const track of [camera, screen]) if (track) track.enabled = !self?.cameraOff;
     if (self) Object.assign(self, this.#state);
@@ -728,18 +760,48 @@ export class Room {
 
   async #sendState() {
     if (!this.self) return;
+    const since = performance.now();
     try {
       await this.#call('POST', '/state', { ...this.#me, ...this.#state });
     } catch (error) {
       this.#lastState = ''; // the next beat says it
       if (!isPassing(error)) await this.#doubt();
-      else if (!(/** @type {ApiError} */ (error).status)) this.#suspect(); // no answer
+      else if (!(/** @type {ApiError} */ (error).status)) this.#suspect(since); // no answer
     }
   }
 
   /** What a camera is to deliver now. */
   get capture() {
-    return captureFor(this.#participants.size + 1, this.#limits);
+    const shown = this.#others.map(({ peer }) => linesOf(peer?.view.camera));
+    return captureFor(this.#participants.size + 1, this.#limits, Math.max(0, ...shown));
+  }
+
+  /** Have the camera deliver it; what is sent is scaled from what it delivers then. */
+  #fit() {
+    const { height, fps } = this.capture;
+    const capture = `${height} ${fps}`;
+    if (capture === this.#lastCapture) return;
+    this.#lastCapture = capture;
+    this.#tell('capture', { height, fps });
+    const width = Math.round((height * 16) / 9);
+    const wanted = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
+    this.#tracks.camera?.applyConstraints(wanted).then(() => this.#adapt(), () => undefined);
+  }
+
+  /** @param {'detail' | 'motion'} content of the screen that is shared now, and of the next ones */
+  setScreenContent(content) {
+    this.screenContent = content;
+    this.#hint();
+    this.#adapt();
+    this.#tell('self', this.self);
+  }
+
+  #hint() {
+    const { screen } = this.#tracks;
+    if (!screen) return;
+    screen.contentHint = this.screenContent;
+    const ideal = screenFps(this.#limits, this.screenContent === 'motion');
+    screen.applyConstraints({ frameRate: { ideal } }).catch(() => undefined); // then it is as before
   }
 
   /**
@@ -751,14 +813,18 @@ export class Room {
     participant.peer?.show(view);
   }
 
+  /** Limit what is sent by who is there, what they show, and what the camera delivers. */
   #adapt() {
+    this.#fit();
     const people = this.#participants.size + 1;
     const hasScreen = Boolean(this.#tracks.screen);
-    const situation = { people, steps: this.#steps, hasScreen, limits: this.#limits };
+    const hasMotion = this.screenContent === 'motion';
+    const kept = hasMotion ? 'balanced' : 'maintain-resolution';
+    const situation = { people, steps: this.#steps, hasScreen, hasMotion, limits: this.#limits };
     for (const { peer } of this.#others) {
       if (!peer) continue;
       void limit(peer.sender('camera'), cameraFor(situation, peer.view.camera));
-      void limit(peer.sender('screen'), screenFor(situation, peer.view.screen), 'maintain-resolution');
+      void limit(peer.sender('screen'), screenFor(situation, peer.view.screen), kept);
       void limitAudio(peer.sender('microphone'));
     }
   }
@@ -772,6 +838,7 @@ export class Room {
       const timer = setInterval(act, ms);
       stay.addEventListener('abort', () => clearInterval(timer));
     };
+    this.#listenedAt = performance.now();
     every(() => this.#tellState(true), BEAT);
     every(() => void this.#sample(), SAMPLE);
     every(() => void this.#renewIce(), SAMPLE);
@@ -789,6 +856,7 @@ export class Room {
       if (now.level !== level || now.reason !== reason) this.#tell('changed', participant);
     }
     this.#weigh(this.#others.some(({ meter }) => meter.isCpuLimited));
+    this.#adapt(); // cameras change by themselves too
   }
 
   /** Go down the ladder while this machine can't encode as much, and up again. @param {boolean} isLimited */
@@ -803,12 +871,15 @@ export class Room {
     this.isCpuLimited = this.#steps > 0;
     if (this.self) this.self.meter.quality = { ...UNKNOWN, reason: this.isCpuLimited ? 'cpu' : '' };
     this.#tell('load', this.load);
-    this.#adapt();
   }
 
-  /** Who speaks. */
+  /** Who speaks; and whether this page is on time. */
   #listen() {
     const now = performance.now();
+    const late = now - this.#listenedAt - LEVEL;
+    this.#lateness = Math.max(Math.min(late, this.#lastLate), this.#lateness * FADE);
+    this.#lastLate = late;
+    this.#listenedAt = now;
     for (const participant of this.#others) {
       const source = participant.peer?.receiver('microphone').getSynchronizationSources()[0];
       participant.level = participant.sends('microphone') ? (source?.audioLevel ?? 0) : 0;
@@ -849,6 +920,11 @@ export class Room {
         if (signal.aborted) throw error;
       }
     }
+  }
+
+  /** What may have been said while nothing was heard; listeners know what of it they have. */
+  async #hearMissed() {
+    this.#tell('missed', await this.history().catch(() => []));
   }
 
   /** @param {Participant} participant */

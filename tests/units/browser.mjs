@@ -124,6 +124,12 @@ export class Clock {
     put('performance', { now: () => this.now });
   }
 
+  /** So much time in which the machine has none for the page: what was due comes late, and once. */
+  stall(ms) {
+    this.now += ms;
+    for (const timer of this.#timers.values()) timer.due = Math.max(timer.due, this.now);
+  }
+
   /** Let time pass, and whatever is due happen. */
   async run(ms) {
     const end = this.now + ms;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setMaxListeners } from 'node:events';
 import { beforeEach, test } from 'node:test';
-import { put, settled, Storage } from './browser.mjs';
+import { Clock, put, settled, Storage } from './browser.mjs';
 import { Devices, faultOf } from '../../static/js/room/devices.js';
 import { advice, faultText } from '../../static/js/room/faults.js';
 import { remember } from '../../static/js/room/memory.js';
@@ -123,7 +123,7 @@ test('only what is switched on is asked for', async () => {
 test('where one of two fails the other is opened all the same', async () => {
   media.fails = ({ video }) => video && fault('NotReadableError');
   const devices = await started();
-  assert.deepEqual(kinds(), ['audio,video', 'audio', 'video']);
+  assert.deepEqual(kinds(), ['audio,video', 'audio', 'video', 'video', 'video'], 'and each camera is tried');
   assert.deepEqual([devices.tracks.audio?.kind, devices.faults], ['audio', { video: 'busy' }]);
 });
 
@@ -231,6 +231,127 @@ test('a track that ends is a device that is gone, and is asked for again', async
   assert.deepEqual([kinds().at(-1), devices.faults, devices.tracks.video], ['video', {}, media.made[2]]);
 });
 
+// ---- another in its place, ending, going and coming back -----------------------------------------
+
+/** What was asked for by its id, '' where the system was to choose. */
+const asked = (kind) => media.asked.filter((one) => one[kind]).map((one) => one[kind].deviceId?.exact ?? '');
+
+test('a remembered camera or microphone that can not be used is no trap: another stands in', async () => {
+  for (const name of ['NotReadableError', 'AbortError', 'OverconstrainedError']) {
+    localStorage.setItem('rtapp.call.devices', '{"video":"back","audio":"headset"}');
+    media = Object.assign(new Media(), { found: [...media.found, device('audioinput', 'headset')] });
+    put('navigator', { ...navigator, mediaDevices: media });
+    media.fails = ({ audio, video }) =>
+      ((video && video.deviceId?.exact !== 'front') || (audio && audio.deviceId?.exact !== 'mic')) && fault(name);
+    const devices = await started();
+    assert.deepEqual([devices.inUse('video'), devices.inUse('audio'), devices.faults], ['front', 'mic', {}], name);
+    assert.deepEqual([asked('video'), asked('audio')], [['back', 'back', '', 'front'], ['headset', 'headset', '', 'mic']]);
+    assert.equal(JSON.parse(localStorage.getItem('rtapp.call.devices')).video, 'back', 'it may come back');
+  }
+});
+
+test('a virtual camera is the last that stands in', async () => {
+  media.found.splice(1, 0, device('videoinput', 'OBS Virtual Camera'));
+  media.fails = ({ video }) => video && !video.deviceId && fault('NotReadableError');
+  assert.equal((await started()).inUse('video'), 'front');
+});
+
+test('when all have failed each is asked for again only by who asks, or plugs something in', async () => {
+  media.fails = ({ video }) => video && fault('NotReadableError');
+  const devices = await started((one) => (one.on.audio = false));
+  assert.deepEqual([asked('video'), devices.faults.video], [['', 'front', 'back'], 'busy']);
+  await devices.turn('video', true);
+  assert.equal(asked('video').length, 6);
+  media.fails = () => undefined;
+  const clock = new Clock();
+  media.dispatchEvent(new Event('devicechange'));
+  await clock.run(500);
+  assert.deepEqual([devices.inUse('video'), devices.faults], ['front', {}]);
+});
+
+test('whoever shows a track is told when it is gone, however it went', async () => {
+  const devices = await started();
+  const shown = [];
+  devices.addEventListener('track', ({ detail }) => shown.push(devices.tracks[detail.kind]?.settings.deviceId));
+  await devices.choose('video', 'back');
+  assert.deepEqual(shown, ['back'], 'without a gap');
+  media.fails = () => fault('NotReadableError');
+  await devices.choose('video', 'front');
+  assert.deepEqual(shown, ['back', undefined], 'it could not be opened again');
+  media.fails = () => undefined;
+  await devices.turn('video', true);
+  media.wait = () => new Promise(() => {});
+  void devices.choose('video', 'back');
+  await settled();
+  void devices.turn('video', false);
+  assert.deepEqual(shown, ['back', undefined, 'front', undefined], 'switched off while it opens');
+});
+
+test('tracks that end at once are asked for a few times, at growing pauses, then by a click', async () => {
+  const clock = new Clock();
+  const start = clock.now;
+  const times = [];
+  media.wait = async () => times.push(clock.now - start);
+  const open = media.open;
+  media.open = (kind, constraints) => {
+    const track = open.call(media, kind, constraints);
+    setTimeout(() => track.dispatchEvent(new Event('ended')), 50);
+    return track;
+  };
+  const devices = await started((one) => (one.on.audio = false));
+  await clock.run(600_000);
+  assert.deepEqual(asked('video'), ['', '', '', '', 'back'], 'front is what the system chose');
+  assert.deepEqual(times, [0, 50, 1_100, 3_150, 3_200]);
+  assert.deepEqual([devices.faults, devices.tracks], [{ video: 'ends' }, {}]);
+  media.dispatchEvent(new Event('devicechange')); // of nothing that helps
+  await clock.run(60_000);
+  assert.equal(media.asked.length, 5);
+  await devices.turn('video', true);
+  assert.equal(media.asked.length, 6);
+  media.open = open;
+  await clock.run(600_000);
+  assert.deepEqual([devices.faults, devices.inUse('video')], [{}, 'front']);
+});
+
+test('a camera that ends now and then is asked for each time', async () => {
+  const clock = new Clock();
+  const devices = await started((one) => (one.on.audio = false));
+  for (let turn = 0; turn < 9; turn += 1) {
+    await clock.run(60_000);
+    media.made.at(-1).dispatchEvent(new Event('ended'));
+    await settled();
+    assert.equal(devices.tracks.video, media.made.at(-1));
+  }
+});
+
+test('the chosen camera or microphone is used again when it is back', async () => {
+  for (const [kind, id] of [['video', 'desk'], ['audio', 'headset']]) {
+    localStorage.setItem('rtapp.call.devices', JSON.stringify({ [kind]: id }));
+    media.fails = (one) => one[kind]?.deviceId?.exact === id && fault('OverconstrainedError');
+    const devices = await started();
+    const [standIn, asks] = [devices.inUse(kind), media.asked.length];
+    const clock = new Clock();
+    media.dispatchEvent(new Event('devicechange')); // of another
+    await clock.run(500);
+    assert.deepEqual([devices.inUse(kind), media.asked.length], [standIn, asks]);
+    media.fails = () => undefined;
+    media.found = [...media.found, device(`${kind}input`, id)];
+    media.dispatchEvent(new Event('devicechange'));
+    await clock.run(500);
+    assert.equal(devices.inUse(kind), id);
+    devices.stop();
+  }
+});
+
+test('a chosen speaker that is not there is left for the system to choose, and used when it is back', async () => {
+  localStorage.setItem('rtapp.call.devices', '{"speaker":"headset"}');
+  const devices = await started();
+  assert.equal(devices.inUse('speaker'), '');
+  media.found.push(device('audiooutput', 'headset'));
+  await devices.refresh();
+  assert.equal(devices.inUse('speaker'), 'headset');
+});
+
 // ---- faults --------------------------------------------------------------------------------------
 
 test('each fault of a device has its name', async () => {
@@ -256,7 +377,7 @@ test('a refusal that may be asked again was only put off', async () => {
   assert.equal(await faultOf(fault('NotAllowedError'), 'audio'), 'denied', 'as in Firefox');
 });
 
-const FAULTS = 'insecure unsupported denied dismissed system policy none busy gone slow failed'.split(' ');
+const FAULTS = 'insecure unsupported denied dismissed system policy none busy gone ends slow failed'.split(' ');
 
 test('each fault has its own words, in each language, and advice where there is a way', async () => {
   const said = {};

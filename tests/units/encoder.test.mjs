@@ -1,7 +1,7 @@
 /** How much of a picture is sent to whom (`static/js/encoder.js`). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cameraFor, captureFor, limit, limitAudio, refresh, screenFor } from '../../static/js/encoder.js';
+import { cameraFor, captureFor, limit, limitAudio, refresh, screenFor, screenFps } from '../../static/js/encoder.js';
 
 const limits = { maxHeight: 720, maxFps: 30 };
 const at = (people, steps = 0, hasScreen = false) => ({ people, steps, hasScreen, limits });
@@ -67,6 +67,29 @@ test('the smallest picture that fills the tile is sent, whichever side is the sh
   assert.equal(shown(1600, 900, 9), 180, 'a large tile gets no more than the call allows');
 });
 
+test('two get more than 720 lines and 30 pictures a second where that is allowed and shown', () => {
+  const most = (maxHeight, maxFps = 60) => ({ ...at(2), limits: { maxHeight, maxFps } });
+  const shown = (height, lines) => cameraFor(most(height), { width: 2 * lines, height: lines });
+  assert.deepEqual(shown(2160, 2000), { height: 2160, fps: 60, kbps: 12_000 });
+  assert.deepEqual(shown(2160, 1080), { height: 1080, fps: 60, kbps: 4_000 });
+  assert.deepEqual(shown(1080, 2000), { height: 1080, fps: 60, kbps: 4_000 });
+  assert.deepEqual(shown(900, 2000), { height: 900, fps: 60, kbps: 4_000 });
+  assert.deepEqual(shown(1080, 540), { height: 540, fps: 30, kbps: 900 });
+  assert.equal(cameraFor(most(2160, 30), { width: 4000, height: 2160 }).fps, 30);
+  assert.equal(cameraFor(most(2160)).height, 720, 'nobody has told how large it is shown');
+  assert.equal(cameraFor({ ...most(2160), people: 3 }, { width: 4000, height: 2160 }).height, 540);
+  assert.equal(cameraFor({ ...most(1080), steps: 1 }, { width: 4000, height: 2160 }).height, 720);
+  const captured = (lines, people = 2, limits = most(1080, 30).limits) => captureFor(people, limits, lines).height;
+  assert.deepEqual([captured(0), captured(500), captured(721), captured(2160)], [720, 720, 1080, 1080]);
+  assert.equal(captured(2160, 3), 540);
+  assert.deepEqual(captureFor(2, most(2160).limits, 2160), { height: 2160, fps: 60 });
+});
+
+test('what this machine can not do is taken from what would be sent', () => {
+  const sent = (steps) => cameraFor(at(2, steps), { width: 960, height: 540 }).height;
+  assert.deepEqual([sent(0), sent(1), sent(2)], [540, 360, 270]);
+});
+
 test("the server's limits hold, and change no rate of bits", () => {
   const few = { maxHeight: 400, maxFps: 12 };
   assert.deepEqual(cameraFor({ ...at(2), limits: few }), { height: 400, fps: 12, kbps: 2_000 });
@@ -76,10 +99,16 @@ test("the server's limits hold, and change no rate of bits", () => {
 
 test('a screen loses pictures rather than lines', () => {
   const kbps = [2, 4, 8, 12].map((people) => screenFor(at(people)).kbps);
-  assert.deepEqual(kbps, [1_500, 1_500, 750, 500]);
+  assert.deepEqual(kbps, [3_000, 3_000, 1_500, 1_000]);
   const fps = [0, 1, 2, 3].map((steps) => screenFor(at(2, steps)).fps);
-  assert.deepEqual(fps, [10, 7, 4, 3]);
+  assert.deepEqual(fps, [15, 12, 8, 4]);
   assert.equal(screenFor(at(12, 3)).height, Infinity);
+});
+
+test('a film on a screen is sent smooth, up to what the server allows', () => {
+  const film = (maxFps) => screenFor({ ...at(2), hasMotion: true, limits: { ...limits, maxFps } });
+  assert.deepEqual([film(30).fps, film(60).fps, film(10).fps, film(30).kbps], [30, 60, 10, 6_000]);
+  assert.deepEqual([screenFps(limits, true), screenFps(limits, false)], [30, 15]);
 });
 
 test('a sender scales its picture to the rung, and never up', async () => {

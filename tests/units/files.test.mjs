@@ -264,6 +264,22 @@ test('a channel that is broken fails what is sent over it', async () => {
   assert.equal(ada.last.status, 'failed');
 });
 
+test('what was cancelled stays so when the channel breaks afterwards', async () => {
+  const [ada, bob] = room();
+  const [out, incoming] = await offered(ada, bob, new Uint8Array(9 * PIECE));
+  let go;
+  ada.wait = () => new Promise((resolve) => (go = resolve));
+  bob.files.accept(incoming);
+  await until(() => go);
+  const sending = go;
+  ada.wait = async () => {};
+  ada.files.cancel(out);
+  ada.broken = true;
+  sending();
+  await settled();
+  assert.equal(out.status, 'cancelled');
+});
+
 test('a file that can not be read any more fails', async () => {
   const [ada, bob] = room();
   const arrayBuffer = () => Promise.reject(new Error('NotReadableError'));

@@ -61,7 +61,7 @@ export class Breakdown {
 
   async _ask() {
     this._isLooking = true;
-    const cause = await causeNow();
+    const cause = await causeNow(PATIENCE + this._room.slack);
     this._isLooking = false;
     this._lookedAt = performance.now();
     if (!this._lostAt) return;
@@ -72,7 +72,7 @@ export class Breakdown {
 
   /** Sooner than by its own wait; but a new attempt ends one that is under way. */
   _try() {
-    if (performance.now() - this._triedAt < ATTEMPT) return;
+    if (performance.now() - this._triedAt < ATTEMPT + this._room.slack) return;
     this._triedAt = performance.now();
     this._room.retry();
   }
@@ -107,10 +107,10 @@ function moved(text) {
   return made;
 }
 
-/** @returns {Promise<Cause>} */
-async function causeNow() {
+/** @param {number} patience ms @returns {Promise<Cause>} */
+async function causeNow(patience) {
   if (!navigator.onLine) return 'offline';
-  const signal = AbortSignal.timeout(PATIENCE);
+  const signal = AbortSignal.timeout(patience);
   const began = performance.now();
   try {
     const { ok } = await fetch(new URL('healthz', ROOT), { cache: 'no-store', signal });

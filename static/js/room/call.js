@@ -59,7 +59,7 @@ export class Call {
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this._blocked(),
       onChange: () => this._controls(),
-      speaker: () => devices.chosen.speaker,
+      speaker: () => devices.inUse('speaker'),
     });
     this.seats.hideSelf = this._options.hideSelf;
     this.seats.mirror = this._options.mirror;
@@ -128,7 +128,7 @@ export class Call {
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => this._channel(person));
     room.on('ended-track', (role) => role === 'screen' && this._stopScreen());
-    room.on('capture', () => this._fitCamera());
+    room.on('capture', ({ height, fps }) => Object.assign(this._devices, { maxHeight: height, maxFps: fps }));
   }
 
   /** Many things change at once: drawn once. Not by animation frames, which stop in the background. */
@@ -211,8 +211,10 @@ export class Call {
 
   /** @param {Participant} person */
   _channel(person) {
-    if (!this._room.canSend(person)) this.files.lost(person);
-    else if (this._recorder.isRunning) this._tellRecording([person], true);
+    if (!this._room.canSend(person)) {
+      this.files.lost(person);
+      this._recordedBy(person, false);
+    } else if (this._recorder.isRunning) this._tellRecording([person], true);
   }
 
   // ---- the bar on top, and banners -----------------------------------------------------------------
@@ -357,6 +359,7 @@ export class Call {
     const items = [
       isHidden('screen') && { key: 'screen', icon: 'screen', text: t(this._screen ? 'room.screen.stop' : 'room.screen.start'), act: () => this._share() },
       isHidden('open-people') && { key: 'people', icon: 'people', text: t('room.people.label'), act: () => this._show('people') },
+      Boolean(this._screen) && { key: 'motion', icon: 'screen', text: t('room.screen.motion'), pressed: this._room.screenContent === 'motion', act: () => this._motion() },
       this._devices.lists.video.length > 1 && { key: 'flip', icon: 'flip', text: t('room.flip'), act: () => void this._devices.flip() },
       { key: 'invite', icon: 'invite', text: t('room.invite.open'), act: () => void this._invite() },
       { key: 'file', icon: 'file', text: t('room.files.send'), act: () => this.chat.chooseFiles() },
@@ -475,7 +478,6 @@ export class Call {
     }
     if (!this._isOn) return this._stopScreen(); // the call has ended meanwhile
     const [picture] = this._screen.getVideoTracks();
-    picture.contentHint = 'detail'; // text has to be read
     void this._room.setTrack('screen', picture);
     void this._room.setTrack('screenAudio', this._screen.getAudioTracks()[0] ?? null);
     announce(t('room.notice.sharing'));
@@ -490,6 +492,12 @@ export class Call {
     void this._room.setTrack('screenAudio', null);
     announce(t('room.screen.stopped'));
     this._plan();
+  }
+
+  _motion() {
+    const isFilm = this._room.screenContent === 'motion';
+    this._room.setScreenContent(isFilm ? 'detail' : 'motion');
+    announce(t(isFilm ? 'room.screen.isSharp' : 'room.screen.isSmooth'));
   }
 
   // ---- recording -------------------------------------------------------------------------------
@@ -545,14 +553,6 @@ export class Call {
     toast(t('room.said.muted'));
   }
 
-  _fitCamera() {
-    const { height, fps } = this._room.capture;
-    Object.assign(this._devices, { maxHeight: height, maxFps: fps });
-    const width = Math.round((height * 16) / 9);
-    const wanted = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
-    void this._devices.tracks.video?.applyConstraints(wanted).catch(() => {});
-  }
-
   _wireSettings() {
     const mirror = /** @type {HTMLInputElement} */ (byId('mirror-self'));
     const sounds = /** @type {HTMLInputElement} */ (byId('sounds'));
@@ -589,7 +589,7 @@ export class Call {
 
   /** @param {Parameters<typeof play>[0]} name */
   _sound(name) {
-    if (this._options.sounds) void play(name, this._devices.chosen.speaker);
+    if (this._options.sounds) void play(name, this._devices.inUse('speaker'));
   }
 
   /** The page is looked at again: a phone has stopped what it could. */

@@ -41,6 +41,7 @@ export class Chat {
     this._form = /** @type {HTMLFormElement} */ (byId('chat-form'));
     this._text = /** @type {HTMLTextAreaElement} */ (byId('chat-text'));
     room.on('chat', (message) => this._hear(message));
+    room.on('missed', (messages) => this._missed(messages));
     files.addEventListener('change', (event) => this._transfer(/** @type {CustomEvent} */ (event).detail.transfer));
     this._wire();
     onLanguage(() => this._renderAll());
@@ -101,6 +102,14 @@ export class Chat {
     if (!this._add(message)) return;
     if (message.clientId === this._room.self?.clientId) return;
     this._news(message.displayName, message.text);
+  }
+
+  /** Said while the way to the server was lost: counted each, announced once. @param {Said[]} messages */
+  _missed(messages) {
+    const news = messages.filter((one) => this._add(one) && one.clientId !== this._room.self?.clientId);
+    const last = news.pop();
+    if (!this._acts.isSeen()) this.unread += news.length;
+    if (last) this._news(last.displayName, last.text);
   }
 
   /** @param {string} from @param {string} text */

@@ -11,13 +11,19 @@ import { recall, remember } from './memory.js';
 /**
  * Why there is no picture or sound: `insecure` page, `unsupported` browser, refused by the user
  * (`denied`, or only `dismissed`), by the `system`, by a `policy`; `none` there, `busy` with another
- * program, `gone` (unplugged), `slow` (no answer), `failed` otherwise.
+ * program, `gone` (unplugged), `ends` (at once, however often it is opened), `slow` (no answer), `failed`
+ * otherwise.
  * @typedef {'insecure' | 'unsupported' | 'denied' | 'dismissed' | 'system' | 'policy' | 'none' | 'busy'
- *   | 'gone' | 'slow' | 'failed'} Fault
+ *   | 'gone' | 'ends' | 'slow' | 'failed'} Fault
  */
 
 const SETTLE = 300; // ms: a headset announces its parts one after the other
 const SLOW = 20_000; // ms after which the reader is told that nothing answers
+const BRIEF = 5_000; // ms: a track that ends sooner has ended at once
+const MOST_ENDS = 3; // of tracks at once, after which another device is opened
+const PAUSE = 1_000; // ms, each time twice as long
+/** Often without a picture, so the last to stand in for another. */
+const VIRTUAL = /virtual|\bOBS\b|ManyCam|Snap Camera|XSplit|DroidCam|Blackhole|Loopback/i;
 /** @type {Record<Choosable, MediaDeviceKind>} */
 const KINDS = { audio: 'audioinput', video: 'videoinput', speaker: 'audiooutput' };
 /** @type {Record<string, Fault>} */
@@ -46,6 +52,15 @@ export class Devices extends EventTarget {
     this.lists = { audio: [], video: [], speaker: [] };
     /** Whether the browser is being asked. @type {Record<Kind, boolean>} */
     this.asking = { audio: false, video: false };
+    /** What listeners of `track` have. @type {Partial<Record<Kind, MediaStreamTrack>>} */
+    this._told = {};
+    /**
+     * What could not be used, until somebody asks again or plugs something in, by deviceId.
+     * @type {Record<Kind, Set<string>>}
+     */
+    this._spoiled = { audio: new Set(), video: new Set() };
+    /** How many tracks in a row have ended at once. @type {Record<Kind, number>} */
+    this._ends = { audio: 0, video: 0 };
     /** After the end nothing is opened, and what was asked for before is closed when it comes. */
     this._isWanted = true;
     this.maxHeight = 720;
@@ -69,6 +84,7 @@ export class Devices extends EventTarget {
   async start() {
     this._isWanted = true;
     await this.refresh();
+    kinds.forEach((kind) => this._forgive(kind));
     const wanted = kinds.filter((kind) => this.on[kind] && !this.tracks[kind]);
     if (wanted.length) await this._inTurn(() => this._open(wanted));
   }
@@ -81,6 +97,7 @@ export class Devices extends EventTarget {
    */
   async turn(kind, on) {
     this.on[kind] = on;
+    this._forgive(kind);
     if (kind === 'video' && !on) this._drop('video');
     this._changed();
     if (on && !this.tracks[kind]) await this._inTurn(() => this._open([kind]));
@@ -95,7 +112,9 @@ export class Devices extends EventTarget {
     if (kind === 'video') this.facing = '';
     remember('devices', this.chosen);
     this._changed();
-    if (kind !== 'speaker' && (this.tracks[kind] || this.on[kind])) await this._reopen(kind);
+    if (kind === 'speaker' || !(this.tracks[kind] || this.on[kind])) return;
+    this._forgive(kind);
+    await this._reopen(kind);
   }
 
   /** The other camera of a phone, or the next one. */
@@ -104,6 +123,7 @@ export class Devices extends EventTarget {
     if (now?.facingMode) {
       this.facing = now.facingMode === 'environment' ? 'user' : 'environment';
       this.chosen.video = '';
+      this._forgive('video');
       await this._reopen('video');
       return;
     }
@@ -129,17 +149,29 @@ export class Devices extends EventTarget {
     this._changed();
   }
 
-  /** The device in use, as its `deviceId`. @param {Choosable} kind */
+  /** The device in use, as its `deviceId`; '' for the system's choice. @param {Choosable} kind */
   inUse(kind) {
-    if (kind === 'speaker') return this.chosen.speaker;
-    return this.tracks[kind]?.getSettings().deviceId ?? this.chosen[kind];
+    const { [kind]: id } = this.chosen;
+    if (kind === 'speaker') return this._has(kind, id) || !this.lists.speaker.length ? id : '';
+    return this.tracks[kind]?.getSettings().deviceId ?? id;
+  }
+
+  /** @param {Choosable} kind @param {string} id */
+  _has(kind, id) {
+    return this.lists[kind].some(({ deviceId }) => deviceId === id);
+  }
+
+  /** Let each device be tried again. @param {Kind} kind */
+  _forgive(kind) {
+    this._spoiled[kind].clear();
+    this._ends[kind] = 0;
   }
 
   /** @param {Kind} kind */
   async _reopen(kind) {
     await this._inTurn(async () => {
       // A phone has one camera at a time: the old one first.
-      if (kind === 'video') this._drop('video', false);
+      if (kind === 'video') this._drop('video');
       await this._open([kind]);
     });
   }
@@ -165,85 +197,110 @@ export class Devices extends EventTarget {
 
   /** Together first, which is one question to the user; then each, to learn which one fails. @param {Kind[]} wanted */
   async _ask(wanted) {
-    if (!this._isWanted) return;
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia(this._constraints(wanted));
-      for (const track of stream.getTracks()) this._take(track);
-    } catch (error) {
-      if (wanted.length > 1) await this._askApart(wanted, error);
-      else if (this._relax(wanted, error)) await this._ask(wanted);
-      else this._fault(wanted, await faultOf(error, wanted[0]));
-    }
-  }
-
-  /** A question that was refused is asked again only where the answer is known to be yes. @param {Kind[]} wanted @param {unknown} error */
-  async _askApart(wanted, error) {
+    const error = await this._try(wanted);
+    if (error === undefined) return;
     for (const kind of wanted) {
-      const asks = !isRefusal(error) || (await permission(kind)) === 'granted';
-      if (asks) await this._ask([kind]);
-      else this._fault([kind], await faultOf(error, kind));
+      // A question that was refused is asked again only where the answer is known to be yes.
+      const asks = wanted.length > 1 && (!isRefusal(error) || (await permission(kind)) === 'granted');
+      const reason = asks ? await this._try([kind]) : error;
+      if (reason !== undefined) await this._askElse(kind, reason);
     }
   }
 
-  /** Whether a remembered choice was to blame, which is then forgotten for now. @param {Kind[]} wanted @param {unknown} error */
-  _relax(wanted, error) {
-    const was = wanted.filter((kind) => this.chosen[kind] || (kind === 'video' && this.facing));
-    const blame = error instanceof Error && /^(OverconstrainedError|NotFoundError)$/.test(error.name);
-    if (!blame || !was.length) return false;
-    for (const kind of was) this.chosen[kind] = '';
-    this.facing = '';
-    return true;
+  /** One that is dead, busy or gone is no reason to go without: another stands in. @param {Kind} kind @param {unknown} reason */
+  async _askElse(kind, reason) {
+    /** @type {unknown} */
+    let error = reason;
+    if (!isRefusal(error)) await this.refresh(); // the devices are told once one was allowed
+    while (error !== undefined && !isRefusal(error) && this._order(kind).length) error = await this._try([kind]);
+    if (error !== undefined) this._fault([kind], await faultOf(error, kind));
   }
 
-  /** @param {Kind[]} wanted @returns {MediaStreamConstraints} */
-  _constraints(wanted) {
-    const { audio, video } = this.chosen;
+  /** Open the first of those that haven't failed. @param {Kind[]} wanted @returns {Promise<unknown>} what was thrown */
+  async _try(wanted) {
+    if (!this._isWanted) return undefined;
+    /** @type {Partial<Record<Kind, string>>} */
+    const ids = {};
+    for (const kind of wanted) ids[kind] = this._order(kind)[0] ?? '';
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia(this._constraints(ids));
+      for (const track of stream.getTracks()) this._take(track, ids);
+      return undefined;
+    } catch (error) {
+      // Of two it isn't known which one.
+      if (wanted.length === 1 && !isRefusal(error)) this._spoiled[wanted[0]].add(ids[wanted[0]] ?? '');
+      return error ?? 'no error';
+    }
+  }
+
+  /** The choice, the system's, then each other. @param {Kind} kind @returns {string[]} by deviceId; '' for the system's */
+  _order(kind) {
+    const isVirtual = (/** @type {MediaDeviceInfo} */ { label }) => Number(VIRTUAL.test(label));
+    const others = [...this.lists[kind]].sort((one, other) => isVirtual(one) - isVirtual(other));
+    const all = new Set([this.chosen[kind], '', ...others.map(({ deviceId }) => deviceId)]);
+    return [...all].filter((id) => !this._spoiled[kind].has(id));
+  }
+
+  /** @param {Partial<Record<Kind, string>>} ids @returns {MediaStreamConstraints} */
+  _constraints({ audio, video }) {
     const height = this.maxHeight;
     /** @type {MediaStreamConstraints} */
     const asked = {};
-    if (wanted.includes('audio')) {
+    if (audio !== undefined) {
       asked.audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
       if (audio) asked.audio.deviceId = { exact: audio };
     }
-    if (wanted.includes('video')) {
+    if (video !== undefined) {
       const width = Math.round((height * 16) / 9);
       asked.video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: this.maxFps } };
-      if (this.facing) asked.video.facingMode = { ideal: this.facing };
-      else if (video) asked.video.deviceId = { exact: video };
-      else asked.video.facingMode = { ideal: 'user' };
+      if (video) asked.video.deviceId = { exact: video };
+      else asked.video.facingMode = { ideal: this.facing || 'user' };
     }
     return asked;
   }
 
-  /** @param {MediaStreamTrack} track */
-  _take(track) {
+  /** @param {MediaStreamTrack} track @param {Partial<Record<Kind, string>>} ids by which it was asked for */
+  _take(track, { [/** @type {Kind} */ (track.kind)]: id = '' }) {
     const kind = /** @type {Kind} */ (track.kind);
-    this._drop(kind, false);
+    this._drop(kind);
     // Switched off, or left, while it opened.
     if (!this._isWanted || (kind === 'video' && !this.on.video)) return track.stop();
     this.tracks[kind] = track;
     delete this.faults[kind];
-    track.addEventListener('ended', () => this._lost(kind, track));
+    const since = performance.now();
+    const lost = () => this._lost(kind, track, id, since);
+    track.addEventListener('ended', lost);
+    if (track.readyState === 'ended') queueMicrotask(lost);
     track.addEventListener('mute', () => this._interrupted(kind, track));
     track.addEventListener('unmute', () => this._changed());
-    this._tell('track', { kind });
+    this._changed();
   }
 
-  /** @param {Kind} kind @param {boolean} [tell] */
-  _drop(kind, tell = true) {
+  /** @param {Kind} kind */
+  _drop(kind) {
     const track = this.tracks[kind];
     delete this.tracks[kind];
     track?.stop();
-    if (track && tell) this._tell('track', { kind });
   }
 
-  /** Unplugged, or taken by the system. @param {Kind} kind @param {MediaStreamTrack} track */
-  _lost(kind, track) {
+  /** Unplugged, or taken by the system. @param {Kind} kind @param {MediaStreamTrack} track @param {string} id @param {number} since */
+  _lost(kind, track, id, since) {
     if (this.tracks[kind] !== track) return;
     delete this.tracks[kind];
-    this._tell('track', { kind });
-    this._fault([kind], 'gone');
-    if (document.visibilityState === 'visible') void this._inTurn(() => this._open([kind]));
+    this._ends[kind] = performance.now() - since < BRIEF ? this._ends[kind] + 1 : 0;
+    const ends = this._ends[kind];
+    if (ends > MOST_ENDS) for (const one of [id, track.getSettings().deviceId ?? id]) this._spoiled[kind].add(one);
+    const isOver = !this._order(kind).length;
+    this._fault([kind], isOver ? 'ends' : 'gone');
+    const ms = ends > 1 && ends <= MOST_ENDS ? PAUSE * 2 ** (ends - 2) : 0;
+    if (!isOver && document.visibilityState === 'visible') void this._again(kind, ms);
+  }
+
+  /** @param {Kind} kind @param {number} ms until then */
+  async _again(kind, ms) {
+    if (ms) await new Promise((resolve) => setTimeout(resolve, ms));
+    const isWanted = () => this._isWanted && this.on[kind] && !this.tracks[kind];
+    await this._inTurn(async () => isWanted() && this._open([kind]));
   }
 
   /** A call on the phone, or another program, took the device for a while. @param {Kind} kind @param {MediaStreamTrack} track */
@@ -261,23 +318,22 @@ export class Devices extends EventTarget {
 
   /** Something was plugged in or out: what was missing may be there now. */
   async _plugged() {
+    const ids = (/** @type {Kind} */ kind) => this.lists[kind].map(({ deviceId }) => deviceId).join();
+    const before = { audio: ids('audio'), video: ids('video') };
+    const missed = kinds.filter((kind) => this.chosen[kind] && !this._has(kind, this.chosen[kind]));
     await this.refresh();
+    const changed = kinds.filter((kind) => ids(kind) !== before[kind]);
+    for (const kind of changed) this._forgive(kind);
     const waiting = kinds.filter(
       (kind) =>
-        this.on[kind] && !this.tracks[kind] && this.lists[kind].length && isMissing(this.faults[kind]),
+        this.on[kind] && !this.tracks[kind] && this.lists[kind].length &&
+        (isMissing(this.faults[kind]) || (this.faults[kind] === 'ends' && changed.includes(kind))),
     );
     if (waiting.length) await this._inTurn(() => this._open(waiting));
-    else if (this._isBack()) await this._reopen('audio');
+    // The chosen one is back while another stands in for it.
+    const back = missed.filter((kind) => this.tracks[kind] && this._has(kind, this.chosen[kind]));
+    for (const kind of back) await this._reopen(kind);
     this._tell('plugged', {});
-  }
-
-  /** Whether the chosen microphone is there again while another stands in for it. */
-  _isBack() {
-    const { audio } = recall('devices', { audio: '' });
-    const isHere = this.lists.audio.some(({ deviceId }) => deviceId === audio);
-    if (!audio || !isHere || !this.tracks.audio || this.inUse('audio') === audio) return false;
-    this.chosen.audio = audio;
-    return true;
   }
 
   /** @param {Kind[]} which @param {Fault} fault */
@@ -296,6 +352,14 @@ export class Devices extends EventTarget {
   }
 
   _changed() {
+    for (const kind of kinds) {
+      const { [kind]: track } = this.tracks;
+      // One that is coming takes the place of another without a gap.
+      const isComing = this._isWanted && this.asking[kind] && this.on[kind] && !this.faults[kind];
+      if (track === this._told[kind] || (!track && isComing)) continue;
+      this._told[kind] = track;
+      this._tell('track', { kind });
+    }
     this._tell('change', {});
   }
 
@@ -315,7 +379,7 @@ function unusable() {
 }
 
 /** @param {Fault | undefined} fault */
-const isMissing = (fault) => fault === 'none' || fault === 'gone' || fault === 'busy' || fault === 'failed';
+const isMissing = (fault) => fault !== undefined && /^(none|gone|busy|failed)$/.test(fault);
 
 /** @param {unknown} error */
 const isRefusal = (error) => error instanceof Error && /^(NotAllowed|PermissionDenied|Security)/.test(error.name);

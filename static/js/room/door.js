@@ -2,7 +2,7 @@
 import { ApiError } from '../api.js';
 import { fieldError, wireForm } from '../forms.js';
 import { onLanguage, t } from '../i18n.js';
-import { banner, byId, h } from '../page.js';
+import { banner, byId, errorBanner, h } from '../page.js';
 import { dress, said } from './dom.js';
 import { faultBanner } from './faults.js';
 import { recall, remember } from './memory.js';
@@ -90,6 +90,13 @@ export class Door {
   /** Enter without a click, where the server allows it: a screen on a wall. */
   enter() {
     this._form.requestSubmit();
+  }
+
+  /** Say why one who was in before doesn't come in again. @param {ApiError} error */
+  refuse(error) {
+    if (this._refused(error)) return;
+    const place = /** @type {HTMLElement} */ (this._form.querySelector('.form-error'));
+    place.replaceChildren(errorBanner(error));
   }
 
   /** @param {ApiError} error */

@@ -18,6 +18,7 @@ const WORDS = {
     none: 'room.camera.none',
     busy: 'room.camera.busy',
     gone: 'room.camera.gone',
+    ends: 'room.camera.ends',
     slow: 'room.camera.slow',
     failed: 'room.camera.failed',
   },
@@ -31,6 +32,7 @@ const WORDS = {
     none: 'room.mic.none',
     busy: 'room.mic.busy',
     gone: 'room.mic.gone',
+    ends: 'room.mic.ends',
     slow: 'room.mic.slow',
     failed: 'room.mic.failed',
   },
@@ -62,6 +64,7 @@ const OTHERWISE = {
   none: 'room.fix.plugIn',
   busy: 'room.fix.busy',
   gone: 'room.fix.plugIn',
+  ends: 'room.fix.replug',
   slow: 'room.fix.slow',
   failed: 'room.fix.replug',
 };

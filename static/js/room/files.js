@@ -100,11 +100,10 @@ export class Files extends EventTarget {
     else this._tell(transfer);
   }
 
-  /** Somebody left, or the channel broke: what was on its way is lost. @param {Participant} person */
+  /** Somebody left, has another page, or the channel broke: what was on its way is lost. @param {Participant} person */
   lost(person) {
     for (const transfer of this.transfers.values()) {
-      const isOpen = transfer.status === 'offered' || transfer.status === 'moving';
-      if (transfer.person.clientId === person.clientId && isOpen) this._end(transfer, 'failed');
+      if (transfer.person.clientId === person.clientId) this.told(transfer, 'failed');
     }
   }
 
@@ -129,7 +128,8 @@ export class Files extends EventTarget {
     try {
       await this._pour(transfer, /** @type {File} */ (transfer.file));
     } catch {
-      this._end(transfer, 'failed'); // the channel broke, or the file can't be read any more
+      // The channel broke, or the file can't be read any more.
+      this.told(transfer, 'failed');
     }
   }
 
@@ -179,9 +179,13 @@ export class Files extends EventTarget {
     this._tell(transfer);
   }
 
-  /** The other side's word on a transfer. @param {Transfer | undefined} transfer @param {Transfer['status']} status */
+  /**
+   * The other side's word on a transfer, or the channel's: the first one counts.
+   * @param {Transfer | undefined} transfer
+   * @param {Transfer['status']} status
+   */
   told(transfer, status) {
-    if (transfer && transfer.status !== 'done') this._end(transfer, status);
+    if (transfer?.status === 'offered' || transfer?.status === 'moving') this._end(transfer, status);
   }
 
   /** @param {Transfer} transfer @param {object} said */

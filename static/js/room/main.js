@@ -130,8 +130,8 @@ async function rejoin() {
     await join(undefined);
   } catch (error) {
     show('door');
-    void look();
     if (!(error instanceof ApiError)) throw error;
+    if (await look()) door.refuse(error);
   }
 }
 

@@ -106,7 +106,7 @@ export class Pickers {
 
   async _playTest() {
     this._tested.textContent = t('room.device.testing');
-    await play('test', this._devices.chosen.speaker);
+    await play('test', this._devices.inUse('speaker'));
     this._tested.textContent = t('room.device.tested');
   }
 }

@@ -76,7 +76,8 @@ class Seat {
     this.face.textContent = isCamera ? initials(person.displayName) : '';
     this.face.dataset.tone = String(person.id % TONES);
     this._picture();
-    element.classList.toggle('mirrored', mirrored && person.isSelf && isCamera);
+    const isRear = streams.camera?.getVideoTracks()[0]?.getSettings().facingMode === 'environment';
+    element.classList.toggle('mirrored', mirrored && person.isSelf && isCamera && !isRear);
     element.classList.toggle('speaking', isCamera && person.speaking && !person.isSelf);
     element.classList.toggle('own', person.isSelf);
     this._describe();

@@ -103,10 +103,14 @@ function strike(context, out, [hertz, start, seconds]) {
 /** Whether a speaker can be chosen in this browser. */
 export const canChooseSpeaker = 'setSinkId' in HTMLMediaElement.prototype;
 
-/** @param {HTMLMediaElement} element @param {string} speaker deviceId; '' for the system's */
+/** What each element was told last. @type {WeakMap<HTMLMediaElement, string>} */
+const told = new WeakMap();
+
+/** One that can't be used is asked for once, not at each look. @param {HTMLMediaElement} element @param {string} speaker deviceId; '' for the system's */
 export async function useSpeaker(element, speaker) {
-  if (!canChooseSpeaker) return;
-  const chosen = /** @type {HTMLMediaElement & { sinkId: string, setSinkId(id: string): Promise<void> }} */ (element);
-  if (chosen.sinkId === speaker) return;
-  await chosen.setSinkId(speaker).catch(() => chosen.setSinkId('').catch(() => {}));
+  if (!canChooseSpeaker || (told.get(element) ?? '') === speaker) return;
+  told.set(element, speaker);
+  const chosen = /** @type {HTMLMediaElement & { setSinkId(id: string): Promise<void> }} */ (element);
+  const system = () => (told.get(element) === speaker ? chosen.setSinkId('').catch(() => {}) : undefined);
+  await chosen.setSinkId(speaker).catch(system);
 }
