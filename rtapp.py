@@ -2226,10 +2226,6 @@ class Arguments(NamedTuple):
     attachments: list[bytes]
     namespace: str = ""  # of an event for one client; a room's topic names its own
 
-    def packed(self) -> bytes:
-        """What the column `attachments` holds."""
-        return msgspec.msgpack.encode((self.namespace, self.attachments))
-
     @classmethod
     def of(cls, entry: Entry) -> Arguments:
         """What an entry carries."""
@@ -2237,6 +2233,16 @@ class Arguments(NamedTuple):
             return cls(f"[{content_of(entry)}]", [])
         namespace, attachments = msgspec.msgpack.decode(entry.attachments)
         return cls(entry.content, attachments, namespace)
+
+    def put_into(self, draft: Entry) -> Entry:
+        """Let a draft carry them; one JSON value alone is carried as it is."""
+        values = msgspec.json.decode(self.text, type=list[msgspec.Raw])
+        if len(values) == 1 and not self.attachments and not self.namespace:
+            draft.content = bytes(values[0]).decode()
+        else:
+            draft.content = self.text
+            draft.attachments = msgspec.msgpack.encode((self.namespace, self.attachments))
+        return draft
 
     def inlined(self) -> str:
         """The array for who can't take attachments: each as base64 in its first placeholder. Once
@@ -2293,9 +2299,11 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def text_frame(text: str) -> bytes:
-    """An unmasked text frame (RFC 6455, 5.6): a server's frame is the same for every client."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+def data_frame(data: str | bytes) -> bytes:
+    """An unmasked frame of data (RFC 6455, 5.6): a server's frame is the same for every client."""
+    if isinstance(data, str):
+        return Frame(Opcode.TEXT, data.encode()).serialize(mask=False)
+    return Frame(Opcode.BINARY, data).serialize(mask=False)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -2338,8 +2346,8 @@ class SseEncoding:
         last = chunk(b"") if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """The last words to a client that is to come back: when, or a close code that says why."""
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
+        """The last words to a client that may come back: when, or why by a close code."""
         return self.text(f"retry: {retry_ms}\n\n")
 
 
@@ -2352,46 +2360,64 @@ class WebSocketEncoding:
     def message(self, entry: Entry, position: str) -> bytes:
         content = content_of(entry)
         if entry.kind in UNNAMED:
-            return text_frame(f'{content[:-1]},"id":"{position}"}}')
+            return data_frame(f'{content[:-1]},"id":"{position}"}}')
         if entry.kind != MESSAGE:
-            return text_frame(content)
+            return data_frame(content)
         number = f'"id":"{position}",' if entry.id else ""
         where = f'"channel":{to_json(channel_of(entry.topic))},"event":{to_json(entry.event)}'
-        return text_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
+        return data_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        frame = text_frame(to_json({**body, "id": position} if position else body))
+        frame = data_frame(to_json({**body, "id": position} if position else body))
         if event == "disconnect":
-            return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+            return frame + self.farewell(0, CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """The last words; a client that isn't told otherwise comes back."""
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
         return close_frame(code, reason)
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return self.close(code)
 
 
 class SocketIoEncoding(WebSocketEncoding):
-    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket. With `offsets` every
-    event ends with the position, by which a client recovers."""
+    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket; for the transport
+    "polling", which fetches a "payload", with a separator behind it. The parser is "json", or
+    "msgpack" for clients with `socket.io-msgpack-parser`. With `offsets` every event ends with the
+    position, by which a client recovers."""
 
-    name = key = "socket.io"
-    parser = "json"
+    name = "socket.io"
+    SEPARATOR = b"\x1e"
 
-    def __init__(self, offsets: bool) -> None:
-        self.offsets = offsets
+    def __init__(self, transport: str, parser: str, offsets: bool) -> None:
+        self.key, self.polls = f"socket.io+{transport}+{parser}", transport == "polling"
+        self.transport, self.parser, self.offsets = transport, parser, offsets
 
     def engine(self, packet: str | bytes) -> bytes:
         """A packet of Engine.IO, text or binary."""
-        if isinstance(packet, str):
-            return text_frame(packet)
-        return Frame(Opcode.BINARY, packet).serialize(mask=False)
+        if not self.polls:
+            return data_frame(packet)
+        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
+        return data + self.SEPARATOR
+
+    @staticmethod
+    def packets(payload: bytes) -> Iterator[str | bytes]:
+        """The packets of what is sent or posted as one by polling. Raises ValueError."""
+        for packet in payload.decode().split("\x1e"):
+            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
     def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
         """A packet of Socket.IO (protocol v5); with attachments its binary form."""
         payload, attachments, _ = given
+        if self.parser == "msgpack":
+            body: dict[str, Any] = {"type": kind, "nsp": namespace}
+            if payload:  # MessagePack has no numbers of more than 64 bits, JavaScript of fewer
+                body["data"] = json.loads(
+                    payload, parse_int=lambda n: int(n) if len(n) < 19 else float(n)
+                )
+            if attachments:
+                left = dict(enumerate(attachments))  # as `Arguments.inlined`: each of them once
+                body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
+            if ack:
+                body["id"] = int(ack)
+            return self.engine(msgspec.msgpack.encode(body))
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
         where = "" if namespace == "/" else namespace + ("," if payload else "")
@@ -2418,58 +2444,12 @@ class SocketIoEncoding(WebSocketEncoding):
         if event == "ping":
             return self.engine("2")
         if event == "disconnect":
-            return self.packet(1, "/") + self.close(CloseCode.POLICY_VIOLATION, body["reason"])
+            last = self.farewell(0, CloseCode.POLICY_VIOLATION, body["reason"])
+            return self.packet(1, "/") + last
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
-
-class PollingEncoding(SocketIoEncoding):
-    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet with a separator
-    behind it, binary ones in base64."""
-
-    key = "socket.io+polling"
-    SEPARATOR = b"\x1e"
-
-    def engine(self, packet: str | bytes) -> bytes:
-        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
-        return data + self.SEPARATOR
-
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        return self.engine("1")
-
-    @staticmethod
-    def packets(payload: bytes) -> Iterator[str | bytes]:
-        """The packets of what is sent or posted as one. Raises ValueError."""
-        for packet in payload.decode().split("\x1e"):
-            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
-
-
-class MsgpackEncoding(SocketIoEncoding):
-    """The same with each packet in MessagePack, for clients with `socket.io-msgpack-parser`."""
-
-    key = "socket.io+msgpack"
-    parser = "msgpack"
-
-    def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
-        body: dict[str, Any] = {"type": kind, "nsp": namespace}
-        if given.text:
-            body["data"] = json.loads(given.text, parse_int=self._integer)
-        if given.attachments:
-            left = dict(enumerate(given.attachments))  # as `Arguments.inlined`: each of them once
-            body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
-        if ack:
-            body["id"] = int(ack)
-        return self.engine(msgspec.msgpack.encode(body))
-
-    @staticmethod
-    def _integer(digits: str) -> int | float:
-        """A number of JSON; MessagePack has none of more than 64 bits, and JavaScript of fewer."""
-        return int(digits) if len(digits) < 19 else float(digits)
-
-
-class MsgpackPollingEncoding(MsgpackEncoding, PollingEncoding):
-    """MessagePack for a client that fetches it."""
-
-    key = "socket.io+msgpack+polling"
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
+        return self.engine("1") if self.polls else close_frame(code, reason)
 
 
 SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
@@ -3013,7 +2993,7 @@ class Connections:
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
-        packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
+        packets = encoding.packets(waiting[:-1]) if waiting else ()
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
@@ -8506,7 +8486,7 @@ class Conversation:
     """What a client says, done in order by a greenlet that lives only while there is something.
     Who says more than is done is read from no further until half of it is done."""
 
-    __slots__ = ("_busy", "_size", "_waiting", "app", "subscriber")
+    __slots__ = ("_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
     GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
@@ -8514,19 +8494,17 @@ class Conversation:
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self.app = app
         self.subscriber = subscriber
-        self._waiting: deque[tuple[Callable[[], None], int]] | None = None  # thousands are idle
+        # None while there is nothing to do, as with thousands.
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None
         self._size = 0
-        self._busy = False
 
     def later(self, act: Callable[[], None], size: int = 0) -> None:
         """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
+            self.GREENLET.spawn(self._work)
         self._waiting.append((act, size))
         self._hold(size)
-        if not self._busy:
-            self._busy = True
-            self.GREENLET.spawn(self._work)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once and out of order: a handler that runs may be waiting for it."""
@@ -8540,7 +8518,7 @@ class Conversation:
             done += 1
             if done % self.MOST == 0:  # none of them may have waited for anything
                 gevent.sleep(0.001)
-        self._waiting, self._busy = None, False
+        self._waiting = None
 
     def _perform(self, act: Callable[[], None], size: int) -> None:
         with contained(self.app.journal, "A client's message failed"):
@@ -8624,7 +8602,6 @@ class WebSocketConversation(Conversation):
         self._room = ""  # the one that was joined here last
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
-        """Bytes of the client."""
         self.subscriber.answer_by = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message), len(message))
@@ -8635,7 +8612,7 @@ class WebSocketConversation(Conversation):
         """Send an object, without a `ref` that there isn't."""
         if body.get("ref", "") is None:
             del body["ref"]
-        self.app.hub.reply(self.subscriber, text_frame(to_json(body)))
+        self.app.hub.reply(self.subscriber, data_frame(to_json(body)))
 
     def _handle(self, message: str | bytes) -> None:
         heard = Referred()
@@ -8658,17 +8635,13 @@ class WebSocketConversation(Conversation):
                 self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            self._refuse(problem, heard.ref)
-
-    def _refuse(self, problem: Problem, ref: str | int | None) -> None:
-        """Say what is wrong; who goes on sending what can't be understood is closed."""
-        message = problem.detail or problem.title
-        self._say(type="error", code=problem.code, message=message, ref=ref)
-        bad = problem.code in ("malformed_json", "invalid", "unknown_type")
-        self._bad = self._bad + 1 if bad else 0
-        if self._bad >= self.MOST_BAD:
-            last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
-            self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
+            message = problem.detail or problem.title
+            self._say(type="error", code=problem.code, message=message, ref=heard.ref)
+            is_bad = problem.code in ("malformed_json", "invalid", "unknown_type")
+            self._bad = self._bad + 1 if is_bad else 0
+            if self._bad >= self.MOST_BAD:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
+                self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
     # What is done: what it gives is acknowledged, if that was asked for.
 
@@ -8779,16 +8752,11 @@ class SioPacket(msgspec.Struct):
     payload: Any  # a dict, a list of raw JSON texts, or None where it can't be taken
     ack: str
     expected: int  # attachments
-    size: int  # of its text
+    size: int  # bytes that it holds while it waits
     event: str = ""
-    attached: int = 0  # bytes
+    attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
     packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
-
-    @property
-    def cost(self) -> int:
-        """Bytes that it holds while it waits."""
-        return self.size + self.attached
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
@@ -8819,26 +8787,23 @@ def parse_packet(text: str) -> SioPacket:
     kind = int(plain) if plain else int(binary) - BINARY_OFFSET
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
-    try:
-        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
-        if kind == SIO_CONNECT:
-            found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
-        elif kind in (SIO_EVENT, SIO_ACK):
-            if payload[-1:] != "]":
-                raise ValueError("not a list")
-            with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
-                found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-        elif kind != SIO_DISCONNECT or payload:
-            raise ValueError("not for a server")
-        if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
-            if not found.payload:
-                raise ValueError("an event without a name")
-            name = msgspec.json.decode(found.payload[0], type=str | int | float)
-            found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
-            if found.event in SOCKETIO_EVENTS:
-                raise ValueError("a reserved event")
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from None
+    found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
+    if kind == SIO_CONNECT:
+        found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
+    elif kind in (SIO_EVENT, SIO_ACK):
+        if payload[-1:] != "]":
+            raise ValueError("not a list")
+        with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
+            found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
+    elif kind != SIO_DISCONNECT or payload:
+        raise ValueError("not for a server")
+    if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
+        if not found.payload:
+            raise ValueError("an event without a name")
+        name = msgspec.json.decode(found.payload[0], type=str | int | float)
+        found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+        if found.event in SOCKETIO_EVENTS:
+            raise ValueError("a reserved event")
     return found
 
 
@@ -8848,7 +8813,7 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         payload = "" if found.data is None else to_json(found.data)
-    except (msgspec.MsgspecError, TypeError, OverflowError, OSError) as error:
+    except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(
         f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
@@ -8876,16 +8841,6 @@ def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
         return value
 
     return Arguments(to_json(strip(list(values))), attachments)
-
-
-def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
-    """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
-    values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
-    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
-        draft.content = bytes(values[0]).decode()
-    else:
-        draft.content, draft.attachments = arguments.text, arguments.packed()
-    return draft
 
 
 class Refused(Exception):
@@ -9005,18 +8960,18 @@ class Handlers:
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
-        found = self.namespaces.get(name)
-        if found is None and len(name) <= self.MOST_LETTERS and "#" not in name:
-            for pattern, declared in list(self.namespaces.items()):  # a function may wait
-                if isinstance(pattern, re.Pattern):
-                    is_meant = bool(pattern.search(name))
-                elif isinstance(pattern, str):
-                    is_meant = False
-                else:
-                    is_meant = EventListener(pattern)(name, "namespace", name, auth)
-                if is_meant:
-                    return declared
-        return found
+        if name in self.namespaces or len(name) > self.MOST_LETTERS or "#" in name:
+            return self.namespaces.get(name)
+        for pattern, declared in list(self.namespaces.items()):  # a function may wait
+            if isinstance(pattern, re.Pattern):
+                is_meant = bool(pattern.search(name))
+            elif isinstance(pattern, str):
+                is_meant = False
+            else:
+                is_meant = EventListener(pattern)(name, "namespace", name, auth)
+            if is_meant:
+                return declared
+        return None
 
     @property
     def has_handlers(self) -> bool:
@@ -9026,20 +8981,18 @@ class Handlers:
     @property
     def gated(self) -> list[str]:
         """The namespaces of which a middleware decides who joins."""
-        named = [(name, s) for name, s in self.namespaces.items() if isinstance(name, str)]
-        return [name for name, declared in named if declared.middlewares]
+        return [n for n, of in self.namespaces.items() if isinstance(n, str) and of.middlewares]
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
         if not Path(path).is_file():
             raise StartError(f"app: there is no file {path}.")
-        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
-        spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
+        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", os.path.abspath(path))
+        spec = importlib.util.spec_from_loader(loader.name, loader)
         try:
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
+            assert spec is not None
             sys.path.insert(0, str(Path(path).resolve().parent))
-            spec.loader.exec_module(module)
+            loader.exec_module(importlib.util.module_from_spec(spec))
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
@@ -9203,26 +9156,20 @@ def emit(
     for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
         for topic in heard_topics(hub, namespace, room):
             others = to_json(left_out) if left_out else None
-            carried = named if topic == DIRECT + room else arguments
-            drafts.append(event_draft(topic, event, carried, hub.audience(topic, others), others))
+            draft = Entry(topic, MESSAGE, event, "", exclude=others)
+            draft.recipient_count = hub.audience(topic, others)
+            drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
-    send_drafts(drafts, volatile)
+    send(drafts, volatile)
 
 
-def event_draft(
-    topic: str, event: str, arguments: Arguments, count: int = 1, exclude: str | None = None
-) -> Entry:
-    """An event of the application on its way to a topic, and so many receivers."""
-    about: dict[str, Any] = {"exclude": exclude, "recipient_count": count, "sent_at": now_ms()}
-    return with_arguments(Entry(topic, MESSAGE, event, "", **about), arguments)
-
-
-def send_drafts(drafts: Sequence[Entry], volatile: bool) -> None:
-    """Send by way of the log, which returns after the commit, or past it."""
-    if volatile:
-        for draft in drafts:
+def send(drafts: Sequence[Entry], volatile: bool) -> None:
+    """Send events by way of the log, which returns after the commit, or past it."""
+    for draft in drafts:
+        draft.sent_at = now_ms()
+        if volatile:
             HANDLERS.app.nodes.volatile(draft)
-    elif drafts:
+    if not volatile and drafts:
         append(HANDLERS.app, drafts)
 
 
@@ -9234,6 +9181,11 @@ def each_room(rooms: RoomNames) -> list[str]:
         if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
+
+
+def rooms_of(to: Recipients) -> set[str] | None:
+    """The rooms in which those are who are meant; None for everybody."""
+    return None if to is Everybody else set(each_room(cast("RoomNames", to)))
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
@@ -9329,8 +9281,8 @@ class Client(EventListeners):
         now. Raises as `emit` of the module."""
         arguments = pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            arguments = arguments._replace(namespace=self.namespace)
-            send_drafts([event_draft(DIRECT + self.id, event, arguments)], volatile)
+            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1)
+            send([arguments._replace(namespace=self.namespace).put_into(draft)], volatile)
         elif ack is None:
             self.session.emit(self.namespace, event, arguments)
         else:
@@ -9462,7 +9414,7 @@ class Client(EventListeners):
             self.keep()
 
         if ack is not None and packet.payload is not None:
-            self.session.apart(partial(give, ack), packet.cost)
+            self.session.apart(partial(give, ack), packet.size)
 
     # Coming and going
 
@@ -9473,20 +9425,17 @@ class Client(EventListeners):
             self.session.recovery.keep(self)
 
     def gone(self) -> None:
-        """It answers no more."""
         self.connected = False
         self._acks.clear()
         self._left.set()
 
-    def depart(self, reason: str, is_told: bool = False) -> None:
-        """Leave the namespace, unless it has left."""
-        if self.session.remove(self):
-            if is_told:
-                self.session.reply(SIO_DISCONNECT, self.namespace)
-            self.departed(reason)
+    def depart(self, reason: str, is_told: bool = False, is_lost: bool = False) -> None:
+        """Leave the namespace, unless it has left; one that `is_lost` may recover."""
+        if self.session.remove(self, is_told):
+            self.departed(reason, is_lost)
 
     def departed(self, reason: str, is_lost: bool = False) -> None:
-        """It is gone; one that `is_lost` may recover."""
+        """It has left: its handlers hear it."""
         if self.pid and not is_lost:
             self.session.recovery.forget(self)
         elif self.pid and reason != RECOVERED:  # else another connection is it now
@@ -9531,9 +9480,8 @@ def relay(client: Client, packet: SioPacket) -> None:
         # Of one that stands a thousand times every receiver would get a thousand copies.
         raise Problem("invalid", "Each attachment has one placeholder.")
     lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-    sender = client.session.subscriber.client_id
-    draft = make_draft(app, client.principal, query, lone, sender, is_let_in=True)
-    append(app, [with_arguments(draft, Arguments(parsed.text, attachments))])
+    draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
+    append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
 # Of many clients, on any node
@@ -9544,24 +9492,17 @@ class Order(msgspec.Struct):
     rooms, or all, but not those of others."""
 
     act: str
+    arguments: list[Any]
     namespace: str = "/"
-    rooms: list[str] | None = None
-    exclude: list[str] = []
-    arguments: Sequence[Any] = []
+    rooms: set[str] | None = None
+    exclude: set[str] = set()
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
-    def clients(self, sessions: Iterable[EngineSession]) -> list[Client]:
-        """Those of a node."""
-        here = (session.clients.get(self.namespace) for session in sessions)
-        rooms = None if self.rooms is None else set(self.rooms)
-        return [
-            client
-            for client in here
-            if client is not None
-            and (rooms is None or not client.rooms.isdisjoint(rooms))
-            and client.rooms.isdisjoint(self.exclude)
-        ]
+    def is_for(self, client: Client) -> bool:
+        """Whether it is about one of the namespace's clients."""
+        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        return is_in and client.rooms.isdisjoint(self.exclude)
 
 
 class NotAnswered(TimeoutError):
@@ -9608,13 +9549,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command("join", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, rooms_of(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command("leave", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, rooms_of(to)))
 
 
 @from_any_thread
@@ -9622,7 +9563,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command("disconnect", close, to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, rooms_of(to)))
 
 
 @from_any_thread
@@ -9631,7 +9572,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command("fetch", to=to, namespace=namespace, timeout=timeout)
+    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, rooms_of(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9647,23 +9588,22 @@ def call(
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
     pack_arguments(values, event)
-    whom: dict[str, Any] = {"to": to, "namespace": namespace, "exclude": exclude}
+    whom = namespace, rooms_of(to), set(each_room(exclude))
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    given = event, list(values), timeout
-    return HANDLERS.app.engine.command("call", *given, **whom, timeout=timeout + 5)
+    return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.engine.command("server", event, list(values))
+    HANDLERS.app.engine.command(Order("server", [event, values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.engine.command("server", event, list(values), timeout=timeout)
+    return HANDLERS.app.engine.command(Order("server", [event, values]), timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -9694,12 +9634,10 @@ class Recovery:
     def start(self) -> None:
         """Who was connected when the last run ended has lost its connection now."""
         if not self._app.storage.engine.shared:
-            self._app.storage.write(lambda tx: self._lose(tx, SocketSession.node != ""))
+            self._do(SocketSession.update(left_at=now_ms()).where(SocketSession.left_at.is_null()))
 
-    @staticmethod
-    def _lose(tx: Transaction, where: Any) -> None:
-        connected = SocketSession.left_at.is_null() & where
-        SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
+    def _do(self, query: Any) -> None:
+        self._app.storage.write(lambda tx: query.execute(tx.database))
 
     def keep(self, client: Client, since: int | None = None) -> None:
         """Store what a client is, if that has changed, and return after the commit; `since` is
@@ -9739,7 +9677,7 @@ class Recovery:
         channels |= client.channels & state.channels  # a middleware's
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
-        if not is_whole or session.over:
+        if not is_whole or not session.subscriber.is_open:
             return None
         client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
@@ -9782,14 +9720,14 @@ class Recovery:
         """Write what is due, and delete who didn't come back."""
         oldest = now_ms() - int(self.seconds * 1000)
         if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
-            without = peewee.SQL("node NOT IN (SELECT id FROM nodes)")
-            self._app.storage.write(lambda tx: self._lose(tx, without))
+            connected = SocketSession.left_at.is_null()
+            lost = connected & peewee.SQL("node NOT IN (SELECT id FROM nodes)")
+            self._do(SocketSession.update(left_at=now_ms()).where(lost))
         if self._due:
             self._write(dict(self._due))
         late = SocketSession.left_at < oldest
         if SocketSession.select().where(late).exists():
-            query = SocketSession.delete().where(late)
-            self._app.storage.write(lambda tx: query.execute(tx.database))
+            self._do(SocketSession.delete().where(late))
 
     def _write(self, due: dict[str, dict[str, Any]]) -> None:
         """Write rows; those of a write that fails are written by the next `flush`."""
@@ -9815,7 +9753,6 @@ class Recovery:
 
 
 def query_of(call: Call) -> dict[str, str]:
-    """A request's query."""
     return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
 
 
@@ -9851,41 +9788,29 @@ def socket_reason(reason: str) -> str:
 
 
 class EngineSession(Conversation):
-    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other:
-    `message` hears what the client says."""
+    """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
-    __slots__ = (
-        *("_engine", "_framing", "_principal", "_probe", "_requests"),
-        *("clients", "over", "sid"),
-    )
+    __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
     GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
+    message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
         self.sid = secrets.token_urlsafe(15)
-        self.over = False
         self.clients: dict[str, Client] = {}  # by the namespace that each has joined
         self._engine = engine
         self._principal = call.principal
         self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
         # Of its WebSocket, or of one that is tried.
         limit = engine.app.settings["max_message_bytes"]
-        self._framing = None if self._polls else Framing(limit)
+        self._framing = None if self._encoding.polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
-
-    def message(self, data: str | bytes) -> None:
-        """A message of the client. Raises ValueError for what is none."""
-        raise NotImplementedError
 
     @property
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
-
-    @property
-    def _polls(self) -> bool:
-        return isinstance(self._encoding, PollingEncoding)
 
     def send(self, packet: str | bytes) -> None:
         """Send a packet of Engine.IO to this client alone."""
@@ -9893,7 +9818,7 @@ class EngineSession(Conversation):
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
-        last = self._encoding.close() if last is None else last
+        last = self._encoding.farewell(0, CloseCode.NORMAL_CLOSURE) if last is None else last
         self.app.hub.finish(self.subscriber, last, reason)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
@@ -9901,8 +9826,7 @@ class EngineSession(Conversation):
         if subscriber is self._probe:
             self._probe = None
             return
-        self.over = True
-        self._engine.forget(self, self._polls)
+        self._engine.forget(self, self._encoding.polls)
         self.lost(reason)
 
     def lost(self, reason: str) -> None:
@@ -9918,9 +9842,9 @@ class EngineSession(Conversation):
             if self._probe is None:
                 self.take(packet)
             elif packet == "2probe":
-                hub.reply(self._probe, text_frame("3probe"))
+                hub.reply(self._probe, data_frame("3probe"))
                 gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
-            elif packet == "5" and not self.over:
+            elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
@@ -9932,11 +9856,12 @@ class EngineSession(Conversation):
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
-        if self.over:
+        polls = self._encoding.polls
+        if not self.subscriber.is_open:
             return
         if packet == "1":
             # A poll that waits is answered with what says nothing.
-            self.end("transport close", self._encoding.engine("6") if self._polls else None)
+            self.end("transport close", self._encoding.engine("6") if polls else None)
         elif packet[:1] == "3":
             self.subscriber.answer_by = 0
         else:
@@ -9949,15 +9874,13 @@ class EngineSession(Conversation):
                 self.message(packet if isinstance(packet, bytes) else packet[1:])
             except (ValueError, RecursionError):
                 # The POST is told; a poll that waits too.
-                self.end(
-                    "parse error", b"" if self._polls and "polls" not in self._requests else None
-                )
+                self.end("parse error", b"" if polls and "polls" not in self._requests else None)
 
     # Polling
 
     def poll(self, call: Call) -> Answer:
         """Answer a GET with what waits for the client; wait until there is something."""
-        transport, settings = self.subscriber.transport, self.app.settings
+        queue, settings = cast("QueueTransport", self.subscriber.transport), self.app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
@@ -9965,10 +9888,10 @@ class EngineSession(Conversation):
             raise EngineFault(1)
         with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-            cast("QueueTransport", transport).ready.wait(self.PROBE_POLL if self._probe else None)
-        if transport is not self.subscriber.transport:
+            queue.ready.wait(self.PROBE_POLL if self._probe else None)
+        if queue is not self.subscriber.transport:
             raise EngineFault(3)
-        payload = cast("QueueTransport", transport).take()
+        payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload_answer(payload or b"6")
 
@@ -9977,7 +9900,7 @@ class EngineSession(Conversation):
         """A second request of a kind beside the first ends the session."""
         if kind in self._requests:
             self.end(f"two {kind} at once")
-        if kind in self._requests or not self._polls:
+        if kind in self._requests or not self._encoding.polls:
             raise EngineFault(3)
         self._requests.add(kind)
         try:
@@ -9997,7 +9920,7 @@ class EngineSession(Conversation):
         """What was not fetched before the end, where that was told."""
         self._engine.forget(self)
         answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+        if cast("bytes", answer.body).rpartition(SocketIoEncoding.SEPARATOR)[2] not in (b"1", b"6"):
             raise EngineFault(1)
         return answer
 
@@ -10006,13 +9929,13 @@ class EngineSession(Conversation):
         with self._one_at_a_time("posts"):
             try:
                 payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
-                for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                for number, packet in enumerate(SocketIoEncoding.packets(payload), 1):
                     self.take(packet)
-                    if self.over and packet != "1":
+                    if not self.subscriber.is_open and packet != "1":
                         raise EngineFault(3)
                     if number % self.MOST == 0:  # a body holds many: others have their turn first
                         gevent.sleep(0.001)
-                    while self.subscriber.is_paused and not self.over:
+                    while self.subscriber.is_paused and self.subscriber.is_open:
                         gevent.sleep(0.01)
             except ValueError:
                 self.take("")
@@ -10024,7 +9947,7 @@ class EngineSession(Conversation):
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
         asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._polls
+        is_second = self._probe is not None or not self._encoding.polls
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self.app.streams, secrets.token_urlsafe(16)
@@ -10045,21 +9968,17 @@ class EngineSession(Conversation):
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake")
+    __slots__ = ("_joining", "_partial", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine, subscriber, call)
+        self.recovery = engine.recovery
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             self.handshake = handshake_of(call)
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-
-    @property
-    def recovery(self) -> Recovery:
-        """By which a client that loses its connection may come back as it was."""
-        return self._engine.recovery
 
     def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
@@ -10079,6 +9998,7 @@ class SocketIoSession(EngineSession):
                 raise ValueError("attachments are missing")
             self._partial.attachments.append(data)
             self._partial.attached += len(data)
+            self._partial.size += len(data)
             if self._partial.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
         elif is_text and isinstance(data, str):
@@ -10091,7 +10011,7 @@ class SocketIoSession(EngineSession):
         if len(packet.attachments) == packet.expected:
             self._partial = None
             if packet.kind != SIO_ACK:
-                self.later(partial(self._handle, packet), packet.cost)
+                self.later(partial(self._handle, packet), packet.size)
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
 
@@ -10105,8 +10025,7 @@ class SocketIoSession(EngineSession):
                 self._engine.note(why, self.subscriber.address)
             raise
         if self._encoding.parser == "json":
-            transport = "polling" if self._polls else "websocket"
-            encoding = self._engine.encodings[transport, "msgpack"]
+            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
             self.app.hub.become(self.subscriber, encoding=encoding)
         return packet
 
@@ -10114,8 +10033,7 @@ class SocketIoSession(EngineSession):
         """Each client's handler hears why, after what came before the end."""
         for client in self.clients.values():
             client.gone()
-        if self.clients or self._busy:
-            self.later(partial(self._lose, socket_reason(reason)))
+            self.later(partial(client.depart, socket_reason(reason), is_lost=True))
 
     def _handle(self, packet: SioPacket) -> None:
         client = self.clients.get(packet.namespace)
@@ -10199,7 +10117,7 @@ class SocketIoSession(EngineSession):
                 self.end("it can't be stored")  # so it tries again
                 recovery.lost(client)
                 raise
-        if self.over:
+        if not self.subscriber.is_open:
             if client.pid:
                 recovery.lost(client)
             return
@@ -10220,16 +10138,18 @@ class SocketIoSession(EngineSession):
 
     def renew_topics(self, since: int | None = None) -> None:
         """Hear what the namespaces' clients want to hear, what is new also from an id on."""
-        if not self.over:
+        if self.subscriber.is_open:
             wanted = (client.topics for client in self.clients.values())
             self.app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
-    def remove(self, client: Client) -> bool:
+    def remove(self, client: Client, is_told: bool) -> bool:
         """Let a client hear and answer no more from here on; whether it did before."""
         if self.clients.get(client.namespace) is not client:
             return False
         self.clients.pop(client.namespace).gone()
         self.renew_topics()
+        if is_told:
+            self.reply(SIO_DISCONNECT, client.namespace)
         return True
 
     def revoked(self, credentials: set[str]) -> None:
@@ -10243,16 +10163,10 @@ class SocketIoSession(EngineSession):
             self.end(REVOKED)
         elif gone and gone == clients:
             self.app.hub.end([self.subscriber], REVOKED)
-        for client in gone if not self.over else ():
-            self.remove(client)
-            self.reply(SIO_DISCONNECT, client.namespace)
+        for client in gone if self.subscriber.is_open else ():
+            self.remove(client, is_told=True)
             # What may wait comes later.
             self.later(partial(client.departed, "server namespace disconnect"))
-
-    def _lose(self, reason: str) -> None:
-        clients, self.clients = list(self.clients.values()), {}
-        for client in clients:
-            client.departed(reason, is_lost=True)
 
 
 # Engine.IO
@@ -10269,7 +10183,7 @@ class EngineFault(Exception):
 
 def payload_answer(payload: bytes) -> Answer:
     """Packets as the answer to a poll, of which the last one needs no separator."""
-    body = payload.removesuffix(PollingEncoding.SEPARATOR)
+    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
     return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
@@ -10292,12 +10206,8 @@ class EngineIo:
         self.app = app
         self.recovery = Recovery(app)
         offsets = self.recovery.seconds > 0
-        self.encodings: dict[tuple[str, str], SocketIoEncoding] = {
-            ("websocket", "json"): SocketIoEncoding(offsets),
-            ("polling", "json"): PollingEncoding(offsets),
-            ("websocket", "msgpack"): MsgpackEncoding(offsets),
-            ("polling", "msgpack"): MsgpackPollingEncoding(offsets),
-        }
+        forms = itertools.product(("websocket", "polling"), ("json", "msgpack"))
+        self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
         # Of `command`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
@@ -10315,11 +10225,9 @@ class EngineIo:
             self.app.journal.add("WARN", words, ipAddress=address)
 
     def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
-        """A new session, made by a request."""
         return SocketIoSession(self, subscriber, call)
 
     def answer(self, call: Call) -> Answer:
-        """Answer a client's request."""
         try:
             return self._answer(call, query_of(call))
         except EngineFault as fault:
@@ -10342,7 +10250,7 @@ class EngineIo:
         session = self._sessions.get(given["sid"])
         if session is None:
             raise EngineFault(1)
-        if session.over:
+        if not session.subscriber.is_open:
             return session.last()
         if transport == "websocket":
             return session.probe(call, encoding)
@@ -10371,7 +10279,7 @@ class EngineIo:
             first = head + encoding.engine("0" + to_json(opening))
             streams.attach(subscriber, frozenset(), transport, first, early)
 
-        if not isinstance(encoding, PollingEncoding):
+        if not encoding.polls:
             return upgrade(self.app, call, attach)
         queue = QueueTransport()
         attach(queue, b"", b"")
@@ -10379,19 +10287,10 @@ class EngineIo:
 
     # What every node does
 
-    def command(
-        self,
-        act: str,
-        *arguments: Any,
-        to: Recipients = Everybody,
-        namespace: str = "/",
-        exclude: RoomNames = None,
-        timeout: float | None = None,
-    ) -> list[Any]:
+    def command(self, order: Order, timeout: float | None = None) -> list[Any]:
         """Let every node do something with its clients, this one too; returns after the commit.
         With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
-        rooms = None if to is Everybody else each_room(cast("RoomNames", to))
-        order = Order(act, namespace, rooms, each_room(exclude), arguments, self.app.nodes.id)
+        order.origin = self.app.nodes.id
         if timeout is None:
             self._tell(order)
             return []
@@ -10421,7 +10320,8 @@ class EngineIo:
 
     def _obey(self, _: int, content: dict[str, Any]) -> None:
         order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
-        clients = order.clients(self._sessions.values())
+        here = (session.clients.get(order.namespace) for session in self._sessions.values())
+        clients = [client for client in here if client is not None and order.is_for(client)]
         if order.act in self.ACTS:
             for client in clients:
                 self.ACTS[order.act](client, *order.arguments)
@@ -10479,7 +10379,7 @@ class EngineIo:
             self._sessions.pop(self._ended.popleft()[1], None)
         while self._young and self._young[0][0] <= now:
             session = self._young.popleft()[1]
-            if not session.over and not session.clients:
+            if session.subscriber.is_open and not session.clients:
                 session.end("no CONNECT came")
 
 
