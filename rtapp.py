@@ -5998,7 +5998,7 @@ class Rooms:
             for subscriber in self._hub.of_client(target.client_id):
                 if not isinstance(subscriber.transport, QueueTransport):  # it has no socket
                     with contextlib.suppress(OSError):
-                        sock = _socket.socket(fileno=os.dup(subscriber.fd))
+                        sock = _socket.socket(fileno=socket.dup(subscriber.fd))
                         addresses.append(str(as_ip(sock.getsockname()[0])))
                         sock.close()
         return next((address for address in addresses if is_local_network(address)), None)

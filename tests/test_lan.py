@@ -946,8 +946,8 @@ def test_from_the_code_to_a_call_by_one_explained_click(
     page, owner = call.guest.page, call.owner.page
     assert call.scanned == call.link
     assert page.url == call.link.replace("http:", "https:") + "?x=1#kept"
-    assert call.guest.sees_colour(call.owner) == "red"
-    assert call.owner.sees_colour(call.guest) == "blue"
+    wait_for(lambda: call.guest.sees_colour(call.owner) == "red", "the owner's picture")
+    wait_for(lambda: call.owner.sees_colour(call.guest) == "blue", "the guest's picture")
     page.click("#open-chat")
     page.fill("#chat-text", "Hello from the phone")
     page.keyboard.press("Enter")
