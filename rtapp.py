@@ -2226,10 +2226,6 @@ class Arguments(NamedTuple):
     attachments: list[bytes]
     namespace: str = ""  # of an event for one client; a room's topic names its own
 
-    def packed(self) -> bytes:
-        """What the column `attachments` holds."""
-        return msgspec.msgpack.encode((self.namespace, self.attachments))
-
     @classmethod
     def of(cls, entry: Entry) -> Arguments:
         """What an entry carries."""
@@ -2237,6 +2233,16 @@ class Arguments(NamedTuple):
             return cls(f"[{content_of(entry)}]", [])
         namespace, attachments = msgspec.msgpack.decode(entry.attachments)
         return cls(entry.content, attachments, namespace)
+
+    def put_into(self, draft: Entry) -> Entry:
+        """Let a draft carry them; one JSON value alone is carried as it is."""
+        values = msgspec.json.decode(self.text, type=list[msgspec.Raw])
+        if len(values) == 1 and not self.attachments and not self.namespace:
+            draft.content = bytes(values[0]).decode()
+        else:
+            draft.content = self.text
+            draft.attachments = msgspec.msgpack.encode((self.namespace, self.attachments))
+        return draft
 
     def inlined(self) -> str:
         """The array for who can't take attachments: each as base64 in its first placeholder. Once
@@ -2293,9 +2299,11 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def text_frame(text: str) -> bytes:
-    """An unmasked text frame (RFC 6455, 5.6): a server's frame is the same for every client."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+def data_frame(data: str | bytes) -> bytes:
+    """An unmasked frame of data (RFC 6455, 5.6): a server's frame is the same for every client."""
+    if isinstance(data, str):
+        return Frame(Opcode.TEXT, data.encode()).serialize(mask=False)
+    return Frame(Opcode.BINARY, data).serialize(mask=False)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -2338,8 +2346,8 @@ class SseEncoding:
         last = chunk(b"") if self._chunks and event == "disconnect" else b""
         return self.text(f"{number}{name}data: {to_json(body)}\n\n") + last
 
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        """The last words to a client that is to come back: when, or a close code that says why."""
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
+        """The last words to a client that may come back: when, or why by a close code."""
         return self.text(f"retry: {retry_ms}\n\n")
 
 
@@ -2352,46 +2360,64 @@ class WebSocketEncoding:
     def message(self, entry: Entry, position: str) -> bytes:
         content = content_of(entry)
         if entry.kind in UNNAMED:
-            return text_frame(f'{content[:-1]},"id":"{position}"}}')
+            return data_frame(f'{content[:-1]},"id":"{position}"}}')
         if entry.kind != MESSAGE:
-            return text_frame(content)
+            return data_frame(content)
         number = f'"id":"{position}",' if entry.id else ""
         where = f'"channel":{to_json(channel_of(entry.topic))},"event":{to_json(entry.event)}'
-        return text_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
+        return data_frame(f'{{"type":"message",{number}{where},"data":{content}}}')
 
     def notice(self, event: str | None, body: dict[str, Any], position: str | None) -> bytes:
-        frame = text_frame(to_json({**body, "id": position} if position else body))
+        frame = data_frame(to_json({**body, "id": position} if position else body))
         if event == "disconnect":
-            return frame + close_frame(CloseCode.POLICY_VIOLATION, body["reason"])
+            return frame + self.farewell(0, CloseCode.POLICY_VIOLATION, body["reason"])
         return frame + self.PING if event == "ping" else frame
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """The last words; a client that isn't told otherwise comes back."""
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
         return close_frame(code, reason)
-
-    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY) -> bytes:
-        return self.close(code)
 
 
 class SocketIoEncoding(WebSocketEncoding):
-    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket. With `offsets` every
-    event ends with the position, by which a client recovers."""
+    """Socket.IO v5 in Engine.IO v4, each packet in a frame of a WebSocket; for the transport
+    "polling", which fetches a "payload", with a separator behind it. The parser is "json", or
+    "msgpack" for clients with `socket.io-msgpack-parser`. With `offsets` every event ends with the
+    position, by which a client recovers."""
 
-    name = key = "socket.io"
-    parser = "json"
+    name = "socket.io"
+    SEPARATOR = b"\x1e"
 
-    def __init__(self, offsets: bool) -> None:
-        self.offsets = offsets
+    def __init__(self, transport: str, parser: str, offsets: bool) -> None:
+        self.key, self.polls = f"socket.io+{transport}+{parser}", transport == "polling"
+        self.transport, self.parser, self.offsets = transport, parser, offsets
 
     def engine(self, packet: str | bytes) -> bytes:
         """A packet of Engine.IO, text or binary."""
-        if isinstance(packet, str):
-            return text_frame(packet)
-        return Frame(Opcode.BINARY, packet).serialize(mask=False)
+        if not self.polls:
+            return data_frame(packet)
+        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
+        return data + self.SEPARATOR
+
+    @staticmethod
+    def packets(payload: bytes) -> Iterator[str | bytes]:
+        """The packets of what is sent or posted as one by polling. Raises ValueError."""
+        for packet in payload.decode().split("\x1e"):
+            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
 
     def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
         """A packet of Socket.IO (protocol v5); with attachments its binary form."""
         payload, attachments, _ = given
+        if self.parser == "msgpack":
+            body: dict[str, Any] = {"type": kind, "nsp": namespace}
+            if payload:  # MessagePack has no numbers of more than 64 bits, JavaScript of fewer
+                body["data"] = json.loads(
+                    payload, parse_int=lambda n: int(n) if len(n) < 19 else float(n)
+                )
+            if attachments:
+                left = dict(enumerate(attachments))  # as `Arguments.inlined`: each of them once
+                body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
+            if ack:
+                body["id"] = int(ack)
+            return self.engine(msgspec.msgpack.encode(body))
         count = f"{len(attachments)}-" if attachments else ""
         kind += 3 if attachments else 0
         where = "" if namespace == "/" else namespace + ("," if payload else "")
@@ -2418,58 +2444,12 @@ class SocketIoEncoding(WebSocketEncoding):
         if event == "ping":
             return self.engine("2")
         if event == "disconnect":
-            return self.packet(1, "/") + self.close(CloseCode.POLICY_VIOLATION, body["reason"])
+            last = self.farewell(0, CloseCode.POLICY_VIOLATION, body["reason"])
+            return self.packet(1, "/") + last
         return self.event("/", event, Arguments(f"[{to_json(body)}]", []), position or "")
 
-
-class PollingEncoding(SocketIoEncoding):
-    """The same for a client that fetches it (Engine.IO v4, "payload"): each packet with a separator
-    behind it, binary ones in base64."""
-
-    key = "socket.io+polling"
-    SEPARATOR = b"\x1e"
-
-    def engine(self, packet: str | bytes) -> bytes:
-        data = packet.encode() if isinstance(packet, str) else b"b" + base64.b64encode(packet)
-        return data + self.SEPARATOR
-
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        return self.engine("1")
-
-    @staticmethod
-    def packets(payload: bytes) -> Iterator[str | bytes]:
-        """The packets of what is sent or posted as one. Raises ValueError."""
-        for packet in payload.decode().split("\x1e"):
-            yield base64.b64decode(packet[1:], validate=True) if packet[:1] == "b" else packet
-
-
-class MsgpackEncoding(SocketIoEncoding):
-    """The same with each packet in MessagePack, for clients with `socket.io-msgpack-parser`."""
-
-    key = "socket.io+msgpack"
-    parser = "msgpack"
-
-    def packet(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> bytes:
-        body: dict[str, Any] = {"type": kind, "nsp": namespace}
-        if given.text:
-            body["data"] = json.loads(given.text, parse_int=self._integer)
-        if given.attachments:
-            left = dict(enumerate(given.attachments))  # as `Arguments.inlined`: each of them once
-            body["data"] = fill_placeholders(body["data"], lambda n: left.pop(n, None))
-        if ack:
-            body["id"] = int(ack)
-        return self.engine(msgspec.msgpack.encode(body))
-
-    @staticmethod
-    def _integer(digits: str) -> int | float:
-        """A number of JSON; MessagePack has none of more than 64 bits, and JavaScript of fewer."""
-        return int(digits) if len(digits) < 19 else float(digits)
-
-
-class MsgpackPollingEncoding(MsgpackEncoding, PollingEncoding):
-    """MessagePack for a client that fetches it."""
-
-    key = "socket.io+msgpack+polling"
+    def farewell(self, retry_ms: int, code: int = CloseCode.GOING_AWAY, reason: str = "") -> bytes:
+        return self.engine("1") if self.polls else close_frame(code, reason)
 
 
 SSE = {form: SseEncoding(*form) for form in itertools.product((False, True), repeat=2)}
@@ -3013,7 +2993,7 @@ class Connections:
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
-        packets = PollingEncoding.packets(waiting[:-1]) if waiting else ()
+        packets = encoding.packets(waiting[:-1]) if waiting else ()
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
@@ -4525,8 +4505,6 @@ class Call(msgspec.Struct, eq=False, dict=True):
     connection: Connection
     path: str = ""
     raw_query: str = ""
-    source: Body | None = None  # of the body, where there is one
-    is_exposed: bool = False  # plain, from outside, where TLS is to be had
     is_kept: bool = True  # whether the connection is, for another request
     is_proxied: bool = False  # by a trusted proxy
     principal: Principal = ANONYMOUS
@@ -4584,7 +4562,7 @@ class Call(msgspec.Struct, eq=False, dict=True):
             if charset.lower() not in ("utf-8", "utf8"):
                 raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
         try:
-            raw = self.source.read(limit) if self.source is not None else b""
+            raw = self.connection.body(limit)
             if raw is not None:
                 return raw
             fault = "too_large", f"At most {limit} bytes are taken here."
@@ -6020,7 +5998,7 @@ class Rooms:
             for subscriber in self._hub.of_client(target.client_id):
                 if not isinstance(subscriber.transport, QueueTransport):  # it has no socket
                     with contextlib.suppress(OSError):
-                        sock = _socket.socket(fileno=os.dup(subscriber.fd))
+                        sock = _socket.socket(fileno=socket.dup(subscriber.fd))
                         addresses.append(str(as_ip(sock.getsockname()[0])))
                         sock.close()
         return next((address for address in addresses if is_local_network(address)), None)
@@ -8508,7 +8486,7 @@ class Conversation:
     """What a client says, done in order by a greenlet that lives only while there is something.
     Who says more than is done is read from no further until half of it is done."""
 
-    __slots__ = ("_busy", "_size", "_waiting", "app", "subscriber")
+    __slots__ = ("_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
     GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
@@ -8516,19 +8494,17 @@ class Conversation:
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self.app = app
         self.subscriber = subscriber
-        self._waiting: deque[tuple[Callable[[], None], int]] | None = None  # thousands are idle
+        # None while there is nothing to do, as with thousands.
+        self._waiting: deque[tuple[Callable[[], None], int]] | None = None
         self._size = 0
-        self._busy = False
 
     def later(self, act: Callable[[], None], size: int = 0) -> None:
         """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
+            self.GREENLET.spawn(self._work)
         self._waiting.append((act, size))
         self._hold(size)
-        if not self._busy:
-            self._busy = True
-            self.GREENLET.spawn(self._work)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once and out of order: a handler that runs may be waiting for it."""
@@ -8542,7 +8518,7 @@ class Conversation:
             done += 1
             if done % self.MOST == 0:  # none of them may have waited for anything
                 gevent.sleep(0.001)
-        self._waiting, self._busy = None, False
+        self._waiting = None
 
     def _perform(self, act: Callable[[], None], size: int) -> None:
         with contained(self.app.journal, "A client's message failed"):
@@ -8626,7 +8602,6 @@ class WebSocketConversation(Conversation):
         self._room = ""  # the one that was joined here last
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
-        """Bytes of the client."""
         self.subscriber.answer_by = 0
         for message in self._framing.take(data):
             self.later(partial(self._handle, message), len(message))
@@ -8637,7 +8612,7 @@ class WebSocketConversation(Conversation):
         """Send an object, without a `ref` that there isn't."""
         if body.get("ref", "") is None:
             del body["ref"]
-        self.app.hub.reply(self.subscriber, text_frame(to_json(body)))
+        self.app.hub.reply(self.subscriber, data_frame(to_json(body)))
 
     def _handle(self, message: str | bytes) -> None:
         heard = Referred()
@@ -8660,17 +8635,13 @@ class WebSocketConversation(Conversation):
                 self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            self._refuse(problem, heard.ref)
-
-    def _refuse(self, problem: Problem, ref: str | int | None) -> None:
-        """Say what is wrong; who goes on sending what can't be understood is closed."""
-        message = problem.detail or problem.title
-        self._say(type="error", code=problem.code, message=message, ref=ref)
-        bad = problem.code in ("malformed_json", "invalid", "unknown_type")
-        self._bad = self._bad + 1 if bad else 0
-        if self._bad >= self.MOST_BAD:
-            last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
-            self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
+            message = problem.detail or problem.title
+            self._say(type="error", code=problem.code, message=message, ref=heard.ref)
+            is_bad = problem.code in ("malformed_json", "invalid", "unknown_type")
+            self._bad = self._bad + 1 if is_bad else 0
+            if self._bad >= self.MOST_BAD:
+                last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
+                self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
 
     # What is done: what it gives is acknowledged, if that was asked for.
 
@@ -8781,16 +8752,11 @@ class SioPacket(msgspec.Struct):
     payload: Any  # a dict, a list of raw JSON texts, or None where it can't be taken
     ack: str
     expected: int  # attachments
-    size: int  # of its text
+    size: int  # bytes that it holds while it waits
     event: str = ""
-    attached: int = 0  # bytes
+    attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
     packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
-
-    @property
-    def cost(self) -> int:
-        """Bytes that it holds while it waits."""
-        return self.size + self.attached
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
@@ -8821,26 +8787,23 @@ def parse_packet(text: str) -> SioPacket:
     kind = int(plain) if plain else int(binary) - BINARY_OFFSET
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
-    try:
-        found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
-        if kind == SIO_CONNECT:
-            found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
-        elif kind in (SIO_EVENT, SIO_ACK):
-            if payload[-1:] != "]":
-                raise ValueError("not a list")
-            with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
-                found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
-        elif kind != SIO_DISCONNECT or payload:
-            raise ValueError("not for a server")
-        if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
-            if not found.payload:
-                raise ValueError("an event without a name")
-            name = msgspec.json.decode(found.payload[0], type=str | int | float)
-            found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
-            if found.event in SOCKETIO_EVENTS:
-                raise ValueError("a reserved event")
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from None
+    found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
+    if kind == SIO_CONNECT:
+        found.payload = msgspec.json.decode(payload or "{}", type=dict[str, Any])
+    elif kind in (SIO_EVENT, SIO_ACK):
+        if payload[-1:] != "]":
+            raise ValueError("not a list")
+        with contextlib.suppress(RecursionError):  # too deep, perhaps all right: not taken
+            found.payload = msgspec.json.decode(payload, type=list[msgspec.Raw])
+    elif kind != SIO_DISCONNECT or payload:
+        raise ValueError("not for a server")
+    if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
+        if not found.payload:
+            raise ValueError("an event without a name")
+        name = msgspec.json.decode(found.payload[0], type=str | int | float)
+        found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+        if found.event in SOCKETIO_EVENTS:
+            raise ValueError("a reserved event")
     return found
 
 
@@ -8850,7 +8813,7 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         payload = "" if found.data is None else to_json(found.data)
-    except (msgspec.MsgspecError, TypeError, OverflowError, OSError) as error:
+    except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(
         f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
@@ -8878,16 +8841,6 @@ def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
         return value
 
     return Arguments(to_json(strip(list(values))), attachments)
-
-
-def with_arguments(draft: Entry, arguments: Arguments) -> Entry:
-    """A draft that carries an event's arguments: one JSON value as it is, else as `Arguments`."""
-    values = msgspec.json.decode(arguments.text, type=list[msgspec.Raw])
-    if len(values) == 1 and not arguments.attachments and not arguments.namespace:
-        draft.content = bytes(values[0]).decode()
-    else:
-        draft.content, draft.attachments = arguments.text, arguments.packed()
-    return draft
 
 
 class Refused(Exception):
@@ -9007,18 +8960,18 @@ class Handlers:
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
-        found = self.namespaces.get(name)
-        if found is None and len(name) <= self.MOST_LETTERS and "#" not in name:
-            for pattern, declared in list(self.namespaces.items()):  # a function may wait
-                if isinstance(pattern, re.Pattern):
-                    is_meant = bool(pattern.search(name))
-                elif isinstance(pattern, str):
-                    is_meant = False
-                else:
-                    is_meant = EventListener(pattern)(name, "namespace", name, auth)
-                if is_meant:
-                    return declared
-        return found
+        if name in self.namespaces or len(name) > self.MOST_LETTERS or "#" in name:
+            return self.namespaces.get(name)
+        for pattern, declared in list(self.namespaces.items()):  # a function may wait
+            if isinstance(pattern, re.Pattern):
+                is_meant = bool(pattern.search(name))
+            elif isinstance(pattern, str):
+                is_meant = False
+            else:
+                is_meant = EventListener(pattern)(name, "namespace", name, auth)
+            if is_meant:
+                return declared
+        return None
 
     @property
     def has_handlers(self) -> bool:
@@ -9028,20 +8981,18 @@ class Handlers:
     @property
     def gated(self) -> list[str]:
         """The namespaces of which a middleware decides who joins."""
-        named = [(name, s) for name, s in self.namespaces.items() if isinstance(name, str)]
-        return [name for name, declared in named if declared.middlewares]
+        return [n for n, of in self.namespaces.items() if isinstance(n, str) and of.middlewares]
 
     def load(self, path: str) -> None:
         """Run the application's file. Raises StartError."""
         if not Path(path).is_file():
             raise StartError(f"app: there is no file {path}.")
-        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", path)
-        spec = importlib.util.spec_from_file_location("rtapp_handlers", path, loader=loader)
+        loader = importlib.machinery.SourceFileLoader("rtapp_handlers", os.path.abspath(path))
+        spec = importlib.util.spec_from_loader(loader.name, loader)
         try:
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
+            assert spec is not None
             sys.path.insert(0, str(Path(path).resolve().parent))
-            spec.loader.exec_module(module)
+            loader.exec_module(importlib.util.module_from_spec(spec))
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
@@ -9205,26 +9156,20 @@ def emit(
     for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
         for topic in heard_topics(hub, namespace, room):
             others = to_json(left_out) if left_out else None
-            carried = named if topic == DIRECT + room else arguments
-            drafts.append(event_draft(topic, event, carried, hub.audience(topic, others), others))
+            draft = Entry(topic, MESSAGE, event, "", exclude=others)
+            draft.recipient_count = hub.audience(topic, others)
+            drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
-    send_drafts(drafts, volatile)
+    send(drafts, volatile)
 
 
-def event_draft(
-    topic: str, event: str, arguments: Arguments, count: int = 1, exclude: str | None = None
-) -> Entry:
-    """An event of the application on its way to a topic, and so many receivers."""
-    about: dict[str, Any] = {"exclude": exclude, "recipient_count": count, "sent_at": now_ms()}
-    return with_arguments(Entry(topic, MESSAGE, event, "", **about), arguments)
-
-
-def send_drafts(drafts: Sequence[Entry], volatile: bool) -> None:
-    """Send by way of the log, which returns after the commit, or past it."""
-    if volatile:
-        for draft in drafts:
+def send(drafts: Sequence[Entry], volatile: bool) -> None:
+    """Send events by way of the log, which returns after the commit, or past it."""
+    for draft in drafts:
+        draft.sent_at = now_ms()
+        if volatile:
             HANDLERS.app.nodes.volatile(draft)
-    elif drafts:
+    if not volatile and drafts:
         append(HANDLERS.app, drafts)
 
 
@@ -9236,6 +9181,11 @@ def each_room(rooms: RoomNames) -> list[str]:
         if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
+
+
+def rooms_of(to: Recipients) -> set[str] | None:
+    """The rooms in which those are who are meant; None for everybody."""
+    return None if to is Everybody else set(each_room(cast("RoomNames", to)))
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
@@ -9331,8 +9281,8 @@ class Client(EventListeners):
         now. Raises as `emit` of the module."""
         arguments = pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            arguments = arguments._replace(namespace=self.namespace)
-            send_drafts([event_draft(DIRECT + self.id, event, arguments)], volatile)
+            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1)
+            send([arguments._replace(namespace=self.namespace).put_into(draft)], volatile)
         elif ack is None:
             self.session.emit(self.namespace, event, arguments)
         else:
@@ -9464,7 +9414,7 @@ class Client(EventListeners):
             self.keep()
 
         if ack is not None and packet.payload is not None:
-            self.session.apart(partial(give, ack), packet.cost)
+            self.session.apart(partial(give, ack), packet.size)
 
     # Coming and going
 
@@ -9475,20 +9425,17 @@ class Client(EventListeners):
             self.session.recovery.keep(self)
 
     def gone(self) -> None:
-        """It answers no more."""
         self.connected = False
         self._acks.clear()
         self._left.set()
 
-    def depart(self, reason: str, is_told: bool = False) -> None:
-        """Leave the namespace, unless it has left."""
-        if self.session.remove(self):
-            if is_told:
-                self.session.reply(SIO_DISCONNECT, self.namespace)
-            self.departed(reason)
+    def depart(self, reason: str, is_told: bool = False, is_lost: bool = False) -> None:
+        """Leave the namespace, unless it has left; one that `is_lost` may recover."""
+        if self.session.remove(self, is_told):
+            self.departed(reason, is_lost)
 
     def departed(self, reason: str, is_lost: bool = False) -> None:
-        """It is gone; one that `is_lost` may recover."""
+        """It has left: its handlers hear it."""
         if self.pid and not is_lost:
             self.session.recovery.forget(self)
         elif self.pid and reason != RECOVERED:  # else another connection is it now
@@ -9533,9 +9480,8 @@ def relay(client: Client, packet: SioPacket) -> None:
         # Of one that stands a thousand times every receiver would get a thousand copies.
         raise Problem("invalid", "Each attachment has one placeholder.")
     lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-    sender = client.session.subscriber.client_id
-    draft = make_draft(app, client.principal, query, lone, sender, is_let_in=True)
-    append(app, [with_arguments(draft, Arguments(parsed.text, attachments))])
+    draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
+    append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
 # Of many clients, on any node
@@ -9546,24 +9492,17 @@ class Order(msgspec.Struct):
     rooms, or all, but not those of others."""
 
     act: str
+    arguments: list[Any]
     namespace: str = "/"
-    rooms: list[str] | None = None
-    exclude: list[str] = []
-    arguments: Sequence[Any] = []
+    rooms: set[str] | None = None
+    exclude: set[str] = set()
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
-    def clients(self, sessions: Iterable[EngineSession]) -> list[Client]:
-        """Those of a node."""
-        here = (session.clients.get(self.namespace) for session in sessions)
-        rooms = None if self.rooms is None else set(self.rooms)
-        return [
-            client
-            for client in here
-            if client is not None
-            and (rooms is None or not client.rooms.isdisjoint(rooms))
-            and client.rooms.isdisjoint(self.exclude)
-        ]
+    def is_for(self, client: Client) -> bool:
+        """Whether it is about one of the namespace's clients."""
+        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        return is_in and client.rooms.isdisjoint(self.exclude)
 
 
 class NotAnswered(TimeoutError):
@@ -9610,13 +9549,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command("join", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, rooms_of(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command("leave", each_room(room), to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, rooms_of(to)))
 
 
 @from_any_thread
@@ -9624,7 +9563,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command("disconnect", close, to=to, namespace=namespace)
+    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, rooms_of(to)))
 
 
 @from_any_thread
@@ -9633,7 +9572,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command("fetch", to=to, namespace=namespace, timeout=timeout)
+    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, rooms_of(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9649,23 +9588,22 @@ def call(
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
     pack_arguments(values, event)
-    whom: dict[str, Any] = {"to": to, "namespace": namespace, "exclude": exclude}
+    whom = namespace, rooms_of(to), set(each_room(exclude))
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    given = event, list(values), timeout
-    return HANDLERS.app.engine.command("call", *given, **whom, timeout=timeout + 5)
+    return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.engine.command("server", event, list(values))
+    HANDLERS.app.engine.command(Order("server", [event, values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.engine.command("server", event, list(values), timeout=timeout)
+    return HANDLERS.app.engine.command(Order("server", [event, values]), timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -9696,12 +9634,10 @@ class Recovery:
     def start(self) -> None:
         """Who was connected when the last run ended has lost its connection now."""
         if not self._app.storage.engine.shared:
-            self._app.storage.write(lambda tx: self._lose(tx, SocketSession.node != ""))
+            self._do(SocketSession.update(left_at=now_ms()).where(SocketSession.left_at.is_null()))
 
-    @staticmethod
-    def _lose(tx: Transaction, where: Any) -> None:
-        connected = SocketSession.left_at.is_null() & where
-        SocketSession.update(left_at=now_ms()).where(connected).execute(tx.database)
+    def _do(self, query: Any) -> None:
+        self._app.storage.write(lambda tx: query.execute(tx.database))
 
     def keep(self, client: Client, since: int | None = None) -> None:
         """Store what a client is, if that has changed, and return after the commit; `since` is
@@ -9741,7 +9677,7 @@ class Recovery:
         channels |= client.channels & state.channels  # a middleware's
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
         is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
-        if not is_whole or session.over:
+        if not is_whole or not session.subscriber.is_open:
             return None
         client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
@@ -9784,14 +9720,14 @@ class Recovery:
         """Write what is due, and delete who didn't come back."""
         oldest = now_ms() - int(self.seconds * 1000)
         if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
-            without = peewee.SQL("node NOT IN (SELECT id FROM nodes)")
-            self._app.storage.write(lambda tx: self._lose(tx, without))
+            connected = SocketSession.left_at.is_null()
+            lost = connected & peewee.SQL("node NOT IN (SELECT id FROM nodes)")
+            self._do(SocketSession.update(left_at=now_ms()).where(lost))
         if self._due:
             self._write(dict(self._due))
         late = SocketSession.left_at < oldest
         if SocketSession.select().where(late).exists():
-            query = SocketSession.delete().where(late)
-            self._app.storage.write(lambda tx: query.execute(tx.database))
+            self._do(SocketSession.delete().where(late))
 
     def _write(self, due: dict[str, dict[str, Any]]) -> None:
         """Write rows; those of a write that fails are written by the next `flush`."""
@@ -9817,7 +9753,6 @@ class Recovery:
 
 
 def query_of(call: Call) -> dict[str, str]:
-    """A request's query."""
     return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
 
 
@@ -9853,41 +9788,29 @@ def socket_reason(reason: str) -> str:
 
 
 class EngineSession(Conversation):
-    """A session of Engine.IO v4, over polling requests, a WebSocket, or the one and then the other:
-    `message` hears what the client says."""
+    """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
-    __slots__ = (
-        *("_engine", "_framing", "_principal", "_probe", "_requests"),
-        *("clients", "over", "sid"),
-    )
+    __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
     GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
+    message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine.app, subscriber)
         self.sid = secrets.token_urlsafe(15)
-        self.over = False
         self.clients: dict[str, Client] = {}  # by the namespace that each has joined
         self._engine = engine
         self._principal = call.principal
         self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
         # Of its WebSocket, or of one that is tried.
         limit = engine.app.settings["max_message_bytes"]
-        self._framing = None if self._polls else Framing(limit)
+        self._framing = None if self._encoding.polls else Framing(limit)
         self._probe: Subscriber | None = None  # the one that is tried
-
-    def message(self, data: str | bytes) -> None:
-        """A message of the client. Raises ValueError for what is none."""
-        raise NotImplementedError
 
     @property
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
-
-    @property
-    def _polls(self) -> bool:
-        return isinstance(self._encoding, PollingEncoding)
 
     def send(self, packet: str | bytes) -> None:
         """Send a packet of Engine.IO to this client alone."""
@@ -9895,7 +9818,7 @@ class EngineSession(Conversation):
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
-        last = self._encoding.close() if last is None else last
+        last = self._encoding.farewell(0, CloseCode.NORMAL_CLOSURE) if last is None else last
         self.app.hub.finish(self.subscriber, last, reason)
 
     def left(self, subscriber: Subscriber, reason: str) -> None:
@@ -9903,8 +9826,7 @@ class EngineSession(Conversation):
         if subscriber is self._probe:
             self._probe = None
             return
-        self.over = True
-        self._engine.forget(self, self._polls)
+        self._engine.forget(self, self._encoding.polls)
         self.lost(reason)
 
     def lost(self, reason: str) -> None:
@@ -9920,9 +9842,9 @@ class EngineSession(Conversation):
             if self._probe is None:
                 self.take(packet)
             elif packet == "2probe":
-                hub.reply(self._probe, text_frame("3probe"))
+                hub.reply(self._probe, data_frame("3probe"))
                 gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
-            elif packet == "5" and not self.over:
+            elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
@@ -9934,11 +9856,12 @@ class EngineSession(Conversation):
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
-        if self.over:
+        polls = self._encoding.polls
+        if not self.subscriber.is_open:
             return
         if packet == "1":
             # A poll that waits is answered with what says nothing.
-            self.end("transport close", self._encoding.engine("6") if self._polls else None)
+            self.end("transport close", self._encoding.engine("6") if polls else None)
         elif packet[:1] == "3":
             self.subscriber.answer_by = 0
         else:
@@ -9951,15 +9874,13 @@ class EngineSession(Conversation):
                 self.message(packet if isinstance(packet, bytes) else packet[1:])
             except (ValueError, RecursionError):
                 # The POST is told; a poll that waits too.
-                self.end(
-                    "parse error", b"" if self._polls and "polls" not in self._requests else None
-                )
+                self.end("parse error", b"" if polls and "polls" not in self._requests else None)
 
     # Polling
 
     def poll(self, call: Call) -> Answer:
         """Answer a GET with what waits for the client; wait until there is something."""
-        transport, settings = self.subscriber.transport, self.app.settings
+        queue, settings = cast("QueueTransport", self.subscriber.transport), self.app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
@@ -9967,10 +9888,10 @@ class EngineSession(Conversation):
             raise EngineFault(1)
         with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-            cast("QueueTransport", transport).ready.wait(self.PROBE_POLL if self._probe else None)
-        if transport is not self.subscriber.transport:
+            queue.ready.wait(self.PROBE_POLL if self._probe else None)
+        if queue is not self.subscriber.transport:
             raise EngineFault(3)
-        payload = cast("QueueTransport", transport).take()
+        payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload_answer(payload or b"6")
 
@@ -9979,7 +9900,7 @@ class EngineSession(Conversation):
         """A second request of a kind beside the first ends the session."""
         if kind in self._requests:
             self.end(f"two {kind} at once")
-        if kind in self._requests or not self._polls:
+        if kind in self._requests or not self._encoding.polls:
             raise EngineFault(3)
         self._requests.add(kind)
         try:
@@ -9999,7 +9920,7 @@ class EngineSession(Conversation):
         """What was not fetched before the end, where that was told."""
         self._engine.forget(self)
         answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(PollingEncoding.SEPARATOR)[2] not in (b"1", b"6"):
+        if cast("bytes", answer.body).rpartition(SocketIoEncoding.SEPARATOR)[2] not in (b"1", b"6"):
             raise EngineFault(1)
         return answer
 
@@ -10008,13 +9929,13 @@ class EngineSession(Conversation):
         with self._one_at_a_time("posts"):
             try:
                 payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
-                for number, packet in enumerate(PollingEncoding.packets(payload), 1):
+                for number, packet in enumerate(SocketIoEncoding.packets(payload), 1):
                     self.take(packet)
-                    if self.over and packet != "1":
+                    if not self.subscriber.is_open and packet != "1":
                         raise EngineFault(3)
                     if number % self.MOST == 0:  # a body holds many: others have their turn first
                         gevent.sleep(0.001)
-                    while self.subscriber.is_paused and not self.over:
+                    while self.subscriber.is_paused and self.subscriber.is_open:
                         gevent.sleep(0.01)
             except ValueError:
                 self.take("")
@@ -10026,7 +9947,7 @@ class EngineSession(Conversation):
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
         asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._polls
+        is_second = self._probe is not None or not self._encoding.polls
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self.app.streams, secrets.token_urlsafe(16)
@@ -10047,21 +9968,17 @@ class EngineSession(Conversation):
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake")
+    __slots__ = ("_joining", "_partial", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine, subscriber, call)
+        self.recovery = engine.recovery
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             self.handshake = handshake_of(call)
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-
-    @property
-    def recovery(self) -> Recovery:
-        """By which a client that loses its connection may come back as it was."""
-        return self._engine.recovery
 
     def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
@@ -10081,6 +9998,7 @@ class SocketIoSession(EngineSession):
                 raise ValueError("attachments are missing")
             self._partial.attachments.append(data)
             self._partial.attached += len(data)
+            self._partial.size += len(data)
             if self._partial.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
         elif is_text and isinstance(data, str):
@@ -10093,7 +10011,7 @@ class SocketIoSession(EngineSession):
         if len(packet.attachments) == packet.expected:
             self._partial = None
             if packet.kind != SIO_ACK:
-                self.later(partial(self._handle, packet), packet.cost)
+                self.later(partial(self._handle, packet), packet.size)
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
 
@@ -10107,8 +10025,7 @@ class SocketIoSession(EngineSession):
                 self._engine.note(why, self.subscriber.address)
             raise
         if self._encoding.parser == "json":
-            transport = "polling" if self._polls else "websocket"
-            encoding = self._engine.encodings[transport, "msgpack"]
+            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
             self.app.hub.become(self.subscriber, encoding=encoding)
         return packet
 
@@ -10116,8 +10033,7 @@ class SocketIoSession(EngineSession):
         """Each client's handler hears why, after what came before the end."""
         for client in self.clients.values():
             client.gone()
-        if self.clients or self._busy:
-            self.later(partial(self._lose, socket_reason(reason)))
+            self.later(partial(client.depart, socket_reason(reason), is_lost=True))
 
     def _handle(self, packet: SioPacket) -> None:
         client = self.clients.get(packet.namespace)
@@ -10201,7 +10117,7 @@ class SocketIoSession(EngineSession):
                 self.end("it can't be stored")  # so it tries again
                 recovery.lost(client)
                 raise
-        if self.over:
+        if not self.subscriber.is_open:
             if client.pid:
                 recovery.lost(client)
             return
@@ -10222,16 +10138,18 @@ class SocketIoSession(EngineSession):
 
     def renew_topics(self, since: int | None = None) -> None:
         """Hear what the namespaces' clients want to hear, what is new also from an id on."""
-        if not self.over:
+        if self.subscriber.is_open:
             wanted = (client.topics for client in self.clients.values())
             self.app.hub.set_topics(self.subscriber, frozenset().union(*wanted), since)
 
-    def remove(self, client: Client) -> bool:
+    def remove(self, client: Client, is_told: bool) -> bool:
         """Let a client hear and answer no more from here on; whether it did before."""
         if self.clients.get(client.namespace) is not client:
             return False
         self.clients.pop(client.namespace).gone()
         self.renew_topics()
+        if is_told:
+            self.reply(SIO_DISCONNECT, client.namespace)
         return True
 
     def revoked(self, credentials: set[str]) -> None:
@@ -10245,16 +10163,10 @@ class SocketIoSession(EngineSession):
             self.end(REVOKED)
         elif gone and gone == clients:
             self.app.hub.end([self.subscriber], REVOKED)
-        for client in gone if not self.over else ():
-            self.remove(client)
-            self.reply(SIO_DISCONNECT, client.namespace)
+        for client in gone if self.subscriber.is_open else ():
+            self.remove(client, is_told=True)
             # What may wait comes later.
             self.later(partial(client.departed, "server namespace disconnect"))
-
-    def _lose(self, reason: str) -> None:
-        clients, self.clients = list(self.clients.values()), {}
-        for client in clients:
-            client.departed(reason, is_lost=True)
 
 
 # Engine.IO
@@ -10271,7 +10183,7 @@ class EngineFault(Exception):
 
 def payload_answer(payload: bytes) -> Answer:
     """Packets as the answer to a poll, of which the last one needs no separator."""
-    body = payload.removesuffix(PollingEncoding.SEPARATOR)
+    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
     return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
@@ -10294,12 +10206,8 @@ class EngineIo:
         self.app = app
         self.recovery = Recovery(app)
         offsets = self.recovery.seconds > 0
-        self.encodings: dict[tuple[str, str], SocketIoEncoding] = {
-            ("websocket", "json"): SocketIoEncoding(offsets),
-            ("polling", "json"): PollingEncoding(offsets),
-            ("websocket", "msgpack"): MsgpackEncoding(offsets),
-            ("polling", "msgpack"): MsgpackPollingEncoding(offsets),
-        }
+        forms = itertools.product(("websocket", "polling"), ("json", "msgpack"))
+        self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
         # Of `command`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
@@ -10317,11 +10225,9 @@ class EngineIo:
             self.app.journal.add("WARN", words, ipAddress=address)
 
     def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
-        """A new session, made by a request."""
         return SocketIoSession(self, subscriber, call)
 
     def answer(self, call: Call) -> Answer:
-        """Answer a client's request."""
         try:
             return self._answer(call, query_of(call))
         except EngineFault as fault:
@@ -10344,7 +10250,7 @@ class EngineIo:
         session = self._sessions.get(given["sid"])
         if session is None:
             raise EngineFault(1)
-        if session.over:
+        if not session.subscriber.is_open:
             return session.last()
         if transport == "websocket":
             return session.probe(call, encoding)
@@ -10373,7 +10279,7 @@ class EngineIo:
             first = head + encoding.engine("0" + to_json(opening))
             streams.attach(subscriber, frozenset(), transport, first, early)
 
-        if not isinstance(encoding, PollingEncoding):
+        if not encoding.polls:
             return upgrade(self.app, call, attach)
         queue = QueueTransport()
         attach(queue, b"", b"")
@@ -10381,19 +10287,10 @@ class EngineIo:
 
     # What every node does
 
-    def command(
-        self,
-        act: str,
-        *arguments: Any,
-        to: Recipients = Everybody,
-        namespace: str = "/",
-        exclude: RoomNames = None,
-        timeout: float | None = None,
-    ) -> list[Any]:
+    def command(self, order: Order, timeout: float | None = None) -> list[Any]:
         """Let every node do something with its clients, this one too; returns after the commit.
         With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
-        rooms = None if to is Everybody else each_room(cast("RoomNames", to))
-        order = Order(act, namespace, rooms, each_room(exclude), arguments, self.app.nodes.id)
+        order.origin = self.app.nodes.id
         if timeout is None:
             self._tell(order)
             return []
@@ -10423,7 +10320,8 @@ class EngineIo:
 
     def _obey(self, _: int, content: dict[str, Any]) -> None:
         order = msgspec.msgpack.decode(base64.b64decode(content["order"]), type=Order)
-        clients = order.clients(self._sessions.values())
+        here = (session.clients.get(order.namespace) for session in self._sessions.values())
+        clients = [client for client in here if client is not None and order.is_for(client)]
         if order.act in self.ACTS:
             for client in clients:
                 self.ACTS[order.act](client, *order.arguments)
@@ -10481,7 +10379,7 @@ class EngineIo:
             self._sessions.pop(self._ended.popleft()[1], None)
         while self._young and self._young[0][0] <= now:
             session = self._young.popleft()[1]
-            if not session.over and not session.clients:
+            if session.subscriber.is_open and not session.clients:
                 session.end("no CONNECT came")
 
 
@@ -10510,63 +10408,7 @@ def socket_io_client(app: Application, call: Call, name: str) -> Answer:
 
 
 class HeadFault(ValueError):
-    """A head that is refused with another status than 400."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
-
-
-class Body:
-    """A request's body, which is read at once and as a whole (RFC 9112, 6)."""
-
-    CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
-    UNWANTED = 1_048_576  # bytes that are read for the sake of the next request
-
-    def __init__(self, connection: Connection, length: int | None, is_awaited: bool) -> None:
-        """`length` in bytes, None for chunks; `is_awaited`: the client sends it when it gets
-        `100 Continue`, or perhaps without (RFC 9110, 10.1.1)."""
-        self._connection, self._length = connection, length
-        self._is_whole: bool | None = None  # None: nobody wanted it yet
-        self.is_awaited = is_awaited
-
-    def read(self, limit: int, seconds: float = 30.0) -> bytes | None:
-        """All of it; None when that is more than `limit` bytes. Raises OSError, and ValueError
-        when it is framed wrongly."""
-        length, self._is_whole = self._length or 0, False
-        if length > limit:
-            return None
-        if self.is_awaited:
-            self.is_awaited = False
-            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._connection.limit(seconds + length / 16_384)
-        raw = self._chunks(limit) if self._length is None else self._connection.read(length)
-        self._is_whole = raw is not None
-        return raw
-
-    def _chunks(self, limit: int) -> bytes | None:
-        """It in chunks (RFC 9112, 7.1)."""
-        connection, body = self._connection, bytearray()
-        while (line := self.CHUNK.fullmatch(connection.line())) is not None:
-            size = int(line[1], 16)
-            if len(body) + size > limit:
-                return None
-            if not size:
-                break
-            body += connection.read(size)
-            if connection.read(2) != b"\r\n":
-                raise ValueError("a chunk is longer than it says")
-        for _ in range(MOST_FIELDS if line is not None else 0):
-            if connection.line() == b"\r\n":  # the trailer's end; nobody wants it
-                return bytes(body)
-        raise ValueError("it is not in chunks")
-
-    def discard(self) -> bool:
-        """Read past it; whether another request may follow."""
-        if self._is_whole is None and not self.is_awaited:
-            with contextlib.suppress(OSError, ValueError):
-                self.read(self.UNWANTED, 5.0)
-        return bool(self._is_whole)
+    """A head that is refused with another status than 400: that, and why."""
 
 
 # Anything but controls, spaces and a fragment; which form it has is looked at later.
@@ -10652,16 +10494,13 @@ def read_call(connection: Connection) -> Call:
     expect = fields.get("expect", "") if version != "1.0" else ""
     if expect and field_list(expect) != {"100-continue"}:
         raise HeadFault(417, "it expects something else than 100-continue")
-    length = None if has_chunks else int(fields.get("content-length", 0))
-    if length != 0:
-        call.source = Body(connection, length, bool(expect))
+    connection.body_left = None if has_chunks else int(fields.get("content-length", 0))
+    connection.is_awaited = bool(expect) and connection.body_left != 0
     return call
 
 
-@functools.lru_cache(maxsize=2)
-def http_date(seconds: int) -> str:
-    """A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7)."""
-    return email.utils.formatdate(seconds, usegmt=True)
+# A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7).
+http_date = functools.lru_cache(maxsize=2)(partial(email.utils.formatdate, usegmt=True))
 
 
 def pack_head(status: int, headers: dict[str, str]) -> bytes:
@@ -10682,25 +10521,28 @@ class Connection:
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
     HEAD_END = re.compile(rb"\n\r?\n")
-    LINE_BYTES = 4_096  # of a chunk's size, and of a trailer
+    CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
+    LINE_BYTES = 4_096  # of that, and of a trailer
+    UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
     EMPTY_LINES = 4  # that may stand before a request (RFC 9112, 2.2)
     SEND_SECONDS = 120  # for an answer: a client that stops reading holds nobody
     HANDSHAKE_SECONDS = 10.0
 
     def __init__(self, transport: Any, address: str, app: Application) -> None:
-        self.transport = transport
+        self.transport = transport  # None once it is a stream's
         self._watcher = gevent.get_hub().loop.io(transport.fileno(), READ)
         self._waiter: gevent.hub.Waiter | None = None  # of who waits for input
         self._gone: Callable[[], None] | None = None  # of who only asks whether it ends
         self._data = bytearray()  # what came and isn't used
         self.deadline = 0.0  # until when what is waited for must be there
         self.is_idle = False  # whether that is a next request, which may be none
+        self.body_left: int | None = 0  # of a request: its bytes, None for chunks; -1: in doubt
+        self.is_awaited = False  # it comes after `100 Continue`, or without (RFC 9110, 10.1.1)
         self.address = address
         self.scheme = "http"
         self.is_ending = False  # no further request is answered
         self.greenlet = gevent.getcurrent()
         self._app = app
-        self._is_ours = True  # False: a stream's
 
     # What it reads
 
@@ -10789,15 +10631,44 @@ class Connection:
             raise HeadFault(431 if has_line else 414, "its head is too large")
         return self.take(end.end())[: end.start() + 1].decode("latin-1")
 
-    def line(self) -> bytes:
-        """A line of a body with its end. Raises OSError, ValueError."""
+    def body(self, limit: int, seconds: float = 30.0) -> bytes | None:
+        """A request's whole body, once; None when that is more than `limit` bytes. Raises OSError,
+        and ValueError when it is framed wrongly (RFC 9112, 6)."""
+        length, self.body_left = self.body_left, -1
+        if (length or 0) > limit:
+            return None
+        if self.is_awaited:
+            self.is_awaited = False
+            self.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.limit(seconds + (length or 0) / 16_384)
+        raw = self._chunks(limit) if length is None else self._read(length)
+        self.body_left = -1 if raw is None else 0
+        return raw
+
+    def _chunks(self, limit: int) -> bytes | None:
+        """A body in chunks (RFC 9112, 7.1)."""
+        body = bytearray()
+        while (line := self.CHUNK.fullmatch(self._line())) is not None:
+            size = int(line[1], 16)
+            if len(body) + size > limit:
+                return None
+            if not size:
+                break
+            body += self._read(size)
+            if self._read(2) != b"\r\n":
+                raise ValueError("a chunk is longer than it says")
+        for _ in range(MOST_FIELDS if line is not None else 0):
+            if self._line() == b"\r\n":  # the trailer's end; nobody wants it
+                return bytes(body)
+        raise ValueError("it is not in chunks")
+
+    def _line(self) -> bytes:
         while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
             if len(self._data) >= self.LINE_BYTES or not self._fill():
                 raise ValueError("a line of it has no end")
         return self.take(end)
 
-    def read(self, size: int) -> bytes:
-        """So many bytes. Raises OSError."""
+    def _read(self, size: int) -> bytes:
         while len(self._data) < size:
             if not self._fill():
                 raise OSError("it ends early")
@@ -10819,18 +10690,16 @@ class Connection:
     def serve(self, refusal: Problem | None) -> None:
         """Answer until the end, or only that there are too many."""
         try:
-            network, own = self._app.network, str(as_ip(self.transport.getsockname()[0]))
-            context = network.certificates.context(own)
+            own = str(as_ip(self.transport.getsockname()[0]))
+            context = self._app.network.certificates.context(own)
             if refusal is not None:
                 if context is None:  # else it may want a handshake first
-                    self._refuse(problem_answer(refusal))
+                    self._send(problem_answer(refusal))
                 return
             self.transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if context is not None:
                 self._secure(context)
-            is_exposed = self.scheme == "http" and not is_loopback(self.address)
-            is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
-            while not self.is_ending and self._serve_one(is_exposed):
+            while not self.is_ending and self._serve_one():
                 pass
         except OSError:
             pass  # the client is gone, or takes its time
@@ -10840,7 +10709,7 @@ class Connection:
     def close(self) -> None:
         """Close it, unless it is a stream by now."""
         self._watcher.close()
-        if self._is_ours:
+        if self.transport is not None:
             self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
@@ -10860,33 +10729,26 @@ class Connection:
             raise
         self.transport, self.scheme = TlsTransport(secured), "https"
 
-    def _serve_one(self, is_exposed: bool) -> bool:
+    def _serve_one(self) -> bool:
         """Answer a request; whether another may follow."""
         if not self.begin():
             return False
         try:
             call = read_call(self)
         except (OSError, ValueError) as error:
-            why = f"Refused: not a request ({error})"[:300]
+            status, fault = error.args if isinstance(error, HeadFault) else (400, error)
+            why = f"Refused: not a request ({fault})"[:300]
             self._app.journal.add("INFO", why, ipAddress=self.address)
-            self._refuse(Answer(b"", getattr(error, "status", 400), {}))
-            return False
-        call.is_exposed = is_exposed
+            return self._send(Answer(b"", status, {}))
         answer = self._app.answer(call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is None or call.method == "HEAD":
-            return self._send(call, answer)
+            return self._send(answer, call.is_kept, call.method, call.version)
         head, early = pack_head(answer.status, answer.headers), self.take()
         self._watcher.close()
-        self._is_ours = False
-        answer.attach(self.transport, head, early)
+        transport, self.transport = self.transport, None
+        answer.attach(transport, head, early)
         return False
-
-    def _refuse(self, answer: Answer) -> None:
-        """Say why no more is answered."""
-        close = {"Connection": "close", "Content-Length": str(len(answer.body))}
-        self.sendall(pack_head(answer.status, {**answer.headers, **close}) + answer.body)
-        self._end()
 
     def _end(self) -> None:
         """Send no more, and let what is on its way come, within bounds: closing on unread input
@@ -10899,23 +10761,25 @@ class Connection:
                 if not self._fill():
                     return
 
-    def _send(self, call: Call, answer: Answer) -> bool:
-        """Send an answer; whether another request may follow."""
+    def _send(
+        self, answer: Answer, is_kept: bool = False, method: str = "GET", version: str = "1.1"
+    ) -> bool:
+        """Send an answer to a request; whether another one may follow."""
         headers, body = answer.headers, answer.body
         is_whole = type(body) is bytes
-        chunked = not is_whole and "Content-Length" not in headers and call.version != "1.0"
+        chunked = not is_whole and "Content-Length" not in headers and version != "1.0"
         if is_whole and answer.status not in (204, 304) and answer.attach is None:
             headers["Content-Length"] = str(len(body))
         elif chunked:
             headers["Transfer-Encoding"] = "chunked"
         elif "Content-Length" not in headers and answer.status not in (204, 304):
-            call.is_kept = False  # its end is the body's
-        if not call.is_kept or (call.source is not None and call.source.is_awaited):
+            is_kept = False  # its end is the body's
+        if not is_kept or self.is_awaited:
             headers["Connection"] = "close"
-        elif call.version == "1.0":
+        elif version == "1.0":
             headers.setdefault("Connection", "keep-alive")
         head = pack_head(answer.status, headers)
-        has_body = call.method != "HEAD" and answer.status != 204
+        has_body = method != "HEAD" and answer.status != 204
         if is_whole:
             # In one: two would wait for the peer's delayed ACK.
             self.sendall(head + body if has_body else head)
@@ -10926,7 +10790,10 @@ class Connection:
                     head = b""
             self.sendall(head + (chunk(b"") if chunked and has_body else b""))
         is_kept = headers.get("Connection") != "close"
-        if is_kept and (call.source is None or call.source.discard()):
+        if is_kept and self.body_left not in (0, -1):  # nobody wanted it
+            with contextlib.suppress(OSError, ValueError):
+                self.body(self.UNWANTED, 5.0)
+        if is_kept and self.body_left == 0:
             return True
         self._end()
         return False
@@ -10967,6 +10834,21 @@ class Listener(gevent.server.StreamServer):
         """A connection closes itself; a stream's lives on."""
 
 
+def raise_file_limit() -> int:
+    """Allow as many open files as the system lets us; how many that are."""
+    with contextlib.suppress(ImportError):
+        import resource  # not on Windows
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        for wanted in (hard, 10_240):  # macOS says that there is no limit, and takes no more
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                break
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    return sys.maxsize
+
+
 class Front:
     """Serves who connects: how many may, and how long those that are no streams are waited for."""
 
@@ -10975,7 +10857,7 @@ class Front:
 
     def __init__(self, app: Application) -> None:
         self.app = app
-        self.files = sys.maxsize  # that may be open at once
+        self._files = raise_file_limit()
         self._open: set[Connection] = set()
         self._refused: set[Connection] = set()  # those that are told that they are too many
         self._addresses: Counter[str] = Counter()  # or networks, of those that are open
@@ -11026,7 +10908,7 @@ class Front:
         """The setting that allows no further connection; empty when it may be."""
         settings, hub = self.app.settings, self.app.hub
         # What the system allows, less what the program needs for itself.
-        most = settings["max_sockets"] or max(self.files - 512, self.files // 2)
+        most = settings["max_sockets"] or max(self._files - 512, self._files // 2)
         count = len(self._open)
         if count + hub.count >= most and count + hub.sockets >= most:
             return "max_sockets"
@@ -11314,12 +11196,11 @@ class Certificates:
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
-        suffixes = dict.fromkeys((*self.SUFFIXES, *own_names()))
-        networks = [x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS]
-        permitted = [*(x509.DNSName(text) for text in suffixes), *networks]
-        limits = x509.NameConstraints(permitted, None)
-        root = build_cert(name, root_key, None, root_key, self.DAYS, ca_length=1)
-        cert = build_cert(f"{name} (in use)", key, root, root_key, self.DAYS, 0, limits)
+        suffixes = map(x509.DNSName, dict.fromkeys((*self.SUFFIXES, *own_names())))
+        networks = (x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS)
+        limits = x509.NameConstraints([*suffixes, *networks], None)
+        root = build_cert(name, root_key, (), self.DAYS, depth=1)
+        cert = build_cert(f"{name} (in use)", key, (root, root_key), self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
         self._read()
@@ -11364,18 +11245,14 @@ class Certificates:
         """Key and chain for one name or address, as PEM. What is outside the constraints gets a
         certificate that signs itself: in the chain it would make all of it invalid."""
         limits = self._authority.extensions.get_extension_for_class(x509.NameConstraints).value
-        permitted = [each.value for each in limits.permitted_subtrees or ()]
-        named: Any = as_ip(name)
-        if named is not None:
-            allowed = any(named in net for net in permitted if not isinstance(net, str))
-        else:
-            allowed = any(f".{name}".endswith(f".{x}") for x in permitted if isinstance(x, str))
-        alone = x509.IPAddress(named) if named is not None else x509.DNSName(name)
-        names, title = x509.SubjectAlternativeName([alone]), f"rtapp at {name}"[:64]
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer, signing = (self._authority, self._key) if allowed else (None, key)
-        cert = build_cert(title, key, issuer, signing, self.LEAF_DAYS, None, names)
-        return "".join(map(pem_of, (key, cert, *([issuer] if issuer else []))))
+        address, key = as_ip(name), ec.generate_private_key(ec.SECP256R1())
+        alone: Any = x509.DNSName(name) if address is None else x509.IPAddress(address)
+        near = [x.value for x in limits.permitted_subtrees or () if isinstance(x, type(alone))]
+        allowed = any(address in x if address else f".{name}".endswith(f".{x}") for x in near)
+        by = (self._authority, self._key) if allowed else ()
+        names = x509.SubjectAlternativeName([alone])
+        cert = build_cert(f"rtapp at {name}"[:64], key, by, self.LEAF_DAYS, None, names)
+        return "".join(map(pem_of, (key, cert, *by[:1])))
 
 
 def is_clock_behind() -> bool:
@@ -11391,37 +11268,29 @@ def life_left(cert: x509.Certificate) -> float:
 
 
 def build_cert(
-    title: str,
-    key: Any,
-    issuer: x509.Certificate | None,
-    signing_key: Any,
-    days: float,
-    ca_length: int | None,
-    extension: Any = None,
+    title: str, key: Any, by: Sequence[Any], days: float, depth: int | None, more: Any = None
 ) -> x509.Certificate:
-    """A certificate for `key`, by `issuer` or, without one, by itself. With a `ca_length` it signs
-    others, that many levels deep. It begins two days back, for guests whose clock is behind; where
-    it is this machine's that is, it counts from this program's own time."""
+    """A certificate for `key`, `by` an issuer's and its key or, without them, by itself. With a
+    `depth` it signs others, that many levels deep; `more` is an extension. It begins two days back,
+    for guests whose clock is behind; where it is this machine's that is, it counts from this
+    program's own time."""
+    issuer, signing_key = by or (None, key)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, title)])
     now = PROGRAM.stat().st_mtime if is_clock_behind() else time.time()
     begin = datetime.fromtimestamp(now, timezone.utc) - timedelta(days=2)
     end = begin + timedelta(days=days)
-    is_ca = ca_length is not None
+    is_ca, above = depth is not None, signing_key.public_key()
+    server = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
     # It signs handshakes; an authority's certificates, and lists of those that are revoked.
     usage = x509.KeyUsage(not is_ca, False, False, False, False, is_ca, is_ca, False, False)
-    extensions: list[tuple[Any, bool]] = [
-        (x509.BasicConstraints(is_ca, ca_length), True),
+    extensions = (
+        (x509.BasicConstraints(is_ca, depth), True),
         (usage, True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
-    ]
-    if issuer is not None:
-        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
-        extensions.append((above, False))
-    if issuer is not None or not is_ca:
-        server = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])
-        extensions.append((server, False))
-    if extension is not None:
-        extensions.append((extension, is_ca))
+        (by and x509.AuthorityKeyIdentifier.from_issuer_public_key(above), False),
+        (None if is_ca and not by else server, False),
+        (more, is_ca),
+    )
     builder = x509.CertificateBuilder(
         subject_name=subject,
         issuer_name=issuer.subject if issuer else subject,
@@ -11431,7 +11300,7 @@ def build_cert(
         not_valid_after=min(end, issuer.not_valid_after_utc) if issuer else end,
     )
     for value, critical in extensions:
-        builder = builder.add_extension(value, critical)
+        builder = builder.add_extension(value, critical) if value else builder
     return builder.sign(signing_key, hashes.SHA256())
 
 
@@ -11489,8 +11358,11 @@ class Landing:
 
     def answer(self, call: Call) -> Answer:
         """A request's answer, by the whole program where it may be."""
+        network = self._app.network
+        is_exposed = call.scheme == "http" and not is_loopback(call.address)
+        is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
         self._app.access.see_through(call)
-        if not call.is_exposed or call.scheme == "https":
+        if not is_exposed or call.scheme == "https":
             return self._inner(call)
         try:
             answer = self._landed(call)
@@ -11546,17 +11418,14 @@ class Network:
 
     def __init__(self, app: Application) -> None:
         """Raises StartError for a certificate of the settings that is no use."""
-        self._app = app
+        self._app, folder = app, app.storage.folder / "tls"
         self.certificates = Certificates(
-            app.settings,
-            app.storage.folder / "tls",
-            app.journal,
-            lambda: bool(app.rooms.attendance.count()),
+            app.settings, folder, app.journal, lambda: bool(app.rooms.attendance.count())
         )
         self._servers: list[Listener] = []
-        self._addresses: list[AddressView] = []
-        self._is_vpn = False  # whether one takes this machine's traffic
-        self._name = ""  # NAME.local, if the system answers to it
+        self.addresses: list[AddressView] = []
+        self.is_vpn = False  # whether one takes this machine's traffic
+        self.name = ""  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
@@ -11571,7 +11440,7 @@ class Network:
 
     def arrived(self, address: str) -> None:
         """Somebody connected from an address."""
-        if not is_loopback(address) and all(a.address != address for a in self._addresses):
+        if not is_loopback(address) and all(a.address != address for a in self.addresses):
             self.arrived_at = now_ms()
 
     # Opening and closing
@@ -11592,41 +11461,36 @@ class Network:
             if is_due and self.address is not None:
                 self._name_asked_at = time.monotonic()
                 name = socket.gethostname().lower().partition(".")[0] + ".local"
-                self._name = name if answers_to(name, self.address.address) else ""
+                self.name = name if answers_to(name, self.address.address) else ""
         self.note_changes()
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        wanted = self._app.settings["lan"] and self._app.access.has_admin
+        app, host = self._app, self._app.settings["host"]
+        wanted = app.settings["lan"] and app.access.has_admin
         if wanted == self.is_shared:
             return
         if not wanted:
-            self._close()
+            self.shared_at, app.rooms.is_lan = None, False
+            if is_loopback(host):
+                self._listen_on(host)
+                app.front.end(1, lambda connection: not is_loopback(connection.address))
+            guests = [s for s in app.hub.subscribers() if not is_loopback(s.address)]
+            app.hub.end(guests, "It is no longer shared on the network")
+            app.journal.add("INFO", "No longer shared on the network")
             return
         try:
             self.certificates.prepare()
-            if is_loopback(self._app.settings["host"]):
+            if is_loopback(host):
                 self._listen_on(None)
         except (StartError, OSError) as error:
             if str(error) != self.fault:
                 self.fault = str(error)
-                self._app.journal.add("WARN", f"Can't share on the network: {error}")
+                app.journal.add("WARN", f"Can't share on the network: {error}")
             return
-        self.shared_at, self.fault = now_ms(), None
-        self._app.rooms.is_lan = True
+        self.shared_at, self.fault, app.rooms.is_lan = now_ms(), None, True
         self.look()
-        self._app.journal.add("INFO", "Shared on the network", link=self.link)
-
-    def _close(self) -> None:
-        self.shared_at = None
-        self._app.rooms.is_lan = False
-        if is_loopback(self._app.settings["host"]):
-            self._listen_on(self._app.settings["host"])
-            self._app.front.end(1, lambda connection: not is_loopback(connection.address))
-        reason = "It is no longer shared on the network"
-        hub = self._app.hub
-        hub.end([s for s in hub.subscribers() if not is_loopback(s.address)], reason)
-        self._app.journal.add("INFO", "No longer shared on the network")
+        app.journal.add("INFO", "Shared on the network", link=self.link)
 
     def _listen_on(self, host: str | None) -> None:
         """Listen there instead. Linux lets nobody listen on all addresses while somebody listens
@@ -11651,9 +11515,9 @@ class Network:
 
     def look(self) -> None:
         """See which addresses there are."""
-        before = {each.address for each in self._addresses}
-        self._addresses, self._is_vpn = find_addresses(self._app.port)
-        found = [each.address for each in self._addresses]
+        before = {each.address for each in self.addresses}
+        self.addresses, self.is_vpn = find_addresses(self._app.port)
+        found = [each.address for each in self.addresses]
         if before and before != set(found):
             self._app.journal.add("INFO", "The addresses of this machine changed", now=found)
 
@@ -11661,8 +11525,8 @@ class Network:
     def address(self) -> AddressView | None:
         """The address for guests: the chosen one if it is there, else the likeliest."""
         chosen = self._app.settings["lan_address"]
-        named = [each for each in self._addresses if each.address == chosen]
-        return next(iter(named or self._addresses), None)
+        named = [each for each in self.addresses if each.address == chosen]
+        return next(iter(named or self.addresses), None)
 
     @property
     def link(self) -> str | None:
@@ -11705,39 +11569,7 @@ class Network:
 
             segno.make(self.link).terminal(compact=True)
 
-    def view(self, call: Call) -> NetworkView:
-        """The state of sharing, as the API shows it."""
-        settings, port = self._app.settings, self._app.port
-        if not self.is_shared:
-            self.look()
-        state = "on" if self.is_shared else "failed" if self.fault else "waiting"
-        warnings: list[str] = []
-        if self.shared_at is not None:
-            is_silent = self.shared_at <= now_ms() - self.PATIENCE_MS and not self.arrived_at
-            warnings = address_warnings(
-                self._addresses, self._is_vpn, settings["lan_address"], is_silent
-            )
-        connected, count = self._connected()
-        name, mark = self._name, self.certificates.fingerprint
-        return view_of(
-            NetworkView,
-            self,
-            share=bool(settings["lan"]),
-            state=state if self.is_shared or settings["lan"] else "off",
-            source=settings.source("lan"),
-            port=port,
-            address=self.address.address if self.address else None,
-            chosen=settings["lan_address"] or None,
-            addresses=self._addresses,
-            name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
-            authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
-            connected=connected,
-            connected_count=count,
-            warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
-            editable=is_from_here(call),
-        )
-
-    def _connected(self) -> tuple[list[GuestView], int]:
+    def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
         newest: dict[str, Subscriber] = {}
         for part in chunks(self._app.hub.subscribers(), 4_000):
@@ -11787,7 +11619,32 @@ class NetworkView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
 def show_network(app: Application, call: Call) -> NetworkView:
     """The link for guests, this machine's addresses, who is connected from elsewhere."""
-    return app.network.view(call)
+    network, settings, port, warnings = app.network, app.settings, app.port, []
+    if network.shared_at is None:
+        network.look()
+        state = "off" if not settings["lan"] else "failed" if network.fault else "waiting"
+    else:
+        is_silent = network.shared_at <= now_ms() - Network.PATIENCE_MS and not network.arrived_at
+        about = network.is_vpn, settings["lan_address"], is_silent
+        state, warnings = "on", address_warnings(network.addresses, *about)
+    connected, count = network.guests()
+    name, mark = network.name, network.certificates.fingerprint
+    return view_of(
+        NetworkView,
+        network,
+        share=bool(settings["lan"]),
+        state=state,
+        source=settings.source("lan"),
+        port=port,
+        address=network.address.address if network.address else None,
+        chosen=settings["lan_address"] or None,
+        name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
+        authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
+        connected=connected,
+        connected_count=count,
+        warnings=[{"code": code, "detail": WARNINGS[code]} for code in warnings],
+        editable=is_from_here(call),
+    )
 
 
 @route("POST", "/api/network", "admin", "Share on the network, or stop")
@@ -11801,7 +11658,7 @@ def change_network(
     Who is connected from elsewhere is disconnected by a stop."""
     if not is_from_here(call):
         raise Problem("only_from_here", "Open this server by http://127.0.0.1 on its own computer.")
-    known = {row.address for row in app.network.view(call).addresses}
+    known = {row.address for row in show_network(app, call).addresses}
     if isinstance(address, str) and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
     if share is not msgspec.UNSET:
@@ -11809,8 +11666,7 @@ def change_network(
     if address is not msgspec.UNSET:
         save_network_setting(app, call, "lan_address", address or "")
     app.network.apply()
-    if app.network.fault and share is True:
-        fault = app.network.fault
+    if share is True and (fault := app.network.fault):
         save_network_setting(app, call, "lan", "no")
         raise Problem("port_in_use", fault)
     return show_network(app, call)
@@ -11861,14 +11717,9 @@ def ca_certificate(app: Application) -> Answer:
 class Application:
     """Everything, built from the settings. `start` and `stop` bracket its life.
 
-    Built are the storage (it claims the database and brings it to this version) and then, by the
-    settings that are saved there, journal, access, network, the sockets, log, hub, nodes, rooms,
-    streams and Engine.IO, and at last what answers requests. Started are the storage's writer, log,
-    access, hub, rooms and recovery, the jobs and the nodes; the network comes last and lets clients
-    in.
-    Stopped are the desktop's window and the network, whose requests get two seconds; then the
-    streams are told when to come back, what waits is written, this node leaves, and the storage
-    closes. For all of that `run` has nine seconds.
+    Built first is the storage: what follows goes by the settings that are saved there. Started last
+    is the network, which lets clients in. Stopped first are the desktop's window and the network,
+    whose requests get two seconds; `run` has nine for the whole.
     """
 
     def __init__(self, settings: Settings, ports: Sequence[int] = ()) -> None:
@@ -11885,33 +11736,28 @@ class Application:
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
-        self.storage = Storage(make_engine(settings))
-        with needing(self.storage.engine):
-            settings.load(self.storage.read(SAVED_SETTINGS))  # what follows is built by them
-        self.journal = Journal(self.storage)
-        self.access = Access(self.storage, settings, self.journal, admin_token)
+        self.storage = storage = Storage(make_engine(settings))
+        with needing(storage.engine):
+            settings.load(storage.read(SAVED_SETTINGS))  # what follows is built by them
+        self.journal = journal = Journal(storage)
+        self.access = Access(storage, settings, journal, admin_token)
         self.network = Network(self)
         self._refuse_exposure()
-        if not self.storage.engine.shared:
-            self.storage.engine.durability = settings["durability"]  # nothing is written before
+        if not storage.engine.shared:
+            storage.engine.durability = settings["durability"]  # nothing is written before
         self._sockets = listen_on(settings["host"], *(ports or [settings["port"]]))
         self.port = self._sockets[0].getsockname()[1]
         self.stats = Stats()
-        self.log = Log(self.storage)
-        shared = self.storage.engine.shared
+        self.log = Log(storage)
         # Where several nodes number their connections, each does so from another place.
-        first_id = secrets.randbelow(2**20) << 32 if shared else 1
-        self.hub = Hub(self.log, self.stats, self.journal, settings, first_id)
-        self.nodes = Nodes(self.storage, self.log, self.hub, self.journal)
+        first_id = secrets.randbelow(2**20) << 32 if storage.engine.shared else 1
+        self.hub = Hub(self.log, self.stats, journal, settings, first_id)
+        self.nodes = Nodes(storage, self.log, self.hub, journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
-        self.rooms = Rooms(
-            self.storage, self.log, self.hub, self.nodes, self.access, settings, self.journal
-        )
-        self.streams = Streams(
-            self.hub, self.log, settings, self.journal, self.rooms.attendance.topics
-        )
+        self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
+        self.streams = Streams(self.hub, self.log, settings, journal, self.rooms.attendance.topics)
         self.engine = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
@@ -11951,7 +11797,6 @@ class Application:
 
     def start(self) -> None:
         """Begin to serve."""
-        self.front.files = raise_file_limit()
         # Two threads share the interpreter. By default the writer, back from its fsync, waits up to
         # 5 ms for the loop to let it go on: a third of the publishes per second was lost to that.
         sys.setswitchinterval(0.0001)
@@ -11963,24 +11808,17 @@ class Application:
         self.rooms.start()
         self.engine.recovery.start()
         HANDLERS.serve(self)
-        for seconds, job in (
-            (1.0, self._tell_faults),
-            (1.0, self.journal.flush),
+        for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.25, self.engine.close_silent),
-            (1.0, self.engine.recovery.flush),
-            (self.stats.SAMPLE_SECONDS, self.stats.sample),
-            (1.0, self._tell_stats),
-            (1.0, self.log.poll),
             (0.5, self.nodes.beat),
-            (1.0, self.rooms.tick),
-            (60.0, self._note_minute),
-            (60.0, self.access.flush),
-            (60.0, self._retention),
-            (1.0, self.network.tick),
-            (1.0, self.front.look),
+            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
+            (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (60.0, self._note_minute, self.access.flush, self._retention),
+            (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
-            gevent.spawn(self.repeat, seconds, job)
+            for job in jobs:
+                gevent.spawn(self.repeat, seconds, job)
         self.nodes.start()
         self.network.start(self._sockets)
         self.journal.add("INFO", "Server started", version=__version__)
@@ -12189,21 +12027,6 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
     return SqliteEngine(path, settings["durability"])
 
 
-def raise_file_limit() -> int:
-    """Allow as many open files as the system lets us; how many that are."""
-    with contextlib.suppress(ImportError):
-        import resource  # not on Windows
-
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        for wanted in (hard, 10_240):  # macOS says that there is no limit, and takes no more
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-                break
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-    return sys.maxsize
-
-
 class Garbage:
     """Chooses the moments of Python's full collections. Each looks at every object there is, so
     with a full ring and a thousand connections it holds the loop for a tenth of a second; left to
@@ -12331,7 +12154,7 @@ def is_own_program(call: Call) -> bool:
         words = struct.unpack(f"={len(packed) // 4}I", packed)
         return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
-    with socket.socket(fileno=os.dup(call.connection.transport.fileno())) as sock:
+    with socket.socket(fileno=socket.dup(call.connection.transport.fileno())) as sock:
         ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     for row in (line.split() for table in tables for line in table.read_text().splitlines()):
@@ -12340,19 +12163,16 @@ def is_own_program(call: Call) -> bool:
     return not tables
 
 
-def spoken_texts() -> tuple[str, dict[str, str]]:
-    """The language of whoever sits here, where no browser tells it, and its texts."""
+def spoken_language() -> str:
+    """That of whoever sits here, where no browser tells it."""
     spoken = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
-    is_turkish = spoken.lower().startswith(("tr", "turkish"))  # Turkish_… on Windows
-    language = "tr" if is_turkish else "en"
-    texts = msgspec.json.decode((STATIC / "i18n" / f"{language}.json").read_bytes())
-    return language, texts
+    return "tr" if spoken.lower().startswith(("tr", "turkish")) else "en"  # Turkish_… on Windows
 
 
 def ended_page(part: str, detail: str = "") -> str:
     """The page for when there is no server, whole in itself: `stopped` or `failed`."""
-    language, _ = spoken_texts()
-    return filled(in_one_piece("ended.html"), language=language, part=part, detail=detail)
+    page = in_one_piece("ended.html")
+    return filled(page, language=spoken_language(), part=part, detail=detail)
 
 
 class WindowProcess:
@@ -12385,33 +12205,27 @@ class WindowProcess:
         from webview.menu import Menu, MenuAction
 
         token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
+        page: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
+        page = {"html": ended_page("failed", fault)} if fault else page
         window: Any = webview.create_window(
-            "rtapp",
-            url=None if fault else f"{self._url}#signin={token}",
-            html=ended_page("failed", fault) if fault else None,
-            width=1160,
-            height=760,
-            min_size=(380, 480),
-            text_select=True,
+            "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
         self._window, self._closes = window, bool(fault)
         window.events.initialized += self._use
         window.events.loaded += lambda: self._say("loaded")
         window.events.closing += self._closing
-        texts = spoken_texts()[1]
+        file = STATIC / "i18n" / f"{spoken_language()}.json"
+        texts = msgspec.json.decode(file.read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
             "desktop.openBrowser": self._open_browser,
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
+        menus, icon = [] if fault else [menu], str(STATIC / "img" / "icon.png")
         webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
-            self._listen,
-            private_mode=False,
-            storage_path=self._storage,
-            icon=str(STATIC / "img" / "icon.png"),
-            menu=[] if fault else [menu],
+            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menus
         )
 
     def _use(self, renderer: str) -> None:
@@ -12511,7 +12325,6 @@ class Child(subprocess.Popen[str]):
         threading.Thread(target=listen, daemon=True).start()
 
     def tell(self, order: str) -> None:
-        """Give it a line."""
         assert self.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has just ended
             self.stdin.write(order + "\n")
@@ -12575,12 +12388,8 @@ class Desktop:
             url, folder = f"{self.app.url}/desktop", self.app.storage.folder
             window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
             self._window = window
-
-            def give_up() -> None:  # one that shows nothing by now is as good as none
-                if not self._was_shown:
-                    window.kill()
-
-            gevent.spawn_later(WINDOW_SECONDS, give_up)
+            # One that shows nothing by then is as good as none.
+            gevent.spawn_later(WINDOW_SECONDS, lambda: None if self._was_shown else window.kill())
         else:
             self.open_page(f"/desktop#{part}")
 
@@ -12620,7 +12429,7 @@ class Desktop:
 
     def end(self) -> None:
         """The program ends: so does the window."""
-        self._keep_awake(False)
+        self._stay_awake()
         if self._window is not None and self._window.poll() is None:
             self._window.tell("close")
             self._window.close()
@@ -12631,11 +12440,10 @@ class Desktop:
         return sum(self.app.rooms.attendance.count().values())
 
     def _stay_awake(self) -> None:
-        """While guests are connected."""
+        """While guests are connected, until the end."""
         addresses = {subscriber.address for subscriber in self.app.hub.subscribers()}
-        self._keep_awake(self.people > 0 or not all(map(is_loopback, addresses)))
-
-    def _keep_awake(self, wanted: bool) -> None:
+        wanted = self.people > 0 or not all(map(is_loopback, addresses))
+        wanted = wanted and not self.app.stopping
         if wanted == self.awake:
             return
         self.awake = wanted
@@ -12659,13 +12467,8 @@ def desktop_of(app: Application, call: Call | None = None) -> Desktop:
     return app.desktop
 
 
-PagePath = Annotated[
-    str,
-    pattern(
-        r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?",
-        "a path of this server, /…",
-    ),
-]
+_PAGE = r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?(?:[?#][A-Za-z0-9_.~=&%-]*)?"
+PagePath = Annotated[str, pattern(_PAGE, "a path of this server, /…")]
 
 
 @route("GET", "/desktop", "public", "The start page of the desktop program", gives=HTML)
@@ -12741,7 +12544,6 @@ class LogFile(logging.handlers.RotatingFileHandler):
         super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
 
     def doRollover(self) -> None:
-        """Begin a new file."""
         with contextlib.suppress(OSError):
             super().doRollover()
 
@@ -12758,7 +12560,6 @@ class Printed(io.TextIOBase):
         self._line = ""  # that has not ended
 
     def write(self, text: str) -> int:
-        """Print a text."""
         if self._terminal is not None:
             self._terminal.write(text)
             self._terminal.flush()
@@ -12795,25 +12596,12 @@ def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
         connection.close()
 
 
-def desktop_command(options: argparse.Namespace) -> int:
+def desktop_command(options: argparse.Namespace) -> None:
     """Serve with a window, or the browser; a second start shows the first one's."""
-    try:
-        desktop = first_desktop(settings_of(options))
-    except StartError as error:
-        print(f"rtapp: {error}", file=sys.__stderr__)
-        tell_failure(str(error))
-        return 2
-    if desktop is not None:
-        run(desktop.app, desktop.start)
-    return 0
-
-
-def first_desktop(settings: Settings) -> Desktop | None:
-    """The desktop, on the port of last time, so that old links go on working, or else on the
-    next free one; None where another one runs, which then shows itself. Raises StartError."""
+    settings = settings_of(options)
     folder = make_engine(settings).folder
     before, ports = read_runtime(folder), [settings["port"]]
-    if settings.source("port") == "default":
+    if settings.source("port") == "default":  # that of last time: old links go on working
         last = before.port if before else ports[0]
         ports = [*range(last, min(last + 50, 65_536)), 0]
     deadline = time.monotonic() + 15
@@ -12823,7 +12611,7 @@ def first_desktop(settings: Settings) -> Desktop | None:
             break
         except InUse:  # by one that runs, is starting or is ending
             if show_first(folder):
-                return None
+                return
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
@@ -12834,7 +12622,7 @@ def first_desktop(settings: Settings) -> Desktop | None:
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
     has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    return Desktop(app, before.port if before and has_moved else None)
+    run(app, Desktop(app, before.port if before and has_moved else None).start)
 
 
 def show_first(folder: Path) -> bool:
@@ -13226,7 +13014,6 @@ def doctor_command(options: argparse.Namespace) -> int:
 
 
 def check_data_folder(settings: Settings, engine: Engine) -> str:
-    """The data folder exists and takes files."""
     folder = engine.folder
     if not folder.exists() and next(p for p in folder.parents if p.exists()).is_dir():
         raise Doubt(f"{folder} is not there yet. The first start makes it.")
@@ -13275,7 +13062,6 @@ def check_database(settings: Settings, engine: Engine) -> str:
 
 
 def check_port(settings: Settings, engine: Engine) -> str:
-    """The port is free, or an rtapp listens there."""
     host, port = settings["host"], settings["port"]
     try:
         listen(host, port).close()
@@ -13287,7 +13073,6 @@ def check_port(settings: Settings, engine: Engine) -> str:
 
 
 def check_clock(settings: Settings, engine: Engine) -> str:
-    """The clock is not before the newest message."""
     files = [PROGRAM, *([engine.path] if isinstance(engine, SqliteEngine) else [])]
     newest = max(path.stat().st_mtime for path in files if path.exists())
     if time.time() < newest - 60:
@@ -13299,7 +13084,6 @@ def check_clock(settings: Settings, engine: Engine) -> str:
 
 
 def check_disk(settings: Settings, engine: Engine) -> str:
-    """There is room for the database to grow."""
     folders = engine.folder, *engine.folder.parents
     free = shutil.disk_usage(next(path for path in folders if path.exists())).free
     text = f"{free / 1e9:.1f} GB free"
@@ -13311,7 +13095,6 @@ def check_disk(settings: Settings, engine: Engine) -> str:
 
 
 def check_open_files(settings: Settings, engine: Engine) -> str:
-    """The system allows as many sockets as the settings do."""
     allowed, wanted = raise_file_limit(), settings["max_connections"] + 100
     if allowed < wanted:
         raise StartError(
@@ -13322,7 +13105,6 @@ def check_open_files(settings: Settings, engine: Engine) -> str:
 
 
 def check_network(settings: Settings, engine: Engine) -> str:
-    """Guests on the local network find their way."""
     running = read_runtime(engine.folder)
     note = running.network if running else {}
     if not settings["lan"] and not note.get("shared"):
@@ -13422,6 +13204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
+        if options.run is desktop_command:
+            tell_failure(str(error))
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130

@@ -174,7 +174,7 @@ def test_two_meet(office: Office, transport: str, note: Note) -> None:
     note("first picture", wait_first_picture([one, other]))
     note("30 frames", flow([one, other], 30))
     for seer, seen in pairs([one, other]):
-        assert seer.sees_colour(seen) == seen.colour
+        wait_for(lambda: seer.sees_colour(seen) == seen.colour, f"{seer.name} to see {seen.name}")  # noqa: B023
 
 
 @pytest.mark.parametrize(

@@ -394,9 +394,8 @@ def test_what_is_stolen_vouches_for_nothing_else(shared: Server) -> None:
 
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.DNSName("bank.example")])
-    forged = rtapp.build_cert(
-        "forged", key, authority, load_pem_private_key(pem, None), 90, None, names
-    )
+    by = authority, load_pem_private_key(pem, None)
+    forged = rtapp.build_cert("forged", key, by, 90, None, names)
     verifier = (
         PolicyBuilder().store(Store([root])).build_server_verifier(x509.DNSName("bank.example"))
     )
@@ -461,7 +460,7 @@ def make_leaf(data: Path, address: str, days: float) -> x509.Certificate:
     issuer, signing = x509.load_pem_x509_certificate(pem), load_pem_private_key(pem, None)
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-    made: x509.Certificate = rtapp.build_cert("old", key, issuer, signing, days, None, names)
+    made: x509.Certificate = rtapp.build_cert("old", key, (issuer, signing), days, None, names)
     parts = (rtapp.pem_of(key), rtapp.pem_of(made), rtapp.pem_of(issuer))
     place = next((data / "tls").glob(f"leaf-*-{address}.pem"))
     place.write_text("".join(parts))
@@ -947,8 +946,8 @@ def test_from_the_code_to_a_call_by_one_explained_click(
     page, owner = call.guest.page, call.owner.page
     assert call.scanned == call.link
     assert page.url == call.link.replace("http:", "https:") + "?x=1#kept"
-    assert call.guest.sees_colour(call.owner) == "red"
-    assert call.owner.sees_colour(call.guest) == "blue"
+    wait_for(lambda: call.guest.sees_colour(call.owner) == "red", "the owner's picture")
+    wait_for(lambda: call.owner.sees_colour(call.guest) == "blue", "the guest's picture")
     page.click("#open-chat")
     page.fill("#chat-text", "Hello from the phone")
     page.keyboard.press("Enter")
