@@ -5838,7 +5838,13 @@ class Rooms:
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
             change(tx, room, **fields)
-            view = room_view(RoomView, room, len(people_in(tx.database, room)))
+            inside = len(people_in(tx.database, room))
+            if not (room.lobby or room.locked):  # nobody is let in one by one any more
+                waiting = people_in(tx.database, room, waits=True)
+                for row in waiting[: max(0, room.max_participants - inside)]:
+                    self._admit(tx, room, row)
+                    inside += 1
+            view = room_view(RoomView, room, inside)
             tx.append([room_event(room, "room-updated", room=view)])
             return room
 

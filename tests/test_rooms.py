@@ -1049,6 +1049,26 @@ def test_a_host_lets_in_from_the_lobby(make_server: Callable[..., Server]) -> No
         assert eve.join(room).status == 202
 
 
+def test_nobody_waits_once_the_lobby_is_off(server: Server) -> None:
+    room = make_room(server, lobby=True, maxParticipants=3)
+    people = [Person(server, f"P{n}") for n in range(4)]
+    assert [person.join(room).status for person in people] == [202] * 4
+
+    def waiting(**changed: Any) -> list[str]:
+        assert server.request("PATCH", f"{ROOMS}/{room}", changed).status == 200
+        shown = server.get(f"{ROOMS}/{room}").json
+        assert shown["participantCount"] == len(shown["participants"]) == 4 - len(shown["waiting"])
+        return [person["displayName"] for person in shown["waiting"]]
+
+    assert waiting(locked=True) == ["P0", "P1", "P2", "P3"]
+    with people[0].stream() as stream:
+        assert waiting(lobby=False) == ["P0", "P1", "P2", "P3"]  # locked for them
+        assert waiting(locked=False) == ["P3"]  # there is no place more
+        assert heard(stream, "room-admitted")["participantId"] == people[0].me["id"]
+        assert heard(stream, "room-updated")["room"]["participantCount"] == 3
+    assert waiting(maxParticipants=4) == []
+
+
 def test_a_lobby_is_bounded_in_people_and_time(make_server: Callable[..., Server]) -> None:
     server = make_server()
     room = make_room(server, lobby=True)

@@ -81,10 +81,7 @@ export class People {
     this._room = room;
     /** @type {Map<string, Line>} */
     this._lines = new Map();
-    /** Whom the page lets in by itself. @type {Set<number>} */
-    this._welcome = new Set();
     this._wire();
-    for (const name of ['info', 'waiting']) room.on(name, () => this._welcomeAll());
     onLanguage(() => this.render());
   }
 
@@ -117,22 +114,6 @@ export class People {
   }
 
   // The lobby
-
-  /** Where nobody is let in one by one any more, nobody waits. Each is tried once: the room may be full. */
-  _welcomeAll() {
-    const { info, isHost, waiting } = this._room;
-    if (!isHost || info.lobby !== false || info.locked) return;
-    const left = waiting.filter(({ id }) => !this._welcome.has(id));
-    for (const { id } of left) this._welcome.add(id);
-    if (left.length) void this._admit(left);
-  }
-
-  /** One after the other: of a full room is told once. @param {{ id: number }[]} some */
-  _admit(some) {
-    return run(async () => {
-      for (const one of some) await this._room.act(one, 'admit');
-    });
-  }
 
   renderWaiting() {
     const { waiting } = this._room;
@@ -192,7 +173,10 @@ export class People {
     });
     byId('drop-password').addEventListener('click', () => void run(() => room.update({ password: null })));
     byId('mute-all').addEventListener('click', () => void this._each((one) => !one.isSelf && !one.muted, 'mute'));
-    byId('admit-all').addEventListener('click', () => void this._admit(room.waiting));
+    const admitAll = async () => {
+      for (const one of room.waiting) await room.act(one, 'admit'); // of a full room is told once
+    };
+    byId('admit-all').addEventListener('click', () => void run(admitAll));
     byId('end-room').addEventListener('click', () => void confirmed(() => room.end(), t('room.host.endTitle'), t('room.host.endText'), t('room.host.end')));
   }
 
