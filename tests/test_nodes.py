@@ -216,10 +216,15 @@ def test_a_node_that_was_taken_for_dead_lists_its_connections_again(nodes: Nodes
     with here.stream("channel=x") as stream, there.stream("channel=x&presence=1") as watcher:
         wait_for(lambda: len(connections(there)) == 2, "both connections")
         node = here.get("/api/stats").json["nodes"][0]["node"]
-        change(url, "UPDATE nodes SET heartbeat = heartbeat - 20000 WHERE id = ?", node)
         change(url, "UPDATE connections SET id = id + 1000 WHERE node = ?", node)  # a lost one
-        while "presence-leave" not in watcher.next()["data"]:
-            pass
+
+        def is_released() -> bool:
+            # It says again and again that it lives, and the other one looks once a second.
+            change(url, "UPDATE nodes SET heartbeat = heartbeat - 20000 WHERE id = ?", node)
+            return any("silent node was released" in line for line in there.output)
+
+        wait_for(is_released, "it to be taken for dead")
+        wait_for(lambda: "presence-leave" in watcher.next()["data"], "its clients' leave")
         own = stream.hello["clientId"]
         wait_for(lambda: own in {c["clientId"] for c in connections(there)}, "it to be listed")
         wait_for(lambda: len(there.get("/api/nodes").json) == 2, "both nodes")
