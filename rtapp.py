@@ -502,7 +502,7 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "after so many seconds.", 0.2, 86_400),
     Setting("room_waiting_seconds", "float", 600.0, "video", "Seconds that somebody may wait in a "
             "lobby to be let in.", 0.2, 86_400),
-    Setting("video_max_height", "int", 1080, "video", "Lines of the largest picture that a "
+    Setting("video_max_height", "int", 720, "video", "Lines of the largest picture that a "
             "participant sends.", 90, 2160),
     Setting("video_max_fps", "int", 30, "video", "Pictures a second that a participant sends at "
             "most.", 1, 60),

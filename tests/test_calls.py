@@ -448,9 +448,9 @@ def test_a_poor_connection_is_told_while_it_is_poor(office: Office, note: Note) 
 LADDER = {1080: 4_000, 720: 2_000, 540: 900, 360: 500, 270: 250, 180: 120, 90: 50}
 
 
-def rung(lines: float) -> int:
-    """The smallest picture that fills a tile."""
-    return min((each for each in LADDER if each >= lines), default=1080)
+def rung(lines: float, top: int) -> int:
+    """The smallest picture that fills a tile, up to the largest that is sent."""
+    return min((each for each in LADDER if lines <= each <= top), default=top)
 
 
 SOUND = """
@@ -460,9 +460,16 @@ SOUND = """
 """
 
 
-def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office) -> None:
+@pytest.mark.parametrize(
+    ("more", "top", "lower"),
+    [({}, 720, 270), pytest.param({"video_max_height": 1080}, 1080, 360, marks=in_the_long_run)],
+    ids=["720", "1080"],
+)
+def test_what_is_sent_follows_the_viewers_tile_and_the_processor(
+    office: Office, more: dict[str, int], top: int, lower: int
+) -> None:
     """The browsers' statistics are doctored for this one: they say what limits the encoder."""
-    url = office.serve().room()
+    url = office.serve(**more).room()
     one, other = office.some(2)
     for script in (OFTEN.replace("100", "50"), ENCODER):
         one.context.add_init_script(script)
@@ -478,23 +485,23 @@ def test_what_is_sent_follows_the_viewers_tile_and_the_processor(office: Office)
 
         def is_so() -> bool:
             bits = one.sends()[0]["maxBitrate"]
-            return rung(other.lines_for(one)) == lines and bits == LADDER[lines] * 1_000
+            return rung(other.lines_for(one), top) == lines and bits == LADDER[lines] * 1_000
 
         wait_for(is_so, f"{lines} lines")
 
     large, small = {"width": 1600, "height": 1100}, {"width": 300, "height": 120}
     other.page.set_viewport_size(large)
-    wait_sent(1080)
+    wait_sent(top)
     other.page.set_viewport_size(small)
     wait_sent(90)
     wait_for(lambda: other.hears(one)["video"]["frameHeight"] == 90, "smaller pictures")
     other.page.set_viewport_size(large)
-    wait_sent(1080)
+    wait_sent(top)
     one.page.evaluate("limitedBy = 'cpu'")
-    wait_for(lambda: one.sends()[0]["maxBitrate"] == LADDER[360] * 1_000, "three steps down")
+    wait_for(lambda: one.sends()[0]["maxBitrate"] == LADDER[lower] * 1_000, "three steps down")
     wait_for(lambda: one.tile(one)["trouble"], "the limit to be told")
     one.page.evaluate("limitedBy = 'none'")
-    wait_sent(1080)
+    wait_sent(top)
     wait_for(lambda: not one.tile(one)["trouble"], "its end to be told")
 
 

@@ -169,7 +169,7 @@ export class Room {
   /** When they are to be asked for anew, and when they end: by the clock, which goes on in sleep. */
   #ice = { due: Infinity, end: Infinity };
   #renewing = false;
-  #limits = { maxHeight: 1080, maxFps: 30 };
+  #limits = { maxHeight: 720, maxFps: 30 };
   /** Ends with the stay in the room. */
   #stay = new AbortController();
   #suspectedAt = 0;
@@ -288,7 +288,7 @@ export class Room {
   }
 
   /** @param {any} joined */
-  #takeJoined({ participant, participants, room, waiting, videoMaxHeight = 1080, videoMaxFps = 30, ...ice }) {
+  #takeJoined({ participant, participants, room, waiting, videoMaxHeight = 720, videoMaxFps = 30, ...ice }) {
     this.#takeIce(ice);
     this.#limits = { maxHeight: videoMaxHeight, maxFps: videoMaxFps };
     this.waiting = waiting ?? [];
