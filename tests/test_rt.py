@@ -667,6 +667,24 @@ def test_a_refused_subscription_is_told_and_harms_nothing(
     wait_received(page, ["a", "b"])
 
 
+def test_a_refusal_while_the_tabs_meet_ends_nothing(context: BrowserContext, site: Server) -> None:
+    """Whenever it is asked for: what leads the tabs takes some milliseconds to be found."""
+    page = open_page(context, site.port)
+    ended = page.evaluate("""async () => {
+      const refused = [];
+      for (let ms = 0; ms <= 24; ms += 2) {
+        start({ channels: ['a'] });
+        const mine = rt;
+        await new Promise((rise) => setTimeout(rise, ms));
+        const why = mine.subscribe('room:x').catch(({ code }) => code);
+        refused.push([(await Promise.all([why, mine.subscribe('b')]))[0], mine.state]);
+        mine.close();
+      }
+      return refused;
+    }""")
+    assert ended == [["reserved_channel", "open"]] * 13
+
+
 def test_no_secret_stands_in_an_address(context: BrowserContext, site: Server, gate: Gate) -> None:
     session = "a-secret-of-somebody-0123456789"
     pages = visit_with_each(context, gate.port, session=session, shared=False, token=ADMIN)

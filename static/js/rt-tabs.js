@@ -122,7 +122,8 @@ export class Tabs {
   #introduce(behind) {
     this.hello(behind)
       .then((refused) => {
-        const name = [...this.client.channels].find((name) => refused[name]);
+        const { channels, asked } = this.client;
+        const name = [...channels].find((name) => refused[name] && !asked.has(name));
         if (name) this.client.end({ reason: 'refused', error: told(refused[name]) });
       })
       .catch(() => {}); // there is no connection

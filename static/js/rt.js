@@ -498,6 +498,8 @@ export class Client {
   hello = {};
   /** @internal @type {Map<string, string>} */
   since = new Map();
+  /** Asked for, and perhaps refused. @internal @type {Set<string>} */
+  asked = new Set();
   /** @internal @type {Link} */
   link;
   /** Channels whose older messages come at the stream's own position. @type {Set<string>} */
@@ -611,6 +613,7 @@ export class Client {
     const added = names.filter((name) => !this.channels.has(name));
     for (const name of added) {
       this.channels.add(name);
+      this.asked.add(name);
       if (!since) continue;
       this.#earlier.add(name);
       this.since.set(name, since);
@@ -645,6 +648,8 @@ export class Client {
       this.#drop(added);
       if (added.length) this.#adjust().catch(() => {});
       throw error;
+    } finally {
+      for (const name of added) this.asked.delete(name);
     }
   }
 
