@@ -29,6 +29,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 import rtapp
+from browsers import choose
 from support import (
     ADMIN,
     PATIENCE,
@@ -536,9 +537,9 @@ def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text("There is no web view on this computer")
     assert "signin" not in page.url
     expect(page.locator("#open-browser")).to_be_hidden()
-    page.select_option("[data-language-switch]", "tr")
+    choose(page, "language", "tr")
     expect(page.locator("h1")).to_have_text("rtapp bu bilgisayarda çalışıyor")
-    page.select_option("[data-language-switch]", "en")
+    choose(page, "language", "en")
     body = {"session": "s" * 22, "displayName": "Ada"}
     room = page.evaluate(
         """fetch('/api/video/rooms', { method: 'POST', body: '{"name": "Team"}',
@@ -971,13 +972,13 @@ def test_a_broadcast_appears_in_the_window(desk: Desk, screen: Screen, inside: I
     loaded(desk)
     inside.until("document.querySelector('h1').innerText.length > 5")
     screen.shot("start")
-    inside.goto("/")
+    inside.goto("/#console")
     inside.until("document.querySelector('#state').dataset.state === 'open'")
     server.publish({"text": "Herkese merhaba"})
     inside.until("document.querySelector('#messages').innerText.includes('Herkese merhaba')")
     assert inside.evaluate("document.querySelector('#sign-out').hidden")  # no other way in
     screen.shot("message")
-    for path, name in (("/desktop", "start"), ("/", "message"), ("/admin", "admin")):
+    for path, name in (("/desktop", "start"), ("/#console", "message"), ("/admin", "admin")):
         inside.goto(path)
         inside.evaluate(DARK)
         screen.shot(f"{name}-dark")

@@ -1,6 +1,7 @@
 /** The start page of the desktop program, in its window or in the browser: calls, and its end. */
 import { api, ApiError, ROOT } from './api.js';
 import { fieldError, wireForm } from './forms.js';
+import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, errorBanner, h, startPage } from './page.js';
