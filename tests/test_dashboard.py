@@ -302,9 +302,20 @@ def test_a_days_history(page: Page, site: Server) -> None:
 
 
 def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
-    with site.stream("channel=news"), site.stream("session=" + "s" * 22) as stream:
-        visit(page, site, "connections")
+    with site.stream("channel=news&channel=x"), site.stream("session=" + "s" * 22) as stream:
+        site.publish("counted", "channel=news")
+        visit(page, site)
+        channels = page.locator(".channels tbody tr")
+        expect(channels).to_have_text(["news11", "x10"])
+        channels.get_by_text("news").click()
         rows = page.locator("tbody tr")
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("news +1")
+        page.fill("#connection-channel", "no such")
+        page.press("#connection-channel", "Enter")
+        expect(page.locator("#connection-channel-error")).to_contain_text("A channel has up to 128")
+        page.fill("#connection-channel", "")
+        page.press("#connection-channel", "Enter")
         expect(rows).to_have_count(3)
         wanted = stream.hello["clientId"]
         page.fill("#connection-search", wanted)
