@@ -4238,7 +4238,8 @@ class Nodes:
                 if topic == HUB_TOPIC:  # for the node, and not worth a row
                     self._hub.controls[event or ""](0, msgspec.json.decode(content))
                     return
-                entry = Entry(topic, MESSAGE, event, content, attachments, exclude=exclude)
+                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
                 self._hub.volatile(entry)
 
     # Presence
@@ -5578,6 +5579,7 @@ class Rooms:
     ATTEMPT_RATE = 1 / 10
     SIGNALS, SIGNAL_RATE = 300, 30  # of a client, one for each receiver
     SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
+    REACTIONS, REACTION_RATE = 5, 5 / 3  # of a participant
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     LISTED = 50  # rooms that guests are shown
@@ -6000,6 +6002,14 @@ class Rooms:
             return participant_view(row)
 
         return self.perform(who, room_id, "stay", act)
+
+    def react(self, who: Visitor, room_id: str, emoji: str) -> None:
+        """Show the others how one feels, for a moment: nothing is stored. Raises Problem
+        `not_in_room`, `rate_limited`."""
+        room, row = self.actor(self._storage.reader, room_id, who, "take part")
+        self._signals.charge(Charge((row.id, "reactions"), self.REACTION_RATE, self.REACTIONS))
+        about = {"clientId": row.client_id, "emoji": emoji}
+        self._nodes.volatile(room_event(room, "room-reaction", exclude=row.client_id, **about))
 
     # Signals
 
@@ -6931,6 +6941,7 @@ Action = Literal[
     "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
 ]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
 
 class RoomChange(RoomCall, kw_only=True):
@@ -7225,15 +7236,33 @@ class Said(Success):
 
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
-def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: ChatText) -> Said:
-    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
+def say_in_room(
+    app: Application,
+    call: Call,
+    room_id: str,
+    who: Visitor,
+    text: ChatText,
+    reply_to: RowId | None = None,
+) -> Said:
+    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`, and
+    `replyTo`, the `messageId` of what it answers, or null."""
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
         about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        answered = said_in(room).where(Message.id == reply_to)
+        if reply_to is not None and not answered.exists(tx.database):
+            raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
+        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
+
+
+def said_in(room: Any) -> Any:
+    """What was said in a room, as a query."""
+    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
+    return Message.select(Message.id, Message.content).where(where)
 
 
 class ChatView(TypedDict):
@@ -7247,6 +7276,7 @@ class ChatView(TypedDict):
     displayName: str
     text: str
     sentAt: Moment
+    replyTo: int | None
 
 
 @route("GET", f"{ROOM}/chat", "room", "List what was said")
@@ -7255,11 +7285,16 @@ def list_chat(
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
     room, _ = app.rooms.actor(app.storage.reader, room_id, who, "take part")
-    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
-    query = Message.select(Message.id, Message.content).where(where)
-    rows = reversed(list(page_of(app, query, limit, before)))
-    said = [{"id": number, "messageId": number, **as_json(text)} for number, text in rows]
+    rows = reversed(list(page_of(app, said_in(room), limit, before)))
+    told = {"replyTo": None}  # what was said by an earlier version has none
+    said = [{"id": number, "messageId": number, **told, **as_json(text)} for number, text in rows]
     return cast("list[ChatView]", said)
+
+
+@route("POST", f"{ROOM}/reactions", "room", "Show the others an emoji for a moment")
+def react_in_room(app: Application, room_id: str, who: Visitor, emoji: Emoji) -> None:
+    """`room-reaction` with `clientId` and `emoji` to the others who are there; it is not kept."""
+    app.rooms.react(who, room_id, emoji)
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
