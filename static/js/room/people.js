@@ -1,7 +1,6 @@
 /** Who is in the room, who waits before it, and what its host may do. */
 import { onLanguage, t } from '../i18n.js';
-import { announce, byId, errorTitle, h } from '../page.js';
-import { fieldError, wireForm } from '../forms.js';
+import { byId, errorTitle, h } from '../page.js';
 import { ask, icon, said, toast, wireMenu } from './dom.js';
 import { nameOf } from './names.js';
 import { raised, troubleOf } from './seats.js';
@@ -81,6 +80,8 @@ export class People {
     this._room = room;
     /** @type {Map<string, Line>} */
     this._lines = new Map();
+    /** @type {Promise<import('./host.js').HostTools> | undefined} */
+    this._tools = undefined;
     this._wire();
     onLanguage(() => this.render());
   }
@@ -140,55 +141,24 @@ export class People {
     );
   }
 
-  // The host's tools
-
+  /** Once one is the host; what could not be fetched is asked for again at the next look. */
   _host() {
-    const { info, isHost } = this._room;
-    byId('host-tools').hidden = !isHost;
-    if (!info) return;
-    /** @type {HTMLInputElement} */ (byId('room-lock')).checked = info.locked;
-    /** @type {HTMLInputElement} */ (byId('room-lobby')).checked = info.lobby;
-    byId('password-now').textContent = t(info.hasPassword ? 'room.host.hasPassword' : 'room.host.noPassword');
-    byId('drop-password').hidden = !info.hasPassword;
+    if (!this._room.isHost && !this._tools) return;
+    this._tools ??= import('./host.js').then(({ HostTools }) => new HostTools(this._room));
+    this._tools.then((tools) => tools.render(), () => (this._tools = undefined));
   }
 
   _wire() {
     const room = this._room;
-    for (const [id, name] of [['room-lock', 'locked'], ['room-lobby', 'lobby']]) {
-      const box = /** @type {HTMLInputElement} */ (byId(id));
-      box.addEventListener('change', async () => {
-        await run(() => room.update({ [name]: box.checked }));
-        this._host(); // what is shown is what the server has
-      });
-    }
-    const form = /** @type {HTMLFormElement} */ (byId('room-password'));
-    const field = /** @type {HTMLInputElement} */ (byId('new-room-password'));
-    wireForm(form, {
-      check: () => fieldError(field, field.value ? undefined : () => t('room.host.needPassword')),
-      send: async () => {
-        await room.update({ password: field.value });
-        field.value = '';
-        announce(t('room.host.hasPassword'));
-      },
-    });
-    byId('drop-password').addEventListener('click', () => void run(() => room.update({ password: null })));
-    byId('mute-all').addEventListener('click', () => void this._each((one) => !one.isSelf && !one.muted, 'mute'));
     const admitAll = async () => {
       for (const one of room.waiting) await room.act(one, 'admit'); // of a full room is told once
     };
     byId('admit-all').addEventListener('click', () => void run(admitAll));
-    byId('end-room').addEventListener('click', () => void confirmed(() => room.end(), t('room.host.endTitle'), t('room.host.endText'), t('room.host.end')));
-  }
-
-  /** @param {(one: Participant) => boolean} which @param {Action} action */
-  _each(which, action) {
-    const people = this._room.participants.filter(which);
-    return run(() => Promise.all(people.map((one) => this._room.act(one, action))));
   }
 }
 
 /** A host's act; a refusal is said. @param {() => Promise<unknown>} act */
-async function run(act) {
+export async function run(act) {
   try {
     await act();
   } catch (error) {
@@ -197,7 +167,7 @@ async function run(act) {
 }
 
 /** @param {() => Promise<unknown>} act @param {string} title @param {string} text @param {string} yes */
-async function confirmed(act, title, text, yes) {
+export async function confirmed(act, title, text, yes) {
   if (await ask(title, text, yes)) await run(act);
 }
 
