@@ -3,7 +3,8 @@ import { onLanguage, t } from '../i18n.js';
 import { byId, errorTitle, h } from '../page.js';
 import { ask, icon, said, toast, wireMenu } from './dom.js';
 import { nameOf } from './names.js';
-import { raised, troubleOf } from './seats.js';
+import { isSilent, openHearing, raised, troubleOf } from './seats.js';
+import { hear, hearingOf } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
@@ -12,9 +13,10 @@ import { raised, troubleOf } from './seats.js';
 
 /** A line of a list, kept as long as its person is there: menus stay open, the focus stays. */
 class Line {
-  /** @param {Room} room @param {Participant} person */
-  constructor(room, person) {
+  /** @param {Room} room @param {Participant} person @param {() => void} onChange */
+  constructor(room, person, onChange) {
     this._room = room;
+    this._onChange = onChange;
     this.person = person;
     this.name = h('bdi', { class: 'name' });
     this.marks = h('span', { class: 'line-marks' });
@@ -37,7 +39,7 @@ class Line {
     const { person } = this;
     this.name.textContent = nameOf(person);
     this.trouble.textContent = troubleOf(person);
-    this.button.hidden = !this._room.isHost || person.isSelf;
+    this.button.hidden = person.isSelf;
     this.button.setAttribute('aria-label', t('room.people.actions', { name: nameOf(person) }));
     const marks = [
       person.isHost ? h('span', { class: 'badge' }, t('room.people.host')) : undefined,
@@ -46,11 +48,30 @@ class Line {
       person.muted ? mark('mic-off', t('room.mark.mutedByHost'), '!') : undefined,
       !person.muted ? mark(person.audio ? 'mic' : 'mic-off', t(person.audio ? 'room.mark.unmuted' : 'room.mark.muted')) : undefined,
       mark(hasPicture(person) ? 'camera' : 'camera-off', t(hasPicture(person) ? 'room.mark.picture' : 'room.mark.noPicture')),
+      isSilent(person) ? mark('speaker-off', t('room.hear.isMuted')) : undefined,
     ];
     this.marks.replaceChildren(...marks.filter((one) => one !== undefined));
   }
 
   _items() {
+    return [...this._ownItems(), ...(this._room.isHost ? this._hostItems() : [])];
+  }
+
+  /** What concerns nobody but oneself. */
+  _ownItems() {
+    const { person, _onChange: onChange } = this;
+    const { muted } = hearingOf(person);
+    const mute = () => {
+      hear(person, { muted: !muted });
+      onChange();
+    };
+    return [
+      { key: 'volume', icon: 'speaker', text: t('room.hear.volume'), act: () => openHearing(person, onChange) },
+      { key: 'mute-here', icon: 'speaker-off', text: t('room.hear.mute'), pressed: muted, act: mute },
+    ];
+  }
+
+  _hostItems() {
     const { person } = this;
     const name = nameOf(person);
     /** @param {string} key @param {Action} action @param {string} look */
@@ -75,9 +96,10 @@ class Line {
 const hasPicture = (person) => person.video && !person.cameraOff;
 
 export class People {
-  /** @param {Room} room */
-  constructor(room) {
+  /** @param {Room} room @param {() => void} onChange */
+  constructor(room, onChange) {
     this._room = room;
+    this._onChange = onChange;
     /** @type {Map<string, Line>} */
     this._lines = new Map();
     /** @type {Promise<import('./host.js').HostTools> | undefined} */
@@ -109,7 +131,7 @@ export class People {
 
   /** @param {Participant} person */
   _line(person) {
-    const line = this._lines.get(person.clientId) ?? new Line(this._room, person);
+    const line = this._lines.get(person.clientId) ?? new Line(this._room, person, this._onChange);
     this._lines.set(person.clientId, line);
     return line;
   }
