@@ -547,12 +547,12 @@ def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
     )
     assert server.post(f"/api/video/rooms/{room['roomId']}/join", body, token=None).status == 200
     page.click("#quit")
-    dialog = page.locator("#question")
+    dialog = page.locator("#ask-dialog")
     expect(dialog).to_contain_text("1 person is in a call")
-    page.click("#question-no")
+    page.click("#ask-no")
     expect(dialog).to_be_hidden()
     page.click("#quit")
-    page.click("#question-yes")
+    page.click("#ask-yes")
     expect(page.locator("#notices")).to_contain_text("rtapp has quit")
     expect(page.locator("#workspace")).to_be_hidden()
     assert desk.running[-1].wait(PATIENCE) == 0
@@ -911,11 +911,11 @@ def test_quitting_by_the_window_asks_during_a_call(
     quit_program = inside.choose_last if way == "its menu" else screen.press_close
     room = join_call(server, server.request)
     quit_program()
-    inside.until("document.querySelector('#question').open")
+    inside.until("document.querySelector('#ask-dialog')?.open")
     screen.shot("quit")
     assert desk.running[0].poll() is None and screen.windows()
-    inside.click("#question-no")
-    inside.until("!document.querySelector('#question').open")
+    inside.click("#ask-no")
+    inside.until("!document.querySelector('#ask-dialog')")
     assert server.request("DELETE", f"/api/video/rooms/{room}").status == 200
     quit_program()
     assert desk.running[0].wait(PATIENCE) == 0

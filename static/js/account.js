@@ -4,7 +4,7 @@ import { account, closeMenu, nameMenu } from './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { announce, banner, errorBanner, h } from './page.js';
-import { passwordFault, passwordField, passwordInput } from './password.js';
+import { checkPassword, WEAK } from './rules.js';
 import { changePassword, onSession, saysEnded, signOut, whoIAm } from './session.js';
 
 /** Roles as texts. @type {Record<string, string>} */
@@ -37,7 +37,7 @@ export function wireAccount() {
   wireForm(form, {
     check: checkPasswords,
     send: savePassword,
-    codes: { wrong_login: ['current', 'password.wrong'], weak_password: ['password', 'password.weak'] },
+    codes: { wrong_login: ['current', 'password.wrong'], ...WEAK },
     refused: saysEnded,
   });
   change.addEventListener('click', () => {
@@ -95,8 +95,7 @@ async function leave() {
 
 function checkPasswords() {
   fieldError(current, current.value ? undefined : () => t('password.needCurrent'));
-  const fault = passwordFault(chosen.value);
-  fieldError(chosen, fault ? () => t(fault) : undefined);
+  checkPassword(chosen);
 }
 
 async function savePassword() {
@@ -112,4 +111,22 @@ function changedNotice() {
     closeMenu(); // the focus is where it was
   });
   return banner('ok', t('password.changed'), h('p', { class: 'body' }, t('password.changedBody')), close);
+}
+
+/** @param {string} id @param {string} name @param {string} autocomplete @param {string} [hint] its id */
+function passwordInput(id, name, autocomplete, hint = '') {
+  const told = `${id}-error ${hint}`.trim();
+  return h('input', { id, name, type: 'password', autocomplete, autocapitalize: 'none', spellcheck: 'false', 'aria-required': 'true', 'aria-describedby': told });
+}
+
+/** A password's field with its label, button, fault and hint. @param {HTMLInputElement} input @param {string} label @param {string} [hint] */
+function passwordField(input, label, hint) {
+  return h(
+    'div',
+    { class: 'field' },
+    h('label', { for: input.id, 'data-i18n': label }),
+    h('div', { class: 'revealable' }, input, h('button', { type: 'button', 'data-reveal': input.id })),
+    h('p', { id: `${input.id}-error`, class: 'field-error' }),
+    hint ? h('p', { id: `${input.id}-hint`, class: 'hint', 'data-i18n': hint }) : undefined,
+  );
 }

@@ -4,6 +4,7 @@ import { clearErrors, fieldError, wireForm } from './forms.js';
 import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, copyFrom, errorBanner, h, serverWords, setText } from './page.js';
+import { CHANNEL } from './rules.js';
 import { connect, RtError } from './rt.js';
 import { onSession, refresh, saysEnded, whoIAm } from './session.js';
 
@@ -12,7 +13,6 @@ const SHOWN = 10_000; // characters of one message
 const GLANCE = 200; // of its line in the list
 const DRAW_EVERY = 250; // ms, at most four times a second
 const TOKEN_DAYS = 30;
-const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
 
 /**
  * A row of the list: a message, or a note of the page's own where something may be missing.

@@ -68,7 +68,7 @@ export class Transfers {
       'li',
       { class: incoming ? 'said file' : 'said file own', 'data-status': status, 'data-transfer': transfer.key },
       h('p', { class: 'meta' }, h('b', {}, who)),
-      h('p', { class: 'text' }, `${name} (${size(transfer.size, formatNumber)})`),
+      h('p', { class: 'text' }, `${name} (${size(transfer.size)})`),
       // Whoever is asked for an answer doesn't wait for one.
       h('p', { class: 'hint state' }, incoming && status === 'offered' ? '' : t(STATES[status])),
       status === 'moving' ? h('progress', { max: '1', value: '0', 'aria-label': name }) : undefined,
