@@ -167,12 +167,15 @@ def test_the_servers_words_about_a_field_stand_at_it(page: Page, fresh: Server) 
 
 
 def test_a_wrong_setup_link_is_explained(page: Page, fresh: Server) -> None:
+    """Before anything is filled in; and no account was made by asking."""
     page.goto(f"{home(fresh)}#setup=used-or-expired-0123456789")
-    fill_in(page, "setup")
     expect(page.locator("#gate-note")).to_contain_text("has been used or has expired")
     expect(page.locator("#first-run")).to_contain_text("print a new link")
     expect(page.locator("#setup")).to_be_hidden()
-    assert focused(page) == "first-run-title"
+    page.goto(printed_link(fresh))
+    expect(page.locator("#setup")).to_be_visible()
+    expect(page.locator("#gate-note")).to_be_empty()
+    assert fresh.get("/api/auth/me", token=None).json["setupNeeded"]
 
 
 def test_a_used_setup_link_leads_to_the_sign_in(page: Page, elsewhere: Page, fresh: Server) -> None:
