@@ -2209,9 +2209,9 @@ class Log:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
             self.take_trimmed(gone, floor)
 
-    def take_trimmed(self, gone: dict[str, int], floor: int) -> None:
+    def take_trimmed(self, topics: dict[str, int], floor: int) -> None:
         """Learn the highest id that retention took of each topic, here or on another node."""
-        for topic, number in gone.items():
+        for topic, number in topics.items():
             self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
         if floor > self._floor:
             self._floor = floor
