@@ -642,7 +642,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     page.keyboard.up(" ")
     expect(mark).to_have_count(1)
     page.keyboard.press("c")
-    assert focused(page) == "chat-text"
+    expect(page.locator("#chat-text")).to_be_focused()
     page.keyboard.type("mmm")
     expect(page.locator("#chat-text")).to_have_value("mmm")
     expect(mark).to_have_count(1)
@@ -650,7 +650,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     assert focused(page) == "open-chat"
     page.keyboard.press("?")
     expect(page.locator("#keys-dialog")).to_be_visible()
-    expect(page.locator("#keys-list div")).to_have_count(11)
+    expect(page.locator("#keys-list div")).to_have_count(12)
     page.uncheck("#single-keys")
     page.keyboard.press("Escape")
     page.keyboard.press("r")
@@ -779,6 +779,30 @@ def test_raised_hands_have_an_order_and_a_sound(house: House) -> None:
     expect(ada.page.locator("#people-list .name")).to_have_text(["Cem", "Bob", "Ada (you)"])
     cem.page.click("#hand")
     expect(ada.tile(bob).locator(".hand")).to_have_text("1")
+    # Reactions: by the keyboard, over whoever sends them, said to the others, gone after a moment.
+    ada.timed()
+    ada.page.route("**/reactions.js", lambda route: route.abort())
+    bob.page.route("**/reactions.js", lambda route: route.abort())
+    bob.page.keyboard.press("e")
+    expect(bob.page.locator("#captions")).to_contain_text("can’t be reached")
+    for one in (ada, bob):
+        one.page.unroute("**/reactions.js")
+    bob.page.keyboard.press("e")
+    expect(bob.page.locator("#reactions button").first).to_be_focused()
+    bob.page.keyboard.press("ArrowLeft")
+    bob.page.keyboard.press("ArrowLeft")
+    bob.page.keyboard.press("Enter")
+    for one, tile in ((ada, ada.tile(bob)), (bob, bob.page.locator("[data-self]"))):
+        expect(tile.locator(".reaction")).to_have_text("🤔")
+        expect(one.page.locator(".reaction")).to_have_count(1)
+    expect(ada.said).to_have_text("Bob: Thinking")
+    bob.page.route("**/reactions", lambda route: route.fulfill(status=429))
+    bob.page.keyboard.press("Enter")
+    expect(bob.said).to_contain_text("Too many")
+    bob.page.keyboard.press("Escape")
+    expect(bob.page.locator("#react")).to_be_focused()
+    ada.skip(4)
+    expect(ada.page.locator(".reaction")).to_have_count(0)
 
 
 def test_chat_with_unread_count_links_and_history(house: House) -> None:

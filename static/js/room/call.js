@@ -7,7 +7,7 @@ import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
 import { Controls } from './controls.js';
-import { icon, toast } from './dom.js';
+import { icon, onDemand, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
 import { Panels } from './panels.js';
@@ -62,12 +62,12 @@ export class Call {
     this.people = new People(room);
     this.sharing = new Sharing(room, () => this._plan());
     this.invitation = new Invitation(room);
-    this.panels = new Panels((panel) => panel === 'chat' && this.chat.seen());
+    this.panels = new Panels((panel) => panel === 'chat' && this.chat.open());
     this.chat = new Chat(room, {
       isSeen: () => this.panels.shown === 'chat' && document.visibilityState === 'visible',
       onNews: (from, text) => this._news(from, text),
       onUnread: () => this._plan(),
-      onFiles: () => this._withFiles((transfers) => transfers.offer()),
+      onFiles: (files) => this._withFiles((transfers) => transfers.choose(files)),
     });
     /** @type {Promise<Transfers> | undefined} */
     this._transfers = undefined;
@@ -96,7 +96,8 @@ export class Call {
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
-    setTimeout(() => void Promise.all([import('./recorder.js'), import('./transfers.js')]).catch(() => {}), CALM);
+    const later = () => [import('./recorder.js'), import('./transfers.js'), import('./keysheet.js'), this.chat.panel()];
+    setTimeout(() => void Promise.all(later()).catch(() => {}), CALM);
     byId('stage').focus();
     const others = this.room.participants.length - 1;
     announce(others ? t('room.said.joined', { count: others }) : t('room.alone.title'));
@@ -141,6 +142,7 @@ export class Call {
     room.on('added', (person) => this._added(person));
     room.on('removed', (person, reason) => this._removed(person, reason));
     room.on('waiting', (list) => this._knocked(list));
+    room.on('reaction', (person, emoji) => person && onDemand(() => import('./reactions.js'), ({ show }) => show(person, emoji)));
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => room.canSend(person) || this._lost(person));
     room.on('capture', ({ height, fps }) => Object.assign(devices, { maxHeight: height, maxFps: fps }));
@@ -210,7 +212,7 @@ export class Call {
 
   /** One after the other, as they come. @param {(transfers: Transfers) => void} act */
   _withFiles(act) {
-    this._transfers ??= import('./transfers.js').then(({ Transfers }) => new Transfers(this.room, this.chat));
+    this._transfers ??= Promise.all([import('./transfers.js'), this.chat.panel()]).then(([{ Transfers }, panel]) => new Transfers(this.chat, panel));
     this._transfers.then(act, () => {
       this._transfers = undefined; // so that another try asks again
       toast(t('error.unreachable'));

@@ -2,12 +2,13 @@
 import { formatNumber, onLanguage, t } from '../i18n.js';
 import { announce, byId, h } from '../page.js';
 import { fieldError } from '../forms.js';
-import { said, size } from './dom.js';
+import { openDialog, said, size } from './dom.js';
 import { Files, LARGEST } from './files.js';
 import { nameOf } from './names.js';
+import { makeDialog } from './parts.js';
 
-/** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('./chat.js').Chat} Chat */
+/** @typedef {import('./talk.js').Talk} Talk */
 /** @typedef {import('./files.js').Transfer} Transfer */
 
 /** A transfer's state in words. @type {Record<Transfer['status'], string>} */
@@ -21,17 +22,47 @@ const STATES = {
 };
 
 export class Transfers {
-  /** @param {Room} room @param {Chat} chat */
-  constructor(room, chat) {
-    this._room = room;
+  /** @param {Chat} chat @param {Talk} panel */
+  constructor(chat, panel) {
+    this._room = chat.room;
     this._chat = chat;
-    this.files = new Files(room);
+    this._panel = panel;
+    /** @type {HTMLDialogElement | undefined} */
+    this._dialog = undefined;
+    this.files = new Files(chat.room);
     this.files.addEventListener('change', (event) => this._transfer(/** @type {CustomEvent} */ (event).detail.transfer));
     onLanguage(() => [...this.files.transfers.values()].forEach((transfer) => this._transfer(transfer, false)));
   }
 
+  /** Which files, and to whom. @param {FileList} [dropped] */
+  choose(dropped) {
+    this._dialog ??= this._makeDialog();
+    const people = this._room.participants.filter((one) => !one.isSelf);
+    const options = people.map((one) => h('option', { value: one.clientId }, nameOf(one)));
+    byId('file-to').replaceChildren(said('option', 'room.files.everyone', { value: '' }), ...options);
+    const input = /** @type {HTMLInputElement} */ (byId('file-input'));
+    fieldError(input, undefined);
+    input.value = '';
+    if (dropped) input.files = dropped;
+    openDialog(this._dialog);
+  }
+
+  _makeDialog() {
+    const input = h('input', { id: 'file-input', type: 'file', multiple: true, 'aria-describedby': 'file-input-error file-hint' });
+    const error = h('p', { id: 'file-input-error', class: 'field-error' });
+    const hint = said('p', 'room.files.hint', { id: 'file-hint', class: 'hint' });
+    const which = h('div', { class: 'field' }, said('label', 'room.files.which', { for: 'file-input' }), input, error, hint);
+    const to = h('div', { class: 'field' }, said('label', 'room.files.to', { for: 'file-to' }), h('select', { id: 'file-to' }));
+    const dialog = makeDialog('file', 'room.files.title', [which, to], 'room.files.offer');
+    dialog.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this._offer();
+    });
+    return dialog;
+  }
+
   /** What the dialog has. */
-  offer() {
+  _offer() {
     const input = /** @type {HTMLInputElement} */ (byId('file-input'));
     const to = /** @type {HTMLSelectElement} */ (byId('file-to')).value;
     const files = [...(input.files ?? [])];
@@ -42,17 +73,17 @@ export class Transfers {
     fieldError(input, fault ? () => t(fault) : undefined);
     if (fault) return input.focus();
     for (const file of files) this.files.offer(file, people);
-    /** @type {HTMLDialogElement} */ (byId('file-dialog')).close();
+    this._dialog?.close();
   }
 
   /** @param {Transfer} transfer @param {boolean} [isNews] */
   _transfer(transfer, isNews = true) {
-    const old = this._chat.row(transfer.key);
+    const old = this._panel.row(transfer.key);
     // While it moves only the bar does: a button that is replaced would lose the focus.
     if (old?.dataset.status === transfer.status && transfer.status === 'moving' && isNews) return progress(old, transfer);
     const hadFocus = old?.contains(document.activeElement);
     const row = this._transferRow(transfer);
-    this._chat.put(transfer.key, row);
+    this._panel.put(transfer.key, row);
     if (hadFocus) /** @type {HTMLElement | null} */ (row.querySelector('button, a'))?.focus();
     if (!isNews || transfer.status === 'moving') return;
     const { name, person, incoming } = transfer;
