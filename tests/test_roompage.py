@@ -125,6 +125,17 @@ navigator.mediaDevices.getUserMedia = async (asked) => {
 """
 
 
+# A picture comes out of the clipboard.
+PASTE = """async (width) => {
+  const canvas = Object.assign(document.createElement('canvas'), { width, height: width / 2 });
+  canvas.getContext('2d').fillRect(9, 9, 99, 99);
+  const content = await new Promise((done) => canvas.toBlob(done));
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([content], 'image.png', { type: 'image/png' }));
+  const paste = new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true });
+  document.querySelector('#chat-text').dispatchEvent(paste); }"""
+
+
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -840,6 +851,30 @@ def test_chat_with_unread_count_links_and_history(house: House) -> None:
     bob.page.keyboard.press("Enter")
     expect(bob.page.locator("#chat-form .banner")).to_contain_text("can’t be reached")
     expect(bob.page.locator("#chat-text")).to_have_value("lost?")
+    # An answer, by the keyboard: its line leads to what it answers. Marks are shown as what they mean.
+    page = ada.page
+    page.focus("#chat-text")
+    page.keyboard.press("Shift+Tab")
+    for _ in range(3):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answering")).to_contain_text("Reply to Bob: <img")
+    page.keyboard.type("**yes** ")
+    page.click("#chat-emoji")
+    expect(page.locator("#emoji button").first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-text")).to_have_value("**yes** 😄")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answering")).to_be_hidden()
+    expect(cem.page.locator(".said strong")).to_have_text("yes")
+    expect(cem.page.locator(".said .quote")).to_contain_text("Bob <img")
+    cem.page.click(".said .quote")
+    expect(cem.page.locator(".said").first).to_be_focused()
+    page.click(".said >> nth=-1 >> .answer")
+    page.keyboard.press("Escape")
+    expect(page.locator(".answering")).to_be_hidden()
+    expect(page.locator("#chat")).to_be_visible()
 
 
 def test_names_turn_nothing_around_them_and_no_emoji_is_cut(house: House) -> None:
@@ -927,9 +962,17 @@ def test_files_go_to_everyone_or_one_once_accepted(house: House, tmp_path: Path)
         bob.page.click(".file a[download]")
     assert Path(download.value.path()).read_bytes() == content
     assert download.value.suggested_filename == "plan.bin"
+    # One card for both: how many have it, and who.
+    card = ada.page.locator(".file")
+    expect(card.locator(".state")).to_have_text("1 of 2 have it")
+    expect(card).to_have_attribute("data-status", "offered")
+    ada.page.click(".file summary")
+    expect(card.locator("li")).to_have_text(["Bob – Complete", "Cem – Waiting for an answer"])
     cem.page.click('.file [data-act="room.files.decline"]')
-    expect(ada.page.locator('.file[data-status="declined"]')).to_have_count(1)
-    expect(ada.page.locator('.file[data-status="done"]')).to_have_count(1)
+    expect(card.locator("li")).to_have_text(["Bob – Complete", "Cem – Declined"])
+    expect(card.locator("details")).to_have_attribute("open", "")
+    expect(card).to_have_attribute("data-status", "done")
+    expect(card).to_have_count(1)
     pieces = ada.page.evaluate("window.pieces")
     assert max(pieces) == 16_384 and sum(pieces) == len(content) + 4 * len(pieces)
     offer(ada, tmp_path, "only.txt", b"for Cem", to="Cem")
@@ -940,6 +983,22 @@ def test_files_go_to_everyone_or_one_once_accepted(house: House, tmp_path: Path)
     offer(ada, tmp_path, "empty.txt", b"")
     bob.page.click('.file [data-act="room.files.accept"]')
     expect(ada.page.locator('.file[data-status="done"]')).to_have_count(2)
+    # A picture that is pasted is shown to all who are there, smaller, and nowhere kept.
+    ada.page.evaluate(PASTE, 3_000)
+    ada.page.fill("#picture-alt", "A plan")
+    ada.page.keyboard.press("Enter")
+    picture = bob.page.get_by_role("button").get_by_role("img", name="A plan")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("(image) => image.naturalWidth") == 2_048
+    expect(bob.said).to_contain_text("Ada: Picture")
+    bob.page.locator(".picture-small").press("Enter")
+    expect(bob.page.locator("#picture-dialog img")).to_have_attribute("alt", "A plan")
+    expect(ada.page.locator(".picture-small")).to_have_count(1)
+    assert ada.page.locator("#chat-form .pending").is_hidden()
+    said = bob.page.evaluate(
+        "fetch(`../api/video/rooms/${location.pathname.split('/').pop()}/chat`, { headers: { 'X-Session': localStorage.getItem(`rtapp.room.${location.pathname.split('/').pop()}`) } }).then((answer) => answer.json())"
+    )
+    assert said == []
 
 
 def test_a_file_on_its_way_shows_progress_and_can_be_cancelled(

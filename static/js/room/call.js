@@ -68,6 +68,7 @@ export class Call {
       onNews: (from, text) => this._news(from, text),
       onUnread: () => this._plan(),
       onFiles: (files) => this._withFiles((transfers) => transfers.choose(files)),
+      onPicture: (file, alt) => this._withFiles((transfers) => transfers.show(file, alt)),
     });
     /** @type {Promise<Transfers> | undefined} */
     this._transfers = undefined;
@@ -204,16 +205,16 @@ export class Call {
 
   /** @param {Participant} from @param {string | ArrayBuffer} data */
   _data(from, data) {
-    if (typeof data !== 'string') return this._transfers && this._withFiles(({ files }) => files.take(from, data));
+    if (typeof data !== 'string') return void (this._transfers && this._withFiles(({ files }) => files.take(from, data)));
     const said = parsed(data);
     if (said?.type === 'recording') this.recording.hear(from, said.on === true);
     else if (/^file-/.test(said?.type)) this._withFiles(({ files }) => files.hear(from, said));
   }
 
-  /** One after the other, as they come. @param {(transfers: Transfers) => void} act */
+  /** One after the other, as they come. @template T @param {(transfers: Transfers) => T} act @returns {Promise<T | void>} */
   _withFiles(act) {
     this._transfers ??= Promise.all([import('./transfers.js'), this.chat.panel()]).then(([{ Transfers }, panel]) => new Transfers(this.chat, panel));
-    this._transfers.then(act, () => {
+    return this._transfers.then(act, () => {
       this._transfers = undefined; // so that another try asks again
       toast(t('error.unreachable'));
     });

@@ -11,7 +11,7 @@ const MOST = 500; // messages kept in the page
 export class Chat {
   /**
    * @param {Room} room
-   * @param {{ isSeen: () => boolean, onNews: (from: string, text: string) => void, onUnread: () => void, onFiles: (files?: FileList) => void }} acts
+   * @param {{ isSeen: () => boolean, onNews: (from: string, text: string) => void, onUnread: () => void, onFiles: (files?: FileList) => void, onPicture: (file: File, alt: string) => Promise<string | void> }} acts
    */
   constructor(room, acts) {
     this.room = room;

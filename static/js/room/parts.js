@@ -1,7 +1,7 @@
 /** Of what is made when it is asked for: dialogs, and the styles that only it needs. */
 import { t } from '../i18n.js';
 import { h } from '../page.js';
-import { said } from './dom.js';
+import { icon, said } from './dom.js';
 
 /**
  * A dialog of the page, with its title and a button that closes it.
@@ -36,4 +36,14 @@ export function styled(name) {
   const link = h('link', { rel: 'stylesheet', href: new URL(`../../css/${name}.css`, import.meta.url).href });
   document.head.append(link);
   return new Promise((resolve) => (link.onload = link.onerror = resolve));
+}
+
+/** An icon by the path of its lines, which only that part of the page has. @param {string} d */
+export function drawn(d) {
+  const svg = icon('');
+  const path = document.createElementNS(svg.namespaceURI, 'path');
+  path.setAttribute('d', d);
+  svg.setAttribute('viewBox', '0 0 24 24');
+  svg.replaceChildren(path);
+  return svg;
 }
