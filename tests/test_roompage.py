@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import (
@@ -38,12 +39,15 @@ from browsers import (
     DEVICES,
     FLAGS,
     KEEP,
+    NAME,
+    PASSWORD,
     Visitor,
     fits,
     focused,
     hold,
     new_context,
     serious,
+    sign_in,
     start_chromium,
     until,
     watch,
@@ -1531,6 +1535,97 @@ def test_invite_by_link_code_and_qr(house: House) -> None:
     expect(page.locator("#copy-link")).to_have_text("Copy the link")
     page.click("#invite-dialog [data-close-dialog]")
     assert focused(page) == "alone-invite"
+
+
+def test_the_invitation_of_a_server_that_is_not_shared_says_what_to_do(house: House) -> None:
+    """Stub: what the server answers once it is shared, as there may be no network here."""
+    ada = house.host("Ada", timezone_id="Asia/Tokyo").join()
+    page = ada.page
+    page.click("#open-invite")
+    expect(page.locator("#invite-local")).to_contain_text("Ask whoever runs this server")
+    for useless in ("#invite-qr", "#mail-link", "#invite-calendar", "#invite-share"):
+        expect(page.locator(useless)).to_be_hidden()
+    page.keyboard.press("Escape")
+    account = {"username": NAME, "password": PASSWORD, "role": "admin"}
+    assert house.server.post("/api/users", account).status in (200, 201)
+    sign_in(ada.context, house.server)
+    page.route(
+        "**/api/network",
+        lambda route: route.abort() if route.request.method == "POST" else route.fallback(),
+    )
+    page.click("#open-invite")
+    expect(page.locator("#invite-share")).to_be_visible()
+    expect(page.locator("#invite-local")).to_be_hidden()
+    page.press("#invite-sharing", " ")
+    expect(page.locator("#invite-share .banner")).to_contain_text("can’t be reached")
+    expect(page.locator("#invite-sharing")).not_to_be_checked()
+    page.route("**/api/network", lambda route: route.fulfill(json={"state": "on", "fault": None}))
+    link = f"https://192.0.2.7:8443/room/{house.room}"
+    room = f"**/api/video/rooms/{house.room}"
+    page.route(room, lambda route: route.fulfill(json={**route.fetch().json(), "joinUrl": link}))
+    page.press("#invite-sharing", " ")
+    expect(page.locator("#invite-link")).to_have_text(link)
+    expect(page.locator("#invite-qr")).to_be_visible()
+    expect(page.locator("#invite-share")).to_be_hidden()
+    expect(page.locator("#copy-link")).to_be_focused()
+    address = urlsplit(page.get_attribute("#mail-link", "href") or "")
+    fields = parse_qs(address.query)
+    assert address.scheme == "mailto" and "Planning" in fields["subject"][0]
+    assert f"\r\n{link}\r\n" in fields["body"][0]
+    page.press("#invite-calendar summary", "Enter")
+    page.fill("#invite-start", "2030-05-06T07:08")
+    with page.expect_download() as download:
+        page.press("#invite-start", "Enter")
+    lines = Path(download.value.path()).read_bytes().decode().split("\r\n")
+    assert {"DTSTART:20300505T220800Z", "SUMMARY:Planning", f"URL:{link}"} <= set(lines)
+
+
+def test_whoever_looks_elsewhere_is_notified_if_they_want(house: House) -> None:
+    """Stubs: the system's notifications, and a page that is hidden."""
+    away = """
+      Object.assign(window, { notes: [], away: false, asked: 0, answer: 'denied' });
+      window.Notification = class {
+        static permission = 'default';
+        static async requestPermission() { window.asked += 1; return (Notification.permission = window.answer); }
+        constructor(title, about) { window.notes.push(Object.assign(this, about, { title })); }
+        close() { this.closed = true; }
+      };
+      Object.defineProperty(document, 'visibilityState', { get: () => (window.away ? 'hidden' : 'visible') });"""
+    house.make(lobby=True)
+    ada = house.host("Ada", away).join()
+    page = ada.page
+    ada.menu("settings")
+    box = page.locator("#notify")
+    assert page.evaluate("asked") == 0
+    box.click()
+    expect(page.locator("#notify-hint")).to_contain_text("doesn’t allow")
+    expect(box).not_to_be_checked()
+    page.evaluate("answer = 'granted'")
+    box.click()
+    expect(box).to_be_checked()
+    expect(page.locator("#notify-hint")).to_be_hidden()
+    page.keyboard.press("Escape")
+    bob = house.guest("Bob").open().ask().phase("waiting")
+    expect(page.locator("#open-people")).to_have_attribute("data-count", "1")
+    page.evaluate("away = true")
+    house.guest("Cem").open().ask().phase("waiting")
+    until(page, "() => notes.length === 1")
+    note = page.evaluate("(({ title, body, tag }) => [title, body, tag])(notes[0])")
+    assert note == ["Planning", "Cem would like to come in", "rtapp-people"]
+    page.evaluate("notes[0].onclick()")
+    expect(page.locator("#people")).to_be_visible()
+    page.click('[data-act="admit"] >> nth=0')
+    bob.phase("joined").page.click("#open-chat")
+    bob.page.fill("#chat-text", "Are you there?")
+    bob.page.keyboard.press("Enter")
+    until(page, "() => notes.length === 2")
+    assert page.evaluate("[notes[1].body, notes[1].closed]") == ["Bob: Are you there?", None]
+    page.evaluate("away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    assert page.evaluate("notes.every(({ closed }) => closed)")
+    bob.page.fill("#chat-text", "Ah")
+    bob.page.keyboard.press("Enter")
+    expect(ada.said).to_contain_text("Bob: Ah")
+    assert page.evaluate("notes.length") == 2
 
 
 def test_leaving_and_coming_back_here_or_elsewhere(house: House) -> None:

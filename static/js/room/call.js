@@ -197,8 +197,9 @@ export class Call {
     byId('waiting').dataset.count = String(list.length);
     if (!this.isOn) return;
     if (last && isMore) {
-      announce(t('room.said.knocks', { name: nameOf(last) }));
-      this._sound('knock');
+      const text = t('room.said.knocks', { name: nameOf(last) });
+      announce(text);
+      this._sound('knock', 'people', text);
     }
     this.advice.waiting(list.length);
   }
@@ -230,8 +231,9 @@ export class Call {
     const isShown = this.panels.shown === 'chat';
     const short = beginning(text, 120);
     const shown = isShown || short === text ? text : `${short}…`;
-    (isShown ? announce : toast)(`${isolated(from)}: ${isolated(shown)}`);
-    this._sound('message');
+    const line = `${isolated(from)}: ${isolated(shown)}`;
+    (isShown ? announce : toast)(line);
+    this._sound('message', 'chat', line);
   }
 
   /** Who speaks into a microphone that is off is told. @param {number} level */
@@ -338,8 +340,10 @@ export class Call {
     else void document.documentElement.requestFullscreen({ navigationUI: 'hide' }).catch(() => {});
   }
 
-  /** @param {Parameters<typeof play>[0]} name */
-  _sound(name) {
-    if (this.settings.options.sounds) void play(name, this.devices.inUse('speaker'));
+  /** What may also be told to whoever looks elsewhere has a panel. @param {Parameters<typeof play>[0]} name @param {import('./panels.js').Panel} [panel] */
+  _sound(name, panel, text = '') {
+    const { sounds, notify } = this.settings.options;
+    if (sounds) void play(name, this.devices.inUse('speaker'));
+    if (panel && notify && document.visibilityState === 'hidden') onDemand(() => import('./notify.js'), ({ tell }) => tell(this.panels, panel, text));
   }
 }
