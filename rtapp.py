@@ -73,6 +73,7 @@ import gc
 import getpass
 import gzip
 import hashlib
+import heapq
 import hmac
 import http.client
 import importlib
@@ -750,6 +751,7 @@ class InUse(StartError):
 # it, one client's direct messages, a video room (by its row's id: a later one of the same name is
 # another), a Socket.IO room (see `room_topic`).
 EVERYONE, HUB_TOPIC = "*", "sys/hub"
+RESERVED_CHANNELS = ("client:", "room:", "sys:")  # how the server's own begin
 CHANNEL, PRESENCE, DIRECT, VIDEO_ROOM, ROOM_PREFIX = "c/", "p/", "u/", "r/", "i/"
 MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
 VIDEO = "video"  # what happens in a video room
@@ -1893,6 +1895,16 @@ def check_backup(path: Path) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """The same items; each time that they have taken some milliseconds, others have their turn."""
+    until = ticks_ms() + 4
+    for item in items:
+        yield item
+        if ticks_ms() >= until:
+            gevent.sleep(0.001)  # 0 would not look at sockets
+            until = ticks_ms() + 4
+
+
 class Stats:
     """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
 
@@ -1910,6 +1922,7 @@ class Stats:
         self._process.cpu_percent(None)
         self.cpu_percent = 0.0
         self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
+        self.traffic = Traffic()
 
     def _now(self) -> tuple[float, int, int]:
         return time.monotonic(), self.messages_sent, self.deliveries
@@ -1926,6 +1939,7 @@ class Stats:
     def sample(self) -> None:
         """Take the sample that rates are computed from."""
         self._samples.append(self._now())
+        self.traffic.turn()
         self.cpu_percent = self._process.cpu_percent(None)
 
     def view(self) -> dict[str, Any]:
@@ -1948,6 +1962,34 @@ class Stats:
     def _percentile(self, share: float) -> float:
         ordered = sorted(self._latencies)
         return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
+
+
+class Traffic:
+    """How many messages the channels had in the last minute, counted in slots of five seconds. Of
+    more names than `NAMES` in a slot those are kept that had most."""
+
+    NAMES = 4_000
+
+    def __init__(self) -> None:
+        self._slots: deque[Counter[str]] = deque([Counter()], maxlen=12)
+        self.slot = self._slots[0]  # by topic; whoever brings a message counts it here
+
+    def bound(self) -> None:
+        """To be called when the slot has grown."""
+        if len(self.slot) > self.NAMES:
+            self.slot = self._slots[-1] = Counter(dict(self.slot.most_common(self.NAMES // 2)))
+
+    def turn(self) -> None:
+        """Begin the next slot, every five seconds."""
+        self.slot = Counter()
+        self._slots.append(self.slot)
+
+    def minute(self) -> Counter[str]:
+        """The messages of each topic."""
+        counts = Counter[str]()
+        for slot in paced(list(self._slots)):
+            counts.update(slot)
+        return counts
 
 
 class Journal:
@@ -3292,9 +3334,13 @@ class Hub(Connections):
     def audiences(self) -> dict[str, int]:
         """How many subscribe to each shared topic."""
         counts: Counter[str] = Counter()
-        for view in self._views.values():
+        for view in paced(list(self._views.values())):
             counts.update(dict.fromkeys(view.topics, len(view.members)))
         return counts
+
+    def traffic(self) -> Counter[str]:
+        """How many messages each shared topic had in the last minute, on any node."""
+        return self._stats.traffic.minute()
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -3399,8 +3445,11 @@ class Hub(Connections):
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
+        counts = self._stats.traffic.slot
         for entry in entries:
             self._ring.add(entry)
+            if entry.topic.startswith(CHANNEL):
+                counts[entry.topic] += 1
             for view in self._ring.by_topic[entry.topic].views:
                 view.mark(entry.id)
                 self._dirty[view] = None
@@ -3412,6 +3461,7 @@ class Hub(Connections):
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
+        self._stats.traffic.bound()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
 
@@ -3634,6 +3684,9 @@ class Hub(Connections):
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
+        if entry.topic.startswith(CHANNEL):
+            self._stats.traffic.slot[entry.topic] += 1
+            self._stats.traffic.bound()
         chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
@@ -3883,16 +3936,6 @@ class Doorbell:
                     self._on_letter(letter)
 
 
-def paced(items: Iterable[T]) -> Iterator[T]:
-    """The same items; each time that they have taken some milliseconds, others have their turn."""
-    until = ticks_ms() + 4
-    for item in items:
-        yield item
-        if ticks_ms() >= until:
-            gevent.sleep(0.001)  # 0 would not look at sockets
-            until = ticks_ms() + 4
-
-
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
     """A connection of any node. Its fields are the columns of the table, and what the API shows."""
 
@@ -3910,6 +3953,11 @@ class Connected(msgspec.Struct, frozen=True, rename="camel"):
     lag: int
     status: str
     node: str
+
+
+def _channel_like(channel: str | None) -> str:
+    """The pattern of connections' channels, as JSON, that have one; without it, of all."""
+    return f'%"{channel}"%'.replace("_", "\\_") if channel else "%"
 
 
 class Nodes:
@@ -4115,23 +4163,40 @@ class Nodes:
         return [*map(self.row, here), *itertools.starmap(Connected, away)]
 
     def page(
-        self, text: str, transport: str | None, cursor: int, limit: int
+        self, text: str, transport: str | None, channel: str | None, cursor: int, limit: int
     ) -> tuple[list[Connected], int]:
         """At most `limit` connections of any node with ids above `cursor`, in their order, and how
-        many there are in all: of a transport, and with `text` in what is known of the client."""
+        many there are in all: of a transport, on a channel, with `text` in what is known of the
+        client."""
         needle, chosen = text.lower(), list[Subscriber]()
-        for s in paced(self._hub.subscribers()):
+        here = self._hub.present(CHANNEL + channel) if channel else self._hub.subscribers()
+        for s in paced(sorted(here, key=_by_id)):
             known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
             if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
                 chosen.append(s)
         here = [s for s in chosen if s.id > cursor][:limit]
         known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
         where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
+        where += " AND channels LIKE ?"
+        asked = transport, needle, _channel_like(channel)
         count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
-        total = len(chosen) + sum(n for (n,) in self._read(count, self.id, transport, needle))
+        total = len(chosen) + sum(n for (n,) in self._read(count, self.id, *asked))
         where += " AND id > ? ORDER BY id LIMIT ?"
-        rows = self._rows(here, where, transport, needle, cursor, limit)
+        rows = self._rows(here, where, *asked, cursor, limit)
         return sorted(rows, key=lambda row: row.id)[:limit], total
+
+    def channels(self, limit: int) -> tuple[list[tuple[str, int, int]], int]:
+        """Those with most messages in the last minute, then with most listeners on all nodes: name,
+        listeners, messages; and how many have any of either."""
+        messages, listeners = self._hub.traffic(), Counter(self._hub.elsewhere)
+        listeners.update(self._hub.audiences())
+        names = {topic: channel_of(topic) for topic in paced({**listeners, **messages})}
+        found = [
+            (name, listeners[topic], messages[topic])
+            for topic, name in paced(names.items())
+            if name is not None and not name.startswith(RESERVED_CHANNELS)
+        ]
+        return heapq.nsmallest(limit, paced(found), key=lambda f: (-f[2], -f[1], f[0])), len(found)
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
@@ -4153,8 +4218,7 @@ class Nodes:
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
         here = self._hub.present(CHANNEL + channel)
-        like = f'%"{channel}"%'.replace("_", "\\_")
-        rows = self._rows(here, "AND channels LIKE ?", like)
+        rows = self._rows(here, "AND channels LIKE ?", _channel_like(channel))
         return list({row.client_id: row for row in rows}.values())
 
     # Volatile messages
@@ -4582,7 +4646,6 @@ class Call(msgspec.Struct, eq=False, dict=True):
 
 
 # What users may not say, on any way in, so that nobody can forge what the server says.
-RESERVED_CHANNELS = ("client:", "room:", "sys:")
 STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
@@ -6800,13 +6863,14 @@ def connections(
     call: Call,
     q: SearchText = "",
     transport: Literal["sse", "websocket", "socket.io"] | None = None,
+    channel: Channel | None = None,
     limit: Limit = 100,
     cursor: RowId = 0,
 ) -> list[ConnectionView]:
     """Oldest first, a page at a time; `cursor` is the last id of the page before. Who came to
     another node, left it or changed its channels there is known here within a second; the figures
     of its connections are as of its last heartbeat (5 s)."""
-    page, total = app.nodes.page(q, transport, cursor, limit)
+    page, total = app.nodes.page(q, transport, channel, cursor, limit)
     return paged(call, [view_of(ConnectionView, row) for row in page], total, limit, "cursor")
 
 
@@ -6816,6 +6880,24 @@ def disconnect(app: Application, call: Call, client_id: str) -> None:
     existing(app.nodes.of_client(client_id), "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
+
+
+class ChannelView(msgspec.Struct, rename="camel"):
+    """A channel: its listeners now, its messages of the last minute."""
+
+    name: str
+    listeners: int
+    messages_last_minute: int
+
+
+@route("GET", "/api/channels", "admin", "List the channels in use")
+def channels(app: Application, call: Call, limit: Limit = 100) -> list[ChannelView]:
+    """Those with most messages in the last minute first, then those with most listeners, of all
+    nodes: listeners elsewhere as of the last heartbeat (5 s), messages as they are counted, every
+    five seconds. Where thousands have messages, the quietest of them are not counted."""
+    found, total = app.nodes.channels(limit)
+    call.reply["X-Total-Count"] = str(total)
+    return list(itertools.starmap(ChannelView, found))
 
 
 class PresenceView(msgspec.Struct, rename="camel"):

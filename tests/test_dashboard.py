@@ -113,6 +113,53 @@ def test_some_thousand_connections_are_paged_and_searched(server: Server) -> Non
     swarm.close_all()
 
 
+def test_channels_are_listed_by_their_traffic(server: Server) -> None:
+    with server.stream("channel=news&channel=quiet"), server.stream("channel=news&presence=1"):
+        for number in range(3):
+            server.publish(number, "channel=busy")
+        server.publish("stored", "channel=news")
+        server.publish("to who is there", "channel=news&volatile=1")
+        server.publish("to everybody")
+        answer = server.get("/api/channels")
+        rows = [tuple(row.values()) for row in answer.json]
+        assert rows == [("busy", 0, 3), ("news", 2, 2), ("quiet", 1, 0)]
+        assert list(answer.json[0]) == ["name", "listeners", "messagesLastMinute"]
+        first = server.get("/api/channels?limit=1")
+        assert first.json == answer.json[:1] and first.headers["x-total-count"] == "3"
+        on_news, on_quiet, on_none = (
+            all_pages(server, f"channel={name}&limit=1") for name in ("news", "quiet", "new_s")
+        )
+        assert (on_news[1], on_quiet[1], on_none) == ({"2"}, {"1"}, ([], {"0"}))
+        assert len(on_news[0]) == 2 and set(on_quiet[0]) < set(on_news[0])
+        with server.stream("channel=sys:stats"):  # is the server's own
+            assert server.get("/api/channels").json == answer.json
+    for limit in ("0", "1001", "-1", "many"):
+        assert server.get(f"/api/channels?limit={limit}").status == 422
+    assert server.get("/api/connections?channel=no%20such").status == 422
+    assert server.get("/api/channels", token=None).status == 401
+    narrow = server.post("/api/tokens", {"name": "narrow", "scopes": ["publish"]}).json["token"]
+    assert server.get("/api/channels", token=narrow).status == 403
+
+
+def test_traffic_is_counted_within_a_bound() -> None:
+    """Of a hundred thousand names a few thousand are kept, and the busy ones among them."""
+    import rtapp
+
+    traffic = rtapp.Traffic()
+    for number in range(100_000):
+        traffic.slot[f"c/{number}"] += 1
+        traffic.slot["c/busy"] += 1
+        traffic.bound()
+        assert len(traffic.slot) <= traffic.NAMES
+    assert traffic.minute()["c/busy"] == 100_000
+    for _ in range(11):
+        traffic.turn()
+        traffic.slot["c/later"] += 1
+    assert traffic.minute()["c/later"] == 11 and traffic.minute()["c/busy"]
+    traffic.turn()
+    assert set(traffic.minute()) == {"c/later"}  # the first slot is more than a minute ago
+
+
 def test_network_settings_change_only_on_the_servers_own_computer(server: Server) -> None:
     through = {"X-Forwarded-For": "192.0.2.7"}
     body = {"key": "public_url", "value": "https://chat.example.org"}
@@ -255,9 +302,20 @@ def test_a_days_history(page: Page, site: Server) -> None:
 
 
 def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
-    with site.stream("channel=news"), site.stream("session=" + "s" * 22) as stream:
-        visit(page, site, "connections")
+    with site.stream("channel=news&channel=x"), site.stream("session=" + "s" * 22) as stream:
+        site.publish("counted", "channel=news")
+        visit(page, site)
+        channels = page.locator(".channels tbody tr")
+        expect(channels).to_have_text(["news11", "x10"])
+        channels.get_by_text("news").click()
         rows = page.locator("tbody tr")
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("news +1")
+        page.fill("#connection-channel", "no such")
+        page.press("#connection-channel", "Enter")
+        expect(page.locator("#connection-channel-error")).to_contain_text("A channel has up to 128")
+        page.fill("#connection-channel", "")
+        page.press("#connection-channel", "Enter")
         expect(rows).to_have_count(3)
         wanted = stream.hello["clientId"]
         page.fill("#connection-search", wanted)

@@ -81,7 +81,8 @@ def test_every_answer_is_as_described(
         stream.next()
         call("POST", "/api/events/topics", {"session": ADA, "add": ["b"]})
         assert call("GET", "/api/presence", query="channel=a")[0]["username"] is not None
-        client = call("GET", "/api/connections")[0]["clientId"]
+        client = call("GET", "/api/connections", query="channel=a")[0]["clientId"]
+        assert {row["name"] for row in call("GET", "/api/channels")} == {"a", "b"}
         call("POST", "/api/broadcast", {"type": "hello"}, "channel=a&event=e")
         call("POST", "/api/broadcast", 1, "volatile=1")
         call("POST", "/api/broadcast", [1], headers={"Idempotency-Key": "k"})

@@ -634,6 +634,41 @@ def area(viewer: Someone, other: Someone) -> float:
     return float(box["width"] * box["height"])
 
 
+def test_one_is_heard_as_loud_as_the_hearer_likes(house: House) -> None:
+    """By the keyboard alone; their screen's sound follows, and nobody is told."""
+    ada, bob = house.host("Ada").join(), house.guest("Bob", SCREEN).join()
+    page = ada.page
+    bob.page.click("#screen")
+    expect(page.locator("[data-screen].with-picture")).to_have_count(1)
+    heard = """(wanted) => { const all = [...document.querySelectorAll('.seat:not([data-self]) audio')];
+      return all.length === 2 && all.every(({ volume, muted }) => JSON.stringify([volume, muted]) === wanted); }"""
+    until(page, heard, "[1,false]")
+    page.route("**/room/hearing.js", lambda route: route.abort())
+    ada.tile(bob).locator("[data-ear]").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast").last).to_contain_text("can’t be reached")
+    page.unroute("**/room/hearing.js")
+    page.keyboard.press("Enter")
+    page.get_by_label("Volume", exact=True).press("Home")
+    expect(page.get_by_role("img", name="Muted for you")).to_have_count(2)  # the screen too
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    until(page, heard, "[0.15,false]")
+    page.keyboard.press("Escape")
+    assert page.evaluate("'ear' in document.activeElement.dataset")
+    ada.acts_on(bob, "mute-here")
+    until(page, heard, "[0.15,true]")
+    expect(page.get_by_role("img", name="Muted for you")).to_have_count(3)
+    expect(bob.page.get_by_role("img", name="Microphone off")).to_have_count(0)
+    bob.page.click("#leave")
+    expect(page.locator("[data-tile]")).to_have_count(1)
+    bob.page.click("#rejoin")
+    bob.phase("joined").sees(ada)
+    assert page.evaluate("document.querySelector('.seat:not([data-self]) audio').muted")
+    bob.acts_on(ada, "volume")  # also who isn't the host
+    expect(bob.page.get_by_role("dialog")).to_contain_text("Sound of Ada")
+
+
 def test_switches_and_shortcuts(house: House) -> None:
     ada, bob = house.couple()
     page, mark = ada.page, bob.tile(ada).locator(".seat-marks .mark")

@@ -250,6 +250,9 @@ export const fieldOf = (form, name) => /** @type {HTMLInputElement} */ (form.ele
 /** @param {HTMLFormElement} form @param {string} name */
 export const valueOf = (form, name) => fieldOf(form, name).value.trim();
 
+/** What a channel may be called. */
+export const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
+
 // ---- lists -----------------------------------------------------------------------------------
 
 /**

@@ -59,7 +59,7 @@ export class Call {
       onChange: () => this._plan(),
       speaker: () => devices.inUse('speaker'),
     });
-    this.people = new People(room);
+    this.people = new People(room, () => this._plan());
     this.sharing = new Sharing(room, () => this._plan());
     this.invitation = new Invitation(room);
     this.panels = new Panels((panel) => panel === 'chat' && this.chat.open());

@@ -162,6 +162,17 @@ function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
   return button;
 }
 
+/**
+ * Do something with a part of the page that few need; where it can't be fetched now, that is said, and
+ * another try asks for it again.
+ * @template T
+ * @param {Promise<T>} part by `import()`
+ * @param {(part: T) => void} act
+ */
+export function withPart(part, act) {
+  void part.then(act, () => toast(t('error.unreachable')));
+}
+
 const TOAST = 5000; // ms
 
 /**

@@ -1,10 +1,10 @@
 /** Who is in the room, who waits before it, and what its host may do. */
 import { onLanguage, t } from '../i18n.js';
-import { announce, byId, errorTitle, h } from '../page.js';
-import { fieldError, wireForm } from '../forms.js';
+import { byId, errorTitle, h } from '../page.js';
 import { ask, icon, said, toast, wireMenu } from './dom.js';
 import { nameOf } from './names.js';
-import { raised, troubleOf } from './seats.js';
+import { isSilent, openHearing, raised, troubleOf } from './seats.js';
+import { hear, hearingOf } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
@@ -13,9 +13,10 @@ import { raised, troubleOf } from './seats.js';
 
 /** A line of a list, kept as long as its person is there: menus stay open, the focus stays. */
 class Line {
-  /** @param {Room} room @param {Participant} person */
-  constructor(room, person) {
+  /** @param {Room} room @param {Participant} person @param {() => void} onChange */
+  constructor(room, person, onChange) {
     this._room = room;
+    this._onChange = onChange;
     this.person = person;
     this.name = h('bdi', { class: 'name' });
     this.marks = h('span', { class: 'line-marks' });
@@ -38,7 +39,7 @@ class Line {
     const { person } = this;
     this.name.textContent = nameOf(person);
     this.trouble.textContent = troubleOf(person);
-    this.button.hidden = !this._room.isHost || person.isSelf;
+    this.button.hidden = person.isSelf;
     this.button.setAttribute('aria-label', t('room.people.actions', { name: nameOf(person) }));
     const marks = [
       person.isHost ? h('span', { class: 'badge' }, t('room.people.host')) : undefined,
@@ -47,11 +48,30 @@ class Line {
       person.muted ? mark('mic-off', t('room.mark.mutedByHost'), '!') : undefined,
       !person.muted ? mark(person.audio ? 'mic' : 'mic-off', t(person.audio ? 'room.mark.unmuted' : 'room.mark.muted')) : undefined,
       mark(hasPicture(person) ? 'camera' : 'camera-off', t(hasPicture(person) ? 'room.mark.picture' : 'room.mark.noPicture')),
+      isSilent(person) ? mark('speaker-off', t('room.hear.isMuted')) : undefined,
     ];
     this.marks.replaceChildren(...marks.filter((one) => one !== undefined));
   }
 
   _items() {
+    return [...this._ownItems(), ...(this._room.isHost ? this._hostItems() : [])];
+  }
+
+  /** What concerns nobody but oneself. */
+  _ownItems() {
+    const { person, _onChange: onChange } = this;
+    const { muted } = hearingOf(person);
+    const mute = () => {
+      hear(person, { muted: !muted });
+      onChange();
+    };
+    return [
+      { key: 'volume', icon: 'speaker', text: t('room.hear.volume'), act: () => openHearing(person, onChange) },
+      { key: 'mute-here', icon: 'speaker-off', text: t('room.hear.mute'), pressed: muted, act: mute },
+    ];
+  }
+
+  _hostItems() {
     const { person } = this;
     const name = nameOf(person);
     /** @param {string} key @param {Action} action @param {string} look */
@@ -76,11 +96,14 @@ class Line {
 const hasPicture = (person) => person.video && !person.cameraOff;
 
 export class People {
-  /** @param {Room} room */
-  constructor(room) {
+  /** @param {Room} room @param {() => void} onChange */
+  constructor(room, onChange) {
     this._room = room;
+    this._onChange = onChange;
     /** @type {Map<string, Line>} */
     this._lines = new Map();
+    /** @type {Promise<import('./host.js').HostTools> | undefined} */
+    this._tools = undefined;
     this._wire();
     onLanguage(() => this.render());
   }
@@ -108,7 +131,7 @@ export class People {
 
   /** @param {Participant} person */
   _line(person) {
-    const line = this._lines.get(person.clientId) ?? new Line(this._room, person);
+    const line = this._lines.get(person.clientId) ?? new Line(this._room, person, this._onChange);
     this._lines.set(person.clientId, line);
     return line;
   }
@@ -140,55 +163,24 @@ export class People {
     );
   }
 
-  // The host's tools
-
+  /** Once one is the host; what could not be fetched is asked for again at the next look. */
   _host() {
-    const { info, isHost } = this._room;
-    byId('host-tools').hidden = !isHost;
-    if (!info) return;
-    /** @type {HTMLInputElement} */ (byId('room-lock')).checked = info.locked;
-    /** @type {HTMLInputElement} */ (byId('room-lobby')).checked = info.lobby;
-    byId('password-now').textContent = t(info.hasPassword ? 'room.host.hasPassword' : 'room.host.noPassword');
-    byId('drop-password').hidden = !info.hasPassword;
+    if (!this._room.isHost && !this._tools) return;
+    this._tools ??= import('./host.js').then(({ HostTools }) => new HostTools(this._room));
+    this._tools.then((tools) => tools.render(), () => (this._tools = undefined));
   }
 
   _wire() {
     const room = this._room;
-    for (const [id, name] of [['room-lock', 'locked'], ['room-lobby', 'lobby']]) {
-      const box = /** @type {HTMLInputElement} */ (byId(id));
-      box.addEventListener('change', async () => {
-        await run(() => room.update({ [name]: box.checked }));
-        this._host(); // what is shown is what the server has
-      });
-    }
-    const form = /** @type {HTMLFormElement} */ (byId('room-password'));
-    const field = /** @type {HTMLInputElement} */ (byId('new-room-password'));
-    wireForm(form, {
-      check: () => fieldError(field, field.value ? undefined : () => t('room.host.needPassword')),
-      send: async () => {
-        await room.update({ password: field.value });
-        field.value = '';
-        announce(t('room.host.hasPassword'));
-      },
-    });
-    byId('drop-password').addEventListener('click', () => void run(() => room.update({ password: null })));
-    byId('mute-all').addEventListener('click', () => void this._each((one) => !one.isSelf && !one.muted, 'mute'));
     const admitAll = async () => {
       for (const one of room.waiting) await room.act(one, 'admit'); // of a full room is told once
     };
     byId('admit-all').addEventListener('click', () => void run(admitAll));
-    byId('end-room').addEventListener('click', () => void confirmed(() => room.end(), t('room.host.endTitle'), t('room.host.endText'), t('room.host.end')));
-  }
-
-  /** @param {(one: Participant) => boolean} which @param {Action} action */
-  _each(which, action) {
-    const people = this._room.participants.filter(which);
-    return run(() => Promise.all(people.map((one) => this._room.act(one, action))));
   }
 }
 
 /** A host's act; a refusal is said. @param {() => Promise<unknown>} act */
-async function run(act) {
+export async function run(act) {
   try {
     await act();
   } catch (error) {
@@ -197,7 +189,7 @@ async function run(act) {
 }
 
 /** @param {() => Promise<unknown>} act @param {string} title @param {string} text @param {string} yes */
-async function confirmed(act, title, text, yes) {
+export async function confirmed(act, title, text, yes) {
   if (await ask(title, text, yes)) await run(act);
 }
 
