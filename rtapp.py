@@ -8203,6 +8203,7 @@ class Static:
         *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
         *("signin.button", "test.link"),
     )
+    PRELOAD = '  <link rel="modulepreload" href="static/{}">\n'
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -8210,14 +8211,35 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
-        for language in ("en", "tr"):
+        names = [*self._files]
+        languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
+        for language in languages:
             texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
             part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
             self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
+        head = self._files.pop("head.html").decode()
+        for name in names:
+            if name.endswith(".html") and name != "head.html":
+                page = self._files[name].decode()
+                found = re.search(r'"module" src="static/([^"]+)"', page)
+                loads = "".join(
+                    map(self.PRELOAD.format, self._modules(found[1], []) if found else [])
+                )
+                page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
+                self._files[name] = page.replace("  <!-- head -->\n", head + loads).encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
+
+    def _modules(self, name: str, found: list[str]) -> list[str]:
+        """A script and all that it needs at once: the browser need not find them one by one."""
+        if name not in found:
+            found.append(name)
+            lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
+            for other in re.findall(lines, self._files[name].decode(), re.MULTILINE):
+                self._modules(os.path.normpath(f"{name}/../{other}").replace("\\", "/"), found)
+        return found
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""

@@ -147,7 +147,7 @@ export class Transfers {
   /** @param {Transfer} transfer @param {string} key @param {string} who @param {Transfer['status']} status @param {string} state @param {Node[]} buttons */
   _row(transfer, key, who, status, state, buttons) {
     const { incoming, name, size: bytes, picture } = transfer;
-    const what = picture ? this._picture(transfer) : h('p', { class: 'text' }, `${name} (${size(bytes, formatNumber)})`);
+    const what = picture ? this._picture(transfer) : h('p', { class: 'text' }, `${name} (${size(bytes)})`);
     return h(
       'li',
       { class: incoming ? 'said file' : 'said file own', 'data-status': status, 'data-transfer': key },
@@ -166,7 +166,7 @@ export class Transfers {
     const alt = picture?.alt || t('room.picture.from', { name: incoming ? nameOf(person) : t('room.chat.you') });
     if (blob) onDemand(() => import('./pictures.js'), async ({ checked, enlarge }) => {
       const fine = await checked(blob);
-      if (!fine) return place.replaceChildren(`${name} (${size(bytes, formatNumber)})`);
+      if (!fine) return place.replaceChildren(`${name} (${size(bytes)})`);
       const url = (this._urls.get(blob) ?? URL.createObjectURL(fine));
       this._urls.set(blob, url);
       const button = h('button', { type: 'button', class: 'picture-small', title: t('room.picture.open') }, h('img', { src: url, alt }));
