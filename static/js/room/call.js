@@ -45,6 +45,7 @@ export class Call {
     this._since = 0;
     this._voice = 0;
     this._talking = false;
+    this._knocks = 0;
     /** What of a person was last told. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
     this._known = new WeakMap();
     /** @type {WakeLockSentinel | undefined} */
@@ -193,8 +194,8 @@ export class Call {
   /** @param {{ displayName: string }[]} list */
   _knocked(list) {
     const last = list[list.length - 1];
-    const isMore = list.length > Number(byId('waiting').dataset.count ?? 0);
-    byId('waiting').dataset.count = String(list.length);
+    const isMore = list.length > this._knocks;
+    this._knocks = list.length;
     if (!this.isOn) return;
     if (last && isMore) {
       const text = t('room.said.knocks', { name: nameOf(last) });
