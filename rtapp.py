@@ -2219,9 +2219,9 @@ class Log:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
             self.take_trimmed(gone, floor)
 
-    def take_trimmed(self, gone: dict[str, int], floor: int) -> None:
+    def take_trimmed(self, topics: dict[str, int], floor: int) -> None:
         """Learn the highest id that retention took of each topic, here or on another node."""
-        for topic, number in gone.items():
+        for topic, number in topics.items():
             self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
         if floor > self._floor:
             self._floor = floor
@@ -4248,7 +4248,8 @@ class Nodes:
                 if topic == HUB_TOPIC:  # for the node, and not worth a row
                     self._hub.controls[event or ""](0, msgspec.json.decode(content))
                     return
-                entry = Entry(topic, MESSAGE, event, content, attachments, exclude=exclude)
+                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
                 self._hub.volatile(entry)
 
     # Presence
@@ -5588,6 +5589,7 @@ class Rooms:
     ATTEMPT_RATE = 1 / 10
     SIGNALS, SIGNAL_RATE = 300, 30  # of a client, one for each receiver
     SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
+    REACTIONS, REACTION_RATE = 5, 5 / 3  # of a participant
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     LISTED = 50  # rooms that guests are shown
@@ -6010,6 +6012,14 @@ class Rooms:
             return participant_view(row)
 
         return self.perform(who, room_id, "stay", act)
+
+    def react(self, who: Visitor, room_id: str, emoji: str) -> None:
+        """Show the others how one feels, for a moment: nothing is stored. Raises Problem
+        `not_in_room`, `rate_limited`."""
+        room, row = self.actor(self._storage.reader, room_id, who, "take part")
+        self._signals.charge(Charge((row.id, "reactions"), self.REACTION_RATE, self.REACTIONS))
+        about = {"clientId": row.client_id, "emoji": emoji}
+        self._nodes.volatile(room_event(room, "room-reaction", exclude=row.client_id, **about))
 
     # Signals
 
@@ -6941,6 +6951,7 @@ Action = Literal[
     "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
 ]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
 
 class RoomChange(RoomCall, kw_only=True):
@@ -7235,15 +7246,33 @@ class Said(Success):
 
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
-def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: ChatText) -> Said:
-    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
+def say_in_room(
+    app: Application,
+    call: Call,
+    room_id: str,
+    who: Visitor,
+    text: ChatText,
+    reply_to: RowId | None = None,
+) -> Said:
+    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`, and
+    `replyTo`, the `messageId` of what it answers, or null."""
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
         about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        answered = said_in(room).where(Message.id == reply_to)
+        if reply_to is not None and not answered.exists(tx.database):
+            raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
+        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
+
+
+def said_in(room: Any) -> Any:
+    """What was said in a room, as a query."""
+    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
+    return Message.select(Message.id, Message.content).where(where)
 
 
 class ChatView(TypedDict):
@@ -7257,6 +7286,7 @@ class ChatView(TypedDict):
     displayName: str
     text: str
     sentAt: Moment
+    replyTo: int | None
 
 
 @route("GET", f"{ROOM}/chat", "room", "List what was said")
@@ -7265,11 +7295,16 @@ def list_chat(
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
     room, _ = app.rooms.actor(app.storage.reader, room_id, who, "take part")
-    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
-    query = Message.select(Message.id, Message.content).where(where)
-    rows = reversed(list(page_of(app, query, limit, before)))
-    said = [{"id": number, "messageId": number, **as_json(text)} for number, text in rows]
+    rows = reversed(list(page_of(app, said_in(room), limit, before)))
+    told = {"replyTo": None}  # what was said by an earlier version has none
+    said = [{"id": number, "messageId": number, **told, **as_json(text)} for number, text in rows]
     return cast("list[ChatView]", said)
+
+
+@route("POST", f"{ROOM}/reactions", "room", "Show the others an emoji for a moment")
+def react_in_room(app: Application, room_id: str, who: Visitor, emoji: Emoji) -> None:
+    """`room-reaction` with `clientId` and `emoji` to the others who are there; it is not kept."""
+    app.rooms.react(who, room_id, emoji)
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
@@ -8202,6 +8237,7 @@ class Static:
         *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
         *("signin.button", "test.link"),
     )
+    PRELOAD = '  <link rel="modulepreload" href="static/{}">\n'
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -8209,14 +8245,35 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
-        for language in ("en", "tr"):
+        names = [*self._files]
+        languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
+        for language in languages:
             texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
             part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
             self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
+        head = self._files.pop("head.html").decode()
+        for name in names:
+            if name.endswith(".html") and name != "head.html":
+                page = self._files[name].decode()
+                found = re.search(r'"module" src="static/([^"]+)"', page)
+                loads = "".join(
+                    map(self.PRELOAD.format, self._modules(found[1], []) if found else [])
+                )
+                page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
+                self._files[name] = page.replace("  <!-- head -->\n", head + loads).encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
+
+    def _modules(self, name: str, found: list[str]) -> list[str]:
+        """A script and all that it needs at once: the browser need not find them one by one."""
+        if name not in found:
+            found.append(name)
+            lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
+            for other in re.findall(lines, self._files[name].decode(), re.MULTILINE):
+                self._modules(os.path.normpath(f"{name}/../{other}").replace("\\", "/"), found)
+        return found
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""

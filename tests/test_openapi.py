@@ -108,6 +108,7 @@ def test_every_answer_is_as_described(
     call("POST", where + "/participants/{number}", act, number=number, **room)
     call("POST", f"{where}/state", {"session": BOB, "hand": True}, **room, token=None)
     call("POST", f"{where}/chat", {"session": BOB, "text": "Hello"}, **room, token=None)
+    call("POST", f"{where}/reactions", {"session": BOB, "emoji": "👍"}, **room, token=None)
     assert len(call("GET", f"{where}/chat", headers={"X-Session": ADA}, **room)) == 1
     signal = {
         "type": "offer",
