@@ -1284,9 +1284,9 @@ class Engine:
     def tidy(self) -> None:
         """Give back what the database no longer needs; called at leisure."""
 
-    def wal_bytes(self) -> int:
-        """What SQLite's write-ahead log takes; else 0."""
-        return 0
+    def wal_bytes(self) -> int | None:
+        """What SQLite's write-ahead log takes; others have none."""
+        return None
 
 
 class Sqlite(peewee.SqliteDatabase):
@@ -7378,15 +7378,15 @@ class RecentView(SecondView, kw_only=True):
 
 
 class StatsView(MinuteView, kw_only=True):
-    """The statistics of this moment; `walBytes` is SQLite's write-ahead log, `diskFreeBytes` of the
-    data folder's disk, `maxConnections` of one node, `errors` how many were noted since the start,
-    `recent` the last five minutes of this node, where asked for."""
+    """The statistics of this moment; `walBytes` is SQLite's write-ahead log, else null,
+    `diskFreeBytes` of the data folder's disk, `maxConnections` of one node, `errors` how many were
+    noted since the start, `recent` the last five minutes of this node, where asked for."""
 
     total_connections: int
     max_connections: int
     uptime: int
     database_bytes: int
-    wal_bytes: int
+    wal_bytes: int | None
     disk_free_bytes: int
     errors: int
     catch_up_reads: int

@@ -448,6 +448,10 @@ def test_the_event_log_is_filtered_followed_exported_and_cleared(page: Page, sit
     expect(page.locator("#app")).to_contain_text("No such entry")
     page.select_option("#log-level", "INFO")
     expect(rows).to_have_count(1)
+    choose(page, "language", "tr")
+    expect(rows).to_contain_text("Ayar değiştirildi")
+    choose(page, "language", "en")
+    expect(rows).to_contain_text("Setting changed")
     with page.expect_download() as download:
         page.click("text=NDJSON")
     exported = Path(download.value.path()).read_text().splitlines()
@@ -498,17 +502,59 @@ def test_settings_are_a_form_of_the_servers_table(page: Page, site: Server) -> N
     page.press("#setting-rate_limit", "Enter")
     expect(page.locator("#setting-rate_limit-error")).to_contain_text("is not a whole number")
     page.fill("#setting-rate_limit", "700")
-    page.click("text=Save")
+    page.click(".side a[href='#messages']")
+    expect(page.locator(".side .badge")).to_contain_text("1 unsaved change")
+    page.click(".side a[href='#settings']")
+    expect(field).to_have_value("700")
+    expect(page.locator(".setting").first).to_contain_text("not saved")
+    expect(page.locator(".setting label").first).to_have_text("Requests a minute")
+    page.click(".setting button.primary")
     expect(page.locator(".setting").first).to_contain_text("changed")
     assert {row["key"]: row["value"] for row in site.get("/api/settings").json}["rate_limit"] == 700
+    expect(page.locator(".side .badge")).to_have_count(0)
     page.click("text=Back to default")
     expect(field).to_have_value("600")
     page.fill("#setting-search", "durability")
     page.select_option("#setting-durability", "normal")
-    page.click("text=Save")
+    page.click(".setting button.primary")
     expect(page.locator(".banner.warn")).to_contain_text("durability")
     page.fill("#setting-search", "port")
     expect(page.locator("#setting-port")).to_be_disabled()
+
+
+def test_the_palette_finds_sections_actions_and_settings(page: Page, site: Server) -> None:
+    """By keys alone; it is loaded when it is asked for."""
+    visit(page, site)
+    field, choices = page.get_by_role("combobox", name="Find a section"), page.get_by_role("option")
+    page.route("**/palette.js", lambda route: route.abort())
+    page.keyboard.press("Control+k")
+    expect(page.locator("#notices")).to_contain_text("can’t be reached")
+    page.unroute("**/palette.js")
+    page.reload()
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    page.keyboard.press("Control+k")
+    expect(field).to_be_focused()
+    page.keyboard.type("event log")
+    expect(choices.first).to_contain_text("Event log")
+    expect(choices.nth(1)).to_contain_text("Export the event log (CSV)")
+    page.keyboard.press("Enter")
+    expect(page.locator("#section-title")).to_have_text("Event log")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("a minute")
+    expect(choices).to_have_count(2)
+    page.keyboard.press("ArrowDown")
+    expect(field).to_have_attribute("aria-activedescendant", "palette-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#setting-publish_limit")).to_be_focused()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("dark")
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.click("#palette")
+    page.keyboard.type("no such thing")
+    expect(page.locator("dialog[open]")).to_contain_text("Nothing by that name")
+    page.keyboard.press("Escape")
+    expect(page.locator("#palette")).to_be_focused()
 
 
 def test_users_tokens_and_sessions_are_managed(page: Page, site: Server) -> None:
@@ -565,7 +611,25 @@ def test_a_backup_is_downloaded(page: Page, site: Server) -> None:
     with page.expect_download() as download:
         page.click("text=Download backup")
     assert Path(download.value.path()).read_bytes().startswith(b"SQLite format 3")
-    expect(page.locator("#notices")).to_contain_text("is downloaded")
+    assert download.value.suggested_filename.endswith(".db")
+    assert not download.value.url.startswith("blob:")  # the tab never holds it
+
+
+def test_what_needs_a_look_is_told(page: Page, site: Server) -> None:
+    site.post("/api/settings", {"key": "max_connections", "value": 10})
+    visit(page, site)
+    warnings = page.locator(".warnings")
+    expect(page.locator(".tile").first).to_be_visible()
+    expect(warnings).to_have_count(0)
+    with contextlib.ExitStack() as streams:
+        for _ in range(8):
+            streams.enter_context(site.stream())
+        expect(warnings).to_contain_text("90% of the 10 connections")
+        warnings.get_by_role("link").click()
+        expect(page.locator("#section-title")).to_have_text("Connections")
+        expect(warnings).to_be_visible()
+        warnings.get_by_role("button").click()
+        expect(warnings).to_have_count(0)
 
 
 def test_a_lost_connection_is_told_with_its_reason(page: Page, site: Server) -> None:

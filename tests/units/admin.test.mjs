@@ -8,6 +8,9 @@ new Clock();
 const { setLanguage } = await import('../../static/js/i18n.js');
 const { closeStream, fill, history, minutes, recent, stats, take } = await import('../../static/js/admin/stream.js');
 put('matchMedia', () => ({ addEventListener() {} }));
+const { warnings } = await import('../../static/js/admin/warnings.js');
+const { translated } = await import('../../static/js/admin/texts.js');
+const { matching } = await import('../../static/js/admin/palette.js');
 const { nearest, zoomed } = await import('../../static/js/admin/charts.js');
 const { brief, effect, formatAge, formatAgo, formatBytes, pages, resource, sorted } = await import('../../static/js/admin/ui.js');
 
@@ -141,6 +144,23 @@ test('what the server kept fills the charts, and what the stream told since stay
   assert.deepEqual([recent.value.length, rates().at(-1)], [300, [10, 0]]);
 });
 
+const alarms = (now, before = []) => warnings(now, before).map(({ id }) => id);
+
+test('rules tell what needs a look, and nothing where all is well', async () => {
+  const node = (name, connections = 1) => ({ node: name, connections });
+  const well = second(0, { maxConnections: 100, diskFreeBytes: 5e9, walBytes: 4e6, errors: 2, nodes: [node('one', 89)] });
+  assert.deepEqual(alarms(well, [well]), []);
+  assert.deepEqual(alarms({ ...well, walBytes: null }, [well]), []);
+  assert.deepEqual(alarms({ ...well, nodes: [node('one', 5), node('two', 90)] }), ['full two']);
+  assert.deepEqual(alarms({ ...well, diskFreeBytes: 9e8 }), ['disk']);
+  assert.deepEqual(alarms({ ...well, walBytes: 3e8 }), ['wal']);
+  assert.deepEqual(alarms({ ...well, errors: 5 }, [well]), ['errors 5']);
+  assert.match(warnings({ ...well, errors: 5 }, [well])[0].text, /3 errors/);
+  assert.deepEqual(alarms({ ...well, errors: 1 }, [well]), [], 'the server began anew');
+  assert.deepEqual(alarms({ ...well, errors: 9 }, [{ ...well, nodes: [node('two'), node('one')] }]), ['gone two'], 'errors of another');
+  assert.deepEqual(alarms(well, [{ ...well, nodes: [node('one'), node('two')] }]), ['gone two']);
+});
+
 // ---- charts --------------------------------------------------------------------------------------
 
 test('the nearest moment is told, without a cursor the newest', () => {
@@ -251,6 +271,33 @@ test('a row that stays keeps its key, a new one takes that of one that went and 
   const [grown] = await keys(6, 4, 5, 1);
   assert.ok(![one, two, three].includes(grown) && grown.startsWith('even:'));
   assert.deepEqual(await keys(7, 9), [three, one], 'of those that went the first is another kind');
+});
+
+test('an entry of the log is said in the reader’s language, and the server’s explanation as it is', () => {
+  const all = { 'Signed in': 'Oturum açıldı', 'Refused: {}': 'Reddedildi: {}', 'The job {} failed': '{} görevi başarısız', '{} more of this kind': 'Bundan {} tane daha' };
+  all['The saved value of {} is not valid'] = '{} ayarı geçersiz';
+  const said = (message) => Object.values(translated(message, all)).filter((text) => text !== undefined);
+  assert.deepEqual(said('Signed in'), ['Oturum açıldı']);
+  assert.deepEqual(said('Refused: too many: wait'), ['Reddedildi: ', 'too many: wait']);
+  assert.deepEqual(said('12 more of this kind'), ['Bundan 12 tane daha']);
+  assert.deepEqual(said('The saved value of rate_limit is not valid'), ['rate_limit ayarı geçersiz']);
+  assert.deepEqual(said('Signed in: oops'), ['Oturum açıldı: ', 'oops']);
+  assert.deepEqual(said('Something else: new'), ['Something else: new']);
+  assert.deepEqual(said('$& of this kind'), ['$& of this kind']);
+  assert.deepEqual(said('The saved value of $& is not valid'), ['$& ayarı geçersiz']);
+  assert.deepEqual(translated('Signed in', {}), { rest: 'Signed in' });
+});
+
+test('the palette finds by words, in the reader’s letters, what begins so first', () => {
+  const all = ['Change password', 'Password of a room', 'İstemci', 'Istakoz'].map((text, at) => ({ text, kind: 'Action', also: `key_${at}` }));
+  const said = (text, tongue = 'en') => matching(all, text, tongue).map((command) => command.text);
+  assert.equal(said('').length, 4);
+  assert.deepEqual(said('passw'), ['Password of a room', 'Change password']);
+  assert.deepEqual(said('  room   PASS '), ['Password of a room']);
+  assert.deepEqual(said('key_2'), ['İstemci']);
+  assert.deepEqual(said('is', 'tr'), ['İstemci']);
+  assert.deepEqual(said('ıs', 'tr'), ['Istakoz']);
+  assert.deepEqual(said('nothing'), []);
 });
 
 // ---- values --------------------------------------------------------------------------------------
