@@ -11,7 +11,7 @@ import { drawn, named, styled } from './parts.js';
 const ANSWER = 'M10 5 4 11l6 6M4 11h10a6 6 0 0 1 6 6v2';
 const QUOTED = 90; // characters of what is answered
 
-await styled('talk');
+await styled();
 
 export class Talk {
   /** @param {Chat} chat */
