@@ -1284,6 +1284,10 @@ class Engine:
     def tidy(self) -> None:
         """Give back what the database no longer needs; called at leisure."""
 
+    def wal_bytes(self) -> int:
+        """What SQLite's write-ahead log takes; else 0."""
+        return 0
+
 
 class Sqlite(peewee.SqliteDatabase):
     """One connection to SQLite."""
@@ -1390,9 +1394,13 @@ class SqliteEngine(Engine):
     def tidy(self) -> None:
         # A long reader has let the write-ahead log grow. What is copied from it here, beside
         # whoever writes, needs no room any more: the next transaction begins a new one.
+        if self.wal_bytes() > self.LOG_BYTES:
+            self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
+
+    def wal_bytes(self) -> int:
         with contextlib.suppress(OSError):
-            if Path(f"{self.path}-wal").stat().st_size > self.LOG_BYTES:
-                self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
+            return Path(f"{self.path}-wal").stat().st_size
+        return 0
 
 
 def looked_up(url: str) -> dict[str, str]:
@@ -2003,9 +2011,11 @@ class Journal:
         self._waiting: list[tuple[int, str, str, str]] = []  # time, level, message, metadata
         self._skipped: Counter[str] = Counter()
         self._printed = 0
+        self.errors = 0  # since the start
 
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
+        self.errors += level == "ERROR"
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
@@ -2209,9 +2219,9 @@ class Log:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
             self.take_trimmed(gone, floor)
 
-    def take_trimmed(self, gone: dict[str, int], floor: int) -> None:
+    def take_trimmed(self, topics: dict[str, int], floor: int) -> None:
         """Learn the highest id that retention took of each topic, here or on another node."""
-        for topic, number in gone.items():
+        for topic, number in topics.items():
             self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
         if floor > self._floor:
             self._floor = floor
@@ -7336,32 +7346,53 @@ class NodeLoad(msgspec.Struct):
     connections: int
 
 
-class MinuteView(msgspec.Struct, rename="camel", kw_only=True):
-    """Counters since the node's start, and rates of the last minute."""
+class SecondView(msgspec.Struct, rename="camel", kw_only=True):
+    """What charts draw of a moment; the counters are since the node's start."""
 
-    active_connections: int
     transports: dict[str, int]
     messages_sent: int
     deliveries: int
-    bytes_sent: int
-    messages_per_second: float
-    deliveries_per_second: float
     publish_latency_ms: dict[str, float]
     cpu_percent: float
     memory_bytes: int
+
+
+class MinuteView(SecondView, kw_only=True):
+    """Counters since the node's start, and rates of the last minute."""
+
+    active_connections: int
+    bytes_sent: int
+    messages_per_second: float
+    deliveries_per_second: float
     video_participants: int
     active_video_rooms: int
 
 
+class RecentView(SecondView, kw_only=True):
+    """The statistics of a second: also the errors noted since the start, and each node's
+    connections."""
+
+    timestamp: Moment
+    errors: int
+    nodes: list[NodeLoad]
+
+
 class StatsView(MinuteView, kw_only=True):
-    """The statistics of this moment."""
+    """The statistics of this moment; `walBytes` is SQLite's write-ahead log, `diskFreeBytes` of the
+    data folder's disk, `maxConnections` of one node, `errors` how many were noted since the start,
+    `recent` the last five minutes of this node, where asked for."""
 
     total_connections: int
+    max_connections: int
     uptime: int
     database_bytes: int
+    wal_bytes: int
+    disk_free_bytes: int
+    errors: int
     catch_up_reads: int
     nodes: list[NodeLoad]
     version: str
+    recent: list[RecentView] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StatsMinuteView(MinuteView, kw_only=True):
@@ -7372,9 +7403,12 @@ class StatsMinuteView(MinuteView, kw_only=True):
 
 
 @route("GET", "/api/stats", "user", "Statistics of this moment")
-def stats(app: Application) -> StatsView:
-    """Rates are over the last minute."""
-    return app.stats_view()
+def stats(app: Application, recent: bool = False) -> StatsView:
+    """Rates are over the last minute. With `recent` also what each second of the last five minutes
+    was, oldest first."""
+    view = app.stats_view()
+    view.recent = list(app.recent) if recent else msgspec.UNSET
+    return view
 
 
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
@@ -8203,6 +8237,7 @@ class Static:
         *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
         *("signin.button", "test.link"),
     )
+    PRELOAD = '  <link rel="modulepreload" href="static/{}">\n'
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -8210,14 +8245,35 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
-        for language in ("en", "tr"):
+        names = [*self._files]
+        languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
+        for language in languages:
             texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
             part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
             self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
+        head = self._files.pop("head.html").decode()
+        for name in names:
+            if name.endswith(".html") and name != "head.html":
+                page = self._files[name].decode()
+                found = re.search(r'"module" src="static/([^"]+)"', page)
+                loads = "".join(
+                    map(self.PRELOAD.format, self._modules(found[1], []) if found else [])
+                )
+                page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
+                self._files[name] = page.replace("  <!-- head -->\n", head + loads).encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
+
+    def _modules(self, name: str, found: list[str]) -> list[str]:
+        """A script and all that it needs at once: the browser need not find them one by one."""
+        if name not in found:
+            found.append(name)
+            lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
+            for other in re.findall(lines, self._files[name].decode(), re.MULTILINE):
+                self._modules(os.path.normpath(f"{name}/../{other}").replace("\\", "/"), found)
+        return found
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""
@@ -11854,6 +11910,7 @@ class Application:
         self.desktop: Desktop | None = None  # set by the Desktop part
         self.links: dict[str, str] = {}  # what is opened in a browser, by what leads there once
         self.port = 0
+        self.recent: deque[RecentView] = deque(maxlen=300)  # the last five minutes, by seconds
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
@@ -11936,6 +11993,7 @@ class Application:
             (0.25, self.engine.close_silent),
             (0.5, self.nodes.beat),
             (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
+            (1.0, self._note_second),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
@@ -11969,11 +12027,26 @@ class Application:
             transports=self.nodes.by_transport(),
             video_participants=sum(rooms.values()),
             active_video_rooms=self.rooms.count(),
+            max_connections=self.settings["max_connections"],
             database_bytes=self.storage.size(),
+            wal_bytes=self.storage.engine.wal_bytes(),
+            disk_free_bytes=shutil.disk_usage(self.storage.folder).free,
+            errors=self.journal.errors,
             catch_up_reads=self.log.queries,
             nodes=list(itertools.starmap(NodeLoad, nodes.items())),
             version=__version__,
             **self.stats.view(),
+        )
+
+    def _note_second(self) -> None:
+        self.recent.append(
+            RecentView(
+                timestamp=iso(now_ms()),
+                transports=self.nodes.by_transport(),
+                nodes=list(itertools.starmap(NodeLoad, self.nodes.counts().items())),
+                errors=self.journal.errors,
+                **{name: value for name, value in self.stats.view().items() if name in SECOND},
+            )
         )
 
     def _tell_stats(self) -> None:
@@ -12065,6 +12138,7 @@ class Application:
         self.storage.stop()
 
 
+SECOND = set(SecondView.__struct_fields__)
 SAVED_SETTINGS = "SELECT key, value FROM server_settings"
 
 
@@ -13173,13 +13247,12 @@ def check_database(settings: Settings, engine: Engine) -> str:
     except StartError as error:
         advice = "Stop the server, move the file away, and run: restore BACKUP."
         raise StartError(f"{error} {advice}") from None
-    log = Path(f"{path}-wal")
-    size = log.stat().st_size if log.exists() else 0
+    size = engine.wal_bytes()
     if size > 4 * SqliteEngine.LOG_BYTES:
         raise Doubt(
-            f"its write-ahead log {log} has grown to {size:,} bytes. A program that reads it for "
-            "long, such as a copy, keeps it so; when that has ended it shrinks by itself while the "
-            "server runs."
+            f"its write-ahead log {path}-wal has grown to {size:,} bytes. A program that reads it "
+            "for long, such as a copy, keeps it so; when that has ended it shrinks by itself while "
+            "the server runs."
         )
     return f"{path} is sound ({path.stat().st_size:,} bytes)"
 

@@ -16,7 +16,17 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, Response, expect
 
-from browsers import NAME, PASSWORD, fits, new_context, serious, sign_in, stop_clock
+from browsers import (
+    NAME,
+    PASSWORD,
+    choose,
+    fits,
+    in_menu,
+    new_context,
+    serious,
+    sign_in,
+    stop_clock,
+)
 from calls import FirefoxPage
 from support import LONG, PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
@@ -253,7 +263,7 @@ def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
     page.fill("#login-password", PASSWORD)
     page.press("#login-password", "Enter")
     expect(page.locator("#section-title")).to_have_text("Overview")  # where it was wanted
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(page.locator("#app h2")).to_contain_text("for administrators")
 
 
@@ -539,7 +549,7 @@ def test_no_width_scrolls_sideways(page: Page, site: Server) -> None:
     for section in SECTIONS:
         page.goto(f"http://127.0.0.1:{site.port}/admin#{section}")
         for language in ("en", "tr"):
-            page.select_option("[data-language-switch]", language)
+            choose(page, "language", language)
             expect(page.locator("html")).to_have_attribute("lang", language)
             expect(page.locator(".loading")).to_have_count(0)
             fits(page, 320, 768, 1280, 2560)
@@ -557,7 +567,7 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
 
     def look() -> None:
         for theme in THEMES:
-            page.select_option("[data-theme-switch]", theme)
+            choose(page, "theme", theme)
             expect(page.locator("html")).to_have_attribute("data-theme", theme)
             assert serious(page, only_colours=theme != THEMES[0]) == [], (page.url, theme)
 
@@ -567,11 +577,11 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
     expect(page.locator("#login")).to_be_visible()
     look()
     sign_in(context, site)
-    for place in ["", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
+    for place in ["", "#console", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
         page.goto("about:blank")
         page.goto(origin + place)
         expect(page.locator("html[data-ready]")).to_have_count(1)
-        if place != "api/docs":
+        if place not in ("", "api/docs"):
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
         expect(page.locator(".loading")).to_have_count(0)
         look()
@@ -626,7 +636,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
     with contextlib.ExitStack() as streams:
         for _ in range(60):
             streams.enter_context(site.stream())
-        for place in ["", *(f"admin#{section}" for section in SECTIONS)]:
+        for place in ["#console", *(f"admin#{section}" for section in SECTIONS)]:
             page.goto("about:blank")
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
@@ -640,7 +650,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
 
 def test_the_start_page_draws_at_most_four_times_a_second(page: Page, site: Server) -> None:
     sign_in(page.context, site)
-    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.goto(f"http://127.0.0.1:{site.port}/#console")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
     page.evaluate(
         """() => {
@@ -723,7 +733,7 @@ def test_an_hour_of_messages_leaves_nothing_behind(
     lines = b'{"text": "some words some words some words some words some words"}\n' * 1000
     headers = {"Content-Type": "application/x-ndjson"}
     sign_in(page.context, site)
-    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.goto(f"http://127.0.0.1:{site.port}/#console")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
     cdp = page.context.new_cdp_session(page)
     heaps = []
@@ -782,7 +792,7 @@ def test_forced_colors_and_reduced_motion(page: Page, site: Server) -> None:
     """Nothing moves; where the focus is, and the charts' lines, are seen."""
     sign_in(page.context, site)
     page.emulate_media(forced_colors="active", reduced_motion="reduce")
-    for place in [*(f"admin#{section}" for section in SECTIONS), ""]:
+    for place in [*(f"admin#{section}" for section in SECTIONS), "#console"]:
         page.goto("about:blank")
         page.goto(f"http://127.0.0.1:{site.port}/{place}")
         expect(page.locator("#state")).to_have_attribute("data-state", "open")
@@ -806,7 +816,7 @@ def test_more_contrast(browser: Browser, site: Server) -> None:
         context = new_context(browser, contrast="more" if more else "no-preference")
         page = context.new_page()
         sign_in(context, site)
-        for place in ("", "admin"):
+        for place in ("#console", "admin"):
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
             muted, text, line, link = page.evaluate(CONTRAST)
@@ -846,7 +856,7 @@ def test_the_pages_in_firefox(site: Server, npm_folder: Callable[..., Path]) -> 
         page.fill("#compose-body", '{"text": "İstanbul"}')
         page.click("#compose button.primary")
         until(f"{text.format('tbody tr')}.includes('İstanbul')")
-        page.goto(f"http://127.0.0.1:{site.port}/")
+        page.goto(f"http://127.0.0.1:{site.port}/#console")
         page.wait_for_selector("#state[data-state=open]")
         for number in range(120):
             site.publish(f"number {number}")

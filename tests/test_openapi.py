@@ -128,6 +128,7 @@ def test_every_answer_is_as_described(
     call("DELETE", where, headers={"X-Session": ADA}, **room)
 
     call("GET", "/api/stats")
+    assert "recent" in call("GET", "/api/stats", query="recent=1")
     call("GET", "/api/stats/history")
     assert call("GET", "/api/logs")
     assert call("GET", "/api/logs/histogram")["buckets"]

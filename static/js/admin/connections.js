@@ -2,7 +2,7 @@
 import { api, apiPage } from '../api.js';
 import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
-import { deviceName } from '../share.js';
+import { deviceName } from '../agent.js';
 import { stats } from './stream.js';
 import { Action, attempt, CHANNEL, confirmed, Field, formatBytes, html, live, Moment, Pager, pages, Shown, signal, Table } from './ui.js';
 

@@ -7,7 +7,7 @@ import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
 import { Controls } from './controls.js';
-import { icon, onDemand, toast } from './dom.js';
+import { icon, withPart, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
 import { Panels } from './panels.js';
@@ -45,6 +45,7 @@ export class Call {
     this._since = 0;
     this._voice = 0;
     this._talking = false;
+    this._knocks = 0;
     /** What of a person was last told. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
     this._known = new WeakMap();
     /** @type {WakeLockSentinel | undefined} */
@@ -143,7 +144,7 @@ export class Call {
     room.on('added', (person) => this._added(person));
     room.on('removed', (person, reason) => this._removed(person, reason));
     room.on('waiting', (list) => this._knocked(list));
-    room.on('reaction', (person, emoji) => person && onDemand(() => import('./reactions.js'), ({ show }) => show(person, emoji)));
+    room.on('reaction', (person, emoji) => person && withPart(import('./reactions.js'), ({ show }) => show(person, emoji)));
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => room.canSend(person) || this._lost(person));
     room.on('capture', ({ height, fps }) => Object.assign(devices, { maxHeight: height, maxFps: fps }));
@@ -193,8 +194,8 @@ export class Call {
   /** @param {{ displayName: string }[]} list */
   _knocked(list) {
     const last = list[list.length - 1];
-    const isMore = list.length > Number(byId('waiting').dataset.count ?? 0);
-    byId('waiting').dataset.count = String(list.length);
+    const isMore = list.length > this._knocks;
+    this._knocks = list.length;
     if (!this.isOn) return;
     if (last && isMore) {
       const text = t('room.said.knocks', { name: nameOf(last) });
@@ -344,6 +345,6 @@ export class Call {
   _sound(name, panel, text = '') {
     const { sounds, notify } = this.settings.options;
     if (sounds) void play(name, this.devices.inUse('speaker'));
-    if (panel && notify && document.visibilityState === 'hidden') onDemand(() => import('./notify.js'), ({ tell }) => tell(this.panels, panel, text));
+    if (panel && notify && document.visibilityState === 'hidden') withPart(import('./notify.js'), ({ tell }) => tell(this.panels, panel, text));
   }
 }

@@ -1,11 +1,14 @@
-/** The host's tools, below the list of people: fetched by whoever is the host. */
+/** What the host may do: let in who waits, act on somebody, set the room. Fetched by whoever is the host. */
 import { t } from '../i18n.js';
-import { announce, byId, h } from '../page.js';
+import { announce, byId, errorTitle, h } from '../page.js';
 import { fieldError, wireForm } from '../forms.js';
-import { said } from './dom.js';
-import { confirmed, run } from './people.js';
+import { ask, said, toast } from './dom.js';
+import { nameOf } from './names.js';
+import { inOrder } from './people.js';
 
 /** @typedef {import('../room.js').Room} Room */
+/** @typedef {import('../room.js').Participant} Participant */
+/** @typedef {Parameters<Room['act']>[1]} Action */
 
 export class HostTools {
   /** @param {Room} room */
@@ -45,12 +48,23 @@ export class HostTools {
       this._muteAll,
       this._end,
     );
+    this._waitingTitle = h('h3', { id: 'waiting-title' });
+    this._admitAll = button('admit-all', 'room.people.admitAll');
+    this._list = h('ul', { id: 'waiting-list', class: 'plain' });
+    this._waiting = h(
+      'section',
+      { id: 'waiting', class: 'stack', 'aria-labelledby': 'waiting-title' },
+      h('div', { class: 'row end' }, this._waitingTitle, this._admitAll),
+      this._list,
+    );
+    byId('people-list').before(this._waiting);
     byId('people-list').after(this.element);
     this._wire();
   }
 
   render() {
     const { info, isHost } = this._room;
+    this._renderWaiting();
     this.element.hidden = !isHost;
     this._lock.checked = info.locked;
     this._lobby.checked = info.lobby;
@@ -58,8 +72,57 @@ export class HostTools {
     this._drop.hidden = !info.hasPassword;
   }
 
+  /** The lobby. */
+  _renderWaiting() {
+    const { waiting } = this._room;
+    this._waiting.hidden = !waiting.length;
+    this._waitingTitle.textContent = t('room.waiting.title', { count: waiting.length });
+    this._admitAll.hidden = waiting.length < 2;
+    const old = new Map([...this._list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.person, row]));
+    inOrder(this._list, waiting.map((one) => /** @type {HTMLElement} */ (old.get(String(one.id)) ?? this._guest(one))));
+  }
+
+  /** @param {Participant} person */
+  _guest(person) {
+    const button = (/** @type {string} */ key, /** @type {Action} */ action, /** @type {string} */ look) => {
+      const made = said('button', key, { type: 'button', class: look, 'data-act': action, 'aria-describedby': `waits-${person.id}` });
+      made.addEventListener('click', () => void run(() => this._room.act(person, action)));
+      return made;
+    };
+    return h(
+      'li',
+      { class: 'line', 'data-person': String(person.id) },
+      h('bdi', { class: 'line-text', id: `waits-${person.id}` }, nameOf(person)),
+      h('span', { class: 'row' }, button('room.people.admit', 'admit', 'small primary'), button('room.people.deny', 'deny', 'small')),
+    );
+  }
+
+  /** Of somebody's menu. @param {Participant} person @returns {import('./dom.js').Item[]} */
+  items(person) {
+    const name = nameOf(person);
+    /** @param {string} key @param {Action} action @param {string} look */
+    const item = (key, action, look) => ({ key, icon: look, text: t(key), act: () => void run(() => this._room.act(person, action)) });
+    return [
+      person.muted ? item('room.host.unmute', 'unmute', 'mic') : item('room.host.mute', 'mute', 'mic-off'),
+      person.cameraOff ? item('room.host.cameraOn', 'camera-on', 'camera') : item('room.host.cameraOff', 'camera-off', 'camera-off'),
+      {
+        ...item('room.host.makeHost', 'make-host', 'people'),
+        act: () => void confirmed(() => this._room.act(person, 'make-host'), t('room.host.makeHostTitle', { name }), t('room.host.makeHostText'), t('room.host.makeHost')),
+      },
+      {
+        ...item('room.host.remove', 'remove', 'close'),
+        danger: true,
+        act: () => void confirmed(() => this._room.act(person, 'remove'), t('room.host.removeTitle', { name }), t('room.host.removeText'), t('room.host.remove')),
+      },
+    ];
+  }
+
   _wire() {
     const room = this._room;
+    const admitAll = async () => {
+      for (const one of room.waiting) await room.act(one, 'admit'); // of a full room is told once
+    };
+    this._admitAll.addEventListener('click', () => void run(admitAll));
     for (const [one, name] of /** @type {[HTMLInputElement, string][]} */ ([[this._lock, 'locked'], [this._lobby, 'lobby']])) {
       one.addEventListener('change', async () => {
         await run(() => room.update({ [name]: one.checked }));
@@ -91,3 +154,17 @@ const switched = (input, text) => h('label', { class: 'switch', for: input.id },
 
 /** @param {string} id @param {string} text @param {string} [look] */
 const button = (id, text, look = 'small') => said('button', text, { id, type: 'button', class: look });
+
+/** A host's act; a refusal is said. @param {() => Promise<unknown>} act */
+async function run(act) {
+  try {
+    await act();
+  } catch (error) {
+    toast(errorTitle(error));
+  }
+}
+
+/** @param {() => Promise<unknown>} act @param {string} title @param {string} text @param {string} yes */
+async function confirmed(act, title, text, yes) {
+  if (await ask(title, text, yes)) await run(act);
+}

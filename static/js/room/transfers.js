@@ -148,7 +148,7 @@ export class Transfers {
   /** @param {Transfer} transfer @param {string} key @param {string} who @param {Transfer['status']} status @param {string} state @param {Node[]} buttons */
   _row(transfer, key, who, status, state, buttons) {
     const { incoming, name, size: bytes, picture } = transfer;
-    const what = picture ? this._picture(transfer) : h('p', { class: 'text' }, `${name} (${size(bytes, formatNumber)})`);
+    const what = picture ? this._picture(transfer) : h('p', { class: 'text' }, `${name} (${size(bytes)})`);
     return h(
       'li',
       { class: incoming ? 'said file' : 'said file own', 'data-status': status, 'data-transfer': key },
@@ -174,7 +174,7 @@ export class Transfers {
     if (known) show(known);
     else if (blob) {
       void checked(blob).then((fine) => {
-        if (!fine) return place.replaceChildren(`${name} (${size(bytes, formatNumber)})`);
+        if (!fine) return place.replaceChildren(`${name} (${size(bytes)})`);
         const url = URL.createObjectURL(fine);
         this._urls.set(blob, url);
         show(url);
