@@ -4,7 +4,7 @@
  */
 import { t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { dress, onDemand, wireMenu } from './dom.js';
+import { dress, withPart, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
 import { showKeys, wireKeys } from './keys.js';
 import { canRecord } from './recording.js';
@@ -57,7 +57,7 @@ export const CONTROLS = [
   {
     ...{ id: 'react', icon: 'smile', text: 'room.react.title', key: 'e', place: 'wide' },
     attributes: { 'aria-expanded': 'false' },
-    act: ({ room }) => onDemand(() => import('./reactions.js'), ({ choose }) => choose(room)),
+    act: ({ room }) => withPart(import('./reactions.js'), ({ choose }) => choose(room)),
   },
   {
     ...{ id: 'open-chat', icon: 'chat', text: 'room.chat.title', key: 'c', place: 'bar', opens: 'chat' },

@@ -56,14 +56,6 @@ export function dress(button, look) {
  */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
-/**
- * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so.
- * @template T
- * @param {() => Promise<T>} load the same again after a failure
- * @param {(part: T) => void} act
- */
-export const onDemand = (load, act) => void load().then(act, () => toast(t('error.unreachable')));
-
 /** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
 export function openDialog(dialog) {
   if (!dialog.dataset.wired) {

@@ -1,6 +1,6 @@
 /** What the reader has chosen for calls in this browser, and the dialog for it. */
 import { byId } from '../page.js';
-import { onDemand, openDialog } from './dom.js';
+import { withPart, openDialog } from './dom.js';
 import { recall, remember } from './memory.js';
 
 /** @typedef {'mirror' | 'sounds' | 'hideSelf' | 'notify'} Option */
@@ -31,7 +31,7 @@ export class Settings {
 
   open() {
     byId('settings-devices').append(this._pickers.element);
-    onDemand(() => import('./notify.js'), ({ addSwitch }) => addSwitch(this));
+    withPart(import('./notify.js'), ({ addSwitch }) => addSwitch(this));
     openDialog(/** @type {HTMLDialogElement} */ (byId('settings-dialog')));
   }
 }
