@@ -53,7 +53,7 @@ export class Call {
     this._planned = false;
     // Before anybody is told of them.
     for (const name of ['added', 'info']) room.on(name, () => tellApart(room.participants));
-    this.settings = new Settings(pickers, () => this._plan());
+    this.settings = new Settings(this, pickers, () => this._plan());
     this.advice = new Advice(this);
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this.advice.blocked(),
@@ -263,6 +263,7 @@ export class Call {
     byId('alone').hidden = participants.length > 1 || waiting.length > 0;
     const { unread } = this.chat;
     document.title = t(unread ? 'room.pageUnread' : 'room.page', { name: info.name ?? '', count: unread });
+    this.room.setMusic(this.devices.sound === 'music');
     const { hideSelf, mirror } = this.settings.options;
     Object.assign(this.seats, { hideSelf, mirror });
     this.seats.render();
@@ -275,7 +276,9 @@ export class Call {
 
   _marks() {
     const locked = this.room.info.locked ? [['lock', t('room.mark.locked')]] : [];
-    const marks = [...locked, ...this.recording.marks.map((text) => ['record', text])];
+    const { data } = this.room;
+    const lean = data === 'all' ? [] : [data === 'low' ? ['camera', t('room.data.low')] : ['speaker', t('room.data.audio')]];
+    const marks = [...locked, ...lean, ...this.recording.marks.map((text) => ['record', text])];
     byId('call-marks').replaceChildren(...marks.map(([look, text]) => h('li', { class: `badge ${look}`, title: text }, icon(look), h('span', {}, text))));
   }
 
@@ -301,6 +304,8 @@ export class Call {
   switch(kind) {
     const { on, faults } = this.devices;
     const isOn = on[kind] && !faults[kind];
+    // A picture of oneself ends a call without pictures.
+    if (kind === 'video' && this.room.data === 'audio') return this.settings.toggleAudioOnly(true);
     this.turn(kind, !isOn);
     announce(t(kind === 'audio' ? (isOn ? 'room.mic.isOff' : 'room.mic.isOn') : isOn ? 'room.camera.isOff' : 'room.camera.isOn'));
   }

@@ -26,6 +26,8 @@ import { canShare } from './sharing.js';
  * @property {(call: Call) => Partial<Look>} [look] what its button shows besides its name
  * @property {'chat' | 'people'} [opens] a panel
  * @property {Record<string, string>} [attributes] of its button
+ * @property {import('./devices.js').Choosable[]} [devices] that can be chosen beside it
+ * @property {string} [choose] what to name that by
  */
 
 /** @type {Control[]} */
@@ -33,12 +35,14 @@ export const CONTROLS = [
   {
     ...{ id: 'audio', text: 'room.mic.short', key: 'm', help: 'room.keys.mic', place: 'bar' },
     attributes: { 'data-action': 'microphone' },
+    ...{ devices: ['audio', 'speaker'], choose: 'room.device.chooseSound' },
     look: (call) => switchLook('audio', call.isSending('audio')),
     act: (call) => call.switch('audio'),
   },
   {
     ...{ id: 'video', text: 'room.camera.short', key: 'v', help: 'room.keys.camera', place: 'bar' },
     attributes: { 'data-action': 'camera' },
+    ...{ devices: ['video'], choose: 'room.device.chooseCamera' },
     look: (call) => switchLook('video', call.isSending('video')),
     act: (call) => call.switch('video'),
   },
@@ -73,6 +77,11 @@ export const CONTROLS = [
     visible: ({ sharing }) => sharing.isOn,
     look: ({ room }) => ({ pressed: room.screenContent === 'motion' }),
     act: ({ sharing }) => sharing.changeContent(),
+  },
+  {
+    ...{ id: 'audio-only', icon: 'speaker', text: 'room.data.audio', place: 'menu' },
+    look: ({ room }) => ({ pressed: room.data === 'audio' }),
+    act: ({ settings }) => settings.toggleAudioOnly(),
   },
   { id: 'flip', icon: 'flip', text: 'room.flip', place: 'menu', visible: ({ devices }) => devices.lists.video.length > 1, act: ({ devices }) => void devices.flip() },
   { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => void invitation.open() },
@@ -116,7 +125,9 @@ export class Controls {
     this._call = call;
     /** In the bar. @type {Map<Control, HTMLButtonElement>} */
     this._buttons = new Map(CONTROLS.filter(({ place }) => place === 'bar' || place === 'wide').map((row) => [row, this._button(row)]));
-    byId('controls').prepend(...this._buttons.values());
+    /** Beside those, what chooses their devices. @type {Map<Control, HTMLButtonElement>} */
+    this._arrows = new Map();
+    byId('controls').prepend(...[...this._buttons].map(([row, button]) => (row.devices ? this._split(row, button) : button)));
     wireMenu(byId('more'), byId('more-menu'), () => this._items());
     byId('more-menu').setAttribute('aria-labelledby', 'more');
     wireKeys(CONTROLS.flatMap((row) => this._shortcut(row)), () => call.isOn);
@@ -130,6 +141,18 @@ export class Controls {
     const button = h('button', { id, type: 'button', class: look, 'aria-keyshortcuts': key?.toUpperCase(), ...panel, ...attributes });
     if (row.act || opens) button.addEventListener('click', () => this._do(row));
     return button;
+  }
+
+  /** @param {Control} row @param {HTMLButtonElement} button */
+  _split(row, button) {
+    const { id, devices = [] } = row;
+    const { settings } = this._call;
+    const arrow = h('button', { id: `${id}-devices`, type: 'button', class: 'round arrow', 'aria-haspopup': 'menu', 'aria-expanded': 'false', 'aria-controls': `${id}-menu` });
+    const menu = h('div', { id: `${id}-menu`, class: 'menu', role: 'menu', 'aria-labelledby': arrow.id, hidden: true });
+    const more = { key: 'settings', icon: 'settings', text: 'room.settings.title', act: () => settings.open() };
+    wireMenu(arrow, menu, () => [...devices.flatMap((kind) => settings.pickers.items(kind)), { ...more, text: t(more.text) }]);
+    this._arrows.set(row, arrow);
+    return h('div', { class: 'split' }, button, arrow, menu);
   }
 
   /** @param {Control} row */
@@ -152,6 +175,7 @@ export class Controls {
       dress(button, this._look(row));
       button.hidden = !this._isVisible(row);
     }
+    for (const [{ choose = '' }, arrow] of this._arrows) dress(arrow, { icon: 'up', label: t(choose) });
   }
 
   /** What has no button in the bar, or not in so narrow a one. */

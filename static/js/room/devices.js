@@ -24,6 +24,12 @@ const MOST_ENDS = 3; // of tracks at once, after which another device is opened
 const PAUSE = 1_000; // ms, each time twice as long
 /** Often without a picture, so the last to stand in for another. */
 const VIRTUAL = /virtual|\bOBS\b|ManyCam|Snap Camera|XSplit|DroidCam|Blackhole|Loopback/i;
+/** @typedef {'voice' | 'music' | 'plain'} Sound `plain`: as the device gives it */
+const TIDIED = /** @type {const} */ (['echoCancellation', 'noiseSuppression', 'autoGainControl']);
+/** @param {boolean} is */
+const tidied = (is) => Object.fromEntries(TIDIED.map((name) => [name, is]));
+/** What is done to the microphone's sound. @type {Record<Sound, MediaTrackConstraints>} */
+const SOUNDS = { voice: tidied(true), music: { ...tidied(false), channelCount: { ideal: 2 } }, plain: tidied(false) };
 /** @type {Record<Choosable, MediaDeviceKind>} */
 const KINDS = { audio: 'audioinput', video: 'videoinput', speaker: 'audiooutput' };
 /** @type {Record<string, Fault>} */
@@ -42,6 +48,11 @@ export class Devices extends EventTarget {
     super();
     /** What is chosen, by deviceId; '' for the system's choice. @type {Record<Choosable, string>} */
     this.chosen = recall('devices', { audio: '', video: '', speaker: '' });
+    /** @type {Sound} */
+    this.sound = recall('sound', 'voice');
+    if (!Object.hasOwn(SOUNDS, this.sound)) this.sound = 'voice';
+    /** Whether the camera is to blur what is behind one, where it can. */
+    this.blur = recall('blur', false);
     /** The switches. @type {Record<Kind, boolean>} */
     this.on = { audio: true, video: true };
     /** @type {Partial<Record<Kind, MediaStreamTrack>>} */
@@ -115,6 +126,45 @@ export class Devices extends EventTarget {
     if (kind === 'speaker' || !(this.tracks[kind] || this.on[kind])) return;
     this._forgive(kind);
     await this._reopen(kind);
+  }
+
+  /** @param {Sound} sound what is done to the microphone's; without a gap */
+  async tune(sound) {
+    this.sound = sound;
+    remember('sound', sound);
+    this._changed();
+    if (!this.tracks.audio) return;
+    await this._inTurn(async () => {
+      if (await this._isTuned()) return;
+      await this._open(['audio']); // another track takes its place
+      if (await this._isTuned()) return;
+      this._drop('audio'); // some browsers change nothing while the device is open
+      await this._open(['audio']);
+    });
+  }
+
+  /** Whether the microphone does as it is told while it is open. */
+  async _isTuned() {
+    const { audio: track } = this.tracks;
+    if (!track) return true;
+    const { audio } = this._constraints({ audio: track.getSettings().deviceId ?? '' });
+    await track.applyConstraints(/** @type {MediaTrackConstraints} */ (audio)).catch(() => {});
+    const now = track.getSettings();
+    return TIDIED.every((name) => now[name] === undefined || now[name] === SOUNDS[this.sound][name]);
+  }
+
+  /** Whether the camera that is open blurs the background or not as one likes (W3C mediacapture-extensions). */
+  get canBlur() {
+    return /** @type {any} */ (this.tracks.video?.getCapabilities?.())?.backgroundBlur?.length > 1;
+  }
+
+  /** @param {boolean} blur */
+  async setBlur(blur) {
+    this.blur = blur;
+    remember('blur', blur);
+    const { video } = this.tracks;
+    await video?.applyConstraints(/** @type {any} */ ({ ...video.getConstraints(), backgroundBlur: blur })).catch(() => {});
+    this._changed();
   }
 
   /** The other camera of a phone, or the next one. */
@@ -247,12 +297,13 @@ export class Devices extends EventTarget {
     /** @type {MediaStreamConstraints} */
     const asked = {};
     if (audio !== undefined) {
-      asked.audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+      asked.audio = { ...SOUNDS[this.sound] };
       if (audio) asked.audio.deviceId = { exact: audio };
     }
     if (video !== undefined) {
       const width = Math.round((height * 16) / 9);
       asked.video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: this.maxFps } };
+      if (this.blur) Object.assign(asked.video, { backgroundBlur: true });
       if (video) asked.video.deviceId = { exact: video };
       else asked.video.facingMode = { ideal: this.facing || 'user' };
     }

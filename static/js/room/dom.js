@@ -84,7 +84,7 @@ export function ask(title, text, yes) {
   });
 }
 
-/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean }} Item */
+/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean, group?: string }} Item `group`: of which one is chosen, by its name */
 
 /** The menu that is open, of which there is one at most. @type {{ menu: HTMLElement, button: HTMLElement, close: () => void } | undefined} */
 let opened;
@@ -101,7 +101,7 @@ onLanguage(() => opened?.close());
  * @param {() => Item[]} items asked at each opening
  */
 export function wireMenu(button, menu, items) {
-  const entries = () => /** @type {HTMLElement[]} */ ([...menu.children]);
+  const entries = () => /** @type {HTMLElement[]} */ ([...menu.querySelectorAll('button')]);
   /** @param {boolean} [back] whether the focus comes back to the button */
   const close = (back = false) => {
     opened = undefined;
@@ -110,7 +110,7 @@ export function wireMenu(button, menu, items) {
     if (back) button.focus();
   };
   const open = () => {
-    menu.replaceChildren(...items().map((item) => menuItem(item, () => close(true))));
+    menu.replaceChildren(...grouped(items(), (item) => menuItem(item, () => close(true))));
     opened?.close();
     opened = { menu, button, close };
     menu.hidden = false;
@@ -131,14 +131,29 @@ export function wireMenu(button, menu, items) {
   });
 }
 
+/** @param {Item[]} items @param {(item: Item) => HTMLElement} made */
+function grouped(items, made) {
+  /** @type {Map<string | undefined, HTMLElement>} */
+  const groups = new Map();
+  return items.flatMap((item) => {
+    const { group } = item;
+    if (!group) return [made(item)];
+    const known = groups.get(group);
+    const box = known ?? h('div', { role: 'group', 'aria-label': group }, h('span', { class: 'hint', 'aria-hidden': 'true' }, group));
+    groups.set(group, box);
+    box.append(made(item));
+    return known ? [] : [box];
+  });
+}
+
 /** @param {Item} item @param {() => void} close */
-function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
+function menuItem({ key, icon: name, text, act, danger, pressed, group }, close) {
   const checked = pressed === undefined ? undefined : String(pressed);
   const button = h(
     'button',
     {
       type: 'button',
-      role: pressed === undefined ? 'menuitem' : 'menuitemcheckbox',
+      role: pressed === undefined ? 'menuitem' : group ? 'menuitemradio' : 'menuitemcheckbox',
       'aria-checked': checked,
       tabindex: '-1',
       class: danger ? 'danger' : undefined,
