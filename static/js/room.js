@@ -7,7 +7,7 @@
  *     await room.join({ displayName: 'Ada' });
  *
  * Media goes on while the server, or the way to it, is away. Events: `phase`, `added`, `changed`,
- * `removed`, `self`, `info`, `waiting`, `chat`, `missed`, `data`, `channel`, `signalling`, `speaker`, `load`,
+ * `removed`, `self`, `info`, `waiting`, `chat`, `missed`, `reaction`, `data`, `channel`, `signalling`, `speaker`, `load`,
  * `capture`, `ended-track`; each is described where it is told.
  */
 import { api, ApiError, ROOT } from './api.js';
@@ -447,6 +447,7 @@ export class Room {
     'room-left': (event) => this.#takeOut(event),
     'room-admitted': () => void this.#doubt(), // by joining again: now there is more to know
     'room-chat': (message) => this.#tell('chat', message),
+    'room-reaction': ({ clientId, emoji }) => this.#tell('reaction', this.#participants.get(clientId), emoji),
     'webrtc-signal': (event) => this.#takeSignal(event),
   };
 
@@ -823,6 +824,7 @@ export class Room {
   setData(data) {
     this.data = data;
     this.#adapt();
+    this.#tell('self', this.self);
   }
 
   /** @param {boolean} isMusic */
@@ -924,9 +926,14 @@ export class Room {
 
   // ---- talking, data, what a host may do -------------------------------------------------------
 
-  /** @param {string} text @throws {ApiError} */
-  say(text) {
-    return this.#call('POST', '/chat', { ...this.#me, text });
+  /** @param {string} text @param {number} [replyTo] what it answers @throws {ApiError} */
+  say(text, replyTo) {
+    return this.#call('POST', '/chat', { ...this.#me, text, replyTo });
+  }
+
+  /** @param {string} emoji one of those that the server knows @throws {ApiError} */
+  react(emoji) {
+    return this.#call('POST', '/reactions', { ...this.#me, emoji });
   }
 
   /** What was said, oldest first; asked for until it comes or one leaves. @returns {Promise<any[]>} @throws {ApiError} */

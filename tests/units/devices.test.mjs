@@ -4,6 +4,7 @@ import { setMaxListeners } from 'node:events';
 import { beforeEach, test } from 'node:test';
 import { Clock, put, settled, Storage } from './browser.mjs';
 import { Devices, faultOf } from '../../static/js/room/devices.js';
+import { canBlur, setBlur, tune } from '../../static/js/room/tuning.js';
 import { advice, faultText } from '../../static/js/room/faults.js';
 import { remember } from '../../static/js/room/memory.js';
 import { setLanguage } from '../../static/js/i18n.js';
@@ -434,7 +435,7 @@ test('an iPad that calls itself a Mac is none', () => {
 test('the sound is as it is for music, in stereo, at once where the browser can, else by another track', async () => {
   const devices = await started();
   const first = devices.tracks.audio;
-  await devices.tune('music');
+  await tune(devices, 'music');
   assert.equal(devices.tracks.audio, first);
   assert.deepEqual(first.applied.at(-1), {
     ...{ echoCancellation: false, noiseSuppression: false, autoGainControl: false },
@@ -443,12 +444,12 @@ test('the sound is as it is for music, in stereo, at once where the browser can,
   first.obeys = false;
   const told = [];
   devices.addEventListener('track', ({ detail }) => told.push([detail.kind, devices.tracks.audio !== undefined, first.stopped]));
-  await devices.tune('voice');
+  await tune(devices, 'voice');
   assert.notEqual(devices.tracks.audio, first);
   assert.equal(media.asked.at(-1).audio.noiseSuppression, true);
   assert.deepEqual(told, [['audio', true, true]], 'the other took its place');
   assert.equal((await started()).sound, 'voice');
-  await devices.tune('plain');
+  await tune(devices, 'plain');
   assert.equal((await started()).sound, 'plain');
   localStorage.setItem('rtapp.call.sound', '"toString"');
   assert.equal((await started()).sound, 'voice');
@@ -456,14 +457,14 @@ test('the sound is as it is for music, in stereo, at once where the browser can,
 
 test('the background is blurred where the camera can, also of the next one', async () => {
   const devices = await started();
-  assert.equal(devices.canBlur, false);
+  assert.equal(canBlur(devices), false);
   devices.tracks.video.capabilities = { backgroundBlur: [true, false] };
-  assert.equal(devices.canBlur, true);
+  assert.equal(canBlur(devices), true);
   devices.tracks.video.applied.push({ deviceId: { exact: 'front' } });
-  await devices.setBlur(true);
+  await setBlur(devices, true);
   assert.deepEqual(devices.tracks.video.applied.at(-1), { deviceId: { exact: 'front' }, backgroundBlur: true });
   await devices.choose('video', 'back');
   assert.equal(media.asked.at(-1).video.backgroundBlur, true);
   devices.tracks.video.capabilities = { backgroundBlur: [true] }; // by the system, whatever one likes
-  assert.equal(devices.canBlur, false);
+  assert.equal(canBlur(devices), false);
 });

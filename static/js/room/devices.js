@@ -25,11 +25,10 @@ const PAUSE = 1_000; // ms, each time twice as long
 /** Often without a picture, so the last to stand in for another. */
 const VIRTUAL = /virtual|\bOBS\b|ManyCam|Snap Camera|XSplit|DroidCam|Blackhole|Loopback/i;
 /** @typedef {'voice' | 'music' | 'plain'} Sound `plain`: as the device gives it */
-const TIDIED = /** @type {const} */ (['echoCancellation', 'noiseSuppression', 'autoGainControl']);
 /** @param {boolean} is */
-const tidied = (is) => Object.fromEntries(TIDIED.map((name) => [name, is]));
+const tidied = (is) => ({ echoCancellation: is, noiseSuppression: is, autoGainControl: is });
 /** What is done to the microphone's sound. @type {Record<Sound, MediaTrackConstraints>} */
-const SOUNDS = { voice: tidied(true), music: { ...tidied(false), channelCount: { ideal: 2 } }, plain: tidied(false) };
+export const SOUNDS = { voice: tidied(true), music: { ...tidied(false), channelCount: { ideal: 2 } }, plain: tidied(false) };
 /** @type {Record<Choosable, MediaDeviceKind>} */
 const KINDS = { audio: 'audioinput', video: 'videoinput', speaker: 'audiooutput' };
 /** @type {Record<string, Fault>} */
@@ -125,46 +124,7 @@ export class Devices extends EventTarget {
     this._changed();
     if (kind === 'speaker' || !(this.tracks[kind] || this.on[kind])) return;
     this._forgive(kind);
-    await this._reopen(kind);
-  }
-
-  /** @param {Sound} sound what is done to the microphone's; without a gap */
-  async tune(sound) {
-    this.sound = sound;
-    remember('sound', sound);
-    this._changed();
-    if (!this.tracks.audio) return;
-    await this._inTurn(async () => {
-      if (await this._isTuned()) return;
-      await this._open(['audio']); // another track takes its place
-      if (await this._isTuned()) return;
-      this._drop('audio'); // some browsers change nothing while the device is open
-      await this._open(['audio']);
-    });
-  }
-
-  /** Whether the microphone does as it is told while it is open. */
-  async _isTuned() {
-    const { audio: track } = this.tracks;
-    if (!track) return true;
-    const { audio } = this._constraints({ audio: track.getSettings().deviceId ?? '' });
-    await track.applyConstraints(/** @type {MediaTrackConstraints} */ (audio)).catch(() => {});
-    const now = track.getSettings();
-    return TIDIED.every((name) => now[name] === undefined || now[name] === SOUNDS[this.sound][name]);
-  }
-
-  /** Whether the camera that is open blurs the background or not as one likes (W3C mediacapture-extensions). */
-  get canBlur() {
-    return /** @type {any} */ (this.tracks.video?.getCapabilities?.())?.backgroundBlur?.length > 1;
-  }
-
-  /** @param {boolean} blur */
-  async setBlur(blur) {
-    this.blur = blur;
-    remember('blur', blur);
-    const { video } = this.tracks;
-    await video?.applyConstraints(/** @type {any} */ ({ ...video.getConstraints(), backgroundBlur: blur })).catch(() => {});
-    this._changed();
+    await this.reopen(kind);
   }
 
   /** The other camera of a phone, or the next one. */
@@ -174,7 +134,7 @@ export class Devices extends EventTarget {
       this.facing = now.facingMode === 'environment' ? 'user' : 'environment';
       this.chosen.video = '';
       this._forgive('video');
-      await this._reopen('video');
+      await this.reopen('video');
       return;
     }
     const cameras = this.lists.video;
@@ -217,8 +177,8 @@ export class Devices extends EventTarget {
     this._ends[kind] = 0;
   }
 
-  /** @param {Kind} kind */
-  async _reopen(kind) {
+  /** As it is to be now. @param {Kind} kind */
+  async reopen(kind) {
     await this._inTurn(async () => {
       // A phone has one camera at a time: the old one first.
       if (kind === 'video') this._drop('video');
@@ -383,7 +343,7 @@ export class Devices extends EventTarget {
     if (waiting.length) await this._inTurn(() => this._open(waiting));
     // The chosen one is back while another stands in for it.
     const back = missed.filter((kind) => this.tracks[kind] && this._has(kind, this.chosen[kind]));
-    for (const kind of back) await this._reopen(kind);
+    for (const kind of back) await this.reopen(kind);
     this._tell('plugged', {});
   }
 

@@ -68,28 +68,15 @@ export class Pickers {
   /** @param {Choosable} kind @param {HTMLSelectElement} field */
   _fill(kind, field) {
     const list = this._devices.lists[kind];
-    const none = list.length ? [] : [h('option', { value: '' }, t(TEXTS[kind].none))];
-    const wanted = [...none, ...this._choices(kind).map(({ id, name }) => h('option', { value: id }, name))];
+    const names = list.map(({ label: name }, at) => name || t(TEXTS[kind].nth, { number: at + 1 }));
+    const options = list.map(({ deviceId }, at) => h('option', { value: deviceId }, names[at]));
+    const first = kind === 'speaker' || !list.length ? [h('option', { value: '' }, t(list.length ? 'room.device.system' : TEXTS[kind].none))] : [];
+    const wanted = [...first, ...options];
     const isSame = wanted.length === field.options.length && wanted.every((one, at) => one.isEqualNode(field.options[at]));
     if (!isSame) field.replaceChildren(...wanted);
     field.disabled = !list.length;
     const inUse = this._devices.inUse(kind);
     field.value = list.some(({ deviceId }) => deviceId === inUse) ? inUse : (wanted[0]?.value ?? '');
-  }
-
-  /** @param {Choosable} kind @returns {{ id: string, name: string }[]} */
-  _choices(kind) {
-    const list = this._devices.lists[kind];
-    const named = list.map(({ deviceId, label: name }, at) => ({ id: deviceId, name: name || t(TEXTS[kind].nth, { number: at + 1 }) }));
-    return kind === 'speaker' && list.length ? [{ id: '', name: t('room.device.system') }, ...named] : named;
-  }
-
-  /** The devices of a kind for a menu. @param {Choosable} kind @returns {import('./dom.js').Item[]} */
-  items(kind) {
-    const now = this._selects[kind].value;
-    const group = t(TEXTS[kind].label);
-    const shown = kind === 'speaker' && !canChooseSpeaker ? [] : this._choices(kind);
-    return shown.map(({ id, name }) => ({ key: id, group, text: name, pressed: id === now, act: () => void this._devices.choose(kind, id) }));
   }
 
   /** Measure the track that is open now. */
