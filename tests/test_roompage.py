@@ -2091,6 +2091,11 @@ def test_no_serious_finding_of_axe(
     line.locator('[data-item="room.host.remove"]').click()
     look_at(page)
     page.keyboard.press("Escape")
+    for item, shown in (("volume", "#hearing-volume"), ("verify", ".words")):
+        ada.acts_on(bob, item)
+        expect(page.locator(shown)).to_be_visible()
+        look_at(page)
+        page.keyboard.press("Escape")
     bob.page.click("#hand")
     bob.page.click("#open-chat")
     bob.page.fill("#chat-text", "Hello https://example.org")

@@ -82,11 +82,6 @@ export const CONTROLS = [
     look: ({ room }) => ({ pressed: room.screenContent === 'motion' }),
     act: ({ sharing }) => sharing.changeContent(),
   },
-  {
-    ...{ id: 'audio-only', icon: 'speaker', text: 'room.data.audio', place: 'menu' },
-    look: ({ room }) => ({ pressed: room.data === 'audio' }),
-    act: (call) => setData(call),
-  },
   { id: 'flip', icon: 'flip', text: 'room.flip', place: 'menu', visible: ({ devices }) => devices.lists.video.length > 1, act: ({ devices }) => void devices.flip() },
   { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => invitation.open() },
   { id: 'file', icon: 'file', text: 'room.files.send', place: 'menu', act: ({ chat }) => chat.acts.onFiles() },
@@ -111,6 +106,11 @@ export const CONTROLS = [
     ...{ id: 'self', icon: 'eye', text: 'room.self.hide', key: 's', help: 'room.keys.self', place: 'menu' },
     look: ({ settings }) => ({ pressed: settings.options.hideSelf }),
     act: (call) => call.hideSelf(),
+  },
+  {
+    ...{ id: 'audio-only', icon: 'speaker', text: 'room.data.audio', place: 'menu' },
+    look: ({ room }) => ({ pressed: room.data === 'audio' }),
+    act: (call) => setData(call),
   },
   { id: 'settings', icon: 'settings', text: 'room.settings.title', place: 'menu', act: ({ settings }) => settings.open() },
   { id: 'keys', icon: 'keys', text: 'room.keys.title', key: '?', help: 'room.keys.help', place: 'menu', visible: () => hasKeys(), act: showKeys },
