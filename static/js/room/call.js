@@ -94,6 +94,7 @@ export class Call {
   start(hasWaited) {
     if (hasWaited) this._sound('joined');
     this._since = performance.now();
+    if (this.room.data === 'audio' && this.devices.on.video) this.room.setData('all'); // a camera at the door says so
     this.advice.start();
     this._render();
     void this._stayAwake();
