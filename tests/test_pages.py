@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -167,12 +168,15 @@ def test_the_servers_words_about_a_field_stand_at_it(page: Page, fresh: Server) 
 
 
 def test_a_wrong_setup_link_is_explained(page: Page, fresh: Server) -> None:
+    """Before anything is filled in; and no account was made by asking."""
     page.goto(f"{home(fresh)}#setup=used-or-expired-0123456789")
-    fill_in(page, "setup")
     expect(page.locator("#gate-note")).to_contain_text("has been used or has expired")
     expect(page.locator("#first-run")).to_contain_text("print a new link")
     expect(page.locator("#setup")).to_be_hidden()
-    assert focused(page) == "first-run-title"
+    page.goto(printed_link(fresh))
+    expect(page.locator("#setup")).to_be_visible()
+    expect(page.locator("#gate-note")).to_be_empty()
+    assert fresh.get("/api/auth/me", token=None).json["setupNeeded"]
 
 
 def test_a_used_setup_link_leads_to_the_sign_in(page: Page, elsewhere: Page, fresh: Server) -> None:
@@ -673,6 +677,43 @@ def test_copy_puts_the_snippet_into_the_clipboard(page: Page, fresh: Server) -> 
     expect(page.locator("[data-copy=fetch]")).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == page.locator("#fetch").text_content()
+
+
+def test_the_pages_can_be_installed(page: Page, fresh: Server) -> None:
+    """As Chromium reads it; it wants no service worker for that since 2023."""
+    page.goto(home(fresh))
+    cdp = page.context.new_cdp_session(page)
+    found = cdp.send("Page.getAppManifest")
+    assert found["errors"] == []
+    manifest = json.loads(found["data"])
+    for key in ("start_url", "scope"):
+        assert urllib.parse.urljoin(found["url"], manifest[key]) == home(fresh)
+    for icon in manifest["icons"]:
+        size = page.evaluate(
+            """async (src) => {
+              const image = new Image();
+              image.src = src;
+              await image.decode();
+              return `${image.naturalWidth}x${image.naturalHeight}`;
+            }""",
+            found["url"].rpartition("/")[0] + "/" + icon["src"],
+        )
+        assert icon["sizes"] in (size, "any"), icon
+
+
+def test_texts_that_could_not_be_loaded_are_asked_for_again(page: Page, fresh: Server) -> None:
+    """Nothing can be read without: that is said in both languages, and it goes on by itself."""
+    page.clock.install()
+    page.route("**/i18n/*.json", lambda route: route.abort())
+    page.goto(home(fresh))
+    sorry = page.locator(".sorry")
+    expect(sorry).to_be_visible()
+    expect(sorry).to_contain_text("it tries again")
+    expect(sorry).to_contain_text("yeniden deniyor")
+    page.unroute("**/i18n/*.json")
+    page.clock.run_for(20_000)
+    expect(page.locator("#first-run")).to_be_visible()
+    expect(sorry).to_have_count(0)
 
 
 # ---- language, theme, size -----------------------------------------------------------------------
