@@ -16,7 +16,17 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, Response, expect
 
-from browsers import NAME, PASSWORD, fits, new_context, serious, sign_in, stop_clock
+from browsers import (
+    NAME,
+    PASSWORD,
+    choose,
+    fits,
+    in_menu,
+    new_context,
+    serious,
+    sign_in,
+    stop_clock,
+)
 from calls import FirefoxPage
 from support import LONG, PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
@@ -113,6 +123,53 @@ def test_some_thousand_connections_are_paged_and_searched(server: Server) -> Non
     swarm.close_all()
 
 
+def test_channels_are_listed_by_their_traffic(server: Server) -> None:
+    with server.stream("channel=news&channel=quiet"), server.stream("channel=news&presence=1"):
+        for number in range(3):
+            server.publish(number, "channel=busy")
+        server.publish("stored", "channel=news")
+        server.publish("to who is there", "channel=news&volatile=1")
+        server.publish("to everybody")
+        answer = server.get("/api/channels")
+        rows = [tuple(row.values()) for row in answer.json]
+        assert rows == [("busy", 0, 3), ("news", 2, 2), ("quiet", 1, 0)]
+        assert list(answer.json[0]) == ["name", "listeners", "messagesLastMinute"]
+        first = server.get("/api/channels?limit=1")
+        assert first.json == answer.json[:1] and first.headers["x-total-count"] == "3"
+        on_news, on_quiet, on_none = (
+            all_pages(server, f"channel={name}&limit=1") for name in ("news", "quiet", "new_s")
+        )
+        assert (on_news[1], on_quiet[1], on_none) == ({"2"}, {"1"}, ([], {"0"}))
+        assert len(on_news[0]) == 2 and set(on_quiet[0]) < set(on_news[0])
+        with server.stream("channel=sys:stats"):  # is the server's own
+            assert server.get("/api/channels").json == answer.json
+    for limit in ("0", "1001", "-1", "many"):
+        assert server.get(f"/api/channels?limit={limit}").status == 422
+    assert server.get("/api/connections?channel=no%20such").status == 422
+    assert server.get("/api/channels", token=None).status == 401
+    narrow = server.post("/api/tokens", {"name": "narrow", "scopes": ["publish"]}).json["token"]
+    assert server.get("/api/channels", token=narrow).status == 403
+
+
+def test_traffic_is_counted_within_a_bound() -> None:
+    """Of a hundred thousand names a few thousand are kept, and the busy ones among them."""
+    import rtapp
+
+    traffic = rtapp.Traffic()
+    for number in range(100_000):
+        traffic.slot[f"c/{number}"] += 1
+        traffic.slot["c/busy"] += 1
+        traffic.bound()
+        assert len(traffic.slot) <= traffic.NAMES
+    assert traffic.minute()["c/busy"] == 100_000
+    for _ in range(11):
+        traffic.turn()
+        traffic.slot["c/later"] += 1
+    assert traffic.minute()["c/later"] == 11 and traffic.minute()["c/busy"]
+    traffic.turn()
+    assert set(traffic.minute()) == {"c/later"}  # the first slot is more than a minute ago
+
+
 def test_network_settings_change_only_on_the_servers_own_computer(server: Server) -> None:
     through = {"X-Forwarded-For": "192.0.2.7"}
     body = {"key": "public_url", "value": "https://chat.example.org"}
@@ -206,7 +263,7 @@ def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
     page.fill("#login-password", PASSWORD)
     page.press("#login-password", "Enter")
     expect(page.locator("#section-title")).to_have_text("Overview")  # where it was wanted
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(page.locator("#app h2")).to_contain_text("for administrators")
 
 
@@ -255,9 +312,20 @@ def test_a_days_history(page: Page, site: Server) -> None:
 
 
 def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
-    with site.stream("channel=news"), site.stream("session=" + "s" * 22) as stream:
-        visit(page, site, "connections")
+    with site.stream("channel=news&channel=x"), site.stream("session=" + "s" * 22) as stream:
+        site.publish("counted", "channel=news")
+        visit(page, site)
+        channels = page.locator(".channels tbody tr")
+        expect(channels).to_have_text(["news11", "x10"])
+        channels.get_by_text("news").click()
         rows = page.locator("tbody tr")
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("news +1")
+        page.fill("#connection-channel", "no such")
+        page.press("#connection-channel", "Enter")
+        expect(page.locator("#connection-channel-error")).to_contain_text("A channel has up to 128")
+        page.fill("#connection-channel", "")
+        page.press("#connection-channel", "Enter")
         expect(rows).to_have_count(3)
         wanted = stream.hello["clientId"]
         page.fill("#connection-search", wanted)
@@ -481,7 +549,7 @@ def test_no_width_scrolls_sideways(page: Page, site: Server) -> None:
     for section in SECTIONS:
         page.goto(f"http://127.0.0.1:{site.port}/admin#{section}")
         for language in ("en", "tr"):
-            page.select_option("[data-language-switch]", language)
+            choose(page, "language", language)
             expect(page.locator("html")).to_have_attribute("lang", language)
             expect(page.locator(".loading")).to_have_count(0)
             fits(page, 320, 768, 1280, 2560)
@@ -499,7 +567,7 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
 
     def look() -> None:
         for theme in THEMES:
-            page.select_option("[data-theme-switch]", theme)
+            choose(page, "theme", theme)
             expect(page.locator("html")).to_have_attribute("data-theme", theme)
             assert serious(page, only_colours=theme != THEMES[0]) == [], (page.url, theme)
 
@@ -509,11 +577,17 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
     expect(page.locator("#login")).to_be_visible()
     look()
     sign_in(context, site)
-    for place in ["", *(f"admin#{section}" for section in SECTIONS), "api/docs", "docs/operator"]:
+    for place in [
+        "",
+        "#console",
+        *(f"admin#{section}" for section in SECTIONS),
+        "api/docs",
+        "docs/operator",
+    ]:
         page.goto("about:blank")
         page.goto(origin + place)
         expect(page.locator("html[data-ready]")).to_have_count(1)
-        if "docs" not in place:
+        if place not in ("", "api/docs", "docs/operator"):
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
         expect(page.locator(".loading")).to_have_count(0)
         look()
@@ -568,7 +642,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
     with contextlib.ExitStack() as streams:
         for _ in range(60):
             streams.enter_context(site.stream())
-        for place in ["", *(f"admin#{section}" for section in SECTIONS)]:
+        for place in ["#console", *(f"admin#{section}" for section in SECTIONS)]:
             page.goto("about:blank")
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
@@ -582,7 +656,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
 
 def test_the_start_page_draws_at_most_four_times_a_second(page: Page, site: Server) -> None:
     sign_in(page.context, site)
-    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.goto(f"http://127.0.0.1:{site.port}/#console")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
     page.evaluate(
         """() => {
@@ -665,7 +739,7 @@ def test_an_hour_of_messages_leaves_nothing_behind(
     lines = b'{"text": "some words some words some words some words some words"}\n' * 1000
     headers = {"Content-Type": "application/x-ndjson"}
     sign_in(page.context, site)
-    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.goto(f"http://127.0.0.1:{site.port}/#console")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
     cdp = page.context.new_cdp_session(page)
     heaps = []
@@ -724,7 +798,7 @@ def test_forced_colors_and_reduced_motion(page: Page, site: Server) -> None:
     """Nothing moves; where the focus is, and the charts' lines, are seen."""
     sign_in(page.context, site)
     page.emulate_media(forced_colors="active", reduced_motion="reduce")
-    for place in [*(f"admin#{section}" for section in SECTIONS), ""]:
+    for place in [*(f"admin#{section}" for section in SECTIONS), "#console"]:
         page.goto("about:blank")
         page.goto(f"http://127.0.0.1:{site.port}/{place}")
         expect(page.locator("#state")).to_have_attribute("data-state", "open")
@@ -748,7 +822,7 @@ def test_more_contrast(browser: Browser, site: Server) -> None:
         context = new_context(browser, contrast="more" if more else "no-preference")
         page = context.new_page()
         sign_in(context, site)
-        for place in ("", "admin"):
+        for place in ("#console", "admin"):
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
             muted, text, line, link = page.evaluate(CONTRAST)
@@ -788,7 +862,7 @@ def test_the_pages_in_firefox(site: Server, npm_folder: Callable[..., Path]) -> 
         page.fill("#compose-body", '{"text": "İstanbul"}')
         page.click("#compose button.primary")
         until(f"{text.format('tbody tr')}.includes('İstanbul')")
-        page.goto(f"http://127.0.0.1:{site.port}/")
+        page.goto(f"http://127.0.0.1:{site.port}/#console")
         page.wait_for_selector("#state[data-state=open]")
         for number in range(120):
             site.publish(f"number {number}")

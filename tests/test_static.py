@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
@@ -90,6 +91,47 @@ def strings_in_scripts(scripts: Iterable[Path] = SCRIPTS) -> set[str]:
 def known_keys() -> set[str]:
     """The keys as code asks for them: a plural without its category."""
     return {PLURAL.sub("", key) for key in catalogue("en")}
+
+
+# ---- heads and languages -------------------------------------------------------------------------
+
+WHOLE = {"landing.html", "ended.html"}  # in one piece, where nothing else can be loaded
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_the_head_stands_once(path: Path) -> None:
+    """A room's page has more to say of its window, so it has the lines itself."""
+    if path.name in WHOLE | {"head.html"}:
+        return
+    page = path.read_text("utf-8")
+    lines = (STATIC / "head.html").read_text("utf-8").splitlines()
+    if path.name == "room.html":
+        assert [line for line in lines if "viewport" not in line and line not in page] == []
+    else:
+        assert page.count("  <!-- head -->\n") == 1
+        assert [line for line in lines if line in page] == []
+
+
+def test_a_page_names_the_modules_that_it_needs_at_once() -> None:
+    page = rtapp.Static(STATIC).page("index.html").body
+    assert isinstance(page, bytes)
+    links = re.findall(r'modulepreload" href="static/\w+/(.*?)"', page.decode())
+    assert len(links) == len(set(links)) > 10
+    assert {"js/index.js", "js/i18n.js", "js/share.js"} <= set(links)
+    assert {"js/console.js", "js/rt.js"} & set(links) == set()  # asked for later
+    assert all((STATIC / link).is_file() for link in links)
+
+
+def test_a_language_is_there_by_its_file(tmp_path: Path) -> None:
+    folder = tmp_path / "static"
+    shutil.copytree(STATIC, folder)
+    shutil.copy(folder / "i18n/en.json", folder / "i18n/de.json")
+    static = rtapp.Static(folder)
+    for page in ("index.html", "room.html"):
+        body = static.page(page).body
+        assert isinstance(body, bytes)
+        assert b'<html data-languages="de en tr"' in body
+    assert static.file("i18n/room.de.json").body
 
 
 # ---- texts ---------------------------------------------------------------------------------------

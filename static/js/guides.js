@@ -1,12 +1,15 @@
 /** The guides: `static/docs/*.md` as pages, in the reader's language, without the internet. */
+import { wireAccount } from './account.js';
 import { ROOT } from './api.js';
-import { language, LANGUAGES, onLanguage, setLanguage, t } from './i18n.js';
-import { parse } from './markdown.js';
+import { parse } from './guide-text.js';
+import { language, languages, onLanguage, setLanguage, t } from './i18n.js';
 import { banner, byId, copyFrom, h, startPage } from './page.js';
+import { wireReveals } from './password.js';
+import { refresh } from './session.js';
 
 /**
- * @typedef {import('./markdown.js').Block} Block
- * @typedef {import('./markdown.js').Inline} Inline
+ * @typedef {import('./guide-text.js').Block} Block
+ * @typedef {import('./guide-text.js').Inline} Inline
  */
 
 const FILES = new URL('../docs/', import.meta.url);
@@ -127,7 +130,7 @@ function drawLink(target, parts) {
   const top = target.startsWith('..') ? '' : 'docs'; // of the project, whose page is the start page
   const path = name === 'README' ? top : `docs/${name}`;
   const link = h('a', { href: new URL(path + anchor, ROOT).href }, ...parts);
-  if (other !== language() && other in LANGUAGES) {
+  if (other !== language() && languages().includes(other)) {
     link.lang = other;
     link.addEventListener('click', (event) => {
       event.preventDefault();
@@ -141,7 +144,10 @@ const unfold = () => {
   contents.open = wide.matches;
 };
 
+wireAccount();
+wireReveals();
 await startPage();
+void refresh();
 unfold();
 wide.addEventListener('change', unfold);
 byId('titles').addEventListener('click', unfold); // on a phone it gives way to what was chosen

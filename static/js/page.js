@@ -1,6 +1,9 @@
 /** What every page has: texts, links, the language switch, announcements, and small helpers for the DOM. */
 import { ApiError, ROOT } from './api.js';
-import { initI18n, language, LANGUAGES, onLanguage, setLanguage, t } from './i18n.js';
+import { initI18n, language, languages, onLanguage, setLanguage, t } from './i18n.js';
+import { store } from './storage.js';
+
+const THEME = 'rtapp.theme';
 
 /** Load the texts, wire the header, show the page. */
 export async function startPage() {
@@ -12,6 +15,7 @@ export async function startPage() {
   for (const element of document.querySelectorAll('select[data-language-switch]')) {
     wireLanguageSwitch(/** @type {HTMLSelectElement} */ (element));
   }
+  wireThemeSwitches();
   document.body.append(announcer);
   try {
     await initI18n();
@@ -22,8 +26,8 @@ export async function startPage() {
 
 /** @param {HTMLSelectElement} select */
 function wireLanguageSwitch(select) {
-  for (const [tag, name] of Object.entries(LANGUAGES)) {
-    select.append(h('option', { value: tag, lang: tag }, name));
+  for (const tag of languages()) {
+    select.append(h('option', { value: tag, lang: tag }, new Intl.DisplayNames(tag, { type: 'language' }).of(tag)));
   }
   onLanguage(() => {
     select.value = language();
@@ -34,6 +38,25 @@ function wireLanguageSwitch(select) {
       announce(t('error.unreachable'));
     });
   });
+}
+
+function wireThemeSwitches() {
+  const { dataset } = document.documentElement;
+  const switches = /** @type {NodeListOf<HTMLSelectElement>} */ (document.querySelectorAll('[data-theme-switch]'));
+  /** @param {string | null} theme `light`, `dark`, or anything else for automatic */
+  const show = (theme) => {
+    if (theme === 'light' || theme === 'dark') dataset.theme = theme;
+    else delete dataset.theme;
+    for (const one of switches) one.value = dataset.theme ?? 'auto';
+  };
+  for (const one of switches) {
+    one.addEventListener('change', () => {
+      show(one.value);
+      store(THEME, one.value);
+    });
+  }
+  addEventListener('storage', ({ key, newValue }) => key === THEME && show(newValue));
+  show(dataset.theme ?? null);
 }
 
 const announcer = h('p', { class: 'visually-hidden', role: 'status' });

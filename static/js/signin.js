@@ -2,12 +2,10 @@
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
 import { banner, byId, errorBanner } from './page.js';
-import { passwordFault } from './password.js';
+import { checkPassword, checkUsername, WEAK } from './rules.js';
 import { onSession, redeem, refresh, setUp, signIn, whoIAm } from './session.js';
 
 /** @typedef {import('./api.js').ApiError} ApiError */
-
-const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
 
 const gate = byId('gate');
 const button = byId('open-gate');
@@ -36,7 +34,7 @@ export function wireSignIn() {
   wireForm(setup, {
     check: checkSetup,
     send: () => setUp(token, setupFields.username.value.trim(), setupFields.password.value),
-    codes: { weak_password: ['password', 'password.weak'] },
+    codes: WEAK,
     refused: linkRefused,
   });
   wireForm(login, {
@@ -132,10 +130,8 @@ function focusView(later) {
 }
 
 function checkSetup() {
-  const { username, password } = setupFields;
-  fieldError(username, USERNAME.test(username.value.trim()) ? undefined : () => t('signin.badUsername'));
-  const fault = passwordFault(password.value);
-  fieldError(password, fault ? () => t(fault) : undefined);
+  checkUsername(setupFields.username);
+  checkPassword(setupFields.password);
 }
 
 function checkLogin() {

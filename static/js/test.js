@@ -1,5 +1,6 @@
 /** The connection test: what a call needs, one thing after another, in words, with a report to copy. */
 import { api, ApiError, ROOT } from './api.js';
+import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { byId, copyFrom, h, startPage } from './page.js';
 

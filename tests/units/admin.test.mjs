@@ -206,7 +206,7 @@ test('a row that stays keeps its key, a new one takes that of one that went and 
 
 test('bytes are told in the unit that fits', async () => {
   const said = (...all) => all.map((bytes) => plain(formatBytes(bytes)));
-  assert.deepEqual(said(0, 0.4, 999, 1_000, 999_499), ['0 byte', '0 byte', '999 byte', '1 kB', '999 kB']);
+  assert.deepEqual(said(0, 0.4, 999, 1_000, 999_499), ['0 bytes', '0 bytes', '999 bytes', '1 kB', '999.5 kB']);
   assert.deepEqual(said(1e6, 1_250_000, 2.5e9, 3e12, 5e15), ['1 MB', '1.3 MB', '2.5 GB', '3 TB', '5,000 TB']);
   await setLanguage('tr', false);
   assert.deepEqual(said(1_250_000), ['1,3 MB']);

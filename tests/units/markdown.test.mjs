@@ -1,78 +1,66 @@
-/** The guides' Markdown as data (`static/js/markdown.js`). */
+/** What the chat makes of a text (`static/js/room/markdown.js`): hostile ones too. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { inline, parse, slug } from '../../static/js/markdown.js';
+import './browser.mjs';
+import { parse, read as readable } from '../../static/js/room/markdown.js';
 
-const text = (words) => ({ kind: 'text', text: words });
-const code = (words) => ({ kind: 'code', text: words });
+/** A tree as markup, to be read at a glance. */
+const shown = (nodes) =>
+  nodes
+    .map((node) => (typeof node === 'string' ? node.replace(/</g, '&lt;') : `<${[node.tag, ...Object.entries(node.attributes ?? {}).map(([name, value]) => `${name}=${value}`)].join(' ')}>${shown(node.children)}</${node.tag}>`))
+    .join('');
+const is = (text, wanted) => assert.equal(shown(parse(text)), wanted, text);
+const plain = (text) => assert.deepEqual(parse(text), [text]);
+/** What is read of it, and all links. */
+const read = (nodes) => nodes.map((node) => (typeof node === 'string' ? node : read(node.children))).join('');
+const links = (nodes) => nodes.flatMap((node) => (typeof node === 'string' ? [] : [...(node.tag === 'a' ? [node.attributes.href] : []), ...links(node.children)]));
 
-test('what stands in a line', () => {
-  assert.deepEqual(inline('a `b*c*` **d `e`** *f g* 2 * 3 * 4'), [
-    text('a '),
-    code('b*c*'),
-    text(' '),
-    { kind: 'strong', parts: [text('d '), code('e')] },
-    text(' '),
-    { kind: 'em', parts: [text('f g')] },
-    text(' 2 * 3 * 4'),
-  ]);
-  assert.deepEqual(inline('[`x`](a.md#b)<br>![p](../p.svg) \\*'), [
-    { kind: 'link', parts: [code('x')], target: 'a.md#b' },
-    { kind: 'break' },
-    { kind: 'image', text: 'p', target: '../p.svg' },
-    text(' '),
-    text('*'),
-  ]);
+test('bold, italic, strikethrough, code, within each other', () => {
+  is('a **b** c', 'a <strong>b</strong> c');
+  is('*b* _c_ ~~d~~ `e`', '<em>b</em> <em>c</em> <s>d</s> <code>e</code>');
+  is('**b *c* d**', '<strong>b <em>c</em> d</strong>');
+  is('`**a**`', '<code>**a**</code>');
+  is('(**a**), _b_!', '(<strong>a</strong>), <em>b</em>!');
 });
 
-test('what is no Markdown of ours stays text', () => {
-  const words = '<script>alert(1)</script> <img src=x onerror=y> a_b_c [x] (y) ![z] `';
-  assert.deepEqual(inline(words), [text(words)]);
-  assert.deepEqual(parse(words), [{ kind: 'paragraph', parts: [text(words)] }]);
+test('what only looks like it stays as it was written', () => {
+  for (const text of ['2 * 3 * 4', 'snake_case_name', '2*3*4', '** a **', '*', '**', '****', '~~', '``', '`', 'a ~ b', '-5 degrees', '5.5 km', '*a\nb*', '2024. it was', '```', '``` a']) plain(text);
 });
 
-test('blocks end where another begins', () => {
-  const [title, words, list, fence, ...rest] = parse('# T\na\nb\n- c\n  d\n\n  e\n- f\n```sh\n# x\n- y\n```\n<!-- no -->\n');
-  assert.deepEqual(title, { kind: 'heading', level: 1, id: 't', parts: [text('T')] });
-  assert.deepEqual(words, { kind: 'paragraph', parts: [text('a\nb')] });
-  assert.equal(list.kind, 'list');
-  assert.deepEqual(list.items.map((item) => item.length), [2, 1]);
-  assert.deepEqual(fence, { kind: 'code', language: 'sh', text: '# x\n- y' });
-  assert.deepEqual(rest, []);
+test('blocks of code and lists', () => {
+  is('```\nif (a) *b*\n\n  c\n```', '<pre><code>if (a) *b*\n\n  c</code></pre>');
+  is('so:\n```js\nx\n```\nyes', 'so:<pre><code>x</code></pre>yes');
+  is('```\nnever closed', '```\nnever closed');
+  is('- a\n- **b**\n* c', '<ul><li>a</li><li><strong>b</strong></li><li>c</li></ul>');
+  is('x\n3. a\n4) b\n\ny', 'x<ol start=3><li>a</li><li>b</li></ol>\ny');
+  is('a\n\nb', 'a\n\nb');
 });
 
-test('an item holds code', () => {
-  const [list] = parse('1. a:\n\n   ```python\n   def f():\n       pass\n   ```\n\n2. b\n');
-  assert.equal(list.ordered, true);
-  assert.deepEqual(list.items[0][1], { kind: 'code', language: 'python', text: 'def f():\n    pass' });
-  assert.equal(list.items.length, 2);
+test('links lead where one reads that they do', () => {
+  is('see https://example.org/a?b=1, and', 'see <a href=https://example.org/a?b=1>https://example.org/a?b=1</a>, and');
+  is('[docs](https://example.org/x)', '<a href=https://example.org/x>docs</a> (example.org)');
+  is('**https://example.org/a_b_c**', '<strong><a href=https://example.org/a_b_c>https://example.org/a_b_c</a></strong>');
+  for (const text of ['[a](javascript:alert(1))', '[a](data:text/html,x)', '[a](//example.org)', '[a]( https://)', 'javascript:alert(1)', 'https://']) assert.deepEqual(links(parse(text)), [], text);
+  // What says that it leads elsewhere than it does is shown as it is.
+  const both = '[https://bank.example](https://evil.example/)';
+  assert.equal(read(parse(both)), both);
+  assert.deepEqual(links(parse(both)), ['https://bank.example', 'https://evil.example/']);
+  assert.match(read(parse('[my bank](https://bank.example@evil.example/)')), /evil\.example/);
 });
 
-test('a bar inside a cell is escaped, also in code', () => {
-  const [table] = parse('| a | |\n|---|---|\n| `x\\|y` | b \\| c |\n');
-  assert.deepEqual(table.rows, [[[code('x|y')], [text('b | c')]]]);
-  assert.deepEqual(table.head, [[text('a')], []]);
+test('a line of it has no marks', () => {
+  assert.equal(readable('**a** `b` ~~c~~\n- d\n- e'), 'a b c d e');
 });
 
-test('titles are named as code hosts name them', () => {
-  assert.equal(slug('On your network (LAN)'), 'on-your-network-lan');
-  assert.equal(slug("Socket.IO'dan geçiş"), 'socketiodan-geçiş');
-  assert.equal(slug('`rt.js`, the client'), 'rtjs-the-client');
-});
-
-test('of each guide nothing is left unread', () => {
-  const folder = new URL('../../static/docs/', import.meta.url);
-  const left = /\]\(|\*\*|^\s*(?:- |\||```|#+ )/m;
-  const look = (part, name) => {
-    if (part.kind === 'text') assert.doesNotMatch(part.text, left, name);
-    for (const inner of part.parts ?? []) look(inner, name);
-    for (const inner of part.items?.flat() ?? []) look(inner, name);
-    for (const inner of [...(part.head ?? []), ...(part.rows?.flat() ?? [])].flat()) look(inner, name);
-  };
-  const names = readdirSync(folder);
-  assert.ok(names.length >= 20);
-  for (const name of names) {
-    for (const block of parse(readFileSync(new URL(name, folder), 'utf8'))) look(block, name);
+test('nothing of a text is markup, lost, or slow', () => {
+  const hostile = ['<img src=x onerror=alert(1)>', '<script>alert(1)</script>', '[<b>](https://example.org/"onmouseover="x)', '`<i>`', '&lt;', '\u202e**a**'];
+  for (const text of hostile) for (const node of parse(text)) assert.ok(typeof node === 'string' || ['a', 'code', 'strong'].includes(node.tag), text);
+  for (const href of links(parse(hostile.join(' ')))) assert.match(href, /^https?:\/\/[^"<>\s]+$/);
+  const began = performance.now();
+  for (const unit of ['*', '**', '_', '`', '~~', '[', '](', '- ', '```\n', '**a', '*a ', '_a_', 'https://', '[a](https://', '1. \n', '> ']) {
+    const text = unit.repeat(2000 / unit.length);
+    const letters = (one) => one.replace(/[^a\/:htps]/g, '').length;
+    assert.ok(letters(read(parse(text))) >= letters(text.trim()) || /[`\[]/.test(unit), unit);
   }
+  assert.ok(performance.now() - began < 5_000);
 });

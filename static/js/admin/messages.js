@@ -4,9 +4,7 @@ import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { announce } from '../page.js';
 import { stats } from './stream.js';
-import { Action, brief, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
-
-const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
+import { Action, brief, CHANNEL, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
 
 const channel = signal('');
 const follows = signal(true);

@@ -1,5 +1,6 @@
 /** Overview: the figures of this moment, and charts of the last five minutes or the last day. */
 import { formatNumber, t } from '../i18n.js';
+import * as channels from './channels.js';
 import { Chart } from './charts.js';
 import { day, recent, stats } from './stream.js';
 import { computed, formatBytes, html, live, signal, Shown } from './ui.js';
@@ -109,14 +110,20 @@ export const Overview = live(() => {
       </div>
     </div>
     <${Charts} />
+    <${channels.Channels} />
   `;
 });
 
 /** A day's last minute is told a minute later. */
-export const enter = () => (isLong.peek() ? day.refresh() : undefined);
+const again = () => (isLong.peek() ? day.refresh() : undefined);
+
+export const enter = () => Promise.all([channels.enter(), again()]);
 
 let turns = 0;
 export function look() {
   turns += 1;
-  if (turns % 60 === 0) void enter();
+  if (turns % 60 === 0) void again();
+  channels.look();
 }
+
+export const leave = channels.leave;

@@ -1,15 +1,12 @@
 /** Who may do what: users, API tokens, and one's own sessions. */
 import { api } from '../api.js';
+import { deviceName } from '../agent.js';
 import { fieldError } from '../forms.js';
 import { t } from '../i18n.js';
 import { copyFrom } from '../page.js';
-import { passwordFault } from '../password.js';
+import { passwordFault, TOKEN_NAME, USERNAME } from '../rules.js';
 import { whoIAm } from '../session.js';
-import { deviceName } from '../share.js';
 import { Action, attempt, confirmed, Field, fieldOf, Form, html, live, Moment, resource, Shown, signal, Table, valueOf } from './ui.js';
-
-const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
-const TOKEN_NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 
 const users = resource(() => api('GET', 'api/users'));
 const tokens = resource(() => api('GET', 'api/tokens'));

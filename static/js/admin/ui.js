@@ -14,6 +14,10 @@ export { batch, computed, effect, signal } from '../../vendor/signals-core/signa
 
 /** @template T @typedef {import('../../vendor/signals-core/signals-core.mjs').Signal<T>} Signal */
 
+export { confirmed } from '../dialog.js';
+export { formatBytes } from '../i18n.js';
+export { CHANNEL } from '../rules.js';
+
 export const html = htm.bind(h);
 
 /** Read by whatever shows a text. */
@@ -168,34 +172,6 @@ export class Action extends Component {
   }
 }
 
-/**
- * Ask before something that can't be taken back.
- * @param {string} title
- * @param {string} text
- * @param {string} action what the button that does it says
- * @returns {Promise<boolean>}
- */
-export function confirmed(title, text, action) {
-  const yes = element('button', { type: 'submit', class: 'danger', value: 'yes' }, action);
-  const no = element('button', { type: 'submit', autofocus: true }, t('admin.cancel'));
-  const form = element('form', { method: 'dialog' }, element('div', { class: 'actions' }, no, yes));
-  const dialog = element(
-    'dialog',
-    { 'aria-labelledby': 'ask-title', 'aria-describedby': 'ask-text' },
-    element('h2', { id: 'ask-title' }, title),
-    element('p', { id: 'ask-text' }, text),
-    form,
-  );
-  document.body.append(dialog);
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener('close', () => {
-      dialog.remove();
-      resolve(dialog.returnValue === 'yes');
-    });
-  });
-}
-
 // ---- forms -----------------------------------------------------------------------------------
 
 /** A form with the behaviour of `forms.js`; `acts` is what `wireForm` takes, with the form itself. */
@@ -249,6 +225,8 @@ export const fieldOf = (form, name) => /** @type {HTMLInputElement} */ (form.ele
 
 /** @param {HTMLFormElement} form @param {string} name */
 export const valueOf = (form, name) => fieldOf(form, name).value.trim();
+
+/** What a channel may be called. */
 
 // ---- lists -----------------------------------------------------------------------------------
 
@@ -346,19 +324,6 @@ export function Table({ label, heads, numbers = [], stacked, children }) {
 export function Moment({ at }) {
   if (!at) return html`<span>–</span>`;
   return html`<time datetime=${at}>${formatDate(at, { dateStyle: 'short', timeStyle: 'medium' })}</time>`;
-}
-
-const STEPS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
-
-/**
- * A number of bytes in the unit that fits.
- * @param {number} bytes
- */
-export function formatBytes(bytes) {
-  const step = bytes < 1 ? 0 : Math.min(STEPS.length - 1, Math.floor(Math.log10(bytes) / 3));
-  const maximumFractionDigits = step < 2 ? 0 : 1;
-  const options = { style: 'unit', unit: STEPS[step], unitDisplay: 'short', maximumFractionDigits };
-  return formatNumber(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
 }
 
 /**

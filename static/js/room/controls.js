@@ -4,7 +4,7 @@
  */
 import { t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { dress, wireMenu } from './dom.js';
+import { dress, onDemand, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
 import { showKeys, wireKeys } from './keys.js';
 import { canRecord } from './recording.js';
@@ -55,6 +55,11 @@ export const CONTROLS = [
     act: (call) => call.raiseHand(),
   },
   {
+    ...{ id: 'react', icon: 'smile', text: 'room.react.title', key: 'e', place: 'wide' },
+    attributes: { 'aria-expanded': 'false' },
+    act: ({ room }) => onDemand(() => import('./reactions.js'), ({ choose }) => choose(room)),
+  },
+  {
     ...{ id: 'open-chat', icon: 'chat', text: 'room.chat.title', key: 'c', place: 'bar', opens: 'chat' },
     look: ({ chat: { unread } }) => ({ label: unread ? t('room.chat.unread', { count: unread }) : t('room.chat.title'), count: unread }),
   },
@@ -75,8 +80,8 @@ export const CONTROLS = [
     act: ({ sharing }) => sharing.changeContent(),
   },
   { id: 'flip', icon: 'flip', text: 'room.flip', place: 'menu', visible: ({ devices }) => devices.lists.video.length > 1, act: ({ devices }) => void devices.flip() },
-  { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => void invitation.open() },
-  { id: 'file', icon: 'file', text: 'room.files.send', place: 'menu', act: ({ chat }) => chat.chooseFiles() },
+  { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => invitation.open() },
+  { id: 'file', icon: 'file', text: 'room.files.send', place: 'menu', act: ({ chat }) => chat.acts.onFiles() },
   {
     ...{ id: 'record', icon: 'record', text: 'room.record.start', place: 'menu' },
     visible: () => canRecord,

@@ -2,6 +2,9 @@
 import { onLanguage, t } from '../i18n.js';
 import { announce, byId, h } from '../page.js';
 
+export { confirmed as ask } from '../dialog.js';
+export { formatBytes as size } from '../i18n.js';
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 /** @param {string} name of a `<symbol>` of the page, without its `i-` */
@@ -53,6 +56,14 @@ export function dress(button, look) {
  */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
+/**
+ * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so.
+ * @template T
+ * @param {() => Promise<T>} load the same again after a failure
+ * @param {(part: T) => void} act
+ */
+export const onDemand = (load, act) => void load().then(act, () => toast(t('error.unreachable')));
+
 /** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
 export function openDialog(dialog) {
   if (!dialog.dataset.wired) {
@@ -63,25 +74,6 @@ export function openDialog(dialog) {
     });
   }
   if (!dialog.open) dialog.showModal();
-}
-
-/**
- * Ask before something that can't be undone.
- * @param {string} title
- * @param {string} text
- * @param {string} yes the button's text
- * @returns {Promise<boolean>}
- */
-export function ask(title, text, yes) {
-  const dialog = /** @type {HTMLDialogElement} */ (byId('ask-dialog'));
-  byId('ask-title').textContent = title;
-  byId('ask-text').textContent = text;
-  byId('ask-yes').textContent = yes;
-  dialog.returnValue = '';
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true });
-  });
 }
 
 /** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean }} Item */
@@ -154,6 +146,17 @@ function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
   return button;
 }
 
+/**
+ * Do something with a part of the page that few need; where it can't be fetched now, that is said, and
+ * another try asks for it again.
+ * @template T
+ * @param {Promise<T>} part by `import()`
+ * @param {(part: T) => void} act
+ */
+export function withPart(part, act) {
+  void part.then(act, () => toast(t('error.unreachable')));
+}
+
 const TOAST = 5000; // ms
 
 /**
@@ -165,13 +168,4 @@ export function toast(text) {
   byId('captions').append(note);
   announce(text);
   setTimeout(() => note.remove(), TOAST);
-}
-
-/** A size in bytes as people write it. @param {number} bytes @param {(value: number, options?: Intl.NumberFormatOptions) => string} format */
-export function size(bytes, format) {
-  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
-  const step = bytes < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(bytes) / 3));
-  const unitDisplay = step ? 'short' : 'long';
-  const options = { style: 'unit', unit: units[step], unitDisplay, maximumFractionDigits: step ? 1 : 0 };
-  return format(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
 }

@@ -1,8 +1,6 @@
-/** Keyboard shortcuts, and the sheet that shows them. */
-import { onLanguage, t } from '../i18n.js';
-import { byId, h } from '../page.js';
-import { isComposing, openDialog } from './dom.js';
-import { recall, remember } from './memory.js';
+/** Keyboard shortcuts. */
+import { isComposing, onDemand } from './dom.js';
+import { recall } from './memory.js';
 
 /** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
 
@@ -11,7 +9,12 @@ const TYPING = 'textarea, select, input:not([type="checkbox"], [type="radio"], [
 /** What the space bar works. */
 const PRESSED = `${TYPING}, button, a[href], summary, [role="menuitem"], input, video, audio`;
 /** Work with Ctrl or Cmd too, also while one types. @type {Record<string, string>} */
-const WITH_CONTROL = { d: 'm', e: 'v' };
+export const WITH_CONTROL = { d: 'm', e: 'v' };
+
+/** All there are. @type {Shortcut[]} */
+let all = [];
+/** Whether letters alone act. */
+export const singles = { on: true };
 
 /**
  * Single letters act only while nothing is typed, and can be switched off (WCAG 2.1.4).
@@ -20,14 +23,13 @@ const WITH_CONTROL = { d: 'm', e: 'v' };
  */
 export function wireKeys(shortcuts, isOn) {
   const byKey = new Map(shortcuts.map((one) => [one.key, one]));
-  const box = /** @type {HTMLInputElement} */ (byId('single-keys'));
-  box.checked = recall('keys', true);
-  box.addEventListener('change', () => remember('keys', box.checked));
+  all = shortcuts;
+  singles.on = recall('keys', true);
   /** @type {Shortcut | undefined} */
   let held;
   addEventListener('keydown', (event) => {
     if (!isOn() || event.defaultPrevented || isComposing(event) || event.altKey) return;
-    const found = byKey.get(keyOf(event, box.checked));
+    const found = byKey.get(keyOf(event));
     if (!found || document.querySelector('dialog[open]')) return;
     event.preventDefault();
     if (event.repeat) return;
@@ -43,17 +45,14 @@ export function wireKeys(shortcuts, isOn) {
     if (held && keyName(event) === held.key) release();
   });
   addEventListener('blur', release); // its keyup goes to another window
-  const render = () => sheet(shortcuts);
-  onLanguage(render);
-  render();
 }
 
-/** @param {KeyboardEvent} event @param {boolean} singles whether letters alone act */
-function keyOf(event, singles) {
+/** @param {KeyboardEvent} event */
+function keyOf(event) {
   const name = keyName(event);
   const at = /** @type {Element | null} */ (event.target instanceof Element ? event.target : null);
   if (event.ctrlKey || event.metaKey) return event.shiftKey ? '' : (WITH_CONTROL[name] ?? '');
-  if (!singles || at?.closest(name === ' ' ? PRESSED : TYPING)) return '';
+  if (!singles.on || at?.closest(name === ' ' ? PRESSED : TYPING)) return '';
   return name;
 }
 
@@ -70,16 +69,5 @@ export function keyName({ key, code }) {
   return key.length === 1 ? key.toLowerCase() : key;
 }
 
-/** @param {Shortcut[]} shortcuts */
-function sheet(shortcuts) {
-  const lines = shortcuts.map(({ key, text }) => {
-    const control = Object.keys(WITH_CONTROL).find((one) => WITH_CONTROL[one] === key);
-    const modifier = /Mac|iP/.test(navigator.userAgent) ? '⌘' : 'Ctrl';
-    const shown = key === ' ' ? t('room.keys.space') : key.toUpperCase();
-    const also = control ? [` ${t('room.keys.or')} `, h('kbd', {}, modifier), '+', h('kbd', {}, control.toUpperCase())] : [];
-    return h('div', {}, h('dt', {}, h('kbd', {}, shown), ...also), h('dd', {}, t(text)));
-  });
-  byId('keys-list').replaceChildren(...lines);
-}
-
-export const showKeys = () => openDialog(/** @type {HTMLDialogElement} */ (byId('keys-dialog')));
+/** The sheet that shows them. */
+export const showKeys = () => onDemand(() => import('./keysheet.js'), ({ showSheet }) => showSheet(all));

@@ -84,6 +84,7 @@ function turn(kind, on) {
 /** @param {string} part */
 function show(part) {
   for (const one of ['door', 'lobby', 'call', 'over']) byId(one).hidden = one !== part;
+  document.documentElement.toggleAttribute('data-call', part === 'call');
 }
 
 /** @param {string} phase */

@@ -1,10 +1,10 @@
 /** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
 import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
-import { dress, icon } from './dom.js';
+import { dress, icon, withPart } from './dom.js';
 import { duet, focus, grid } from './grid.js';
 import { nameOf, visible } from './names.js';
-import { useSpeaker } from './sound.js';
+import { hearingOf, useSpeaker } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
@@ -30,7 +30,7 @@ class Seat {
   /**
    * @param {Participant} person
    * @param {Role} role
-   * @param {{ onPin: () => void, onBlocked: () => void, speaker: () => string }} acts
+   * @param {{ onPin: () => void, onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
    */
   constructor(person, role, acts) {
     this.person = person;
@@ -48,6 +48,8 @@ class Seat {
     this.trouble = h('p', { class: 'trouble', 'data-trouble': true, hidden: true }, icon('alert'), this.words);
     this.pin = h('button', { type: 'button', class: 'pin round', 'data-pin': true });
     this.pin.addEventListener('click', acts.onPin);
+    this.ear = h('button', { type: 'button', class: 'pin round', 'data-ear': true, hidden: person.isSelf });
+    this.ear.addEventListener('click', () => openHearing(person, acts.onChange));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.tapped = undefined;
     this.element = h(
@@ -57,7 +59,7 @@ class Seat {
       this.audio,
       this.face,
       this.trouble,
-      h('div', { class: 'seat-top' }, this.pin, this.hand, this.bars),
+      h('div', { class: 'seat-top' }, this.pin, this.ear, this.hand, this.bars),
       h('p', { class: 'tag' }, this.marks, this.name),
     );
     this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
@@ -92,6 +94,7 @@ class Seat {
       pressed: pinned,
       label: t(pinned ? 'room.unpin' : 'room.pin', { name: nameOf(person) }),
     });
+    dress(this.ear, { icon: 'speaker', label: t('room.hear.of', { name: nameOf(person) }) });
   }
 
   /** A finger can't hover: its tap shows the pin. */
@@ -126,7 +129,8 @@ class Seat {
   _marks(order) {
     const { person } = this;
     const isOff = this.role === 'camera' && (!person.audio || person.muted);
-    this.marks.replaceChildren(...(isOff ? [marked('mic-off', t('room.mark.muted'))] : []));
+    const marks = [isOff && marked('mic-off', t('room.mark.muted')), isSilent(person) && marked('speaker-off', t('room.hear.isMuted'))];
+    this.marks.replaceChildren(...marks.filter((mark) => mark !== false));
     this.hand.hidden = this.role !== 'camera' || !order;
     this.hand.replaceChildren(marked('hand', t('room.mark.hand', { order })), String(order));
   }
@@ -154,6 +158,7 @@ class Seat {
   /** @param {MediaStream | null} stream */
   _hear(stream) {
     void useSpeaker(this.audio, this.acts.speaker());
+    Object.assign(this.audio, hearingOf(this.person));
     this._show(this.audio, this.person.isSelf ? null : stream);
   }
 
@@ -220,8 +225,7 @@ export class Seats {
   /** @param {Participant} person @param {Role} role */
   _add(person, role) {
     const onPin = () => this.pin(keyOf(person, role));
-    const { onBlocked, speaker } = this._acts;
-    const seat = new Seat(person, role, { onPin, onBlocked, speaker });
+    const seat = new Seat(person, role, { onPin, ...this._acts });
     this._seats.set(seat.key, seat);
     this._element.append(seat.element);
     return seat;
@@ -336,6 +340,15 @@ function pixels(place) {
   if (!place) return null;
   const ratio = window.devicePixelRatio || 1;
   return { width: Math.round(place.width * ratio), height: Math.round(place.height * ratio) };
+}
+
+/** Fetched when it is asked for. @param {Participant} person @param {() => void} onChange */
+export const openHearing = (person, onChange) => withPart(import('./hearing.js'), ({ openHearing: open }) => open(person, nameOf(person), onChange));
+
+/** Whether nothing of somebody is heard here. @param {Participant} person */
+export function isSilent(person) {
+  const { volume, muted } = hearingOf(person);
+  return muted || !volume;
 }
 
 /** What is wrong with the connection to somebody, in words; empty when nothing is. @param {Participant} person */

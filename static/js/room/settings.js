@@ -1,9 +1,9 @@
 /** What the reader has chosen for calls in this browser, and the dialog for it. */
 import { byId } from '../page.js';
-import { openDialog } from './dom.js';
+import { onDemand, openDialog } from './dom.js';
 import { recall, remember } from './memory.js';
 
-/** @typedef {'mirror' | 'sounds' | 'hideSelf'} Option */
+/** @typedef {'mirror' | 'sounds' | 'hideSelf' | 'notify'} Option */
 
 /** By their boxes. @type {[string, Option][]} */
 const BOXES = [['mirror-self', 'mirror'], ['sounds', 'sounds']];
@@ -14,7 +14,7 @@ export class Settings {
     this._pickers = pickers;
     this._onChange = onChange;
     /** @type {Record<Option, boolean>} */
-    this.options = recall('options', { mirror: true, sounds: true, hideSelf: false });
+    this.options = recall('options', { mirror: true, sounds: true, hideSelf: false, notify: false });
     for (const [id, option] of BOXES) {
       const box = /** @type {HTMLInputElement} */ (byId(id));
       box.checked = this.options[option];
@@ -31,6 +31,7 @@ export class Settings {
 
   open() {
     byId('settings-devices').append(this._pickers.element);
+    onDemand(() => import('./notify.js'), ({ addSwitch }) => addSwitch(this));
     openDialog(/** @type {HTMLDialogElement} */ (byId('settings-dialog')));
   }
 }
