@@ -255,6 +255,9 @@ def test_nothing_comes_from_outside(path: Path) -> None:
     text = path.read_text("utf-8")
     for namespace in NAMESPACES:
         text = text.replace(namespace, "")
+    if path.suffix == ".md":  # what a guide shows as code is read, not loaded
+        text = re.sub(r"^ *```.*?^ *```$|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"^<!-- settings:.*?<!-- /settings -->$", "", text, flags=re.M | re.DOTALL)
     assert re.findall(r"(?:https?:|wss?:|url\(\s*['\"]?|src=\"|href=\")//[\w.]+", text) == []
     assert "@import" not in text
 
