@@ -695,11 +695,17 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
     expect(page.locator("#login")).to_be_visible()
     look()
     sign_in(context, site)
-    for place in ["", "#console", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
+    for place in [
+        "",
+        "#console",
+        *(f"admin#{section}" for section in SECTIONS),
+        "api/docs",
+        "docs/operator",
+    ]:
         page.goto("about:blank")
         page.goto(origin + place)
         expect(page.locator("html[data-ready]")).to_have_count(1)
-        if place not in ("", "api/docs"):
+        if place not in ("", "api/docs", "docs/operator"):
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
         expect(page.locator(".loading")).to_have_count(0)
         look()
