@@ -4007,6 +4007,7 @@ class Nodes:
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
+        self._transports = Counter[str]()  # of the connections of the other nodes
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
@@ -4120,17 +4121,19 @@ class Nodes:
 
     def _read_others(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
-        held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
+        of_node = "FROM connections WHERE node = nodes.id AND node <> ?"
+        held = f"ARRAY(SELECT client_id {of_node}), ARRAY(SELECT transport {of_node})"
         sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
-        rows = self._read(sql, self.id)
+        rows = self._read(sql, self.id, self.id)
         self.is_first = [row[0] for row in rows[:1]] == [self.id]
-        others, counts = {}, Counter[str]()
-        for node, audience, clients in rows:
+        others, counts, kinds = {}, Counter[str](), Counter[str]()
+        for node, audience, clients, transports in rows:
             if node != self.id:
                 others[node] = len(clients)
                 counts.update(msgspec.json.decode(audience))
                 counts.update(DIRECT + client for client in clients)
-        self._others, self._hub.elsewhere = others, counts
+                kinds.update(transports)
+        self._others, self._hub.elsewhere, self._transports = others, counts, kinds
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
@@ -4210,10 +4213,7 @@ class Nodes:
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
-        sql = "SELECT transport, count(*) FROM connections WHERE node <> ? GROUP BY transport"
-        counts = Counter(self._hub.by_transport())
-        counts.update(dict(self._read(sql, self.id)))
-        return counts
+        return Counter(self._hub.by_transport()) + self._transports
 
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
