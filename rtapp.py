@@ -1284,9 +1284,9 @@ class Engine:
     def tidy(self) -> None:
         """Give back what the database no longer needs; called at leisure."""
 
-    def wal_bytes(self) -> int:
-        """What SQLite's write-ahead log takes; else 0."""
-        return 0
+    def wal_bytes(self) -> int | None:
+        """What SQLite's write-ahead log takes; others have none."""
+        return None
 
 
 class Sqlite(peewee.SqliteDatabase):
@@ -4007,6 +4007,7 @@ class Nodes:
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
+        self._transports = Counter[str]()  # of the connections of the other nodes
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
@@ -4120,17 +4121,19 @@ class Nodes:
 
     def _read_others(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
-        held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
+        of_node = "FROM connections WHERE node = nodes.id AND node <> ?"
+        held = f"ARRAY(SELECT client_id {of_node}), ARRAY(SELECT transport {of_node})"
         sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
-        rows = self._read(sql, self.id)
+        rows = self._read(sql, self.id, self.id)
         self.is_first = [row[0] for row in rows[:1]] == [self.id]
-        others, counts = {}, Counter[str]()
-        for node, audience, clients in rows:
+        others, counts, kinds = {}, Counter[str](), Counter[str]()
+        for node, audience, clients, transports in rows:
             if node != self.id:
                 others[node] = len(clients)
                 counts.update(msgspec.json.decode(audience))
                 counts.update(DIRECT + client for client in clients)
-        self._others, self._hub.elsewhere = others, counts
+                kinds.update(transports)
+        self._others, self._hub.elsewhere, self._transports = others, counts, kinds
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
@@ -4210,10 +4213,7 @@ class Nodes:
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
-        sql = "SELECT transport, count(*) FROM connections WHERE node <> ? GROUP BY transport"
-        counts = Counter(self._hub.by_transport())
-        counts.update(dict(self._read(sql, self.id)))
-        return counts
+        return Counter(self._hub.by_transport()) + self._transports
 
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
@@ -7378,15 +7378,15 @@ class RecentView(SecondView, kw_only=True):
 
 
 class StatsView(MinuteView, kw_only=True):
-    """The statistics of this moment; `walBytes` is SQLite's write-ahead log, `diskFreeBytes` of the
-    data folder's disk, `maxConnections` of one node, `errors` how many were noted since the start,
-    `recent` the last five minutes of this node, where asked for."""
+    """The statistics of this moment; `walBytes` is SQLite's write-ahead log, else null,
+    `diskFreeBytes` of the data folder's disk, `maxConnections` of one node, `errors` how many were
+    noted since the start, `recent` the last five minutes of this node, where asked for."""
 
     total_connections: int
     max_connections: int
     uptime: int
     database_bytes: int
-    wal_bytes: int
+    wal_bytes: int | None
     disk_free_bytes: int
     errors: int
     catch_up_reads: int
@@ -8108,6 +8108,20 @@ def docs_page(app: Application) -> Answer:
     return app.static.page("docs.html", "../")
 
 
+@route("GET", "/docs", "public", "The list of guides", gives=HTML)
+def guides_page(app: Application, call: Call) -> Answer:
+    return guide_page(app, call, "")
+
+
+@route("GET", "/docs/<name>", "public", "A guide", gives=HTML)
+def guide_page(app: Application, call: Call, name: str) -> Answer:
+    """Shows `static/docs/NAME.md`, offline; a folder `docs` of your own pages is served instead."""
+    if (own := app.settings["public"]) and (Path(own) / "docs").exists():
+        return own_page(app, call, f"docs/{name}".rstrip("/"))
+    app.static.file(f"docs/{name or 'README'}.md")
+    return app.static.page("guides.html", "../" if name else "")
+
+
 @route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
 def static_file(app: Application, path: str) -> Answer:
     """Under the folder's hash it never changes, so browsers keep it for ever."""
@@ -8217,6 +8231,7 @@ TYPES = {  # of our own files; what Windows says of some is whatever was install
     ".woff2": "font/woff2",
     ".png": "image/png",
     ".txt": TEXT,
+    ".md": "text/markdown",
 }
 
 

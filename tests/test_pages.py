@@ -23,7 +23,7 @@ from browsers import (
     sign_in,
     until,
 )
-from support import Server, wait_for
+from support import ROOT, Server, wait_for
 
 NEW_PASSWORD = "walnut-harbour-17-violet"
 
@@ -857,6 +857,44 @@ def test_docs_open_at_a_link_and_tell_an_error(page: Page, server: Server) -> No
     wait_for(lambda: page.locator(".operation").count() > 0, "operations after another try")
 
 
+# ---- the guides ----------------------------------------------------------------------------------
+
+
+def test_guides_lead_to_each_other_in_the_readers_language(page: Page, server: Server) -> None:
+    page.goto(f"{home(server)}docs")
+    expect(page.locator("#guide h1")).to_have_text("The guides")
+    expect(page.locator("#contents")).to_be_hidden()
+    page.click("#guide a >> text=Running a server")
+    expect(page).to_have_title("Running a server – rtapp")
+    assert page.url == f"{home(server)}docs/operator"
+    page.click("#titles a >> text=TURN")
+    expect(page.locator("h2#turn")).to_be_in_viewport()
+    page.click("#guide >> text=Türkçe")
+    expect(page.locator("#guide h1")).to_have_text("Sunucu işletmek")
+    expect(page.locator("html")).to_have_attribute("lang", "tr")
+    page.click("#guide a >> text=Bütün kılavuzlar")
+    page.click("#guide a >> text=Katkıda bulunmak")
+    expect(page.locator("#guide h1")).to_have_text("Katkıda bulunmak")
+    shown = "[...document.querySelectorAll('#guide img')].map((image) => image.naturalWidth)"
+    until(page, f"() => {shown}.join() === '680,680'")
+    page.goto(f"{home(server)}docs/call-host#masaüstü-programı")
+    expect(page.locator("h2#masaüstü-programı")).to_be_in_viewport()
+
+
+def test_a_guide_that_does_not_come_is_tried_again(page: Page, server: Server) -> None:
+    page.route("**/docs/developer.md", lambda route: route.abort())
+    page.goto(f"{home(server)}docs/developer")
+    expect(page.locator("#guide .banner")).to_contain_text("could not be loaded")
+    page.unroute("**/docs/developer.md")
+    page.click("#guide button")
+    expect(page.locator("#guide h1")).to_have_text("For developers")
+    # What a language lacks is shown in English.
+    page.route("**/docs/developer.tr.md", lambda route: route.fulfill(status=404))
+    choose(page, "language", "tr")
+    expect(page.locator(".nav [aria-current]")).to_have_text("Kılavuzlar")
+    expect(page.locator("#guide h1")).to_have_text("For developers")
+
+
 # The guide's own lines, as a newcomer pastes them into the console of a page of the server.
 GUIDE_CLIENT = """
 const eventSource = new EventSource('/api/events');
@@ -893,6 +931,8 @@ def run_lines(page: Page, lines: str) -> Any:
 
 def test_the_guides_lines_work_unchanged_and_survive_a_crash(page: Page, fresh: Server) -> None:
     """A native EventSource, the server killed under it, messages published while it is away."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "\n".join(GUIDE_CLIENT.strip().splitlines()[:2]) + GUIDE_HELLO in readme
     signed_in(page, fresh)
     page.evaluate(f"() => {{ {GUIDE_CLIENT} }}")
     until(page, "() => heard.some((data) => data.type === 'connection')")

@@ -1,6 +1,6 @@
 /** What the reader has chosen for calls in this browser, and the dialog for it. */
 import { byId } from '../page.js';
-import { onDemand, openDialog } from './dom.js';
+import { withPart, openDialog } from './dom.js';
 import { recall, remember } from './memory.js';
 
 /** @typedef {'mirror' | 'sounds' | 'hideSelf' | 'notify'} Option */
@@ -9,8 +9,9 @@ import { recall, remember } from './memory.js';
 const BOXES = [['mirror-self', 'mirror'], ['sounds', 'sounds']];
 
 export class Settings {
-  /** @param {import('./pickers.js').Pickers} pickers @param {() => void} onChange */
-  constructor(pickers, onChange) {
+  /** @param {import('./call.js').Call} call @param {import('./pickers.js').Pickers} pickers @param {() => void} onChange */
+  constructor(call, pickers, onChange) {
+    this._call = call;
     this._pickers = pickers;
     this._onChange = onChange;
     /** @type {Record<Option, boolean>} */
@@ -31,7 +32,8 @@ export class Settings {
 
   open() {
     byId('settings-devices').append(this._pickers.element);
-    onDemand(() => import('./notify.js'), ({ addSwitch }) => addSwitch(this));
+    withPart(import('./notify.js'), ({ addSwitch }) => addSwitch(this));
+    withPart(import('./tuning.js'), ({ tuning }) => tuning(this._call));
     openDialog(/** @type {HTMLDialogElement} */ (byId('settings-dialog')));
   }
 }
