@@ -686,6 +686,8 @@ def test_a_call_over_web_sockets(make_server: Callable[..., Server]) -> None:
         say(b, type="webrtc-signal", signal={"candidate": "x"}, ref="s")
         assert hear(a, "webrtc-signal")["signalType"] == "ice-candidate"
         assert hear(b, "ack") == {"type": "ack", "ref": "s"}
+        assert ada.post(f"{ROOMS}/{room}/reactions", emoji="😮").status == 200
+        assert hear(b, "room-reaction")["emoji"] == "😮"
         say(b, type="webrtc-signal", signal="x" * 70_000)
         assert hear(b, "error")["code"] == "too_large"
         say(b, type="leave-room")
@@ -1430,6 +1432,7 @@ def test_a_room_spans_nodes(postgres: Cluster, start_node: Callable[..., Server]
                 assert heard(at_cem, "room-chat")["text"] == "hello"
                 assert bob.post(f"{ROOMS}/{room}/reactions", emoji="👏").status == 200
                 assert heard(at_cem, "room-reaction")["emoji"] == "👏"
+                assert "event" not in at_cem.events[-1]  # a page hears it as every other of a room
                 assert act(ada, room, cem, "remove").status == 200
                 assert at_cem.ended()
             cem.server = second
@@ -1562,9 +1565,9 @@ def test_system_messages_in_socket_io(make_server: Callable[..., Server]) -> Non
 
 def test_the_description_names_what_answers_and_events_carry(server: Server) -> None:
     described = json.dumps(server.get("/api/openapi.json", token=None).json)
-    readme = (ROOT / "README.md").read_text("utf-8")
+    guide = (ROOT / "static" / "docs" / "developer.md").read_text("utf-8")
     for name in ("iceTtl", "handAt", "messageId"):
-        assert f"`{name}`" in described and f"`{name}`" in readme
+        assert f"`{name}`" in described and f"`{name}`" in guide
 
 
 def test_rooms_are_counted_and_logged(hosted: tuple[str, Person, Person, Person]) -> None:

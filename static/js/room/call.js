@@ -7,7 +7,7 @@ import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
 import { Controls, marksOf } from './controls.js';
-import { icon, onDemand, toast } from './dom.js';
+import { icon, withPart, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
 import { Panels } from './panels.js';
@@ -145,7 +145,7 @@ export class Call {
     room.on('added', (person) => this._added(person));
     room.on('removed', (person, reason) => this._removed(person, reason));
     room.on('waiting', (list) => this._knocked(list));
-    room.on('reaction', (person, emoji) => person && onDemand(() => import('./reactions.js'), ({ show }) => show(person, emoji)));
+    room.on('reaction', (person, emoji) => person && withPart(import('./reactions.js'), ({ show }) => show(person, emoji)));
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => room.canSend(person) || this._lost(person));
     room.on('capture', ({ height, fps }) => Object.assign(devices, { maxHeight: height, maxFps: fps }));
@@ -345,6 +345,6 @@ export class Call {
   _sound(name, panel, text = '') {
     const { sounds, notify } = this.settings.options;
     if (sounds) void play(name, this.devices.inUse('speaker'));
-    if (panel && notify && document.visibilityState === 'hidden') onDemand(() => import('./notify.js'), ({ tell }) => tell(this.panels, panel, text));
+    if (panel && notify && document.visibilityState === 'hidden') withPart(import('./notify.js'), ({ tell }) => tell(this.panels, panel, text));
   }
 }

@@ -1,5 +1,5 @@
 /** The chat: what was said, and how much of it is unread. Its panel is in `talk.js`. */
-import { onDemand } from './dom.js';
+import { withPart } from './dom.js';
 import { nameOf } from './names.js';
 
 /** @typedef {import('../room.js').Room} Room */
@@ -44,7 +44,7 @@ export class Chat {
 
   open() {
     this.seen();
-    onDemand(() => this.panel(), (panel) => panel.open());
+    withPart(this.panel(), (panel) => panel.open());
   }
 
   /** It is looked at now. */

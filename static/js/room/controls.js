@@ -4,7 +4,7 @@
  */
 import { t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { dress, onDemand, wireMenu } from './dom.js';
+import { dress, withPart, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
 import { showKeys, wireKeys } from './keys.js';
 import { canRecord } from './recording.js';
@@ -60,7 +60,7 @@ export const CONTROLS = [
   {
     ...{ id: 'react', icon: 'smile', text: 'room.react.title', key: 'e', place: 'wide' },
     attributes: { 'aria-expanded': 'false' },
-    act: ({ room }) => onDemand(() => import('./reactions.js'), ({ choose }) => choose(room)),
+    act: ({ room }) => withPart(import('./reactions.js'), ({ choose }) => choose(room)),
   },
   {
     ...{ id: 'open-chat', icon: 'chat', text: 'room.chat.title', key: 'c', place: 'bar', opens: 'chat' },
@@ -119,7 +119,7 @@ export const CONTROLS = [
 const loadTuning = () => import('./tuning.js');
 
 /** @param {Call} call @param {import('../encoder.js').Data} [data] by default with pictures or without, the other way @param {boolean} [hasCamera] afterwards, other than before */
-const setData = (call, data, hasCamera) => onDemand(loadTuning, (tuning) => tuning.setData(call, data, hasCamera));
+const setData = (call, data, hasCamera) => withPart(loadTuning(), (tuning) => tuning.setData(call, data, hasCamera));
 
 /** What is shown of the whole call: icon, text. @param {import('../room.js').Room} room @returns {string[][]} */
 export function marksOf({ info, data }) {
@@ -165,7 +165,7 @@ export class Controls {
     const arrow = h('button', { id: `${id}-devices`, type: 'button', class: 'round arrow', 'aria-haspopup': 'menu', 'aria-expanded': 'false', 'aria-controls': `${id}-menu` });
     const menu = h('div', { id: `${id}-menu`, class: 'menu', role: 'menu', 'aria-labelledby': arrow.id, hidden: true });
     // At the first time; from then on the menu's own do.
-    arrow.addEventListener('click', () => arrow.dataset.wired ?? onDemand(loadTuning, ({ wireDevices }) => wireDevices(arrow, menu, this._call)));
+    arrow.addEventListener('click', () => arrow.dataset.wired ?? withPart(loadTuning(), ({ wireDevices }) => wireDevices(arrow, menu, this._call)));
     this._arrows.set(row, arrow);
     return h('div', { class: 'split' }, button, arrow, menu);
   }

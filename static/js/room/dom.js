@@ -57,12 +57,13 @@ export function dress(button, look) {
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 /**
- * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so.
+ * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so:
+ * another try asks for it again.
  * @template T
- * @param {() => Promise<T>} load the same again after a failure
+ * @param {Promise<T>} part by `import()`
  * @param {(part: T) => void} act
  */
-export const onDemand = (load, act) => void load().then(act, () => toast(t('error.unreachable')));
+export const withPart = (part, act) => void part.then(act, () => toast(t('error.unreachable')));
 
 /**
  * What to say of a device that doesn't work, in its place at once: few have one.
@@ -70,7 +71,7 @@ export const onDemand = (load, act) => void load().then(act, () => toast(t('erro
  */
 export function faultBanner(...fault) {
   const place = h('div');
-  onDemand(() => import('./faults.js'), (faults) => place.append(faults.faultBanner(...fault)));
+  withPart(import('./faults.js'), (faults) => place.append(faults.faultBanner(...fault)));
   return place;
 }
 

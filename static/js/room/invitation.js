@@ -1,6 +1,6 @@
 /** How others find the room: what shows it comes when it is asked for. */
 import { byId } from '../page.js';
-import { onDemand } from './dom.js';
+import { withPart } from './dom.js';
 
 export class Invitation {
   /** @param {import('../room.js').Room} room */
@@ -10,6 +10,6 @@ export class Invitation {
   }
 
   open() {
-    onDemand(() => import('./invite.js'), ({ invite }) => invite(this._room));
+    withPart(import('./invite.js'), ({ invite }) => invite(this._room));
   }
 }

@@ -17,7 +17,7 @@ const HOUR = 3_600_000; // ms
 const LOOKS = 10; // until the address is there
 const PAUSE = 300; // ms between two of them
 
-await styled('talk');
+await styled();
 
 /** @type {{ dialog: HTMLDialogElement, parts: ReturnType<typeof make> } | undefined} */
 let made;

@@ -1,5 +1,5 @@
 /** Keyboard shortcuts. */
-import { isComposing, onDemand } from './dom.js';
+import { isComposing, withPart } from './dom.js';
 import { recall } from './memory.js';
 
 /** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
@@ -70,4 +70,4 @@ export function keyName({ key, code }) {
 }
 
 /** The sheet that shows them. */
-export const showKeys = () => onDemand(() => import('./keysheet.js'), ({ showSheet }) => showSheet(all));
+export const showKeys = () => withPart(import('./keysheet.js'), ({ showSheet }) => showSheet(all));

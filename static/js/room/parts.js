@@ -1,4 +1,4 @@
-/** Of what is made when it is asked for: dialogs, and the styles that only it needs. */
+/** Of what is made when it is asked for: dialogs, texts of attributes, icons, styles. */
 import { t } from '../i18n.js';
 import { h } from '../page.js';
 import { icon, said } from './dom.js';
@@ -31,11 +31,17 @@ export function named(keys) {
   return { ...now, 'data-i18n-attr': all.map((pair) => pair.join(':')).join(' ') };
 }
 
-/** Load a style sheet of `static/css/`; without it there is still what it would dress. @param {string} name */
-export function styled(name) {
-  const link = h('link', { rel: 'stylesheet', href: new URL(`../../css/${name}.css`, import.meta.url).href });
-  document.head.append(link);
-  return new Promise((resolve) => (link.onload = link.onerror = resolve));
+/** @type {Promise<unknown> | undefined} */
+let styles;
+
+/** The styles of what is made when it is asked for; without them it is there, only plain. */
+export function styled() {
+  const link = h('link', { rel: 'stylesheet', href: new URL('../../css/talk.css', import.meta.url).href });
+  styles ??= new Promise((resolve) => {
+    link.onload = link.onerror = resolve;
+    document.head.append(link);
+  });
+  return styles;
 }
 
 /** An icon by the path of its lines, which only that part of the page has. @param {string} d */

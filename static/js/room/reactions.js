@@ -22,7 +22,7 @@ const EMOJI = {
 const SHOWN = 4_000; // ms
 const MOST = 8; // over one picture at once
 
-await styled('talk');
+await styled();
 
 /** The choice, which stays open for more than one. @type {HTMLElement | undefined} */
 let picker;
@@ -88,5 +88,6 @@ export function show(person, emoji) {
   mark.style.left = `${20 + Math.random() * 60}%`;
   tile.append(mark);
   setTimeout(() => mark.remove(), SHOWN);
-  if (!person.isSelf) announce(t('room.react.said', { name: nameOf(person), what: t(EMOJI[emoji]) }));
+  const what = t(EMOJI[emoji]);
+  announce(person.isSelf ? what : t('room.react.said', { name: nameOf(person), what }));
 }

@@ -1,7 +1,7 @@
 /** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
 import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
-import { dress, icon, onDemand } from './dom.js';
+import { dress, icon, withPart } from './dom.js';
 import { duet, focus, grid } from './grid.js';
 import { nameOf, visible } from './names.js';
 import { hearingOf, useSpeaker } from './sound.js';
@@ -360,7 +360,7 @@ function pixels(place) {
 }
 
 /** Fetched when it is asked for. @param {Participant} person @param {() => void} onChange */
-export const openHearing = (person, onChange) => onDemand(() => import('./hearing.js'), ({ openHearing: open }) => open(person, nameOf(person), onChange));
+export const openHearing = (person, onChange) => withPart(import('./hearing.js'), ({ openHearing: open }) => open(person, nameOf(person), onChange));
 
 /** Whether nothing of somebody is heard here. @param {Participant} person */
 export function isSilent(person) {

@@ -1,6 +1,6 @@
 /** What the reader has chosen for calls in this browser, and the dialog for it. */
 import { byId } from '../page.js';
-import { onDemand, openDialog } from './dom.js';
+import { withPart, openDialog } from './dom.js';
 import { recall, remember } from './memory.js';
 
 /** @typedef {'mirror' | 'sounds' | 'hideSelf' | 'notify'} Option */
@@ -32,8 +32,8 @@ export class Settings {
 
   open() {
     byId('settings-devices').append(this._pickers.element);
-    onDemand(() => import('./notify.js'), ({ addSwitch }) => addSwitch(this));
-    onDemand(() => import('./tuning.js'), ({ tuning }) => tuning(this._call));
+    withPart(import('./notify.js'), ({ addSwitch }) => addSwitch(this));
+    withPart(import('./tuning.js'), ({ tuning }) => tuning(this._call));
     openDialog(/** @type {HTMLDialogElement} */ (byId('settings-dialog')));
   }
 }

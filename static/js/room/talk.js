@@ -1,7 +1,7 @@
 /** The chat's panel: what was said, and where one writes. */
 import { beginning, formatDate, onLanguage, t } from '../i18n.js';
 import { announce, banner, byId, errorBanner, h } from '../page.js';
-import { icon, isComposing, onDemand, said } from './dom.js';
+import { icon, isComposing, withPart, said } from './dom.js';
 import { read, rich } from './markdown.js';
 import { drawn, named, styled } from './parts.js';
 
@@ -11,7 +11,7 @@ import { drawn, named, styled } from './parts.js';
 const ANSWER = 'M10 5 4 11l6 6M4 11h10a6 6 0 0 1 6 6v2';
 const QUOTED = 90; // characters of what is answered
 
-await styled('talk');
+await styled();
 
 export class Talk {
   /** @param {Chat} chat */
@@ -127,7 +127,7 @@ export class Talk {
 
   /** @param {File} picture */
   _attach(picture) {
-    onDemand(() => import('./pictures.js'), async ({ shrunk }) => {
+    withPart(import('./pictures.js'), async ({ shrunk }) => {
       this._error.replaceChildren();
       try {
         this._showPending(await shrunk(picture));
@@ -169,7 +169,7 @@ export class Talk {
       if (value.length + emoji.length <= maxLength) this._text.setRangeText(emoji, start, end, 'end');
       close();
     };
-    onDemand(() => import('./emoji.js'), ({ makeEmoji }) => {
+    withPart(import('./emoji.js'), ({ makeEmoji }) => {
       if (!this._emoji) this._form.prepend((this._emoji = makeEmoji(this._smile, take, close)));
       if (!this._emoji.hidden) return close();
       this._emoji.hidden = false;

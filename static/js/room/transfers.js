@@ -2,11 +2,12 @@
 import { formatNumber, onLanguage, t } from '../i18n.js';
 import { announce, byId, h } from '../page.js';
 import { fieldError } from '../forms.js';
-import { onDemand, openDialog, said, size } from './dom.js';
+import { openDialog, said, size } from './dom.js';
 import { Files, LARGEST } from './files.js';
 import { summed } from './groups.js';
 import { nameOf } from './names.js';
 import { makeDialog } from './parts.js';
+import { checked, enlarge } from './pictures.js';
 
 /** @typedef {import('./chat.js').Chat} Chat */
 /** @typedef {import('./talk.js').Talk} Talk */
@@ -164,15 +165,21 @@ export class Transfers {
     const place = h('div', { class: 'picture' });
     const blob = picture?.blob;
     const alt = picture?.alt || t('room.picture.from', { name: incoming ? nameOf(person) : t('room.chat.you') });
-    if (blob) onDemand(() => import('./pictures.js'), async ({ checked, enlarge }) => {
-      const fine = await checked(blob);
-      if (!fine) return place.replaceChildren(`${name} (${size(bytes)})`);
-      const url = (this._urls.get(blob) ?? URL.createObjectURL(fine));
-      this._urls.set(blob, url);
+    const show = (/** @type {string} */ url) => {
       const button = h('button', { type: 'button', class: 'picture-small', title: t('room.picture.open') }, h('img', { src: url, alt }));
       button.addEventListener('click', () => enlarge(url, alt));
       place.replaceChildren(button);
-    });
+    };
+    const known = blob && this._urls.get(blob);
+    if (known) show(known);
+    else if (blob) {
+      void checked(blob).then((fine) => {
+        if (!fine) return place.replaceChildren(`${name} (${size(bytes)})`);
+        const url = URL.createObjectURL(fine);
+        this._urls.set(blob, url);
+        show(url);
+      });
+    }
     return place;
   }
 
