@@ -8108,6 +8108,20 @@ def docs_page(app: Application) -> Answer:
     return app.static.page("docs.html", "../")
 
 
+@route("GET", "/docs", "public", "The list of guides", gives=HTML)
+def guides_page(app: Application, call: Call) -> Answer:
+    return guide_page(app, call, "")
+
+
+@route("GET", "/docs/<name>", "public", "A guide", gives=HTML)
+def guide_page(app: Application, call: Call, name: str) -> Answer:
+    """Shows `static/docs/NAME.md`, offline; a folder `docs` of your own pages is served instead."""
+    if (own := app.settings["public"]) and (Path(own) / "docs").exists():
+        return own_page(app, call, f"docs/{name}".rstrip("/"))
+    app.static.file(f"docs/{name or 'README'}.md")
+    return app.static.page("guides.html", "../" if name else "")
+
+
 @route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
 def static_file(app: Application, path: str) -> Answer:
     """Under the folder's hash it never changes, so browsers keep it for ever."""
@@ -8201,7 +8215,7 @@ PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
         "media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'self'"
+        "base-uri 'none'; form-action 'self'; manifest-src 'self'"
     ),
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
@@ -8217,6 +8231,7 @@ TYPES = {  # of our own files; what Windows says of some is whatever was install
     ".woff2": "font/woff2",
     ".png": "image/png",
     ".txt": TEXT,
+    ".md": "text/markdown",
 }
 
 

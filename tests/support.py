@@ -33,6 +33,8 @@ from websockets.sync.client import ClientConnection, connect
 from warm import IS_COLD, WarmProcess, run_warm
 
 ROOT = Path(__file__).resolve().parent.parent
+# The guides in English; each is there in Turkish too, as NAME.tr.md.
+GUIDES = [path for path in sorted((ROOT / "static" / "docs").glob("*.md")) if "." not in path.stem]
 # A changed copy can be tested too, to see that a test notices.
 PROGRAM = Path(os.environ.get("RTAPP_TEST_PROGRAM", ROOT / "rtapp.py")).absolute()
 ADMIN = "test-admin-token-0123456789"

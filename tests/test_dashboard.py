@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -251,10 +252,10 @@ def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"http://127.0.0.1:{site.port}/admin")
-    expect(page.locator("#app h2")).to_contain_text("for administrators")
+    expect(page.locator("#app .narrow h2")).to_contain_text("for administrators")
     sign_in(page.context, site, "grace")
     page.reload()
-    expect(page.locator("#app h2")).to_contain_text("not an administrator")
+    expect(page.locator("#app .narrow h2")).to_contain_text("not an administrator")
     assert [url for url in asked if "/api/" in url and not url.endswith("/auth/me")] == []
     page.context.clear_cookies()
     page.reload()
@@ -264,7 +265,7 @@ def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
     page.press("#login-password", "Enter")
     expect(page.locator("#section-title")).to_have_text("Overview")  # where it was wanted
     in_menu(page, "sign-out")
-    expect(page.locator("#app h2")).to_contain_text("for administrators")
+    expect(page.locator("#app .narrow h2")).to_contain_text("for administrators")
 
 
 def test_figures_and_charts_live(page: Page, site: Server) -> None:
@@ -278,10 +279,51 @@ def test_figures_and_charts_live(page: Page, site: Server) -> None:
         expect(connections.locator(".value")).to_have_text("2")
     expect(page.locator(".chart canvas")).to_have_count(6)
     expect(page.locator(".chart").first).to_contain_text("SSE 1")
-    page.click("text=Last 24 hours")
+    page.click("text=24 h")
     expect(page.locator("#app")).to_contain_text("There is no history yet")
-    page.click("text=Last 5 minutes")
+    page.click("text=5 min >> nth=0")
     expect(page.locator(".chart canvas")).to_have_count(6)
+
+
+def test_the_charts_are_full_at_once_and_share_cursor_and_zoom(page: Page, site: Server) -> None:
+    """With what was before the dashboard was opened; by keys and by the mouse."""
+    for _ in range(3):
+        site.publish("before")
+    wait_for(lambda: len(site.get("/api/stats?recent=1").json["recent"]) >= 5, "five seconds")
+    visit(page, site)
+    charts = page.get_by_role("slider")
+    expect(charts).to_have_count(6)
+    first, second = charts.nth(0), charts.nth(1)
+    expect(first).to_have_attribute("aria-valuemax", re.compile(r"[5-9]|\d\d"))
+    first.focus()
+    page.keyboard.press("Home")
+    for chart in (first, second):
+        expect(chart).to_have_attribute("aria-valuenow", "0")
+    expect(first).to_have_attribute("aria-valuetext", re.compile("SSE 0, WebSocket 0"))
+    where = page.locator(".where")
+    expect(where).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    page.keyboard.press("ArrowRight")
+    expect(second).to_have_attribute("aria-valuenow", "1")
+    page.keyboard.press("+")
+    expect(page.get_by_text("Whole range")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Whole range")).to_have_count(0)
+    expect(where).to_contain_text(" – ")
+    over = page.locator(".u-over").nth(2)
+    over.hover()
+    expect(first).to_have_attribute("aria-valuetext", re.compile("SSE"))
+    box = over.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, middle, steps=4)
+    page.mouse.up()
+    page.mouse.move(0, 0)
+    expect(page.get_by_text("Whole range")).to_be_visible()
+    page.get_by_label("Wider").click()
+    page.get_by_label("Wider").click()
+    expect(page.get_by_text("Whole range")).to_have_count(0)
 
 
 def test_a_days_history(page: Page, site: Server) -> None:
@@ -301,7 +343,7 @@ def test_a_days_history(page: Page, site: Server) -> None:
             database.execute("INSERT INTO stats_minutes VALUES (?, ?, ?)", row)
         database.commit()
     visit(page, site)
-    page.click("text=Last 24 hours")
+    page.click("text=24 h")
     charts = page.locator(".chart")
     expect(charts.first).to_contain_text("1,234")
     for text in ("56", "789"):
@@ -349,6 +391,18 @@ def test_connections_come_page_by_page(page: Page, site: Server) -> None:
         visit(page, site, "connections")
         rows = page.locator("tbody tr")
         expect(rows).to_have_count(50)
+        page.click("th >> text=Client")
+        expect(page.locator("th[aria-sort=ascending]")).to_have_text("Client")
+        shown = page.locator("tbody th code").all_text_contents()
+        assert len(shown) == 50 and shown == page.evaluate(
+            "names => names.toSorted(new Intl.Collator('en', { numeric: true }).compare)", shown
+        )
+        expect(page.locator("#app")).to_contain_text("Only the entries of this page are sorted")
+        page.click("th >> text=Client")
+        expect(page.locator("th[aria-sort=descending]")).to_have_count(1)
+        page.click("th >> text=Client")
+        expect(page.locator("th[aria-sort]")).to_have_count(0)
+        expect(page.locator("tbody time[title]").first).to_have_text("now")
         page.click("text=Next")
         expect(rows).to_have_count(11)
         expect(page.locator(".pager")).to_contain_text("Page 2, 61 in all")
@@ -577,11 +631,17 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
     expect(page.locator("#login")).to_be_visible()
     look()
     sign_in(context, site)
-    for place in ["", "#console", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
+    for place in [
+        "",
+        "#console",
+        *(f"admin#{section}" for section in SECTIONS),
+        "api/docs",
+        "docs/operator",
+    ]:
         page.goto("about:blank")
         page.goto(origin + place)
         expect(page.locator("html[data-ready]")).to_have_count(1)
-        if place not in ("", "api/docs"):
+        if place not in ("", "api/docs", "docs/operator"):
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
         expect(page.locator(".loading")).to_have_count(0)
         look()

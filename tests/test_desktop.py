@@ -539,7 +539,9 @@ def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
     expect(page.locator("#open-browser")).to_be_hidden()
     choose(page, "language", "tr")
     expect(page.locator("h1")).to_have_text("rtapp bu bilgisayarda çalışıyor")
+    expect(page.locator("[data-reveal=share-password]")).to_have_text("Göster")
     choose(page, "language", "en")
+    expect(page.locator("[data-reveal=share-password]")).to_have_text("Show")
     body = {"session": "s" * 22, "displayName": "Ada"}
     room = page.evaluate(
         """fetch('/api/video/rooms', { method: 'POST', body: '{"name": "Team"}',

@@ -145,6 +145,8 @@ def test_every_answer_is_as_described(
     call("GET", "/api/network/qr.svg")
     for path in ("/healthz", "/readyz", "/metrics", "/", "/admin", "/test", "/api/docs"):
         call("GET", path)
+    call("GET", "/docs")
+    call("GET", "/docs/{name}", name="operator")
     call("GET", "/api/openapi.json")
     call("GET", "/room/{room_id}", room_id="stand-up")
     call("GET", "/static/{path}", path="css/base.css")

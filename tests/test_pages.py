@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from browsers import (
     sign_in,
     until,
 )
-from support import Server, wait_for
+from support import ROOT, Server, wait_for
 
 NEW_PASSWORD = "walnut-harbour-17-violet"
 
@@ -167,12 +168,15 @@ def test_the_servers_words_about_a_field_stand_at_it(page: Page, fresh: Server) 
 
 
 def test_a_wrong_setup_link_is_explained(page: Page, fresh: Server) -> None:
+    """Before anything is filled in; and no account was made by asking."""
     page.goto(f"{home(fresh)}#setup=used-or-expired-0123456789")
-    fill_in(page, "setup")
     expect(page.locator("#gate-note")).to_contain_text("has been used or has expired")
     expect(page.locator("#first-run")).to_contain_text("print a new link")
     expect(page.locator("#setup")).to_be_hidden()
-    assert focused(page) == "first-run-title"
+    page.goto(printed_link(fresh))
+    expect(page.locator("#setup")).to_be_visible()
+    expect(page.locator("#gate-note")).to_be_empty()
+    assert fresh.get("/api/auth/me", token=None).json["setupNeeded"]
 
 
 def test_a_used_setup_link_leads_to_the_sign_in(page: Page, elsewhere: Page, fresh: Server) -> None:
@@ -675,6 +679,43 @@ def test_copy_puts_the_snippet_into_the_clipboard(page: Page, fresh: Server) -> 
     assert copied == page.locator("#fetch").text_content()
 
 
+def test_the_pages_can_be_installed(page: Page, fresh: Server) -> None:
+    """As Chromium reads it; it wants no service worker for that since 2023."""
+    page.goto(home(fresh))
+    cdp = page.context.new_cdp_session(page)
+    found = cdp.send("Page.getAppManifest")
+    assert found["errors"] == []
+    manifest = json.loads(found["data"])
+    for key in ("start_url", "scope"):
+        assert urllib.parse.urljoin(found["url"], manifest[key]) == home(fresh)
+    for icon in manifest["icons"]:
+        size = page.evaluate(
+            """async (src) => {
+              const image = new Image();
+              image.src = src;
+              await image.decode();
+              return `${image.naturalWidth}x${image.naturalHeight}`;
+            }""",
+            found["url"].rpartition("/")[0] + "/" + icon["src"],
+        )
+        assert icon["sizes"] in (size, "any"), icon
+
+
+def test_texts_that_could_not_be_loaded_are_asked_for_again(page: Page, fresh: Server) -> None:
+    """Nothing can be read without: that is said in both languages, and it goes on by itself."""
+    page.clock.install()
+    page.route("**/i18n/*.json", lambda route: route.abort())
+    page.goto(home(fresh))
+    sorry = page.locator(".sorry")
+    expect(sorry).to_be_visible()
+    expect(sorry).to_contain_text("it tries again")
+    expect(sorry).to_contain_text("yeniden deniyor")
+    page.unroute("**/i18n/*.json")
+    page.clock.run_for(20_000)
+    expect(page.locator("#first-run")).to_be_visible()
+    expect(sorry).to_have_count(0)
+
+
 # ---- language, theme, size -----------------------------------------------------------------------
 
 
@@ -816,6 +857,44 @@ def test_docs_open_at_a_link_and_tell_an_error(page: Page, server: Server) -> No
     wait_for(lambda: page.locator(".operation").count() > 0, "operations after another try")
 
 
+# ---- the guides ----------------------------------------------------------------------------------
+
+
+def test_guides_lead_to_each_other_in_the_readers_language(page: Page, server: Server) -> None:
+    page.goto(f"{home(server)}docs")
+    expect(page.locator("#guide h1")).to_have_text("The guides")
+    expect(page.locator("#contents")).to_be_hidden()
+    page.click("#guide a >> text=Running a server")
+    expect(page).to_have_title("Running a server – rtapp")
+    assert page.url == f"{home(server)}docs/operator"
+    page.click("#titles a >> text=TURN")
+    expect(page.locator("h2#turn")).to_be_in_viewport()
+    page.click("#guide >> text=Türkçe")
+    expect(page.locator("#guide h1")).to_have_text("Sunucu işletmek")
+    expect(page.locator("html")).to_have_attribute("lang", "tr")
+    page.click("#guide a >> text=Bütün kılavuzlar")
+    page.click("#guide a >> text=Katkıda bulunmak")
+    expect(page.locator("#guide h1")).to_have_text("Katkıda bulunmak")
+    shown = "[...document.querySelectorAll('#guide img')].map((image) => image.naturalWidth)"
+    until(page, f"() => {shown}.join() === '680,680'")
+    page.goto(f"{home(server)}docs/call-host#masaüstü-programı")
+    expect(page.locator("h2#masaüstü-programı")).to_be_in_viewport()
+
+
+def test_a_guide_that_does_not_come_is_tried_again(page: Page, server: Server) -> None:
+    page.route("**/docs/developer.md", lambda route: route.abort())
+    page.goto(f"{home(server)}docs/developer")
+    expect(page.locator("#guide .banner")).to_contain_text("could not be loaded")
+    page.unroute("**/docs/developer.md")
+    page.click("#guide button")
+    expect(page.locator("#guide h1")).to_have_text("For developers")
+    # What a language lacks is shown in English.
+    page.route("**/docs/developer.tr.md", lambda route: route.fulfill(status=404))
+    choose(page, "language", "tr")
+    expect(page.locator(".nav [aria-current]")).to_have_text("Kılavuzlar")
+    expect(page.locator("#guide h1")).to_have_text("For developers")
+
+
 # The guide's own lines, as a newcomer pastes them into the console of a page of the server.
 GUIDE_CLIENT = """
 const eventSource = new EventSource('/api/events');
@@ -852,6 +931,8 @@ def run_lines(page: Page, lines: str) -> Any:
 
 def test_the_guides_lines_work_unchanged_and_survive_a_crash(page: Page, fresh: Server) -> None:
     """A native EventSource, the server killed under it, messages published while it is away."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "\n".join(GUIDE_CLIENT.strip().splitlines()[:2]) + GUIDE_HELLO in readme
     signed_in(page, fresh)
     page.evaluate(f"() => {{ {GUIDE_CLIENT} }}")
     until(page, "() => heard.some((data) => data.type === 'connection')")

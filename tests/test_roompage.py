@@ -669,6 +669,111 @@ def test_one_is_heard_as_loud_as_the_hearer_likes(house: House) -> None:
     expect(bob.page.get_by_role("dialog")).to_contain_text("Sound of Ada")
 
 
+RECEIVED = """async ([kind, from]) => { const rows = (await Promise.all(window.made.map((one) => one.getStats()))).flatMap((all) => [...all.values()]);
+  const bytes = rows.filter((row) => row.type === from && row.kind === kind).map((row) => row.bytesReceived ?? row.bytesSent);
+  return bytes.reduce((all, one) => all + one, 0); }"""
+
+
+def rests(page: Page, *kind: str) -> None:
+    """Wait until no more bytes of a kind come or go; packets on their way may."""
+    still = f"""async (kind) => {{ const now = await ({RECEIVED})(kind); const was = window.was;
+      window.was = now; if (now !== was) window.since = performance.now();
+      return performance.now() - window.since > 2_000; }}"""
+    until(page, still, kind)
+
+
+def test_data_is_saved_by_small_pictures_or_none(house: House) -> None:
+    """By what is really sent: bytes, and the encoder's limits."""
+    ada, bob = house.host("Ada").join(), house.guest("Bob", SCREEN, LARGE).join()
+    page = ada.page
+    ada.sees(bob)
+    limits = """(wanted) => { const encodings = window.made.flatMap((one) => one.getSenders()).filter(({ track }) => track).map((one) => one.getParameters().encodings[0]);
+      return JSON.stringify(encodings.slice(0, 2).map(({ maxBitrate, active }) => active && maxBitrate)) === wanted; }"""
+    ada.menu("settings")
+    page.get_by_label("Data", exact=True).select_option("low")
+    page.keyboard.press("Escape")
+    expect(page.locator("#call-marks")).to_have_text("Low data")
+    until(page, limits, "[24000,120000]")
+    until(bob.page, limits, "[48000,120000]")
+    ada.menu("audio-only")
+    expect(page.locator("#call-marks")).to_have_text("Audio only")
+    expect(ada.tile(bob)).not_to_have_class(re.compile("with-picture"))
+    expect(bob.tile(ada)).not_to_have_class(re.compile("with-picture"))
+    until(bob.page, limits, "[48000,false]")
+    bob.page.click("#screen")
+    show = page.get_by_role("button", name="Show the screen")
+    expect(show).to_be_visible()
+    for way in ("inbound-rtp", "outbound-rtp"):
+        rests(page, "video", way)
+    before = page.evaluate(RECEIVED, ["audio", "inbound-rtp"])
+    until(page, f"async (before) => await ({RECEIVED})(['audio', 'inbound-rtp']) > before", before)
+    show.click()
+    expect(page.locator("[data-screen].with-picture")).to_have_count(1)
+    expect(ada.tile(bob)).not_to_have_class(re.compile("with-picture"))
+    page.keyboard.press("v")  # who wants to be seen has pictures again, as before
+    expect(page.locator("#call-marks")).to_have_text("Low data")
+    ada.sees(bob)
+    bob.sees(ada)
+
+
+def test_devices_stand_beside_their_buttons_and_the_sound_is_tuned(house: House) -> None:
+    """By the keyboard; of a microphone whose sound can't be changed while it is open, as Chromium's."""
+    ada, bob = house.host("Ada").join(), house.guest("Bob").join()
+    page = ada.page
+    ada.sees(bob)
+    page.focus("#video-devices")
+    page.keyboard.press("Enter")
+    expect(page.locator("#video-menu [aria-checked=true]")).to_have_text("fake_device_0")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    own = "() => document.querySelector('[data-self] video').srcObject?.getVideoTracks()[0]?.label"
+    until(page, f"() => ({own})() === 'fake_device_1'")
+    assert focused(page) == "video-devices"
+    page.click("#audio-devices")
+    groups = page.locator("#audio-menu [role=group]")
+    assert [one.get_attribute("aria-label") for one in groups.all()] == ["Microphone", "Speaker"]
+    expect(page.locator("#audio-menu [aria-checked=true]")).to_have_count(2)
+    page.evaluate(
+        """() => { const camera = document.querySelector('[data-self] video').srcObject.getVideoTracks()[0];
+          camera.getCapabilities = () => ({ backgroundBlur: [true, false] });
+          camera.applyConstraints = async (asked) => (window.blurred = asked); }"""
+    )
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    sent = """(wanted) => window.made.flatMap((one) => one.getSenders()).some(({ track, getParameters }) => track?.kind === 'audio')
+      && window.made.flatMap((one) => one.getSenders()).find(({ track }) => track?.kind === 'audio').getParameters().encodings[0].maxBitrate === wanted"""
+    until(page, sent, 48_000)
+    page.get_by_label("Sound of your microphone").select_option("music")
+    expect(page.get_by_text("Use headphones")).to_be_visible()
+    until(page, sent, 128_000)
+    page.get_by_label("Blur my background").check()
+    until(page, "() => window.blurred?.backgroundBlur === true && window.blurred.frameRate")
+    page.set_viewport_size({"width": 700, "height": 640})
+    page.keyboard.press("Escape")
+    expect(page.locator("#audio-devices")).to_be_hidden()
+
+
+def test_two_compare_words_that_nobody_between_them_could_make(house: House) -> None:
+    ada, bob = house.host("Ada").join(), house.guest("Bob").join()
+    ada.sees(bob)
+    words = []
+    for one, other in ((ada, bob), (bob, ada)):
+        one.acts_on(other, "verify")
+        expect(one.page.locator(".words li")).to_have_count(12)
+        words.append(one.page.locator(".words li").all_text_contents())
+    assert words[0] == words[1]
+    assert len(set(words[0])) > 4
+    ada.page.keyboard.press("Escape")
+    bob.page.keyboard.press("Escape")
+    bob.page.click("#leave")
+    expect(ada.page.locator("[data-tile]")).to_have_count(1)
+    bob.page.click("#rejoin")
+    bob.phase("joined").sees(ada)
+    ada.acts_on(bob, "verify")
+    expect(ada.page.locator(".words li")).to_have_count(12)
+    assert ada.page.locator(".words li").all_text_contents() != words[0]  # of each connection
+
+
 def test_switches_and_shortcuts(house: House) -> None:
     ada, bob = house.couple()
     page, mark = ada.page, bob.tile(ada).locator(".seat-marks .mark")
@@ -1992,6 +2097,11 @@ def test_no_serious_finding_of_axe(
     line.locator('[data-item="room.host.remove"]').click()
     look_at(page)
     page.keyboard.press("Escape")
+    for item, shown in (("volume", "#hearing-volume"), ("verify", ".words")):
+        ada.acts_on(bob, item)
+        expect(page.locator(shown)).to_be_visible()
+        look_at(page)
+        page.keyboard.press("Escape")
     bob.page.click("#hand")
     bob.page.click("#open-chat")
     bob.page.fill("#chat-text", "Hello https://example.org")

@@ -1565,9 +1565,9 @@ def test_system_messages_in_socket_io(make_server: Callable[..., Server]) -> Non
 
 def test_the_description_names_what_answers_and_events_carry(server: Server) -> None:
     described = json.dumps(server.get("/api/openapi.json", token=None).json)
-    readme = (ROOT / "README.md").read_text("utf-8")
+    guide = (ROOT / "static" / "docs" / "developer.md").read_text("utf-8")
     for name in ("iceTtl", "handAt", "messageId"):
-        assert f"`{name}`" in described and f"`{name}`" in readme
+        assert f"`{name}`" in described and f"`{name}`" in guide
 
 
 def test_rooms_are_counted_and_logged(hosted: tuple[str, Person, Person, Person]) -> None:

@@ -3,7 +3,7 @@ import { api, ApiError, parsed, ROOT } from './api.js';
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
-import { banner, byId, copyFrom, errorBanner, h, serverWords, setText } from './page.js';
+import { banner, byId, copyFrom, errorBanner, h, serverWords } from './page.js';
 import { CHANNEL } from './rules.js';
 import { connect, RtError } from './rt.js';
 import { onSession, refresh, saysEnded, whoIAm } from './session.js';
@@ -408,6 +408,18 @@ function jsonFault(text) {
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
+}
+
+/**
+ * Set an element's text by the node that it has: what changes many times a second leaves no nodes
+ * behind for the browser to collect.
+ * @param {Element} element
+ * @param {string} text
+ */
+function setText(element, text) {
+  const node = element.firstChild;
+  if (!(node instanceof Text) || node.nextSibling) element.textContent = text;
+  else if (node.data !== text) node.data = text;
 }
 
 /** @param {unknown} value */

@@ -300,12 +300,12 @@ async function followLink() {
 }
 
 async function start() {
+  wireReveals(); // before the texts come, which then stand on the buttons
   await startPage();
   byId('start-call').addEventListener('click', () => void startCall());
   byId('open-browser').addEventListener('click', () => void openInBrowser('/desktop'));
   byId('quit').addEventListener('click', () => void quit(false));
   byId('password-part').addEventListener('toggle', () => void lookForAdmins());
-  wireReveals();
   wirePassword();
   wireShare();
   addEventListener('hashchange', () => void followLink());

@@ -17,11 +17,18 @@ export async function startPage() {
   }
   wireThemeSwitches();
   document.body.append(announcer);
-  try {
-    await initI18n();
-  } finally {
-    document.documentElement.dataset.ready = '';
-  }
+  while (!(await initI18n().then(() => true, waits)));
+  sorry.remove();
+}
+
+/** The one text that can't come with the others. */
+const sorry = h('p', { class: 'banner warn sorry', role: 'alert' }, 'This page can’t reach its server; it tries again. ', h('span', { lang: 'tr' }, 'Sayfa sunucusuna ulaşamıyor, yeniden deniyor.'));
+let pause = 500; // ms
+
+async function waits() {
+  document.body.prepend(sorry);
+  pause = Math.min(pause * 2, 16_000);
+  await new Promise((resolve) => setTimeout(resolve, pause));
 }
 
 /** @param {HTMLSelectElement} select */
@@ -85,18 +92,6 @@ export function h(tag, attributes = {}, ...children) {
   }
   element.append(...children.filter((child) => child !== undefined));
   return element;
-}
-
-/**
- * Set an element's text by the node that it has: what changes many times a second leaves no nodes
- * behind for the browser to collect.
- * @param {Element} element
- * @param {string} text
- */
-export function setText(element, text) {
-  const node = element.firstChild;
-  if (!(node instanceof Text) || node.nextSibling) element.textContent = text;
-  else if (node.data !== text) node.data = text;
 }
 
 /**

@@ -824,6 +824,7 @@ export class Room {
   setData(data) {
     this.data = data;
     this.#adapt();
+    this.#tell('self', this.self);
   }
 
   /** @param {boolean} isMusic */

@@ -3,7 +3,7 @@ import { clearErrors, fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
 import { banner, byId, errorBanner } from './page.js';
 import { checkPassword, checkUsername, WEAK } from './rules.js';
-import { onSession, redeem, refresh, setUp, signIn, whoIAm } from './session.js';
+import { isGoodLink, onSession, redeem, refresh, setUp, signIn, whoIAm } from './session.js';
 
 /** @typedef {import('./api.js').ApiError} ApiError */
 
@@ -62,6 +62,7 @@ export function wireSignIn() {
 export async function follow(link) {
   token = link.setup || token;
   note = undefined;
+  if (link.setup && !(await isGoodLink(link.setup))) refuseLink();
   /** @type {any} */
   let failure;
   if (link.signin) await redeem(link.signin).catch((error) => (failure = error));
@@ -140,11 +141,16 @@ function checkLogin() {
   fieldError(password, password.value ? undefined : () => t('signin.needPassword'));
 }
 
+/** What leads on stands below. */
+function refuseLink() {
+  token = '';
+  note = () => banner('warn', t('setup.linkRefused'));
+}
+
 /** @param {ApiError} error */
 function linkRefused(error) {
   if (error.code === 'invalid_link') {
-    token = '';
-    note = () => banner('warn', t('setup.linkRefused'));
+    refuseLink();
   } else if (error.code !== 'already_set_up') {
     return cookieRefused(error);
   }

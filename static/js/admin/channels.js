@@ -17,7 +17,12 @@ const Row = (row) => html`
   </tr>
 `;
 
-const heads = () => [t('admin.channels.name'), t('admin.channels.listeners'), t('admin.channels.rate')];
+/** @type {() => import('./ui.js').Head[]} */
+const heads = () => [
+  [t('admin.channels.name'), ({ name }) => name],
+  [t('admin.channels.listeners'), ({ listeners }) => listeners],
+  [t('admin.channels.rate'), ({ messagesLastMinute }) => messagesLastMinute],
+];
 
 export const Channels = live(
   () => html`
@@ -26,7 +31,7 @@ export const Channels = live(
       <p class="hint">${t('admin.channels.lead')}</p>
       <${Shown} of=${busiest} empty=${t('admin.channels.none')}>
         ${(/** @type {any} */ { rows, total }) => html`
-          <${Table} label=${t('admin.channels.title')} heads=${heads()} numbers=${[1, 2]}>${rows.map(Row)}</>
+          <${Table} name="channels" label=${t('admin.channels.title')} heads=${heads()} numbers=${[1, 2]} rows=${rows} draw=${Row} />
           ${total > SHOWN && html`<p class="hint">${t('admin.channels.more', { count: total })}</p>`}
         `}
       </>

@@ -115,8 +115,8 @@ const Details = live(() => {
     [t('admin.connections.address'), row.ipAddress],
     [t('admin.connections.agent'), row.userAgent || '–'],
     [t('admin.connections.channels'), row.channels.length ? row.channels.join(', ') : '–'],
-    [t('admin.connections.since'), html`<${Moment} at=${row.connectedAt} />`],
-    [t('admin.connections.ping'), html`<${Moment} at=${row.lastPing} />`],
+    [t('admin.connections.since'), html`<${Moment} at=${row.connectedAt} exact />`],
+    [t('admin.connections.ping'), html`<${Moment} at=${row.lastPing} exact />`],
     [t('admin.connections.count'), formatNumber(row.messageCount)],
     [t('admin.connections.bytes'), formatBytes(row.bytesSent)],
     [t('admin.connections.lag'), formatNumber(row.lag)],
@@ -135,16 +135,17 @@ const Details = live(() => {
   `;
 });
 
+/** @type {() => import('./ui.js').Head[]} */
 const heads = () => [
-  t('admin.connections.client'),
-  t('admin.connections.user'),
-  t('admin.connections.transport'),
-  t('admin.connections.channels'),
-  t('admin.connections.address'),
-  t('admin.connections.device'),
-  t('admin.connections.since'),
-  t('admin.connections.count'),
-  t('admin.actions'),
+  [t('admin.connections.client'), ({ clientId }) => clientId],
+  [t('admin.connections.user'), ({ username }) => username],
+  [t('admin.connections.transport'), (row) => transportName(row.transport)],
+  [t('admin.connections.channels'), ({ channels }) => channels[0]],
+  [t('admin.connections.address'), ({ ipAddress }) => ipAddress],
+  [t('admin.connections.device'), ({ userAgent }) => deviceName(userAgent)],
+  [t('admin.connections.since'), ({ connectedAt }) => Date.parse(connectedAt)],
+  [t('admin.connections.count'), ({ messageCount }) => messageCount],
+  [t('admin.actions')],
 ];
 
 const Total = live(() => {
@@ -172,7 +173,7 @@ export const Connections = live(
     <${Total} />
     <section class="card">
       <${Shown} of=${list} empty=${t('admin.connections.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.connections')} heads=${heads()} numbers=${[7, 8]}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} name="connections" label=${t('admin.nav.connections')} heads=${heads()} numbers=${[7, 8]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
       </>
     </section>
     <${Pager} of=${list} label=${t('admin.nav.connections')} />

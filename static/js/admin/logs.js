@@ -96,7 +96,7 @@ function localTime(at) {
 /** @param {any} row */
 const Row = (row) => html`
   <tr key=${row.key}>
-    <td><${Moment} at=${row.timestamp} /></td>
+    <td><${Moment} at=${row.timestamp} exact /></td>
     <td><span class="badge ${COLORS[row.level]}">${t(NAMES[row.level])}</span></td>
     <td class="wide" lang="en">${row.message}</td>
     <td class="wide"><${Details} metadata=${row.metadata} /></td>
@@ -161,7 +161,13 @@ function onFollow() {
   if (follows.peek()) void enter();
 }
 
-const heads = () => [t('admin.time'), t('admin.logs.level'), t('admin.logs.message'), t('admin.logs.details')];
+/** @type {() => import('./ui.js').Head[]} */
+const heads = () => [
+  [t('admin.time'), ({ timestamp }) => Date.parse(timestamp)],
+  [t('admin.logs.level'), ({ level }) => LEVELS.indexOf(level)],
+  [t('admin.logs.message'), ({ message }) => message],
+  [t('admin.logs.details')],
+];
 
 export const Logs = live(
   () => html`
@@ -170,7 +176,7 @@ export const Logs = live(
       <${Tools} />
       <${Shown} of=${counted}>${(/** @type {any} */ data) => html`<${Histogram} ...${data} />`}</>
       <${Shown} of=${list} empty=${t('admin.logs.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.logs')} heads=${heads()} stacked>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} name="logs" label=${t('admin.nav.logs')} heads=${heads()} rows=${data.rows} draw=${Row} compact part=${data.page > 1 || data.next} />`}
       </>
       <${Pager} of=${list} label=${t('admin.nav.logs')} />
     </section>

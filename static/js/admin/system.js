@@ -40,6 +40,14 @@ const Row = (row) => html`
   </tr>
 `;
 
+/** @type {() => import('./ui.js').Head[]} */
+const heads = () => [
+  [t('admin.nodes.name'), ({ name, id }) => name || id],
+  [t('admin.nodes.connections'), ({ connections }) => connections],
+  [t('admin.nodes.started'), ({ startedAt }) => Date.parse(startedAt)],
+  [t('admin.nodes.heard'), ({ heartbeatAt }) => Date.parse(heartbeatAt)],
+];
+
 const Facts = live(() => {
   const now = stats.value;
   if (!now) return html`<p class="loading" role="status">${t('admin.loading')}</p>`;
@@ -85,7 +93,7 @@ export const System = live(
       <p class="hint">${t('admin.nodes.lead')}</p>
       <${Shown} of=${nodes} empty=${t('admin.nodes.none')}>
         ${(/** @type {any[]} */ rows) => html`
-          <${Table} label=${t('admin.nodes.title')} heads=${[t('admin.nodes.name'), t('admin.nodes.connections'), t('admin.nodes.started'), t('admin.nodes.heard')]} numbers=${[1]}>${rows.map(Row)}</>
+          <${Table} name="nodes" label=${t('admin.nodes.title')} heads=${heads()} numbers=${[1]} rows=${rows} draw=${Row} />
         `}
       </>
     </section>

@@ -6,7 +6,7 @@ import { announce, byId, h } from '../page.js';
 import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
-import { Controls } from './controls.js';
+import { Controls, marksOf } from './controls.js';
 import { icon, withPart, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
@@ -53,7 +53,7 @@ export class Call {
     this._planned = false;
     // Before anybody is told of them.
     for (const name of ['added', 'info']) room.on(name, () => tellApart(room.participants));
-    this.settings = new Settings(pickers, () => this._plan());
+    this.settings = new Settings(this, pickers, () => this._plan());
     this.advice = new Advice(this);
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this.advice.blocked(),
@@ -94,11 +94,12 @@ export class Call {
   start(hasWaited) {
     if (hasWaited) this._sound('joined');
     this._since = performance.now();
+    if (this.room.data === 'audio' && this.devices.on.video) this.room.setData('all'); // a camera at the door says so
     this.advice.start();
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
-    const later = () => [import('./recorder.js'), import('./transfers.js'), import('./keysheet.js'), this.chat.panel()];
+    const later = () => [...['recorder', 'transfers', 'keysheet', 'faults', 'tuning', 'hearing'].map((name) => import(`./${name}.js`)), this.chat.panel()];
     setTimeout(() => void Promise.all(later()).catch(() => {}), CALM);
     byId('stage').focus();
     const others = this.room.participants.length - 1;
@@ -279,8 +280,7 @@ export class Call {
   }
 
   _marks() {
-    const locked = this.room.info.locked ? [['lock', t('room.mark.locked')]] : [];
-    const marks = [...locked, ...this.recording.marks.map((text) => ['record', text])];
+    const marks = [...marksOf(this.room), ...this.recording.marks.map((text) => ['record', text])];
     byId('call-marks').replaceChildren(...marks.map(([look, text]) => h('li', { class: `badge ${look}`, title: text }, icon(look), h('span', {}, text))));
   }
 

@@ -56,6 +56,25 @@ export function dress(button, look) {
  */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
+/**
+ * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so:
+ * another try asks for it again.
+ * @template T
+ * @param {Promise<T>} part by `import()`
+ * @param {(part: T) => void} act
+ */
+export const withPart = (part, act) => void part.then(act, () => toast(t('error.unreachable')));
+
+/**
+ * What to say of a device that doesn't work, in its place at once: few have one.
+ * @param {Parameters<typeof import('./faults.js').faultBanner>} fault
+ */
+export function faultBanner(...fault) {
+  const place = h('div');
+  withPart(import('./faults.js'), (faults) => place.append(faults.faultBanner(...fault)));
+  return place;
+}
+
 /** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
 export function openDialog(dialog) {
   if (!dialog.dataset.wired) {
@@ -68,7 +87,7 @@ export function openDialog(dialog) {
   if (!dialog.open) dialog.showModal();
 }
 
-/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean }} Item */
+/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean, group?: string }} Item `group`: of which one is chosen, by its name */
 
 /** The menu that is open, of which there is one at most. @type {{ menu: HTMLElement, button: HTMLElement, close: () => void } | undefined} */
 let opened;
@@ -85,7 +104,7 @@ onLanguage(() => opened?.close());
  * @param {() => Item[]} items asked at each opening
  */
 export function wireMenu(button, menu, items) {
-  const entries = () => /** @type {HTMLElement[]} */ ([...menu.children]);
+  const entries = () => /** @type {HTMLElement[]} */ ([...menu.querySelectorAll('button')]);
   /** @param {boolean} [back] whether the focus comes back to the button */
   const close = (back = false) => {
     opened = undefined;
@@ -94,7 +113,7 @@ export function wireMenu(button, menu, items) {
     if (back) button.focus();
   };
   const open = () => {
-    menu.replaceChildren(...items().map((item) => menuItem(item, () => close(true))));
+    menu.replaceChildren(...grouped(items(), (item) => menuItem(item, () => close(true))));
     opened?.close();
     opened = { menu, button, close };
     menu.hidden = false;
@@ -115,14 +134,29 @@ export function wireMenu(button, menu, items) {
   });
 }
 
+/** @param {Item[]} items @param {(item: Item) => HTMLElement} made */
+function grouped(items, made) {
+  /** @type {Map<string | undefined, HTMLElement>} */
+  const groups = new Map();
+  return items.flatMap((item) => {
+    const { group } = item;
+    if (!group) return [made(item)];
+    const known = groups.get(group);
+    const box = known ?? h('div', { role: 'group', 'aria-label': group }, h('span', { class: 'hint', 'aria-hidden': 'true' }, group));
+    groups.set(group, box);
+    box.append(made(item));
+    return known ? [] : [box];
+  });
+}
+
 /** @param {Item} item @param {() => void} close */
-function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
+function menuItem({ key, icon: name, text, act, danger, pressed, group }, close) {
   const checked = pressed === undefined ? undefined : String(pressed);
   const button = h(
     'button',
     {
       type: 'button',
-      role: pressed === undefined ? 'menuitem' : 'menuitemcheckbox',
+      role: pressed === undefined ? 'menuitem' : group ? 'menuitemradio' : 'menuitemcheckbox',
       'aria-checked': checked,
       tabindex: '-1',
       class: danger ? 'danger' : undefined,
@@ -136,17 +170,6 @@ function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
     act();
   });
   return button;
-}
-
-/**
- * Do something with a part of the page that few need; where it can't be fetched now, that is said, and
- * another try asks for it again.
- * @template T
- * @param {Promise<T>} part by `import()`
- * @param {(part: T) => void} act
- */
-export function withPart(part, act) {
-  void part.then(act, () => toast(t('error.unreachable')));
 }
 
 const TOAST = 5000; // ms

@@ -1,7 +1,7 @@
 /** Who is in the room; the host's part of it is in host.js. */
 import { onLanguage, t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { icon, wireMenu } from './dom.js';
+import { icon, withPart, wireMenu } from './dom.js';
 import { nameOf } from './names.js';
 import { isSilent, openHearing, raised, troubleOf } from './seats.js';
 import { hear, hearingOf } from './sound.js';
@@ -59,9 +59,11 @@ class Line {
       hear(person, { muted: !muted });
       onChange();
     };
+    const verify = () => withPart(import('./verify.js'), ({ openVerify }) => void openVerify(person.peer?.descriptions ?? [undefined], nameOf(person)));
     return [
       { key: 'volume', icon: 'speaker', text: t('room.hear.volume'), act: () => openHearing(person, onChange) },
       { key: 'mute-here', icon: 'speaker-off', text: t('room.hear.mute'), pressed: muted, act: mute },
+      { key: 'verify', icon: 'lock', text: t('room.verify.open'), act: verify },
     ];
   }
 }

@@ -30,7 +30,7 @@ class Seat {
   /**
    * @param {Participant} person
    * @param {Role} role
-   * @param {{ onPin: () => void, onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
+   * @param {{ onPin: () => void, onAsk: () => void, onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
    */
   constructor(person, role, acts) {
     this.person = person;
@@ -50,6 +50,8 @@ class Seat {
     this.pin.addEventListener('click', acts.onPin);
     this.ear = h('button', { type: 'button', class: 'pin round', 'data-ear': true, hidden: person.isSelf });
     this.ear.addEventListener('click', () => openHearing(person, acts.onChange));
+    this.ask = h('button', { type: 'button', class: 'primary ask', hidden: true });
+    this.ask.addEventListener('click', acts.onAsk);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.tapped = undefined;
     this.element = h(
@@ -59,6 +61,7 @@ class Seat {
       this.audio,
       this.face,
       this.trouble,
+      this.ask,
       h('div', { class: 'seat-top' }, this.pin, this.ear, this.hand, this.bars),
       h('p', { class: 'tag' }, this.marks, this.name),
     );
@@ -72,12 +75,14 @@ class Seat {
     return keyOf(this.person, this.role);
   }
 
-  /** @param {{ pinned: boolean, mirrored: boolean, order: number, ownLine: boolean }} how `order`: of raised hands, 0 for none */
-  render({ pinned, mirrored, order, ownLine }) {
+  /** @param {{ pinned: boolean, mirrored: boolean, order: number, ownLine: boolean, isHeld: boolean }} how `order`: of raised hands, 0 for none; held: not asked for */
+  render({ pinned, mirrored, order, ownLine, isHeld }) {
     const { person, role, element } = this;
     const { streams } = person;
     const isCamera = role === 'camera';
-    this._show(this.video, isCamera ? streams.camera : streams.screen);
+    this._show(this.video, isHeld ? null : isCamera ? streams.camera : streams.screen);
+    this.ask.hidden = isCamera || !isHeld;
+    this.ask.textContent = t('room.data.show');
     this._hear(isCamera ? streams.audio : streams.screenAudio);
     this.face.textContent = isCamera ? initials(visible(person.displayName) || nameOf(person)) : '';
     this.face.dataset.tone = String(person.id % TONES);
@@ -200,6 +205,8 @@ export class Seats {
     this.view = 'grid';
     this.hideSelf = false;
     this.mirror = true;
+    /** Screens that are to be seen in a call without pictures, by key. @type {Set<string>} */
+    this._asked = new Set();
     new ResizeObserver(() => this.arrange()).observe(element);
     onLanguage(() => this.render());
   }
@@ -214,10 +221,11 @@ export class Seats {
     }
     const hands = raised(people);
     const ownLine = isOwnLine(people);
+    if (this._room.data !== 'audio') this._asked.clear();
     for (const [key, { one, role }] of wanted) {
       const seat = this._seats.get(key) ?? this._add(one, role);
       const order = hands.indexOf(one) + 1;
-      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order, ownLine });
+      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order, ownLine, isHeld: this._isHeld(key, one) });
     }
     this.arrange();
   }
@@ -225,7 +233,11 @@ export class Seats {
   /** @param {Participant} person @param {Role} role */
   _add(person, role) {
     const onPin = () => this.pin(keyOf(person, role));
-    const seat = new Seat(person, role, { onPin, ...this._acts });
+    const onAsk = () => {
+      this._asked.add(keyOf(person, role));
+      this.render();
+    };
+    const seat = new Seat(person, role, { onPin, onAsk, ...this._acts });
     this._seats.set(seat.key, seat);
     this._element.append(seat.element);
     return seat;
@@ -285,11 +297,16 @@ export class Seats {
     return (others.length > 1 && others.filter(({ person }) => person === speaker)) || [];
   }
 
+  /** In a call without pictures a screen comes when it is asked for. @param {string} key @param {Participant} person */
+  _isHeld(key, { isSelf }) {
+    return this._room.data === 'audio' && !isSelf && !this._asked.has(key);
+  }
+
   /** @param {Map<string, import('./grid.js').Place>} places */
   _tellSizes(places) {
     for (const one of this._room.participants) {
       if (one.isSelf) continue;
-      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => pixels(places.get(keyOf(one, role))));
+      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => keyOf(one, role)).map((key) => (this._isHeld(key, one) ? null : pixels(places.get(key))));
       this._room.setView(one, { camera, screen });
     }
   }

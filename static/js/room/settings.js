@@ -9,8 +9,9 @@ import { recall, remember } from './memory.js';
 const BOXES = [['mirror-self', 'mirror'], ['sounds', 'sounds']];
 
 export class Settings {
-  /** @param {import('./pickers.js').Pickers} pickers @param {() => void} onChange */
-  constructor(pickers, onChange) {
+  /** @param {import('./call.js').Call} call @param {import('./pickers.js').Pickers} pickers @param {() => void} onChange */
+  constructor(call, pickers, onChange) {
+    this._call = call;
     this._pickers = pickers;
     this._onChange = onChange;
     /** @type {Record<Option, boolean>} */
@@ -32,6 +33,7 @@ export class Settings {
   open() {
     byId('settings-devices').append(this._pickers.element);
     withPart(import('./notify.js'), ({ addSwitch }) => addSwitch(this));
+    withPart(import('./tuning.js'), ({ tuning }) => tuning(this._call));
     openDialog(/** @type {HTMLDialogElement} */ (byId('settings-dialog')));
   }
 }
