@@ -8260,34 +8260,34 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
+        head = self._files.pop("head.html").decode()
         names = [*self._files]
         languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
         for language in languages:
             texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
             part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
             self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
-        head = self._files.pop("head.html").decode()
         for name in names:
-            if name.endswith(".html") and name != "head.html":
+            if name.endswith(".html"):
                 page = self._files[name].decode()
-                found = re.search(r'"module" src="static/([^"]+)"', page)
-                loads = "".join(
-                    map(self.PRELOAD.format, self._modules(found[1], []) if found else [])
-                )
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
-                self._files[name] = page.replace("  <!-- head -->\n", head + loads).encode()
+                first = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
+                loads = "".join(map(self.PRELOAD.format, self._modules(first, [])))
+                page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
+                self._files[name] = page.encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def _modules(self, name: str, found: list[str]) -> list[str]:
-        """A script and all that it needs at once: the browser need not find them one by one."""
-        if name not in found:
+    def _modules(self, names: Iterable[str], found: list[str]) -> list[str]:
+        """Scripts and all that they need at once: a browser need not find them one by one."""
+        lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
+        for name in (name for name in names if name not in found):
             found.append(name)
-            lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
-            for other in re.findall(lines, self._files[name].decode(), re.MULTILINE):
-                self._modules(os.path.normpath(f"{name}/../{other}").replace("\\", "/"), found)
+            others = re.findall(lines, self._files[name].decode(), re.MULTILINE)
+            paths = (os.path.normpath(f"{name}/../{other}") for other in others)
+            self._modules((path.replace("\\", "/") for path in paths), found)
         return found
 
     def page(self, name: str, up: str = "") -> Answer:
