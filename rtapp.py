@@ -4007,6 +4007,7 @@ class Nodes:
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
+        self._transports = Counter[str]()  # of the connections of the other nodes
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
@@ -4120,17 +4121,19 @@ class Nodes:
 
     def _read_others(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
-        held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
+        of_node = "FROM connections WHERE node = nodes.id AND node <> ?"
+        held = f"ARRAY(SELECT client_id {of_node}), ARRAY(SELECT transport {of_node})"
         sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
-        rows = self._read(sql, self.id)
+        rows = self._read(sql, self.id, self.id)
         self.is_first = [row[0] for row in rows[:1]] == [self.id]
-        others, counts = {}, Counter[str]()
-        for node, audience, clients in rows:
+        others, counts, kinds = {}, Counter[str](), Counter[str]()
+        for node, audience, clients, transports in rows:
             if node != self.id:
                 others[node] = len(clients)
                 counts.update(msgspec.json.decode(audience))
                 counts.update(DIRECT + client for client in clients)
-        self._others, self._hub.elsewhere = others, counts
+                kinds.update(transports)
+        self._others, self._hub.elsewhere, self._transports = others, counts, kinds
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
@@ -4210,10 +4213,7 @@ class Nodes:
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
-        sql = "SELECT transport, count(*) FROM connections WHERE node <> ? GROUP BY transport"
-        counts = Counter(self._hub.by_transport())
-        counts.update(dict(self._read(sql, self.id)))
-        return counts
+        return Counter(self._hub.by_transport()) + self._transports
 
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
@@ -8260,34 +8260,34 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
+        head = self._files.pop("head.html").decode()
         names = [*self._files]
         languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
         for language in languages:
             texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
             part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
             self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
-        head = self._files.pop("head.html").decode()
         for name in names:
-            if name.endswith(".html") and name != "head.html":
+            if name.endswith(".html"):
                 page = self._files[name].decode()
-                found = re.search(r'"module" src="static/([^"]+)"', page)
-                loads = "".join(
-                    map(self.PRELOAD.format, self._modules(found[1], []) if found else [])
-                )
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
-                self._files[name] = page.replace("  <!-- head -->\n", head + loads).encode()
+                first = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
+                loads = "".join(map(self.PRELOAD.format, self._modules(first, [])))
+                page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
+                self._files[name] = page.encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def _modules(self, name: str, found: list[str]) -> list[str]:
-        """A script and all that it needs at once: the browser need not find them one by one."""
-        if name not in found:
+    def _modules(self, names: Iterable[str], found: list[str]) -> list[str]:
+        """Scripts and all that they need at once: a browser need not find them one by one."""
+        lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
+        for name in (name for name in names if name not in found):
             found.append(name)
-            lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
-            for other in re.findall(lines, self._files[name].decode(), re.MULTILINE):
-                self._modules(os.path.normpath(f"{name}/../{other}").replace("\\", "/"), found)
+            others = re.findall(lines, self._files[name].decode(), re.MULTILINE)
+            paths = (os.path.normpath(f"{name}/../{other}") for other in others)
+            self._modules((path.replace("\\", "/") for path in paths), found)
         return found
 
     def page(self, name: str, up: str = "") -> Answer:

@@ -909,6 +909,8 @@ class CallByCode:
         assert page.locator("h1").inner_text() == "One more step"
         first = page.locator("#browsers tr").first
         assert "Proceed to" in first.inner_text() and first.get_attribute("aria-current")
+        assert [page.locator(f"{part} tr").count() for part in ("#browsers", "#others")] == [1, 7]
+        assert page.locator("#others tr").first.is_hidden()
         page.locator("#continue").click()
         click_through(page)
         page.wait_for_selector("main[data-ready]", state="attached")

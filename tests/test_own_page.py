@@ -73,6 +73,13 @@ def test_the_table_is_read_as_a_whole() -> None:
     ]
 
 
+def test_the_readme_has_the_guides_lines() -> None:
+    """The same as in the table, which the next tests run."""
+    readme = (ROOT / "README.md").read_text("utf-8").replace("\n  body:", " body:")
+    for row in ("listen", "send", "notify", "make a room", "change a setting"):
+        assert ROWS[row]["guide"] in readme, row
+
+
 def test_the_example(context: BrowserContext, site: Server) -> None:
     page = context.new_page()
     printed: list[str] = []

@@ -636,14 +636,15 @@ def area(viewer: Someone, other: Someone) -> float:
 
 def test_one_is_heard_as_loud_as_the_hearer_likes(house: House) -> None:
     """By the keyboard alone; their screen's sound follows, and nobody is told."""
-    ada, bob = house.host("Ada").join(), house.guest("Bob", SCREEN).join()
+    ada, bob = house.host("Ada"), house.guest("Bob", SCREEN)
     page = ada.page
-    bob.page.click("#screen")
+    page.route("**/room/hearing.js", lambda route: route.abort())
+    ada.join()
+    bob.join().page.click("#screen")
     expect(page.locator("[data-screen].with-picture")).to_have_count(1)
     heard = """(wanted) => { const all = [...document.querySelectorAll('.seat:not([data-self]) audio')];
       return all.length === 2 && all.every(({ volume, muted }) => JSON.stringify([volume, muted]) === wanted); }"""
     until(page, heard, "[1,false]")
-    page.route("**/room/hearing.js", lambda route: route.abort())
     ada.tile(bob).locator("[data-ear]").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".toast").last).to_contain_text("can’t be reached")

@@ -2,8 +2,8 @@
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { account, closeMenu, nameMenu } from './header.js';
 import { onLanguage, t } from './i18n.js';
-import { notice } from './notices.js';
-import { announce, banner, errorBanner, h } from './page.js';
+import { closable, notice } from './notices.js';
+import { announce, errorBanner, h } from './page.js';
 import { checkPassword, WEAK } from './rules.js';
 import { changePassword, onSession, saysEnded, signOut, whoIAm } from './session.js';
 
@@ -105,12 +105,11 @@ async function savePassword() {
 }
 
 function changedNotice() {
-  const close = h('button', { type: 'button', class: 'small' }, t('notice.close'));
-  close.addEventListener('click', () => {
+  const put = () => {
     notice('account');
     closeMenu(); // the focus is where it was
-  });
-  return banner('ok', t('password.changed'), h('p', { class: 'body' }, t('password.changedBody')), close);
+  };
+  return closable('ok', t('password.changed'), put, h('p', { class: 'body' }, t('password.changedBody')));
 }
 
 /** @param {string} id @param {string} name @param {string} autocomplete @param {string} [hint] its id */

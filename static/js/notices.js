@@ -1,6 +1,6 @@
 /** The notices above a page's content, one of each kind: what doesn't work now, and what to do. */
-import { onLanguage } from './i18n.js';
-import { byId } from './page.js';
+import { onLanguage, t } from './i18n.js';
+import { banner, byId, h } from './page.js';
 
 /** @type {Map<string, { render: () => HTMLElement, state: string | undefined }>} */
 const notices = new Map();
@@ -28,6 +28,19 @@ function made(kind, render) {
   const element = render();
   element.dataset.notice = kind;
   return element;
+}
+
+/**
+ * A banner that the reader may put away.
+ * @param {'info' | 'ok' | 'warn'} kind
+ * @param {string} title
+ * @param {() => void} put
+ * @param {...Node} body
+ */
+export function closable(kind, title, put, ...body) {
+  const close = h('button', { type: 'button', class: 'small' }, t('notice.close'));
+  close.addEventListener('click', put);
+  return banner(kind, title, ...body, close);
 }
 
 export const clearNotices = () => [...notices.keys()].forEach((kind) => notice(kind));

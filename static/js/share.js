@@ -10,6 +10,7 @@ import { makeCall, openCalls, roomPage } from './open-calls.js';
 import { deviceName } from './agent.js';
 import { changeNetwork, isFixed, mayChange, network } from './network.js';
 import { formatTime, onLanguage, t } from './i18n.js';
+import { closable } from './notices.js';
 import { announce, banner, copyFrom, errorBanner, h } from './page.js';
 
 /** @typedef {import('./network.js').Guest} Guest */
@@ -223,12 +224,11 @@ export function sharePanel(element) {
   }
 
   function newLinkNotice() {
-    const close = h('button', { type: 'button', class: 'small' }, t('notice.close'));
-    close.addEventListener('click', () => {
+    const put = () => {
       isNew = false;
       render();
-    });
-    return banner('info', t('share.newLink'), h('p', { class: 'body' }, t('share.newLinkBody')), close);
+    };
+    return closable('info', t('share.newLink'), put, h('p', { class: 'body' }, t('share.newLinkBody')));
   }
 
   /**

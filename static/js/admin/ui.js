@@ -5,8 +5,8 @@ import { effect, signal } from '../../vendor/signals-core/signals-core.mjs';
 import { ApiError } from '../api.js';
 import { clearErrors, wireForm } from '../forms.js';
 import { beginning, formatDate, formatNumber, language, onLanguage, t } from '../i18n.js';
-import { notice } from '../notices.js';
-import { banner, errorBanner, errorTitle, h as element } from '../page.js';
+import { closable, notice } from '../notices.js';
+import { errorBanner, errorTitle } from '../page.js';
 import { saysEnded } from '../session.js';
 
 export { Component, render } from '../../vendor/preact/preact.mjs';
@@ -130,20 +130,10 @@ function Trouble({ error, again }) {
 export async function attempt(act, done) {
   try {
     await act();
-    notice('act', done && (() => closable('ok', done())));
+    notice('act', done && (() => closable('ok', done(), () => notice('act'))));
   } catch (error) {
     if (!(error instanceof ApiError && saysEnded(error))) notice('act', () => errorBanner(error));
   }
-}
-
-/**
- * @param {'ok' | 'warn'} kind
- * @param {string} title
- */
-function closable(kind, title) {
-  const close = element('button', { type: 'button', class: 'small' }, t('notice.close'));
-  close.addEventListener('click', () => notice('act'));
-  return banner(kind, title, close);
 }
 
 /** A button that shows that it is at work. */
@@ -189,7 +179,7 @@ export class Form extends Component {
       check: () => check(form),
       send: async () => {
         await send(form);
-        if (done) notice('act', () => closable('ok', done()));
+        if (done) notice('act', () => closable('ok', done(), () => notice('act')));
       },
       codes,
       refused: saysEnded,

@@ -65,7 +65,7 @@ function make(room) {
   });
   made.addEventListener('focusin', ({ target }) => buttons.forEach((one) => (one.tabIndex = one === target ? 0 : -1)));
   document.addEventListener('pointerdown', ({ target }) => {
-    const isInside = target instanceof Node && (made.contains(target) || byId('controls').contains(target));
+    const isInside = target instanceof Node && (made.contains(target) || byId('react').contains(target));
     if (!isInside) close(false);
   });
   return made;
