@@ -602,8 +602,11 @@ def test_two_and_three_see_hear_pin_and_hide(house: House) -> None:
     ada.tile(cem).dblclick()
     expect(seats).to_have_attribute("data-layout", "grid")
     ada.menu("view")
+    page.check('[name="view"][value="sidebar"]')
     expect(seats).to_have_attribute("data-layout", "focus")
-    ada.menu("view")
+    page.keyboard.press("Escape")
+    page.keyboard.press("w")
+    expect(seats).to_have_attribute("data-layout", "grid")
     ada.menu("self")
     expect(ada.tile(ada)).to_be_hidden()
     ada.menu("self")
@@ -611,6 +614,71 @@ def test_two_and_three_see_hear_pin_and_hide(house: House) -> None:
     cem.page.click("#leave")
     expect(ada.tile(cem)).to_have_count(0)
     expect(page.locator("#captions")).to_contain_text("Cem has left")
+
+
+# Somebody is sent no picture: the limits of what one sends to each of the others.
+SAVED = """() => made.some((one) => one.connectionState === 'connected'
+  && one.getTransceivers()[1].sender.getParameters().encodings[0].active === false)"""
+
+
+def test_one_chooses_how_the_pictures_stand_and_where_oneself_does(house: House) -> None:
+    ada, bob = house.couple(TONE)
+    page = ada.page
+    seats, self = page.locator("#seats"), ada.tile(ada)
+
+    def stands(corner: str) -> bool:
+        """Whether one's own picture is whole, and in that corner."""
+        box, stage = self.bounding_box(), seats.bounding_box()
+        assert box and stage
+        left, top = box["x"] - stage["x"], box["y"] - stage["y"]
+        right, bottom = stage["width"] - left - box["width"], stage["height"] - top - box["height"]
+        found = ("top" if top < bottom else "bottom", "left" if left < right else "right")
+        return min(left, top, right, bottom) >= 0 and " ".join(found) == corner
+
+    wait_for(lambda: stands("bottom right"), "where it stands first")
+    self.focus()
+    page.keyboard.press("ArrowUp")
+    expect(ada.said).to_have_text("Top right")
+    wait_for(lambda: stands("top right"), "by a key")
+    box = self.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.mouse.down()
+    page.mouse.move(300, 500, steps=3)
+    expect(self).to_have_class(re.compile("dragged"))
+    page.mouse.up()
+    wait_for(lambda: stands("bottom left"), "dragged")
+    for size in ({"width": 390, "height": 844}, {"width": 844, "height": 390}):
+        page.set_viewport_size(size)
+        wait_for(lambda: stands("bottom left"), str(size))
+    cem = house.guest("Cem").join()
+    ada.sees(cem)
+    page.keyboard.press("w")  # the speaker, who is Bob
+    expect(seats).to_have_attribute("data-layout", "duet")
+    expect(ada.tile(cem)).to_be_hidden()
+    until(cem.page, SAVED)
+    page.keyboard.press("w")
+    expect(ada.tile(cem)).to_be_visible()
+    until(cem.page, f"() => !({SAVED})()")
+    for number in range(6):
+        path = f"/api/video/rooms/{house.room}/join"
+        someone = {"displayName": f"Guest {number}", "session": secrets.token_urlsafe(16)}
+        assert house.server.post(path, someone).status == 200
+    expect(page.locator("[data-tile]")).to_have_count(9)
+    page.set_viewport_size({"width": 560, "height": 340})
+    expect(page.locator(".pager")).to_contain_text("1 /")
+    expect(ada.tile(ada)).to_be_visible()
+    first = page.locator("[data-tile]:visible").all_inner_texts()
+    page.get_by_role("button", name="Next page of pictures").click()
+    expect(page.locator(".pager")).to_contain_text("2 /")
+    expect(ada.tile(ada)).to_be_visible()
+    assert page.locator("[data-tile]:visible").all_inner_texts() != first
+    page.keyboard.press("b")
+    expect(page.locator(".pager")).to_contain_text("1 /")
+    page.reload()
+    ada.phase("prejoin").ask().phase("joined")
+    expect(seats).to_have_attribute("data-layout", "focus")
+    expect(seats).to_have_attribute("data-corner", "bottom left")
 
 
 def area(viewer: Someone, other: Someone) -> float:
@@ -650,7 +718,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     assert focused(page) == "open-chat"
     page.keyboard.press("?")
     expect(page.locator("#keys-dialog")).to_be_visible()
-    expect(page.locator("#keys-list div")).to_have_count(11)
+    expect(page.locator("#keys-list div")).to_have_count(13)
     page.uncheck("#single-keys")
     page.keyboard.press("Escape")
     page.keyboard.press("r")
@@ -711,10 +779,11 @@ def test_screens_are_shared_with_sound_by_several_at_once(house: House) -> None:
     expect(ada.page.locator("#seats")).to_have_attribute("data-layout", "focus")
     until(ada.page, "() => document.querySelector('[data-screen] audio').srcObject?.active")
     expect(bob.notice("sharing")).to_be_visible()
-    expect(bob.page.locator("[data-screen]")).to_have_count(0)
+    expect(bob.page.locator("[data-screen].own.nested.with-picture")).to_be_visible()
     cem = house.guest("Cem", SCREEN).join().sees(ada, bob)
     cem.page.click("#screen")
     expect(ada.page.locator("[data-screen].with-picture")).to_have_count(2)
+    expect(bob.page.locator("[data-screen].with-picture")).to_have_count(2)
     bob.page.evaluate(
         "window.shared.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
     )  # the browser's own button

@@ -7,7 +7,7 @@ import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
 import { Controls } from './controls.js';
-import { icon, toast } from './dom.js';
+import { bring, icon, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
 import { Panels } from './panels.js';
@@ -15,7 +15,6 @@ import { People } from './people.js';
 import { Recording } from './recording.js';
 import { Seats } from './seats.js';
 import { Settings } from './settings.js';
-import { Sharing } from './sharing.js';
 import { play } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
@@ -57,10 +56,12 @@ export class Call {
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this.advice.blocked(),
       onChange: () => this._plan(),
+      onOwnScreen: (seat) => this.sharing?.dress(seat),
       speaker: () => devices.inUse('speaker'),
     });
     this.people = new People(room);
-    this.sharing = new Sharing(room, () => this._plan());
+    /** One's own screen, once it was shared. @type {import('./sharing.js').Sharing | undefined} */
+    this.sharing = undefined;
     this.invitation = new Invitation(room);
     this.panels = new Panels((panel) => panel === 'chat' && this.chat.seen());
     this.chat = new Chat(room, {
@@ -96,7 +97,7 @@ export class Call {
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
-    setTimeout(() => void Promise.all([import('./recorder.js'), import('./transfers.js')]).catch(() => {}), CALM);
+    setTimeout(() => void Promise.all([import('./recorder.js'), import('./transfers.js'), import('./later.js')]).catch(() => {}), CALM);
     byId('stage').focus();
     const others = this.room.participants.length - 1;
     announce(others ? t('room.said.joined', { count: others }) : t('room.alone.title'));
@@ -104,7 +105,7 @@ export class Call {
 
   stop() {
     this.recording.stop();
-    this.sharing.stop();
+    this.sharing?.stop();
     void this._wake?.release().catch(() => {});
     this._wake = undefined;
     this.seats.clear();
@@ -312,6 +313,17 @@ export class Call {
     this.turn('audio', down);
   }
 
+  get isSharing() {
+    return this.sharing?.isOn ?? false;
+  }
+
+  share() {
+    bring(({ Sharing }) => {
+      this.sharing ??= new Sharing(this.room, () => this._plan());
+      this.sharing.toggle();
+    });
+  }
+
   raiseHand() {
     const { room } = this;
     room.setHand(!room.hand);
@@ -322,11 +334,6 @@ export class Call {
     const hideSelf = !this.settings.options.hideSelf;
     this.settings.set('hideSelf', hideSelf);
     announce(t(hideSelf ? 'room.self.isHidden' : 'room.self.isShown'));
-  }
-
-  changeView() {
-    this.seats.view = this.seats.view === 'grid' ? 'speaker' : 'grid';
-    this._plan();
   }
 
   fillScreen() {

@@ -167,6 +167,13 @@ export function toast(text) {
   setTimeout(() => note.remove(), TOAST);
 }
 
+/**
+ * Have what few calls need when it is asked for. Where the server is out of reach that is said, and
+ * another try asks again.
+ * @param {(parts: typeof import('./later.js')) => void} act
+ */
+export const bring = (act) => void import('./later.js').then(act, () => toast(t('error.unreachable')));
+
 /** A size in bytes as people write it. @param {number} bytes @param {(value: number, options?: Intl.NumberFormatOptions) => string} format */
 export function size(bytes, format) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];

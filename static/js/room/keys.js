@@ -1,17 +1,15 @@
-/** Keyboard shortcuts, and the sheet that shows them. */
-import { onLanguage, t } from '../i18n.js';
-import { byId, h } from '../page.js';
-import { isComposing, openDialog } from './dom.js';
-import { recall, remember } from './memory.js';
+/** Keyboard shortcuts. */
+import { isComposing } from './dom.js';
+import { recall } from './memory.js';
 
-/** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
+/** @typedef {{ key: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
 
 /** Where letters are typed. */
 const TYPING = 'textarea, select, input:not([type="checkbox"], [type="radio"], [type="file"]), [contenteditable="true"]';
 /** What the space bar works. */
 const PRESSED = `${TYPING}, button, a[href], summary, [role="menuitem"], input, video, audio`;
 /** Work with Ctrl or Cmd too, also while one types. @type {Record<string, string>} */
-const WITH_CONTROL = { d: 'm', e: 'v' };
+export const WITH_CONTROL = { d: 'm', e: 'v' };
 
 /**
  * Single letters act only while nothing is typed, and can be switched off (WCAG 2.1.4).
@@ -20,14 +18,11 @@ const WITH_CONTROL = { d: 'm', e: 'v' };
  */
 export function wireKeys(shortcuts, isOn) {
   const byKey = new Map(shortcuts.map((one) => [one.key, one]));
-  const box = /** @type {HTMLInputElement} */ (byId('single-keys'));
-  box.checked = recall('keys', true);
-  box.addEventListener('change', () => remember('keys', box.checked));
   /** @type {Shortcut | undefined} */
   let held;
   addEventListener('keydown', (event) => {
     if (!isOn() || event.defaultPrevented || isComposing(event) || event.altKey) return;
-    const found = byKey.get(keyOf(event, box.checked));
+    const found = byKey.get(keyOf(event, recall('keys', true)));
     if (!found || document.querySelector('dialog[open]')) return;
     event.preventDefault();
     if (event.repeat) return;
@@ -43,9 +38,6 @@ export function wireKeys(shortcuts, isOn) {
     if (held && keyName(event) === held.key) release();
   });
   addEventListener('blur', release); // its keyup goes to another window
-  const render = () => sheet(shortcuts);
-  onLanguage(render);
-  render();
 }
 
 /** @param {KeyboardEvent} event @param {boolean} singles whether letters alone act */
@@ -69,17 +61,3 @@ export function keyName({ key, code }) {
   if (FOREIGN.test(key) && /^Key[A-Z]$/.test(code)) return code[3].toLowerCase();
   return key.length === 1 ? key.toLowerCase() : key;
 }
-
-/** @param {Shortcut[]} shortcuts */
-function sheet(shortcuts) {
-  const lines = shortcuts.map(({ key, text }) => {
-    const control = Object.keys(WITH_CONTROL).find((one) => WITH_CONTROL[one] === key);
-    const modifier = /Mac|iP/.test(navigator.userAgent) ? '⌘' : 'Ctrl';
-    const shown = key === ' ' ? t('room.keys.space') : key.toUpperCase();
-    const also = control ? [` ${t('room.keys.or')} `, h('kbd', {}, modifier), '+', h('kbd', {}, control.toUpperCase())] : [];
-    return h('div', {}, h('dt', {}, h('kbd', {}, shown), ...also), h('dd', {}, t(text)));
-  });
-  byId('keys-list').replaceChildren(...lines);
-}
-
-export const showKeys = () => openDialog(/** @type {HTMLDialogElement} */ (byId('keys-dialog')));
