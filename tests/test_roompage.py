@@ -681,6 +681,62 @@ def test_one_chooses_how_the_pictures_stand_and_where_oneself_does(house: House)
     expect(seats).to_have_attribute("data-corner", "bottom left")
 
 
+def test_a_small_window_shows_who_speaks_and_has_the_buttons(house: House, axe: str) -> None:
+    ada, bob = house.couple(TONE, axe)
+    page = ada.page
+    with ada.context.expect_page() as opened:
+        ada.menu("pip")
+    small = watch(opened.value, house.troubles)
+    small.set_viewport_size({"width": 360, "height": 260})
+    expect(small.locator(".tag")).to_have_text("Bob")
+    until(small, "() => [...document.querySelectorAll('video')].every((one) => one.videoWidth > 0)")
+    assert small.evaluate("getComputedStyle(document.body).visibility") == "visible"
+    # axe was there before the window's document, and asks the one of before for its title.
+    assert [one for one in serious(small) if one[0] != "document-title"] == []
+    assert small.title() == page.title()
+    small.click("#audio")
+    expect(page.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    expect(small.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    cem = house.guest("Cem").join()
+    ada.sees(cem)
+    page.keyboard.press("w")  # Bob speaks: nobody else is shown
+    expect(ada.tile(cem)).to_be_hidden()
+    until(cem.page, SAVED)
+    bob.page.click("#leave")
+    expect(small.locator(".tag")).to_have_text("Cem")
+    page.keyboard.press("o")
+    wait_for(small.is_closed, "closed by its key")
+    with ada.context.expect_page() as opened:
+        page.keyboard.press("o")
+    opened.value.click("#leave")
+    ada.phase("left")
+    wait_for(opened.value.is_closed, "closed with the call")
+
+
+# Stub: a browser that has no windows for it, but a video's own; and what the Media Session was told.
+OWN_PIP = """
+delete window.documentPictureInPicture;
+window.told = {};
+const set = navigator.mediaSession.setActionHandler.bind(navigator.mediaSession);
+navigator.mediaSession.setActionHandler = (name, act) => { told[name] = act; set(name, act); };
+"""
+
+
+def test_without_such_windows_it_is_a_video_s_own(house: House) -> None:
+    ada, bob = house.couple(OWN_PIP)
+    page = ada.page
+    page.keyboard.press("o")
+    until(page, "() => document.pictureInPictureElement && window.told.hangup")
+    page.evaluate("window.told.togglemicrophone()")
+    expect(page.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    bob.page.click("#video")
+    bob.page.click("#leave")
+    page.keyboard.press("o")
+    until(page, "() => !document.pictureInPictureElement && window.told.hangup === null")
+    page.keyboard.press("o")
+    expect(page.locator("#captions")).to_contain_text("could not be opened")
+
+
 def area(viewer: Someone, other: Someone) -> float:
     box = viewer.tile(other).bounding_box()
     assert box
@@ -718,7 +774,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     assert focused(page) == "open-chat"
     page.keyboard.press("?")
     expect(page.locator("#keys-dialog")).to_be_visible()
-    expect(page.locator("#keys-list div")).to_have_count(13)
+    expect(page.locator("#keys-list div")).to_have_count(14)
     page.uncheck("#single-keys")
     page.keyboard.press("Escape")
     page.keyboard.press("r")
@@ -1850,7 +1906,7 @@ def test_no_serious_finding_of_axe(
     expect(page.locator(".said")).to_have_count(1)
     look_at(page)
     page.click("#open-chat")
-    for item in ("invite", "settings", "file", *(() if window else ("keys",))):
+    for item in ("invite", "settings", "file", "view", *(() if window else ("keys",))):
         ada.menu(item)
         look_at(page)
         page.keyboard.press("Escape")

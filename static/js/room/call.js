@@ -318,10 +318,7 @@ export class Call {
   }
 
   share() {
-    bring(({ Sharing }) => {
-      this.sharing ??= new Sharing(this.room, () => this._plan());
-      this.sharing.toggle();
-    });
+    bring(({ share }) => share(this, () => this._plan()));
   }
 
   raiseHand() {
@@ -334,12 +331,6 @@ export class Call {
     const hideSelf = !this.settings.options.hideSelf;
     this.settings.set('hideSelf', hideSelf);
     announce(t(hideSelf ? 'room.self.isHidden' : 'room.self.isShown'));
-  }
-
-  fillScreen() {
-    if (!document.fullscreenEnabled) return;
-    if (document.fullscreenElement) void document.exitFullscreen();
-    else void document.documentElement.requestFullscreen({ navigationUI: 'hide' }).catch(() => {});
   }
 
   /** @param {Parameters<typeof play>[0]} name */

@@ -86,7 +86,7 @@ export const CONTROLS = [
     ...{ id: 'full', icon: 'full', text: 'room.full.enter', key: 'f', help: 'room.keys.full', place: 'menu' },
     visible: () => document.fullscreenEnabled,
     look: () => ({ text: t(document.fullscreenElement ? 'room.full.exit' : 'room.full.enter') }),
-    act: (call) => call.fillScreen(),
+    act: () => bring(({ fillScreen }) => fillScreen()),
   },
   {
     ...{ id: 'view', icon: 'view', text: 'room.view.title', place: 'menu' },
@@ -95,6 +95,11 @@ export const CONTROLS = [
   { id: 'next-view', text: 'room.keys.view', key: 'w', place: 'key', act: ({ seats }) => bring(({ nextView }) => nextView(seats)) },
   { id: 'next-page', text: 'room.pages.next', key: 'n', place: 'key', act: ({ seats }) => seats.pager?.turn(1) },
   { id: 'page-back', text: 'room.pages.back', key: 'b', place: 'key', act: ({ seats }) => seats.pager?.turn(-1) },
+  {
+    ...{ id: 'pip', icon: 'pip', text: 'room.pip.title', key: 'o', place: 'menu' },
+    visible: () => 'documentPictureInPicture' in window || document.pictureInPictureEnabled,
+    act: (call) => bring(({ togglePip }) => togglePip(call)),
+  },
   {
     ...{ id: 'self', icon: 'eye', text: 'room.self.hide', key: 's', help: 'room.keys.self', place: 'menu' },
     look: ({ settings }) => ({ pressed: settings.options.hideSelf }),

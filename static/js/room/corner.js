@@ -1,6 +1,7 @@
 /** One's own small picture is taken to another corner: dragged, or by the arrow keys. */
 import { t } from '../i18n.js';
 import { announce } from '../page.js';
+import { remember } from './memory.js';
 
 /** @typedef {import('./grid.js').Size} Size */
 /** @typedef {import('./seats.js').Seats} Seats */
@@ -25,8 +26,15 @@ export function take(event, element, seats) {
 function press({ key }, seats) {
   const corner = cornerBy(seats.corner, key);
   if (corner === seats.corner) return;
-  seats.move(corner);
+  bringTo(seats, corner);
   announce(t(NAMES[corner]));
+}
+
+/** @param {Seats} seats @param {string} corner */
+function bringTo(seats, corner) {
+  seats.corner = corner;
+  remember('corner', corner);
+  seats.arrange();
 }
 
 /** It follows the pointer, and goes to the nearest corner. @param {PointerEvent} begun @param {HTMLElement} element @param {Seats} seats */
@@ -53,7 +61,7 @@ function drag(begun, element, seats) {
     const isMeant = element.classList.contains('dragged');
     const { left, top, width, height } = element.getBoundingClientRect();
     end();
-    if (isMeant) seats.move(cornerAt({ left: left + width / 2 - area.left, top: top + height / 2 - area.top }, area));
+    if (isMeant) bringTo(seats, cornerAt({ left: left + width / 2 - area.left, top: top + height / 2 - area.top }, area));
   });
   addEventListener('pointermove', follow, { signal });
   addEventListener('pointerup', drop, { signal });

@@ -1,6 +1,7 @@
 /** What few calls need: fetched in one, and some time after the beginning, to be there when the server isn't. */
 export { take } from './corner.js';
 export { Pager } from './pager.js';
-export { Sharing } from './sharing.js';
+export { togglePip } from './pip.js';
+export { share } from './sharing.js';
 export { showKeys } from './sheet.js';
-export { chooseView, nextView } from './views.js';
+export { chooseView, fillScreen, nextView } from './views.js';

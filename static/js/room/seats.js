@@ -3,7 +3,7 @@ import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
 import { bring, dress, icon } from './dom.js';
 import { duet, focus, grid } from './grid.js';
-import { recall, remember } from './memory.js';
+import { recall } from './memory.js';
 import { nameOf, visible } from './names.js';
 import { useSpeaker } from './sound.js';
 
@@ -11,10 +11,7 @@ import { useSpeaker } from './sound.js';
 /** @typedef {import('../room.js').Participant} Participant */
 /** @typedef {'camera' | 'screen'} Role */
 /** @typedef {import('./grid.js').Place} Place */
-
-/** How the pictures may stand, and how that is called. */
-export const VIEWS = /** @type {const} */ ({ grid: 'room.view.grid', speaker: 'room.view.speaker', sidebar: 'room.view.sidebar' });
-/** @typedef {keyof typeof VIEWS} View */
+/** @typedef {'grid' | 'speaker' | 'sidebar'} View */
 
 /** What to say of a connection, by the engine's word for the reason. @type {Record<string, string>} */
 const REASONS = {
@@ -27,7 +24,7 @@ const REASONS = {
 };
 /** What one's own line may be to blame for, where most of the others have it. */
 const OF_THE_LINE = ['loss', 'delay', 'jitter', 'interrupted'];
-const TONES = 6;
+export const TONES = 6;
 const TAPPED = 4000; // ms
 const FEW = 6; // small pictures are well seen on one page, however small the window
 
@@ -207,13 +204,13 @@ export class Seats {
     this._seats = new Map();
     /** What is pinned: a key; '' for nothing chosen; 'none' when the reader wants the grid. */
     this.pinned = '';
-    const view = /** @type {View} */ (recall('view', 'grid'));
-    /** @type {View} */
-    this.view = view in VIEWS ? view : 'grid';
+    this.view = /** @type {View} */ (recall('view', 'grid'));
     /** Where one's own small picture stands. */
     this.corner = recall('corner', 'bottom right');
     /** What turns the pages, once there were many. @type {import('./pager.js').Pager | undefined} */
     this.pager = undefined;
+    /** Who is shown in a window of its own. @type {{ person: Participant, width: number, height: number } | undefined} */
+    this.outside = undefined;
     this.hideSelf = false;
     this.mirror = true;
     new ResizeObserver(() => this.arrange()).observe(element);
@@ -270,20 +267,6 @@ export class Seats {
     else this.pinned = key;
     this.render();
     this._acts.onChange();
-  }
-
-  /** @param {View} view */
-  show(view) {
-    this.view = view;
-    remember('view', view);
-    this.arrange();
-  }
-
-  /** @param {string} corner */
-  move(corner) {
-    this.corner = corner;
-    remember('corner', corner);
-    this.arrange();
   }
 
   /** Put every seat in its place, and tell the engine how large each is shown. */
@@ -350,7 +333,8 @@ export class Seats {
     for (const one of this._room.participants) {
       if (one.isSelf) continue;
       const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => pixels(places.get(keyOf(one, role))));
-      this._room.setView(one, { camera, screen });
+      const outside = this.outside?.person === one ? pixels(this.outside) : null;
+      this._room.setView(one, { camera: camera ?? outside, screen });
     }
   }
 
@@ -395,7 +379,7 @@ function put(element, { left, top, width, height }) {
   Object.assign(element.style, { width: `${width}px`, height: `${height}px`, transform: `translate(${left}px, ${top}px)` });
 }
 
-/** @param {Place | undefined} place */
+/** @param {import('./grid.js').Size | undefined} place */
 function pixels(place) {
   if (!place) return null;
   const ratio = window.devicePixelRatio || 1;
@@ -431,7 +415,7 @@ function marked(name, text) {
 }
 
 /** Two letters at most, whole characters. @param {string} name */
-function initials(name) {
+export function initials(name) {
   const words = name.trim().split(/\s+/).map(firstCharacter);
   return [words[0], words.length > 1 ? words[words.length - 1] : ''].join('').toLocaleUpperCase(document.documentElement.lang);
 }

@@ -8,6 +8,12 @@ import { said, toast } from './dom.js';
 /** @type {DisplayMediaStreamOptions & Record<string, unknown>} */
 const WANTED = { video: { frameRate: { ideal: 15 } }, audio: true, systemAudio: 'include', selfBrowserSurface: 'exclude', surfaceSwitching: 'include' };
 
+/** Share it, or end that. @param {import('./call.js').Call} call @param {() => void} onChange */
+export function share(call, onChange) {
+  call.sharing ??= new Sharing(call.room, onChange);
+  call.sharing.toggle();
+}
+
 export class Sharing {
   /** @param {Room} room @param {() => void} onChange */
   constructor(room, onChange) {

@@ -2,11 +2,13 @@
 import { t } from '../i18n.js';
 import { h } from '../page.js';
 import { openDialog, said, toast } from './dom.js';
-import { VIEWS } from './seats.js';
+import { remember } from './memory.js';
 
 /** @typedef {import('./seats.js').Seats} Seats */
 /** @typedef {import('./seats.js').View} View */
 
+/** How each is called. @type {Record<View, string>} */
+const VIEWS = { grid: 'room.view.grid', speaker: 'room.view.speaker', sidebar: 'room.view.sidebar' };
 /** What each does, in words. @type {Record<View, string>} */
 const HINTS = { grid: 'room.view.gridHint', speaker: 'room.view.speakerHint', sidebar: 'room.view.sidebarHint' };
 
@@ -16,17 +18,31 @@ let dialog;
 /** @param {Seats} seats */
 export function chooseView(seats) {
   dialog ??= make(seats);
-  const chosen = /** @type {HTMLInputElement} */ (dialog.querySelector(`[value="${seats.view}"]`));
+  const boxes = /** @type {HTMLInputElement[]} */ ([...dialog.querySelectorAll('input')]);
+  const chosen = boxes.find(({ value }) => value === seats.view) ?? boxes[0];
   chosen.checked = true;
   openDialog(dialog);
   chosen.focus();
 }
 
+/** @param {Seats} seats @param {View} view */
+function show(seats, view) {
+  seats.view = view;
+  remember('view', view);
+  seats.arrange();
+}
+
 /** The next one. @param {Seats} seats */
 export function nextView(seats) {
   const views = /** @type {View[]} */ (Object.keys(VIEWS));
-  seats.show(views[(views.indexOf(seats.view) + 1) % views.length]);
+  show(seats, views[(views.indexOf(seats.view) + 1) % views.length]);
   toast(t(VIEWS[seats.view]));
+}
+
+export function fillScreen() {
+  if (!document.fullscreenEnabled) return;
+  if (document.fullscreenElement) void document.exitFullscreen();
+  else void document.documentElement.requestFullscreen({ navigationUI: 'hide' }).catch(() => {});
 }
 
 /** @param {Seats} seats */
@@ -35,7 +51,7 @@ function make(seats) {
   const choices = h('div', { class: 'stack', role: 'radiogroup', 'aria-labelledby': 'view-title' });
   for (const [view, name] of /** @type {[View, string][]} */ (Object.entries(VIEWS))) {
     const box = h('input', { type: 'radio', name: 'view', value: view, 'aria-describedby': `view-${view}` });
-    box.addEventListener('change', () => seats.show(view));
+    box.addEventListener('change', () => show(seats, view));
     const picture = h('span', { class: `view-picture ${view}`, 'aria-hidden': 'true' }, ...'1234'.slice(view === 'speaker' ? 2 : 0).split('').map(() => h('i')));
     const words = h('span', { class: 'line-text' }, said('b', name), said('span', HINTS[view], { id: `view-${view}`, class: 'hint' }));
     choices.append(h('label', { class: 'view' }, box, picture, words));
