@@ -73,6 +73,7 @@ import gc
 import getpass
 import gzip
 import hashlib
+import heapq
 import hmac
 import http.client
 import importlib
@@ -750,6 +751,7 @@ class InUse(StartError):
 # it, one client's direct messages, a video room (by its row's id: a later one of the same name is
 # another), a Socket.IO room (see `room_topic`).
 EVERYONE, HUB_TOPIC = "*", "sys/hub"
+RESERVED_CHANNELS = ("client:", "room:", "sys:")  # how the server's own begin
 CHANNEL, PRESENCE, DIRECT, VIDEO_ROOM, ROOM_PREFIX = "c/", "p/", "u/", "r/", "i/"
 MESSAGE, SIGNAL, SYSTEM, CONTROL = "message", "signal", "system", "control"
 VIDEO = "video"  # what happens in a video room
@@ -1282,6 +1284,10 @@ class Engine:
     def tidy(self) -> None:
         """Give back what the database no longer needs; called at leisure."""
 
+    def wal_bytes(self) -> int | None:
+        """What SQLite's write-ahead log takes; others have none."""
+        return None
+
 
 class Sqlite(peewee.SqliteDatabase):
     """One connection to SQLite."""
@@ -1388,9 +1394,13 @@ class SqliteEngine(Engine):
     def tidy(self) -> None:
         # A long reader has let the write-ahead log grow. What is copied from it here, beside
         # whoever writes, needs no room any more: the next transaction begins a new one.
+        if self.wal_bytes() > self.LOG_BYTES:
+            self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
+
+    def wal_bytes(self) -> int:
         with contextlib.suppress(OSError):
-            if Path(f"{self.path}-wal").stat().st_size > self.LOG_BYTES:
-                self.read_long("PRAGMA wal_checkpoint(PASSIVE)", (), list)
+            return Path(f"{self.path}-wal").stat().st_size
+        return 0
 
 
 def looked_up(url: str) -> dict[str, str]:
@@ -1893,6 +1903,16 @@ def check_backup(path: Path) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """The same items; each time that they have taken some milliseconds, others have their turn."""
+    until = ticks_ms() + 4
+    for item in items:
+        yield item
+        if ticks_ms() >= until:
+            gevent.sleep(0.001)  # 0 would not look at sockets
+            until = ticks_ms() + 4
+
+
 class Stats:
     """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
 
@@ -1910,6 +1930,7 @@ class Stats:
         self._process.cpu_percent(None)
         self.cpu_percent = 0.0
         self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
+        self.traffic = Traffic()
 
     def _now(self) -> tuple[float, int, int]:
         return time.monotonic(), self.messages_sent, self.deliveries
@@ -1926,6 +1947,7 @@ class Stats:
     def sample(self) -> None:
         """Take the sample that rates are computed from."""
         self._samples.append(self._now())
+        self.traffic.turn()
         self.cpu_percent = self._process.cpu_percent(None)
 
     def view(self) -> dict[str, Any]:
@@ -1950,6 +1972,34 @@ class Stats:
         return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
 
 
+class Traffic:
+    """How many messages the channels had in the last minute, counted in slots of five seconds. Of
+    more names than `NAMES` in a slot those are kept that had most."""
+
+    NAMES = 4_000
+
+    def __init__(self) -> None:
+        self._slots: deque[Counter[str]] = deque([Counter()], maxlen=12)
+        self.slot = self._slots[0]  # by topic; whoever brings a message counts it here
+
+    def bound(self) -> None:
+        """To be called when the slot has grown."""
+        if len(self.slot) > self.NAMES:
+            self.slot = self._slots[-1] = Counter(dict(self.slot.most_common(self.NAMES // 2)))
+
+    def turn(self) -> None:
+        """Begin the next slot, every five seconds."""
+        self.slot = Counter()
+        self._slots.append(self.slot)
+
+    def minute(self) -> Counter[str]:
+        """The messages of each topic."""
+        counts = Counter[str]()
+        for slot in paced(list(self._slots)):
+            counts.update(slot)
+        return counts
+
+
 class Journal:
     """The event log. Entries wait in memory and are written together once a second."""
 
@@ -1961,9 +2011,11 @@ class Journal:
         self._waiting: list[tuple[int, str, str, str]] = []  # time, level, message, metadata
         self._skipped: Counter[str] = Counter()
         self._printed = 0
+        self.errors = 0  # since the start
 
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
+        self.errors += level == "ERROR"
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
@@ -2167,9 +2219,9 @@ class Log:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
             self.take_trimmed(gone, floor)
 
-    def take_trimmed(self, gone: dict[str, int], floor: int) -> None:
+    def take_trimmed(self, topics: dict[str, int], floor: int) -> None:
         """Learn the highest id that retention took of each topic, here or on another node."""
-        for topic, number in gone.items():
+        for topic, number in topics.items():
             self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
         if floor > self._floor:
             self._floor = floor
@@ -3292,9 +3344,13 @@ class Hub(Connections):
     def audiences(self) -> dict[str, int]:
         """How many subscribe to each shared topic."""
         counts: Counter[str] = Counter()
-        for view in self._views.values():
+        for view in paced(list(self._views.values())):
             counts.update(dict.fromkeys(view.topics, len(view.members)))
         return counts
+
+    def traffic(self) -> Counter[str]:
+        """How many messages each shared topic had in the last minute, on any node."""
+        return self._stats.traffic.minute()
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -3399,8 +3455,11 @@ class Hub(Connections):
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
+        counts = self._stats.traffic.slot
         for entry in entries:
             self._ring.add(entry)
+            if entry.topic.startswith(CHANNEL):
+                counts[entry.topic] += 1
             for view in self._ring.by_topic[entry.topic].views:
                 view.mark(entry.id)
                 self._dirty[view] = None
@@ -3412,6 +3471,7 @@ class Hub(Connections):
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
+        self._stats.traffic.bound()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
 
@@ -3634,6 +3694,9 @@ class Hub(Connections):
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
+        if entry.topic.startswith(CHANNEL):
+            self._stats.traffic.slot[entry.topic] += 1
+            self._stats.traffic.bound()
         chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
@@ -3883,16 +3946,6 @@ class Doorbell:
                     self._on_letter(letter)
 
 
-def paced(items: Iterable[T]) -> Iterator[T]:
-    """The same items; each time that they have taken some milliseconds, others have their turn."""
-    until = ticks_ms() + 4
-    for item in items:
-        yield item
-        if ticks_ms() >= until:
-            gevent.sleep(0.001)  # 0 would not look at sockets
-            until = ticks_ms() + 4
-
-
 class Connected(msgspec.Struct, frozen=True, rename="camel"):
     """A connection of any node. Its fields are the columns of the table, and what the API shows."""
 
@@ -3910,6 +3963,11 @@ class Connected(msgspec.Struct, frozen=True, rename="camel"):
     lag: int
     status: str
     node: str
+
+
+def _channel_like(channel: str | None) -> str:
+    """The pattern of connections' channels, as JSON, that have one; without it, of all."""
+    return f'%"{channel}"%'.replace("_", "\\_") if channel else "%"
 
 
 class Nodes:
@@ -3949,6 +4007,7 @@ class Nodes:
         self._moved: dict[int, Subscriber] = {}  # came, changed or left since the last beat
         self._written: dict[int, Connected] = {}  # connection: its row as last written
         self._others: dict[str, int] = {}  # node: its connections
+        self._transports = Counter[str]()  # of the connections of the other nodes
         self._presence: list[Entry] = []  # joins and leaves to be told
         hub.on_moved = self.moved
 
@@ -4062,17 +4121,19 @@ class Nodes:
 
     def _read_others(self) -> None:
         """Who is on the other nodes, as of their last heartbeat."""
-        held = "ARRAY(SELECT client_id FROM connections WHERE node = nodes.id AND node <> ?)"
+        of_node = "FROM connections WHERE node = nodes.id AND node <> ?"
+        held = f"ARRAY(SELECT client_id {of_node}), ARRAY(SELECT transport {of_node})"
         sql = f"SELECT id, audience, {held} FROM nodes ORDER BY started, id"
-        rows = self._read(sql, self.id)
+        rows = self._read(sql, self.id, self.id)
         self.is_first = [row[0] for row in rows[:1]] == [self.id]
-        others, counts = {}, Counter[str]()
-        for node, audience, clients in rows:
+        others, counts, kinds = {}, Counter[str](), Counter[str]()
+        for node, audience, clients, transports in rows:
             if node != self.id:
                 others[node] = len(clients)
                 counts.update(msgspec.json.decode(audience))
                 counts.update(DIRECT + client for client in clients)
-        self._others, self._hub.elsewhere = others, counts
+                kinds.update(transports)
+        self._others, self._hub.elsewhere, self._transports = others, counts, kinds
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
@@ -4115,30 +4176,44 @@ class Nodes:
         return [*map(self.row, here), *itertools.starmap(Connected, away)]
 
     def page(
-        self, text: str, transport: str | None, cursor: int, limit: int
+        self, text: str, transport: str | None, channel: str | None, cursor: int, limit: int
     ) -> tuple[list[Connected], int]:
         """At most `limit` connections of any node with ids above `cursor`, in their order, and how
-        many there are in all: of a transport, and with `text` in what is known of the client."""
+        many there are in all: of a transport, on a channel, with `text` in what is known of the
+        client."""
         needle, chosen = text.lower(), list[Subscriber]()
-        for s in paced(self._hub.subscribers()):
+        here = self._hub.present(CHANNEL + channel) if channel else self._hub.subscribers()
+        for s in paced(sorted(here, key=_by_id)):
             known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
             if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
                 chosen.append(s)
         here = [s for s in chosen if s.id > cursor][:limit]
         known = "lower(concat_ws(' ', client_id, ip_address, user_agent, username))"
         where = f"AND transport = coalesce(?, transport) AND strpos({known}, ?) > 0"
+        where += " AND channels LIKE ?"
+        asked = transport, needle, _channel_like(channel)
         count = f"SELECT count(*) FROM connections WHERE node <> ? {where}"
-        total = len(chosen) + sum(n for (n,) in self._read(count, self.id, transport, needle))
+        total = len(chosen) + sum(n for (n,) in self._read(count, self.id, *asked))
         where += " AND id > ? ORDER BY id LIMIT ?"
-        rows = self._rows(here, where, transport, needle, cursor, limit)
+        rows = self._rows(here, where, *asked, cursor, limit)
         return sorted(rows, key=lambda row: row.id)[:limit], total
+
+    def channels(self, limit: int) -> tuple[list[tuple[str, int, int]], int]:
+        """Those with most messages in the last minute, then with most listeners on all nodes: name,
+        listeners, messages; and how many have any of either."""
+        messages, listeners = self._hub.traffic(), Counter(self._hub.elsewhere)
+        listeners.update(self._hub.audiences())
+        names = {topic: channel_of(topic) for topic in paced({**listeners, **messages})}
+        found = [
+            (name, listeners[topic], messages[topic])
+            for topic, name in paced(names.items())
+            if name is not None and not name.startswith(RESERVED_CHANNELS)
+        ]
+        return heapq.nsmallest(limit, paced(found), key=lambda f: (-f[2], -f[1], f[0])), len(found)
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
-        sql = "SELECT transport, count(*) FROM connections WHERE node <> ? GROUP BY transport"
-        counts = Counter(self._hub.by_transport())
-        counts.update(dict(self._read(sql, self.id)))
-        return counts
+        return Counter(self._hub.by_transport()) + self._transports
 
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
@@ -4153,8 +4228,7 @@ class Nodes:
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
         here = self._hub.present(CHANNEL + channel)
-        like = f'%"{channel}"%'.replace("_", "\\_")
-        rows = self._rows(here, "AND channels LIKE ?", like)
+        rows = self._rows(here, "AND channels LIKE ?", _channel_like(channel))
         return list({row.client_id: row for row in rows}.values())
 
     # Volatile messages
@@ -4174,7 +4248,8 @@ class Nodes:
                 if topic == HUB_TOPIC:  # for the node, and not worth a row
                     self._hub.controls[event or ""](0, msgspec.json.decode(content))
                     return
-                entry = Entry(topic, MESSAGE, event, content, attachments, exclude=exclude)
+                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
                 self._hub.volatile(entry)
 
     # Presence
@@ -4581,7 +4656,6 @@ class Call(msgspec.Struct, eq=False, dict=True):
 
 
 # What users may not say, on any way in, so that nobody can forge what the server says.
-RESERVED_CHANNELS = ("client:", "room:", "sys:")
 STATS_CHANNEL = "sys:stats"  # a message a second for who may read the statistics
 RESERVED_TYPES = {"connection", "ping", "reset", "disconnect", "webrtc-signal"}
 RESERVED_PREFIXES = ("participant-", "room-")
@@ -5515,6 +5589,7 @@ class Rooms:
     ATTEMPT_RATE = 1 / 10
     SIGNALS, SIGNAL_RATE = 300, 30  # of a client, one for each receiver
     SIGNALED_BYTES, SIGNALED_BYTE_RATE = 2_000_000, 200_000  # the same
+    REACTIONS, REACTION_RATE = 5, 5 / 3  # of a participant
     LOBBY = 20  # who may wait for a room
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     LISTED = 50  # rooms that guests are shown
@@ -5937,6 +6012,14 @@ class Rooms:
             return participant_view(row)
 
         return self.perform(who, room_id, "stay", act)
+
+    def react(self, who: Visitor, room_id: str, emoji: str) -> None:
+        """Show the others how one feels, for a moment: nothing is stored. Raises Problem
+        `not_in_room`, `rate_limited`."""
+        room, row = self.actor(self._storage.reader, room_id, who, "take part")
+        self._signals.charge(Charge((row.id, "reactions"), self.REACTION_RATE, self.REACTIONS))
+        about = {"clientId": row.client_id, "emoji": emoji}
+        self._nodes.volatile(room_event(room, "room-reaction", exclude=row.client_id, **about))
 
     # Signals
 
@@ -6790,13 +6873,14 @@ def connections(
     call: Call,
     q: SearchText = "",
     transport: Literal["sse", "websocket", "socket.io"] | None = None,
+    channel: Channel | None = None,
     limit: Limit = 100,
     cursor: RowId = 0,
 ) -> list[ConnectionView]:
     """Oldest first, a page at a time; `cursor` is the last id of the page before. Who came to
     another node, left it or changed its channels there is known here within a second; the figures
     of its connections are as of its last heartbeat (5 s)."""
-    page, total = app.nodes.page(q, transport, cursor, limit)
+    page, total = app.nodes.page(q, transport, channel, cursor, limit)
     return paged(call, [view_of(ConnectionView, row) for row in page], total, limit, "cursor")
 
 
@@ -6806,6 +6890,24 @@ def disconnect(app: Application, call: Call, client_id: str) -> None:
     existing(app.nodes.of_client(client_id), "No such client is connected.")
     app.log.control("kick", clientId=client_id, reason="Disconnected by an administrator")
     app.audit(call, "Client disconnected", clientId=client_id)
+
+
+class ChannelView(msgspec.Struct, rename="camel"):
+    """A channel: its listeners now, its messages of the last minute."""
+
+    name: str
+    listeners: int
+    messages_last_minute: int
+
+
+@route("GET", "/api/channels", "admin", "List the channels in use")
+def channels(app: Application, call: Call, limit: Limit = 100) -> list[ChannelView]:
+    """Those with most messages in the last minute first, then those with most listeners, of all
+    nodes: listeners elsewhere as of the last heartbeat (5 s), messages as they are counted, every
+    five seconds. Where thousands have messages, the quietest of them are not counted."""
+    found, total = app.nodes.channels(limit)
+    call.reply["X-Total-Count"] = str(total)
+    return list(itertools.starmap(ChannelView, found))
 
 
 class PresenceView(msgspec.Struct, rename="camel"):
@@ -6849,6 +6951,7 @@ Action = Literal[
     "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
 ]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
 
 class RoomChange(RoomCall, kw_only=True):
@@ -7143,15 +7246,33 @@ class Said(Success):
 
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
-def say_in_room(app: Application, call: Call, room_id: str, who: Visitor, text: ChatText) -> Said:
-    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`."""
+def say_in_room(
+    app: Application,
+    call: Call,
+    room_id: str,
+    who: Visitor,
+    text: ChatText,
+    reply_to: RowId | None = None,
+) -> Said:
+    """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`, and
+    `replyTo`, the `messageId` of what it answers, or null."""
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
         about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        answered = said_in(room).where(Message.id == reply_to)
+        if reply_to is not None and not answered.exists(tx.database):
+            raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
+        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
+
+
+def said_in(room: Any) -> Any:
+    """What was said in a room, as a query."""
+    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
+    return Message.select(Message.id, Message.content).where(where)
 
 
 class ChatView(TypedDict):
@@ -7165,6 +7286,7 @@ class ChatView(TypedDict):
     displayName: str
     text: str
     sentAt: Moment
+    replyTo: int | None
 
 
 @route("GET", f"{ROOM}/chat", "room", "List what was said")
@@ -7173,11 +7295,16 @@ def list_chat(
 ) -> list[ChatView]:
     """The newest, oldest of them first, each with its `messageId`; for participants."""
     room, _ = app.rooms.actor(app.storage.reader, room_id, who, "take part")
-    where = (Message.topic == f"{VIDEO_ROOM}{room.id}") & (Message.event == "room-chat")
-    query = Message.select(Message.id, Message.content).where(where)
-    rows = reversed(list(page_of(app, query, limit, before)))
-    said = [{"id": number, "messageId": number, **as_json(text)} for number, text in rows]
+    rows = reversed(list(page_of(app, said_in(room), limit, before)))
+    told = {"replyTo": None}  # what was said by an earlier version has none
+    said = [{"id": number, "messageId": number, **told, **as_json(text)} for number, text in rows]
     return cast("list[ChatView]", said)
+
+
+@route("POST", f"{ROOM}/reactions", "room", "Show the others an emoji for a moment")
+def react_in_room(app: Application, room_id: str, who: Visitor, emoji: Emoji) -> None:
+    """`room-reaction` with `clientId` and `emoji` to the others who are there; it is not kept."""
+    app.rooms.react(who, room_id, emoji)
 
 
 @route("POST", "/api/webrtc/signal", "room", "Signal to another participant", limit=SIGNAL_BYTES)
@@ -7219,32 +7346,53 @@ class NodeLoad(msgspec.Struct):
     connections: int
 
 
-class MinuteView(msgspec.Struct, rename="camel", kw_only=True):
-    """Counters since the node's start, and rates of the last minute."""
+class SecondView(msgspec.Struct, rename="camel", kw_only=True):
+    """What charts draw of a moment; the counters are since the node's start."""
 
-    active_connections: int
     transports: dict[str, int]
     messages_sent: int
     deliveries: int
-    bytes_sent: int
-    messages_per_second: float
-    deliveries_per_second: float
     publish_latency_ms: dict[str, float]
     cpu_percent: float
     memory_bytes: int
+
+
+class MinuteView(SecondView, kw_only=True):
+    """Counters since the node's start, and rates of the last minute."""
+
+    active_connections: int
+    bytes_sent: int
+    messages_per_second: float
+    deliveries_per_second: float
     video_participants: int
     active_video_rooms: int
 
 
+class RecentView(SecondView, kw_only=True):
+    """The statistics of a second: also the errors noted since the start, and each node's
+    connections."""
+
+    timestamp: Moment
+    errors: int
+    nodes: list[NodeLoad]
+
+
 class StatsView(MinuteView, kw_only=True):
-    """The statistics of this moment."""
+    """The statistics of this moment; `walBytes` is SQLite's write-ahead log, else null,
+    `diskFreeBytes` of the data folder's disk, `maxConnections` of one node, `errors` how many were
+    noted since the start, `recent` the last five minutes of this node, where asked for."""
 
     total_connections: int
+    max_connections: int
     uptime: int
     database_bytes: int
+    wal_bytes: int | None
+    disk_free_bytes: int
+    errors: int
     catch_up_reads: int
     nodes: list[NodeLoad]
     version: str
+    recent: list[RecentView] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StatsMinuteView(MinuteView, kw_only=True):
@@ -7255,9 +7403,12 @@ class StatsMinuteView(MinuteView, kw_only=True):
 
 
 @route("GET", "/api/stats", "user", "Statistics of this moment")
-def stats(app: Application) -> StatsView:
-    """Rates are over the last minute."""
-    return app.stats_view()
+def stats(app: Application, recent: bool = False) -> StatsView:
+    """Rates are over the last minute. With `recent` also what each second of the last five minutes
+    was, oldest first."""
+    view = app.stats_view()
+    view.recent = list(app.recent) if recent else msgspec.UNSET
+    return view
 
 
 @route("GET", "/api/stats/history", "user", "Statistics, a row per minute")
@@ -7957,6 +8108,20 @@ def docs_page(app: Application) -> Answer:
     return app.static.page("docs.html", "../")
 
 
+@route("GET", "/docs", "public", "The list of guides", gives=HTML)
+def guides_page(app: Application, call: Call) -> Answer:
+    return guide_page(app, call, "")
+
+
+@route("GET", "/docs/<name>", "public", "A guide", gives=HTML)
+def guide_page(app: Application, call: Call, name: str) -> Answer:
+    """Shows `static/docs/NAME.md`, offline; a folder `docs` of your own pages is served instead."""
+    if (own := app.settings["public"]) and (Path(own) / "docs").exists():
+        return own_page(app, call, f"docs/{name}".rstrip("/"))
+    app.static.file(f"docs/{name or 'README'}.md")
+    return app.static.page("guides.html", "../" if name else "")
+
+
 @route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
 def static_file(app: Application, path: str) -> Answer:
     """Under the folder's hash it never changes, so browsers keep it for ever."""
@@ -8050,7 +8215,7 @@ PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
         "media-src 'self' blob:; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'self'"
+        "base-uri 'none'; form-action 'self'; manifest-src 'self'"
     ),
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
@@ -8066,6 +8231,7 @@ TYPES = {  # of our own files; what Windows says of some is whatever was install
     ".woff2": "font/woff2",
     ".png": "image/png",
     ".txt": TEXT,
+    ".md": "text/markdown",
 }
 
 
@@ -8086,6 +8252,7 @@ class Static:
         *("copy.", "error.", "form.", "notice.", "page.", "password.", "room.", "theme."),
         *("signin.button", "test.link"),
     )
+    PRELOAD = '  <link rel="modulepreload" href="static/{}">\n'
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -8093,14 +8260,35 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
-        for language in ("en", "tr"):
+        names = [*self._files]
+        languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
+        for language in languages:
             texts = msgspec.json.decode(self._files[f"i18n/{language}.json"], type=dict[str, str])
             part = {key: text for key, text in texts.items() if key.startswith(self.ROOM_TEXTS)}
             self._files[f"i18n/room.{language}.json"] = msgspec.json.encode(part)
+        head = self._files.pop("head.html").decode()
+        for name in names:
+            if name.endswith(".html") and name != "head.html":
+                page = self._files[name].decode()
+                found = re.search(r'"module" src="static/([^"]+)"', page)
+                loads = "".join(
+                    map(self.PRELOAD.format, self._modules(found[1], []) if found else [])
+                )
+                page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
+                self._files[name] = page.replace("  <!-- head -->\n", head + loads).encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
+
+    def _modules(self, name: str, found: list[str]) -> list[str]:
+        """A script and all that it needs at once: the browser need not find them one by one."""
+        if name not in found:
+            found.append(name)
+            lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
+            for other in re.findall(lines, self._files[name].decode(), re.MULTILINE):
+                self._modules(os.path.normpath(f"{name}/../{other}").replace("\\", "/"), found)
+        return found
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""
@@ -11737,6 +11925,7 @@ class Application:
         self.desktop: Desktop | None = None  # set by the Desktop part
         self.links: dict[str, str] = {}  # what is opened in a browser, by what leads there once
         self.port = 0
+        self.recent: deque[RecentView] = deque(maxlen=300)  # the last five minutes, by seconds
         self._told_fault: str | None = None
         self._noted = 0, 0  # messages and deliveries that the event log knows of
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
@@ -11819,6 +12008,7 @@ class Application:
             (0.25, self.engine.close_silent),
             (0.5, self.nodes.beat),
             (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
+            (1.0, self._note_second),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
@@ -11852,11 +12042,26 @@ class Application:
             transports=self.nodes.by_transport(),
             video_participants=sum(rooms.values()),
             active_video_rooms=self.rooms.count(),
+            max_connections=self.settings["max_connections"],
             database_bytes=self.storage.size(),
+            wal_bytes=self.storage.engine.wal_bytes(),
+            disk_free_bytes=shutil.disk_usage(self.storage.folder).free,
+            errors=self.journal.errors,
             catch_up_reads=self.log.queries,
             nodes=list(itertools.starmap(NodeLoad, nodes.items())),
             version=__version__,
             **self.stats.view(),
+        )
+
+    def _note_second(self) -> None:
+        self.recent.append(
+            RecentView(
+                timestamp=iso(now_ms()),
+                transports=self.nodes.by_transport(),
+                nodes=list(itertools.starmap(NodeLoad, self.nodes.counts().items())),
+                errors=self.journal.errors,
+                **{name: value for name, value in self.stats.view().items() if name in SECOND},
+            )
         )
 
     def _tell_stats(self) -> None:
@@ -11948,6 +12153,7 @@ class Application:
         self.storage.stop()
 
 
+SECOND = set(SecondView.__struct_fields__)
 SAVED_SETTINGS = "SELECT key, value FROM server_settings"
 
 
@@ -13056,13 +13262,12 @@ def check_database(settings: Settings, engine: Engine) -> str:
     except StartError as error:
         advice = "Stop the server, move the file away, and run: restore BACKUP."
         raise StartError(f"{error} {advice}") from None
-    log = Path(f"{path}-wal")
-    size = log.stat().st_size if log.exists() else 0
+    size = engine.wal_bytes()
     if size > 4 * SqliteEngine.LOG_BYTES:
         raise Doubt(
-            f"its write-ahead log {log} has grown to {size:,} bytes. A program that reads it for "
-            "long, such as a copy, keeps it so; when that has ended it shrinks by itself while the "
-            "server runs."
+            f"its write-ahead log {path}-wal has grown to {size:,} bytes. A program that reads it "
+            "for long, such as a copy, keeps it so; when that has ended it shrinks by itself while "
+            "the server runs."
         )
     return f"{path} is sound ({path.stat().st_size:,} bytes)"
 

@@ -177,6 +177,17 @@ def focused(page: Page) -> str:
     return str(page.evaluate("document.activeElement.id"))
 
 
+def choose(page: Page, what: str, value: str) -> None:
+    """Set the `language` or the `theme`, also where its switch is put away in the menu."""
+    page.select_option(f"[data-{what}-switch]", value, force=True)
+
+
+def in_menu(page: Page, button: str) -> None:
+    """Press a button of the header's menu, by its id."""
+    page.click("#menu > summary")
+    page.click(f"#{button}")
+
+
 def fits(page: Page, *widths: int) -> None:
     """Nothing is wider than the window, in each of some widths."""
     for width in widths or (0,):

@@ -147,8 +147,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_secret_is_printed() -> Iterator[None]:
-    """Whatever a test does, no server prints a secret that was used."""
+def nothing_is_printed_that_may_not() -> Iterator[None]:
+    """Whatever a test does, no server prints a secret that was used, or fails to obey a node."""
     LEAKS.clear()
     yield
     assert not LEAKS, LEAKS

@@ -33,6 +33,8 @@ from websockets.sync.client import ClientConnection, connect
 from warm import IS_COLD, WarmProcess, run_warm
 
 ROOT = Path(__file__).resolve().parent.parent
+# The guides in English; each is there in Turkish too, as NAME.tr.md.
+GUIDES = [path for path in sorted((ROOT / "static" / "docs").glob("*.md")) if "." not in path.stem]
 # A changed copy can be tested too, to see that a test notices.
 PROGRAM = Path(os.environ.get("RTAPP_TEST_PROGRAM", ROOT / "rtapp.py")).absolute()
 ADMIN = "test-admin-token-0123456789"
@@ -43,7 +45,7 @@ LONG = os.environ.get("RTAPP_LONG") == "1"  # the thorough form of the tests tha
 
 # What servers must never print, gathered as tests use it, and the lines that held any of it.
 SECRETS = {ADMIN}
-LEAKS: list[str] = []
+LEAKS: list[str] = []  # lines that no server may print, whatever a test does
 SECRET_FIELDS = (
     "password",
     "current",
@@ -179,7 +181,8 @@ class Server:
         for line in process.stdout:
             self.output.append(line.rstrip())
             is_link = "#setup=" in line  # it is printed for whoever started the program
-            if not is_link and any(secret in line for secret in list(SECRETS)):
+            is_leak = not is_link and any(secret in line for secret in list(SECRETS))
+            if is_leak or "The control entry" in line:  # that of a node which isn't understood
                 LEAKS.append(line)
 
     def _listening(self) -> str | None:

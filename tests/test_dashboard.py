@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -16,7 +17,17 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page, Response, expect
 
-from browsers import NAME, PASSWORD, fits, new_context, serious, sign_in, stop_clock
+from browsers import (
+    NAME,
+    PASSWORD,
+    choose,
+    fits,
+    in_menu,
+    new_context,
+    serious,
+    sign_in,
+    stop_clock,
+)
 from calls import FirefoxPage
 from support import LONG, PATIENCE, ROOT, Server, Stream, Swarm, wait_for
 
@@ -113,6 +124,53 @@ def test_some_thousand_connections_are_paged_and_searched(server: Server) -> Non
     swarm.close_all()
 
 
+def test_channels_are_listed_by_their_traffic(server: Server) -> None:
+    with server.stream("channel=news&channel=quiet"), server.stream("channel=news&presence=1"):
+        for number in range(3):
+            server.publish(number, "channel=busy")
+        server.publish("stored", "channel=news")
+        server.publish("to who is there", "channel=news&volatile=1")
+        server.publish("to everybody")
+        answer = server.get("/api/channels")
+        rows = [tuple(row.values()) for row in answer.json]
+        assert rows == [("busy", 0, 3), ("news", 2, 2), ("quiet", 1, 0)]
+        assert list(answer.json[0]) == ["name", "listeners", "messagesLastMinute"]
+        first = server.get("/api/channels?limit=1")
+        assert first.json == answer.json[:1] and first.headers["x-total-count"] == "3"
+        on_news, on_quiet, on_none = (
+            all_pages(server, f"channel={name}&limit=1") for name in ("news", "quiet", "new_s")
+        )
+        assert (on_news[1], on_quiet[1], on_none) == ({"2"}, {"1"}, ([], {"0"}))
+        assert len(on_news[0]) == 2 and set(on_quiet[0]) < set(on_news[0])
+        with server.stream("channel=sys:stats"):  # is the server's own
+            assert server.get("/api/channels").json == answer.json
+    for limit in ("0", "1001", "-1", "many"):
+        assert server.get(f"/api/channels?limit={limit}").status == 422
+    assert server.get("/api/connections?channel=no%20such").status == 422
+    assert server.get("/api/channels", token=None).status == 401
+    narrow = server.post("/api/tokens", {"name": "narrow", "scopes": ["publish"]}).json["token"]
+    assert server.get("/api/channels", token=narrow).status == 403
+
+
+def test_traffic_is_counted_within_a_bound() -> None:
+    """Of a hundred thousand names a few thousand are kept, and the busy ones among them."""
+    import rtapp
+
+    traffic = rtapp.Traffic()
+    for number in range(100_000):
+        traffic.slot[f"c/{number}"] += 1
+        traffic.slot["c/busy"] += 1
+        traffic.bound()
+        assert len(traffic.slot) <= traffic.NAMES
+    assert traffic.minute()["c/busy"] == 100_000
+    for _ in range(11):
+        traffic.turn()
+        traffic.slot["c/later"] += 1
+    assert traffic.minute()["c/later"] == 11 and traffic.minute()["c/busy"]
+    traffic.turn()
+    assert set(traffic.minute()) == {"c/later"}  # the first slot is more than a minute ago
+
+
 def test_network_settings_change_only_on_the_servers_own_computer(server: Server) -> None:
     through = {"X-Forwarded-For": "192.0.2.7"}
     body = {"key": "public_url", "value": "https://chat.example.org"}
@@ -194,10 +252,10 @@ def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"http://127.0.0.1:{site.port}/admin")
-    expect(page.locator("#app h2")).to_contain_text("for administrators")
+    expect(page.locator("#app .narrow h2")).to_contain_text("for administrators")
     sign_in(page.context, site, "grace")
     page.reload()
-    expect(page.locator("#app h2")).to_contain_text("not an administrator")
+    expect(page.locator("#app .narrow h2")).to_contain_text("not an administrator")
     assert [url for url in asked if "/api/" in url and not url.endswith("/auth/me")] == []
     page.context.clear_cookies()
     page.reload()
@@ -206,8 +264,8 @@ def test_only_an_administrator_gets_in(page: Page, site: Server) -> None:
     page.fill("#login-password", PASSWORD)
     page.press("#login-password", "Enter")
     expect(page.locator("#section-title")).to_have_text("Overview")  # where it was wanted
-    page.click("#sign-out")
-    expect(page.locator("#app h2")).to_contain_text("for administrators")
+    in_menu(page, "sign-out")
+    expect(page.locator("#app .narrow h2")).to_contain_text("for administrators")
 
 
 def test_figures_and_charts_live(page: Page, site: Server) -> None:
@@ -221,10 +279,51 @@ def test_figures_and_charts_live(page: Page, site: Server) -> None:
         expect(connections.locator(".value")).to_have_text("2")
     expect(page.locator(".chart canvas")).to_have_count(6)
     expect(page.locator(".chart").first).to_contain_text("SSE 1")
-    page.click("text=Last 24 hours")
+    page.click("text=24 h")
     expect(page.locator("#app")).to_contain_text("There is no history yet")
-    page.click("text=Last 5 minutes")
+    page.click("text=5 min >> nth=0")
     expect(page.locator(".chart canvas")).to_have_count(6)
+
+
+def test_the_charts_are_full_at_once_and_share_cursor_and_zoom(page: Page, site: Server) -> None:
+    """With what was before the dashboard was opened; by keys and by the mouse."""
+    for _ in range(3):
+        site.publish("before")
+    wait_for(lambda: len(site.get("/api/stats?recent=1").json["recent"]) >= 5, "five seconds")
+    visit(page, site)
+    charts = page.get_by_role("slider")
+    expect(charts).to_have_count(6)
+    first, second = charts.nth(0), charts.nth(1)
+    expect(first).to_have_attribute("aria-valuemax", re.compile(r"[5-9]|\d\d"))
+    first.focus()
+    page.keyboard.press("Home")
+    for chart in (first, second):
+        expect(chart).to_have_attribute("aria-valuenow", "0")
+    expect(first).to_have_attribute("aria-valuetext", re.compile("SSE 0, WebSocket 0"))
+    where = page.locator(".where")
+    expect(where).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    page.keyboard.press("ArrowRight")
+    expect(second).to_have_attribute("aria-valuenow", "1")
+    page.keyboard.press("+")
+    expect(page.get_by_text("Whole range")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("Whole range")).to_have_count(0)
+    expect(where).to_contain_text(" – ")
+    over = page.locator(".u-over").nth(2)
+    over.hover()
+    expect(first).to_have_attribute("aria-valuetext", re.compile("SSE"))
+    box = over.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, middle, steps=4)
+    page.mouse.up()
+    page.mouse.move(0, 0)
+    expect(page.get_by_text("Whole range")).to_be_visible()
+    page.get_by_label("Wider").click()
+    page.get_by_label("Wider").click()
+    expect(page.get_by_text("Whole range")).to_have_count(0)
 
 
 def test_a_days_history(page: Page, site: Server) -> None:
@@ -244,7 +343,7 @@ def test_a_days_history(page: Page, site: Server) -> None:
             database.execute("INSERT INTO stats_minutes VALUES (?, ?, ?)", row)
         database.commit()
     visit(page, site)
-    page.click("text=Last 24 hours")
+    page.click("text=24 h")
     charts = page.locator(".chart")
     expect(charts.first).to_contain_text("1,234")
     for text in ("56", "789"):
@@ -255,9 +354,20 @@ def test_a_days_history(page: Page, site: Server) -> None:
 
 
 def test_connections_are_found_shown_and_kicked(page: Page, site: Server) -> None:
-    with site.stream("channel=news"), site.stream("session=" + "s" * 22) as stream:
-        visit(page, site, "connections")
+    with site.stream("channel=news&channel=x"), site.stream("session=" + "s" * 22) as stream:
+        site.publish("counted", "channel=news")
+        visit(page, site)
+        channels = page.locator(".channels tbody tr")
+        expect(channels).to_have_text(["news11", "x10"])
+        channels.get_by_text("news").click()
         rows = page.locator("tbody tr")
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("news +1")
+        page.fill("#connection-channel", "no such")
+        page.press("#connection-channel", "Enter")
+        expect(page.locator("#connection-channel-error")).to_contain_text("A channel has up to 128")
+        page.fill("#connection-channel", "")
+        page.press("#connection-channel", "Enter")
         expect(rows).to_have_count(3)
         wanted = stream.hello["clientId"]
         page.fill("#connection-search", wanted)
@@ -281,6 +391,18 @@ def test_connections_come_page_by_page(page: Page, site: Server) -> None:
         visit(page, site, "connections")
         rows = page.locator("tbody tr")
         expect(rows).to_have_count(50)
+        page.click("th >> text=Client")
+        expect(page.locator("th[aria-sort=ascending]")).to_have_text("Client")
+        shown = page.locator("tbody th code").all_text_contents()
+        assert len(shown) == 50 and shown == page.evaluate(
+            "names => names.toSorted(new Intl.Collator('en', { numeric: true }).compare)", shown
+        )
+        expect(page.locator("#app")).to_contain_text("Only the entries of this page are sorted")
+        page.click("th >> text=Client")
+        expect(page.locator("th[aria-sort=descending]")).to_have_count(1)
+        page.click("th >> text=Client")
+        expect(page.locator("th[aria-sort]")).to_have_count(0)
+        expect(page.locator("tbody time[title]").first).to_have_text("now")
         page.click("text=Next")
         expect(rows).to_have_count(11)
         expect(page.locator(".pager")).to_contain_text("Page 2, 61 in all")
@@ -326,6 +448,10 @@ def test_the_event_log_is_filtered_followed_exported_and_cleared(page: Page, sit
     expect(page.locator("#app")).to_contain_text("No such entry")
     page.select_option("#log-level", "INFO")
     expect(rows).to_have_count(1)
+    choose(page, "language", "tr")
+    expect(rows).to_contain_text("Ayar değiştirildi")
+    choose(page, "language", "en")
+    expect(rows).to_contain_text("Setting changed")
     with page.expect_download() as download:
         page.click("text=NDJSON")
     exported = Path(download.value.path()).read_text().splitlines()
@@ -376,17 +502,59 @@ def test_settings_are_a_form_of_the_servers_table(page: Page, site: Server) -> N
     page.press("#setting-rate_limit", "Enter")
     expect(page.locator("#setting-rate_limit-error")).to_contain_text("is not a whole number")
     page.fill("#setting-rate_limit", "700")
-    page.click("text=Save")
+    page.click(".side a[href='#messages']")
+    expect(page.locator(".side .badge")).to_contain_text("1 unsaved change")
+    page.click(".side a[href='#settings']")
+    expect(field).to_have_value("700")
+    expect(page.locator(".setting").first).to_contain_text("not saved")
+    expect(page.locator(".setting label").first).to_have_text("Requests a minute")
+    page.click(".setting button.primary")
     expect(page.locator(".setting").first).to_contain_text("changed")
     assert {row["key"]: row["value"] for row in site.get("/api/settings").json}["rate_limit"] == 700
+    expect(page.locator(".side .badge")).to_have_count(0)
     page.click("text=Back to default")
     expect(field).to_have_value("600")
     page.fill("#setting-search", "durability")
     page.select_option("#setting-durability", "normal")
-    page.click("text=Save")
+    page.click(".setting button.primary")
     expect(page.locator(".banner.warn")).to_contain_text("durability")
     page.fill("#setting-search", "port")
     expect(page.locator("#setting-port")).to_be_disabled()
+
+
+def test_the_palette_finds_sections_actions_and_settings(page: Page, site: Server) -> None:
+    """By keys alone; it is loaded when it is asked for."""
+    visit(page, site)
+    field, choices = page.get_by_role("combobox", name="Find a section"), page.get_by_role("option")
+    page.route("**/palette.js", lambda route: route.abort())
+    page.keyboard.press("Control+k")
+    expect(page.locator("#notices")).to_contain_text("can’t be reached")
+    page.unroute("**/palette.js")
+    page.reload()
+    expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    page.keyboard.press("Control+k")
+    expect(field).to_be_focused()
+    page.keyboard.type("event log")
+    expect(choices.first).to_contain_text("Event log")
+    expect(choices.nth(1)).to_contain_text("Export the event log (CSV)")
+    page.keyboard.press("Enter")
+    expect(page.locator("#section-title")).to_have_text("Event log")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("a minute")
+    expect(choices).to_have_count(2)
+    page.keyboard.press("ArrowDown")
+    expect(field).to_have_attribute("aria-activedescendant", "palette-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#setting-publish_limit")).to_be_focused()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("dark")
+    page.keyboard.press("Enter")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.click("#palette")
+    page.keyboard.type("no such thing")
+    expect(page.locator("dialog[open]")).to_contain_text("Nothing by that name")
+    page.keyboard.press("Escape")
+    expect(page.locator("#palette")).to_be_focused()
 
 
 def test_users_tokens_and_sessions_are_managed(page: Page, site: Server) -> None:
@@ -443,7 +611,25 @@ def test_a_backup_is_downloaded(page: Page, site: Server) -> None:
     with page.expect_download() as download:
         page.click("text=Download backup")
     assert Path(download.value.path()).read_bytes().startswith(b"SQLite format 3")
-    expect(page.locator("#notices")).to_contain_text("is downloaded")
+    assert download.value.suggested_filename.endswith(".db")
+    assert not download.value.url.startswith("blob:")  # the tab never holds it
+
+
+def test_what_needs_a_look_is_told(page: Page, site: Server) -> None:
+    site.post("/api/settings", {"key": "max_connections", "value": 10})
+    visit(page, site)
+    warnings = page.locator(".warnings")
+    expect(page.locator(".tile").first).to_be_visible()
+    expect(warnings).to_have_count(0)
+    with contextlib.ExitStack() as streams:
+        for _ in range(8):
+            streams.enter_context(site.stream())
+        expect(warnings).to_contain_text("90% of the 10 connections")
+        warnings.get_by_role("link").click()
+        expect(page.locator("#section-title")).to_have_text("Connections")
+        expect(warnings).to_be_visible()
+        warnings.get_by_role("button").click()
+        expect(warnings).to_have_count(0)
 
 
 def test_a_lost_connection_is_told_with_its_reason(page: Page, site: Server) -> None:
@@ -481,7 +667,7 @@ def test_no_width_scrolls_sideways(page: Page, site: Server) -> None:
     for section in SECTIONS:
         page.goto(f"http://127.0.0.1:{site.port}/admin#{section}")
         for language in ("en", "tr"):
-            page.select_option("[data-language-switch]", language)
+            choose(page, "language", language)
             expect(page.locator("html")).to_have_attribute("lang", language)
             expect(page.locator(".loading")).to_have_count(0)
             fits(page, 320, 768, 1280, 2560)
@@ -499,7 +685,7 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
 
     def look() -> None:
         for theme in THEMES:
-            page.select_option("[data-theme-switch]", theme)
+            choose(page, "theme", theme)
             expect(page.locator("html")).to_have_attribute("data-theme", theme)
             assert serious(page, only_colours=theme != THEMES[0]) == [], (page.url, theme)
 
@@ -509,11 +695,17 @@ def test_axe_finds_nothing_serious(browser: Browser, site: Server, axe: str) -> 
     expect(page.locator("#login")).to_be_visible()
     look()
     sign_in(context, site)
-    for place in ["", *(f"admin#{section}" for section in SECTIONS), "api/docs"]:
+    for place in [
+        "",
+        "#console",
+        *(f"admin#{section}" for section in SECTIONS),
+        "api/docs",
+        "docs/operator",
+    ]:
         page.goto("about:blank")
         page.goto(origin + place)
         expect(page.locator("html[data-ready]")).to_have_count(1)
-        if place != "api/docs":
+        if place not in ("", "api/docs", "docs/operator"):
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
         expect(page.locator(".loading")).to_have_count(0)
         look()
@@ -568,7 +760,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
     with contextlib.ExitStack() as streams:
         for _ in range(60):
             streams.enter_context(site.stream())
-        for place in ["", *(f"admin#{section}" for section in SECTIONS)]:
+        for place in ["#console", *(f"admin#{section}" for section in SECTIONS)]:
             page.goto("about:blank")
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
@@ -582,7 +774,7 @@ def test_pages_stay_light_while_messages_pour_in(page: Page, site: Server) -> No
 
 def test_the_start_page_draws_at_most_four_times_a_second(page: Page, site: Server) -> None:
     sign_in(page.context, site)
-    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.goto(f"http://127.0.0.1:{site.port}/#console")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
     page.evaluate(
         """() => {
@@ -665,7 +857,7 @@ def test_an_hour_of_messages_leaves_nothing_behind(
     lines = b'{"text": "some words some words some words some words some words"}\n' * 1000
     headers = {"Content-Type": "application/x-ndjson"}
     sign_in(page.context, site)
-    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.goto(f"http://127.0.0.1:{site.port}/#console")
     expect(page.locator("#state")).to_have_attribute("data-state", "open")
     cdp = page.context.new_cdp_session(page)
     heaps = []
@@ -724,7 +916,7 @@ def test_forced_colors_and_reduced_motion(page: Page, site: Server) -> None:
     """Nothing moves; where the focus is, and the charts' lines, are seen."""
     sign_in(page.context, site)
     page.emulate_media(forced_colors="active", reduced_motion="reduce")
-    for place in [*(f"admin#{section}" for section in SECTIONS), ""]:
+    for place in [*(f"admin#{section}" for section in SECTIONS), "#console"]:
         page.goto("about:blank")
         page.goto(f"http://127.0.0.1:{site.port}/{place}")
         expect(page.locator("#state")).to_have_attribute("data-state", "open")
@@ -748,7 +940,7 @@ def test_more_contrast(browser: Browser, site: Server) -> None:
         context = new_context(browser, contrast="more" if more else "no-preference")
         page = context.new_page()
         sign_in(context, site)
-        for place in ("", "admin"):
+        for place in ("#console", "admin"):
             page.goto(f"http://127.0.0.1:{site.port}/{place}")
             expect(page.locator("#state")).to_have_attribute("data-state", "open")
             muted, text, line, link = page.evaluate(CONTRAST)
@@ -788,7 +980,7 @@ def test_the_pages_in_firefox(site: Server, npm_folder: Callable[..., Path]) -> 
         page.fill("#compose-body", '{"text": "İstanbul"}')
         page.click("#compose button.primary")
         until(f"{text.format('tbody tr')}.includes('İstanbul')")
-        page.goto(f"http://127.0.0.1:{site.port}/")
+        page.goto(f"http://127.0.0.1:{site.port}/#console")
         page.wait_for_selector("#state[data-state=open]")
         for number in range(120):
             site.publish(f"number {number}")

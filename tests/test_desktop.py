@@ -29,6 +29,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 import rtapp
+from browsers import choose
 from support import (
     ADMIN,
     PATIENCE,
@@ -536,9 +537,11 @@ def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
     expect(page.locator("#notices")).to_contain_text("There is no web view on this computer")
     assert "signin" not in page.url
     expect(page.locator("#open-browser")).to_be_hidden()
-    page.select_option("[data-language-switch]", "tr")
+    choose(page, "language", "tr")
     expect(page.locator("h1")).to_have_text("rtapp bu bilgisayarda çalışıyor")
-    page.select_option("[data-language-switch]", "en")
+    expect(page.locator("[data-reveal=share-password]")).to_have_text("Göster")
+    choose(page, "language", "en")
+    expect(page.locator("[data-reveal=share-password]")).to_have_text("Show")
     body = {"session": "s" * 22, "displayName": "Ada"}
     room = page.evaluate(
         """fetch('/api/video/rooms', { method: 'POST', body: '{"name": "Team"}',
@@ -546,12 +549,12 @@ def test_the_page_says_why_and_quits(desk: Desk, page: Page) -> None:
     )
     assert server.post(f"/api/video/rooms/{room['roomId']}/join", body, token=None).status == 200
     page.click("#quit")
-    dialog = page.locator("#question")
+    dialog = page.locator("#ask-dialog")
     expect(dialog).to_contain_text("1 person is in a call")
-    page.click("#question-no")
+    page.click("#ask-no")
     expect(dialog).to_be_hidden()
     page.click("#quit")
-    page.click("#question-yes")
+    page.click("#ask-yes")
     expect(page.locator("#notices")).to_contain_text("rtapp has quit")
     expect(page.locator("#workspace")).to_be_hidden()
     assert desk.running[-1].wait(PATIENCE) == 0
@@ -910,11 +913,11 @@ def test_quitting_by_the_window_asks_during_a_call(
     quit_program = inside.choose_last if way == "its menu" else screen.press_close
     room = join_call(server, server.request)
     quit_program()
-    inside.until("document.querySelector('#question').open")
+    inside.until("document.querySelector('#ask-dialog')?.open")
     screen.shot("quit")
     assert desk.running[0].poll() is None and screen.windows()
-    inside.click("#question-no")
-    inside.until("!document.querySelector('#question').open")
+    inside.click("#ask-no")
+    inside.until("!document.querySelector('#ask-dialog')")
     assert server.request("DELETE", f"/api/video/rooms/{room}").status == 200
     quit_program()
     assert desk.running[0].wait(PATIENCE) == 0
@@ -971,13 +974,13 @@ def test_a_broadcast_appears_in_the_window(desk: Desk, screen: Screen, inside: I
     loaded(desk)
     inside.until("document.querySelector('h1').innerText.length > 5")
     screen.shot("start")
-    inside.goto("/")
+    inside.goto("/#console")
     inside.until("document.querySelector('#state').dataset.state === 'open'")
     server.publish({"text": "Herkese merhaba"})
     inside.until("document.querySelector('#messages').innerText.includes('Herkese merhaba')")
     assert inside.evaluate("document.querySelector('#sign-out').hidden")  # no other way in
     screen.shot("message")
-    for path, name in (("/desktop", "start"), ("/", "message"), ("/admin", "admin")):
+    for path, name in (("/desktop", "start"), ("/#console", "message"), ("/admin", "admin")):
         inside.goto(path)
         inside.evaluate(DARK)
         screen.shot(f"{name}-dark")

@@ -33,7 +33,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 from playwright.sync_api import Error as PlaywrightError
 
 import rtapp
-from browsers import ALLOW, DEVICES, FLAGS, hurry, new_context, start_chromium
+from browsers import ALLOW, DEVICES, FLAGS, hurry, new_context, start_chromium, until
 from calls import FirefoxPage, Home, Person, api, flow
 from conftest import Certificate
 from lan import Host, Lan, obstacle, run
@@ -1248,9 +1248,14 @@ def found_by_test(page: Page, address: str) -> tuple[dict[str, list[str]], str]:
     page.goto(f"{address}/test")
     page.locator("#start").click()
     page.locator("#checks li").nth(8).wait_for()
-    lines = page.locator("#report").inner_text().splitlines()[3:]
-    found = {line[6:].partition(":")[0]: line.replace(":", "").split() for line in lines}
-    return {name: [words[0], words[2]] for name, words in found.items()}, page.inner_text("main")
+    return checked(page), page.inner_text("main")
+
+
+def checked(page: Page) -> dict[str, list[str]]:
+    """What was found of each thing: how it is, and what is said of it."""
+    rows = """(all) => all.map(({ dataset }) => [dataset.check, dataset.verdict, dataset.say]
+      .map((word) => word.replace('test.', '')))"""
+    return {name: found for name, *found in page.locator("#checks li").evaluate_all(rows)}
 
 
 def test_the_connection_test_says_what_does_not_work(
@@ -1310,8 +1315,13 @@ def test_the_connection_test_says_what_works(shared: Server, guest: Home) -> Non
         page.wait_for_url("**/test")
         page.locator("#start").click()
         page.locator("#progress", has_text="Görüşmeye engel bir şey yok.").wait_for()
-        report = page.locator("#report").inner_text().splitlines()
-        found = {line[6:].split(":")[0]: line.split()[0] for line in report[3:]}
+        report = page.locator("#report").inner_text()
+        assert f"{Words('tr')['test.browser']}: {Words('tr')['test.ok']}." in report
+        until(page, "() => document.querySelector('#picture').videoWidth > 0")
+        until(page, "() => document.querySelector('#level').value > 0.1")
+        page.click("#stop")
+        assert page.locator("#live").is_hidden()
+        found = {name: verdict for name, (verdict, _) in checked(page).items()}
         looked_at = ("browser", "secure", "camera", "microphone", "server", "websocket")
         names = (*looked_at, "stream", "relay", "direct")
         assert found == dict.fromkeys(names, "ok"), report

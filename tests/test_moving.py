@@ -1,4 +1,4 @@
-"""Moving from Socket.IO: an old application's page in a real browser, and README's table line by
+"""Moving from Socket.IO: an old application's page in a real browser, and the guide's table line by
 line, with Node's own server beside ours."""
 
 from __future__ import annotations
@@ -302,15 +302,15 @@ def test_the_whiteboard(show: Show) -> None:
     assert black(two, 0.5, 0.25) and not black(three, 0.5, 0.25)  # nothing is kept
 
 
-# ---- README's table ------------------------------------------------------------------------------
+# ---- the guide's table ---------------------------------------------------------------------------
 
+GUIDE = (ROOT / "static" / "docs" / "socketio.md").read_text("utf-8")
 Row = tuple[list[str], list[str], list[str]]  # the code of theirs, ours, the client's
 
 
 def table() -> dict[str, Row]:
-    """The rows of "Moving from Socket.IO", each by what its first cell says."""
-    section = (ROOT / "README.md").read_text().split("## Moving from Socket.IO")[1]
-    lines = re.findall(r"^\| (.+) \|$", section.split("\n## ")[0], re.MULTILINE)[1:]
+    """The rows of the guide, each by what its first cell says."""
+    lines = re.findall(r"^\| (.+) \|$", GUIDE, re.MULTILINE)[1:]
     rows = {}
     for line in lines:
         cells = [cell.replace("\\|", "|") for cell in re.split(r" \| ", line)]
@@ -434,10 +434,11 @@ def test_the_guides_example_does_the_same_on_both(
     npm_folder: Callable[..., Path], make_server: Callable[..., Server], tmp_path: Path
 ) -> None:
     folder = npm_folder("socket.io-client@4", "socket.io@4")
-    section = (ROOT / "README.md").read_text().split("## Moving from Socket.IO")[1]
+    readme = (ROOT / "README.md").read_text().split("## From Socket.IO")[1]
     theirs, ours = (
-        re.findall(rf"```{lang}\n(.+?)```", section, re.S)[0] for lang in ("js", "python")
+        re.findall(rf"```{lang}\n(.+?)```", GUIDE, re.S)[0] for lang in ("js", "python")
     )
+    assert theirs in readme and ours in readme
     script = folder / "guide.cjs"
     script.write_text(
         "const server = require('http').createServer();\n" + theirs + "\nserver.listen(0, () => "

@@ -81,7 +81,8 @@ def test_every_answer_is_as_described(
         stream.next()
         call("POST", "/api/events/topics", {"session": ADA, "add": ["b"]})
         assert call("GET", "/api/presence", query="channel=a")[0]["username"] is not None
-        client = call("GET", "/api/connections")[0]["clientId"]
+        client = call("GET", "/api/connections", query="channel=a")[0]["clientId"]
+        assert {row["name"] for row in call("GET", "/api/channels")} == {"a", "b"}
         call("POST", "/api/broadcast", {"type": "hello"}, "channel=a&event=e")
         call("POST", "/api/broadcast", 1, "volatile=1")
         call("POST", "/api/broadcast", [1], headers={"Idempotency-Key": "k"})
@@ -107,6 +108,7 @@ def test_every_answer_is_as_described(
     call("POST", where + "/participants/{number}", act, number=number, **room)
     call("POST", f"{where}/state", {"session": BOB, "hand": True}, **room, token=None)
     call("POST", f"{where}/chat", {"session": BOB, "text": "Hello"}, **room, token=None)
+    call("POST", f"{where}/reactions", {"session": BOB, "emoji": "👍"}, **room, token=None)
     assert len(call("GET", f"{where}/chat", headers={"X-Session": ADA}, **room)) == 1
     signal = {
         "type": "offer",
@@ -126,6 +128,7 @@ def test_every_answer_is_as_described(
     call("DELETE", where, headers={"X-Session": ADA}, **room)
 
     call("GET", "/api/stats")
+    assert "recent" in call("GET", "/api/stats", query="recent=1")
     call("GET", "/api/stats/history")
     assert call("GET", "/api/logs")
     assert call("GET", "/api/logs/histogram")["buckets"]
@@ -142,6 +145,8 @@ def test_every_answer_is_as_described(
     call("GET", "/api/network/qr.svg")
     for path in ("/healthz", "/readyz", "/metrics", "/", "/admin", "/test", "/api/docs"):
         call("GET", path)
+    call("GET", "/docs")
+    call("GET", "/docs/{name}", name="operator")
     call("GET", "/api/openapi.json")
     call("GET", "/room/{room_id}", room_id="stand-up")
     call("GET", "/static/{path}", path="css/base.css")

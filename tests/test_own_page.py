@@ -1,4 +1,5 @@
-"""README's "From your own page": its lines in a real Chromium, and the guide's beside them."""
+"""The developer's guide, "From your own page": its lines in a real Chromium, beside them those of
+the guide that this project is built from."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from browsers import until
 from gate import Gate
 from support import ADMIN, ROOT, Server, wait_for
 
-SECTION = (
-    (ROOT / "README.md").read_text("utf-8").split("## From your own page")[1].split("\n## ")[0]
-)
+GUIDE = (ROOT / "static" / "docs" / "developer.md").read_text("utf-8")
+SECTION = GUIDE.split("## From your own page")[1].split("\n## ")[0]
 PAGE = """<!doctype html><title>mine</title><script type="module" src="page.js"></script>"""
 EXAMPLE = re.findall(r"```js\n(.+?)```", SECTION, re.DOTALL)[0]
+SOCKET = re.findall(r"```js\n(.+?)```", GUIDE.split("## WebSocket")[1], re.DOTALL)[0]
 SCRIPT = """import { connect } from './static/js/rt.js';
 Object.assign(window, { connect, userId: 7 });
 document.title = 'ready';
@@ -78,6 +79,14 @@ def test_the_example(context: BrowserContext, site: Server) -> None:
     page.on("console", lambda message: printed.append(message.text))
     page.goto(f"http://127.0.0.1:{site.port}/example.html")
     wait_for(lambda: pumped(page, printed, "Hello!"), "the page to hear itself")
+
+
+def test_a_websocket(context: BrowserContext, site: Server) -> None:
+    code = SOCKET.replace("127.0.0.1:8000", f"127.0.0.1:{site.port}")
+    page, printed = visit(context, site.port, code)
+    heard = "JSON.stringify(JSON.parse(event.data))"  # a console shows what is in an object
+    page.evaluate(f"async () => {{ {code.replace('JSON.parse(event.data)', heard)} }}")
+    wait_for(lambda: pumped(page, printed, '"Hello!"'), "the page to hear itself")
 
 
 def pumped(page: Page, printed: list[str], text: str) -> bool:

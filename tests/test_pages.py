@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from browsers import NAME, PASSWORD, fits, focused, new_context, sign_in, until
-from support import Server, wait_for
+from browsers import (
+    NAME,
+    PASSWORD,
+    choose,
+    fits,
+    focused,
+    in_menu,
+    new_context,
+    sign_in,
+    until,
+)
+from support import ROOT, Server, wait_for
 
 NEW_PASSWORD = "walnut-harbour-17-violet"
 
@@ -32,7 +44,17 @@ def printed_link(server: Server) -> str:
     return found[0]
 
 
+def inside(page: Page) -> None:
+    """Whoever is here may use the page."""
+    expect(page.locator("#workspace")).to_be_visible()
+
+
 def state(page: Page, name: str) -> None:
+    """The connection of the console, which is opened first."""
+    if name == "open":
+        inside(page)
+        if page.locator("#console").is_hidden():
+            page.click("#nav-console")
     expect(page.locator("#state")).to_have_attribute("data-state", name)
 
 
@@ -75,7 +97,7 @@ def elsewhere(browser: Browser) -> Iterator[Page]:
 
 
 def change_password(page: Page, current: str, chosen: str) -> None:
-    page.click("#change-password")
+    in_menu(page, "change-password")
     page.fill("#current-password", current)
     page.fill("#new-password", chosen)
     page.press("#new-password", "Enter")
@@ -99,12 +121,12 @@ def test_the_printed_link_makes_the_administrator(page: Page, fresh: Server) -> 
     stored = "JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])"
     assert printed_link(fresh).partition("=")[2] not in page.evaluate(stored)
     fill_in(page, "setup")
-    state(page, "open")
+    inside(page)
     expect(page.locator("#who")).to_have_text("Signed in as ada (administrator)")
     expect(page.locator("#gate")).to_be_hidden()
     assert focused(page) == "main"
     page.reload()
-    state(page, "open")
+    inside(page)
 
 
 def test_without_the_link_the_first_run_is_explained(page: Page, fresh: Server) -> None:
@@ -132,7 +154,7 @@ def test_the_setup_says_what_is_wrong_at_the_field(page: Page, fresh: Server) ->
     expect(page.locator("#setup-password")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#setup-username")).not_to_have_attribute("aria-invalid", "true")
     assert focused(page) == "setup-password"
-    page.select_option("[data-language-switch]", "tr")
+    choose(page, "language", "tr")
     expect(page.locator("#setup-password-error")).to_contain_text("ilk denenenler arasında")
     fill_in(page, "setup")  # the link is good until it is used
     state(page, "open")
@@ -146,12 +168,15 @@ def test_the_servers_words_about_a_field_stand_at_it(page: Page, fresh: Server) 
 
 
 def test_a_wrong_setup_link_is_explained(page: Page, fresh: Server) -> None:
+    """Before anything is filled in; and no account was made by asking."""
     page.goto(f"{home(fresh)}#setup=used-or-expired-0123456789")
-    fill_in(page, "setup")
     expect(page.locator("#gate-note")).to_contain_text("has been used or has expired")
     expect(page.locator("#first-run")).to_contain_text("print a new link")
     expect(page.locator("#setup")).to_be_hidden()
-    assert focused(page) == "first-run-title"
+    page.goto(printed_link(fresh))
+    expect(page.locator("#setup")).to_be_visible()
+    expect(page.locator("#gate-note")).to_be_empty()
+    assert fresh.get("/api/auth/me", token=None).json["setupNeeded"]
 
 
 def test_a_used_setup_link_leads_to_the_sign_in(page: Page, elsewhere: Page, fresh: Server) -> None:
@@ -162,7 +187,7 @@ def test_a_used_setup_link_leads_to_the_sign_in(page: Page, elsewhere: Page, fre
     fill_in(elsewhere, "login")
     state(elsewhere, "open")
     page.goto(printed_link(fresh))  # no use to who is signed in
-    state(page, "open")
+    inside(page)
     expect(page.locator("#gate")).to_be_hidden()
     assert page.url == home(fresh)
 
@@ -210,7 +235,7 @@ def test_a_sign_in_link_signs_in(page: Page, fresh: Server) -> None:
 
     page.route("**/api/auth/redeem", redeem)
     page.goto(f"{home(fresh)}#signin=a-token-of-the-program")
-    state(page, "open")
+    inside(page)
     assert sent == [{"token": "a-token-of-the-program"}]
     assert page.url == home(fresh)
     expect(page.locator("#gate")).to_be_hidden()
@@ -218,7 +243,7 @@ def test_a_sign_in_link_signs_in(page: Page, fresh: Server) -> None:
 
 def test_a_sign_in_link_that_is_no_good_leads_to_the_form(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(page.locator("#guest")).to_be_visible()
     page.goto(f"{home(fresh)}#signin=used-or-expired-0123456789")
     expect(page.locator("#gate-note")).to_contain_text("has been used or has expired")
@@ -273,8 +298,9 @@ def test_signing_out_leaves_nothing_behind(page: Page, fresh: Server) -> None:
     publish(page, '"secret plans"')
     expect(page.locator(".message")).to_have_count(1)
     page.fill("#body", '"a draft"')
+    page.click("#nav-start")
     page.fill("#room-name", "A secret call")
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(page.locator("#guest")).to_be_visible()
     expect(page.locator("#login")).to_be_hidden()
     expect(page.locator("#account")).to_be_hidden()
@@ -337,7 +363,7 @@ def test_tabs_of_one_browser_follow_each_other(
     publish(page, '"to both"')
     expect(other.locator(".message pre")).to_have_text('"to both"')
     expect(other.locator("#notices .banner")).to_have_count(0)
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(other.locator("#guest")).to_be_visible()
 
 
@@ -391,7 +417,7 @@ def test_an_open_server_works_without_signing_in(
     expect(button).to_be_hidden()
     publish(page, '"mine"')
     expect(page.locator(".message")).to_have_count(1)
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(button).to_be_visible()
     expect(page.locator(".message")).to_have_count(0)
     state(page, "open")
@@ -463,6 +489,60 @@ def test_the_list_keeps_the_last_hundred_in_order(page: Page, fresh: Server) -> 
     expect(page.locator("#count")).to_contain_text("250 messages received")
 
 
+def test_a_message_is_a_line_until_it_is_opened(page: Page, fresh: Server) -> None:
+    """And a hundred of them are one stop of the Tab key."""
+    signed_in(page, fresh)
+    for word in ("first", "second"):
+        publish(page, f'{{"word": "{word} {"long " * 100}"}}')
+        expect(page.locator(".message pre").first).to_contain_text(word)
+    lines, bodies = page.locator(".message summary"), page.locator(".message pre")
+    expect(lines.first.locator(".glance")).to_contain_text('{"word":"second long')
+    expect(bodies.first).to_be_hidden()
+    assert lines.first.evaluate("(line) => line.clientHeight") < 50
+    assert lines.evaluate_all("(all) => all.map((line) => line.tabIndex)") == [0, -1]
+    lines.first.press("ArrowDown")
+    expect(lines.nth(1)).to_be_focused()
+    lines.nth(1).press("Enter")
+    expect(bodies.nth(1)).to_be_visible()
+    page.evaluate(
+        """() => {
+          const headers = { 'Content-Type': 'application/x-ndjson' };
+          const body = [...Array(120).keys()].join('\\n');
+          return fetch('api/broadcast', { method: 'POST', headers, body });
+        }"""
+    )
+    expect(bodies.first).to_have_text("119")
+    expect(page.locator(".message [open]")).to_have_count(0)  # another message has its elements now
+
+
+def test_a_token_is_made_in_place_and_works_in_the_line(page: Page, fresh: Server) -> None:
+    signed_in(page, fresh)
+    expect(page.locator("#curl")).to_contain_text("Bearer $RTAPP_TOKEN")
+    page.click("#make-token")
+    expect(page.locator("#token-note")).to_contain_text("30 days")
+    expect(page.locator("#make-token")).to_be_hidden()
+    line = page.locator("#curl").text_content() or ""
+    done = subprocess.run(["sh", "-c", line], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["recipientCount"] == 1, done.stdout
+    expect(page.locator(".message pre")).to_contain_text("Hello!")
+    in_menu(page, "sign-out")
+    expect(page.locator("#guest")).to_be_visible()
+    assert "$RTAPP_TOKEN" in (page.locator("#curl").text_content() or "")
+
+
+def test_the_console_that_could_not_be_loaded_says_so(page: Page, fresh: Server) -> None:
+    set_up(fresh)
+    sign_in(page.context, fresh)
+    page.route("**/js/console.js", lambda route: route.abort())
+    page.goto(f"{home(fresh)}#console")
+    expect(page.locator("#notices .banner")).to_be_visible()
+    page.unroute("**/js/console.js")
+    page.click("#notices button")
+    state(page, "open")
+    expect(page.locator("#notices .banner")).to_have_count(0)
+
+
 def test_paused_messages_wait(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
     page.click("#pause")
@@ -506,6 +586,7 @@ def test_the_snippet_of_rt_js_works_as_it_stands(page: Page, fresh: Server) -> N
 
 def test_a_room_is_made_or_joined(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
+    page.click("#nav-start")
     page.fill("#room-id", "what is this")
     page.press("#room-id", "Enter")
     expect(page.locator("#room-id-error")).to_contain_text("neither a room’s link")
@@ -578,11 +659,12 @@ def test_an_administrator_finds_the_dashboard_and_the_share_panel(
     page: Page, fresh: Server
 ) -> None:
     signed_in(page, fresh)
+    page.click("#nav-start")
     expect(page.locator("#share")).to_be_visible()
     page.click("#nav-admin")
     expect(page.locator("#section-title")).to_be_visible()
     page.go_back()
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(page.locator("#guest")).to_be_visible()
     expect(page.locator("#nav-admin")).to_be_hidden()
     expect(page.locator("#share")).to_be_empty()
@@ -597,17 +679,56 @@ def test_copy_puts_the_snippet_into_the_clipboard(page: Page, fresh: Server) -> 
     assert copied == page.locator("#fetch").text_content()
 
 
+def test_the_pages_can_be_installed(page: Page, fresh: Server) -> None:
+    """As Chromium reads it; it wants no service worker for that since 2023."""
+    page.goto(home(fresh))
+    cdp = page.context.new_cdp_session(page)
+    found = cdp.send("Page.getAppManifest")
+    assert found["errors"] == []
+    manifest = json.loads(found["data"])
+    for key in ("start_url", "scope"):
+        assert urllib.parse.urljoin(found["url"], manifest[key]) == home(fresh)
+    for icon in manifest["icons"]:
+        size = page.evaluate(
+            """async (src) => {
+              const image = new Image();
+              image.src = src;
+              await image.decode();
+              return `${image.naturalWidth}x${image.naturalHeight}`;
+            }""",
+            found["url"].rpartition("/")[0] + "/" + icon["src"],
+        )
+        assert icon["sizes"] in (size, "any"), icon
+
+
+def test_texts_that_could_not_be_loaded_are_asked_for_again(page: Page, fresh: Server) -> None:
+    """Nothing can be read without: that is said in both languages, and it goes on by itself."""
+    page.clock.install()
+    page.route("**/i18n/*.json", lambda route: route.abort())
+    page.goto(home(fresh))
+    sorry = page.locator(".sorry")
+    expect(sorry).to_be_visible()
+    expect(sorry).to_contain_text("it tries again")
+    expect(sorry).to_contain_text("yeniden deniyor")
+    page.unroute("**/i18n/*.json")
+    page.clock.run_for(20_000)
+    expect(page.locator("#first-run")).to_be_visible()
+    expect(sorry).to_have_count(0)
+
+
 # ---- language, theme, size -----------------------------------------------------------------------
 
 
 def test_language_and_theme_are_chosen_and_remembered(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
-    page.select_option("[data-language-switch]", "tr")
+    choose(page, "language", "tr")
     expect(page.locator("#state")).to_have_text("Bağlı")
-    page.select_option("[data-theme-switch]", "dark")
+    choose(page, "theme", "dark")
     page.reload()
     expect(page.locator("html")).to_have_attribute("lang", "tr")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    expect(page).to_have_title("Konsol – rtapp")
+    page.click("#nav-start")
     expect(page).to_have_title("rtapp – gerçek zamanlı sunucu")
 
 
@@ -617,15 +738,15 @@ def test_a_browser_that_forbids_storage_gets_the_page(page: Page, fresh: Server)
         " { get() { throw new DOMException('no', 'SecurityError'); } })"
     )
     page.goto(home(fresh))
-    page.select_option("[data-language-switch]", "tr")
-    page.select_option("[data-theme-switch]", "dark")
+    choose(page, "language", "tr")
+    choose(page, "theme", "dark")
     expect(page.locator("h1")).to_contain_text("Gerçek zamanlı")
 
 
 def test_no_width_scrolls_sideways(page: Page, fresh: Server) -> None:
     def fits_in_each_language() -> None:
         for language in ("tr", "en"):
-            page.select_option("[data-language-switch]", language)
+            choose(page, "language", language)
             expect(page.locator("html")).to_have_attribute("lang", language)
             fits(page, 320, 360, 768, 1280, 2560)
 
@@ -639,10 +760,10 @@ def test_no_width_scrolls_sideways(page: Page, fresh: Server) -> None:
     fill_in(page, "setup", "a" * 64)
     state(page, "open")
     fits_in_each_language()
-    page.click("#change-password")
+    in_menu(page, "change-password")
     fits_in_each_language()
     page.keyboard.press("Escape")
-    page.click("#sign-out")
+    in_menu(page, "sign-out")
     expect(page.locator("#guest")).to_be_visible()
     fits_in_each_language()
     page.click("#open-gate")
@@ -653,6 +774,11 @@ def test_no_width_scrolls_sideways(page: Page, fresh: Server) -> None:
 def reached_by_tab(page: Page, presses: int) -> set[str]:
     """The ids that the Tab key comes to, from the top of the page."""
     page.focus(".skip-link")
+    return tabbed(page, presses)
+
+
+def tabbed(page: Page, presses: int) -> set[str]:
+    """Those that it comes to from where the focus is."""
     reached: set[str] = set()
     for _ in range(presses):
         page.keyboard.press("Tab")
@@ -662,18 +788,30 @@ def reached_by_tab(page: Page, presses: int) -> set[str]:
 
 def test_everything_is_reached_by_keyboard(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
-    page.reload()
-    state(page, "open")
+    page.goto(home(fresh))
+    inside(page)
     page.keyboard.press("Tab")
     expect(page.locator(".skip-link")).to_be_focused()
+    assert {"nav-start", "nav-console", "room-name", "room-id"} <= reached_by_tab(page, 20)
+    state(page, "open")
+    expect(page.locator("#heading")).to_be_focused()
     wanted = {"channel", "event", "format", "body", "send-button", "channels", "connect", "pause"}
-    wanted |= {"clear", "curl", "fetch", "eventsource", "change-password", "sign-out"}
+    wanted |= {"clear", "make-token", "curl", "fetch", "eventsource", "nav-start"}
     assert wanted <= reached_by_tab(page, 40)
+    button = page.locator("#menu > summary")
+    button.press("Enter")
+    menu = {"change-password", "sign-out", "menu-language", "menu-theme"}
+    assert tabbed(page, 4) == menu
+    button.press("Escape")
+    expect(page.locator("#menu-language")).to_be_hidden()
+    expect(button).to_be_focused()
+    button.press("Enter")
     page.focus("#change-password")
     page.keyboard.press("Enter")
     expect(page.locator("#current-password")).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.locator("#change-password")).to_be_focused()
+    expect(button).to_be_focused()
+    button.press("Enter")
     page.focus("#sign-out")
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
@@ -719,6 +857,44 @@ def test_docs_open_at_a_link_and_tell_an_error(page: Page, server: Server) -> No
     wait_for(lambda: page.locator(".operation").count() > 0, "operations after another try")
 
 
+# ---- the guides ----------------------------------------------------------------------------------
+
+
+def test_guides_lead_to_each_other_in_the_readers_language(page: Page, server: Server) -> None:
+    page.goto(f"{home(server)}docs")
+    expect(page.locator("#guide h1")).to_have_text("The guides")
+    expect(page.locator("#contents")).to_be_hidden()
+    page.click("#guide a >> text=Running a server")
+    expect(page).to_have_title("Running a server – rtapp")
+    assert page.url == f"{home(server)}docs/operator"
+    page.click("#titles a >> text=TURN")
+    expect(page.locator("h2#turn")).to_be_in_viewport()
+    page.click("#guide >> text=Türkçe")
+    expect(page.locator("#guide h1")).to_have_text("Sunucu işletmek")
+    expect(page.locator("html")).to_have_attribute("lang", "tr")
+    page.click("#guide a >> text=Bütün kılavuzlar")
+    page.click("#guide a >> text=Katkıda bulunmak")
+    expect(page.locator("#guide h1")).to_have_text("Katkıda bulunmak")
+    shown = "[...document.querySelectorAll('#guide img')].map((image) => image.naturalWidth)"
+    until(page, f"() => {shown}.join() === '680,680'")
+    page.goto(f"{home(server)}docs/call-host#masaüstü-programı")
+    expect(page.locator("h2#masaüstü-programı")).to_be_in_viewport()
+
+
+def test_a_guide_that_does_not_come_is_tried_again(page: Page, server: Server) -> None:
+    page.route("**/docs/developer.md", lambda route: route.abort())
+    page.goto(f"{home(server)}docs/developer")
+    expect(page.locator("#guide .banner")).to_contain_text("could not be loaded")
+    page.unroute("**/docs/developer.md")
+    page.click("#guide button")
+    expect(page.locator("#guide h1")).to_have_text("For developers")
+    # What a language lacks is shown in English.
+    page.route("**/docs/developer.tr.md", lambda route: route.fulfill(status=404))
+    choose(page, "language", "tr")
+    expect(page.locator(".nav [aria-current]")).to_have_text("Kılavuzlar")
+    expect(page.locator("#guide h1")).to_have_text("For developers")
+
+
 # The guide's own lines, as a newcomer pastes them into the console of a page of the server.
 GUIDE_CLIENT = """
 const eventSource = new EventSource('/api/events');
@@ -755,6 +931,8 @@ def run_lines(page: Page, lines: str) -> Any:
 
 def test_the_guides_lines_work_unchanged_and_survive_a_crash(page: Page, fresh: Server) -> None:
     """A native EventSource, the server killed under it, messages published while it is away."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "\n".join(GUIDE_CLIENT.strip().splitlines()[:2]) + GUIDE_HELLO in readme
     signed_in(page, fresh)
     page.evaluate(f"() => {{ {GUIDE_CLIENT} }}")
     until(page, "() => heard.some((data) => data.type === 'connection')")

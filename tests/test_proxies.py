@@ -1,4 +1,4 @@
-"""What stands before the nodes, as README sets it up, and behind: PgBouncer."""
+"""What stands before the nodes, as the operator's guide sets it up, and behind: PgBouncer."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ http {{
     {sample}
 }}
 """
+GUIDE = (ROOT / "static" / "docs" / "operator.md").read_text("utf-8")
 CADDY = """
 {{
     admin off
@@ -111,8 +112,8 @@ class Front(NamedTuple):
 
 
 def sample(language: str, nodes: tuple[Server, Server]) -> str:
-    """README's sample with the addresses of the nodes."""
-    found = re.search(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    """The guide's sample with the addresses of the nodes."""
+    found = re.search(rf"```{language}\n(.*?)```", GUIDE, re.S)
     assert found
     text = found[1]
     for address, node in zip(("10.0.0.11:8001", "10.0.0.12:8001"), nodes, strict=True):
@@ -398,11 +399,10 @@ def test_a_node_is_taken_out(front: Front, how: str) -> None:
 # The least that a proxy is told
 
 
-README = (ROOT / "README.md").read_text("utf-8")
 LEAST = {
     name.split()[0].lower(): line
     for name, line in re.findall(
-        r"^\| (\w[\w .]*) \| `([^`]+127\.0\.0\.1:8000[^`]*)` \|", README, re.M
+        r"^\| (\w[\w .]*) \| `([^`]+127\.0\.0\.1:8000[^`]*)` \|", GUIDE, re.M
     )
 }
 BARE_NGINX = """
@@ -425,7 +425,7 @@ listen web
 
 @contextlib.contextmanager
 def told_the_least(name: str, folder: Path, line: str) -> Iterator[int]:
-    """A proxy with one line of README and nothing that it can do without: its port."""
+    """A proxy with one line of the guide and nothing that it can do without: its port."""
     port = free_port()
     if name == "apache":
         with run_apache(line, folder) as (port, _):
@@ -449,7 +449,7 @@ def told_the_least(name: str, folder: Path, line: str) -> Iterator[int]:
         yield port
 
 
-def test_readme_has_a_line_for_each() -> None:
+def test_the_guide_has_a_line_for_each() -> None:
     assert [*LEAST] == ["nginx", "apache", "caddy", "haproxy"]
 
 

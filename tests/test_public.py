@@ -267,3 +267,22 @@ def test_a_file_that_becomes_shorter_is_not_whole(
             while part := sock.recv(1_048_576):
                 got += len(part)
     assert got < 100_000_000
+
+
+def test_a_folder_of_this_name_comes_before_the_guides(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    server = make_server("--public", str(pages))
+    for path in ("/docs", "/docs/operator"):
+        assert b"guides.js" in server.get(path, token=None).body
+    for path in ("/docs/none", "/docs/", "/docs/operator.tr.md", "/docs/..%2Fdocs%2Foperator"):
+        assert server.get(path, token=None).status == 404, path
+    (pages / "docs").mkdir()
+    (pages / "docs" / "index.html").write_bytes(b"mine")
+    (pages / "docs" / "operator.html").write_bytes(b"too")
+    assert server.get("/docs", token=None).status == 308
+    assert server.get("/docs/", token=None).body == b"mine"
+    assert server.get("/docs/operator.html", token=None).body == b"too"
+    assert server.get("/docs/operator", token=None).status == 404

@@ -1,4 +1,4 @@
-"""The README's short paths, run as they stand, in both languages."""
+"""The short paths of the README and the guides, run as they stand, in both languages."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Certificate
-from support import PATIENCE, PROGRAM, ROOT, Server
+from support import GUIDES, PATIENCE, PROGRAM, ROOT, Server
 
-READMES = ("README.md", "README.tr.md")
+ENDINGS = (".md", ".tr.md")
+# Where commands stand: the file, and the title in each language.
 TRY, SERVER, DESKTOP, LAN = (
-    ("## Try it", "## Deneyin"),
-    ("## Run it as a server", "## Sunucu olarak"),
-    ("## As a desktop program", "## Masaüstü programı"),
-    ("## On your network (LAN)", "## Ağınızda"),
+    ("README", "## Try it", "## Deneyin"),
+    ("static/docs/operator", "## Run it as a server", "## Sunucu olarak"),
+    ("static/docs/call-host", "## As a desktop program", "## Masaüstü programı"),
+    ("static/docs/call-host", "## On your network (LAN)", "## Ağınızda"),
 )
+# What is there in both languages.
+PAIRS = ["README.md", *(f"static/docs/{path.name}" for path in GUIDES)]
 both = pytest.mark.parametrize("language", [0, 1], ids=["en", "tr"])
 
 
-def commands(titles: tuple[str, str], language: int) -> str:
+def commands(place: tuple[str, str, str], language: int) -> str:
     """The first block of commands below a title."""
-    text = (ROOT / READMES[language]).read_text("utf-8")
-    section = re.split(r"^## ", text.split(titles[language] + "\n", 1)[1], flags=re.M)[0]
+    text = (ROOT / (place[0] + ENDINGS[language])).read_text("utf-8")
+    section = re.split(r"^## ", text.split(place[language + 1] + "\n", 1)[1], flags=re.M)[0]
     found = re.search(r"```sh\n(.*?)```", section, re.S)
-    assert found, titles
+    assert found, place
     return found[1]
 
 
@@ -108,10 +113,10 @@ def test_serve_to_others(tmp_path: Path, language: int, certificate: Certificate
 
 
 @both
-@pytest.mark.parametrize("titles", [LAN, DESKTOP], ids=["lan", "desktop"])
-def test_begin_with_one_command(tmp_path: Path, language: int, titles: tuple[str, str]) -> None:
+@pytest.mark.parametrize("place", [LAN, DESKTOP], ids=["lan", "desktop"])
+def test_begin_with_one_command(tmp_path: Path, language: int, place: tuple[str, str, str]) -> None:
     """It listens and says what to do next; without a screen the desktop says so."""
-    process = shell(commands(titles, language).strip(), tmp_path, RTAPP_PORT="0")
+    process = shell(commands(place, language).strip(), tmp_path, RTAPP_PORT="0")
     try:
         assert process.stdout is not None
         text = ""
@@ -124,11 +129,73 @@ def test_begin_with_one_command(tmp_path: Path, language: int, titles: tuple[str
         end(process)
 
 
-def test_both_readmes_say_the_same() -> None:
-    """The Turkish one is shorter, but its commands are those of the English one."""
-    english, turkish = ((ROOT / name).read_text("utf-8") for name in READMES)
+def contributors(beginning: str) -> str:
+    """A block of code of the contributor's guide, by its first line."""
+    text = (ROOT / "static" / "docs" / "contributor.md").read_text("utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```python\n(.*?)```", text, re.S)]
+    return next(block for block in blocks if block.startswith(beginning))
+
+
+def test_the_contributors_test(server: Server) -> None:
+    code: dict[str, Any] = {}
+    exec(contributors("def test_a_message_is_kept"), code)
+    code["test_a_message_is_kept"](server)
+
+
+# What joins a room and waves in it, with a program that can.
+WAVING = """
+import json, sys, urllib.request
+import rtapp
+
+session = "session-of-ada-0123456789"
+with rtapp.create_server(data=sys.argv[1], access="open", port=0) as server:
+    def ask(path, **body):
+        data = json.dumps({"session": session, **body}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(server.url + path, data, headers)
+        return json.load(urllib.request.urlopen(request))
+    ask("/api/video/rooms", name="Tea", roomId="tea")
+    where = ask("/api/video/rooms/tea/join", displayName="Ada")["lastEventId"]
+    ask("/api/video/rooms/tea/wave")
+    url = f"{server.url}/api/events?session={session}&lastEventId={where}"
+    for line in urllib.request.urlopen(url):
+        if b"room-wave" in line and line.startswith(b"data:"):
+            print(json.loads(line[5:])["text"])
+            break
+"""
+
+
+def test_the_contributors_setting_route_and_event(tmp_path: Path) -> None:
+    """The lines of the guide, put where it says, are all that it takes."""
+    guide = (ROOT / "static" / "docs" / "contributor.md").read_text("utf-8")
+    row = "Setting(" + guide.split("`Setting(")[1].split("`")[0]
+    text = PROGRAM.read_text("utf-8")
+    for before, added in (
+        ('    Setting("kiosk_join"', f"    {row},\n"),
+        ('@route("GET", f"{ROOM}/chat"', contributors("@route") + "\n\n"),
+    ):
+        assert text.count(before) == 1
+        text = text.replace(before, added + before)
+    (tmp_path / "rtapp.py").write_text(text, "utf-8")
+    (tmp_path / "static").symlink_to(ROOT / "static")
+    done = subprocess.run(
+        [sys.executable, "-c", WAVING, str(tmp_path / "data")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["Hello"], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_both_languages_say_the_same(name: str) -> None:
+    """The Turkish one may be shorter, but its commands are those of the English one."""
+    english = (ROOT / name).read_text("utf-8")
+    turkish = (ROOT / name.replace(".md", ".tr.md")).read_text("utf-8")
     blocks = re.findall(r"```(?:sh|python|js)\n(.*?)```", turkish, re.S)
-    assert len(blocks) >= 8
+    assert len(blocks) == len(re.findall(r"```(?:sh|python|js)\n", english))
     for block in blocks:
         for line in block.strip().splitlines():
             code = line.split("  #")[0].rstrip()

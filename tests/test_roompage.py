@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import (
@@ -38,12 +39,15 @@ from browsers import (
     DEVICES,
     FLAGS,
     KEEP,
+    NAME,
+    PASSWORD,
     Visitor,
     fits,
     focused,
     hold,
     new_context,
     serious,
+    sign_in,
     start_chromium,
     until,
     watch,
@@ -123,6 +127,17 @@ navigator.mediaDevices.getUserMedia = async (asked) => {
   return new MediaStream([...stream.getVideoTracks(), ...(asked.audio ? out.stream.getAudioTracks() : [])]);
 };
 """
+
+
+# A picture comes out of the clipboard.
+PASTE = """async (width) => {
+  const canvas = Object.assign(document.createElement('canvas'), { width, height: width / 2 });
+  canvas.getContext('2d').fillRect(9, 9, 99, 99);
+  const content = await new Promise((done) => canvas.toBlob(done));
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([content], 'image.png', { type: 'image/png' }));
+  const paste = new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true });
+  document.querySelector('#chat-text').dispatchEvent(paste); }"""
 
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -743,6 +758,146 @@ def area(viewer: Someone, other: Someone) -> float:
     return float(box["width"] * box["height"])
 
 
+def test_one_is_heard_as_loud_as_the_hearer_likes(house: House) -> None:
+    """By the keyboard alone; their screen's sound follows, and nobody is told."""
+    ada, bob = house.host("Ada").join(), house.guest("Bob", SCREEN).join()
+    page = ada.page
+    bob.page.click("#screen")
+    expect(page.locator("[data-screen].with-picture")).to_have_count(1)
+    heard = """(wanted) => { const all = [...document.querySelectorAll('.seat:not([data-self]) audio')];
+      return all.length === 2 && all.every(({ volume, muted }) => JSON.stringify([volume, muted]) === wanted); }"""
+    until(page, heard, "[1,false]")
+    page.route("**/room/hearing.js", lambda route: route.abort())
+    ada.tile(bob).locator("[data-ear]").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast").last).to_contain_text("can’t be reached")
+    page.unroute("**/room/hearing.js")
+    page.keyboard.press("Enter")
+    page.get_by_label("Volume", exact=True).press("Home")
+    expect(page.get_by_role("img", name="Muted for you")).to_have_count(2)  # the screen too
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    until(page, heard, "[0.15,false]")
+    page.keyboard.press("Escape")
+    assert page.evaluate("'ear' in document.activeElement.dataset")
+    ada.acts_on(bob, "mute-here")
+    until(page, heard, "[0.15,true]")
+    expect(page.get_by_role("img", name="Muted for you")).to_have_count(3)
+    expect(bob.page.get_by_role("img", name="Microphone off")).to_have_count(0)
+    bob.page.click("#leave")
+    expect(page.locator("[data-tile]")).to_have_count(1)
+    bob.page.click("#rejoin")
+    bob.phase("joined").sees(ada)
+    assert page.evaluate("document.querySelector('.seat:not([data-self]) audio').muted")
+    bob.acts_on(ada, "volume")  # also who isn't the host
+    expect(bob.page.get_by_role("dialog")).to_contain_text("Sound of Ada")
+
+
+RECEIVED = """async ([kind, from]) => { const rows = (await Promise.all(window.made.map((one) => one.getStats()))).flatMap((all) => [...all.values()]);
+  const bytes = rows.filter((row) => row.type === from && row.kind === kind).map((row) => row.bytesReceived ?? row.bytesSent);
+  return bytes.reduce((all, one) => all + one, 0); }"""
+
+
+def rests(page: Page, *kind: str) -> None:
+    """Wait until no more bytes of a kind come or go; packets on their way may."""
+    still = f"""async (kind) => {{ const now = await ({RECEIVED})(kind); const was = window.was;
+      window.was = now; if (now !== was) window.since = performance.now();
+      return performance.now() - window.since > 2_000; }}"""
+    until(page, still, kind)
+
+
+def test_data_is_saved_by_small_pictures_or_none(house: House) -> None:
+    """By what is really sent: bytes, and the encoder's limits."""
+    ada, bob = house.host("Ada").join(), house.guest("Bob", SCREEN, LARGE).join()
+    page = ada.page
+    ada.sees(bob)
+    limits = """(wanted) => { const encodings = window.made.flatMap((one) => one.getSenders()).filter(({ track }) => track).map((one) => one.getParameters().encodings[0]);
+      return JSON.stringify(encodings.slice(0, 2).map(({ maxBitrate, active }) => active && maxBitrate)) === wanted; }"""
+    ada.menu("settings")
+    page.get_by_label("Data", exact=True).select_option("low")
+    page.keyboard.press("Escape")
+    expect(page.locator("#call-marks")).to_have_text("Low data")
+    until(page, limits, "[24000,120000]")
+    until(bob.page, limits, "[48000,120000]")
+    ada.menu("audio-only")
+    expect(page.locator("#call-marks")).to_have_text("Audio only")
+    expect(ada.tile(bob)).not_to_have_class(re.compile("with-picture"))
+    expect(bob.tile(ada)).not_to_have_class(re.compile("with-picture"))
+    until(bob.page, limits, "[48000,false]")
+    bob.page.click("#screen")
+    show = page.get_by_role("button", name="Show the screen")
+    expect(show).to_be_visible()
+    for way in ("inbound-rtp", "outbound-rtp"):
+        rests(page, "video", way)
+    before = page.evaluate(RECEIVED, ["audio", "inbound-rtp"])
+    until(page, f"async (before) => await ({RECEIVED})(['audio', 'inbound-rtp']) > before", before)
+    show.click()
+    expect(page.locator("[data-screen].with-picture")).to_have_count(1)
+    expect(ada.tile(bob)).not_to_have_class(re.compile("with-picture"))
+    page.keyboard.press("v")  # who wants to be seen has pictures again, as before
+    expect(page.locator("#call-marks")).to_have_text("Low data")
+    ada.sees(bob)
+    bob.sees(ada)
+
+
+def test_devices_stand_beside_their_buttons_and_the_sound_is_tuned(house: House) -> None:
+    """By the keyboard; of a microphone whose sound can't be changed while it is open, as Chromium's."""
+    ada, bob = house.host("Ada").join(), house.guest("Bob").join()
+    page = ada.page
+    ada.sees(bob)
+    page.focus("#video-devices")
+    page.keyboard.press("Enter")
+    expect(page.locator("#video-menu [aria-checked=true]")).to_have_text("fake_device_0")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    own = "() => document.querySelector('[data-self] video').srcObject?.getVideoTracks()[0]?.label"
+    until(page, f"() => ({own})() === 'fake_device_1'")
+    assert focused(page) == "video-devices"
+    page.click("#audio-devices")
+    groups = page.locator("#audio-menu [role=group]")
+    assert [one.get_attribute("aria-label") for one in groups.all()] == ["Microphone", "Speaker"]
+    expect(page.locator("#audio-menu [aria-checked=true]")).to_have_count(2)
+    page.evaluate(
+        """() => { const camera = document.querySelector('[data-self] video').srcObject.getVideoTracks()[0];
+          camera.getCapabilities = () => ({ backgroundBlur: [true, false] });
+          camera.applyConstraints = async (asked) => (window.blurred = asked); }"""
+    )
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    sent = """(wanted) => window.made.flatMap((one) => one.getSenders()).some(({ track, getParameters }) => track?.kind === 'audio')
+      && window.made.flatMap((one) => one.getSenders()).find(({ track }) => track?.kind === 'audio').getParameters().encodings[0].maxBitrate === wanted"""
+    until(page, sent, 48_000)
+    page.get_by_label("Sound of your microphone").select_option("music")
+    expect(page.get_by_text("Use headphones")).to_be_visible()
+    until(page, sent, 128_000)
+    page.get_by_label("Blur my background").check()
+    until(page, "() => window.blurred?.backgroundBlur === true && window.blurred.frameRate")
+    page.set_viewport_size({"width": 700, "height": 640})
+    page.keyboard.press("Escape")
+    expect(page.locator("#audio-devices")).to_be_hidden()
+
+
+def test_two_compare_words_that_nobody_between_them_could_make(house: House) -> None:
+    ada, bob = house.host("Ada").join(), house.guest("Bob").join()
+    ada.sees(bob)
+    words = []
+    for one, other in ((ada, bob), (bob, ada)):
+        one.acts_on(other, "verify")
+        expect(one.page.locator(".words li")).to_have_count(12)
+        words.append(one.page.locator(".words li").all_text_contents())
+    assert words[0] == words[1]
+    assert len(set(words[0])) > 4
+    ada.page.keyboard.press("Escape")
+    bob.page.keyboard.press("Escape")
+    bob.page.click("#leave")
+    expect(ada.page.locator("[data-tile]")).to_have_count(1)
+    bob.page.click("#rejoin")
+    bob.phase("joined").sees(ada)
+    ada.acts_on(bob, "verify")
+    expect(ada.page.locator(".words li")).to_have_count(12)
+    assert ada.page.locator(".words li").all_text_contents() != words[0]  # of each connection
+
+
 def test_switches_and_shortcuts(house: House) -> None:
     ada, bob = house.couple()
     page, mark = ada.page, bob.tile(ada).locator(".seat-marks .mark")
@@ -766,7 +921,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     page.keyboard.up(" ")
     expect(mark).to_have_count(1)
     page.keyboard.press("c")
-    assert focused(page) == "chat-text"
+    expect(page.locator("#chat-text")).to_be_focused()
     page.keyboard.type("mmm")
     expect(page.locator("#chat-text")).to_have_value("mmm")
     expect(mark).to_have_count(1)
@@ -774,7 +929,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     assert focused(page) == "open-chat"
     page.keyboard.press("?")
     expect(page.locator("#keys-dialog")).to_be_visible()
-    expect(page.locator("#keys-list div")).to_have_count(14)
+    expect(page.locator("#keys-list div")).to_have_count(15)
     page.uncheck("#single-keys")
     page.keyboard.press("Escape")
     page.keyboard.press("r")
@@ -904,6 +1059,36 @@ def test_raised_hands_have_an_order_and_a_sound(house: House) -> None:
     expect(ada.page.locator("#people-list .name")).to_have_text(["Cem", "Bob", "Ada (you)"])
     cem.page.click("#hand")
     expect(ada.tile(bob).locator(".hand")).to_have_text("1")
+    # Reactions: by the keyboard, over whoever sends them, said to the others, gone after a moment.
+    ada.timed()
+    ada.page.route("**/reactions.js", lambda route: route.abort())
+    bob.page.route("**/reactions.js", lambda route: route.abort())
+    bob.page.keyboard.press("e")
+    expect(bob.page.locator("#captions")).to_contain_text("can’t be reached")
+    for one in (ada, bob):
+        one.page.unroute("**/reactions.js")
+    bob.page.keyboard.press("e")
+    expect(bob.page.locator("#reactions button").first).to_be_focused()
+    bob.page.keyboard.press("ArrowLeft")
+    bob.page.keyboard.press("ArrowLeft")
+    bob.page.keyboard.press("Enter")
+    for one, tile in ((ada, ada.tile(bob)), (bob, bob.page.locator("[data-self]"))):
+        expect(tile.locator(".reaction")).to_have_text("🤔")
+        expect(one.page.locator(".reaction")).to_have_count(1)
+    expect(ada.said).to_have_text("Bob: Thinking")
+    bob.page.route("**/reactions", lambda route: route.fulfill(status=429))
+
+    def is_refused() -> bool:
+        if "Too many" in (bob.said.text_content() or ""):
+            return True
+        bob.page.keyboard.press("Enter")
+        return False
+
+    wait_for(is_refused, "the refusal")
+    bob.page.keyboard.press("Escape")
+    expect(bob.page.locator("#react")).to_be_focused()
+    ada.skip(4)
+    expect(ada.page.locator(".reaction")).to_have_count(0)
 
 
 def test_chat_with_unread_count_links_and_history(house: House) -> None:
@@ -941,6 +1126,30 @@ def test_chat_with_unread_count_links_and_history(house: House) -> None:
     bob.page.keyboard.press("Enter")
     expect(bob.page.locator("#chat-form .banner")).to_contain_text("can’t be reached")
     expect(bob.page.locator("#chat-text")).to_have_value("lost?")
+    # An answer, by the keyboard: its line leads to what it answers. Marks are shown as what they mean.
+    page = ada.page
+    page.focus("#chat-text")
+    page.keyboard.press("Shift+Tab")
+    for _ in range(3):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answering")).to_contain_text("Reply to Bob: <img")
+    page.keyboard.type("**yes** ")
+    page.click("#chat-emoji")
+    expect(page.locator("#emoji button").first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-text")).to_have_value("**yes** 😄")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answering")).to_be_hidden()
+    expect(cem.page.locator(".said strong")).to_have_text("yes")
+    expect(cem.page.locator(".said .quote")).to_contain_text("Bob <img")
+    cem.page.click(".said .quote")
+    expect(cem.page.locator(".said").first).to_be_focused()
+    page.click(".said >> nth=-1 >> .answer")
+    page.keyboard.press("Escape")
+    expect(page.locator(".answering")).to_be_hidden()
+    expect(page.locator("#chat")).to_be_visible()
 
 
 def test_names_turn_nothing_around_them_and_no_emoji_is_cut(house: House) -> None:
@@ -1028,9 +1237,17 @@ def test_files_go_to_everyone_or_one_once_accepted(house: House, tmp_path: Path)
         bob.page.click(".file a[download]")
     assert Path(download.value.path()).read_bytes() == content
     assert download.value.suggested_filename == "plan.bin"
+    # One card for both: how many have it, and who.
+    card = ada.page.locator(".file")
+    expect(card.locator(".state")).to_have_text("1 of 2 have it")
+    expect(card).to_have_attribute("data-status", "offered")
+    ada.page.click(".file summary")
+    expect(card.locator("li")).to_have_text(["Bob – Complete", "Cem – Waiting for an answer"])
     cem.page.click('.file [data-act="room.files.decline"]')
-    expect(ada.page.locator('.file[data-status="declined"]')).to_have_count(1)
-    expect(ada.page.locator('.file[data-status="done"]')).to_have_count(1)
+    expect(card.locator("li")).to_have_text(["Bob – Complete", "Cem – Declined"])
+    expect(card.locator("details")).to_have_attribute("open", "")
+    expect(card).to_have_attribute("data-status", "done")
+    expect(card).to_have_count(1)
     pieces = ada.page.evaluate("window.pieces")
     assert max(pieces) == 16_384 and sum(pieces) == len(content) + 4 * len(pieces)
     offer(ada, tmp_path, "only.txt", b"for Cem", to="Cem")
@@ -1041,6 +1258,22 @@ def test_files_go_to_everyone_or_one_once_accepted(house: House, tmp_path: Path)
     offer(ada, tmp_path, "empty.txt", b"")
     bob.page.click('.file [data-act="room.files.accept"]')
     expect(ada.page.locator('.file[data-status="done"]')).to_have_count(2)
+    # A picture that is pasted is shown to all who are there, smaller, and nowhere kept.
+    ada.page.evaluate(PASTE, 3_000)
+    ada.page.fill("#picture-alt", "A plan")
+    ada.page.keyboard.press("Enter")
+    picture = bob.page.get_by_role("button").get_by_role("img", name="A plan")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("(image) => image.naturalWidth") == 2_048
+    expect(bob.said).to_contain_text("Ada: Picture")
+    bob.page.locator(".picture-small").press("Enter")
+    expect(bob.page.locator("#picture-dialog img")).to_have_attribute("alt", "A plan")
+    expect(ada.page.locator(".picture-small")).to_have_count(1)
+    assert ada.page.locator("#chat-form .pending").is_hidden()
+    said = bob.page.evaluate(
+        "fetch(`../api/video/rooms/${location.pathname.split('/').pop()}/chat`, { headers: { 'X-Session': localStorage.getItem(`rtapp.room.${location.pathname.split('/').pop()}`) } }).then((answer) => answer.json())"
+    )
+    assert said == []
 
 
 def test_a_file_on_its_way_shows_progress_and_can_be_cancelled(
@@ -1575,6 +1808,97 @@ def test_invite_by_link_code_and_qr(house: House) -> None:
     assert focused(page) == "alone-invite"
 
 
+def test_the_invitation_of_a_server_that_is_not_shared_says_what_to_do(house: House) -> None:
+    """Stub: what the server answers once it is shared, as there may be no network here."""
+    ada = house.host("Ada", timezone_id="Asia/Tokyo").join()
+    page = ada.page
+    page.click("#open-invite")
+    expect(page.locator("#invite-local")).to_contain_text("Ask whoever runs this server")
+    for useless in ("#invite-qr", "#mail-link", "#invite-calendar", "#invite-share"):
+        expect(page.locator(useless)).to_be_hidden()
+    page.keyboard.press("Escape")
+    account = {"username": NAME, "password": PASSWORD, "role": "admin"}
+    assert house.server.post("/api/users", account).status in (200, 201)
+    sign_in(ada.context, house.server)
+    page.route(
+        "**/api/network",
+        lambda route: route.abort() if route.request.method == "POST" else route.fallback(),
+    )
+    page.click("#open-invite")
+    expect(page.locator("#invite-share")).to_be_visible()
+    expect(page.locator("#invite-local")).to_be_hidden()
+    page.press("#invite-sharing", " ")
+    expect(page.locator("#invite-share .banner")).to_contain_text("can’t be reached")
+    expect(page.locator("#invite-sharing")).not_to_be_checked()
+    page.route("**/api/network", lambda route: route.fulfill(json={"state": "on", "fault": None}))
+    link = f"https://192.0.2.7:8443/room/{house.room}"
+    room = f"**/api/video/rooms/{house.room}"
+    page.route(room, lambda route: route.fulfill(json={**route.fetch().json(), "joinUrl": link}))
+    page.press("#invite-sharing", " ")
+    expect(page.locator("#invite-link")).to_have_text(link)
+    expect(page.locator("#invite-qr")).to_be_visible()
+    expect(page.locator("#invite-share")).to_be_hidden()
+    expect(page.locator("#copy-link")).to_be_focused()
+    address = urlsplit(page.get_attribute("#mail-link", "href") or "")
+    fields = parse_qs(address.query)
+    assert address.scheme == "mailto" and "Planning" in fields["subject"][0]
+    assert f"\r\n{link}\r\n" in fields["body"][0]
+    page.press("#invite-calendar summary", "Enter")
+    page.fill("#invite-start", "2030-05-06T07:08")
+    with page.expect_download() as download:
+        page.press("#invite-start", "Enter")
+    lines = Path(download.value.path()).read_bytes().decode().split("\r\n")
+    assert {"DTSTART:20300505T220800Z", "SUMMARY:Planning", f"URL:{link}"} <= set(lines)
+
+
+def test_whoever_looks_elsewhere_is_notified_if_they_want(house: House) -> None:
+    """Stubs: the system's notifications, and a page that is hidden."""
+    away = """
+      Object.assign(window, { notes: [], away: false, asked: 0, answer: 'denied' });
+      window.Notification = class {
+        static permission = 'default';
+        static async requestPermission() { window.asked += 1; return (Notification.permission = window.answer); }
+        constructor(title, about) { window.notes.push(Object.assign(this, about, { title })); }
+        close() { this.closed = true; }
+      };
+      Object.defineProperty(document, 'visibilityState', { get: () => (window.away ? 'hidden' : 'visible') });"""
+    house.make(lobby=True)
+    ada = house.host("Ada", away).join()
+    page = ada.page
+    ada.menu("settings")
+    box = page.locator("#notify")
+    assert page.evaluate("asked") == 0
+    box.click()
+    expect(page.locator("#notify-hint")).to_contain_text("doesn’t allow")
+    expect(box).not_to_be_checked()
+    page.evaluate("answer = 'granted'")
+    box.click()
+    expect(box).to_be_checked()
+    expect(page.locator("#notify-hint")).to_be_hidden()
+    page.keyboard.press("Escape")
+    bob = house.guest("Bob").open().ask().phase("waiting")
+    expect(page.locator("#open-people")).to_have_attribute("data-count", "1")
+    page.evaluate("away = true")
+    house.guest("Cem").open().ask().phase("waiting")
+    until(page, "() => notes.length === 1")
+    note = page.evaluate("(({ title, body, tag }) => [title, body, tag])(notes[0])")
+    assert note == ["Planning", "Cem would like to come in", "rtapp-people"]
+    page.evaluate("notes[0].onclick()")
+    expect(page.locator("#people")).to_be_visible()
+    page.click('[data-act="admit"] >> nth=0')
+    bob.phase("joined").page.click("#open-chat")
+    bob.page.fill("#chat-text", "Are you there?")
+    bob.page.keyboard.press("Enter")
+    until(page, "() => notes.length === 2")
+    assert page.evaluate("[notes[1].body, notes[1].closed]") == ["Bob: Are you there?", None]
+    page.evaluate("away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    assert page.evaluate("notes.every(({ closed }) => closed)")
+    bob.page.fill("#chat-text", "Ah")
+    bob.page.keyboard.press("Enter")
+    expect(ada.said).to_contain_text("Bob: Ah")
+    assert page.evaluate("notes.length") == 2
+
+
 def test_leaving_and_coming_back_here_or_elsewhere(house: House) -> None:
     house.make(maxParticipants=2)
     ada, bob = house.couple()
@@ -1898,14 +2222,26 @@ def test_no_serious_finding_of_axe(
     line.locator('[data-item="room.host.remove"]').click()
     look_at(page)
     page.keyboard.press("Escape")
+    for item, shown in (("volume", "#hearing-volume"), ("verify", ".words")):
+        ada.acts_on(bob, item)
+        expect(page.locator(shown)).to_be_visible()
+        look_at(page)
+        page.keyboard.press("Escape")
     bob.page.click("#hand")
     bob.page.click("#open-chat")
     bob.page.fill("#chat-text", "Hello https://example.org")
     bob.page.keyboard.press("Enter")
     page.click("#open-chat")
     expect(page.locator(".said")).to_have_count(1)
+    page.click(".answer")
+    page.click("#chat-emoji")
+    expect(page.locator("#emoji")).to_be_visible()
     look_at(page)
     page.click("#open-chat")
+    page.keyboard.press("e")
+    expect(page.locator("#reactions")).to_be_visible()
+    look_at(page)
+    page.keyboard.press("Escape")
     for item in ("invite", "settings", "file", "view", *(() if window else ("keys",))):
         ada.menu(item)
         look_at(page)

@@ -686,6 +686,8 @@ def test_a_call_over_web_sockets(make_server: Callable[..., Server]) -> None:
         say(b, type="webrtc-signal", signal={"candidate": "x"}, ref="s")
         assert hear(a, "webrtc-signal")["signalType"] == "ice-candidate"
         assert hear(b, "ack") == {"type": "ack", "ref": "s"}
+        assert ada.post(f"{ROOMS}/{room}/reactions", emoji="😮").status == 200
+        assert hear(b, "room-reaction")["emoji"] == "😮"
         say(b, type="webrtc-signal", signal="x" * 70_000)
         assert hear(b, "error")["code"] == "too_large"
         say(b, type="leave-room")
@@ -1105,6 +1107,56 @@ def test_chat_is_heard_kept_and_plain(server: Server) -> None:
     assert server.get("/api/messages").json == []
 
 
+def test_an_answer_in_the_chat_names_what_it_answers(server: Server) -> None:
+    room, other = make_room(server), make_room(server)
+    ada, bob = Person(server, "Ada").enter(room), Person(server, "Bob").enter(room)
+    first = ada.post(f"{ROOMS}/{room}/chat", text="Shall we?").json["id"]
+    elsewhere = (
+        Person(server, "Cem").enter(other).post(f"{ROOMS}/{other}/chat", text="x").json["id"]
+    )
+    with ada.stream() as stream:
+        assert heard(stream, "room-chat")["replyTo"] is None
+        assert bob.post(f"{ROOMS}/{room}/chat", text="Yes", replyTo=first).status == 200
+        assert heard(stream, "room-chat")["replyTo"] == first
+    joined = int(ada.joined["lastEventId"].split("-")[1])  # a message, but nothing that was said
+    for wrong in (elsewhere, joined, 0, 2**62, -1, "first"):
+        answer = bob.post(f"{ROOMS}/{room}/chat", text="Yes", replyTo=wrong)
+        assert answer.status == 422 and answer.json["errors"][0]["field"] == "replyTo", wrong
+    assert [line["replyTo"] for line in bob.get(f"{ROOMS}/{room}/chat").json] == [None, first]
+
+
+def test_a_reaction_is_seen_by_the_others_and_kept_nowhere(server: Server) -> None:
+    room = make_room(server)
+    ada, bob, eve = (Person(server, name) for name in ("Ada", "Bob", "Eve"))
+    ada.enter(room)
+    bob.enter(room)
+    path = f"{ROOMS}/{room}/reactions"
+    with ada.stream() as at_ada, bob.stream() as at_bob:
+        assert bob.post(path, emoji="🎉").status == 200
+        told = {"type": "room-reaction", "roomId": room}
+        assert heard(at_ada, "room-reaction") == {
+            **told,
+            "clientId": bob.me["clientId"],
+            "emoji": "🎉",
+        }
+        for wrong in ("🐈", "", None, ["👍"]):
+            answer = bob.post(path, emoji=wrong)
+            assert answer.status == 422 and answer.json["errors"][0]["field"] == "emoji", wrong
+        assert eve.post(path, emoji="👍").code == "not_in_room"
+        for _ in range(4):
+            assert bob.post(path, emoji="❤️").status == 200
+        refused = bob.post(path, emoji="👍")
+        assert refused.status == 429 and 1 <= int(refused.headers["retry-after"]) <= 3
+        assert ada.post(path, emoji="😂").status == 200  # each has their own
+        assert heard(at_bob, "room-reaction")["emoji"] == "😂"  # and hears none of their own
+    assert server.get("/api/messages").json == []
+    sql = "SELECT count(*) FROM messages WHERE event = 'room-reaction'"
+    rows = rows_of(server.database_url, sql)
+    assert rows == [(0,)]
+    late = Person(server, "Cem").enter(room)
+    assert late.get(f"{ROOMS}/{room}/chat").json == []
+
+
 def test_hands_keep_the_order_in_which_they_went_up(server: Server) -> None:
     """Also for who joins later; a hand that goes up again is the last."""
     room = make_room(server)
@@ -1378,6 +1430,9 @@ def test_a_room_spans_nodes(postgres: Cluster, start_node: Callable[..., Server]
                 assert at_cem.hello["recovered"] is True
                 bob.post(f"{ROOMS}/{room}/chat", text="hello")
                 assert heard(at_cem, "room-chat")["text"] == "hello"
+                assert bob.post(f"{ROOMS}/{room}/reactions", emoji="👏").status == 200
+                assert heard(at_cem, "room-reaction")["emoji"] == "👏"
+                assert "event" not in at_cem.events[-1]  # a page hears it as every other of a room
                 assert act(ada, room, cem, "remove").status == 200
                 assert at_cem.ended()
             cem.server = second
@@ -1503,13 +1558,16 @@ def test_system_messages_in_socket_io(make_server: Callable[..., Server]) -> Non
         assert ada.post("/api/webrtc/signal", **signal).status == 200
         name, value = json.loads(hear_io(ws)[2:])
         assert name == "webrtc-signal" and value["fromClientId"] == ada.me["clientId"]
+        assert ada.post(f"{ROOMS}/{room}/reactions", emoji="🤔").status == 200
+        name, value = json.loads(hear_io(ws)[2:])
+        assert name == value["type"] == "room-reaction" and value["emoji"] == "🤔"
 
 
 def test_the_description_names_what_answers_and_events_carry(server: Server) -> None:
     described = json.dumps(server.get("/api/openapi.json", token=None).json)
-    readme = (ROOT / "README.md").read_text("utf-8")
+    guide = (ROOT / "static" / "docs" / "developer.md").read_text("utf-8")
     for name in ("iceTtl", "handAt", "messageId"):
-        assert f"`{name}`" in described and f"`{name}`" in readme
+        assert f"`{name}`" in described and f"`{name}`" in guide
 
 
 def test_rooms_are_counted_and_logged(hosted: tuple[str, Person, Person, Person]) -> None:

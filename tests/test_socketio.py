@@ -667,8 +667,9 @@ def test_a_handler_that_holds_everybody_up_is_named(with_handlers: Callable[...,
 
 def test_the_guides_way_out_of_the_loop(make_server: Callable[..., Server], tmp_path: Path) -> None:
     """A handler's own database is locked, and others are served meanwhile."""
-    readme, database = (ROOT / "README.md").read_text("utf-8"), tmp_path / "shop.db"
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
+    guide = (ROOT / "static" / "docs" / "socketio.md").read_text("utf-8")
+    database = tmp_path / "shop.db"
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.S)
     code = next(block for block in blocks if "threadpool" in block)
     path = tmp_path / "handlers.py"
     path.write_text(code.replace('"shop.db"', repr(str(database))))

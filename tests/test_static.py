@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
@@ -92,6 +94,48 @@ def known_keys() -> set[str]:
     return {PLURAL.sub("", key) for key in catalogue("en")}
 
 
+# ---- heads and languages -------------------------------------------------------------------------
+
+WHOLE = {"landing.html", "ended.html"}  # in one piece, where nothing else can be loaded
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_the_head_stands_once(path: Path) -> None:
+    """A room's page says more of its window, and nothing of an app, so it has lines itself."""
+    if path.name in WHOLE | {"head.html"}:
+        return
+    page = path.read_text("utf-8")
+    lines = (STATIC / "head.html").read_text("utf-8").splitlines()
+    if path.name == "room.html":
+        other = re.compile("viewport|theme-color|manifest|apple")
+        assert [line for line in lines if not other.search(line) and line not in page] == []
+    else:
+        assert page.count("  <!-- head -->\n") == 1
+        assert [line for line in lines if line in page] == []
+
+
+def test_a_page_names_the_modules_that_it_needs_at_once() -> None:
+    page = rtapp.Static(STATIC).page("index.html").body
+    assert isinstance(page, bytes)
+    links = re.findall(r'modulepreload" href="static/\w+/(.*?)"', page.decode())
+    assert len(links) == len(set(links)) > 10
+    assert {"js/index.js", "js/i18n.js", "js/share.js"} <= set(links)
+    assert {"js/console.js", "js/rt.js"} & set(links) == set()  # asked for later
+    assert all((STATIC / link).is_file() for link in links)
+
+
+def test_a_language_is_there_by_its_file(tmp_path: Path) -> None:
+    folder = tmp_path / "static"
+    shutil.copytree(STATIC, folder)
+    shutil.copy(folder / "i18n/en.json", folder / "i18n/de.json")
+    static = rtapp.Static(folder)
+    for page in ("index.html", "room.html"):
+        body = static.page(page).body
+        assert isinstance(body, bytes)
+        assert b'<html data-languages="de en tr"' in body
+    assert static.file("i18n/room.de.json").body
+
+
 # ---- texts ---------------------------------------------------------------------------------------
 
 
@@ -164,6 +208,41 @@ def test_every_description_of_a_setting_has_a_translation() -> None:
     assert list(texts) == list(rtapp.SETTINGS)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_setting_has_a_name_in_words(language: str) -> None:
+    texts = json.loads((STATIC / "i18n" / f"labels.{language}.json").read_text("utf-8"))
+    assert list(texts) == list(rtapp.SETTINGS)
+    assert len(set(texts.values())) == len(texts)
+
+
+def logged() -> set[str]:
+    """What the server writes into its event log, `{}` for what is different in each."""
+    found = set()
+    for call in ast.walk(ast.parse((STATIC.parent / "rtapp.py").read_text("utf-8"))):
+        name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+        is_entry = name.endswith(("journal.add", ".audit")) or name == "reported"
+        if isinstance(call, ast.Call) and is_entry and call.args[1:]:
+            words = call.args[1]
+            if isinstance(words, ast.JoinedStr):
+                parts = (
+                    ast.unparse(p) if isinstance(p, ast.Constant) else None for p in words.values
+                )
+                found.add(
+                    "".join("{}" if part is None else ast.literal_eval(part) for part in parts)
+                )
+            elif isinstance(words, ast.Constant) and isinstance(words.value, str):
+                found.add(words.value)
+    return found
+
+
+def test_every_entry_of_the_event_log_has_a_translation() -> None:
+    """The server's own are English; what it puts together of others' words is said by its parts."""
+    texts = json.loads((STATIC / "i18n" / "log.tr.json").read_text("utf-8"))
+    assert len(logged()) > 50
+    assert logged() - set(texts) == {"{}: {}"}
+    assert [key for key, text in texts.items() if text.count("{}") != key.count("{}")] == []
+
+
 def test_turkish_is_turkish() -> None:
     """The commonest slips: a dotted capital lost, an English quotation, a decomposed letter."""
     for key, text in catalogue("tr").items():
@@ -212,6 +291,9 @@ def test_nothing_comes_from_outside(path: Path) -> None:
     text = path.read_text("utf-8")
     for namespace in NAMESPACES:
         text = text.replace(namespace, "")
+    if path.suffix == ".md":  # what a guide shows as code is read, not loaded
+        text = re.sub(r"^ *```.*?^ *```$|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"^<!-- settings:.*?<!-- /settings -->$", "", text, flags=re.M | re.DOTALL)
     assert re.findall(r"(?:https?:|wss?:|url\(\s*['\"]?|src=\"|href=\")//[\w.]+", text) == []
     assert "@import" not in text
 

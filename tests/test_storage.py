@@ -36,6 +36,7 @@ from support import (
     rows_of,
     setup_token,
     sqlite_url,
+    wait_for,
 )
 
 sys.path.insert(0, str(PROGRAM.parent))
@@ -920,6 +921,25 @@ def test_retention_of_another_node_is_told(
             assert not here.log.complete(0, ["c/x"])
             here.log.poll()
             assert not here.log.complete(0, ["c/x"]) and here.log.complete(5, ["c/x"])
+
+
+def test_a_node_hears_of_anothers_retention(postgres: Cluster, tmp_path: Path) -> None:
+    """So it knows, before it has read anything, that who comes back has lost something."""
+    url = postgres.new_database()
+    with Server(tmp_path, env={"DATABASE_URL": url}) as server, Opened(url) as there:
+        with server.stream("channel=x") as stream:
+            position = stream.last_id
+            server.publish("lost", "channel=x")
+            stream.take(1)
+        there.log.poll()
+        there.log.trim(24, 0)
+
+        def recovers() -> bool:
+            with server.stream("channel=x", headers={"Last-Event-ID": position}) as back:
+                return bool(back.hello["recovered"])
+
+        wait_for(lambda: not recovers(), "it to be heard of")
+        assert server.get("/api/logs?level=ERROR").json == []
 
 
 # Idempotency keys

@@ -245,6 +245,19 @@ def test_stats_count(server: Server) -> None:
         assert found["nodes"][0]["connections"] == 2
         assert {"bytesSent", "messagesPerSecond", "deliveriesPerSecond", "cpuPercent"} <= set(found)
         assert {"videoParticipants", "activeVideoRooms"} <= set(found)
+        assert found["maxConnections"] == 10_000 and found["errors"] == 0
+        assert found["diskFreeBytes"] > 0 and (found["walBytes"] is None or found["walBytes"] > 0)
+        assert "recent" not in found
+
+        def recent() -> Any:
+            return server.get("/api/stats?recent=1").json["recent"]
+
+        wait_for(lambda: recent()[-1:] and recent()[-1]["messagesSent"] == 5, "a second after it")
+        rows = recent()
+        times = [row["timestamp"] for row in rows]
+        assert times == sorted(set(times)) and rows[-1]["deliveries"] == 5
+        assert rows[-1]["transports"] == {"sse": 2}
+        assert rows[-1]["nodes"] == server.get("/api/stats").json["nodes"]
     assert isinstance(server.get("/api/stats/history?minutes=5").json, list)
     assert server.get("/api/stats/history?minutes=0").code == "invalid"
 

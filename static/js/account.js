@@ -1,58 +1,80 @@
-/** Whoever is signed in: the name in the header, signing out, changing the password. */
+/** Whoever is signed in: the name in the header's menu, signing out, changing the password. */
 import { clearErrors, fieldError, wireForm } from './forms.js';
+import { account, closeMenu, nameMenu } from './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
-import { announce, banner, byId, errorBanner, h } from './page.js';
-import { passwordFault } from './password.js';
+import { announce, banner, errorBanner, h } from './page.js';
+import { checkPassword, WEAK } from './rules.js';
 import { changePassword, onSession, saysEnded, signOut, whoIAm } from './session.js';
 
 /** Roles as texts. @type {Record<string, string>} */
 const ROLES = { guest: 'role.guest', user: 'role.user', admin: 'role.admin' };
 
-const dialog = /** @type {HTMLDialogElement} */ (byId('password-dialog'));
-const form = /** @type {HTMLFormElement} */ (byId('password-form'));
-const current = /** @type {HTMLInputElement} */ (byId('current-password'));
-const chosen = /** @type {HTMLInputElement} */ (byId('new-password'));
+const who = h('p', { id: 'who', class: 'hint' });
+const change = h('button', { id: 'change-password', type: 'button', class: 'small', 'data-i18n': 'password.change' });
+const out = h('button', { id: 'sign-out', type: 'button', class: 'small', 'data-i18n': 'signin.out' });
+account.append(who, change, out, h('hr'));
+
+const name = h('input', { autocomplete: 'username', 'data-i18n-attr': 'aria-label:signin.username', readonly: true, hidden: true });
+const current = passwordInput('current-password', 'current', 'current-password');
+const chosen = passwordInput('new-password', 'password', 'new-password', 'new-password-hint');
+const cancel = h('button', { type: 'button', 'data-i18n': 'password.cancel' });
+const form = h(
+  'form',
+  { id: 'password-form', class: 'stack', method: 'post', novalidate: true },
+  h('h2', { id: 'password-title', 'data-i18n': 'password.change' }),
+  name,
+  passwordField(current, 'password.current'),
+  passwordField(chosen, 'password.new', 'password.hint'),
+  h('p', { class: 'hint', 'data-i18n': 'password.others' }),
+  h('div', { class: 'form-error' }),
+  h('div', { class: 'actions' }, cancel, h('button', { class: 'primary', 'data-i18n': 'password.save' })),
+);
+const dialog = h('dialog', { id: 'password-dialog', 'aria-labelledby': 'password-title' }, form);
+document.body.append(dialog);
 
 export function wireAccount() {
   wireForm(form, {
     check: checkPasswords,
     send: savePassword,
-    codes: { wrong_login: ['current', 'password.wrong'], weak_password: ['password', 'password.weak'] },
+    codes: { wrong_login: ['current', 'password.wrong'], ...WEAK },
     refused: saysEnded,
   });
-  byId('change-password').addEventListener('click', () => {
+  change.addEventListener('click', () => {
     notice('account');
+    closeMenu();
     dialog.showModal();
   });
-  byId('cancel-password').addEventListener('click', () => dialog.close());
+  cancel.addEventListener('click', () => dialog.close());
   dialog.addEventListener('close', () => {
     form.reset();
     clearErrors(form);
   });
-  byId('sign-out').addEventListener('click', leave);
+  out.addEventListener('click', leave);
   onSession(onWho);
   onLanguage(render);
 }
 
 /** @type {import('./session.js').SessionListener} */
-function onWho(me, change) {
+function onWho(me, how) {
   render();
   if (!me?.authenticated) {
     dialog.close();
     notice('account');
   }
-  if (change === 'entered' && me?.authenticated) announce(whoText());
-  if (change === 'left') announce(t('signin.isOut'));
+  if (how === 'entered' && me?.authenticated) announce(whoText());
+  if (how === 'left') announce(t('signin.isOut'));
 }
 
 function render() {
   const me = whoIAm();
-  byId('account').hidden = !me?.authenticated;
-  byId('change-password').hidden = !me?.username;
-  byId('sign-out').hidden = Boolean(me?.inWindow); // the program's own window has no other way in
-  byId('who').textContent = whoText();
-  byId('password-username').setAttribute('value', me?.username ?? '');
+  account.hidden = !me?.authenticated;
+  change.hidden = !me?.username;
+  out.hidden = Boolean(me?.inWindow); // the program's own window has no other way in
+  who.textContent = whoText();
+  name.value = me?.username ?? '';
+  nameMenu(me?.username ?? '');
+  document.getElementById('nav-admin')?.toggleAttribute('hidden', me?.role !== 'admin');
 }
 
 function whoText() {
@@ -63,6 +85,7 @@ function whoText() {
 }
 
 async function leave() {
+  closeMenu();
   try {
     await signOut();
   } catch (error) {
@@ -72,8 +95,7 @@ async function leave() {
 
 function checkPasswords() {
   fieldError(current, current.value ? undefined : () => t('password.needCurrent'));
-  const fault = passwordFault(chosen.value);
-  fieldError(chosen, fault ? () => t(fault) : undefined);
+  checkPassword(chosen);
 }
 
 async function savePassword() {
@@ -86,7 +108,25 @@ function changedNotice() {
   const close = h('button', { type: 'button', class: 'small' }, t('notice.close'));
   close.addEventListener('click', () => {
     notice('account');
-    byId('change-password').focus();
+    closeMenu(); // the focus is where it was
   });
   return banner('ok', t('password.changed'), h('p', { class: 'body' }, t('password.changedBody')), close);
+}
+
+/** @param {string} id @param {string} name @param {string} autocomplete @param {string} [hint] its id */
+function passwordInput(id, name, autocomplete, hint = '') {
+  const told = `${id}-error ${hint}`.trim();
+  return h('input', { id, name, type: 'password', autocomplete, autocapitalize: 'none', spellcheck: 'false', 'aria-required': 'true', 'aria-describedby': told });
+}
+
+/** A password's field with its label, button, fault and hint. @param {HTMLInputElement} input @param {string} label @param {string} [hint] */
+function passwordField(input, label, hint) {
+  return h(
+    'div',
+    { class: 'field' },
+    h('label', { for: input.id, 'data-i18n': label }),
+    h('div', { class: 'revealable' }, input, h('button', { type: 'button', 'data-reveal': input.id })),
+    h('p', { id: `${input.id}-error`, class: 'field-error' }),
+    hint ? h('p', { id: `${input.id}-hint`, class: 'hint', 'data-i18n': hint }) : undefined,
+  );
 }

@@ -10,10 +10,11 @@ import * as settings from './admin/settings.js';
 import { closeStream, LinkState, LostBanner, openStream, stats } from './admin/stream.js';
 import * as system from './admin/system.js';
 import { effect, html, live, render, signal } from './admin/ui.js';
+import { Warnings } from './admin/warnings.js';
 import { ROOT } from './api.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
-import { byId, startPage } from './page.js';
+import { banner, byId, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { onSession, refresh, whoIAm } from './session.js';
 
@@ -52,10 +53,16 @@ const isAllowed = signal(undefined);
 
 // ---- what is shown ---------------------------------------------------------------------------
 
+/** How much was typed in the settings and isn't saved. */
+const Unsaved = live(() => {
+  const count = Object.keys(settings.drafts.value).length;
+  return count > 0 && html`${' '}<span class="badge warn" title=${t('admin.settings.unsaved', { count })}>${count}<span class="visually-hidden">${' '}${t('admin.settings.unsaved', { count })}</span></span>`;
+});
+
 const Menu = live(
   () => html`
     ${SECTIONS.map(
-      ({ id, title }) => html`<a href="#${id}" aria-current=${id === section.value.id ? 'true' : undefined}>${t(title)}</a>`,
+      ({ id, title }) => html`<a href="#${id}" aria-current=${id === section.value.id ? 'true' : undefined}>${t(title)}${id === 'settings' && html`<${Unsaved} />`}</a>`,
     )}
   `,
 );
@@ -82,14 +89,29 @@ const App = live(() => {
       <div class="stack content">
         <div class="row end">
           <h1 id="section-title" tabindex="-1">${t(title)}</h1>
-          <${LinkState} />
+          <div class="row">
+            <button type="button" id="palette" class="small" aria-keyshortcuts="Control+K Meta+K" onClick=${palette}>${t('admin.palette.button')} <kbd>${isApple ? '⌘ K' : 'Ctrl K'}</kbd></button>
+            <${LinkState} />
+          </div>
         </div>
         <${LostBanner} />
+        <${Warnings} />
         <${view} key=${id} />
       </div>
     </div>
   `;
 });
+
+const isApple = /Mac|iPhone|iPad/.test(navigator.platform);
+
+async function palette() {
+  try {
+    const { openPalette } = await import('./admin/palette.js');
+    await openPalette(SECTIONS);
+  } catch {
+    notice('act', () => banner('warn', t('error.unreachable')));
+  }
+}
 
 // ---- what is asked ---------------------------------------------------------------------------
 
@@ -130,6 +152,7 @@ function onWho(me) {
     requestAnimationFrame(showPlace);
   } else if (!allowed && before && me) {
     section.peek().leave?.();
+    settings.discard();
     closeStream();
   }
 }
@@ -147,6 +170,12 @@ function wire() {
   wireAccount();
   wireReveals();
   addEventListener('hashchange', go);
+  addEventListener('keydown', (event) => {
+    const isAsked = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === 'k';
+    if (!isAsked || !isAllowed.peek()) return;
+    event.preventDefault(); // the browser's own search
+    void palette();
+  });
   addEventListener('pageshow', ({ persisted }) => persisted && location.reload());
   onSession(onWho);
   onLanguage(nameTab);

@@ -3,12 +3,12 @@ import { clearErrors, fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
 import { makeCall, openCalls, roomPage } from './open-calls.js';
 import { byId, h } from './page.js';
+import { ROOM } from './rules.js';
 import { saysEnded } from './session.js';
 
 /** @typedef {import('./open-calls.js').OpenCall} OpenCall */
 
 const EVERY = 10_000; // ms between two looks
-const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
 
 const makeForm = /** @type {HTMLFormElement} */ (byId('make-room'));
 const joinForm = /** @type {HTMLFormElement} */ (byId('join-room'));

@@ -1,15 +1,17 @@
 /** The start page of the desktop program, in its window or in the browser: calls, and its end. */
 import { api, ApiError, ROOT } from './api.js';
-import { fieldError, wireForm } from './forms.js';
+import { confirmed } from './dialog.js';
+import { wireForm } from './forms.js';
+import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, errorBanner, h, startPage } from './page.js';
-import { passwordFault, wireReveals } from './password.js';
+import { wireReveals } from './password.js';
+import { checkPassword, checkUsername, WEAK } from './rules.js';
 import { redeem, takeLink } from './session.js';
 import { sharePanel } from './share.js';
 
 const EVERY = 2000; // ms between two looks at what goes on
-const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
 
 /**
  * @typedef {object} Program what `GET /api/desktop` says
@@ -37,7 +39,6 @@ let admins = [];
 /** Whether the program has ended by this page's doing. */
 let ended = false;
 
-const question = /** @type {HTMLDialogElement} */ (byId('question'));
 const passwordForm = /** @type {HTMLFormElement} */ (byId('password'));
 const chosen = /** @type {HTMLInputElement} */ (byId('password-new'));
 const user = /** @type {HTMLSelectElement} */ (byId('password-user'));
@@ -54,7 +55,6 @@ async function look() {
     if (!ended) showTrouble(/** @type {ApiError} */ (error));
   }
   render();
-  renderQuestion();
 }
 
 /** What was last told of a trouble: the same isn't said aloud again every two seconds. */
@@ -207,9 +207,8 @@ function wireShare() {
   });
   wireForm(shareForm, {
     check: () => {
-      fieldError(shareName, USERNAME.test(shareName.value.trim()) ? undefined : () => t('signin.badUsername'));
-      const fault = passwordFault(sharePassword.value);
-      fieldError(sharePassword, fault ? () => t(fault) : undefined);
+      checkUsername(shareName);
+      checkPassword(sharePassword);
     },
     send: async () => {
       const account = { username: shareName.value.trim(), password: sharePassword.value, role: 'admin' };
@@ -222,25 +221,17 @@ function wireShare() {
       await lookForAdmins();
       byId('share').querySelector('button')?.focus();
     },
-    codes: { weak_password: ['password', 'password.weak'] },
+    codes: WEAK,
   });
 }
 
 // ---- questions, the end ----------------------------------------------------------------------
 
 /** Whether to quit though people are in calls. */
-function askToQuit() {
-  renderQuestion();
-  if (!question.open) question.showModal();
-}
-
-function renderQuestion() {
-  if (program) byId('question-body').textContent = t('desktop.quitBody', { count: program.people });
-}
-
-async function answerYes() {
-  question.close();
-  await quit(true);
+async function askToQuit() {
+  if (document.getElementById('ask-dialog')) return;
+  const text = t('desktop.quitBody', { count: program?.people ?? 0 });
+  if (await confirmed(t('desktop.quitTitle'), text, t('desktop.quitYes'), t('desktop.quitNo'))) await quit(true);
 }
 
 /** @param {boolean} force */
@@ -250,7 +241,7 @@ async function quit(force) {
   } catch (error) {
     if (error instanceof ApiError && error.code === 'call_running') {
       await look(); // who is in calls, as the question says it
-      askToQuit();
+      void askToQuit();
     } else notice('call', () => errorBanner(error));
     return;
   }
@@ -274,17 +265,14 @@ async function lookForAdmins() {
 
 function wirePassword() {
   wireForm(passwordForm, {
-    check: () => {
-      const fault = passwordFault(chosen.value);
-      fieldError(chosen, fault ? () => t(fault) : undefined);
-    },
+    check: () => checkPassword(chosen),
     send: async () => {
       const name = user.selectedOptions[0].textContent ?? '';
       await api('PATCH', `api/users/${user.value}`, { password: chosen.value });
       passwordForm.reset();
       notice('password', () => said('ok', t('desktop.passwordDone', { name }), t('password.changedBody')));
     },
-    codes: { weak_password: ['password', 'password.weak'] },
+    codes: WEAK,
   });
 }
 
@@ -308,25 +296,20 @@ async function followLink() {
   await look();
   const call = parameters.get('call');
   if (call && program) await openCall(call);
-  if (program && (parameters.has('quit') || asks.has('quit'))) askToQuit();
+  if (program && (parameters.has('quit') || asks.has('quit'))) void askToQuit();
 }
 
 async function start() {
+  wireReveals(); // before the texts come, which then stand on the buttons
   await startPage();
   byId('start-call').addEventListener('click', () => void startCall());
   byId('open-browser').addEventListener('click', () => void openInBrowser('/desktop'));
   byId('quit').addEventListener('click', () => void quit(false));
-  byId('question-no').addEventListener('click', () => question.close());
-  byId('question-yes').addEventListener('click', () => void answerYes());
   byId('password-part').addEventListener('toggle', () => void lookForAdmins());
-  wireReveals();
   wirePassword();
   wireShare();
   addEventListener('hashchange', () => void followLink());
-  onLanguage(() => {
-    render();
-    renderQuestion();
-  });
+  onLanguage(render);
   await followLink();
   await lookForAdmins();
   for (;;) {

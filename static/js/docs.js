@@ -1,7 +1,10 @@
 /** The API reference: `api/openapi.json` (OpenAPI 3.1) as a page. */
+import { wireAccount } from './account.js';
 import { api } from './api.js';
 import { onLanguage, t } from './i18n.js';
 import { byId, errorBanner, h, startPage } from './page.js';
+import { wireReveals } from './password.js';
+import { refresh } from './session.js';
 
 /**
  * What we read of OpenAPI and JSON Schema; everything else is passed over.
@@ -429,7 +432,10 @@ async function load() {
   render();
 }
 
+wireAccount();
+wireReveals();
 await startPage();
+void refresh();
 byId('tools').addEventListener('submit', (event) => event.preventDefault());
 filter.addEventListener('input', applyFilter);
 byId('open-all').addEventListener('click', () => setAll(true));

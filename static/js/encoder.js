@@ -22,9 +22,14 @@ const LAST = LADDER.length - 1;
 const HD = 3; // from where on a call of many goes down; above it only for two
 const TEXT = { fps: 15, kbps: 3_000 };
 const MOTION = { fps: 60, kbps: 6_000 };
-const AUDIO_KBPS = 48;
+const VOICE_KBPS = 48;
+const MUSIC_KBPS = 128;
+/** Of a screen that is shown small, where nobody reads, or to somebody with little data. */
+const SMALL = { lines: 270, fps: 5, kbps: 500 };
+const LOW = 7; // from where on the ladder whoever has little data sends
 
 /** @typedef {{ maxHeight: number, maxFps: number }} Limits */
+/** How much one wants to send and get: everything, little, or no pictures. @typedef {'all' | 'low' | 'audio'} Data */
 
 /** Of the shorter side; 0 where it isn't known. @param {{ width?: number, height?: number } | null | undefined} size */
 export const linesOf = (size) => Math.min(size?.width ?? 0, size?.height ?? 0);
@@ -64,6 +69,7 @@ export function captureFor(people, limits, lines = 0) {
  * @property {number} steps down from what would be sent, since this machine can't do more
  * @property {boolean} hasScreen that is sent besides
  * @property {boolean} [hasMotion] the screen shows a film rather than text
+ * @property {boolean} [isLow] as little as can be is to be sent
  * @property {Limits} limits
  */
 
@@ -73,11 +79,11 @@ export function captureFor(people, limits, lines = 0) {
  * @param {Size | null | undefined} shown
  * @returns {Rung | null}
  */
-export function cameraFor({ people, steps, hasScreen, limits }, shown) {
+export function cameraFor({ people, steps, hasScreen, limits, isLow }, shown) {
   if (shown === null) return null;
   const most = first(people, limits) + (hasScreen ? 1 : 0);
   const enough = shown ? down(most, LAST, linesOf(shown)) : Math.max(most, HD);
-  const { height, fps, kbps } = LADDER[Math.min(LAST, enough + steps)];
+  const { height, fps, kbps } = LADDER[Math.min(LAST, Math.max(enough + steps, isLow ? LOW : 0))];
   return { height: Math.min(height, limits.maxHeight), fps: Math.min(fps, limits.maxFps), kbps };
 }
 
@@ -87,16 +93,33 @@ export function cameraFor({ people, steps, hasScreen, limits }, shown) {
  * @param {Size | null | undefined} shown
  * @returns {Rung | null}
  */
-export function screenFor({ people, steps, limits, hasMotion }, shown) {
+export function screenFor({ people, steps, limits, hasMotion, isLow }, shown) {
   if (shown === null) return null;
-  const most = hasMotion ? MOTION : TEXT;
+  const isSmall = isLow || (shown && linesOf(shown) <= SMALL.lines);
+  const most = isSmall ? SMALL : hasMotion ? MOTION : TEXT;
   const share = 1 / (1 + Math.max(0, people - 4) / 4);
   const fps = Math.ceil(Math.min(most.fps, limits.maxFps) * (1 - steps / 4));
   return { height: Infinity, fps, kbps: Math.round(most.kbps * share) };
 }
 
+/**
+ * What to ask of the others, by how large they are shown here.
+ * @param {import('./peer.js').View} view
+ * @param {Data} data
+ * @returns {import('./peer.js').View}
+ */
+export function viewFor({ camera, screen }, data) {
+  if (data === 'all') return { camera, screen };
+  /** @param {Size | null | undefined} shown */
+  const small = (shown) => (shown === null ? null : { width: LADDER[LOW].height * 2, height: Math.min(LADDER[LOW].height, linesOf(shown) || Infinity) });
+  return { camera: data === 'audio' ? null : small(camera), screen: small(screen) };
+}
+
 /** How often a screen is to be looked at. @param {Limits} limits @param {boolean} hasMotion */
 export const screenFps = ({ maxFps }, hasMotion) => Math.min(maxFps, (hasMotion ? MOTION : TEXT).fps);
+
+/** What a microphone is sent with. @param {boolean} isMusic @param {Data} data */
+export const soundFor = (isMusic, data) => (isMusic ? MUSIC_KBPS : VOICE_KBPS) / (data === 'all' ? 1 : 2);
 
 /** What each sender was told last. @type {WeakMap<RTCRtpSender, string>} */
 const told = new WeakMap();
@@ -119,9 +142,9 @@ export function limit(sender, rung, preference = 'balanced') {
   return apply(sender, encoding, preference);
 }
 
-/** Speech goes before pictures. @param {RTCRtpSender} sender */
-export function limitAudio(sender) {
-  return apply(sender, { maxBitrate: AUDIO_KBPS * 1_000, priority: 'high', networkPriority: 'high' });
+/** Sound goes before pictures. @param {RTCRtpSender} sender @param {number} [kbps] */
+export function limitAudio(sender, kbps = VOICE_KBPS) {
+  return apply(sender, { maxBitrate: kbps * 1_000, priority: 'high', networkPriority: 'high' });
 }
 
 /**

@@ -10,13 +10,15 @@
  * `data-i18n-attr="placeholder:send.hint aria-label:send.label"` sets attributes.
  */
 
-/** @typedef {Record<string, string | number>} Params */
+import { store, stored } from './storage.js';
 
-/** The languages there are, by their own names. @type {Record<string, string>} */
-export const LANGUAGES = { en: 'English', tr: 'Türkçe' };
+/** @typedef {Record<string, string | number>} Params */
 
 const KEY = 'rtapp.language';
 const DEFAULT = 'en';
+
+/** Those there are: the server puts them into the page, by the files of `i18n/`. */
+export const languages = () => document.documentElement.dataset.languages?.split(' ') ?? [DEFAULT];
 
 let current = DEFAULT;
 /** @type {Record<string, string>} */
@@ -41,14 +43,14 @@ export async function setLanguage(language, remember = true) {
   current = language;
   catalogue = loaded;
   formats.clear();
-  if (remember) save(language);
+  if (remember) store(KEY, language);
   document.documentElement.lang = language;
   translate(document);
   document.documentElement.dataset.ready = '';
   for (const listener of listeners) listener();
 }
 
-/** The language now shown, `en` or `tr`. */
+/** The language now shown. */
 export const language = () => current;
 
 /**
@@ -143,6 +145,15 @@ export function formatNumber(value, options) {
   return cached(`number${JSON.stringify(options)}`, make).format(value);
 }
 
+const UNITS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
+
+/** A size in bytes as people write it. @param {number} bytes */
+export function formatBytes(bytes) {
+  const step = bytes < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const options = { style: 'unit', unit: UNITS[step], unitDisplay: step ? 'short' : 'long', maximumFractionDigits: step ? 1 : 0 };
+  return formatNumber(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
+}
+
 /**
  * A date and time; by default a short date with minutes.
  * @param {Date | number | string} value
@@ -194,8 +205,8 @@ const base = (tag) => tag.toLowerCase().split('-')[0];
 
 /** The saved choice, else the first of the browser's languages that there is. */
 function preferred() {
-  const wanted = [saved() ?? '', ...navigator.languages.map(base)];
-  return wanted.find((tag) => Object.hasOwn(LANGUAGES, tag)) ?? DEFAULT;
+  const wanted = [stored(KEY) ?? '', ...navigator.languages.map(base)];
+  return wanted.find((tag) => languages().includes(tag)) ?? DEFAULT;
 }
 
 /**
@@ -209,24 +220,6 @@ async function load(language) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url.pathname}: ${response.status}`);
   return response.json();
-}
-
-/** Storage may be forbidden (private mode, policy): then the choice lasts as long as the page. */
-function saved() {
-  try {
-    return localStorage.getItem(KEY);
-  } catch {
-    return null;
-  }
-}
-
-/** @param {string} language */
-function save(language) {
-  try {
-    localStorage.setItem(KEY, language);
-  } catch {
-    // Not remembered, that's all.
-  }
 }
 
 /**

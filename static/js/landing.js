@@ -1,6 +1,6 @@
 /**
  * The page that plain HTTP from the network is answered with. It goes on to https by itself where
- * the browser accepts the certificate already, and marks the guest's own browser in the table.
+ * the browser accepts the certificate already, and folds the steps of all browsers but the guest's own.
  *
  * The server puts this script into the page itself: nothing else can be loaded over plain HTTP.
  */
@@ -38,8 +38,11 @@
     const chat = document.getElementById('chat');
     if (chat) chat.hidden = !/FBA[NV]|Instagram|Line\/|MicroMessenger|Snapchat|TikTok|WhatsApp|Twitter|; wv\)/.test(agent);
     const row = document.querySelector(`[data-browser="${browser(agent)}"]`);
-    row?.setAttribute('aria-current', 'true');
-    row?.parentElement?.prepend(row);
+    const others = document.getElementById('others');
+    if (!row || !others) return;
+    row.setAttribute('aria-current', 'true');
+    others.querySelector('tbody')?.append(...document.querySelectorAll('#browsers tr:not([aria-current])'));
+    others.hidden = false;
   }
 
   /** @param {string} agent */

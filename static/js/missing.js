@@ -1,4 +1,5 @@
 /** The page for an address where there is nothing. */
+import './header.js';
 import { startPage } from './page.js';
 
 await startPage();

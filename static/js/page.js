@@ -1,6 +1,9 @@
 /** What every page has: texts, links, the language switch, announcements, and small helpers for the DOM. */
 import { ApiError, ROOT } from './api.js';
-import { initI18n, language, LANGUAGES, onLanguage, setLanguage, t } from './i18n.js';
+import { initI18n, language, languages, onLanguage, setLanguage, t } from './i18n.js';
+import { store } from './storage.js';
+
+const THEME = 'rtapp.theme';
 
 /** Load the texts, wire the header, show the page. */
 export async function startPage() {
@@ -12,18 +15,26 @@ export async function startPage() {
   for (const element of document.querySelectorAll('select[data-language-switch]')) {
     wireLanguageSwitch(/** @type {HTMLSelectElement} */ (element));
   }
+  wireThemeSwitches();
   document.body.append(announcer);
-  try {
-    await initI18n();
-  } finally {
-    document.documentElement.dataset.ready = '';
-  }
+  while (!(await initI18n().then(() => true, waits)));
+  sorry.remove();
+}
+
+/** The one text that can't come with the others. */
+const sorry = h('p', { class: 'banner warn sorry', role: 'alert' }, 'This page can’t reach its server; it tries again. ', h('span', { lang: 'tr' }, 'Sayfa sunucusuna ulaşamıyor, yeniden deniyor.'));
+let pause = 500; // ms
+
+async function waits() {
+  document.body.prepend(sorry);
+  pause = Math.min(pause * 2, 16_000);
+  await new Promise((resolve) => setTimeout(resolve, pause));
 }
 
 /** @param {HTMLSelectElement} select */
 function wireLanguageSwitch(select) {
-  for (const [tag, name] of Object.entries(LANGUAGES)) {
-    select.append(h('option', { value: tag, lang: tag }, name));
+  for (const tag of languages()) {
+    select.append(h('option', { value: tag, lang: tag }, new Intl.DisplayNames(tag, { type: 'language' }).of(tag)));
   }
   onLanguage(() => {
     select.value = language();
@@ -34,6 +45,25 @@ function wireLanguageSwitch(select) {
       announce(t('error.unreachable'));
     });
   });
+}
+
+function wireThemeSwitches() {
+  const { dataset } = document.documentElement;
+  const switches = /** @type {NodeListOf<HTMLSelectElement>} */ (document.querySelectorAll('[data-theme-switch]'));
+  /** @param {string | null} theme `light`, `dark`, or anything else for automatic */
+  const show = (theme) => {
+    if (theme === 'light' || theme === 'dark') dataset.theme = theme;
+    else delete dataset.theme;
+    for (const one of switches) one.value = dataset.theme ?? 'auto';
+  };
+  for (const one of switches) {
+    one.addEventListener('change', () => {
+      show(one.value);
+      store(THEME, one.value);
+    });
+  }
+  addEventListener('storage', ({ key, newValue }) => key === THEME && show(newValue));
+  show(dataset.theme ?? null);
 }
 
 const announcer = h('p', { class: 'visually-hidden', role: 'status' });
@@ -62,18 +92,6 @@ export function h(tag, attributes = {}, ...children) {
   }
   element.append(...children.filter((child) => child !== undefined));
   return element;
-}
-
-/**
- * Set an element's text by the node that it has: what changes many times a second leaves no nodes
- * behind for the browser to collect.
- * @param {Element} element
- * @param {string} text
- */
-export function setText(element, text) {
-  const node = element.firstChild;
-  if (!(node instanceof Text) || node.nextSibling) element.textContent = text;
-  else if (node.data !== text) node.data = text;
 }
 
 /**

@@ -1,16 +1,6 @@
-/** Password fields: the button that shows what was typed, and the rule for a new one. */
+/** Password fields: the button that shows what was typed. */
 import { onLanguage, t } from './i18n.js';
 import { announce, byId } from './page.js';
-
-const SHORTEST = 8; // characters, as the server counts them
-
-/**
- * What is wrong with a new password, as the key of a text; undefined when nothing is.
- * @param {string} password
- */
-export function passwordFault(password) {
-  return [...password].length < SHORTEST ? 'password.short' : undefined;
-}
 
 /** Wire each `<button data-reveal="field's id">` of the page. */
 export function wireReveals() {

@@ -194,6 +194,12 @@ export class Peer {
     if (track.enabled !== allowed) track.enabled = allowed;
   }
 
+  /** The descriptions in force, one's own first. */
+  get descriptions() {
+    const { currentLocalDescription, currentRemoteDescription } = this.#pc;
+    return [currentLocalDescription?.sdp, currentRemoteDescription?.sdp];
+  }
+
   stats() {
     return this.#pc.getStats();
   }

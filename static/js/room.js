@@ -7,11 +7,11 @@
  *     await room.join({ displayName: 'Ada' });
  *
  * Media goes on while the server, or the way to it, is away. Events: `phase`, `added`, `changed`,
- * `removed`, `self`, `info`, `waiting`, `chat`, `missed`, `data`, `channel`, `signalling`, `speaker`, `load`,
+ * `removed`, `self`, `info`, `waiting`, `chat`, `missed`, `reaction`, `data`, `channel`, `signalling`, `speaker`, `load`,
  * `capture`, `ended-track`; each is described where it is told.
  */
 import { api, ApiError, ROOT } from './api.js';
-import { cameraFor, captureFor, limit, limitAudio, linesOf, screenFor, screenFps } from './encoder.js';
+import { cameraFor, captureFor, limit, limitAudio, linesOf, screenFor, screenFps, soundFor, viewFor } from './encoder.js';
 import { Peer, ROLES } from './peer.js';
 import { Meter, UNKNOWN } from './quality.js';
 import { roomSession } from './roomsession.js';
@@ -154,6 +154,10 @@ export class Room {
   hand = false;
   /** What a shared screen shows: text that has to be read, or a film. @type {'detail' | 'motion'} */
   screenContent = 'detail';
+  /** How much is sent and asked of the others. @type {import('./encoder.js').Data} */
+  data = 'all';
+  /** Whether the microphone's sound is music rather than speech. */
+  isMusic = false;
   /** By clientId. @type {Map<string, Participant>} */
   #participants = new Map();
   /** @type {Map<string, Set<Listener>>} */
@@ -443,6 +447,7 @@ export class Room {
     'room-left': (event) => this.#takeOut(event),
     'room-admitted': () => void this.#doubt(), // by joining again: now there is more to know
     'room-chat': (message) => this.#tell('chat', message),
+    'room-reaction': ({ clientId, emoji }) => this.#tell('reaction', this.#participants.get(clientId), emoji),
     'webrtc-signal': (event) => this.#takeSignal(event),
   };
 
@@ -784,8 +789,10 @@ export class Room {
     this.#lastCapture = capture;
     this.#tell('capture', { height, fps });
     const width = Math.round((height * 16) / 9);
-    const wanted = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
-    this.#tracks.camera?.applyConstraints(wanted).then(() => this.#adapt(), () => undefined);
+    const { camera } = this.#tracks;
+    // What else was asked for, such as a blurred background, stays.
+    const wanted = { ...camera?.getConstraints(), width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
+    camera?.applyConstraints(wanted).then(() => this.#adapt(), () => undefined);
   }
 
   /** @param {'detail' | 'motion'} content of the screen that is shared now, and of the next ones */
@@ -810,7 +817,21 @@ export class Room {
    * @param {View} view
    */
   setView(participant, view) {
-    participant.peer?.show(view);
+    participant.peer?.show(viewFor(view, this.data));
+  }
+
+  /** From now on; the others learn it by the next `setView`. @param {Room['data']} data */
+  setData(data) {
+    this.data = data;
+    this.#adapt();
+    this.#tell('self', this.self);
+  }
+
+  /** @param {boolean} isMusic */
+  setMusic(isMusic) {
+    if (this.isMusic === isMusic) return;
+    this.isMusic = isMusic;
+    this.#adapt();
   }
 
   /** Limit what is sent by who is there, what they show, and what the camera delivers. */
@@ -820,12 +841,14 @@ export class Room {
     const hasScreen = Boolean(this.#tracks.screen);
     const hasMotion = this.screenContent === 'motion';
     const kept = hasMotion ? 'balanced' : 'maintain-resolution';
-    const situation = { people, steps: this.#steps, hasScreen, hasMotion, limits: this.#limits };
+    const isLow = this.data !== 'all';
+    const situation = { people, steps: this.#steps, hasScreen, hasMotion, isLow, limits: this.#limits };
+    const kbps = soundFor(this.isMusic, this.data);
     for (const { peer } of this.#others) {
       if (!peer) continue;
       void limit(peer.sender('camera'), cameraFor(situation, peer.view.camera));
       void limit(peer.sender('screen'), screenFor(situation, peer.view.screen), kept);
-      void limitAudio(peer.sender('microphone'));
+      void limitAudio(peer.sender('microphone'), kbps);
     }
   }
 
@@ -903,9 +926,14 @@ export class Room {
 
   // ---- talking, data, what a host may do -------------------------------------------------------
 
-  /** @param {string} text @throws {ApiError} */
-  say(text) {
-    return this.#call('POST', '/chat', { ...this.#me, text });
+  /** @param {string} text @param {number} [replyTo] what it answers @throws {ApiError} */
+  say(text, replyTo) {
+    return this.#call('POST', '/chat', { ...this.#me, text, replyTo });
+  }
+
+  /** @param {string} emoji one of those that the server knows @throws {ApiError} */
+  react(emoji) {
+    return this.#call('POST', '/reactions', { ...this.#me, emoji });
   }
 
   /** What was said, oldest first; asked for until it comes or one leaves. @returns {Promise<any[]>} @throws {ApiError} */

@@ -1,28 +1,16 @@
 /** Who this browser is in a room: known before the engine of a call (`room.js`) is there. */
 
+import { store, stored } from './storage.js';
+
 /**
  * The secret by which this browser is the same client in a room after a reload, and in each tab.
  * @param {string} roomId
  */
 export function roomSession(roomId) {
   const key = `rtapp.room.${roomId}`;
-  const found = sessions.get(key) ?? stored(key) ?? newSession();
-  sessions.set(key, found);
-  return found;
-}
-
-/** Storage may be forbidden: then it lasts as long as the page. @type {Map<string, string>} */
-const sessions = new Map();
-
-/** @param {string} key */
-function stored(key) {
-  try {
-    const found = localStorage.getItem(key) ?? newSession();
-    localStorage.setItem(key, found);
-    return found;
-  } catch {
-    return undefined;
-  }
+  const session = stored(key) ?? newSession();
+  store(key, session);
+  return session;
 }
 
 function newSession() {

@@ -72,6 +72,16 @@ export function saysEnded(error) {
  */
 export const setUp = (token, username, password) => enter('api/auth/setup', { token, username, password });
 
+/**
+ * Whether a setup link is still of use: nobody is made with a password of one letter, but a link that
+ * is used or too old is refused before that is looked at.
+ * @param {string} token
+ */
+export async function isGoodLink(token) {
+  const refusal = await api('POST', 'api/auth/setup', { token, username: 'nobody', password: '-' }).catch((error) => error);
+  return refusal?.code !== 'invalid_link';
+}
+
 /** @param {string} token of the link by which the program opens a browser */
 export const redeem = (token) => enter('api/auth/redeem', { token });
 

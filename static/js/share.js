@@ -7,37 +7,13 @@
  */
 import { api, ApiError, ROOT } from './api.js';
 import { makeCall, openCalls, roomPage } from './open-calls.js';
+import { deviceName } from './agent.js';
+import { changeNetwork, isFixed, mayChange, network } from './network.js';
 import { formatTime, onLanguage, t } from './i18n.js';
 import { announce, banner, copyFrom, errorBanner, h } from './page.js';
 
-/** @typedef {{ address: string, interface: string, kind: string, virtual: boolean, link: string }} Address */
-/**
- * @typedef {object} Guest
- * @property {string} clientId
- * @property {string} ipAddress
- * @property {string | null} username
- * @property {string | null} displayName of a video room
- * @property {string} userAgent
- * @property {string} connectedAt
- */
-/**
- * What `GET /api/network` answers.
- * @typedef {object} Network
- * @property {boolean} share
- * @property {'off' | 'waiting' | 'on' | 'failed'} state
- * @property {string | null} fault
- * @property {string} source
- * @property {boolean} editable from this computer
- * @property {string | null} address
- * @property {string | null} link
- * @property {Address[]} addresses
- * @property {{ name: string, link: string } | null} name
- * @property {{ url: string, fingerprint: string } | null} authority
- * @property {string | null} arrivedAt
- * @property {Guest[]} connected those who came last
- * @property {number} connectedCount
- * @property {{ code: string, detail: string }[]} warnings
- */
+/** @typedef {import('./network.js').Guest} Guest */
+/** @typedef {import('./network.js').Network} Network */
 
 const EVERY = 4000; // ms between two looks
 
@@ -59,32 +35,6 @@ const STATES = {
   on: 'share.state.on',
   failed: 'share.state.failed',
 };
-
-/** The names of browsers and systems that a user agent gives away, the more particular first. */
-const BROWSERS = /(Edg|SamsungBrowser|OPR|FxiOS|CriOS|Firefox|Chrome|Safari)/;
-const BROWSER_NAMES = /** @type {Record<string, string>} */ ({
-  Edg: 'Edge',
-  SamsungBrowser: 'Samsung Internet',
-  OPR: 'Opera',
-  FxiOS: 'Firefox',
-  CriOS: 'Chrome',
-});
-const SYSTEMS = ['iPhone', 'iPad', 'Android', 'Windows', 'Mac OS X', 'CrOS', 'Linux'];
-const SYSTEM_NAMES = /** @type {Record<string, string>} */ ({ 'Mac OS X': 'macOS', CrOS: 'ChromeOS' });
-
-/**
- * @param {string} agent
- * @returns {string} such as `Chrome, Android`
- */
-export function deviceName(agent) {
-  const particular = agent.match(/(Edg|SamsungBrowser|OPR)\//) ?? agent.match(BROWSERS);
-  const system = SYSTEMS.find((name) => agent.includes(name)); // Android says Linux too
-  const names = [
-    particular && (BROWSER_NAMES[particular[1]] ?? particular[1]),
-    system && (SYSTEM_NAMES[system] ?? system),
-  ];
-  return names.filter(Boolean).join(', ');
-}
 
 /**
  * Fill an element with the panel.
@@ -147,7 +97,7 @@ export function sharePanel(element) {
     clearTimeout(timer);
     if (stopped) return;
     try {
-      const answer = await api('GET', 'api/network');
+      const answer = await network();
       const own = made && (await api('GET', `api/video/rooms/${made}`).catch(() => undefined));
       const running = (await openCalls()).find(({ participantCount }) => participantCount !== 0);
       if (stopped) return;
@@ -187,7 +137,7 @@ export function sharePanel(element) {
     try {
       if (wish.address !== undefined || wish.share) shownLink = '';
       isNew = false;
-      take(await api('POST', 'api/network', wish));
+      take(await changeNetwork(wish));
     } catch (error) {
       trouble = error;
     } finally {
@@ -365,12 +315,6 @@ export function sharePanel(element) {
     },
   };
 }
-
-/** @param {Network} view */
-const isFixed = (view) => view.source === 'command line' || view.source === 'environment';
-
-/** @param {Network} view */
-const mayChange = (view) => view.editable && !isFixed(view);
 
 /** @param {Guest} guest */
 function guest({ displayName, username, ipAddress, userAgent, connectedAt }) {

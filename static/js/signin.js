@@ -2,12 +2,10 @@
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
 import { banner, byId, errorBanner } from './page.js';
-import { passwordFault } from './password.js';
-import { onSession, redeem, refresh, setUp, signIn, whoIAm } from './session.js';
+import { checkPassword, checkUsername, WEAK } from './rules.js';
+import { isGoodLink, onSession, redeem, refresh, setUp, signIn, whoIAm } from './session.js';
 
 /** @typedef {import('./api.js').ApiError} ApiError */
-
-const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
 
 const gate = byId('gate');
 const button = byId('open-gate');
@@ -36,7 +34,7 @@ export function wireSignIn() {
   wireForm(setup, {
     check: checkSetup,
     send: () => setUp(token, setupFields.username.value.trim(), setupFields.password.value),
-    codes: { weak_password: ['password', 'password.weak'] },
+    codes: WEAK,
     refused: linkRefused,
   });
   wireForm(login, {
@@ -64,6 +62,7 @@ export function wireSignIn() {
 export async function follow(link) {
   token = link.setup || token;
   note = undefined;
+  if (link.setup && !(await isGoodLink(link.setup))) refuseLink();
   /** @type {any} */
   let failure;
   if (link.signin) await redeem(link.signin).catch((error) => (failure = error));
@@ -132,10 +131,8 @@ function focusView(later) {
 }
 
 function checkSetup() {
-  const { username, password } = setupFields;
-  fieldError(username, USERNAME.test(username.value.trim()) ? undefined : () => t('signin.badUsername'));
-  const fault = passwordFault(password.value);
-  fieldError(password, fault ? () => t(fault) : undefined);
+  checkUsername(setupFields.username);
+  checkPassword(setupFields.password);
 }
 
 function checkLogin() {
@@ -144,11 +141,16 @@ function checkLogin() {
   fieldError(password, password.value ? undefined : () => t('signin.needPassword'));
 }
 
+/** What leads on stands below. */
+function refuseLink() {
+  token = '';
+  note = () => banner('warn', t('setup.linkRefused'));
+}
+
 /** @param {ApiError} error */
 function linkRefused(error) {
   if (error.code === 'invalid_link') {
-    token = '';
-    note = () => banner('warn', t('setup.linkRefused'));
+    refuseLink();
   } else if (error.code !== 'already_set_up') {
     return cookieRefused(error);
   }

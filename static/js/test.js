@@ -1,7 +1,10 @@
 /** The connection test: what a call needs, one thing after another, in words, with a report to copy. */
+import { deviceName } from './agent.js';
 import { api, ApiError, ROOT } from './api.js';
+import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { byId, copyFrom, h, startPage } from './page.js';
+import { loudness, Meter } from './room/sound.js';
 
 /** @typedef {'ok' | 'warn' | 'error'} Verdict */
 /** What a check found: `say` is a key of the catalogue. @typedef {{ verdict: Verdict, say: string, detail?: string }} Found */
@@ -35,7 +38,18 @@ const CHECKS = [
 /** @type {{ check: Check, found: Found }[]} */
 let results = [];
 let running = false;
+/** What is seen and heard now. @type {MediaStreamTrack[]} */
+let tracks = [];
+/** @type {Meter | undefined} */
+let meter;
+const picture = /** @type {HTMLVideoElement} */ (byId('picture'));
+const bar = /** @type {HTMLProgressElement} */ (byId('bar'));
 
+byId('stop').addEventListener('click', () => {
+  stopDevices();
+  byId('start').focus();
+});
+addEventListener('pagehide', stopDevices);
 byId('start').addEventListener('click', () => void runAll());
 byId('copy').addEventListener('click', () => void copyFrom(byId('copy'), byId('report')));
 onLanguage(render);
@@ -45,8 +59,9 @@ async function runAll() {
   if (running) return;
   running = true;
   results = [];
+  stopDevices();
+  render();
   for (const check of CHECKS) {
-    byId('progress').textContent = t('test.now', { name: t(check.name) });
     let found;
     try {
       found = await check.run();
@@ -64,17 +79,61 @@ function render() {
   byId('checks').hidden = byId('report-part').hidden = !results.length;
   byId('checks').replaceChildren(...results.map(item));
   byId('report').textContent = report();
-  const troubles = results.filter(({ found }) => found.verdict === 'error').length;
-  if (!running && results.length) {
-    byId('progress').textContent = troubles ? t('test.troubles', { count: troubles }) : t('test.fine');
+  bar.hidden = !running;
+  bar.max = CHECKS.length;
+  bar.value = results.length;
+  byId('start').hidden = running;
+  byId('start').dataset.i18n = results.length ? 'test.again' : 'test.start';
+  byId('start').textContent = t(byId('start').dataset.i18n ?? '');
+  const { verdict, text } = outcome();
+  byId('verdict').dataset.verdict = verdict;
+  byId('progress').textContent = text;
+}
+
+/** The whole in a sentence. */
+function outcome() {
+  const next = CHECKS[results.length];
+  if (running && next) return { verdict: '', text: t('test.now', { name: t(next.name) }) };
+  if (!results.length) return { verdict: '', text: '' };
+  const count = (/** @type {Verdict} */ verdict) => results.filter(({ found }) => found.verdict === verdict).length;
+  if (count('error')) return { verdict: 'error', text: t('test.troubles', { count: count('error') }) };
+  return { verdict: count('warn') ? 'warn' : 'ok', text: t('test.fine') };
+}
+
+/** Camera and microphone are off again. */
+function stopDevices() {
+  for (const track of tracks) track.stop();
+  tracks = [];
+  meter?.close();
+  meter = undefined;
+  picture.srcObject = null;
+  byId('live').hidden = true;
+}
+
+/** The reader's own picture, or how loud they are, as long as they look at it. @param {MediaStreamTrack} track */
+function showDevice(track) {
+  tracks.push(track);
+  byId('live').hidden = false;
+  picture.hidden = !tracks.some(({ kind }) => kind === 'video');
+  if (track.kind === 'video') {
+    picture.srcObject = new MediaStream([track]);
+    return;
   }
+  meter = new Meter(track);
+  requestAnimationFrame(showLevel);
+}
+
+function showLevel() {
+  if (!meter) return;
+  /** @type {HTMLMeterElement} */ (byId('level')).value = loudness(meter.level);
+  requestAnimationFrame(showLevel);
 }
 
 /** @param {{ check: Check, found: Found }} result */
 function item({ check, found }) {
   return h(
     'li',
-    { class: 'check' },
+    { class: 'check', 'data-check': check.name, 'data-say': found.say, 'data-verdict': found.verdict },
     h('span', { class: `badge ${found.verdict}` }, t(VERDICTS[found.verdict])),
     h('strong', {}, t(check.name)),
     h('span', { class: 'hint' }, t(found.say)),
@@ -84,10 +143,10 @@ function item({ check, found }) {
 
 function report() {
   const lines = results.map(({ check, found }) => {
-    const name = check.name.replace(/^test\./, '');
-    return `${found.verdict.padEnd(6)}${name}: ${found.say.replace(/^test\./, '')} ${found.detail ?? ''}`.trimEnd();
+    const detail = found.detail ? `(${found.detail})` : '';
+    return `${t(check.name)}: ${t(VERDICTS[found.verdict])}. ${t(found.say)} ${detail}`.trimEnd();
   });
-  return [`rtapp ${location.protocol}//${location.host}`, navigator.userAgent, new Date().toISOString(), ...lines].join('\n');
+  return [`rtapp ${location.protocol}//${location.host}`, [deviceName(), navigator.userAgent].filter(Boolean).join(', '), new Date().toISOString(), ...lines].join('\n');
 }
 
 async function browser() {
@@ -105,9 +164,9 @@ async function device(wanted) {
   if (!navigator.mediaDevices) return fail('test.deviceHidden');
   try {
     const media = await navigator.mediaDevices.getUserMedia(wanted);
-    const label = media.getTracks()[0]?.label;
-    for (const track of media.getTracks()) track.stop();
-    return ok('test.deviceOk', label);
+    const [track] = media.getTracks();
+    showDevice(track);
+    return ok(wanted.video ? 'test.cameraOk' : 'test.microphoneOk', track.label);
   } catch (error) {
     const name = error instanceof DOMException ? error.name : String(error);
     if (name === 'NotAllowedError') return fail('test.deviceRefused', name);

@@ -6,8 +6,13 @@ import { Clock, fromDisk, put } from './browser.mjs';
 // Before the modules are loaded, whose timers would keep the process alive.
 new Clock();
 const { setLanguage } = await import('../../static/js/i18n.js');
-const { closeStream, day, recent, stats, take } = await import('../../static/js/admin/stream.js');
-const { brief, effect, formatAge, formatBytes, pages, resource } = await import('../../static/js/admin/ui.js');
+const { closeStream, fill, history, minutes, recent, stats, take } = await import('../../static/js/admin/stream.js');
+put('matchMedia', () => ({ addEventListener() {} }));
+const { warnings } = await import('../../static/js/admin/warnings.js');
+const { translated } = await import('../../static/js/admin/texts.js');
+const { matching } = await import('../../static/js/admin/palette.js');
+const { nearest, zoomed } = await import('../../static/js/admin/charts.js');
+const { brief, effect, formatAge, formatAgo, formatBytes, pages, resource, sorted } = await import('../../static/js/admin/ui.js');
 
 const START = Date.parse('2026-05-01T12:00:00Z');
 /** The statistics of a second, so many after the start. */
@@ -99,13 +104,79 @@ test('the minutes of several nodes add up, and of latencies the worst counts', a
     asked = url.href;
     return Response.json([row(0, 3, 5), row(0, 4, 9, { cpuPercent: 30 }), row(1, 5, 2)]);
   });
-  await day.refresh();
+  minutes.value = 1440;
+  await history.refresh();
   assert.ok(asked.endsWith('api/stats/history?minutes=1440'));
-  const [first, next] = day.state.value.data;
-  assert.deepEqual([first.at, next.at, day.state.value.data.length], [START / 1_000, START / 1_000 + 60, 2]);
+  const [first, next] = history.state.value.data;
+  assert.deepEqual([first.at, next.at, history.state.value.data.length], [START / 1_000, START / 1_000 + 60, 2]);
   const sum = { sse: 7, websocket: 0, socketio: 0, p50: 1, p99: 9, memory: 10, cpu: 50, messages: 20, deliveries: 200 };
   assert.deepEqual(first.values, sum);
   assert.equal(next.values.sse, 5);
+});
+
+test('where no minute was stored for a while no line leads on', async () => {
+  const row = (minute) => ({ minute: `2026-05-01T12:${minute}:00Z`, messagesPerSecond: 1, deliveriesPerSecond: 1 });
+  put('fetch', async () => Response.json([row('00'), row('01'), row('02'), row('30')]));
+  await history.refresh();
+  const rows = history.state.value.data;
+  assert.deepEqual(rows.map(({ at }) => at / 60 - START / 60_000), [0, 1, 2, 3, 30]);
+  assert.deepEqual(rows[3].values, {});
+});
+
+test('what the server kept fills the charts, and what the stream told since stays', () => {
+  const of = (node, at, count) => second(at, { messagesSent: count, nodes: [{ node, connections: 1 }] });
+  const minutes = Array.from({ length: 300 }, (_, at) => of('one', at, at * 10));
+  take(of('one', 299.3, 2_990)); // the second that both have
+  take(of('one', 300.3, 3_003));
+  fill({ recent: minutes, nodes: minutes[0].nodes });
+  assert.equal(recent.value.length, 300);
+  assert.deepEqual([recent.value[0].at, recent.value.at(-1).at], [START / 1_000 + 1, START / 1_000 + 300.3]);
+  assert.ok(rates().slice(1).every(([messages]) => Math.abs(messages - 10) < 0.1), JSON.stringify(rates().slice(-3)));
+  fill({ recent: [of('two', 299, 9e6)], nodes: of('two', 0, 0).nodes });
+  assert.equal(rates().at(-1)[0] < 11 && recent.value.length, 300, 'another node counts otherwise');
+  take(of('two', 301.3, 9e6));
+  assert.deepEqual(rates().at(-1), [0, 0]);
+  closeStream();
+  fill({ nodes: [] });
+  assert.deepEqual(recent.value, []);
+  fill({ recent: minutes, nodes: minutes[0].nodes });
+  take(of('one', 300, 3_000));
+  assert.deepEqual([recent.value.length, rates().at(-1)], [300, [10, 0]]);
+});
+
+const alarms = (now, before = []) => warnings(now, before).map(({ id }) => id);
+
+test('rules tell what needs a look, and nothing where all is well', async () => {
+  const node = (name, connections = 1) => ({ node: name, connections });
+  const well = second(0, { maxConnections: 100, diskFreeBytes: 5e9, walBytes: 4e6, errors: 2, nodes: [node('one', 89)] });
+  assert.deepEqual(alarms(well, [well]), []);
+  assert.deepEqual(alarms({ ...well, walBytes: null }, [well]), []);
+  assert.deepEqual(alarms({ ...well, nodes: [node('one', 5), node('two', 90)] }), ['full two']);
+  assert.deepEqual(alarms({ ...well, diskFreeBytes: 9e8 }), ['disk']);
+  assert.deepEqual(alarms({ ...well, walBytes: 3e8 }), ['wal']);
+  assert.deepEqual(alarms({ ...well, errors: 5 }, [well]), ['errors 5']);
+  assert.match(warnings({ ...well, errors: 5 }, [well])[0].text, /3 errors/);
+  assert.deepEqual(alarms({ ...well, errors: 1 }, [well]), [], 'the server began anew');
+  assert.deepEqual(alarms({ ...well, errors: 9 }, [{ ...well, nodes: [node('two'), node('one')] }]), ['gone two'], 'errors of another');
+  assert.deepEqual(alarms(well, [{ ...well, nodes: [node('one'), node('two')] }]), ['gone two']);
+});
+
+// ---- charts --------------------------------------------------------------------------------------
+
+test('the nearest moment is told, without a cursor the newest', () => {
+  const samples = [10, 20, 30, 70].map((at) => ({ at, values: {} }));
+  assert.deepEqual([undefined, 0, 14, 16, 20, 49, 51, 900].map((at) => nearest(samples, at)), [3, 0, 0, 1, 1, 2, 3, 3]);
+  assert.equal(nearest([], undefined), -1);
+});
+
+test('a zoom stays within the whole, keeps what it is around, and has an end', () => {
+  const whole = { from: 0, to: 1_000 };
+  assert.deepEqual(zoomed(whole, 0.5, 500, whole), { from: 250, to: 750 });
+  assert.deepEqual(zoomed({ from: 250, to: 750 }, 0.5, 250, whole), { from: 250, to: 500 });
+  assert.deepEqual(zoomed({ from: 0, to: 100 }, 2, 50, whole), { from: 0, to: 200 });
+  assert.deepEqual(zoomed({ from: 900, to: 1_000 }, 4, 990, whole), { from: 600, to: 1_000 });
+  assert.deepEqual(zoomed({ from: 500, to: 504 }, 0.5, 502, whole), { from: 497, to: 507 });
+  assert.equal(zoomed({ from: 250, to: 750 }, 2, 500, whole), undefined, 'all of it is no zoom');
 });
 
 // ---- asking the server ---------------------------------------------------------------------------
@@ -202,11 +273,38 @@ test('a row that stays keeps its key, a new one takes that of one that went and 
   assert.deepEqual(await keys(7, 9), [three, one], 'of those that went the first is another kind');
 });
 
+test('an entry of the log is said in the reader’s language, and the server’s explanation as it is', () => {
+  const all = { 'Signed in': 'Oturum açıldı', 'Refused: {}': 'Reddedildi: {}', 'The job {} failed': '{} görevi başarısız', '{} more of this kind': 'Bundan {} tane daha' };
+  all['The saved value of {} is not valid'] = '{} ayarı geçersiz';
+  const said = (message) => Object.values(translated(message, all)).filter((text) => text !== undefined);
+  assert.deepEqual(said('Signed in'), ['Oturum açıldı']);
+  assert.deepEqual(said('Refused: too many: wait'), ['Reddedildi: ', 'too many: wait']);
+  assert.deepEqual(said('12 more of this kind'), ['Bundan 12 tane daha']);
+  assert.deepEqual(said('The saved value of rate_limit is not valid'), ['rate_limit ayarı geçersiz']);
+  assert.deepEqual(said('Signed in: oops'), ['Oturum açıldı: ', 'oops']);
+  assert.deepEqual(said('Something else: new'), ['Something else: new']);
+  assert.deepEqual(said('$& of this kind'), ['$& of this kind']);
+  assert.deepEqual(said('The saved value of $& is not valid'), ['$& ayarı geçersiz']);
+  assert.deepEqual(translated('Signed in', {}), { rest: 'Signed in' });
+});
+
+test('the palette finds by words, in the reader’s letters, what begins so first', () => {
+  const all = ['Change password', 'Password of a room', 'İstemci', 'Istakoz'].map((text, at) => ({ text, kind: 'Action', also: `key_${at}` }));
+  const said = (text, tongue = 'en') => matching(all, text, tongue).map((command) => command.text);
+  assert.equal(said('').length, 4);
+  assert.deepEqual(said('passw'), ['Password of a room', 'Change password']);
+  assert.deepEqual(said('  room   PASS '), ['Password of a room']);
+  assert.deepEqual(said('key_2'), ['İstemci']);
+  assert.deepEqual(said('is', 'tr'), ['İstemci']);
+  assert.deepEqual(said('ıs', 'tr'), ['Istakoz']);
+  assert.deepEqual(said('nothing'), []);
+});
+
 // ---- values --------------------------------------------------------------------------------------
 
 test('bytes are told in the unit that fits', async () => {
   const said = (...all) => all.map((bytes) => plain(formatBytes(bytes)));
-  assert.deepEqual(said(0, 0.4, 999, 1_000, 999_499), ['0 byte', '0 byte', '999 byte', '1 kB', '999 kB']);
+  assert.deepEqual(said(0, 0.4, 999, 1_000, 999_499), ['0 bytes', '0 bytes', '999 bytes', '1 kB', '999.5 kB']);
   assert.deepEqual(said(1e6, 1_250_000, 2.5e9, 3e12, 5e15), ['1 MB', '1.3 MB', '2.5 GB', '3 TB', '5,000 TB']);
   await setLanguage('tr', false);
   assert.deepEqual(said(1_250_000), ['1,3 MB']);
@@ -218,6 +316,24 @@ test('an age is told in its two largest units', () => {
   assert.deepEqual(said(-5, 0, 59.9), ['0 sec', '0 sec', '59 sec']);
   assert.deepEqual(said(60, 3_599, 3_600), ['1 min 0 sec', '59 min 59 sec', '1 hr 0 min']);
   assert.deepEqual(said(86_399, 86_400, 100 * 86_400 + 3_600), ['23 hr 59 min', '1 day 0 hr', '100 day 1 hr']);
+});
+
+test('a moment is told by how far away it is, and after a week by its date', async () => {
+  const said = (...all) => all.map((seconds) => plain(formatAgo(START + seconds * 1_000, START)));
+  assert.deepEqual(said(-3, 20, -60, -3_599, 7_200), ['now', 'now', '1 min. ago', '59 min. ago', 'in 2 hr.'].map((text) => text.replace('.', '.')));
+  assert.deepEqual(said(-86_400, -6 * 86_400), ['yesterday', '6 days ago']);
+  assert.match(said(-8 * 86_400)[0], /2026/);
+  await setLanguage('tr', false);
+  assert.deepEqual(said(-30, -180), ['şimdi', '3 dk. önce'].map(plain));
+});
+
+test('rows are sorted as their language sorts, by figures, and who has none is last', async () => {
+  await setLanguage('tr', false);
+  const names = (rows) => rows.map(({ name }) => name).join('');
+  const rows = ['ş', null, 's', 'ı', 'i', 'a10', 'a9'].map((name) => ({ name }));
+  assert.equal(names(sorted(rows, ({ name }) => name, false)), 'a9a10ıisşnull'.replace('null', ''));
+  assert.equal(names(sorted(rows, ({ name }) => name, true)), 'şsiıa10a9');
+  assert.deepEqual(sorted([{ n: 10 }, {}, { n: 9 }], ({ n }) => n, true), [{ n: 10 }, { n: 9 }, {}]);
 });
 
 test('a value in a line is cut where it is long', () => {

@@ -35,7 +35,7 @@ put('window', globalThis);
 put(
   'document',
   Object.assign(new EventTarget(), {
-    documentElement: new Element(),
+    documentElement: Object.assign(new Element(), { dataset: { languages: 'en tr' } }),
     visibilityState: 'visible',
     createElement: () => new Element(),
     getElementById: () => new Element(),

@@ -4,6 +4,7 @@ import { setMaxListeners } from 'node:events';
 import { beforeEach, test } from 'node:test';
 import { Clock, put, settled, Storage } from './browser.mjs';
 import { Devices, faultOf } from '../../static/js/room/devices.js';
+import { canBlur, setBlur, tune } from '../../static/js/room/tuning.js';
 import { advice, faultText } from '../../static/js/room/faults.js';
 import { remember } from '../../static/js/room/memory.js';
 import { setLanguage } from '../../static/js/i18n.js';
@@ -11,6 +12,22 @@ import { setLanguage } from '../../static/js/i18n.js';
 /** A track of a device. */
 class Track extends EventTarget {
   stopped = false;
+  applied = [];
+  /** What becomes of the sound while it is open, as in Firefox; Chromium changes nothing. */
+  obeys = true;
+
+  getConstraints() {
+    return this.applied.at(-1) ?? {};
+  }
+
+  getCapabilities() {
+    return this.capabilities ?? {};
+  }
+
+  async applyConstraints(constraints) {
+    this.applied.push(constraints);
+    if (this.obeys) for (const name of ['echoCancellation', 'noiseSuppression']) this.settings[name] = constraints[name];
+  }
 
   constructor(kind, settings) {
     super();
@@ -56,8 +73,9 @@ class Media extends EventTarget {
     return { getTracks: () => tracks };
   }
 
-  open(kind, { deviceId, facingMode }) {
+  open(kind, { deviceId, facingMode, echoCancellation }) {
     const settings = { deviceId: deviceId?.exact ?? (kind === 'audio' ? 'mic' : 'front') };
+    if (kind === 'audio') settings.echoCancellation = echoCancellation;
     if (this.isPhone && kind === 'video') settings.facingMode = facingMode?.ideal ?? 'user';
     this.made.push(new Track(kind, settings));
     return this.made.at(-1);
@@ -410,4 +428,43 @@ test('an iPad that calls itself a Mac is none', () => {
   const userAgent = 'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Version/19 Safari/605';
   put('navigator', { ...navigator, userAgent, maxTouchPoints: 5 });
   assert.ok(advice('system').startsWith('Open Settings › Privacy'));
+});
+
+// ---- what is done to them ------------------------------------------------------------------------
+
+test('the sound is as it is for music, in stereo, at once where the browser can, else by another track', async () => {
+  const devices = await started();
+  const first = devices.tracks.audio;
+  await tune(devices, 'music');
+  assert.equal(devices.tracks.audio, first);
+  assert.deepEqual(first.applied.at(-1), {
+    ...{ echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+    ...{ channelCount: { ideal: 2 }, deviceId: { exact: 'mic' } },
+  });
+  first.obeys = false;
+  const told = [];
+  devices.addEventListener('track', ({ detail }) => told.push([detail.kind, devices.tracks.audio !== undefined, first.stopped]));
+  await tune(devices, 'voice');
+  assert.notEqual(devices.tracks.audio, first);
+  assert.equal(media.asked.at(-1).audio.noiseSuppression, true);
+  assert.deepEqual(told, [['audio', true, true]], 'the other took its place');
+  assert.equal((await started()).sound, 'voice');
+  await tune(devices, 'plain');
+  assert.equal((await started()).sound, 'plain');
+  localStorage.setItem('rtapp.call.sound', '"toString"');
+  assert.equal((await started()).sound, 'voice');
+});
+
+test('the background is blurred where the camera can, also of the next one', async () => {
+  const devices = await started();
+  assert.equal(canBlur(devices), false);
+  devices.tracks.video.capabilities = { backgroundBlur: [true, false] };
+  assert.equal(canBlur(devices), true);
+  devices.tracks.video.applied.push({ deviceId: { exact: 'front' } });
+  await setBlur(devices, true);
+  assert.deepEqual(devices.tracks.video.applied.at(-1), { deviceId: { exact: 'front' }, backgroundBlur: true });
+  await devices.choose('video', 'back');
+  assert.equal(media.asked.at(-1).video.backgroundBlur, true);
+  devices.tracks.video.capabilities = { backgroundBlur: [true] }; // by the system, whatever one likes
+  assert.equal(canBlur(devices), false);
 });

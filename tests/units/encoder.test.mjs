@@ -1,7 +1,7 @@
 /** How much of a picture is sent to whom (`static/js/encoder.js`). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cameraFor, captureFor, limit, limitAudio, refresh, screenFor, screenFps } from '../../static/js/encoder.js';
+import { cameraFor, captureFor, limit, limitAudio, refresh, screenFor, screenFps, soundFor, viewFor } from '../../static/js/encoder.js';
 
 const limits = { maxHeight: 720, maxFps: 30 };
 const at = (people, steps = 0, hasScreen = false) => ({ people, steps, hasScreen, limits });
@@ -109,6 +109,27 @@ test('a film on a screen is sent smooth, up to what the server allows', () => {
   const film = (maxFps) => screenFor({ ...at(2), hasMotion: true, limits: { ...limits, maxFps } });
   assert.deepEqual([film(30).fps, film(60).fps, film(10).fps, film(30).kbps], [30, 60, 10, 6_000]);
   assert.deepEqual([screenFps(limits, true), screenFps(limits, false)], [30, 15]);
+});
+
+test('whoever has little data asks for small pictures and sends such; in audio only there are no cameras', () => {
+  const shown = { camera: { width: 1280, height: 720 }, screen: { width: 800, height: 600 } };
+  const little = { width: 360, height: 180 };
+  assert.deepEqual(viewFor(shown, 'all'), shown);
+  assert.deepEqual(viewFor(shown, 'low'), { camera: little, screen: little });
+  assert.deepEqual(viewFor({ camera: undefined, screen: null }, 'low'), { camera: little, screen: null });
+  assert.deepEqual(viewFor(shown, 'audio'), { camera: null, screen: little });
+  const asked = viewFor(shown, 'low');
+  assert.equal(cameraFor(at(2), asked.camera).kbps, 120);
+  assert.equal(cameraFor(at(2), viewFor({ camera: { width: 120, height: 90 } }, 'low').camera).kbps, 50);
+  assert.deepEqual(screenFor(at(2), asked.screen), { height: Infinity, fps: 5, kbps: 500 });
+  assert.deepEqual([cameraFor({ ...at(2), isLow: true }, shown.camera).kbps, cameraFor({ ...at(9), isLow: true }).kbps], [120, 120]);
+  assert.equal(screenFor({ ...at(2), isLow: true }, shown.screen).kbps, 500);
+  assert.equal(screenFor(at(2), shown.screen).kbps, 3_000);
+});
+
+test('music takes more than speech, and either half of it where data is little', () => {
+  const all = ['all', 'low', 'audio'].flatMap((data) => [soundFor(false, data), soundFor(true, data)]);
+  assert.deepEqual(all, [48, 128, 24, 64, 24, 64]);
 });
 
 test('a sender scales its picture to the rung, and never up', async () => {

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { settled, until } from './browser.mjs';
-import { Files, LARGEST, PIECE, safeName } from '../../static/js/room/files.js';
+import { Files, LARGEST, PICTURE_MOST, PICTURES, PIECE, safeName } from '../../static/js/room/files.js';
+import { summed } from '../../static/js/room/groups.js';
+import { measured } from '../../static/js/room/pictures.js';
 
 const HEAD = 4; // bytes of a piece with the offer's number
 const OPEN_OFFERS = 20;
@@ -365,4 +367,62 @@ test('of a long name the end is kept, which says what it is', () => {
 test('a name is cut at whole characters, and never to a hidden one', () => {
   assert.equal(safeName(`x.${'b'.repeat(119)}`), 'b'.repeat(119));
   assert.equal(safeName(`${'😀'.repeat(200)}.md`), `${'😀'.repeat(117)}.md`);
+});
+
+// ---- one card for all, pictures ------------------------------------------------------------------------
+
+test('what was offered to several is summed up', () => {
+  const one = (status, done = 0, size = 100) => ({ status, done, size });
+  const sum = (...all) => Object.values(summed(all));
+  assert.deepEqual(sum(one('offered'), one('offered')), ['offered', 2, 0, 1]);
+  assert.deepEqual(sum(one('done', 100), one('moving', 50), one('offered')), ['moving', 3, 1, 0.75]);
+  assert.deepEqual(sum(one('done', 100), one('offered'), one('declined')), ['offered', 3, 1, 1]);
+  assert.deepEqual(sum(one('done', 100), one('declined'), one('failed', 30)), ['done', 3, 1, 1]);
+  assert.deepEqual(sum(one('declined'), one('cancelled')), ['declined', 2, 0, 1]);
+  assert.deepEqual(sum(one('done', 0, 0)), ['done', 1, 1, 1]);
+});
+
+test('all to whom a file goes are known before anything is told', async () => {
+  const [ada, bob, cem] = room('ada', 'bob', 'cem');
+  const seen = [];
+  ada.files.addEventListener('change', () => seen.push(ada.all.length));
+  ada.files.offer(file('x'), [bob.person, cem.person]);
+  assert.deepEqual(seen, [2, 2]);
+  assert.equal(new Set(ada.all.map(({ group }) => group)).size, 1);
+  await settled();
+});
+
+test('a small picture is taken without a word, with what it shows; not a large one, nor too many', async () => {
+  const [ada, bob] = room();
+  ada.files.offer(file('x'), [bob.person], { alt: 'A plan' });
+  await until(() => bob.last?.status === 'done');
+  assert.equal(bob.last.picture.alt, 'A plan');
+  assert.equal(await bob.last.picture.blob.text(), 'x');
+  assert.equal(bob.last.picture.blob.type, 'application/octet-stream');
+  const offer = (more) => bob.files.hear(ada.person, { type: 'file-offer', name: 'x', size: 5, picture: { alt: '' }, ...more });
+  offer({ id: 1, size: PICTURE_MOST + 1 });
+  offer({ id: 2, size: 0 });
+  for (const [at, picture] of [{}, { alt: 1 }, 'x', null, true].entries()) offer({ id: 3 + at, picture });
+  assert.deepEqual(bob.all.slice(1).map(({ status, picture }) => [status, picture]), Array(7).fill(['offered', undefined]));
+  offer({ id: 50, picture: { alt: 'y'.repeat(1000) } });
+  assert.equal(bob.last.picture.alt.length, 300);
+  for (let id = 100; id < 100 + PICTURES; id += 1) offer({ id });
+  assert.equal(bob.all.filter(({ picture }) => picture).length, PICTURES);
+  assert.equal(bob.last.status, 'offered');
+});
+
+test('a picture is a PNG or a JPEG, of a size that is known before it is opened', () => {
+  const png = (width, height) => {
+    const bytes = new Uint8Array(30);
+    const view = new DataView(bytes.buffer);
+    [0x89504e47, 0x0d0a1a0a, 13, 0x49484452, width, height].forEach((word, at) => view.setUint32(4 * at, word));
+    return bytes;
+  };
+  assert.deepEqual(measured(png(640, 70_000)), { type: 'image/png', width: 640, height: 70_000 });
+  const jpeg = [0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xc4, 0, 3, 9, 0xff, 0xc2, 0, 17, 8, 0, 90, 0, 160, 3, 0, 0];
+  assert.deepEqual(measured(new Uint8Array(jpeg)), { type: 'image/jpeg', width: 160, height: 90 });
+  const hostile = ['<svg xmlns="x" onload="alert(1)"/>', 'GIF89a\x01\x00\x01\x00', '', '\xff\xd8', 'RIFF....WEBP', '<html>'];
+  for (const text of hostile) assert.equal(measured(Uint8Array.from(text, (one) => one.charCodeAt(0))), undefined, text);
+  assert.equal(measured(new Uint8Array([0xff, 0xd8, ...Array(400).fill(0xff)])), undefined);
+  assert.equal(measured(new Uint8Array([0xff, 0xd8, 0xff, 0xe0, 0, 0, ...Array(400).fill(0)])), undefined, 'a piece of no length');
 });

@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import './browser.mjs';
 import { ApiError } from '../../static/js/api.js';
-import { formatDuration, formatNumber, setLanguage, t } from '../../static/js/i18n.js';
+import { formatBytes, formatDuration, setLanguage, t } from '../../static/js/i18n.js';
 import { errorTitle, h } from '../../static/js/page.js';
-import { passwordFault } from '../../static/js/password.js';
-import { size } from '../../static/js/room/dom.js';
+import { deviceName } from '../../static/js/agent.js';
+import { passwordFault } from '../../static/js/rules.js';
 import { loudness, SILENCE } from '../../static/js/room/sound.js';
-import { deviceName } from '../../static/js/share.js';
 
 beforeEach(() => setLanguage('en', false));
 
@@ -62,9 +61,9 @@ test('an element has the attributes that are set, and children that are there', 
 });
 
 test('the size of a file is told as people write it', async () => {
-  const said = (...all) => all.map((bytes) => plain(size(bytes, formatNumber)));
+  const said = (...all) => all.map((bytes) => plain(formatBytes(bytes)));
   assert.deepEqual(said(0, 1, 5, 999), ['0 bytes', '1 byte', '5 bytes', '999 bytes']);
-  assert.deepEqual(said(1_000, 1_549, 2_500_000, 2 ** 30, 5e13), ['1 kB', '1.5 kB', '2.5 MB', '1.1 GB', '50,000 GB']);
+  assert.deepEqual(said(1_000, 1_549, 2_500_000, 2 ** 30, 5e13), ['1 kB', '1.5 kB', '2.5 MB', '1.1 GB', '50 TB']);
   await setLanguage('tr', false);
   assert.deepEqual(said(2_500_000), ['2,5 MB']);
 });

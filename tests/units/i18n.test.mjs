@@ -162,6 +162,18 @@ test('where storage is forbidden a choice lasts as long as the page', async () =
   await setLanguage('tr');
   assert.equal(t('plain'), 'Gönder');
   await initI18n();
+  assert.equal(language(), 'tr');
+  localStorage.forbid = false;
+  await setLanguage('en');
+  assert.equal(language(), 'en');
+});
+
+test('the languages are those that the server has put into the page', async () => {
+  reader('de-DE');
+  document.documentElement.dataset.languages = 'de en tr';
+  await assert.rejects(initI18n(), /de\.json/); // there is none to be found yet
+  document.documentElement.dataset.languages = 'en tr';
+  await initI18n();
   assert.equal(language(), 'en');
 });
 

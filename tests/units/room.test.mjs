@@ -121,6 +121,45 @@ test('who was muted by the host is heard again as their own button says', async 
 /** What a sender of the only connection is told. */
 const encoding = (at) => Connection.all[0].transceivers[at].sender.parameters;
 
+test('what else a camera was asked for stays when it is to deliver another picture', async () => {
+  server.limits = { videoMaxHeight: 1080, videoMaxFps: 30 };
+  const room = await joined();
+  const track = new Track('video', { width: 1280, height: 720 });
+  track.applied.push({ deviceId: { exact: 'front' }, backgroundBlur: true, height: { ideal: 720 } });
+  await room.setTrack('camera', track);
+  Connection.all[0].channels[0].onmessage({ data: JSON.stringify({ view: { camera: { width: 1920, height: 1080 } } }) });
+  await settled();
+  const { deviceId, backgroundBlur, height } = track.applied.at(-1);
+  assert.deepEqual([deviceId, backgroundBlur, height], [{ exact: 'front' }, true, { ideal: 1080 }]);
+});
+
+test('with little data less is sent at once, and asked for at the next telling; music takes more', async () => {
+  const room = await joined();
+  await room.setTrack('camera', new Track('video', { width: 1280, height: 720 }));
+  await room.setTrack('microphone', new Track('audio'));
+  const sent = () => [encoding(0), encoding(1)].map(({ encodings }) => encodings[0].maxBitrate);
+  await settled();
+  assert.deepEqual(sent(), [48_000, 2_000_000]);
+  room.setMusic(true);
+  await settled();
+  assert.equal(sent()[0], 128_000);
+  let told = 0;
+  room.on('self', () => (told += 1));
+  room.setData('low');
+  await settled();
+  assert.deepEqual([...sent(), told], [64_000, 120_000, 1]);
+  const [control] = Connection.all[0].channels;
+  control.become('open');
+  const asked = () => JSON.parse(control.sent.at(-1)).view;
+  const [other] = room.participants.filter(({ isSelf }) => !isSelf);
+  const view = { camera: { width: 1280, height: 720 }, screen: null };
+  room.setView(other, view);
+  assert.deepEqual(asked(), { camera: { width: 360, height: 180 }, screen: null });
+  room.setData('audio');
+  room.setView(other, view);
+  assert.deepEqual(asked(), { camera: null, screen: null });
+});
+
 test('a picture is scaled from what the camera delivers once it was told', async () => {
   server.limits = { videoMaxHeight: 1080, videoMaxFps: 30 };
   const room = await joined();

@@ -16,6 +16,10 @@ export class Track extends EventTarget {
     return this.settings;
   }
 
+  getConstraints() {
+    return this.applied.at(-1) ?? {};
+  }
+
   async applyConstraints(constraints) {
     this.applied.push(constraints);
   }

@@ -1,15 +1,18 @@
 /** Connections: asked of the server page by page, so that a hundred thousand are as quick as ten. */
 import { api, apiPage } from '../api.js';
+import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
-import { deviceName } from '../share.js';
+import { deviceName } from '../agent.js';
 import { stats } from './stream.js';
-import { Action, attempt, confirmed, Field, formatBytes, html, live, Moment, Pager, pages, Shown, signal, Table } from './ui.js';
+import { Action, attempt, CHANNEL, confirmed, Field, formatBytes, html, live, Moment, Pager, pages, Shown, signal, Table } from './ui.js';
 
 const PAGE = 50;
 const SELF_REFRESH = 2000; // connections up to which the list is asked for again by itself
 
 const search = signal('');
 const transport = signal('');
+/** Whose connections are shown; none: all. */
+const channel = signal('');
 /** The one whose details are shown. @type {import('./ui.js').Signal<any>} */
 const chosen = signal(undefined);
 
@@ -17,6 +20,7 @@ const list = pages(() => {
   const query = new URLSearchParams({ limit: String(PAGE) });
   if (search.peek()) query.set('q', search.peek());
   if (transport.peek()) query.set('transport', transport.peek());
+  if (channel.peek()) query.set('channel', channel.peek());
   return `api/connections?${query}`;
 }, apiPage);
 
@@ -52,6 +56,26 @@ function onTransport(event) {
   void list.first();
 }
 
+/** Show who is on a channel. @param {string} name */
+export function onChannel(name) {
+  channel.value = name;
+}
+
+/** @param {any} event */
+function onChannelField({ target }) {
+  const name = target.value.trim();
+  if (name && !CHANNEL.test(name)) {
+    fieldError(target, () => t('send.badChannel'));
+    return;
+  }
+  fieldError(target, undefined);
+  onChannel(name);
+  void list.first();
+}
+
+/** Those of a connection in a line. @param {string[]} names */
+const channelNames = ([first, ...others]) => (first === undefined ? '–' : others.length ? `${first} +${formatNumber(others.length)}` : first);
+
 /** @param {any} row */
 async function kick(row) {
   const name = row.username ?? row.clientId;
@@ -70,6 +94,7 @@ const Row = (row) => html`
     <th scope="row"><button type="button" class="link" onClick=${() => (chosen.value = row)}><code>${row.clientId}</code></button></th>
     <td>${row.username ?? '–'}</td>
     <td>${transportName(row.transport)}</td>
+    <td class="names" title=${row.channels.length > 1 ? row.channels.join(', ') : undefined}>${channelNames(row.channels)}</td>
     <td>${row.ipAddress}</td>
     <td>${deviceName(row.userAgent) || '–'}</td>
     <td><${Moment} at=${row.connectedAt} /></td>
@@ -90,8 +115,8 @@ const Details = live(() => {
     [t('admin.connections.address'), row.ipAddress],
     [t('admin.connections.agent'), row.userAgent || '–'],
     [t('admin.connections.channels'), row.channels.length ? row.channels.join(', ') : '–'],
-    [t('admin.connections.since'), html`<${Moment} at=${row.connectedAt} />`],
-    [t('admin.connections.ping'), html`<${Moment} at=${row.lastPing} />`],
+    [t('admin.connections.since'), html`<${Moment} at=${row.connectedAt} exact />`],
+    [t('admin.connections.ping'), html`<${Moment} at=${row.lastPing} exact />`],
     [t('admin.connections.count'), formatNumber(row.messageCount)],
     [t('admin.connections.bytes'), formatBytes(row.bytesSent)],
     [t('admin.connections.lag'), formatNumber(row.lag)],
@@ -110,15 +135,17 @@ const Details = live(() => {
   `;
 });
 
+/** @type {() => import('./ui.js').Head[]} */
 const heads = () => [
-  t('admin.connections.client'),
-  t('admin.connections.user'),
-  t('admin.connections.transport'),
-  t('admin.connections.address'),
-  t('admin.connections.device'),
-  t('admin.connections.since'),
-  t('admin.connections.count'),
-  t('admin.actions'),
+  [t('admin.connections.client'), ({ clientId }) => clientId],
+  [t('admin.connections.user'), ({ username }) => username],
+  [t('admin.connections.transport'), (row) => transportName(row.transport)],
+  [t('admin.connections.channels'), ({ channels }) => channels[0]],
+  [t('admin.connections.address'), ({ ipAddress }) => ipAddress],
+  [t('admin.connections.device'), ({ userAgent }) => deviceName(userAgent)],
+  [t('admin.connections.since'), ({ connectedAt }) => Date.parse(connectedAt)],
+  [t('admin.connections.count'), ({ messageCount }) => messageCount],
+  [t('admin.actions')],
 ];
 
 const Total = live(() => {
@@ -138,12 +165,15 @@ export const Connections = live(
           ${Object.keys(TRANSPORTS).map((name) => html`<option value=${name}>${transportName(name)}</option>`)}
         </select>
       </>
+      <${Field} id="connection-channel" label=${t('admin.channels.name')}>
+        <input id="connection-channel" type="search" value=${channel.value} onChange=${onChannelField} spellcheck="false" autocapitalize="none" placeholder=${t('admin.all')} aria-describedby="connection-channel-error" />
+      </>
       <${Action} act=${list.refresh}>${t('admin.refresh')}</>
     </div>
     <${Total} />
     <section class="card">
       <${Shown} of=${list} empty=${t('admin.connections.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.connections')} heads=${heads()} numbers=${[6, 7]}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} name="connections" label=${t('admin.nav.connections')} heads=${heads()} numbers=${[7, 8]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
       </>
     </section>
     <${Pager} of=${list} label=${t('admin.nav.connections')} />

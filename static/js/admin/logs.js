@@ -1,6 +1,7 @@
 /** The event log: by level, text and time, counted over time, followed, exported, cleared. */
 import { api, apiPage, ROOT } from '../api.js';
 import { formatDate, t } from '../i18n.js';
+import { entries, translated } from './texts.js';
 import { Action, attempt, brief, confirmed, Field, html, live, Moment, Pager, pages, resource, Shown, signal, Table } from './ui.js';
 
 const LEVELS = ['INFO', 'CONN', 'MSG', 'WARN', 'ERROR'];
@@ -40,7 +41,13 @@ let typing;
 function narrow(change, wait = 0) {
   filter.value = { ...filter.peek(), ...change };
   clearTimeout(typing);
-  typing = setTimeout(enter, wait);
+  typing = setTimeout(ask, wait);
+}
+
+/** Show the entries of one level. @param {string} level */
+export function showLevel(level) {
+  filter.value = { level, q: '', since: '', until: '' };
+  void enter();
 }
 
 async function clear() {
@@ -96,12 +103,18 @@ function localTime(at) {
 /** @param {any} row */
 const Row = (row) => html`
   <tr key=${row.key}>
-    <td><${Moment} at=${row.timestamp} /></td>
+    <td><${Moment} at=${row.timestamp} exact /></td>
     <td><span class="badge ${COLORS[row.level]}">${t(NAMES[row.level])}</span></td>
-    <td class="wide" lang="en">${row.message}</td>
+    <td class="wide"><${Words} message=${row.message} /></td>
     <td class="wide"><${Details} metadata=${row.metadata} /></td>
   </tr>
 `;
+
+/** An entry in the reader's language; the export has the server's words. */
+const Words = live(({ message }) => {
+  const { own, rest } = translated(message, entries.found.value);
+  return html`<span title=${own && message}>${own}${rest && html`<span lang="en">${rest}</span>`}</span>`;
+});
 
 /** @param {any} props */
 const Details = ({ metadata }) =>
@@ -161,7 +174,13 @@ function onFollow() {
   if (follows.peek()) void enter();
 }
 
-const heads = () => [t('admin.time'), t('admin.logs.level'), t('admin.logs.message'), t('admin.logs.details')];
+/** @type {() => import('./ui.js').Head[]} */
+const heads = () => [
+  [t('admin.time'), ({ timestamp }) => Date.parse(timestamp)],
+  [t('admin.logs.level'), ({ level }) => LEVELS.indexOf(level)],
+  [t('admin.logs.message'), ({ message }) => message],
+  [t('admin.logs.details')],
+];
 
 export const Logs = live(
   () => html`
@@ -170,14 +189,16 @@ export const Logs = live(
       <${Tools} />
       <${Shown} of=${counted}>${(/** @type {any} */ data) => html`<${Histogram} ...${data} />`}</>
       <${Shown} of=${list} empty=${t('admin.logs.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.nav.logs')} heads=${heads()} stacked>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} name="logs" label=${t('admin.nav.logs')} heads=${heads()} rows=${data.rows} draw=${Row} compact part=${data.page > 1 || data.next} />`}
       </>
       <${Pager} of=${list} label=${t('admin.nav.logs')} />
     </section>
   `,
 );
 
-export const enter = () => Promise.all([list.first(), counted.refresh()]);
+const ask = () => Promise.all([list.first(), counted.refresh()]);
+
+export const enter = () => Promise.all([entries.load(), ask()]);
 
 let turns = 0;
 /** The list every other second, its count over time more seldom. */

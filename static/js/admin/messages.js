@@ -4,9 +4,7 @@ import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { announce } from '../page.js';
 import { stats } from './stream.js';
-import { Action, brief, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
-
-const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
+import { Action, brief, CHANNEL, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
 
 const channel = signal('');
 const follows = signal(true);
@@ -114,13 +112,14 @@ class Content extends Component {
   }
 }
 
+/** @type {() => import('./ui.js').Head[]} */
 const heads = () => [
-  t('admin.messages.number'),
-  t('admin.time'),
-  t('send.channel'),
-  t('send.event'),
-  t('admin.messages.content'),
-  t('admin.messages.receivers'),
+  [t('admin.messages.number'), ({ id }) => id],
+  [t('admin.time'), ({ sentAt }) => Date.parse(sentAt)],
+  [t('send.channel'), (row) => row.channel],
+  [t('send.event'), ({ event }) => event],
+  [t('admin.messages.content')],
+  [t('admin.messages.receivers'), ({ recipientCount }) => recipientCount],
 ];
 
 /** @param {any} event */
@@ -149,7 +148,7 @@ export const Messages = live(
         <${Action} act=${list.refresh}>${t('admin.refresh')}</>
       </div>
       <${Shown} of=${list} empty=${t('admin.messages.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.messages.stored')} heads=${heads()} numbers=${[0, 5]}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} name="messages" label=${t('admin.messages.stored')} heads=${heads()} numbers=${[0, 5]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
       </>
       <${Pager} of=${list} label=${t('admin.messages.stored')} />
     </section>

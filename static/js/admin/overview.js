@@ -1,12 +1,20 @@
-/** Overview: the figures of this moment, and charts of the last five minutes or the last day. */
+/** Overview: the figures of this moment, and charts of the last minutes or hours. */
 import { formatNumber, t } from '../i18n.js';
-import { Chart } from './charts.js';
-import { day, recent, stats } from './stream.js';
-import { computed, formatBytes, html, live, signal, Shown } from './ui.js';
+import * as channels from './channels.js';
+import { Chart, cursor, Where, zoom, zoomBy } from './charts.js';
+import { history, minutes, recent, stats } from './stream.js';
+import { formatBytes, html, live, Shown } from './ui.js';
 
 /** @typedef {import('./charts.js').Line} Line */
 
-const isLong = signal(false);
+/** Minutes that can be looked at: by the stream's seconds, then by the stored minutes. @type {[number, string][]} */
+const RANGES = [
+  [5, 'admin.chart.live'],
+  [15, 'admin.chart.quarter'],
+  [60, 'admin.chart.hour'],
+  [360, 'admin.chart.hours'],
+  [1440, 'admin.chart.day'],
+];
 
 /** The charts with what each draws. @type {() => { title: string, lines: Line[], format?: (value: number) => string }[]} */
 const charts = () => [
@@ -72,51 +80,82 @@ const Tiles = live(() => {
   `;
 });
 
-/** Empty spans at its start keep five minutes five minutes wide. */
-const lastMinutes = computed(() => {
-  const samples = recent.value;
-  const last = samples.at(-1);
-  if (!last || last.at - samples[0].at > 290) return samples;
-  return [{ at: last.at - 300, values: {} }, ...samples];
-});
+/** The time that the charts cover, in seconds. @param {import('./stream.js').Sample[]} samples @param {number} last */
+function wholeOf(samples, last = samples.at(-1)?.at ?? Date.now() / 1000) {
+  return { from: last - minutes.peek() * 60, to: last };
+}
 
 const Charts = live(() => {
-  const long = isLong.value;
-  return long
-    ? html`<${Shown} of=${day} empty=${t('admin.chart.noDay')}>${(/** @type {any[]} */ rows) => html`<${Grid} samples=${rows} />`}</>`
-    : html`<${Grid} samples=${lastMinutes.value} />`;
+  return minutes.value === 5
+    ? html`<${Grid} samples=${recent.value} />`
+    : html`<${Shown} of=${history} empty=${t('admin.chart.noDay')}>${(/** @type {any[]} */ rows) => html`<${Grid} samples=${rows} />`}</>`;
 });
 
 /** @param {any} props */
-const Grid = ({ samples }) => html`
-  <div class="charts">
-    ${charts().map((chart) => html`<${Chart} ...${chart} samples=${samples} key=${chart.title} />`)}
-  </div>
-`;
-
-export const Overview = live(() => {
-  const choose = (/** @type {boolean} */ value) => {
-    isLong.value = value;
-    if (value) void day.refresh();
-  };
+const Grid = ({ samples }) => {
+  const whole = wholeOf(samples);
   return html`
-    <${Tiles} />
+    <${Zoom} whole=${whole} />
+    <div class="charts">
+      ${charts().map((chart) => html`<${Chart} ...${chart} samples=${samples} whole=${whole} key=${chart.title} />`)}
+    </div>
+  `;
+};
+
+const Zoom = live(({ whole }) => {
+  const unzoom = () => (zoom.value = undefined);
+  return html`
     <div class="row end">
-      <h2>${t('admin.chart.title')}</h2>
-      <div class="row" role="group" aria-label=${t('admin.chart.range')}>
-        <button type="button" class="small" aria-pressed=${String(!isLong.value)} onClick=${() => choose(false)}>${t('admin.chart.live')}</button>
-        <button type="button" class="small" aria-pressed=${String(isLong.value)} onClick=${() => choose(true)}>${t('admin.chart.day')}</button>
+      <${Where} whole=${whole} />
+      <div class="row" role="group" aria-label=${t('admin.chart.zoom')}>
+        ${zoom.value && html`<button type="button" class="small" onClick=${unzoom}>${t('admin.chart.whole')}</button>`}
+        <button type="button" class="small" aria-label=${t('admin.chart.wider')} disabled=${!zoom.value} onClick=${() => zoomBy(2, whole)}>−</button>
+        <button type="button" class="small" aria-label=${t('admin.chart.closer')} onClick=${() => zoomBy(0.5, whole)}>+</button>
       </div>
     </div>
-    <${Charts} />
   `;
 });
 
-/** A day's last minute is told a minute later. */
-export const enter = () => (isLong.peek() ? day.refresh() : undefined);
+/** @param {number} range */
+function choose(range) {
+  minutes.value = range;
+  zoom.value = cursor.value = undefined;
+  history.forget();
+  void again();
+}
+
+const Ranges = live(
+  () => html`
+    <div class="row" role="group" aria-label=${t('admin.chart.range')}>
+      ${RANGES.map(([range, name]) => html`<button type="button" class="small" aria-pressed=${String(minutes.value === range)} onClick=${() => choose(range)}>${t(name)}</button>`)}
+    </div>
+  `,
+);
+
+export const Overview = live(
+  () => html`
+    <${Tiles} />
+    <section class="stack over-time" aria-labelledby="charts-title">
+      <div class="row end">
+        <h2 id="charts-title">${t('admin.chart.title')}</h2>
+        <${Ranges} />
+      </div>
+      <${Charts} />
+    </section>
+    <${channels.Channels} />
+  `,
+);
+
+/** Of stored minutes the last one is told a minute later. */
+const again = () => (minutes.peek() === 5 ? undefined : history.refresh());
+
+export const enter = () => Promise.all([channels.enter(), again()]);
 
 let turns = 0;
 export function look() {
   turns += 1;
-  if (turns % 60 === 0) void enter();
+  if (turns % 60 === 0) void again();
+  channels.look();
 }
+
+export const leave = channels.leave;

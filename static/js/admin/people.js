@@ -1,15 +1,12 @@
 /** Who may do what: users, API tokens, and one's own sessions. */
 import { api } from '../api.js';
+import { deviceName } from '../agent.js';
 import { fieldError } from '../forms.js';
 import { t } from '../i18n.js';
 import { copyFrom } from '../page.js';
-import { passwordFault } from '../password.js';
+import { passwordFault, TOKEN_NAME, USERNAME } from '../rules.js';
 import { whoIAm } from '../session.js';
-import { deviceName } from '../share.js';
 import { Action, attempt, confirmed, Field, fieldOf, Form, html, live, Moment, resource, Shown, signal, Table, valueOf } from './ui.js';
-
-const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
-const TOKEN_NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 
 const users = resource(() => api('GET', 'api/users'));
 const tokens = resource(() => api('GET', 'api/tokens'));
@@ -111,13 +108,21 @@ const UserDialog = live(() => {
   `;
 });
 
+/** @type {() => import('./ui.js').Head[]} */
+const userHeads = () => [
+  [t('signin.username'), ({ username }) => username],
+  [t('admin.users.role'), ({ role }) => role],
+  [t('admin.since'), ({ createdAt }) => Date.parse(createdAt)],
+  [t('admin.actions')],
+];
+
 const Users = live(
   () => html`
     <section class="card stack" aria-labelledby="users-title">
       <h2 id="users-title">${t('admin.users.title')}</h2>
       <${Shown} of=${users} empty=${t('admin.users.none')}>
         ${(/** @type {any[]} */ rows) => html`
-          <${Table} label=${t('admin.users.title')} heads=${[t('signin.username'), t('admin.users.role'), t('admin.since'), t('admin.actions')]}>${rows.map(UserRow)}</>
+          <${Table} name="users" label=${t('admin.users.title')} heads=${userHeads()} rows=${rows} draw=${UserRow} />
         `}
       </>
       <details>
@@ -205,7 +210,15 @@ const Secret = live(() => {
   `;
 });
 
-const tokenHeads = () => [t('admin.tokens.name'), t('admin.tokens.scopes'), t('admin.connections.channels'), t('admin.tokens.used'), t('admin.expires'), t('admin.actions')];
+/** @type {() => import('./ui.js').Head[]} */
+const tokenHeads = () => [
+  [t('admin.tokens.name'), ({ name }) => name],
+  [t('admin.tokens.scopes')],
+  [t('admin.connections.channels')],
+  [t('admin.tokens.used'), ({ usedAt }) => usedAt && Date.parse(usedAt)],
+  [t('admin.expires'), ({ expiresAt }) => expiresAt && Date.parse(expiresAt)],
+  [t('admin.actions')],
+];
 
 const Tokens = live(
   () => html`
@@ -214,7 +227,7 @@ const Tokens = live(
       <p class="hint">${t('admin.tokens.lead')}</p>
       <${Secret} />
       <${Shown} of=${tokens} empty=${t('admin.tokens.none')}>
-        ${(/** @type {any[]} */ rows) => html`<${Table} label=${t('admin.tokens.title')} heads=${tokenHeads()}>${rows.map(TokenRow)}</>`}
+        ${(/** @type {any[]} */ rows) => html`<${Table} name="tokens" label=${t('admin.tokens.title')} heads=${tokenHeads()} rows=${rows} draw=${TokenRow} />`}
       </>
       <details>
         <summary>${t('admin.tokens.make')}</summary>
@@ -267,7 +280,15 @@ const SessionRow = (row) => html`
   </tr>
 `;
 
-const sessionHeads = () => [t('admin.connections.device'), t('admin.connections.address'), t('admin.since'), t('admin.tokens.used'), t('admin.expires'), t('admin.actions')];
+/** @type {() => import('./ui.js').Head[]} */
+const sessionHeads = () => [
+  [t('admin.connections.device'), ({ userAgent }) => deviceName(userAgent)],
+  [t('admin.connections.address'), ({ ipAddress }) => ipAddress],
+  [t('admin.since'), ({ createdAt }) => Date.parse(createdAt)],
+  [t('admin.tokens.used'), ({ usedAt }) => usedAt && Date.parse(usedAt)],
+  [t('admin.expires'), ({ expiresAt }) => Date.parse(expiresAt)],
+  [t('admin.actions')],
+];
 
 const Sessions = live(
   () => html`
@@ -277,7 +298,7 @@ const Sessions = live(
         <${Action} class="small" act=${endOthers} done=${() => t('admin.sessions.ended')}>${t('admin.sessions.endOthers')}</>
       </div>
       <${Shown} of=${sessions} empty=${t('admin.sessions.none')}>
-        ${(/** @type {any[]} */ rows) => html`<${Table} label=${t('admin.sessions.title')} heads=${sessionHeads()}>${rows.map(SessionRow)}</>`}
+        ${(/** @type {any[]} */ rows) => html`<${Table} name="sessions" label=${t('admin.sessions.title')} heads=${sessionHeads()} rows=${rows} draw=${SessionRow} />`}
       </>
     </section>
   `,

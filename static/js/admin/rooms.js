@@ -55,12 +55,13 @@ const Row = (row) => html`
   </tr>
 `;
 
+/** @type {() => import('./ui.js').Head[]} */
 const heads = () => [
-  t('admin.rooms.name'),
-  t('admin.rooms.people'),
-  t('admin.rooms.state'),
-  t('admin.rooms.since'),
-  t('admin.actions'),
+  [t('admin.rooms.name'), ({ name }) => name],
+  [t('admin.rooms.people'), ({ participantCount }) => participantCount],
+  [t('admin.rooms.state')],
+  [t('admin.rooms.since'), ({ createdAt }) => Date.parse(createdAt)],
+  [t('admin.actions')],
 ];
 
 export const Rooms = live(
@@ -85,7 +86,7 @@ export const Rooms = live(
     <section class="card stack" aria-labelledby="rooms-title">
       <h2 id="rooms-title">${t('admin.rooms.active')}</h2>
       <${Shown} of=${list} empty=${t('admin.rooms.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} label=${t('admin.rooms.active')} heads=${heads()} numbers=${[1]}>${data.rows.map(Row)}</>`}
+        ${(/** @type {any} */ data) => html`<${Table} name="rooms" label=${t('admin.rooms.active')} heads=${heads()} numbers=${[1]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
       </>
       <${Pager} of=${list} label=${t('admin.rooms.active')} />
     </section>

@@ -1,8 +1,9 @@
 /** Settings: a form drawn from the server's table, each with what it takes and where its value comes from. */
 import { api } from '../api.js';
-import { language, onLanguage, t } from '../i18n.js';
+import { language, t } from '../i18n.js';
 import { Action, attempt, Field, html, live, resource, Shown, signal } from './ui.js';
 import { errorTitle } from '../page.js';
+import { descriptions, labels } from './texts.js';
 
 /** @type {Record<string, string>} */
 const GROUPS = {
@@ -25,23 +26,10 @@ const MASK = '********';
 const rows = resource(() => api('GET', 'api/settings'));
 const search = signal('');
 const onlyChanged = signal(false);
-/** What stands in fields that aren't saved. @type {import('./ui.js').Signal<Record<string, string>>} */
-const drafts = signal({});
+/** What stands in fields that aren't saved; kept while other sections are looked at. @type {import('./ui.js').Signal<Record<string, string>>} */
+export const drafts = signal({});
 /** @type {import('./ui.js').Signal<Record<string, unknown>>} */
 const faults = signal({});
-/** The descriptions in the reader's language, where it isn't the server's English. @type {import('./ui.js').Signal<Record<string, string>>} */
-const translated = signal({});
-
-async function translate() {
-  if (language() !== 'tr') {
-    translated.value = {};
-    return;
-  }
-  const response = await fetch(new URL('../../i18n/settings.tr.json', import.meta.url));
-  if (response.ok) translated.value = await response.json();
-}
-onLanguage(() => void translate());
-
 /** @param {any} value as a field shows it */
 const shown = (value) => (Array.isArray(value) ? value.join(', ') : value === null ? '' : typeof value === 'object' ? JSON.stringify(value) : String(value));
 
@@ -130,7 +118,7 @@ function Setting(row) {
   const text = drafts.value[row.key] ?? shown(row.value);
   const isDraft = row.key in drafts.value;
   const fault = /** @type {any} */ (faults.value[row.key]);
-  const own = translated.value[row.key];
+  const own = descriptions.found.value[row.key];
   const more = { disabled: !row.editable, 'aria-invalid': fault ? 'true' : undefined, 'aria-describedby': `${id}-error ${id}-hint ${id}-more` };
   const submit = (/** @type {any} */ event) => {
     event.preventDefault();
@@ -139,7 +127,9 @@ function Setting(row) {
   return html`
     <form class="setting" key=${row.key} onSubmit=${submit} novalidate>
       <div class="about">
-        <label for=${id}><code>${row.key}</code></label>
+        <label for=${id}>${labels.found.value[row.key] ?? row.key}</label>
+        <code class="key-name">${row.key}</code>
+        ${isDraft && html` <span class="badge warn">${t('admin.settings.draft')}</span>`}
         ${isChanged(row) && html` <span class="badge accent">${t('admin.settings.changed')}</span>`}
         ${row.restart && html` <span class="badge">${t('admin.settings.restart')}</span>`}
         <p id="${id}-hint" class="hint" lang=${own ? undefined : 'en'}>${own ?? row.description}</p>
@@ -166,7 +156,7 @@ function Setting(row) {
 /** @param {any} row */
 function isWanted(row) {
   const needle = search.value.trim().toLocaleLowerCase(language());
-  const text = `${row.key} ${translated.value[row.key] ?? row.description}`.toLocaleLowerCase(language());
+  const text = `${row.key} ${labels.found.value[row.key] ?? ''} ${descriptions.found.value[row.key] ?? row.description}`.toLocaleLowerCase(language());
   return text.includes(needle) && (!onlyChanged.value || isChanged(row));
 }
 
@@ -183,6 +173,23 @@ const Groups = live(({ all }) => {
       </section>
     `,
   );
+});
+
+/** One after the other: what is wrong stays, marked. */
+async function saveAll() {
+  for (const row of rows.state.peek().data) if (row.key in drafts.peek()) await save(row);
+}
+
+const Drafts = live(() => {
+  const names = Object.keys(drafts.value);
+  if (!names.length) return null;
+  return html`
+    <div class="banner info" role="status">
+      <p class="title">${t('admin.settings.unsaved', { count: names.length })}</p>
+      <p class="body">${names.map((name) => labels.found.value[name] ?? name).join(', ')}</p>
+      <p class="row"><${Action} class="small" act=${saveAll}>${t('admin.settings.saveAll')}</><button type="button" class="small" onClick=${discard}>${t('admin.settings.discard')}</button></p>
+    </div>
+  `;
 });
 
 const Waiting = live(() => {
@@ -203,6 +210,7 @@ export const Settings = live(
       </>
       <button type="button" aria-pressed=${String(onlyChanged.value)} onClick=${() => (onlyChanged.value = !onlyChanged.peek())}>${t('admin.settings.onlyChanged')}</button>
     </div>
+    <${Drafts} />
     <${Waiting} />
     <${Shown} of=${rows}>${(/** @type {any[]} */ all) => html`<${Groups} all=${all} />`}</>
   `,
@@ -210,14 +218,40 @@ export const Settings = live(
 
 export async function enter() {
   await Promise.all([
-    translate(),
+    labels.load(),
+    descriptions.load(),
     api('GET', 'api/stats').then(({ uptime }) => (started = Date.now() - uptime * 1000)).catch(() => {}),
     rows.refresh(),
   ]);
+  focusWanted();
 }
 
-export function leave() {
+export const leave = rows.forget;
+
+/** What was typed goes with whoever typed it. */
+export function discard() {
   drafts.value = {};
   faults.value = {};
-  rows.forget();
+}
+
+addEventListener('beforeunload', (event) => {
+  if (Object.keys(drafts.peek()).length) event.preventDefault();
+});
+
+/** Whose field gets the focus once it is there. */
+let wanted = '';
+
+/** Show one setting. @param {string} key */
+export function showSetting(key) {
+  search.value = key;
+  onlyChanged.value = false;
+  wanted = key;
+  if (rows.state.peek().data) focusWanted();
+}
+
+/** After the section's title, which gets the focus when it is opened. */
+function focusWanted() {
+  const id = `setting-${wanted}`;
+  if (wanted) setTimeout(() => document.getElementById(id)?.focus(), 100);
+  wanted = '';
 }

@@ -6,6 +6,7 @@ import { refresh, whoIAm } from '../session.js';
 import { batch, html, live, resource, signal } from './ui.js';
 
 const KEPT = 300; // seconds
+const PAUSE = 150; // seconds without a stored minute: then nothing ran
 const CHANNEL = 'sys:stats';
 
 /** @typedef {Record<string, any>} Stats */
@@ -26,13 +27,21 @@ for (const state of /** @type {const} */ (['connecting', 'open', 'reconnecting',
   rt.on(state, (detail) => {
     link.value = { state, detail, since: Date.now() };
     if (state === 'closed' && detail.error?.status === 401) void refresh();
+    if (state === 'open') void api('GET', 'api/stats?recent=1').then(fill, () => {}); // then the charts begin empty
   });
 }
 rt.on('stats', (data, { channel }) => channel === CHANNEL && take(data));
 
+/** What `recent` is made of. @type {Stats[]} */
+let kept = [];
+
+/** The statistics of the last five minutes, oldest first. */
+export const past = () => kept;
+
 /** Keep what a second brought. @param {Stats} next */
 export function take(next) {
-  const before = stats.peek();
+  const before = kept.at(-1);
+  kept = [...kept, next].slice(-KEPT);
   batch(() => {
     stats.value = next;
     recent.value = [...recent.peek(), sample(next, before)].slice(-KEPT);
@@ -40,14 +49,30 @@ export function take(next) {
 }
 
 /**
- * Rates are of the time since the statistics before; a counter that fell is another server's.
+ * Keep also what the server has kept, as of before the stream or of a gap in it. Another node's
+ * counters are others.
+ * @param {Stats} answer
+ */
+export function fill({ recent: rows = [], nodes }) {
+  const [before] = kept.filter(({ timestamp }) => timestamp > rows.at(-1)?.timestamp);
+  if (!rows.length || (before && before.nodes?.[0]?.node !== nodes?.[0]?.node)) return;
+  const until = Date.parse(rows.at(-1)?.timestamp) + 500; // the second that both have stands once
+  const older = kept.filter(({ timestamp }) => timestamp < rows[0].timestamp);
+  const newer = kept.filter(({ timestamp }) => Date.parse(timestamp) > until);
+  kept = [...older, ...rows, ...newer].slice(-KEPT);
+  recent.value = kept.map((row, at) => sample(row, kept[at - 1]));
+}
+
+/**
+ * Rates are of the time since the statistics before, of the same node; a counter that fell began anew.
  * @param {Stats} next
  * @param {Stats} [before]
  * @returns {Sample}
  */
 function sample(next, before) {
   const at = Date.parse(next.timestamp) / 1000;
-  const seconds = before ? at - Date.parse(before.timestamp) / 1000 : 0;
+  const isSame = before?.nodes?.[0]?.node === next.nodes?.[0]?.node;
+  const seconds = before && isSame ? at - Date.parse(before.timestamp) / 1000 : 0;
   const rate = (/** @type {string} */ name) =>
     before && seconds > 0 ? Math.max(0, (next[name] - before[name]) / seconds) : 0;
   return { at, values: { ...common(next), messages: rate('messagesSent'), deliveries: rate('deliveries') } };
@@ -66,18 +91,21 @@ function common({ transports = {}, publishLatencyMs = {}, memoryBytes, cpuPercen
   };
 }
 
-/** The last day, from a row a minute and node. */
-export const day = resource(async () => {
-  const rows = await api('GET', 'api/stats/history?minutes=1440');
+/** How far the charts look back. */
+export const minutes = signal(5);
+
+/** That time, from a row a minute and node; where none was written for a while there is a sample without values. */
+export const history = resource(async () => {
+  const rows = await api('GET', `api/stats/history?minutes=${minutes.peek()}`);
   /** @type {Map<string, Sample>} */
-  const minutes = new Map();
+  const sums = new Map();
   for (const row of rows) {
     const values = { ...common(row), messages: row.messagesPerSecond, deliveries: row.deliveriesPerSecond };
-    const sum = minutes.get(row.minute);
+    const sum = sums.get(row.minute);
     if (sum) merge(sum.values, values);
-    else minutes.set(row.minute, { at: Date.parse(row.minute) / 1000, values });
+    else sums.set(row.minute, { at: Date.parse(row.minute) / 1000, values });
   }
-  return [...minutes.values()];
+  return [...sums.values()].flatMap((one, at, all) => (at && one.at - all[at - 1].at > PAUSE ? [{ at: all[at - 1].at + 60, values: {} }, one] : [one]));
 });
 
 /** Of several nodes counts add up, and of latencies the worst counts. @param {Record<string, number>} sum @param {Record<string, number>} more */
@@ -96,6 +124,7 @@ export function closeStream() {
   rt.close();
   stats.value = undefined;
   recent.value = [];
+  kept = [];
 }
 
 setInterval(() => {

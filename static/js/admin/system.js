@@ -1,35 +1,10 @@
 /** System: the nodes, the database and its backup. */
-import { api, errorFrom, ROOT } from '../api.js';
+import { api, ROOT } from '../api.js';
 import { formatNumber, t } from '../i18n.js';
-import { saveFile } from '../page.js';
 import { stats } from './stream.js';
-import { attempt, formatAge, formatBytes, html, live, Moment, resource, Shown, signal, Table } from './ui.js';
+import { formatAge, formatBytes, html, live, Moment, resource, Shown, Table } from './ui.js';
 
 const nodes = resource(() => api('GET', 'api/nodes'));
-/** Bytes of the backup that have come; undefined when none is on its way. @type {import('./ui.js').Signal<number | undefined>} */
-const taken = signal(undefined);
-
-async function backup() {
-  if (taken.peek() !== undefined) return;
-  taken.value = 0;
-  await attempt(download, () => t('admin.backup.done'));
-  taken.value = undefined;
-}
-
-async function download() {
-  const response = await fetch(new URL('api/backup', ROOT), { cache: 'no-store' });
-  if (!response.ok) throw await errorFrom(response);
-  const [, name] = /filename="([^"]+)"/.exec(response.headers.get('Content-Disposition') ?? '') ?? [];
-  const counter = new TransformStream({
-    transform(part, out) {
-      taken.value = (taken.peek() ?? 0) + part.byteLength;
-      out.enqueue(part);
-    },
-  });
-  const blob = await new Response(response.body?.pipeThrough(counter)).blob();
-  saveFile(blob, name ?? 'rtapp.db');
-}
-
 /** @param {any} row */
 const Row = (row) => html`
   <tr key=${row.id}>
@@ -39,6 +14,14 @@ const Row = (row) => html`
     <td><${Moment} at=${row.heartbeatAt} /></td>
   </tr>
 `;
+
+/** @type {() => import('./ui.js').Head[]} */
+const heads = () => [
+  [t('admin.nodes.name'), ({ name, id }) => name || id],
+  [t('admin.nodes.connections'), ({ connections }) => connections],
+  [t('admin.nodes.started'), ({ startedAt }) => Date.parse(startedAt)],
+  [t('admin.nodes.heard'), ({ heartbeatAt }) => Date.parse(heartbeatAt)],
+];
 
 const Facts = live(() => {
   const now = stats.value;
@@ -54,22 +37,14 @@ const Facts = live(() => {
   return html`<dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 });
 
+/** A link like any other: the browser stores what comes while it comes, and shows how far it is. */
 const Backup = live(() => {
-  const bytes = taken.value;
-  const busy = bytes !== undefined;
-  const whole = stats.value?.databaseBytes;
+  const isSqlite = stats.value?.walBytes !== null;
   return html`
     <section class="card stack" aria-labelledby="backup-title">
       <h2 id="backup-title">${t('admin.backup.title')}</h2>
-      <p>${t('admin.backup.text')}</p>
-      ${
-        busy &&
-        html`<div class="stack narrow-gap" role="status">
-          <progress max=${whole ?? 1} value=${whole ? Math.min(bytes, whole) : undefined} aria-label=${t('admin.backup.title')}></progress>
-          <p class="hint">${t('admin.backup.taken', { size: formatBytes(bytes) })}</p>
-        </div>`
-      }
-      <div class="row"><button type="button" class="primary" aria-disabled=${busy ? 'true' : undefined} onClick=${backup}>${t('admin.backup.button')}</button></div>
+      <p>${t(isSqlite ? 'admin.backup.text' : 'admin.backup.pgDump')}</p>
+      ${isSqlite && html`<div class="row"><a class="button primary" href=${new URL('api/backup', ROOT).href} download>${t('admin.backup.button')}</a></div>`}
     </section>
   `;
 });
@@ -85,7 +60,7 @@ export const System = live(
       <p class="hint">${t('admin.nodes.lead')}</p>
       <${Shown} of=${nodes} empty=${t('admin.nodes.none')}>
         ${(/** @type {any[]} */ rows) => html`
-          <${Table} label=${t('admin.nodes.title')} heads=${[t('admin.nodes.name'), t('admin.nodes.connections'), t('admin.nodes.started'), t('admin.nodes.heard')]} numbers=${[1]}>${rows.map(Row)}</>
+          <${Table} name="nodes" label=${t('admin.nodes.title')} heads=${heads()} numbers=${[1]} rows=${rows} draw=${Row} />
         `}
       </>
     </section>

@@ -4,7 +4,7 @@ import { Component, h } from '../../vendor/preact/preact.mjs';
 import { effect, signal } from '../../vendor/signals-core/signals-core.mjs';
 import { ApiError } from '../api.js';
 import { clearErrors, wireForm } from '../forms.js';
-import { beginning, formatDate, formatNumber, onLanguage, t } from '../i18n.js';
+import { beginning, formatDate, formatNumber, language, onLanguage, t } from '../i18n.js';
 import { notice } from '../notices.js';
 import { banner, errorBanner, errorTitle, h as element } from '../page.js';
 import { saysEnded } from '../session.js';
@@ -13,6 +13,10 @@ export { Component, render } from '../../vendor/preact/preact.mjs';
 export { batch, computed, effect, signal } from '../../vendor/signals-core/signals-core.mjs';
 
 /** @template T @typedef {import('../../vendor/signals-core/signals-core.mjs').Signal<T>} Signal */
+
+export { confirmed } from '../dialog.js';
+export { formatBytes } from '../i18n.js';
+export { CHANNEL } from '../rules.js';
 
 export const html = htm.bind(h);
 
@@ -168,34 +172,6 @@ export class Action extends Component {
   }
 }
 
-/**
- * Ask before something that can't be taken back.
- * @param {string} title
- * @param {string} text
- * @param {string} action what the button that does it says
- * @returns {Promise<boolean>}
- */
-export function confirmed(title, text, action) {
-  const yes = element('button', { type: 'submit', class: 'danger', value: 'yes' }, action);
-  const no = element('button', { type: 'submit', autofocus: true }, t('admin.cancel'));
-  const form = element('form', { method: 'dialog' }, element('div', { class: 'actions' }, no, yes));
-  const dialog = element(
-    'dialog',
-    { 'aria-labelledby': 'ask-title', 'aria-describedby': 'ask-text' },
-    element('h2', { id: 'ask-title' }, title),
-    element('p', { id: 'ask-text' }, text),
-    form,
-  );
-  document.body.append(dialog);
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener('close', () => {
-      dialog.remove();
-      resolve(dialog.returnValue === 'yes');
-    });
-  });
-}
-
 // ---- forms -----------------------------------------------------------------------------------
 
 /** A form with the behaviour of `forms.js`; `acts` is what `wireForm` takes, with the form itself. */
@@ -326,40 +302,108 @@ export const Pager = live(({ of, label }) => {
   `;
 });
 
-/** A table that scrolls sideways where it must; `numbers` are the columns of figures, and `stacked` has no columns on a phone. @param {any} props */
-export function Table({ label, heads, numbers = [], stacked, children }) {
+/** A column: its name, and what its rows are sorted by. @typedef {[string, ((row: any) => unknown)?]} Head */
+
+/** The column by which each table is sorted, by the table's name. @type {Signal<Record<string, { column: number, isDown: boolean }>>} */
+const orders = signal({});
+
+/**
+ * Rows in the order of what `by` tells of them; who has none comes last either way.
+ * @param {any[]} rows
+ * @param {(row: any) => any} by
+ * @param {boolean} isDown
+ */
+export function sorted(rows, by, isDown) {
+  const words = new Intl.Collator(language(), { numeric: true });
+  const hasNone = (/** @type {unknown} */ value) => value === null || value === undefined || value === '';
+  return rows
+    .map((row) => ({ row, value: by(row) }))
+    .sort(({ value: one }, { value: other }) => {
+      if (hasNone(one) || hasNone(other)) return Number(hasNone(one)) - Number(hasNone(other));
+      const order = typeof one === 'number' ? one - other : words.compare(String(one), String(other));
+      return isDown ? -order : order;
+    })
+    .map(({ row }) => row);
+}
+
+/** Up, down (figures the other way round), and back to the server's order. @param {string} name @param {number} column @param {boolean} isNumber */
+function sortBy(name, column, isNumber) {
+  const { [name]: order, ...others } = orders.peek();
+  const isSame = order?.column === column;
+  if (isSame && order.isDown !== isNumber) orders.value = others;
+  else orders.value = { ...others, [name]: { column, isDown: isSame !== isNumber } };
+}
+
+/**
+ * A table that is sorted by its heads. On a phone each row is a card, with the columns' names at the
+ * values; the roles are given since such a one is no table to a browser. `numbers` are the columns
+ * of figures, `part` says that there are more rows than these, `compact` that a card tells what its values
+ * are without the names.
+ * @param {any} props
+ */
+export const Table = live(({ name, label, heads, numbers = [], rows, draw, part, compact }) => {
+  const order = orders.value[name];
+  const by = heads[order?.column]?.[1];
+  const shown = by ? sorted(rows, by, order.isDown) : rows;
+  const head = (/** @type {Head} */ [text, sorts], /** @type {number} */ at) => {
+    const isNumber = numbers.includes(at);
+    const direction = order?.column === at ? (order.isDown ? 'descending' : 'ascending') : undefined;
+    return html`
+      <th scope="col" role="columnheader" class=${isNumber && 'num'} aria-sort=${direction}>
+        ${sorts ? html`<button type="button" class="sort" onClick=${() => sortBy(name, at, isNumber)}>${text}</button>` : text}
+      </th>
+    `;
+  };
   return html`
-    <div class=${stacked ? 'table-wrap stacked' : 'table-wrap'} role="region" tabindex="0" aria-label=${label}>
-      <table>
-        <thead>
-          <tr>${heads.map((/** @type {string} */ head, /** @type {number} */ at) => html`<th scope="col" class=${numbers.includes(at) && 'num'}>${head}</th>`)}</tr>
-        </thead>
-        <tbody>${children}</tbody>
+    <div class=${compact ? 'table-wrap compact' : 'table-wrap'} role="region" tabindex="0" aria-label=${label}>
+      <table role="table">
+        <thead role="rowgroup"><tr role="row">${heads.map(head)}</tr></thead>
+        <tbody role="rowgroup">${shown.map((/** @type {any} */ row) => labelled(draw(row), heads))}</tbody>
       </table>
+      ${by && part && html`<p class="hint">${t('admin.sort.part')}</p>`}
     </div>
   `;
+});
+
+/** A row whose cells say what they are. @param {any} row its element @param {Head[]} heads */
+function labelled(row, heads) {
+  row.props.role = 'row';
+  const cells = [row.props.children].flat(2).filter((cell) => cell?.props);
+  cells.forEach(({ type, props }, at) => Object.assign(props, { role: type === 'th' ? 'rowheader' : 'cell', 'data-label': heads[at][0] }));
+  return row;
 }
 
 // ---- values ----------------------------------------------------------------------------------
 
-/** A moment, by the reader's locale. @param {any} props */
-export function Moment({ at }) {
-  if (!at) return html`<span>–</span>`;
-  return html`<time datetime=${at}>${formatDate(at, { dateStyle: 'short', timeStyle: 'medium' })}</time>`;
-}
+const now = signal(Date.now());
+setInterval(() => (now.value = Date.now()), 20_000);
 
-const STEPS = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
+/** @type {{ language: string, words: Intl.RelativeTimeFormat } | undefined} */
+let relative;
 
 /**
- * A number of bytes in the unit that fits.
- * @param {number} bytes
+ * How long ago, or in how long: "3 min. ago". What is more than a week away is a date.
+ * @param {number} at ms
  */
-export function formatBytes(bytes) {
-  const step = bytes < 1 ? 0 : Math.min(STEPS.length - 1, Math.floor(Math.log10(bytes) / 3));
-  const maximumFractionDigits = step < 2 ? 0 : 1;
-  const options = { style: 'unit', unit: STEPS[step], unitDisplay: 'short', maximumFractionDigits };
-  return formatNumber(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
+export function formatAgo(at, from = Date.now()) {
+  const seconds = (at - from) / 1000;
+  const size = Math.abs(seconds);
+  if (size >= 7 * 86_400) return formatDate(at, { dateStyle: 'medium' });
+  if (relative?.language !== language()) {
+    relative = { language: language(), words: new Intl.RelativeTimeFormat(language(), { numeric: 'auto', style: 'short' }) };
+  }
+  /** @type {[number, Intl.RelativeTimeFormatUnit]} */
+  const [length, unit] = size < 60 ? [Infinity, 'second'] : size < 3600 ? [60, 'minute'] : size < 86_400 ? [3600, 'hour'] : [86_400, 'day'];
+  return relative.words.format(Math.trunc(seconds / length) || 0, unit);
 }
+
+/** A moment as it is told: `exact`, or how far away it is, and exact for whoever points at it. */
+export const Moment = live(({ at, exact }) => {
+  if (!at) return html`<span>–</span>`;
+  const full = formatDate(at, { dateStyle: 'short', timeStyle: 'medium' });
+  if (exact) return html`<time datetime=${at}>${full}</time>`;
+  return html`<time datetime=${at} title=${full}>${formatAgo(Date.parse(at), Math.max(now.value, Date.now()))}</time>`;
+});
 
 /**
  * How long something runs: the two largest units.

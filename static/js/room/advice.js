@@ -2,8 +2,7 @@
 import { t } from '../i18n.js';
 import { notice } from '../notices.js';
 import { banner, byId, h } from '../page.js';
-import { said } from './dom.js';
-import { faultBanner } from './faults.js';
+import { faultBanner, said } from './dom.js';
 import { isOwnLine } from './seats.js';
 
 /** @typedef {import('./call.js').Call} Call */

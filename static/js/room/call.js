@@ -6,8 +6,8 @@ import { announce, byId, h } from '../page.js';
 import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
-import { Controls } from './controls.js';
-import { bring, icon, toast } from './dom.js';
+import { Controls, marksOf } from './controls.js';
+import { bring, icon, withPart, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
 import { Panels } from './panels.js';
@@ -44,6 +44,7 @@ export class Call {
     this._since = 0;
     this._voice = 0;
     this._talking = false;
+    this._knocks = 0;
     /** What of a person was last told. @type {WeakMap<Participant, { hand: boolean, screen: boolean }>} */
     this._known = new WeakMap();
     /** @type {WakeLockSentinel | undefined} */
@@ -51,7 +52,7 @@ export class Call {
     this._planned = false;
     // Before anybody is told of them.
     for (const name of ['added', 'info']) room.on(name, () => tellApart(room.participants));
-    this.settings = new Settings(pickers, () => this._plan());
+    this.settings = new Settings(this, pickers, () => this._plan());
     this.advice = new Advice(this);
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this.advice.blocked(),
@@ -59,16 +60,17 @@ export class Call {
       onOwnScreen: (seat) => this.sharing?.dress(seat),
       speaker: () => devices.inUse('speaker'),
     });
-    this.people = new People(room);
+    this.people = new People(room, () => this._plan());
     /** One's own screen, once it was shared. @type {import('./sharing.js').Sharing | undefined} */
     this.sharing = undefined;
     this.invitation = new Invitation(room);
-    this.panels = new Panels((panel) => panel === 'chat' && this.chat.seen());
+    this.panels = new Panels((panel) => panel === 'chat' && this.chat.open());
     this.chat = new Chat(room, {
       isSeen: () => this.panels.shown === 'chat' && document.visibilityState === 'visible',
       onNews: (from, text) => this._news(from, text),
       onUnread: () => this._plan(),
-      onFiles: () => this._withFiles((transfers) => transfers.offer()),
+      onFiles: (files) => this._withFiles((transfers) => transfers.choose(files)),
+      onPicture: (file, alt) => this._withFiles((transfers) => transfers.show(file, alt)),
     });
     /** @type {Promise<Transfers> | undefined} */
     this._transfers = undefined;
@@ -93,11 +95,13 @@ export class Call {
   start(hasWaited) {
     if (hasWaited) this._sound('joined');
     this._since = performance.now();
+    if (this.room.data === 'audio' && this.devices.on.video) this.room.setData('all'); // a camera at the door says so
     this.advice.start();
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
-    setTimeout(() => void Promise.all([import('./recorder.js'), import('./transfers.js'), import('./later.js')]).catch(() => {}), CALM);
+    const later = () => [...['recorder', 'transfers', 'keysheet', 'faults', 'tuning', 'hearing', 'later'].map((name) => import(`./${name}.js`)), this.chat.panel()];
+    setTimeout(() => void Promise.all(later()).catch(() => {}), CALM);
     byId('stage').focus();
     const others = this.room.participants.length - 1;
     announce(others ? t('room.said.joined', { count: others }) : t('room.alone.title'));
@@ -142,6 +146,7 @@ export class Call {
     room.on('added', (person) => this._added(person));
     room.on('removed', (person, reason) => this._removed(person, reason));
     room.on('waiting', (list) => this._knocked(list));
+    room.on('reaction', (person, emoji) => person && withPart(import('./reactions.js'), ({ show }) => show(person, emoji)));
     room.on('data', ({ from, data }) => this._data(from, data));
     room.on('channel', (person) => room.canSend(person) || this._lost(person));
     room.on('capture', ({ height, fps }) => Object.assign(devices, { maxHeight: height, maxFps: fps }));
@@ -191,28 +196,29 @@ export class Call {
   /** @param {{ displayName: string }[]} list */
   _knocked(list) {
     const last = list[list.length - 1];
-    const isMore = list.length > Number(byId('waiting').dataset.count ?? 0);
-    byId('waiting').dataset.count = String(list.length);
+    const isMore = list.length > this._knocks;
+    this._knocks = list.length;
     if (!this.isOn) return;
     if (last && isMore) {
-      announce(t('room.said.knocks', { name: nameOf(last) }));
-      this._sound('knock');
+      const text = t('room.said.knocks', { name: nameOf(last) });
+      announce(text);
+      this._sound('knock', 'people', text);
     }
     this.advice.waiting(list.length);
   }
 
   /** @param {Participant} from @param {string | ArrayBuffer} data */
   _data(from, data) {
-    if (typeof data !== 'string') return this._transfers && this._withFiles(({ files }) => files.take(from, data));
+    if (typeof data !== 'string') return void (this._transfers && this._withFiles(({ files }) => files.take(from, data)));
     const said = parsed(data);
     if (said?.type === 'recording') this.recording.hear(from, said.on === true);
     else if (/^file-/.test(said?.type)) this._withFiles(({ files }) => files.hear(from, said));
   }
 
-  /** One after the other, as they come. @param {(transfers: Transfers) => void} act */
+  /** One after the other, as they come. @template T @param {(transfers: Transfers) => T} act @returns {Promise<T | void>} */
   _withFiles(act) {
-    this._transfers ??= import('./transfers.js').then(({ Transfers }) => new Transfers(this.room, this.chat));
-    this._transfers.then(act, () => {
+    this._transfers ??= Promise.all([import('./transfers.js'), this.chat.panel()]).then(([{ Transfers }, panel]) => new Transfers(this.chat, panel));
+    return this._transfers.then(act, () => {
       this._transfers = undefined; // so that another try asks again
       toast(t('error.unreachable'));
     });
@@ -228,8 +234,9 @@ export class Call {
     const isShown = this.panels.shown === 'chat';
     const short = beginning(text, 120);
     const shown = isShown || short === text ? text : `${short}…`;
-    (isShown ? announce : toast)(`${isolated(from)}: ${isolated(shown)}`);
-    this._sound('message');
+    const line = `${isolated(from)}: ${isolated(shown)}`;
+    (isShown ? announce : toast)(line);
+    this._sound('message', 'chat', line);
   }
 
   /** Who speaks into a microphone that is off is told. @param {number} level */
@@ -274,8 +281,7 @@ export class Call {
   }
 
   _marks() {
-    const locked = this.room.info.locked ? [['lock', t('room.mark.locked')]] : [];
-    const marks = [...locked, ...this.recording.marks.map((text) => ['record', text])];
+    const marks = [...marksOf(this.room), ...this.recording.marks.map((text) => ['record', text])];
     byId('call-marks').replaceChildren(...marks.map(([look, text]) => h('li', { class: `badge ${look}`, title: text }, icon(look), h('span', {}, text))));
   }
 
@@ -333,8 +339,10 @@ export class Call {
     announce(t(hideSelf ? 'room.self.isHidden' : 'room.self.isShown'));
   }
 
-  /** @param {Parameters<typeof play>[0]} name */
-  _sound(name) {
-    if (this.settings.options.sounds) void play(name, this.devices.inUse('speaker'));
+  /** What may also be told to whoever looks elsewhere has a panel. @param {Parameters<typeof play>[0]} name @param {import('./panels.js').Panel} [panel] */
+  _sound(name, panel, text = '') {
+    const { sounds, notify } = this.settings.options;
+    if (sounds) void play(name, this.devices.inUse('speaker'));
+    if (panel && notify && document.visibilityState === 'hidden') withPart(import('./notify.js'), ({ tell }) => tell(this.panels, panel, text));
   }
 }

@@ -4,9 +4,9 @@
  */
 import { t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { bring, dress, wireMenu } from './dom.js';
+import { bring, dress, withPart, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
-import { wireKeys } from './keys.js';
+import { showKeys, wireKeys } from './keys.js';
 import { canRecord } from './recording.js';
 
 /** @typedef {import('./call.js').Call} Call */
@@ -25,6 +25,7 @@ import { canRecord } from './recording.js';
  * @property {(call: Call) => Partial<Look>} [look] what its button shows besides its name
  * @property {'chat' | 'people'} [opens] a panel
  * @property {Record<string, string>} [attributes] of its button
+ * @property {string} [choose] what to name the choice of its devices by, beside it
  */
 
 /** @type {Control[]} */
@@ -32,14 +33,16 @@ export const CONTROLS = [
   {
     ...{ id: 'audio', text: 'room.mic.short', key: 'm', help: 'room.keys.mic', place: 'bar' },
     attributes: { 'data-action': 'microphone' },
+    choose: 'room.device.chooseSound',
     look: (call) => switchLook('audio', call.isSending('audio')),
     act: (call) => call.switch('audio'),
   },
   {
     ...{ id: 'video', text: 'room.camera.short', key: 'v', help: 'room.keys.camera', place: 'bar' },
     attributes: { 'data-action': 'camera' },
+    choose: 'room.device.chooseCamera',
     look: (call) => switchLook('video', call.isSending('video')),
-    act: (call) => call.switch('video'),
+    act: (call) => (call.room.data === 'audio' ? setData(call, undefined, true) : call.switch('video')), // a call without pictures ends
   },
   { id: 'talk', text: 'room.keys.talk', key: ' ', place: 'key', held: (call, down) => call.talk(down) },
   {
@@ -52,6 +55,11 @@ export const CONTROLS = [
     ...{ id: 'hand', icon: 'hand', text: 'room.hand.short', key: 'r', help: 'room.keys.hand', place: 'bar' },
     look: ({ room: { hand } }) => ({ label: t('room.hand.label'), hint: t(hand ? 'room.hand.lower' : 'room.hand.raise'), pressed: hand }),
     act: (call) => call.raiseHand(),
+  },
+  {
+    ...{ id: 'react', icon: 'smile', text: 'room.react.title', key: 'e', place: 'wide' },
+    attributes: { 'aria-expanded': 'false' },
+    act: ({ room }) => withPart(import('./reactions.js'), ({ choose }) => choose(room)),
   },
   {
     ...{ id: 'open-chat', icon: 'chat', text: 'room.chat.title', key: 'c', place: 'bar', opens: 'chat' },
@@ -74,8 +82,8 @@ export const CONTROLS = [
     act: ({ sharing }) => sharing?.changeContent(),
   },
   { id: 'flip', icon: 'flip', text: 'room.flip', place: 'menu', visible: ({ devices }) => devices.lists.video.length > 1, act: ({ devices }) => void devices.flip() },
-  { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => void invitation.open() },
-  { id: 'file', icon: 'file', text: 'room.files.send', place: 'menu', act: ({ chat }) => chat.chooseFiles() },
+  { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => invitation.open() },
+  { id: 'file', icon: 'file', text: 'room.files.send', place: 'menu', act: ({ chat }) => chat.acts.onFiles() },
   {
     ...{ id: 'record', icon: 'record', text: 'room.record.start', place: 'menu' },
     visible: () => canRecord,
@@ -105,9 +113,26 @@ export const CONTROLS = [
     look: ({ settings }) => ({ pressed: settings.options.hideSelf }),
     act: (call) => call.hideSelf(),
   },
+  {
+    ...{ id: 'audio-only', icon: 'speaker', text: 'room.data.audio', place: 'menu' },
+    look: ({ room }) => ({ pressed: room.data === 'audio' }),
+    act: (call) => setData(call),
+  },
   { id: 'settings', icon: 'settings', text: 'room.settings.title', place: 'menu', act: ({ settings }) => settings.open() },
-  { id: 'keys', icon: 'keys', text: 'room.keys.title', key: '?', help: 'room.keys.help', place: 'menu', visible: () => hasKeys(), act: () => bring(({ showKeys }) => showKeys()) },
+  { id: 'keys', icon: 'keys', text: 'room.keys.title', key: '?', help: 'room.keys.help', place: 'menu', visible: () => hasKeys(), act: showKeys },
 ];
+
+const loadTuning = () => import('./tuning.js');
+
+/** @param {Call} call @param {import('../encoder.js').Data} [data] by default with pictures or without, the other way @param {boolean} [hasCamera] afterwards, other than before */
+const setData = (call, data, hasCamera) => withPart(loadTuning(), (tuning) => tuning.setData(call, data, hasCamera));
+
+/** What is shown of the whole call: icon, text. @param {import('../room.js').Room} room @returns {string[][]} */
+export function marksOf({ info, data }) {
+  const locked = info.locked ? [['lock', t('room.mark.locked')]] : [];
+  if (data === 'all') return locked;
+  return [...locked, data === 'low' ? ['camera', t('room.data.low')] : ['speaker', t('room.data.audio')]];
+}
 
 /** @param {number} count of those in the lobby @returns {Partial<Look>} */
 const waits = (count) => ({ label: count ? `${t('room.people.label')}, ${t('room.waiting.title', { count })}` : t('room.people.label'), count });
@@ -125,7 +150,9 @@ export class Controls {
     this._call = call;
     /** In the bar. @type {Map<Control, HTMLButtonElement>} */
     this._buttons = new Map(CONTROLS.filter(({ place }) => place === 'bar' || place === 'wide').map((row) => [row, this._button(row)]));
-    byId('controls').prepend(...this._buttons.values());
+    /** Beside those, what chooses their devices. @type {Map<Control, HTMLButtonElement>} */
+    this._arrows = new Map();
+    byId('controls').prepend(...[...this._buttons].map(([row, button]) => (row.choose ? this._split(row, button) : button)));
     wireMenu(byId('more'), byId('more-menu'), () => this._items());
     byId('more-menu').setAttribute('aria-labelledby', 'more');
     wireKeys(CONTROLS.flatMap((row) => this._shortcut(row)), () => call.isOn);
@@ -139,6 +166,17 @@ export class Controls {
     const button = h('button', { id, type: 'button', class: look, 'aria-keyshortcuts': key?.toUpperCase(), ...panel, ...attributes });
     if (row.act || opens) button.addEventListener('click', () => this._do(row));
     return button;
+  }
+
+  /** @param {Control} row @param {HTMLButtonElement} button */
+  _split(row, button) {
+    const { id } = row;
+    const arrow = h('button', { id: `${id}-devices`, type: 'button', class: 'round arrow', 'aria-haspopup': 'menu', 'aria-expanded': 'false', 'aria-controls': `${id}-menu` });
+    const menu = h('div', { id: `${id}-menu`, class: 'menu', role: 'menu', 'aria-labelledby': arrow.id, hidden: true });
+    // At the first time; from then on the menu's own do.
+    arrow.addEventListener('click', () => arrow.dataset.wired ?? withPart(loadTuning(), ({ wireDevices }) => wireDevices(arrow, menu, this._call)));
+    this._arrows.set(row, arrow);
+    return h('div', { class: 'split' }, button, arrow, menu);
   }
 
   /** @param {Control} row */
@@ -161,6 +199,7 @@ export class Controls {
       dress(button, this._look(row));
       button.hidden = !this._isVisible(row);
     }
+    for (const [{ choose = '' }, arrow] of this._arrows) dress(arrow, { icon: 'up', label: t(choose) });
   }
 
   /** What has no button in the bar, or not in so narrow a one. */
@@ -175,8 +214,8 @@ export class Controls {
 
   /** @param {Control} row @returns {import('./keys.js').Shortcut[]} */
   _shortcut(row) {
-    const { key, held } = row;
+    const { key, text, help = text, held } = row;
     if (!key) return [];
-    return [{ key, act: () => this._do(row), held: held && ((down) => held(this._call, down)) }];
+    return [{ key, text: help, act: () => this._do(row), held: held && ((down) => held(this._call, down)) }];
   }
 }

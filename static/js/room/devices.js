@@ -24,6 +24,11 @@ const MOST_ENDS = 3; // of tracks at once, after which another device is opened
 const PAUSE = 1_000; // ms, each time twice as long
 /** Often without a picture, so the last to stand in for another. */
 const VIRTUAL = /virtual|\bOBS\b|ManyCam|Snap Camera|XSplit|DroidCam|Blackhole|Loopback/i;
+/** @typedef {'voice' | 'music' | 'plain'} Sound `plain`: as the device gives it */
+/** @param {boolean} is */
+const tidied = (is) => ({ echoCancellation: is, noiseSuppression: is, autoGainControl: is });
+/** What is done to the microphone's sound. @type {Record<Sound, MediaTrackConstraints>} */
+export const SOUNDS = { voice: tidied(true), music: { ...tidied(false), channelCount: { ideal: 2 } }, plain: tidied(false) };
 /** @type {Record<Choosable, MediaDeviceKind>} */
 const KINDS = { audio: 'audioinput', video: 'videoinput', speaker: 'audiooutput' };
 /** @type {Record<string, Fault>} */
@@ -42,6 +47,11 @@ export class Devices extends EventTarget {
     super();
     /** What is chosen, by deviceId; '' for the system's choice. @type {Record<Choosable, string>} */
     this.chosen = recall('devices', { audio: '', video: '', speaker: '' });
+    /** @type {Sound} */
+    this.sound = recall('sound', 'voice');
+    if (!Object.hasOwn(SOUNDS, this.sound)) this.sound = 'voice';
+    /** Whether the camera is to blur what is behind one, where it can. */
+    this.blur = recall('blur', false);
     /** The switches. @type {Record<Kind, boolean>} */
     this.on = { audio: true, video: true };
     /** @type {Partial<Record<Kind, MediaStreamTrack>>} */
@@ -114,7 +124,7 @@ export class Devices extends EventTarget {
     this._changed();
     if (kind === 'speaker' || !(this.tracks[kind] || this.on[kind])) return;
     this._forgive(kind);
-    await this._reopen(kind);
+    await this.reopen(kind);
   }
 
   /** The other camera of a phone, or the next one. */
@@ -124,7 +134,7 @@ export class Devices extends EventTarget {
       this.facing = now.facingMode === 'environment' ? 'user' : 'environment';
       this.chosen.video = '';
       this._forgive('video');
-      await this._reopen('video');
+      await this.reopen('video');
       return;
     }
     const cameras = this.lists.video;
@@ -167,8 +177,8 @@ export class Devices extends EventTarget {
     this._ends[kind] = 0;
   }
 
-  /** @param {Kind} kind */
-  async _reopen(kind) {
+  /** As it is to be now. @param {Kind} kind */
+  async reopen(kind) {
     await this._inTurn(async () => {
       // A phone has one camera at a time: the old one first.
       if (kind === 'video') this._drop('video');
@@ -247,12 +257,13 @@ export class Devices extends EventTarget {
     /** @type {MediaStreamConstraints} */
     const asked = {};
     if (audio !== undefined) {
-      asked.audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+      asked.audio = { ...SOUNDS[this.sound] };
       if (audio) asked.audio.deviceId = { exact: audio };
     }
     if (video !== undefined) {
       const width = Math.round((height * 16) / 9);
       asked.video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: this.maxFps } };
+      if (this.blur) Object.assign(asked.video, { backgroundBlur: true });
       if (video) asked.video.deviceId = { exact: video };
       else asked.video.facingMode = { ideal: this.facing || 'user' };
     }
@@ -332,7 +343,7 @@ export class Devices extends EventTarget {
     if (waiting.length) await this._inTurn(() => this._open(waiting));
     // The chosen one is back while another stands in for it.
     const back = missed.filter((kind) => this.tracks[kind] && this._has(kind, this.chosen[kind]));
-    for (const kind of back) await this._reopen(kind);
+    for (const kind of back) await this.reopen(kind);
     this._tell('plugged', {});
   }
 

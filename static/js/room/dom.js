@@ -2,6 +2,9 @@
 import { onLanguage, t } from '../i18n.js';
 import { announce, byId, h } from '../page.js';
 
+export { confirmed as ask } from '../dialog.js';
+export { formatBytes as size } from '../i18n.js';
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 /** @param {string} name of a `<symbol>` of the page, without its `i-` */
@@ -53,6 +56,25 @@ export function dress(button, look) {
  */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
+/**
+ * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so:
+ * another try asks for it again.
+ * @template T
+ * @param {Promise<T>} part by `import()`
+ * @param {(part: T) => void} act
+ */
+export const withPart = (part, act) => void part.then(act, () => toast(t('error.unreachable')));
+
+/**
+ * What to say of a device that doesn't work, in its place at once: few have one.
+ * @param {Parameters<typeof import('./faults.js').faultBanner>} fault
+ */
+export function faultBanner(...fault) {
+  const place = h('div');
+  withPart(import('./faults.js'), (faults) => place.append(faults.faultBanner(...fault)));
+  return place;
+}
+
 /** Open a dialog, close it by its buttons and by a click beside it. @param {HTMLDialogElement} dialog */
 export function openDialog(dialog) {
   if (!dialog.dataset.wired) {
@@ -65,26 +87,7 @@ export function openDialog(dialog) {
   if (!dialog.open) dialog.showModal();
 }
 
-/**
- * Ask before something that can't be undone.
- * @param {string} title
- * @param {string} text
- * @param {string} yes the button's text
- * @returns {Promise<boolean>}
- */
-export function ask(title, text, yes) {
-  const dialog = /** @type {HTMLDialogElement} */ (byId('ask-dialog'));
-  byId('ask-title').textContent = title;
-  byId('ask-text').textContent = text;
-  byId('ask-yes').textContent = yes;
-  dialog.returnValue = '';
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true });
-  });
-}
-
-/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean }} Item */
+/** @typedef {{ key: string, icon?: string, text: string, act: () => void, danger?: boolean, pressed?: boolean, group?: string }} Item `group`: of which one is chosen, by its name */
 
 /** The menu that is open, of which there is one at most. @type {{ menu: HTMLElement, button: HTMLElement, close: () => void } | undefined} */
 let opened;
@@ -101,7 +104,7 @@ onLanguage(() => opened?.close());
  * @param {() => Item[]} items asked at each opening
  */
 export function wireMenu(button, menu, items) {
-  const entries = () => /** @type {HTMLElement[]} */ ([...menu.children]);
+  const entries = () => /** @type {HTMLElement[]} */ ([...menu.querySelectorAll('button')]);
   /** @param {boolean} [back] whether the focus comes back to the button */
   const close = (back = false) => {
     opened = undefined;
@@ -110,7 +113,7 @@ export function wireMenu(button, menu, items) {
     if (back) button.focus();
   };
   const open = () => {
-    menu.replaceChildren(...items().map((item) => menuItem(item, () => close(true))));
+    menu.replaceChildren(...grouped(items(), (item) => menuItem(item, () => close(true))));
     opened?.close();
     opened = { menu, button, close };
     menu.hidden = false;
@@ -131,14 +134,29 @@ export function wireMenu(button, menu, items) {
   });
 }
 
+/** @param {Item[]} items @param {(item: Item) => HTMLElement} made */
+function grouped(items, made) {
+  /** @type {Map<string | undefined, HTMLElement>} */
+  const groups = new Map();
+  return items.flatMap((item) => {
+    const { group } = item;
+    if (!group) return [made(item)];
+    const known = groups.get(group);
+    const box = known ?? h('div', { role: 'group', 'aria-label': group }, h('span', { class: 'hint', 'aria-hidden': 'true' }, group));
+    groups.set(group, box);
+    box.append(made(item));
+    return known ? [] : [box];
+  });
+}
+
 /** @param {Item} item @param {() => void} close */
-function menuItem({ key, icon: name, text, act, danger, pressed }, close) {
+function menuItem({ key, icon: name, text, act, danger, pressed, group }, close) {
   const checked = pressed === undefined ? undefined : String(pressed);
   const button = h(
     'button',
     {
       type: 'button',
-      role: pressed === undefined ? 'menuitem' : 'menuitemcheckbox',
+      role: pressed === undefined ? 'menuitem' : group ? 'menuitemradio' : 'menuitemcheckbox',
       'aria-checked': checked,
       tabindex: '-1',
       class: danger ? 'danger' : undefined,
@@ -167,18 +185,5 @@ export function toast(text) {
   setTimeout(() => note.remove(), TOAST);
 }
 
-/**
- * Have what few calls need when it is asked for. Where the server is out of reach that is said, and
- * another try asks again.
- * @param {(parts: typeof import('./later.js')) => void} act
- */
-export const bring = (act) => void import('./later.js').then(act, () => toast(t('error.unreachable')));
-
-/** A size in bytes as people write it. @param {number} bytes @param {(value: number, options?: Intl.NumberFormatOptions) => string} format */
-export function size(bytes, format) {
-  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte'];
-  const step = bytes < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(bytes) / 3));
-  const unitDisplay = step ? 'short' : 'long';
-  const options = { style: 'unit', unit: units[step], unitDisplay, maximumFractionDigits: step ? 1 : 0 };
-  return format(bytes / 1000 ** step, /** @type {Intl.NumberFormatOptions} */ (options));
-}
+/** Act by what few calls need of the pictures. @param {(parts: typeof import('./later.js')) => void} act */
+export const bring = (act) => withPart(import('./later.js'), act);

@@ -3,8 +3,7 @@ import { ApiError } from '../api.js';
 import { fieldError, wireForm } from '../forms.js';
 import { formatList, isolated, onLanguage, t } from '../i18n.js';
 import { banner, byId, errorBanner, h } from '../page.js';
-import { dress, said } from './dom.js';
-import { faultBanner } from './faults.js';
+import { dress, faultBanner, said } from './dom.js';
 import { recall, remember } from './memory.js';
 import { visible } from './names.js';
 

@@ -1,9 +1,10 @@
 /**
  * Files from one person to another over their data channel, which no server sees. Knows no DOM.
  *
- * Control is JSON text, `{type: 'file-offer', id, name, size}`, then `file-accept` or `file-decline`,
+ * Control is JSON text, `{type: 'file-offer', id, name, size, picture?}`, then `file-accept` or `file-decline`,
  * pieces of 16 KiB (4 bytes with the offer's id, then content), `file-received`; either side may
- * `file-cancel` (`by` whom). Nothing is sent before it is accepted.
+ * `file-cancel` (`by` whom). Nothing is sent before it is accepted; a small `picture` (`{alt}`) is by
+ * itself, as far as that goes.
  *
  * Event `change` ({transfer}) after each step.
  */
@@ -24,6 +25,7 @@
  * @property {File} [file]
  * @property {BlobPart[]} [pieces]
  * @property {string} [url] of what was received
+ * @property {{ alt: string, blob?: Blob }} [picture] shown in the chat
  */
 
 /** The bytes of a message: what every browser takes. */
@@ -33,6 +35,9 @@ const READ = 64 * (PIECE - HEAD); // bytes read from the file at once
 const GATHER = 512; // pieces: then they are given to the browser, which may put them on disk
 export const LARGEST = 2 ** 30;
 const OPEN_OFFERS = 20; // of one person
+export const PICTURE_MOST = 4 * 2 ** 20; // bytes: a larger one is a file like others
+export const PICTURES = 30; // of one person, taken without a word
+const ALT_MOST = 300;
 
 export class Files extends EventTarget {
   /** @param {Room} room */
@@ -48,14 +53,16 @@ export class Files extends EventTarget {
    * Offer a file.
    * @param {File} file
    * @param {Participant[]} people
+   * @param {{ alt: string }} [picture]
    */
-  offer(file, people) {
+  offer(file, people, picture) {
     const group = String(this._next);
-    for (const person of people) {
-      const id = this._next++;
-      const { name, size } = file;
-      const transfer = this._add({ id, person, name, size, file, group, incoming: false });
-      this._control(transfer, { type: 'file-offer', name, size });
+    const { name, size } = file;
+    const shown = picture && { ...picture, blob: file };
+    const made = people.map((person) => this._add({ id: this._next++, person, name, size, file, group, picture: shown, incoming: false }));
+    for (const transfer of made) {
+      this._tell(transfer);
+      this._control(transfer, { type: 'file-offer', name, size, picture });
     }
   }
 
@@ -112,14 +119,24 @@ export class Files extends EventTarget {
     return this.transfers.get(keyOf(incoming, person, id));
   }
 
-  /** @param {Participant} person @param {number} id @param {string} name @param {number} size */
-  offered(person, id, name, size) {
+  /** @param {Participant} person @param {number} id @param {string} name @param {number} size @param {any} [picture] */
+  offered(person, id, name, size, picture) {
     const open = [...this.transfers.values()].filter(
       (one) => one.incoming && one.status === 'offered' && one.person.clientId === person.clientId,
     );
     const isFine = typeof name === 'string' && Number.isInteger(size) && size >= 0 && size <= LARGEST;
     if (!isFine || open.length >= OPEN_OFFERS || this.find(true, person, id)) return;
-    this._add({ id, person, name: safeName(name), size, group: '', incoming: true });
+    const isTaken = typeof picture?.alt === 'string' && size > 0 && size <= PICTURE_MOST && this._pictures(person) < PICTURES;
+    const shown = isTaken ? { alt: picture.alt.slice(0, ALT_MOST) } : undefined;
+    const transfer = this._add({ id, person, name: safeName(name), size, group: '', picture: shown, incoming: true });
+    this._tell(transfer);
+    if (isTaken) this.accept(transfer);
+  }
+
+  /** How many of somebody's were taken without a word. @param {Participant} person */
+  _pictures(person) {
+    const all = [...this.transfers.values()];
+    return all.filter((one) => one.incoming && one.picture && one.person.clientId === person.clientId).length;
   }
 
   /** @param {Transfer} transfer */
@@ -153,7 +170,6 @@ export class Files extends EventTarget {
     /** @type {Transfer} */
     const transfer = { ...facts, key, done: 0, status: 'offered' };
     this.transfers.set(key, transfer);
-    this._tell(transfer);
     return transfer;
   }
 
@@ -162,6 +178,7 @@ export class Files extends EventTarget {
     // Never a type that the browser would show as a page of ours.
     const blob = new Blob(transfer.pieces, { type: 'application/octet-stream' });
     transfer.url = URL.createObjectURL(blob);
+    if (transfer.picture) transfer.picture.blob = blob;
     this._end(transfer, 'done');
     this._control(transfer, { type: 'file-received' });
   }
@@ -202,7 +219,7 @@ export class Files extends EventTarget {
 
 /** What each control text does. @type {Record<string, (files: Files, from: Participant, said: any) => void>} */
 const ACTS = {
-  'file-offer': (files, from, { id, name, size }) => files.offered(from, id, name, size),
+  'file-offer': (files, from, { id, name, size, picture }) => files.offered(from, id, name, size, picture),
   'file-accept': (files, from, { id }) => {
     const transfer = files.find(false, from, id);
     if (transfer?.status === 'offered') void files.pour(transfer);

@@ -1,5 +1,5 @@
 /** Recordings that are over: given to the reader, at once or by the next page. */
-import { formatDate, formatNumber, t } from '../i18n.js';
+import { formatDate, t } from '../i18n.js';
 import { banner, byId, h, saveFile } from '../page.js';
 import { said, size, toast } from './dom.js';
 import { leftTapes } from './tape.js';
@@ -11,7 +11,7 @@ export async function save(tape, ms) {
   const film = await tape.film(ms);
   const time = new Date(tape.began).toLocaleString('sv').slice(0, 16).replace(':', '.'); // Swedish is ISO 8601
   saveFile(film, `${t('room.record.file', { time })}.${tape.kind}`);
-  toast(t('room.record.saved', { size: size(film.size, formatNumber) }));
+  toast(t('room.record.saved', { size: size(film.size) }));
   await tape.saved();
 }
 

@@ -1,8 +1,8 @@
 /** Keyboard shortcuts. */
-import { isComposing } from './dom.js';
+import { isComposing, withPart } from './dom.js';
 import { recall } from './memory.js';
 
-/** @typedef {{ key: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
+/** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */
 
 /** Where letters are typed. */
 const TYPING = 'textarea, select, input:not([type="checkbox"], [type="radio"], [type="file"]), [contenteditable="true"]';
@@ -11,6 +11,11 @@ const PRESSED = `${TYPING}, button, a[href], summary, [role="menuitem"], input, 
 /** Work with Ctrl or Cmd too, also while one types. @type {Record<string, string>} */
 export const WITH_CONTROL = { d: 'm', e: 'v' };
 
+/** All there are. @type {Shortcut[]} */
+let all = [];
+/** Whether letters alone act. */
+export const singles = { on: true };
+
 /**
  * Single letters act only while nothing is typed, and can be switched off (WCAG 2.1.4).
  * @param {Shortcut[]} shortcuts
@@ -18,11 +23,13 @@ export const WITH_CONTROL = { d: 'm', e: 'v' };
  */
 export function wireKeys(shortcuts, isOn) {
   const byKey = new Map(shortcuts.map((one) => [one.key, one]));
+  all = shortcuts;
+  singles.on = recall('keys', true);
   /** @type {Shortcut | undefined} */
   let held;
   addEventListener('keydown', (event) => {
     if (!isOn() || event.defaultPrevented || isComposing(event) || event.altKey) return;
-    const found = byKey.get(keyOf(event, recall('keys', true)));
+    const found = byKey.get(keyOf(event));
     if (!found || document.querySelector('dialog[open]')) return;
     event.preventDefault();
     if (event.repeat) return;
@@ -40,12 +47,12 @@ export function wireKeys(shortcuts, isOn) {
   addEventListener('blur', release); // its keyup goes to another window
 }
 
-/** @param {KeyboardEvent} event @param {boolean} singles whether letters alone act */
-function keyOf(event, singles) {
+/** @param {KeyboardEvent} event */
+function keyOf(event) {
   const name = keyName(event);
   const at = /** @type {Element | null} */ (event.target instanceof Element ? event.target : null);
   if (event.ctrlKey || event.metaKey) return event.shiftKey ? '' : (WITH_CONTROL[name] ?? '');
-  if (!singles || at?.closest(name === ' ' ? PRESSED : TYPING)) return '';
+  if (!singles.on || at?.closest(name === ' ' ? PRESSED : TYPING)) return '';
   return name;
 }
 
@@ -61,3 +68,6 @@ export function keyName({ key, code }) {
   if (FOREIGN.test(key) && /^Key[A-Z]$/.test(code)) return code[3].toLowerCase();
   return key.length === 1 ? key.toLowerCase() : key;
 }
+
+/** The sheet that shows them. */
+export const showKeys = () => withPart(import('./keysheet.js'), ({ showSheet }) => showSheet(all));

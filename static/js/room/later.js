@@ -3,5 +3,4 @@ export { take } from './corner.js';
 export { Pager } from './pager.js';
 export { togglePip } from './pip.js';
 export { share } from './sharing.js';
-export { showKeys } from './sheet.js';
 export { chooseView, fillScreen, nextView } from './views.js';

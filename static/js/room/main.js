@@ -64,6 +64,7 @@ function prepare({ Room, Call }) {
   const transport = query.get('transport') === 'websocket' ? 'websocket' : 'sse';
   room = new Room(roomId, { transport, session });
   room.setMuted(!devices.on.audio);
+  room.setMusic(devices.sound === 'music');
   for (const kind of KINDS) send(kind);
   call = new Call(room, devices, pickers, turn);
   room.on('phase', enter);

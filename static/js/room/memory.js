@@ -1,7 +1,7 @@
-/** What the room page remembers in this browser; where storage is forbidden it lasts as long as the page. */
+/** What the room page remembers in this browser. */
 
-/** @type {Map<string, string>} */
-const here = new Map();
+import { store, stored } from '../storage.js';
+
 const PREFIX = 'rtapp.call.'; // rtapp.room.<id> is a room's session
 
 /**
@@ -12,7 +12,7 @@ const PREFIX = 'rtapp.call.'; // rtapp.room.<id> is a room's session
  */
 export function recall(name, fallback) {
   try {
-    const found = JSON.parse(read(name) ?? 'null');
+    const found = JSON.parse(stored(PREFIX + name) ?? 'null');
     if (found === null || typeof found !== typeof fallback) return fallback;
     return typeof found === 'object' ? { ...fallback, ...found } : found;
   } catch {
@@ -21,21 +21,4 @@ export function recall(name, fallback) {
 }
 
 /** @param {string} name @param {unknown} value any JSON value */
-export function remember(name, value) {
-  const text = JSON.stringify(value);
-  here.set(name, text);
-  try {
-    localStorage.setItem(PREFIX + name, text);
-  } catch {
-    // Private mode, policy, or full.
-  }
-}
-
-/** @param {string} name */
-function read(name) {
-  try {
-    return localStorage.getItem(PREFIX + name) ?? here.get(name);
-  } catch {
-    return here.get(name);
-  }
-}
+export const remember = (name, value) => store(PREFIX + name, JSON.stringify(value));

@@ -34,8 +34,8 @@ export class Panels {
   /** @param {Panel} panel */
   open(panel) {
     this._set(panel);
-    if (panel === 'chat') byId('chat-text').focus();
-    else byId('people-title').focus();
+    // The chat's field comes with what shows it.
+    ((panel === 'chat' && document.getElementById('chat-text')) || byId(`${panel}-title`)).focus();
     this._onShow(panel);
   }
 

@@ -1,28 +1,27 @@
-/** Who is in the room, who waits before it, and what its host may do. */
+/** Who is in the room; the host's part of it is in host.js. */
 import { onLanguage, t } from '../i18n.js';
-import { announce, byId, errorTitle, h } from '../page.js';
-import { fieldError, wireForm } from '../forms.js';
-import { ask, icon, said, toast, wireMenu } from './dom.js';
+import { byId, h } from '../page.js';
+import { icon, withPart, wireMenu } from './dom.js';
 import { nameOf } from './names.js';
-import { raised, troubleOf } from './seats.js';
+import { isSilent, openHearing, raised, troubleOf } from './seats.js';
+import { hear, hearingOf } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
-
-/** @typedef {Parameters<Room['act']>[1]} Action */
+/** @typedef {import('./dom.js').Item} Item */
 
 /** A line of a list, kept as long as its person is there: menus stay open, the focus stays. */
 class Line {
-  /** @param {Room} room @param {Participant} person */
-  constructor(room, person) {
-    this._room = room;
+  /** @param {Participant} person @param {() => void} onChange @param {() => Item[]} more of its menu */
+  constructor(person, onChange, more) {
+    this._onChange = onChange;
     this.person = person;
     this.name = h('bdi', { class: 'name' });
     this.marks = h('span', { class: 'line-marks' });
     this.trouble = h('span', { class: 'hint' });
     this.menu = h('div', { class: 'menu', role: 'menu', hidden: true });
     this.button = h('button', { type: 'button', class: 'small quiet', 'aria-haspopup': 'menu', 'aria-expanded': 'false' }, icon('more'));
-    wireMenu(this.button, this.menu, () => this._items());
+    wireMenu(this.button, this.menu, () => [...this._items(), ...more()]);
     this.element = h(
       'li',
       { class: 'line', 'data-person': person.clientId },
@@ -38,7 +37,7 @@ class Line {
     const { person } = this;
     this.name.textContent = nameOf(person);
     this.trouble.textContent = troubleOf(person);
-    this.button.hidden = !this._room.isHost || person.isSelf;
+    this.button.hidden = person.isSelf;
     this.button.setAttribute('aria-label', t('room.people.actions', { name: nameOf(person) }));
     const marks = [
       person.isHost ? h('span', { class: 'badge' }, t('room.people.host')) : undefined,
@@ -47,27 +46,24 @@ class Line {
       person.muted ? mark('mic-off', t('room.mark.mutedByHost'), '!') : undefined,
       !person.muted ? mark(person.audio ? 'mic' : 'mic-off', t(person.audio ? 'room.mark.unmuted' : 'room.mark.muted')) : undefined,
       mark(hasPicture(person) ? 'camera' : 'camera-off', t(hasPicture(person) ? 'room.mark.picture' : 'room.mark.noPicture')),
+      isSilent(person) ? mark('speaker-off', t('room.hear.isMuted')) : undefined,
     ];
     this.marks.replaceChildren(...marks.filter((one) => one !== undefined));
   }
 
+  /** What concerns nobody but oneself. */
   _items() {
-    const { person } = this;
-    const name = nameOf(person);
-    /** @param {string} key @param {Action} action @param {string} look */
-    const item = (key, action, look) => ({ key, icon: look, text: t(key), act: () => void run(() => this._room.act(person, action)) });
+    const { person, _onChange: onChange } = this;
+    const { muted } = hearingOf(person);
+    const mute = () => {
+      hear(person, { muted: !muted });
+      onChange();
+    };
+    const verify = () => withPart(import('./verify.js'), ({ openVerify }) => void openVerify(person.peer?.descriptions ?? [undefined], nameOf(person)));
     return [
-      person.muted ? item('room.host.unmute', 'unmute', 'mic') : item('room.host.mute', 'mute', 'mic-off'),
-      person.cameraOff ? item('room.host.cameraOn', 'camera-on', 'camera') : item('room.host.cameraOff', 'camera-off', 'camera-off'),
-      {
-        ...item('room.host.makeHost', 'make-host', 'people'),
-        act: () => void confirmed(() => this._room.act(person, 'make-host'), t('room.host.makeHostTitle', { name }), t('room.host.makeHostText'), t('room.host.makeHost')),
-      },
-      {
-        ...item('room.host.remove', 'remove', 'close'),
-        danger: true,
-        act: () => void confirmed(() => this._room.act(person, 'remove'), t('room.host.removeTitle', { name }), t('room.host.removeText'), t('room.host.remove')),
-      },
+      { key: 'volume', icon: 'speaker', text: t('room.hear.volume'), act: () => openHearing(person, onChange) },
+      { key: 'mute-here', icon: 'speaker-off', text: t('room.hear.mute'), pressed: muted, act: mute },
+      { key: 'verify', icon: 'lock', text: t('room.verify.open'), act: verify },
     ];
   }
 }
@@ -76,12 +72,16 @@ class Line {
 const hasPicture = (person) => person.video && !person.cameraOff;
 
 export class People {
-  /** @param {Room} room */
-  constructor(room) {
+  /** @param {Room} room @param {() => void} onChange */
+  constructor(room, onChange) {
     this._room = room;
+    this._onChange = onChange;
     /** @type {Map<string, Line>} */
     this._lines = new Map();
-    this._wire();
+    /** @type {import('./host.js').HostTools | undefined} */
+    this._tools = undefined;
+    /** @type {Promise<void> | undefined} */
+    this._coming = undefined;
     onLanguage(() => this.render());
   }
 
@@ -103,102 +103,30 @@ export class People {
     lines.forEach((line, at) => line.render(hands.indexOf(ordered[at]) + 1));
     inOrder(byId('people-list'), lines.map(({ element }) => element));
     this._host();
-    this.renderWaiting();
   }
 
   /** @param {Participant} person */
   _line(person) {
-    const line = this._lines.get(person.clientId) ?? new Line(this._room, person);
+    const more = () => (this._room.isHost && this._tools?.items(person)) || [];
+    const line = this._lines.get(person.clientId) ?? new Line(person, this._onChange, more);
     this._lines.set(person.clientId, line);
     return line;
   }
 
-  // The lobby
-
-  renderWaiting() {
-    const { waiting } = this._room;
-    byId('waiting').hidden = !waiting.length;
-    byId('waiting-title').textContent = t('room.waiting.title', { count: waiting.length });
-    byId('admit-all').hidden = waiting.length < 2;
-    const list = byId('waiting-list');
-    const old = new Map([...list.children].map((row) => [/** @type {HTMLElement} */ (row).dataset.person, row]));
-    inOrder(list, waiting.map((one) => /** @type {HTMLElement} */ (old.get(String(one.id)) ?? this._guest(one))));
-  }
-
-  /** @param {Participant} person */
-  _guest(person) {
-    const button = (/** @type {string} */ key, /** @type {Action} */ action, /** @type {string} */ look) => {
-      const made = said('button', key, { type: 'button', class: look, 'data-act': action, 'aria-describedby': `waits-${person.id}` });
-      made.addEventListener('click', () => void run(() => this._room.act(person, action)));
-      return made;
-    };
-    return h(
-      'li',
-      { class: 'line', 'data-person': String(person.id) },
-      h('bdi', { class: 'line-text', id: `waits-${person.id}` }, nameOf(person)),
-      h('span', { class: 'row' }, button('room.people.admit', 'admit', 'small primary'), button('room.people.deny', 'deny', 'small')),
-    );
-  }
-
-  // The host's tools
-
+  /** The tools, once one is the host; what could not be fetched is asked for again at the next look. */
   _host() {
-    const { info, isHost } = this._room;
-    byId('host-tools').hidden = !isHost;
-    if (!info) return;
-    /** @type {HTMLInputElement} */ (byId('room-lock')).checked = info.locked;
-    /** @type {HTMLInputElement} */ (byId('room-lobby')).checked = info.lobby;
-    byId('password-now').textContent = t(info.hasPassword ? 'room.host.hasPassword' : 'room.host.noPassword');
-    byId('drop-password').hidden = !info.hasPassword;
-  }
-
-  _wire() {
-    const room = this._room;
-    for (const [id, name] of [['room-lock', 'locked'], ['room-lobby', 'lobby']]) {
-      const box = /** @type {HTMLInputElement} */ (byId(id));
-      box.addEventListener('change', async () => {
-        await run(() => room.update({ [name]: box.checked }));
-        this._host(); // what is shown is what the server has
-      });
-    }
-    const form = /** @type {HTMLFormElement} */ (byId('room-password'));
-    const field = /** @type {HTMLInputElement} */ (byId('new-room-password'));
-    wireForm(form, {
-      check: () => fieldError(field, field.value ? undefined : () => t('room.host.needPassword')),
-      send: async () => {
-        await room.update({ password: field.value });
-        field.value = '';
-        announce(t('room.host.hasPassword'));
+    if (this._tools || !this._room.isHost) return this._tools?.render();
+    this._coming ??= import('./host.js').then(
+      ({ HostTools }) => {
+        this._tools = new HostTools(this._room);
+        this._tools.render();
       },
-    });
-    byId('drop-password').addEventListener('click', () => void run(() => room.update({ password: null })));
-    byId('mute-all').addEventListener('click', () => void this._each((one) => !one.isSelf && !one.muted, 'mute'));
-    const admitAll = async () => {
-      for (const one of room.waiting) await room.act(one, 'admit'); // of a full room is told once
-    };
-    byId('admit-all').addEventListener('click', () => void run(admitAll));
-    byId('end-room').addEventListener('click', () => void confirmed(() => room.end(), t('room.host.endTitle'), t('room.host.endText'), t('room.host.end')));
+      () => {
+        this._coming = undefined;
+      },
+    );
+    return undefined;
   }
-
-  /** @param {(one: Participant) => boolean} which @param {Action} action */
-  _each(which, action) {
-    const people = this._room.participants.filter(which);
-    return run(() => Promise.all(people.map((one) => this._room.act(one, action))));
-  }
-}
-
-/** A host's act; a refusal is said. @param {() => Promise<unknown>} act */
-async function run(act) {
-  try {
-    await act();
-  } catch (error) {
-    toast(errorTitle(error));
-  }
-}
-
-/** @param {() => Promise<unknown>} act @param {string} title @param {string} text @param {string} yes */
-async function confirmed(act, title, text, yes) {
-  if (await ask(title, text, yes)) await run(act);
 }
 
 /** @param {string} name @param {string} text @param {string} [word] */
@@ -209,7 +137,7 @@ function mark(name, text, word) {
 }
 
 /** Put children into an order without touching those that stand right: they keep the focus. @param {HTMLElement} list @param {HTMLElement[]} wanted */
-function inOrder(list, wanted) {
+export function inOrder(list, wanted) {
   for (const child of [...list.children]) {
     if (!wanted.includes(/** @type {HTMLElement} */ (child))) child.remove();
   }

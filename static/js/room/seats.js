@@ -1,11 +1,11 @@
 /** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
 import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
-import { bring, dress, icon } from './dom.js';
+import { bring, dress, icon, withPart } from './dom.js';
 import { duet, focus, grid } from './grid.js';
 import { recall } from './memory.js';
 import { nameOf, visible } from './names.js';
-import { useSpeaker } from './sound.js';
+import { hearingOf, useSpeaker } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
@@ -33,7 +33,7 @@ class Seat {
   /**
    * @param {Participant} person
    * @param {Role} role
-   * @param {{ onPin: () => void, onMove: (event: Event) => void, onBlocked: () => void, speaker: () => string }} acts
+   * @param {{ onPin: () => void, onMove: (event: Event) => void, onAsk: () => void, onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
    */
   constructor(person, role, acts) {
     this.person = person;
@@ -51,6 +51,10 @@ class Seat {
     this.trouble = h('p', { class: 'trouble', 'data-trouble': true, hidden: true }, icon('alert'), this.words);
     this.pin = h('button', { type: 'button', class: 'pin round', 'data-pin': true });
     this.pin.addEventListener('click', acts.onPin);
+    this.ear = h('button', { type: 'button', class: 'pin round', 'data-ear': true, hidden: person.isSelf });
+    this.ear.addEventListener('click', () => openHearing(person, acts.onChange));
+    this.ask = h('button', { type: 'button', class: 'primary ask', hidden: true });
+    this.ask.addEventListener('click', acts.onAsk);
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.tapped = undefined;
     this.element = h(
@@ -60,7 +64,8 @@ class Seat {
       this.audio,
       this.face,
       this.trouble,
-      h('div', { class: 'seat-top' }, this.pin, this.hand, this.bars),
+      this.ask,
+      h('div', { class: 'seat-top' }, this.pin, this.ear, this.hand, this.bars),
       h('p', { class: 'tag' }, this.marks, this.name),
     );
     this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
@@ -74,12 +79,14 @@ class Seat {
     return keyOf(this.person, this.role);
   }
 
-  /** @param {{ pinned: boolean, mirrored: boolean, order: number, ownLine: boolean }} how `order`: of raised hands, 0 for none */
-  render({ pinned, mirrored, order, ownLine }) {
+  /** @param {{ pinned: boolean, mirrored: boolean, order: number, ownLine: boolean, isHeld: boolean }} how `order`: of raised hands, 0 for none; held: not asked for */
+  render({ pinned, mirrored, order, ownLine, isHeld }) {
     const { person, role, element } = this;
     const { streams } = person;
     const isCamera = role === 'camera';
-    this._show(this.video, isCamera ? streams.camera : streams.screen);
+    this._show(this.video, isHeld ? null : isCamera ? streams.camera : streams.screen);
+    this.ask.hidden = isCamera || !isHeld;
+    this.ask.textContent = t('room.data.show');
     this._hear(isCamera ? streams.audio : streams.screenAudio);
     this.face.textContent = isCamera ? initials(visible(person.displayName) || nameOf(person)) : '';
     this.face.dataset.tone = String(person.id % TONES);
@@ -96,6 +103,7 @@ class Seat {
       pressed: pinned,
       label: t(pinned ? 'room.unpin' : 'room.pin', { name: nameOf(person) }),
     });
+    dress(this.ear, { icon: 'speaker', label: t('room.hear.of', { name: nameOf(person) }) });
   }
 
   /** Whether it stands over the others, in a corner that one chooses. @param {boolean} isFloating */
@@ -139,7 +147,8 @@ class Seat {
   _marks(order) {
     const { person } = this;
     const isOff = this.role === 'camera' && (!person.audio || person.muted);
-    this.marks.replaceChildren(...(isOff ? [marked('mic-off', t('room.mark.muted'))] : []));
+    const marks = [isOff && marked('mic-off', t('room.mark.muted')), isSilent(person) && marked('speaker-off', t('room.hear.isMuted'))];
+    this.marks.replaceChildren(...marks.filter((mark) => mark !== false));
     this.hand.hidden = this.role !== 'camera' || !order;
     this.hand.replaceChildren(marked('hand', t('room.mark.hand', { order })), String(order));
   }
@@ -167,6 +176,7 @@ class Seat {
   /** @param {MediaStream | null} stream */
   _hear(stream) {
     void useSpeaker(this.audio, this.acts.speaker());
+    Object.assign(this.audio, hearingOf(this.person));
     this._show(this.audio, this.person.isSelf ? null : stream);
   }
 
@@ -213,6 +223,8 @@ export class Seats {
     this.outside = undefined;
     this.hideSelf = false;
     this.mirror = true;
+    /** Screens that are to be seen in a call without pictures, by key. @type {Set<string>} */
+    this._asked = new Set();
     new ResizeObserver(() => this.arrange()).observe(element);
     onLanguage(() => this.render());
   }
@@ -227,10 +239,11 @@ export class Seats {
     }
     const hands = raised(people);
     const ownLine = isOwnLine(people);
+    if (this._room.data !== 'audio') this._asked.clear();
     for (const [key, { one, role }] of wanted) {
       const seat = this._seats.get(key) ?? this._add(one, role);
       const order = hands.indexOf(one) + 1;
-      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order, ownLine });
+      seat.render({ pinned: this.pinned === key, mirrored: this.mirror, order, ownLine, isHeld: this._isHeld(key, one) });
     }
     this.arrange();
   }
@@ -238,14 +251,17 @@ export class Seats {
   /** @param {Participant} person @param {Role} role */
   _add(person, role) {
     const onPin = () => this.pin(keyOf(person, role));
-    const { onBlocked, speaker } = this._acts;
     const onMove = (/** @type {Event} */ event) => {
       const { element } = seat;
       if (!element.classList.contains('floating')) return;
       if (event instanceof PointerEvent && event.target !== seat.pin) element.setPointerCapture(event.pointerId); // as long as it is down
       bring(({ take }) => take(event, element, this));
     };
-    const seat = new Seat(person, role, { onPin, onMove, onBlocked, speaker });
+    const onAsk = () => {
+      this._asked.add(keyOf(person, role));
+      this.render();
+    };
+    const seat = new Seat(person, role, { onPin, onMove, onAsk, ...this._acts });
     this._seats.set(seat.key, seat);
     this._element.append(seat.element);
     if (person.isSelf && role === 'screen') this._acts.onOwnScreen(seat);
@@ -328,13 +344,21 @@ export class Seats {
     return others.filter(({ person }) => person === this._room.speaker).concat(others).slice(0, 1);
   }
 
+  /** In a call without pictures a screen comes when it is asked for. @param {string} key @param {Participant} person */
+  _isHeld(key, { isSelf }) {
+    return this._room.data === 'audio' && !isSelf && !this._asked.has(key);
+  }
+
   /** @param {Map<string, Place>} places */
   _tellSizes(places) {
     for (const one of this._room.participants) {
       if (one.isSelf) continue;
-      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => pixels(places.get(keyOf(one, role))));
-      const outside = this.outside?.person === one ? pixels(this.outside) : null;
-      this._room.setView(one, { camera: camera ?? outside, screen });
+      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => {
+        const key = keyOf(one, role);
+        const outside = role === 'camera' && this.outside?.person === one ? this.outside : undefined;
+        return this._isHeld(key, one) ? null : pixels(places.get(key) ?? outside);
+      });
+      this._room.setView(one, { camera, screen });
     }
   }
 
@@ -384,6 +408,15 @@ function pixels(place) {
   if (!place) return null;
   const ratio = window.devicePixelRatio || 1;
   return { width: Math.round(place.width * ratio), height: Math.round(place.height * ratio) };
+}
+
+/** Fetched when it is asked for. @param {Participant} person @param {() => void} onChange */
+export const openHearing = (person, onChange) => withPart(import('./hearing.js'), ({ openHearing: open }) => open(person, nameOf(person), onChange));
+
+/** Whether nothing of somebody is heard here. @param {Participant} person */
+export function isSilent(person) {
+  const { volume, muted } = hearingOf(person);
+  return muted || !volume;
 }
 
 /** What is wrong with the connection to somebody, in words; empty when nothing is. @param {Participant} person */

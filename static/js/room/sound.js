@@ -1,4 +1,6 @@
-/** Sound: how loud a track is, the page's own signals, the test of a speaker. */
+/** Sound: how loud a track is and each person is played, the page's own signals, the test of a speaker. */
+
+/** @typedef {{ volume: number, muted: boolean }} Hearing `volume`: 0 to 1 */
 
 /** @type {AudioContext | undefined} */
 let shared;
@@ -102,6 +104,19 @@ function strike(context, out, [hertz, start, seconds]) {
 
 /** Whether a speaker can be chosen in this browser. */
 export const canChooseSpeaker = 'setSinkId' in HTMLMediaElement.prototype;
+
+/** How people are played here, by clientId: whoever comes back is as before. @type {Map<string, Hearing>} */
+const hearings = new Map();
+
+/** @param {{ clientId: string }} person @returns {Hearing} */
+export const hearingOf = ({ clientId }) => hearings.get(clientId) ?? { volume: 1, muted: false };
+
+/**
+ * For this call only: anybody may come to the next one by the same name. Nobody else is told.
+ * @param {{ clientId: string }} person
+ * @param {Partial<Hearing>} change
+ */
+export const hear = (person, change) => void hearings.set(person.clientId, { ...hearingOf(person), ...change });
 
 /** What each element was told last. @type {WeakMap<HTMLMediaElement, string>} */
 const told = new WeakMap();
