@@ -617,8 +617,11 @@ def test_two_and_three_see_hear_pin_and_hide(house: House) -> None:
     ada.tile(cem).dblclick()
     expect(seats).to_have_attribute("data-layout", "grid")
     ada.menu("view")
+    page.check('[name="view"][value="sidebar"]')
     expect(seats).to_have_attribute("data-layout", "focus")
-    ada.menu("view")
+    page.keyboard.press("Escape")
+    page.keyboard.press("w")
+    expect(seats).to_have_attribute("data-layout", "grid")
     ada.menu("self")
     expect(ada.tile(ada)).to_be_hidden()
     ada.menu("self")
@@ -626,6 +629,127 @@ def test_two_and_three_see_hear_pin_and_hide(house: House) -> None:
     cem.page.click("#leave")
     expect(ada.tile(cem)).to_have_count(0)
     expect(page.locator("#captions")).to_contain_text("Cem has left")
+
+
+# Somebody is sent no picture: the limits of what one sends to each of the others.
+SAVED = """() => made.some((one) => one.connectionState === 'connected'
+  && one.getTransceivers()[1].sender.getParameters().encodings[0].active === false)"""
+
+
+def test_one_chooses_how_the_pictures_stand_and_where_oneself_does(house: House) -> None:
+    ada, bob = house.couple(TONE)
+    page = ada.page
+    seats, self = page.locator("#seats"), ada.tile(ada)
+
+    def stands(corner: str) -> bool:
+        """Whether one's own picture is whole, and in that corner."""
+        box, stage = self.bounding_box(), seats.bounding_box()
+        assert box and stage
+        left, top = box["x"] - stage["x"], box["y"] - stage["y"]
+        right, bottom = stage["width"] - left - box["width"], stage["height"] - top - box["height"]
+        found = ("top" if top < bottom else "bottom", "left" if left < right else "right")
+        return min(left, top, right, bottom) >= 0 and " ".join(found) == corner
+
+    wait_for(lambda: stands("bottom right"), "where it stands first")
+    self.focus()
+    page.keyboard.press("ArrowUp")
+    expect(ada.said).to_have_text("Top right")
+    wait_for(lambda: stands("top right"), "by a key")
+    box = self.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.mouse.down()
+    page.mouse.move(300, 500, steps=3)
+    expect(self).to_have_class(re.compile("dragged"))
+    page.mouse.up()
+    wait_for(lambda: stands("bottom left"), "dragged")
+    for size in ({"width": 390, "height": 844}, {"width": 844, "height": 390}):
+        page.set_viewport_size(size)
+        wait_for(lambda: stands("bottom left"), str(size))
+    cem = house.guest("Cem").join()
+    ada.sees(cem)
+    page.keyboard.press("w")  # the speaker, who is Bob
+    expect(seats).to_have_attribute("data-layout", "duet")
+    expect(ada.tile(cem)).to_be_hidden()
+    until(cem.page, SAVED)
+    page.keyboard.press("w")
+    expect(ada.tile(cem)).to_be_visible()
+    until(cem.page, f"() => !({SAVED})()")
+    for number in range(6):
+        path = f"/api/video/rooms/{house.room}/join"
+        someone = {"displayName": f"Guest {number}", "session": secrets.token_urlsafe(16)}
+        assert house.server.post(path, someone).status == 200
+    expect(page.locator("[data-tile]")).to_have_count(9)
+    page.set_viewport_size({"width": 560, "height": 340})
+    expect(page.locator(".pager")).to_contain_text("1 /")
+    expect(ada.tile(ada)).to_be_visible()
+    first = page.locator("[data-tile]:visible").all_inner_texts()
+    page.get_by_role("button", name="Next page of pictures").click()
+    expect(page.locator(".pager")).to_contain_text("2 /")
+    expect(ada.tile(ada)).to_be_visible()
+    assert page.locator("[data-tile]:visible").all_inner_texts() != first
+    page.keyboard.press("b")
+    expect(page.locator(".pager")).to_contain_text("1 /")
+    page.reload()
+    ada.phase("prejoin").ask().phase("joined")
+    expect(seats).to_have_attribute("data-layout", "focus")
+    expect(seats).to_have_attribute("data-corner", "bottom left")
+
+
+def test_a_small_window_shows_who_speaks_and_has_the_buttons(house: House, axe: str) -> None:
+    ada, bob = house.couple(TONE, axe)
+    page = ada.page
+    with ada.context.expect_page() as opened:
+        ada.menu("pip")
+    small = watch(opened.value, house.troubles)
+    small.set_viewport_size({"width": 360, "height": 260})
+    expect(small.locator(".tag")).to_have_text("Bob")
+    until(small, "() => [...document.querySelectorAll('video')].every((one) => one.videoWidth > 0)")
+    assert small.evaluate("getComputedStyle(document.body).visibility") == "visible"
+    # axe was there before the window's document, and asks the one of before for its title.
+    assert [one for one in serious(small) if one[0] != "document-title"] == []
+    assert small.title() == page.title()
+    small.click("#audio")
+    expect(page.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    expect(small.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    cem = house.guest("Cem").join()
+    ada.sees(cem)
+    page.keyboard.press("w")  # Bob speaks: nobody else is shown
+    expect(ada.tile(cem)).to_be_hidden()
+    until(cem.page, SAVED)
+    bob.page.click("#leave")
+    expect(small.locator(".tag")).to_have_text("Cem")
+    page.keyboard.press("o")
+    wait_for(small.is_closed, "closed by its key")
+    with ada.context.expect_page() as opened:
+        page.keyboard.press("o")
+    opened.value.click("#leave")
+    ada.phase("left")
+    wait_for(opened.value.is_closed, "closed with the call")
+
+
+# Stub: a browser that has no windows for it, but a video's own; and what the Media Session was told.
+OWN_PIP = """
+delete window.documentPictureInPicture;
+window.told = {};
+const set = navigator.mediaSession.setActionHandler.bind(navigator.mediaSession);
+navigator.mediaSession.setActionHandler = (name, act) => { told[name] = act; set(name, act); };
+"""
+
+
+def test_without_such_windows_it_is_a_video_s_own(house: House) -> None:
+    ada, bob = house.couple(OWN_PIP)
+    page = ada.page
+    page.keyboard.press("o")
+    until(page, "() => document.pictureInPictureElement && window.told.hangup")
+    page.evaluate("window.told.togglemicrophone()")
+    expect(page.locator("#audio")).to_have_attribute("aria-pressed", "false")
+    bob.page.click("#video")
+    bob.page.click("#leave")
+    page.keyboard.press("o")
+    until(page, "() => !document.pictureInPictureElement && window.told.hangup === null")
+    page.keyboard.press("o")
+    expect(page.locator("#captions")).to_contain_text("could not be opened")
 
 
 def area(viewer: Someone, other: Someone) -> float:
@@ -806,7 +930,7 @@ def test_switches_and_shortcuts(house: House) -> None:
     assert focused(page) == "open-chat"
     page.keyboard.press("?")
     expect(page.locator("#keys-dialog")).to_be_visible()
-    expect(page.locator("#keys-list div")).to_have_count(12)
+    expect(page.locator("#keys-list div")).to_have_count(15)
     page.uncheck("#single-keys")
     page.keyboard.press("Escape")
     page.keyboard.press("r")
@@ -867,10 +991,11 @@ def test_screens_are_shared_with_sound_by_several_at_once(house: House) -> None:
     expect(ada.page.locator("#seats")).to_have_attribute("data-layout", "focus")
     until(ada.page, "() => document.querySelector('[data-screen] audio').srcObject?.active")
     expect(bob.notice("sharing")).to_be_visible()
-    expect(bob.page.locator("[data-screen]")).to_have_count(0)
+    expect(bob.page.locator("[data-screen].own.nested.with-picture")).to_be_visible()
     cem = house.guest("Cem", SCREEN).join().sees(ada, bob)
     cem.page.click("#screen")
     expect(ada.page.locator("[data-screen].with-picture")).to_have_count(2)
+    expect(bob.page.locator("[data-screen].with-picture")).to_have_count(2)
     bob.page.evaluate(
         "window.shared.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
     )  # the browser's own button
@@ -2118,7 +2243,7 @@ def test_no_serious_finding_of_axe(
     expect(page.locator("#reactions")).to_be_visible()
     look_at(page)
     page.keyboard.press("Escape")
-    for item in ("invite", "settings", "file", *(() if window else ("keys",))):
+    for item in ("invite", "settings", "file", "view", *(() if window else ("keys",))):
         ada.menu(item)
         look_at(page)
         page.keyboard.press("Escape")

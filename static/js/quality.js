@@ -16,6 +16,7 @@
 const LOSS = [0.02, 0.01];
 const DELAY_MS = [400, 300];
 const JITTER_S = [0.1, 0.05];
+const STILL_MS = 3_000;
 const WINDOW = 6; // samples
 const FEWEST = 60; // packets that say something
 
@@ -42,7 +43,7 @@ export class Meter {
     const loss = Math.max(share(sample.incoming, before.incoming), share(sample.outgoing, before.outgoing));
     const pair = nominated(all, report);
     const rttMs = (pair?.currentRoundTripTime ?? 0) * 1_000;
-    const jitter = Math.max(0, ...of(all, 'inbound-rtp').map((row) => row.jitter ?? 0));
+    const jitter = Math.max(0, ...of(all, 'inbound-rtp').filter((row) => !isStill(row)).map((row) => row.jitter ?? 0));
     const reason = this.#judge({ loss, rttMs, jitter });
     const kbps = ((sample.bytes - last.bytes) * 8) / Math.max(1, sample.at - last.at);
     const relayed = isRelay(report, pair?.localCandidateId) || isRelay(report, pair?.remoteCandidateId);
@@ -62,6 +63,8 @@ export class Meter {
 
 /** @param {any[]} all @param {string} type @returns {any[]} */
 const of = (all, type) => all.filter((row) => row.type === type);
+/** What isn't sent for the moment, as nobody looks, keeps the jitter of its last packet. @param {any} row */
+const isStill = ({ timestamp, lastPacketReceivedTimestamp }) => timestamp - lastPacketReceivedTimestamp > STILL_MS;
 /** @param {any[]} rows @param {string} name */
 const sum = (rows, name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0);
 

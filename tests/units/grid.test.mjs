@@ -1,7 +1,10 @@
-/** Where each picture stands (`static/js/room/grid.js`). */
+/** Where each picture stands (`static/js/room/grid.js`, `pages.js`, `corner.js`). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import './browser.mjs';
+import { cornerAt, cornerBy } from '../../static/js/room/corner.js';
 import { duet, focus, grid } from '../../static/js/room/grid.js';
+import { BAR, paged } from '../../static/js/room/pages.js';
 
 /** From a phone, upright and laid down, to a wall. */
 const WINDOWS = [
@@ -134,5 +137,61 @@ test('of two the other fills the window, and oneself stands small in its corner'
     assert.deepEqual([area.width - right(self), area.height - bottom(self)], [8, 8]);
     assert.ok(size(self) < size(area) / 4 && self.width >= 96 && self.width <= 360);
     assert.equal(self.width < self.height, area.width < area.height, 'upright as the window is');
+  }
+});
+
+const CORNERS = ['top left', 'top right', 'bottom left', 'bottom right'];
+
+test('oneself stands in the corner that one chose, in a window of any shape; else in the usual one', () => {
+  for (const area of WINDOWS) {
+    for (const corner of CORNERS) {
+      const [, self] = duet(area, corner);
+      assert.ok(isInside(self, area), JSON.stringify({ area, corner, self }));
+      const middle = { left: self.left + self.width / 2, top: self.top + self.height / 2 };
+      assert.equal(cornerAt(middle, area), corner);
+    }
+    for (const odd of ['', 'middle', '{}']) assert.deepEqual(duet(area, odd), duet(area, 'bottom right'));
+    const several = duet(area, 'top left', 3);
+    check(several.slice(0, 3), 3, area);
+    assert.deepEqual(several[3], duet(area, 'top left')[1]);
+  }
+});
+
+test('an arrow key brings it to the next corner, and another key nowhere', () => {
+  assert.equal(cornerBy('bottom right', 'ArrowUp'), 'top right');
+  assert.equal(cornerBy('top right', 'ArrowLeft'), 'top left');
+  assert.equal(cornerBy('top left', 'ArrowDown'), 'bottom left');
+  assert.equal(cornerBy('bottom left', 'ArrowRight'), 'bottom right');
+  for (const key of ['ArrowDown', 'ArrowRight', 'Enter', ' ', 'Home', 'a']) assert.equal(cornerBy('bottom right', key), 'bottom right', key);
+});
+
+test('few are on one page, and everybody is on one of them', () => {
+  for (const area of WINDOWS) {
+    for (const [large, own] of [[0, 1], [1, 1], [1, 0], [1, 2], [2, 1]]) {
+      for (let small = own; small <= 40; small += 1) {
+        const { pages, count } = paged(large, small, own, area);
+        const told = JSON.stringify({ area, large, own, small, pages, count });
+        assert.ok(pages >= 1 && count * pages >= small - own, told);
+        assert.ok(pages === 1 || count * (pages - 1) < small - own, `no page is empty: ${told}`);
+        assert.ok(count + own <= 16 + own, told);
+        if (small < 4) assert.equal(pages, 1, told);
+      }
+    }
+  }
+});
+
+test('more than fit well are shown on pages, each picture large enough to be known', () => {
+  assert.deepEqual(paged(0, 9, 1, { width: 1264, height: 590 }), { pages: 1, count: 8 });
+  assert.deepEqual(paged(0, 10, 1, { width: 374, height: 680 }), { pages: 1, count: 9 });
+  assert.deepEqual(paged(0, 20, 1, { width: 1264, height: 590 }), { pages: 2, count: 10 });
+  assert.ok(paged(1, 8, 1, { width: 560, height: 260 }).pages > 1);
+  for (const area of WINDOWS.filter(({ height }) => height >= 480)) {
+    for (const small of [12, 20, 40]) {
+      const { pages, count } = paged(0, small, 1, area);
+      const left = pages > 1 ? { ...area, height: area.height - BAR } : area;
+      const places = grid(count + 1, left);
+      check(places, count + 1, left);
+      assert.ok(size(places[0]) >= 15_000, JSON.stringify({ area, small, pages, place: places[0] }));
+    }
   }
 });

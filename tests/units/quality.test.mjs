@@ -86,6 +86,13 @@ test('jitter is poor from 100 ms on, and good again below 50; the worst track co
   assert.deepEqual(said, ['', 'jitter', 'jitter', 'jitter', '', '']);
 });
 
+test('a picture that is not sent for the moment says nothing of the line', () => {
+  const meter = new Meter();
+  const camera = (ago) => [{ id: 'camera', type: 'inbound-rtp', jitter: 0.2, timestamp: now + STEP, lastPacketReceivedTimestamp: now + STEP - ago }];
+  assert.equal(pass(meter, {}, { rows: camera(100) }).reason, 'jitter');
+  assert.equal(pass(meter, {}, { rows: camera(5_000) }).reason, '');
+});
+
 test('loss is told before delay, and delay before jitter', () => {
   const meter = new Meter();
   const all = { rttMs: 500, jitter: 0.5 };

@@ -23,11 +23,10 @@ export class Advice {
   }
 
   render() {
-    const { room, sharing } = this._call;
+    const { room } = this._call;
     const { self, load, isCpuLimited, participants, signalling } = room;
     setBanner('muted', Boolean(self?.muted) && (() => line('warn', t('room.notice.muted'))));
     setBanner('camera-off', Boolean(self?.cameraOff) && (() => line('warn', t('room.notice.cameraOff'))));
-    setBanner('sharing', sharing.isOn && (() => line('info', t('room.notice.sharing'), 'room.screen.stop', () => sharing.stop())));
     const crowd = load === 'ok' || this._away.has('too-many') ? '' : load;
     if (crowd === 'too-many') this._advise('load', crowd, 'warn', 'room.notice.tooMany');
     else this._advise('load', crowd, 'info', 'room.notice.crowd');

@@ -7,7 +7,7 @@ import { Advice } from './advice.js';
 import { Breakdown } from './breakdown.js';
 import { Chat } from './chat.js';
 import { Controls, marksOf } from './controls.js';
-import { icon, withPart, toast } from './dom.js';
+import { bring, icon, withPart, toast } from './dom.js';
 import { Invitation } from './invitation.js';
 import { nameOf, tellApart } from './names.js';
 import { Panels } from './panels.js';
@@ -15,7 +15,6 @@ import { People } from './people.js';
 import { Recording } from './recording.js';
 import { Seats } from './seats.js';
 import { Settings } from './settings.js';
-import { Sharing } from './sharing.js';
 import { play } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
@@ -58,10 +57,12 @@ export class Call {
     this.seats = new Seats(byId('seats'), room, {
       onBlocked: () => this.advice.blocked(),
       onChange: () => this._plan(),
+      onOwnScreen: (seat) => this.sharing?.dress(seat),
       speaker: () => devices.inUse('speaker'),
     });
     this.people = new People(room, () => this._plan());
-    this.sharing = new Sharing(room, () => this._plan());
+    /** One's own screen, once it was shared. @type {import('./sharing.js').Sharing | undefined} */
+    this.sharing = undefined;
     this.invitation = new Invitation(room);
     this.panels = new Panels((panel) => panel === 'chat' && this.chat.open());
     this.chat = new Chat(room, {
@@ -99,7 +100,7 @@ export class Call {
     this._render();
     void this._stayAwake();
     void this.chat.catchUp();
-    const later = () => [...['recorder', 'transfers', 'keysheet', 'faults', 'tuning', 'hearing'].map((name) => import(`./${name}.js`)), this.chat.panel()];
+    const later = () => [...['recorder', 'transfers', 'keysheet', 'faults', 'tuning', 'hearing', 'later'].map((name) => import(`./${name}.js`)), this.chat.panel()];
     setTimeout(() => void Promise.all(later()).catch(() => {}), CALM);
     byId('stage').focus();
     const others = this.room.participants.length - 1;
@@ -108,7 +109,7 @@ export class Call {
 
   stop() {
     this.recording.stop();
-    this.sharing.stop();
+    this.sharing?.stop();
     void this._wake?.release().catch(() => {});
     this._wake = undefined;
     this.seats.clear();
@@ -318,6 +319,14 @@ export class Call {
     this.turn('audio', down);
   }
 
+  get isSharing() {
+    return this.sharing?.isOn ?? false;
+  }
+
+  share() {
+    bring(({ share }) => share(this, () => this._plan()));
+  }
+
   raiseHand() {
     const { room } = this;
     room.setHand(!room.hand);
@@ -328,17 +337,6 @@ export class Call {
     const hideSelf = !this.settings.options.hideSelf;
     this.settings.set('hideSelf', hideSelf);
     announce(t(hideSelf ? 'room.self.isHidden' : 'room.self.isShown'));
-  }
-
-  changeView() {
-    this.seats.view = this.seats.view === 'grid' ? 'speaker' : 'grid';
-    this._plan();
-  }
-
-  fillScreen() {
-    if (!document.fullscreenEnabled) return;
-    if (document.fullscreenElement) void document.exitFullscreen();
-    else void document.documentElement.requestFullscreen({ navigationUI: 'hide' }).catch(() => {});
   }
 
   /** What may also be told to whoever looks elsewhere has a panel. @param {Parameters<typeof play>[0]} name @param {import('./panels.js').Panel} [panel] */

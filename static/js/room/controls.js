@@ -4,11 +4,10 @@
  */
 import { t } from '../i18n.js';
 import { byId, h } from '../page.js';
-import { dress, withPart, wireMenu } from './dom.js';
+import { bring, dress, withPart, wireMenu } from './dom.js';
 import { switchLook } from './door.js';
 import { showKeys, wireKeys } from './keys.js';
 import { canRecord } from './recording.js';
-import { canShare } from './sharing.js';
 
 /** @typedef {import('./call.js').Call} Call */
 /** @typedef {import('./dom.js').Look} Look */
@@ -49,8 +48,8 @@ export const CONTROLS = [
   {
     ...{ id: 'screen', icon: 'screen', text: 'room.screen.short', key: 'd', help: 'room.keys.screen', place: 'wide' },
     visible: () => canShare,
-    look: ({ sharing: { isOn } }) => ({ label: t('room.screen.label'), hint: t(isOn ? 'room.screen.stop' : 'room.screen.start'), pressed: isOn }),
-    act: ({ sharing }) => sharing.toggle(),
+    look: ({ isSharing: isOn }) => ({ label: t('room.screen.label'), hint: t(isOn ? 'room.screen.stop' : 'room.screen.start'), pressed: isOn }),
+    act: (call) => call.share(),
   },
   {
     ...{ id: 'hand', icon: 'hand', text: 'room.hand.short', key: 'r', help: 'room.keys.hand', place: 'bar' },
@@ -78,9 +77,9 @@ export const CONTROLS = [
   },
   {
     ...{ id: 'motion', icon: 'screen', text: 'room.screen.motion', place: 'menu' },
-    visible: ({ sharing }) => sharing.isOn,
+    visible: ({ isSharing }) => isSharing,
     look: ({ room }) => ({ pressed: room.screenContent === 'motion' }),
-    act: ({ sharing }) => sharing.changeContent(),
+    act: ({ sharing }) => sharing?.changeContent(),
   },
   { id: 'flip', icon: 'flip', text: 'room.flip', place: 'menu', visible: ({ devices }) => devices.lists.video.length > 1, act: ({ devices }) => void devices.flip() },
   { id: 'invite', icon: 'invite', text: 'room.invite.open', place: 'menu', act: ({ invitation }) => invitation.open() },
@@ -95,12 +94,19 @@ export const CONTROLS = [
     ...{ id: 'full', icon: 'full', text: 'room.full.enter', key: 'f', help: 'room.keys.full', place: 'menu' },
     visible: () => document.fullscreenEnabled,
     look: () => ({ text: t(document.fullscreenElement ? 'room.full.exit' : 'room.full.enter') }),
-    act: (call) => call.fillScreen(),
+    act: () => bring(({ fillScreen }) => fillScreen()),
   },
   {
-    ...{ id: 'view', icon: 'people', text: 'room.view.speaker', key: 'w', help: 'room.keys.view', place: 'menu' },
-    look: ({ seats }) => ({ pressed: seats.view === 'speaker' }),
-    act: (call) => call.changeView(),
+    ...{ id: 'view', icon: 'view', text: 'room.view.title', place: 'menu' },
+    act: ({ seats }) => bring(({ chooseView }) => chooseView(seats)),
+  },
+  { id: 'next-view', text: 'room.keys.view', key: 'w', place: 'key', act: ({ seats }) => bring(({ nextView }) => nextView(seats)) },
+  { id: 'next-page', text: 'room.pages.next', key: 'n', place: 'key', act: ({ seats }) => seats.pager?.turn(1) },
+  { id: 'page-back', text: 'room.pages.back', key: 'b', place: 'key', act: ({ seats }) => seats.pager?.turn(-1) },
+  {
+    ...{ id: 'pip', icon: 'pip', text: 'room.pip.title', key: 'o', place: 'menu' },
+    visible: () => 'documentPictureInPicture' in window || document.pictureInPictureEnabled,
+    act: (call) => bring(({ togglePip }) => togglePip(call)),
   },
   {
     ...{ id: 'self', icon: 'eye', text: 'room.self.hide', key: 's', help: 'room.keys.self', place: 'menu' },
@@ -130,6 +136,9 @@ export function marksOf({ info, data }) {
 
 /** @param {number} count of those in the lobby @returns {Partial<Look>} */
 const waits = (count) => ({ label: count ? `${t('room.people.label')}, ${t('room.waiting.title', { count })}` : t('room.people.label'), count });
+
+/** Phones can't. */
+const canShare = Boolean(globalThis.navigator?.mediaDevices && 'getDisplayMedia' in navigator.mediaDevices);
 
 /** A phone held in the hand has none. */
 const hasKeys = () => matchMedia('(any-pointer: fine)').matches;

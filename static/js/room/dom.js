@@ -184,3 +184,6 @@ export function toast(text) {
   announce(text);
   setTimeout(() => note.remove(), TOAST);
 }
+
+/** Act by what few calls need of the pictures. @param {(parts: typeof import('./later.js')) => void} act */
+export const bring = (act) => withPart(import('./later.js'), act);

@@ -66,13 +66,17 @@ export function focus(large, small, area) {
 }
 
 /**
- * One other fills the room, oneself is a small picture in the corner.
+ * The others fill the room, oneself is a small picture in a corner.
  * @param {Size} area
- * @returns {[Place, Place]} the other, oneself
+ * @param {string} [corner] `top` or `bottom`, and `left` or `right`
+ * @param {number} [large] how many others
+ * @returns {Place[]} the others, oneself
  */
-export function duet(area) {
+export function duet(area, corner = '', large = 1) {
   const width = Math.max(96, Math.min(360, Math.min(area.width, area.height) * 0.3));
   const height = area.width < area.height ? (width * 4) / 3 : (width * 9) / 16;
-  const corner = { left: area.width - width - GAP, top: area.height - height - GAP, width, height };
-  return [{ left: 0, top: 0, ...area }, corner];
+  const left = corner.endsWith('left') ? GAP : area.width - width - GAP;
+  const top = corner.startsWith('top') ? GAP : area.height - height - GAP;
+  const others = large > 1 ? grid(large, area, 0) : [{ left: 0, top: 0, ...area }];
+  return [...others, { left, top, width, height }];
 }

@@ -1,15 +1,17 @@
 /** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
 import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
-import { dress, icon, withPart } from './dom.js';
+import { bring, dress, icon, withPart } from './dom.js';
 import { duet, focus, grid } from './grid.js';
+import { recall } from './memory.js';
 import { nameOf, visible } from './names.js';
 import { hearingOf, useSpeaker } from './sound.js';
 
 /** @typedef {import('../room.js').Room} Room */
 /** @typedef {import('../room.js').Participant} Participant */
 /** @typedef {'camera' | 'screen'} Role */
-/** @typedef {'grid' | 'speaker'} View */
+/** @typedef {import('./grid.js').Place} Place */
+/** @typedef {'grid' | 'speaker' | 'sidebar'} View */
 
 /** What to say of a connection, by the engine's word for the reason. @type {Record<string, string>} */
 const REASONS = {
@@ -22,15 +24,16 @@ const REASONS = {
 };
 /** What one's own line may be to blame for, where most of the others have it. */
 const OF_THE_LINE = ['loss', 'delay', 'jitter', 'interrupted'];
-const TONES = 6;
+export const TONES = 6;
 const TAPPED = 4000; // ms
+const FEW = 6; // small pictures are well seen on one page, however small the window
 
 /** The seat of a person, or of a screen that a person shares. */
 class Seat {
   /**
    * @param {Participant} person
    * @param {Role} role
-   * @param {{ onPin: () => void, onAsk: () => void, onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
+   * @param {{ onPin: () => void, onMove: (event: Event) => void, onAsk: () => void, onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
    */
   constructor(person, role, acts) {
     this.person = person;
@@ -68,6 +71,7 @@ class Seat {
     this.element.setAttribute(role === 'camera' ? 'data-tile' : 'data-screen', person.clientId);
     this.element.addEventListener('dblclick', acts.onPin);
     this.element.addEventListener('click', () => this._tap());
+    for (const name of ['pointerdown', 'keydown']) this.element.addEventListener(name, (event) => acts.onMove(event));
     for (const name of ['loadeddata', 'emptied']) this.video.addEventListener(name, () => this._picture());
   }
 
@@ -100,6 +104,15 @@ class Seat {
       label: t(pinned ? 'room.unpin' : 'room.pin', { name: nameOf(person) }),
     });
     dress(this.ear, { icon: 'speaker', label: t('room.hear.of', { name: nameOf(person) }) });
+  }
+
+  /** Whether it stands over the others, in a corner that one chooses. @param {boolean} isFloating */
+  float(isFloating) {
+    const { element } = this;
+    element.classList.toggle('floating', isFloating);
+    element.title = isFloating ? t('room.self.move') : '';
+    if (isFloating) element.tabIndex = 0;
+    else element.removeAttribute('tabindex');
   }
 
   /** A finger can't hover: its tap shows the pin. */
@@ -191,7 +204,7 @@ export class Seats {
   /**
    * @param {HTMLElement} element
    * @param {Room} room
-   * @param {{ onBlocked: () => void, onChange: () => void, speaker: () => string }} acts
+   * @param {{ onBlocked: () => void, onChange: () => void, onOwnScreen: (seat: Seat) => void, speaker: () => string }} acts
    */
   constructor(element, room, acts) {
     this._element = element;
@@ -201,8 +214,13 @@ export class Seats {
     this._seats = new Map();
     /** What is pinned: a key; '' for nothing chosen; 'none' when the reader wants the grid. */
     this.pinned = '';
-    /** @type {View} */
-    this.view = 'grid';
+    this.view = /** @type {View} */ (recall('view', 'grid'));
+    /** Where one's own small picture stands. */
+    this.corner = recall('corner', 'bottom right');
+    /** What turns the pages, once there were many. @type {import('./pager.js').Pager | undefined} */
+    this.pager = undefined;
+    /** Who is shown in a window of its own. @type {{ person: Participant, width: number, height: number } | undefined} */
+    this.outside = undefined;
     this.hideSelf = false;
     this.mirror = true;
     /** Screens that are to be seen in a call without pictures, by key. @type {Set<string>} */
@@ -233,13 +251,20 @@ export class Seats {
   /** @param {Participant} person @param {Role} role */
   _add(person, role) {
     const onPin = () => this.pin(keyOf(person, role));
+    const onMove = (/** @type {Event} */ event) => {
+      const { element } = seat;
+      if (!element.classList.contains('floating')) return;
+      if (event instanceof PointerEvent && event.target !== seat.pin) element.setPointerCapture(event.pointerId); // as long as it is down
+      bring(({ take }) => take(event, element, this));
+    };
     const onAsk = () => {
       this._asked.add(keyOf(person, role));
       this.render();
     };
-    const seat = new Seat(person, role, { onPin, onAsk, ...this._acts });
+    const seat = new Seat(person, role, { onPin, onMove, onAsk, ...this._acts });
     this._seats.set(seat.key, seat);
     this._element.append(seat.element);
+    if (person.isSelf && role === 'screen') this._acts.onOwnScreen(seat);
     return seat;
   }
 
@@ -247,14 +272,14 @@ export class Seats {
   _drop(key, seat) {
     seat.remove();
     this._seats.delete(key);
-    if (this.pinned === 'none' && !seatsLeft(this._seats, 'screen')) this.pinned = '';
+    if (this.pinned === 'none' && !hasScreens(this._seats)) this.pinned = '';
     if (this.pinned === key) this.pinned = '';
   }
 
   /** Pin, or the other way. @param {string} key */
   pin(key) {
     const isLarge = this._large().some((seat) => seat.key === key);
-    if (this.pinned === key || (!this.pinned && isLarge)) this.pinned = seatsLeft(this._seats, 'screen') ? 'none' : '';
+    if (this.pinned === key || (!this.pinned && isLarge)) this.pinned = hasScreens(this._seats) ? 'none' : '';
     else this.pinned = key;
     this.render();
     this._acts.onChange();
@@ -264,37 +289,59 @@ export class Seats {
   arrange() {
     const area = { width: this._element.clientWidth, height: this._element.clientHeight };
     if (!area.width || !area.height) return;
-    const large = this._large();
-    const others = this._shown().filter((seat) => !large.includes(seat));
-    const isDuet = !large.length && others.length === 2 && others[1].person.isSelf;
-    const order = [...large, ...others];
-    const places = large.length
-      ? focus(large.length, others.length, area)
-      : isDuet
-        ? duet(area)
-        : grid(others.length, area);
-    for (const seat of this._seats.values()) seat.element.hidden = !order.includes(seat);
+    const shown = this._shown();
+    const chosen = this._large();
+    const large = chosen.length ? chosen : this._front(shown);
+    // Over what fills the stage there is but oneself.
+    const isFilled = large.length > 0 && (this.view === 'speaker' || (this.view === 'grid' && !chosen.length));
+    const beside = shown.filter((seat) => !large.includes(seat) && !(isFilled && !seat.person.isSelf));
+    const own = beside.filter(({ person }) => person.isSelf);
+    const isDuet = isFilled && own.every(({ role }) => role === 'camera');
+    const beyond = beside.filter((seat) => !own.includes(seat));
+    if (beside.length > FEW && !this.pager) this._bringPager();
+    const page = this.pager?.show(large.length, beyond, own.length, area) ?? { others: beyond, area };
+    const order = [...large, ...page.others, ...own];
+    const small = order.length - large.length;
+    const places = isDuet
+      ? duet(area, this.corner, large.length)
+      : large.length
+        ? focus(large.length, small, page.area)
+        : grid(small, page.area);
+    for (const seat of this._seats.values()) {
+      seat.element.hidden = !order.includes(seat);
+      seat.float(isDuet && seat === own[0]);
+    }
     order.forEach((seat, at) => put(seat.element, places[at]));
-    this._element.dataset.layout = large.length ? 'focus' : isDuet ? 'duet' : 'grid';
+    Object.assign(this._element.dataset, { layout: isDuet ? 'duet' : large.length ? 'focus' : 'grid', corner: this.corner });
     this._tellSizes(new Map(order.map((seat, at) => [seat.key, places[at]])));
+  }
+
+  _bringPager() {
+    bring(({ Pager }) => {
+      this.pager ??= new Pager(this._element, () => this.arrange());
+      this.arrange();
+    });
   }
 
   /** Those to be seen: others first, oneself last. */
   _shown() {
-    const all = [...this._seats.values()].filter(({ person }) => !(person.isSelf && this.hideSelf));
+    const all = [...this._seats.values()].filter(({ person, role }) => !(person.isSelf && role === 'camera' && this.hideSelf));
     return all.sort((one, other) => Number(one.person.isSelf) - Number(other.person.isSelf));
   }
 
-  /** What is shown large: what is pinned, else shared screens, else who speaks (in that view). */
+  /** What is to be large, whatever the view: what is pinned, else the others' screens. */
   _large() {
     const shown = this._shown();
     const pinned = shown.filter(({ key }) => key === this.pinned);
     if (pinned.length || this.pinned === 'none') return pinned;
-    const screens = shown.filter(({ role }) => role === 'screen');
-    if (screens.length || this.view === 'grid') return screens;
-    const { speaker } = this._room;
-    const others = shown.filter(({ person }) => !person.isSelf);
-    return (others.length > 1 && others.filter(({ person }) => person === speaker)) || [];
+    return shown.filter(({ role, person }) => role === 'screen' && !person.isSelf);
+  }
+
+  /** Who is large by the view: who speaks; of two in a grid the other. @param {Seat[]} shown */
+  _front(shown) {
+    const others = shown.filter(({ person, role }) => !person.isSelf && role === 'camera');
+    if (this.view === 'grid') return others.length === 1 && shown.length < 3 ? others : [];
+    return others.filter(({ person }) => person === this._room.speaker).concat(others).slice(0, 1);
   }
 
   /** In a call without pictures a screen comes when it is asked for. @param {string} key @param {Participant} person */
@@ -302,11 +349,15 @@ export class Seats {
     return this._room.data === 'audio' && !isSelf && !this._asked.has(key);
   }
 
-  /** @param {Map<string, import('./grid.js').Place>} places */
+  /** @param {Map<string, Place>} places */
   _tellSizes(places) {
     for (const one of this._room.participants) {
       if (one.isSelf) continue;
-      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => keyOf(one, role)).map((key) => (this._isHeld(key, one) ? null : pixels(places.get(key))));
+      const [camera, screen] = /** @type {Role[]} */ (['camera', 'screen']).map((role) => {
+        const key = keyOf(one, role);
+        const outside = role === 'camera' && this.outside?.person === one ? this.outside : undefined;
+        return this._isHeld(key, one) ? null : pixels(places.get(key) ?? outside);
+      });
       this._room.setView(one, { camera, screen });
     }
   }
@@ -334,11 +385,11 @@ export class Seats {
 /** @param {Participant} person @param {Role} role */
 const keyOf = (person, role) => `${role}:${person.clientId}`;
 
-/** One's own screen is not shown: a mirror in a mirror. @param {Participant} person @returns {Role[]} */
-const seatsOf = ({ isSelf, streams }) => (streams.screen && !isSelf ? ['camera', 'screen'] : ['camera']);
+/** @param {Participant} person @returns {Role[]} */
+const seatsOf = ({ streams }) => (streams.screen ? ['camera', 'screen'] : ['camera']);
 
-/** @param {Map<string, Seat>} seats @param {Role} role */
-const seatsLeft = (seats, role) => [...seats.values()].some((seat) => seat.role === role);
+/** Whether one of the others shares a screen. @param {Map<string, Seat>} seats */
+const hasScreens = (seats) => [...seats.values()].some(({ role, person }) => role === 'screen' && !person.isSelf);
 
 /** Whose hands are up, the first one first; one's own is the last until the server has its time. @param {Participant[]} people */
 export function raised(people) {
@@ -347,12 +398,12 @@ export function raised(people) {
   return up.sort((one, other) => since(one) - since(other) || one.id - other.id);
 }
 
-/** @param {HTMLElement} element @param {import('./grid.js').Place} place */
+/** @param {HTMLElement} element @param {Place} place */
 function put(element, { left, top, width, height }) {
   Object.assign(element.style, { width: `${width}px`, height: `${height}px`, transform: `translate(${left}px, ${top}px)` });
 }
 
-/** @param {import('./grid.js').Place | undefined} place */
+/** @param {import('./grid.js').Size | undefined} place */
 function pixels(place) {
   if (!place) return null;
   const ratio = window.devicePixelRatio || 1;
@@ -397,7 +448,7 @@ function marked(name, text) {
 }
 
 /** Two letters at most, whole characters. @param {string} name */
-function initials(name) {
+export function initials(name) {
   const words = name.trim().split(/\s+/).map(firstCharacter);
   return [words[0], words.length > 1 ? words[words.length - 1] : ''].join('').toLocaleUpperCase(document.documentElement.lang);
 }

@@ -1,15 +1,18 @@
-/** One's own screen, shared with the others. */
+/** One's own screen, shared with the others, and the picture of it that tells oneself so. */
 import { t } from '../i18n.js';
-import { announce } from '../page.js';
-import { toast } from './dom.js';
+import { announce, h } from '../page.js';
+import { said, toast } from './dom.js';
 
 /** @typedef {import('../room.js').Room} Room */
 
-/** Phones can't. */
-export const canShare = Boolean(globalThis.navigator?.mediaDevices && 'getDisplayMedia' in navigator.mediaDevices);
-
 /** @type {DisplayMediaStreamOptions & Record<string, unknown>} */
 const WANTED = { video: { frameRate: { ideal: 15 } }, audio: true, systemAudio: 'include', selfBrowserSurface: 'exclude', surfaceSwitching: 'include' };
+
+/** Share it, or end that. @param {import('./call.js').Call} call @param {() => void} onChange */
+export function share(call, onChange) {
+  call.sharing ??= new Sharing(call.room, onChange);
+  call.sharing.toggle();
+}
 
 export class Sharing {
   /** @param {Room} room @param {() => void} onChange */
@@ -32,7 +35,7 @@ export class Sharing {
   }
 
   async _start() {
-    if (!canShare || this._isChoosing) return;
+    if (this._isChoosing) return;
     this._isChoosing = true;
     try {
       this._screen = await navigator.mediaDevices.getDisplayMedia(WANTED);
@@ -66,5 +69,22 @@ export class Sharing {
     void this._room.setTrack('screenAudio', null);
     announce(t('room.screen.stopped'));
     this._onChange();
+  }
+
+  /**
+   * Say in one's own seat of it what it shows, and how to stop. A screen that shows this page too has a
+   * picture in a picture in a picture: it is small there, so that it ends soon. Only another tab can't.
+   * @param {{ element: HTMLElement, video: HTMLVideoElement }} seat
+   */
+  dress({ element, video }) {
+    const stop = said('button', 'room.screen.stop', { type: 'button', class: 'small' });
+    stop.addEventListener('click', () => this.stop());
+    element.append(h('div', { class: 'sharing', 'data-notice': 'sharing' }, said('p', 'room.notice.sharing'), stop));
+    const look = () => {
+      const { displaySurface } = this._screen?.getVideoTracks()[0]?.getSettings() ?? {};
+      element.classList.toggle('nested', displaySurface !== 'browser');
+    };
+    video.addEventListener('resize', look); // perhaps it shows something else now
+    look();
   }
 }
