@@ -719,13 +719,6 @@ def test_a_small_window_shows_who_speaks_and_has_the_buttons(house: House, axe: 
     until(cem.page, SAVED)
     bob.page.click("#leave")
     expect(small.locator(".tag")).to_have_text("Cem")
-    page.keyboard.press("o")
-    wait_for(small.is_closed, "closed by its key")
-    with ada.context.expect_page() as opened:
-        page.keyboard.press("o")
-    opened.value.click("#leave")
-    ada.phase("left")
-    wait_for(opened.value.is_closed, "closed with the call")
 
 
 # Stub: a browser that has no windows for it, but a video's own; and what the Media Session was told.
@@ -748,8 +741,6 @@ def test_without_such_windows_it_is_a_video_s_own(house: House) -> None:
     bob.page.click("#leave")
     page.keyboard.press("o")
     until(page, "() => !document.pictureInPictureElement && window.told.hangup === null")
-    page.keyboard.press("o")
-    expect(page.locator("#captions")).to_contain_text("could not be opened")
 
 
 def area(viewer: Someone, other: Someone) -> float:
