@@ -37,7 +37,7 @@ from browsers import ALLOW, DEVICES, FLAGS, hurry, new_context, start_chromium, 
 from calls import FirefoxPage, Home, Person, api, flow
 from conftest import Certificate
 from lan import Host, Lan, obstacle, run
-from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, wait_for
+from support import ADMIN, PATIENCE, PROGRAM, Answer, Server, Stream, setup_token, wait_for
 from test_desktop import copied_program
 
 HOST = "oldname"
@@ -977,6 +977,61 @@ def test_from_the_code_to_a_call_by_one_explained_click(
     assert again.evaluate("location.search + location.hash") == "?y=2#kept"
     asked = {url.split("/")[2] for url in call.asked if url.startswith(("http", "ws"))}
     assert asked == {f"10.77.0.1:{shared.port}"}
+
+
+def test_from_an_empty_folder_to_a_call_in_eight_clicks(
+    lan: Lan, playwright: Playwright, guest: Home, tmp_path: Path, note: Callable[..., None]
+) -> None:
+    """Those of both sides together: from the page that a first start opens to two people who see
+    each other. Whoever has just made a call is offered the invitation, until somebody comes."""
+    home = Home(playwright, lan["server"], tmp_path, "red")
+    owner, other = Phone(home), Phone(guest)
+    clicks: list[str] = []
+
+    def click(page: Page, selector: str) -> None:
+        page.click(selector)
+        clicks.append(selector)
+
+    def enters(person: Person) -> None:
+        person.page.fill("#name", person.name)
+        click(person.page, "#join")
+        person.phase("joined")
+
+    data, env = tmp_path / "data", {"RTAPP_ADMIN_TOKEN": None}
+    with on_host(lan["server"], data, env=env) as server:
+        try:
+            start = time.monotonic()
+            page = owner.page
+            page.goto(f"http://127.0.0.1:{server.port}/#setup={setup_token(server)}")
+            page.fill("#setup-username", "ada")
+            page.fill("#setup-password", "correct horse 9")
+            click(page, "#setup button.primary")
+            click(page, "#make-room button")
+            enters(owner)
+            click(page, "#invite-sharing")
+            page.locator("#invite-link", has_text="10.77.0.1").wait_for()
+            link = scan(page, "#invite-qr")
+            assert link.startswith(f"http://10.77.0.1:{server.port}/room/") and "#" not in link
+            phone = other.page
+            phone.goto(link)
+            for selector in ("#continue", "#details-button", "#proceed-link"):
+                click(phone, selector)
+            phone.wait_for_selector("main[data-ready]", state="attached")
+            enters(other)
+            wait_for(lambda: other.sees_colour(owner) == "red", "the owner's picture")
+            wait_for(lambda: owner.sees_colour(other) == "blue", "the guest's picture")
+            note("seconds from the first page", time.monotonic() - start)
+            page.locator("#invite-dialog").wait_for(state="hidden")
+            assert len(clicks) <= 8, clicks
+            page.reload()  # nothing is offered any more
+            owner.ask()
+            owner.phase("joined")
+            assert page.locator("#invite-dialog[open]").count() == 0
+            assert owner.troubles + other.troubles == []
+        finally:
+            owner.close()
+            other.close()
+            home.browser.close()
 
 
 @pytest.fixture

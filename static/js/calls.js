@@ -23,7 +23,7 @@ let timer;
 
 export function wireCalls() {
   const name = /** @type {HTMLInputElement} */ (byId('room-name'));
-  const make = async () => location.assign(roomPage((await makeCall({ name: name.value.trim() })).roomId));
+  const make = async () => location.assign(roomPage((await makeCall({ name: name.value.trim() })).roomId, true));
   wireForm(makeForm, { check() {}, send: make, refused: saysEnded });
   wireForm(joinForm, {
     check: () => fieldError(roomField, ROOM.test(wantedRoom()) ? undefined : () => t('calls.badId')),

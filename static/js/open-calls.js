@@ -16,8 +16,8 @@ import { t } from './i18n.js';
 /** @returns {Promise<OpenCall[]>} the calls that everybody may find */
 export const openCalls = () => api('GET', 'api/video/rooms/listed');
 
-/** @param {string} id */
-export const roomPage = (id) => new URL(`room/${encodeURIComponent(id)}`, ROOT);
+/** @param {string} id @param {boolean} [isNew] whether whoever opens it has just made it */
+export const roomPage = (id, isNew) => new URL(`room/${encodeURIComponent(id)}${isNew ? '#new' : ''}`, ROOT);
 
 /** Make a call, by that name or the usual one. @param {{ name?: string, listed?: boolean }} about @returns {Promise<OpenCall>} */
 export const makeCall = ({ name, ...more }) => api('POST', 'api/video/rooms', { name: name || t('calls.defaultName'), ...more });

@@ -103,6 +103,7 @@ function enter(phase) {
   if (phase === 'joined') {
     isIn = true;
     call?.start(hasWaited);
+    if (location.hash === '#new') call?.invitation.offer();
   }
 }
 
