@@ -2141,6 +2141,7 @@ def test_everything_fits_and_is_in_turkish_too(
         fits(page)
         page.keyboard.press("Escape")
         page.keyboard.press("?")
+        expect(page.locator("#keys-dialog")).to_be_visible()
         fits(page)
         page.keyboard.press("Escape")
         ada.show_people()

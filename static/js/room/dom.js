@@ -70,7 +70,7 @@ export const withPart = (part, act) => void part.then(act, () => toast(t('error.
  * @param {Parameters<typeof import('./faults.js').faultBanner>} fault
  */
 export function faultBanner(...fault) {
-  const place = h('div');
+  const place = h('div', { 'data-fault': fault[1] });
   withPart(import('./faults.js'), (faults) => place.append(faults.faultBanner(...fault)));
   return place;
 }
