@@ -40,8 +40,6 @@ NOT_QUICK = {"browser", "chromium", "npm_folder", "own_postgres", "postgres"}
 # Files whose tests run on one worker, one after the other: several calls at once are too much for
 # two cores. They begin, so that no worker is left alone with them at the end.
 CALLS = ("test_calls", "test_lan", "test_roompage", "test_moving")
-# Files whose tests wait more than they work: beside the calls there is room for them.
-WAITING = ("test_bootstrap", "test_clients", "test_nodes", "test_requirements", "test_silence")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,14 +71,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if not is_quick(item)])
         items[:] = [item for item in items if is_quick(item)]
     # The longest, which ends alone where it begins late; the crowd reads best in a new process.
-    order = {"calls": 0, "test_soak": 1, **dict.fromkeys(WAITING, 3)}
-    items.sort(key=lambda item: order.get(group_of(item.nodeid), 2))
+    first = {"calls": 0, "test_soak": 1}
+    items.sort(key=lambda item: first.get(group_of(item.nodeid), 2))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give each worker a file after the other, and all calls to one. The last worker, one more
-    than there are cores, has what waits until the calls have ended, and then whatever remains."""
+    than there are cores, begins when the calls have ended: what remains waits more than it works.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -92,21 +91,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             units = (self.assigned_work[other].get("calls", {}) for other in others)
             return node is last and any(False in unit.values() for unit in units)
 
-        def _may_begin(self, node: Any) -> bool:
-            """Whether there is something for a worker; that comes first then."""
-            if not self._is_held(node):
-                return True
-            found = next((scope for scope in self.workqueue if scope in WAITING), None)
-            if found:
-                self.workqueue.move_to_end(found, last=False)
-            return found is not None
-
         def _assign_work_unit(self, node: Any) -> None:
-            if self._may_begin(node):
+            if not self._is_held(node):
                 super()._assign_work_unit(node)
 
         def _reschedule(self, node: Any) -> None:
-            if self._may_begin(node):
+            if not self._is_held(node):
                 super()._reschedule(node)
 
         def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
