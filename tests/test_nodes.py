@@ -167,11 +167,16 @@ def test_connections_presence_counts_and_kick_cross(nodes: Nodes) -> None:
         assert there.publish("you", f"to={client}").json["recipientCount"] == 1
         assert stream.values(2) == [1, "you"]
         listed = [{"name": "x", "listeners": 2, "messagesLastMinute": 1}]
+
+        def transports(node: Server) -> Any:
+            return node.get("/api/stats").json["transports"]
+
         for node in nodes:
             wait_for(lambda node=node: node.get("/api/channels").json == listed, "the channel")
             there_and_here = node.get("/api/connections?channel=x&limit=1")
             assert there_and_here.headers["x-total-count"] == "2"
             assert node.get("/api/connections?channel=y").json == []
+            wait_for(lambda node=node: transports(node) == {"sse": 2}, "those of both nodes")
         body = {"session": SESSION, "add": ["y"]}
         assert there.post("/api/events/topics", body).status == 200
         there.publish("on y", "channel=y")
