@@ -49,8 +49,14 @@ import sys
 # itself: `import rtapp` in somebody else's process patches nothing. The window's own process
 # stays as it is, for a window's loop lets no greenlet run.
 if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
-    from gevent import monkey
-
+    try:
+        from gevent import monkey
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"rtapp needs Python 3.10 or newer and the packages of requirements.txt ({error}):"
+            " python3 -m venv .venv && .venv/bin/pip install -r requirements.txt, then"
+            " .venv/bin/python rtapp.py; README.md has it for Windows."
+        )
     monkey.patch_all()
 
 import _queue
