@@ -34,8 +34,7 @@ class Echo(rtapp.EngineSession):
 class EchoEngine(rtapp.EngineIo):
     """Its sessions."""
 
-    def session(self, subscriber: Any, call: Any) -> Echo:
-        return Echo(self, subscriber, call)
+    SESSION = Echo
 
 
 engines: list[EchoEngine] = []
