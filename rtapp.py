@@ -8681,7 +8681,6 @@ class Conversation:
     __slots__ = ("_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
-    GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self.app = app
@@ -8694,14 +8693,14 @@ class Conversation:
         """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
-            self.GREENLET.spawn(self._work)
+            Turn.spawn(self._work)
         self._waiting.append((act, size))
         self._hold(size)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once and out of order: a handler that runs may be waiting for it."""
         self._hold(size)
-        self.GREENLET.spawn(self._perform, act, size)
+        Turn.spawn(self._perform, act, size)
 
     def _work(self) -> None:
         done = 0
@@ -8775,7 +8774,7 @@ class WsFrame(Referred, rename="camel", kw_only=True):
 class WebSocketConversation(Conversation):
     """`/ws`: JSON objects in text frames."""
 
-    __slots__ = ("_bad", "_framing", "_origin", "_principal", "_room")
+    __slots__ = ("_bad", "_framing", "_origin", "_room", "_visitor")
     MOST_BAD = 3
     COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
@@ -8784,7 +8783,7 @@ class WebSocketConversation(Conversation):
     ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
-        self._principal = asked.principal
+        self._visitor = Visitor(subscriber.client_id, asked.principal)
         self._origin = origin
         self._bad = 0
         self._room = ""  # the one that was joined here last
@@ -8817,7 +8816,7 @@ class WebSocketConversation(Conversation):
             if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
             if frame.type in self.COUNTED:
-                self.app.access.limit_request(self._principal)
+                self.app.access.limit_request(self._visitor.principal)
             acknowledged = self.ACTS[frame.type](self, frame)
             if acknowledged is not None and frame.ref is not None:
                 self._say(type="ack", ref=frame.ref, **acknowledged)
@@ -8835,29 +8834,25 @@ class WebSocketConversation(Conversation):
 
     def _change_channels(self, frame: WsFrame) -> dict[str, Any]:
         before, adds = self.subscriber.topics, frame.type == "subscribe"
-        topics = changed_channels(self.app, self._principal, before, frame.channels, adds)
+        topics = changed_channels(self.app, self._visitor.principal, before, frame.channels, adds)
         self.app.hub.set_topics(self.subscriber, topics)
         return {}
 
     def _publish(self, frame: WsFrame) -> dict[str, Any]:
         if not frame.data:
             raise Problem("invalid", "data is required.")
-        query = BroadcastQuery(frame.channel, frame.to, frame.event)
+        query, who = BroadcastQuery(frame.channel, frame.to, frame.event), self._visitor
         parsed = parse_json(bytes(frame.data))
-        sender = self.subscriber.client_id
-        draft = make_draft(self.app, self._principal, query, parsed, sender)
+        draft = make_draft(self.app, who.principal, query, parsed, who.client_id)
         if frame.volatile:
             self.app.nodes.volatile(draft)
             return {"id": None}
         return {"id": append(self.app, [draft])[0]}
 
-    def _visitor(self) -> Visitor:
-        return Visitor(self.subscriber.client_id, self._principal)
-
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
         asked = room_id, frame.display_name, None, frame.password
-        view = join_answer(self.app, self._origin, self._visitor(), *asked)
+        view = join_answer(self.app, self._origin, self._visitor, *asked)
         self._room = room_id
         about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
@@ -8866,7 +8861,7 @@ class WebSocketConversation(Conversation):
 
     def _leave_room(self, frame: WsFrame) -> None:
         """The event `room-left` comes from the log, as for every other way of leaving."""
-        self.app.rooms.leave(self._visitor(), frame.room_id or self._room)
+        self.app.rooms.leave(self._visitor, frame.room_id or self._room)
 
     def _signal(self, frame: WsFrame) -> dict[str, Any]:
         if len(to_json(frame.signal)) > SIGNAL_BYTES:
@@ -8877,7 +8872,7 @@ class WebSocketConversation(Conversation):
             kind = given if given in ("offer", "answer") else "ice-candidate"
         target = Target(frame.target_client_id, None, frame.target_connection_id)
         room_id = frame.room_id or self._room
-        self.app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
+        self.app.rooms.signal(self._visitor, room_id, target, kind, frame.signal)
         return {}
 
     def _ping(self, _: WsFrame) -> None:
@@ -9946,7 +9941,6 @@ class EngineSession(Conversation):
     """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
     __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
-    GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
     message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
@@ -9967,10 +9961,6 @@ class EngineSession(Conversation):
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
 
-    def send(self, packet: str | bytes) -> None:
-        """Send a packet of Engine.IO to this client alone."""
-        self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
-
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
         last = self._encoding.farewell(0, CloseCode.NORMAL_CLOSURE) if last is None else last
@@ -9980,9 +9970,12 @@ class EngineSession(Conversation):
         """The session is over; or a WebSocket that was tried is gone or has become its own."""
         if subscriber is self._probe:
             self._probe = None
-        else:
-            self._engine.forget(self, self._encoding.polls)
-            self.lost(reason)
+            return
+        transport, last = self.subscriber.transport, b""
+        if isinstance(transport, QueueTransport) and "polls" not in self._requests:
+            last = transport.take()
+        self._engine.forget(self.sid, last)
+        self.lost(reason)
 
     def lost(self, reason: str) -> None: ...  # the client is gone
 
@@ -9997,7 +9990,7 @@ class EngineSession(Conversation):
             elif packet == "2probe":
                 hub.reply(self._probe, data_frame("3probe"))
                 if "polls" in self._requests:  # the client upgrades after the end of its poll
-                    self.send("6")
+                    hub.reply(self.subscriber, self._encoding.engine("6"))
             elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
@@ -10076,13 +10069,6 @@ class EngineSession(Conversation):
             raise EngineFault(3) from None
         return b"ok"
 
-    def last(self) -> Answer:
-        """What was not fetched before the end, where that was told."""
-        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(SocketIoEncoding.SEPARATOR)[2] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return answer
-
     # Upgrade
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
@@ -10130,7 +10116,7 @@ class SocketIoSession(EngineSession):
         gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
-            now = datetime.now(timezone.utc)
+            now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
             self.handshake = {
                 "headers": call.headers,
                 "time": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
@@ -10139,7 +10125,7 @@ class SocketIoSession(EngineSession):
                 "secure": call.scheme == "https",
                 "issued": int(now.timestamp() * 1000),
                 "url": call.target,
-                "query": engine.query_of(call),
+                "query": dict(query),
             }
 
     def _end_silent(self) -> None:
@@ -10215,7 +10201,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._authenticate(auth, is_gated)
+            principal = self._who_connects(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10238,9 +10224,9 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """Who connects: `auth.token`, else the first request's cookie or header. Where a
-        middleware decides, the token may be the application's."""
+    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
+        the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
             with contextlib.suppress(*[Problem] * is_gated):
@@ -10351,7 +10337,7 @@ class EngineIo:
         forms = itertools.product(("websocket", "polling"), ("json", "msgpack"))
         self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
-        self._ended: dict[str, EngineSession] = {}  # whose end can be fetched
+        self._ended: dict[str, bytes] = {}  # what has not been fetched, and tells of the end
         # Of `command`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
         self._numbers = itertools.count(1)
@@ -10365,42 +10351,37 @@ class EngineIo:
             words = f"A Socket.IO client was refused: {why}."
             self.app.journal.add("WARN", words, ipAddress=address)
 
-    @staticmethod
-    def query_of(call: Call) -> dict[str, str]:
-        return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
-
     def answer(self, call: Call) -> Answer:
+        given = dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
+        transport, sid = given.get("transport", ""), given.get("sid", "")
+        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
         try:
-            return self._answer(call, self.query_of(call))
+            if given.get("EIO") != "4":
+                self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
+                raise EngineFault(5)
+            if encoding is None:
+                raise EngineFault(0)
+            if "sid" not in given:
+                if call.method != "GET":
+                    raise EngineFault(2)
+                self.app.streams.check_capacity(call.principal)
+                return self._begin(call, given, encoding)
+            if sid in self._ended:
+                return payload_answer(self._ended.pop(sid))
+            if sid not in self._sessions:
+                raise EngineFault(1)
+            session = self._sessions[sid]
+            return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
             code = fault.args[0]
             return Answer({"code": code, "message": fault.WORDS[code]}, 400)
 
-    def _answer(self, call: Call, given: dict[str, str]) -> Answer:
-        if given.get("EIO") != "4":
-            self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-            raise EngineFault(5)
-        transport, sid = given.get("transport", ""), given.get("sid")
-        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
-        if encoding is None:
-            raise EngineFault(0)
-        if sid is None:
-            if call.method != "GET":
-                raise EngineFault(2)
-            self.app.streams.check_capacity(call.principal)
-            return self._begin(call, given.get("session", ""), encoding)
-        if sid in self._ended:
-            return self._ended.pop(sid).last()
-        session = self._sessions.get(sid)
-        if session is None:
-            raise EngineFault(1)
-        return session.answer(call) if encoding.polls else session.probe(call, encoding)
-
-    def _begin(self, call: Call, session: str, encoding: SocketIoEncoding) -> Answer:
+    def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
         settings, streams = self.app.settings, self.app.streams
         # What the request's credential gives is for who joins a namespace by it.
         asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
+        session = given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
@@ -10423,12 +10404,12 @@ class EngineIo:
         attach(queue, b"", b"")
         return payload_answer(queue.take())
 
-    def forget(self, session: EngineSession, polls: bool) -> None:
-        """A session is over; what a client of it has not fetched yet is kept for a while."""
-        del self._sessions[session.sid]
-        if polls:
-            self._ended[session.sid] = session
-            gevent.spawn_later(self.ENDED_SECONDS, self._ended.pop, session.sid, None)
+    def forget(self, sid: str, last: bytes) -> None:
+        """A session is over. Its last packets can be fetched for a while, where they say so."""
+        del self._sessions[sid]
+        if last.split(SocketIoEncoding.SEPARATOR)[-2:-1] in ([b"1"], [b"6"]):
+            self._ended[sid] = last
+            gevent.spawn_later(self.ENDED_SECONDS, self._ended.pop, sid, None)
             if len(self._ended) > self.MOST_ENDED:
                 del self._ended[next(iter(self._ended))]
 

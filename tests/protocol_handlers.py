@@ -28,7 +28,8 @@ class Echo(rtapp.EngineSession):
     """Engine.IO alone: every message comes back."""
 
     def message(self, data: str | bytes) -> None:
-        self.send("4" + data if isinstance(data, str) else data)
+        packet = "4" + data if isinstance(data, str) else data
+        self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
 
 class EchoEngine(rtapp.EngineIo):
