@@ -7541,7 +7541,6 @@ def export_logs(
     app.journal.flush()
     kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{format}"'
-    headers = {"Content-Type": kind, "Content-Disposition": name}
 
     def parts() -> Iterator[bytes]:
         before, where = None, query.condition()
@@ -7552,7 +7551,7 @@ def export_logs(
             yield rows(views)
             before = views[-1].id
 
-    return Answer(parts(), headers=headers)
+    return Answer(parts(), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
 def csv_rows(views: list[LogView]) -> bytes:
@@ -7593,9 +7592,8 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     """A setting of the program, or a value of the administrator's own."""
     row = SETTINGS.get(key)
     if row is None:
-        own = {"value": as_json(saved.value), "editable": True, "restart": False}
-        about = {"type": "json", "default": None, "group": "own", "source": "saved"}
-        return view_of(SettingView, saved, **own, **about)
+        own = {"value": as_json(saved.value), "type": "json", "default": None, "group": "own"}
+        return view_of(SettingView, saved, **own, editable=True, restart=False, source="saved")
     value = app.settings[key]
     return view_of(
         SettingView,
@@ -8131,25 +8129,20 @@ def static_file(app: Application, path: str) -> Answer:
 def own_page(app: Application, call: Call, path: str) -> Answer:
     """A file of the setting `public`; a folder's is its `index.html`. Raises Problem `not_found`,
     `range_not_satisfiable`."""
-    root = Path(app.settings["public"]).resolve()
+    root, has_slash = Path(app.settings["public"]).resolve(), path[-1:] in ("", "/")
     try:
         if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
             raise Problem("not_found")
-        found = (root / path).resolve()
-        inside = found.relative_to(root)  # also by links
-        if any(part.startswith(".") for part in (*PurePath(path).parts, *inside.parts)):
-            raise Problem("not_found")  # hidden, as .git or .env
-        is_folder = path[-1:] in ("", "/")
-        if found.is_dir():
-            found /= "index.html"
-            if not is_folder and found.is_file():  # its links are relative to it
-                query = f"?{call.raw_query}" if call.raw_query else ""
-                where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
-                return Answer(b"", 308, {"Location": where})
-        elif is_folder:
+        is_folder = (root / path).is_dir()
+        found = (root / path / ("index.html" if is_folder else "")).resolve()
+        names = (*PurePath(path).parts, *found.relative_to(root).parts)  # also where links lead
+        is_hidden = any(name.startswith(".") for name in names)  # as .git or .env
+        if is_hidden or not found.is_file() or (has_slash and not is_folder):  # a pipe would wait
             raise Problem("not_found")
-        if not found.is_file():  # a pipe would be waited for
-            raise Problem("not_found")
+        if is_folder and not has_slash:  # its links are relative to it
+            query = f"?{call.raw_query}" if call.raw_query else ""
+            where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
+            return Answer(b"", 308, {"Location": where})
         return file_answer(call, found)
     except (OSError, ValueError):
         raise Problem("not_found") from None
@@ -8271,8 +8264,7 @@ class Static:
             if name.endswith(".html"):
                 page = self._files[name].decode()
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
-                first = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
-                loads = "".join(map(self.PRELOAD.format, self._modules(first, [])))
+                loads = "".join(map(self.PRELOAD.format, self._modules(page)))
                 page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
                 self._files[name] = page.encode()
         whole = hashlib.sha256()
@@ -8280,15 +8272,15 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def _modules(self, names: Iterable[str], found: list[str]) -> list[str]:
-        """Scripts and all that they need at once: a browser need not find them one by one."""
-        lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
-        for name in (name for name in names if name not in found):
-            found.append(name)
-            others = re.findall(lines, self._files[name].decode(), re.MULTILINE)
-            paths = (os.path.normpath(f"{name}/../{other}") for other in others)
-            self._modules((path.replace("\\", "/") for path in paths), found)
-        return found
+    def _modules(self, page: str) -> list[str]:
+        """Its script and all that this needs at once: a browser need not find them one by one."""
+        names = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
+        lines = re.compile(r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'", re.MULTILINE)
+        for name in names:  # which grow meanwhile
+            for other in lines.findall(self._files[name].decode()):
+                if (path := urllib.parse.urljoin(name, other)) not in names:
+                    names.append(path)
+        return names
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""
@@ -8364,13 +8356,14 @@ def openapi() -> dict[str, Any]:
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
+    parameter = ("name", "in", "required", "schema")
     taken = [
         *[
-            ("path", name, True, {"type": "integer" if kind == "int" else "string"})
+            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
             for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
         ],
-        *[("query", n, n in query["required"], kind) for n, kind in query["properties"].items()],
-        *[("header", name, False, kind) for name, kind in HEADERS.get(path, {}).items()],
+        *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
+        *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
 
     def content(media: str, kinds: Sequence[Any]) -> dict[str, Any]:
@@ -8396,20 +8389,14 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
-        "parameters": [
-            {"name": name, "in": place, "required": required, "schema": kind}
-            for place, name, required, kind in taken
-        ],
+        "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
         "responses": {**responses, "default": {"description": "A problem", "content": problem}},
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
     body = [asked["body"]] if "body" in asked else []
     if media := row.takes or (JSON if body else ""):
-        described["requestBody"] = {
-            "required": not row.may_lack,
-            "content": content(media, body),
-        }
+        described["requestBody"] = {"required": not row.may_lack, "content": content(media, body)}
     return described
 
 
@@ -8450,11 +8437,11 @@ class Web:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._routes = bottle.Bottle()
+        self._router = bottle.Router()
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
-            self._routes.route(row.path, row.method, partial(self._serve, row))
+            self._router.add(row.path, row.method, partial(self._serve, row))
         for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
-            self._routes.route(path, "OPTIONS", partial(self._options, path))
+            self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
         """A request's answer: its body as bytes, or as parts where its length isn't known."""
@@ -8466,19 +8453,19 @@ class Web:
 
     def _find(self, call: Call) -> Callable[[Call], Answer]:
         """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
+        if NOT_UTF8.search(call.path):
+            raise Problem("not_found")
+        path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
+        serve: Callable[[Call], Answer]
         try:
-            call.path.encode()
-            path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
             asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
-            route, call.arguments = self._routes.match(asked)
-        except UnicodeError:
-            raise Problem("not_found") from None
+            serve, call.arguments = self._router.match(asked)
         except bottle.HTTPError as error:
             if error.status_code == 405:
                 allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
                 raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
             raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return cast("Callable[[Call], Answer]", route.callback)
+        return serve
 
     def _serve(self, row: Route, call: Call) -> Answer:
         """Who asks, from where, and may they; then for what: its handler gets what it names."""
