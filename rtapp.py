@@ -7433,8 +7433,9 @@ class LogFilter(msgspec.Struct, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def condition(self) -> Any:
-        """The same as a condition of a query."""
+    def condition(self, app: Application) -> Any:
+        """The same as a condition of a query, before which what waits is written."""
+        app.journal.flush()
         found = EventLog.id > 0
         if self.since:
             found &= EventLog.timestamp >= to_ms(self.since)
@@ -7476,8 +7477,7 @@ def logs(
     app: Application, call: Call, query: LogFilter, before: RowId | None = None, limit: Limit = 100
 ) -> list[LogView]:
     """Newest first."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     total = count_rows(app, EventLog, where)
     return paged(call, log_views(app, where, before, limit), total, limit, "before")
 
@@ -7507,8 +7507,7 @@ def log_histogram(
 ) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
     ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
@@ -7538,12 +7537,11 @@ def export_logs(
     app: Application, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
 ) -> Answer:
     """All of it that the filter leaves, newest first."""
-    app.journal.flush()
     kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{format}"'
 
     def parts() -> Iterator[bytes]:
-        before, where = None, query.condition()
+        before, where = None, query.condition(app)
         rows = csv_rows if format == "csv" else msgspec.json.Encoder().encode_lines
         if format == "csv":
             yield b"id,timestamp,level,message,metadata\r\n"
@@ -7640,20 +7638,19 @@ def change_setting(
 ) -> SettingView:
     """In force at once, on every node, but for what says `restart`: that is at the next start. A
     value of your own has a key that begins with `x-`."""
-    row = SETTINGS.get(key)
     if key.startswith("x-"):
-        text = to_json(value)
-    elif row is None:
+        return save_setting(app, call, key, to_json(value), description)
+    row = SETTINGS.get(key)
+    if row is None:
         why = f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
         raise Problem("unknown_setting", why)
-    elif fault := setting_fault(app, call, row):
+    if fault := setting_fault(app, call, row):
         raise fault
-    else:
-        try:
-            text = setting_text(value)
-            parse_setting(row, text)
-        except ValueError as error:
-            raise Problem("invalid", errors=[("value", str(error))]) from None
+    try:
+        text = setting_text(value)
+        parse_setting(row, text)
+    except ValueError as error:
+        raise Problem("invalid", errors=[("value", str(error))]) from None
     return save_setting(app, call, key, text, description)
 
 
@@ -7693,7 +7690,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
 
 
 class NodeView(msgspec.Struct, rename="camel"):
-    """A server process; of another, connections are as of its last heartbeat."""
+    """A server process; of another, connections are as of its last heartbeat (5 s)."""
 
     id: str
     name: str
@@ -7705,8 +7702,7 @@ class NodeView(msgspec.Struct, rename="camel"):
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
 def list_nodes(app: Application) -> list[NodeView]:
-    """The server processes on this database, oldest first; on SQLite there is only this one. Of
-    the others, how many connections they have is as of the last heartbeat (5 s)."""
+    """The server processes on this database, oldest first; on SQLite there is only this one."""
     return app.nodes.described()
 
 
@@ -7729,7 +7725,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
         stored_views(app, where, 20),
-        log_views(app, LogFilter().condition(), None, 20),
+        log_views(app, LogFilter().condition(app), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
@@ -8192,8 +8188,9 @@ def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]
     with file:
         file.seek(start)
         for at in paced(range(start, end, 262_144)):
-            part = file.read(min(end - at, 262_144))
-            if at + len(part) < min(end, at + 262_144):
+            wanted = min(end - at, 262_144)
+            part = file.read(wanted)
+            if len(part) < wanted:
                 raise OSError(f"{file.name} became shorter while it was sent")
             yield part
 
@@ -8289,12 +8286,10 @@ class Static:
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
-        version, _, rest = path.partition("/")
-        fixed = version == self.version
-        name = rest if fixed else path
+        name = path.removeprefix(f"{self.version}/")
         if name not in self._files or name.endswith(".html"):
             raise Problem("not_found")
-        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        cache = "public, max-age=31536000, immutable" if name != path else "no-cache"
         headers = {"Content-Type": media_type(name), "Cache-Control": cache}
         return Answer(self._files[name], headers=headers, compress=True)
 
@@ -8446,26 +8441,15 @@ class Web:
     def answer(self, call: Call) -> Answer:
         """A request's answer: its body as bytes, or as parts where its length isn't known."""
         call.reply["X-Content-Type-Options"] = "nosniff"
-        try:
-            return self._finished(self._find(call)(call), call)
-        except Exception as error:
-            return self._finished(self._problem(error, call), call)
-
-    def _find(self, call: Call) -> Callable[[Call], Answer]:
-        """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
-        if NOT_UTF8.search(call.path):
-            raise Problem("not_found")
         path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
-        serve: Callable[[Call], Answer]
         try:
+            if NOT_UTF8.search(path):
+                raise Problem("not_found")
             asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
             serve, call.arguments = self._router.match(asked)
-        except bottle.HTTPError as error:
-            if error.status_code == 405:
-                allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
-                raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
-            raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return serve
+            return self._finished(serve(call), call)
+        except Exception as error:
+            return self._finished(self._problem(error, call), call)
 
     def _serve(self, row: Route, call: Call) -> Answer:
         """Who asks, from where, and may they; then for what: its handler gets what it names."""
@@ -8507,11 +8491,10 @@ class Web:
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
-        principal = principal._replace(address=call.address)
+        call.principal = principal._replace(address=call.address)
         if row.path.startswith("/api/") and row.path not in self.UNCOUNTED:
-            access.limit_request(principal)
-        call.principal = principal
-        access.require(principal, row.role)
+            access.limit_request(call.principal)
+        access.require(call.principal, row.role)
 
     def _finished(self, answer: Answer, call: Call) -> Answer:
         """An answer with its body in bytes and all its headers."""
@@ -8527,8 +8510,7 @@ class Web:
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
         if answer.compress:
-            vary = headers.get("Vary")
-            headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
             takes = takes_gzip(call.headers.get("accept-encoding", ""))
             if takes and len(gzipped(body)) < len(body):
                 headers["Content-Encoding"] = "gzip"
@@ -8549,6 +8531,12 @@ class Web:
 
     def _problem(self, error: Exception, call: Call) -> Answer:
         """The answer to a request that failed, and a note of it for the administrator."""
+        if isinstance(error, bottle.HTTPError):  # of the router
+            if "Allow" in error.headers:
+                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
+                call.reply["Allow"] = allow_header(methods)
+            codes = {404: "not_found", 405: "method_not_allowed"}
+            error = Problem(codes.get(error.status_code, "malformed"))
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
