@@ -7439,8 +7439,9 @@ class LogFilter(msgspec.Struct, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def condition(self) -> Any:
-        """The same as a condition of a query."""
+    def condition(self, app: Application) -> Any:
+        """The same as a condition of a query, before which what waits is written."""
+        app.journal.flush()
         found = EventLog.id > 0
         if self.since:
             found &= EventLog.timestamp >= to_ms(self.since)
@@ -7482,8 +7483,7 @@ def logs(
     app: Application, call: Call, query: LogFilter, before: RowId | None = None, limit: Limit = 100
 ) -> list[LogView]:
     """Newest first."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     total = count_rows(app, EventLog, where)
     return paged(call, log_views(app, where, before, limit), total, limit, "before")
 
@@ -7513,8 +7513,7 @@ def log_histogram(
 ) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
     ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
@@ -7544,13 +7543,11 @@ def export_logs(
     app: Application, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
 ) -> Answer:
     """All of it that the filter leaves, newest first."""
-    app.journal.flush()
     kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{format}"'
-    headers = {"Content-Type": kind, "Content-Disposition": name}
 
     def parts() -> Iterator[bytes]:
-        before, where = None, query.condition()
+        before, where = None, query.condition(app)
         rows = csv_rows if format == "csv" else msgspec.json.Encoder().encode_lines
         if format == "csv":
             yield b"id,timestamp,level,message,metadata\r\n"
@@ -7558,7 +7555,7 @@ def export_logs(
             yield rows(views)
             before = views[-1].id
 
-    return Answer(parts(), headers=headers)
+    return Answer(parts(), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
 def csv_rows(views: list[LogView]) -> bytes:
@@ -7599,9 +7596,8 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     """A setting of the program, or a value of the administrator's own."""
     row = SETTINGS.get(key)
     if row is None:
-        own = {"value": as_json(saved.value), "editable": True, "restart": False}
-        about = {"type": "json", "default": None, "group": "own", "source": "saved"}
-        return view_of(SettingView, saved, **own, **about)
+        own = {"value": as_json(saved.value), "type": "json", "default": None, "group": "own"}
+        return view_of(SettingView, saved, **own, editable=True, restart=False, source="saved")
     value = app.settings[key]
     return view_of(
         SettingView,
@@ -7648,20 +7644,19 @@ def change_setting(
 ) -> SettingView:
     """In force at once, on every node, but for what says `restart`: that is at the next start. A
     value of your own has a key that begins with `x-`."""
-    row = SETTINGS.get(key)
     if key.startswith("x-"):
-        text = to_json(value)
-    elif row is None:
+        return save_setting(app, call, key, to_json(value), description)
+    row = SETTINGS.get(key)
+    if row is None:
         why = f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
         raise Problem("unknown_setting", why)
-    elif fault := setting_fault(app, call, row):
+    if fault := setting_fault(app, call, row):
         raise fault
-    else:
-        try:
-            text = setting_text(value)
-            parse_setting(row, text)
-        except ValueError as error:
-            raise Problem("invalid", errors=[("value", str(error))]) from None
+    try:
+        text = setting_text(value)
+        parse_setting(row, text)
+    except ValueError as error:
+        raise Problem("invalid", errors=[("value", str(error))]) from None
     return save_setting(app, call, key, text, description)
 
 
@@ -7701,7 +7696,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
 
 
 class NodeView(msgspec.Struct, rename="camel"):
-    """A server process; of another, connections are as of its last heartbeat."""
+    """A server process; of another, connections are as of its last heartbeat (5 s)."""
 
     id: str
     name: str
@@ -7713,8 +7708,7 @@ class NodeView(msgspec.Struct, rename="camel"):
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
 def list_nodes(app: Application) -> list[NodeView]:
-    """The server processes on this database, oldest first; on SQLite there is only this one. Of
-    the others, how many connections they have is as of the last heartbeat (5 s)."""
+    """The server processes on this database, oldest first; on SQLite there is only this one."""
     return app.nodes.described()
 
 
@@ -7737,7 +7731,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
         stored_views(app, where, 20),
-        log_views(app, LogFilter().condition(), None, 20),
+        log_views(app, LogFilter().condition(app), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
@@ -8137,25 +8131,20 @@ def static_file(app: Application, path: str) -> Answer:
 def own_page(app: Application, call: Call, path: str) -> Answer:
     """A file of the setting `public`; a folder's is its `index.html`. Raises Problem `not_found`,
     `range_not_satisfiable`."""
-    root = Path(app.settings["public"]).resolve()
+    root, has_slash = Path(app.settings["public"]).resolve(), path[-1:] in ("", "/")
     try:
         if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
             raise Problem("not_found")
-        found = (root / path).resolve()
-        inside = found.relative_to(root)  # also by links
-        if any(part.startswith(".") for part in (*PurePath(path).parts, *inside.parts)):
-            raise Problem("not_found")  # hidden, as .git or .env
-        is_folder = path[-1:] in ("", "/")
-        if found.is_dir():
-            found /= "index.html"
-            if not is_folder and found.is_file():  # its links are relative to it
-                query = f"?{call.raw_query}" if call.raw_query else ""
-                where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
-                return Answer(b"", 308, {"Location": where})
-        elif is_folder:
+        is_folder = (root / path).is_dir()
+        found = (root / path / ("index.html" if is_folder else "")).resolve()
+        names = (*PurePath(path).parts, *found.relative_to(root).parts)  # also where links lead
+        is_hidden = any(name.startswith(".") for name in names)  # as .git or .env
+        if is_hidden or not found.is_file() or (has_slash and not is_folder):  # a pipe would wait
             raise Problem("not_found")
-        if not found.is_file():  # a pipe would be waited for
-            raise Problem("not_found")
+        if is_folder and not has_slash:  # its links are relative to it
+            query = f"?{call.raw_query}" if call.raw_query else ""
+            where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
+            return Answer(b"", 308, {"Location": where})
         return file_answer(call, found)
     except (OSError, ValueError):
         raise Problem("not_found") from None
@@ -8205,8 +8194,9 @@ def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]
     with file:
         file.seek(start)
         for at in paced(range(start, end, 262_144)):
-            part = file.read(min(end - at, 262_144))
-            if at + len(part) < min(end, at + 262_144):
+            wanted = min(end - at, 262_144)
+            part = file.read(wanted)
+            if len(part) < wanted:
                 raise OSError(f"{file.name} became shorter while it was sent")
             yield part
 
@@ -8277,8 +8267,7 @@ class Static:
             if name.endswith(".html"):
                 page = self._files[name].decode()
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
-                first = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
-                loads = "".join(map(self.PRELOAD.format, self._modules(first, [])))
+                loads = "".join(map(self.PRELOAD.format, self._modules(page)))
                 page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
                 self._files[name] = page.encode()
         whole = hashlib.sha256()
@@ -8286,15 +8275,15 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def _modules(self, names: Iterable[str], found: list[str]) -> list[str]:
-        """Scripts and all that they need at once: a browser need not find them one by one."""
-        lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
-        for name in (name for name in names if name not in found):
-            found.append(name)
-            others = re.findall(lines, self._files[name].decode(), re.MULTILINE)
-            paths = (os.path.normpath(f"{name}/../{other}") for other in others)
-            self._modules((path.replace("\\", "/") for path in paths), found)
-        return found
+    def _modules(self, page: str) -> list[str]:
+        """Its script and all that this needs at once: a browser need not find them one by one."""
+        names = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
+        lines = re.compile(r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'", re.MULTILINE)
+        for name in names:  # which grow meanwhile
+            for other in lines.findall(self._files[name].decode()):
+                if (path := urllib.parse.urljoin(name, other)) not in names:
+                    names.append(path)
+        return names
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""
@@ -8303,12 +8292,10 @@ class Static:
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
-        version, _, rest = path.partition("/")
-        fixed = version == self.version
-        name = rest if fixed else path
+        name = path.removeprefix(f"{self.version}/")
         if name not in self._files or name.endswith(".html"):
             raise Problem("not_found")
-        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        cache = "public, max-age=31536000, immutable" if name != path else "no-cache"
         headers = {"Content-Type": media_type(name), "Cache-Control": cache}
         return Answer(self._files[name], headers=headers, compress=True)
 
@@ -8370,13 +8357,14 @@ def openapi() -> dict[str, Any]:
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
+    parameter = ("name", "in", "required", "schema")
     taken = [
         *[
-            ("path", name, True, {"type": "integer" if kind == "int" else "string"})
+            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
             for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
         ],
-        *[("query", n, n in query["required"], kind) for n, kind in query["properties"].items()],
-        *[("header", name, False, kind) for name, kind in HEADERS.get(path, {}).items()],
+        *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
+        *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
 
     def content(media: str, kinds: Sequence[Any]) -> dict[str, Any]:
@@ -8402,20 +8390,14 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
-        "parameters": [
-            {"name": name, "in": place, "required": required, "schema": kind}
-            for place, name, required, kind in taken
-        ],
+        "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
         "responses": {**responses, "default": {"description": "A problem", "content": problem}},
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
     body = [asked["body"]] if "body" in asked else []
     if media := row.takes or (JSON if body else ""):
-        described["requestBody"] = {
-            "required": not row.may_lack,
-            "content": content(media, body),
-        }
+        described["requestBody"] = {"required": not row.may_lack, "content": content(media, body)}
     return described
 
 
@@ -8456,35 +8438,24 @@ class Web:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._routes = bottle.Bottle()
+        self._router = bottle.Router()
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
-            self._routes.route(row.path, row.method, partial(self._serve, row))
+            self._router.add(row.path, row.method, partial(self._serve, row))
         for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
-            self._routes.route(path, "OPTIONS", partial(self._options, path))
+            self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
         """A request's answer: its body as bytes, or as parts where its length isn't known."""
         call.reply["X-Content-Type-Options"] = "nosniff"
+        path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
         try:
-            return self._finished(self._find(call)(call), call)
+            if NOT_UTF8.search(path):
+                raise Problem("not_found")
+            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
+            serve, call.arguments = self._router.match(asked)
+            return self._finished(serve(call), call)
         except Exception as error:
             return self._finished(self._problem(error, call), call)
-
-    def _find(self, call: Call) -> Callable[[Call], Answer]:
-        """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
-        try:
-            call.path.encode()
-            path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
-            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
-            route, call.arguments = self._routes.match(asked)
-        except UnicodeError:
-            raise Problem("not_found") from None
-        except bottle.HTTPError as error:
-            if error.status_code == 405:
-                allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
-                raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
-            raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return cast("Callable[[Call], Answer]", route.callback)
 
     def _serve(self, row: Route, call: Call) -> Answer:
         """Who asks, from where, and may they; then for what: its handler gets what it names."""
@@ -8526,11 +8497,10 @@ class Web:
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
-        principal = principal._replace(address=call.address)
+        call.principal = principal._replace(address=call.address)
         if row.path.startswith("/api/") and row.path not in self.UNCOUNTED:
-            access.limit_request(principal)
-        call.principal = principal
-        access.require(principal, row.role)
+            access.limit_request(call.principal)
+        access.require(call.principal, row.role)
 
     def _finished(self, answer: Answer, call: Call) -> Answer:
         """An answer with its body in bytes and all its headers."""
@@ -8546,8 +8516,7 @@ class Web:
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
         if answer.compress:
-            vary = headers.get("Vary")
-            headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
             takes = takes_gzip(call.headers.get("accept-encoding", ""))
             if takes and len(gzipped(body)) < len(body):
                 headers["Content-Encoding"] = "gzip"
@@ -8568,6 +8537,12 @@ class Web:
 
     def _problem(self, error: Exception, call: Call) -> Answer:
         """The answer to a request that failed, and a note of it for the administrator."""
+        if isinstance(error, bottle.HTTPError):  # of the router
+            if "Allow" in error.headers:
+                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
+                call.reply["Allow"] = allow_header(methods)
+            codes = {404: "not_found", 405: "method_not_allowed"}
+            error = Problem(codes.get(error.status_code, "malformed"))
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
