@@ -5217,10 +5217,6 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
         setattr(row, name, value)
 
 
-def by_id(database: peewee.Database, model: Any, number: int) -> Any:
-    return model.select().where(model.id == number).first(database)
-
-
 def active_room(database: peewee.Database, room_id: str) -> Any:
     """The active room of that name, or None."""
     return VideoRoom.select().where(IS_ACTIVE & (VideoRoom.room_id == room_id)).first(database)
@@ -5635,7 +5631,8 @@ class Rooms:
                 if mine.count(tx.database) >= self.ROOMS_OF_ONE:
                     detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
                     raise Problem("overloaded", detail)
-            return by_id(tx.database, VideoRoom, VideoRoom.insert(**row).execute(tx.database))
+            VideoRoom.insert(**row).execute(tx.database)
+            return active_room(tx.database, name)
 
         try:
             room = self._storage.write(unit)
@@ -5748,9 +5745,9 @@ class Rooms:
             people = list(map(participant_view, people_in(tx.database, room)))
             return room, participant_view(row), people, tx.next_id - 1
 
-        joined = self._storage.write(unit)
-        what = "Waits for a room" if joined[1].status == WAITING else "Joined a room"
-        about = {"roomId": room_id, "clientId": joined[1].client_id}
+        _, view, _, _ = joined = self._storage.write(unit)
+        what = "Waits for a room" if view.status == WAITING else "Joined a room"
+        about = {"roomId": room_id, "clientId": view.client_id}
         self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
 
@@ -5773,7 +5770,7 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
-        number = VideoParticipant.insert(
+        VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
             connection_id=secrets.token_urlsafe(9),
@@ -5785,7 +5782,7 @@ class Rooms:
             state=to_json(STATE),
             node=self._nodes.id,
         ).execute(tx.database)
-        return by_id(tx.database, VideoParticipant, number)
+        return self._participant(tx.database, room, who)
 
     @staticmethod
     def _check_space(tx: Transaction, room: Any) -> None:
@@ -6121,11 +6118,11 @@ class Rooms:
             for known, reason in verdicts:
                 if reason == "node lost" and known.node in alive:  # a new one, not yet met
                     continue
-                row = by_id(tx.database, VideoParticipant, known.id)
-                was = known.status, known.node, known.connection_id
-                if row is None or (row.status, row.node, row.connection_id) != was:
+                same = (getattr(VideoParticipant, key) == getattr(known, key) for key in KNOWN)
+                row = VideoParticipant.select().where(*same).first(tx.database)
+                if row is None:
                     continue
-                room = by_id(tx.database, VideoRoom, row.room)
+                room = VideoRoom.select().where(VideoRoom.id == row.room).first(tx.database)
                 if reason == "heard":
                     self._update(tx, room, row, status=CONNECTED)
                     continue
