@@ -49,8 +49,14 @@ import sys
 # itself: `import rtapp` in somebody else's process patches nothing. The window's own process
 # stays as it is, for a window's loop lets no greenlet run.
 if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
-    from gevent import monkey
-
+    try:
+        from gevent import monkey
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"rtapp needs Python 3.10 or newer and the packages of requirements.txt ({error}):"
+            " python3 -m venv .venv && .venv/bin/pip install -r requirements.txt, then"
+            " .venv/bin/python rtapp.py; README.md has it for Windows."
+        )
     monkey.patch_all()
 
 import _queue
@@ -166,7 +172,7 @@ from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import Side
 from websockets.utils import accept_key
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 T = TypeVar("T")
 V = TypeVar("V", bound=msgspec.Struct)
@@ -8600,9 +8606,9 @@ class Web:
 # ----------------------------------------------------------------------------------------------
 
 
-def upgrade(app: Application, call: Call, attach: Attach) -> Answer:
+def upgrade(call: Call, attach: Attach) -> Answer:
     """Answer a WebSocket handshake (RFC 6455, 4.2). Raises Problem `upgrade_required`."""
-    field = call.headers.get
+    field, headers = call.headers.get, {"Upgrade": "websocket"}
     key = field("sec-websocket-key", "")
     if (
         "websocket" not in field_list(field("upgrade", ""))
@@ -8612,13 +8618,13 @@ def upgrade(app: Application, call: Call, attach: Attach) -> Answer:
         or not re.fullmatch(r"[A-Za-z0-9+/]{22}==", key)
         or call.method != "GET"
     ):
-        headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        headers["Sec-WebSocket-Version"] = "13"
         raise Problem("upgrade_required", "This is a WebSocket (RFC 6455).", headers=headers)
-    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    headers |= {"Connection": "Upgrade", "Sec-WebSocket-Accept": accept_key(key)}
     offered = re.match(r"[\w!#$%&'*+.^`|~-]+", field("sec-websocket-protocol", ""))
     if offered:  # a browser fails where none is taken
         headers["Sec-WebSocket-Protocol"] = offered[0]
-    return Answer(b"", 101, {**headers, "Sec-WebSocket-Accept": accept_key(key)}, attach)
+    return Answer(b"", 101, headers, attach)
 
 
 class Framing:
@@ -8628,8 +8634,7 @@ class Framing:
 
     def __init__(self, limit: int) -> None:
         self._protocol = WebSocketProtocol(Side.SERVER, max_size=limit)
-        self._is_text = True
-        self._begun: bytearray | None = None  # a message that comes in fragments
+        self._is_text, self._begun = True, bytearray()  # a message that comes in fragments
 
     def take(self, data: bytes) -> list[str | bytes]:
         """The messages that these bytes complete. Fragments are joined as they come: a list of them
@@ -8641,10 +8646,9 @@ class Framing:
                 self._is_text, self._begun = frame.opcode == Opcode.TEXT, bytearray()
             elif frame.opcode != Opcode.CONT:
                 continue
-            assert self._begun is not None  # the protocol's own rule
             self._begun += frame.data
             if frame.fin:
-                whole, self._begun = bytes(self._begun), None
+                whole, self._begun = bytes(self._begun), bytearray()
                 try:
                     messages.append(whole_characters(whole).decode() if self._is_text else whole)
                 except UnicodeDecodeError:
@@ -8677,7 +8681,6 @@ class Conversation:
     __slots__ = ("_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
-    GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self.app = app
@@ -8690,14 +8693,14 @@ class Conversation:
         """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
-            self.GREENLET.spawn(self._work)
+            Turn.spawn(self._work)
         self._waiting.append((act, size))
         self._hold(size)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once and out of order: a handler that runs may be waiting for it."""
         self._hold(size)
-        self.GREENLET.spawn(self._perform, act, size)
+        Turn.spawn(self._perform, act, size)
 
     def _work(self) -> None:
         done = 0
@@ -8721,12 +8724,8 @@ class Conversation:
         elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
             self.app.hub.pause(self.subscriber, False)
 
-    def left(self, subscriber: Subscriber, reason: str) -> None:
-        """The connection is over."""
-
-    def revoked(self, credentials: set[str]) -> None:
-        """These credentials are no more. The one that the connection was opened by is not among
-        them, so it goes on."""
+    def left(self, subscriber: Subscriber, reason: str) -> None: ...
+    def revoked(self, credentials: set[str]) -> None: ...  # not what its connection was opened by
 
 
 def changed_channels(
@@ -8775,7 +8774,7 @@ class WsFrame(Referred, rename="camel", kw_only=True):
 class WebSocketConversation(Conversation):
     """`/ws`: JSON objects in text frames."""
 
-    __slots__ = ("_bad", "_framing", "_origin", "_principal", "_room")
+    __slots__ = ("_bad", "_framing", "_origin", "_room", "_visitor")
     MOST_BAD = 3
     COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
@@ -8784,7 +8783,7 @@ class WebSocketConversation(Conversation):
     ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
-        self._principal = asked.principal
+        self._visitor = Visitor(subscriber.client_id, asked.principal)
         self._origin = origin
         self._bad = 0
         self._room = ""  # the one that was joined here last
@@ -8817,7 +8816,7 @@ class WebSocketConversation(Conversation):
             if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
             if frame.type in self.COUNTED:
-                self.app.access.limit_request(self._principal)
+                self.app.access.limit_request(self._visitor.principal)
             acknowledged = self.ACTS[frame.type](self, frame)
             if acknowledged is not None and frame.ref is not None:
                 self._say(type="ack", ref=frame.ref, **acknowledged)
@@ -8835,29 +8834,25 @@ class WebSocketConversation(Conversation):
 
     def _change_channels(self, frame: WsFrame) -> dict[str, Any]:
         before, adds = self.subscriber.topics, frame.type == "subscribe"
-        topics = changed_channels(self.app, self._principal, before, frame.channels, adds)
+        topics = changed_channels(self.app, self._visitor.principal, before, frame.channels, adds)
         self.app.hub.set_topics(self.subscriber, topics)
         return {}
 
     def _publish(self, frame: WsFrame) -> dict[str, Any]:
         if not frame.data:
             raise Problem("invalid", "data is required.")
-        query = BroadcastQuery(frame.channel, frame.to, frame.event)
+        query, who = BroadcastQuery(frame.channel, frame.to, frame.event), self._visitor
         parsed = parse_json(bytes(frame.data))
-        sender = self.subscriber.client_id
-        draft = make_draft(self.app, self._principal, query, parsed, sender)
+        draft = make_draft(self.app, who.principal, query, parsed, who.client_id)
         if frame.volatile:
             self.app.nodes.volatile(draft)
             return {"id": None}
         return {"id": append(self.app, [draft])[0]}
 
-    def _visitor(self) -> Visitor:
-        return Visitor(self.subscriber.client_id, self._principal)
-
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
         asked = room_id, frame.display_name, None, frame.password
-        view = join_answer(self.app, self._origin, self._visitor(), *asked)
+        view = join_answer(self.app, self._origin, self._visitor, *asked)
         self._room = room_id
         about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
@@ -8866,15 +8861,18 @@ class WebSocketConversation(Conversation):
 
     def _leave_room(self, frame: WsFrame) -> None:
         """The event `room-left` comes from the log, as for every other way of leaving."""
-        self.app.rooms.leave(self._visitor(), frame.room_id or self._room)
+        self.app.rooms.leave(self._visitor, frame.room_id or self._room)
 
     def _signal(self, frame: WsFrame) -> dict[str, Any]:
         if len(to_json(frame.signal)) > SIGNAL_BYTES:
             raise Problem("too_large", f"A signal has at most {SIGNAL_BYTES} bytes.")
-        kind = frame.signal_type or signal_type(frame.signal)
+        kind: str | None = frame.signal_type
+        if kind is None:  # a candidate has no `type`
+            given = frame.signal.get("type") if isinstance(frame.signal, dict) else None
+            kind = given if given in ("offer", "answer") else "ice-candidate"
         target = Target(frame.target_client_id, None, frame.target_connection_id)
         room_id = frame.room_id or self._room
-        self.app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
+        self.app.rooms.signal(self._visitor, room_id, target, kind, frame.signal)
         return {}
 
     def _ping(self, _: WsFrame) -> None:
@@ -8891,18 +8889,12 @@ class WebSocketConversation(Conversation):
     }
 
 
-def signal_type(signal: Any) -> str:
-    """What a signal is, where the sender doesn't say: a candidate has no `type`."""
-    kind = signal.get("type") if isinstance(signal, dict) else None
-    return kind if kind in ("offer", "answer") else "ice-candidate"
-
-
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
     asked = stream_request(app, call, query, WEBSOCKET)
     converse = partial(WebSocketConversation, app, asked, call.origin)
-    return upgrade(app, call, partial(app.streams.open, asked, converse=converse))
+    return upgrade(call, partial(app.streams.open, asked, converse=converse))
 
 
 # Socket.IO
@@ -9843,29 +9835,34 @@ class Recovery:
         if not client.position or not subscriber.messages:
             cursor = subscriber.cursor if since is None else since
             client.position = self._app.log.position(cursor)
-        pid_hash, node = sha256(client.pid), self._app.nodes.id
-        row = {"pid_hash": pid_hash, "owner": client.principal.name, "node": node, "left_at": None}
+        row = {"owner": client.principal.name, "node": self._app.nodes.id, "left_at": None}
         row |= {"namespace": client.namespace, "client_id": client.id}
-        self._write({pid_hash: {**row, "state": state, "position": client.position}})
+        self._write({sha256(client.pid): {**row, "state": state, "position": client.position}})
 
     def recover(self, client: Client, auth: dict[str, Any]) -> int | None:
         """Make a client what it was, if it may be and nothing that it missed is gone: the id of
         the log to go on after."""
-        session, log = client.session, self._app.log
-        row = self._find(auth.get("pid"), client)
-        if row is None or (session.clients and row.client_id != session.subscriber.client_id):
+        session, log, pid, row = client.session, self._app.log, auth.get("pid"), None
+        if self.seconds and isinstance(pid, str):
+            row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
+        if row is None or (row.namespace, row.owner) != (client.namespace, client.principal.name):
+            return None
+        due = self._due.get(row.pid_hash, {"left_at": row.left_at})
+        for field, value in due.items():
+            setattr(row, field, value)
+        is_late = now_ms() - (row.left_at or now_ms()) > self.seconds * 1000
+        is_another = session.clients and row.client_id != session.subscriber.client_id
+        if is_late or is_another or not due:
             return None
         since = log.find(str(auth.get("offset", row.position)))
         since = log.find(row.position) if since is None else since
-        if since is None:
-            return None
         state = msgspec.json.decode(row.state, type=ClientState)
         may_use = client.principal.may_use
         channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
         channels |= client.channels & state.channels  # a middleware's
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
-        is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
-        if not is_whole or not session.subscriber.is_open:
+        topics |= channels | {DIRECT + row.client_id}
+        if since is None or not log.complete(since, topics) or not session.subscriber.is_open:
             return None
         client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
@@ -9877,20 +9874,6 @@ class Recovery:
         for other in self._app.hub.of_client(client.id):
             if other is not client.session.subscriber:
                 self._app.hub.finish(other, b"", RECOVERED)
-
-    def _find(self, pid: Any, client: Client) -> Any:
-        """The row of a client that may recover; None when there is none."""
-        if not self.seconds or not isinstance(pid, str):
-            return None
-        row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
-        whose = client.namespace, client.principal.name
-        if row is None or (row.namespace, row.owner) != whose:
-            return None
-        due = self._due.get(row.pid_hash, {"left_at": row.left_at})
-        for field, value in due.items():
-            setattr(row, field, value)
-        is_late = now_ms() - (row.left_at or now_ms()) > self.seconds * 1000
-        return None if is_late or not due else row
 
     def lost(self, client: Client) -> None:
         """A client's connection is gone."""
@@ -9906,14 +9889,13 @@ class Recovery:
 
     def flush(self) -> None:
         """Write what is due, and delete who didn't come back."""
-        oldest = now_ms() - int(self.seconds * 1000)
         if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
             connected = SocketSession.left_at.is_null()
             lost = connected & peewee.SQL("node NOT IN (SELECT id FROM nodes)")
             self._do(SocketSession.update(left_at=now_ms()).where(lost))
         if self._due:
             self._write(dict(self._due))
-        late = SocketSession.left_at < oldest
+        late = SocketSession.left_at < now_ms() - int(self.seconds * 1000)
         if SocketSession.select().where(late).exists():
             self._do(SocketSession.delete().where(late))
 
@@ -9927,7 +9909,7 @@ class Recovery:
                 if not row:
                     SocketSession.delete().where(where).execute(tx.database)
                 elif row["left_at"] is None:
-                    upsert(tx.database, SocketSession, **row)
+                    upsert(tx.database, SocketSession, pid_hash=pid_hash, **row)
                 else:
                     # Who came back on another node was lost here all the same, when that was
                     # noticed.
@@ -9940,46 +9922,25 @@ class Recovery:
                 del self._due[pid_hash]
 
 
-def query_of(call: Call) -> dict[str, str]:
-    return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
+class EngineFault(Exception):
+    """An error of Engine.IO, by its number among these."""
+
+    WORDS = (
+        *("Transport unknown", "Session ID unknown", "Bad handshake method"),
+        *("Bad request", "Forbidden", "Unsupported protocol version"),
+    )
 
 
-def handshake_of(call: Call) -> dict[str, Any]:
-    """What handlers may know of a connection's first request."""
-    now = datetime.now(timezone.utc)
-    return {
-        "headers": call.headers,
-        "time": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-        "address": call.address,
-        "xdomain": "origin" in call.headers,
-        "secure": call.scheme == "https",
-        "issued": int(now.timestamp() * 1000),
-        "url": call.target,
-        "query": query_of(call),
-    }
-
-
-REASONS = {  # of an end, in Socket.IO's words
-    "closed by the client": "transport close",
-    "server stopping": "server shutting down",
-    "The credential expired": "server namespace disconnect",
-    REVOKED: "server namespace disconnect",
-}
-
-
-def socket_reason(reason: str) -> str:
-    """Why a connection ended, in the words that Socket.IO has for it."""
-    if reason in (*REASONS.values(), "ping timeout", "parse error", RECOVERED):
-        return reason
-    is_fault = reason.startswith("connection lost")
-    return REASONS.get(reason, "transport error" if is_fault else "forced server close")
+def payload_answer(payload: bytes) -> Answer:
+    """Packets as the answer to a poll, of which the last one needs no separator."""
+    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
+    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
 class EngineSession(Conversation):
     """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
     __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
-    GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
     message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
@@ -9991,18 +9952,14 @@ class EngineSession(Conversation):
         self._engine = engine
         self._principal = call.principal
         self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
-        # Of its WebSocket, or of one that is tried.
-        limit = engine.app.settings["max_message_bytes"]
-        self._framing = None if self._encoding.polls else Framing(limit)
-        self._probe: Subscriber | None = None  # the one that is tried
+        self._probe: Subscriber | None = None  # a WebSocket that is tried
+        self._framing: Framing  # of that one, or of its own
+        if not self._encoding.polls:
+            self._framing = Framing(self.app.settings["max_message_bytes"])
 
     @property
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
-
-    def send(self, packet: str | bytes) -> None:
-        """Send a packet of Engine.IO to this client alone."""
-        self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
@@ -10014,33 +9971,33 @@ class EngineSession(Conversation):
         if subscriber is self._probe:
             self._probe = None
             return
-        self._engine.forget(self, self._encoding.polls)
+        transport, last = self.subscriber.transport, b""
+        if isinstance(transport, QueueTransport) and "polls" not in self._requests:
+            last = transport.take()
+        self._engine.forget(self.sid, last)
         self.lost(reason)
 
-    def lost(self, reason: str) -> None:
-        """The client is gone."""
+    def lost(self, reason: str) -> None: ...  # the client is gone
 
     # What comes in
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of its WebSocket, or of one that is tried until there is the packet "upgrade"."""
-        assert self._framing is not None
-        hub, subscriber, reason = self.app.hub, self.subscriber, "transport close"
+        hub = self.app.hub
         for packet in self._framing.take(data):
             if self._probe is None:
                 self.take(packet)
             elif packet == "2probe":
                 hub.reply(self._probe, data_frame("3probe"))
-                gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
+                if "polls" in self._requests:  # the client upgrades after the end of its poll
+                    hub.reply(self.subscriber, self._encoding.engine("6"))
             elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
                 hub.finish(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
                 return
-        if self._probe is not None:
-            subscriber, reason = self._probe, "probe closed"
-        self._framing.answer(hub, subscriber, reason)
+        self._framing.answer(hub, self._probe or self.subscriber, "transport close")
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
@@ -10066,82 +10023,64 @@ class EngineSession(Conversation):
 
     # Polling
 
-    def poll(self, call: Call) -> Answer:
-        """Answer a GET with what waits for the client; wait until there is something."""
+    def answer(self, call: Call) -> Answer:
+        """Answer a polling request; a second one of its kind beside it ends the session."""
+        kind = "posts" if call.method == "POST" else "polls"
+        if kind in self._requests:
+            self.end(f"two {kind} at once")
+            raise EngineFault(3)
+        if not self._encoding.polls:
+            raise EngineFault(3)
+        self._requests.add(kind)
+        try:
+            return payload_answer(self._post(call) if kind == "posts" else self._poll(call))
+        finally:
+            self._requests.discard(kind)
+
+    def _poll(self, call: Call) -> bytes:
+        """What waits for the client, as soon as there is something."""
         queue, settings = cast("QueueTransport", self.subscriber.transport), self.app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
             raise EngineFault(1)
-        with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
+        with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
             raise EngineFault(3)
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
-        return payload_answer(payload or b"6")
+        return payload or b"6"
 
-    @contextlib.contextmanager
-    def _one_at_a_time(self, kind: str) -> Iterator[None]:
-        """A second request of a kind beside the first ends the session."""
-        if kind in self._requests:
-            self.end(f"two {kind} at once")
-        if kind in self._requests or not self._encoding.polls:
-            raise EngineFault(3)
-        self._requests.add(kind)
+    def _post(self, call: Call) -> bytes:
+        """Take the packets of a body, of which a client sends one after the other."""
         try:
-            yield
-        finally:
-            self._requests.discard(kind)
-
-    def _release_poll(self, probe: Subscriber) -> None:
-        if "polls" in self._requests and self._probe is probe:  # the client upgrades after its end
-            self.send("6")
-
-    def _cancelled(self) -> None:
-        self._requests.discard("polls")
-        self.end("the poll was cancelled", b"")
-
-    def last(self) -> Answer:
-        """What was not fetched before the end, where that was told."""
-        self._engine.forget(self)
-        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(SocketIoEncoding.SEPARATOR)[2] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return answer
-
-    def post(self, call: Call) -> Answer:
-        """Take the packets of a POST, of which a client sends one after the other."""
-        with self._one_at_a_time("posts"):
-            try:
-                payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
-                for number, packet in enumerate(SocketIoEncoding.packets(payload), 1):
-                    self.take(packet)
-                    if not self.subscriber.is_open and packet != "1":
-                        raise EngineFault(3)
-                    if number % self.MOST == 0:  # a body holds many: others have their turn first
-                        gevent.sleep(0.001)
-                    while self.subscriber.is_paused and self.subscriber.is_open:
-                        gevent.sleep(0.01)
-            except ValueError:
-                self.take("")
-                raise EngineFault(3) from None
-        return payload_answer(b"ok")
+            payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
+            for packet in paced(SocketIoEncoding.packets(payload)):
+                self.take(packet)
+                if not self.subscriber.is_open and packet != "1":
+                    raise EngineFault(3)
+                while self.subscriber.is_paused and self.subscriber.is_open:
+                    gevent.sleep(0.01)
+        except ValueError:
+            self.take("")
+            raise EngineFault(3) from None
+        return b"ok"
 
     # Upgrade
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
         asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._encoding.polls
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self.app.streams, secrets.token_urlsafe(16)
             tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
             tried.closes_at = ticks_ms() + self.PROBE_MS
             tried.pinged_at = tried.closes_at  # is not pinged
+            is_second = self._probe is not None or not self._encoding.polls
             if not is_second:
                 self._framing = Framing(self.app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
@@ -10150,7 +10089,17 @@ class EngineSession(Conversation):
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
                 self.app.hub.finish(tried, last, "a second WebSocket")
 
-        return upgrade(self.app, call, attach)
+        return upgrade(call, attach)
+
+
+# Why a connection ended, in the words that Socket.IO has for it.
+REASONS = {
+    "closed by the client": "transport close",
+    "server stopping": "server shutting down",
+    "The credential expired": "server namespace disconnect",
+    REVOKED: "server namespace disconnect",
+    **{same: same for same in ("transport close", "ping timeout", "parse error", RECOVERED)},
+}
 
 
 class SocketIoSession(EngineSession):
@@ -10162,11 +10111,26 @@ class SocketIoSession(EngineSession):
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine, subscriber, call)
         self.recovery = engine.recovery
-        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
-        if HANDLERS.has_handlers or HANDLERS.gated:
-            self.handshake = handshake_of(call)
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
+        gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
+        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
+        if HANDLERS.has_handlers or HANDLERS.gated:
+            now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
+            self.handshake = {
+                "headers": call.headers,
+                "time": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+                "address": call.address,
+                "xdomain": "origin" in call.headers,
+                "secure": call.scheme == "https",
+                "issued": int(now.timestamp() * 1000),
+                "url": call.target,
+                "query": dict(query),
+            }
+
+    def _end_silent(self) -> None:
+        if not self.clients:
+            self.end("no CONNECT came")
 
     def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
@@ -10180,22 +10144,31 @@ class SocketIoSession(EngineSession):
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
-        is_text = self._encoding.parser == "json"
-        if self._partial is not None:
+        packet, parser = self._partial, self._encoding.parser
+        if packet is not None:
             if isinstance(data, str):
                 raise ValueError("attachments are missing")
-            self._partial.attachments.append(data)
-            self._partial.attached += len(data)
-            self._partial.size += len(data)
-            if self._partial.attached > self.app.settings["max_message_bytes"]:
+            packet.attachments.append(data)
+            packet.attached += len(data)
+            packet.size += len(data)
+            if packet.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
-        elif is_text and isinstance(data, str):
-            self._partial = parse_packet(data)
-        elif isinstance(data, str) or (is_text and self.clients):
+        elif parser == "json" and isinstance(data, str):
+            packet = parse_packet(data)
+        elif isinstance(data, str) or (parser == "json" and self.clients):
             raise ValueError("not of its parser, or an attachment of nothing")
         else:
-            self._partial = self._unpack(data)
-        packet = self._partial
+            try:
+                packet = parse_msgpack(data)
+            except ValueError:
+                if not self.clients:
+                    why = "it has a parser of its own; there are the default one and msgpack"
+                    self._engine.note(why, self.subscriber.address)
+                raise
+            if parser == "json":  # who begins in MessagePack is answered so
+                encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
+                self.app.hub.become(self.subscriber, encoding=encoding)
+        self._partial = packet
         if len(packet.attachments) == packet.expected:
             self._partial = None
             if packet.kind != SIO_ACK:
@@ -10203,25 +10176,13 @@ class SocketIoSession(EngineSession):
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
 
-    def _unpack(self, data: bytes) -> SioPacket:
-        """A packet in MessagePack; who begins so is answered so."""
-        try:
-            packet = parse_msgpack(data)
-        except ValueError:
-            if not self.clients:
-                why = "it has a parser of its own; there are the default one and msgpack"
-                self._engine.note(why, self.subscriber.address)
-            raise
-        if self._encoding.parser == "json":
-            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
-            self.app.hub.become(self.subscriber, encoding=encoding)
-        return packet
-
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
+        is_fault = reason.startswith("connection lost")
+        words = REASONS.get(reason, "transport error" if is_fault else "forced server close")
         for client in self.clients.values():
             client.gone()
-            self.later(partial(client.depart, socket_reason(reason), is_lost=True))
+            self.later(partial(client.depart, words, is_lost=True))
 
     def _handle(self, packet: SioPacket) -> None:
         client = self.clients.get(packet.namespace)
@@ -10240,7 +10201,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._authenticate(auth, is_gated)
+            principal = self._who_connects(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10263,9 +10224,9 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """Who connects: `auth.token`, else the first request's cookie or header. Where a
-        middleware decides, the token may be the application's."""
+    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
+        the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
             with contextlib.suppress(*[Problem] * is_gated):
@@ -10292,7 +10253,8 @@ class SocketIoSession(EngineSession):
 
     def _admit(self, client: Client, auth: dict[str, Any], since: int | None) -> None:
         hub, subscriber, recovery = self.app.hub, self.subscriber, self.recovery
-        if not self.clients:
+        is_first = not self.clients
+        if is_first:
             subscriber.username = client.principal.name
         if (at := client.principal.expires_at) is not None:  # the earliest of its namespaces'
             subscriber.expires_at = min(at, subscriber.expires_at or at)
@@ -10305,12 +10267,11 @@ class SocketIoSession(EngineSession):
                 self.end("it can't be stored")  # so it tries again
                 recovery.lost(client)
                 raise
-        if not self.subscriber.is_open:
+        if not subscriber.is_open:
             if client.pid:
                 recovery.lost(client)
             return
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
-        is_first = not self.clients
         self.clients[client.namespace], self._joining = client, None
         client.connected = True
         if client.id != subscriber.client_id:  # from here on it hears what is sent to its id
@@ -10344,9 +10305,8 @@ class SocketIoSession(EngineSession):
         """Put out who joined by these, and nobody joins by them any more."""
         if self._principal.credential in credentials:
             self._principal = ANONYMOUS._replace(address=self._principal.address)
-        clients = list(self.clients.values())
+        clients, joining = list(self.clients.values()), self._joining
         gone = [client for client in clients if client.principal.credential in credentials]
-        joining = self._joining
         if joining is not None and joining.principal.credential in credentials:
             self.end(REVOKED)
         elif gone and gone == clients:
@@ -10357,31 +10317,11 @@ class SocketIoSession(EngineSession):
             self.later(partial(client.departed, "server namespace disconnect"))
 
 
-# Engine.IO
-
-ENGINE_FAULTS = (
-    *("Transport unknown", "Session ID unknown", "Bad handshake method"),
-    *("Bad request", "Forbidden", "Unsupported protocol version"),
-)
-
-
-class EngineFault(Exception):
-    """An error of Engine.IO's own table; its number is what the client is told."""
-
-
-def payload_answer(payload: bytes) -> Answer:
-    """Packets as the answer to a poll, of which the last one needs no separator."""
-    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
-    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
-
-
-_MSGPACK = msgspec.msgpack.Encoder(enc_hook=str)  # what is no data is told of by its words
-
-
 class EngineIo:
     """The sessions of Engine.IO (protocol v4), and what every node does with its clients."""
 
-    ENDED_MS = 30_000  # how long the last packets of a polling session are kept
+    SESSION: type[EngineSession] = SocketIoSession
+    ENDED_SECONDS = 30  # how long the last packets of a polling session are kept
     MOST_ENDED = 1_000
     # What is done with each client of an order. A client is put out after what it said before.
     ACTS: ClassVar[dict[str, Callable[..., None]]] = {
@@ -10397,13 +10337,12 @@ class EngineIo:
         forms = itertools.product(("websocket", "polling"), ("json", "msgpack"))
         self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
+        self._ended: dict[str, bytes] = {}  # what has not been fetched, and tells of the end
         # Of `command`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
         self._numbers = itertools.count(1)
         app.hub.controls["sockets"] = self._obey
         self._noted: dict[str, int] = {}  # why clients were refused; told anew from then on
-        self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
-        self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
 
     def note(self, why: str, address: str) -> None:
         """Tell the administrator of clients that can't be served; of each kind once a minute."""
@@ -10412,54 +10351,46 @@ class EngineIo:
             words = f"A Socket.IO client was refused: {why}."
             self.app.journal.add("WARN", words, ipAddress=address)
 
-    def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
-        return SocketIoSession(self, subscriber, call)
-
     def answer(self, call: Call) -> Answer:
+        given = dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
+        transport, sid = given.get("transport", ""), given.get("sid", "")
+        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
         try:
-            return self._answer(call, query_of(call))
+            if given.get("EIO") != "4":
+                self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
+                raise EngineFault(5)
+            if encoding is None:
+                raise EngineFault(0)
+            if "sid" not in given:
+                if call.method != "GET":
+                    raise EngineFault(2)
+                self.app.streams.check_capacity(call.principal)
+                return self._begin(call, given, encoding)
+            if sid in self._ended:
+                return payload_answer(self._ended.pop(sid))
+            if sid not in self._sessions:
+                raise EngineFault(1)
+            session = self._sessions[sid]
+            return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
             code = fault.args[0]
-            return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
+            return Answer({"code": code, "message": fault.WORDS[code]}, 400)
 
-    def _answer(self, call: Call, given: dict[str, str]) -> Answer:
-        if given.get("EIO") != "4":
-            self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-            raise EngineFault(5)
-        transport = given.get("transport", "")
-        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
-        if encoding is None:
-            raise EngineFault(0)
-        if "sid" not in given:
-            if call.method != "GET":
-                raise EngineFault(2)
-            self.app.streams.check_capacity(call.principal)
-            return self._begin(call, given.get("session", ""), encoding)
-        session = self._sessions.get(given["sid"])
-        if session is None:
-            raise EngineFault(1)
-        if not session.subscriber.is_open:
-            return session.last()
-        if transport == "websocket":
-            return session.probe(call, encoding)
-        return session.post(call) if call.method == "POST" else session.poll(call)
-
-    def _begin(self, call: Call, session: str, encoding: SocketIoEncoding) -> Answer:
+    def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
         settings, streams = self.app.settings, self.app.streams
         # What the request's credential gives is for who joins a namespace by it.
         asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
+        session = given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
-            made = subscriber.session = self.session(subscriber, call)
+            made = subscriber.session = self.SESSION(self, subscriber, call)
             self._sessions[made.sid] = made
-            limit = now_ms() + int(settings["socketio_connect_seconds"] * 1000)
-            self._young.append((limit, made))
             opening = {
                 "sid": made.sid,
-                "upgrades": ["websocket"] if isinstance(transport, QueueTransport) else [],
+                "upgrades": ["websocket"] if encoding.polls else [],
                 "pingInterval": int(settings["ping_interval"] * 1000),
                 "pingTimeout": int(settings["ping_timeout"] * 1000),
                 "maxPayload": settings["max_message_bytes"],
@@ -10468,10 +10399,19 @@ class EngineIo:
             streams.attach(subscriber, frozenset(), transport, first, early)
 
         if not encoding.polls:
-            return upgrade(self.app, call, attach)
+            return upgrade(call, attach)
         queue = QueueTransport()
         attach(queue, b"", b"")
         return payload_answer(queue.take())
+
+    def forget(self, sid: str, last: bytes) -> None:
+        """A session is over. Its last packets can be fetched for a while, where they say so."""
+        del self._sessions[sid]
+        if last.split(SocketIoEncoding.SEPARATOR)[-2:-1] in ([b"1"], [b"6"]):
+            self._ended[sid] = last
+            gevent.spawn_later(self.ENDED_SECONDS, self._ended.pop, sid, None)
+            if len(self._ended) > self.MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     # What every node does
 
@@ -10484,14 +10424,13 @@ class EngineIo:
             return []
         order.number, silent = next(self._numbers), len(self.app.nodes.described())
         waiting = self._questions[order.number] = gevent.queue.Queue()
-        until, found = time.monotonic() + timeout, list[list[Any]]()
+        found = list[list[Any]]()
         try:
             self._tell(order)
-            while silent:
-                found += waiting.get(timeout=max(0, until - time.monotonic()))
-                silent -= 1
-        except gevent.queue.Empty:
-            pass
+            with gevent.Timeout(timeout, False):
+                while silent:
+                    found += waiting.get()
+                    silent -= 1
         finally:
             del self._questions[order.number]
         answers = [each[0] for each in found if each]
@@ -10500,7 +10439,8 @@ class EngineIo:
         return answers
 
     def _tell(self, order: Order, is_for_here: bool = False) -> None:
-        text = base64.b64encode(_MSGPACK.encode(order)).decode()
+        # What is no data is told of by its words.
+        text = base64.b64encode(msgspec.msgpack.encode(order, enc_hook=str)).decode()
         if is_for_here:
             self._obey(0, {"order": text})
         else:
@@ -10548,27 +10488,6 @@ class EngineIo:
             if order.number:
                 order = msgspec.structs.replace(order, act="answers", arguments=answers)
                 self._tell(order, is_for_here=is_own)
-
-    # The end
-
-    def forget(self, session: EngineSession, soon: bool = False) -> None:
-        """A session is over; what a client of it has not fetched yet is kept for a while."""
-        if not soon:
-            del self._sessions[session.sid]
-            return
-        self._ended.append((now_ms() + self.ENDED_MS, session.sid))
-        if len(self._ended) > self.MOST_ENDED:
-            self._sessions.pop(self._ended.popleft()[1], None)
-
-    def close_silent(self) -> None:
-        """End the sessions that joined no namespace in time."""
-        now = now_ms()
-        while self._ended and self._ended[0][0] <= now:
-            self._sessions.pop(self._ended.popleft()[1], None)
-        while self._young and self._young[0][0] <= now:
-            session = self._young.popleft()[1]
-            if session.subscriber.is_open and not session.clients:
-                session.end("no CONNECT came")
 
 
 _POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling connection"
@@ -11999,7 +11918,6 @@ class Application:
         HANDLERS.serve(self)
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
-            (0.25, self.engine.close_silent),
             (0.5, self.nodes.beat),
             (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
             (1.0, self._note_second),
