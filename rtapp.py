@@ -5137,6 +5137,7 @@ STATE |= {"muted": False, "cameraOff": False}
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 NO_ROOM = "There is no such room, or it has ended."
+IS_ACTIVE = VideoRoom.ended_at.is_null()
 as_json = msgspec.json.decode  # of a column
 
 
@@ -5222,14 +5223,9 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
         setattr(row, name, value)
 
 
-def by_id(database: peewee.Database, model: Any, number: int) -> Any:
-    return model.select().where(model.id == number).first(database)
-
-
 def active_room(database: peewee.Database, room_id: str) -> Any:
     """The active room of that name, or None."""
-    where = (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
-    return VideoRoom.select().where(where).first(database)
+    return VideoRoom.select().where(IS_ACTIVE & (VideoRoom.room_id == room_id)).first(database)
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5238,11 +5234,6 @@ def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list
     where = (VideoParticipant.room == room.id) & (status == WAITING if waits else status != WAITING)
     order = VideoParticipant.joined_at, VideoParticipant.id
     return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
-
-
-def banned_as(client_id: str, account: str) -> list[str]:
-    """What a removal bars: the client, and the account, which counts for persons alone."""
-    return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
 def check_place(found: Any, who: Visitor, may: Right = "take part") -> None:
@@ -5254,6 +5245,11 @@ def check_place(found: Any, who: Visitor, may: Right = "take part") -> None:
         raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
     if found.status == WAITING and may != "stay":
         raise Problem("not_in_room", "Wait until the host lets you in.")
+
+
+def banned_as(client_id: str, account: str) -> list[str]:
+    """What a removal bars: the client, and the account, which counts for persons alone."""
+    return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
 # What is told
@@ -5325,9 +5321,8 @@ def room_event(
     return Entry(f"{VIDEO_ROOM}{room.id}", VIDEO, name, text, exclude=exclude, sent_at=now)
 
 
-def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
-    change(tx, row, **fields)
-    tx.append([room_event(room, "participant-state", participant=participant_view(row))])
+def tell(tx: Transaction, room: Any, name: str, /, **content: Any) -> None:
+    tx.append([room_event(room, name, **content)])
 
 
 # Who is there
@@ -5371,17 +5366,16 @@ def participant_draft(room: Any, row: Any, grace: int | None = None, **changed: 
 class Attendance:
     """Who is in which room and who of them is heard, in the memory of each node.
 
-    Everybody is known on every node: read from the table at the start, then kept by the control
-    entries `participant`, in the log's order. So a signal, a guest's request and a stream's topics
-    read nothing. Who has just come on another node may not be known yet: `catch_up` makes sure.
+    Everybody is known on every node, by the table at the start and then by the control entries
+    `participant`: so a signal, a guest's request and a stream's topics read nothing. Who has just
+    come on another node may not be known yet: `catch_up` makes sure.
 
-    The table says who is connected or reconnecting and gets nothing while that stays so. When
-    somebody was heard is in memory alone, and the node that the row names judges it: the one where
-    the participant joined, came back or last changed its state. What others hear reaches the judge
-    by a letter (any request) or a heartbeat (an open stream). Where neither comes through, it puts
-    somebody to `reconnecting`; a node that hears such a one, or one whose judge is gone, puts it
-    back and judges it from then on. Whom nobody hears and nobody judges, the first node does. The
-    unit that does what was judged looks whether the row is still as it was known.
+    The table gets changes of status only. When somebody was heard is in memory alone, and the node
+    that the row names judges it: where the participant joined, came back or last changed its state.
+    What others hear reaches the judge by a letter (any request) or a heartbeat (an open stream).
+    Whom it doesn't hear it puts to `reconnecting`; a node that hears such a one, or one whose judge
+    is gone, puts it back and judges it from then on. Whom nobody hears and nobody judges, the first
+    node does. The unit that does what was judged looks whether the row is still as it was known.
 
     Silence is measured by a clock that runs only while this node listens: it stands while the
     process is stopped, the machine asleep or the database away. After a restart everybody is
@@ -5396,8 +5390,7 @@ class Attendance:
     _settings: Settings
 
     def __post_init__(self) -> None:
-        self._all: dict[int, Participant] = {}
-        # Those of a client, and those of a room by its name.
+        # By their rows' ids: all, those of a client, those of a room by its name.
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
         self._clock, self._looked_at = 0, ticks_ms()
         self.epoch = ""  # of the log that it is known from
@@ -5412,45 +5405,44 @@ class Attendance:
         while head != self._log.head:  # else another node changed something meanwhile
             head, self.epoch = self._log.head, self._log.epoch
             rows = list(query.clone())
-        self._all, self._groups = {}, {}
+        self._groups = {}
         for row in rows:
-            self._keep(Participant(*row))
+            self._take(Participant(*row))
 
-    def _keep(self, new: Participant) -> None:
+    def _take(self, new: Participant) -> Participant | None:
+        """Know somebody from now on, or no more; as it was known before."""
         new.heard_at = new.waits_since = self._clock
-        self._all[new.id] = new
-        for key in ("client", new.client_id), ("room", new.room_id):
-            self._groups.setdefault(key, {})[new.id] = new
+        for key in ("all", ""), ("client", new.client_id), ("room", new.room_id):
+            group = self._groups.setdefault(key, {})
+            old = group.pop(new.id, None)
+            if new.status != GONE:
+                group[new.id] = new
+            elif not group:
+                del self._groups[key]
+        return old
 
     def _apply(self, number: int, order: dict[str, Any]) -> None:
         """A control entry: somebody came, is different, or went."""
         new = msgspec.convert(order, Participant)
-        old = self._all.get(new.id)
-        self._keep(new)
+        old = self._take(new)
         if order["grace"] is not None:
             new.heard_at += order["grace"] - self.limit("gone")
         if old is not None and old.status == WAITING:
             new.waits_since = old.waits_since
-        if new.status == GONE:
-            del self._all[new.id]
-            for key in ("client", new.client_id), ("room", new.room_id):
-                del self._groups[key][new.id]
-                if not self._groups[key]:
-                    del self._groups[key]
-        was_in, is_in = old is not None and old.is_in, new.is_in
-        if is_in != was_in:
+        if new.is_in != (old is not None and old.is_in):
             topics = {f"{VIDEO_ROOM}{new.room}"}
             for subscriber in self._hub.of_client(new.client_id):
                 before = subscriber.topics
-                self._hub.set_topics(subscriber, before | topics if is_in else before - topics)
+                self._hub.set_topics(subscriber, before | topics if new.is_in else before - topics)
 
     # Asked
 
-    def _group(self, kind: str, name: str) -> Collection[Participant]:
+    def _group(self, kind: str, name: str = "") -> Collection[Participant]:
         return self._groups.get((kind, name), {}).values()
 
-    def __iter__(self) -> Iterator[Participant]:
-        return iter(self._all.values())
+    def all(self) -> Collection[Participant]:
+        """Everybody, on whichever node."""
+        return self._group("all")
 
     def catch_up(self) -> bool:
         """Know what other nodes have stored by now; whether there may be any."""
@@ -5471,7 +5463,7 @@ class Attendance:
 
     def count(self) -> Counter[int]:
         """How many are in each room, by its row's id."""
-        return Counter(person.room for person in self if person.is_in)
+        return Counter(person.room for person in self.all() if person.is_in)
 
     def parties(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
         """Who acts in a room, or None, and which others in it are meant; none for an older page."""
@@ -5516,7 +5508,7 @@ class Attendance:
         self._looked_at = now
         alive = self._nodes.counts()
         verdicts, letter = [], set()
-        for person in self:
+        for person in self.all():
             has_spoken, person.is_fresh = person.is_fresh, False
             is_here, is_elsewhere = has_spoken, False
             if not person.beats:  # else a stream says nothing: a phone that vanished leaves one
@@ -5584,6 +5576,10 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
     return with_sibling(signal)
 
 
+# A room, who came, who is in it then, and the log's id of that moment.
+Joined = tuple[Any, ParticipantView, list[ParticipantView], int]
+
+
 @dataclass(eq=False)
 class Rooms:
     """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
@@ -5618,7 +5614,7 @@ class Rooms:
         """Take the rooms up where the last run left them; whoever was there, and is on no node that
         lives, is reconnecting until heard again."""
         self.attendance.load()
-        self._judge([(person, "node lost") for person in self.attendance])
+        self._judge([(person, "node lost") for person in self.attendance.all()])
 
     # Rooms
 
@@ -5628,13 +5624,12 @@ class Rooms:
         if room_id == "listed":
             raise Problem("invalid", errors=[("roomId", "is a name of the program's own")])
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
-        fields = self._columns(who, fields)
-        fields["host_id"] = to_json(fields["host_id"])
-        size = fields.pop("max_participants") or self._settings["room_max_participants"]
-        owner = {"owner_client": who.client_id, "owner_account": who.account}
+        row = {"room_id": name, **self._columns(who, fields), "host_id": to_json(fields["host_id"])}
+        row["max_participants"] = row["max_participants"] or self._settings["room_max_participants"]
+        row |= {"owner_client": who.client_id, "owner_account": who.account}
 
         def unit(tx: Transaction) -> Any:
-            active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
+            active = VideoRoom.select().where(IS_ACTIVE)
             if active.count(tx.database) >= self.ROOMS:
                 raise Problem("overloaded", "There are too many rooms.")
             if who.principal.is_person and who.principal.role != "admin":
@@ -5642,8 +5637,8 @@ class Rooms:
                 if mine.count(tx.database) >= self.ROOMS_OF_ONE:
                     detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
                     raise Problem("overloaded", detail)
-            row = {"room_id": name, "max_participants": size, **owner, **fields}
-            return by_id(tx.database, VideoRoom, VideoRoom.insert(**row).execute(tx.database))
+            VideoRoom.insert(**row).execute(tx.database)
+            return active_room(tx.database, name)
 
         try:
             room = self._storage.write(unit)
@@ -5664,7 +5659,7 @@ class Rooms:
 
     def active(self, after: int, limit: int, session: str | None = None) -> list[Any]:
         """Active rooms, oldest first: of a client's `session` only those that it is in."""
-        where = VideoRoom.ended_at.is_null() & (VideoRoom.id > after)
+        where = IS_ACTIVE & (VideoRoom.id > after)
         if session is not None:
             mine = VideoParticipant.client_id == client_id_of(session)
             where &= VideoRoom.id.in_(VideoParticipant.select(VideoParticipant.room).where(mine))
@@ -5672,12 +5667,12 @@ class Rooms:
 
     def listed(self) -> list[Any]:
         """Rooms that guests may find without a link: listed and not locked, the newest first."""
-        is_shown = (VideoRoom.listed == 1) & (VideoRoom.locked == 0) & VideoRoom.ended_at.is_null()
+        is_shown = IS_ACTIVE & (VideoRoom.listed == 1) & (VideoRoom.locked == 0)
         newest = VideoRoom.select().where(is_shown).order_by(VideoRoom.id.desc())
         return list(newest.limit(self.LISTED))
 
     def count(self) -> int:
-        return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
+        return int(VideoRoom.select().where(IS_ACTIVE).count())
 
     def names(self, clients: Collection[str]) -> dict[str, str]:
         """What some clients call themselves in rooms, of those that are in any."""
@@ -5708,9 +5703,9 @@ class Rooms:
         if not who.account or who.account.casefold() in NOBODYS_NAMES:
             return False
         people = self.attendance.of_client(who.client_id)
-        if any(person.account == who.account for person in people):
-            return True
-        return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
+        return any(person.account == who.account for person in people) or any(
+            row.username == who.account for row in self._nodes.of_client(who.client_id)
+        )
 
     def is_guest_of(self, session: str) -> Principal:
         """What a client is by its `session` alone: guest of a room that it joined, or nobody."""
@@ -5727,11 +5722,10 @@ class Rooms:
 
     def join(
         self, who: Visitor, room_id: str, name: str | None, label: Any, password: str | None
-    ) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
-        """Enter a room, or its lobby; once more makes the same participant's connection anew. The
-        room, who came, who is in it, and the log's id of that moment. Raises Problem `not_found`,
-        `removed`, `room_locked`, `wrong_password`, `room_full`, `lobby_full`,
-        `too_many_attempts`."""
+    ) -> Joined:
+        """Enter a room, or its lobby; once more makes the same participant's connection anew.
+        Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
+        `lobby_full`, `too_many_attempts`."""
         proof = self.find(room_id, who).password_hash
         if proof and password is not None:  # wrong ones are counted
             give_back = self._attempt("password", who)
@@ -5741,25 +5735,25 @@ class Rooms:
         proof = password and proof  # the stored one that the given one matches
         shown = shown_name(name or "")
 
-        def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
+        def unit(tx: Transaction) -> Joined:
             room = existing(active_room(tx.database, room_id), NO_ROOM)
             row = self._participant(tx.database, room, who)
             if row is None:
                 row = self._enter(tx, room, who, shown, to_json(label), proof)
             else:  # a reloaded page, a second tab: the older one is told
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
-                tx.append([room_event(room, "room-left", to=row.client_id, **about)])
+                tell(tx, room, "room-left", to=row.client_id, **about)
                 fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
                 fields["display_name"] = shown or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
-            number = self._announce(tx, room, row)
+            self._announce(tx, room, row)
             people = list(map(participant_view, people_in(tx.database, room)))
-            return room, participant_view(row), people, number
+            return room, participant_view(row), people, tx.next_id - 1
 
-        joined = self._storage.write(unit)
-        what = "Waits for a room" if joined[1].status == WAITING else "Joined a room"
-        about = {"roomId": room_id, "clientId": joined[1].client_id}
+        _, view, _, _ = joined = self._storage.write(unit)
+        what = "Waits for a room" if view.status == WAITING else "Joined a room"
+        about = {"roomId": room_id, "clientId": view.client_id}
         self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
 
@@ -5782,7 +5776,7 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
-        number = VideoParticipant.insert(
+        VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
             connection_id=secrets.token_urlsafe(9),
@@ -5794,7 +5788,7 @@ class Rooms:
             state=to_json(STATE),
             node=self._nodes.id,
         ).execute(tx.database)
-        return by_id(tx.database, VideoParticipant, number)
+        return self._participant(tx.database, room, who)
 
     @staticmethod
     def _check_space(tx: Transaction, room: Any) -> None:
@@ -5802,21 +5796,24 @@ class Rooms:
         if len(people_in(tx.database, room)) >= room.max_participants:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
 
-    def _announce(self, tx: Transaction, room: Any, row: Any) -> int:
-        """Tell who has come, or come back; the log's id."""
-        name = "participant-waiting" if row.status == WAITING else "participant-joined"
+    def _announce(self, tx: Transaction, room: Any, row: Any) -> None:
+        """Tell who has come, or come back."""
+        tx.append([participant_draft(room, row)])
+        name = "participant-waiting"
         if row.status != WAITING:
             change(tx, room, empty_since=None)
-        told = self._events_of(tx, room, row, name, participant=participant_view(row))
-        return tx.append([participant_draft(room, row), *told])[-1]
+            name = "participant-joined"
+        self._tell_of(tx, room, row, name, participant=participant_view(row))
 
     @staticmethod
-    def _events_of(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
+    def _tell_of(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> None:
         """What others hear of somebody: of who waits the hosts, who may let in, else everybody."""
         if row.status != WAITING:
-            return [room_event(room, name, exclude=row.client_id, **content)]
-        hosts = [other.client_id for other in people_in(tx.database, room) if other.is_host]
-        return [room_event(room, name, to=host, **content) for host in hosts]
+            tell(tx, room, name, exclude=row.client_id, **content)
+            return
+        for other in people_in(tx.database, room):
+            if other.is_host:
+                tell(tx, room, name, to=other.client_id, **content)
 
     @staticmethod
     def _participant(database: peewee.Database, room: Any, who: Visitor) -> Any:
@@ -5862,7 +5859,7 @@ class Rooms:
 
         def act(tx: Transaction, room: Any, row: Any) -> None:
             if soon:
-                self._update(tx, room, row, RECONNECTING, self.SOON_MS)
+                self._update(tx, room, row, self.SOON_MS, status=RECONNECTING)
             else:
                 self._remove(tx, room, row, "left")
 
@@ -5870,34 +5867,36 @@ class Rooms:
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
-        self, tx: Transaction, room: Any, row: Any, to: str, grace: int | None = None, **more: Any
+        self, tx: Transaction, room: Any, row: Any, grace: int | None = None, **changed: Any
     ) -> None:
-        """Change a participant, whose silence this node judges from now on, and tell what is
-        different; who waits in the lobby goes on waiting."""
+        """Change a participant and tell what is different. With a `status` this node judges its
+        silence from now on; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
-        status = WAITING if row.status == WAITING else to
-        change(tx, row, node=self._nodes.id, status=status, **more)
+        if "status" in changed:
+            changed["node"] = self._nodes.id
+            changed["status"] = WAITING if row.status == WAITING else changed["status"]
+        change(tx, row, **changed)
         draft = participant_draft(room, row, grace)
         if draft.content != known:
             tx.append([draft])
-        if status != WAITING and (now := participant_view(row)) != view:
-            tx.append([room_event(room, "participant-state", participant=now)])
+        if row.status != WAITING and (now := participant_view(row)) != view:
+            tell(tx, room, "participant-state", participant=now)
 
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
         """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
         been there longest is host where there is none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
-        tx.append([room_event(room, "room-left", to=row.client_id, **about)])
+        tell(tx, room, "room-left", to=row.client_id, **about)
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
-        tx.append(self._events_of(tx, room, row, "participant-left", **about))
+        self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
             change(tx, room, empty_since=now_ms())
         elif row.is_host and not any(other.is_host for other in rest):
             heir = next((other for other in rest if other.status == CONNECTED), rest[0])
-            tell_change(tx, room, heir, is_host=1)
+            self._update(tx, room, heir, is_host=1)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
@@ -5919,26 +5918,24 @@ class Rooms:
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
             change(tx, room, **fields)
-            inside = len(people_in(tx.database, room))
             if not (room.lobby or room.locked):  # nobody is let in one by one any more
-                waiting = people_in(tx.database, room, waits=True)
-                for row in waiting[: max(0, room.max_participants - inside)]:
+                free = max(0, room.max_participants - len(people_in(tx.database, room)))
+                for row in people_in(tx.database, room, waits=True)[:free]:
                     self._admit(tx, room, row)
-                    inside += 1
-            view = room_view(RoomView, room, inside)
-            tx.append([room_event(room, "room-updated", room=view)])
+            view = room_view(RoomView, room, len(people_in(tx.database, room)))
+            tell(tx, room, "room-updated", room=view)
             return room
 
         return self.perform(who, room_id, "moderate", act)
 
     def end(self, tx: Transaction, room: Any, reason: str) -> None:
         """End a room, within a unit."""
-        everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
-        tx.append([room_event(room, "room-ended", reason=reason)])
-        for row in list(everybody.execute(tx.database)):
+        tell(tx, room, "room-ended", reason=reason)
+        for row in people_in(tx.database, room, waits=True):
+            tell(tx, room, "room-ended", to=row.client_id, reason=reason)
             self._take_out(tx, room, row)
-            if row.status == WAITING:
-                tx.append([room_event(room, "room-ended", to=row.client_id, reason=reason)])
+        for row in people_in(tx.database, room):
+            self._take_out(tx, room, row)
         RoomBan.delete().where(RoomBan.room == room.id).execute(tx.database)
         change(tx, room, ended_at=now_ms(), password_hash=None)
 
@@ -5948,11 +5945,10 @@ class Rooms:
         `too_many_attempts`."""
 
         def act(tx: Transaction, room: Any, _: Any) -> None:
-            row, (waits, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
-            is_here = row is not None and row.room == room.id
-            if not is_here or (row.status == WAITING) != waits:
-                raise Problem("not_found", "There is no such participant.")
-            what(self, tx, room, row)
+            waits, what = self.ACTIONS[action]
+            people = people_in(tx.database, room, waits)
+            row = next((row for row in people if row.id == number), None)
+            what(self, tx, room, existing(row, "There is no such participant."))
 
         self.perform(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
@@ -5960,7 +5956,7 @@ class Rooms:
         self._journal.add("INFO", f"Host's action: {action}", **about)
 
     def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
-        tell_change(tx, room, row, state=to_json(as_json(row.state) | forced))
+        self._update(tx, room, row, state=to_json(as_json(row.state) | forced))
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
@@ -5977,15 +5973,15 @@ class Rooms:
         self._check_space(tx, room)
         change(tx, row, status=CONNECTED, joined_at=now_ms())
         self._announce(tx, room, row)
-        tx.append([room_event(room, "room-admitted", to=row.client_id, participantId=row.id)])
+        tell(tx, room, "room-admitted", to=row.client_id, participantId=row.id)
 
     def _make_host(self, tx: Transaction, room: Any, row: Any) -> None:
         """Whoever was host is none any more; whom it was handed to stays it after a return."""
         for other in people_in(tx.database, room):
             if other.is_host and other.id != row.id:
-                tell_change(tx, room, other, is_host=0)
+                self._update(tx, room, other, is_host=0)
         change(tx, room, owner_client=row.client_id, owner_account=row.account, handed=1)
-        tell_change(tx, room, row, is_host=1)
+        self._update(tx, room, row, is_host=1)
 
     # action: whether for who waits in the lobby, else for who is in the room; what
     ACTIONS: ClassVar[dict[str, tuple[bool, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
@@ -6014,7 +6010,7 @@ class Rooms:
             after = state | changes
             if after["hand"] != state["hand"]:
                 after["handAt"] = iso(now_ms()) if after["hand"] else None
-            self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
+            self._update(tx, room, row, status=CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
         return self.perform(who, room_id, "stay", act)
@@ -6038,18 +6034,16 @@ class Rooms:
         # A browser throws at a turn: URL without credentials, and then there is no call at all.
         stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
         servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
-        username, credential, ttl = settings["turn_username"], settings["turn_password"], None
+        username, credential, ttl = settings["turn_username"], settings["turn_password"], 0
         if settings["turn_secret"]:
             ttl = settings["turn_seconds"]
             username = f"{now_ms() // 1000 + ttl}:{client_id}"
             digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
             credential = base64.b64encode(digest).decode()
-        if settings["turn_url"] and username and credential and (ttl or is_in):
-            turn = {"urls": list(settings["turn_url"])}
-            servers.append(turn | {"username": username, "credential": credential})
-        else:
-            ttl = None
-        return IceView(ice_servers=servers, ice_ttl=ttl or msgspec.UNSET)
+        if not (settings["turn_url"] and username and credential and (ttl or is_in)):
+            return IceView(ice_servers=servers)
+        turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
+        return IceView(ice_servers=[*servers, turn], ice_ttl=ttl or msgspec.UNSET)
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
@@ -6107,7 +6101,7 @@ class Rooms:
         self._judge(self.attendance.look())
         if not self._nodes.is_first:
             return
-        where = VideoRoom.ended_at.is_null() & (VideoRoom.pinned == 0)
+        where = IS_ACTIVE & (VideoRoom.pinned == 0)
         where &= VideoRoom.empty_since < now_ms() - self.attendance.limit("empty")
 
         def unit(tx: Transaction) -> list[str]:
@@ -6124,29 +6118,29 @@ class Rooms:
         """Change the status of whom `Attendance.look` names, or take them out."""
         grace = self.attendance.limit("gone") - self.attendance.limit("silent")
 
-        def unit(tx: Transaction) -> list[tuple[str, str, str]]:
+        def unit(tx: Transaction) -> list[dict[str, str]]:
             alive = {row[0] for row in tx.database.execute_sql("SELECT id FROM nodes").fetchall()}
             lost = []
             for known, reason in verdicts:
                 if reason == "node lost" and known.node in alive:  # a new one, not yet met
                     continue
-                row = by_id(tx.database, VideoParticipant, known.id)
-                was = known.status, known.node, known.connection_id
-                if row is None or (row.status, row.node, row.connection_id) != was:
+                same = (getattr(VideoParticipant, key) == getattr(known, key) for key in KNOWN)
+                row = VideoParticipant.select().where(*same).first(tx.database)
+                if row is None:
                     continue
-                room = by_id(tx.database, VideoRoom, row.room)
+                room = VideoRoom.select().where(VideoRoom.id == row.room).first(tx.database)
                 if reason == "heard":
-                    self._update(tx, room, row, CONNECTED)
+                    self._update(tx, room, row, status=CONNECTED)
                     continue
                 if reason in ("silent", "node lost"):
-                    self._update(tx, room, row, RECONNECTING, grace)
+                    self._update(tx, room, row, grace, status=RECONNECTING)
                 else:
                     self._remove(tx, room, row, reason)
-                lost.append((known.room_id, known.client_id, reason))
+                about = {"roomId": known.room_id, "clientId": known.client_id, "reason": reason}
+                lost.append(about)
             return lost
 
-        for room_id, client_id, reason in self._storage.write(unit) if verdicts else ():
-            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
+        for about in self._storage.write(unit) if verdicts else ():
             self._journal.add("CONN", "Lost from a room", **about)
 
 
@@ -7229,7 +7223,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
     """By a host, the room's owner or an administrator. The server isn't in the media's path:
     receivers obey."""
-    app.rooms.moderate(who, room_id, min(number, 2**62), action)
+    app.rooms.moderate(who, room_id, number, action)
 
 
 class StateView(Success):
