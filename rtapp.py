@@ -11815,7 +11815,7 @@ class Application:
         self.port = 0
         self.recent: deque[RecentView] = deque(maxlen=300)  # the last five minutes, by seconds
         self._told_fault: str | None = None
-        self._noted = 0, 0  # messages and deliveries that the event log knows of
+        self._noted = {"messages": 0, "deliveries": 0}  # that the event log knows of
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
@@ -11894,9 +11894,9 @@ class Application:
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
-            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
-            (1.0, self._note_second),
+            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self._note_second),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (1.0, self.log.poll),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11923,33 +11923,29 @@ class Application:
 
     def stats_view(self) -> StatsView:
         """The statistics of this moment."""
-        rooms, nodes = self.rooms.attendance.count(), self.nodes.counts()
+        counters = self._counters()
         return StatsView(
-            active_connections=sum(nodes.values()),
-            transports=self.nodes.by_transport(),
-            video_participants=sum(rooms.values()),
+            active_connections=sum(node.connections for node in counters["nodes"]),
+            video_participants=sum(self.rooms.attendance.count().values()),
             active_video_rooms=self.rooms.count(),
             max_connections=self.settings["max_connections"],
             database_bytes=self.storage.size(),
             wal_bytes=self.storage.engine.wal_bytes(),
             disk_free_bytes=shutil.disk_usage(self.storage.folder).free,
-            errors=self.journal.errors,
             catch_up_reads=self.log.queries,
-            nodes=list(itertools.starmap(NodeLoad, nodes.items())),
             version=__version__,
-            **self.stats.view(),
+            **counters,
         )
 
+    def _counters(self) -> dict[str, Any]:
+        """Of the statistics what costs nothing to ask for."""
+        nodes = list(itertools.starmap(NodeLoad, self.nodes.counts().items()))
+        own = {"transports": self.nodes.by_transport(), "errors": self.journal.errors}
+        return {"nodes": nodes, **own, **self.stats.view()}
+
     def _note_second(self) -> None:
-        self.recent.append(
-            RecentView(
-                timestamp=iso(now_ms()),
-                transports=self.nodes.by_transport(),
-                nodes=list(itertools.starmap(NodeLoad, self.nodes.counts().items())),
-                errors=self.journal.errors,
-                **{name: value for name, value in self.stats.view().items() if name in SECOND},
-            )
-        )
+        counters = SimpleNamespace(**self._counters())
+        self.recent.append(view_of(RecentView, counters, timestamp=iso(now_ms())))
 
     def _tell_stats(self) -> None:
         """To who listens here; each node tells its own."""
@@ -11986,16 +11982,15 @@ class Application:
     def _note_minute(self) -> None:
         view = self.stats_view()
         view.active_connections, view.transports = self.hub.count, self.hub.by_transport()
-        counters = msgspec.convert(view, MinuteView, from_attributes=True)
-        minute = now_ms() // 60_000 * 60_000
-        row = {"minute": minute, "node": self.nodes.id, "counters": to_json(counters)}
+        minute, counters = now_ms() // 60_000 * 60_000, to_json(view_of(MinuteView, view))
+        row = {"minute": minute, "node": self.nodes.id, "counters": counters}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
         # An entry for each message would cost as much as the message.
-        before, self._noted = self._noted, (view.messages_sent, view.deliveries)
-        if self._noted != before:
-            messages, deliveries = (n - old for n, old in zip(self._noted, before, strict=True))
-            counted = {"messages": messages, "deliveries": deliveries}
+        before, now = self._noted, {"messages": view.messages_sent, "deliveries": view.deliveries}
+        if now != before:
+            counted = {key: count - before[key] for key, count in now.items()}
             self.journal.add("MSG", "Messages published and delivered", **counted)
+            self._noted = now
 
     def _tell_faults(self) -> None:
         """Say when storing begins to fail and when it works again. The entry waits to be written,
@@ -12040,10 +12035,7 @@ class Application:
         self.storage.stop()
 
 
-SECOND = set(SecondView.__struct_fields__)
 SAVED_SETTINGS = "SELECT key, value FROM server_settings"
-
-
 RUNTIME = "runtime.json"
 
 
@@ -12165,8 +12157,10 @@ LATE = "encodings.idna", "encodings.punycode", "prometheus_client.core", "segno"
 
 def run(app: Application, started: Callable[[], None]) -> None:
     """Serve until somebody wants an end: a signal, a route, the desktop."""
-    for name in LATE if UNPACKED else ():
-        importlib.import_module(name)
+    if UNPACKED is not None:
+        for name in LATE:
+            importlib.import_module(name)
+        gevent.spawn(follow_parent, app, UNPACKED)
 
     def end(*_: Any) -> None:
         if app.end_wanted.is_set():
@@ -12178,8 +12172,6 @@ def run(app: Application, started: Callable[[], None]) -> None:
     with needing(app.storage.engine):
         app.start()
     started()
-    if UNPACKED is not None:
-        gevent.spawn(follow_parent, app, UNPACKED)
     gevent.spawn(app.repeat, 1.0, Garbage(app.stats).tick)
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
@@ -12210,7 +12202,6 @@ def follow_parent(app: Application, unpacked: Path) -> None:
 # ----------------------------------------------------------------------------------------------
 
 OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
-WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
 
@@ -12247,14 +12238,12 @@ def is_own_program(call: Call) -> bool:
     program of the same user: any other user may read what is on a browser's command line."""
     if not is_from_here(call):
         return False
-
-    def listed(address: str, port: int, *_: Any) -> str:  # words of 32 bits in this machine's order
-        packed = ipaddress.ip_address(str(as_ip(address))).packed
-        words = struct.unpack(f"={len(packed) // 4}I", packed)
-        return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
-
+    ends = []  # as the tables have them: words of 32 bits in this machine's order
     with socket.socket(fileno=socket.dup(call.connection.transport.fileno())) as sock:
-        ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
+        for address, port, *_ in (sock.getpeername(), sock.getsockname()):
+            packed = socket.inet_pton(sock.family, address)
+            words = struct.unpack(f"={len(packed) // 4}I", packed)
+            ends.append("".join(f"{word:08X}" for word in words) + f":{port:04X}")
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     for row in (line.split() for table in tables for line in table.read_text().splitlines()):
         if row[1:3] == ends:  # whose end, and of which user
@@ -12285,7 +12274,8 @@ class WindowProcess:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
         self._url, self._storage, self._again = url, storage, again
-        self._closes = False  # whether closing the window closes it, or asks the server
+        self._fault = os.environ.pop(WINDOW_FAULT, "")  # why there is no server, if so
+        self._closes = bool(self._fault)  # whether closing the window closes it, or asks the server
         self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
 
@@ -12303,28 +12293,29 @@ class WindowProcess:
         import webview
         from webview.menu import Menu, MenuAction
 
-        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
-        page: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
-        page = {"html": ended_page("failed", fault)} if fault else page
+        page: Any = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
+        page = {"html": ended_page("failed", self._fault)} if self._fault else page
         window: Any = webview.create_window(
             "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
-        self._window, self._closes = window, bool(fault)
+        self._window = window
         window.events.initialized += self._use
         window.events.loaded += lambda: self._say("loaded")
         window.events.closing += self._closing
-        file = STATIC / "i18n" / f"{spoken_language()}.json"
-        texts = msgspec.json.decode(file.read_bytes())
+        texts = json.loads((STATIC / "i18n" / f"{spoken_language()}.json").read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
             "desktop.openBrowser": self._open_browser,
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
-        menus, icon = [] if fault else [menu], str(STATIC / "img" / "icon.png")
         webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
-            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menus
+            None if self._fault else self._listen,
+            private_mode=False,
+            storage_path=self._storage,
+            icon=str(STATIC / "img" / "icon.png"),
+            menu=[] if self._fault else [menu],
         )
 
     def _use(self, renderer: str) -> None:
@@ -12367,25 +12358,29 @@ class WindowProcess:
             elif order == "close":
                 self._closes = True
                 window.destroy()
+                return
             else:
                 window.restore()
                 window.show()
                 window.on_top = True  # most systems let a program come forward only so
                 window.on_top = False
-        if sys.stdin and not self._closes:
+        if sys.stdin:
             self._closes = True
             window.expose(self.start_again)
             window.load_html(self._last_page)
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        # A one-file program would else use the files that the old one has unpacked.
-        environ = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
-        # What this process has for output leads to the dead one.
-        streams = ("stdin", "stdout", "stderr")
-        nowhere: dict[str, Any] = dict.fromkeys(streams, subprocess.DEVNULL)
-        command = [*PROGRAM_COMMAND, *self._again]
-        subprocess.Popen(command, env=environ, start_new_session=True, **nowhere)
+        subprocess.Popen(
+            [*PROGRAM_COMMAND, *self._again],
+            # A one-file program would else use the files that the old one has unpacked.
+            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
+            # What this process has for output leads to the dead one.
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         # The web view may wait for this call's page to take its answer, and that page goes now.
         end = threading.Timer(5.0, os._exit, (0,))
         end.daemon = True
@@ -12393,56 +12388,26 @@ class WindowProcess:
         self._window.destroy()
 
 
-class Child(subprocess.Popen[str]):
-    """A process that this one has started. Its input is a pipe from here, whose end tells it that
+def start_own(
+    arguments: Sequence[str], environ: dict[str, str], stderr: int | None = None
+) -> subprocess.Popen[str]:
+    """Start this program in another process. Its input is a pipe from here, whose end tells it that
     this process is gone, however that went."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: dict[str, str],
-        said: Callable[[str], object],
-        ended: Callable[[int], object],
-        stderr: int | None = None,
-    ) -> None:
-        """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
-        super().__init__(
-            command,
-            env={**os.environ, **environ},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-            errors="replace",
-        )
-
-        def listen() -> None:
-            for line in self.stdout or ():
-                said(line.rstrip("\n"))
-            ended(self.wait())
-
-        threading.Thread(target=listen, daemon=True).start()
-
-    def tell(self, order: str) -> None:
-        assert self.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has just ended
-            self.stdin.write(order + "\n")
-            self.stdin.flush()
-
-    def close(self) -> None:
-        """End its input, and itself if it doesn't within three seconds."""
-        assert self.stdin is not None
-        with contextlib.suppress(OSError):
-            self.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(3.0)
-        self.kill()
+    return subprocess.Popen(
+        [*PROGRAM_COMMAND, *arguments],
+        env={**os.environ, **OWN_LIBRARIES, **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
-def open_window(url: str, folder: Path, secret: dict[str, str], said: Any, ended: Any) -> Child:
+def open_window(url: str, folder: Path, secret: dict[str, str]) -> subprocess.Popen[str]:
     """Start the window's process, with a folder for what the web view keeps."""
-    command = [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]]
-    return Child(command, {**OWN_LIBRARIES, **secret}, said, ended, subprocess.STDOUT)
+    arguments = ["--window", url, str(folder / "window"), *sys.argv[1:]]
+    return start_own(arguments, secret, subprocess.STDOUT)
 
 
 class Desktop:
@@ -12459,11 +12424,9 @@ class Desktop:
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
         self.app = app
         self.moved_from = moved_from
-        self._window: Child | None = None
-        self._was_shown = False
-        self._fault = ""  # why the window's process could show none
         self.awake = False  # whether the machine is kept so
-        self._keeper: Child | None = None
+        self._window: Any = None  # and what keeps the machine awake: processes
+        self._keeper: Any = None
         app.desktop = self
         app.access.has_desktop = True
 
@@ -12479,16 +12442,13 @@ class Desktop:
         window, open the browser."""
         if self._window is not None and self._window.poll() is None:
             if part:
-                self._window.tell(f"load {self.app.url}/desktop#{part}")
-            self._window.tell("show")
+                self._order(f"load {self.app.url}/desktop#{part}")
+            self._order("show")
         elif self.why != "none" and has_screen():
-            self._was_shown, self._fault = False, ""
             token = self.app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             url, folder = f"{self.app.url}/desktop", self.app.storage.folder
-            window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
-            self._window = window
-            # One that shows nothing by then is as good as none.
-            gevent.spawn_later(WINDOW_SECONDS, lambda: None if self._was_shown else window.kill())
+            self._window = open_window(url, folder, {WINDOW_TOKEN: token})
+            gevent.spawn(self._follow, self._window)
         else:
             self.open_page(f"/desktop#{part}")
 
@@ -12502,27 +12462,33 @@ class Desktop:
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
-    def _said(self, line: str) -> None:
-        """The window's process says something, or prints it."""
-        act, _, rest = line.removeprefix(WINDOW_SAYS).partition(" ")
-        if not line.startswith(WINDOW_SAYS):
-            print(f"window: {line}", file=sys.stderr)
-        elif act == "loaded":
-            self._was_shown = True
-        elif act == "closing" and self.people:  # who would lose something, so it asks
-            self.show("quit")
-        elif act == "closing":
-            self.app.end_wanted.set()
-        elif act == "browser":
-            self.open_page(rest)
-        elif act == "failed":
-            self._fault = rest
+    def _order(self, order: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the window has just ended
+            print(order, file=self._window.stdin, flush=True)
 
-    def _ended(self, code: int) -> None:
-        """The window's process is gone: go on in the browser."""
+    def _follow(self, window: subprocess.Popen[str]) -> None:
+        """Do what the window asks for; when it is gone, go on in the browser."""
+        fault, was_shown = "", False
+        late = gevent.spawn_later(OPENING_SECONDS, window.kill)  # showing nothing is no window
+        for line in window.stdout or ():
+            act, _, rest = line.rstrip("\n").removeprefix(WINDOW_SAYS).partition(" ")
+            if not line.startswith(WINDOW_SAYS):
+                print(f"window: {line}", end="", file=sys.stderr)
+            elif act == "loaded":
+                was_shown = True
+                late.kill()
+            elif act == "failed":
+                fault = rest
+            elif act == "browser":
+                self.open_page(rest)
+            elif act == "closing" and self.people:  # who would lose something, so it asks
+                self.show("quit")
+            elif act == "closing":
+                self.app.end_wanted.set()
+        code = window.wait()
         if not self.app.end_wanted.is_set():
-            self.why = "died" if self._was_shown else "none"
-            fault = self._fault or f"it ended with code {code}"
+            self.why = "died" if was_shown else "none"
+            fault = fault or f"it ended with code {code}"
             self.app.journal.add("WARN", f"No window, so in the browser: {fault}")
             self.open_page("/desktop")
 
@@ -12530,8 +12496,10 @@ class Desktop:
         """The program ends: so does the window."""
         self._stay_awake()
         if self._window is not None and self._window.poll() is None:
-            self._window.tell("close")
-            self._window.close()
+            self._order("close")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._window.wait(3.0)
+            self._window.kill()
 
     @property
     def people(self) -> int:
@@ -12551,10 +12519,11 @@ class Desktop:
             flags = continuous | (system_required if wanted else 0)
             ctypes.windll.kernel32.SetThreadExecutionState(flags)
         elif self._keeper is not None:
-            self._keeper.close()
+            self._keeper.stdin.close()
             self._keeper = None
         elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
-            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
+            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+            self._keeper = subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=nowhere)
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12682,17 +12651,20 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise StartError(f"{error}.") from None
 
 
-def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
+def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     """What an HTTP server on a port of this machine answers with 200; empty where none does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, body, headers)
         answer = connection.getresponse()
         return answer.read(1_000) if answer.status == 200 else b""
-    except (OSError, http.client.HTTPException):
-        return b""
-    finally:
-        connection.close()
+    return b""
+
+
+def is_served(port: int) -> bool:
+    """Whether a program of this kind answers on a port of this machine."""
+    return b'"version"' in ask_here(port, "/healthz")
 
 
 def desktop_command(options: argparse.Namespace) -> None:
@@ -12720,38 +12692,28 @@ def desktop_command(options: argparse.Namespace) -> None:
         sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
-    has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    run(app, Desktop(app, before.port if before and has_moved else None).start)
+    old_port = before.port if before and len(ports) > 1 else app.port
+    run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
 
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None:
+    if first is None or not is_served(first.port):
         return False
-    if first.key:
-        key = to_json({"key": first.key})
-        is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
-    else:
-        is_there = b'"version"' in ask_here(first.port, "GET", "/healthz")
-    if is_there:
-        print(f"rtapp {first.version} is running already: {first.url}")
-    return is_there
+    if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
+        return False
+    print(f"rtapp {first.version} is running already: {first.url}")
+    return True
 
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    if not has_screen():
-        return
-    said: list[str] = []
     if importlib.util.find_spec("webview"):
-        over = gevent.event.AsyncResult()
         with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
-            fault = {WINDOW_FAULT: message}
-            open_window("about:blank", Path(folder), fault, said.append, over.set)
-            over.get()
-    if WINDOW_SAYS + "loaded" in said:
-        return
+            window = open_window("about:blank", Path(folder), {WINDOW_FAULT: message})
+            if WINDOW_SAYS + "loaded" in window.communicate()[0]:  # and closed again
+                return
     fetched = gevent.event.Event()
     head = pack_head(200, {"Content-Type": "text/html; charset=utf-8", "Connection": "close"})
     page = ended_page("failed", message)
@@ -12851,14 +12813,13 @@ def serve(options: argparse.Namespace) -> None:
 
 def existing_database(options: argparse.Namespace) -> Engine:
     """The database that a command works on. Raises StartError when there is none yet."""
-    settings = settings_of(options)
-    engine = make_engine(settings, create=False)
+    engine = make_engine(settings_of(options), create=False)
     if isinstance(engine, SqliteEngine) and not engine.path.exists():
         raise StartError(
             f"There is no database at {engine.path}: start the server once first, or name "
             "its folder with --data."
         )
-    return make_engine(settings)
+    return engine
 
 
 def backup_command(options: argparse.Namespace) -> None:
@@ -13081,7 +13042,7 @@ def doctor_command(options: argparse.Namespace) -> int:
     try:
         settings = settings_of(options)
         engine = make_engine(settings, create=False)
-    except (StartError, ValueError) as error:
+    except StartError as error:
         print(f"FAIL  settings: {error}")
         return 1
     with contextlib.suppress(*DATABASE_FAULTS):  # `check_database` says why
@@ -13091,21 +13052,16 @@ def doctor_command(options: argparse.Namespace) -> int:
             database = engine.connect()
         with contextlib.closing(database):
             settings.load(database.execute_sql(SAVED_SETTINGS).fetchall())
-    checks: list[Callable[[Settings, Engine], str]]
-    checks = [check_data_folder, check_database, check_port]
-    checks += [check_clock, check_disk, check_open_files, check_exposure, check_turn]
-    checks += [check_network]
-    is_broken = False
-    for check in checks:
+    verdicts = []
+    checks = (check_data_folder, check_database, check_port, check_clock, check_disk)
+    for check in (*checks, check_open_files, check_exposure, check_turn, check_network):
         try:
             verdict, text = "ok", check(settings, engine)
-        except Doubt as doubt:
-            verdict, text = "warn", str(doubt)
-        except (OSError, sqlite3.Error, StartError, ValueError) as error:
-            verdict, text = "FAIL", str(error)
-            is_broken = True
+        except (Doubt, OSError, sqlite3.Error, StartError, ValueError) as error:
+            verdict, text = "warn" if isinstance(error, Doubt) else "FAIL", str(error)
+        verdicts.append(verdict)
         print(f"{verdict:5} {check.__name__[6:].replace('_', ' ')}: {text}")
-    return int(is_broken)
+    return int("FAIL" in verdicts)
 
 
 # Each check of `doctor` gives what it found. Raises Doubt for what is worth a look, StartError for
@@ -13164,7 +13120,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if b'"version"' in ask_here(port, "GET", "/healthz"):
+        if is_served(port):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
@@ -13242,28 +13198,23 @@ class ChildServer:
         # By the environment: what is on a command line can be read by everybody on the machine.
         given = {"port": 0, **settings}.items()
         self._given = {f"RTAPP_{key.upper()}": setting_text(value) for key, value in given}
-        self._child: Child | None = None
+        self._child: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
-        self.url = ""
-        is_decided = threading.Event()  # whether it listens, or never will
+        self._child = child = start_own(["serve"], self._given)
 
-        def said(line: str) -> None:
-            if self.url:
-                print(line, flush=True)
-            elif line.startswith("rtapp listening on "):
-                self.url = line.removeprefix("rtapp listening on ")
-                is_decided.set()
+        def pass_on() -> None:
+            for line in child.stdout or ():
+                print(line, end="", flush=True)
 
-        command = [*PROGRAM_COMMAND, "serve"]
-        environ = {**OWN_LIBRARIES, **self._given}
-        self._child = Child(command, environ, said, lambda _: is_decided.set())
-        is_decided.wait()
-        if not self.url:
-            raise StartError(f"The server ended with code {self._child.wait()}.")
-        return self
+        for line in child.stdout or ():
+            if line.startswith("rtapp listening on "):
+                self.url = line.split()[-1]
+                threading.Thread(target=pass_on, daemon=True).start()
+                return self
+        raise StartError(f"The server ended with code {child.wait()}.")
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
@@ -13302,7 +13253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
-        if options.run is desktop_command:
+        if options.run is desktop_command and has_screen():
             tell_failure(str(error))
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
