@@ -166,7 +166,7 @@ from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import Side
 from websockets.utils import accept_key
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 T = TypeVar("T")
 V = TypeVar("V", bound=msgspec.Struct)
