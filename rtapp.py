@@ -131,7 +131,7 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
-from types import NoneType, SimpleNamespace, UnionType
+from types import ModuleType, NoneType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
     Any,
@@ -8876,7 +8876,6 @@ def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
 
 _PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
 SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK, SIO_CONNECT_ERROR = range(5)
-BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
 
 
 class MsgpackPacket(msgspec.Struct):
@@ -8911,26 +8910,17 @@ class SioPacket(msgspec.Struct):
     event: str = ""
     attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
-    packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
-        values: list[Any] = UNPACK.decode(self.packed).data if self.packed else []
-        values += [msgspec.json.decode(raw) for raw in self.payload]
-        if self.expected:
-            try:
+        values = [msgspec.json.decode(raw) for raw in self.payload]
+        try:
+            if self.expected:
                 values = fill_placeholders(values, self.attachments.__getitem__)
-            except IndexError:
-                raise ValueError("a placeholder of no attachment") from None
-        return values[1:] if self.kind == SIO_EVENT else values
-
-    def arguments(self) -> Arguments:
-        """The arguments of an event as they are stored."""
-        if self.packed:
-            return pack_arguments(self.values())
-        texts = (bytes(raw).decode() for raw in self.payload[1:])
-        return Arguments(f"[{','.join(texts)}]", self.attachments)
+        except IndexError:
+            raise ValueError("a placeholder of no attachment") from None
+        return values
 
 
 def parse_packet(text: str) -> SioPacket:
@@ -8939,7 +8929,7 @@ def parse_packet(text: str) -> SioPacket:
     if match is None:
         raise ValueError("not a packet")
     plain, binary, count, namespace, ack, payload = match.groups()
-    kind = int(plain) if plain else int(binary) - BINARY_OFFSET
+    kind = int(plain) if plain else int(binary) - 3  # it has attachments
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
     found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
@@ -8955,26 +8945,27 @@ def parse_packet(text: str) -> SioPacket:
     if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
         if not found.payload:
             raise ValueError("an event without a name")
-        name = msgspec.json.decode(found.payload[0], type=str | int | float)
-        found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+        raw = found.payload.pop(0)
+        name = msgspec.json.decode(raw, type=str | int | float)
+        found.event = name if isinstance(name, str) else bytes(raw).decode()
         if found.event in SOCKETIO_EVENTS:
             raise ValueError("a reserved event")
     return found
 
 
 def parse_msgpack(data: bytes) -> SioPacket:
-    """A packet in MessagePack, which must be what is one as text. Raises as `parse_packet`, and
-    RecursionError."""
+    """A packet in MessagePack, as it is as text. Raises as `parse_packet`, and RecursionError."""
     try:
         found = UNPACK.decode(data)
-        payload = "" if found.data is None else to_json(found.data)
+        number = "" if found.id is None else found.id
+        given = Arguments("" if found.data is None else to_json(found.data), [])
+        if isinstance(found.data, list):
+            given = pack_arguments(found.data)
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
-    packet = parse_packet(
-        f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
-    )
-    if isinstance(packet.payload, list):
-        packet.payload, packet.packed, packet.size = [], data, len(data)
+    packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
+    packet.attachments, packet.expected = given.attachments, len(given.attachments)
+    packet.size += sum(map(len, given.attachments))
     return packet
 
 
@@ -9013,16 +9004,15 @@ class EventListener:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
-            found = dict(inspect.signature(function).parameters)
+            found = list(inspect.signature(function).parameters.values())
         except ValueError:  # some that are written in C tell nothing
-            found = {"values": kinds("values", kinds.VAR_POSITIONAL)}
-        ack, counted = found.get("ack"), (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
-        plain = [p for p in found.values() if p.kind in counted and p is not ack]
-        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found.values())
-        is_named = ack is None or ack.kind is kinds.KEYWORD_ONLY
-        if not is_named and (any_number or [*found][len(plain)] != "ack"):
+            found = [kinds("values", kinds.VAR_POSITIONAL)]
+        plain = [p for p in found if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found)
+        self.acknowledges = any(p.name == "ack" for p in found)
+        if any(p.name == "ack" for p in plain) and (any_number or plain.pop().name != "ack"):
             raise TypeError(f"{function!r}: ack must be the last parameter.")
-        self.function, self.once, self.acknowledges = function, once, ack is not None
+        self.function, self.once = function, once
         self._least = sum(p.default is p.empty for p in plain)
         self._most = sys.maxsize if any_number else len(plain)
 
@@ -9032,9 +9022,14 @@ class EventListener:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
         named = {"ack": ack or (lambda *_: None)} if self.acknowledges else {}
-        with Turn.named(namespace, event):
+        turn = gevent.getcurrent()
+        before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
+        try:
             result = self.function(*[*values, *missing][: self._most], **named)
             return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+        finally:
+            if isinstance(turn, Turn):  # not one that the application has made
+                turn.turn_to(before)
 
 
 class EventListeners:
@@ -9079,11 +9074,9 @@ class EventListeners:
 
     @property
     def hears(self) -> bool:
-        """Whether there are functions that wait for events."""
         return bool(self._of or self.any)
 
     def take(self, event: str) -> list[EventListener]:
-        """Those of an event that has come."""
         found = self._of.get(event, [])
         if any(listener.once for listener in found):
             self._of[event] = [listener for listener in found if not listener.once]
@@ -9100,8 +9093,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.app: Application = cast("Any", None)  # until it serves
-        self.thread = 0  # the loop's
-        self.loop: Any = None
+        self.hub: Any = None  # gevent's, of the thread that serves
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
@@ -9118,11 +9110,8 @@ class Handlers:
         if name in self.namespaces or len(name) > self.MOST_LETTERS or "#" in name:
             return self.namespaces.get(name)
         for pattern, declared in list(self.namespaces.items()):  # a function may wait
-            if isinstance(pattern, re.Pattern):
-                is_meant = bool(pattern.search(name))
-            elif isinstance(pattern, str):
-                is_meant = False
-            else:
+            is_meant: Any = isinstance(pattern, re.Pattern) and pattern.search(name)
+            if callable(pattern):
                 is_meant = EventListener(pattern)(name, "namespace", name, auth)
             if is_meant:
                 return declared
@@ -9142,19 +9131,14 @@ class Handlers:
         """Run the application's file. Raises StartError."""
         if not Path(path).is_file():
             raise StartError(f"app: there is no file {path}.")
+        sys.path.insert(0, str(Path(path).resolve().parent))
         loader = importlib.machinery.SourceFileLoader("rtapp_handlers", os.path.abspath(path))
-        spec = importlib.util.spec_from_loader(loader.name, loader)
+        module = sys.modules[loader.name] = ModuleType(loader.name)
+        module.__file__ = loader.path
         try:
-            assert spec is not None
-            sys.path.insert(0, str(Path(path).resolve().parent))
-            loader.exec_module(importlib.util.module_from_spec(spec))
+            loader.exec_module(module)
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
-
-    def serve(self, app: Application) -> None:
-        """Let them be called, and call."""
-        self.app, self.loop = app, gevent.get_hub().loop
-        self.thread = get_original("_thread", "get_ident")()
 
     def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """What is declared by `async def` returns. Its loop waits as every greenlet does."""
@@ -9177,12 +9161,10 @@ class Turn(gevent.Greenlet):
     began = 0.0
 
     def switch(self, *values: Any) -> Any:
-        """Go on after a wait."""
         self.began = time.monotonic()
         return super().switch(*values)
 
     def throw(self, *error: Any) -> Any:
-        """Go on after one that was cut short."""
         self.began = time.monotonic()
         return super().throw(*error)
 
@@ -9195,27 +9177,16 @@ class Turn(gevent.Greenlet):
             HANDLERS.slow = {doing: until for doing, until in slow.items() if until > now}
             HANDLERS.slow[self.doing] = now + self.PAUSE
             namespace, event = self.doing
-            HANDLERS.app.journal.add(
-                "WARN",
-                f"The handler of {event} held everybody else up for {held:.1f} s: what takes long "
-                "belongs into gevent's threadpool",
-                **{"event": event, "namespace": namespace, "seconds": round(held, 2)},
-            )
+            words = f"The handler of {event} held everybody else up for {held:.1f} s: what takes "
+            words += "long belongs into gevent's threadpool"
+            about = {"event": event, "namespace": namespace, "seconds": round(held, 2)}
+            HANDLERS.app.journal.add("WARN", words, **about)
 
-    @classmethod
-    @contextlib.contextmanager
-    def named(cls, namespace: str, event: str) -> Iterator[None]:
-        """Run a handler, who may call another one."""
-        turn = gevent.getcurrent()
-        if not isinstance(turn, cls):  # one that the application has made
-            yield
-            return
-        before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
-        try:
-            yield
-        finally:
-            turn.switch_out()
-            turn.doing = before
+    def turn_to(self, doing: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Run another handler, which one may call, or none; what ran before."""
+        self.switch_out()
+        before, self.doing = self.doing, doing
+        return before
 
 
 def from_any_thread(function: F) -> F:
@@ -9223,10 +9194,10 @@ def from_any_thread(function: F) -> F:
 
     @functools.wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        if not HANDLERS.thread:
+        if HANDLERS.hub is None:
             words = "is for when the server runs: call it in a handler, as of @on('connection')"
             raise RuntimeError(f"{function.__name__} {words}.")
-        if get_original("_thread", "get_ident")() == HANDLERS.thread:
+        if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
         done = get_original("_thread", "allocate_lock")()
         done.acquire()
@@ -9236,7 +9207,7 @@ def from_any_thread(function: F) -> F:
             ended.append(gevent.spawn(function, *values, **named))
             ended[0].link(lambda _: done.release())
 
-        HANDLERS.loop.run_callback_threadsafe(start)
+        HANDLERS.hub.loop.run_callback_threadsafe(start)
         done.acquire()
         return ended[0].get()
 
@@ -9304,65 +9275,54 @@ def emit(
     Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
     event and TypeError for what is no room or can't be JSON.
     """
-    arguments, hub = pack_arguments(values, event), HANDLERS.app.hub
+    app, arguments = HANDLERS.app, pack_arguments(values, event)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
-    for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
-        for topic in heard_topics(hub, namespace, room):
+    for room in each_room(to):
+        for topic in room_topics(namespace, room, app.hub):
             others = to_json(left_out) if left_out else None
-            draft = Entry(topic, MESSAGE, event, "", exclude=others)
-            draft.recipient_count = hub.audience(topic, others)
+            draft = Entry(topic, MESSAGE, event, "", exclude=others, sent_at=now_ms())
+            draft.recipient_count = app.hub.audience(topic, others)
             drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
-    send(drafts, volatile)
+    if volatile:
+        for draft in drafts:
+            app.nodes.volatile(draft)
+    elif drafts:
+        append(app, drafts)
 
 
-def send(drafts: Sequence[Entry], volatile: bool) -> None:
-    """Send events by way of the log, which returns after the commit, or past it."""
-    for draft in drafts:
-        draft.sent_at = now_ms()
-        if volatile:
-            HANDLERS.app.nodes.volatile(draft)
-    if not volatile and drafts:
-        append(HANDLERS.app, drafts)
-
-
-def each_room(rooms: RoomNames) -> list[str]:
-    """The rooms that are named, each once; None and "" name none. Raises TypeError for what is no
-    name."""
-    each = [rooms] if rooms is None or isinstance(rooms, (str, int)) else list(rooms)
+def each_room(rooms: Recipients) -> list[str]:
+    """The rooms that are named, each once: None and "" name none, and everybody is in the one that
+    has no name. Raises TypeError for what is no name."""
+    if isinstance(rooms, type):
+        return [""]
+    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
     for room in each:
-        if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
+        if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
-
-
-def rooms_of(to: Recipients) -> set[str] | None:
-    """The rooms in which those are who are meant; None for everybody."""
-    return None if to is Everybody else set(each_room(cast("RoomNames", to)))
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
-def room_topics(namespace: str, room: str) -> list[str]:
-    """The topics that a name may stand for: a room's, and of one client its own."""
-    topics = [room_topic(namespace, room)]
-    return [*topics, DIRECT + room] if _SID.fullmatch(room) else topics
-
-
-def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
-    """The topics of a room that somebody hears, or will once it is back.
+def room_topics(namespace: str, room: str, heard_by: Hub | None = None) -> list[str]:
+    """The topics that a name may stand for: a room's, and of one client its own; with a hub only
+    those that somebody hears, or will once it is back.
 
     A client's own room is the topic of its direct messages: a topic more for each client would be
     a view more for each, and nothing would be joined once for all.
     """
-    topic, *own = room_topics(namespace, room)
-    is_heard = [bool(hub.audience(topic)), bool(hub.of_client(room))]
-    if not own or is_heard[0] == is_heard[1]:  # who is away or on another node isn't known here
-        return [topic, *own]
-    return [topic] if is_heard[0] else own
+    topic, own = room_topic(namespace, room), DIRECT + room
+    if not _SID.fullmatch(room):
+        return [topic]
+    if heard_by is not None:  # who is away or on another node isn't known here
+        is_room, is_client = bool(heard_by.audience(topic)), bool(heard_by.of_client(room))
+        if is_room != is_client:
+            return [topic] if is_room else [own]
+    return [topic, own]
 
 
 class KeptData(dict[str, Any]):
@@ -9434,10 +9394,14 @@ class Client(EventListeners):
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
         now. Raises as `emit` of the module."""
-        arguments = pack_arguments(values, event)
+        app, arguments = self.session.app, pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1)
-            send([arguments._replace(namespace=self.namespace).put_into(draft)], volatile)
+            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
+            arguments._replace(namespace=self.namespace).put_into(draft)
+            if volatile:
+                app.nodes.volatile(draft)
+            else:
+                append(app, [draft])
         elif ack is None:
             self.session.emit(self.namespace, event, arguments)
         else:
@@ -9515,16 +9479,7 @@ class Client(EventListeners):
         """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
-        due = [packet.ack] if packet.ack else []
-
-        @from_any_thread
-        def acknowledge(*values: Any) -> None:
-            """Answer the client, once."""
-            given = pack_arguments(values)
-            self.keep()  # before the answer: what was acknowledged survives
-            if due and self.connected:
-                self.session.reply(SIO_ACK, self.namespace, given, due.pop())
-
+        acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
         if HANDLERS.has_handlers or self.hears:
             values, results = packet.values(), []
             with contextlib.suppress(Refused):
@@ -9537,6 +9492,14 @@ class Client(EventListeners):
         if results:
             result = next((result for result in results if result is not None), ())
             acknowledge(*(result if isinstance(result, tuple) else [result]))
+
+    @from_any_thread
+    def _acknowledge(self, due: list[str], *values: Any) -> None:
+        """Answer the client, if an answer is due; the second one isn't."""
+        given = pack_arguments(values)
+        self.keep()  # before the answer: what was acknowledged survives
+        if due and self.connected:
+            self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
     def hear(
         self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
@@ -9607,36 +9570,32 @@ class ChannelNames(msgspec.Struct):
 
 def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
     """Join and leave channels, and publish, by the rules of HTTP; what is acknowledged."""
+    app = client.session.app
     try:
         if packet.event in ("join", "leave"):
             names = convert({"channels": packet.values()}, ChannelNames).channels
-            app, before, adds = client.session.app, client.channels, packet.event == "join"
+            before, adds = client.channels, packet.event == "join"
             client.channels = changed_channels(app, client.principal, before, names, adds)
             client.session.renew_topics()
-        else:
-            relay(client, packet)
+            return {"success": True}
+        if not app.settings["relay_events"]:
+            raise Problem("forbidden", "The setting relay_events is off.")
+        text = f"[{','.join(bytes(raw).decode() for raw in packet.payload)}]"
+        if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
+            raise Problem("too_large", "An event is too large as JSON.")
+        query = convert({"event": packet.event}, BroadcastQuery)
+        parsed = parse_json(text.encode())
+        numbers: list[int] = []
+        fill_placeholders(parsed.value, numbers.append)
+        if packet.expected and sorted(numbers) != list(range(packet.expected)):
+            # Of one that stands a thousand times every receiver would get a thousand copies.
+            raise Problem("invalid", "Each attachment has one placeholder.")
+        lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
+        draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
+        append(app, [Arguments(parsed.text, packet.attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
         return {"success": False, "code": problem.code, "message": problem.detail}
-
-
-def relay(client: Client, packet: SioPacket) -> None:
-    """Publish what a client emits."""
-    app, (text, attachments, _) = client.session.app, packet.arguments()
-    if not app.settings["relay_events"]:
-        raise Problem("forbidden", "The setting relay_events is off.")
-    if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
-        raise Problem("too_large", "An event is too large as JSON.")
-    query = convert({"event": packet.event}, BroadcastQuery)
-    parsed = parse_json(text.encode())
-    numbers: list[int] = []
-    fill_placeholders(parsed.value, numbers.append)
-    if attachments and sorted(numbers) != list(range(len(attachments))):
-        # Of one that stands a thousand times every receiver would get a thousand copies.
-        raise Problem("invalid", "Each attachment has one placeholder.")
-    lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-    draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
-    append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
 # Of many clients, on any node
@@ -9649,14 +9608,14 @@ class Order(msgspec.Struct):
     act: str
     arguments: list[Any]
     namespace: str = "/"
-    rooms: set[str] | None = None
-    exclude: set[str] = set()
+    rooms: Sequence[str] = ("",)
+    exclude: Sequence[str] = ()
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
         """Whether it is about one of the namespace's clients."""
-        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
 
@@ -9704,13 +9663,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9718,7 +9677,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9727,7 +9686,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, rooms_of(to)), timeout)
+    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9743,7 +9702,7 @@ def call(
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
     pack_arguments(values, event)
-    whom = namespace, rooms_of(to), set(each_room(exclude))
+    whom = namespace, each_room(to), each_room(exclude)
     # Each node waits so long for its clients, and this one a little longer for the nodes.
     return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
@@ -11890,7 +11849,7 @@ class Application:
         self.hub.start()
         self.rooms.start()
         self.engine.recovery.start()
-        HANDLERS.serve(self)
+        HANDLERS.app, HANDLERS.hub = self, gevent.get_hub()
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
