@@ -6150,8 +6150,10 @@ class Rooms:
 # HTTP
 # ----------------------------------------------------------------------------------------------
 
-
-Attach = Callable[["Transport", bytes, bytes], None]
+JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
+HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+SQLITE = "application/vnd.sqlite3"
+Attach = Callable[[Transport, bytes, bytes], None]
 
 
 class Answer(msgspec.Struct):
@@ -6204,10 +6206,6 @@ def takes_gzip(accepted: str) -> bool:
         codings[name.strip()] = re.fullmatch(r"\s*q=0(\.0*)?\s*", weight) is None
     return codings.get("gzip", codings.get("*", False))
 
-
-JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
-SQLITE = "application/vnd.sqlite3"
 
 ROUTES: list[Route] = []
 F = TypeVar("F", bound=Callable[..., Any])
@@ -6265,6 +6263,12 @@ class Route:
             )
         return kinds
 
+    @cached_property
+    def lists(self) -> set[str]:
+        """The fields of the query that may be given several times. Asking msgspec is slow."""
+        fields = msgspec.structs.fields(self.asked["query"])
+        return {field.encode_name for field in fields if element_of(field.type) is not None}
+
     @property
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
@@ -6290,9 +6294,8 @@ MAX_CHANNELS = 256
 LARGE = "max_message_bytes"  # the limit of what may hold that many of them, or a long value
 LETTERS = "letters (A-Z, a-z), digits"
 Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
-EventName = Annotated[
-    str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
-]
+ONE_LINE = "1-128 characters in one line"
+EventName = Annotated[str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", ONE_LINE)]
 ClientId = Annotated[str, pattern(r"[A-Za-z0-9_-]{1,64}", f"1-64 {LETTERS}, _ and -")]
 RoomName = ClientId
 SocketRoom = Annotated[str, pattern(r"[^\x00]{1,256}", "1-256 characters, none of them NUL")]
@@ -6313,10 +6316,8 @@ SettingKey = Annotated[
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Patterns = Annotated[
-    tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
-    msgspec.Meta(max_length=MAX_CHANNELS),
-]
+Pattern = Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]
+Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
 TokenName = Annotated[str, pattern(r"[A-Za-z0-9_.-]{1,64}", f"1-64 {LETTERS} and _.-")]
 Scopes = Annotated[
     tuple[Literal["subscribe", "publish", "emit", "admin"], ...],
@@ -6394,16 +6395,6 @@ def in_words(kind: Any) -> str:
     if inner and origin is not tuple:
         return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
     return NAMES.get(origin, "an object")
-
-
-@cache
-def list_fields(kind: Hashable) -> frozenset[str]:
-    """The fields of a request type that may be given several times. Asking msgspec is slow."""
-    fields = msgspec.structs.fields(cast(Any, kind))
-    return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
-
-
-# Types of answers that several calls give
 
 
 class Success(msgspec.Struct):
@@ -6485,11 +6476,10 @@ def open_stream(
         cursor = app.hub.head if after is None else after
         subscriber = new_subscriber(principal, agent, encoding, client_id, cursor)
         position = app.log.position(cursor)
-        label = "SSE" if encoding.name == "sse" else "WebSocket"
         hello = {
             "type": "connection",
             "clientId": client_id,
-            "message": f"Connected to {label}",
+            "message": f"Connected to {'SSE' if encoding.name == 'sse' else 'WebSocket'}",
             "recovered": after is not None,
             "lastEventId": position,
             "pingInterval": app.settings["ping_interval"],
@@ -6889,9 +6879,7 @@ class RoomCall(msgspec.Struct, rename="camel"):
     connection_id: ClientId | None = None
 
 
-Label = (
-    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
-)
+Label = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", ONE_LINE)] | int | None
 Title = Annotated[
     str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
 ]
@@ -6900,9 +6888,7 @@ Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
 ROOM = "/api/video/rooms/<room_id>"
-Action = Literal[
-    "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
-]
+Act = Literal["mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
@@ -7088,7 +7074,7 @@ def qr_code(text: str) -> Answer:
 
     image = io.BytesIO()
     segno.make(text).save(image, "svg", scale=8, border=4)
-    return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
+    return Answer(image.getvalue(), headers={"Content-Type": SVG})
 
 
 class IceView(msgspec.Struct, rename="camel", kw_only=True):
@@ -7167,7 +7153,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
-def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
+def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Act) -> None:
     """By a host, the room's owner or an administrator. The server isn't in the media's path:
     receivers obey."""
     app.rooms.moderate(who, room_id, min(number, 2**62), action)
@@ -7201,11 +7187,11 @@ def say_in_room(
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
-        about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        about |= {"messageId": tx.next_id, "text": text}
+        about |= {"sentAt": iso(now_ms()), "replyTo": reply_to}
         answered = said_in(room).where(Message.id == reply_to)
         if reply_to is not None and not answered.exists(tx.database):
             raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
-        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
@@ -8428,8 +8414,7 @@ class Web:
         given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
-                lists = list_fields(kind)
-                values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
+                values = {key: v if key in row.lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
                 is_bare = row.may_lack and "authorization" in call.headers and not call.content_type
