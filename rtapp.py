@@ -8718,10 +8718,10 @@ class Conversation:
 
     def _hold(self, size: int) -> None:
         self._size += size
-        count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
-        if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
+        load = max(len(self._waiting or ()) / self.MOST, self._size / self.MOST_BYTES)
+        if load > 1 and not self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber)
-        elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
+        elif load <= 0.5 and self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None: ...
@@ -10105,7 +10105,7 @@ REASONS = {
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake", "recovery")
+    __slots__ = ("_joining", "_partial", "_timer", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
@@ -10113,7 +10113,9 @@ class SocketIoSession(EngineSession):
         self.recovery = engine.recovery
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-        gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
+        seconds = self.app.settings["socketio_connect_seconds"]
+        self._timer = gevent.get_hub().loop.timer(seconds)  # less than a greenlet for each
+        self._timer.start(self._end_silent)
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
