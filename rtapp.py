@@ -9857,7 +9857,7 @@ class Recovery:
 
 
 class EngineFault(Exception):
-    """An error of Engine.IO, by its number among these."""
+    """An error of Engine.IO, in one of these words; the place among them is its code."""
 
     WORDS = (
         *("Transport unknown", "Session ID unknown", "Bad handshake method"),
@@ -9962,9 +9962,9 @@ class EngineSession(Conversation):
         kind = "posts" if call.method == "POST" else "polls"
         if kind in self._requests:
             self.end(f"two {kind} at once")
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         if not self._encoding.polls:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         self._requests.add(kind)
         try:
             return payload_answer(self._post(call) if kind == "posts" else self._poll(call))
@@ -9978,12 +9978,12 @@ class EngineSession(Conversation):
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
-            raise EngineFault(1)
+            raise EngineFault("Session ID unknown")
         with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload or b"6"
@@ -9995,12 +9995,12 @@ class EngineSession(Conversation):
             for packet in paced(SocketIoEncoding.packets(payload)):
                 self.take(packet)
                 if not self.subscriber.is_open and packet != "1":
-                    raise EngineFault(3)
+                    raise EngineFault("Bad request")
                 while self.subscriber.is_paused and self.subscriber.is_open:
                     gevent.sleep(0.01)
         except ValueError:
             self.take("")
-            raise EngineFault(3) from None
+            raise EngineFault("Bad request") from None
         return b"ok"
 
     # Upgrade
@@ -10294,23 +10294,23 @@ class EngineIo:
         try:
             if given.get("EIO") != "4":
                 self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-                raise EngineFault(5)
+                raise EngineFault("Unsupported protocol version")
             if encoding is None:
-                raise EngineFault(0)
+                raise EngineFault("Transport unknown")
             if "sid" not in given:
                 if call.method != "GET":
-                    raise EngineFault(2)
+                    raise EngineFault("Bad handshake method")
                 self.app.streams.check_capacity(call.principal)
                 return self._begin(call, given, encoding)
             if sid in self._ended:
                 return payload_answer(self._ended.pop(sid))
             if sid not in self._sessions:
-                raise EngineFault(1)
+                raise EngineFault("Session ID unknown")
             session = self._sessions[sid]
             return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
-            code = fault.args[0]
-            return Answer({"code": code, "message": fault.WORDS[code]}, 400)
+            words = str(fault)
+            return Answer({"code": fault.WORDS.index(words), "message": words}, 400)
 
     def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
