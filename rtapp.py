@@ -10137,7 +10137,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._who_connects(auth, is_gated)
+            principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10160,13 +10160,16 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
-        the token may be the application's."""
+    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """Who connects: `auth.token`, else the first request's cookie or header. Where a
+        middleware decides, the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
-            with contextlib.suppress(*[Problem] * is_gated):
+            try:
                 principal = access.by_token(auth["token"])._replace(address=principal.address)
+            except Problem:
+                if not is_gated:
+                    raise
             self.app.streams.check_capacity(principal, is_open=True)
         if not is_gated:
             access.require(principal, "subscribe")
