@@ -8620,10 +8620,10 @@ class Conversation:
 
     def _hold(self, size: int) -> None:
         self._size += size
-        count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
-        if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
+        load = max(len(self._waiting or ()) / self.MOST, self._size / self.MOST_BYTES)
+        if load > 1 and not self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber)
-        elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
+        elif load <= 0.5 and self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None: ...
@@ -9783,7 +9783,7 @@ class Recovery:
 
 
 class EngineFault(Exception):
-    """An error of Engine.IO, by its number among these."""
+    """An error of Engine.IO, in one of these words; the place among them is its code."""
 
     WORDS = (
         *("Transport unknown", "Session ID unknown", "Bad handshake method"),
@@ -9888,9 +9888,9 @@ class EngineSession(Conversation):
         kind = "posts" if call.method == "POST" else "polls"
         if kind in self._requests:
             self.end(f"two {kind} at once")
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         if not self._encoding.polls:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         self._requests.add(kind)
         try:
             return payload_answer(self._post(call) if kind == "posts" else self._poll(call))
@@ -9904,12 +9904,12 @@ class EngineSession(Conversation):
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
-            raise EngineFault(1)
+            raise EngineFault("Session ID unknown")
         with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload or b"6"
@@ -9921,12 +9921,12 @@ class EngineSession(Conversation):
             for packet in paced(SocketIoEncoding.packets(payload)):
                 self.take(packet)
                 if not self.subscriber.is_open and packet != "1":
-                    raise EngineFault(3)
+                    raise EngineFault("Bad request")
                 while self.subscriber.is_paused and self.subscriber.is_open:
                     gevent.sleep(0.01)
         except ValueError:
             self.take("")
-            raise EngineFault(3) from None
+            raise EngineFault("Bad request") from None
         return b"ok"
 
     # Upgrade
@@ -9965,7 +9965,7 @@ REASONS = {
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake", "recovery")
+    __slots__ = ("_joining", "_partial", "_timer", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
@@ -9973,7 +9973,9 @@ class SocketIoSession(EngineSession):
         self.recovery = engine.recovery
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-        gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
+        seconds = self.app.settings["socketio_connect_seconds"]
+        self._timer = gevent.get_hub().loop.timer(seconds)  # less than a greenlet for each
+        self._timer.start(self._end_silent)
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
@@ -10061,7 +10063,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._who_connects(auth, is_gated)
+            principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10084,13 +10086,16 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
-        the token may be the application's."""
+    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """Who connects: `auth.token`, else the first request's cookie or header. Where a
+        middleware decides, the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
-            with contextlib.suppress(*[Problem] * is_gated):
+            try:
                 principal = access.by_token(auth["token"])._replace(address=principal.address)
+            except Problem:
+                if not is_gated:
+                    raise
             check_capacity(self.app, principal, is_open=True)
         if not is_gated:
             access.require(principal, "subscribe")
@@ -10218,23 +10223,23 @@ class EngineIo:
         try:
             if given.get("EIO") != "4":
                 self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-                raise EngineFault(5)
+                raise EngineFault("Unsupported protocol version")
             if encoding is None:
-                raise EngineFault(0)
+                raise EngineFault("Transport unknown")
             if "sid" not in given:
                 if call.method != "GET":
-                    raise EngineFault(2)
+                    raise EngineFault("Bad handshake method")
                 check_capacity(self.app, call.principal)
                 return self._begin(call, given, encoding)
             if sid in self._ended:
                 return payload_answer(self._ended.pop(sid))
             if sid not in self._sessions:
-                raise EngineFault(1)
+                raise EngineFault("Session ID unknown")
             session = self._sessions[sid]
             return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
-            code = fault.args[0]
-            return Answer({"code": code, "message": fault.WORDS[code]}, 400)
+            words = str(fault)
+            return Answer({"code": fault.WORDS.index(words), "message": words}, 400)
 
     def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
