@@ -7667,11 +7667,8 @@ def backup(app: Application, call: Call) -> Answer:
     app.storage.backup(path)
     app.audit(call, "Backup downloaded")
     stamp, size = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), path.stat().st_size
-    headers = {
-        "Content-Type": SQLITE,
-        "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
-    }
+    name = f'attachment; filename="rtapp-{stamp}.db"'
+    headers = {"Content-Type": SQLITE, "Content-Disposition": name, "Content-Length": str(size)}
 
     def parts() -> Iterator[bytes]:
         try:
@@ -7687,30 +7684,28 @@ def metrics(app: Application) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
     from prometheus_client import core, generate_latest  # slow to import
 
-    view, memory = app.stats_view(), app.hub.memory()
-    gauge, counter = core.GaugeMetricFamily, core.CounterMetricFamily
-    latency = view.publish_latency_ms
+    now, memory = app.stats_view(), app.hub.memory()
+    gauge, total = core.GaugeMetricFamily, core.CounterMetricFamily
+    latency = now.publish_latency_ms
     live = gauge("rtapp_live_connections", "Now", labels=["transport"])
     for transport, count in app.hub.by_transport().items():
         live.add_metric([transport], count)
     families = [
         gauge("rtapp_ring_bytes", "Memory of the newest messages", memory["bytes"]),
         gauge("rtapp_ring_entries", "Messages in memory", memory["entries"]),
-        gauge("rtapp_uptime_seconds", "Since the start", view.uptime),
-        gauge("rtapp_memory_bytes", "Resident memory", view.memory_bytes),
-        gauge("rtapp_database_bytes", "Size of the database", view.database_bytes),
+        gauge("rtapp_uptime_seconds", "Since the start", now.uptime),
+        gauge("rtapp_memory_bytes", "Resident memory", now.memory_bytes),
+        gauge("rtapp_database_bytes", "Size of the database", now.database_bytes),
         gauge("rtapp_log_head", "Newest id of the log", app.log.head),
-        gauge("rtapp_video_rooms", "Active video rooms", view.active_video_rooms),
-        gauge("rtapp_video_participants", "People in them", view.video_participants),
+        gauge("rtapp_video_rooms", "Active video rooms", now.active_video_rooms),
+        gauge("rtapp_video_participants", "People in them", now.video_participants),
         gauge("rtapp_publish_latency_p50_ms", "Median time to store", latency["p50"]),
         gauge("rtapp_publish_latency_p99_ms", "99th percentile of it", latency["p99"]),
-        counter("rtapp_connections", "Streams opened", view.total_connections),
-        counter("rtapp_messages", "Messages published", view.messages_sent),
-        counter("rtapp_deliveries", "Messages delivered", view.deliveries),
-        counter("rtapp_sent_bytes", "Bytes sent to streams", view.bytes_sent),
-        counter(
-            "rtapp_catch_up_reads", "Pages read for streams behind the ring", view.catch_up_reads
-        ),
+        total("rtapp_connections", "Streams opened", now.total_connections),
+        total("rtapp_messages", "Messages published", now.messages_sent),
+        total("rtapp_deliveries", "Messages delivered", now.deliveries),
+        total("rtapp_sent_bytes", "Bytes sent to streams", now.bytes_sent),
+        total("rtapp_catch_up_reads", "Pages read for streams behind the ring", now.catch_up_reads),
         live,
     ]
     text = generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
@@ -8262,17 +8257,15 @@ def openapi() -> dict[str, Any]:
     for row in ROUTES:
         path = re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", row.path)
         paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas, shared)
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "rtapp", "version": __version__, "description": "A real-time server."},
         "paths": paths,
-        "components": {
-            "schemas": shared,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
-            },
-        },
+        "components": {"schemas": shared, "securitySchemes": schemes},
     }
 
 
@@ -8280,11 +8273,9 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     parameter = ("name", "in", "required", "schema")
+    types, in_path = {"int": "integer"}, re.findall(r"<(\w+):?(\w*)>", row.path)
     taken = [
-        *[
-            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
-            for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
-        ],
+        *[(name, "path", True, {"type": types.get(kind, "string")}) for name, kind in in_path],
         *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
         *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
@@ -8299,21 +8290,18 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         return found
 
     apart = len(shown) == len(row.answers)  # else each status may have any of them
-    responses: dict[str, Any] = {
-        str(status): {
-            "description": http.client.responses[status],
-            "content": content(media, [shown[at]] if apart else shown),
-        }
-        for at, (status, media) in enumerate(row.answers.items())
-    }
     problem = {"application/problem+json": {"schema": schemas[ProblemView]}}
+    responses = {"default": {"description": "A problem", "content": problem}}
+    for at, (status, media) in enumerate(row.answers.items()):
+        given = content(media, [shown[at]] if apart else shown)
+        responses[str(status)] = {"description": http.client.responses[status], "content": given}
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
         "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
-        "responses": {**responses, "default": {"description": "A problem", "content": problem}},
+        "responses": responses,
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
@@ -8361,9 +8349,11 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._router = bottle.Router()
-        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
+        self._rows = [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES
+        for row in self._rows:
             self._router.add(row.path, row.method, partial(self._serve, row))
-        for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
+        # RFC 9110, 9.3.7: "*" is all of it.
+        for path in ("*", *dict.fromkeys(row.path for row in self._rows)):
             self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
@@ -8408,8 +8398,7 @@ class Web:
         access.check_host(call)
         guarded = row.path.startswith(self.PROGRAMS)
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
-        navigates = call.headers.get("sec-fetch-mode") == "navigate"
-        is_link = navigates and HTML in row.answers.values()
+        is_link = call.headers.get("sec-fetch-mode") == "navigate" and HTML in row.answers.values()
         access.admit_page(call, is_link, guarded, row.path in self.SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
@@ -8489,9 +8478,8 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        found = (row.method for row in ROUTES if path in (row.path, "*"))
-        methods = allow_header({"OPTIONS", *found})
-        call.reply["Allow"] = methods
+        found = (row.method for row in self._rows if path in (row.path, "*"))
+        call.reply["Allow"] = methods = allow_header({"OPTIONS", *found})
         self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
