@@ -148,6 +148,7 @@ from typing import (
 
 import bottle
 import gevent
+import gevent.baseserver
 import gevent.event
 import gevent.hub
 import gevent.lock
@@ -10371,7 +10372,7 @@ class HeadFault(ValueError):
     """A head that is refused with another status than 400: that, and why."""
 
 
-# Anything but controls, spaces and a fragment; which form it has is looked at later.
+# Its target is anything but controls, spaces and a fragment; which form it has is looked at later.
 REQUEST_LINE = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!\"$-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\r?\n"
 )
@@ -10383,24 +10384,15 @@ ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings o
 MOST_FIELDS = 100
 
 
-def request_line(head: str) -> re.Match[str]:
-    """The line with which a head begins. Raises ValueError for what is none."""
-    line = REQUEST_LINE.match(head)
-    if line is None:
-        raise ValueError(f"{head.partition(chr(10))[0][:100]!r} asks for nothing")
-    if line[3][0] != "1":
-        raise HeadFault(505, f"it is HTTP/{line[3]}")
-    return line
-
-
-def header_fields(lines: str, at: int) -> dict[str, str]:
-    """The header fields of a head from `at` on, by their names in lower case (RFC 9112, 5).
+def header_fields(lines: str) -> dict[str, str]:
+    """The header fields of a head, by their names in lower case (RFC 9112, 5), from its second line
+    on; the last one is empty.
 
     Raises ValueError for what a proxy before us may read otherwise than we do: that is how
     requests are smuggled (RFC 9112, 6.3, 11.2).
     """
     fields: dict[str, str] = {}
-    found = FIELD.findall(lines, at)
+    found = FIELD.findall(lines)[:-1]
     if len(found) > MOST_FIELDS:
         raise HeadFault(431, "it has too many header fields")
     for given, text in found:
@@ -10423,40 +10415,15 @@ def header_fields(lines: str, at: int) -> dict[str, str]:
 def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
     """The path and query that a target of any form asks for (RFC 9112, 3.2); what an absolute one
     says of the host counts instead of Host. Raises ValueError."""
-    if method == "CONNECT" and AUTHORITY.fullmatch(target):
-        raise HeadFault(501, "CONNECT is for proxies")
-    if method != "CONNECT" and (target[0] == "/" or (method == "OPTIONS" and target == "*")):
+    if method == "CONNECT":
+        if AUTHORITY.fullmatch(target):
+            raise HeadFault(501, "CONNECT is for proxies")
+    elif target[0] == "/" or (method == "OPTIONS" and target == "*"):
         return target
-    absolute = ABSOLUTE.fullmatch(target)
-    if method == "CONNECT" or absolute is None:
-        raise ValueError(f"{target[:100]!r} is not a target of {method}")
-    fields["host"], path, query = absolute.groups("")
-    return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
-
-
-def read_call(connection: Connection) -> Call:
-    """A connection's next request, whose head is about to come. Raises OSError, ValueError for what
-    is none."""
-    head = connection.head()
-    line = request_line(head)
-    method, target, version = line.groups()
-    fields = header_fields(head, line.end())
-    if version != "1.0" and "host" not in fields:
-        raise ValueError("it has no Host")
-    has_chunks = "transfer-encoding" in fields  # no other coding is let through
-    if version == "1.0" and has_chunks:
-        raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
-    target = plain_target(method, target, fields)
-    address, scheme = connection.address, connection.scheme
-    call = Call(method, target, version, fields, address, scheme, connection)
-    wishes = field_list(fields["connection"]) if "connection" in fields else ()
-    call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
-    expect = fields.get("expect", "") if version != "1.0" else ""
-    if expect and field_list(expect) != {"100-continue"}:
-        raise HeadFault(417, "it expects something else than 100-continue")
-    connection.body_left = None if has_chunks else int(fields.get("content-length", 0))
-    connection.is_awaited = bool(expect) and connection.body_left != 0
-    return call
+    elif absolute := ABSOLUTE.fullmatch(target):
+        fields["host"], path, query = absolute.groups("")
+        return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
+    raise ValueError(f"{target[:100]!r} is not a target of {method}")
 
 
 # A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7).
@@ -10465,12 +10432,10 @@ http_date = functools.lru_cache(maxsize=2)(partial(email.utils.formatdate, usegm
 
 def pack_head(status: int, headers: dict[str, str]) -> bytes:
     """An answer's head. Raises ValueError for a value that would end its line and begin another."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
         raise ValueError("a header field has a line's end in it")
-    reason = http.client.responses[status]
-    return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
+    return f"HTTP/1.1 {status} {http.client.responses[status]}\r\n{lines}\r\n".encode("latin-1")
 
 
 class Connection:
@@ -10480,7 +10445,7 @@ class Connection:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
-    HEAD_END = re.compile(rb"\n\r?\n")
+    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"(?:\A|\n)\r?\n")
     CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     LINE_BYTES = 4_096  # of that, and of a trailer
     UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
@@ -10506,9 +10471,9 @@ class Connection:
 
     # What it reads
 
-    def limit(self, seconds: float) -> None:
+    def limit(self, seconds: float, is_idle: bool = False) -> None:
         """What is read from now on must be there within this time."""
-        self.deadline = time.monotonic() + seconds
+        self.deadline, self.is_idle = time.monotonic() + seconds, is_idle
 
     def interrupt(self, error: OSError) -> None:
         """Raise an error in whoever waits for input."""
@@ -10529,20 +10494,17 @@ class Connection:
         if waiter is not None:
             waiter.switch(None)
             return
-        if self._gone is None:
-            # Stopped only now: to stop and start it for each request would be two system calls.
-            self._watcher.stop()
-            return
-        try:
-            part = self.transport.receive()
-        except OSError:
-            part = b""
-        if part is None:  # of a record of TLS, such as that of its end, the rest is to come
-            return
+        part: bytes | None = b""
+        if self._gone is not None:
+            with contextlib.suppress(OSError):
+                part = self.transport.receive()
+            if part is None:  # of a record of TLS, such as that of its end, the rest is to come
+                return
+            self._data += part
+            if not part:
+                self._gone()
+        # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
-        self._data += part
-        if not part:
-            self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
@@ -10563,33 +10525,55 @@ class Connection:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
             if not self._data:
-                self.limit(self.IDLE_SECONDS)
-                self.is_idle = True
+                self.limit(self.IDLE_SECONDS, is_idle=True)
                 if not self._fill():
                     return False
-                self.is_idle = False
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
         return bool(self._data)
 
-    def head(self) -> str:
-        """A request's head without the empty line at its end. Raises OSError, ValueError."""
-        self.limit(self.HEAD_SECONDS)
+    def _until(self, end: re.Pattern[bytes], most: int, *fault: Any) -> bytes:
+        """Use what comes up to an end. Raises OSError, a HeadFault where there is no end within so
+        many bytes, ValueError where nothing more comes."""
         looked = 0
-        while (end := self.HEAD_END.search(self._data, looked)) is None:
-            size, line = len(self._data), self._data.find(b"\n") + 1
-            if size > self.HEAD_BYTES:
-                break
-            if line and not looked:  # what is none isn't waited for
-                request_line(self._data[:line].decode("latin-1"))
-            looked = max(0, size - 2)
+        while (found := end.search(self._data, looked, most)) is None:
+            if len(self._data) >= most:
+                raise HeadFault(*fault)
+            looked = max(0, len(self._data) - 2)
             if not self._fill():
-                raise ValueError("it ends within its head")
-        if end is None or end.end() > self.HEAD_BYTES:
-            has_line = b"\n" in self._data[: self.HEAD_BYTES]
-            raise HeadFault(431 if has_line else 414, "its head is too large")
-        return self.take(end.end())[: end.start() + 1].decode("latin-1")
+                raise ValueError("it ends too soon")
+        return self.take(found.end())
+
+    def _read_call(self) -> Call:
+        """The next request, whose head is about to come. Raises OSError, ValueError for what is
+        none."""
+        self.limit(self.HEAD_SECONDS)
+        fault = "its head is too large"
+        first = self._until(self.LINE_END, self.HEAD_BYTES, 414, fault).decode("latin-1")
+        line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
+        if line is None:
+            raise ValueError(f"{first[:-1][:100]!r} asks for nothing")
+        method, target, version = line.groups()
+        if version[0] != "1":
+            raise HeadFault(505, f"it is HTTP/{version}")
+        lines = self._until(self.HEAD_END, self.HEAD_BYTES - len(first), 431, fault)
+        fields = header_fields(lines.decode("latin-1"))
+        has_chunks = "transfer-encoding" in fields  # no other coding is let through
+        if version != "1.0" and "host" not in fields:
+            raise ValueError("it has no Host")
+        if version == "1.0" and has_chunks:
+            raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
+        target = plain_target(method, target, fields)
+        call = Call(method, target, version, fields, self.address, self.scheme, self)
+        wishes = field_list(fields["connection"]) if "connection" in fields else ()
+        call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
+        expect = fields.get("expect", "") if version != "1.0" else ""
+        if expect and field_list(expect) != {"100-continue"}:
+            raise HeadFault(417, "it expects something else than 100-continue")
+        self.body_left = None if has_chunks else int(fields.get("content-length", 0))
+        self.is_awaited = bool(expect) and self.body_left != 0
+        return call
 
     def body(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """A request's whole body, once; None when that is more than `limit` bytes. Raises OSError,
@@ -10623,10 +10607,7 @@ class Connection:
         raise ValueError("it is not in chunks")
 
     def _line(self) -> bytes:
-        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
-            if len(self._data) >= self.LINE_BYTES or not self._fill():
-                raise ValueError("a line of it has no end")
-        return self.take(end)
+        return self._until(self.LINE_END, self.LINE_BYTES, 400, "a line of it has no end")
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
@@ -10664,18 +10645,13 @@ class Connection:
         except OSError:
             pass  # the client is gone, or takes its time
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close it, unless it is a stream by now."""
-        self._watcher.close()
-        if self.transport is not None:
-            self.transport.close()
+            self._watcher.close()
+            if self.transport is not None:
+                self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
+        self.limit(self.IDLE_SECONDS, is_idle=True)
         self._wait()
         if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
@@ -10694,13 +10670,13 @@ class Connection:
         if not self.begin():
             return False
         try:
-            call = read_call(self)
+            call = self._read_call()
         except (OSError, ValueError) as error:
             status, fault = error.args if isinstance(error, HeadFault) else (400, error)
             why = f"Refused: not a request ({fault})"[:300]
             self._app.journal.add("INFO", why, ipAddress=self.address)
             return self._send(Answer(b"", status, {}))
-        answer = self._app.answer(call)
+        answer = answer_call(self._app, call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is None or call.method == "HEAD":
             return self._send(answer, call.is_kept, call.method, call.version)
@@ -10760,38 +10736,25 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        try:
-            taken = self.transport.send(data)
-        except BlockingIOError:
-            taken = 0
-        if taken == len(data):  # nearly always
-            return
-        data = data[taken:] if taken else data
-        watcher = gevent.get_hub().loop.io(self.transport.fileno(), WRITE)
-        left = memoryview(data)
-        with (
-            contextlib.closing(watcher),
-            gevent.Timeout(self.SEND_SECONDS, TimeoutError("it reads nothing")),
-        ):
-            while left:
-                try:
-                    left = left[self.transport.send(left) :]
-                except BlockingIOError:  # the same is offered again
-                    gevent.get_hub().wait(watcher)
+        left, until = memoryview(data), time.monotonic() + self.SEND_SECONDS
+        while left:
+            try:
+                left = left[self.transport.send(left) :]
+            except BlockingIOError:  # the same is offered again
+                seconds, fault = max(0, until - time.monotonic()), TimeoutError("it reads nothing")
+                gevent.socket.wait_write(self.transport.fileno(), seconds, fault)
 
 
-class Listener(gevent.server.StreamServer):
-    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time."""
+class Listener(gevent.baseserver.BaseServer):
+    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time. A
+    connection closes itself; a stream's lives on."""
 
     def do_read(self) -> tuple[PlainTransport, Any] | None:
         try:
-            fd, address = self.socket._accept()
+            fd, address = self.socket._sock._accept()
         except BlockingIOError:
             return None
         return PlainTransport(fd), address
-
-    def do_close(self, *args: Any) -> None:
-        """A connection closes itself; a stream's lives on."""
 
 
 def raise_file_limit() -> int:
@@ -10840,18 +10803,19 @@ class Front:
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
 
-    def _serve(self, transport: PlainTransport, address: Any) -> None:
-        connection = Connection(transport, str(as_ip(address[0])), self.app)
-        self.app.network.arrived(connection.address)
-        counted = network_of(connection.address)  # IPv6 by networks
-        full = self._full(connection.address, counted)
+    def _serve(self, transport: PlainTransport, peer: Any) -> None:
+        address = str(as_ip(peer[0]))
+        self.app.network.arrived(address)
+        counted = network_of(address)  # IPv6 by networks
+        full = self._full(address, counted)
         if full and len(self._refused) >= self.REFUSED:
-            connection.close()
+            transport.close()
             return
         why = f"The setting {full} is reached."
         if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
             self._noted_at = time.monotonic()
             self.app.journal.add("WARN", f"Connections are refused: {why}")
+        connection = Connection(transport, address, self.app)
         among = self._refused if full else self._open
         among.add(connection)
         self._addresses[counted] += not full
@@ -10896,7 +10860,6 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
         sock.bind((host, port))
         sock.listen(4096)
         return sock
@@ -10989,7 +10952,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
             rank = virtual, place, not is_default, address.version, text
             found[text] = rank, AddressView(text, name, kind, virtual, link)
-    return [view for _, view in sorted(found.values(), key=operator.itemgetter(0))], is_vpn
+    return [view for _, view in sorted(found.values())], is_vpn
 
 
 def own_names() -> list[str]:
@@ -11136,23 +11099,9 @@ class Certificates:
         if self.root:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(OSError, ValueError, InvalidSignature):
             self._read()
-        except (OSError, ValueError, InvalidSignature):
-            self._make()
-
-    def _read(self) -> None:
-        pem = (self._folder / "authority.pem").read_bytes()
-        self._key: Any = serialization.load_pem_private_key(pem, None)
-        self._authority = x509.load_pem_x509_certificate(pem)
-        content = (self._folder / "ca.crt").read_bytes()
-        root = x509.load_pem_x509_certificate(content)
-        self._authority.verify_directly_issued_by(root)
-        if not 0 < life_left(self._authority) <= 1:
-            raise ValueError("it has expired")
-        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
-
-    def _make(self) -> None:
+            return
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
@@ -11164,6 +11113,17 @@ class Certificates:
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
         self._read()
+
+    def _read(self) -> None:
+        pem = (self._folder / "authority.pem").read_bytes()
+        self._key: Any = serialization.load_pem_private_key(pem, None)
+        self._authority = x509.load_pem_x509_certificate(pem)
+        content = (self._folder / "ca.crt").read_bytes()
+        root = x509.load_pem_x509_certificate(content)
+        self._authority.verify_directly_issued_by(root)
+        if not 0 < life_left(self._authority) <= 1:
+            raise ValueError("it has expired")
+        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """What to encrypt with for who came to an address of this machine; None without TLS.
@@ -11296,76 +11256,78 @@ def filled(page: str, **values: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(values[found[1]]), page)
 
 
-class Landing:
-    """What plain HTTP from outside is answered where TLS is to be had: pages by one that explains
-    a browser's warning before it comes and leads to https, the rest by a refusal. No credential is
-    looked at, no body read."""
+LANGUAGES = {"en": "English", "tr": "Türkçe"}
+# What is not for people who look for a page.
+NO_PAGE = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
 
-    REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
-    LANGUAGES: ClassVar = {"en": "English", "tr": "Türkçe"}
 
-    def __init__(self, app: Application, inner: Callable[[Call], Answer]) -> None:
-        self._app = app
-        self._inner = inner
-        self._page = in_one_piece("landing.html")
-        self._policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
-        self._policy += "form-action 'none'; img-src data: {image}"
-        for tag in ("style", "script"):  # by their hashes
-            self._policy += f"; {tag}-src"
-            for content in re.findall(rf"<{tag}>(.*?)</{tag}>", self._page, re.DOTALL):
-                digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-                self._policy += f" 'sha256-{digest}'"
+@cache
+def landing_page() -> tuple[str, str]:
+    """The page that explains a browser's warning before it comes, and the policy for it."""
+    page = in_one_piece("landing.html")
+    policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    policy += "form-action 'none'; img-src data: {image}"
+    for tag in ("style", "script"):  # by their hashes
+        policy += f"; {tag}-src"
+        for content in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            policy += f" 'sha256-{digest}'"
+    return page, policy
 
-    def answer(self, call: Call) -> Answer:
-        """A request's answer, by the whole program where it may be."""
-        network = self._app.network
-        is_exposed = call.scheme == "http" and not is_loopback(call.address)
-        is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
-        self._app.access.see_through(call)
-        if not is_exposed or call.scheme == "https":
-            return self._inner(call)
-        try:
-            answer = self._landed(call)
-        except Problem as problem:
-            answer = problem_answer(problem)
-        own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
 
-    def _landed(self, call: Call) -> Answer:
-        """Raises Problem `https_required`, `wrong_host`, `not_found`."""
-        if call.method not in ("GET", "HEAD") or self.REFUSED.match(call.path):
-            raise Problem("https_required", "Use https:// for this address.")
-        if call.path == "/ca.crt":
-            return ca_certificate(self._app)
-        self._app.access.check_host(call)
-        host = call.headers.get("host", "")
-        if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
-            raise Problem("wrong_host")
-        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        # The chosen language, else the first that the browser names and there is.
-        accepted = call.headers.get("accept-language", "").lower().split(",")
-        wanted = dict(pairs).get("lang"), *(re.split("[-;]", each.strip())[0] for each in accepted)
-        language = next((each for each in wanted if each in self.LANGUAGES), "en")
-        other = next(each for each in self.LANGUAGES if each != language)
-        rest = [pair for pair in pairs if pair[0] != "lang"]
-        path = urllib.parse.quote(call.path, errors="surrogateescape")
-        page = filled(
-            self._page,
-            language=language,
-            link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
-            other=other,
-            otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
-            otherName=self.LANGUAGES[other],
-            fingerprint=self._app.network.certificates.fingerprint,
-        )
-        image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": self._policy.format(image=image),
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept-Language",
-        }
-        return Answer(page.encode(), headers=headers)
+def answer_call(app: Application, call: Call) -> Answer:
+    """A request's answer. Where TLS is to be had, plain HTTP from outside is not answered by the
+    whole program: pages by one that leads to https, the rest by a refusal. No credential is looked
+    at, no body read."""
+    network, connection = app.network, call.connection
+    app.access.see_through(call)
+    is_safe = "https" in (call.scheme, connection.scheme) or is_loopback(connection.address)
+    if is_safe or not (network.is_shared or network.certificates.own):
+        return app.web.answer(call)
+    try:
+        answer = landing(app, call)
+    except Problem as problem:
+        answer = problem_answer(problem)
+    own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
+
+
+def landing(app: Application, call: Call) -> Answer:
+    """Raises Problem `https_required`, `wrong_host`, `not_found`."""
+    if call.method not in ("GET", "HEAD") or NO_PAGE.match(call.path):
+        raise Problem("https_required", "Use https:// for this address.")
+    if call.path == "/ca.crt":
+        return ca_certificate(app)
+    app.access.check_host(call)
+    host = call.headers.get("host", "")
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
+        raise Problem("wrong_host")
+    pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
+    # The chosen language, else the first that the browser names and there is.
+    accepted = call.headers.get("accept-language", "").lower()
+    wanted = dict(pairs).get("lang"), *re.findall(r"(?:^|,)\s*([a-z]+)", accepted)
+    language = next((each for each in wanted if each in LANGUAGES), "en")
+    other = next(each for each in LANGUAGES if each != language)
+    rest = [pair for pair in pairs if pair[0] != "lang"]
+    path = urllib.parse.quote(call.path, errors="surrogateescape")
+    page, policy = landing_page()
+    page = filled(
+        page,
+        language=language,
+        link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
+        other=other,
+        otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
+        otherName=LANGUAGES[other],
+        fingerprint=app.network.certificates.fingerprint,
+    )
+    image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy.format(image=image),
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Language",
+    }
+    return Answer(page.encode(), headers=headers)
 
 
 class Network:
@@ -11413,8 +11375,7 @@ class Network:
 
     def tick(self) -> None:
         """Once a second: open when the first administrator exists, see what changed."""
-        if self._app.settings["lan"] != self.is_shared:
-            self.apply()
+        self.apply()
         if self.is_shared:
             self.look()
             is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
@@ -11426,9 +11387,8 @@ class Network:
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        app, host = self._app, self._app.settings["host"]
-        wanted = app.settings["lan"] and app.access.has_admin
-        if wanted == self.is_shared:
+        app, host, wanted = self._app, self._app.settings["host"], self._app.settings["lan"]
+        if wanted == self.is_shared or (wanted and not app.access.has_admin):
             return
         if not wanted:
             self.shared_at, app.rooms.is_lan = None, False
@@ -11506,13 +11466,12 @@ class Network:
     def note_changes(self) -> None:
         """Leave word of where the server is when something changed, for commands such as
         `setup-link` and a second start."""
-        app, state = self._app, (self.is_shared, self.link, bool(self.arrived_at))
-        if state != self._noted:
-            self._noted = state
-            arrived = iso(self.arrived_at) if self.arrived_at else None
-            network = {"shared": self.is_shared, "link": self.link, "arrived": arrived}
-            key = app.desktop.key if app.desktop else ""
-            note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        app, has_arrived = self._app, self.arrived_at is not None
+        network = {"shared": self.is_shared, "link": self.link, "arrived": has_arrived}
+        key = app.desktop.key if app.desktop else ""
+        note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        if note != self._noted:
+            self._noted = note
             with reported(app.journal, "Noting where the server is failed"):  # a full disk
                 write_private(app.storage.folder / RUNTIME, to_json(note))
         if self._told is not None and self.link and self.link != self._told:
@@ -11531,16 +11490,16 @@ class Network:
 
     def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
-        newest: dict[str, Subscriber] = {}
-        for part in chunks(self._app.hub.subscribers(), 4_000):
-            newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
-            gevent.sleep(0.001)  # others are served meanwhile
-        last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
+        everybody = paced(self._app.hub.subscribers())
+        newest = {s.client_id: s for s in everybody if not is_loopback(s.address)}
+        last = list(itertools.islice(reversed(newest.values()), self.LISTED))
         people = self._app.rooms.names([s.client_id for s in last])
-        for s in last:
+
+        def view(s: Subscriber) -> GuestView:
             about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
-            listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
-        return listed, len(newest)
+            return view_of(GuestView, s, user_agent=s.agent, **about)
+
+        return list(map(view, last)), len(newest)
 
 
 class GuestView(msgspec.Struct, rename="camel"):
@@ -11725,7 +11684,7 @@ class Application:
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
-        self.answer = Landing(self, Web(self).answer).answer
+        self.web = Web(self)
         self.front = Front(self)
 
     def _refuse_exposure(self) -> None:
@@ -11924,7 +11883,7 @@ class Runtime(msgspec.Struct):
     url: str
     version: str = ""
     key: str = ""  # with which a second start may ask a desktop to show itself
-    network: dict[str, Any] = {}  # whether it is shared, the link, when somebody last came
+    network: dict[str, Any] = {}  # whether it is shared, the link, whether anybody ever came
 
 
 def read_runtime(folder: Path) -> Runtime | None:
