@@ -131,7 +131,7 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
-from types import NoneType, SimpleNamespace, UnionType
+from types import ModuleType, NoneType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
     Any,
@@ -7402,8 +7402,9 @@ class LogFilter(msgspec.Struct, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def condition(self) -> Any:
-        """The same as a condition of a query."""
+    def condition(self, app: Application) -> Any:
+        """The same as a condition of a query, before which what waits is written."""
+        app.journal.flush()
         found = EventLog.id > 0
         if self.since:
             found &= EventLog.timestamp >= to_ms(self.since)
@@ -7445,8 +7446,7 @@ def logs(
     app: Application, call: Call, query: LogFilter, before: RowId | None = None, limit: Limit = 100
 ) -> list[LogView]:
     """Newest first."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     total = count_rows(app, EventLog, where)
     return paged(call, log_views(app, where, before, limit), total, limit, "before")
 
@@ -7476,8 +7476,7 @@ def log_histogram(
 ) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
     ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
@@ -7507,13 +7506,11 @@ def export_logs(
     app: Application, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
 ) -> Answer:
     """All of it that the filter leaves, newest first."""
-    app.journal.flush()
     kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{format}"'
-    headers = {"Content-Type": kind, "Content-Disposition": name}
 
     def parts() -> Iterator[bytes]:
-        before, where = None, query.condition()
+        before, where = None, query.condition(app)
         rows = csv_rows if format == "csv" else msgspec.json.Encoder().encode_lines
         if format == "csv":
             yield b"id,timestamp,level,message,metadata\r\n"
@@ -7521,7 +7518,7 @@ def export_logs(
             yield rows(views)
             before = views[-1].id
 
-    return Answer(parts(), headers=headers)
+    return Answer(parts(), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
 def csv_rows(views: list[LogView]) -> bytes:
@@ -7562,9 +7559,8 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     """A setting of the program, or a value of the administrator's own."""
     row = SETTINGS.get(key)
     if row is None:
-        own = {"value": as_json(saved.value), "editable": True, "restart": False}
-        about = {"type": "json", "default": None, "group": "own", "source": "saved"}
-        return view_of(SettingView, saved, **own, **about)
+        own = {"value": as_json(saved.value), "type": "json", "default": None, "group": "own"}
+        return view_of(SettingView, saved, **own, editable=True, restart=False, source="saved")
     value = app.settings[key]
     return view_of(
         SettingView,
@@ -7611,20 +7607,19 @@ def change_setting(
 ) -> SettingView:
     """In force at once, on every node, but for what says `restart`: that is at the next start. A
     value of your own has a key that begins with `x-`."""
-    row = SETTINGS.get(key)
     if key.startswith("x-"):
-        text = to_json(value)
-    elif row is None:
+        return save_setting(app, call, key, to_json(value), description)
+    row = SETTINGS.get(key)
+    if row is None:
         why = f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
         raise Problem("unknown_setting", why)
-    elif fault := setting_fault(app, call, row):
+    if fault := setting_fault(app, call, row):
         raise fault
-    else:
-        try:
-            text = setting_text(value)
-            parse_setting(row, text)
-        except ValueError as error:
-            raise Problem("invalid", errors=[("value", str(error))]) from None
+    try:
+        text = setting_text(value)
+        parse_setting(row, text)
+    except ValueError as error:
+        raise Problem("invalid", errors=[("value", str(error))]) from None
     return save_setting(app, call, key, text, description)
 
 
@@ -7664,7 +7659,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
 
 
 class NodeView(msgspec.Struct, rename="camel"):
-    """A server process; of another, connections are as of its last heartbeat."""
+    """A server process; of another, connections are as of its last heartbeat (5 s)."""
 
     id: str
     name: str
@@ -7676,8 +7671,7 @@ class NodeView(msgspec.Struct, rename="camel"):
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
 def list_nodes(app: Application) -> list[NodeView]:
-    """The server processes on this database, oldest first; on SQLite there is only this one. Of
-    the others, how many connections they have is as of the last heartbeat (5 s)."""
+    """The server processes on this database, oldest first; on SQLite there is only this one."""
     return app.nodes.described()
 
 
@@ -7700,7 +7694,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
         stored_views(app, where, 20),
-        log_views(app, LogFilter().condition(), None, 20),
+        log_views(app, LogFilter().condition(app), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
@@ -8100,25 +8094,20 @@ def static_file(app: Application, path: str) -> Answer:
 def own_page(app: Application, call: Call, path: str) -> Answer:
     """A file of the setting `public`; a folder's is its `index.html`. Raises Problem `not_found`,
     `range_not_satisfiable`."""
-    root = Path(app.settings["public"]).resolve()
+    root, has_slash = Path(app.settings["public"]).resolve(), path[-1:] in ("", "/")
     try:
         if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
             raise Problem("not_found")
-        found = (root / path).resolve()
-        inside = found.relative_to(root)  # also by links
-        if any(part.startswith(".") for part in (*PurePath(path).parts, *inside.parts)):
-            raise Problem("not_found")  # hidden, as .git or .env
-        is_folder = path[-1:] in ("", "/")
-        if found.is_dir():
-            found /= "index.html"
-            if not is_folder and found.is_file():  # its links are relative to it
-                query = f"?{call.raw_query}" if call.raw_query else ""
-                where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
-                return Answer(b"", 308, {"Location": where})
-        elif is_folder:
+        is_folder = (root / path).is_dir()
+        found = (root / path / ("index.html" if is_folder else "")).resolve()
+        names = (*PurePath(path).parts, *found.relative_to(root).parts)  # also where links lead
+        is_hidden = any(name.startswith(".") for name in names)  # as .git or .env
+        if is_hidden or not found.is_file() or (has_slash and not is_folder):  # a pipe would wait
             raise Problem("not_found")
-        if not found.is_file():  # a pipe would be waited for
-            raise Problem("not_found")
+        if is_folder and not has_slash:  # its links are relative to it
+            query = f"?{call.raw_query}" if call.raw_query else ""
+            where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
+            return Answer(b"", 308, {"Location": where})
         return file_answer(call, found)
     except (OSError, ValueError):
         raise Problem("not_found") from None
@@ -8168,8 +8157,9 @@ def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]
     with file:
         file.seek(start)
         for at in paced(range(start, end, 262_144)):
-            part = file.read(min(end - at, 262_144))
-            if at + len(part) < min(end, at + 262_144):
+            wanted = min(end - at, 262_144)
+            part = file.read(wanted)
+            if len(part) < wanted:
                 raise OSError(f"{file.name} became shorter while it was sent")
             yield part
 
@@ -8240,8 +8230,7 @@ class Static:
             if name.endswith(".html"):
                 page = self._files[name].decode()
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
-                first = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
-                loads = "".join(map(self.PRELOAD.format, self._modules(first, [])))
+                loads = "".join(map(self.PRELOAD.format, self._modules(page)))
                 page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
                 self._files[name] = page.encode()
         whole = hashlib.sha256()
@@ -8249,15 +8238,15 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def _modules(self, names: Iterable[str], found: list[str]) -> list[str]:
-        """Scripts and all that they need at once: a browser need not find them one by one."""
-        lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
-        for name in (name for name in names if name not in found):
-            found.append(name)
-            others = re.findall(lines, self._files[name].decode(), re.MULTILINE)
-            paths = (os.path.normpath(f"{name}/../{other}") for other in others)
-            self._modules((path.replace("\\", "/") for path in paths), found)
-        return found
+    def _modules(self, page: str) -> list[str]:
+        """Its script and all that this needs at once: a browser need not find them one by one."""
+        names = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
+        lines = re.compile(r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'", re.MULTILINE)
+        for name in names:  # which grow meanwhile
+            for other in lines.findall(self._files[name].decode()):
+                if (path := urllib.parse.urljoin(name, other)) not in names:
+                    names.append(path)
+        return names
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""
@@ -8266,12 +8255,10 @@ class Static:
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
-        version, _, rest = path.partition("/")
-        fixed = version == self.version
-        name = rest if fixed else path
+        name = path.removeprefix(f"{self.version}/")
         if name not in self._files or name.endswith(".html"):
             raise Problem("not_found")
-        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        cache = "public, max-age=31536000, immutable" if name != path else "no-cache"
         headers = {"Content-Type": media_type(name), "Cache-Control": cache}
         return Answer(self._files[name], headers=headers, compress=True)
 
@@ -8333,13 +8320,14 @@ def openapi() -> dict[str, Any]:
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
+    parameter = ("name", "in", "required", "schema")
     taken = [
         *[
-            ("path", name, True, {"type": "integer" if kind == "int" else "string"})
+            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
             for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
         ],
-        *[("query", n, n in query["required"], kind) for n, kind in query["properties"].items()],
-        *[("header", name, False, kind) for name, kind in HEADERS.get(path, {}).items()],
+        *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
+        *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
 
     def content(media: str, kinds: Sequence[Any]) -> dict[str, Any]:
@@ -8365,20 +8353,14 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
-        "parameters": [
-            {"name": name, "in": place, "required": required, "schema": kind}
-            for place, name, required, kind in taken
-        ],
+        "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
         "responses": {**responses, "default": {"description": "A problem", "content": problem}},
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
     body = [asked["body"]] if "body" in asked else []
     if media := row.takes or (JSON if body else ""):
-        described["requestBody"] = {
-            "required": not row.may_lack,
-            "content": content(media, body),
-        }
+        described["requestBody"] = {"required": not row.may_lack, "content": content(media, body)}
     return described
 
 
@@ -8419,35 +8401,24 @@ class Web:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._routes = bottle.Bottle()
+        self._router = bottle.Router()
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
-            self._routes.route(row.path, row.method, partial(self._serve, row))
+            self._router.add(row.path, row.method, partial(self._serve, row))
         for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
-            self._routes.route(path, "OPTIONS", partial(self._options, path))
+            self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
         """A request's answer: its body as bytes, or as parts where its length isn't known."""
         call.reply["X-Content-Type-Options"] = "nosniff"
+        path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
         try:
-            return self._finished(self._find(call)(call), call)
+            if NOT_UTF8.search(path):
+                raise Problem("not_found")
+            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
+            serve, call.arguments = self._router.match(asked)
+            return self._finished(serve(call), call)
         except Exception as error:
             return self._finished(self._problem(error, call), call)
-
-    def _find(self, call: Call) -> Callable[[Call], Answer]:
-        """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
-        try:
-            call.path.encode()
-            path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
-            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
-            route, call.arguments = self._routes.match(asked)
-        except UnicodeError:
-            raise Problem("not_found") from None
-        except bottle.HTTPError as error:
-            if error.status_code == 405:
-                allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
-                raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
-            raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return cast("Callable[[Call], Answer]", route.callback)
 
     def _serve(self, row: Route, call: Call) -> Answer:
         """Who asks, from where, and may they; then for what: its handler gets what it names."""
@@ -8489,11 +8460,10 @@ class Web:
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
-        principal = principal._replace(address=call.address)
+        call.principal = principal._replace(address=call.address)
         if row.path.startswith("/api/") and row.path not in self.UNCOUNTED:
-            access.limit_request(principal)
-        call.principal = principal
-        access.require(principal, row.role)
+            access.limit_request(call.principal)
+        access.require(call.principal, row.role)
 
     def _finished(self, answer: Answer, call: Call) -> Answer:
         """An answer with its body in bytes and all its headers."""
@@ -8509,8 +8479,7 @@ class Web:
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
         if answer.compress:
-            vary = headers.get("Vary")
-            headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
             takes = takes_gzip(call.headers.get("accept-encoding", ""))
             if takes and len(gzipped(body)) < len(body):
                 headers["Content-Encoding"] = "gzip"
@@ -8531,6 +8500,12 @@ class Web:
 
     def _problem(self, error: Exception, call: Call) -> Answer:
         """The answer to a request that failed, and a note of it for the administrator."""
+        if isinstance(error, bottle.HTTPError):  # of the router
+            if "Allow" in error.headers:
+                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
+                call.reply["Allow"] = allow_header(methods)
+            codes = {404: "not_found", 405: "method_not_allowed"}
+            error = Problem(codes.get(error.status_code, "malformed"))
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
@@ -8870,7 +8845,6 @@ def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
 
 _PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
 SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK, SIO_CONNECT_ERROR = range(5)
-BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
 
 
 class MsgpackPacket(msgspec.Struct):
@@ -8905,26 +8879,17 @@ class SioPacket(msgspec.Struct):
     event: str = ""
     attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
-    packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
-        values: list[Any] = UNPACK.decode(self.packed).data if self.packed else []
-        values += [msgspec.json.decode(raw) for raw in self.payload]
-        if self.expected:
-            try:
+        values = [msgspec.json.decode(raw) for raw in self.payload]
+        try:
+            if self.expected:
                 values = fill_placeholders(values, self.attachments.__getitem__)
-            except IndexError:
-                raise ValueError("a placeholder of no attachment") from None
-        return values[1:] if self.kind == SIO_EVENT else values
-
-    def arguments(self) -> Arguments:
-        """The arguments of an event as they are stored."""
-        if self.packed:
-            return pack_arguments(self.values())
-        texts = (bytes(raw).decode() for raw in self.payload[1:])
-        return Arguments(f"[{','.join(texts)}]", self.attachments)
+        except IndexError:
+            raise ValueError("a placeholder of no attachment") from None
+        return values
 
 
 def parse_packet(text: str) -> SioPacket:
@@ -8933,7 +8898,7 @@ def parse_packet(text: str) -> SioPacket:
     if match is None:
         raise ValueError("not a packet")
     plain, binary, count, namespace, ack, payload = match.groups()
-    kind = int(plain) if plain else int(binary) - BINARY_OFFSET
+    kind = int(plain) if plain else int(binary) - 3  # it has attachments
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
     found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
@@ -8949,26 +8914,27 @@ def parse_packet(text: str) -> SioPacket:
     if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
         if not found.payload:
             raise ValueError("an event without a name")
-        name = msgspec.json.decode(found.payload[0], type=str | int | float)
-        found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+        raw = found.payload.pop(0)
+        name = msgspec.json.decode(raw, type=str | int | float)
+        found.event = name if isinstance(name, str) else bytes(raw).decode()
         if found.event in SOCKETIO_EVENTS:
             raise ValueError("a reserved event")
     return found
 
 
 def parse_msgpack(data: bytes) -> SioPacket:
-    """A packet in MessagePack, which must be what is one as text. Raises as `parse_packet`, and
-    RecursionError."""
+    """A packet in MessagePack, as it is as text. Raises as `parse_packet`, and RecursionError."""
     try:
         found = UNPACK.decode(data)
-        payload = "" if found.data is None else to_json(found.data)
+        number = "" if found.id is None else found.id
+        given = Arguments("" if found.data is None else to_json(found.data), [])
+        if isinstance(found.data, list):
+            given = pack_arguments(found.data)
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
-    packet = parse_packet(
-        f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
-    )
-    if isinstance(packet.payload, list):
-        packet.payload, packet.packed, packet.size = [], data, len(data)
+    packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
+    packet.attachments, packet.expected = given.attachments, len(given.attachments)
+    packet.size += sum(map(len, given.attachments))
     return packet
 
 
@@ -9007,16 +8973,15 @@ class EventListener:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
-            found = dict(inspect.signature(function).parameters)
+            found = list(inspect.signature(function).parameters.values())
         except ValueError:  # some that are written in C tell nothing
-            found = {"values": kinds("values", kinds.VAR_POSITIONAL)}
-        ack, counted = found.get("ack"), (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
-        plain = [p for p in found.values() if p.kind in counted and p is not ack]
-        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found.values())
-        is_named = ack is None or ack.kind is kinds.KEYWORD_ONLY
-        if not is_named and (any_number or [*found][len(plain)] != "ack"):
+            found = [kinds("values", kinds.VAR_POSITIONAL)]
+        plain = [p for p in found if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found)
+        self.acknowledges = any(p.name == "ack" for p in found)
+        if any(p.name == "ack" for p in plain) and (any_number or plain.pop().name != "ack"):
             raise TypeError(f"{function!r}: ack must be the last parameter.")
-        self.function, self.once, self.acknowledges = function, once, ack is not None
+        self.function, self.once = function, once
         self._least = sum(p.default is p.empty for p in plain)
         self._most = sys.maxsize if any_number else len(plain)
 
@@ -9026,9 +8991,14 @@ class EventListener:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
         named = {"ack": ack or (lambda *_: None)} if self.acknowledges else {}
-        with Turn.named(namespace, event):
+        turn = gevent.getcurrent()
+        before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
+        try:
             result = self.function(*[*values, *missing][: self._most], **named)
             return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+        finally:
+            if isinstance(turn, Turn):  # not one that the application has made
+                turn.turn_to(before)
 
 
 class EventListeners:
@@ -9073,11 +9043,9 @@ class EventListeners:
 
     @property
     def hears(self) -> bool:
-        """Whether there are functions that wait for events."""
         return bool(self._of or self.any)
 
     def take(self, event: str) -> list[EventListener]:
-        """Those of an event that has come."""
         found = self._of.get(event, [])
         if any(listener.once for listener in found):
             self._of[event] = [listener for listener in found if not listener.once]
@@ -9094,8 +9062,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.app: Application = cast("Any", None)  # until it serves
-        self.thread = 0  # the loop's
-        self.loop: Any = None
+        self.hub: Any = None  # gevent's, of the thread that serves
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
@@ -9112,11 +9079,8 @@ class Handlers:
         if name in self.namespaces or len(name) > self.MOST_LETTERS or "#" in name:
             return self.namespaces.get(name)
         for pattern, declared in list(self.namespaces.items()):  # a function may wait
-            if isinstance(pattern, re.Pattern):
-                is_meant = bool(pattern.search(name))
-            elif isinstance(pattern, str):
-                is_meant = False
-            else:
+            is_meant: Any = isinstance(pattern, re.Pattern) and pattern.search(name)
+            if callable(pattern):
                 is_meant = EventListener(pattern)(name, "namespace", name, auth)
             if is_meant:
                 return declared
@@ -9136,19 +9100,14 @@ class Handlers:
         """Run the application's file. Raises StartError."""
         if not Path(path).is_file():
             raise StartError(f"app: there is no file {path}.")
+        sys.path.insert(0, str(Path(path).resolve().parent))
         loader = importlib.machinery.SourceFileLoader("rtapp_handlers", os.path.abspath(path))
-        spec = importlib.util.spec_from_loader(loader.name, loader)
+        module = sys.modules[loader.name] = ModuleType(loader.name)
+        module.__file__ = loader.path
         try:
-            assert spec is not None
-            sys.path.insert(0, str(Path(path).resolve().parent))
-            loader.exec_module(importlib.util.module_from_spec(spec))
+            loader.exec_module(module)
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
-
-    def serve(self, app: Application) -> None:
-        """Let them be called, and call."""
-        self.app, self.loop = app, gevent.get_hub().loop
-        self.thread = get_original("_thread", "get_ident")()
 
     def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """What is declared by `async def` returns. Its loop waits as every greenlet does."""
@@ -9171,12 +9130,10 @@ class Turn(gevent.Greenlet):
     began = 0.0
 
     def switch(self, *values: Any) -> Any:
-        """Go on after a wait."""
         self.began = time.monotonic()
         return super().switch(*values)
 
     def throw(self, *error: Any) -> Any:
-        """Go on after one that was cut short."""
         self.began = time.monotonic()
         return super().throw(*error)
 
@@ -9189,27 +9146,16 @@ class Turn(gevent.Greenlet):
             HANDLERS.slow = {doing: until for doing, until in slow.items() if until > now}
             HANDLERS.slow[self.doing] = now + self.PAUSE
             namespace, event = self.doing
-            HANDLERS.app.journal.add(
-                "WARN",
-                f"The handler of {event} held everybody else up for {held:.1f} s: what takes long "
-                "belongs into gevent's threadpool",
-                **{"event": event, "namespace": namespace, "seconds": round(held, 2)},
-            )
+            words = f"The handler of {event} held everybody else up for {held:.1f} s: what takes "
+            words += "long belongs into gevent's threadpool"
+            about = {"event": event, "namespace": namespace, "seconds": round(held, 2)}
+            HANDLERS.app.journal.add("WARN", words, **about)
 
-    @classmethod
-    @contextlib.contextmanager
-    def named(cls, namespace: str, event: str) -> Iterator[None]:
-        """Run a handler, who may call another one."""
-        turn = gevent.getcurrent()
-        if not isinstance(turn, cls):  # one that the application has made
-            yield
-            return
-        before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
-        try:
-            yield
-        finally:
-            turn.switch_out()
-            turn.doing = before
+    def turn_to(self, doing: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Run another handler, which one may call, or none; what ran before."""
+        self.switch_out()
+        before, self.doing = self.doing, doing
+        return before
 
 
 def from_any_thread(function: F) -> F:
@@ -9217,10 +9163,10 @@ def from_any_thread(function: F) -> F:
 
     @functools.wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        if not HANDLERS.thread:
+        if HANDLERS.hub is None:
             words = "is for when the server runs: call it in a handler, as of @on('connection')"
             raise RuntimeError(f"{function.__name__} {words}.")
-        if get_original("_thread", "get_ident")() == HANDLERS.thread:
+        if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
         done = get_original("_thread", "allocate_lock")()
         done.acquire()
@@ -9230,7 +9176,7 @@ def from_any_thread(function: F) -> F:
             ended.append(gevent.spawn(function, *values, **named))
             ended[0].link(lambda _: done.release())
 
-        HANDLERS.loop.run_callback_threadsafe(start)
+        HANDLERS.hub.loop.run_callback_threadsafe(start)
         done.acquire()
         return ended[0].get()
 
@@ -9298,65 +9244,54 @@ def emit(
     Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
     event and TypeError for what is no room or can't be JSON.
     """
-    arguments, hub = pack_arguments(values, event), HANDLERS.app.hub
+    app, arguments = HANDLERS.app, pack_arguments(values, event)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
-    for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
-        for topic in heard_topics(hub, namespace, room):
+    for room in each_room(to):
+        for topic in room_topics(namespace, room, app.hub):
             others = to_json(left_out) if left_out else None
-            draft = Entry(topic, MESSAGE, event, "", exclude=others)
-            draft.recipient_count = hub.audience(topic, others)
+            draft = Entry(topic, MESSAGE, event, "", exclude=others, sent_at=now_ms())
+            draft.recipient_count = app.hub.audience(topic, others)
             drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
-    send(drafts, volatile)
+    if volatile:
+        for draft in drafts:
+            app.nodes.volatile(draft)
+    elif drafts:
+        append(app, drafts)
 
 
-def send(drafts: Sequence[Entry], volatile: bool) -> None:
-    """Send events by way of the log, which returns after the commit, or past it."""
-    for draft in drafts:
-        draft.sent_at = now_ms()
-        if volatile:
-            HANDLERS.app.nodes.volatile(draft)
-    if not volatile and drafts:
-        append(HANDLERS.app, drafts)
-
-
-def each_room(rooms: RoomNames) -> list[str]:
-    """The rooms that are named, each once; None and "" name none. Raises TypeError for what is no
-    name."""
-    each = [rooms] if rooms is None or isinstance(rooms, (str, int)) else list(rooms)
+def each_room(rooms: Recipients) -> list[str]:
+    """The rooms that are named, each once: None and "" name none, and everybody is in the one that
+    has no name. Raises TypeError for what is no name."""
+    if isinstance(rooms, type):
+        return [""]
+    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
     for room in each:
-        if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
+        if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
-
-
-def rooms_of(to: Recipients) -> set[str] | None:
-    """The rooms in which those are who are meant; None for everybody."""
-    return None if to is Everybody else set(each_room(cast("RoomNames", to)))
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
-def room_topics(namespace: str, room: str) -> list[str]:
-    """The topics that a name may stand for: a room's, and of one client its own."""
-    topics = [room_topic(namespace, room)]
-    return [*topics, DIRECT + room] if _SID.fullmatch(room) else topics
-
-
-def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
-    """The topics of a room that somebody hears, or will once it is back.
+def room_topics(namespace: str, room: str, heard_by: Hub | None = None) -> list[str]:
+    """The topics that a name may stand for: a room's, and of one client its own; with a hub only
+    those that somebody hears, or will once it is back.
 
     A client's own room is the topic of its direct messages: a topic more for each client would be
     a view more for each, and nothing would be joined once for all.
     """
-    topic, *own = room_topics(namespace, room)
-    is_heard = [bool(hub.audience(topic)), bool(hub.of_client(room))]
-    if not own or is_heard[0] == is_heard[1]:  # who is away or on another node isn't known here
-        return [topic, *own]
-    return [topic] if is_heard[0] else own
+    topic, own = room_topic(namespace, room), DIRECT + room
+    if not _SID.fullmatch(room):
+        return [topic]
+    if heard_by is not None:  # who is away or on another node isn't known here
+        is_room, is_client = bool(heard_by.audience(topic)), bool(heard_by.of_client(room))
+        if is_room != is_client:
+            return [topic] if is_room else [own]
+    return [topic, own]
 
 
 class KeptData(dict[str, Any]):
@@ -9428,10 +9363,14 @@ class Client(EventListeners):
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
         now. Raises as `emit` of the module."""
-        arguments = pack_arguments(values, event)
+        app, arguments = self.session.app, pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1)
-            send([arguments._replace(namespace=self.namespace).put_into(draft)], volatile)
+            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
+            arguments._replace(namespace=self.namespace).put_into(draft)
+            if volatile:
+                app.nodes.volatile(draft)
+            else:
+                append(app, [draft])
         elif ack is None:
             self.session.emit(self.namespace, event, arguments)
         else:
@@ -9509,16 +9448,7 @@ class Client(EventListeners):
         """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
-        due = [packet.ack] if packet.ack else []
-
-        @from_any_thread
-        def acknowledge(*values: Any) -> None:
-            """Answer the client, once."""
-            given = pack_arguments(values)
-            self.keep()  # before the answer: what was acknowledged survives
-            if due and self.connected:
-                self.session.reply(SIO_ACK, self.namespace, given, due.pop())
-
+        acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
         if HANDLERS.has_handlers or self.hears:
             values, results = packet.values(), []
             with contextlib.suppress(Refused):
@@ -9531,6 +9461,14 @@ class Client(EventListeners):
         if results:
             result = next((result for result in results if result is not None), ())
             acknowledge(*(result if isinstance(result, tuple) else [result]))
+
+    @from_any_thread
+    def _acknowledge(self, due: list[str], *values: Any) -> None:
+        """Answer the client, if an answer is due; the second one isn't."""
+        given = pack_arguments(values)
+        self.keep()  # before the answer: what was acknowledged survives
+        if due and self.connected:
+            self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
     def hear(
         self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
@@ -9601,36 +9539,32 @@ class ChannelNames(msgspec.Struct):
 
 def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
     """Join and leave channels, and publish, by the rules of HTTP; what is acknowledged."""
+    app = client.session.app
     try:
         if packet.event in ("join", "leave"):
             names = convert({"channels": packet.values()}, ChannelNames).channels
-            app, before, adds = client.session.app, client.channels, packet.event == "join"
+            before, adds = client.channels, packet.event == "join"
             client.channels = changed_channels(app, client.principal, before, names, adds)
             client.session.renew_topics()
-        else:
-            relay(client, packet)
+            return {"success": True}
+        if not app.settings["relay_events"]:
+            raise Problem("forbidden", "The setting relay_events is off.")
+        text = f"[{','.join(bytes(raw).decode() for raw in packet.payload)}]"
+        if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
+            raise Problem("too_large", "An event is too large as JSON.")
+        query = convert({"event": packet.event}, BroadcastQuery)
+        parsed = parse_json(text.encode())
+        numbers: list[int] = []
+        fill_placeholders(parsed.value, numbers.append)
+        if packet.expected and sorted(numbers) != list(range(packet.expected)):
+            # Of one that stands a thousand times every receiver would get a thousand copies.
+            raise Problem("invalid", "Each attachment has one placeholder.")
+        lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
+        draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
+        append(app, [Arguments(parsed.text, packet.attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
         return {"success": False, "code": problem.code, "message": problem.detail}
-
-
-def relay(client: Client, packet: SioPacket) -> None:
-    """Publish what a client emits."""
-    app, (text, attachments, _) = client.session.app, packet.arguments()
-    if not app.settings["relay_events"]:
-        raise Problem("forbidden", "The setting relay_events is off.")
-    if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
-        raise Problem("too_large", "An event is too large as JSON.")
-    query = convert({"event": packet.event}, BroadcastQuery)
-    parsed = parse_json(text.encode())
-    numbers: list[int] = []
-    fill_placeholders(parsed.value, numbers.append)
-    if attachments and sorted(numbers) != list(range(len(attachments))):
-        # Of one that stands a thousand times every receiver would get a thousand copies.
-        raise Problem("invalid", "Each attachment has one placeholder.")
-    lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-    draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
-    append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
 # Of many clients, on any node
@@ -9643,14 +9577,14 @@ class Order(msgspec.Struct):
     act: str
     arguments: list[Any]
     namespace: str = "/"
-    rooms: set[str] | None = None
-    exclude: set[str] = set()
+    rooms: Sequence[str] = ("",)
+    exclude: Sequence[str] = ()
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
         """Whether it is about one of the namespace's clients."""
-        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
 
@@ -9698,13 +9632,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9712,7 +9646,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9721,7 +9655,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, rooms_of(to)), timeout)
+    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9737,7 +9671,7 @@ def call(
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
     pack_arguments(values, event)
-    whom = namespace, rooms_of(to), set(each_room(exclude))
+    whom = namespace, each_room(to), each_room(exclude)
     # Each node waits so long for its clients, and this one a little longer for the nodes.
     return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
@@ -11809,7 +11743,7 @@ class Application:
         self.port = 0
         self.recent: deque[RecentView] = deque(maxlen=300)  # the last five minutes, by seconds
         self._told_fault: str | None = None
-        self._noted = 0, 0  # messages and deliveries that the event log knows of
+        self._noted = {"messages": 0, "deliveries": 0}  # that the event log knows of
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
@@ -11884,13 +11818,13 @@ class Application:
         self.hub.start()
         self.rooms.start()
         self.engine.recovery.start()
-        HANDLERS.serve(self)
+        HANDLERS.app, HANDLERS.hub = self, gevent.get_hub()
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
-            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
-            (1.0, self._note_second),
+            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self._note_second),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (1.0, self.log.poll),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11917,33 +11851,29 @@ class Application:
 
     def stats_view(self) -> StatsView:
         """The statistics of this moment."""
-        rooms, nodes = self.rooms.attendance.count(), self.nodes.counts()
+        counters = self._counters()
         return StatsView(
-            active_connections=sum(nodes.values()),
-            transports=self.nodes.by_transport(),
-            video_participants=sum(rooms.values()),
+            active_connections=sum(node.connections for node in counters["nodes"]),
+            video_participants=sum(self.rooms.attendance.count().values()),
             active_video_rooms=self.rooms.count(),
             max_connections=self.settings["max_connections"],
             database_bytes=self.storage.size(),
             wal_bytes=self.storage.engine.wal_bytes(),
             disk_free_bytes=shutil.disk_usage(self.storage.folder).free,
-            errors=self.journal.errors,
             catch_up_reads=self.log.queries,
-            nodes=list(itertools.starmap(NodeLoad, nodes.items())),
             version=__version__,
-            **self.stats.view(),
+            **counters,
         )
 
+    def _counters(self) -> dict[str, Any]:
+        """Of the statistics what costs nothing to ask for."""
+        nodes = list(itertools.starmap(NodeLoad, self.nodes.counts().items()))
+        own = {"transports": self.nodes.by_transport(), "errors": self.journal.errors}
+        return {"nodes": nodes, **own, **self.stats.view()}
+
     def _note_second(self) -> None:
-        self.recent.append(
-            RecentView(
-                timestamp=iso(now_ms()),
-                transports=self.nodes.by_transport(),
-                nodes=list(itertools.starmap(NodeLoad, self.nodes.counts().items())),
-                errors=self.journal.errors,
-                **{name: value for name, value in self.stats.view().items() if name in SECOND},
-            )
-        )
+        counters = SimpleNamespace(**self._counters())
+        self.recent.append(view_of(RecentView, counters, timestamp=iso(now_ms())))
 
     def _tell_stats(self) -> None:
         """To who listens here; each node tells its own."""
@@ -11980,16 +11910,15 @@ class Application:
     def _note_minute(self) -> None:
         view = self.stats_view()
         view.active_connections, view.transports = self.hub.count, self.hub.by_transport()
-        counters = msgspec.convert(view, MinuteView, from_attributes=True)
-        minute = now_ms() // 60_000 * 60_000
-        row = {"minute": minute, "node": self.nodes.id, "counters": to_json(counters)}
+        minute, counters = now_ms() // 60_000 * 60_000, to_json(view_of(MinuteView, view))
+        row = {"minute": minute, "node": self.nodes.id, "counters": counters}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
         # An entry for each message would cost as much as the message.
-        before, self._noted = self._noted, (view.messages_sent, view.deliveries)
-        if self._noted != before:
-            messages, deliveries = (n - old for n, old in zip(self._noted, before, strict=True))
-            counted = {"messages": messages, "deliveries": deliveries}
+        before, now = self._noted, {"messages": view.messages_sent, "deliveries": view.deliveries}
+        if now != before:
+            counted = {key: count - before[key] for key, count in now.items()}
             self.journal.add("MSG", "Messages published and delivered", **counted)
+            self._noted = now
 
     def _tell_faults(self) -> None:
         """Say when storing begins to fail and when it works again. The entry waits to be written,
@@ -12034,10 +11963,7 @@ class Application:
         self.storage.stop()
 
 
-SECOND = set(SecondView.__struct_fields__)
 SAVED_SETTINGS = "SELECT key, value FROM server_settings"
-
-
 RUNTIME = "runtime.json"
 
 
@@ -12159,8 +12085,10 @@ LATE = "encodings.idna", "encodings.punycode", "prometheus_client.core", "segno"
 
 def run(app: Application, started: Callable[[], None]) -> None:
     """Serve until somebody wants an end: a signal, a route, the desktop."""
-    for name in LATE if UNPACKED else ():
-        importlib.import_module(name)
+    if UNPACKED is not None:
+        for name in LATE:
+            importlib.import_module(name)
+        gevent.spawn(follow_parent, app, UNPACKED)
 
     def end(*_: Any) -> None:
         if app.end_wanted.is_set():
@@ -12172,8 +12100,6 @@ def run(app: Application, started: Callable[[], None]) -> None:
     with needing(app.storage.engine):
         app.start()
     started()
-    if UNPACKED is not None:
-        gevent.spawn(follow_parent, app, UNPACKED)
     gevent.spawn(app.repeat, 1.0, Garbage(app.stats).tick)
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
@@ -12204,7 +12130,6 @@ def follow_parent(app: Application, unpacked: Path) -> None:
 # ----------------------------------------------------------------------------------------------
 
 OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
-WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
 
@@ -12241,14 +12166,12 @@ def is_own_program(call: Call) -> bool:
     program of the same user: any other user may read what is on a browser's command line."""
     if not is_from_here(call):
         return False
-
-    def listed(address: str, port: int, *_: Any) -> str:  # words of 32 bits in this machine's order
-        packed = ipaddress.ip_address(str(as_ip(address))).packed
-        words = struct.unpack(f"={len(packed) // 4}I", packed)
-        return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
-
+    ends = []  # as the tables have them: words of 32 bits in this machine's order
     with socket.socket(fileno=socket.dup(call.connection.transport.fileno())) as sock:
-        ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
+        for address, port, *_ in (sock.getpeername(), sock.getsockname()):
+            packed = socket.inet_pton(sock.family, address)
+            words = struct.unpack(f"={len(packed) // 4}I", packed)
+            ends.append("".join(f"{word:08X}" for word in words) + f":{port:04X}")
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     for row in (line.split() for table in tables for line in table.read_text().splitlines()):
         if row[1:3] == ends:  # whose end, and of which user
@@ -12279,7 +12202,8 @@ class WindowProcess:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
         self._url, self._storage, self._again = url, storage, again
-        self._closes = False  # whether closing the window closes it, or asks the server
+        self._fault = os.environ.pop(WINDOW_FAULT, "")  # why there is no server, if so
+        self._closes = bool(self._fault)  # whether closing the window closes it, or asks the server
         self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
 
@@ -12297,28 +12221,29 @@ class WindowProcess:
         import webview
         from webview.menu import Menu, MenuAction
 
-        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
-        page: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
-        page = {"html": ended_page("failed", fault)} if fault else page
+        page: Any = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
+        page = {"html": ended_page("failed", self._fault)} if self._fault else page
         window: Any = webview.create_window(
             "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
-        self._window, self._closes = window, bool(fault)
+        self._window = window
         window.events.initialized += self._use
         window.events.loaded += lambda: self._say("loaded")
         window.events.closing += self._closing
-        file = STATIC / "i18n" / f"{spoken_language()}.json"
-        texts = msgspec.json.decode(file.read_bytes())
+        texts = json.loads((STATIC / "i18n" / f"{spoken_language()}.json").read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
             "desktop.openBrowser": self._open_browser,
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
-        menus, icon = [] if fault else [menu], str(STATIC / "img" / "icon.png")
         webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
-            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menus
+            None if self._fault else self._listen,
+            private_mode=False,
+            storage_path=self._storage,
+            icon=str(STATIC / "img" / "icon.png"),
+            menu=[] if self._fault else [menu],
         )
 
     def _use(self, renderer: str) -> None:
@@ -12361,25 +12286,29 @@ class WindowProcess:
             elif order == "close":
                 self._closes = True
                 window.destroy()
+                return
             else:
                 window.restore()
                 window.show()
                 window.on_top = True  # most systems let a program come forward only so
                 window.on_top = False
-        if sys.stdin and not self._closes:
+        if sys.stdin:
             self._closes = True
             window.expose(self.start_again)
             window.load_html(self._last_page)
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        # A one-file program would else use the files that the old one has unpacked.
-        environ = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
-        # What this process has for output leads to the dead one.
-        streams = ("stdin", "stdout", "stderr")
-        nowhere: dict[str, Any] = dict.fromkeys(streams, subprocess.DEVNULL)
-        command = [*PROGRAM_COMMAND, *self._again]
-        subprocess.Popen(command, env=environ, start_new_session=True, **nowhere)
+        subprocess.Popen(
+            [*PROGRAM_COMMAND, *self._again],
+            # A one-file program would else use the files that the old one has unpacked.
+            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
+            # What this process has for output leads to the dead one.
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         # The web view may wait for this call's page to take its answer, and that page goes now.
         end = threading.Timer(5.0, os._exit, (0,))
         end.daemon = True
@@ -12387,56 +12316,26 @@ class WindowProcess:
         self._window.destroy()
 
 
-class Child(subprocess.Popen[str]):
-    """A process that this one has started. Its input is a pipe from here, whose end tells it that
+def start_own(
+    arguments: Sequence[str], environ: dict[str, str], stderr: int | None = None
+) -> subprocess.Popen[str]:
+    """Start this program in another process. Its input is a pipe from here, whose end tells it that
     this process is gone, however that went."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: dict[str, str],
-        said: Callable[[str], object],
-        ended: Callable[[int], object],
-        stderr: int | None = None,
-    ) -> None:
-        """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
-        super().__init__(
-            command,
-            env={**os.environ, **environ},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-            errors="replace",
-        )
-
-        def listen() -> None:
-            for line in self.stdout or ():
-                said(line.rstrip("\n"))
-            ended(self.wait())
-
-        threading.Thread(target=listen, daemon=True).start()
-
-    def tell(self, order: str) -> None:
-        assert self.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has just ended
-            self.stdin.write(order + "\n")
-            self.stdin.flush()
-
-    def close(self) -> None:
-        """End its input, and itself if it doesn't within three seconds."""
-        assert self.stdin is not None
-        with contextlib.suppress(OSError):
-            self.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(3.0)
-        self.kill()
+    return subprocess.Popen(
+        [*PROGRAM_COMMAND, *arguments],
+        env={**os.environ, **OWN_LIBRARIES, **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
-def open_window(url: str, folder: Path, secret: dict[str, str], said: Any, ended: Any) -> Child:
+def open_window(url: str, folder: Path, secret: dict[str, str]) -> subprocess.Popen[str]:
     """Start the window's process, with a folder for what the web view keeps."""
-    command = [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]]
-    return Child(command, {**OWN_LIBRARIES, **secret}, said, ended, subprocess.STDOUT)
+    arguments = ["--window", url, str(folder / "window"), *sys.argv[1:]]
+    return start_own(arguments, secret, subprocess.STDOUT)
 
 
 class Desktop:
@@ -12453,11 +12352,9 @@ class Desktop:
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
         self.app = app
         self.moved_from = moved_from
-        self._window: Child | None = None
-        self._was_shown = False
-        self._fault = ""  # why the window's process could show none
         self.awake = False  # whether the machine is kept so
-        self._keeper: Child | None = None
+        self._window: Any = None  # and what keeps the machine awake: processes
+        self._keeper: Any = None
         app.desktop = self
         app.access.has_desktop = True
 
@@ -12473,16 +12370,13 @@ class Desktop:
         window, open the browser."""
         if self._window is not None and self._window.poll() is None:
             if part:
-                self._window.tell(f"load {self.app.url}/desktop#{part}")
-            self._window.tell("show")
+                self._order(f"load {self.app.url}/desktop#{part}")
+            self._order("show")
         elif self.why != "none" and has_screen():
-            self._was_shown, self._fault = False, ""
             token = self.app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             url, folder = f"{self.app.url}/desktop", self.app.storage.folder
-            window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
-            self._window = window
-            # One that shows nothing by then is as good as none.
-            gevent.spawn_later(WINDOW_SECONDS, lambda: None if self._was_shown else window.kill())
+            self._window = open_window(url, folder, {WINDOW_TOKEN: token})
+            gevent.spawn(self._follow, self._window)
         else:
             self.open_page(f"/desktop#{part}")
 
@@ -12496,27 +12390,33 @@ class Desktop:
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
-    def _said(self, line: str) -> None:
-        """The window's process says something, or prints it."""
-        act, _, rest = line.removeprefix(WINDOW_SAYS).partition(" ")
-        if not line.startswith(WINDOW_SAYS):
-            print(f"window: {line}", file=sys.stderr)
-        elif act == "loaded":
-            self._was_shown = True
-        elif act == "closing" and self.people:  # who would lose something, so it asks
-            self.show("quit")
-        elif act == "closing":
-            self.app.end_wanted.set()
-        elif act == "browser":
-            self.open_page(rest)
-        elif act == "failed":
-            self._fault = rest
+    def _order(self, order: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the window has just ended
+            print(order, file=self._window.stdin, flush=True)
 
-    def _ended(self, code: int) -> None:
-        """The window's process is gone: go on in the browser."""
+    def _follow(self, window: subprocess.Popen[str]) -> None:
+        """Do what the window asks for; when it is gone, go on in the browser."""
+        fault, was_shown = "", False
+        late = gevent.spawn_later(OPENING_SECONDS, window.kill)  # showing nothing is no window
+        for line in window.stdout or ():
+            act, _, rest = line.rstrip("\n").removeprefix(WINDOW_SAYS).partition(" ")
+            if not line.startswith(WINDOW_SAYS):
+                print(f"window: {line}", end="", file=sys.stderr)
+            elif act == "loaded":
+                was_shown = True
+                late.kill()
+            elif act == "failed":
+                fault = rest
+            elif act == "browser":
+                self.open_page(rest)
+            elif act == "closing" and self.people:  # who would lose something, so it asks
+                self.show("quit")
+            elif act == "closing":
+                self.app.end_wanted.set()
+        code = window.wait()
         if not self.app.end_wanted.is_set():
-            self.why = "died" if self._was_shown else "none"
-            fault = self._fault or f"it ended with code {code}"
+            self.why = "died" if was_shown else "none"
+            fault = fault or f"it ended with code {code}"
             self.app.journal.add("WARN", f"No window, so in the browser: {fault}")
             self.open_page("/desktop")
 
@@ -12524,8 +12424,10 @@ class Desktop:
         """The program ends: so does the window."""
         self._stay_awake()
         if self._window is not None and self._window.poll() is None:
-            self._window.tell("close")
-            self._window.close()
+            self._order("close")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._window.wait(3.0)
+            self._window.kill()
 
     @property
     def people(self) -> int:
@@ -12545,10 +12447,11 @@ class Desktop:
             flags = continuous | (system_required if wanted else 0)
             ctypes.windll.kernel32.SetThreadExecutionState(flags)
         elif self._keeper is not None:
-            self._keeper.close()
+            self._keeper.stdin.close()
             self._keeper = None
         elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
-            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
+            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+            self._keeper = subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=nowhere)
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12676,17 +12579,20 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise StartError(f"{error}.") from None
 
 
-def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
+def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     """What an HTTP server on a port of this machine answers with 200; empty where none does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, body, headers)
         answer = connection.getresponse()
         return answer.read(1_000) if answer.status == 200 else b""
-    except (OSError, http.client.HTTPException):
-        return b""
-    finally:
-        connection.close()
+    return b""
+
+
+def is_served(port: int) -> bool:
+    """Whether a program of this kind answers on a port of this machine."""
+    return b'"version"' in ask_here(port, "/healthz")
 
 
 def desktop_command(options: argparse.Namespace) -> None:
@@ -12714,38 +12620,28 @@ def desktop_command(options: argparse.Namespace) -> None:
         sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
-    has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    run(app, Desktop(app, before.port if before and has_moved else None).start)
+    old_port = before.port if before and len(ports) > 1 else app.port
+    run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
 
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None:
+    if first is None or not is_served(first.port):
         return False
-    if first.key:
-        key = to_json({"key": first.key})
-        is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
-    else:
-        is_there = b'"version"' in ask_here(first.port, "GET", "/healthz")
-    if is_there:
-        print(f"rtapp {first.version} is running already: {first.url}")
-    return is_there
+    if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
+        return False
+    print(f"rtapp {first.version} is running already: {first.url}")
+    return True
 
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    if not has_screen():
-        return
-    said: list[str] = []
     if importlib.util.find_spec("webview"):
-        over = gevent.event.AsyncResult()
         with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
-            fault = {WINDOW_FAULT: message}
-            open_window("about:blank", Path(folder), fault, said.append, over.set)
-            over.get()
-    if WINDOW_SAYS + "loaded" in said:
-        return
+            window = open_window("about:blank", Path(folder), {WINDOW_FAULT: message})
+            if WINDOW_SAYS + "loaded" in window.communicate()[0]:  # and closed again
+                return
     fetched = gevent.event.Event()
     head = pack_head(200, {"Content-Type": "text/html; charset=utf-8", "Connection": "close"})
     page = ended_page("failed", message)
@@ -12845,14 +12741,13 @@ def serve(options: argparse.Namespace) -> None:
 
 def existing_database(options: argparse.Namespace) -> Engine:
     """The database that a command works on. Raises StartError when there is none yet."""
-    settings = settings_of(options)
-    engine = make_engine(settings, create=False)
+    engine = make_engine(settings_of(options), create=False)
     if isinstance(engine, SqliteEngine) and not engine.path.exists():
         raise StartError(
             f"There is no database at {engine.path}: start the server once first, or name "
             "its folder with --data."
         )
-    return make_engine(settings)
+    return engine
 
 
 def backup_command(options: argparse.Namespace) -> None:
@@ -13075,7 +12970,7 @@ def doctor_command(options: argparse.Namespace) -> int:
     try:
         settings = settings_of(options)
         engine = make_engine(settings, create=False)
-    except (StartError, ValueError) as error:
+    except StartError as error:
         print(f"FAIL  settings: {error}")
         return 1
     with contextlib.suppress(*DATABASE_FAULTS):  # `check_database` says why
@@ -13085,21 +12980,16 @@ def doctor_command(options: argparse.Namespace) -> int:
             database = engine.connect()
         with contextlib.closing(database):
             settings.load(database.execute_sql(SAVED_SETTINGS).fetchall())
-    checks: list[Callable[[Settings, Engine], str]]
-    checks = [check_data_folder, check_database, check_port]
-    checks += [check_clock, check_disk, check_open_files, check_exposure, check_turn]
-    checks += [check_network]
-    is_broken = False
-    for check in checks:
+    verdicts = []
+    checks = (check_data_folder, check_database, check_port, check_clock, check_disk)
+    for check in (*checks, check_open_files, check_exposure, check_turn, check_network):
         try:
             verdict, text = "ok", check(settings, engine)
-        except Doubt as doubt:
-            verdict, text = "warn", str(doubt)
-        except (OSError, sqlite3.Error, StartError, ValueError) as error:
-            verdict, text = "FAIL", str(error)
-            is_broken = True
+        except (Doubt, OSError, sqlite3.Error, StartError, ValueError) as error:
+            verdict, text = "warn" if isinstance(error, Doubt) else "FAIL", str(error)
+        verdicts.append(verdict)
         print(f"{verdict:5} {check.__name__[6:].replace('_', ' ')}: {text}")
-    return int(is_broken)
+    return int("FAIL" in verdicts)
 
 
 # Each check of `doctor` gives what it found. Raises Doubt for what is worth a look, StartError for
@@ -13158,7 +13048,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if b'"version"' in ask_here(port, "GET", "/healthz"):
+        if is_served(port):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
@@ -13236,28 +13126,23 @@ class ChildServer:
         # By the environment: what is on a command line can be read by everybody on the machine.
         given = {"port": 0, **settings}.items()
         self._given = {f"RTAPP_{key.upper()}": setting_text(value) for key, value in given}
-        self._child: Child | None = None
+        self._child: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
-        self.url = ""
-        is_decided = threading.Event()  # whether it listens, or never will
+        self._child = child = start_own(["serve"], self._given)
 
-        def said(line: str) -> None:
-            if self.url:
-                print(line, flush=True)
-            elif line.startswith("rtapp listening on "):
-                self.url = line.removeprefix("rtapp listening on ")
-                is_decided.set()
+        def pass_on() -> None:
+            for line in child.stdout or ():
+                print(line, end="", flush=True)
 
-        command = [*PROGRAM_COMMAND, "serve"]
-        environ = {**OWN_LIBRARIES, **self._given}
-        self._child = Child(command, environ, said, lambda _: is_decided.set())
-        is_decided.wait()
-        if not self.url:
-            raise StartError(f"The server ended with code {self._child.wait()}.")
-        return self
+        for line in child.stdout or ():
+            if line.startswith("rtapp listening on "):
+                self.url = line.split()[-1]
+                threading.Thread(target=pass_on, daemon=True).start()
+                return self
+        raise StartError(f"The server ended with code {child.wait()}.")
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
@@ -13296,7 +13181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
-        if options.run is desktop_command:
+        if options.run is desktop_command and has_screen():
             tell_failure(str(error))
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
