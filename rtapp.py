@@ -5308,6 +5308,7 @@ class Participant(msgspec.Struct):
     connection_id: str
     account: str
     user_id: str
+    display_name: str
     status: str
     node: str
     beats: int
@@ -5642,12 +5643,6 @@ class Rooms:
 
     def count(self) -> int:
         return int(VideoRoom.select().where(IS_ACTIVE).count())
-
-    def names(self, clients: Collection[str]) -> dict[str, str]:
-        """What some clients call themselves in rooms, of those that are in any."""
-        rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
-        found = rows.where(VideoParticipant.client_id.in_(list(clients)))
-        return {row.client_id: row.display_name for row in found}
 
     def participants(self, room: Any, waits: bool = False) -> list[ParticipantView]:
         """Who is in a room, or who waits to be let in; the longest there first."""
@@ -11586,7 +11581,7 @@ class Network:
             newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
             gevent.sleep(0.001)  # others are served meanwhile
         last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
-        people = self._app.rooms.names([s.client_id for s in last])
+        people = {p.client_id: p.display_name for p in self._app.rooms.attendance.all()}
         for s in last:
             about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
             listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
