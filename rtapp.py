@@ -2382,8 +2382,7 @@ class SseEncoding:
     def __init__(self, labels: bool, chunks: bool) -> None:
         # Of the form: who has the same one is sent the same bytes.
         self.key = f"sse{'+label' * labels}{'+chunk' * chunks}"
-        self._labels = labels
-        self._chunks = chunks
+        self._labels, self._chunks = labels, chunks
 
     def text(self, text: str) -> bytes:
         """Some lines of the stream."""
@@ -2476,10 +2475,9 @@ class SocketIoEncoding(WebSocketEncoding):
             if ack:
                 body["id"] = int(ack)
             return self.engine(msgspec.msgpack.encode(body))
-        count = f"{len(attachments)}-" if attachments else ""
-        kind += 3 if attachments else 0
+        form = f"{kind + 3}{len(attachments)}-" if attachments else kind
         where = "" if namespace == "/" else namespace + ("," if payload else "")
-        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        text = self.engine(f"4{form}{where}{ack}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2882,7 +2880,7 @@ class Span(NamedTuple):
 
 
 class State(enum.Enum):
-    """What is done with a subscriber. `Connections` changes it; to and from BEHIND, `Hub`."""
+    """What is done with a subscriber."""
 
     LIVE = "sent from the ring what it lacks"
     BLOCKED = "its socket did not take all: the rest is pinned, and sent before anything else"
@@ -2949,37 +2947,54 @@ Topics = frozenset[str]  # shared ones, of a view
 Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
 
 
-class Connections:
-    """Owns the sockets: what one connection is told alone, what its socket does not take at once,
-    what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
+class Hub:
+    """Owns the live connections, and brings to them what the log gets.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
+
+    What holds between any two steps (test_hub.py asserts each):
 
     1. A subscriber is in one state. BLOCKED is who has pinned bytes; who is ENDING may have some;
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
+    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
+       and the sweep has yet to come to this one.
 
     What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
     removes it from a room, its credential is revoked or expires, the network is shared no longer:
-    it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
-    client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
-    slow: it takes nothing for slow_consumer_seconds, and with a session for as long again
-    (`_close_stalled`), or `REPLY_BYTES` of answers
-    wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
-    ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
-    and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
-    another database in the middle of a message (`Hub.restart`).
+    it is served what there is, told why, and closed (`end`). Its session ends, for what the client
+    says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is slow: it
+    takes nothing for slow_consumer_seconds, and with a session for as long again
+    (`_close_stalled`), or `REPLY_BYTES` of answers wait, or `LATER` changes of topics. It is
+    silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE stream's
+    system what was sent (`tune`). Its client upgrades, and it goes on as another one (`adopt`). The
+    server stops (`drain`), fails (`_ready`), or finds another database in the middle of a message
+    (`restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
-    _enter: Callable[[Subscriber, Topics], None]  # it is brought what comes on these and its own
-    _leave: Callable[[Subscriber], None]  # it is brought nothing more
-    _serve_soon: Callable[[Subscriber], None]  # it takes more, or wants something else
+    SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
 
-    def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
         """Connections are numbered from `first_id`."""
-        self._stats, self._journal, self._settings = stats, journal, settings
+        self._log, self._stats, self._journal, self._settings = log, stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -2987,6 +3002,54 @@ class Connections:
         self._ids = itertools.count(first_id)
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
+        self._timer = self._loop.timer(self.SLICE / 2)
+        self._loaded = False  # messages come faster than they are brought
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
+        self._views: dict[tuple[str, Topics], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
+        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
+            "revoke": self._revoke,
+            "topics": self.change_topics,
+        }
+
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring, self.head = Ring(*newest), head
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    def restart(self, stand: Stand) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
+        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
+        for subscriber in everybody:
+            self._leave(subscriber)
+        self._ring, self.head = Ring(*newest), stand.head
+        for subscriber, topics in everybody.items():
+            subscriber.cursor, subscriber.later = self.head, ()
+            self._enter(subscriber, topics)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
+                self._reset(subscriber)
 
     # Who is there
 
@@ -3050,7 +3113,7 @@ class Connections:
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a polling connection the socket and the encoding of another one, which ends thereby.
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
-        queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
+        queue = cast("QueueTransport", subscriber.transport)
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
@@ -3058,9 +3121,7 @@ class Connections:
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
-        self._leave(subscriber)
-        subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
-        self._enter(subscriber, topics)
+        self.become(subscriber, encoding=encoding, pending=None, queue=None)
         self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
@@ -3216,108 +3277,7 @@ class Connections:
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(subscriber, data)
 
-    # Time
-
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
-        for subscriber in blocked:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # Who reads again soon gets the rest of what was begun, and these words.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
-        subscriber.answer_by = subscriber.answer_by or answer_by
-
-
-class Hub(Connections):
-    """Brings to the live connections what the log gets.
-
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
-
-    What holds between any two steps, besides 1 and 2 of `Connections` (test_hub.py asserts each):
-
-    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
-       and no position is told that is beyond what was sent.
-    4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
-    """
-
-    SLICE = 0.002  # seconds that a sweep takes before others have their turn
-    TOGETHER = 32  # members served before the clock is looked at
-    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    BURST_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    LATER = 100  # changes of topics that wait for one connection
-    VOLATILE = 1_000  # messages that wait to be sent once
-
-    def __init__(
-        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
-    ) -> None:
-        super().__init__(stats, journal, settings, first_id)
-        self._log = log
-        self._timer = self._loop.timer(self.SLICE / 2)
-        self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
-        self.head = log.head
-        self._views: dict[tuple[str, Topics], View] = {}
-        self._dirty: dict[View, None] = {}
-        self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
-        self._scheduled = False
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
-        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
-            "revoke": self._revoke,
-            "topics": self.change_topics,
-        }
-
-    def start(self) -> None:
-        """Fill the ring from the log's end and begin."""
-        head = -1
-        while head != self._log.head:  # else it went on meanwhile
-            head = self._log.head
-            newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring, self.head = Ring(*newest), head
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
-
-    def restart(self, stand: Stand) -> None:
-        """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
-        # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
-        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
-        for subscriber in everybody:
-            self._leave(subscriber)
-        self._ring, self.head = Ring(*newest), stand.head
-        for subscriber, topics in everybody.items():
-            subscriber.cursor, subscriber.later = self.head, ()
-            self._enter(subscriber, topics)
-            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
-            else:
-                subscriber.state = State.LIVE
-                self._reset(subscriber)
-
-    # Who is there
+    # Who hears what
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
@@ -3392,25 +3352,22 @@ class Hub(Connections):
         else:
             self._serve_soon(subscriber)
 
-    def become(self, subscriber: Subscriber, **changed: Any) -> None:
-        """Make a connection another client's (`client_id`), or write to it in another `encoding`
-        from here on."""
-        topics = subscriber.view.topics
+    def become(self, subscriber: Subscriber, topics: Topics | None = None, **changed: Any) -> None:
+        """Let a connection go on with other topics or fields: as another client's (`client_id`), in
+        another `encoding`."""
+        before = subscriber.view.topics
+        topics = before if topics is None else topics
         self._leave(subscriber)
         for name, value in changed.items():
             setattr(subscriber, name, value)
         self._enter(subscriber, topics)
+        self.on_moved(subscriber, before, topics)
         self._serve_soon(subscriber)
-        self.on_moved(subscriber, topics, topics)
 
     def rewind(self, subscriber: Subscriber, topics: Topics, cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave(subscriber)
-        subscriber.cursor, subscriber.later = cursor, ()
-        if subscriber.pending is not None:
-            subscriber.pending = subscriber.pending._replace(cursor=cursor)
-        self._enter(subscriber, topics)
-        self._serve_soon(subscriber)
+        pending = subscriber.pending and subscriber.pending._replace(cursor=cursor)
+        self.become(subscriber, topics, cursor=cursor, later=(), pending=pending)
 
     def end(self, subscribers: list[Subscriber], reason: str) -> None:
         """Serve what there is, tell the clients not to come back as they were, and close."""
@@ -3449,15 +3406,6 @@ class Hub(Connections):
             for topic in view.topics:
                 self._ring.by_topic[topic].views.discard(view)
                 self._ring.release(topic)
-
-    def _switch(self, subscriber: Subscriber) -> None:
-        """Give a subscriber that has been served up to there its next topics."""
-        change, *later = subscriber.later
-        subscriber.later = tuple(later)
-        self.on_moved(subscriber, subscriber.view.topics, change.topics)
-        self._leave(subscriber)
-        self._enter(subscriber, change.topics)
-        subscriber.cursor = max(subscriber.cursor, change.number)
 
     # What the log tells
 
@@ -3599,8 +3547,10 @@ class Hub(Connections):
                     self._fall_behind(subscriber)
                     return
                 self._bring(subscriber, span.is_earlier, burst)
-            elif subscriber.later:
-                self._switch(subscriber)
+            elif subscriber.later:  # it has been served up to there
+                change, *later = subscriber.later
+                cursor = max(subscriber.cursor, change.number)
+                self.become(subscriber, change.topics, cursor=cursor, later=tuple(later))
             else:
                 return
         self._serve_soon(subscriber)  # much to send: others have their turn first
@@ -3813,6 +3763,25 @@ class Hub(Connections):
             with reported(self._journal, "The heartbeat failed"):
                 self._close_stalled()
                 self._ping()
+
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
+        for subscriber in blocked:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # Who reads again soon gets the rest of what was begun, and these words.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
+        subscriber.answer_by = subscriber.answer_by or answer_by
 
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
@@ -5342,6 +5311,7 @@ class Participant(msgspec.Struct):
     connection_id: str
     account: str
     user_id: str
+    display_name: str
     status: str
     node: str
     beats: int
@@ -5676,12 +5646,6 @@ class Rooms:
 
     def count(self) -> int:
         return int(VideoRoom.select().where(IS_ACTIVE).count())
-
-    def names(self, clients: Collection[str]) -> dict[str, str]:
-        """What some clients call themselves in rooms, of those that are in any."""
-        rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
-        found = rows.where(VideoParticipant.client_id.in_(list(clients)))
-        return {row.client_id: row.display_name for row in found}
 
     def participants(self, room: Any, waits: bool = False) -> list[ParticipantView]:
         """Who is in a room, or who waits to be let in; the longest there first."""
@@ -11493,7 +11457,7 @@ class Network:
         everybody = paced(self._app.hub.subscribers())
         newest = {s.client_id: s for s in everybody if not is_loopback(s.address)}
         last = list(itertools.islice(reversed(newest.values()), self.LISTED))
-        people = self._app.rooms.names([s.client_id for s in last])
+        people = {p.client_id: p.display_name for p in self._app.rooms.attendance.all()}
 
         def view(s: Subscriber) -> GuestView:
             about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
