@@ -12809,14 +12809,12 @@ def restore_command(options: argparse.Namespace) -> None:
 
 def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
-    if not options.source.startswith("sqlite:///"):
+    given = argparse.Namespace(database=options.source, data=options.data)
+    source = existing_database(given)
+    given.database = options.target
+    target = make_engine(settings_of(given))
+    if not isinstance(source, SqliteEngine) or not isinstance(target, PostgresEngine):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
-    source, target = (
-        make_engine(Settings({"database": url, "data": options.data or ""}, {}))
-        for url in (options.source, options.target)
-    )
-    if not isinstance(target, PostgresEngine):
-        raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
     models = Table.__subclasses__()  # what only a run has are none; bound to the target below
     with opened(source) as old, opened(target) as new:

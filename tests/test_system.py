@@ -495,6 +495,14 @@ def test_a_folder_or_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_nothing_is_copied_from_a_database_that_is_not_there(tmp_path: Path) -> None:
+    source, given = tmp_path / "none.db", {"RTAPP_DATA": str(tmp_path)}
+    told = ("--from", f"sqlite:///{source}", "--to", "postgresql://127.0.0.1:1/none")
+    done = run_program("migrate", *told, env=given)
+    assert done.code == 2 and f"There is no database at {source}" in done.stderr, done
+    assert not source.exists()
+
+
 def test_a_command_takes_its_own_options_only(tmp_path: Path) -> None:
     for given in (
         ("user", "list", "--port", "3"),
