@@ -12408,9 +12408,6 @@ class LogFile(logging.handlers.RotatingFileHandler):
     """The log file, of bounded size. A full disk ends nothing, nor does an old file that somebody
     reads, which Windows then lets nobody rename: this one grows meanwhile."""
 
-    def __init__(self, path: Path, most: int = 1_000_000) -> None:
-        super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
-
     def doRollover(self) -> None:
         with contextlib.suppress(OSError):
             super().doRollover()
@@ -12462,11 +12459,6 @@ def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     return b""
 
 
-def is_served(port: int) -> bool:
-    """Whether a program of this kind answers on a port of this machine."""
-    return b'"version"' in ask_here(port, "/healthz")
-
-
 def desktop_command(options: argparse.Namespace) -> None:
     """Serve with a window, or the browser; a second start shows the first one's."""
     settings = settings_of(options)
@@ -12489,9 +12481,10 @@ def desktop_command(options: argparse.Namespace) -> None:
     logs = settings.log_folder  # a double click has no terminal
     try:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
+        log = LogFile(logs / "rtapp.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8")
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
+    sys.stdout = sys.stderr = Printed(log, sys.__stdout__)
     old_port = before.port if before and len(ports) > 1 else app.port
     run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
@@ -12499,7 +12492,7 @@ def desktop_command(options: argparse.Namespace) -> None:
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None or not is_served(first.port):
+    if first is None or b'"version"' not in ask_here(first.port, "/healthz"):
         return False
     if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
         return False
@@ -12657,39 +12650,35 @@ def restore_command(options: argparse.Namespace) -> None:
 
 def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
-    if not options.source.startswith("sqlite:///"):
+    given = argparse.Namespace(database=options.source, data=options.data)
+    source = existing_database(given)
+    given.database = options.target
+    target = make_engine(settings_of(given))
+    if not isinstance(source, SqliteEngine) or not isinstance(target, PostgresEngine):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
-    source, target = (
-        make_engine(Settings({"database": url, "data": options.data or ""}, {}))
-        for url in (options.source, options.target)
-    )
-    if not isinstance(target, PostgresEngine):
-        raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
-    models = [model._meta for model in Table.__subclasses__()]  # what only a run has are none
-    kept = [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
+    models = Table.__subclasses__()  # what only a run has are none; bound to the target below
     with opened(source) as old, opened(target) as new:
-        for table, _ in kept:
-            if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
-                raise StartError(f"{target.name} is not empty: {table} has rows.")
+        for model in models:
+            if model is not Fact and model.select().exists():
+                raise StartError(f"{target.name} is not empty: {model._meta.table_name} has rows.")
         with new.atomic():
-            new.execute_sql("DELETE FROM meta")
-            for table, columns in kept:
-                copy_table(old, new, table, columns)
+            Fact.delete().execute()
+            for model in models:
+                copy_table(old, new, model)
             target.set_sequences(new)
-            new.execute_sql("DELETE FROM meta WHERE key = 'id'")
+            Fact.delete().where(Fact.key == "id").execute()
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
 
 
-def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
+def copy_table(old: peewee.Database, new: peewee.Database, model: type[Table]) -> None:
     """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
-    names = ", ".join(columns)
+    table, columns = model._meta.table_name, tuple(model._meta.columns)
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
-    cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
-    while rows := cursor.fetchmany(5_000):
-        for part in chunks(rows, 1_000):
-            values = [value for row in part for value in row]
-            new.execute_sql(insertion(table, tuple(columns), len(part)), values)
+    cursor, done = old.execute_sql(f"SELECT {', '.join(columns)} FROM {table}"), 0
+    while rows := cursor.fetchmany(2_000):
+        values = list(itertools.chain.from_iterable(rows))
+        new.execute_sql(insertion(table, columns, len(rows)), values)
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]
@@ -12920,7 +12909,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if is_served(port):
+        if b'"version"' in ask_here(port, "/healthz"):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
