@@ -9033,13 +9033,16 @@ class Refused(Exception):
     `Refused(message, data)`."""
 
 
+Function = Callable[..., Any]  # of the application
+
+
 class EventListener:
     """A function of the application, called as JavaScript would: what was not sent is None, what it
     doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
 
     __slots__ = ("_least", "_most", "acknowledges", "function", "once")
 
-    def __init__(self, function: Callable[..., Any], once: bool = False) -> None:
+    def __init__(self, function: Function, once: bool = False) -> None:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
@@ -9056,7 +9059,7 @@ class EventListener:
         self._most = sys.maxsize if any_number else len(plain)
 
     def __call__(
-        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] | None = None
+        self, namespace: str, event: str, *values: Any, ack: Function | None = None
     ) -> Any:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
@@ -9082,31 +9085,31 @@ class EventListeners:
         self.any: list[EventListener] = []
         self.middlewares: list[EventListener] = []
 
-    def on(self, event: str, listener: Callable[..., Any], once: bool = False) -> None:
+    def on(self, event: str, listener: Function, once: bool = False) -> None:
         """Call a function with the values of an event of this client, or with the reason of
         `disconnecting` and `disconnect`. What it returns counts as a handler's."""
         self._of.setdefault(event, []).append(EventListener(listener, once))
 
-    def once(self, event: str, listener: Callable[..., Any]) -> None:
+    def once(self, event: str, listener: Function) -> None:
         """As `on`, for the next one only."""
         self.on(event, listener, once=True)
 
-    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
+    def off(self, event: str | None = None, listener: Function | None = None) -> None:
         """Take back `on`: of a function, of all of an event, or of all."""
         for name in list(self._of) if event is None else [event]:
             kept = [f for f in self._of.pop(name, ()) if listener not in (None, f.function)]
             if kept:
                 self._of[name] = kept
 
-    def on_any(self, listener: Callable[..., Any]) -> None:
+    def on_any(self, listener: Function) -> None:
         """Call a function with the name and the values of each event, before its handlers."""
         self.any.append(EventListener(listener))
 
-    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
+    def off_any(self, listener: Function | None = None) -> None:
         """Take back `on_any`, of a function or of all."""
         self.any = [found for found in self.any if listener not in (None, found.function)]
 
-    def use(self, middleware: Callable[..., Any]) -> None:
+    def use(self, middleware: Function) -> None:
         """Show a function the name and the values of each event first: what it raises keeps the
         event from the handlers, and from an acknowledgement."""
         self.middlewares.append(EventListener(middleware))
@@ -9379,40 +9382,36 @@ class KeptData(dict[str, Any]):
     setdefault, update = MutableMapping.setdefault, MutableMapping.update
 
 
+@dataclass(eq=False, repr=False)
 class Client(EventListeners):
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
     CALL_SECONDS = 60.0
 
-    def __init__(
-        self,
-        session: SocketIoSession,
-        namespace: str,
-        declared: EventListeners,
-        auth: dict[str, Any],
-        principal: Principal,
-    ) -> None:
+    session: SocketIoSession
+    namespace: str
+    _declared: EventListeners
+    auth: dict[str, Any]
+    principal: Principal
+    recovered = False
+    connected = False
+    pid = ""  # the client's secret by which it recovers
+    saved = ""  # its state as it was stored last
+    position = ""  # where it goes on when it names no offset
+    _keeps_soon = False
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.id = session.subscriber.client_id
-        self.principal = principal
-        self.namespace = namespace
-        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
-        self.handshake = {**session.handshake, "auth": self.auth}
-        self.recovered = False
-        self.connected = False
-        self.pid = ""  # the client's secret by which it recovers
-        self.saved = ""  # its state as it was stored last
-        self.position = ""  # where it goes on when it names no offset
+        self.id = self.session.subscriber.client_id
+        self.auth = {key: self.auth[key] for key in self.auth if key not in ("pid", "offset")}
+        self.handshake = {**self.session.handshake, "auth": self.auth}
         self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = KeptData() if session.recovery.seconds else {}
+        self.data: dict[str, Any] = KeptData() if self.session.recovery.seconds else {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self.session = session
-        self._declared = declared
-        self._acks: dict[int, Callable[..., Any]] = {}  # by the number of an event: who hears
+        self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
         self._numbers = itertools.count()
-        self._keeps_soon = False
 
     @property
     def topics(self) -> set[str]:
@@ -9424,11 +9423,7 @@ class Client(EventListeners):
 
     @from_any_thread
     def emit(
-        self,
-        event: str,
-        *values: Any,
-        ack: Callable[..., Any] | None = None,
-        volatile: bool = False,
+        self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
@@ -9463,7 +9458,7 @@ class Client(EventListeners):
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, event: str, arguments: Arguments, ack: Callable[..., Any]) -> int:
+    def _ask(self, event: str, arguments: Arguments, ack: Function) -> int:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
@@ -9540,9 +9535,7 @@ class Client(EventListeners):
         if due and self.connected:
             self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
-    def hear(
-        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
-    ) -> list[Any]:
+    def hear(self, event: str, values: Sequence[Any], ack: Function | None = None) -> list[Any]:
         """Call the handlers of an event; with `ack` it is one that the client sent. What those
         return that don't take `ack`; nothing where one fails: errors are logged."""
         is_sent, take, journal = ack is not None, self._declared.take, self.session.app.journal
@@ -9566,7 +9559,7 @@ class Client(EventListeners):
         """Give an answer to who asked: at once, for what is being done may wait for it."""
         ack = self._acks.pop(int(packet.ack), None)
 
-        def give(ack: Callable[..., Any]) -> None:
+        def give(ack: Function) -> None:
             ack(*packet.values())
             self.keep()
 
