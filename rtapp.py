@@ -111,7 +111,6 @@ from collections import Counter, deque
 from collections.abc import (
     Callable,
     Collection,
-    Coroutine,
     Generator,
     Hashable,
     Iterable,
@@ -3882,16 +3881,13 @@ class Doorbell:
     _own = 0  # the ringing connection's process on the server
 
     def __post_init__(self) -> None:
-        self._bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
+        # When it is set the other nodes are told, together by whoever rings now.
+        self.bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
 
     def start(self) -> None:
         for run in (self._ring_on, self._listen, self._post_on):
             gevent.spawn(self._for_ever, run)
-
-    def ring(self) -> None:
-        """Tell the other nodes, together with whoever else rings now."""
-        self._bell.set()
 
     def post(self, letter: bytes) -> None:
         """Send a JSON value to the other nodes; one that is too long stays here."""
@@ -3914,8 +3910,8 @@ class Doorbell:
         # server queue for. Nothing is lost with a bell, so it need not wait for the disk.
         with contextlib.closing(self._storage.engine.connect()) as database:
             self._own = database.connection().info.backend_pid
-            while self._bell.wait():
-                self._bell.clear()
+            while self.bell.wait():
+                self.bell.clear()
                 database.execute_sql(
                     f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY {self.BELL}; COMMIT"
                 )
@@ -4016,7 +4012,7 @@ class Nodes:
         if self.are_several:
             self.beat()
             self._doorbell.start()
-            self._doorbell.ring()  # so that the others learn of this one
+            self._doorbell.bell.set()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end. Raises as `Storage.write` does."""
@@ -4027,7 +4023,7 @@ class Nodes:
     def ring(self) -> None:
         """Tell the other nodes, if there are any, that the log went on."""
         if self._others:
-            self._doorbell.ring()
+            self._doorbell.bell.set()
 
     def _on_bell(self) -> None:
         if not self._others:  # it was another one's bell
@@ -4244,13 +4240,13 @@ class Nodes:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
             node, topic, event, content, exclude, attachments = self.LETTER.decode(text)
-            if node != self.id:
-                if topic == HUB_TOPIC:  # for the node, and not worth a row
-                    self._hub.controls[event or ""](0, msgspec.json.decode(content))
-                    return
-                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
-                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
-                self._hub.volatile(entry)
+            if node == self.id:
+                return
+            if topic == HUB_TOPIC:  # for the node, and not worth a row
+                self._hub.controls[event or ""](0, msgspec.json.decode(content))
+                return
+            kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+            self._hub.volatile(Entry(topic, kind, event, content, attachments, exclude=exclude))
 
     # Presence
 
@@ -4272,9 +4268,8 @@ class Nodes:
         # Another node's listeners show in what is held of the topic before they are counted.
         topic, now = PRESENCE + channel, now_ms()
         if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
-            who = {"channel": channel, "clientId": client_id, "username": name}
-            text = to_json({"type": event, **who})
-            told = Entry(topic, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            who = {"type": event, "channel": channel, "clientId": client_id, "username": name}
+            told = Entry(topic, SYSTEM, event, to_json(who), expires_at=now + 60_000, sent_at=now)
             self._presence.append(told)
 
     def tell_presence(self) -> None:
@@ -8997,9 +8992,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         number = "" if found.id is None else found.id
-        given = Arguments("" if found.data is None else to_json(found.data), [])
         if isinstance(found.data, list):
             given = pack_arguments(found.data)
+        else:
+            given = Arguments("" if found.data is None else to_json(found.data), [])
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
@@ -9068,7 +9064,9 @@ class EventListener:
         before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
-            return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+            if inspect.iscoroutine(result):
+                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+            return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
@@ -9139,7 +9137,6 @@ class Handlers:
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
-        self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
@@ -9182,13 +9179,13 @@ class Handlers:
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
-    def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What is declared by `async def` returns. Its loop waits as every greenlet does."""
-        if self._asyncio is None:
-            # Not the platform's default: Windows' has no selector, which gevent could replace.
-            self._asyncio = asyncio.SelectorEventLoop()
-            gevent.spawn(self._asyncio.run_forever)
-        return asyncio.run_coroutine_threadsafe(coroutine, self._asyncio).result()
+    @cached_property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """Of what is declared by `async def`. It waits as every greenlet does."""
+        # Not the platform's default: Windows' has no selector, which gevent could replace.
+        loop = asyncio.SelectorEventLoop()
+        gevent.spawn(loop.run_forever)
+        return loop
 
 
 HANDLERS = Handlers()
@@ -9510,7 +9507,6 @@ class Client(EventListeners):
     # What it says
 
     def receive(self, packet: SioPacket) -> None:
-        """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
         acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
@@ -9595,8 +9591,6 @@ class Client(EventListeners):
 
 
 class ChannelNames(msgspec.Struct):
-    """What `join` and `leave` name."""
-
     channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
@@ -9646,7 +9640,6 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
-        """Whether it is about one of the namespace's clients."""
         is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
