@@ -9199,17 +9199,11 @@ def from_any_thread(function: F) -> F:
             raise RuntimeError(f"{function.__name__} {words}.")
         if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
-        done = get_original("_thread", "allocate_lock")()
-        done.acquire()
-        ended: list[gevent.Greenlet[..., Any]] = []
-
-        def start() -> None:
-            ended.append(gevent.spawn(function, *values, **named))
-            ended[0].link(lambda _: done.release())
-
-        HANDLERS.hub.loop.run_callback_threadsafe(start)
-        done.acquire()
-        return ended[0].get()
+        ended: _queue.SimpleQueue[gevent.Greenlet[..., Any]] = _queue.SimpleQueue()
+        HANDLERS.hub.loop.run_callback_threadsafe(
+            lambda: gevent.spawn(function, *values, **named).link(ended.put)
+        )
+        return ended.get().get()
 
     return cast("F", call)
 
@@ -9296,9 +9290,10 @@ def emit(
 def each_room(rooms: Recipients) -> list[str]:
     """The rooms that are named, each once: None and "" name none, and everybody is in the one that
     has no name. Raises TypeError for what is no name."""
-    if isinstance(rooms, type):
+    if rooms is Everybody:
         return [""]
-    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
+    is_one = isinstance(rooms, (str, int, NoneType))
+    each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
