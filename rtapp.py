@@ -116,7 +116,6 @@ from collections import Counter, deque
 from collections.abc import (
     Callable,
     Collection,
-    Coroutine,
     Generator,
     Hashable,
     Iterable,
@@ -3860,16 +3859,13 @@ class Doorbell:
     _own = 0  # the ringing connection's process on the server
 
     def __post_init__(self) -> None:
-        self._bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
+        # When it is set the other nodes are told, together by whoever rings now.
+        self.bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
 
     def start(self) -> None:
         for run in (self._ring_on, self._listen, self._post_on):
             gevent.spawn(self._for_ever, run)
-
-    def ring(self) -> None:
-        """Tell the other nodes, together with whoever else rings now."""
-        self._bell.set()
 
     def post(self, letter: bytes) -> None:
         """Send a JSON value to the other nodes; one that is too long stays here."""
@@ -3892,8 +3888,8 @@ class Doorbell:
         # server queue for. Nothing is lost with a bell, so it need not wait for the disk.
         with contextlib.closing(self._storage.engine.connect()) as database:
             self._own = database.connection().info.backend_pid
-            while self._bell.wait():
-                self._bell.clear()
+            while self.bell.wait():
+                self.bell.clear()
                 database.execute_sql(
                     f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY {self.BELL}; COMMIT"
                 )
@@ -3994,7 +3990,7 @@ class Nodes:
         if self.are_several:
             self.beat()
             self._doorbell.start()
-            self._doorbell.ring()  # so that the others learn of this one
+            self._doorbell.bell.set()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end. Raises as `Storage.write` does."""
@@ -4005,7 +4001,7 @@ class Nodes:
     def ring(self) -> None:
         """Tell the other nodes, if there are any, that the log went on."""
         if self._others:
-            self._doorbell.ring()
+            self._doorbell.bell.set()
 
     def _on_bell(self) -> None:
         if not self._others:  # it was another one's bell
@@ -4222,13 +4218,13 @@ class Nodes:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
             node, topic, event, content, exclude, attachments = self.LETTER.decode(text)
-            if node != self.id:
-                if topic == HUB_TOPIC:  # for the node, and not worth a row
-                    self._hub.controls[event or ""](0, msgspec.json.decode(content))
-                    return
-                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
-                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
-                self._hub.volatile(entry)
+            if node == self.id:
+                return
+            if topic == HUB_TOPIC:  # for the node, and not worth a row
+                self._hub.controls[event or ""](0, msgspec.json.decode(content))
+                return
+            kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+            self._hub.volatile(Entry(topic, kind, event, content, attachments, exclude=exclude))
 
     # Presence
 
@@ -4250,9 +4246,8 @@ class Nodes:
         # Another node's listeners show in what is held of the topic before they are counted.
         topic, now = PRESENCE + channel, now_ms()
         if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
-            who = {"channel": channel, "clientId": client_id, "username": name}
-            text = to_json({"type": event, **who})
-            told = Entry(topic, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            who = {"type": event, "channel": channel, "clientId": client_id, "username": name}
+            told = Entry(topic, SYSTEM, event, to_json(who), expires_at=now + 60_000, sent_at=now)
             self._presence.append(told)
 
     def tell_presence(self) -> None:
@@ -8837,9 +8832,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         number = "" if found.id is None else found.id
-        given = Arguments("" if found.data is None else to_json(found.data), [])
         if isinstance(found.data, list):
             given = pack_arguments(found.data)
+        else:
+            given = Arguments("" if found.data is None else to_json(found.data), [])
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
@@ -8873,13 +8869,16 @@ class Refused(Exception):
     `Refused(message, data)`."""
 
 
+Function = Callable[..., Any]  # of the application
+
+
 class EventListener:
     """A function of the application, called as JavaScript would: what was not sent is None, what it
     doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
 
     __slots__ = ("_least", "_most", "acknowledges", "function", "once")
 
-    def __init__(self, function: Callable[..., Any], once: bool = False) -> None:
+    def __init__(self, function: Function, once: bool = False) -> None:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
@@ -8896,7 +8895,7 @@ class EventListener:
         self._most = sys.maxsize if any_number else len(plain)
 
     def __call__(
-        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] | None = None
+        self, namespace: str, event: str, *values: Any, ack: Function | None = None
     ) -> Any:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
@@ -8905,7 +8904,9 @@ class EventListener:
         before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
-            return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+            if inspect.iscoroutine(result):
+                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+            return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
@@ -8922,31 +8923,31 @@ class EventListeners:
         self.any: list[EventListener] = []
         self.middlewares: list[EventListener] = []
 
-    def on(self, event: str, listener: Callable[..., Any], once: bool = False) -> None:
+    def on(self, event: str, listener: Function, once: bool = False) -> None:
         """Call a function with the values of an event of this client, or with the reason of
         `disconnecting` and `disconnect`. What it returns counts as a handler's."""
         self._of.setdefault(event, []).append(EventListener(listener, once))
 
-    def once(self, event: str, listener: Callable[..., Any]) -> None:
+    def once(self, event: str, listener: Function) -> None:
         """As `on`, for the next one only."""
         self.on(event, listener, once=True)
 
-    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
+    def off(self, event: str | None = None, listener: Function | None = None) -> None:
         """Take back `on`: of a function, of all of an event, or of all."""
         for name in list(self._of) if event is None else [event]:
             kept = [f for f in self._of.pop(name, ()) if listener not in (None, f.function)]
             if kept:
                 self._of[name] = kept
 
-    def on_any(self, listener: Callable[..., Any]) -> None:
+    def on_any(self, listener: Function) -> None:
         """Call a function with the name and the values of each event, before its handlers."""
         self.any.append(EventListener(listener))
 
-    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
+    def off_any(self, listener: Function | None = None) -> None:
         """Take back `on_any`, of a function or of all."""
         self.any = [found for found in self.any if listener not in (None, found.function)]
 
-    def use(self, middleware: Callable[..., Any]) -> None:
+    def use(self, middleware: Function) -> None:
         """Show a function the name and the values of each event first: what it raises keeps the
         event from the handlers, and from an acknowledgement."""
         self.middlewares.append(EventListener(middleware))
@@ -8976,7 +8977,6 @@ class Handlers:
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
-        self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
@@ -9019,13 +9019,13 @@ class Handlers:
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
-    def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What is declared by `async def` returns. Its loop waits as every greenlet does."""
-        if self._asyncio is None:
-            # Not the platform's default: Windows' has no selector, which gevent could replace.
-            self._asyncio = asyncio.SelectorEventLoop()
-            gevent.spawn(self._asyncio.run_forever)
-        return asyncio.run_coroutine_threadsafe(coroutine, self._asyncio).result()
+    @cached_property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """Of what is declared by `async def`. It waits as every greenlet does."""
+        # Not the platform's default: Windows' has no selector, which gevent could replace.
+        loop = asyncio.SelectorEventLoop()
+        gevent.spawn(loop.run_forever)
+        return loop
 
 
 HANDLERS = Handlers()
@@ -9078,17 +9078,11 @@ def from_any_thread(function: F) -> F:
             raise RuntimeError(f"{function.__name__} {words}.")
         if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
-        done = get_original("_thread", "allocate_lock")()
-        done.acquire()
-        ended: list[gevent.Greenlet[..., Any]] = []
-
-        def start() -> None:
-            ended.append(gevent.spawn(function, *values, **named))
-            ended[0].link(lambda _: done.release())
-
-        HANDLERS.hub.loop.run_callback_threadsafe(start)
-        done.acquire()
-        return ended[0].get()
+        ended: _queue.SimpleQueue[gevent.Greenlet[..., Any]] = _queue.SimpleQueue()
+        HANDLERS.hub.loop.run_callback_threadsafe(
+            lambda: gevent.spawn(function, *values, **named).link(ended.put)
+        )
+        return ended.get().get()
 
     return cast("F", call)
 
@@ -9175,9 +9169,10 @@ def emit(
 def each_room(rooms: Recipients) -> list[str]:
     """The rooms that are named, each once: None and "" name none, and everybody is in the one that
     has no name. Raises TypeError for what is no name."""
-    if isinstance(rooms, type):
+    if rooms is Everybody:
         return [""]
-    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
+    is_one = isinstance(rooms, (str, int, NoneType))
+    each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
@@ -9219,40 +9214,36 @@ class KeptData(dict[str, Any]):
     setdefault, update = MutableMapping.setdefault, MutableMapping.update
 
 
+@dataclass(eq=False, repr=False)
 class Client(EventListeners):
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
     CALL_SECONDS = 60.0
 
-    def __init__(
-        self,
-        session: SocketIoSession,
-        namespace: str,
-        declared: EventListeners,
-        auth: dict[str, Any],
-        principal: Principal,
-    ) -> None:
+    session: SocketIoSession
+    namespace: str
+    _declared: EventListeners
+    auth: dict[str, Any]
+    principal: Principal
+    recovered = False
+    connected = False
+    pid = ""  # the client's secret by which it recovers
+    saved = ""  # its state as it was stored last
+    position = ""  # where it goes on when it names no offset
+    _keeps_soon = False
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.id = session.subscriber.client_id
-        self.principal = principal
-        self.namespace = namespace
-        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
-        self.handshake = {**session.handshake, "auth": self.auth}
-        self.recovered = False
-        self.connected = False
-        self.pid = ""  # the client's secret by which it recovers
-        self.saved = ""  # its state as it was stored last
-        self.position = ""  # where it goes on when it names no offset
+        self.id = self.session.subscriber.client_id
+        self.auth = {key: self.auth[key] for key in self.auth if key not in ("pid", "offset")}
+        self.handshake = {**self.session.handshake, "auth": self.auth}
         self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = KeptData() if session.recovery.seconds else {}
+        self.data: dict[str, Any] = KeptData() if self.session.recovery.seconds else {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self.session = session
-        self._declared = declared
-        self._acks: dict[int, Callable[..., Any]] = {}  # by the number of an event: who hears
+        self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
         self._numbers = itertools.count()
-        self._keeps_soon = False
 
     @property
     def topics(self) -> set[str]:
@@ -9264,11 +9255,7 @@ class Client(EventListeners):
 
     @from_any_thread
     def emit(
-        self,
-        event: str,
-        *values: Any,
-        ack: Callable[..., Any] | None = None,
-        volatile: bool = False,
+        self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
@@ -9303,7 +9290,7 @@ class Client(EventListeners):
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, event: str, arguments: Arguments, ack: Callable[..., Any]) -> int:
+    def _ask(self, event: str, arguments: Arguments, ack: Function) -> int:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
@@ -9355,7 +9342,6 @@ class Client(EventListeners):
     # What it says
 
     def receive(self, packet: SioPacket) -> None:
-        """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
         acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
@@ -9380,9 +9366,7 @@ class Client(EventListeners):
         if due and self.connected:
             self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
-    def hear(
-        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
-    ) -> list[Any]:
+    def hear(self, event: str, values: Sequence[Any], ack: Function | None = None) -> list[Any]:
         """Call the handlers of an event; with `ack` it is one that the client sent. What those
         return that don't take `ack`; nothing where one fails: errors are logged."""
         is_sent, take, journal = ack is not None, self._declared.take, self.session.app.journal
@@ -9406,7 +9390,7 @@ class Client(EventListeners):
         """Give an answer to who asked: at once, for what is being done may wait for it."""
         ack = self._acks.pop(int(packet.ack), None)
 
-        def give(ack: Callable[..., Any]) -> None:
+        def give(ack: Function) -> None:
             ack(*packet.values())
             self.keep()
 
@@ -9442,8 +9426,6 @@ class Client(EventListeners):
 
 
 class ChannelNames(msgspec.Struct):
-    """What `join` and `leave` name."""
-
     channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
@@ -9493,7 +9475,6 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
-        """Whether it is about one of the namespace's clients."""
         is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
