@@ -10474,12 +10474,12 @@ class Connection:
                 break
             self.take(self._data.index(b"\n") + 1)
 
-    def _end_of(self, end: re.Pattern[bytes], most: int, *fault: Any, at: int = 0) -> int:
+    def _end_of(self, end: re.Pattern[bytes], most: int, why: tuple[int, str], at: int = 0) -> int:
         """How many bytes there are up to an end, which is looked for from `at` on. Raises OSError,
         a HeadFault where they are more than `most`."""
         while (found := end.search(self._data, at, most)) is None:
             if len(self._data) >= most:
-                raise HeadFault(*fault)
+                raise HeadFault(*why)
             at = max(at, len(self._data) - 2)
             self._fill()
         return found.end()
@@ -10489,7 +10489,7 @@ class Connection:
         none."""
         self.limit(self.HEAD_SECONDS)
         fault = "its head is too large"
-        size = self._end_of(self.LINE_END, self.HEAD_BYTES, 414, fault)
+        size = self._end_of(self.LINE_END, self.HEAD_BYTES, (414, fault))
         first = self._data[:size].decode("latin-1")
         line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
         if line is None:
@@ -10497,7 +10497,7 @@ class Connection:
         method, target, version = line.groups()
         if version[0] != "1":
             raise HeadFault(505, f"it is HTTP/{version}")
-        end = self._end_of(self.HEAD_END, self.HEAD_BYTES, 431, fault, at=size - 1)
+        end = self._end_of(self.HEAD_END, self.HEAD_BYTES, (431, fault), size - 1)
         fields = header_fields(self.take(end).decode("latin-1"), size)
         has_chunks = "transfer-encoding" in fields  # no other coding is let through
         if version != "1.0" and "host" not in fields:
@@ -10549,7 +10549,7 @@ class Connection:
 
     def _line(self) -> bytes:
         fault = 400, "a line of it has no end"
-        return self.take(self._end_of(self.LINE_END, self.LINE_BYTES, *fault))
+        return self.take(self._end_of(self.LINE_END, self.LINE_BYTES, fault))
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
@@ -10898,7 +10898,6 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
 
 
 def own_names() -> list[str]:
-    """The names of this machine."""
     host = socket.gethostname().lower()
     first = host.partition(".")[0]
     names = dict.fromkeys((host, first, f"{first}.local", "localhost"))
