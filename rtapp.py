@@ -8421,9 +8421,11 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._router = bottle.Router()
-        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
+        self._rows = [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES
+        for row in self._rows:
             self._router.add(row.path, row.method, partial(self._serve, row))
-        for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
+        # RFC 9110, 9.3.7: "*" is all of it.
+        for path in ("*", *dict.fromkeys(row.path for row in self._rows)):
             self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
@@ -8549,7 +8551,7 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        found = (row.method for row in ROUTES if path in (row.path, "*"))
+        found = (row.method for row in self._rows if path in (row.path, "*"))
         call.reply["Allow"] = methods = allow_header({"OPTIONS", *found})
         self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
