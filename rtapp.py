@@ -104,42 +104,20 @@ import tempfile
 import threading
 import time
 import traceback
+import typing
 import unicodedata
 import urllib.parse
 import webbrowser
-from collections import Counter, deque
-from collections.abc import (
-    Callable,
-    Collection,
-    Coroutine,
-    Generator,
-    Hashable,
-    Iterable,
-    Iterator,
-    MutableMapping,
-    Sequence,
-)
+from collections import Counter, UserDict, deque
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
-from types import NoneType, SimpleNamespace, UnionType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    Protocol,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from types import CoroutineType, NoneType, SimpleNamespace, UnionType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 import bottle
 import gevent
@@ -322,7 +300,6 @@ def plain_origin(text: str) -> str:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -330,13 +307,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 # ----------------------------------------------------------------------------------------------
 # Settings
 # ----------------------------------------------------------------------------------------------
-
-
-class Form(NamedTuple):
-    """What a text must be, where not any text will do."""
-
-    plain: Callable[[str], str]  # it as it is kept, empty where it is refused
-    words: str
 
 
 def plain_network(text: str) -> str:
@@ -353,20 +323,21 @@ def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str
     return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
 
 
-URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
-ORIGIN = Form(
+# What makes a text as it is kept, empty where it is refused; what such a text is.
+URL = like("https?://.+", plain_url), "an address like https://example.org"
+ORIGIN = (
     lambda text: text if text == "*" else plain_origin(text),
     "an origin like https://app.example.org, without a path, nor *",
 )
-HOST = Form(
+HOST = (
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
 )
-FRAME = Form(plain_origin, "an origin like https://intranet.example.org, without a path")
-NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
-STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
-TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
-SIGNING_KEY = Form(
+FRAME = plain_origin, "an origin like https://intranet.example.org, without a path"
+NETWORK = plain_network, "an IP address or a network like 10.0.0.0/8"
+STUN = like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none"
+TURN = like(r"turns?:\S+"), "like turn:turn.example.org"
+SIGNING_KEY = (
     lambda text: text if len(text.encode()) >= 32 else "",
     "a secret of 32 bytes or more, nor a PEM public key",
 )
@@ -387,7 +358,8 @@ class Setting(NamedTuple):
     switched: bool = False  # is saved by a route of its own: the start page has a switch for it
     next_start: bool = False  # what is saved takes effect at the next start
     secret: bool = False
-    form: Form | None = None  # of a text, of each of a list; empty is always allowed
+    # What a text, or each of a list, must be: see URL. Empty is always allowed.
+    form: tuple[Callable[[str], str], str] | None = None
 
     @property
     def has_option(self) -> bool:
@@ -566,12 +538,12 @@ def parse_setting(row: Setting, text: str, name: str = "") -> Any:
         raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
+    plain, words = row.form
     parts = value if row.kind == "list" else (value,)
-    kept = tuple(part and row.form.plain(part) for part in parts)
-    if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
-        shown = "this" if row.secret else repr(refused[0])
-        raise ValueError(f"{name}: {shown} is not {row.form.words}")
-    return kept if row.kind == "list" else kept[0]
+    for part in parts:
+        if part and not plain(part):
+            raise ValueError(f"{name}: {'this' if row.secret else repr(part)} is not {words}")
+    return tuple(map(plain, parts)) if row.kind == "list" else plain(value)
 
 
 class Settings:
@@ -581,7 +553,6 @@ class Settings:
         """Take the texts of the command line and the process's environment. Raises ValueError for
         an unknown key or a value that its row refuses."""
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
-        self._saved: dict[str, Any] = {}
         names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
         for name in environ:
             if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
@@ -596,41 +567,31 @@ class Settings:
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
             self._fixed[key] = "command line", parse_setting(SETTINGS[key], text)
+        self.load(())
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._fixed:
-            return self._fixed[key][1]
-        return self._saved.get(key, SETTINGS[key].default)
+        return self._values[key][1]
 
     def source(self, key: str) -> str:
         """Where a value comes from: `command line`, `environment`, `saved` or `default`."""
-        if key in self._fixed:
-            return self._fixed[key][0]
-        return "saved" if key in self._saved else "default"
+        return self._values[key][0]
 
     def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
         """Replace the saved values, given as keys and texts; the keys whose text is refused, which
         count as unset. What only the start may give isn't taken: a file of handlers would run."""
-        self._saved, refused = {}, []
+        values, refused = {key: ("default", row.default) for key, row in SETTINGS.items()}, []
         for key, text in saved:
             try:
                 if key in SETTINGS and not SETTINGS[key].start_only:
-                    self._saved[key] = parse_setting(SETTINGS[key], text)
+                    values[key] = "saved", parse_setting(SETTINGS[key], text)
             except ValueError:
                 refused.append(key)
+        self._values = values | self._fixed
         return refused
 
-    @property
-    def data_folder(self) -> Path:
-        """The folder that holds everything this server keeps."""
-        return self._folder(platformdirs.user_data_dir)
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of the log file of a program without a terminal."""
-        return self._folder(platformdirs.user_log_dir)
-
-    def _folder(self, usual: Callable[..., str]) -> Path:
+    def folder(self, usual: Callable[..., str] = platformdirs.user_data_dir) -> Path:
+        """The folder that holds everything this server keeps; with `user_log_dir` the one of the
+        log file of a program without a terminal."""
         # A macOS application is a folder itself.
         bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), PROGRAM)
         is_portable = bundle.with_name("portable").is_file()
@@ -841,6 +802,8 @@ class Table(peewee.Model):
     """Base of the models: class `VideoRoom` is table `video_rooms`. Times are integers,
     milliseconds since 1970."""
 
+    id: Any  # peewee adds it where no other key is declared
+
     class Meta:
         table_function = staticmethod(
             lambda model: re.sub(r"\B(?=[A-Z])", "_", model.__name__).lower() + "s"
@@ -850,7 +813,6 @@ class Table(peewee.Model):
 class Message(Table):
     """A row of the log, for queries; see Entry."""
 
-    id = peewee.BigAutoField()
     topic = peewee.TextField()
     kind = peewee.TextField()
     event = peewee.TextField(null=True)
@@ -872,9 +834,6 @@ class Topic(Table):
 
 
 class EventLog(Table):
-    """What happened on this server, for its administrator."""
-
-    id = peewee.BigAutoField()
     timestamp = peewee.BigIntegerField(index=True)
     level = peewee.TextField()
     message = peewee.TextField()
@@ -902,9 +861,6 @@ class StatsMinute(Table):
 
 
 class User(Table):
-    """Somebody who signs in with a password."""
-
-    id = peewee.BigAutoField()
     username = peewee.TextField()
     username_key = peewee.TextField(unique=True)  # case-folded: Ada and ada are one
     password_hash = peewee.TextField()
@@ -962,7 +918,6 @@ class SocketSession(Table):
 class VideoRoom(Table):
     """A video room. Of those with the same name at most one is active; flags are 0 or 1."""
 
-    id = peewee.BigAutoField()
     room_id = peewee.TextField()
     name = peewee.TextField()
     description = peewee.TextField()
@@ -984,7 +939,6 @@ class VideoRoom(Table):
 class VideoParticipant(Table):
     """Somebody who is in a room, or waits to be let in."""
 
-    id = peewee.BigAutoField()
     room = peewee.BigIntegerField(column_name="room_id")
     client_id = peewee.TextField()
     connection_id = peewee.TextField()  # a new one with each join of the same client
@@ -1000,10 +954,8 @@ class VideoParticipant(Table):
 
 
 class RoomBan(Table):
-    """Who was removed from a room and may not come back: `client:…` or `account:…`."""
-
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()
+    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1143,27 +1095,21 @@ class Transaction:
     def perform(self, work: Work, careful: bool) -> None:
         """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint, as
         plain entries do with `careful`."""
-        work.error = None
+        work.error, entries, next_id = None, len(self.entries), self.next_id
         try:
-            is_safe = work.is_plain and not careful
-            work.value = work.unit(self) if is_safe else self._run(work.unit)
+            if work.is_plain and not careful:
+                work.value = work.unit(self)
+                return
+            self.insert()
+            with self.database.savepoint():
+                work.value = work.unit(self)
+                self.insert()
         except Exception as error:
             if not self.database.is_sound():
                 raise  # the fault took the whole transaction with it
-            work.error = storage_problem(error)
-
-    def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self.insert()
-        entries, next_id = len(self.entries), self.next_id
-        try:
-            with self.database.savepoint():
-                result = unit(self)
-                self.insert()
-                return result
-        except BaseException:
             del self.entries[entries:]
-            self._staged, self.next_id = entries, next_id
-            raise
+            self._staged, self.next_id = min(self._staged, entries), next_id
+            work.error = storage_problem(error)
 
     def insert(self, is_last: bool = False) -> None:
         """Put what was appended into the table; with `is_last` only the commit is left."""
@@ -1290,8 +1236,6 @@ class Engine:
 
 
 class Sqlite(peewee.SqliteDatabase):
-    """One connection to SQLite."""
-
     @property
     def last_id(self) -> int:
         """The log's last id, in a transaction that has begun."""
@@ -1323,7 +1267,7 @@ class SqliteEngine(Engine):
     shared = False
     remedy = "If it is damaged, move it away and restore a backup."
     NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
-    types: ClassVar[dict[str, str]] = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
+    types = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
     size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
@@ -1460,11 +1404,9 @@ class Postgres(peewee.PostgresqlDatabase):
 
     @property
     def is_lost(self) -> bool:
-        """Whether there is no connection any more."""
         return self._state.conn is None or bool(self._state.conn.closed)
 
     def lose(self) -> None:
-        """Drop the connection, whatever state it is in."""
         with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
             if self._state.conn is not None:
                 self._state.conn.close()
@@ -1518,12 +1460,10 @@ class PostgresWriter(Postgres):
             self._run(insertion("messages", COLUMNS, len(page)), page)
 
     def is_sound(self) -> bool:
-        """Whether a transaction is open and sound."""
         status = self._state.conn.info.transaction_status
         return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
 
     def after_fault(self, transaction: Transaction | None) -> Fate:
-        """Clean up after a failed transaction, and learn what became of it."""
         was_open = not self.is_closed()
         if not self.is_lost:
             with contextlib.suppress(*DATABASE_FAULTS):
@@ -1622,11 +1562,7 @@ class PostgresEngine(Engine):
 
     shared = True
     remedy = "Check the URL, and that the server runs and lets this user in."
-    types: ClassVar[dict[str, str]] = {
-        "logid": "BIGINT PRIMARY KEY",
-        "autoid": "BIGSERIAL PRIMARY KEY",
-        "blob": "BYTEA",
-    }
+    types = {"logid": "BIGINT PRIMARY KEY", "autoid": "BIGSERIAL PRIMARY KEY", "blob": "BYTEA"}
     size_sql = "SELECT pg_database_size(current_database())"
     timeline_sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
     queue = staticmethod(gevent.queue.SimpleQueue)
@@ -1739,28 +1675,23 @@ class Storage:
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
         self._database: LogDatabase | None = None  # the writer's own
-        self._ended = engine.queue()
-        self._done: deque[Done] = deque()
+        self._done: deque[Done] = deque()  # one without works ends it
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._log_committed: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
     def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
         """Start the writer. `log_committed` is called with the entries of each commit, before
         those who wait in `write` go on."""
-        self._log_committed = log_committed
         self._async.start(self._bell.set)
-        gevent.spawn(self._tell)
+        self._deliverer = gevent.spawn(self._deliver, log_committed)
         self.engine.spawn(self._write_on)
 
     def stop(self) -> None:
         """Write what waits and close."""
         self._works.put(None)
-        with contextlib.suppress(_queue.Empty):
-            self._ended.get(timeout=10)
-        self._deliver()
+        self._deliverer.join(timeout=10)
         self._async.stop()
         self.engine.close()
 
@@ -1775,25 +1706,20 @@ class Storage:
         return work.waiter.get()  # type: ignore[no-any-return]
 
     def _write_on(self) -> None:
-        """The writer: a thread or a greenlet, as its engine needs. It alone calls the next two."""
-        while works := self._take():
+        """The writer: a thread or a greenlet, as its engine needs; it takes all that waits."""
+        for first in iter(self._works.get, None):
+            works = [first]
+            with contextlib.suppress(_queue.Empty):
+                while works[-1] is not None and len(works) < self.BATCH:
+                    works.append(self._works.get_nowait())
+            if works[-1] is None:
+                self._works.put(works.pop())  # for the next time
             self._done.append(self._commit(works))
             self._async.send()  # to the loop
         if self._database is not None:
             self._database.close()
-        self._ended.put(True)
-
-    def _take(self) -> list[Work]:
-        """All that waits, at least one; none when it is time to end."""
-        works = [self._works.get()]
-        with contextlib.suppress(_queue.Empty):
-            while works[-1] is not None and len(works) < self.BATCH:
-                works.append(self._works.get_nowait())
-        if works[-1] is None:
-            works.pop()
-            if works:
-                self._works.put(None)  # for the next time
-        return works
+        self._done.append(([], []))
+        self._async.send()
 
     def _commit(self, works: list[Work]) -> Done:
         """Run works in one transaction. When it fails, for a lost connection or since the database
@@ -1820,23 +1746,23 @@ class Storage:
             work.error = storage_problem(fault, fate)
         return [], works
 
-    def _tell(self) -> None:
+    def _deliver(self, log_committed: Callable[[list[Entry]], None]) -> None:
+        """Have the log advance over what was stored, and wake who waits for it."""
+        run_callback = gevent.get_hub().loop.run_callback
         while self._bell.wait():
             self._bell.clear()
-            self._deliver()
-
-    def _deliver(self) -> None:
-        loop = gevent.get_hub().loop
-        while self._done:
-            entries, works = self._done.popleft()
-            if entries:
-                self._log_committed(entries)
-            self.fault = None
-            for work in works:
-                wake = work.waiter.switch if work.error is None else work.waiter.throw
-                loop.run_callback(wake, work.value if work.error is None else work.error)
-                if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
-                    self.fault = str(work.error.__cause__)
+            while self._done:
+                entries, works = self._done.popleft()
+                if not works:
+                    return
+                if entries:
+                    log_committed(entries)
+                self.fault = None
+                for work in works:
+                    wake = work.waiter.switch if work.error is None else work.waiter.throw
+                    run_callback(wake, work.value if work.error is None else work.error)
+                    if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
+                        self.fault = str(work.error.__cause__)
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
@@ -1861,13 +1787,11 @@ class Storage:
         return self._size
 
     def meta(self, key: str) -> str | None:
-        """A fact about the database."""
         row = Fact.get_or_none(Fact.key == key)
         return row.value if row else None
 
 
 def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
-    """Note facts about a database, within a transaction."""
     for key, value in facts.items():
         upsert(database, Fact, key=key, value=value)
 
@@ -1945,15 +1869,15 @@ class Stats:
         return self.messages_sent + self.deliveries + self.total_connections
 
     def sample(self) -> None:
-        """Take the sample that rates are computed from."""
         self._samples.append(self._now())
         self.traffic.turn()
         self.cpu_percent = self._process.cpu_percent(None)
 
     def view(self) -> dict[str, Any]:
-        """The counters as the API shows them."""
         then, now = self._samples[0], self._now()
         seconds = max(now[0] - then[0], 0.001)
+        latencies = sorted(self._latencies) or [0.0]
+        p50, p99 = (latencies[int(share * (len(latencies) - 1))] for share in (0.5, 0.99))
         return {
             "total_connections": self.total_connections,
             "messages_sent": self.messages_sent,
@@ -1962,14 +1886,10 @@ class Stats:
             "uptime": int(time.monotonic() - self._started),
             "messages_per_second": round((now[1] - then[1]) / seconds, 1),
             "deliveries_per_second": round((now[2] - then[2]) / seconds, 1),
-            "publish_latency_ms": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
+            "publish_latency_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
             "cpu_percent": self.cpu_percent,
             "memory_bytes": self._process.memory_info().rss,
         }
-
-    def _percentile(self, share: float) -> float:
-        ordered = sorted(self._latencies)
-        return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
 
 
 class Traffic:
@@ -4513,6 +4433,9 @@ class Charge(NamedTuple):
     n: float = 1
 
 
+GiveBack = Callable[[], None]
+
+
 class Buckets:
     """Token buckets: each key may do `burst` at once and `rate` a second in the long run."""
 
@@ -4521,7 +4444,7 @@ class Buckets:
     def __init__(self) -> None:
         self._full_at: dict[Hashable, float] = {}
 
-    def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
+    def charge(self, *charges: Charge, code: str = "rate_limited") -> GiveBack:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
         it is full, and owed. Raises Problem `code` with the seconds until they are there."""
         now, wait = time.monotonic(), 1e-6  # less is rounding
@@ -4529,8 +4452,7 @@ class Buckets:
             owed = max(self._full_at.get(key, now) - now, 0)
             wait = max(wait, owed + (min(n, burst) - burst) / rate)
         if wait > 1e-6:
-            seconds = int(wait) + 1
-            raise Problem(code, f"Wait {seconds} seconds.", retry_after=seconds)
+            raise Problem(code, f"Wait {int(wait) + 1} seconds.", retry_after=int(wait) + 1)
         if len(self._full_at) >= self.KEYS:
             kept = {key: when for key, when in self._full_at.items() if when > now}
             self._full_at = kept if len(kept) < self.KEYS else {}
@@ -4741,7 +4663,9 @@ class Access:
         row = self._live_token(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
-        return self._principal(row, "token", row.name)
+        self._used[row.token_hash] = now_ms()
+        grants = msgspec.json.decode(row.grants, type=Grants)
+        return Principal("token", row.name, grants, row.id, row.expires_at)
 
     def _by_jwt(self, token: str) -> Principal:
         """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
@@ -4756,39 +4680,30 @@ class Access:
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
-        covers = found.channels
-        grants = Grants(subscribe=covers.get("subscribe", ()), publish=covers.get("publish", ()))
-        expires_at = int(found.exp * 1000)
-        return Principal("jwt", found.sub, grants, sha256(token)[:16], expires_at)
+        hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
+        grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
+        return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
 
     def _by_cookie(self, call: Call) -> Principal:
-        """The principal of a browser's session; ANONYMOUS when there is none."""
         # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
         pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
         secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
         row = self._live_token(secret, "session") if secret else None
         if row is None:
             return ANONYMOUS
+        self._used[row.token_hash] = now_ms()
         if row.user_id is None:
-            at_desktop = self.is_at_desktop(call)
-            return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
+            grants = msgspec.json.decode(row.grants, type=Grants)
+            owner = Principal("owner", OWNER, grants, row.id, row.expires_at)
+            return owner if self.is_at_desktop(call) else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != sha256(user.password_hash)[:16]:
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
-        return self._principal(row, "user", user.username, grants)
+        return Principal("user", user.username, grants, row.id, row.expires_at, user.id)
 
     def is_at_desktop(self, call: Call) -> bool:
-        """Whether who asks may be the one who sits there."""
         return self.has_desktop and is_loopback(call.address)
-
-    def _principal(
-        self, row: Any, kind: Kind, subject: str, grants: Grants | None = None
-    ) -> Principal:
-        """Who a row of `access_tokens` stands for; notes that it was used."""
-        self._used[row.token_hash] = now_ms()
-        found = grants or msgspec.json.decode(row.grants, type=Grants)
-        return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
     def _live_token(secret: str, *kinds: str) -> Any:
@@ -4816,22 +4731,20 @@ class Access:
 
     # Users
 
-    def add_user(
-        self, username: str, password: str, role: str, setup_token: str | None = None
-    ) -> Any:
+    def add_user(self, username: str, password: str, role: str, link: str | None = None) -> Any:
         """Make a user; the first administrator by a setup link's token. Raises Problem `invalid`,
         `weak_password`, `user_exists`, `already_set_up`, `invalid_link`."""
-        if setup_token is not None:
+        if link is not None:
             if User.get_or_none(User.role == "admin"):
                 raise Problem("already_set_up", "Sign in with your name and password.")
-            if self._live_token(setup_token, "setup") is None:  # before the password costs its time
+            if self._live_token(link, "setup") is None:  # before the password costs its time
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         check_password(password, username)
         row = user_row(username, self.hashed(hash_password, password), role)
-        if setup_token is not None:
-            self.redeem(setup_token, "setup")
+        if link is not None:
+            self.redeem(link, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
         except peewee.IntegrityError:
@@ -4958,16 +4871,14 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def limit_request(
-        self, principal: Principal, name: str = "rate_limit", n: int = 1
-    ) -> Callable[[], None]:
+    def limit_request(self, who: Principal, name: str = "rate_limit", n: int = 1) -> GiveBack:
         """Count requests or, by the setting `publish_limit`, messages of an address and an account,
         all or none; what takes it back. Raises Problem `rate_limited`."""
         buckets, a_minute = self._limits[name], self._settings[name]
-        if principal.unlimited or not a_minute:
+        if who.unlimited or not a_minute:
             return lambda: None
-        keys = [("address", network_of(principal.address))]
-        keys += [("account", principal.account)] if principal.account else []
+        keys = [("address", network_of(who.address))]
+        keys += [("account", who.account)] if who.account else []
         return buckets.charge(*(Charge(key, a_minute / 60, a_minute, n) for key in keys))
 
     # Where a request comes from
@@ -6358,7 +6269,7 @@ class Route:
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The handler's signature. It is read late: it names what stands further down."""
-        return get_type_hints(self.handler, include_extras=True)
+        return typing.get_type_hints(self.handler, include_extras=True)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -6383,7 +6294,7 @@ class Route:
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
         given = self.hints["return"]
-        kinds = get_args(given) if get_origin(given) is UnionType else (given,)
+        kinds = typing.get_args(given) if typing.get_origin(given) is UnionType else (given,)
         return [Success if kind is NoneType else kind for kind in kinds if kind is not Answer]
 
 
@@ -6479,9 +6390,9 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
 
 def element_of(kind: Any) -> Any:
     """The type of the elements of a list; None for a type that is none."""
-    if get_origin(kind) is tuple:
-        return get_args(kind)[0]
-    return next(filter(None, map(element_of, get_args(kind))), None)
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0]
+    return next(filter(None, map(element_of, typing.get_args(kind))), None)
 
 
 NAMES = {
@@ -6495,7 +6406,7 @@ NAMES = {
 
 def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         bare, meta = inner
         if meta.description or meta.max_length is None:
@@ -9195,7 +9106,7 @@ class Handlers:
         self.app, self.loop = app, gevent.get_hub().loop
         self.thread = get_original("_thread", "get_ident")()
 
-    def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def awaited(self, coroutine: CoroutineType[Any, Any, T]) -> T:
         """What is declared by `async def` returns. Its loop waits as every greenlet does."""
         if self._asyncio is None:
             # Not the platform's default: Windows' has no selector, which gevent could replace.
@@ -9416,7 +9327,7 @@ class KeptData(dict[str, Any]):
         return self
 
     # These two set each key by itself, a dict's own don't.
-    setdefault, update = MutableMapping.setdefault, MutableMapping.update
+    setdefault, update = UserDict.setdefault, UserDict.update
 
 
 class Client(EventListeners):
@@ -12221,7 +12132,7 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
-    own = settings.data_folder / "rtapp.db"
+    own = settings.folder() / "rtapp.db"
     path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
     try:
         if create:
@@ -12582,7 +12493,7 @@ class Desktop:
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        print(f"rtapp {__version__}, data in {self.app.settings.data_folder}", flush=True)
+        print(f"rtapp {__version__}, data in {self.app.settings.folder()}", flush=True)
         print(f"rtapp listening on {self.app.url}", flush=True)
         self.show()
         gevent.spawn(self.app.repeat, 2.0, self._stay_awake)
@@ -12719,7 +12630,7 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
         data_folder=str(app.storage.folder),
-        log_folder=str(app.settings.log_folder),
+        log_folder=str(app.settings.folder(platformdirs.user_log_dir)),
     )
 
 
@@ -12827,7 +12738,7 @@ def desktop_command(options: argparse.Namespace) -> None:
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
-    logs = settings.log_folder  # a double click has no terminal
+    logs = settings.folder(platformdirs.user_log_dir)  # a double click has no terminal
     try:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
@@ -13329,7 +13240,7 @@ def check_network(settings: Settings, engine: Engine) -> str:
 
 def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
-    print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
+    print(f"rtapp {__version__}, data in {app.settings.folder()}", flush=True)
     if not app.access.has_admin:
         link = f"{app.url}/#setup={app.access.make_token('setup', LINK_SECONDS)}"
         print(f"set up (once, within 30 minutes): {link}", flush=True)
