@@ -49,8 +49,14 @@ import sys
 # itself: `import rtapp` in somebody else's process patches nothing. The window's own process
 # stays as it is, for a window's loop lets no greenlet run.
 if __name__ == "__main__" and sys.argv[1:2] != ["--window"]:
-    from gevent import monkey
-
+    try:
+        from gevent import monkey
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"rtapp needs Python 3.10 or newer and the packages of requirements.txt ({error}):"
+            " python3 -m venv .venv && .venv/bin/pip install -r requirements.txt, then"
+            " .venv/bin/python rtapp.py; README.md has it for Windows."
+        )
     monkey.patch_all()
 
 import _queue
@@ -116,7 +122,7 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
-from types import CoroutineType, NoneType, SimpleNamespace, UnionType
+from types import CoroutineType, ModuleType, NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 import bottle
@@ -144,7 +150,7 @@ from websockets.protocol import Protocol as WebSocketProtocol
 from websockets.protocol import Side
 from websockets.utils import accept_key
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 T = TypeVar("T")
 V = TypeVar("V", bound=msgspec.Struct)
@@ -5042,6 +5048,7 @@ STATE |= {"muted": False, "cameraOff": False}
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 NO_ROOM = "There is no such room, or it has ended."
+IS_ACTIVE = VideoRoom.ended_at.is_null()
 as_json = msgspec.json.decode  # of a column
 
 
@@ -5127,14 +5134,9 @@ def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
         setattr(row, name, value)
 
 
-def by_id(database: peewee.Database, model: Any, number: int) -> Any:
-    return model.select().where(model.id == number).first(database)
-
-
 def active_room(database: peewee.Database, room_id: str) -> Any:
     """The active room of that name, or None."""
-    where = (VideoRoom.room_id == room_id) & VideoRoom.ended_at.is_null()
-    return VideoRoom.select().where(where).first(database)
+    return VideoRoom.select().where(IS_ACTIVE & (VideoRoom.room_id == room_id)).first(database)
 
 
 def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list[Any]:
@@ -5143,11 +5145,6 @@ def people_in(database: peewee.Database, room: Any, waits: bool = False) -> list
     where = (VideoParticipant.room == room.id) & (status == WAITING if waits else status != WAITING)
     order = VideoParticipant.joined_at, VideoParticipant.id
     return list(VideoParticipant.select().where(where).order_by(*order).execute(database))
-
-
-def banned_as(client_id: str, account: str) -> list[str]:
-    """What a removal bars: the client, and the account, which counts for persons alone."""
-    return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
 def check_place(found: Any, who: Visitor, may: Right = "take part") -> None:
@@ -5159,6 +5156,11 @@ def check_place(found: Any, who: Visitor, may: Right = "take part") -> None:
         raise Problem("not_in_room", "The room was opened elsewhere with the same session.")
     if found.status == WAITING and may != "stay":
         raise Problem("not_in_room", "Wait until the host lets you in.")
+
+
+def banned_as(client_id: str, account: str) -> list[str]:
+    """What a removal bars: the client, and the account, which counts for persons alone."""
+    return ["client:" + client_id, *(["account:" + account] if account else [])]
 
 
 # What is told
@@ -5230,9 +5232,8 @@ def room_event(
     return Entry(f"{VIDEO_ROOM}{room.id}", VIDEO, name, text, exclude=exclude, sent_at=now)
 
 
-def tell_change(tx: Transaction, room: Any, row: Any, /, **fields: Any) -> None:
-    change(tx, row, **fields)
-    tx.append([room_event(room, "participant-state", participant=participant_view(row))])
+def tell(tx: Transaction, room: Any, name: str, /, **content: Any) -> None:
+    tx.append([room_event(room, name, **content)])
 
 
 # Who is there
@@ -5276,17 +5277,16 @@ def participant_draft(room: Any, row: Any, grace: int | None = None, **changed: 
 class Attendance:
     """Who is in which room and who of them is heard, in the memory of each node.
 
-    Everybody is known on every node: read from the table at the start, then kept by the control
-    entries `participant`, in the log's order. So a signal, a guest's request and a stream's topics
-    read nothing. Who has just come on another node may not be known yet: `catch_up` makes sure.
+    Everybody is known on every node, by the table at the start and then by the control entries
+    `participant`: so a signal, a guest's request and a stream's topics read nothing. Who has just
+    come on another node may not be known yet: `catch_up` makes sure.
 
-    The table says who is connected or reconnecting and gets nothing while that stays so. When
-    somebody was heard is in memory alone, and the node that the row names judges it: the one where
-    the participant joined, came back or last changed its state. What others hear reaches the judge
-    by a letter (any request) or a heartbeat (an open stream). Where neither comes through, it puts
-    somebody to `reconnecting`; a node that hears such a one, or one whose judge is gone, puts it
-    back and judges it from then on. Whom nobody hears and nobody judges, the first node does. The
-    unit that does what was judged looks whether the row is still as it was known.
+    The table gets changes of status only. When somebody was heard is in memory alone, and the node
+    that the row names judges it: where the participant joined, came back or last changed its state.
+    What others hear reaches the judge by a letter (any request) or a heartbeat (an open stream).
+    Whom it doesn't hear it puts to `reconnecting`; a node that hears such a one, or one whose judge
+    is gone, puts it back and judges it from then on. Whom nobody hears and nobody judges, the first
+    node does. The unit that does what was judged looks whether the row is still as it was known.
 
     Silence is measured by a clock that runs only while this node listens: it stands while the
     process is stopped, the machine asleep or the database away. After a restart everybody is
@@ -5301,8 +5301,7 @@ class Attendance:
     _settings: Settings
 
     def __post_init__(self) -> None:
-        self._all: dict[int, Participant] = {}
-        # Those of a client, and those of a room by its name.
+        # By their rows' ids: all, those of a client, those of a room by its name.
         self._groups: dict[tuple[str, str], dict[int, Participant]] = {}
         self._clock, self._looked_at = 0, ticks_ms()
         self.epoch = ""  # of the log that it is known from
@@ -5317,45 +5316,44 @@ class Attendance:
         while head != self._log.head:  # else another node changed something meanwhile
             head, self.epoch = self._log.head, self._log.epoch
             rows = list(query.clone())
-        self._all, self._groups = {}, {}
+        self._groups = {}
         for row in rows:
-            self._keep(Participant(*row))
+            self._take(Participant(*row))
 
-    def _keep(self, new: Participant) -> None:
+    def _take(self, new: Participant) -> Participant | None:
+        """Know somebody from now on, or no more; as it was known before."""
         new.heard_at = new.waits_since = self._clock
-        self._all[new.id] = new
-        for key in ("client", new.client_id), ("room", new.room_id):
-            self._groups.setdefault(key, {})[new.id] = new
+        for key in ("all", ""), ("client", new.client_id), ("room", new.room_id):
+            group = self._groups.setdefault(key, {})
+            old = group.pop(new.id, None)
+            if new.status != GONE:
+                group[new.id] = new
+            elif not group:
+                del self._groups[key]
+        return old
 
     def _apply(self, number: int, order: dict[str, Any]) -> None:
         """A control entry: somebody came, is different, or went."""
         new = msgspec.convert(order, Participant)
-        old = self._all.get(new.id)
-        self._keep(new)
+        old = self._take(new)
         if order["grace"] is not None:
             new.heard_at += order["grace"] - self.limit("gone")
         if old is not None and old.status == WAITING:
             new.waits_since = old.waits_since
-        if new.status == GONE:
-            del self._all[new.id]
-            for key in ("client", new.client_id), ("room", new.room_id):
-                del self._groups[key][new.id]
-                if not self._groups[key]:
-                    del self._groups[key]
-        was_in, is_in = old is not None and old.is_in, new.is_in
-        if is_in != was_in:
+        if new.is_in != (old is not None and old.is_in):
             topics = {f"{VIDEO_ROOM}{new.room}"}
             for subscriber in self._hub.of_client(new.client_id):
                 before = subscriber.topics
-                self._hub.set_topics(subscriber, before | topics if is_in else before - topics)
+                self._hub.set_topics(subscriber, before | topics if new.is_in else before - topics)
 
     # Asked
 
-    def _group(self, kind: str, name: str) -> Collection[Participant]:
+    def _group(self, kind: str, name: str = "") -> Collection[Participant]:
         return self._groups.get((kind, name), {}).values()
 
-    def __iter__(self) -> Iterator[Participant]:
-        return iter(self._all.values())
+    def all(self) -> Collection[Participant]:
+        """Everybody, on whichever node."""
+        return self._group("all")
 
     def catch_up(self) -> bool:
         """Know what other nodes have stored by now; whether there may be any."""
@@ -5376,7 +5374,7 @@ class Attendance:
 
     def count(self) -> Counter[int]:
         """How many are in each room, by its row's id."""
-        return Counter(person.room for person in self if person.is_in)
+        return Counter(person.room for person in self.all() if person.is_in)
 
     def parties(self, who: Visitor, room_id: str, target: Target) -> tuple[Any, list[Participant]]:
         """Who acts in a room, or None, and which others in it are meant; none for an older page."""
@@ -5421,7 +5419,7 @@ class Attendance:
         self._looked_at = now
         alive = self._nodes.counts()
         verdicts, letter = [], set()
-        for person in self:
+        for person in self.all():
             has_spoken, person.is_fresh = person.is_fresh, False
             is_here, is_elsewhere = has_spoken, False
             if not person.beats:  # else a stream says nothing: a phone that vanished leaves one
@@ -5489,6 +5487,10 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
     return with_sibling(signal)
 
 
+# A room, who came, who is in it then, and the log's id of that moment.
+Joined = tuple[Any, ParticipantView, list[ParticipantView], int]
+
+
 @dataclass(eq=False)
 class Rooms:
     """Video rooms. Their truth is in the database, each act is one unit of the writer, and what
@@ -5523,7 +5525,7 @@ class Rooms:
         """Take the rooms up where the last run left them; whoever was there, and is on no node that
         lives, is reconnecting until heard again."""
         self.attendance.load()
-        self._judge([(person, "node lost") for person in self.attendance])
+        self._judge([(person, "node lost") for person in self.attendance.all()])
 
     # Rooms
 
@@ -5533,13 +5535,12 @@ class Rooms:
         if room_id == "listed":
             raise Problem("invalid", errors=[("roomId", "is a name of the program's own")])
         name = room_id or "".join(secrets.choice(self.LETTERS) for _ in range(12))
-        fields = self._columns(who, fields)
-        fields["host_id"] = to_json(fields["host_id"])
-        size = fields.pop("max_participants") or self._settings["room_max_participants"]
-        owner = {"owner_client": who.client_id, "owner_account": who.account}
+        row = {"room_id": name, **self._columns(who, fields), "host_id": to_json(fields["host_id"])}
+        row["max_participants"] = row["max_participants"] or self._settings["room_max_participants"]
+        row |= {"owner_client": who.client_id, "owner_account": who.account}
 
         def unit(tx: Transaction) -> Any:
-            active = VideoRoom.select().where(VideoRoom.ended_at.is_null())
+            active = VideoRoom.select().where(IS_ACTIVE)
             if active.count(tx.database) >= self.ROOMS:
                 raise Problem("overloaded", "There are too many rooms.")
             if who.principal.is_person and who.principal.role != "admin":
@@ -5547,8 +5548,8 @@ class Rooms:
                 if mine.count(tx.database) >= self.ROOMS_OF_ONE:
                     detail = f"You have {self.ROOMS_OF_ONE} rooms: end some first."
                     raise Problem("overloaded", detail)
-            row = {"room_id": name, "max_participants": size, **owner, **fields}
-            return by_id(tx.database, VideoRoom, VideoRoom.insert(**row).execute(tx.database))
+            VideoRoom.insert(**row).execute(tx.database)
+            return active_room(tx.database, name)
 
         try:
             room = self._storage.write(unit)
@@ -5569,7 +5570,7 @@ class Rooms:
 
     def active(self, after: int, limit: int, session: str | None = None) -> list[Any]:
         """Active rooms, oldest first: of a client's `session` only those that it is in."""
-        where = VideoRoom.ended_at.is_null() & (VideoRoom.id > after)
+        where = IS_ACTIVE & (VideoRoom.id > after)
         if session is not None:
             mine = VideoParticipant.client_id == client_id_of(session)
             where &= VideoRoom.id.in_(VideoParticipant.select(VideoParticipant.room).where(mine))
@@ -5577,12 +5578,12 @@ class Rooms:
 
     def listed(self) -> list[Any]:
         """Rooms that guests may find without a link: listed and not locked, the newest first."""
-        is_shown = (VideoRoom.listed == 1) & (VideoRoom.locked == 0) & VideoRoom.ended_at.is_null()
+        is_shown = IS_ACTIVE & (VideoRoom.listed == 1) & (VideoRoom.locked == 0)
         newest = VideoRoom.select().where(is_shown).order_by(VideoRoom.id.desc())
         return list(newest.limit(self.LISTED))
 
     def count(self) -> int:
-        return int(VideoRoom.select().where(VideoRoom.ended_at.is_null()).count())
+        return int(VideoRoom.select().where(IS_ACTIVE).count())
 
     def names(self, clients: Collection[str]) -> dict[str, str]:
         """What some clients call themselves in rooms, of those that are in any."""
@@ -5613,9 +5614,9 @@ class Rooms:
         if not who.account or who.account.casefold() in NOBODYS_NAMES:
             return False
         people = self.attendance.of_client(who.client_id)
-        if any(person.account == who.account for person in people):
-            return True
-        return any(row.username == who.account for row in self._nodes.of_client(who.client_id))
+        return any(person.account == who.account for person in people) or any(
+            row.username == who.account for row in self._nodes.of_client(who.client_id)
+        )
 
     def is_guest_of(self, session: str) -> Principal:
         """What a client is by its `session` alone: guest of a room that it joined, or nobody."""
@@ -5632,11 +5633,10 @@ class Rooms:
 
     def join(
         self, who: Visitor, room_id: str, name: str | None, label: Any, password: str | None
-    ) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
-        """Enter a room, or its lobby; once more makes the same participant's connection anew. The
-        room, who came, who is in it, and the log's id of that moment. Raises Problem `not_found`,
-        `removed`, `room_locked`, `wrong_password`, `room_full`, `lobby_full`,
-        `too_many_attempts`."""
+    ) -> Joined:
+        """Enter a room, or its lobby; once more makes the same participant's connection anew.
+        Raises Problem `not_found`, `removed`, `room_locked`, `wrong_password`, `room_full`,
+        `lobby_full`, `too_many_attempts`."""
         proof = self.find(room_id, who).password_hash
         if proof and password is not None:  # wrong ones are counted
             give_back = self._attempt("password", who)
@@ -5646,25 +5646,25 @@ class Rooms:
         proof = password and proof  # the stored one that the given one matches
         shown = shown_name(name or "")
 
-        def unit(tx: Transaction) -> tuple[Any, ParticipantView, list[ParticipantView], int]:
+        def unit(tx: Transaction) -> Joined:
             room = existing(active_room(tx.database, room_id), NO_ROOM)
             row = self._participant(tx.database, room, who)
             if row is None:
                 row = self._enter(tx, room, who, shown, to_json(label), proof)
             else:  # a reloaded page, a second tab: the older one is told
                 about = {"connectionId": row.connection_id, "reason": "opened elsewhere"}
-                tx.append([room_event(room, "room-left", to=row.client_id, **about)])
+                tell(tx, room, "room-left", to=row.client_id, **about)
                 fields = {"connection_id": secrets.token_urlsafe(9), "beats": 0}
                 fields["display_name"] = shown or row.display_name
                 status = WAITING if row.status == WAITING else CONNECTED
                 change(tx, row, node=self._nodes.id, status=status, **fields)
-            number = self._announce(tx, room, row)
+            self._announce(tx, room, row)
             people = list(map(participant_view, people_in(tx.database, room)))
-            return room, participant_view(row), people, number
+            return room, participant_view(row), people, tx.next_id - 1
 
-        joined = self._storage.write(unit)
-        what = "Waits for a room" if joined[1].status == WAITING else "Joined a room"
-        about = {"roomId": room_id, "clientId": joined[1].client_id}
+        _, view, _, _ = joined = self._storage.write(unit)
+        what = "Waits for a room" if view.status == WAITING else "Joined a room"
+        about = {"roomId": room_id, "clientId": view.client_id}
         self._journal.add("CONN", what, **about, ipAddress=who.principal.address)
         return joined
 
@@ -5687,7 +5687,7 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
-        number = VideoParticipant.insert(
+        VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
             connection_id=secrets.token_urlsafe(9),
@@ -5699,7 +5699,7 @@ class Rooms:
             state=to_json(STATE),
             node=self._nodes.id,
         ).execute(tx.database)
-        return by_id(tx.database, VideoParticipant, number)
+        return self._participant(tx.database, room, who)
 
     @staticmethod
     def _check_space(tx: Transaction, room: Any) -> None:
@@ -5707,21 +5707,24 @@ class Rooms:
         if len(people_in(tx.database, room)) >= room.max_participants:
             raise Problem("room_full", f"At most {room.max_participants} can take part.")
 
-    def _announce(self, tx: Transaction, room: Any, row: Any) -> int:
-        """Tell who has come, or come back; the log's id."""
-        name = "participant-waiting" if row.status == WAITING else "participant-joined"
+    def _announce(self, tx: Transaction, room: Any, row: Any) -> None:
+        """Tell who has come, or come back."""
+        tx.append([participant_draft(room, row)])
+        name = "participant-waiting"
         if row.status != WAITING:
             change(tx, room, empty_since=None)
-        told = self._events_of(tx, room, row, name, participant=participant_view(row))
-        return tx.append([participant_draft(room, row), *told])[-1]
+            name = "participant-joined"
+        self._tell_of(tx, room, row, name, participant=participant_view(row))
 
     @staticmethod
-    def _events_of(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> list[Entry]:
+    def _tell_of(tx: Transaction, room: Any, row: Any, name: str, **content: Any) -> None:
         """What others hear of somebody: of who waits the hosts, who may let in, else everybody."""
         if row.status != WAITING:
-            return [room_event(room, name, exclude=row.client_id, **content)]
-        hosts = [other.client_id for other in people_in(tx.database, room) if other.is_host]
-        return [room_event(room, name, to=host, **content) for host in hosts]
+            tell(tx, room, name, exclude=row.client_id, **content)
+            return
+        for other in people_in(tx.database, room):
+            if other.is_host:
+                tell(tx, room, name, to=other.client_id, **content)
 
     @staticmethod
     def _participant(database: peewee.Database, room: Any, who: Visitor) -> Any:
@@ -5767,7 +5770,7 @@ class Rooms:
 
         def act(tx: Transaction, room: Any, row: Any) -> None:
             if soon:
-                self._update(tx, room, row, RECONNECTING, self.SOON_MS)
+                self._update(tx, room, row, self.SOON_MS, status=RECONNECTING)
             else:
                 self._remove(tx, room, row, "left")
 
@@ -5775,34 +5778,36 @@ class Rooms:
         self._journal.add("CONN", "Left a room", roomId=room_id, clientId=who.client_id)
 
     def _update(
-        self, tx: Transaction, room: Any, row: Any, to: str, grace: int | None = None, **more: Any
+        self, tx: Transaction, room: Any, row: Any, grace: int | None = None, **changed: Any
     ) -> None:
-        """Change a participant, whose silence this node judges from now on, and tell what is
-        different; who waits in the lobby goes on waiting."""
+        """Change a participant and tell what is different. With a `status` this node judges its
+        silence from now on; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
-        status = WAITING if row.status == WAITING else to
-        change(tx, row, node=self._nodes.id, status=status, **more)
+        if "status" in changed:
+            changed["node"] = self._nodes.id
+            changed["status"] = WAITING if row.status == WAITING else changed["status"]
+        change(tx, row, **changed)
         draft = participant_draft(room, row, grace)
         if draft.content != known:
             tx.append([draft])
-        if status != WAITING and (now := participant_view(row)) != view:
-            tx.append([room_event(room, "participant-state", participant=now)])
+        if row.status != WAITING and (now := participant_view(row)) != view:
+            tell(tx, room, "participant-state", participant=now)
 
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
         """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
         been there longest is host where there is none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
-        tx.append([room_event(room, "room-left", to=row.client_id, **about)])
+        tell(tx, room, "room-left", to=row.client_id, **about)
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
-        tx.append(self._events_of(tx, room, row, "participant-left", **about))
+        self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
             change(tx, room, empty_since=now_ms())
         elif row.is_host and not any(other.is_host for other in rest):
             heir = next((other for other in rest if other.status == CONNECTED), rest[0])
-            tell_change(tx, room, heir, is_host=1)
+            self._update(tx, room, heir, is_host=1)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
@@ -5824,26 +5829,24 @@ class Rooms:
 
         def act(tx: Transaction, room: Any, _: Any) -> Any:
             change(tx, room, **fields)
-            inside = len(people_in(tx.database, room))
             if not (room.lobby or room.locked):  # nobody is let in one by one any more
-                waiting = people_in(tx.database, room, waits=True)
-                for row in waiting[: max(0, room.max_participants - inside)]:
+                free = max(0, room.max_participants - len(people_in(tx.database, room)))
+                for row in people_in(tx.database, room, waits=True)[:free]:
                     self._admit(tx, room, row)
-                    inside += 1
-            view = room_view(RoomView, room, inside)
-            tx.append([room_event(room, "room-updated", room=view)])
+            view = room_view(RoomView, room, len(people_in(tx.database, room)))
+            tell(tx, room, "room-updated", room=view)
             return room
 
         return self.perform(who, room_id, "moderate", act)
 
     def end(self, tx: Transaction, room: Any, reason: str) -> None:
         """End a room, within a unit."""
-        everybody = VideoParticipant.select().where(VideoParticipant.room == room.id)
-        tx.append([room_event(room, "room-ended", reason=reason)])
-        for row in list(everybody.execute(tx.database)):
+        tell(tx, room, "room-ended", reason=reason)
+        for row in people_in(tx.database, room, waits=True):
+            tell(tx, room, "room-ended", to=row.client_id, reason=reason)
             self._take_out(tx, room, row)
-            if row.status == WAITING:
-                tx.append([room_event(room, "room-ended", to=row.client_id, reason=reason)])
+        for row in people_in(tx.database, room):
+            self._take_out(tx, room, row)
         RoomBan.delete().where(RoomBan.room == room.id).execute(tx.database)
         change(tx, room, ended_at=now_ms(), password_hash=None)
 
@@ -5853,11 +5856,10 @@ class Rooms:
         `too_many_attempts`."""
 
         def act(tx: Transaction, room: Any, _: Any) -> None:
-            row, (waits, what) = by_id(tx.database, VideoParticipant, number), self.ACTIONS[action]
-            is_here = row is not None and row.room == room.id
-            if not is_here or (row.status == WAITING) != waits:
-                raise Problem("not_found", "There is no such participant.")
-            what(self, tx, room, row)
+            waits, what = self.ACTIONS[action]
+            people = people_in(tx.database, room, waits)
+            row = next((row for row in people if row.id == number), None)
+            what(self, tx, room, existing(row, "There is no such participant."))
 
         self.perform(who, room_id, "moderate", act)
         about = {"roomId": room_id, "participantId": number, "by": who.principal.name}
@@ -5865,7 +5867,7 @@ class Rooms:
         self._journal.add("INFO", f"Host's action: {action}", **about)
 
     def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
-        tell_change(tx, room, row, state=to_json(as_json(row.state) | forced))
+        self._update(tx, room, row, state=to_json(as_json(row.state) | forced))
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
@@ -5882,15 +5884,15 @@ class Rooms:
         self._check_space(tx, room)
         change(tx, row, status=CONNECTED, joined_at=now_ms())
         self._announce(tx, room, row)
-        tx.append([room_event(room, "room-admitted", to=row.client_id, participantId=row.id)])
+        tell(tx, room, "room-admitted", to=row.client_id, participantId=row.id)
 
     def _make_host(self, tx: Transaction, room: Any, row: Any) -> None:
         """Whoever was host is none any more; whom it was handed to stays it after a return."""
         for other in people_in(tx.database, room):
             if other.is_host and other.id != row.id:
-                tell_change(tx, room, other, is_host=0)
+                self._update(tx, room, other, is_host=0)
         change(tx, room, owner_client=row.client_id, owner_account=row.account, handed=1)
-        tell_change(tx, room, row, is_host=1)
+        self._update(tx, room, row, is_host=1)
 
     # action: whether for who waits in the lobby, else for who is in the room; what
     ACTIONS: ClassVar[dict[str, tuple[bool, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
@@ -5919,7 +5921,7 @@ class Rooms:
             after = state | changes
             if after["hand"] != state["hand"]:
                 after["handAt"] = iso(now_ms()) if after["hand"] else None
-            self._update(tx, room, row, CONNECTED, state=to_json(after), beats=1)
+            self._update(tx, room, row, status=CONNECTED, state=to_json(after), beats=1)
             return participant_view(row)
 
         return self.perform(who, room_id, "stay", act)
@@ -5943,18 +5945,16 @@ class Rooms:
         # A browser throws at a turn: URL without credentials, and then there is no call at all.
         stun = [url for url in given if url.startswith(("stun:", "stuns:"))]
         servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
-        username, credential, ttl = settings["turn_username"], settings["turn_password"], None
+        username, credential, ttl = settings["turn_username"], settings["turn_password"], 0
         if settings["turn_secret"]:
             ttl = settings["turn_seconds"]
             username = f"{now_ms() // 1000 + ttl}:{client_id}"
             digest = hmac.digest(settings["turn_secret"].encode(), username.encode(), "sha1")
             credential = base64.b64encode(digest).decode()
-        if settings["turn_url"] and username and credential and (ttl or is_in):
-            turn = {"urls": list(settings["turn_url"])}
-            servers.append(turn | {"username": username, "credential": credential})
-        else:
-            ttl = None
-        return IceView(ice_servers=servers, ice_ttl=ttl or msgspec.UNSET)
+        if not (settings["turn_url"] and username and credential and (ttl or is_in)):
+            return IceView(ice_servers=servers)
+        turn = {"urls": list(settings["turn_url"]), "username": username, "credential": credential}
+        return IceView(ice_servers=[*servers, turn], ice_ttl=ttl or msgspec.UNSET)
 
     def signal(self, who: Visitor, room_id: str, target: Target, kind: str, signal: Any) -> None:
         """Bring a signal to another participant of the same room; without a target, to all others.
@@ -6012,7 +6012,7 @@ class Rooms:
         self._judge(self.attendance.look())
         if not self._nodes.is_first:
             return
-        where = VideoRoom.ended_at.is_null() & (VideoRoom.pinned == 0)
+        where = IS_ACTIVE & (VideoRoom.pinned == 0)
         where &= VideoRoom.empty_since < now_ms() - self.attendance.limit("empty")
 
         def unit(tx: Transaction) -> list[str]:
@@ -6029,29 +6029,29 @@ class Rooms:
         """Change the status of whom `Attendance.look` names, or take them out."""
         grace = self.attendance.limit("gone") - self.attendance.limit("silent")
 
-        def unit(tx: Transaction) -> list[tuple[str, str, str]]:
+        def unit(tx: Transaction) -> list[dict[str, str]]:
             alive = {row[0] for row in tx.database.execute_sql("SELECT id FROM nodes").fetchall()}
             lost = []
             for known, reason in verdicts:
                 if reason == "node lost" and known.node in alive:  # a new one, not yet met
                     continue
-                row = by_id(tx.database, VideoParticipant, known.id)
-                was = known.status, known.node, known.connection_id
-                if row is None or (row.status, row.node, row.connection_id) != was:
+                same = (getattr(VideoParticipant, key) == getattr(known, key) for key in KNOWN)
+                row = VideoParticipant.select().where(*same).first(tx.database)
+                if row is None:
                     continue
-                room = by_id(tx.database, VideoRoom, row.room)
+                room = VideoRoom.select().where(VideoRoom.id == row.room).first(tx.database)
                 if reason == "heard":
-                    self._update(tx, room, row, CONNECTED)
+                    self._update(tx, room, row, status=CONNECTED)
                     continue
                 if reason in ("silent", "node lost"):
-                    self._update(tx, room, row, RECONNECTING, grace)
+                    self._update(tx, room, row, grace, status=RECONNECTING)
                 else:
                     self._remove(tx, room, row, reason)
-                lost.append((known.room_id, known.client_id, reason))
+                about = {"roomId": known.room_id, "clientId": known.client_id, "reason": reason}
+                lost.append(about)
             return lost
 
-        for room_id, client_id, reason in self._storage.write(unit) if verdicts else ():
-            about = {"roomId": room_id, "clientId": client_id, "reason": reason}
+        for about in self._storage.write(unit) if verdicts else ():
             self._journal.add("CONN", "Lost from a room", **about)
 
 
@@ -7134,7 +7134,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
     """By a host, the room's owner or an administrator. The server isn't in the media's path:
     receivers obey."""
-    app.rooms.moderate(who, room_id, min(number, 2**62), action)
+    app.rooms.moderate(who, room_id, number, action)
 
 
 class StateView(Success):
@@ -7344,8 +7344,9 @@ class LogFilter(msgspec.Struct, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    def condition(self) -> Any:
-        """The same as a condition of a query."""
+    def condition(self, app: Application) -> Any:
+        """The same as a condition of a query, before which what waits is written."""
+        app.journal.flush()
         found = EventLog.id > 0
         if self.since:
             found &= EventLog.timestamp >= to_ms(self.since)
@@ -7387,8 +7388,7 @@ def logs(
     app: Application, call: Call, query: LogFilter, before: RowId | None = None, limit: Limit = 100
 ) -> list[LogView]:
     """Newest first."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     total = count_rows(app, EventLog, where)
     return paged(call, log_views(app, where, before, limit), total, limit, "before")
 
@@ -7418,8 +7418,7 @@ def log_histogram(
 ) -> LogHistogram:
     """How many entries of each level lie in each of as many equal spans; by default from the oldest
     entry that the filter leaves until now. Spans without an entry are left out."""
-    app.journal.flush()
-    where = query.condition()
+    where = query.condition(app)
     first = EventLog.select(peewee.fn.MIN(EventLog.timestamp)).where(where)
     ((oldest,),) = app.storage.read_long(*first.sql())
     until = to_ms(query.until) if query.until else now_ms() + 1
@@ -7449,13 +7448,11 @@ def export_logs(
     app: Application, query: LogFilter, format: Literal["csv", "ndjson"] = "csv"
 ) -> Answer:
     """All of it that the filter leaves, newest first."""
-    app.journal.flush()
     kind = "text/csv; charset=utf-8" if format == "csv" else NDJSON
     name = f'attachment; filename="rtapp-logs.{format}"'
-    headers = {"Content-Type": kind, "Content-Disposition": name}
 
     def parts() -> Iterator[bytes]:
-        before, where = None, query.condition()
+        before, where = None, query.condition(app)
         rows = csv_rows if format == "csv" else msgspec.json.Encoder().encode_lines
         if format == "csv":
             yield b"id,timestamp,level,message,metadata\r\n"
@@ -7463,7 +7460,7 @@ def export_logs(
             yield rows(views)
             before = views[-1].id
 
-    return Answer(parts(), headers=headers)
+    return Answer(parts(), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
 def csv_rows(views: list[LogView]) -> bytes:
@@ -7504,9 +7501,8 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     """A setting of the program, or a value of the administrator's own."""
     row = SETTINGS.get(key)
     if row is None:
-        own = {"value": as_json(saved.value), "editable": True, "restart": False}
-        about = {"type": "json", "default": None, "group": "own", "source": "saved"}
-        return view_of(SettingView, saved, **own, **about)
+        own = {"value": as_json(saved.value), "type": "json", "default": None, "group": "own"}
+        return view_of(SettingView, saved, **own, editable=True, restart=False, source="saved")
     value = app.settings[key]
     return view_of(
         SettingView,
@@ -7553,20 +7549,19 @@ def change_setting(
 ) -> SettingView:
     """In force at once, on every node, but for what says `restart`: that is at the next start. A
     value of your own has a key that begins with `x-`."""
-    row = SETTINGS.get(key)
     if key.startswith("x-"):
-        text = to_json(value)
-    elif row is None:
+        return save_setting(app, call, key, to_json(value), description)
+    row = SETTINGS.get(key)
+    if row is None:
         why = f"{key}: {unknown_setting(key)}. A key of your own begins with x-."
         raise Problem("unknown_setting", why)
-    elif fault := setting_fault(app, call, row):
+    if fault := setting_fault(app, call, row):
         raise fault
-    else:
-        try:
-            text = setting_text(value)
-            parse_setting(row, text)
-        except ValueError as error:
-            raise Problem("invalid", errors=[("value", str(error))]) from None
+    try:
+        text = setting_text(value)
+        parse_setting(row, text)
+    except ValueError as error:
+        raise Problem("invalid", errors=[("value", str(error))]) from None
     return save_setting(app, call, key, text, description)
 
 
@@ -7606,7 +7601,7 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
 
 
 class NodeView(msgspec.Struct, rename="camel"):
-    """A server process; of another, connections are as of its last heartbeat."""
+    """A server process; of another, connections are as of its last heartbeat (5 s)."""
 
     id: str
     name: str
@@ -7618,8 +7613,7 @@ class NodeView(msgspec.Struct, rename="camel"):
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
 def list_nodes(app: Application) -> list[NodeView]:
-    """The server processes on this database, oldest first; on SQLite there is only this one. Of
-    the others, how many connections they have is as of the last heartbeat (5 s)."""
+    """The server processes on this database, oldest first; on SQLite there is only this one."""
     return app.nodes.described()
 
 
@@ -7642,7 +7636,7 @@ def dashboard(app: Application, call: Call) -> DashboardView:
         app.stats_view(),
         [view_of(ConnectionView, row) for row in app.nodes.newest(20)],
         stored_views(app, where, 20),
-        log_views(app, LogFilter().condition(), None, 20),
+        log_views(app, LogFilter().condition(app), None, 20),
         shared_rooms(app, call, app.rooms.active(0, 20)),
         list_settings(app, call),
     )
@@ -8042,25 +8036,20 @@ def static_file(app: Application, path: str) -> Answer:
 def own_page(app: Application, call: Call, path: str) -> Answer:
     """A file of the setting `public`; a folder's is its `index.html`. Raises Problem `not_found`,
     `range_not_satisfiable`."""
-    root = Path(app.settings["public"]).resolve()
+    root, has_slash = Path(app.settings["public"]).resolve(), path[-1:] in ("", "/")
     try:
         if PurePath(path).anchor:  # of another machine, on Windows: not even to be looked for
             raise Problem("not_found")
-        found = (root / path).resolve()
-        inside = found.relative_to(root)  # also by links
-        if any(part.startswith(".") for part in (*PurePath(path).parts, *inside.parts)):
-            raise Problem("not_found")  # hidden, as .git or .env
-        is_folder = path[-1:] in ("", "/")
-        if found.is_dir():
-            found /= "index.html"
-            if not is_folder and found.is_file():  # its links are relative to it
-                query = f"?{call.raw_query}" if call.raw_query else ""
-                where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
-                return Answer(b"", 308, {"Location": where})
-        elif is_folder:
+        is_folder = (root / path).is_dir()
+        found = (root / path / ("index.html" if is_folder else "")).resolve()
+        names = (*PurePath(path).parts, *found.relative_to(root).parts)  # also where links lead
+        is_hidden = any(name.startswith(".") for name in names)  # as .git or .env
+        if is_hidden or not found.is_file() or (has_slash and not is_folder):  # a pipe would wait
             raise Problem("not_found")
-        if not found.is_file():  # a pipe would be waited for
-            raise Problem("not_found")
+        if is_folder and not has_slash:  # its links are relative to it
+            query = f"?{call.raw_query}" if call.raw_query else ""
+            where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
+            return Answer(b"", 308, {"Location": where})
         return file_answer(call, found)
     except (OSError, ValueError):
         raise Problem("not_found") from None
@@ -8110,8 +8099,9 @@ def file_parts(file: io.BufferedReader, start: int, end: int) -> Iterator[bytes]
     with file:
         file.seek(start)
         for at in paced(range(start, end, 262_144)):
-            part = file.read(min(end - at, 262_144))
-            if at + len(part) < min(end, at + 262_144):
+            wanted = min(end - at, 262_144)
+            part = file.read(wanted)
+            if len(part) < wanted:
                 raise OSError(f"{file.name} became shorter while it was sent")
             yield part
 
@@ -8182,8 +8172,7 @@ class Static:
             if name.endswith(".html"):
                 page = self._files[name].decode()
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
-                first = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
-                loads = "".join(map(self.PRELOAD.format, self._modules(first, [])))
+                loads = "".join(map(self.PRELOAD.format, self._modules(page)))
                 page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
                 self._files[name] = page.encode()
         whole = hashlib.sha256()
@@ -8191,15 +8180,15 @@ class Static:
             whole.update(name.encode() + b"\0" + content)
         self.version = whole.hexdigest()[:12]
 
-    def _modules(self, names: Iterable[str], found: list[str]) -> list[str]:
-        """Scripts and all that they need at once: a browser need not find them one by one."""
-        lines = r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'"
-        for name in (name for name in names if name not in found):
-            found.append(name)
-            others = re.findall(lines, self._files[name].decode(), re.MULTILINE)
-            paths = (os.path.normpath(f"{name}/../{other}") for other in others)
-            self._modules((path.replace("\\", "/") for path in paths), found)
-        return found
+    def _modules(self, page: str) -> list[str]:
+        """Its script and all that this needs at once: a browser need not find them one by one."""
+        names = re.findall(r'(?s)<!-- head -->.*"module" src="static/([^"]+)"', page)
+        lines = re.compile(r"^(?:import|export) (?:[^;'(=]+ from )?'(\.[^']+)'", re.MULTILINE)
+        for name in names:  # which grow meanwhile
+            for other in lines.findall(self._files[name].decode()):
+                if (path := urllib.parse.urljoin(name, other)) not in names:
+                    names.append(path)
+        return names
 
     def page(self, name: str, up: str = "") -> Answer:
         """A page with links to this version's files; `up` leads from its folder to the root."""
@@ -8208,12 +8197,10 @@ class Static:
 
     def file(self, path: str) -> Answer:
         """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
-        version, _, rest = path.partition("/")
-        fixed = version == self.version
-        name = rest if fixed else path
+        name = path.removeprefix(f"{self.version}/")
         if name not in self._files or name.endswith(".html"):
             raise Problem("not_found")
-        cache = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        cache = "public, max-age=31536000, immutable" if name != path else "no-cache"
         headers = {"Content-Type": media_type(name), "Cache-Control": cache}
         return Answer(self._files[name], headers=headers, compress=True)
 
@@ -8275,13 +8262,14 @@ def openapi() -> dict[str, Any]:
 def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> dict[str, Any]:
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
+    parameter = ("name", "in", "required", "schema")
     taken = [
         *[
-            ("path", name, True, {"type": "integer" if kind == "int" else "string"})
+            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
             for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
         ],
-        *[("query", n, n in query["required"], kind) for n, kind in query["properties"].items()],
-        *[("header", name, False, kind) for name, kind in HEADERS.get(path, {}).items()],
+        *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
+        *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
 
     def content(media: str, kinds: Sequence[Any]) -> dict[str, Any]:
@@ -8307,20 +8295,14 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
-        "parameters": [
-            {"name": name, "in": place, "required": required, "schema": kind}
-            for place, name, required, kind in taken
-        ],
+        "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
         "responses": {**responses, "default": {"description": "A problem", "content": problem}},
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
     body = [asked["body"]] if "body" in asked else []
     if media := row.takes or (JSON if body else ""):
-        described["requestBody"] = {
-            "required": not row.may_lack,
-            "content": content(media, body),
-        }
+        described["requestBody"] = {"required": not row.may_lack, "content": content(media, body)}
     return described
 
 
@@ -8361,35 +8343,24 @@ class Web:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._routes = bottle.Bottle()
+        self._router = bottle.Router()
         for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
-            self._routes.route(row.path, row.method, partial(self._serve, row))
+            self._router.add(row.path, row.method, partial(self._serve, row))
         for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
-            self._routes.route(path, "OPTIONS", partial(self._options, path))
+            self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
         """A request's answer: its body as bytes, or as parts where its length isn't known."""
         call.reply["X-Content-Type-Options"] = "nosniff"
+        path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
         try:
-            return self._finished(self._find(call)(call), call)
+            if NOT_UTF8.search(path):
+                raise Problem("not_found")
+            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
+            serve, call.arguments = self._router.match(asked)
+            return self._finished(serve(call), call)
         except Exception as error:
             return self._finished(self._problem(error, call), call)
-
-    def _find(self, call: Call) -> Callable[[Call], Answer]:
-        """Who answers. Raises Problem `not_found`, `malformed`, `method_not_allowed`."""
-        try:
-            call.path.encode()
-            path = call.path if call.path != "/socket.io" else "/socket.io/"  # as some clients ask
-            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
-            route, call.arguments = self._routes.match(asked)
-        except UnicodeError:
-            raise Problem("not_found") from None
-        except bottle.HTTPError as error:
-            if error.status_code == 405:
-                allowed = allow_header({"OPTIONS", *error.headers["Allow"].split(",")})
-                raise Problem("method_not_allowed", headers={"Allow": allowed}) from None
-            raise Problem("not_found" if error.status_code == 404 else "malformed") from None
-        return cast("Callable[[Call], Answer]", route.callback)
 
     def _serve(self, row: Route, call: Call) -> Answer:
         """Who asks, from where, and may they; then for what: its handler gets what it names."""
@@ -8431,11 +8402,10 @@ class Web:
         except Problem:
             access.limit_request(ANONYMOUS._replace(address=call.address))
             raise
-        principal = principal._replace(address=call.address)
+        call.principal = principal._replace(address=call.address)
         if row.path.startswith("/api/") and row.path not in self.UNCOUNTED:
-            access.limit_request(principal)
-        call.principal = principal
-        access.require(principal, row.role)
+            access.limit_request(call.principal)
+        access.require(call.principal, row.role)
 
     def _finished(self, answer: Answer, call: Call) -> Answer:
         """An answer with its body in bytes and all its headers."""
@@ -8451,8 +8421,7 @@ class Web:
                 headers["Content-Type"] = JSON
         headers.update(answer.headers)
         if answer.compress:
-            vary = headers.get("Vary")
-            headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+            headers["Vary"] = ", ".join(filter(None, (headers.get("Vary"), "Accept-Encoding")))
             takes = takes_gzip(call.headers.get("accept-encoding", ""))
             if takes and len(gzipped(body)) < len(body):
                 headers["Content-Encoding"] = "gzip"
@@ -8473,6 +8442,12 @@ class Web:
 
     def _problem(self, error: Exception, call: Call) -> Answer:
         """The answer to a request that failed, and a note of it for the administrator."""
+        if isinstance(error, bottle.HTTPError):  # of the router
+            if "Allow" in error.headers:
+                methods = {"OPTIONS", *error.headers["Allow"].split(",")}
+                call.reply["Allow"] = allow_header(methods)
+            codes = {404: "not_found", 405: "method_not_allowed"}
+            error = Problem(codes.get(error.status_code, "malformed"))
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
@@ -8517,9 +8492,9 @@ class Web:
 # ----------------------------------------------------------------------------------------------
 
 
-def upgrade(app: Application, call: Call, attach: Attach) -> Answer:
+def upgrade(call: Call, attach: Attach) -> Answer:
     """Answer a WebSocket handshake (RFC 6455, 4.2). Raises Problem `upgrade_required`."""
-    field = call.headers.get
+    field, headers = call.headers.get, {"Upgrade": "websocket"}
     key = field("sec-websocket-key", "")
     if (
         "websocket" not in field_list(field("upgrade", ""))
@@ -8529,13 +8504,13 @@ def upgrade(app: Application, call: Call, attach: Attach) -> Answer:
         or not re.fullmatch(r"[A-Za-z0-9+/]{22}==", key)
         or call.method != "GET"
     ):
-        headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        headers["Sec-WebSocket-Version"] = "13"
         raise Problem("upgrade_required", "This is a WebSocket (RFC 6455).", headers=headers)
-    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    headers |= {"Connection": "Upgrade", "Sec-WebSocket-Accept": accept_key(key)}
     offered = re.match(r"[\w!#$%&'*+.^`|~-]+", field("sec-websocket-protocol", ""))
     if offered:  # a browser fails where none is taken
         headers["Sec-WebSocket-Protocol"] = offered[0]
-    return Answer(b"", 101, {**headers, "Sec-WebSocket-Accept": accept_key(key)}, attach)
+    return Answer(b"", 101, headers, attach)
 
 
 class Framing:
@@ -8545,8 +8520,7 @@ class Framing:
 
     def __init__(self, limit: int) -> None:
         self._protocol = WebSocketProtocol(Side.SERVER, max_size=limit)
-        self._is_text = True
-        self._begun: bytearray | None = None  # a message that comes in fragments
+        self._is_text, self._begun = True, bytearray()  # a message that comes in fragments
 
     def take(self, data: bytes) -> list[str | bytes]:
         """The messages that these bytes complete. Fragments are joined as they come: a list of them
@@ -8558,10 +8532,9 @@ class Framing:
                 self._is_text, self._begun = frame.opcode == Opcode.TEXT, bytearray()
             elif frame.opcode != Opcode.CONT:
                 continue
-            assert self._begun is not None  # the protocol's own rule
             self._begun += frame.data
             if frame.fin:
-                whole, self._begun = bytes(self._begun), None
+                whole, self._begun = bytes(self._begun), bytearray()
                 try:
                     messages.append(whole_characters(whole).decode() if self._is_text else whole)
                 except UnicodeDecodeError:
@@ -8594,7 +8567,6 @@ class Conversation:
     __slots__ = ("_size", "_waiting", "app", "subscriber")
     MOST = 256  # messages that wait before reading pauses
     MOST_BYTES = 2_097_152  # of theirs, also of the one that is being done
-    GREENLET: ClassVar[type[gevent.Greenlet]] = gevent.Greenlet
 
     def __init__(self, app: Application, subscriber: Subscriber) -> None:
         self.app = app
@@ -8607,14 +8579,14 @@ class Conversation:
         """Do something that may wait, and holds so many bytes, after all that came before it."""
         if self._waiting is None:
             self._waiting = deque()
-            self.GREENLET.spawn(self._work)
+            Turn.spawn(self._work)
         self._waiting.append((act, size))
         self._hold(size)
 
     def apart(self, act: Callable[[], None], size: int) -> None:
         """Do something at once and out of order: a handler that runs may be waiting for it."""
         self._hold(size)
-        self.GREENLET.spawn(self._perform, act, size)
+        Turn.spawn(self._perform, act, size)
 
     def _work(self) -> None:
         done = 0
@@ -8638,12 +8610,8 @@ class Conversation:
         elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
             self.app.hub.pause(self.subscriber, False)
 
-    def left(self, subscriber: Subscriber, reason: str) -> None:
-        """The connection is over."""
-
-    def revoked(self, credentials: set[str]) -> None:
-        """These credentials are no more. The one that the connection was opened by is not among
-        them, so it goes on."""
+    def left(self, subscriber: Subscriber, reason: str) -> None: ...
+    def revoked(self, credentials: set[str]) -> None: ...  # not what its connection was opened by
 
 
 def changed_channels(
@@ -8692,7 +8660,7 @@ class WsFrame(Referred, rename="camel", kw_only=True):
 class WebSocketConversation(Conversation):
     """`/ws`: JSON objects in text frames."""
 
-    __slots__ = ("_bad", "_framing", "_origin", "_principal", "_room")
+    __slots__ = ("_bad", "_framing", "_origin", "_room", "_visitor")
     MOST_BAD = 3
     COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
@@ -8701,7 +8669,7 @@ class WebSocketConversation(Conversation):
     ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
-        self._principal = asked.principal
+        self._visitor = Visitor(subscriber.client_id, asked.principal)
         self._origin = origin
         self._bad = 0
         self._room = ""  # the one that was joined here last
@@ -8734,7 +8702,7 @@ class WebSocketConversation(Conversation):
             if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
             if frame.type in self.COUNTED:
-                self.app.access.limit_request(self._principal)
+                self.app.access.limit_request(self._visitor.principal)
             acknowledged = self.ACTS[frame.type](self, frame)
             if acknowledged is not None and frame.ref is not None:
                 self._say(type="ack", ref=frame.ref, **acknowledged)
@@ -8752,29 +8720,25 @@ class WebSocketConversation(Conversation):
 
     def _change_channels(self, frame: WsFrame) -> dict[str, Any]:
         before, adds = self.subscriber.topics, frame.type == "subscribe"
-        topics = changed_channels(self.app, self._principal, before, frame.channels, adds)
+        topics = changed_channels(self.app, self._visitor.principal, before, frame.channels, adds)
         self.app.hub.set_topics(self.subscriber, topics)
         return {}
 
     def _publish(self, frame: WsFrame) -> dict[str, Any]:
         if not frame.data:
             raise Problem("invalid", "data is required.")
-        query = BroadcastQuery(frame.channel, frame.to, frame.event)
+        query, who = BroadcastQuery(frame.channel, frame.to, frame.event), self._visitor
         parsed = parse_json(bytes(frame.data))
-        sender = self.subscriber.client_id
-        draft = make_draft(self.app, self._principal, query, parsed, sender)
+        draft = make_draft(self.app, who.principal, query, parsed, who.client_id)
         if frame.volatile:
             self.app.nodes.volatile(draft)
             return {"id": None}
         return {"id": append(self.app, [draft])[0]}
 
-    def _visitor(self) -> Visitor:
-        return Visitor(self.subscriber.client_id, self._principal)
-
     def _join_room(self, frame: WsFrame) -> None:
         room_id = frame.room_id or ""
         asked = room_id, frame.display_name, None, frame.password
-        view = join_answer(self.app, self._origin, self._visitor(), *asked)
+        view = join_answer(self.app, self._origin, self._visitor, *asked)
         self._room = room_id
         about: dict[str, Any] = {"roomId": room_id, "isHost": view.participant.is_host}
         about |= {"participantCount": len(view.participants), **msgspec.to_builtins(view)}
@@ -8783,15 +8747,18 @@ class WebSocketConversation(Conversation):
 
     def _leave_room(self, frame: WsFrame) -> None:
         """The event `room-left` comes from the log, as for every other way of leaving."""
-        self.app.rooms.leave(self._visitor(), frame.room_id or self._room)
+        self.app.rooms.leave(self._visitor, frame.room_id or self._room)
 
     def _signal(self, frame: WsFrame) -> dict[str, Any]:
         if len(to_json(frame.signal)) > SIGNAL_BYTES:
             raise Problem("too_large", f"A signal has at most {SIGNAL_BYTES} bytes.")
-        kind = frame.signal_type or signal_type(frame.signal)
+        kind: str | None = frame.signal_type
+        if kind is None:  # a candidate has no `type`
+            given = frame.signal.get("type") if isinstance(frame.signal, dict) else None
+            kind = given if given in ("offer", "answer") else "ice-candidate"
         target = Target(frame.target_client_id, None, frame.target_connection_id)
         room_id = frame.room_id or self._room
-        self.app.rooms.signal(self._visitor(), room_id, target, kind, frame.signal)
+        self.app.rooms.signal(self._visitor, room_id, target, kind, frame.signal)
         return {}
 
     def _ping(self, _: WsFrame) -> None:
@@ -8808,25 +8775,18 @@ class WebSocketConversation(Conversation):
     }
 
 
-def signal_type(signal: Any) -> str:
-    """What a signal is, where the sender doesn't say: a candidate has no `type`."""
-    kind = signal.get("type") if isinstance(signal, dict) else None
-    return kind if kind in ("offer", "answer") else "ice-candidate"
-
-
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
     asked = stream_request(app, call, query, WEBSOCKET)
     converse = partial(WebSocketConversation, app, asked, call.origin)
-    return upgrade(app, call, partial(app.streams.open, asked, converse=converse))
+    return upgrade(call, partial(app.streams.open, asked, converse=converse))
 
 
 # Socket.IO
 
 _PACKET = re.compile(r"(?:([0-4])|([56])(\d{1,4})-)(?:(/[^,]*)(?:,|$))?(\d*)(.*)", re.DOTALL)
 SIO_CONNECT, SIO_DISCONNECT, SIO_EVENT, SIO_ACK, SIO_CONNECT_ERROR = range(5)
-BINARY_OFFSET = 3  # a packet's type with attachments is its type without, plus this
 
 
 class MsgpackPacket(msgspec.Struct):
@@ -8861,26 +8821,17 @@ class SioPacket(msgspec.Struct):
     event: str = ""
     attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
-    packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
-        values: list[Any] = UNPACK.decode(self.packed).data if self.packed else []
-        values += [msgspec.json.decode(raw) for raw in self.payload]
-        if self.expected:
-            try:
+        values = [msgspec.json.decode(raw) for raw in self.payload]
+        try:
+            if self.expected:
                 values = fill_placeholders(values, self.attachments.__getitem__)
-            except IndexError:
-                raise ValueError("a placeholder of no attachment") from None
-        return values[1:] if self.kind == SIO_EVENT else values
-
-    def arguments(self) -> Arguments:
-        """The arguments of an event as they are stored."""
-        if self.packed:
-            return pack_arguments(self.values())
-        texts = (bytes(raw).decode() for raw in self.payload[1:])
-        return Arguments(f"[{','.join(texts)}]", self.attachments)
+        except IndexError:
+            raise ValueError("a placeholder of no attachment") from None
+        return values
 
 
 def parse_packet(text: str) -> SioPacket:
@@ -8889,7 +8840,7 @@ def parse_packet(text: str) -> SioPacket:
     if match is None:
         raise ValueError("not a packet")
     plain, binary, count, namespace, ack, payload = match.groups()
-    kind = int(plain) if plain else int(binary) - BINARY_OFFSET
+    kind = int(plain) if plain else int(binary) - 3  # it has attachments
     if (kind == SIO_ACK) > bool(ack) or len(ack) > 18:
         raise ValueError("which packet is acknowledged?")
     found = SioPacket(kind, namespace or "/", None, ack, int(count or 0), len(text))
@@ -8905,26 +8856,27 @@ def parse_packet(text: str) -> SioPacket:
     if kind == SIO_EVENT and found.payload is not None:  # a number is its name as text
         if not found.payload:
             raise ValueError("an event without a name")
-        name = msgspec.json.decode(found.payload[0], type=str | int | float)
-        found.event = name if isinstance(name, str) else bytes(found.payload[0]).decode()
+        raw = found.payload.pop(0)
+        name = msgspec.json.decode(raw, type=str | int | float)
+        found.event = name if isinstance(name, str) else bytes(raw).decode()
         if found.event in SOCKETIO_EVENTS:
             raise ValueError("a reserved event")
     return found
 
 
 def parse_msgpack(data: bytes) -> SioPacket:
-    """A packet in MessagePack, which must be what is one as text. Raises as `parse_packet`, and
-    RecursionError."""
+    """A packet in MessagePack, as it is as text. Raises as `parse_packet`, and RecursionError."""
     try:
         found = UNPACK.decode(data)
-        payload = "" if found.data is None else to_json(found.data)
+        number = "" if found.id is None else found.id
+        given = Arguments("" if found.data is None else to_json(found.data), [])
+        if isinstance(found.data, list):
+            given = pack_arguments(found.data)
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
-    packet = parse_packet(
-        f"{found.type}{found.nsp},{'' if found.id is None else found.id}{payload}"
-    )
-    if isinstance(packet.payload, list):
-        packet.payload, packet.packed, packet.size = [], data, len(data)
+    packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
+    packet.attachments, packet.expected = given.attachments, len(given.attachments)
+    packet.size += sum(map(len, given.attachments))
     return packet
 
 
@@ -8963,16 +8915,15 @@ class EventListener:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
-            found = dict(inspect.signature(function).parameters)
+            found = list(inspect.signature(function).parameters.values())
         except ValueError:  # some that are written in C tell nothing
-            found = {"values": kinds("values", kinds.VAR_POSITIONAL)}
-        ack, counted = found.get("ack"), (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
-        plain = [p for p in found.values() if p.kind in counted and p is not ack]
-        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found.values())
-        is_named = ack is None or ack.kind is kinds.KEYWORD_ONLY
-        if not is_named and (any_number or [*found][len(plain)] != "ack"):
+            found = [kinds("values", kinds.VAR_POSITIONAL)]
+        plain = [p for p in found if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found)
+        self.acknowledges = any(p.name == "ack" for p in found)
+        if any(p.name == "ack" for p in plain) and (any_number or plain.pop().name != "ack"):
             raise TypeError(f"{function!r}: ack must be the last parameter.")
-        self.function, self.once, self.acknowledges = function, once, ack is not None
+        self.function, self.once = function, once
         self._least = sum(p.default is p.empty for p in plain)
         self._most = sys.maxsize if any_number else len(plain)
 
@@ -8982,9 +8933,14 @@ class EventListener:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
         named = {"ack": ack or (lambda *_: None)} if self.acknowledges else {}
-        with Turn.named(namespace, event):
+        turn = gevent.getcurrent()
+        before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
+        try:
             result = self.function(*[*values, *missing][: self._most], **named)
             return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+        finally:
+            if isinstance(turn, Turn):  # not one that the application has made
+                turn.turn_to(before)
 
 
 class EventListeners:
@@ -9029,11 +8985,9 @@ class EventListeners:
 
     @property
     def hears(self) -> bool:
-        """Whether there are functions that wait for events."""
         return bool(self._of or self.any)
 
     def take(self, event: str) -> list[EventListener]:
-        """Those of an event that has come."""
         found = self._of.get(event, [])
         if any(listener.once for listener in found):
             self._of[event] = [listener for listener in found if not listener.once]
@@ -9050,8 +9004,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.app: Application = cast("Any", None)  # until it serves
-        self.thread = 0  # the loop's
-        self.loop: Any = None
+        self.hub: Any = None  # gevent's, of the thread that serves
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
@@ -9068,11 +9021,8 @@ class Handlers:
         if name in self.namespaces or len(name) > self.MOST_LETTERS or "#" in name:
             return self.namespaces.get(name)
         for pattern, declared in list(self.namespaces.items()):  # a function may wait
-            if isinstance(pattern, re.Pattern):
-                is_meant = bool(pattern.search(name))
-            elif isinstance(pattern, str):
-                is_meant = False
-            else:
+            is_meant: Any = isinstance(pattern, re.Pattern) and pattern.search(name)
+            if callable(pattern):
                 is_meant = EventListener(pattern)(name, "namespace", name, auth)
             if is_meant:
                 return declared
@@ -9092,19 +9042,14 @@ class Handlers:
         """Run the application's file. Raises StartError."""
         if not Path(path).is_file():
             raise StartError(f"app: there is no file {path}.")
+        sys.path.insert(0, str(Path(path).resolve().parent))
         loader = importlib.machinery.SourceFileLoader("rtapp_handlers", os.path.abspath(path))
-        spec = importlib.util.spec_from_loader(loader.name, loader)
+        module = sys.modules[loader.name] = ModuleType(loader.name)
+        module.__file__ = loader.path
         try:
-            assert spec is not None
-            sys.path.insert(0, str(Path(path).resolve().parent))
-            loader.exec_module(importlib.util.module_from_spec(spec))
+            loader.exec_module(module)
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
-
-    def serve(self, app: Application) -> None:
-        """Let them be called, and call."""
-        self.app, self.loop = app, gevent.get_hub().loop
-        self.thread = get_original("_thread", "get_ident")()
 
     def awaited(self, coroutine: CoroutineType[Any, Any, T]) -> T:
         """What is declared by `async def` returns. Its loop waits as every greenlet does."""
@@ -9127,12 +9072,10 @@ class Turn(gevent.Greenlet):
     began = 0.0
 
     def switch(self, *values: Any) -> Any:
-        """Go on after a wait."""
         self.began = time.monotonic()
         return super().switch(*values)
 
     def throw(self, *error: Any) -> Any:
-        """Go on after one that was cut short."""
         self.began = time.monotonic()
         return super().throw(*error)
 
@@ -9145,27 +9088,16 @@ class Turn(gevent.Greenlet):
             HANDLERS.slow = {doing: until for doing, until in slow.items() if until > now}
             HANDLERS.slow[self.doing] = now + self.PAUSE
             namespace, event = self.doing
-            HANDLERS.app.journal.add(
-                "WARN",
-                f"The handler of {event} held everybody else up for {held:.1f} s: what takes long "
-                "belongs into gevent's threadpool",
-                **{"event": event, "namespace": namespace, "seconds": round(held, 2)},
-            )
+            words = f"The handler of {event} held everybody else up for {held:.1f} s: what takes "
+            words += "long belongs into gevent's threadpool"
+            about = {"event": event, "namespace": namespace, "seconds": round(held, 2)}
+            HANDLERS.app.journal.add("WARN", words, **about)
 
-    @classmethod
-    @contextlib.contextmanager
-    def named(cls, namespace: str, event: str) -> Iterator[None]:
-        """Run a handler, who may call another one."""
-        turn = gevent.getcurrent()
-        if not isinstance(turn, cls):  # one that the application has made
-            yield
-            return
-        before, turn.doing, turn.began = turn.doing, (namespace, event), time.monotonic()
-        try:
-            yield
-        finally:
-            turn.switch_out()
-            turn.doing = before
+    def turn_to(self, doing: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Run another handler, which one may call, or none; what ran before."""
+        self.switch_out()
+        before, self.doing = self.doing, doing
+        return before
 
 
 def from_any_thread(function: F) -> F:
@@ -9173,10 +9105,10 @@ def from_any_thread(function: F) -> F:
 
     @functools.wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        if not HANDLERS.thread:
+        if HANDLERS.hub is None:
             words = "is for when the server runs: call it in a handler, as of @on('connection')"
             raise RuntimeError(f"{function.__name__} {words}.")
-        if get_original("_thread", "get_ident")() == HANDLERS.thread:
+        if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
         done = get_original("_thread", "allocate_lock")()
         done.acquire()
@@ -9186,7 +9118,7 @@ def from_any_thread(function: F) -> F:
             ended.append(gevent.spawn(function, *values, **named))
             ended[0].link(lambda _: done.release())
 
-        HANDLERS.loop.run_callback_threadsafe(start)
+        HANDLERS.hub.loop.run_callback_threadsafe(start)
         done.acquire()
         return ended[0].get()
 
@@ -9254,65 +9186,54 @@ def emit(
     Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
     event and TypeError for what is no room or can't be JSON.
     """
-    arguments, hub = pack_arguments(values, event), HANDLERS.app.hub
+    app, arguments = HANDLERS.app, pack_arguments(values, event)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
-    for room in [""] if to is Everybody else each_room(cast("RoomNames", to)):
-        for topic in heard_topics(hub, namespace, room):
+    for room in each_room(to):
+        for topic in room_topics(namespace, room, app.hub):
             others = to_json(left_out) if left_out else None
-            draft = Entry(topic, MESSAGE, event, "", exclude=others)
-            draft.recipient_count = hub.audience(topic, others)
+            draft = Entry(topic, MESSAGE, event, "", exclude=others, sent_at=now_ms())
+            draft.recipient_count = app.hub.audience(topic, others)
             drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
-    send(drafts, volatile)
+    if volatile:
+        for draft in drafts:
+            app.nodes.volatile(draft)
+    elif drafts:
+        append(app, drafts)
 
 
-def send(drafts: Sequence[Entry], volatile: bool) -> None:
-    """Send events by way of the log, which returns after the commit, or past it."""
-    for draft in drafts:
-        draft.sent_at = now_ms()
-        if volatile:
-            HANDLERS.app.nodes.volatile(draft)
-    if not volatile and drafts:
-        append(HANDLERS.app, drafts)
-
-
-def each_room(rooms: RoomNames) -> list[str]:
-    """The rooms that are named, each once; None and "" name none. Raises TypeError for what is no
-    name."""
-    each = [rooms] if rooms is None or isinstance(rooms, (str, int)) else list(rooms)
+def each_room(rooms: Recipients) -> list[str]:
+    """The rooms that are named, each once: None and "" name none, and everybody is in the one that
+    has no name. Raises TypeError for what is no name."""
+    if isinstance(rooms, type):
+        return [""]
+    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
     for room in each:
-        if isinstance(room, bool) or not isinstance(room, (str, int, type(None))):
+        if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
     return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
-
-
-def rooms_of(to: Recipients) -> set[str] | None:
-    """The rooms in which those are who are meant; None for everybody."""
-    return None if to is Everybody else set(each_room(cast("RoomNames", to)))
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
-def room_topics(namespace: str, room: str) -> list[str]:
-    """The topics that a name may stand for: a room's, and of one client its own."""
-    topics = [room_topic(namespace, room)]
-    return [*topics, DIRECT + room] if _SID.fullmatch(room) else topics
-
-
-def heard_topics(hub: Hub, namespace: str, room: str) -> list[str]:
-    """The topics of a room that somebody hears, or will once it is back.
+def room_topics(namespace: str, room: str, heard_by: Hub | None = None) -> list[str]:
+    """The topics that a name may stand for: a room's, and of one client its own; with a hub only
+    those that somebody hears, or will once it is back.
 
     A client's own room is the topic of its direct messages: a topic more for each client would be
     a view more for each, and nothing would be joined once for all.
     """
-    topic, *own = room_topics(namespace, room)
-    is_heard = [bool(hub.audience(topic)), bool(hub.of_client(room))]
-    if not own or is_heard[0] == is_heard[1]:  # who is away or on another node isn't known here
-        return [topic, *own]
-    return [topic] if is_heard[0] else own
+    topic, own = room_topic(namespace, room), DIRECT + room
+    if not _SID.fullmatch(room):
+        return [topic]
+    if heard_by is not None:  # who is away or on another node isn't known here
+        is_room, is_client = bool(heard_by.audience(topic)), bool(heard_by.of_client(room))
+        if is_room != is_client:
+            return [topic] if is_room else [own]
+    return [topic, own]
 
 
 class KeptData(dict[str, Any]):
@@ -9384,10 +9305,14 @@ class Client(EventListeners):
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
         now. Raises as `emit` of the module."""
-        arguments = pack_arguments(values, event)
+        app, arguments = self.session.app, pack_arguments(values, event)
         if volatile or (self.pid and ack is None):
-            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1)
-            send([arguments._replace(namespace=self.namespace).put_into(draft)], volatile)
+            draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
+            arguments._replace(namespace=self.namespace).put_into(draft)
+            if volatile:
+                app.nodes.volatile(draft)
+            else:
+                append(app, [draft])
         elif ack is None:
             self.session.emit(self.namespace, event, arguments)
         else:
@@ -9465,16 +9390,7 @@ class Client(EventListeners):
         """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
-        due = [packet.ack] if packet.ack else []
-
-        @from_any_thread
-        def acknowledge(*values: Any) -> None:
-            """Answer the client, once."""
-            given = pack_arguments(values)
-            self.keep()  # before the answer: what was acknowledged survives
-            if due and self.connected:
-                self.session.reply(SIO_ACK, self.namespace, given, due.pop())
-
+        acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
         if HANDLERS.has_handlers or self.hears:
             values, results = packet.values(), []
             with contextlib.suppress(Refused):
@@ -9487,6 +9403,14 @@ class Client(EventListeners):
         if results:
             result = next((result for result in results if result is not None), ())
             acknowledge(*(result if isinstance(result, tuple) else [result]))
+
+    @from_any_thread
+    def _acknowledge(self, due: list[str], *values: Any) -> None:
+        """Answer the client, if an answer is due; the second one isn't."""
+        given = pack_arguments(values)
+        self.keep()  # before the answer: what was acknowledged survives
+        if due and self.connected:
+            self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
     def hear(
         self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
@@ -9557,36 +9481,32 @@ class ChannelNames(msgspec.Struct):
 
 def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
     """Join and leave channels, and publish, by the rules of HTTP; what is acknowledged."""
+    app = client.session.app
     try:
         if packet.event in ("join", "leave"):
             names = convert({"channels": packet.values()}, ChannelNames).channels
-            app, before, adds = client.session.app, client.channels, packet.event == "join"
+            before, adds = client.channels, packet.event == "join"
             client.channels = changed_channels(app, client.principal, before, names, adds)
             client.session.renew_topics()
-        else:
-            relay(client, packet)
+            return {"success": True}
+        if not app.settings["relay_events"]:
+            raise Problem("forbidden", "The setting relay_events is off.")
+        text = f"[{','.join(bytes(raw).decode() for raw in packet.payload)}]"
+        if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
+            raise Problem("too_large", "An event is too large as JSON.")
+        query = convert({"event": packet.event}, BroadcastQuery)
+        parsed = parse_json(text.encode())
+        numbers: list[int] = []
+        fill_placeholders(parsed.value, numbers.append)
+        if packet.expected and sorted(numbers) != list(range(packet.expected)):
+            # Of one that stands a thousand times every receiver would get a thousand copies.
+            raise Problem("invalid", "Each attachment has one placeholder.")
+        lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
+        draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
+        append(app, [Arguments(parsed.text, packet.attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
         return {"success": False, "code": problem.code, "message": problem.detail}
-
-
-def relay(client: Client, packet: SioPacket) -> None:
-    """Publish what a client emits."""
-    app, (text, attachments, _) = client.session.app, packet.arguments()
-    if not app.settings["relay_events"]:
-        raise Problem("forbidden", "The setting relay_events is off.")
-    if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
-        raise Problem("too_large", "An event is too large as JSON.")
-    query = convert({"event": packet.event}, BroadcastQuery)
-    parsed = parse_json(text.encode())
-    numbers: list[int] = []
-    fill_placeholders(parsed.value, numbers.append)
-    if attachments and sorted(numbers) != list(range(len(attachments))):
-        # Of one that stands a thousand times every receiver would get a thousand copies.
-        raise Problem("invalid", "Each attachment has one placeholder.")
-    lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
-    draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
-    append(app, [Arguments(parsed.text, attachments).put_into(draft)])
 
 
 # Of many clients, on any node
@@ -9599,14 +9519,14 @@ class Order(msgspec.Struct):
     act: str
     arguments: list[Any]
     namespace: str = "/"
-    rooms: set[str] | None = None
-    exclude: set[str] = set()
+    rooms: Sequence[str] = ("",)
+    exclude: Sequence[str] = ()
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
         """Whether it is about one of the namespace's clients."""
-        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
+        is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
 
@@ -9654,13 +9574,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9668,7 +9588,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, rooms_of(to)))
+    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9677,7 +9597,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, rooms_of(to)), timeout)
+    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9693,7 +9613,7 @@ def call(
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
     pack_arguments(values, event)
-    whom = namespace, rooms_of(to), set(each_room(exclude))
+    whom = namespace, each_room(to), each_room(exclude)
     # Each node waits so long for its clients, and this one a little longer for the nodes.
     return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
@@ -9760,29 +9680,34 @@ class Recovery:
         if not client.position or not subscriber.messages:
             cursor = subscriber.cursor if since is None else since
             client.position = self._app.log.position(cursor)
-        pid_hash, node = sha256(client.pid), self._app.nodes.id
-        row = {"pid_hash": pid_hash, "owner": client.principal.name, "node": node, "left_at": None}
+        row = {"owner": client.principal.name, "node": self._app.nodes.id, "left_at": None}
         row |= {"namespace": client.namespace, "client_id": client.id}
-        self._write({pid_hash: {**row, "state": state, "position": client.position}})
+        self._write({sha256(client.pid): {**row, "state": state, "position": client.position}})
 
     def recover(self, client: Client, auth: dict[str, Any]) -> int | None:
         """Make a client what it was, if it may be and nothing that it missed is gone: the id of
         the log to go on after."""
-        session, log = client.session, self._app.log
-        row = self._find(auth.get("pid"), client)
-        if row is None or (session.clients and row.client_id != session.subscriber.client_id):
+        session, log, pid, row = client.session, self._app.log, auth.get("pid"), None
+        if self.seconds and isinstance(pid, str):
+            row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
+        if row is None or (row.namespace, row.owner) != (client.namespace, client.principal.name):
+            return None
+        due = self._due.get(row.pid_hash, {"left_at": row.left_at})
+        for field, value in due.items():
+            setattr(row, field, value)
+        is_late = now_ms() - (row.left_at or now_ms()) > self.seconds * 1000
+        is_another = session.clients and row.client_id != session.subscriber.client_id
+        if is_late or is_another or not due:
             return None
         since = log.find(str(auth.get("offset", row.position)))
         since = log.find(row.position) if since is None else since
-        if since is None:
-            return None
         state = msgspec.json.decode(row.state, type=ClientState)
         may_use = client.principal.may_use
         channels = {t for t in state.channels if may_use("subscribe", channel_of(t))}
         channels |= client.channels & state.channels  # a middleware's
         topics = {room_topic(client.namespace, room) for room in ("", *state.rooms)}
-        is_whole = log.complete(since, topics | channels | {DIRECT + row.client_id})
-        if not is_whole or not session.subscriber.is_open:
+        topics |= channels | {DIRECT + row.client_id}
+        if since is None or not log.complete(since, topics) or not session.subscriber.is_open:
             return None
         client.id, client.data, client.recovered = row.client_id, KeptData(state.data), True
         client.rooms, client.channels = {client.id, *state.rooms}, frozenset(channels)
@@ -9794,20 +9719,6 @@ class Recovery:
         for other in self._app.hub.of_client(client.id):
             if other is not client.session.subscriber:
                 self._app.hub.finish(other, b"", RECOVERED)
-
-    def _find(self, pid: Any, client: Client) -> Any:
-        """The row of a client that may recover; None when there is none."""
-        if not self.seconds or not isinstance(pid, str):
-            return None
-        row = SocketSession.get_or_none(SocketSession.pid_hash == sha256(pid))
-        whose = client.namespace, client.principal.name
-        if row is None or (row.namespace, row.owner) != whose:
-            return None
-        due = self._due.get(row.pid_hash, {"left_at": row.left_at})
-        for field, value in due.items():
-            setattr(row, field, value)
-        is_late = now_ms() - (row.left_at or now_ms()) > self.seconds * 1000
-        return None if is_late or not due else row
 
     def lost(self, client: Client) -> None:
         """A client's connection is gone."""
@@ -9823,14 +9734,13 @@ class Recovery:
 
     def flush(self) -> None:
         """Write what is due, and delete who didn't come back."""
-        oldest = now_ms() - int(self.seconds * 1000)
         if self._app.storage.engine.shared and self._app.nodes.is_first:  # whose node is gone
             connected = SocketSession.left_at.is_null()
             lost = connected & peewee.SQL("node NOT IN (SELECT id FROM nodes)")
             self._do(SocketSession.update(left_at=now_ms()).where(lost))
         if self._due:
             self._write(dict(self._due))
-        late = SocketSession.left_at < oldest
+        late = SocketSession.left_at < now_ms() - int(self.seconds * 1000)
         if SocketSession.select().where(late).exists():
             self._do(SocketSession.delete().where(late))
 
@@ -9844,7 +9754,7 @@ class Recovery:
                 if not row:
                     SocketSession.delete().where(where).execute(tx.database)
                 elif row["left_at"] is None:
-                    upsert(tx.database, SocketSession, **row)
+                    upsert(tx.database, SocketSession, pid_hash=pid_hash, **row)
                 else:
                     # Who came back on another node was lost here all the same, when that was
                     # noticed.
@@ -9857,46 +9767,25 @@ class Recovery:
                 del self._due[pid_hash]
 
 
-def query_of(call: Call) -> dict[str, str]:
-    return dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
+class EngineFault(Exception):
+    """An error of Engine.IO, by its number among these."""
+
+    WORDS = (
+        *("Transport unknown", "Session ID unknown", "Bad handshake method"),
+        *("Bad request", "Forbidden", "Unsupported protocol version"),
+    )
 
 
-def handshake_of(call: Call) -> dict[str, Any]:
-    """What handlers may know of a connection's first request."""
-    now = datetime.now(timezone.utc)
-    return {
-        "headers": call.headers,
-        "time": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-        "address": call.address,
-        "xdomain": "origin" in call.headers,
-        "secure": call.scheme == "https",
-        "issued": int(now.timestamp() * 1000),
-        "url": call.target,
-        "query": query_of(call),
-    }
-
-
-REASONS = {  # of an end, in Socket.IO's words
-    "closed by the client": "transport close",
-    "server stopping": "server shutting down",
-    "The credential expired": "server namespace disconnect",
-    REVOKED: "server namespace disconnect",
-}
-
-
-def socket_reason(reason: str) -> str:
-    """Why a connection ended, in the words that Socket.IO has for it."""
-    if reason in (*REASONS.values(), "ping timeout", "parse error", RECOVERED):
-        return reason
-    is_fault = reason.startswith("connection lost")
-    return REASONS.get(reason, "transport error" if is_fault else "forced server close")
+def payload_answer(payload: bytes) -> Answer:
+    """Packets as the answer to a poll, of which the last one needs no separator."""
+    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
+    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
 
 
 class EngineSession(Conversation):
     """A session of Engine.IO v4 over polling requests, a WebSocket, or one and then the other."""
 
     __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
-    GREENLET = Turn
     PROBE_MS = 10_000
     PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
     message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
@@ -9908,18 +9797,14 @@ class EngineSession(Conversation):
         self._engine = engine
         self._principal = call.principal
         self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
-        # Of its WebSocket, or of one that is tried.
-        limit = engine.app.settings["max_message_bytes"]
-        self._framing = None if self._encoding.polls else Framing(limit)
-        self._probe: Subscriber | None = None  # the one that is tried
+        self._probe: Subscriber | None = None  # a WebSocket that is tried
+        self._framing: Framing  # of that one, or of its own
+        if not self._encoding.polls:
+            self._framing = Framing(self.app.settings["max_message_bytes"])
 
     @property
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
-
-    def send(self, packet: str | bytes) -> None:
-        """Send a packet of Engine.IO to this client alone."""
-        self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
     def end(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
@@ -9931,33 +9816,33 @@ class EngineSession(Conversation):
         if subscriber is self._probe:
             self._probe = None
             return
-        self._engine.forget(self, self._encoding.polls)
+        transport, last = self.subscriber.transport, b""
+        if isinstance(transport, QueueTransport) and "polls" not in self._requests:
+            last = transport.take()
+        self._engine.forget(self.sid, last)
         self.lost(reason)
 
-    def lost(self, reason: str) -> None:
-        """The client is gone."""
+    def lost(self, reason: str) -> None: ...  # the client is gone
 
     # What comes in
 
     def received(self, subscriber: Subscriber, data: bytes) -> None:
         """Bytes of its WebSocket, or of one that is tried until there is the packet "upgrade"."""
-        assert self._framing is not None
-        hub, subscriber, reason = self.app.hub, self.subscriber, "transport close"
+        hub = self.app.hub
         for packet in self._framing.take(data):
             if self._probe is None:
                 self.take(packet)
             elif packet == "2probe":
                 hub.reply(self._probe, data_frame("3probe"))
-                gevent.spawn_later(self.PROBE_POLL, self._release_poll, self._probe)
+                if "polls" in self._requests:  # the client upgrades after the end of its poll
+                    hub.reply(self.subscriber, self._encoding.engine("6"))
             elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
                 hub.finish(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
                 return
-        if self._probe is not None:
-            subscriber, reason = self._probe, "probe closed"
-        self._framing.answer(hub, subscriber, reason)
+        self._framing.answer(hub, self._probe or self.subscriber, "transport close")
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
@@ -9983,82 +9868,64 @@ class EngineSession(Conversation):
 
     # Polling
 
-    def poll(self, call: Call) -> Answer:
-        """Answer a GET with what waits for the client; wait until there is something."""
+    def answer(self, call: Call) -> Answer:
+        """Answer a polling request; a second one of its kind beside it ends the session."""
+        kind = "posts" if call.method == "POST" else "polls"
+        if kind in self._requests:
+            self.end(f"two {kind} at once")
+            raise EngineFault(3)
+        if not self._encoding.polls:
+            raise EngineFault(3)
+        self._requests.add(kind)
+        try:
+            return payload_answer(self._post(call) if kind == "posts" else self._poll(call))
+        finally:
+            self._requests.discard(kind)
+
+    def _poll(self, call: Call) -> bytes:
+        """What waits for the client, as soon as there is something."""
         queue, settings = cast("QueueTransport", self.subscriber.transport), self.app.settings
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
             raise EngineFault(1)
-        with self._one_at_a_time("polls"), call.connection.noting_end(self._cancelled):
+        with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
             raise EngineFault(3)
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
-        return payload_answer(payload or b"6")
+        return payload or b"6"
 
-    @contextlib.contextmanager
-    def _one_at_a_time(self, kind: str) -> Iterator[None]:
-        """A second request of a kind beside the first ends the session."""
-        if kind in self._requests:
-            self.end(f"two {kind} at once")
-        if kind in self._requests or not self._encoding.polls:
-            raise EngineFault(3)
-        self._requests.add(kind)
+    def _post(self, call: Call) -> bytes:
+        """Take the packets of a body, of which a client sends one after the other."""
         try:
-            yield
-        finally:
-            self._requests.discard(kind)
-
-    def _release_poll(self, probe: Subscriber) -> None:
-        if "polls" in self._requests and self._probe is probe:  # the client upgrades after its end
-            self.send("6")
-
-    def _cancelled(self) -> None:
-        self._requests.discard("polls")
-        self.end("the poll was cancelled", b"")
-
-    def last(self) -> Answer:
-        """What was not fetched before the end, where that was told."""
-        self._engine.forget(self)
-        answer = payload_answer(cast("QueueTransport", self.subscriber.transport).take())
-        if cast("bytes", answer.body).rpartition(SocketIoEncoding.SEPARATOR)[2] not in (b"1", b"6"):
-            raise EngineFault(1)
-        return answer
-
-    def post(self, call: Call) -> Answer:
-        """Take the packets of a POST, of which a client sends one after the other."""
-        with self._one_at_a_time("posts"):
-            try:
-                payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
-                for number, packet in enumerate(SocketIoEncoding.packets(payload), 1):
-                    self.take(packet)
-                    if not self.subscriber.is_open and packet != "1":
-                        raise EngineFault(3)
-                    if number % self.MOST == 0:  # a body holds many: others have their turn first
-                        gevent.sleep(0.001)
-                    while self.subscriber.is_paused and self.subscriber.is_open:
-                        gevent.sleep(0.01)
-            except ValueError:
-                self.take("")
-                raise EngineFault(3) from None
-        return payload_answer(b"ok")
+            payload = whole_characters(call.body(self.app.settings["max_message_bytes"]))
+            for packet in paced(SocketIoEncoding.packets(payload)):
+                self.take(packet)
+                if not self.subscriber.is_open and packet != "1":
+                    raise EngineFault(3)
+                while self.subscriber.is_paused and self.subscriber.is_open:
+                    gevent.sleep(0.01)
+        except ValueError:
+            self.take("")
+            raise EngineFault(3) from None
+        return b"ok"
 
     # Upgrade
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
         asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
-        is_second = self._probe is not None or not self._encoding.polls
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             streams, client_id = self.app.streams, secrets.token_urlsafe(16)
             tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
             tried.closes_at = ticks_ms() + self.PROBE_MS
             tried.pinged_at = tried.closes_at  # is not pinged
+            is_second = self._probe is not None or not self._encoding.polls
             if not is_second:
                 self._framing = Framing(self.app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
@@ -10067,7 +9934,17 @@ class EngineSession(Conversation):
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
                 self.app.hub.finish(tried, last, "a second WebSocket")
 
-        return upgrade(self.app, call, attach)
+        return upgrade(call, attach)
+
+
+# Why a connection ended, in the words that Socket.IO has for it.
+REASONS = {
+    "closed by the client": "transport close",
+    "server stopping": "server shutting down",
+    "The credential expired": "server namespace disconnect",
+    REVOKED: "server namespace disconnect",
+    **{same: same for same in ("transport close", "ping timeout", "parse error", RECOVERED)},
+}
 
 
 class SocketIoSession(EngineSession):
@@ -10079,11 +9956,26 @@ class SocketIoSession(EngineSession):
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
         super().__init__(engine, subscriber, call)
         self.recovery = engine.recovery
-        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
-        if HANDLERS.has_handlers or HANDLERS.gated:
-            self.handshake = handshake_of(call)
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
+        gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
+        self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
+        if HANDLERS.has_handlers or HANDLERS.gated:
+            now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
+            self.handshake = {
+                "headers": call.headers,
+                "time": now.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+                "address": call.address,
+                "xdomain": "origin" in call.headers,
+                "secure": call.scheme == "https",
+                "issued": int(now.timestamp() * 1000),
+                "url": call.target,
+                "query": dict(query),
+            }
+
+    def _end_silent(self) -> None:
+        if not self.clients:
+            self.end("no CONNECT came")
 
     def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
@@ -10097,22 +9989,31 @@ class SocketIoSession(EngineSession):
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
-        is_text = self._encoding.parser == "json"
-        if self._partial is not None:
+        packet, parser = self._partial, self._encoding.parser
+        if packet is not None:
             if isinstance(data, str):
                 raise ValueError("attachments are missing")
-            self._partial.attachments.append(data)
-            self._partial.attached += len(data)
-            self._partial.size += len(data)
-            if self._partial.attached > self.app.settings["max_message_bytes"]:
+            packet.attachments.append(data)
+            packet.attached += len(data)
+            packet.size += len(data)
+            if packet.attached > self.app.settings["max_message_bytes"]:
                 raise ValueError("attachments that are too large")
-        elif is_text and isinstance(data, str):
-            self._partial = parse_packet(data)
-        elif isinstance(data, str) or (is_text and self.clients):
+        elif parser == "json" and isinstance(data, str):
+            packet = parse_packet(data)
+        elif isinstance(data, str) or (parser == "json" and self.clients):
             raise ValueError("not of its parser, or an attachment of nothing")
         else:
-            self._partial = self._unpack(data)
-        packet = self._partial
+            try:
+                packet = parse_msgpack(data)
+            except ValueError:
+                if not self.clients:
+                    why = "it has a parser of its own; there are the default one and msgpack"
+                    self._engine.note(why, self.subscriber.address)
+                raise
+            if parser == "json":  # who begins in MessagePack is answered so
+                encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
+                self.app.hub.become(self.subscriber, encoding=encoding)
+        self._partial = packet
         if len(packet.attachments) == packet.expected:
             self._partial = None
             if packet.kind != SIO_ACK:
@@ -10120,25 +10021,13 @@ class SocketIoSession(EngineSession):
             elif (client := self.clients.get(packet.namespace)) is not None:
                 client.take_answer(packet)
 
-    def _unpack(self, data: bytes) -> SioPacket:
-        """A packet in MessagePack; who begins so is answered so."""
-        try:
-            packet = parse_msgpack(data)
-        except ValueError:
-            if not self.clients:
-                why = "it has a parser of its own; there are the default one and msgpack"
-                self._engine.note(why, self.subscriber.address)
-            raise
-        if self._encoding.parser == "json":
-            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
-            self.app.hub.become(self.subscriber, encoding=encoding)
-        return packet
-
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
+        is_fault = reason.startswith("connection lost")
+        words = REASONS.get(reason, "transport error" if is_fault else "forced server close")
         for client in self.clients.values():
             client.gone()
-            self.later(partial(client.depart, socket_reason(reason), is_lost=True))
+            self.later(partial(client.depart, words, is_lost=True))
 
     def _handle(self, packet: SioPacket) -> None:
         client = self.clients.get(packet.namespace)
@@ -10157,7 +10046,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._authenticate(auth, is_gated)
+            principal = self._who_connects(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10180,9 +10069,9 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """Who connects: `auth.token`, else the first request's cookie or header. Where a
-        middleware decides, the token may be the application's."""
+    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
+        the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
             with contextlib.suppress(*[Problem] * is_gated):
@@ -10209,7 +10098,8 @@ class SocketIoSession(EngineSession):
 
     def _admit(self, client: Client, auth: dict[str, Any], since: int | None) -> None:
         hub, subscriber, recovery = self.app.hub, self.subscriber, self.recovery
-        if not self.clients:
+        is_first = not self.clients
+        if is_first:
             subscriber.username = client.principal.name
         if (at := client.principal.expires_at) is not None:  # the earliest of its namespaces'
             subscriber.expires_at = min(at, subscriber.expires_at or at)
@@ -10222,12 +10112,11 @@ class SocketIoSession(EngineSession):
                 self.end("it can't be stored")  # so it tries again
                 recovery.lost(client)
                 raise
-        if not self.subscriber.is_open:
+        if not subscriber.is_open:
             if client.pid:
                 recovery.lost(client)
             return
         body = {"sid": client.id, "pid": client.pid} if client.pid else {"sid": client.id}
-        is_first = not self.clients
         self.clients[client.namespace], self._joining = client, None
         client.connected = True
         if client.id != subscriber.client_id:  # from here on it hears what is sent to its id
@@ -10261,9 +10150,8 @@ class SocketIoSession(EngineSession):
         """Put out who joined by these, and nobody joins by them any more."""
         if self._principal.credential in credentials:
             self._principal = ANONYMOUS._replace(address=self._principal.address)
-        clients = list(self.clients.values())
+        clients, joining = list(self.clients.values()), self._joining
         gone = [client for client in clients if client.principal.credential in credentials]
-        joining = self._joining
         if joining is not None and joining.principal.credential in credentials:
             self.end(REVOKED)
         elif gone and gone == clients:
@@ -10274,31 +10162,11 @@ class SocketIoSession(EngineSession):
             self.later(partial(client.departed, "server namespace disconnect"))
 
 
-# Engine.IO
-
-ENGINE_FAULTS = (
-    *("Transport unknown", "Session ID unknown", "Bad handshake method"),
-    *("Bad request", "Forbidden", "Unsupported protocol version"),
-)
-
-
-class EngineFault(Exception):
-    """An error of Engine.IO's own table; its number is what the client is told."""
-
-
-def payload_answer(payload: bytes) -> Answer:
-    """Packets as the answer to a poll, of which the last one needs no separator."""
-    body = payload.removesuffix(SocketIoEncoding.SEPARATOR)
-    return Answer(body, headers={"Content-Type": "text/plain; charset=UTF-8"})
-
-
-_MSGPACK = msgspec.msgpack.Encoder(enc_hook=str)  # what is no data is told of by its words
-
-
 class EngineIo:
     """The sessions of Engine.IO (protocol v4), and what every node does with its clients."""
 
-    ENDED_MS = 30_000  # how long the last packets of a polling session are kept
+    SESSION: type[EngineSession] = SocketIoSession
+    ENDED_SECONDS = 30  # how long the last packets of a polling session are kept
     MOST_ENDED = 1_000
     # What is done with each client of an order. A client is put out after what it said before.
     ACTS: ClassVar[dict[str, Callable[..., None]]] = {
@@ -10314,13 +10182,12 @@ class EngineIo:
         forms = itertools.product(("websocket", "polling"), ("json", "msgpack"))
         self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
+        self._ended: dict[str, bytes] = {}  # what has not been fetched, and tells of the end
         # Of `command`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
         self._numbers = itertools.count(1)
         app.hub.controls["sockets"] = self._obey
         self._noted: dict[str, int] = {}  # why clients were refused; told anew from then on
-        self._young: deque[tuple[int, EngineSession]] = deque()  # until when each has to join
-        self._ended: deque[tuple[int, str]] = deque()  # until when a session's end is fetched
 
     def note(self, why: str, address: str) -> None:
         """Tell the administrator of clients that can't be served; of each kind once a minute."""
@@ -10329,54 +10196,46 @@ class EngineIo:
             words = f"A Socket.IO client was refused: {why}."
             self.app.journal.add("WARN", words, ipAddress=address)
 
-    def session(self, subscriber: Subscriber, call: Call) -> EngineSession:
-        return SocketIoSession(self, subscriber, call)
-
     def answer(self, call: Call) -> Answer:
+        given = dict(urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True))
+        transport, sid = given.get("transport", ""), given.get("sid", "")
+        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
         try:
-            return self._answer(call, query_of(call))
+            if given.get("EIO") != "4":
+                self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
+                raise EngineFault(5)
+            if encoding is None:
+                raise EngineFault(0)
+            if "sid" not in given:
+                if call.method != "GET":
+                    raise EngineFault(2)
+                self.app.streams.check_capacity(call.principal)
+                return self._begin(call, given, encoding)
+            if sid in self._ended:
+                return payload_answer(self._ended.pop(sid))
+            if sid not in self._sessions:
+                raise EngineFault(1)
+            session = self._sessions[sid]
+            return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
             code = fault.args[0]
-            return Answer({"code": code, "message": ENGINE_FAULTS[code]}, 400)
+            return Answer({"code": code, "message": fault.WORDS[code]}, 400)
 
-    def _answer(self, call: Call, given: dict[str, str]) -> Answer:
-        if given.get("EIO") != "4":
-            self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-            raise EngineFault(5)
-        transport = given.get("transport", "")
-        encoding = self.encodings.get((transport, "json"))  # until the client says otherwise
-        if encoding is None:
-            raise EngineFault(0)
-        if "sid" not in given:
-            if call.method != "GET":
-                raise EngineFault(2)
-            self.app.streams.check_capacity(call.principal)
-            return self._begin(call, given.get("session", ""), encoding)
-        session = self._sessions.get(given["sid"])
-        if session is None:
-            raise EngineFault(1)
-        if not session.subscriber.is_open:
-            return session.last()
-        if transport == "websocket":
-            return session.probe(call, encoding)
-        return session.post(call) if call.method == "POST" else session.poll(call)
-
-    def _begin(self, call: Call, session: str, encoding: SocketIoEncoding) -> Answer:
+    def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
         settings, streams = self.app.settings, self.app.streams
         # What the request's credential gives is for who joins a namespace by it.
         asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
+        session = given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
             subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
-            made = subscriber.session = self.session(subscriber, call)
+            made = subscriber.session = self.SESSION(self, subscriber, call)
             self._sessions[made.sid] = made
-            limit = now_ms() + int(settings["socketio_connect_seconds"] * 1000)
-            self._young.append((limit, made))
             opening = {
                 "sid": made.sid,
-                "upgrades": ["websocket"] if isinstance(transport, QueueTransport) else [],
+                "upgrades": ["websocket"] if encoding.polls else [],
                 "pingInterval": int(settings["ping_interval"] * 1000),
                 "pingTimeout": int(settings["ping_timeout"] * 1000),
                 "maxPayload": settings["max_message_bytes"],
@@ -10385,10 +10244,19 @@ class EngineIo:
             streams.attach(subscriber, frozenset(), transport, first, early)
 
         if not encoding.polls:
-            return upgrade(self.app, call, attach)
+            return upgrade(call, attach)
         queue = QueueTransport()
         attach(queue, b"", b"")
         return payload_answer(queue.take())
+
+    def forget(self, sid: str, last: bytes) -> None:
+        """A session is over. Its last packets can be fetched for a while, where they say so."""
+        del self._sessions[sid]
+        if last.split(SocketIoEncoding.SEPARATOR)[-2:-1] in ([b"1"], [b"6"]):
+            self._ended[sid] = last
+            gevent.spawn_later(self.ENDED_SECONDS, self._ended.pop, sid, None)
+            if len(self._ended) > self.MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
 
     # What every node does
 
@@ -10401,14 +10269,13 @@ class EngineIo:
             return []
         order.number, silent = next(self._numbers), len(self.app.nodes.described())
         waiting = self._questions[order.number] = gevent.queue.Queue()
-        until, found = time.monotonic() + timeout, list[list[Any]]()
+        found = list[list[Any]]()
         try:
             self._tell(order)
-            while silent:
-                found += waiting.get(timeout=max(0, until - time.monotonic()))
-                silent -= 1
-        except gevent.queue.Empty:
-            pass
+            with gevent.Timeout(timeout, False):
+                while silent:
+                    found += waiting.get()
+                    silent -= 1
         finally:
             del self._questions[order.number]
         answers = [each[0] for each in found if each]
@@ -10417,7 +10284,8 @@ class EngineIo:
         return answers
 
     def _tell(self, order: Order, is_for_here: bool = False) -> None:
-        text = base64.b64encode(_MSGPACK.encode(order)).decode()
+        # What is no data is told of by its words.
+        text = base64.b64encode(msgspec.msgpack.encode(order, enc_hook=str)).decode()
         if is_for_here:
             self._obey(0, {"order": text})
         else:
@@ -10465,27 +10333,6 @@ class EngineIo:
             if order.number:
                 order = msgspec.structs.replace(order, act="answers", arguments=answers)
                 self._tell(order, is_for_here=is_own)
-
-    # The end
-
-    def forget(self, session: EngineSession, soon: bool = False) -> None:
-        """A session is over; what a client of it has not fetched yet is kept for a while."""
-        if not soon:
-            del self._sessions[session.sid]
-            return
-        self._ended.append((now_ms() + self.ENDED_MS, session.sid))
-        if len(self._ended) > self.MOST_ENDED:
-            self._sessions.pop(self._ended.popleft()[1], None)
-
-    def close_silent(self) -> None:
-        """End the sessions that joined no namespace in time."""
-        now = now_ms()
-        while self._ended and self._ended[0][0] <= now:
-            self._sessions.pop(self._ended.popleft()[1], None)
-        while self._young and self._young[0][0] <= now:
-            session = self._young.popleft()[1]
-            if session.subscriber.is_open and not session.clients:
-                session.end("no CONNECT came")
 
 
 _POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling connection"
@@ -11838,7 +11685,7 @@ class Application:
         self.port = 0
         self.recent: deque[RecentView] = deque(maxlen=300)  # the last five minutes, by seconds
         self._told_fault: str | None = None
-        self._noted = 0, 0  # messages and deliveries that the event log knows of
+        self._noted = {"messages": 0, "deliveries": 0}  # that the event log knows of
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None and len(admin_token) < 24:
             raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
@@ -11913,14 +11760,13 @@ class Application:
         self.hub.start()
         self.rooms.start()
         self.engine.recovery.start()
-        HANDLERS.serve(self)
+        HANDLERS.app, HANDLERS.hub = self, gevent.get_hub()
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
-            (0.25, self.engine.close_silent),
             (0.5, self.nodes.beat),
-            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self.log.poll),
-            (1.0, self._note_second),
+            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self._note_second),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (1.0, self.log.poll),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11947,33 +11793,29 @@ class Application:
 
     def stats_view(self) -> StatsView:
         """The statistics of this moment."""
-        rooms, nodes = self.rooms.attendance.count(), self.nodes.counts()
+        counters = self._counters()
         return StatsView(
-            active_connections=sum(nodes.values()),
-            transports=self.nodes.by_transport(),
-            video_participants=sum(rooms.values()),
+            active_connections=sum(node.connections for node in counters["nodes"]),
+            video_participants=sum(self.rooms.attendance.count().values()),
             active_video_rooms=self.rooms.count(),
             max_connections=self.settings["max_connections"],
             database_bytes=self.storage.size(),
             wal_bytes=self.storage.engine.wal_bytes(),
             disk_free_bytes=shutil.disk_usage(self.storage.folder).free,
-            errors=self.journal.errors,
             catch_up_reads=self.log.queries,
-            nodes=list(itertools.starmap(NodeLoad, nodes.items())),
             version=__version__,
-            **self.stats.view(),
+            **counters,
         )
 
+    def _counters(self) -> dict[str, Any]:
+        """Of the statistics what costs nothing to ask for."""
+        nodes = list(itertools.starmap(NodeLoad, self.nodes.counts().items()))
+        own = {"transports": self.nodes.by_transport(), "errors": self.journal.errors}
+        return {"nodes": nodes, **own, **self.stats.view()}
+
     def _note_second(self) -> None:
-        self.recent.append(
-            RecentView(
-                timestamp=iso(now_ms()),
-                transports=self.nodes.by_transport(),
-                nodes=list(itertools.starmap(NodeLoad, self.nodes.counts().items())),
-                errors=self.journal.errors,
-                **{name: value for name, value in self.stats.view().items() if name in SECOND},
-            )
-        )
+        counters = SimpleNamespace(**self._counters())
+        self.recent.append(view_of(RecentView, counters, timestamp=iso(now_ms())))
 
     def _tell_stats(self) -> None:
         """To who listens here; each node tells its own."""
@@ -12010,16 +11852,15 @@ class Application:
     def _note_minute(self) -> None:
         view = self.stats_view()
         view.active_connections, view.transports = self.hub.count, self.hub.by_transport()
-        counters = msgspec.convert(view, MinuteView, from_attributes=True)
-        minute = now_ms() // 60_000 * 60_000
-        row = {"minute": minute, "node": self.nodes.id, "counters": to_json(counters)}
+        minute, counters = now_ms() // 60_000 * 60_000, to_json(view_of(MinuteView, view))
+        row = {"minute": minute, "node": self.nodes.id, "counters": counters}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
         # An entry for each message would cost as much as the message.
-        before, self._noted = self._noted, (view.messages_sent, view.deliveries)
-        if self._noted != before:
-            messages, deliveries = (n - old for n, old in zip(self._noted, before, strict=True))
-            counted = {"messages": messages, "deliveries": deliveries}
+        before, now = self._noted, {"messages": view.messages_sent, "deliveries": view.deliveries}
+        if now != before:
+            counted = {key: count - before[key] for key, count in now.items()}
             self.journal.add("MSG", "Messages published and delivered", **counted)
+            self._noted = now
 
     def _tell_faults(self) -> None:
         """Say when storing begins to fail and when it works again. The entry waits to be written,
@@ -12064,10 +11905,7 @@ class Application:
         self.storage.stop()
 
 
-SECOND = set(SecondView.__struct_fields__)
 SAVED_SETTINGS = "SELECT key, value FROM server_settings"
-
-
 RUNTIME = "runtime.json"
 
 
@@ -12189,8 +12027,10 @@ LATE = "encodings.idna", "encodings.punycode", "prometheus_client.core", "segno"
 
 def run(app: Application, started: Callable[[], None]) -> None:
     """Serve until somebody wants an end: a signal, a route, the desktop."""
-    for name in LATE if UNPACKED else ():
-        importlib.import_module(name)
+    if UNPACKED is not None:
+        for name in LATE:
+            importlib.import_module(name)
+        gevent.spawn(follow_parent, app, UNPACKED)
 
     def end(*_: Any) -> None:
         if app.end_wanted.is_set():
@@ -12202,8 +12042,6 @@ def run(app: Application, started: Callable[[], None]) -> None:
     with needing(app.storage.engine):
         app.start()
     started()
-    if UNPACKED is not None:
-        gevent.spawn(follow_parent, app, UNPACKED)
     gevent.spawn(app.repeat, 1.0, Garbage(app.stats).tick)
     app.end_wanted.wait()
     with gevent.Timeout(9, False):
@@ -12234,7 +12072,6 @@ def follow_parent(app: Application, unpacked: Path) -> None:
 # ----------------------------------------------------------------------------------------------
 
 OPENING_SECONDS = 60.0  # that a browser, or a window, gets to open
-WINDOW_SECONDS = 60.0  # that a window gets to show its page
 WINDOW_TOKEN, WINDOW_FAULT = "RTAPP_WINDOW_TOKEN", "RTAPP_WINDOW_FAULT"
 WINDOW_SAYS = "@window "  # how a line begins that the window's process tells the server's
 
@@ -12271,14 +12108,12 @@ def is_own_program(call: Call) -> bool:
     program of the same user: any other user may read what is on a browser's command line."""
     if not is_from_here(call):
         return False
-
-    def listed(address: str, port: int, *_: Any) -> str:  # words of 32 bits in this machine's order
-        packed = ipaddress.ip_address(str(as_ip(address))).packed
-        words = struct.unpack(f"={len(packed) // 4}I", packed)
-        return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
-
+    ends = []  # as the tables have them: words of 32 bits in this machine's order
     with socket.socket(fileno=socket.dup(call.connection.transport.fileno())) as sock:
-        ends = [listed(*sock.getpeername()), listed(*sock.getsockname())]
+        for address, port, *_ in (sock.getpeername(), sock.getsockname()):
+            packed = socket.inet_pton(sock.family, address)
+            words = struct.unpack(f"={len(packed) // 4}I", packed)
+            ends.append("".join(f"{word:08X}" for word in words) + f":{port:04X}")
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     for row in (line.split() for table in tables for line in table.read_text().splitlines()):
         if row[1:3] == ends:  # whose end, and of which user
@@ -12309,7 +12144,8 @@ class WindowProcess:
         """Take the page's address, a folder for what the web view keeps, and the arguments with
         which the program was started."""
         self._url, self._storage, self._again = url, storage, again
-        self._closes = False  # whether closing the window closes it, or asks the server
+        self._fault = os.environ.pop(WINDOW_FAULT, "")  # why there is no server, if so
+        self._closes = bool(self._fault)  # whether closing the window closes it, or asks the server
         self._last_page = ended_page("stopped")  # read while the files are there
         self._window: Any = None
 
@@ -12327,28 +12163,29 @@ class WindowProcess:
         import webview
         from webview.menu import Menu, MenuAction
 
-        token, fault = (os.environ.pop(name, "") for name in (WINDOW_TOKEN, WINDOW_FAULT))
-        page: dict[str, Any] = {"url": f"{self._url}#signin={token}"}
-        page = {"html": ended_page("failed", fault)} if fault else page
+        page: Any = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
+        page = {"html": ended_page("failed", self._fault)} if self._fault else page
         window: Any = webview.create_window(
             "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
-        self._window, self._closes = window, bool(fault)
+        self._window = window
         window.events.initialized += self._use
         window.events.loaded += lambda: self._say("loaded")
         window.events.closing += self._closing
-        file = STATIC / "i18n" / f"{spoken_language()}.json"
-        texts = msgspec.json.decode(file.read_bytes())
+        texts = json.loads((STATIC / "i18n" / f"{spoken_language()}.json").read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
             "desktop.openBrowser": self._open_browser,
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
-        menus, icon = [] if fault else [menu], str(STATIC / "img" / "icon.png")
         webview.settings["ALLOW_DOWNLOADS"] = True
         webview.start(
-            self._listen, private_mode=False, storage_path=self._storage, icon=icon, menu=menus
+            None if self._fault else self._listen,
+            private_mode=False,
+            storage_path=self._storage,
+            icon=str(STATIC / "img" / "icon.png"),
+            menu=[] if self._fault else [menu],
         )
 
     def _use(self, renderer: str) -> None:
@@ -12391,25 +12228,29 @@ class WindowProcess:
             elif order == "close":
                 self._closes = True
                 window.destroy()
+                return
             else:
                 window.restore()
                 window.show()
                 window.on_top = True  # most systems let a program come forward only so
                 window.on_top = False
-        if sys.stdin and not self._closes:
+        if sys.stdin:
             self._closes = True
             window.expose(self.start_again)
             window.load_html(self._last_page)
 
     def start_again(self) -> None:
         """Start the program anew; the page without a server calls this."""
-        # A one-file program would else use the files that the old one has unpacked.
-        environ = {**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
-        # What this process has for output leads to the dead one.
-        streams = ("stdin", "stdout", "stderr")
-        nowhere: dict[str, Any] = dict.fromkeys(streams, subprocess.DEVNULL)
-        command = [*PROGRAM_COMMAND, *self._again]
-        subprocess.Popen(command, env=environ, start_new_session=True, **nowhere)
+        subprocess.Popen(
+            [*PROGRAM_COMMAND, *self._again],
+            # A one-file program would else use the files that the old one has unpacked.
+            env={**os.environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"},
+            # What this process has for output leads to the dead one.
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         # The web view may wait for this call's page to take its answer, and that page goes now.
         end = threading.Timer(5.0, os._exit, (0,))
         end.daemon = True
@@ -12417,56 +12258,26 @@ class WindowProcess:
         self._window.destroy()
 
 
-class Child(subprocess.Popen[str]):
-    """A process that this one has started. Its input is a pipe from here, whose end tells it that
+def start_own(
+    arguments: Sequence[str], environ: dict[str, str], stderr: int | None = None
+) -> subprocess.Popen[str]:
+    """Start this program in another process. Its input is a pipe from here, whose end tells it that
     this process is gone, however that went."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: dict[str, str],
-        said: Callable[[str], object],
-        ended: Callable[[int], object],
-        stderr: int | None = None,
-    ) -> None:
-        """Start it. `said` hears each line that it prints, `ended` at last its exit code."""
-        super().__init__(
-            command,
-            env={**os.environ, **environ},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-            errors="replace",
-        )
-
-        def listen() -> None:
-            for line in self.stdout or ():
-                said(line.rstrip("\n"))
-            ended(self.wait())
-
-        threading.Thread(target=listen, daemon=True).start()
-
-    def tell(self, order: str) -> None:
-        assert self.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it has just ended
-            self.stdin.write(order + "\n")
-            self.stdin.flush()
-
-    def close(self) -> None:
-        """End its input, and itself if it doesn't within three seconds."""
-        assert self.stdin is not None
-        with contextlib.suppress(OSError):
-            self.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(3.0)
-        self.kill()
+    return subprocess.Popen(
+        [*PROGRAM_COMMAND, *arguments],
+        env={**os.environ, **OWN_LIBRARIES, **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        encoding="utf-8",
+        errors="replace",
+    )
 
 
-def open_window(url: str, folder: Path, secret: dict[str, str], said: Any, ended: Any) -> Child:
+def open_window(url: str, folder: Path, secret: dict[str, str]) -> subprocess.Popen[str]:
     """Start the window's process, with a folder for what the web view keeps."""
-    command = [*PROGRAM_COMMAND, "--window", url, str(folder / "window"), *sys.argv[1:]]
-    return Child(command, {**OWN_LIBRARIES, **secret}, said, ended, subprocess.STDOUT)
+    arguments = ["--window", url, str(folder / "window"), *sys.argv[1:]]
+    return start_own(arguments, secret, subprocess.STDOUT)
 
 
 class Desktop:
@@ -12483,11 +12294,9 @@ class Desktop:
         self.why = "" if importlib.util.find_spec("webview") else "none"  # why there is no window
         self.app = app
         self.moved_from = moved_from
-        self._window: Child | None = None
-        self._was_shown = False
-        self._fault = ""  # why the window's process could show none
         self.awake = False  # whether the machine is kept so
-        self._keeper: Child | None = None
+        self._window: Any = None  # and what keeps the machine awake: processes
+        self._keeper: Any = None
         app.desktop = self
         app.access.has_desktop = True
 
@@ -12503,16 +12312,13 @@ class Desktop:
         window, open the browser."""
         if self._window is not None and self._window.poll() is None:
             if part:
-                self._window.tell(f"load {self.app.url}/desktop#{part}")
-            self._window.tell("show")
+                self._order(f"load {self.app.url}/desktop#{part}")
+            self._order("show")
         elif self.why != "none" and has_screen():
-            self._was_shown, self._fault = False, ""
             token = self.app.access.make_token("owner", OPENING_SECONDS, WINDOW_GRANTS)
             url, folder = f"{self.app.url}/desktop", self.app.storage.folder
-            window = open_window(url, folder, {WINDOW_TOKEN: token}, self._said, self._ended)
-            self._window = window
-            # One that shows nothing by then is as good as none.
-            gevent.spawn_later(WINDOW_SECONDS, lambda: None if self._was_shown else window.kill())
+            self._window = open_window(url, folder, {WINDOW_TOKEN: token})
+            gevent.spawn(self._follow, self._window)
         else:
             self.open_page(f"/desktop#{part}")
 
@@ -12526,27 +12332,33 @@ class Desktop:
         else:
             print(f"open: {link}", file=sys.__stdout__, flush=True)  # never into the log file
 
-    def _said(self, line: str) -> None:
-        """The window's process says something, or prints it."""
-        act, _, rest = line.removeprefix(WINDOW_SAYS).partition(" ")
-        if not line.startswith(WINDOW_SAYS):
-            print(f"window: {line}", file=sys.stderr)
-        elif act == "loaded":
-            self._was_shown = True
-        elif act == "closing" and self.people:  # who would lose something, so it asks
-            self.show("quit")
-        elif act == "closing":
-            self.app.end_wanted.set()
-        elif act == "browser":
-            self.open_page(rest)
-        elif act == "failed":
-            self._fault = rest
+    def _order(self, order: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the window has just ended
+            print(order, file=self._window.stdin, flush=True)
 
-    def _ended(self, code: int) -> None:
-        """The window's process is gone: go on in the browser."""
+    def _follow(self, window: subprocess.Popen[str]) -> None:
+        """Do what the window asks for; when it is gone, go on in the browser."""
+        fault, was_shown = "", False
+        late = gevent.spawn_later(OPENING_SECONDS, window.kill)  # showing nothing is no window
+        for line in window.stdout or ():
+            act, _, rest = line.rstrip("\n").removeprefix(WINDOW_SAYS).partition(" ")
+            if not line.startswith(WINDOW_SAYS):
+                print(f"window: {line}", end="", file=sys.stderr)
+            elif act == "loaded":
+                was_shown = True
+                late.kill()
+            elif act == "failed":
+                fault = rest
+            elif act == "browser":
+                self.open_page(rest)
+            elif act == "closing" and self.people:  # who would lose something, so it asks
+                self.show("quit")
+            elif act == "closing":
+                self.app.end_wanted.set()
+        code = window.wait()
         if not self.app.end_wanted.is_set():
-            self.why = "died" if self._was_shown else "none"
-            fault = self._fault or f"it ended with code {code}"
+            self.why = "died" if was_shown else "none"
+            fault = fault or f"it ended with code {code}"
             self.app.journal.add("WARN", f"No window, so in the browser: {fault}")
             self.open_page("/desktop")
 
@@ -12554,8 +12366,10 @@ class Desktop:
         """The program ends: so does the window."""
         self._stay_awake()
         if self._window is not None and self._window.poll() is None:
-            self._window.tell("close")
-            self._window.close()
+            self._order("close")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._window.wait(3.0)
+            self._window.kill()
 
     @property
     def people(self) -> int:
@@ -12575,10 +12389,11 @@ class Desktop:
             flags = continuous | (system_required if wanted else 0)
             ctypes.windll.kernel32.SetThreadExecutionState(flags)
         elif self._keeper is not None:
-            self._keeper.close()
+            self._keeper.stdin.close()
             self._keeper = None
         elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
-            self._keeper = Child(command, {}, lambda _: None, lambda _: None, subprocess.DEVNULL)
+            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+            self._keeper = subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=nowhere)
 
 
 def desktop_of(app: Application, call: Call | None = None) -> Desktop:
@@ -12706,17 +12521,20 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise StartError(f"{error}.") from None
 
 
-def ask_here(port: int, method: str, path: str, body: str = "") -> bytes:
+def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     """What an HTTP server on a port of this machine answers with 200; empty where none does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, body, headers)
         answer = connection.getresponse()
         return answer.read(1_000) if answer.status == 200 else b""
-    except (OSError, http.client.HTTPException):
-        return b""
-    finally:
-        connection.close()
+    return b""
+
+
+def is_served(port: int) -> bool:
+    """Whether a program of this kind answers on a port of this machine."""
+    return b'"version"' in ask_here(port, "/healthz")
 
 
 def desktop_command(options: argparse.Namespace) -> None:
@@ -12744,38 +12562,28 @@ def desktop_command(options: argparse.Namespace) -> None:
         sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
-    has_moved = before is not None and len(ports) > 1 and before.port != app.port
-    run(app, Desktop(app, before.port if before and has_moved else None).start)
+    old_port = before.port if before and len(ports) > 1 else app.port
+    run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
 
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None:
+    if first is None or not is_served(first.port):
         return False
-    if first.key:
-        key = to_json({"key": first.key})
-        is_there = bool(ask_here(first.port, "POST", "/api/desktop/show", key))
-    else:
-        is_there = b'"version"' in ask_here(first.port, "GET", "/healthz")
-    if is_there:
-        print(f"rtapp {first.version} is running already: {first.url}")
-    return is_there
+    if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
+        return False
+    print(f"rtapp {first.version} is running already: {first.url}")
+    return True
 
 
 def tell_failure(message: str) -> None:
     """Say in a window, or in the browser, why the program can't start."""
-    if not has_screen():
-        return
-    said: list[str] = []
     if importlib.util.find_spec("webview"):
-        over = gevent.event.AsyncResult()
         with tempfile.TemporaryDirectory("rtapp", ignore_cleanup_errors=True) as folder:
-            fault = {WINDOW_FAULT: message}
-            open_window("about:blank", Path(folder), fault, said.append, over.set)
-            over.get()
-    if WINDOW_SAYS + "loaded" in said:
-        return
+            window = open_window("about:blank", Path(folder), {WINDOW_FAULT: message})
+            if WINDOW_SAYS + "loaded" in window.communicate()[0]:  # and closed again
+                return
     fetched = gevent.event.Event()
     head = pack_head(200, {"Content-Type": "text/html; charset=utf-8", "Connection": "close"})
     page = ended_page("failed", message)
@@ -12875,14 +12683,13 @@ def serve(options: argparse.Namespace) -> None:
 
 def existing_database(options: argparse.Namespace) -> Engine:
     """The database that a command works on. Raises StartError when there is none yet."""
-    settings = settings_of(options)
-    engine = make_engine(settings, create=False)
+    engine = make_engine(settings_of(options), create=False)
     if isinstance(engine, SqliteEngine) and not engine.path.exists():
         raise StartError(
             f"There is no database at {engine.path}: start the server once first, or name "
             "its folder with --data."
         )
-    return make_engine(settings)
+    return engine
 
 
 def backup_command(options: argparse.Namespace) -> None:
@@ -13105,7 +12912,7 @@ def doctor_command(options: argparse.Namespace) -> int:
     try:
         settings = settings_of(options)
         engine = make_engine(settings, create=False)
-    except (StartError, ValueError) as error:
+    except StartError as error:
         print(f"FAIL  settings: {error}")
         return 1
     with contextlib.suppress(*DATABASE_FAULTS):  # `check_database` says why
@@ -13115,21 +12922,16 @@ def doctor_command(options: argparse.Namespace) -> int:
             database = engine.connect()
         with contextlib.closing(database):
             settings.load(database.execute_sql(SAVED_SETTINGS).fetchall())
-    checks: list[Callable[[Settings, Engine], str]]
-    checks = [check_data_folder, check_database, check_port]
-    checks += [check_clock, check_disk, check_open_files, check_exposure, check_turn]
-    checks += [check_network]
-    is_broken = False
-    for check in checks:
+    verdicts = []
+    checks = (check_data_folder, check_database, check_port, check_clock, check_disk)
+    for check in (*checks, check_open_files, check_exposure, check_turn, check_network):
         try:
             verdict, text = "ok", check(settings, engine)
-        except Doubt as doubt:
-            verdict, text = "warn", str(doubt)
-        except (OSError, sqlite3.Error, StartError, ValueError) as error:
-            verdict, text = "FAIL", str(error)
-            is_broken = True
+        except (Doubt, OSError, sqlite3.Error, StartError, ValueError) as error:
+            verdict, text = "warn" if isinstance(error, Doubt) else "FAIL", str(error)
+        verdicts.append(verdict)
         print(f"{verdict:5} {check.__name__[6:].replace('_', ' ')}: {text}")
-    return int(is_broken)
+    return int("FAIL" in verdicts)
 
 
 # Each check of `doctor` gives what it found. Raises Doubt for what is worth a look, StartError for
@@ -13188,7 +12990,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if b'"version"' in ask_here(port, "GET", "/healthz"):
+        if is_served(port):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
@@ -13266,28 +13068,23 @@ class ChildServer:
         # By the environment: what is on a command line can be read by everybody on the machine.
         given = {"port": 0, **settings}.items()
         self._given = {f"RTAPP_{key.upper()}": setting_text(value) for key, value in given}
-        self._child: Child | None = None
+        self._child: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self) -> ChildServer:
         """Start it and wait until it listens; `url` is where. Raises StartError."""
-        self.url = ""
-        is_decided = threading.Event()  # whether it listens, or never will
+        self._child = child = start_own(["serve"], self._given)
 
-        def said(line: str) -> None:
-            if self.url:
-                print(line, flush=True)
-            elif line.startswith("rtapp listening on "):
-                self.url = line.removeprefix("rtapp listening on ")
-                is_decided.set()
+        def pass_on() -> None:
+            for line in child.stdout or ():
+                print(line, end="", flush=True)
 
-        command = [*PROGRAM_COMMAND, "serve"]
-        environ = {**OWN_LIBRARIES, **self._given}
-        self._child = Child(command, environ, said, lambda _: is_decided.set())
-        is_decided.wait()
-        if not self.url:
-            raise StartError(f"The server ended with code {self._child.wait()}.")
-        return self
+        for line in child.stdout or ():
+            if line.startswith("rtapp listening on "):
+                self.url = line.split()[-1]
+                threading.Thread(target=pass_on, daemon=True).start()
+                return self
+        raise StartError(f"The server ended with code {child.wait()}.")
 
     def stop(self) -> None:
         """End it as SIGTERM does."""
@@ -13326,7 +13123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
-        if options.run is desktop_command:
+        if options.run is desktop_command and has_screen():
             tell_failure(str(error))
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question

@@ -28,14 +28,14 @@ class Echo(rtapp.EngineSession):
     """Engine.IO alone: every message comes back."""
 
     def message(self, data: str | bytes) -> None:
-        self.send("4" + data if isinstance(data, str) else data)
+        packet = "4" + data if isinstance(data, str) else data
+        self.app.hub.reply(self.subscriber, self._encoding.engine(packet))
 
 
 class EchoEngine(rtapp.EngineIo):
     """Its sessions."""
 
-    def session(self, subscriber: Any, call: Any) -> Echo:
-        return Echo(self, subscriber, call)
+    SESSION = Echo
 
 
 engines: list[EchoEngine] = []

@@ -101,14 +101,25 @@ def test_the_stamp_tells_the_files_apart(files: list[Path]) -> None:
 NO_SUCH = "--no-index\nrtapp-needs-no-such-package==1\n"
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that was made where there was none, for nothing; tests have copies of it."""
+    folder = tmp_path_factory.mktemp("environment")
+    (folder / "program.txt").touch()
+    run.ensure_venv(folder / "venv", [folder / "program.txt"])
+    return folder / "venv"
+
+
 def test_the_environment_is_made_once_and_mended(
-    tmp_path: Path, files: list[Path], capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, environment: Path, files: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """And a failed installation says what to look at, and is not taken for a whole one."""
     venv, leftover = tmp_path / "venv", tmp_path / "venv" / "leftover"
-    run.ensure_venv(venv, files)
-    assert run.is_usable(venv)
+    assert run.is_usable(environment)
+    shutil.copytree(environment, venv, symlinks=True)
     leftover.touch()
+    run.ensure_venv(venv, files)
+    assert leftover.exists(), "made again for other requirements"
     run.ensure_venv(venv, files)
     assert leftover.exists(), "made again though nothing had changed"
     files[0].write_text(NO_SUCH, encoding="utf-8")
@@ -204,7 +215,8 @@ def test_exit_codes_pass_and_debian_is_left_alone(
     assert commands.asked() == []
 
 
-def test_a_failed_setup_exits_with_2(project: Path) -> None:
+def test_a_failed_setup_exits_with_2(project: Path, environment: Path) -> None:
+    shutil.copytree(environment, project / ".venv", symlinks=True)
     (project / "requirements.txt").write_text(NO_SUCH, encoding="utf-8")
     done = run_tests(project, "--no-system")
     assert done.returncode == 2

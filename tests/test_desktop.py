@@ -436,6 +436,48 @@ def test_a_damaged_database_is_told_on_a_page(desk: Desk) -> None:
     desk.prints("is damaged")
 
 
+# A web view without a screen: it shows its page, and is closed by who looks at it.
+CLOSED_WEB_VIEW = """
+import threading, types
+
+class Event(list):
+    def wait(self):
+        pass
+
+    def __iadd__(self, heard):
+        self.append(heard)
+        return self
+
+window = types.SimpleNamespace(events=types.SimpleNamespace())
+for name in ("initialized", "loaded", "closing", "shown"):
+    setattr(window.events, name, Event())
+settings = {}
+
+def create_window(title, **given):
+    return window
+
+def start(func, **given):
+    if func:
+        threading.Thread(target=func).start()  # as pywebview does: it outlives the loop
+    for event in (window.events.loaded, window.events.closing):
+        for heard in event:
+            heard()
+"""
+
+
+def test_a_failures_window_that_is_closed_ends_the_program(desk: Desk) -> None:
+    package = desk.folder / "view" / "webview"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(CLOSED_WEB_VIEW)
+    (package / "menu.py").write_text("Menu = MenuAction = print\n")
+    desk.env["PYTHONPATH"] = str(package.parent)
+    desk.data.mkdir()
+    (desk.data / "rtapp.db").write_bytes(b"not a database " * 1000)
+    assert desk.start().wait(PATIENCE) == 2
+    desk.prints("is damaged")
+    assert list(desk.opened.iterdir()) == []
+
+
 # ---- the machine ---------------------------------------------------------------------------------
 
 

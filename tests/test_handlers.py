@@ -415,6 +415,23 @@ def test_a_file_that_can_never_work_stops_the_start(serve: Serve, code: str, wor
         serve(textwrap.dedent(code))
 
 
+def test_a_file_may_hold_what_looks_for_its_module(serve: Serve) -> None:
+    server = serve("""
+        import pickle
+        from dataclasses import asdict, dataclass
+
+        @dataclass
+        class Point:
+            x: "int"
+
+        @on("point")
+        def point(client, x):
+            return asdict(pickle.loads(pickle.dumps(Point(x))))
+    """)
+    with join(server) as ws:
+        assert ask(ws, "point", 3) == [{"x": 3}]
+
+
 LISTENS = """
     @on("connection")
     def connection(client):

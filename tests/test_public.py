@@ -50,6 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outside.write_bytes(b"secret")
     (folder / "link.txt").symlink_to(outside)
     (folder / "shown").symlink_to(folder / ".git")
+    (folder / "away").mkdir()
+    (folder / "away/index.html").symlink_to(outside)
     os.mkfifo(folder / "pipe")
     return folder
 
@@ -194,6 +196,7 @@ def test_folders_and_files(site: Server) -> None:
     [
         *("/.env", "/.git/config", "/sub/.hidden/", "/sub/.hidden", "/shown/config", "/link.txt"),
         *("/sub/../.env", "/../outside.txt", "/%2e%2e/outside.txt", "/sub/%2e%2e/%2eenv", "//etc"),
+        *("/away/", "/away", "/away/index.html"),
     ],
 )
 def test_what_is_hidden_or_elsewhere_is_not_there(site: Server, path: str) -> None:

@@ -5,6 +5,8 @@ The short form asks the registry about the program's pins on a few targets, RTAP
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -81,12 +83,21 @@ def test_what_a_package_requires_must_be_pinned() -> None:
     assert "extras" in closure("b[x]", pinned=pins("b==1"))[0]
 
 
-@pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("target", check.TARGETS, ids=str)
-def test_every_pin_has_a_wheel(target: check.Target) -> None:
+@pytest.fixture(scope="module")
+def verdicts(registry: None) -> Iterator[dict[check.Target, Future[list[str]]]]:
+    """What is wrong on each target; pip asks for several at a time, for it waits more than it
+    works."""
     tools = TOOLS if check.LONG else []
+    with ThreadPoolExecutor(4) as pool:
+        yield {target: pool.submit(check.check, target, PROGRAM, tools) for target in check.TARGETS}
+
+
+@pytest.mark.parametrize("target", check.TARGETS, ids=str)
+def test_every_pin_has_a_wheel(
+    verdicts: dict[check.Target, Future[list[str]]], target: check.Target
+) -> None:
     try:
-        assert check.check(target, PROGRAM, tools) == []
+        assert verdicts[target].result() == []
     except check.RegistryUnreachable as error:
         pytest.skip(str(error))
 

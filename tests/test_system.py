@@ -9,6 +9,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from support import (
     ADMIN,
     PATIENCE,
+    ROOT,
     Server,
     change,
     hear_io,
@@ -466,6 +469,14 @@ def test_a_backup_over_http(server: Server, tmp_path: Path) -> None:
     assert done.code == 0, done
     server.start()
     assert [row["content"] for row in server.get("/api/messages").json] == ["kept"]
+
+
+def test_who_has_not_installed_its_packages_is_told_how() -> None:
+    bare = [sys.executable, "-S", "-E", "rtapp.py"]  # without what is installed beside Python
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "No module named 'gevent'" in line and "pip install -r requirements.txt" in line
 
 
 def test_restore_refuses_what_is_no_backup(tmp_path: Path) -> None:
