@@ -1183,13 +1183,13 @@ class Engine:
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
     durability = "full"
-    shared: bool  # other processes may serve the same log
+    shared = False  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
     size_sql: str  # for the bytes that the database takes
     timeline_sql = "SELECT ''"  # for what changes where a failover may have lost transactions
-    queue: Any  # makes a queue to and from the writer
-    spawn: Any  # runs the writer
+    queue: Any = staticmethod(gevent.queue.SimpleQueue)  # of what the writer does
+    spawn: Any = staticmethod(gevent.spawn)  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
     open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
@@ -1270,7 +1270,6 @@ class Sqlite(peewee.SqliteDatabase):
 class SqliteEngine(Engine):
     """SQLite: one process, one file. The writer is a thread: its fsync would stop the loop."""
 
-    shared = False
     remedy = "If it is damaged, move it away and restore a backup."
     NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
     types = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
@@ -1571,9 +1570,6 @@ class PostgresEngine(Engine):
     types = {"logid": "BIGINT PRIMARY KEY", "autoid": "BIGSERIAL PRIMARY KEY", "blob": "BYTEA"}
     size_sql = "SELECT pg_database_size(current_database())"
     timeline_sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-    queue = staticmethod(gevent.queue.SimpleQueue)
-    spawn = staticmethod(gevent.spawn)
-    LOCK = PostgresWriter.LOCK
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -1605,7 +1601,7 @@ class PostgresEngine(Engine):
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
-            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock({PostgresWriter.LOCK})")
             if 0 < schema_version(database) < len(MIGRATIONS):  # it may have to read a long table
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
@@ -1846,21 +1842,18 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 class Stats:
     """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
 
-    WINDOW = 12  # samples that rates are taken over
     SAMPLE_SECONDS = 5.0
+    WINDOW = 12  # samples that rates are taken over: a minute
+    NAMES = 4_000  # of topics whose messages are counted between two samples: those with most
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self.total_connections = 0
-        self.messages_sent = 0
-        self.deliveries = 0
-        self.bytes_sent = 0
+        self.total_connections = self.messages_sent = self.deliveries = self.bytes_sent = 0
         self._latencies: deque[float] = deque(maxlen=1_000)
         self._process = psutil.Process()
-        self._process.cpu_percent(None)
-        self.cpu_percent = 0.0
-        self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
-        self.traffic = Traffic()
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=self.WINDOW)
+        self._traffic: deque[Counter[str]] = deque(maxlen=self.WINDOW)
+        self.sample()
 
     def _now(self) -> tuple[float, int, int]:
         return time.monotonic(), self.messages_sent, self.deliveries
@@ -1876,8 +1869,22 @@ class Stats:
 
     def sample(self) -> None:
         self._samples.append(self._now())
-        self.traffic.turn()
+        self.topics = Counter[str]()  # whoever brings a message counts it here
+        self._traffic.append(self.topics)
         self.cpu_percent = self._process.cpu_percent(None)
+
+    def bound_topics(self) -> None:
+        """To be called when they have grown."""
+        if len(self.topics) > self.NAMES:
+            self.topics = Counter(dict(self.topics.most_common(self.NAMES // 2)))
+            self._traffic[-1] = self.topics
+
+    def traffic(self) -> Counter[str]:
+        """The messages of each topic in the last minute."""
+        counts = Counter[str]()
+        for topics in paced(list(self._traffic)):
+            counts.update(topics)
+        return counts
 
     def view(self) -> dict[str, Any]:
         then, now = self._samples[0], self._now()
@@ -1896,34 +1903,6 @@ class Stats:
             "cpu_percent": self.cpu_percent,
             "memory_bytes": self._process.memory_info().rss,
         }
-
-
-class Traffic:
-    """How many messages the channels had in the last minute, counted in slots of five seconds. Of
-    more names than `NAMES` in a slot those are kept that had most."""
-
-    NAMES = 4_000
-
-    def __init__(self) -> None:
-        self._slots: deque[Counter[str]] = deque([Counter()], maxlen=12)
-        self.slot = self._slots[0]  # by topic; whoever brings a message counts it here
-
-    def bound(self) -> None:
-        """To be called when the slot has grown."""
-        if len(self.slot) > self.NAMES:
-            self.slot = self._slots[-1] = Counter(dict(self.slot.most_common(self.NAMES // 2)))
-
-    def turn(self) -> None:
-        """Begin the next slot, every five seconds."""
-        self.slot = Counter()
-        self._slots.append(self.slot)
-
-    def minute(self) -> Counter[str]:
-        """The messages of each topic."""
-        counts = Counter[str]()
-        for slot in paced(list(self._slots)):
-            counts.update(slot)
-        return counts
 
 
 class Journal:
@@ -3276,7 +3255,7 @@ class Hub(Connections):
 
     def traffic(self) -> Counter[str]:
         """How many messages each shared topic had in the last minute, on any node."""
-        return self._stats.traffic.minute()
+        return self._stats.traffic()
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -3381,7 +3360,7 @@ class Hub(Connections):
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
-        counts = self._stats.traffic.slot
+        counts = self._stats.topics
         for entry in entries:
             self._ring.add(entry)
             if entry.topic.startswith(CHANNEL):
@@ -3397,7 +3376,7 @@ class Hub(Connections):
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
-        self._stats.traffic.bound()
+        self._stats.bound_topics()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
 
@@ -3621,8 +3600,8 @@ class Hub(Connections):
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
         if entry.topic.startswith(CHANNEL):
-            self._stats.traffic.slot[entry.topic] += 1
-            self._stats.traffic.bound()
+            self._stats.topics[entry.topic] += 1
+            self._stats.bound_topics()
         chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
@@ -4293,11 +4272,6 @@ class Principal(NamedTuple):
         return self.kind in ("user", "owner", "jwt")
 
     @property
-    def is_window(self) -> bool:
-        """Whether it is the desktop's own window, in which no call is held."""
-        return WINDOW in self.grants.scopes
-
-    @property
     def account(self) -> str:
         """What is limited as one, wherever it asks from; empty for anybody, and for guests."""
         return "" if self.kind in ("anonymous", "guest") else self.name
@@ -4315,7 +4289,7 @@ class Principal(NamedTuple):
         return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
 
 
-WINDOW = "window"  # a scope that tells the desktop's window from the browser
+WINDOW = "window"  # a scope that tells the desktop's own window, in which no call is held
 USER_GRANTS, ADMIN_GRANTS = Grants(), Grants(SCOPES)
 WINDOW_GRANTS = Grants((*SCOPES, WINDOW))
 ANONYMOUS = Principal("anonymous", "anonymous", Grants(()))
@@ -4358,9 +4332,8 @@ def new_token(
     """A new secret, and the row of `access_tokens` that is stored for it. What the secret ends with
     is as true as the whole: only that has its hash."""
     secret, now = secrets.token_urlsafe(32) + suffix, now_ms()
-    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants)}
-    ends = now + int(seconds * 1000)
-    return secret, {**row, "created_at": now, "expires_at": ends, **more}
+    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants), **more}
+    return secret, {**row, "created_at": now, "expires_at": now + int(seconds * 1000)}
 
 
 # Passwords
@@ -4540,13 +4513,12 @@ class Call(msgspec.Struct, eq=False, dict=True):
     @cached_property
     def query(self) -> dict[str, list[str]]:
         """What the query string gives. Raises Problem `malformed`."""
+        parse = partial(urllib.parse.parse_qs, self.raw_query, keep_blank_values=True)
         try:
-            parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
-            return parse(self.raw_query) if self.raw_query else {}
+            return parse(errors="strict") if self.raw_query else {}
         except ValueError:
-            parts = self.raw_query.split("&")
-            fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in parts)
-            name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+            given = parse(errors="surrogateescape").items()
+            name = next(name for name, values in given if NOT_UTF8.search(name + "".join(values)))
             detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
             raise Problem("malformed", detail) from None
 
@@ -7762,7 +7734,7 @@ def me(app: Application, call: Call) -> Me:
         access=app.settings["access"],
         guests=app.settings["guests"],
         setup_needed=not known and not app.access.has_admin,
-        in_window=principal.is_window,
+        in_window=WINDOW in principal.grants.scopes,
     )
 
 
@@ -7997,7 +7969,7 @@ def admin_page(app: Application) -> Answer:
 def room_page(app: Application, call: Call, room_id: str) -> Answer:
     """The same for every room: the page itself asks for it. The desktop's window holds no call,
     and shows instead that the browser does."""
-    if call.principal.is_window:
+    if WINDOW in call.principal.grants.scopes:
         return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
     answer = app.static.page("room.html", "../")
     if origins := app.settings["frame_ancestors"]:
@@ -12440,7 +12412,7 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
         DesktopView,
         desktop,
         version=__version__,
-        in_window=call.principal.is_window,
+        in_window=WINDOW in call.principal.grants.scopes,
         port=app.port,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
