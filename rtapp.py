@@ -10213,15 +10213,12 @@ ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings o
 MOST_FIELDS = 100
 
 
-def header_fields(lines: str) -> dict[str, str]:
-    """The header fields of a head, by their names in lower case (RFC 9112, 5), from its second line
-    on; the last one is empty.
-
-    Raises ValueError for what a proxy before us may read otherwise than we do: that is how
-    requests are smuggled (RFC 9112, 6.3, 11.2).
-    """
+def header_fields(head: str, at: int) -> dict[str, str]:
+    """The fields of a head by their names in lower case (RFC 9112, 5), from `at` to the empty line
+    at its end. Raises ValueError for what a proxy before us may read otherwise than we do: that is
+    how requests are smuggled (RFC 9112, 6.3, 11.2)."""
     fields: dict[str, str] = {}
-    found = FIELD.findall(lines)[:-1]
+    found = FIELD.findall(head, at)[:-1]
     if len(found) > MOST_FIELDS:
         raise HeadFault(431, "it has too many header fields")
     for given, text in found:
@@ -10274,7 +10271,7 @@ class Connection:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
-    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"(?:\A|\n)\r?\n")
+    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"\n\r?\n")
     CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     LINE_BYTES = 4_096  # of that, and of a trailer
     UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
@@ -10335,14 +10332,15 @@ class Connection:
         # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
 
-    def _fill(self) -> bool:
-        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        while True:  # waits first: there is seldom something already
-            self._wait()
+    def _fill(self) -> None:
+        """Read more. Raises OSError where there is none, TimeoutError where it takes too long."""
+        part = None
+        while part is None:
+            self._wait()  # first: there is seldom something already
             part = self.transport.receive()
-            if part is not None:
-                self._data += part
-                return bool(part)
+        if not part:
+            raise ConnectionError("it ends too soon")
+        self._data += part
 
     def take(self, size: int | None = None) -> bytes:
         """Use so many bytes of what came, or all."""
@@ -10350,44 +10348,41 @@ class Connection:
         del self._data[:size]
         return taken
 
-    def begin(self) -> bool:
-        """Wait for a request's first byte; False where there is none. Raises OSError."""
+    def _begin(self) -> None:
+        """Wait for a request's first byte. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
             if not self._data:
                 self.limit(self.IDLE_SECONDS, is_idle=True)
-                if not self._fill():
-                    return False
+                self._fill()
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
-        return bool(self._data)
 
-    def _until(self, end: re.Pattern[bytes], most: int, *fault: Any) -> bytes:
-        """Use what comes up to an end. Raises OSError, a HeadFault where there is no end within so
-        many bytes, ValueError where nothing more comes."""
-        looked = 0
-        while (found := end.search(self._data, looked, most)) is None:
+    def _end_of(self, end: re.Pattern[bytes], most: int, *fault: Any, at: int = 0) -> int:
+        """How many bytes there are up to an end, which is looked for from `at` on. Raises OSError,
+        a HeadFault where they are more than `most`."""
+        while (found := end.search(self._data, at, most)) is None:
             if len(self._data) >= most:
                 raise HeadFault(*fault)
-            looked = max(0, len(self._data) - 2)
-            if not self._fill():
-                raise ValueError("it ends too soon")
-        return self.take(found.end())
+            at = max(at, len(self._data) - 2)
+            self._fill()
+        return found.end()
 
     def _read_call(self) -> Call:
         """The next request, whose head is about to come. Raises OSError, ValueError for what is
         none."""
         self.limit(self.HEAD_SECONDS)
         fault = "its head is too large"
-        first = self._until(self.LINE_END, self.HEAD_BYTES, 414, fault).decode("latin-1")
+        size = self._end_of(self.LINE_END, self.HEAD_BYTES, 414, fault)
+        first = self._data[:size].decode("latin-1")
         line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
         if line is None:
             raise ValueError(f"{first[:-1][:100]!r} asks for nothing")
         method, target, version = line.groups()
         if version[0] != "1":
             raise HeadFault(505, f"it is HTTP/{version}")
-        lines = self._until(self.HEAD_END, self.HEAD_BYTES - len(first), 431, fault)
-        fields = header_fields(lines.decode("latin-1"))
+        end = self._end_of(self.HEAD_END, self.HEAD_BYTES, 431, fault, at=size - 1)
+        fields = header_fields(self.take(end).decode("latin-1"), size)
         has_chunks = "transfer-encoding" in fields  # no other coding is let through
         if version != "1.0" and "host" not in fields:
             raise ValueError("it has no Host")
@@ -10420,28 +10415,29 @@ class Connection:
 
     def _chunks(self, limit: int) -> bytes | None:
         """A body in chunks (RFC 9112, 7.1)."""
-        body = bytearray()
-        while (line := self.CHUNK.fullmatch(self._line())) is not None:
+        body, size = bytearray(), -1
+        while size:
+            line = self.CHUNK.fullmatch(self._line())
+            if line is None:
+                raise ValueError("it is not in chunks")
             size = int(line[1], 16)
             if len(body) + size > limit:
                 return None
-            if not size:
-                break
             body += self._read(size)
-            if self._read(2) != b"\r\n":
+            if size and self._read(2) != b"\r\n":
                 raise ValueError("a chunk is longer than it says")
-        for _ in range(MOST_FIELDS if line is not None else 0):
+        for _ in range(MOST_FIELDS):
             if self._line() == b"\r\n":  # the trailer's end; nobody wants it
                 return bytes(body)
-        raise ValueError("it is not in chunks")
+        raise ValueError("its trailer is too long")
 
     def _line(self) -> bytes:
-        return self._until(self.LINE_END, self.LINE_BYTES, 400, "a line of it has no end")
+        fault = 400, "a line of it has no end"
+        return self.take(self._end_of(self.LINE_END, self.LINE_BYTES, *fault))
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
-            if not self._fill():
-                raise OSError("it ends early")
+            self._fill()
         return self.take(size)
 
     @contextlib.contextmanager
@@ -10496,8 +10492,7 @@ class Connection:
 
     def _serve_one(self) -> bool:
         """Answer a request; whether another may follow."""
-        if not self.begin():
-            return False
+        self._begin()
         try:
             call = self._read_call()
         except (OSError, ValueError) as error:
@@ -10523,8 +10518,7 @@ class Connection:
         with contextlib.suppress(OSError):
             for _ in range(512):
                 self._data.clear()
-                if not self._fill():
-                    return
+                self._fill()
 
     def _send(
         self, answer: Answer, is_kept: bool = False, method: str = "GET", version: str = "1.1"
@@ -10565,10 +10559,12 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        left, until = memoryview(data), time.monotonic() + self.SEND_SECONDS
+        left: bytes | memoryview = data
+        until = time.monotonic() + self.SEND_SECONDS
         while left:
             try:
-                left = left[self.transport.send(left) :]
+                sent = self.transport.send(left)
+                left = memoryview(left)[sent:] if sent < len(left) else b""  # nearly always
             except BlockingIOError:  # the same is offered again
                 seconds, fault = max(0, until - time.monotonic()), TimeoutError("it reads nothing")
                 gevent.socket.wait_write(self.transport.fileno(), seconds, fault)
@@ -10742,8 +10738,9 @@ KINDS = {
     "shared": ("100.64.0.0/10",),
     "unique-local": ("fc00::/7",),
     "self-assigned": ("169.254.0.0/16", "fe80::/10"),
+    "loopback": ("127.0.0.0/8", "::1/128"),
 }
-NETWORKS = [(ipaddress.ip_network(net), kind) for kind, nets in KINDS.items() for net in nets]
+NETWORKS = {ipaddress.ip_network(net): kind for kind, nets in KINDS.items() for net in nets}
 
 
 class AddressView(msgspec.Struct):
@@ -10775,7 +10772,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             if not is_ip or is_loopback(text) or text.lower().startswith("fe80:"):
                 continue
             address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
-            kind = next((kind for net, kind in NETWORKS if address in net), "public")
+            kind = next((kind for net, kind in NETWORKS.items() if address in net), "public")
             place, is_default = [*KINDS, "public"].index(kind), text in sources
             is_vpn = is_vpn or (is_default and bool(re.search(VPN, name, re.IGNORECASE)))
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
@@ -10886,7 +10883,6 @@ class Certificates:
     """
 
     SUFFIXES = ("localhost", "local", "home.arpa", "lan", "internal")
-    NETWORKS = (*(net for nets in KINDS.values() for net in nets), "127.0.0.0/8", "::1/128")
     DAYS, LEAF_DAYS = 3_650, 397
 
     def __init__(
@@ -10896,8 +10892,8 @@ class Certificates:
         certificate of the settings that is no use."""
         self._settings, self._folder = settings, folder
         self._journal, self._in_call = journal, in_call
-        self._own = tls_context(settings["tls_cert"], settings["tls_key"])
-        self._seen = self._marks()
+        self._paths = settings["tls_cert"], settings["tls_key"]
+        self._own, self._seen = tls_context(*self._paths), self._marks()
         self._leaves: dict[str, tuple[ssl.SSLContext, x509.Certificate]] = {}
         self.root = b""  # what devices may install, as PEM; empty until this server is shared
         self.fingerprint = ""
@@ -10905,8 +10901,7 @@ class Certificates:
     # The certificate of the settings
 
     def _marks(self) -> list[tuple[int, int]]:
-        paths = (self._settings["tls_cert"], self._settings["tls_key"])
-        found = (os.stat(path) for path in paths if os.path.isfile(path))
+        found = (os.stat(path) for path in self._paths if os.path.isfile(path))
         return [(status.st_mtime_ns, status.st_size) for status in found]
 
     @property
@@ -10915,7 +10910,7 @@ class Certificates:
         if self._own is not None and (marks := self._marks()) != self._seen:
             self._seen = marks
             try:
-                self._own = tls_context(self._settings["tls_cert"], self._settings["tls_key"])
+                self._own = tls_context(*self._paths)
                 self._journal.add("INFO", "The certificate was read again")
             except StartError as error:
                 self._journal.add("WARN", f"The certificate of before stays in use: {error}")
@@ -10935,8 +10930,7 @@ class Certificates:
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
         suffixes = map(x509.DNSName, dict.fromkeys((*self.SUFFIXES, *own_names())))
-        networks = (x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS)
-        limits = x509.NameConstraints([*suffixes, *networks], None)
+        limits = x509.NameConstraints([*suffixes, *map(x509.IPAddress, NETWORKS)], None)
         root = build_cert(name, root_key, (), self.DAYS, depth=1)
         cert = build_cert(f"{name} (in use)", key, (root, root_key), self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
@@ -11176,7 +11170,7 @@ class Network:
         self._servers: list[Listener] = []
         self.addresses: list[AddressView] = []
         self.is_vpn = False  # whether one takes this machine's traffic
-        self.name = ""  # NAME.local, if the system answers to it
+        self.name: dict[str, str] | None = None  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
@@ -11211,7 +11205,8 @@ class Network:
             if is_due and self.address is not None:
                 self._name_asked_at = time.monotonic()
                 name = socket.gethostname().lower().partition(".")[0] + ".local"
-                self.name = name if answers_to(name, self.address.address) else ""
+                found = {"name": name, "link": f"http://{name}:{self._app.port}/"}
+                self.name = found if answers_to(name, self.address.address) else None
         self.note_changes()
 
     def apply(self) -> None:
@@ -11309,13 +11304,13 @@ class Network:
     def tell(self) -> None:
         """Print the link for guests, with its code where a person looks on; and again whenever it
         changes."""
-        self._told = self.link or ""
-        if self.link:
-            print(f"on this network: {self.link}", flush=True)
-        if self.link and sys.stdout.isatty():
+        self._told = link = self.link or ""
+        if link:
+            print(f"on this network: {link}", flush=True)
+        if link and sys.stdout.isatty():
             import segno
 
-            segno.make(self.link).terminal(compact=True)
+            segno.make(link).terminal(compact=True)
 
     def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
@@ -11367,7 +11362,7 @@ class NetworkView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
 def show_network(app: Application, call: Call) -> NetworkView:
     """The link for guests, this machine's addresses, who is connected from elsewhere."""
-    network, settings, port, warnings = app.network, app.settings, app.port, []
+    network, settings, warnings = app.network, app.settings, []
     if network.shared_at is None:
         network.look()
         state = "off" if not settings["lan"] else "failed" if network.fault else "waiting"
@@ -11376,17 +11371,16 @@ def show_network(app: Application, call: Call) -> NetworkView:
         about = network.is_vpn, settings["lan_address"], is_silent
         state, warnings = "on", address_warnings(network.addresses, *about)
     connected, count = network.guests()
-    name, mark = network.name, network.certificates.fingerprint
+    mark = network.certificates.fingerprint
     return view_of(
         NetworkView,
         network,
         share=bool(settings["lan"]),
         state=state,
         source=settings.source("lan"),
-        port=port,
+        port=app.port,
         address=network.address.address if network.address else None,
         chosen=settings["lan_address"] or None,
-        name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
         authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
         connected=connected,
         connected_count=count,
@@ -11409,24 +11403,22 @@ def change_network(
     known = {row.address for row in show_network(app, call).addresses}
     if isinstance(address, str) and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
+    wanted = {}
     if share is not msgspec.UNSET:
-        save_network_setting(app, call, "lan", "yes" if share else "no")
+        wanted["lan"] = "yes" if share else "no"
     if address is not msgspec.UNSET:
-        save_network_setting(app, call, "lan_address", address or "")
+        wanted["lan_address"] = address or ""
+    for key, text in wanted.items():
+        if refused := setting_fault(app, call, SETTINGS[key], by_switch=True):
+            raise refused
+        if app.storage.engine.shared:
+            raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
+        save_setting(app, call, key, text, None, value=text)
     app.network.apply()
     if share is True and (fault := app.network.fault):
-        save_network_setting(app, call, "lan", "no")
+        save_setting(app, call, "lan", "no", None, value="no")
         raise Problem("port_in_use", fault)
     return show_network(app, call)
-
-
-def save_network_setting(app: Application, call: Call, key: str, text: str) -> None:
-    """Save a setting of the network. Raises Problem `setting_fixed`, `not_on_postgresql`."""
-    if fault := setting_fault(app, call, SETTINGS[key], by_switch=True):
-        raise fault
-    if app.storage.engine.shared:
-        raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
-    save_setting(app, call, key, text, None, value=text)
 
 
 @route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", gives=SVG)
