@@ -12071,8 +12071,9 @@ class WindowProcess:
         import webview
         from webview.menu import Menu, MenuAction
 
-        page: Any = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
-        page = {"html": ended_page("failed", self._fault)} if self._fault else page
+        page: Any = {"html": ended_page("failed", self._fault)}
+        if not self._fault:
+            page = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
         window: Any = webview.create_window(
             "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
