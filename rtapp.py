@@ -11551,9 +11551,8 @@ class Application:
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
-            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self._note_second),
+            (1.0, self._tell_faults, self.journal.flush, self._note_second, self.log.poll),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
-            (1.0, self.log.poll),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11601,11 +11600,9 @@ class Application:
         return {"nodes": nodes, **own, **self.stats.view()}
 
     def _note_second(self) -> None:
+        """Keep it for the charts, and tell who listens here; each node tells its own."""
         counters = SimpleNamespace(**self._counters())
         self.recent.append(view_of(RecentView, counters, timestamp=iso(now_ms())))
-
-    def _tell_stats(self) -> None:
-        """To who listens here; each node tells its own."""
         topic = CHANNEL + STATS_CHANNEL
         if self.hub.is_heard(topic):
             view = msgspec.to_builtins(self.stats_view())
@@ -11751,18 +11748,18 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
     """The engine of the database that the settings name. With `create` its folder is made, which
     also holds the program's own files, and an empty file where there is none. Raises StartError."""
     url = settings["database"]
-    is_postgres = url.startswith(("postgresql://", "postgres://"))
-    if url and not is_postgres and not url.startswith("sqlite:///"):
+    is_sqlite = not url or url.startswith("sqlite:///")
+    if not is_sqlite and not url.startswith(("postgresql://", "postgres://")):
         scheme = url.split(":")[0]
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
     own = settings.folder() / "rtapp.db"
-    path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
+    path = Path(url.removeprefix("sqlite:///")) if url and is_sqlite else own
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if create and not is_postgres:
+        if create and is_sqlite:
             make_private(path)  # its -wal and -shm too
         path = path.resolve()
     except OSError as error:
@@ -11770,9 +11767,9 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         for file in filter(Path.is_file, path.parents):
             words = f"{file} is a file, not a folder: choose another with --data."
         raise StartError(words) from None
-    if is_postgres:
-        return PostgresEngine(url, path.parent)
-    return SqliteEngine(path, settings["durability"])
+    if is_sqlite:
+        return SqliteEngine(path, settings["durability"])
+    return PostgresEngine(url, path.parent)
 
 
 class Garbage:
@@ -11950,8 +11947,9 @@ class WindowProcess:
         import webview
         from webview.menu import Menu, MenuAction
 
-        page: Any = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
-        page = {"html": ended_page("failed", self._fault)} if self._fault else page
+        page: Any = {"html": ended_page("failed", self._fault)}
+        if not self._fault:
+            page = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
         window: Any = webview.create_window(
             "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
@@ -11962,7 +11960,7 @@ class WindowProcess:
         texts = json.loads((STATIC / "i18n" / f"{spoken_language()}.json").read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
-            "desktop.openBrowser": self._open_browser,
+            "desktop.openBrowser": lambda: self._say(f"browser {window.get_current_url() or ''}"),
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
@@ -11991,10 +11989,6 @@ class WindowProcess:
                     download.accept()
 
             qt.BrowserView.on_download_requested = save  # its own is written for Qt 5
-
-    def _open_browser(self) -> None:
-        path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
-        self._say(f"browser {path or '/desktop'}")
 
     @staticmethod
     def _say(what: str) -> None:
@@ -12137,7 +12131,7 @@ class Desktop:
             elif act == "failed":
                 fault = rest
             elif act == "browser":
-                self.open_page(rest)
+                self.open_page(urllib.parse.urlsplit(rest).path or "/desktop")
             elif act == "closing" and self.people:  # who would lose something, so it asks
                 self.show("quit")
             elif act == "closing":
@@ -12171,6 +12165,7 @@ class Desktop:
         if wanted == self.awake:
             return
         self.awake = wanted
+        command = self.KEEPERS.get(sys.platform, ["none"])
         if sys.platform == "win32":
             continuous, system_required = 0x80000000, 0x00000001
             flags = continuous | (system_required if wanted else 0)
@@ -12178,7 +12173,7 @@ class Desktop:
         elif self._keeper is not None:
             self._keeper.stdin.close()
             self._keeper = None
-        elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
+        elif wanted and shutil.which(command[0]):
             pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
             self._keeper = subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=nowhere)
 
@@ -12384,8 +12379,8 @@ def tell_failure(message: str) -> None:
 # Command line
 # ----------------------------------------------------------------------------------------------
 
-
 DEFAULT_COMMAND = "desktop" if IS_FROZEN else "serve"  # a double click gives none
+IS_API_TOKEN = AccessToken.kind == "api"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -12577,9 +12572,6 @@ def token_revoke(options: argparse.Namespace) -> None:
         if not revoke_where(IS_API_TOKEN & (AccessToken.name == options.name)):
             raise StartError(f"There is no token {options.name!r}; see token list.")
     print(f"revoked {options.name}")
-
-
-IS_API_TOKEN = AccessToken.kind == "api"
 
 
 @contextlib.contextmanager
