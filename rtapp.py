@@ -18,7 +18,6 @@ The parts, top to bottom; a part uses only the parts above it:
     Nodes           the other processes on the same database: doorbell, heartbeat, who is where
     Access          who is asking, and may they
     Rooms           video rooms: who is in them, moderation, signalling, ICE servers
-    Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
     Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
@@ -110,20 +109,12 @@ import tempfile
 import threading
 import time
 import traceback
+import typing
 import unicodedata
 import urllib.parse
 import webbrowser
-from collections import Counter, deque
-from collections.abc import (
-    Callable,
-    Collection,
-    Generator,
-    Hashable,
-    Iterable,
-    Iterator,
-    MutableMapping,
-    Sequence,
-)
+from collections import Counter, UserDict, deque
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -131,23 +122,11 @@ from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
 from types import ModuleType, NoneType, SimpleNamespace, UnionType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    Protocol,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 import bottle
 import gevent
+import gevent.baseserver
 import gevent.event
 import gevent.hub
 import gevent.lock
@@ -327,7 +306,6 @@ def plain_origin(text: str) -> str:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -335,13 +313,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 # ----------------------------------------------------------------------------------------------
 # Settings
 # ----------------------------------------------------------------------------------------------
-
-
-class Form(NamedTuple):
-    """What a text must be, where not any text will do."""
-
-    plain: Callable[[str], str]  # it as it is kept, empty where it is refused
-    words: str
 
 
 def plain_network(text: str) -> str:
@@ -358,20 +329,21 @@ def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str
     return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
 
 
-URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
-ORIGIN = Form(
+# What makes a text as it is kept, empty where it is refused; what such a text is.
+URL = like("https?://.+", plain_url), "an address like https://example.org"
+ORIGIN = (
     lambda text: text if text == "*" else plain_origin(text),
     "an origin like https://app.example.org, without a path, nor *",
 )
-HOST = Form(
+HOST = (
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
 )
-FRAME = Form(plain_origin, "an origin like https://intranet.example.org, without a path")
-NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
-STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
-TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
-SIGNING_KEY = Form(
+FRAME = plain_origin, "an origin like https://intranet.example.org, without a path"
+NETWORK = plain_network, "an IP address or a network like 10.0.0.0/8"
+STUN = like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none"
+TURN = like(r"turns?:\S+"), "like turn:turn.example.org"
+SIGNING_KEY = (
     lambda text: text if len(text.encode()) >= 32 else "",
     "a secret of 32 bytes or more, nor a PEM public key",
 )
@@ -392,7 +364,8 @@ class Setting(NamedTuple):
     switched: bool = False  # is saved by a route of its own: the start page has a switch for it
     next_start: bool = False  # what is saved takes effect at the next start
     secret: bool = False
-    form: Form | None = None  # of a text, of each of a list; empty is always allowed
+    # What a text, or each of a list, must be: see URL. Empty is always allowed.
+    form: tuple[Callable[[str], str], str] | None = None
 
     @property
     def has_option(self) -> bool:
@@ -571,12 +544,12 @@ def parse_setting(row: Setting, text: str, name: str = "") -> Any:
         raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
+    plain, words = row.form
     parts = value if row.kind == "list" else (value,)
-    kept = tuple(part and row.form.plain(part) for part in parts)
-    if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
-        shown = "this" if row.secret else repr(refused[0])
-        raise ValueError(f"{name}: {shown} is not {row.form.words}")
-    return kept if row.kind == "list" else kept[0]
+    for part in parts:
+        if part and not plain(part):
+            raise ValueError(f"{name}: {'this' if row.secret else repr(part)} is not {words}")
+    return tuple(map(plain, parts)) if row.kind == "list" else plain(value)
 
 
 class Settings:
@@ -586,7 +559,6 @@ class Settings:
         """Take the texts of the command line and the process's environment. Raises ValueError for
         an unknown key or a value that its row refuses."""
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
-        self._saved: dict[str, Any] = {}
         names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
         for name in environ:
             if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
@@ -601,41 +573,31 @@ class Settings:
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
             self._fixed[key] = "command line", parse_setting(SETTINGS[key], text)
+        self.load(())
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._fixed:
-            return self._fixed[key][1]
-        return self._saved.get(key, SETTINGS[key].default)
+        return self._values[key][1]
 
     def source(self, key: str) -> str:
         """Where a value comes from: `command line`, `environment`, `saved` or `default`."""
-        if key in self._fixed:
-            return self._fixed[key][0]
-        return "saved" if key in self._saved else "default"
+        return self._values[key][0]
 
     def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
         """Replace the saved values, given as keys and texts; the keys whose text is refused, which
         count as unset. What only the start may give isn't taken: a file of handlers would run."""
-        self._saved, refused = {}, []
+        values, refused = {key: ("default", row.default) for key, row in SETTINGS.items()}, []
         for key, text in saved:
             try:
                 if key in SETTINGS and not SETTINGS[key].start_only:
-                    self._saved[key] = parse_setting(SETTINGS[key], text)
+                    values[key] = "saved", parse_setting(SETTINGS[key], text)
             except ValueError:
                 refused.append(key)
+        self._values = values | self._fixed
         return refused
 
-    @property
-    def data_folder(self) -> Path:
-        """The folder that holds everything this server keeps."""
-        return self._folder(platformdirs.user_data_dir)
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of the log file of a program without a terminal."""
-        return self._folder(platformdirs.user_log_dir)
-
-    def _folder(self, usual: Callable[..., str]) -> Path:
+    def folder(self, usual: Callable[..., str] = platformdirs.user_data_dir) -> Path:
+        """The folder that holds everything this server keeps; with `user_log_dir` the one of the
+        log file of a program without a terminal."""
         # A macOS application is a folder itself.
         bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), PROGRAM)
         is_portable = bundle.with_name("portable").is_file()
@@ -846,6 +808,8 @@ class Table(peewee.Model):
     """Base of the models: class `VideoRoom` is table `video_rooms`. Times are integers,
     milliseconds since 1970."""
 
+    id: Any  # peewee adds it where no other key is declared
+
     class Meta:
         table_function = staticmethod(
             lambda model: re.sub(r"\B(?=[A-Z])", "_", model.__name__).lower() + "s"
@@ -855,7 +819,6 @@ class Table(peewee.Model):
 class Message(Table):
     """A row of the log, for queries; see Entry."""
 
-    id = peewee.BigAutoField()
     topic = peewee.TextField()
     kind = peewee.TextField()
     event = peewee.TextField(null=True)
@@ -877,9 +840,6 @@ class Topic(Table):
 
 
 class EventLog(Table):
-    """What happened on this server, for its administrator."""
-
-    id = peewee.BigAutoField()
     timestamp = peewee.BigIntegerField(index=True)
     level = peewee.TextField()
     message = peewee.TextField()
@@ -907,9 +867,6 @@ class StatsMinute(Table):
 
 
 class User(Table):
-    """Somebody who signs in with a password."""
-
-    id = peewee.BigAutoField()
     username = peewee.TextField()
     username_key = peewee.TextField(unique=True)  # case-folded: Ada and ada are one
     password_hash = peewee.TextField()
@@ -967,7 +924,6 @@ class SocketSession(Table):
 class VideoRoom(Table):
     """A video room. Of those with the same name at most one is active; flags are 0 or 1."""
 
-    id = peewee.BigAutoField()
     room_id = peewee.TextField()
     name = peewee.TextField()
     description = peewee.TextField()
@@ -989,7 +945,6 @@ class VideoRoom(Table):
 class VideoParticipant(Table):
     """Somebody who is in a room, or waits to be let in."""
 
-    id = peewee.BigAutoField()
     room = peewee.BigIntegerField(column_name="room_id")
     client_id = peewee.TextField()
     connection_id = peewee.TextField()  # a new one with each join of the same client
@@ -1005,10 +960,8 @@ class VideoParticipant(Table):
 
 
 class RoomBan(Table):
-    """Who was removed from a room and may not come back: `client:…` or `account:…`."""
-
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()
+    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1148,27 +1101,21 @@ class Transaction:
     def perform(self, work: Work, careful: bool) -> None:
         """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint, as
         plain entries do with `careful`."""
-        work.error = None
+        work.error, entries, next_id = None, len(self.entries), self.next_id
         try:
-            is_safe = work.is_plain and not careful
-            work.value = work.unit(self) if is_safe else self._run(work.unit)
+            if work.is_plain and not careful:
+                work.value = work.unit(self)
+                return
+            self.insert()
+            with self.database.savepoint():
+                work.value = work.unit(self)
+                self.insert()
         except Exception as error:
             if not self.database.is_sound():
                 raise  # the fault took the whole transaction with it
-            work.error = storage_problem(error)
-
-    def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self.insert()
-        entries, next_id = len(self.entries), self.next_id
-        try:
-            with self.database.savepoint():
-                result = unit(self)
-                self.insert()
-                return result
-        except BaseException:
             del self.entries[entries:]
-            self._staged, self.next_id = entries, next_id
-            raise
+            self._staged, self.next_id = min(self._staged, entries), next_id
+            work.error = storage_problem(error)
 
     def insert(self, is_last: bool = False) -> None:
         """Put what was appended into the table; with `is_last` only the commit is left."""
@@ -1236,13 +1183,13 @@ class Engine:
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
     durability = "full"
-    shared: bool  # other processes may serve the same log
+    shared = False  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
     size_sql: str  # for the bytes that the database takes
     timeline_sql = "SELECT ''"  # for what changes where a failover may have lost transactions
-    queue: Any  # makes a queue to and from the writer
-    spawn: Any  # runs the writer
+    queue: Any = staticmethod(gevent.queue.SimpleQueue)  # of what the writer does
+    spawn: Any = staticmethod(gevent.spawn)  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
     open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
@@ -1295,8 +1242,6 @@ class Engine:
 
 
 class Sqlite(peewee.SqliteDatabase):
-    """One connection to SQLite."""
-
     @property
     def last_id(self) -> int:
         """The log's last id, in a transaction that has begun."""
@@ -1325,10 +1270,9 @@ class Sqlite(peewee.SqliteDatabase):
 class SqliteEngine(Engine):
     """SQLite: one process, one file. The writer is a thread: its fsync would stop the loop."""
 
-    shared = False
     remedy = "If it is damaged, move it away and restore a backup."
     NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
-    types: ClassVar[dict[str, str]] = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
+    types = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
     size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
@@ -1465,11 +1409,9 @@ class Postgres(peewee.PostgresqlDatabase):
 
     @property
     def is_lost(self) -> bool:
-        """Whether there is no connection any more."""
         return self._state.conn is None or bool(self._state.conn.closed)
 
     def lose(self) -> None:
-        """Drop the connection, whatever state it is in."""
         with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
             if self._state.conn is not None:
                 self._state.conn.close()
@@ -1523,12 +1465,10 @@ class PostgresWriter(Postgres):
             self._run(insertion("messages", COLUMNS, len(page)), page)
 
     def is_sound(self) -> bool:
-        """Whether a transaction is open and sound."""
         status = self._state.conn.info.transaction_status
         return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
 
     def after_fault(self, transaction: Transaction | None) -> Fate:
-        """Clean up after a failed transaction, and learn what became of it."""
         was_open = not self.is_closed()
         if not self.is_lost:
             with contextlib.suppress(*DATABASE_FAULTS):
@@ -1627,16 +1567,9 @@ class PostgresEngine(Engine):
 
     shared = True
     remedy = "Check the URL, and that the server runs and lets this user in."
-    types: ClassVar[dict[str, str]] = {
-        "logid": "BIGINT PRIMARY KEY",
-        "autoid": "BIGSERIAL PRIMARY KEY",
-        "blob": "BYTEA",
-    }
+    types = {"logid": "BIGINT PRIMARY KEY", "autoid": "BIGSERIAL PRIMARY KEY", "blob": "BYTEA"}
     size_sql = "SELECT pg_database_size(current_database())"
     timeline_sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-    queue = staticmethod(gevent.queue.SimpleQueue)
-    spawn = staticmethod(gevent.spawn)
-    LOCK = PostgresWriter.LOCK
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -1668,7 +1601,7 @@ class PostgresEngine(Engine):
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
-            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock({PostgresWriter.LOCK})")
             if 0 < schema_version(database) < len(MIGRATIONS):  # it may have to read a long table
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
@@ -1744,28 +1677,23 @@ class Storage:
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
         self._database: LogDatabase | None = None  # the writer's own
-        self._ended = engine.queue()
-        self._done: deque[Done] = deque()
+        self._done: deque[Done] = deque()  # one without works ends it
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._log_committed: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
     def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
         """Start the writer. `log_committed` is called with the entries of each commit, before
         those who wait in `write` go on."""
-        self._log_committed = log_committed
         self._async.start(self._bell.set)
-        gevent.spawn(self._tell)
+        self._deliverer = gevent.spawn(self._deliver, log_committed)
         self.engine.spawn(self._write_on)
 
     def stop(self) -> None:
         """Write what waits and close."""
         self._works.put(None)
-        with contextlib.suppress(_queue.Empty):
-            self._ended.get(timeout=10)
-        self._deliver()
+        self._deliverer.join(timeout=10)
         self._async.stop()
         self.engine.close()
 
@@ -1780,25 +1708,20 @@ class Storage:
         return work.waiter.get()  # type: ignore[no-any-return]
 
     def _write_on(self) -> None:
-        """The writer: a thread or a greenlet, as its engine needs. It alone calls the next two."""
-        while works := self._take():
+        """The writer: a thread or a greenlet, as its engine needs; it takes all that waits."""
+        for first in iter(self._works.get, None):
+            works = [first]
+            with contextlib.suppress(_queue.Empty):
+                while works[-1] is not None and len(works) < self.BATCH:
+                    works.append(self._works.get_nowait())
+            if works[-1] is None:
+                self._works.put(works.pop())  # for the next time
             self._done.append(self._commit(works))
             self._async.send()  # to the loop
         if self._database is not None:
             self._database.close()
-        self._ended.put(True)
-
-    def _take(self) -> list[Work]:
-        """All that waits, at least one; none when it is time to end."""
-        works = [self._works.get()]
-        with contextlib.suppress(_queue.Empty):
-            while works[-1] is not None and len(works) < self.BATCH:
-                works.append(self._works.get_nowait())
-        if works[-1] is None:
-            works.pop()
-            if works:
-                self._works.put(None)  # for the next time
-        return works
+        self._done.append(([], []))
+        self._async.send()
 
     def _commit(self, works: list[Work]) -> Done:
         """Run works in one transaction. When it fails, for a lost connection or since the database
@@ -1825,23 +1748,23 @@ class Storage:
             work.error = storage_problem(fault, fate)
         return [], works
 
-    def _tell(self) -> None:
+    def _deliver(self, log_committed: Callable[[list[Entry]], None]) -> None:
+        """Have the log advance over what was stored, and wake who waits for it."""
+        run_callback = gevent.get_hub().loop.run_callback
         while self._bell.wait():
             self._bell.clear()
-            self._deliver()
-
-    def _deliver(self) -> None:
-        loop = gevent.get_hub().loop
-        while self._done:
-            entries, works = self._done.popleft()
-            if entries:
-                self._log_committed(entries)
-            self.fault = None
-            for work in works:
-                wake = work.waiter.switch if work.error is None else work.waiter.throw
-                loop.run_callback(wake, work.value if work.error is None else work.error)
-                if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
-                    self.fault = str(work.error.__cause__)
+            while self._done:
+                entries, works = self._done.popleft()
+                if not works:
+                    return
+                if entries:
+                    log_committed(entries)
+                self.fault = None
+                for work in works:
+                    wake = work.waiter.switch if work.error is None else work.waiter.throw
+                    run_callback(wake, work.value if work.error is None else work.error)
+                    if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
+                        self.fault = str(work.error.__cause__)
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
@@ -1866,13 +1789,11 @@ class Storage:
         return self._size
 
     def meta(self, key: str) -> str | None:
-        """A fact about the database."""
         row = Fact.get_or_none(Fact.key == key)
         return row.value if row else None
 
 
 def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
-    """Note facts about a database, within a transaction."""
     for key, value in facts.items():
         upsert(database, Fact, key=key, value=value)
 
@@ -1921,21 +1842,18 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 class Stats:
     """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
 
-    WINDOW = 12  # samples that rates are taken over
     SAMPLE_SECONDS = 5.0
+    WINDOW = 12  # samples that rates are taken over: a minute
+    NAMES = 4_000  # of topics whose messages are counted between two samples: those with most
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self.total_connections = 0
-        self.messages_sent = 0
-        self.deliveries = 0
-        self.bytes_sent = 0
+        self.total_connections = self.messages_sent = self.deliveries = self.bytes_sent = 0
         self._latencies: deque[float] = deque(maxlen=1_000)
         self._process = psutil.Process()
-        self._process.cpu_percent(None)
-        self.cpu_percent = 0.0
-        self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
-        self.traffic = Traffic()
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=self.WINDOW)
+        self._traffic: deque[Counter[str]] = deque(maxlen=self.WINDOW)
+        self.sample()
 
     def _now(self) -> tuple[float, int, int]:
         return time.monotonic(), self.messages_sent, self.deliveries
@@ -1950,15 +1868,29 @@ class Stats:
         return self.messages_sent + self.deliveries + self.total_connections
 
     def sample(self) -> None:
-        """Take the sample that rates are computed from."""
         self._samples.append(self._now())
-        self.traffic.turn()
+        self.topics = Counter[str]()  # whoever brings a message counts it here
+        self._traffic.append(self.topics)
         self.cpu_percent = self._process.cpu_percent(None)
 
+    def bound_topics(self) -> None:
+        """To be called when they have grown."""
+        if len(self.topics) > self.NAMES:
+            self.topics = Counter(dict(self.topics.most_common(self.NAMES // 2)))
+            self._traffic[-1] = self.topics
+
+    def traffic(self) -> Counter[str]:
+        """The messages of each topic in the last minute."""
+        counts = Counter[str]()
+        for topics in paced(list(self._traffic)):
+            counts.update(topics)
+        return counts
+
     def view(self) -> dict[str, Any]:
-        """The counters as the API shows them."""
         then, now = self._samples[0], self._now()
         seconds = max(now[0] - then[0], 0.001)
+        latencies = sorted(self._latencies) or [0.0]
+        p50, p99 = (latencies[int(share * (len(latencies) - 1))] for share in (0.5, 0.99))
         return {
             "total_connections": self.total_connections,
             "messages_sent": self.messages_sent,
@@ -1967,42 +1899,10 @@ class Stats:
             "uptime": int(time.monotonic() - self._started),
             "messages_per_second": round((now[1] - then[1]) / seconds, 1),
             "deliveries_per_second": round((now[2] - then[2]) / seconds, 1),
-            "publish_latency_ms": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
+            "publish_latency_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
             "cpu_percent": self.cpu_percent,
             "memory_bytes": self._process.memory_info().rss,
         }
-
-    def _percentile(self, share: float) -> float:
-        ordered = sorted(self._latencies)
-        return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
-
-
-class Traffic:
-    """How many messages the channels had in the last minute, counted in slots of five seconds. Of
-    more names than `NAMES` in a slot those are kept that had most."""
-
-    NAMES = 4_000
-
-    def __init__(self) -> None:
-        self._slots: deque[Counter[str]] = deque([Counter()], maxlen=12)
-        self.slot = self._slots[0]  # by topic; whoever brings a message counts it here
-
-    def bound(self) -> None:
-        """To be called when the slot has grown."""
-        if len(self.slot) > self.NAMES:
-            self.slot = self._slots[-1] = Counter(dict(self.slot.most_common(self.NAMES // 2)))
-
-    def turn(self) -> None:
-        """Begin the next slot, every five seconds."""
-        self.slot = Counter()
-        self._slots.append(self.slot)
-
-    def minute(self) -> Counter[str]:
-        """The messages of each topic."""
-        counts = Counter[str]()
-        for slot in paced(list(self._slots)):
-            counts.update(slot)
-        return counts
 
 
 class Journal:
@@ -2381,8 +2281,7 @@ class SseEncoding:
     def __init__(self, labels: bool, chunks: bool) -> None:
         # Of the form: who has the same one is sent the same bytes.
         self.key = f"sse{'+label' * labels}{'+chunk' * chunks}"
-        self._labels = labels
-        self._chunks = chunks
+        self._labels, self._chunks = labels, chunks
 
     def text(self, text: str) -> bytes:
         """Some lines of the stream."""
@@ -2475,10 +2374,9 @@ class SocketIoEncoding(WebSocketEncoding):
             if ack:
                 body["id"] = int(ack)
             return self.engine(msgspec.msgpack.encode(body))
-        count = f"{len(attachments)}-" if attachments else ""
-        kind += 3 if attachments else 0
+        form = f"{kind + 3}{len(attachments)}-" if attachments else kind
         where = "" if namespace == "/" else namespace + ("," if payload else "")
-        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        text = self.engine(f"4{form}{where}{ack}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2881,7 +2779,7 @@ class Span(NamedTuple):
 
 
 class State(enum.Enum):
-    """What is done with a subscriber. `Connections` changes it; to and from BEHIND, `Hub`."""
+    """What is done with a subscriber."""
 
     LIVE = "sent from the ring what it lacks"
     BLOCKED = "its socket did not take all: the rest is pinned, and sent before anything else"
@@ -2948,37 +2846,54 @@ Topics = frozenset[str]  # shared ones, of a view
 Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
 
 
-class Connections:
-    """Owns the sockets: what one connection is told alone, what its socket does not take at once,
-    what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
+class Hub:
+    """Owns the live connections, and brings to them what the log gets.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
+
+    What holds between any two steps (test_hub.py asserts each):
 
     1. A subscriber is in one state. BLOCKED is who has pinned bytes; who is ENDING may have some;
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
+    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
+       and the sweep has yet to come to this one.
 
     What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
     removes it from a room, its credential is revoked or expires, the network is shared no longer:
-    it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
-    client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
-    slow: it takes nothing for slow_consumer_seconds, and with a session for as long again
-    (`_close_stalled`), or `REPLY_BYTES` of answers
-    wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
-    ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
-    and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
-    another database in the middle of a message (`Hub.restart`).
+    it is served what there is, told why, and closed (`end`). Its session ends, for what the client
+    says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is slow: it
+    takes nothing for slow_consumer_seconds, and with a session for as long again
+    (`_close_stalled`), or `REPLY_BYTES` of answers wait, or `LATER` changes of topics. It is
+    silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE stream's
+    system what was sent (`tune`). Its client upgrades, and it goes on as another one (`adopt`). The
+    server stops (`drain`), fails (`_ready`), or finds another database in the middle of a message
+    (`restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
-    _enter: Callable[[Subscriber, Topics], None]  # it is brought what comes on these and its own
-    _leave: Callable[[Subscriber], None]  # it is brought nothing more
-    _serve_soon: Callable[[Subscriber], None]  # it takes more, or wants something else
+    SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
 
-    def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
         """Connections are numbered from `first_id`."""
-        self._stats, self._journal, self._settings = stats, journal, settings
+        self._log, self._stats, self._journal, self._settings = log, stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -2986,6 +2901,54 @@ class Connections:
         self._ids = itertools.count(first_id)
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
+        self._timer = self._loop.timer(self.SLICE / 2)
+        self._loaded = False  # messages come faster than they are brought
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
+        self._views: dict[tuple[str, Topics], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
+        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
+            "revoke": self._revoke,
+            "topics": self.change_topics,
+        }
+
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring, self.head = Ring(*newest), head
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    def restart(self, stand: Stand) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
+        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
+        for subscriber in everybody:
+            self._leave(subscriber)
+        self._ring, self.head = Ring(*newest), stand.head
+        for subscriber, topics in everybody.items():
+            subscriber.cursor, subscriber.later = self.head, ()
+            self._enter(subscriber, topics)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
+                self._reset(subscriber)
 
     # Who is there
 
@@ -3020,6 +2983,9 @@ class Connections:
         segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = next(self._ids)
+        tune(transport, self._settings)
+        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
+        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
         self._by_fd[subscriber.fd] = subscriber
         self._networks[network_of(subscriber.address)] += 1
         self._stats.total_connections += 1
@@ -3046,7 +3012,7 @@ class Connections:
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a polling connection the socket and the encoding of another one, which ends thereby.
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
-        queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
+        queue = cast("QueueTransport", subscriber.transport)
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
@@ -3054,9 +3020,7 @@ class Connections:
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
-        self._leave(subscriber)
-        subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
-        self._enter(subscriber, topics)
+        self.become(subscriber, encoding=encoding, pending=None, queue=None)
         self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
@@ -3212,108 +3176,7 @@ class Connections:
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(subscriber, data)
 
-    # Time
-
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
-        for subscriber in blocked:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # Who reads again soon gets the rest of what was begun, and these words.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
-        subscriber.answer_by = subscriber.answer_by or answer_by
-
-
-class Hub(Connections):
-    """Brings to the live connections what the log gets.
-
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
-
-    What holds between any two steps, besides 1 and 2 of `Connections` (test_hub.py asserts each):
-
-    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
-       and no position is told that is beyond what was sent.
-    4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
-    """
-
-    SLICE = 0.002  # seconds that a sweep takes before others have their turn
-    TOGETHER = 32  # members served before the clock is looked at
-    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    BURST_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    LATER = 100  # changes of topics that wait for one connection
-    VOLATILE = 1_000  # messages that wait to be sent once
-
-    def __init__(
-        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
-    ) -> None:
-        super().__init__(stats, journal, settings, first_id)
-        self._log = log
-        self._timer = self._loop.timer(self.SLICE / 2)
-        self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
-        self.head = log.head
-        self._views: dict[tuple[str, Topics], View] = {}
-        self._dirty: dict[View, None] = {}
-        self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
-        self._scheduled = False
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
-        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
-            "revoke": self._revoke,
-            "topics": self.change_topics,
-        }
-
-    def start(self) -> None:
-        """Fill the ring from the log's end and begin."""
-        head = -1
-        while head != self._log.head:  # else it went on meanwhile
-            head = self._log.head
-            newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring, self.head = Ring(*newest), head
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
-
-    def restart(self, stand: Stand) -> None:
-        """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
-        # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
-        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
-        for subscriber in everybody:
-            self._leave(subscriber)
-        self._ring, self.head = Ring(*newest), stand.head
-        for subscriber, topics in everybody.items():
-            subscriber.cursor, subscriber.later = self.head, ()
-            self._enter(subscriber, topics)
-            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
-            else:
-                subscriber.state = State.LIVE
-                self._reset(subscriber)
-
-    # Who is there
+    # Who hears what
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
@@ -3355,7 +3218,7 @@ class Hub(Connections):
 
     def traffic(self) -> Counter[str]:
         """How many messages each shared topic had in the last minute, on any node."""
-        return self._stats.traffic.minute()
+        return self._stats.traffic()
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -3388,25 +3251,22 @@ class Hub(Connections):
         else:
             self._serve_soon(subscriber)
 
-    def become(self, subscriber: Subscriber, **changed: Any) -> None:
-        """Make a connection another client's (`client_id`), or write to it in another `encoding`
-        from here on."""
-        topics = subscriber.view.topics
+    def become(self, subscriber: Subscriber, topics: Topics | None = None, **changed: Any) -> None:
+        """Let a connection go on with other topics or fields: as another client's (`client_id`), in
+        another `encoding`."""
+        before = subscriber.view.topics
+        topics = before if topics is None else topics
         self._leave(subscriber)
         for name, value in changed.items():
             setattr(subscriber, name, value)
         self._enter(subscriber, topics)
+        self.on_moved(subscriber, before, topics)
         self._serve_soon(subscriber)
-        self.on_moved(subscriber, topics, topics)
 
     def rewind(self, subscriber: Subscriber, topics: Topics, cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave(subscriber)
-        subscriber.cursor, subscriber.later = cursor, ()
-        if subscriber.pending is not None:
-            subscriber.pending = subscriber.pending._replace(cursor=cursor)
-        self._enter(subscriber, topics)
-        self._serve_soon(subscriber)
+        pending = subscriber.pending and subscriber.pending._replace(cursor=cursor)
+        self.become(subscriber, topics, cursor=cursor, later=(), pending=pending)
 
     def end(self, subscribers: list[Subscriber], reason: str) -> None:
         """Serve what there is, tell the clients not to come back as they were, and close."""
@@ -3446,21 +3306,12 @@ class Hub(Connections):
                 self._ring.by_topic[topic].views.discard(view)
                 self._ring.release(topic)
 
-    def _switch(self, subscriber: Subscriber) -> None:
-        """Give a subscriber that has been served up to there its next topics."""
-        change, *later = subscriber.later
-        subscriber.later = tuple(later)
-        self.on_moved(subscriber, subscriber.view.topics, change.topics)
-        self._leave(subscriber)
-        self._enter(subscriber, change.topics)
-        subscriber.cursor = max(subscriber.cursor, change.number)
-
     # What the log tells
 
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
-        counts = self._stats.traffic.slot
+        counts = self._stats.topics
         for entry in entries:
             self._ring.add(entry)
             if entry.topic.startswith(CHANNEL):
@@ -3476,7 +3327,7 @@ class Hub(Connections):
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
-        self._stats.traffic.bound()
+        self._stats.bound_topics()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
 
@@ -3595,8 +3446,10 @@ class Hub(Connections):
                     self._fall_behind(subscriber)
                     return
                 self._bring(subscriber, span.is_earlier, burst)
-            elif subscriber.later:
-                self._switch(subscriber)
+            elif subscriber.later:  # it has been served up to there
+                change, *later = subscriber.later
+                cursor = max(subscriber.cursor, change.number)
+                self.become(subscriber, change.topics, cursor=cursor, later=tuple(later))
             else:
                 return
         self._serve_soon(subscriber)  # much to send: others have their turn first
@@ -3700,8 +3553,8 @@ class Hub(Connections):
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
         if entry.topic.startswith(CHANNEL):
-            self._stats.traffic.slot[entry.topic] += 1
-            self._stats.traffic.bound()
+            self._stats.topics[entry.topic] += 1
+            self._stats.bound_topics()
         chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
@@ -3809,6 +3662,25 @@ class Hub(Connections):
             with reported(self._journal, "The heartbeat failed"):
                 self._close_stalled()
                 self._ping()
+
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
+        for subscriber in blocked:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # Who reads again soon gets the rest of what was begun, and these words.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
+        subscriber.answer_by = subscriber.answer_by or answer_by
 
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
@@ -4368,11 +4240,6 @@ class Principal(NamedTuple):
         return self.kind in ("user", "owner", "jwt")
 
     @property
-    def is_window(self) -> bool:
-        """Whether it is the desktop's own window, in which no call is held."""
-        return WINDOW in self.grants.scopes
-
-    @property
     def account(self) -> str:
         """What is limited as one, wherever it asks from; empty for anybody, and for guests."""
         return "" if self.kind in ("anonymous", "guest") else self.name
@@ -4390,7 +4257,7 @@ class Principal(NamedTuple):
         return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
 
 
-WINDOW = "window"  # a scope that tells the desktop's window from the browser
+WINDOW = "window"  # a scope that tells the desktop's own window, in which no call is held
 USER_GRANTS, ADMIN_GRANTS = Grants(), Grants(SCOPES)
 WINDOW_GRANTS = Grants((*SCOPES, WINDOW))
 ANONYMOUS = Principal("anonymous", "anonymous", Grants(()))
@@ -4433,9 +4300,8 @@ def new_token(
     """A new secret, and the row of `access_tokens` that is stored for it. What the secret ends with
     is as true as the whole: only that has its hash."""
     secret, now = secrets.token_urlsafe(32) + suffix, now_ms()
-    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants)}
-    ends = now + int(seconds * 1000)
-    return secret, {**row, "created_at": now, "expires_at": ends, **more}
+    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants), **more}
+    return secret, {**row, "created_at": now, "expires_at": now + int(seconds * 1000)}
 
 
 # Passwords
@@ -4514,6 +4380,9 @@ class Charge(NamedTuple):
     n: float = 1
 
 
+GiveBack = Callable[[], None]
+
+
 class Buckets:
     """Token buckets: each key may do `burst` at once and `rate` a second in the long run."""
 
@@ -4522,7 +4391,7 @@ class Buckets:
     def __init__(self) -> None:
         self._full_at: dict[Hashable, float] = {}
 
-    def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
+    def charge(self, *charges: Charge, code: str = "rate_limited") -> GiveBack:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
         it is full, and owed. Raises Problem `code` with the seconds until they are there."""
         now, wait = time.monotonic(), 1e-6  # less is rounding
@@ -4530,8 +4399,7 @@ class Buckets:
             owed = max(self._full_at.get(key, now) - now, 0)
             wait = max(wait, owed + (min(n, burst) - burst) / rate)
         if wait > 1e-6:
-            seconds = int(wait) + 1
-            raise Problem(code, f"Wait {seconds} seconds.", retry_after=seconds)
+            raise Problem(code, f"Wait {int(wait) + 1} seconds.", retry_after=int(wait) + 1)
         if len(self._full_at) >= self.KEYS:
             kept = {key: when for key, when in self._full_at.items() if when > now}
             self._full_at = kept if len(kept) < self.KEYS else {}
@@ -4613,13 +4481,12 @@ class Call(msgspec.Struct, eq=False, dict=True):
     @cached_property
     def query(self) -> dict[str, list[str]]:
         """What the query string gives. Raises Problem `malformed`."""
+        parse = partial(urllib.parse.parse_qs, self.raw_query, keep_blank_values=True)
         try:
-            parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
-            return parse(self.raw_query) if self.raw_query else {}
+            return parse(errors="strict") if self.raw_query else {}
         except ValueError:
-            parts = self.raw_query.split("&")
-            fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in parts)
-            name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+            given = parse(errors="surrogateescape").items()
+            name = next(name for name, values in given if NOT_UTF8.search(name + "".join(values)))
             detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
             raise Problem("malformed", detail) from None
 
@@ -4742,7 +4609,9 @@ class Access:
         row = self._live_token(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
-        return self._principal(row, "token", row.name)
+        self._used[row.token_hash] = now_ms()
+        grants = msgspec.json.decode(row.grants, type=Grants)
+        return Principal("token", row.name, grants, row.id, row.expires_at)
 
     def _by_jwt(self, token: str) -> Principal:
         """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
@@ -4757,39 +4626,30 @@ class Access:
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
-        covers = found.channels
-        grants = Grants(subscribe=covers.get("subscribe", ()), publish=covers.get("publish", ()))
-        expires_at = int(found.exp * 1000)
-        return Principal("jwt", found.sub, grants, sha256(token)[:16], expires_at)
+        hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
+        grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
+        return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
 
     def _by_cookie(self, call: Call) -> Principal:
-        """The principal of a browser's session; ANONYMOUS when there is none."""
         # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
         pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
         secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
         row = self._live_token(secret, "session") if secret else None
         if row is None:
             return ANONYMOUS
+        self._used[row.token_hash] = now_ms()
         if row.user_id is None:
-            at_desktop = self.is_at_desktop(call)
-            return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
+            grants = msgspec.json.decode(row.grants, type=Grants)
+            owner = Principal("owner", OWNER, grants, row.id, row.expires_at)
+            return owner if self.is_at_desktop(call) else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != sha256(user.password_hash)[:16]:
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
-        return self._principal(row, "user", user.username, grants)
+        return Principal("user", user.username, grants, row.id, row.expires_at, user.id)
 
     def is_at_desktop(self, call: Call) -> bool:
-        """Whether who asks may be the one who sits there."""
         return self.has_desktop and is_loopback(call.address)
-
-    def _principal(
-        self, row: Any, kind: Kind, subject: str, grants: Grants | None = None
-    ) -> Principal:
-        """Who a row of `access_tokens` stands for; notes that it was used."""
-        self._used[row.token_hash] = now_ms()
-        found = grants or msgspec.json.decode(row.grants, type=Grants)
-        return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
     def _live_token(secret: str, *kinds: str) -> Any:
@@ -4817,22 +4677,20 @@ class Access:
 
     # Users
 
-    def add_user(
-        self, username: str, password: str, role: str, setup_token: str | None = None
-    ) -> Any:
+    def add_user(self, username: str, password: str, role: str, link: str | None = None) -> Any:
         """Make a user; the first administrator by a setup link's token. Raises Problem `invalid`,
         `weak_password`, `user_exists`, `already_set_up`, `invalid_link`."""
-        if setup_token is not None:
+        if link is not None:
             if User.get_or_none(User.role == "admin"):
                 raise Problem("already_set_up", "Sign in with your name and password.")
-            if self._live_token(setup_token, "setup") is None:  # before the password costs its time
+            if self._live_token(link, "setup") is None:  # before the password costs its time
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         check_password(password, username)
         row = user_row(username, self.hashed(hash_password, password), role)
-        if setup_token is not None:
-            self.redeem(setup_token, "setup")
+        if link is not None:
+            self.redeem(link, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
         except peewee.IntegrityError:
@@ -4959,16 +4817,14 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def limit_request(
-        self, principal: Principal, name: str = "rate_limit", n: int = 1
-    ) -> Callable[[], None]:
+    def limit_request(self, who: Principal, name: str = "rate_limit", n: int = 1) -> GiveBack:
         """Count requests or, by the setting `publish_limit`, messages of an address and an account,
         all or none; what takes it back. Raises Problem `rate_limited`."""
         buckets, a_minute = self._limits[name], self._settings[name]
-        if principal.unlimited or not a_minute:
+        if who.unlimited or not a_minute:
             return lambda: None
-        keys = [("address", network_of(principal.address))]
-        keys += [("account", principal.account)] if principal.account else []
+        keys = [("address", network_of(who.address))]
+        keys += [("account", who.account)] if who.account else []
         return buckets.charge(*(Charge(key, a_minute / 60, a_minute, n) for key in keys))
 
     # Where a request comes from
@@ -5334,6 +5190,7 @@ class Participant(msgspec.Struct):
     connection_id: str
     account: str
     user_id: str
+    display_name: str
     status: str
     node: str
     beats: int
@@ -5668,12 +5525,6 @@ class Rooms:
 
     def count(self) -> int:
         return int(VideoRoom.select().where(IS_ACTIVE).count())
-
-    def names(self, clients: Collection[str]) -> dict[str, str]:
-        """What some clients call themselves in rooms, of those that are in any."""
-        rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
-        found = rows.where(VideoParticipant.client_id.in_(list(clients)))
-        return {row.client_id: row.display_name for row in found}
 
     def participants(self, room: Any, waits: bool = False) -> list[ParticipantView]:
         """Who is in a room, or who waits to be let in; the longest there first."""
@@ -6140,127 +5991,13 @@ class Rooms:
 
 
 # ----------------------------------------------------------------------------------------------
-# Sessions
-# ----------------------------------------------------------------------------------------------
-
-
-class StreamRequest(NamedTuple):
-    """What a client asks of a stream."""
-
-    principal: Principal
-    agent: str
-    encoding: Encoding
-    session: str | None = None
-    channels: tuple[str, ...] = ()
-    last_event_id: str | None = None
-    presence: bool = False
-    client_id: str = ""  # that a ticket was made for, in the session's place
-
-    def topics(self) -> frozenset[str]:
-        """The shared topics it gets; who is limited to channels gets no global broadcasts."""
-        topics = {CHANNEL + name for name in self.channels}
-        if self.principal.may_use("subscribe", None):
-            topics.add(EVERYONE)
-        if self.presence:
-            topics |= {PRESENCE + name for name in self.channels}
-        return frozenset(topics)
-
-
-@dataclass(eq=False)
-class Streams:
-    """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
-
-    _hub: Hub
-    _log: Log
-    _settings: Settings
-    _journal: Journal
-    _topics_of: Callable[[str], frozenset[str]]  # that each connection of a client has
-
-    def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
-        """Raise Problem `too_many_connections` when there is no room for another stream, or, for
-        one that `is_open`, in the account that it is to be of."""
-        hub, counts = self._hub, dict[str, Callable[[], int]]()
-        if not is_open:
-            counts["max_connections"] = lambda: hub.count
-            if not is_loopback(principal.address):
-                counts["max_connections_per_address"] = partial(hub.count_from, principal.address)
-        if principal.account and not principal.unlimited:
-            counts["max_connections_per_account"] = partial(hub.count_of, principal.name)
-        for name, count in counts.items():
-            if self._settings[name] and count() >= self._settings[name]:
-                code, wait = "too_many_connections", 2 + secrets.randbelow(9)
-                raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
-
-    def open(
-        self,
-        asked: StreamRequest,
-        transport: Transport,
-        head: bytes,
-        early: bytes,
-        converse: Callable[[Subscriber], Session] | None = None,
-    ) -> None:
-        """Make a stream of a connection: `head` goes first, `converse` makes who hears it."""
-        encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
-        client_id = asked.client_id or client_id_of(session)
-        after = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._topics_of(client_id)  # as of where the log now is
-        wanted = topics | {DIRECT + client_id}
-        if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
-            after = None
-        cursor = self._hub.head if after is None else after
-        subscriber = self.subscriber(asked, client_id, cursor)
-        position = self._log.position(cursor)
-        label = "SSE" if encoding.name == "sse" else "WebSocket"
-        hello = {
-            "type": "connection",
-            "clientId": client_id,
-            "message": f"Connected to {label}",
-            "recovered": after is not None,
-            "lastEventId": position,
-            "pingInterval": self._settings["ping_interval"],
-            "pingTimeout": self._settings["ping_timeout"],
-            "channels": sorted(asked.channels),
-            "version": __version__,
-        }
-        if asked.session is None and not asked.client_id:
-            hello["session"] = session
-        if isinstance(encoding, SseEncoding):
-            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
-        head += encoding.notice(None, hello, position)
-        if asked.last_event_id and after is None:
-            head += encoding.notice("reset", RESET, position)
-        if converse is not None:
-            subscriber.session = converse(subscriber)
-        self.attach(subscriber, topics, transport, head, early)
-
-    def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
-        who = asked.principal
-        address, agent = one_copy(who.address[:256]), one_copy(asked.agent[:256])
-        subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
-        subscriber.username, subscriber.credential = who.name, who.credential
-        subscriber.expires_at = who.expires_at or 0
-        return subscriber
-
-    def attach(
-        self,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        transport: Transport,
-        head: bytes,
-        early: bytes,
-    ) -> None:
-        tune(transport, self._settings)
-        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
-        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
-        self._hub.attach(subscriber, topics, transport, head, early)
-
-
-# ----------------------------------------------------------------------------------------------
 # HTTP
 # ----------------------------------------------------------------------------------------------
 
-
-Attach = Callable[["Transport", bytes, bytes], None]
+JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
+HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+SQLITE = "application/vnd.sqlite3"
+Attach = Callable[[Transport, bytes, bytes], None]
 
 
 class Answer(msgspec.Struct):
@@ -6314,10 +6051,6 @@ def takes_gzip(accepted: str) -> bool:
     return codings.get("gzip", codings.get("*", False))
 
 
-JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
-SQLITE = "application/vnd.sqlite3"
-
 ROUTES: list[Route] = []
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -6353,7 +6086,7 @@ class Route:
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The handler's signature. It is read late: it names what stands further down."""
-        return get_type_hints(self.handler, include_extras=True)
+        return typing.get_type_hints(self.handler, include_extras=True)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -6374,11 +6107,17 @@ class Route:
             )
         return kinds
 
+    @cached_property
+    def lists(self) -> set[str]:
+        """The fields of the query that may be given several times. Asking msgspec is slow."""
+        fields = msgspec.structs.fields(self.asked["query"])
+        return {field.encode_name for field in fields if element_of(field.type) is not None}
+
     @property
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
         given = self.hints["return"]
-        kinds = get_args(given) if get_origin(given) is UnionType else (given,)
+        kinds = typing.get_args(given) if typing.get_origin(given) is UnionType else (given,)
         return [Success if kind is NoneType else kind for kind in kinds if kind is not Answer]
 
 
@@ -6399,9 +6138,8 @@ MAX_CHANNELS = 256
 LARGE = "max_message_bytes"  # the limit of what may hold that many of them, or a long value
 LETTERS = "letters (A-Z, a-z), digits"
 Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
-EventName = Annotated[
-    str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
-]
+ONE_LINE = "1-128 characters in one line"
+EventName = Annotated[str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", ONE_LINE)]
 ClientId = Annotated[str, pattern(r"[A-Za-z0-9_-]{1,64}", f"1-64 {LETTERS}, _ and -")]
 RoomName = ClientId
 SocketRoom = Annotated[str, pattern(r"[^\x00]{1,256}", "1-256 characters, none of them NUL")]
@@ -6422,10 +6160,8 @@ SettingKey = Annotated[
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Patterns = Annotated[
-    tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
-    msgspec.Meta(max_length=MAX_CHANNELS),
-]
+Pattern = Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]
+Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
 TokenName = Annotated[str, pattern(r"[A-Za-z0-9_.-]{1,64}", f"1-64 {LETTERS} and _.-")]
 Scopes = Annotated[
     tuple[Literal["subscribe", "publish", "emit", "admin"], ...],
@@ -6474,9 +6210,9 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
 
 def element_of(kind: Any) -> Any:
     """The type of the elements of a list; None for a type that is none."""
-    if get_origin(kind) is tuple:
-        return get_args(kind)[0]
-    return next(filter(None, map(element_of, get_args(kind))), None)
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0]
+    return next(filter(None, map(element_of, typing.get_args(kind))), None)
 
 
 NAMES = {
@@ -6484,13 +6220,14 @@ NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
+    tuple: "a list",
     datetime: "a time such as 2026-01-31T12:00:00Z",
 }
 
 
 def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Annotated:
         bare, meta = inner
         if meta.description or meta.max_length is None:
@@ -6499,21 +6236,9 @@ def in_words(kind: Any) -> str:
         return f"{length} characters" if bare is str else f"{in_words(bare)} of {length}"
     if origin is Literal:
         return f"one of {', '.join(inner)}"
-    if origin is tuple:
-        return "a list"
-    if inner:
+    if inner and origin is not tuple:
         return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
-    return NAMES.get(kind, "an object")
-
-
-@cache
-def list_fields(kind: Hashable) -> frozenset[str]:
-    """The fields of a request type that may be given several times. Asking msgspec is slow."""
-    fields = msgspec.structs.fields(cast(Any, kind))
-    return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
-
-
-# Types of answers that several calls give
+    return NAMES.get(origin, "an object")
 
 
 class Success(msgspec.Struct):
@@ -6531,7 +6256,7 @@ def paged(call: Call, views: list[T], total: int, limit: int, cursor: str) -> li
     call.reply["X-Total-Count"] = str(total)
     if len(views) == limit:
         pairs = dict(urllib.parse.parse_qsl(call.raw_query))
-        pairs[cursor] = str(cast(Any, views[-1]).id)
+        pairs[cursor] = cast(Any, views[-1]).id
         call.reply["Link"] = f'<?{urllib.parse.urlencode(pairs)}>; rel="next"'
     return views
 
@@ -6559,24 +6284,93 @@ def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
     head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
-    asked = stream_request(app, call, query, SSE[query.labels, has_chunks])
-    return Answer(headers=head, attach=partial(app.streams.open, asked))
+    return Answer(headers=head, attach=open_stream(app, call, query, SSE[query.labels, has_chunks]))
 
 
-def stream_request(
-    app: Application, call: Call, query: EventsQuery, encoding: Encoding
-) -> StreamRequest:
-    """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
+def open_stream(
+    app: Application,
+    call: Call,
+    query: EventsQuery,
+    encoding: Encoding,
+    converse: Callable[[Subscriber], Session] | None = None,
+) -> Attach:
+    """What makes a connection the stream that is asked for, a subscriber with its first bytes;
+    `converse` makes who hears it. Raises Problem when it may not be, or there is no room."""
+    principal, agent = call.principal, call.agent
     for name in query.channel:
-        app.access.check_channel(call.principal, "subscribe", name)
-    app.streams.check_capacity(call.principal)
-    session = query.session or call.session
-    client_id = call.bound or (client_id_of(session) if session else "")
-    if client_id:
-        app.rooms.attendance.heard(client_id)
-    position = call.headers.get("last-event-id") or query.last_event_id
-    who, asked = (call.principal, call.agent, encoding), (query.channel, position, query.presence)
-    return StreamRequest(*who, session, *asked, client_id)
+        app.access.check_channel(principal, "subscribe", name)
+    check_capacity(app, principal)
+    given = query.session or call.session
+    session, is_new = given or secrets.token_urlsafe(16), not (given or call.bound)
+    client_id = call.bound or client_id_of(session)
+    app.rooms.attendance.heard(client_id)
+    last_event_id = call.headers.get("last-event-id") or query.last_event_id
+    shared = {CHANNEL + name for name in query.channel}
+    if principal.may_use("subscribe", None):  # who is limited to channels gets no global broadcasts
+        shared.add(EVERYONE)
+    if query.presence:
+        shared |= {PRESENCE + name for name in query.channel}
+
+    def attach(transport: Transport, head: bytes, early: bytes) -> None:
+        after = app.log.find(last_event_id or "")
+        topics = app.rooms.attendance.topics(client_id) | shared  # as of where the log now is
+        wanted = topics | {DIRECT + client_id}
+        if after is not None and (after > app.hub.head or not app.log.complete(after, wanted)):
+            after = None
+        cursor = app.hub.head if after is None else after
+        subscriber = new_subscriber(principal, agent, encoding, client_id, cursor)
+        position = app.log.position(cursor)
+        hello = {
+            "type": "connection",
+            "clientId": client_id,
+            "message": f"Connected to {'SSE' if encoding.name == 'sse' else 'WebSocket'}",
+            "recovered": after is not None,
+            "lastEventId": position,
+            "pingInterval": app.settings["ping_interval"],
+            "pingTimeout": app.settings["ping_timeout"],
+            "channels": sorted(query.channel),
+            "version": __version__,
+        }
+        if is_new:
+            hello["session"] = session
+        if isinstance(encoding, SseEncoding):
+            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
+        head += encoding.notice(None, hello, position)
+        if last_event_id and after is None:
+            head += encoding.notice("reset", RESET, position)
+        if converse is not None:
+            subscriber.session = converse(subscriber)
+        app.hub.attach(subscriber, topics, transport, head, early)
+
+    return attach
+
+
+def new_subscriber(
+    principal: Principal, agent: str, encoding: Encoding, client_id: str, cursor: int
+) -> Subscriber:
+    """Who is served on a new stream."""
+    address, agent = one_copy(principal.address[:256]), one_copy(agent[:256])
+    made = Subscriber(client_id, encoding, cursor, address, agent)
+    made.username, made.credential = principal.name, principal.credential
+    made.expires_at = principal.expires_at or 0
+    return made
+
+
+def check_capacity(app: Application, principal: Principal, is_open: bool = False) -> None:
+    """Raise Problem `too_many_connections` when there is no room for another stream, or, for one
+    that `is_open`, in the account that it is to be of."""
+
+    def check(name: str, count: Callable[[], int]) -> None:
+        if app.settings[name] and count() >= app.settings[name]:
+            code, wait = "too_many_connections", 2 + secrets.randbelow(9)
+            raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
+
+    if not is_open:
+        check("max_connections", lambda: app.hub.count)
+        if not is_loopback(principal.address):
+            check("max_connections_per_address", partial(app.hub.count_from, principal.address))
+    if principal.account and not principal.unlimited:
+        check("max_connections_per_account", partial(app.hub.count_of, principal.name))
 
 
 class TopicsView(Success, rename="camel"):
@@ -6673,8 +6467,7 @@ def broadcast(
         content = hashlib.sha256(raw).hexdigest()
     else:
         parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-        drafts = [make_draft(app, call.principal, query, parsed, sender)]
-        content = parsed.text
+        drafts, content = [make_draft(app, call.principal, query, parsed, sender)], parsed.text
 
     def answer() -> Published | BatchPublished:
         if parsed is None:
@@ -6820,8 +6613,7 @@ def messages(
     if channel:
         chosen = Message.topic == CHANNEL + channel
     where = (Message.kind == MESSAGE) & chosen
-    views = stored_views(app, where, limit, before, after)
-    total = count_rows(app, Message, where)
+    total, views = count_rows(app, Message, where), stored_views(app, where, limit, before, after)
     return paged(call, views, total, limit, "before" if after is None else "after")
 
 
@@ -6931,9 +6723,7 @@ class RoomCall(msgspec.Struct, rename="camel"):
     connection_id: ClientId | None = None
 
 
-Label = (
-    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
-)
+Label = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", ONE_LINE)] | int | None
 Title = Annotated[
     str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
 ]
@@ -6942,9 +6732,7 @@ Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
 ROOM = "/api/video/rooms/<room_id>"
-Action = Literal[
-    "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
-]
+Act = Literal["mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
@@ -7039,15 +6827,10 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     participants: list[Named] | msgspec.UnsetType = msgspec.UNSET
 
 
-def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
-    """A room as the API shows it; `origin` is where the page was asked for."""
-    return room_view(RoomView, room, count, app.network.link_base(origin))
-
-
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
 def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> RoomView:
     """201 with the room. Its maker, by session or account, is its host."""
-    return shared_room(app, call.origin, app.rooms.create(who, **given_fields(body)), 0)
+    return shared_rooms(app, call, [app.rooms.create(who, **given_fields(body))])[0]
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -7062,9 +6845,9 @@ def list_rooms(
 
 
 def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[RoomView]:
-    """Rooms with how many are in each."""
-    counts = app.rooms.attendance.count()
-    return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
+    """Rooms as the API shows them, with links to where the request was addressed."""
+    counts, base = app.rooms.attendance.count(), app.network.link_base(call.origin)
+    return [room_view(RoomView, room, counts[room.id], base) for room in rooms]
 
 
 def whole_room(app: Application, call: Call, room: Any, who: Visitor) -> tuple[WholeRoom, bool]:
@@ -7112,8 +6895,7 @@ def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
 ) -> RoomView:
     """Name, lock, limit, password; by its host."""
-    room = app.rooms.update(who, room_id, given_fields(body))
-    return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
+    return shared_rooms(app, call, [app.rooms.update(who, room_id, given_fields(body))])[0]
 
 
 @route("DELETE", ROOM, "room", "End a video room")
@@ -7136,7 +6918,7 @@ def qr_code(text: str) -> Answer:
 
     image = io.BytesIO()
     segno.make(text).save(image, "svg", scale=8, border=4)
-    return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
+    return Answer(image.getvalue(), headers={"Content-Type": SVG})
 
 
 class IceView(msgspec.Struct, rename="camel", kw_only=True):
@@ -7201,7 +6983,7 @@ def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Ent
         last_event_id=position,
         participants=people,
         waiting=app.rooms.participants(room, waits=True) if view.is_host else [],
-        room=shared_room(app, origin, room, len(people)),
+        room=room_view(RoomView, room, len(people), app.network.link_base(origin)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
         **msgspec.structs.asdict(app.rooms.ice(view.client_id, is_in=True)),
@@ -7215,7 +6997,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
-def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
+def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Act) -> None:
     """By a host, the room's owner or an administrator. The server isn't in the media's path:
     receivers obey."""
     app.rooms.moderate(who, room_id, number, action)
@@ -7242,23 +7024,18 @@ class Said(Success):
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
 def say_in_room(
-    app: Application,
-    call: Call,
-    room_id: str,
-    who: Visitor,
-    text: ChatText,
-    reply_to: RowId | None = None,
+    app: Application, room_id: str, who: Visitor, text: ChatText, reply_to: RowId | None = None
 ) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`, and
     `replyTo`, the `messageId` of what it answers, or null."""
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
-        about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        about |= {"messageId": tx.next_id, "text": text}
+        about |= {"sentAt": iso(now_ms()), "replyTo": reply_to}
         answered = said_in(room).where(Message.id == reply_to)
         if reply_to is not None and not answered.exists(tx.database):
             raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
-        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
@@ -7734,11 +7511,8 @@ def backup(app: Application, call: Call) -> Answer:
     app.storage.backup(path)
     app.audit(call, "Backup downloaded")
     stamp, size = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), path.stat().st_size
-    headers = {
-        "Content-Type": SQLITE,
-        "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
-    }
+    name = f'attachment; filename="rtapp-{stamp}.db"'
+    headers = {"Content-Type": SQLITE, "Content-Disposition": name, "Content-Length": str(size)}
 
     def parts() -> Iterator[bytes]:
         try:
@@ -7754,30 +7528,28 @@ def metrics(app: Application) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
     from prometheus_client import core, generate_latest  # slow to import
 
-    view, memory = app.stats_view(), app.hub.memory()
-    gauge, counter = core.GaugeMetricFamily, core.CounterMetricFamily
-    latency = view.publish_latency_ms
+    now, memory = app.stats_view(), app.hub.memory()
+    gauge, total = core.GaugeMetricFamily, core.CounterMetricFamily
+    latency = now.publish_latency_ms
     live = gauge("rtapp_live_connections", "Now", labels=["transport"])
     for transport, count in app.hub.by_transport().items():
         live.add_metric([transport], count)
     families = [
         gauge("rtapp_ring_bytes", "Memory of the newest messages", memory["bytes"]),
         gauge("rtapp_ring_entries", "Messages in memory", memory["entries"]),
-        gauge("rtapp_uptime_seconds", "Since the start", view.uptime),
-        gauge("rtapp_memory_bytes", "Resident memory", view.memory_bytes),
-        gauge("rtapp_database_bytes", "Size of the database", view.database_bytes),
+        gauge("rtapp_uptime_seconds", "Since the start", now.uptime),
+        gauge("rtapp_memory_bytes", "Resident memory", now.memory_bytes),
+        gauge("rtapp_database_bytes", "Size of the database", now.database_bytes),
         gauge("rtapp_log_head", "Newest id of the log", app.log.head),
-        gauge("rtapp_video_rooms", "Active video rooms", view.active_video_rooms),
-        gauge("rtapp_video_participants", "People in them", view.video_participants),
+        gauge("rtapp_video_rooms", "Active video rooms", now.active_video_rooms),
+        gauge("rtapp_video_participants", "People in them", now.video_participants),
         gauge("rtapp_publish_latency_p50_ms", "Median time to store", latency["p50"]),
         gauge("rtapp_publish_latency_p99_ms", "99th percentile of it", latency["p99"]),
-        counter("rtapp_connections", "Streams opened", view.total_connections),
-        counter("rtapp_messages", "Messages published", view.messages_sent),
-        counter("rtapp_deliveries", "Messages delivered", view.deliveries),
-        counter("rtapp_sent_bytes", "Bytes sent to streams", view.bytes_sent),
-        counter(
-            "rtapp_catch_up_reads", "Pages read for streams behind the ring", view.catch_up_reads
-        ),
+        total("rtapp_connections", "Streams opened", now.total_connections),
+        total("rtapp_messages", "Messages published", now.messages_sent),
+        total("rtapp_deliveries", "Messages delivered", now.deliveries),
+        total("rtapp_sent_bytes", "Bytes sent to streams", now.bytes_sent),
+        total("rtapp_catch_up_reads", "Pages read for streams behind the ring", now.catch_up_reads),
         live,
     ]
     text = generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
@@ -7846,7 +7618,7 @@ def me(app: Application, call: Call) -> Me:
         access=app.settings["access"],
         guests=app.settings["guests"],
         setup_needed=not known and not app.access.has_admin,
-        in_window=principal.is_window,
+        in_window=WINDOW in principal.grants.scopes,
     )
 
 
@@ -8081,7 +7853,7 @@ def admin_page(app: Application) -> Answer:
 def room_page(app: Application, call: Call, room_id: str) -> Answer:
     """The same for every room: the page itself asks for it. The desktop's window holds no call,
     and shows instead that the browser does."""
-    if call.principal.is_window:
+    if WINDOW in call.principal.grants.scopes:
         return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
     answer = app.static.page("room.html", "../")
     if origins := app.settings["frame_ancestors"]:
@@ -8329,17 +8101,15 @@ def openapi() -> dict[str, Any]:
     for row in ROUTES:
         path = re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", row.path)
         paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas, shared)
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "rtapp", "version": __version__, "description": "A real-time server."},
         "paths": paths,
-        "components": {
-            "schemas": shared,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
-            },
-        },
+        "components": {"schemas": shared, "securitySchemes": schemes},
     }
 
 
@@ -8347,11 +8117,9 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     parameter = ("name", "in", "required", "schema")
+    types, in_path = {"int": "integer"}, re.findall(r"<(\w+):?(\w*)>", row.path)
     taken = [
-        *[
-            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
-            for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
-        ],
+        *[(name, "path", True, {"type": types.get(kind, "string")}) for name, kind in in_path],
         *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
         *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
@@ -8366,21 +8134,18 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         return found
 
     apart = len(shown) == len(row.answers)  # else each status may have any of them
-    responses: dict[str, Any] = {
-        str(status): {
-            "description": http.client.responses[status],
-            "content": content(media, [shown[at]] if apart else shown),
-        }
-        for at, (status, media) in enumerate(row.answers.items())
-    }
     problem = {"application/problem+json": {"schema": schemas[ProblemView]}}
+    responses = {"default": {"description": "A problem", "content": problem}}
+    for at, (status, media) in enumerate(row.answers.items()):
+        given = content(media, [shown[at]] if apart else shown)
+        responses[str(status)] = {"description": http.client.responses[status], "content": given}
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
         "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
-        "responses": {**responses, "default": {"description": "A problem", "content": problem}},
+        "responses": responses,
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
@@ -8428,9 +8193,11 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._router = bottle.Router()
-        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
+        self._rows = [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES
+        for row in self._rows:
             self._router.add(row.path, row.method, partial(self._serve, row))
-        for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
+        # RFC 9110, 9.3.7: "*" is all of it.
+        for path in ("*", *dict.fromkeys(row.path for row in self._rows)):
             self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
@@ -8452,8 +8219,7 @@ class Web:
         given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
-                lists = list_fields(kind)
-                values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
+                values = {key: v if key in row.lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
                 is_bare = row.may_lack and "authorization" in call.headers and not call.content_type
@@ -8476,8 +8242,7 @@ class Web:
         access.check_host(call)
         guarded = row.path.startswith(self.PROGRAMS)
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
-        navigates = call.headers.get("sec-fetch-mode") == "navigate"
-        is_link = navigates and HTML in row.answers.values()
+        is_link = call.headers.get("sec-fetch-mode") == "navigate" and HTML in row.answers.values()
         access.admit_page(call, is_link, guarded, row.path in self.SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
@@ -8557,9 +8322,8 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        found = (row.method for row in ROUTES if path in (row.path, "*"))
-        methods = allow_header({"OPTIONS", *found})
-        call.reply["Allow"] = methods
+        found = (row.method for row in self._rows if path in (row.path, "*"))
+        call.reply["Allow"] = methods = allow_header({"OPTIONS", *found})
         self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
@@ -8688,10 +8452,10 @@ class Conversation:
 
     def _hold(self, size: int) -> None:
         self._size += size
-        count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
-        if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
+        load = max(len(self._waiting or ()) / self.MOST, self._size / self.MOST_BYTES)
+        if load > 1 and not self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber)
-        elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
+        elif load <= 0.5 and self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None: ...
@@ -8749,11 +8513,11 @@ class WebSocketConversation(Conversation):
     COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
     def __init__(
-        self, app: Application, asked: StreamRequest, origin: str, subscriber: Subscriber
+        self, app: Application, principal: Principal, origin: str, subscriber: Subscriber
     ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
-        self._visitor = Visitor(subscriber.client_id, asked.principal)
+        self._visitor = Visitor(subscriber.client_id, principal)
         self._origin = origin
         self._bad = 0
         self._room = ""  # the one that was joined here last
@@ -8862,9 +8626,8 @@ class WebSocketConversation(Conversation):
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
-    asked = stream_request(app, call, query, WEBSOCKET)
-    converse = partial(WebSocketConversation, app, asked, call.origin)
-    return upgrade(call, partial(app.streams.open, asked, converse=converse))
+    converse = partial(WebSocketConversation, app, call.principal, call.origin)
+    return upgrade(call, open_stream(app, call, query, WEBSOCKET, converse))
 
 
 # Socket.IO
@@ -9334,7 +9097,7 @@ class KeptData(dict[str, Any]):
         return self
 
     # These two set each key by itself, a dict's own don't.
-    setdefault, update = MutableMapping.setdefault, MutableMapping.update
+    setdefault, update = UserDict.setdefault, UserDict.update
 
 
 @dataclass(eq=False, repr=False)
@@ -9843,7 +9606,7 @@ class Recovery:
 
 
 class EngineFault(Exception):
-    """An error of Engine.IO, by its number among these."""
+    """An error of Engine.IO, in one of these words; the place among them is its code."""
 
     WORDS = (
         *("Transport unknown", "Session ID unknown", "Bad handshake method"),
@@ -9948,9 +9711,9 @@ class EngineSession(Conversation):
         kind = "posts" if call.method == "POST" else "polls"
         if kind in self._requests:
             self.end(f"two {kind} at once")
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         if not self._encoding.polls:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         self._requests.add(kind)
         try:
             return payload_answer(self._post(call) if kind == "posts" else self._poll(call))
@@ -9964,12 +9727,12 @@ class EngineSession(Conversation):
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
-            raise EngineFault(1)
+            raise EngineFault("Session ID unknown")
         with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload or b"6"
@@ -9981,30 +9744,30 @@ class EngineSession(Conversation):
             for packet in paced(SocketIoEncoding.packets(payload)):
                 self.take(packet)
                 if not self.subscriber.is_open and packet != "1":
-                    raise EngineFault(3)
+                    raise EngineFault("Bad request")
                 while self.subscriber.is_paused and self.subscriber.is_open:
                     gevent.sleep(0.01)
         except ValueError:
             self.take("")
-            raise EngineFault(3) from None
+            raise EngineFault("Bad request") from None
         return b"ok"
 
     # Upgrade
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
+        principal, client_id = self._principal._replace(credential=""), secrets.token_urlsafe(16)
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams, client_id = self.app.streams, secrets.token_urlsafe(16)
-            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            cursor = self.subscriber.cursor
+            tried = new_subscriber(principal, call.agent, encoding, client_id, cursor)
             tried.closes_at = ticks_ms() + self.PROBE_MS
             tried.pinged_at = tried.closes_at  # is not pinged
             is_second = self._probe is not None or not self._encoding.polls
             if not is_second:
                 self._framing = Framing(self.app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
-            streams.attach(tried, frozenset(), transport, head, early)
+            self.app.hub.attach(tried, frozenset(), transport, head, early)
             if is_second:
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
                 self.app.hub.finish(tried, last, "a second WebSocket")
@@ -10025,7 +9788,7 @@ REASONS = {
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake", "recovery")
+    __slots__ = ("_joining", "_partial", "_timer", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
@@ -10033,7 +9796,9 @@ class SocketIoSession(EngineSession):
         self.recovery = engine.recovery
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-        gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
+        seconds = self.app.settings["socketio_connect_seconds"]
+        self._timer = gevent.get_hub().loop.timer(seconds)  # less than a greenlet for each
+        self._timer.start(self._end_silent)
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
@@ -10121,7 +9886,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._who_connects(auth, is_gated)
+            principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10144,14 +9909,17 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
-        the token may be the application's."""
+    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """Who connects: `auth.token`, else the first request's cookie or header. Where a
+        middleware decides, the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
-            with contextlib.suppress(*[Problem] * is_gated):
+            try:
                 principal = access.by_token(auth["token"])._replace(address=principal.address)
-            self.app.streams.check_capacity(principal, is_open=True)
+            except Problem:
+                if not is_gated:
+                    raise
+            check_capacity(self.app, principal, is_open=True)
         if not is_gated:
             access.require(principal, "subscribe")
         return principal
@@ -10278,34 +10046,34 @@ class EngineIo:
         try:
             if given.get("EIO") != "4":
                 self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-                raise EngineFault(5)
+                raise EngineFault("Unsupported protocol version")
             if encoding is None:
-                raise EngineFault(0)
+                raise EngineFault("Transport unknown")
             if "sid" not in given:
                 if call.method != "GET":
-                    raise EngineFault(2)
-                self.app.streams.check_capacity(call.principal)
+                    raise EngineFault("Bad handshake method")
+                check_capacity(self.app, call.principal)
                 return self._begin(call, given, encoding)
             if sid in self._ended:
                 return payload_answer(self._ended.pop(sid))
             if sid not in self._sessions:
-                raise EngineFault(1)
+                raise EngineFault("Session ID unknown")
             session = self._sessions[sid]
             return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
-            code = fault.args[0]
-            return Answer({"code": code, "message": fault.WORDS[code]}, 400)
+            words = str(fault)
+            return Answer({"code": fault.WORDS.index(words), "message": words}, 400)
 
     def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
-        settings, streams = self.app.settings, self.app.streams
+        app, settings = self.app, self.app.settings
         # What the request's credential gives is for who joins a namespace by it.
-        asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
-        session = given.get("session", "")
+        principal, session = call.principal._replace(credential=""), given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
+            cursor = app.hub.head
+            subscriber = new_subscriber(principal, call.agent, encoding, client_id, cursor)
             made = subscriber.session = self.SESSION(self, subscriber, call)
             self._sessions[made.sid] = made
             opening = {
@@ -10316,7 +10084,7 @@ class EngineIo:
                 "maxPayload": settings["max_message_bytes"],
             }
             first = head + encoding.engine("0" + to_json(opening))
-            streams.attach(subscriber, frozenset(), transport, first, early)
+            app.hub.attach(subscriber, frozenset(), transport, first, early)
 
         if not encoding.polls:
             return upgrade(call, attach)
@@ -10438,7 +10206,7 @@ class HeadFault(ValueError):
     """A head that is refused with another status than 400: that, and why."""
 
 
-# Anything but controls, spaces and a fragment; which form it has is looked at later.
+# Its target is anything but controls, spaces and a fragment; which form it has is looked at later.
 REQUEST_LINE = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!\"$-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\r?\n"
 )
@@ -10450,24 +10218,15 @@ ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings o
 MOST_FIELDS = 100
 
 
-def request_line(head: str) -> re.Match[str]:
-    """The line with which a head begins. Raises ValueError for what is none."""
-    line = REQUEST_LINE.match(head)
-    if line is None:
-        raise ValueError(f"{head.partition(chr(10))[0][:100]!r} asks for nothing")
-    if line[3][0] != "1":
-        raise HeadFault(505, f"it is HTTP/{line[3]}")
-    return line
-
-
-def header_fields(lines: str, at: int) -> dict[str, str]:
-    """The header fields of a head from `at` on, by their names in lower case (RFC 9112, 5).
+def header_fields(lines: str) -> dict[str, str]:
+    """The header fields of a head, by their names in lower case (RFC 9112, 5), from its second line
+    on; the last one is empty.
 
     Raises ValueError for what a proxy before us may read otherwise than we do: that is how
     requests are smuggled (RFC 9112, 6.3, 11.2).
     """
     fields: dict[str, str] = {}
-    found = FIELD.findall(lines, at)
+    found = FIELD.findall(lines)[:-1]
     if len(found) > MOST_FIELDS:
         raise HeadFault(431, "it has too many header fields")
     for given, text in found:
@@ -10490,40 +10249,15 @@ def header_fields(lines: str, at: int) -> dict[str, str]:
 def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
     """The path and query that a target of any form asks for (RFC 9112, 3.2); what an absolute one
     says of the host counts instead of Host. Raises ValueError."""
-    if method == "CONNECT" and AUTHORITY.fullmatch(target):
-        raise HeadFault(501, "CONNECT is for proxies")
-    if method != "CONNECT" and (target[0] == "/" or (method == "OPTIONS" and target == "*")):
+    if method == "CONNECT":
+        if AUTHORITY.fullmatch(target):
+            raise HeadFault(501, "CONNECT is for proxies")
+    elif target[0] == "/" or (method == "OPTIONS" and target == "*"):
         return target
-    absolute = ABSOLUTE.fullmatch(target)
-    if method == "CONNECT" or absolute is None:
-        raise ValueError(f"{target[:100]!r} is not a target of {method}")
-    fields["host"], path, query = absolute.groups("")
-    return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
-
-
-def read_call(connection: Connection) -> Call:
-    """A connection's next request, whose head is about to come. Raises OSError, ValueError for what
-    is none."""
-    head = connection.head()
-    line = request_line(head)
-    method, target, version = line.groups()
-    fields = header_fields(head, line.end())
-    if version != "1.0" and "host" not in fields:
-        raise ValueError("it has no Host")
-    has_chunks = "transfer-encoding" in fields  # no other coding is let through
-    if version == "1.0" and has_chunks:
-        raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
-    target = plain_target(method, target, fields)
-    address, scheme = connection.address, connection.scheme
-    call = Call(method, target, version, fields, address, scheme, connection)
-    wishes = field_list(fields["connection"]) if "connection" in fields else ()
-    call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
-    expect = fields.get("expect", "") if version != "1.0" else ""
-    if expect and field_list(expect) != {"100-continue"}:
-        raise HeadFault(417, "it expects something else than 100-continue")
-    connection.body_left = None if has_chunks else int(fields.get("content-length", 0))
-    connection.is_awaited = bool(expect) and connection.body_left != 0
-    return call
+    elif absolute := ABSOLUTE.fullmatch(target):
+        fields["host"], path, query = absolute.groups("")
+        return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
+    raise ValueError(f"{target[:100]!r} is not a target of {method}")
 
 
 # A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7).
@@ -10532,12 +10266,10 @@ http_date = functools.lru_cache(maxsize=2)(partial(email.utils.formatdate, usegm
 
 def pack_head(status: int, headers: dict[str, str]) -> bytes:
     """An answer's head. Raises ValueError for a value that would end its line and begin another."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
         raise ValueError("a header field has a line's end in it")
-    reason = http.client.responses[status]
-    return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
+    return f"HTTP/1.1 {status} {http.client.responses[status]}\r\n{lines}\r\n".encode("latin-1")
 
 
 class Connection:
@@ -10547,7 +10279,7 @@ class Connection:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
-    HEAD_END = re.compile(rb"\n\r?\n")
+    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"(?:\A|\n)\r?\n")
     CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     LINE_BYTES = 4_096  # of that, and of a trailer
     UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
@@ -10573,9 +10305,9 @@ class Connection:
 
     # What it reads
 
-    def limit(self, seconds: float) -> None:
+    def limit(self, seconds: float, is_idle: bool = False) -> None:
         """What is read from now on must be there within this time."""
-        self.deadline = time.monotonic() + seconds
+        self.deadline, self.is_idle = time.monotonic() + seconds, is_idle
 
     def interrupt(self, error: OSError) -> None:
         """Raise an error in whoever waits for input."""
@@ -10596,20 +10328,17 @@ class Connection:
         if waiter is not None:
             waiter.switch(None)
             return
-        if self._gone is None:
-            # Stopped only now: to stop and start it for each request would be two system calls.
-            self._watcher.stop()
-            return
-        try:
-            part = self.transport.receive()
-        except OSError:
-            part = b""
-        if part is None:  # of a record of TLS, such as that of its end, the rest is to come
-            return
+        part: bytes | None = b""
+        if self._gone is not None:
+            with contextlib.suppress(OSError):
+                part = self.transport.receive()
+            if part is None:  # of a record of TLS, such as that of its end, the rest is to come
+                return
+            self._data += part
+            if not part:
+                self._gone()
+        # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
-        self._data += part
-        if not part:
-            self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
@@ -10630,33 +10359,55 @@ class Connection:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
             if not self._data:
-                self.limit(self.IDLE_SECONDS)
-                self.is_idle = True
+                self.limit(self.IDLE_SECONDS, is_idle=True)
                 if not self._fill():
                     return False
-                self.is_idle = False
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
         return bool(self._data)
 
-    def head(self) -> str:
-        """A request's head without the empty line at its end. Raises OSError, ValueError."""
-        self.limit(self.HEAD_SECONDS)
+    def _until(self, end: re.Pattern[bytes], most: int, *fault: Any) -> bytes:
+        """Use what comes up to an end. Raises OSError, a HeadFault where there is no end within so
+        many bytes, ValueError where nothing more comes."""
         looked = 0
-        while (end := self.HEAD_END.search(self._data, looked)) is None:
-            size, line = len(self._data), self._data.find(b"\n") + 1
-            if size > self.HEAD_BYTES:
-                break
-            if line and not looked:  # what is none isn't waited for
-                request_line(self._data[:line].decode("latin-1"))
-            looked = max(0, size - 2)
+        while (found := end.search(self._data, looked, most)) is None:
+            if len(self._data) >= most:
+                raise HeadFault(*fault)
+            looked = max(0, len(self._data) - 2)
             if not self._fill():
-                raise ValueError("it ends within its head")
-        if end is None or end.end() > self.HEAD_BYTES:
-            has_line = b"\n" in self._data[: self.HEAD_BYTES]
-            raise HeadFault(431 if has_line else 414, "its head is too large")
-        return self.take(end.end())[: end.start() + 1].decode("latin-1")
+                raise ValueError("it ends too soon")
+        return self.take(found.end())
+
+    def _read_call(self) -> Call:
+        """The next request, whose head is about to come. Raises OSError, ValueError for what is
+        none."""
+        self.limit(self.HEAD_SECONDS)
+        fault = "its head is too large"
+        first = self._until(self.LINE_END, self.HEAD_BYTES, 414, fault).decode("latin-1")
+        line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
+        if line is None:
+            raise ValueError(f"{first[:-1][:100]!r} asks for nothing")
+        method, target, version = line.groups()
+        if version[0] != "1":
+            raise HeadFault(505, f"it is HTTP/{version}")
+        lines = self._until(self.HEAD_END, self.HEAD_BYTES - len(first), 431, fault)
+        fields = header_fields(lines.decode("latin-1"))
+        has_chunks = "transfer-encoding" in fields  # no other coding is let through
+        if version != "1.0" and "host" not in fields:
+            raise ValueError("it has no Host")
+        if version == "1.0" and has_chunks:
+            raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
+        target = plain_target(method, target, fields)
+        call = Call(method, target, version, fields, self.address, self.scheme, self)
+        wishes = field_list(fields["connection"]) if "connection" in fields else ()
+        call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
+        expect = fields.get("expect", "") if version != "1.0" else ""
+        if expect and field_list(expect) != {"100-continue"}:
+            raise HeadFault(417, "it expects something else than 100-continue")
+        self.body_left = None if has_chunks else int(fields.get("content-length", 0))
+        self.is_awaited = bool(expect) and self.body_left != 0
+        return call
 
     def body(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """A request's whole body, once; None when that is more than `limit` bytes. Raises OSError,
@@ -10690,10 +10441,7 @@ class Connection:
         raise ValueError("it is not in chunks")
 
     def _line(self) -> bytes:
-        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
-            if len(self._data) >= self.LINE_BYTES or not self._fill():
-                raise ValueError("a line of it has no end")
-        return self.take(end)
+        return self._until(self.LINE_END, self.LINE_BYTES, 400, "a line of it has no end")
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
@@ -10731,18 +10479,13 @@ class Connection:
         except OSError:
             pass  # the client is gone, or takes its time
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close it, unless it is a stream by now."""
-        self._watcher.close()
-        if self.transport is not None:
-            self.transport.close()
+            self._watcher.close()
+            if self.transport is not None:
+                self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
+        self.limit(self.IDLE_SECONDS, is_idle=True)
         self._wait()
         if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
@@ -10761,13 +10504,13 @@ class Connection:
         if not self.begin():
             return False
         try:
-            call = read_call(self)
+            call = self._read_call()
         except (OSError, ValueError) as error:
             status, fault = error.args if isinstance(error, HeadFault) else (400, error)
             why = f"Refused: not a request ({fault})"[:300]
             self._app.journal.add("INFO", why, ipAddress=self.address)
             return self._send(Answer(b"", status, {}))
-        answer = self._app.answer(call)
+        answer = answer_call(self._app, call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is None or call.method == "HEAD":
             return self._send(answer, call.is_kept, call.method, call.version)
@@ -10827,38 +10570,25 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        try:
-            taken = self.transport.send(data)
-        except BlockingIOError:
-            taken = 0
-        if taken == len(data):  # nearly always
-            return
-        data = data[taken:] if taken else data
-        watcher = gevent.get_hub().loop.io(self.transport.fileno(), WRITE)
-        left = memoryview(data)
-        with (
-            contextlib.closing(watcher),
-            gevent.Timeout(self.SEND_SECONDS, TimeoutError("it reads nothing")),
-        ):
-            while left:
-                try:
-                    left = left[self.transport.send(left) :]
-                except BlockingIOError:  # the same is offered again
-                    gevent.get_hub().wait(watcher)
+        left, until = memoryview(data), time.monotonic() + self.SEND_SECONDS
+        while left:
+            try:
+                left = left[self.transport.send(left) :]
+            except BlockingIOError:  # the same is offered again
+                seconds, fault = max(0, until - time.monotonic()), TimeoutError("it reads nothing")
+                gevent.socket.wait_write(self.transport.fileno(), seconds, fault)
 
 
-class Listener(gevent.server.StreamServer):
-    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time."""
+class Listener(gevent.baseserver.BaseServer):
+    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time. A
+    connection closes itself; a stream's lives on."""
 
     def do_read(self) -> tuple[PlainTransport, Any] | None:
         try:
-            fd, address = self.socket._accept()
+            fd, address = self.socket._sock._accept()
         except BlockingIOError:
             return None
         return PlainTransport(fd), address
-
-    def do_close(self, *args: Any) -> None:
-        """A connection closes itself; a stream's lives on."""
 
 
 def raise_file_limit() -> int:
@@ -10907,18 +10637,19 @@ class Front:
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
 
-    def _serve(self, transport: PlainTransport, address: Any) -> None:
-        connection = Connection(transport, str(as_ip(address[0])), self.app)
-        self.app.network.arrived(connection.address)
-        counted = network_of(connection.address)  # IPv6 by networks
-        full = self._full(connection.address, counted)
+    def _serve(self, transport: PlainTransport, peer: Any) -> None:
+        address = str(as_ip(peer[0]))
+        self.app.network.arrived(address)
+        counted = network_of(address)  # IPv6 by networks
+        full = self._full(address, counted)
         if full and len(self._refused) >= self.REFUSED:
-            connection.close()
+            transport.close()
             return
         why = f"The setting {full} is reached."
         if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
             self._noted_at = time.monotonic()
             self.app.journal.add("WARN", f"Connections are refused: {why}")
+        connection = Connection(transport, address, self.app)
         among = self._refused if full else self._open
         among.add(connection)
         self._addresses[counted] += not full
@@ -10963,7 +10694,6 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
         sock.bind((host, port))
         sock.listen(4096)
         return sock
@@ -11056,7 +10786,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
             rank = virtual, place, not is_default, address.version, text
             found[text] = rank, AddressView(text, name, kind, virtual, link)
-    return [view for _, view in sorted(found.values(), key=operator.itemgetter(0))], is_vpn
+    return [view for _, view in sorted(found.values())], is_vpn
 
 
 def own_names() -> list[str]:
@@ -11203,23 +10933,9 @@ class Certificates:
         if self.root:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(OSError, ValueError, InvalidSignature):
             self._read()
-        except (OSError, ValueError, InvalidSignature):
-            self._make()
-
-    def _read(self) -> None:
-        pem = (self._folder / "authority.pem").read_bytes()
-        self._key: Any = serialization.load_pem_private_key(pem, None)
-        self._authority = x509.load_pem_x509_certificate(pem)
-        content = (self._folder / "ca.crt").read_bytes()
-        root = x509.load_pem_x509_certificate(content)
-        self._authority.verify_directly_issued_by(root)
-        if not 0 < life_left(self._authority) <= 1:
-            raise ValueError("it has expired")
-        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
-
-    def _make(self) -> None:
+            return
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
@@ -11231,6 +10947,17 @@ class Certificates:
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
         self._read()
+
+    def _read(self) -> None:
+        pem = (self._folder / "authority.pem").read_bytes()
+        self._key: Any = serialization.load_pem_private_key(pem, None)
+        self._authority = x509.load_pem_x509_certificate(pem)
+        content = (self._folder / "ca.crt").read_bytes()
+        root = x509.load_pem_x509_certificate(content)
+        self._authority.verify_directly_issued_by(root)
+        if not 0 < life_left(self._authority) <= 1:
+            raise ValueError("it has expired")
+        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """What to encrypt with for who came to an address of this machine; None without TLS.
@@ -11363,76 +11090,78 @@ def filled(page: str, **values: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(values[found[1]]), page)
 
 
-class Landing:
-    """What plain HTTP from outside is answered where TLS is to be had: pages by one that explains
-    a browser's warning before it comes and leads to https, the rest by a refusal. No credential is
-    looked at, no body read."""
+LANGUAGES = {"en": "English", "tr": "Türkçe"}
+# What is not for people who look for a page.
+NO_PAGE = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
 
-    REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
-    LANGUAGES: ClassVar = {"en": "English", "tr": "Türkçe"}
 
-    def __init__(self, app: Application, inner: Callable[[Call], Answer]) -> None:
-        self._app = app
-        self._inner = inner
-        self._page = in_one_piece("landing.html")
-        self._policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
-        self._policy += "form-action 'none'; img-src data: {image}"
-        for tag in ("style", "script"):  # by their hashes
-            self._policy += f"; {tag}-src"
-            for content in re.findall(rf"<{tag}>(.*?)</{tag}>", self._page, re.DOTALL):
-                digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-                self._policy += f" 'sha256-{digest}'"
+@cache
+def landing_page() -> tuple[str, str]:
+    """The page that explains a browser's warning before it comes, and the policy for it."""
+    page = in_one_piece("landing.html")
+    policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    policy += "form-action 'none'; img-src data: {image}"
+    for tag in ("style", "script"):  # by their hashes
+        policy += f"; {tag}-src"
+        for content in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            policy += f" 'sha256-{digest}'"
+    return page, policy
 
-    def answer(self, call: Call) -> Answer:
-        """A request's answer, by the whole program where it may be."""
-        network = self._app.network
-        is_exposed = call.scheme == "http" and not is_loopback(call.address)
-        is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
-        self._app.access.see_through(call)
-        if not is_exposed or call.scheme == "https":
-            return self._inner(call)
-        try:
-            answer = self._landed(call)
-        except Problem as problem:
-            answer = problem_answer(problem)
-        own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
 
-    def _landed(self, call: Call) -> Answer:
-        """Raises Problem `https_required`, `wrong_host`, `not_found`."""
-        if call.method not in ("GET", "HEAD") or self.REFUSED.match(call.path):
-            raise Problem("https_required", "Use https:// for this address.")
-        if call.path == "/ca.crt":
-            return ca_certificate(self._app)
-        self._app.access.check_host(call)
-        host = call.headers.get("host", "")
-        if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
-            raise Problem("wrong_host")
-        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        # The chosen language, else the first that the browser names and there is.
-        accepted = call.headers.get("accept-language", "").lower().split(",")
-        wanted = dict(pairs).get("lang"), *(re.split("[-;]", each.strip())[0] for each in accepted)
-        language = next((each for each in wanted if each in self.LANGUAGES), "en")
-        other = next(each for each in self.LANGUAGES if each != language)
-        rest = [pair for pair in pairs if pair[0] != "lang"]
-        path = urllib.parse.quote(call.path, errors="surrogateescape")
-        page = filled(
-            self._page,
-            language=language,
-            link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
-            other=other,
-            otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
-            otherName=self.LANGUAGES[other],
-            fingerprint=self._app.network.certificates.fingerprint,
-        )
-        image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": self._policy.format(image=image),
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept-Language",
-        }
-        return Answer(page.encode(), headers=headers)
+def answer_call(app: Application, call: Call) -> Answer:
+    """A request's answer. Where TLS is to be had, plain HTTP from outside is not answered by the
+    whole program: pages by one that leads to https, the rest by a refusal. No credential is looked
+    at, no body read."""
+    network, connection = app.network, call.connection
+    app.access.see_through(call)
+    is_safe = "https" in (call.scheme, connection.scheme) or is_loopback(connection.address)
+    if is_safe or not (network.is_shared or network.certificates.own):
+        return app.web.answer(call)
+    try:
+        answer = landing(app, call)
+    except Problem as problem:
+        answer = problem_answer(problem)
+    own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
+
+
+def landing(app: Application, call: Call) -> Answer:
+    """Raises Problem `https_required`, `wrong_host`, `not_found`."""
+    if call.method not in ("GET", "HEAD") or NO_PAGE.match(call.path):
+        raise Problem("https_required", "Use https:// for this address.")
+    if call.path == "/ca.crt":
+        return ca_certificate(app)
+    app.access.check_host(call)
+    host = call.headers.get("host", "")
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
+        raise Problem("wrong_host")
+    pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
+    # The chosen language, else the first that the browser names and there is.
+    accepted = call.headers.get("accept-language", "").lower()
+    wanted = dict(pairs).get("lang"), *re.findall(r"(?:^|,)\s*([a-z]+)", accepted)
+    language = next((each for each in wanted if each in LANGUAGES), "en")
+    other = next(each for each in LANGUAGES if each != language)
+    rest = [pair for pair in pairs if pair[0] != "lang"]
+    path = urllib.parse.quote(call.path, errors="surrogateescape")
+    page, policy = landing_page()
+    page = filled(
+        page,
+        language=language,
+        link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
+        other=other,
+        otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
+        otherName=LANGUAGES[other],
+        fingerprint=app.network.certificates.fingerprint,
+    )
+    image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy.format(image=image),
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Language",
+    }
+    return Answer(page.encode(), headers=headers)
 
 
 class Network:
@@ -11480,8 +11209,7 @@ class Network:
 
     def tick(self) -> None:
         """Once a second: open when the first administrator exists, see what changed."""
-        if self._app.settings["lan"] != self.is_shared:
-            self.apply()
+        self.apply()
         if self.is_shared:
             self.look()
             is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
@@ -11493,9 +11221,8 @@ class Network:
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        app, host = self._app, self._app.settings["host"]
-        wanted = app.settings["lan"] and app.access.has_admin
-        if wanted == self.is_shared:
+        app, host, wanted = self._app, self._app.settings["host"], self._app.settings["lan"]
+        if wanted == self.is_shared or (wanted and not app.access.has_admin):
             return
         if not wanted:
             self.shared_at, app.rooms.is_lan = None, False
@@ -11573,13 +11300,12 @@ class Network:
     def note_changes(self) -> None:
         """Leave word of where the server is when something changed, for commands such as
         `setup-link` and a second start."""
-        app, state = self._app, (self.is_shared, self.link, bool(self.arrived_at))
-        if state != self._noted:
-            self._noted = state
-            arrived = iso(self.arrived_at) if self.arrived_at else None
-            network = {"shared": self.is_shared, "link": self.link, "arrived": arrived}
-            key = app.desktop.key if app.desktop else ""
-            note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        app, has_arrived = self._app, self.arrived_at is not None
+        network = {"shared": self.is_shared, "link": self.link, "arrived": has_arrived}
+        key = app.desktop.key if app.desktop else ""
+        note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        if note != self._noted:
+            self._noted = note
             with reported(app.journal, "Noting where the server is failed"):  # a full disk
                 write_private(app.storage.folder / RUNTIME, to_json(note))
         if self._told is not None and self.link and self.link != self._told:
@@ -11598,16 +11324,16 @@ class Network:
 
     def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
-        newest: dict[str, Subscriber] = {}
-        for part in chunks(self._app.hub.subscribers(), 4_000):
-            newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
-            gevent.sleep(0.001)  # others are served meanwhile
-        last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
-        people = self._app.rooms.names([s.client_id for s in last])
-        for s in last:
+        everybody = paced(self._app.hub.subscribers())
+        newest = {s.client_id: s for s in everybody if not is_loopback(s.address)}
+        last = list(itertools.islice(reversed(newest.values()), self.LISTED))
+        people = {p.client_id: p.display_name for p in self._app.rooms.attendance.all()}
+
+        def view(s: Subscriber) -> GuestView:
             about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
-            listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
-        return listed, len(newest)
+            return view_of(GuestView, s, user_agent=s.agent, **about)
+
+        return list(map(view, last)), len(newest)
 
 
 class GuestView(msgspec.Struct, rename="camel"):
@@ -11785,7 +11511,6 @@ class Application:
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
-        self.streams = Streams(self.hub, self.log, settings, journal, self.rooms.attendance.topics)
         self.engine = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
@@ -11793,7 +11518,7 @@ class Application:
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
-        self.answer = Landing(self, Web(self).answer).answer
+        self.web = Web(self)
         self.front = Front(self)
 
     def _refuse_exposure(self) -> None:
@@ -11992,7 +11717,7 @@ class Runtime(msgspec.Struct):
     url: str
     version: str = ""
     key: str = ""  # with which a second start may ask a desktop to show itself
-    network: dict[str, Any] = {}  # whether it is shared, the link, when somebody last came
+    network: dict[str, Any] = {}  # whether it is shared, the link, whether anybody ever came
 
 
 def read_runtime(folder: Path) -> Runtime | None:
@@ -12045,7 +11770,7 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
-    own = settings.data_folder / "rtapp.db"
+    own = settings.folder() / "rtapp.db"
     path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
     try:
         if create:
@@ -12377,7 +12102,7 @@ class Desktop:
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        print(f"rtapp {__version__}, data in {self.app.settings.data_folder}", flush=True)
+        print(f"rtapp {__version__}, data in {self.app.settings.folder()}", flush=True)
         print(f"rtapp listening on {self.app.url}", flush=True)
         self.show()
         gevent.spawn(self.app.repeat, 2.0, self._stay_awake)
@@ -12515,12 +12240,12 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
         DesktopView,
         desktop,
         version=__version__,
-        in_window=call.principal.is_window,
+        in_window=WINDOW in call.principal.grants.scopes,
         port=app.port,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
         data_folder=str(app.storage.folder),
-        log_folder=str(app.settings.log_folder),
+        log_folder=str(app.settings.folder(platformdirs.user_log_dir)),
     )
 
 
@@ -12552,9 +12277,6 @@ def quit_desktop(app: Application, call: Call, force: bool = False) -> None:
 class LogFile(logging.handlers.RotatingFileHandler):
     """The log file, of bounded size. A full disk ends nothing, nor does an old file that somebody
     reads, which Windows then lets nobody rename: this one grows meanwhile."""
-
-    def __init__(self, path: Path, most: int = 1_000_000) -> None:
-        super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
 
     def doRollover(self) -> None:
         with contextlib.suppress(OSError):
@@ -12607,11 +12329,6 @@ def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     return b""
 
 
-def is_served(port: int) -> bool:
-    """Whether a program of this kind answers on a port of this machine."""
-    return b'"version"' in ask_here(port, "/healthz")
-
-
 def desktop_command(options: argparse.Namespace) -> None:
     """Serve with a window, or the browser; a second start shows the first one's."""
     settings = settings_of(options)
@@ -12631,12 +12348,13 @@ def desktop_command(options: argparse.Namespace) -> None:
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
-    logs = settings.log_folder  # a double click has no terminal
+    logs = settings.folder(platformdirs.user_log_dir)  # a double click has no terminal
     try:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
+        log = LogFile(logs / "rtapp.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8")
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
+    sys.stdout = sys.stderr = Printed(log, sys.__stdout__)
     old_port = before.port if before and len(ports) > 1 else app.port
     run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
@@ -12644,7 +12362,7 @@ def desktop_command(options: argparse.Namespace) -> None:
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None or not is_served(first.port):
+    if first is None or b'"version"' not in ask_here(first.port, "/healthz"):
         return False
     if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
         return False
@@ -12802,39 +12520,35 @@ def restore_command(options: argparse.Namespace) -> None:
 
 def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
-    if not options.source.startswith("sqlite:///"):
+    given = argparse.Namespace(database=options.source, data=options.data)
+    source = existing_database(given)
+    given.database = options.target
+    target = make_engine(settings_of(given))
+    if not isinstance(source, SqliteEngine) or not isinstance(target, PostgresEngine):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
-    source, target = (
-        make_engine(Settings({"database": url, "data": options.data or ""}, {}))
-        for url in (options.source, options.target)
-    )
-    if not isinstance(target, PostgresEngine):
-        raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
-    models = [model._meta for model in Table.__subclasses__()]  # what only a run has are none
-    kept = [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
+    models = Table.__subclasses__()  # what only a run has are none; bound to the target below
     with opened(source) as old, opened(target) as new:
-        for table, _ in kept:
-            if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
-                raise StartError(f"{target.name} is not empty: {table} has rows.")
+        for model in models:
+            if model is not Fact and model.select().exists():
+                raise StartError(f"{target.name} is not empty: {model._meta.table_name} has rows.")
         with new.atomic():
-            new.execute_sql("DELETE FROM meta")
-            for table, columns in kept:
-                copy_table(old, new, table, columns)
+            Fact.delete().execute()
+            for model in models:
+                copy_table(old, new, model)
             target.set_sequences(new)
-            new.execute_sql("DELETE FROM meta WHERE key = 'id'")
+            Fact.delete().where(Fact.key == "id").execute()
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
 
 
-def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
+def copy_table(old: peewee.Database, new: peewee.Database, model: type[Table]) -> None:
     """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
-    names = ", ".join(columns)
+    table, columns = model._meta.table_name, tuple(model._meta.columns)
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
-    cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
-    while rows := cursor.fetchmany(5_000):
-        for part in chunks(rows, 1_000):
-            values = [value for row in part for value in row]
-            new.execute_sql(insertion(table, tuple(columns), len(part)), values)
+    cursor, done = old.execute_sql(f"SELECT {', '.join(columns)} FROM {table}"), 0
+    while rows := cursor.fetchmany(2_000):
+        values = list(itertools.chain.from_iterable(rows))
+        new.execute_sql(insertion(table, columns, len(rows)), values)
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]
@@ -13065,7 +12779,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if is_served(port):
+        if b'"version"' in ask_here(port, "/healthz"):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
@@ -13117,7 +12831,7 @@ def check_network(settings: Settings, engine: Engine) -> str:
 
 def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
-    print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
+    print(f"rtapp {__version__}, data in {app.settings.folder()}", flush=True)
     if not app.access.has_admin:
         link = f"{app.url}/#setup={app.access.make_token('setup', LINK_SECONDS)}"
         print(f"set up (once, within 30 minutes): {link}", flush=True)
