@@ -8668,10 +8668,14 @@ class SioPacket(msgspec.Struct):
     event: str = ""
     attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
+    packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
+        if self.packed:
+            packed: list[Any] = UNPACK.decode(self.packed).data
+            return packed[1:] if self.kind == SIO_EVENT else packed
         values = [msgspec.json.decode(raw) for raw in self.payload]
         try:
             if self.expected:
@@ -8712,19 +8716,17 @@ def parse_packet(text: str) -> SioPacket:
 
 
 def parse_msgpack(data: bytes) -> SioPacket:
-    """A packet in MessagePack, as it is as text. Raises as `parse_packet`, and RecursionError."""
+    """A packet in MessagePack, which must be what is one as text. Raises as `parse_packet`, and
+    RecursionError."""
     try:
         found = UNPACK.decode(data)
-        number = "" if found.id is None else found.id
-        if isinstance(found.data, list):
-            given = pack_arguments(found.data)
-        else:
-            given = Arguments("" if found.data is None else to_json(found.data), [])
+        payload = "" if found.data is None else to_json(found.data)
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
-    packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
-    packet.attachments, packet.expected = given.attachments, len(given.attachments)
-    packet.size += sum(map(len, given.attachments))
+    number = "" if found.id is None else found.id
+    packet = parse_packet(f"{found.type}{found.nsp},{number}{payload}")
+    if isinstance(packet.payload, list):
+        packet.payload, packet.packed, packet.size = [], data, len(data)
     return packet
 
 
@@ -9326,18 +9328,21 @@ def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
         if not app.settings["relay_events"]:
             raise Problem("forbidden", "The setting relay_events is off.")
         text = f"[{','.join(bytes(raw).decode() for raw in packet.payload)}]"
+        attachments = packet.attachments
+        if packet.packed:
+            text, attachments, _ = pack_arguments(packet.values())
         if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
             raise Problem("too_large", "An event is too large as JSON.")
         query = convert({"event": packet.event}, BroadcastQuery)
         parsed = parse_json(text.encode())
         numbers: list[int] = []
         fill_placeholders(parsed.value, numbers.append)
-        if packet.expected and sorted(numbers) != list(range(packet.expected)):
+        if attachments and sorted(numbers) != list(range(len(attachments))):
             # Of one that stands a thousand times every receiver would get a thousand copies.
             raise Problem("invalid", "Each attachment has one placeholder.")
         lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
         draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
-        append(app, [Arguments(parsed.text, packet.attachments).put_into(draft)])
+        append(app, [Arguments(parsed.text, attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
         return {"success": False, "code": problem.code, "message": problem.detail}
