@@ -18,7 +18,6 @@ The parts, top to bottom; a part uses only the parts above it:
     Nodes           the other processes on the same database: doorbell, heartbeat, who is where
     Access          who is asking, and may they
     Rooms           video rooms: who is in them, moderation, signalling, ICE servers
-    Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
     Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
@@ -3021,6 +3020,9 @@ class Connections:
         segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = next(self._ids)
+        tune(transport, self._settings)
+        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
+        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
         self._by_fd[subscriber.fd] = subscriber
         self._networks[network_of(subscriber.address)] += 1
         self._stats.total_connections += 1
@@ -6145,127 +6147,13 @@ class Rooms:
 
 
 # ----------------------------------------------------------------------------------------------
-# Sessions
-# ----------------------------------------------------------------------------------------------
-
-
-class StreamRequest(NamedTuple):
-    """What a client asks of a stream."""
-
-    principal: Principal
-    agent: str
-    encoding: Encoding
-    session: str | None = None
-    channels: tuple[str, ...] = ()
-    last_event_id: str | None = None
-    presence: bool = False
-    client_id: str = ""  # that a ticket was made for, in the session's place
-
-    def topics(self) -> frozenset[str]:
-        """The shared topics it gets; who is limited to channels gets no global broadcasts."""
-        topics = {CHANNEL + name for name in self.channels}
-        if self.principal.may_use("subscribe", None):
-            topics.add(EVERYONE)
-        if self.presence:
-            topics |= {PRESENCE + name for name in self.channels}
-        return frozenset(topics)
-
-
-@dataclass(eq=False)
-class Streams:
-    """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
-
-    _hub: Hub
-    _log: Log
-    _settings: Settings
-    _journal: Journal
-    _topics_of: Callable[[str], frozenset[str]]  # that each connection of a client has
-
-    def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
-        """Raise Problem `too_many_connections` when there is no room for another stream, or, for
-        one that `is_open`, in the account that it is to be of."""
-        hub, counts = self._hub, dict[str, Callable[[], int]]()
-        if not is_open:
-            counts["max_connections"] = lambda: hub.count
-            if not is_loopback(principal.address):
-                counts["max_connections_per_address"] = partial(hub.count_from, principal.address)
-        if principal.account and not principal.unlimited:
-            counts["max_connections_per_account"] = partial(hub.count_of, principal.name)
-        for name, count in counts.items():
-            if self._settings[name] and count() >= self._settings[name]:
-                code, wait = "too_many_connections", 2 + secrets.randbelow(9)
-                raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
-
-    def open(
-        self,
-        asked: StreamRequest,
-        transport: Transport,
-        head: bytes,
-        early: bytes,
-        converse: Callable[[Subscriber], Session] | None = None,
-    ) -> None:
-        """Make a stream of a connection: `head` goes first, `converse` makes who hears it."""
-        encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
-        client_id = asked.client_id or client_id_of(session)
-        after = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._topics_of(client_id)  # as of where the log now is
-        wanted = topics | {DIRECT + client_id}
-        if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
-            after = None
-        cursor = self._hub.head if after is None else after
-        subscriber = self.subscriber(asked, client_id, cursor)
-        position = self._log.position(cursor)
-        label = "SSE" if encoding.name == "sse" else "WebSocket"
-        hello = {
-            "type": "connection",
-            "clientId": client_id,
-            "message": f"Connected to {label}",
-            "recovered": after is not None,
-            "lastEventId": position,
-            "pingInterval": self._settings["ping_interval"],
-            "pingTimeout": self._settings["ping_timeout"],
-            "channels": sorted(asked.channels),
-            "version": __version__,
-        }
-        if asked.session is None and not asked.client_id:
-            hello["session"] = session
-        if isinstance(encoding, SseEncoding):
-            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
-        head += encoding.notice(None, hello, position)
-        if asked.last_event_id and after is None:
-            head += encoding.notice("reset", RESET, position)
-        if converse is not None:
-            subscriber.session = converse(subscriber)
-        self.attach(subscriber, topics, transport, head, early)
-
-    def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
-        who = asked.principal
-        address, agent = one_copy(who.address[:256]), one_copy(asked.agent[:256])
-        subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
-        subscriber.username, subscriber.credential = who.name, who.credential
-        subscriber.expires_at = who.expires_at or 0
-        return subscriber
-
-    def attach(
-        self,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        transport: Transport,
-        head: bytes,
-        early: bytes,
-    ) -> None:
-        tune(transport, self._settings)
-        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
-        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
-        self._hub.attach(subscriber, topics, transport, head, early)
-
-
-# ----------------------------------------------------------------------------------------------
 # HTTP
 # ----------------------------------------------------------------------------------------------
 
-
-Attach = Callable[["Transport", bytes, bytes], None]
+JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
+HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+SQLITE = "application/vnd.sqlite3"
+Attach = Callable[[Transport, bytes, bytes], None]
 
 
 class Answer(msgspec.Struct):
@@ -6318,10 +6206,6 @@ def takes_gzip(accepted: str) -> bool:
         codings[name.strip()] = re.fullmatch(r"\s*q=0(\.0*)?\s*", weight) is None
     return codings.get("gzip", codings.get("*", False))
 
-
-JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
-SQLITE = "application/vnd.sqlite3"
 
 ROUTES: list[Route] = []
 F = TypeVar("F", bound=Callable[..., Any])
@@ -6379,6 +6263,12 @@ class Route:
             )
         return kinds
 
+    @cached_property
+    def lists(self) -> set[str]:
+        """The fields of the query that may be given several times. Asking msgspec is slow."""
+        fields = msgspec.structs.fields(self.asked["query"])
+        return {field.encode_name for field in fields if element_of(field.type) is not None}
+
     @property
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
@@ -6404,9 +6294,8 @@ MAX_CHANNELS = 256
 LARGE = "max_message_bytes"  # the limit of what may hold that many of them, or a long value
 LETTERS = "letters (A-Z, a-z), digits"
 Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
-EventName = Annotated[
-    str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
-]
+ONE_LINE = "1-128 characters in one line"
+EventName = Annotated[str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", ONE_LINE)]
 ClientId = Annotated[str, pattern(r"[A-Za-z0-9_-]{1,64}", f"1-64 {LETTERS}, _ and -")]
 RoomName = ClientId
 SocketRoom = Annotated[str, pattern(r"[^\x00]{1,256}", "1-256 characters, none of them NUL")]
@@ -6427,10 +6316,8 @@ SettingKey = Annotated[
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Patterns = Annotated[
-    tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
-    msgspec.Meta(max_length=MAX_CHANNELS),
-]
+Pattern = Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]
+Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
 TokenName = Annotated[str, pattern(r"[A-Za-z0-9_.-]{1,64}", f"1-64 {LETTERS} and _.-")]
 Scopes = Annotated[
     tuple[Literal["subscribe", "publish", "emit", "admin"], ...],
@@ -6489,13 +6376,14 @@ NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
+    tuple: "a list",
     datetime: "a time such as 2026-01-31T12:00:00Z",
 }
 
 
 def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin is Annotated:
         bare, meta = inner
         if meta.description or meta.max_length is None:
@@ -6504,21 +6392,9 @@ def in_words(kind: Any) -> str:
         return f"{length} characters" if bare is str else f"{in_words(bare)} of {length}"
     if origin is Literal:
         return f"one of {', '.join(inner)}"
-    if origin is tuple:
-        return "a list"
-    if inner:
+    if inner and origin is not tuple:
         return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
-    return NAMES.get(kind, "an object")
-
-
-@cache
-def list_fields(kind: Hashable) -> frozenset[str]:
-    """The fields of a request type that may be given several times. Asking msgspec is slow."""
-    fields = msgspec.structs.fields(cast(Any, kind))
-    return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
-
-
-# Types of answers that several calls give
+    return NAMES.get(origin, "an object")
 
 
 class Success(msgspec.Struct):
@@ -6536,7 +6412,7 @@ def paged(call: Call, views: list[T], total: int, limit: int, cursor: str) -> li
     call.reply["X-Total-Count"] = str(total)
     if len(views) == limit:
         pairs = dict(urllib.parse.parse_qsl(call.raw_query))
-        pairs[cursor] = str(cast(Any, views[-1]).id)
+        pairs[cursor] = cast(Any, views[-1]).id
         call.reply["Link"] = f'<?{urllib.parse.urlencode(pairs)}>; rel="next"'
     return views
 
@@ -6564,24 +6440,93 @@ def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
     head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
-    asked = stream_request(app, call, query, SSE[query.labels, has_chunks])
-    return Answer(headers=head, attach=partial(app.streams.open, asked))
+    return Answer(headers=head, attach=open_stream(app, call, query, SSE[query.labels, has_chunks]))
 
 
-def stream_request(
-    app: Application, call: Call, query: EventsQuery, encoding: Encoding
-) -> StreamRequest:
-    """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
+def open_stream(
+    app: Application,
+    call: Call,
+    query: EventsQuery,
+    encoding: Encoding,
+    converse: Callable[[Subscriber], Session] | None = None,
+) -> Attach:
+    """What makes a connection the stream that is asked for, a subscriber with its first bytes;
+    `converse` makes who hears it. Raises Problem when it may not be, or there is no room."""
+    principal, agent = call.principal, call.agent
     for name in query.channel:
-        app.access.check_channel(call.principal, "subscribe", name)
-    app.streams.check_capacity(call.principal)
-    session = query.session or call.session
-    client_id = call.bound or (client_id_of(session) if session else "")
-    if client_id:
-        app.rooms.attendance.heard(client_id)
-    position = call.headers.get("last-event-id") or query.last_event_id
-    who, asked = (call.principal, call.agent, encoding), (query.channel, position, query.presence)
-    return StreamRequest(*who, session, *asked, client_id)
+        app.access.check_channel(principal, "subscribe", name)
+    check_capacity(app, principal)
+    given = query.session or call.session
+    session, is_new = given or secrets.token_urlsafe(16), not (given or call.bound)
+    client_id = call.bound or client_id_of(session)
+    app.rooms.attendance.heard(client_id)
+    last_event_id = call.headers.get("last-event-id") or query.last_event_id
+    shared = {CHANNEL + name for name in query.channel}
+    if principal.may_use("subscribe", None):  # who is limited to channels gets no global broadcasts
+        shared.add(EVERYONE)
+    if query.presence:
+        shared |= {PRESENCE + name for name in query.channel}
+
+    def attach(transport: Transport, head: bytes, early: bytes) -> None:
+        after = app.log.find(last_event_id or "")
+        topics = app.rooms.attendance.topics(client_id) | shared  # as of where the log now is
+        wanted = topics | {DIRECT + client_id}
+        if after is not None and (after > app.hub.head or not app.log.complete(after, wanted)):
+            after = None
+        cursor = app.hub.head if after is None else after
+        subscriber = new_subscriber(principal, agent, encoding, client_id, cursor)
+        position = app.log.position(cursor)
+        hello = {
+            "type": "connection",
+            "clientId": client_id,
+            "message": f"Connected to {'SSE' if encoding.name == 'sse' else 'WebSocket'}",
+            "recovered": after is not None,
+            "lastEventId": position,
+            "pingInterval": app.settings["ping_interval"],
+            "pingTimeout": app.settings["ping_timeout"],
+            "channels": sorted(query.channel),
+            "version": __version__,
+        }
+        if is_new:
+            hello["session"] = session
+        if isinstance(encoding, SseEncoding):
+            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
+        head += encoding.notice(None, hello, position)
+        if last_event_id and after is None:
+            head += encoding.notice("reset", RESET, position)
+        if converse is not None:
+            subscriber.session = converse(subscriber)
+        app.hub.attach(subscriber, topics, transport, head, early)
+
+    return attach
+
+
+def new_subscriber(
+    principal: Principal, agent: str, encoding: Encoding, client_id: str, cursor: int
+) -> Subscriber:
+    """Who is served on a new stream."""
+    address, agent = one_copy(principal.address[:256]), one_copy(agent[:256])
+    made = Subscriber(client_id, encoding, cursor, address, agent)
+    made.username, made.credential = principal.name, principal.credential
+    made.expires_at = principal.expires_at or 0
+    return made
+
+
+def check_capacity(app: Application, principal: Principal, is_open: bool = False) -> None:
+    """Raise Problem `too_many_connections` when there is no room for another stream, or, for one
+    that `is_open`, in the account that it is to be of."""
+
+    def check(name: str, count: Callable[[], int]) -> None:
+        if app.settings[name] and count() >= app.settings[name]:
+            code, wait = "too_many_connections", 2 + secrets.randbelow(9)
+            raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
+
+    if not is_open:
+        check("max_connections", lambda: app.hub.count)
+        if not is_loopback(principal.address):
+            check("max_connections_per_address", partial(app.hub.count_from, principal.address))
+    if principal.account and not principal.unlimited:
+        check("max_connections_per_account", partial(app.hub.count_of, principal.name))
 
 
 class TopicsView(Success, rename="camel"):
@@ -6678,8 +6623,7 @@ def broadcast(
         content = hashlib.sha256(raw).hexdigest()
     else:
         parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-        drafts = [make_draft(app, call.principal, query, parsed, sender)]
-        content = parsed.text
+        drafts, content = [make_draft(app, call.principal, query, parsed, sender)], parsed.text
 
     def answer() -> Published | BatchPublished:
         if parsed is None:
@@ -6825,8 +6769,7 @@ def messages(
     if channel:
         chosen = Message.topic == CHANNEL + channel
     where = (Message.kind == MESSAGE) & chosen
-    views = stored_views(app, where, limit, before, after)
-    total = count_rows(app, Message, where)
+    total, views = count_rows(app, Message, where), stored_views(app, where, limit, before, after)
     return paged(call, views, total, limit, "before" if after is None else "after")
 
 
@@ -6936,9 +6879,7 @@ class RoomCall(msgspec.Struct, rename="camel"):
     connection_id: ClientId | None = None
 
 
-Label = (
-    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
-)
+Label = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", ONE_LINE)] | int | None
 Title = Annotated[
     str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
 ]
@@ -6947,9 +6888,7 @@ Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
 ROOM = "/api/video/rooms/<room_id>"
-Action = Literal[
-    "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
-]
+Act = Literal["mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
@@ -7044,15 +6983,10 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     participants: list[Named] | msgspec.UnsetType = msgspec.UNSET
 
 
-def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
-    """A room as the API shows it; `origin` is where the page was asked for."""
-    return room_view(RoomView, room, count, app.network.link_base(origin))
-
-
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
 def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> RoomView:
     """201 with the room. Its maker, by session or account, is its host."""
-    return shared_room(app, call.origin, app.rooms.create(who, **given_fields(body)), 0)
+    return shared_rooms(app, call, [app.rooms.create(who, **given_fields(body))])[0]
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -7067,9 +7001,9 @@ def list_rooms(
 
 
 def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[RoomView]:
-    """Rooms with how many are in each."""
-    counts = app.rooms.attendance.count()
-    return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
+    """Rooms as the API shows them, with links to where the request was addressed."""
+    counts, base = app.rooms.attendance.count(), app.network.link_base(call.origin)
+    return [room_view(RoomView, room, counts[room.id], base) for room in rooms]
 
 
 def whole_room(app: Application, call: Call, room: Any, who: Visitor) -> tuple[WholeRoom, bool]:
@@ -7117,8 +7051,7 @@ def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
 ) -> RoomView:
     """Name, lock, limit, password; by its host."""
-    room = app.rooms.update(who, room_id, given_fields(body))
-    return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
+    return shared_rooms(app, call, [app.rooms.update(who, room_id, given_fields(body))])[0]
 
 
 @route("DELETE", ROOM, "room", "End a video room")
@@ -7141,7 +7074,7 @@ def qr_code(text: str) -> Answer:
 
     image = io.BytesIO()
     segno.make(text).save(image, "svg", scale=8, border=4)
-    return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
+    return Answer(image.getvalue(), headers={"Content-Type": SVG})
 
 
 class IceView(msgspec.Struct, rename="camel", kw_only=True):
@@ -7206,7 +7139,7 @@ def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Ent
         last_event_id=position,
         participants=people,
         waiting=app.rooms.participants(room, waits=True) if view.is_host else [],
-        room=shared_room(app, origin, room, len(people)),
+        room=room_view(RoomView, room, len(people), app.network.link_base(origin)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
         **msgspec.structs.asdict(app.rooms.ice(view.client_id, is_in=True)),
@@ -7220,7 +7153,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
-def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
+def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Act) -> None:
     """By a host, the room's owner or an administrator. The server isn't in the media's path:
     receivers obey."""
     app.rooms.moderate(who, room_id, number, action)
@@ -7247,23 +7180,18 @@ class Said(Success):
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
 def say_in_room(
-    app: Application,
-    call: Call,
-    room_id: str,
-    who: Visitor,
-    text: ChatText,
-    reply_to: RowId | None = None,
+    app: Application, room_id: str, who: Visitor, text: ChatText, reply_to: RowId | None = None
 ) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`, and
     `replyTo`, the `messageId` of what it answers, or null."""
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
-        about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        about |= {"messageId": tx.next_id, "text": text}
+        about |= {"sentAt": iso(now_ms()), "replyTo": reply_to}
         answered = said_in(room).where(Message.id == reply_to)
         if reply_to is not None and not answered.exists(tx.database):
             raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
-        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
@@ -8457,8 +8385,7 @@ class Web:
         given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
-                lists = list_fields(kind)
-                values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
+                values = {key: v if key in row.lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
                 is_bare = row.may_lack and "authorization" in call.headers and not call.content_type
@@ -8754,11 +8681,11 @@ class WebSocketConversation(Conversation):
     COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
     def __init__(
-        self, app: Application, asked: StreamRequest, origin: str, subscriber: Subscriber
+        self, app: Application, principal: Principal, origin: str, subscriber: Subscriber
     ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
-        self._visitor = Visitor(subscriber.client_id, asked.principal)
+        self._visitor = Visitor(subscriber.client_id, principal)
         self._origin = origin
         self._bad = 0
         self._room = ""  # the one that was joined here last
@@ -8867,9 +8794,8 @@ class WebSocketConversation(Conversation):
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
-    asked = stream_request(app, call, query, WEBSOCKET)
-    converse = partial(WebSocketConversation, app, asked, call.origin)
-    return upgrade(call, partial(app.streams.open, asked, converse=converse))
+    converse = partial(WebSocketConversation, app, call.principal, call.origin)
+    return upgrade(call, open_stream(app, call, query, WEBSOCKET, converse))
 
 
 # Socket.IO
@@ -10007,18 +9933,18 @@ class EngineSession(Conversation):
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
+        principal, client_id = self._principal._replace(credential=""), secrets.token_urlsafe(16)
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams, client_id = self.app.streams, secrets.token_urlsafe(16)
-            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            cursor = self.subscriber.cursor
+            tried = new_subscriber(principal, call.agent, encoding, client_id, cursor)
             tried.closes_at = ticks_ms() + self.PROBE_MS
             tried.pinged_at = tried.closes_at  # is not pinged
             is_second = self._probe is not None or not self._encoding.polls
             if not is_second:
                 self._framing = Framing(self.app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
-            streams.attach(tried, frozenset(), transport, head, early)
+            self.app.hub.attach(tried, frozenset(), transport, head, early)
             if is_second:
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
                 self.app.hub.finish(tried, last, "a second WebSocket")
@@ -10170,7 +10096,7 @@ class SocketIoSession(EngineSession):
             except Problem:
                 if not is_gated:
                     raise
-            self.app.streams.check_capacity(principal, is_open=True)
+            check_capacity(self.app, principal, is_open=True)
         if not is_gated:
             access.require(principal, "subscribe")
         return principal
@@ -10303,7 +10229,7 @@ class EngineIo:
             if "sid" not in given:
                 if call.method != "GET":
                     raise EngineFault("Bad handshake method")
-                self.app.streams.check_capacity(call.principal)
+                check_capacity(self.app, call.principal)
                 return self._begin(call, given, encoding)
             if sid in self._ended:
                 return payload_answer(self._ended.pop(sid))
@@ -10317,14 +10243,14 @@ class EngineIo:
 
     def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
-        settings, streams = self.app.settings, self.app.streams
+        app, settings = self.app, self.app.settings
         # What the request's credential gives is for who joins a namespace by it.
-        asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
-        session = given.get("session", "")
+        principal, session = call.principal._replace(credential=""), given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
+            cursor = app.hub.head
+            subscriber = new_subscriber(principal, call.agent, encoding, client_id, cursor)
             made = subscriber.session = self.SESSION(self, subscriber, call)
             self._sessions[made.sid] = made
             opening = {
@@ -10335,7 +10261,7 @@ class EngineIo:
                 "maxPayload": settings["max_message_bytes"],
             }
             first = head + encoding.engine("0" + to_json(opening))
-            streams.attach(subscriber, frozenset(), transport, first, early)
+            app.hub.attach(subscriber, frozenset(), transport, first, early)
 
         if not encoding.polls:
             return upgrade(call, attach)
@@ -11804,7 +11730,6 @@ class Application:
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
-        self.streams = Streams(self.hub, self.log, settings, journal, self.rooms.attendance.topics)
         self.engine = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
