@@ -109,21 +109,12 @@ import tempfile
 import threading
 import time
 import traceback
+import typing
 import unicodedata
 import urllib.parse
 import webbrowser
-from collections import Counter, deque
-from collections.abc import (
-    Callable,
-    Collection,
-    Coroutine,
-    Generator,
-    Hashable,
-    Iterable,
-    Iterator,
-    MutableMapping,
-    Sequence,
-)
+from collections import Counter, UserDict, deque
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -131,23 +122,11 @@ from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
 from types import ModuleType, NoneType, SimpleNamespace, UnionType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    Protocol,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 import bottle
 import gevent
+import gevent.baseserver
 import gevent.event
 import gevent.hub
 import gevent.lock
@@ -327,7 +306,6 @@ def plain_origin(text: str) -> str:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -335,13 +313,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 # ----------------------------------------------------------------------------------------------
 # Settings
 # ----------------------------------------------------------------------------------------------
-
-
-class Form(NamedTuple):
-    """What a text must be, where not any text will do."""
-
-    plain: Callable[[str], str]  # it as it is kept, empty where it is refused
-    words: str
 
 
 def plain_network(text: str) -> str:
@@ -358,20 +329,21 @@ def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str
     return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
 
 
-URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
-ORIGIN = Form(
+# What makes a text as it is kept, empty where it is refused; what such a text is.
+URL = like("https?://.+", plain_url), "an address like https://example.org"
+ORIGIN = (
     lambda text: text if text == "*" else plain_origin(text),
     "an origin like https://app.example.org, without a path, nor *",
 )
-HOST = Form(
+HOST = (
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
 )
-FRAME = Form(plain_origin, "an origin like https://intranet.example.org, without a path")
-NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
-STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
-TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
-SIGNING_KEY = Form(
+FRAME = plain_origin, "an origin like https://intranet.example.org, without a path"
+NETWORK = plain_network, "an IP address or a network like 10.0.0.0/8"
+STUN = like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none"
+TURN = like(r"turns?:\S+"), "like turn:turn.example.org"
+SIGNING_KEY = (
     lambda text: text if len(text.encode()) >= 32 else "",
     "a secret of 32 bytes or more, nor a PEM public key",
 )
@@ -392,7 +364,8 @@ class Setting(NamedTuple):
     switched: bool = False  # is saved by a route of its own: the start page has a switch for it
     next_start: bool = False  # what is saved takes effect at the next start
     secret: bool = False
-    form: Form | None = None  # of a text, of each of a list; empty is always allowed
+    # What a text, or each of a list, must be: see URL. Empty is always allowed.
+    form: tuple[Callable[[str], str], str] | None = None
 
     @property
     def has_option(self) -> bool:
@@ -571,12 +544,12 @@ def parse_setting(row: Setting, text: str, name: str = "") -> Any:
         raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
+    plain, words = row.form
     parts = value if row.kind == "list" else (value,)
-    kept = tuple(part and row.form.plain(part) for part in parts)
-    if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
-        shown = "this" if row.secret else repr(refused[0])
-        raise ValueError(f"{name}: {shown} is not {row.form.words}")
-    return kept if row.kind == "list" else kept[0]
+    for part in parts:
+        if part and not plain(part):
+            raise ValueError(f"{name}: {'this' if row.secret else repr(part)} is not {words}")
+    return tuple(map(plain, parts)) if row.kind == "list" else plain(value)
 
 
 class Settings:
@@ -586,7 +559,6 @@ class Settings:
         """Take the texts of the command line and the process's environment. Raises ValueError for
         an unknown key or a value that its row refuses."""
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
-        self._saved: dict[str, Any] = {}
         names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
         for name in environ:
             if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
@@ -601,41 +573,31 @@ class Settings:
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
             self._fixed[key] = "command line", parse_setting(SETTINGS[key], text)
+        self.load(())
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._fixed:
-            return self._fixed[key][1]
-        return self._saved.get(key, SETTINGS[key].default)
+        return self._values[key][1]
 
     def source(self, key: str) -> str:
         """Where a value comes from: `command line`, `environment`, `saved` or `default`."""
-        if key in self._fixed:
-            return self._fixed[key][0]
-        return "saved" if key in self._saved else "default"
+        return self._values[key][0]
 
     def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
         """Replace the saved values, given as keys and texts; the keys whose text is refused, which
         count as unset. What only the start may give isn't taken: a file of handlers would run."""
-        self._saved, refused = {}, []
+        values, refused = {key: ("default", row.default) for key, row in SETTINGS.items()}, []
         for key, text in saved:
             try:
                 if key in SETTINGS and not SETTINGS[key].start_only:
-                    self._saved[key] = parse_setting(SETTINGS[key], text)
+                    values[key] = "saved", parse_setting(SETTINGS[key], text)
             except ValueError:
                 refused.append(key)
+        self._values = values | self._fixed
         return refused
 
-    @property
-    def data_folder(self) -> Path:
-        """The folder that holds everything this server keeps."""
-        return self._folder(platformdirs.user_data_dir)
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of the log file of a program without a terminal."""
-        return self._folder(platformdirs.user_log_dir)
-
-    def _folder(self, usual: Callable[..., str]) -> Path:
+    def folder(self, usual: Callable[..., str] = platformdirs.user_data_dir) -> Path:
+        """The folder that holds everything this server keeps; with `user_log_dir` the one of the
+        log file of a program without a terminal."""
         # A macOS application is a folder itself.
         bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), PROGRAM)
         is_portable = bundle.with_name("portable").is_file()
@@ -846,6 +808,8 @@ class Table(peewee.Model):
     """Base of the models: class `VideoRoom` is table `video_rooms`. Times are integers,
     milliseconds since 1970."""
 
+    id: Any  # peewee adds it where no other key is declared
+
     class Meta:
         table_function = staticmethod(
             lambda model: re.sub(r"\B(?=[A-Z])", "_", model.__name__).lower() + "s"
@@ -855,7 +819,6 @@ class Table(peewee.Model):
 class Message(Table):
     """A row of the log, for queries; see Entry."""
 
-    id = peewee.BigAutoField()
     topic = peewee.TextField()
     kind = peewee.TextField()
     event = peewee.TextField(null=True)
@@ -877,9 +840,6 @@ class Topic(Table):
 
 
 class EventLog(Table):
-    """What happened on this server, for its administrator."""
-
-    id = peewee.BigAutoField()
     timestamp = peewee.BigIntegerField(index=True)
     level = peewee.TextField()
     message = peewee.TextField()
@@ -907,9 +867,6 @@ class StatsMinute(Table):
 
 
 class User(Table):
-    """Somebody who signs in with a password."""
-
-    id = peewee.BigAutoField()
     username = peewee.TextField()
     username_key = peewee.TextField(unique=True)  # case-folded: Ada and ada are one
     password_hash = peewee.TextField()
@@ -967,7 +924,6 @@ class SocketSession(Table):
 class VideoRoom(Table):
     """A video room. Of those with the same name at most one is active; flags are 0 or 1."""
 
-    id = peewee.BigAutoField()
     room_id = peewee.TextField()
     name = peewee.TextField()
     description = peewee.TextField()
@@ -989,7 +945,6 @@ class VideoRoom(Table):
 class VideoParticipant(Table):
     """Somebody who is in a room, or waits to be let in."""
 
-    id = peewee.BigAutoField()
     room = peewee.BigIntegerField(column_name="room_id")
     client_id = peewee.TextField()
     connection_id = peewee.TextField()  # a new one with each join of the same client
@@ -1005,10 +960,8 @@ class VideoParticipant(Table):
 
 
 class RoomBan(Table):
-    """Who was removed from a room and may not come back: `client:…` or `account:…`."""
-
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()
+    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1148,27 +1101,21 @@ class Transaction:
     def perform(self, work: Work, careful: bool) -> None:
         """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint, as
         plain entries do with `careful`."""
-        work.error = None
+        work.error, entries, next_id = None, len(self.entries), self.next_id
         try:
-            is_safe = work.is_plain and not careful
-            work.value = work.unit(self) if is_safe else self._run(work.unit)
+            if work.is_plain and not careful:
+                work.value = work.unit(self)
+                return
+            self.insert()
+            with self.database.savepoint():
+                work.value = work.unit(self)
+                self.insert()
         except Exception as error:
             if not self.database.is_sound():
                 raise  # the fault took the whole transaction with it
-            work.error = storage_problem(error)
-
-    def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self.insert()
-        entries, next_id = len(self.entries), self.next_id
-        try:
-            with self.database.savepoint():
-                result = unit(self)
-                self.insert()
-                return result
-        except BaseException:
             del self.entries[entries:]
-            self._staged, self.next_id = entries, next_id
-            raise
+            self._staged, self.next_id = min(self._staged, entries), next_id
+            work.error = storage_problem(error)
 
     def insert(self, is_last: bool = False) -> None:
         """Put what was appended into the table; with `is_last` only the commit is left."""
@@ -1236,13 +1183,13 @@ class Engine:
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
     durability = "full"
-    shared: bool  # other processes may serve the same log
+    shared = False  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
     size_sql: str  # for the bytes that the database takes
     timeline_sql = "SELECT ''"  # for what changes where a failover may have lost transactions
-    queue: Any  # makes a queue to and from the writer
-    spawn: Any  # runs the writer
+    queue: Any = staticmethod(gevent.queue.SimpleQueue)  # of what the writer does
+    spawn: Any = staticmethod(gevent.spawn)  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
     open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
@@ -1295,8 +1242,6 @@ class Engine:
 
 
 class Sqlite(peewee.SqliteDatabase):
-    """One connection to SQLite."""
-
     @property
     def last_id(self) -> int:
         """The log's last id, in a transaction that has begun."""
@@ -1325,10 +1270,9 @@ class Sqlite(peewee.SqliteDatabase):
 class SqliteEngine(Engine):
     """SQLite: one process, one file. The writer is a thread: its fsync would stop the loop."""
 
-    shared = False
     remedy = "If it is damaged, move it away and restore a backup."
     NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
-    types: ClassVar[dict[str, str]] = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
+    types = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
     size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
@@ -1465,11 +1409,9 @@ class Postgres(peewee.PostgresqlDatabase):
 
     @property
     def is_lost(self) -> bool:
-        """Whether there is no connection any more."""
         return self._state.conn is None or bool(self._state.conn.closed)
 
     def lose(self) -> None:
-        """Drop the connection, whatever state it is in."""
         with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
             if self._state.conn is not None:
                 self._state.conn.close()
@@ -1523,12 +1465,10 @@ class PostgresWriter(Postgres):
             self._run(insertion("messages", COLUMNS, len(page)), page)
 
     def is_sound(self) -> bool:
-        """Whether a transaction is open and sound."""
         status = self._state.conn.info.transaction_status
         return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
 
     def after_fault(self, transaction: Transaction | None) -> Fate:
-        """Clean up after a failed transaction, and learn what became of it."""
         was_open = not self.is_closed()
         if not self.is_lost:
             with contextlib.suppress(*DATABASE_FAULTS):
@@ -1627,16 +1567,9 @@ class PostgresEngine(Engine):
 
     shared = True
     remedy = "Check the URL, and that the server runs and lets this user in."
-    types: ClassVar[dict[str, str]] = {
-        "logid": "BIGINT PRIMARY KEY",
-        "autoid": "BIGSERIAL PRIMARY KEY",
-        "blob": "BYTEA",
-    }
+    types = {"logid": "BIGINT PRIMARY KEY", "autoid": "BIGSERIAL PRIMARY KEY", "blob": "BYTEA"}
     size_sql = "SELECT pg_database_size(current_database())"
     timeline_sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-    queue = staticmethod(gevent.queue.SimpleQueue)
-    spawn = staticmethod(gevent.spawn)
-    LOCK = PostgresWriter.LOCK
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -1668,7 +1601,7 @@ class PostgresEngine(Engine):
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
-            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock({PostgresWriter.LOCK})")
             if 0 < schema_version(database) < len(MIGRATIONS):  # it may have to read a long table
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
@@ -1744,28 +1677,23 @@ class Storage:
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
         self._database: LogDatabase | None = None  # the writer's own
-        self._ended = engine.queue()
-        self._done: deque[Done] = deque()
+        self._done: deque[Done] = deque()  # one without works ends it
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._log_committed: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
     def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
         """Start the writer. `log_committed` is called with the entries of each commit, before
         those who wait in `write` go on."""
-        self._log_committed = log_committed
         self._async.start(self._bell.set)
-        gevent.spawn(self._tell)
+        self._deliverer = gevent.spawn(self._deliver, log_committed)
         self.engine.spawn(self._write_on)
 
     def stop(self) -> None:
         """Write what waits and close."""
         self._works.put(None)
-        with contextlib.suppress(_queue.Empty):
-            self._ended.get(timeout=10)
-        self._deliver()
+        self._deliverer.join(timeout=10)
         self._async.stop()
         self.engine.close()
 
@@ -1780,25 +1708,20 @@ class Storage:
         return work.waiter.get()  # type: ignore[no-any-return]
 
     def _write_on(self) -> None:
-        """The writer: a thread or a greenlet, as its engine needs. It alone calls the next two."""
-        while works := self._take():
+        """The writer: a thread or a greenlet, as its engine needs; it takes all that waits."""
+        for first in iter(self._works.get, None):
+            works = [first]
+            with contextlib.suppress(_queue.Empty):
+                while works[-1] is not None and len(works) < self.BATCH:
+                    works.append(self._works.get_nowait())
+            if works[-1] is None:
+                self._works.put(works.pop())  # for the next time
             self._done.append(self._commit(works))
             self._async.send()  # to the loop
         if self._database is not None:
             self._database.close()
-        self._ended.put(True)
-
-    def _take(self) -> list[Work]:
-        """All that waits, at least one; none when it is time to end."""
-        works = [self._works.get()]
-        with contextlib.suppress(_queue.Empty):
-            while works[-1] is not None and len(works) < self.BATCH:
-                works.append(self._works.get_nowait())
-        if works[-1] is None:
-            works.pop()
-            if works:
-                self._works.put(None)  # for the next time
-        return works
+        self._done.append(([], []))
+        self._async.send()
 
     def _commit(self, works: list[Work]) -> Done:
         """Run works in one transaction. When it fails, for a lost connection or since the database
@@ -1825,23 +1748,23 @@ class Storage:
             work.error = storage_problem(fault, fate)
         return [], works
 
-    def _tell(self) -> None:
+    def _deliver(self, log_committed: Callable[[list[Entry]], None]) -> None:
+        """Have the log advance over what was stored, and wake who waits for it."""
+        run_callback = gevent.get_hub().loop.run_callback
         while self._bell.wait():
             self._bell.clear()
-            self._deliver()
-
-    def _deliver(self) -> None:
-        loop = gevent.get_hub().loop
-        while self._done:
-            entries, works = self._done.popleft()
-            if entries:
-                self._log_committed(entries)
-            self.fault = None
-            for work in works:
-                wake = work.waiter.switch if work.error is None else work.waiter.throw
-                loop.run_callback(wake, work.value if work.error is None else work.error)
-                if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
-                    self.fault = str(work.error.__cause__)
+            while self._done:
+                entries, works = self._done.popleft()
+                if not works:
+                    return
+                if entries:
+                    log_committed(entries)
+                self.fault = None
+                for work in works:
+                    wake = work.waiter.switch if work.error is None else work.waiter.throw
+                    run_callback(wake, work.value if work.error is None else work.error)
+                    if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
+                        self.fault = str(work.error.__cause__)
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
@@ -1866,13 +1789,11 @@ class Storage:
         return self._size
 
     def meta(self, key: str) -> str | None:
-        """A fact about the database."""
         row = Fact.get_or_none(Fact.key == key)
         return row.value if row else None
 
 
 def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
-    """Note facts about a database, within a transaction."""
     for key, value in facts.items():
         upsert(database, Fact, key=key, value=value)
 
@@ -1921,21 +1842,18 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 class Stats:
     """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
 
-    WINDOW = 12  # samples that rates are taken over
     SAMPLE_SECONDS = 5.0
+    WINDOW = 12  # samples that rates are taken over: a minute
+    NAMES = 4_000  # of topics whose messages are counted between two samples: those with most
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self.total_connections = 0
-        self.messages_sent = 0
-        self.deliveries = 0
-        self.bytes_sent = 0
+        self.total_connections = self.messages_sent = self.deliveries = self.bytes_sent = 0
         self._latencies: deque[float] = deque(maxlen=1_000)
         self._process = psutil.Process()
-        self._process.cpu_percent(None)
-        self.cpu_percent = 0.0
-        self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
-        self.traffic = Traffic()
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=self.WINDOW)
+        self._traffic: deque[Counter[str]] = deque(maxlen=self.WINDOW)
+        self.sample()
 
     def _now(self) -> tuple[float, int, int]:
         return time.monotonic(), self.messages_sent, self.deliveries
@@ -1950,15 +1868,29 @@ class Stats:
         return self.messages_sent + self.deliveries + self.total_connections
 
     def sample(self) -> None:
-        """Take the sample that rates are computed from."""
         self._samples.append(self._now())
-        self.traffic.turn()
+        self.topics = Counter[str]()  # whoever brings a message counts it here
+        self._traffic.append(self.topics)
         self.cpu_percent = self._process.cpu_percent(None)
 
+    def bound_topics(self) -> None:
+        """To be called when they have grown."""
+        if len(self.topics) > self.NAMES:
+            self.topics = Counter(dict(self.topics.most_common(self.NAMES // 2)))
+            self._traffic[-1] = self.topics
+
+    def traffic(self) -> Counter[str]:
+        """The messages of each topic in the last minute."""
+        counts = Counter[str]()
+        for topics in paced(list(self._traffic)):
+            counts.update(topics)
+        return counts
+
     def view(self) -> dict[str, Any]:
-        """The counters as the API shows them."""
         then, now = self._samples[0], self._now()
         seconds = max(now[0] - then[0], 0.001)
+        latencies = sorted(self._latencies) or [0.0]
+        p50, p99 = (latencies[int(share * (len(latencies) - 1))] for share in (0.5, 0.99))
         return {
             "total_connections": self.total_connections,
             "messages_sent": self.messages_sent,
@@ -1967,42 +1899,10 @@ class Stats:
             "uptime": int(time.monotonic() - self._started),
             "messages_per_second": round((now[1] - then[1]) / seconds, 1),
             "deliveries_per_second": round((now[2] - then[2]) / seconds, 1),
-            "publish_latency_ms": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
+            "publish_latency_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
             "cpu_percent": self.cpu_percent,
             "memory_bytes": self._process.memory_info().rss,
         }
-
-    def _percentile(self, share: float) -> float:
-        ordered = sorted(self._latencies)
-        return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
-
-
-class Traffic:
-    """How many messages the channels had in the last minute, counted in slots of five seconds. Of
-    more names than `NAMES` in a slot those are kept that had most."""
-
-    NAMES = 4_000
-
-    def __init__(self) -> None:
-        self._slots: deque[Counter[str]] = deque([Counter()], maxlen=12)
-        self.slot = self._slots[0]  # by topic; whoever brings a message counts it here
-
-    def bound(self) -> None:
-        """To be called when the slot has grown."""
-        if len(self.slot) > self.NAMES:
-            self.slot = self._slots[-1] = Counter(dict(self.slot.most_common(self.NAMES // 2)))
-
-    def turn(self) -> None:
-        """Begin the next slot, every five seconds."""
-        self.slot = Counter()
-        self._slots.append(self.slot)
-
-    def minute(self) -> Counter[str]:
-        """The messages of each topic."""
-        counts = Counter[str]()
-        for slot in paced(list(self._slots)):
-            counts.update(slot)
-        return counts
 
 
 class Journal:
@@ -2381,8 +2281,7 @@ class SseEncoding:
     def __init__(self, labels: bool, chunks: bool) -> None:
         # Of the form: who has the same one is sent the same bytes.
         self.key = f"sse{'+label' * labels}{'+chunk' * chunks}"
-        self._labels = labels
-        self._chunks = chunks
+        self._labels, self._chunks = labels, chunks
 
     def text(self, text: str) -> bytes:
         """Some lines of the stream."""
@@ -2475,10 +2374,9 @@ class SocketIoEncoding(WebSocketEncoding):
             if ack:
                 body["id"] = int(ack)
             return self.engine(msgspec.msgpack.encode(body))
-        count = f"{len(attachments)}-" if attachments else ""
-        kind += 3 if attachments else 0
+        form = f"{kind + 3}{len(attachments)}-" if attachments else kind
         where = "" if namespace == "/" else namespace + ("," if payload else "")
-        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        text = self.engine(f"4{form}{where}{ack}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2881,7 +2779,7 @@ class Span(NamedTuple):
 
 
 class State(enum.Enum):
-    """What is done with a subscriber. `Connections` changes it; to and from BEHIND, `Hub`."""
+    """What is done with a subscriber."""
 
     LIVE = "sent from the ring what it lacks"
     BLOCKED = "its socket did not take all: the rest is pinned, and sent before anything else"
@@ -2948,37 +2846,54 @@ Topics = frozenset[str]  # shared ones, of a view
 Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
 
 
-class Connections:
-    """Owns the sockets: what one connection is told alone, what its socket does not take at once,
-    what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
+class Hub:
+    """Owns the live connections, and brings to them what the log gets.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
+
+    What holds between any two steps (test_hub.py asserts each):
 
     1. A subscriber is in one state. BLOCKED is who has pinned bytes; who is ENDING may have some;
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
+    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
+       and the sweep has yet to come to this one.
 
     What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
     removes it from a room, its credential is revoked or expires, the network is shared no longer:
-    it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
-    client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
-    slow: it takes nothing for slow_consumer_seconds, and with a session for as long again
-    (`_close_stalled`), or `REPLY_BYTES` of answers
-    wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
-    ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
-    and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
-    another database in the middle of a message (`Hub.restart`).
+    it is served what there is, told why, and closed (`end`). Its session ends, for what the client
+    says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is slow: it
+    takes nothing for slow_consumer_seconds, and with a session for as long again
+    (`_close_stalled`), or `REPLY_BYTES` of answers wait, or `LATER` changes of topics. It is
+    silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE stream's
+    system what was sent (`tune`). Its client upgrades, and it goes on as another one (`adopt`). The
+    server stops (`drain`), fails (`_ready`), or finds another database in the middle of a message
+    (`restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
-    _enter: Callable[[Subscriber, Topics], None]  # it is brought what comes on these and its own
-    _leave: Callable[[Subscriber], None]  # it is brought nothing more
-    _serve_soon: Callable[[Subscriber], None]  # it takes more, or wants something else
+    SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
 
-    def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
         """Connections are numbered from `first_id`."""
-        self._stats, self._journal, self._settings = stats, journal, settings
+        self._log, self._stats, self._journal, self._settings = log, stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -2986,6 +2901,54 @@ class Connections:
         self._ids = itertools.count(first_id)
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
+        self._timer = self._loop.timer(self.SLICE / 2)
+        self._loaded = False  # messages come faster than they are brought
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
+        self._views: dict[tuple[str, Topics], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
+        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
+            "revoke": self._revoke,
+            "topics": self.change_topics,
+        }
+
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring, self.head = Ring(*newest), head
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    def restart(self, stand: Stand) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
+        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
+        for subscriber in everybody:
+            self._leave(subscriber)
+        self._ring, self.head = Ring(*newest), stand.head
+        for subscriber, topics in everybody.items():
+            subscriber.cursor, subscriber.later = self.head, ()
+            self._enter(subscriber, topics)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
+                self._reset(subscriber)
 
     # Who is there
 
@@ -3049,7 +3012,7 @@ class Connections:
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a polling connection the socket and the encoding of another one, which ends thereby.
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
-        queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
+        queue = cast("QueueTransport", subscriber.transport)
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
@@ -3057,9 +3020,7 @@ class Connections:
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
-        self._leave(subscriber)
-        subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
-        self._enter(subscriber, topics)
+        self.become(subscriber, encoding=encoding, pending=None, queue=None)
         self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
@@ -3215,108 +3176,7 @@ class Connections:
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(subscriber, data)
 
-    # Time
-
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
-        for subscriber in blocked:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # Who reads again soon gets the rest of what was begun, and these words.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
-        subscriber.answer_by = subscriber.answer_by or answer_by
-
-
-class Hub(Connections):
-    """Brings to the live connections what the log gets.
-
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
-
-    What holds between any two steps, besides 1 and 2 of `Connections` (test_hub.py asserts each):
-
-    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
-       and no position is told that is beyond what was sent.
-    4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
-    """
-
-    SLICE = 0.002  # seconds that a sweep takes before others have their turn
-    TOGETHER = 32  # members served before the clock is looked at
-    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    BURST_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    LATER = 100  # changes of topics that wait for one connection
-    VOLATILE = 1_000  # messages that wait to be sent once
-
-    def __init__(
-        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
-    ) -> None:
-        super().__init__(stats, journal, settings, first_id)
-        self._log = log
-        self._timer = self._loop.timer(self.SLICE / 2)
-        self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
-        self.head = log.head
-        self._views: dict[tuple[str, Topics], View] = {}
-        self._dirty: dict[View, None] = {}
-        self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
-        self._scheduled = False
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
-        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
-            "revoke": self._revoke,
-            "topics": self.change_topics,
-        }
-
-    def start(self) -> None:
-        """Fill the ring from the log's end and begin."""
-        head = -1
-        while head != self._log.head:  # else it went on meanwhile
-            head = self._log.head
-            newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring, self.head = Ring(*newest), head
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
-
-    def restart(self, stand: Stand) -> None:
-        """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
-        # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
-        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
-        for subscriber in everybody:
-            self._leave(subscriber)
-        self._ring, self.head = Ring(*newest), stand.head
-        for subscriber, topics in everybody.items():
-            subscriber.cursor, subscriber.later = self.head, ()
-            self._enter(subscriber, topics)
-            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
-            else:
-                subscriber.state = State.LIVE
-                self._reset(subscriber)
-
-    # Who is there
+    # Who hears what
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
@@ -3358,7 +3218,7 @@ class Hub(Connections):
 
     def traffic(self) -> Counter[str]:
         """How many messages each shared topic had in the last minute, on any node."""
-        return self._stats.traffic.minute()
+        return self._stats.traffic()
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -3391,25 +3251,22 @@ class Hub(Connections):
         else:
             self._serve_soon(subscriber)
 
-    def become(self, subscriber: Subscriber, **changed: Any) -> None:
-        """Make a connection another client's (`client_id`), or write to it in another `encoding`
-        from here on."""
-        topics = subscriber.view.topics
+    def become(self, subscriber: Subscriber, topics: Topics | None = None, **changed: Any) -> None:
+        """Let a connection go on with other topics or fields: as another client's (`client_id`), in
+        another `encoding`."""
+        before = subscriber.view.topics
+        topics = before if topics is None else topics
         self._leave(subscriber)
         for name, value in changed.items():
             setattr(subscriber, name, value)
         self._enter(subscriber, topics)
+        self.on_moved(subscriber, before, topics)
         self._serve_soon(subscriber)
-        self.on_moved(subscriber, topics, topics)
 
     def rewind(self, subscriber: Subscriber, topics: Topics, cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave(subscriber)
-        subscriber.cursor, subscriber.later = cursor, ()
-        if subscriber.pending is not None:
-            subscriber.pending = subscriber.pending._replace(cursor=cursor)
-        self._enter(subscriber, topics)
-        self._serve_soon(subscriber)
+        pending = subscriber.pending and subscriber.pending._replace(cursor=cursor)
+        self.become(subscriber, topics, cursor=cursor, later=(), pending=pending)
 
     def end(self, subscribers: list[Subscriber], reason: str) -> None:
         """Serve what there is, tell the clients not to come back as they were, and close."""
@@ -3449,21 +3306,12 @@ class Hub(Connections):
                 self._ring.by_topic[topic].views.discard(view)
                 self._ring.release(topic)
 
-    def _switch(self, subscriber: Subscriber) -> None:
-        """Give a subscriber that has been served up to there its next topics."""
-        change, *later = subscriber.later
-        subscriber.later = tuple(later)
-        self.on_moved(subscriber, subscriber.view.topics, change.topics)
-        self._leave(subscriber)
-        self._enter(subscriber, change.topics)
-        subscriber.cursor = max(subscriber.cursor, change.number)
-
     # What the log tells
 
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
-        counts = self._stats.traffic.slot
+        counts = self._stats.topics
         for entry in entries:
             self._ring.add(entry)
             if entry.topic.startswith(CHANNEL):
@@ -3479,7 +3327,7 @@ class Hub(Connections):
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
-        self._stats.traffic.bound()
+        self._stats.bound_topics()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
 
@@ -3598,8 +3446,10 @@ class Hub(Connections):
                     self._fall_behind(subscriber)
                     return
                 self._bring(subscriber, span.is_earlier, burst)
-            elif subscriber.later:
-                self._switch(subscriber)
+            elif subscriber.later:  # it has been served up to there
+                change, *later = subscriber.later
+                cursor = max(subscriber.cursor, change.number)
+                self.become(subscriber, change.topics, cursor=cursor, later=tuple(later))
             else:
                 return
         self._serve_soon(subscriber)  # much to send: others have their turn first
@@ -3703,8 +3553,8 @@ class Hub(Connections):
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
         if entry.topic.startswith(CHANNEL):
-            self._stats.traffic.slot[entry.topic] += 1
-            self._stats.traffic.bound()
+            self._stats.topics[entry.topic] += 1
+            self._stats.bound_topics()
         chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
@@ -3813,6 +3663,25 @@ class Hub(Connections):
                 self._close_stalled()
                 self._ping()
 
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
+        for subscriber in blocked:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # Who reads again soon gets the rest of what was begun, and these words.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
+        subscriber.answer_by = subscriber.answer_by or answer_by
+
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
@@ -3890,16 +3759,13 @@ class Doorbell:
     _own = 0  # the ringing connection's process on the server
 
     def __post_init__(self) -> None:
-        self._bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
+        # When it is set the other nodes are told, together by whoever rings now.
+        self.bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
 
     def start(self) -> None:
         for run in (self._ring_on, self._listen, self._post_on):
             gevent.spawn(self._for_ever, run)
-
-    def ring(self) -> None:
-        """Tell the other nodes, together with whoever else rings now."""
-        self._bell.set()
 
     def post(self, letter: bytes) -> None:
         """Send a JSON value to the other nodes; one that is too long stays here."""
@@ -3922,8 +3788,8 @@ class Doorbell:
         # server queue for. Nothing is lost with a bell, so it need not wait for the disk.
         with contextlib.closing(self._storage.engine.connect()) as database:
             self._own = database.connection().info.backend_pid
-            while self._bell.wait():
-                self._bell.clear()
+            while self.bell.wait():
+                self.bell.clear()
                 database.execute_sql(
                     f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY {self.BELL}; COMMIT"
                 )
@@ -4024,7 +3890,7 @@ class Nodes:
         if self.are_several:
             self.beat()
             self._doorbell.start()
-            self._doorbell.ring()  # so that the others learn of this one
+            self._doorbell.bell.set()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end. Raises as `Storage.write` does."""
@@ -4035,7 +3901,7 @@ class Nodes:
     def ring(self) -> None:
         """Tell the other nodes, if there are any, that the log went on."""
         if self._others:
-            self._doorbell.ring()
+            self._doorbell.bell.set()
 
     def _on_bell(self) -> None:
         if not self._others:  # it was another one's bell
@@ -4252,13 +4118,13 @@ class Nodes:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
             node, topic, event, content, exclude, attachments = self.LETTER.decode(text)
-            if node != self.id:
-                if topic == HUB_TOPIC:  # for the node, and not worth a row
-                    self._hub.controls[event or ""](0, msgspec.json.decode(content))
-                    return
-                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
-                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
-                self._hub.volatile(entry)
+            if node == self.id:
+                return
+            if topic == HUB_TOPIC:  # for the node, and not worth a row
+                self._hub.controls[event or ""](0, msgspec.json.decode(content))
+                return
+            kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+            self._hub.volatile(Entry(topic, kind, event, content, attachments, exclude=exclude))
 
     # Presence
 
@@ -4280,9 +4146,8 @@ class Nodes:
         # Another node's listeners show in what is held of the topic before they are counted.
         topic, now = PRESENCE + channel, now_ms()
         if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
-            who = {"channel": channel, "clientId": client_id, "username": name}
-            text = to_json({"type": event, **who})
-            told = Entry(topic, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            who = {"type": event, "channel": channel, "clientId": client_id, "username": name}
+            told = Entry(topic, SYSTEM, event, to_json(who), expires_at=now + 60_000, sent_at=now)
             self._presence.append(told)
 
     def tell_presence(self) -> None:
@@ -4375,11 +4240,6 @@ class Principal(NamedTuple):
         return self.kind in ("user", "owner", "jwt")
 
     @property
-    def is_window(self) -> bool:
-        """Whether it is the desktop's own window, in which no call is held."""
-        return WINDOW in self.grants.scopes
-
-    @property
     def account(self) -> str:
         """What is limited as one, wherever it asks from; empty for anybody, and for guests."""
         return "" if self.kind in ("anonymous", "guest") else self.name
@@ -4397,7 +4257,7 @@ class Principal(NamedTuple):
         return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
 
 
-WINDOW = "window"  # a scope that tells the desktop's window from the browser
+WINDOW = "window"  # a scope that tells the desktop's own window, in which no call is held
 USER_GRANTS, ADMIN_GRANTS = Grants(), Grants(SCOPES)
 WINDOW_GRANTS = Grants((*SCOPES, WINDOW))
 ANONYMOUS = Principal("anonymous", "anonymous", Grants(()))
@@ -4440,9 +4300,8 @@ def new_token(
     """A new secret, and the row of `access_tokens` that is stored for it. What the secret ends with
     is as true as the whole: only that has its hash."""
     secret, now = secrets.token_urlsafe(32) + suffix, now_ms()
-    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants)}
-    ends = now + int(seconds * 1000)
-    return secret, {**row, "created_at": now, "expires_at": ends, **more}
+    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants), **more}
+    return secret, {**row, "created_at": now, "expires_at": now + int(seconds * 1000)}
 
 
 # Passwords
@@ -4521,6 +4380,9 @@ class Charge(NamedTuple):
     n: float = 1
 
 
+GiveBack = Callable[[], None]
+
+
 class Buckets:
     """Token buckets: each key may do `burst` at once and `rate` a second in the long run."""
 
@@ -4529,7 +4391,7 @@ class Buckets:
     def __init__(self) -> None:
         self._full_at: dict[Hashable, float] = {}
 
-    def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
+    def charge(self, *charges: Charge, code: str = "rate_limited") -> GiveBack:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
         it is full, and owed. Raises Problem `code` with the seconds until they are there."""
         now, wait = time.monotonic(), 1e-6  # less is rounding
@@ -4537,8 +4399,7 @@ class Buckets:
             owed = max(self._full_at.get(key, now) - now, 0)
             wait = max(wait, owed + (min(n, burst) - burst) / rate)
         if wait > 1e-6:
-            seconds = int(wait) + 1
-            raise Problem(code, f"Wait {seconds} seconds.", retry_after=seconds)
+            raise Problem(code, f"Wait {int(wait) + 1} seconds.", retry_after=int(wait) + 1)
         if len(self._full_at) >= self.KEYS:
             kept = {key: when for key, when in self._full_at.items() if when > now}
             self._full_at = kept if len(kept) < self.KEYS else {}
@@ -4620,13 +4481,12 @@ class Call(msgspec.Struct, eq=False, dict=True):
     @cached_property
     def query(self) -> dict[str, list[str]]:
         """What the query string gives. Raises Problem `malformed`."""
+        parse = partial(urllib.parse.parse_qs, self.raw_query, keep_blank_values=True)
         try:
-            parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
-            return parse(self.raw_query) if self.raw_query else {}
+            return parse(errors="strict") if self.raw_query else {}
         except ValueError:
-            parts = self.raw_query.split("&")
-            fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in parts)
-            name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+            given = parse(errors="surrogateescape").items()
+            name = next(name for name, values in given if NOT_UTF8.search(name + "".join(values)))
             detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
             raise Problem("malformed", detail) from None
 
@@ -4749,7 +4609,9 @@ class Access:
         row = self._live_token(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
-        return self._principal(row, "token", row.name)
+        self._used[row.token_hash] = now_ms()
+        grants = msgspec.json.decode(row.grants, type=Grants)
+        return Principal("token", row.name, grants, row.id, row.expires_at)
 
     def _by_jwt(self, token: str) -> Principal:
         """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
@@ -4764,39 +4626,30 @@ class Access:
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
-        covers = found.channels
-        grants = Grants(subscribe=covers.get("subscribe", ()), publish=covers.get("publish", ()))
-        expires_at = int(found.exp * 1000)
-        return Principal("jwt", found.sub, grants, sha256(token)[:16], expires_at)
+        hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
+        grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
+        return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
 
     def _by_cookie(self, call: Call) -> Principal:
-        """The principal of a browser's session; ANONYMOUS when there is none."""
         # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
         pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
         secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
         row = self._live_token(secret, "session") if secret else None
         if row is None:
             return ANONYMOUS
+        self._used[row.token_hash] = now_ms()
         if row.user_id is None:
-            at_desktop = self.is_at_desktop(call)
-            return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
+            grants = msgspec.json.decode(row.grants, type=Grants)
+            owner = Principal("owner", OWNER, grants, row.id, row.expires_at)
+            return owner if self.is_at_desktop(call) else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != sha256(user.password_hash)[:16]:
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
-        return self._principal(row, "user", user.username, grants)
+        return Principal("user", user.username, grants, row.id, row.expires_at, user.id)
 
     def is_at_desktop(self, call: Call) -> bool:
-        """Whether who asks may be the one who sits there."""
         return self.has_desktop and is_loopback(call.address)
-
-    def _principal(
-        self, row: Any, kind: Kind, subject: str, grants: Grants | None = None
-    ) -> Principal:
-        """Who a row of `access_tokens` stands for; notes that it was used."""
-        self._used[row.token_hash] = now_ms()
-        found = grants or msgspec.json.decode(row.grants, type=Grants)
-        return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
     def _live_token(secret: str, *kinds: str) -> Any:
@@ -4824,22 +4677,20 @@ class Access:
 
     # Users
 
-    def add_user(
-        self, username: str, password: str, role: str, setup_token: str | None = None
-    ) -> Any:
+    def add_user(self, username: str, password: str, role: str, link: str | None = None) -> Any:
         """Make a user; the first administrator by a setup link's token. Raises Problem `invalid`,
         `weak_password`, `user_exists`, `already_set_up`, `invalid_link`."""
-        if setup_token is not None:
+        if link is not None:
             if User.get_or_none(User.role == "admin"):
                 raise Problem("already_set_up", "Sign in with your name and password.")
-            if self._live_token(setup_token, "setup") is None:  # before the password costs its time
+            if self._live_token(link, "setup") is None:  # before the password costs its time
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         check_password(password, username)
         row = user_row(username, self.hashed(hash_password, password), role)
-        if setup_token is not None:
-            self.redeem(setup_token, "setup")
+        if link is not None:
+            self.redeem(link, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
         except peewee.IntegrityError:
@@ -4966,16 +4817,14 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def limit_request(
-        self, principal: Principal, name: str = "rate_limit", n: int = 1
-    ) -> Callable[[], None]:
+    def limit_request(self, who: Principal, name: str = "rate_limit", n: int = 1) -> GiveBack:
         """Count requests or, by the setting `publish_limit`, messages of an address and an account,
         all or none; what takes it back. Raises Problem `rate_limited`."""
         buckets, a_minute = self._limits[name], self._settings[name]
-        if principal.unlimited or not a_minute:
+        if who.unlimited or not a_minute:
             return lambda: None
-        keys = [("address", network_of(principal.address))]
-        keys += [("account", principal.account)] if principal.account else []
+        keys = [("address", network_of(who.address))]
+        keys += [("account", who.account)] if who.account else []
         return buckets.charge(*(Charge(key, a_minute / 60, a_minute, n) for key in keys))
 
     # Where a request comes from
@@ -5341,6 +5190,7 @@ class Participant(msgspec.Struct):
     connection_id: str
     account: str
     user_id: str
+    display_name: str
     status: str
     node: str
     beats: int
@@ -5675,12 +5525,6 @@ class Rooms:
 
     def count(self) -> int:
         return int(VideoRoom.select().where(IS_ACTIVE).count())
-
-    def names(self, clients: Collection[str]) -> dict[str, str]:
-        """What some clients call themselves in rooms, of those that are in any."""
-        rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
-        found = rows.where(VideoParticipant.client_id.in_(list(clients)))
-        return {row.client_id: row.display_name for row in found}
 
     def participants(self, room: Any, waits: bool = False) -> list[ParticipantView]:
         """Who is in a room, or who waits to be let in; the longest there first."""
@@ -6242,7 +6086,7 @@ class Route:
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The handler's signature. It is read late: it names what stands further down."""
-        return get_type_hints(self.handler, include_extras=True)
+        return typing.get_type_hints(self.handler, include_extras=True)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -6273,7 +6117,7 @@ class Route:
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
         given = self.hints["return"]
-        kinds = get_args(given) if get_origin(given) is UnionType else (given,)
+        kinds = typing.get_args(given) if typing.get_origin(given) is UnionType else (given,)
         return [Success if kind is NoneType else kind for kind in kinds if kind is not Answer]
 
 
@@ -6366,9 +6210,9 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
 
 def element_of(kind: Any) -> Any:
     """The type of the elements of a list; None for a type that is none."""
-    if get_origin(kind) is tuple:
-        return get_args(kind)[0]
-    return next(filter(None, map(element_of, get_args(kind))), None)
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0]
+    return next(filter(None, map(element_of, typing.get_args(kind))), None)
 
 
 NAMES = {
@@ -6383,7 +6227,7 @@ NAMES = {
 
 def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
-    origin, inner = get_origin(kind) or kind, get_args(kind)
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Annotated:
         bare, meta = inner
         if meta.description or meta.max_length is None:
@@ -7667,11 +7511,8 @@ def backup(app: Application, call: Call) -> Answer:
     app.storage.backup(path)
     app.audit(call, "Backup downloaded")
     stamp, size = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), path.stat().st_size
-    headers = {
-        "Content-Type": SQLITE,
-        "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
-    }
+    name = f'attachment; filename="rtapp-{stamp}.db"'
+    headers = {"Content-Type": SQLITE, "Content-Disposition": name, "Content-Length": str(size)}
 
     def parts() -> Iterator[bytes]:
         try:
@@ -7687,30 +7528,28 @@ def metrics(app: Application) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
     from prometheus_client import core, generate_latest  # slow to import
 
-    view, memory = app.stats_view(), app.hub.memory()
-    gauge, counter = core.GaugeMetricFamily, core.CounterMetricFamily
-    latency = view.publish_latency_ms
+    now, memory = app.stats_view(), app.hub.memory()
+    gauge, total = core.GaugeMetricFamily, core.CounterMetricFamily
+    latency = now.publish_latency_ms
     live = gauge("rtapp_live_connections", "Now", labels=["transport"])
     for transport, count in app.hub.by_transport().items():
         live.add_metric([transport], count)
     families = [
         gauge("rtapp_ring_bytes", "Memory of the newest messages", memory["bytes"]),
         gauge("rtapp_ring_entries", "Messages in memory", memory["entries"]),
-        gauge("rtapp_uptime_seconds", "Since the start", view.uptime),
-        gauge("rtapp_memory_bytes", "Resident memory", view.memory_bytes),
-        gauge("rtapp_database_bytes", "Size of the database", view.database_bytes),
+        gauge("rtapp_uptime_seconds", "Since the start", now.uptime),
+        gauge("rtapp_memory_bytes", "Resident memory", now.memory_bytes),
+        gauge("rtapp_database_bytes", "Size of the database", now.database_bytes),
         gauge("rtapp_log_head", "Newest id of the log", app.log.head),
-        gauge("rtapp_video_rooms", "Active video rooms", view.active_video_rooms),
-        gauge("rtapp_video_participants", "People in them", view.video_participants),
+        gauge("rtapp_video_rooms", "Active video rooms", now.active_video_rooms),
+        gauge("rtapp_video_participants", "People in them", now.video_participants),
         gauge("rtapp_publish_latency_p50_ms", "Median time to store", latency["p50"]),
         gauge("rtapp_publish_latency_p99_ms", "99th percentile of it", latency["p99"]),
-        counter("rtapp_connections", "Streams opened", view.total_connections),
-        counter("rtapp_messages", "Messages published", view.messages_sent),
-        counter("rtapp_deliveries", "Messages delivered", view.deliveries),
-        counter("rtapp_sent_bytes", "Bytes sent to streams", view.bytes_sent),
-        counter(
-            "rtapp_catch_up_reads", "Pages read for streams behind the ring", view.catch_up_reads
-        ),
+        total("rtapp_connections", "Streams opened", now.total_connections),
+        total("rtapp_messages", "Messages published", now.messages_sent),
+        total("rtapp_deliveries", "Messages delivered", now.deliveries),
+        total("rtapp_sent_bytes", "Bytes sent to streams", now.bytes_sent),
+        total("rtapp_catch_up_reads", "Pages read for streams behind the ring", now.catch_up_reads),
         live,
     ]
     text = generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
@@ -7779,7 +7618,7 @@ def me(app: Application, call: Call) -> Me:
         access=app.settings["access"],
         guests=app.settings["guests"],
         setup_needed=not known and not app.access.has_admin,
-        in_window=principal.is_window,
+        in_window=WINDOW in principal.grants.scopes,
     )
 
 
@@ -8014,7 +7853,7 @@ def admin_page(app: Application) -> Answer:
 def room_page(app: Application, call: Call, room_id: str) -> Answer:
     """The same for every room: the page itself asks for it. The desktop's window holds no call,
     and shows instead that the browser does."""
-    if call.principal.is_window:
+    if WINDOW in call.principal.grants.scopes:
         return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
     answer = app.static.page("room.html", "../")
     if origins := app.settings["frame_ancestors"]:
@@ -8262,17 +8101,15 @@ def openapi() -> dict[str, Any]:
     for row in ROUTES:
         path = re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", row.path)
         paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas, shared)
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "rtapp", "version": __version__, "description": "A real-time server."},
         "paths": paths,
-        "components": {
-            "schemas": shared,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
-            },
-        },
+        "components": {"schemas": shared, "securitySchemes": schemes},
     }
 
 
@@ -8280,11 +8117,9 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     parameter = ("name", "in", "required", "schema")
+    types, in_path = {"int": "integer"}, re.findall(r"<(\w+):?(\w*)>", row.path)
     taken = [
-        *[
-            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
-            for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
-        ],
+        *[(name, "path", True, {"type": types.get(kind, "string")}) for name, kind in in_path],
         *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
         *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
@@ -8299,21 +8134,18 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         return found
 
     apart = len(shown) == len(row.answers)  # else each status may have any of them
-    responses: dict[str, Any] = {
-        str(status): {
-            "description": http.client.responses[status],
-            "content": content(media, [shown[at]] if apart else shown),
-        }
-        for at, (status, media) in enumerate(row.answers.items())
-    }
     problem = {"application/problem+json": {"schema": schemas[ProblemView]}}
+    responses = {"default": {"description": "A problem", "content": problem}}
+    for at, (status, media) in enumerate(row.answers.items()):
+        given = content(media, [shown[at]] if apart else shown)
+        responses[str(status)] = {"description": http.client.responses[status], "content": given}
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
         "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
-        "responses": {**responses, "default": {"description": "A problem", "content": problem}},
+        "responses": responses,
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
@@ -8361,9 +8193,11 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._router = bottle.Router()
-        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
+        self._rows = [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES
+        for row in self._rows:
             self._router.add(row.path, row.method, partial(self._serve, row))
-        for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
+        # RFC 9110, 9.3.7: "*" is all of it.
+        for path in ("*", *dict.fromkeys(row.path for row in self._rows)):
             self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
@@ -8408,8 +8242,7 @@ class Web:
         access.check_host(call)
         guarded = row.path.startswith(self.PROGRAMS)
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
-        navigates = call.headers.get("sec-fetch-mode") == "navigate"
-        is_link = navigates and HTML in row.answers.values()
+        is_link = call.headers.get("sec-fetch-mode") == "navigate" and HTML in row.answers.values()
         access.admit_page(call, is_link, guarded, row.path in self.SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
@@ -8489,9 +8322,8 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        found = (row.method for row in ROUTES if path in (row.path, "*"))
-        methods = allow_header({"OPTIONS", *found})
-        call.reply["Allow"] = methods
+        found = (row.method for row in self._rows if path in (row.path, "*"))
+        call.reply["Allow"] = methods = allow_header({"OPTIONS", *found})
         self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
@@ -8884,9 +8716,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         number = "" if found.id is None else found.id
-        given = Arguments("" if found.data is None else to_json(found.data), [])
         if isinstance(found.data, list):
             given = pack_arguments(found.data)
+        else:
+            given = Arguments("" if found.data is None else to_json(found.data), [])
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
@@ -8920,13 +8753,16 @@ class Refused(Exception):
     `Refused(message, data)`."""
 
 
+Function = Callable[..., Any]  # of the application
+
+
 class EventListener:
     """A function of the application, called as JavaScript would: what was not sent is None, what it
     doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
 
     __slots__ = ("_least", "_most", "acknowledges", "function", "once")
 
-    def __init__(self, function: Callable[..., Any], once: bool = False) -> None:
+    def __init__(self, function: Function, once: bool = False) -> None:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
@@ -8943,7 +8779,7 @@ class EventListener:
         self._most = sys.maxsize if any_number else len(plain)
 
     def __call__(
-        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] | None = None
+        self, namespace: str, event: str, *values: Any, ack: Function | None = None
     ) -> Any:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
@@ -8952,7 +8788,9 @@ class EventListener:
         before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
-            return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+            if inspect.iscoroutine(result):
+                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+            return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
@@ -8969,31 +8807,31 @@ class EventListeners:
         self.any: list[EventListener] = []
         self.middlewares: list[EventListener] = []
 
-    def on(self, event: str, listener: Callable[..., Any], once: bool = False) -> None:
+    def on(self, event: str, listener: Function, once: bool = False) -> None:
         """Call a function with the values of an event of this client, or with the reason of
         `disconnecting` and `disconnect`. What it returns counts as a handler's."""
         self._of.setdefault(event, []).append(EventListener(listener, once))
 
-    def once(self, event: str, listener: Callable[..., Any]) -> None:
+    def once(self, event: str, listener: Function) -> None:
         """As `on`, for the next one only."""
         self.on(event, listener, once=True)
 
-    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
+    def off(self, event: str | None = None, listener: Function | None = None) -> None:
         """Take back `on`: of a function, of all of an event, or of all."""
         for name in list(self._of) if event is None else [event]:
             kept = [f for f in self._of.pop(name, ()) if listener not in (None, f.function)]
             if kept:
                 self._of[name] = kept
 
-    def on_any(self, listener: Callable[..., Any]) -> None:
+    def on_any(self, listener: Function) -> None:
         """Call a function with the name and the values of each event, before its handlers."""
         self.any.append(EventListener(listener))
 
-    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
+    def off_any(self, listener: Function | None = None) -> None:
         """Take back `on_any`, of a function or of all."""
         self.any = [found for found in self.any if listener not in (None, found.function)]
 
-    def use(self, middleware: Callable[..., Any]) -> None:
+    def use(self, middleware: Function) -> None:
         """Show a function the name and the values of each event first: what it raises keeps the
         event from the handlers, and from an acknowledgement."""
         self.middlewares.append(EventListener(middleware))
@@ -9023,7 +8861,6 @@ class Handlers:
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
-        self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
@@ -9066,13 +8903,13 @@ class Handlers:
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
-    def awaited(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What is declared by `async def` returns. Its loop waits as every greenlet does."""
-        if self._asyncio is None:
-            # Not the platform's default: Windows' has no selector, which gevent could replace.
-            self._asyncio = asyncio.SelectorEventLoop()
-            gevent.spawn(self._asyncio.run_forever)
-        return asyncio.run_coroutine_threadsafe(coroutine, self._asyncio).result()
+    @cached_property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """Of what is declared by `async def`. It waits as every greenlet does."""
+        # Not the platform's default: Windows' has no selector, which gevent could replace.
+        loop = asyncio.SelectorEventLoop()
+        gevent.spawn(loop.run_forever)
+        return loop
 
 
 HANDLERS = Handlers()
@@ -9125,17 +8962,11 @@ def from_any_thread(function: F) -> F:
             raise RuntimeError(f"{function.__name__} {words}.")
         if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
-        done = get_original("_thread", "allocate_lock")()
-        done.acquire()
-        ended: list[gevent.Greenlet[..., Any]] = []
-
-        def start() -> None:
-            ended.append(gevent.spawn(function, *values, **named))
-            ended[0].link(lambda _: done.release())
-
-        HANDLERS.hub.loop.run_callback_threadsafe(start)
-        done.acquire()
-        return ended[0].get()
+        ended: _queue.SimpleQueue[gevent.Greenlet[..., Any]] = _queue.SimpleQueue()
+        HANDLERS.hub.loop.run_callback_threadsafe(
+            lambda: gevent.spawn(function, *values, **named).link(ended.put)
+        )
+        return ended.get().get()
 
     return cast("F", call)
 
@@ -9222,9 +9053,10 @@ def emit(
 def each_room(rooms: Recipients) -> list[str]:
     """The rooms that are named, each once: None and "" name none, and everybody is in the one that
     has no name. Raises TypeError for what is no name."""
-    if isinstance(rooms, type):
+    if rooms is Everybody:
         return [""]
-    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
+    is_one = isinstance(rooms, (str, int, NoneType))
+    each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
@@ -9263,43 +9095,39 @@ class KeptData(dict[str, Any]):
         return self
 
     # These two set each key by itself, a dict's own don't.
-    setdefault, update = MutableMapping.setdefault, MutableMapping.update
+    setdefault, update = UserDict.setdefault, UserDict.update
 
 
+@dataclass(eq=False, repr=False)
 class Client(EventListeners):
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
     CALL_SECONDS = 60.0
 
-    def __init__(
-        self,
-        session: SocketIoSession,
-        namespace: str,
-        declared: EventListeners,
-        auth: dict[str, Any],
-        principal: Principal,
-    ) -> None:
+    session: SocketIoSession
+    namespace: str
+    _declared: EventListeners
+    auth: dict[str, Any]
+    principal: Principal
+    recovered = False
+    connected = False
+    pid = ""  # the client's secret by which it recovers
+    saved = ""  # its state as it was stored last
+    position = ""  # where it goes on when it names no offset
+    _keeps_soon = False
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.id = session.subscriber.client_id
-        self.principal = principal
-        self.namespace = namespace
-        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
-        self.handshake = {**session.handshake, "auth": self.auth}
-        self.recovered = False
-        self.connected = False
-        self.pid = ""  # the client's secret by which it recovers
-        self.saved = ""  # its state as it was stored last
-        self.position = ""  # where it goes on when it names no offset
+        self.id = self.session.subscriber.client_id
+        self.auth = {key: self.auth[key] for key in self.auth if key not in ("pid", "offset")}
+        self.handshake = {**self.session.handshake, "auth": self.auth}
         self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = KeptData() if session.recovery.seconds else {}
+        self.data: dict[str, Any] = KeptData() if self.session.recovery.seconds else {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self.session = session
-        self._declared = declared
-        self._acks: dict[int, Callable[..., Any]] = {}  # by the number of an event: who hears
+        self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
         self._numbers = itertools.count()
-        self._keeps_soon = False
 
     @property
     def topics(self) -> set[str]:
@@ -9311,11 +9139,7 @@ class Client(EventListeners):
 
     @from_any_thread
     def emit(
-        self,
-        event: str,
-        *values: Any,
-        ack: Callable[..., Any] | None = None,
-        volatile: bool = False,
+        self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
@@ -9350,7 +9174,7 @@ class Client(EventListeners):
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, event: str, arguments: Arguments, ack: Callable[..., Any]) -> int:
+    def _ask(self, event: str, arguments: Arguments, ack: Function) -> int:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
@@ -9402,7 +9226,6 @@ class Client(EventListeners):
     # What it says
 
     def receive(self, packet: SioPacket) -> None:
-        """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
         acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
@@ -9427,9 +9250,7 @@ class Client(EventListeners):
         if due and self.connected:
             self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
-    def hear(
-        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
-    ) -> list[Any]:
+    def hear(self, event: str, values: Sequence[Any], ack: Function | None = None) -> list[Any]:
         """Call the handlers of an event; with `ack` it is one that the client sent. What those
         return that don't take `ack`; nothing where one fails: errors are logged."""
         is_sent, take, journal = ack is not None, self._declared.take, self.session.app.journal
@@ -9453,7 +9274,7 @@ class Client(EventListeners):
         """Give an answer to who asked: at once, for what is being done may wait for it."""
         ack = self._acks.pop(int(packet.ack), None)
 
-        def give(ack: Callable[..., Any]) -> None:
+        def give(ack: Function) -> None:
             ack(*packet.values())
             self.keep()
 
@@ -9489,8 +9310,6 @@ class Client(EventListeners):
 
 
 class ChannelNames(msgspec.Struct):
-    """What `join` and `leave` name."""
-
     channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
@@ -9540,7 +9359,6 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
-        """Whether it is about one of the namespace's clients."""
         is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
@@ -10383,7 +10201,7 @@ class HeadFault(ValueError):
     """A head that is refused with another status than 400: that, and why."""
 
 
-# Anything but controls, spaces and a fragment; which form it has is looked at later.
+# Its target is anything but controls, spaces and a fragment; which form it has is looked at later.
 REQUEST_LINE = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!\"$-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\r?\n"
 )
@@ -10395,24 +10213,15 @@ ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings o
 MOST_FIELDS = 100
 
 
-def request_line(head: str) -> re.Match[str]:
-    """The line with which a head begins. Raises ValueError for what is none."""
-    line = REQUEST_LINE.match(head)
-    if line is None:
-        raise ValueError(f"{head.partition(chr(10))[0][:100]!r} asks for nothing")
-    if line[3][0] != "1":
-        raise HeadFault(505, f"it is HTTP/{line[3]}")
-    return line
-
-
-def header_fields(lines: str, at: int) -> dict[str, str]:
-    """The header fields of a head from `at` on, by their names in lower case (RFC 9112, 5).
+def header_fields(lines: str) -> dict[str, str]:
+    """The header fields of a head, by their names in lower case (RFC 9112, 5), from its second line
+    on; the last one is empty.
 
     Raises ValueError for what a proxy before us may read otherwise than we do: that is how
     requests are smuggled (RFC 9112, 6.3, 11.2).
     """
     fields: dict[str, str] = {}
-    found = FIELD.findall(lines, at)
+    found = FIELD.findall(lines)[:-1]
     if len(found) > MOST_FIELDS:
         raise HeadFault(431, "it has too many header fields")
     for given, text in found:
@@ -10435,40 +10244,15 @@ def header_fields(lines: str, at: int) -> dict[str, str]:
 def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
     """The path and query that a target of any form asks for (RFC 9112, 3.2); what an absolute one
     says of the host counts instead of Host. Raises ValueError."""
-    if method == "CONNECT" and AUTHORITY.fullmatch(target):
-        raise HeadFault(501, "CONNECT is for proxies")
-    if method != "CONNECT" and (target[0] == "/" or (method == "OPTIONS" and target == "*")):
+    if method == "CONNECT":
+        if AUTHORITY.fullmatch(target):
+            raise HeadFault(501, "CONNECT is for proxies")
+    elif target[0] == "/" or (method == "OPTIONS" and target == "*"):
         return target
-    absolute = ABSOLUTE.fullmatch(target)
-    if method == "CONNECT" or absolute is None:
-        raise ValueError(f"{target[:100]!r} is not a target of {method}")
-    fields["host"], path, query = absolute.groups("")
-    return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
-
-
-def read_call(connection: Connection) -> Call:
-    """A connection's next request, whose head is about to come. Raises OSError, ValueError for what
-    is none."""
-    head = connection.head()
-    line = request_line(head)
-    method, target, version = line.groups()
-    fields = header_fields(head, line.end())
-    if version != "1.0" and "host" not in fields:
-        raise ValueError("it has no Host")
-    has_chunks = "transfer-encoding" in fields  # no other coding is let through
-    if version == "1.0" and has_chunks:
-        raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
-    target = plain_target(method, target, fields)
-    address, scheme = connection.address, connection.scheme
-    call = Call(method, target, version, fields, address, scheme, connection)
-    wishes = field_list(fields["connection"]) if "connection" in fields else ()
-    call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
-    expect = fields.get("expect", "") if version != "1.0" else ""
-    if expect and field_list(expect) != {"100-continue"}:
-        raise HeadFault(417, "it expects something else than 100-continue")
-    connection.body_left = None if has_chunks else int(fields.get("content-length", 0))
-    connection.is_awaited = bool(expect) and connection.body_left != 0
-    return call
+    elif absolute := ABSOLUTE.fullmatch(target):
+        fields["host"], path, query = absolute.groups("")
+        return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
+    raise ValueError(f"{target[:100]!r} is not a target of {method}")
 
 
 # A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7).
@@ -10477,12 +10261,10 @@ http_date = functools.lru_cache(maxsize=2)(partial(email.utils.formatdate, usegm
 
 def pack_head(status: int, headers: dict[str, str]) -> bytes:
     """An answer's head. Raises ValueError for a value that would end its line and begin another."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
         raise ValueError("a header field has a line's end in it")
-    reason = http.client.responses[status]
-    return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
+    return f"HTTP/1.1 {status} {http.client.responses[status]}\r\n{lines}\r\n".encode("latin-1")
 
 
 class Connection:
@@ -10492,7 +10274,7 @@ class Connection:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
-    HEAD_END = re.compile(rb"\n\r?\n")
+    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"(?:\A|\n)\r?\n")
     CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     LINE_BYTES = 4_096  # of that, and of a trailer
     UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
@@ -10518,9 +10300,9 @@ class Connection:
 
     # What it reads
 
-    def limit(self, seconds: float) -> None:
+    def limit(self, seconds: float, is_idle: bool = False) -> None:
         """What is read from now on must be there within this time."""
-        self.deadline = time.monotonic() + seconds
+        self.deadline, self.is_idle = time.monotonic() + seconds, is_idle
 
     def interrupt(self, error: OSError) -> None:
         """Raise an error in whoever waits for input."""
@@ -10541,20 +10323,17 @@ class Connection:
         if waiter is not None:
             waiter.switch(None)
             return
-        if self._gone is None:
-            # Stopped only now: to stop and start it for each request would be two system calls.
-            self._watcher.stop()
-            return
-        try:
-            part = self.transport.receive()
-        except OSError:
-            part = b""
-        if part is None:  # of a record of TLS, such as that of its end, the rest is to come
-            return
+        part: bytes | None = b""
+        if self._gone is not None:
+            with contextlib.suppress(OSError):
+                part = self.transport.receive()
+            if part is None:  # of a record of TLS, such as that of its end, the rest is to come
+                return
+            self._data += part
+            if not part:
+                self._gone()
+        # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
-        self._data += part
-        if not part:
-            self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
@@ -10575,33 +10354,55 @@ class Connection:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
             if not self._data:
-                self.limit(self.IDLE_SECONDS)
-                self.is_idle = True
+                self.limit(self.IDLE_SECONDS, is_idle=True)
                 if not self._fill():
                     return False
-                self.is_idle = False
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
         return bool(self._data)
 
-    def head(self) -> str:
-        """A request's head without the empty line at its end. Raises OSError, ValueError."""
-        self.limit(self.HEAD_SECONDS)
+    def _until(self, end: re.Pattern[bytes], most: int, *fault: Any) -> bytes:
+        """Use what comes up to an end. Raises OSError, a HeadFault where there is no end within so
+        many bytes, ValueError where nothing more comes."""
         looked = 0
-        while (end := self.HEAD_END.search(self._data, looked)) is None:
-            size, line = len(self._data), self._data.find(b"\n") + 1
-            if size > self.HEAD_BYTES:
-                break
-            if line and not looked:  # what is none isn't waited for
-                request_line(self._data[:line].decode("latin-1"))
-            looked = max(0, size - 2)
+        while (found := end.search(self._data, looked, most)) is None:
+            if len(self._data) >= most:
+                raise HeadFault(*fault)
+            looked = max(0, len(self._data) - 2)
             if not self._fill():
-                raise ValueError("it ends within its head")
-        if end is None or end.end() > self.HEAD_BYTES:
-            has_line = b"\n" in self._data[: self.HEAD_BYTES]
-            raise HeadFault(431 if has_line else 414, "its head is too large")
-        return self.take(end.end())[: end.start() + 1].decode("latin-1")
+                raise ValueError("it ends too soon")
+        return self.take(found.end())
+
+    def _read_call(self) -> Call:
+        """The next request, whose head is about to come. Raises OSError, ValueError for what is
+        none."""
+        self.limit(self.HEAD_SECONDS)
+        fault = "its head is too large"
+        first = self._until(self.LINE_END, self.HEAD_BYTES, 414, fault).decode("latin-1")
+        line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
+        if line is None:
+            raise ValueError(f"{first[:-1][:100]!r} asks for nothing")
+        method, target, version = line.groups()
+        if version[0] != "1":
+            raise HeadFault(505, f"it is HTTP/{version}")
+        lines = self._until(self.HEAD_END, self.HEAD_BYTES - len(first), 431, fault)
+        fields = header_fields(lines.decode("latin-1"))
+        has_chunks = "transfer-encoding" in fields  # no other coding is let through
+        if version != "1.0" and "host" not in fields:
+            raise ValueError("it has no Host")
+        if version == "1.0" and has_chunks:
+            raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
+        target = plain_target(method, target, fields)
+        call = Call(method, target, version, fields, self.address, self.scheme, self)
+        wishes = field_list(fields["connection"]) if "connection" in fields else ()
+        call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
+        expect = fields.get("expect", "") if version != "1.0" else ""
+        if expect and field_list(expect) != {"100-continue"}:
+            raise HeadFault(417, "it expects something else than 100-continue")
+        self.body_left = None if has_chunks else int(fields.get("content-length", 0))
+        self.is_awaited = bool(expect) and self.body_left != 0
+        return call
 
     def body(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """A request's whole body, once; None when that is more than `limit` bytes. Raises OSError,
@@ -10635,10 +10436,7 @@ class Connection:
         raise ValueError("it is not in chunks")
 
     def _line(self) -> bytes:
-        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
-            if len(self._data) >= self.LINE_BYTES or not self._fill():
-                raise ValueError("a line of it has no end")
-        return self.take(end)
+        return self._until(self.LINE_END, self.LINE_BYTES, 400, "a line of it has no end")
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
@@ -10676,18 +10474,13 @@ class Connection:
         except OSError:
             pass  # the client is gone, or takes its time
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close it, unless it is a stream by now."""
-        self._watcher.close()
-        if self.transport is not None:
-            self.transport.close()
+            self._watcher.close()
+            if self.transport is not None:
+                self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
+        self.limit(self.IDLE_SECONDS, is_idle=True)
         self._wait()
         if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
@@ -10706,13 +10499,13 @@ class Connection:
         if not self.begin():
             return False
         try:
-            call = read_call(self)
+            call = self._read_call()
         except (OSError, ValueError) as error:
             status, fault = error.args if isinstance(error, HeadFault) else (400, error)
             why = f"Refused: not a request ({fault})"[:300]
             self._app.journal.add("INFO", why, ipAddress=self.address)
             return self._send(Answer(b"", status, {}))
-        answer = self._app.answer(call)
+        answer = answer_call(self._app, call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is None or call.method == "HEAD":
             return self._send(answer, call.is_kept, call.method, call.version)
@@ -10772,38 +10565,25 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        try:
-            taken = self.transport.send(data)
-        except BlockingIOError:
-            taken = 0
-        if taken == len(data):  # nearly always
-            return
-        data = data[taken:] if taken else data
-        watcher = gevent.get_hub().loop.io(self.transport.fileno(), WRITE)
-        left = memoryview(data)
-        with (
-            contextlib.closing(watcher),
-            gevent.Timeout(self.SEND_SECONDS, TimeoutError("it reads nothing")),
-        ):
-            while left:
-                try:
-                    left = left[self.transport.send(left) :]
-                except BlockingIOError:  # the same is offered again
-                    gevent.get_hub().wait(watcher)
+        left, until = memoryview(data), time.monotonic() + self.SEND_SECONDS
+        while left:
+            try:
+                left = left[self.transport.send(left) :]
+            except BlockingIOError:  # the same is offered again
+                seconds, fault = max(0, until - time.monotonic()), TimeoutError("it reads nothing")
+                gevent.socket.wait_write(self.transport.fileno(), seconds, fault)
 
 
-class Listener(gevent.server.StreamServer):
-    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time."""
+class Listener(gevent.baseserver.BaseServer):
+    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time. A
+    connection closes itself; a stream's lives on."""
 
     def do_read(self) -> tuple[PlainTransport, Any] | None:
         try:
-            fd, address = self.socket._accept()
+            fd, address = self.socket._sock._accept()
         except BlockingIOError:
             return None
         return PlainTransport(fd), address
-
-    def do_close(self, *args: Any) -> None:
-        """A connection closes itself; a stream's lives on."""
 
 
 def raise_file_limit() -> int:
@@ -10852,18 +10632,19 @@ class Front:
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
 
-    def _serve(self, transport: PlainTransport, address: Any) -> None:
-        connection = Connection(transport, str(as_ip(address[0])), self.app)
-        self.app.network.arrived(connection.address)
-        counted = network_of(connection.address)  # IPv6 by networks
-        full = self._full(connection.address, counted)
+    def _serve(self, transport: PlainTransport, peer: Any) -> None:
+        address = str(as_ip(peer[0]))
+        self.app.network.arrived(address)
+        counted = network_of(address)  # IPv6 by networks
+        full = self._full(address, counted)
         if full and len(self._refused) >= self.REFUSED:
-            connection.close()
+            transport.close()
             return
         why = f"The setting {full} is reached."
         if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
             self._noted_at = time.monotonic()
             self.app.journal.add("WARN", f"Connections are refused: {why}")
+        connection = Connection(transport, address, self.app)
         among = self._refused if full else self._open
         among.add(connection)
         self._addresses[counted] += not full
@@ -10908,7 +10689,6 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
         sock.bind((host, port))
         sock.listen(4096)
         return sock
@@ -11001,7 +10781,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
             rank = virtual, place, not is_default, address.version, text
             found[text] = rank, AddressView(text, name, kind, virtual, link)
-    return [view for _, view in sorted(found.values(), key=operator.itemgetter(0))], is_vpn
+    return [view for _, view in sorted(found.values())], is_vpn
 
 
 def own_names() -> list[str]:
@@ -11148,23 +10928,9 @@ class Certificates:
         if self.root:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(OSError, ValueError, InvalidSignature):
             self._read()
-        except (OSError, ValueError, InvalidSignature):
-            self._make()
-
-    def _read(self) -> None:
-        pem = (self._folder / "authority.pem").read_bytes()
-        self._key: Any = serialization.load_pem_private_key(pem, None)
-        self._authority = x509.load_pem_x509_certificate(pem)
-        content = (self._folder / "ca.crt").read_bytes()
-        root = x509.load_pem_x509_certificate(content)
-        self._authority.verify_directly_issued_by(root)
-        if not 0 < life_left(self._authority) <= 1:
-            raise ValueError("it has expired")
-        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
-
-    def _make(self) -> None:
+            return
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
@@ -11176,6 +10942,17 @@ class Certificates:
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
         self._read()
+
+    def _read(self) -> None:
+        pem = (self._folder / "authority.pem").read_bytes()
+        self._key: Any = serialization.load_pem_private_key(pem, None)
+        self._authority = x509.load_pem_x509_certificate(pem)
+        content = (self._folder / "ca.crt").read_bytes()
+        root = x509.load_pem_x509_certificate(content)
+        self._authority.verify_directly_issued_by(root)
+        if not 0 < life_left(self._authority) <= 1:
+            raise ValueError("it has expired")
+        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """What to encrypt with for who came to an address of this machine; None without TLS.
@@ -11308,76 +11085,78 @@ def filled(page: str, **values: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(values[found[1]]), page)
 
 
-class Landing:
-    """What plain HTTP from outside is answered where TLS is to be had: pages by one that explains
-    a browser's warning before it comes and leads to https, the rest by a refusal. No credential is
-    looked at, no body read."""
+LANGUAGES = {"en": "English", "tr": "Türkçe"}
+# What is not for people who look for a page.
+NO_PAGE = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
 
-    REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
-    LANGUAGES: ClassVar = {"en": "English", "tr": "Türkçe"}
 
-    def __init__(self, app: Application, inner: Callable[[Call], Answer]) -> None:
-        self._app = app
-        self._inner = inner
-        self._page = in_one_piece("landing.html")
-        self._policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
-        self._policy += "form-action 'none'; img-src data: {image}"
-        for tag in ("style", "script"):  # by their hashes
-            self._policy += f"; {tag}-src"
-            for content in re.findall(rf"<{tag}>(.*?)</{tag}>", self._page, re.DOTALL):
-                digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-                self._policy += f" 'sha256-{digest}'"
+@cache
+def landing_page() -> tuple[str, str]:
+    """The page that explains a browser's warning before it comes, and the policy for it."""
+    page = in_one_piece("landing.html")
+    policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    policy += "form-action 'none'; img-src data: {image}"
+    for tag in ("style", "script"):  # by their hashes
+        policy += f"; {tag}-src"
+        for content in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            policy += f" 'sha256-{digest}'"
+    return page, policy
 
-    def answer(self, call: Call) -> Answer:
-        """A request's answer, by the whole program where it may be."""
-        network = self._app.network
-        is_exposed = call.scheme == "http" and not is_loopback(call.address)
-        is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
-        self._app.access.see_through(call)
-        if not is_exposed or call.scheme == "https":
-            return self._inner(call)
-        try:
-            answer = self._landed(call)
-        except Problem as problem:
-            answer = problem_answer(problem)
-        own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
 
-    def _landed(self, call: Call) -> Answer:
-        """Raises Problem `https_required`, `wrong_host`, `not_found`."""
-        if call.method not in ("GET", "HEAD") or self.REFUSED.match(call.path):
-            raise Problem("https_required", "Use https:// for this address.")
-        if call.path == "/ca.crt":
-            return ca_certificate(self._app)
-        self._app.access.check_host(call)
-        host = call.headers.get("host", "")
-        if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
-            raise Problem("wrong_host")
-        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        # The chosen language, else the first that the browser names and there is.
-        accepted = call.headers.get("accept-language", "").lower().split(",")
-        wanted = dict(pairs).get("lang"), *(re.split("[-;]", each.strip())[0] for each in accepted)
-        language = next((each for each in wanted if each in self.LANGUAGES), "en")
-        other = next(each for each in self.LANGUAGES if each != language)
-        rest = [pair for pair in pairs if pair[0] != "lang"]
-        path = urllib.parse.quote(call.path, errors="surrogateescape")
-        page = filled(
-            self._page,
-            language=language,
-            link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
-            other=other,
-            otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
-            otherName=self.LANGUAGES[other],
-            fingerprint=self._app.network.certificates.fingerprint,
-        )
-        image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": self._policy.format(image=image),
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept-Language",
-        }
-        return Answer(page.encode(), headers=headers)
+def answer_call(app: Application, call: Call) -> Answer:
+    """A request's answer. Where TLS is to be had, plain HTTP from outside is not answered by the
+    whole program: pages by one that leads to https, the rest by a refusal. No credential is looked
+    at, no body read."""
+    network, connection = app.network, call.connection
+    app.access.see_through(call)
+    is_safe = "https" in (call.scheme, connection.scheme) or is_loopback(connection.address)
+    if is_safe or not (network.is_shared or network.certificates.own):
+        return app.web.answer(call)
+    try:
+        answer = landing(app, call)
+    except Problem as problem:
+        answer = problem_answer(problem)
+    own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
+
+
+def landing(app: Application, call: Call) -> Answer:
+    """Raises Problem `https_required`, `wrong_host`, `not_found`."""
+    if call.method not in ("GET", "HEAD") or NO_PAGE.match(call.path):
+        raise Problem("https_required", "Use https:// for this address.")
+    if call.path == "/ca.crt":
+        return ca_certificate(app)
+    app.access.check_host(call)
+    host = call.headers.get("host", "")
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
+        raise Problem("wrong_host")
+    pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
+    # The chosen language, else the first that the browser names and there is.
+    accepted = call.headers.get("accept-language", "").lower()
+    wanted = dict(pairs).get("lang"), *re.findall(r"(?:^|,)\s*([a-z]+)", accepted)
+    language = next((each for each in wanted if each in LANGUAGES), "en")
+    other = next(each for each in LANGUAGES if each != language)
+    rest = [pair for pair in pairs if pair[0] != "lang"]
+    path = urllib.parse.quote(call.path, errors="surrogateescape")
+    page, policy = landing_page()
+    page = filled(
+        page,
+        language=language,
+        link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
+        other=other,
+        otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
+        otherName=LANGUAGES[other],
+        fingerprint=app.network.certificates.fingerprint,
+    )
+    image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy.format(image=image),
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Language",
+    }
+    return Answer(page.encode(), headers=headers)
 
 
 class Network:
@@ -11425,8 +11204,7 @@ class Network:
 
     def tick(self) -> None:
         """Once a second: open when the first administrator exists, see what changed."""
-        if self._app.settings["lan"] != self.is_shared:
-            self.apply()
+        self.apply()
         if self.is_shared:
             self.look()
             is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
@@ -11438,9 +11216,8 @@ class Network:
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        app, host = self._app, self._app.settings["host"]
-        wanted = app.settings["lan"] and app.access.has_admin
-        if wanted == self.is_shared:
+        app, host, wanted = self._app, self._app.settings["host"], self._app.settings["lan"]
+        if wanted == self.is_shared or (wanted and not app.access.has_admin):
             return
         if not wanted:
             self.shared_at, app.rooms.is_lan = None, False
@@ -11518,13 +11295,12 @@ class Network:
     def note_changes(self) -> None:
         """Leave word of where the server is when something changed, for commands such as
         `setup-link` and a second start."""
-        app, state = self._app, (self.is_shared, self.link, bool(self.arrived_at))
-        if state != self._noted:
-            self._noted = state
-            arrived = iso(self.arrived_at) if self.arrived_at else None
-            network = {"shared": self.is_shared, "link": self.link, "arrived": arrived}
-            key = app.desktop.key if app.desktop else ""
-            note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        app, has_arrived = self._app, self.arrived_at is not None
+        network = {"shared": self.is_shared, "link": self.link, "arrived": has_arrived}
+        key = app.desktop.key if app.desktop else ""
+        note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        if note != self._noted:
+            self._noted = note
             with reported(app.journal, "Noting where the server is failed"):  # a full disk
                 write_private(app.storage.folder / RUNTIME, to_json(note))
         if self._told is not None and self.link and self.link != self._told:
@@ -11543,16 +11319,16 @@ class Network:
 
     def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
-        newest: dict[str, Subscriber] = {}
-        for part in chunks(self._app.hub.subscribers(), 4_000):
-            newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
-            gevent.sleep(0.001)  # others are served meanwhile
-        last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
-        people = self._app.rooms.names([s.client_id for s in last])
-        for s in last:
+        everybody = paced(self._app.hub.subscribers())
+        newest = {s.client_id: s for s in everybody if not is_loopback(s.address)}
+        last = list(itertools.islice(reversed(newest.values()), self.LISTED))
+        people = {p.client_id: p.display_name for p in self._app.rooms.attendance.all()}
+
+        def view(s: Subscriber) -> GuestView:
             about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
-            listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
-        return listed, len(newest)
+            return view_of(GuestView, s, user_agent=s.agent, **about)
+
+        return list(map(view, last)), len(newest)
 
 
 class GuestView(msgspec.Struct, rename="camel"):
@@ -11737,7 +11513,7 @@ class Application:
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
-        self.answer = Landing(self, Web(self).answer).answer
+        self.web = Web(self)
         self.front = Front(self)
 
     def _refuse_exposure(self) -> None:
@@ -11936,7 +11712,7 @@ class Runtime(msgspec.Struct):
     url: str
     version: str = ""
     key: str = ""  # with which a second start may ask a desktop to show itself
-    network: dict[str, Any] = {}  # whether it is shared, the link, when somebody last came
+    network: dict[str, Any] = {}  # whether it is shared, the link, whether anybody ever came
 
 
 def read_runtime(folder: Path) -> Runtime | None:
@@ -11989,7 +11765,7 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
-    own = settings.data_folder / "rtapp.db"
+    own = settings.folder() / "rtapp.db"
     path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
     try:
         if create:
@@ -12321,7 +12097,7 @@ class Desktop:
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        print(f"rtapp {__version__}, data in {self.app.settings.data_folder}", flush=True)
+        print(f"rtapp {__version__}, data in {self.app.settings.folder()}", flush=True)
         print(f"rtapp listening on {self.app.url}", flush=True)
         self.show()
         gevent.spawn(self.app.repeat, 2.0, self._stay_awake)
@@ -12459,12 +12235,12 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
         DesktopView,
         desktop,
         version=__version__,
-        in_window=call.principal.is_window,
+        in_window=WINDOW in call.principal.grants.scopes,
         port=app.port,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
         data_folder=str(app.storage.folder),
-        log_folder=str(app.settings.log_folder),
+        log_folder=str(app.settings.folder(platformdirs.user_log_dir)),
     )
 
 
@@ -12496,9 +12272,6 @@ def quit_desktop(app: Application, call: Call, force: bool = False) -> None:
 class LogFile(logging.handlers.RotatingFileHandler):
     """The log file, of bounded size. A full disk ends nothing, nor does an old file that somebody
     reads, which Windows then lets nobody rename: this one grows meanwhile."""
-
-    def __init__(self, path: Path, most: int = 1_000_000) -> None:
-        super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
 
     def doRollover(self) -> None:
         with contextlib.suppress(OSError):
@@ -12551,11 +12324,6 @@ def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     return b""
 
 
-def is_served(port: int) -> bool:
-    """Whether a program of this kind answers on a port of this machine."""
-    return b'"version"' in ask_here(port, "/healthz")
-
-
 def desktop_command(options: argparse.Namespace) -> None:
     """Serve with a window, or the browser; a second start shows the first one's."""
     settings = settings_of(options)
@@ -12575,12 +12343,13 @@ def desktop_command(options: argparse.Namespace) -> None:
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
-    logs = settings.log_folder  # a double click has no terminal
+    logs = settings.folder(platformdirs.user_log_dir)  # a double click has no terminal
     try:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
+        log = LogFile(logs / "rtapp.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8")
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
+    sys.stdout = sys.stderr = Printed(log, sys.__stdout__)
     old_port = before.port if before and len(ports) > 1 else app.port
     run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
@@ -12588,7 +12357,7 @@ def desktop_command(options: argparse.Namespace) -> None:
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None or not is_served(first.port):
+    if first is None or b'"version"' not in ask_here(first.port, "/healthz"):
         return False
     if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
         return False
@@ -12746,39 +12515,35 @@ def restore_command(options: argparse.Namespace) -> None:
 
 def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
-    if not options.source.startswith("sqlite:///"):
+    given = argparse.Namespace(database=options.source, data=options.data)
+    source = existing_database(given)
+    given.database = options.target
+    target = make_engine(settings_of(given))
+    if not isinstance(source, SqliteEngine) or not isinstance(target, PostgresEngine):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
-    source, target = (
-        make_engine(Settings({"database": url, "data": options.data or ""}, {}))
-        for url in (options.source, options.target)
-    )
-    if not isinstance(target, PostgresEngine):
-        raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
-    models = [model._meta for model in Table.__subclasses__()]  # what only a run has are none
-    kept = [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
+    models = Table.__subclasses__()  # what only a run has are none; bound to the target below
     with opened(source) as old, opened(target) as new:
-        for table, _ in kept:
-            if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
-                raise StartError(f"{target.name} is not empty: {table} has rows.")
+        for model in models:
+            if model is not Fact and model.select().exists():
+                raise StartError(f"{target.name} is not empty: {model._meta.table_name} has rows.")
         with new.atomic():
-            new.execute_sql("DELETE FROM meta")
-            for table, columns in kept:
-                copy_table(old, new, table, columns)
+            Fact.delete().execute()
+            for model in models:
+                copy_table(old, new, model)
             target.set_sequences(new)
-            new.execute_sql("DELETE FROM meta WHERE key = 'id'")
+            Fact.delete().where(Fact.key == "id").execute()
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
 
 
-def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
+def copy_table(old: peewee.Database, new: peewee.Database, model: type[Table]) -> None:
     """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
-    names = ", ".join(columns)
+    table, columns = model._meta.table_name, tuple(model._meta.columns)
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
-    cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
-    while rows := cursor.fetchmany(5_000):
-        for part in chunks(rows, 1_000):
-            values = [value for row in part for value in row]
-            new.execute_sql(insertion(table, tuple(columns), len(part)), values)
+    cursor, done = old.execute_sql(f"SELECT {', '.join(columns)} FROM {table}"), 0
+    while rows := cursor.fetchmany(2_000):
+        values = list(itertools.chain.from_iterable(rows))
+        new.execute_sql(insertion(table, columns, len(rows)), values)
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]
@@ -13009,7 +12774,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if is_served(port):
+        if b'"version"' in ask_here(port, "/healthz"):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"
@@ -13061,7 +12826,7 @@ def check_network(settings: Settings, engine: Engine) -> str:
 
 def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
-    print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
+    print(f"rtapp {__version__}, data in {app.settings.folder()}", flush=True)
     if not app.access.has_admin:
         link = f"{app.url}/#setup={app.access.make_token('setup', LINK_SECONDS)}"
         print(f"set up (once, within 30 minutes): {link}", flush=True)

@@ -320,7 +320,7 @@ class World:
         }
         stats = rtapp.Stats.__new__(rtapp.Stats)  # without a look at the process
         stats.total_connections = stats.deliveries = stats.bytes_sent = 0
-        stats.traffic = rtapp.Traffic()
+        stats.topics = rtapp.Counter()
         self.hub = SmallHub(self.log, stats, Nowhere(), settings)  # type: ignore[arg-type]
         self.hub._timer = Soon()
         self.jobs = gevent.spawn(self.hub._catch_up)
@@ -552,9 +552,8 @@ class World:
         to_come = subscriber.state is rtapp.State.BEHIND or subscriber.later
         return subscriber.pending is not None or bool(subscriber.is_open and to_come)
 
-    # What must hold: the numbers are those of the comments of `Connections` and `Hub`. That what
-    # is pinned is offered again as it is (2) is seen by `Wire`, and what was sent by `_check`
-    # (2, 3).
+    # What must hold: the numbers are those of the comment of `Hub`. That what is pinned is offered
+    # again as it is (2) is seen by `Wire`, and what was sent by `_check` (2, 3).
 
     def check(self, at_rest: bool = False) -> None:
         for one in self.everybody:
