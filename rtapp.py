@@ -18,7 +18,6 @@ The parts, top to bottom; a part uses only the parts above it:
     Nodes           the other processes on the same database: doorbell, heartbeat, who is where
     Access          who is asking, and may they
     Rooms           video rooms: who is in them, moderation, signalling, ICE servers
-    Sessions        what a connected client says and is told: the SSE stream
     HTTP            the routes: parse, guard, call, answer
     Sockets         who speaks on its connection: /ws, Engine.IO, Socket.IO, handlers
     Network         the listener: plain and TLS on one port, deadlines, handing sockets over
@@ -122,11 +121,12 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
-from types import CoroutineType, ModuleType, NoneType, SimpleNamespace, UnionType
+from types import ModuleType, NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 import bottle
 import gevent
+import gevent.baseserver
 import gevent.event
 import gevent.hub
 import gevent.lock
@@ -2271,8 +2271,7 @@ class SseEncoding:
     def __init__(self, labels: bool, chunks: bool) -> None:
         # Of the form: who has the same one is sent the same bytes.
         self.key = f"sse{'+label' * labels}{'+chunk' * chunks}"
-        self._labels = labels
-        self._chunks = chunks
+        self._labels, self._chunks = labels, chunks
 
     def text(self, text: str) -> bytes:
         """Some lines of the stream."""
@@ -2365,10 +2364,9 @@ class SocketIoEncoding(WebSocketEncoding):
             if ack:
                 body["id"] = int(ack)
             return self.engine(msgspec.msgpack.encode(body))
-        count = f"{len(attachments)}-" if attachments else ""
-        kind += 3 if attachments else 0
+        form = f"{kind + 3}{len(attachments)}-" if attachments else kind
         where = "" if namespace == "/" else namespace + ("," if payload else "")
-        text = self.engine(f"4{kind}{count}{where}{ack}{payload}")
+        text = self.engine(f"4{form}{where}{ack}{payload}")
         return b"".join([text, *map(self.engine, attachments)])
 
     def message(self, entry: Entry, position: str) -> bytes:
@@ -2771,7 +2769,7 @@ class Span(NamedTuple):
 
 
 class State(enum.Enum):
-    """What is done with a subscriber. `Connections` changes it; to and from BEHIND, `Hub`."""
+    """What is done with a subscriber."""
 
     LIVE = "sent from the ring what it lacks"
     BLOCKED = "its socket did not take all: the rest is pinned, and sent before anything else"
@@ -2838,37 +2836,54 @@ Topics = frozenset[str]  # shared ones, of a view
 Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
 
 
-class Connections:
-    """Owns the sockets: what one connection is told alone, what its socket does not take at once,
-    what the client says, and when it counts as gone. What it is brought of the log, `Hub` knows.
+class Hub:
+    """Owns the live connections, and brings to them what the log gets.
+
+    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
+    further behind than the ring is served by one greenlet that does.
+
+    What holds between any two steps (test_hub.py asserts each):
 
     1. A subscriber is in one state. BLOCKED is who has pinned bytes; who is ENDING may have some;
        nobody else has any.
     2. What is pinned is offered again as it is, before anything else, and the cursor moves when
        all of it is taken.
+    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
+       and no position is told that is beyond what was sent.
+    4. The ring has all entries after its floor, and its size is what they cost.
+    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
+    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
+       and the sweep has yet to come to this one.
 
     What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
     removes it from a room, its credential is revoked or expires, the network is shared no longer:
-    it is served what there is, told why, and closed (`Hub.end`). Its session ends, for what the
-    client says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is
-    slow: it takes nothing for slow_consumer_seconds, and with a session for as long again
-    (`_close_stalled`), or `REPLY_BYTES` of answers
-    wait, or `Hub.LATER` changes of topics. It is silent: who has a session must answer pings within
-    ping_timeout (`Hub._ping`), an SSE stream's system what was sent (`tune`). Its client upgrades,
-    and it goes on as another one (`adopt`). The server stops (`drain`), fails (`_ready`), or finds
-    another database in the middle of a message (`Hub.restart`).
+    it is served what there is, told why, and closed (`end`). Its session ends, for what the client
+    says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is slow: it
+    takes nothing for slow_consumer_seconds, and with a session for as long again
+    (`_close_stalled`), or `REPLY_BYTES` of answers wait, or `LATER` changes of topics. It is
+    silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE stream's
+    system what was sent (`tune`). Its client upgrades, and it goes on as another one (`adopt`). The
+    server stops (`drain`), fails (`_ready`), or finds another database in the middle of a message
+    (`restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers that wait for one connection
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
-    _enter: Callable[[Subscriber, Topics], None]  # it is brought what comes on these and its own
-    _leave: Callable[[Subscriber], None]  # it is brought nothing more
-    _serve_soon: Callable[[Subscriber], None]  # it takes more, or wants something else
+    SLICE = 0.002  # seconds that a sweep takes before others have their turn
+    TOGETHER = 32  # members served before the clock is looked at
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
+    PAGE = 1_000  # rows of one catch-up read
+    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
+    LATER = 100  # changes of topics that wait for one connection
+    VOLATILE = 1_000  # messages that wait to be sent once
 
-    def __init__(self, stats: Stats, journal: Journal, settings: Settings, first_id: int) -> None:
+    def __init__(
+        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
+    ) -> None:
         """Connections are numbered from `first_id`."""
-        self._stats, self._journal, self._settings = stats, journal, settings
+        self._log, self._stats, self._journal, self._settings = log, stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -2876,6 +2891,54 @@ class Connections:
         self._ids = itertools.count(first_id)
         # Hears whose topics or name are others now, and the topics before.
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
+        self._timer = self._loop.timer(self.SLICE / 2)
+        self._loaded = False  # messages come faster than they are brought
+        self._ring = Ring()
+        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
+        # one, and who is a kick's bystander lacks what follows it.
+        self.head = log.head
+        self._views: dict[tuple[str, Topics], View] = {}
+        self._dirty: dict[View, None] = {}
+        self._urgent: deque[Subscriber] = deque()
+        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
+        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
+        self._behind_bell = gevent.event.Event()
+        self._scheduled = False
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
+        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
+            "revoke": self._revoke,
+            "topics": self.change_topics,
+        }
+
+    def start(self) -> None:
+        """Fill the ring from the log's end and begin."""
+        head = -1
+        while head != self._log.head:  # else it went on meanwhile
+            head = self._log.head
+            newest = self._log.newest(head, self._settings["ring_bytes"])
+        self._ring, self.head = Ring(*newest), head
+        gevent.spawn(self._tick)
+        gevent.spawn(self._catch_up)
+
+    def restart(self, stand: Stand) -> None:
+        """The log is another one: forget the old one's entries and tell everybody to reset."""
+        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
+        # Nothing waits from here on: a position of one log must not be told under the other's name.
+        self._log.take(stand)
+        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
+        for subscriber in everybody:
+            self._leave(subscriber)
+        self._ring, self.head = Ring(*newest), stand.head
+        for subscriber, topics in everybody.items():
+            subscriber.cursor, subscriber.later = self.head, ()
+            self._enter(subscriber, topics)
+            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
+                self._drop(subscriber, "the database is another one")
+            else:
+                subscriber.state = State.LIVE
+                self._reset(subscriber)
 
     # Who is there
 
@@ -2910,6 +2973,9 @@ class Connections:
         segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = next(self._ids)
+        tune(transport, self._settings)
+        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
+        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
         self._by_fd[subscriber.fd] = subscriber
         self._networks[network_of(subscriber.address)] += 1
         self._stats.total_connections += 1
@@ -2936,7 +3002,7 @@ class Connections:
     def adopt(self, subscriber: Subscriber, other: Subscriber) -> None:
         """Give a polling connection the socket and the encoding of another one, which ends thereby.
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
-        queue, topics = cast("QueueTransport", subscriber.transport), subscriber.view.topics
+        queue = cast("QueueTransport", subscriber.transport)
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
         waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
@@ -2944,9 +3010,7 @@ class Connections:
         data = b"".join(
             [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
         )
-        self._leave(subscriber)
-        subscriber.encoding, subscriber.pending, subscriber.queue = encoding, None, None
-        self._enter(subscriber, topics)
+        self.become(subscriber, encoding=encoding, pending=None, queue=None)
         self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
         self._forget(other, "upgraded")
@@ -3102,108 +3166,7 @@ class Connections:
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(subscriber, data)
 
-    # Time
-
-    def _close_stalled(self) -> None:
-        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
-        for subscriber in blocked:
-            if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
-                continue
-            # Who reads again soon gets the rest of what was begun, and these words.
-            subscriber.queue = None
-            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
-            subscriber.blocked_at = time.monotonic()
-
-    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
-        """Count a client as gone unless it answers a ping that was due at a time."""
-        timeout = int(self._settings["ping_timeout"] * 1000)
-        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
-        subscriber.answer_by = subscriber.answer_by or answer_by
-
-
-class Hub(Connections):
-    """Brings to the live connections what the log gets.
-
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
-
-    What holds between any two steps, besides 1 and 2 of `Connections` (test_hub.py asserts each):
-
-    3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
-       and no position is told that is beyond what was sent.
-    4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
-    """
-
-    SLICE = 0.002  # seconds that a sweep takes before others have their turn
-    TOGETHER = 32  # members served before the clock is looked at
-    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    BURST_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
-    LATER = 100  # changes of topics that wait for one connection
-    VOLATILE = 1_000  # messages that wait to be sent once
-
-    def __init__(
-        self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
-    ) -> None:
-        super().__init__(stats, journal, settings, first_id)
-        self._log = log
-        self._timer = self._loop.timer(self.SLICE / 2)
-        self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
-        self.head = log.head
-        self._views: dict[tuple[str, Topics], View] = {}
-        self._dirty: dict[View, None] = {}
-        self._urgent: deque[Subscriber] = deque()
-        self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
-        self._scheduled = False
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
-        # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
-        self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
-            "revoke": self._revoke,
-            "topics": self.change_topics,
-        }
-
-    def start(self) -> None:
-        """Fill the ring from the log's end and begin."""
-        head = -1
-        while head != self._log.head:  # else it went on meanwhile
-            head = self._log.head
-            newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring, self.head = Ring(*newest), head
-        gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
-
-    def restart(self, stand: Stand) -> None:
-        """The log is another one: forget the old one's entries and tell everybody to reset."""
-        newest = self._log.newest(stand.head, self._settings["ring_bytes"])
-        # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
-        everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
-        for subscriber in everybody:
-            self._leave(subscriber)
-        self._ring, self.head = Ring(*newest), stand.head
-        for subscriber, topics in everybody.items():
-            subscriber.cursor, subscriber.later = self.head, ()
-            self._enter(subscriber, topics)
-            if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
-            else:
-                subscriber.state = State.LIVE
-                self._reset(subscriber)
-
-    # Who is there
+    # Who hears what
 
     def of_client(self, client_id: str) -> list[Subscriber]:
         """A client's connections here."""
@@ -3278,25 +3241,22 @@ class Hub(Connections):
         else:
             self._serve_soon(subscriber)
 
-    def become(self, subscriber: Subscriber, **changed: Any) -> None:
-        """Make a connection another client's (`client_id`), or write to it in another `encoding`
-        from here on."""
-        topics = subscriber.view.topics
+    def become(self, subscriber: Subscriber, topics: Topics | None = None, **changed: Any) -> None:
+        """Let a connection go on with other topics or fields: as another client's (`client_id`), in
+        another `encoding`."""
+        before = subscriber.view.topics
+        topics = before if topics is None else topics
         self._leave(subscriber)
         for name, value in changed.items():
             setattr(subscriber, name, value)
         self._enter(subscriber, topics)
+        self.on_moved(subscriber, before, topics)
         self._serve_soon(subscriber)
-        self.on_moved(subscriber, topics, topics)
 
     def rewind(self, subscriber: Subscriber, topics: Topics, cursor: int) -> None:
         """Begin a connection, which has had no messages yet, at an earlier position."""
-        self._leave(subscriber)
-        subscriber.cursor, subscriber.later = cursor, ()
-        if subscriber.pending is not None:
-            subscriber.pending = subscriber.pending._replace(cursor=cursor)
-        self._enter(subscriber, topics)
-        self._serve_soon(subscriber)
+        pending = subscriber.pending and subscriber.pending._replace(cursor=cursor)
+        self.become(subscriber, topics, cursor=cursor, later=(), pending=pending)
 
     def end(self, subscribers: list[Subscriber], reason: str) -> None:
         """Serve what there is, tell the clients not to come back as they were, and close."""
@@ -3335,15 +3295,6 @@ class Hub(Connections):
             for topic in view.topics:
                 self._ring.by_topic[topic].views.discard(view)
                 self._ring.release(topic)
-
-    def _switch(self, subscriber: Subscriber) -> None:
-        """Give a subscriber that has been served up to there its next topics."""
-        change, *later = subscriber.later
-        subscriber.later = tuple(later)
-        self.on_moved(subscriber, subscriber.view.topics, change.topics)
-        self._leave(subscriber)
-        self._enter(subscriber, change.topics)
-        subscriber.cursor = max(subscriber.cursor, change.number)
 
     # What the log tells
 
@@ -3485,8 +3436,10 @@ class Hub(Connections):
                     self._fall_behind(subscriber)
                     return
                 self._bring(subscriber, span.is_earlier, burst)
-            elif subscriber.later:
-                self._switch(subscriber)
+            elif subscriber.later:  # it has been served up to there
+                change, *later = subscriber.later
+                cursor = max(subscriber.cursor, change.number)
+                self.become(subscriber, change.topics, cursor=cursor, later=tuple(later))
             else:
                 return
         self._serve_soon(subscriber)  # much to send: others have their turn first
@@ -3700,6 +3653,25 @@ class Hub(Connections):
                 self._close_stalled()
                 self._ping()
 
+    def _close_stalled(self) -> None:
+        limit = time.monotonic() - self._settings["slow_consumer_seconds"]
+        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
+        for subscriber in blocked:
+            if subscriber.session is None or subscriber.state is State.ENDING:
+                self._drop(subscriber, self.STALLED)
+                continue
+            # Who reads again soon gets the rest of what was begun, and these words.
+            subscriber.queue = None
+            last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
+            self.finish(subscriber, last, self.STALLED)
+            subscriber.blocked_at = time.monotonic()
+
+    def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
+        """Count a client as gone unless it answers a ping that was due at a time."""
+        timeout = int(self._settings["ping_timeout"] * 1000)
+        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
+        subscriber.answer_by = subscriber.answer_by or answer_by
+
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
@@ -3777,16 +3749,13 @@ class Doorbell:
     _own = 0  # the ringing connection's process on the server
 
     def __post_init__(self) -> None:
-        self._bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
+        # When it is set the other nodes are told, together by whoever rings now.
+        self.bell, self._letters_bell = gevent.event.Event(), gevent.event.Event()
         self._letters: deque[bytes] = deque(maxlen=1_000)
 
     def start(self) -> None:
         for run in (self._ring_on, self._listen, self._post_on):
             gevent.spawn(self._for_ever, run)
-
-    def ring(self) -> None:
-        """Tell the other nodes, together with whoever else rings now."""
-        self._bell.set()
 
     def post(self, letter: bytes) -> None:
         """Send a JSON value to the other nodes; one that is too long stays here."""
@@ -3809,8 +3778,8 @@ class Doorbell:
         # server queue for. Nothing is lost with a bell, so it need not wait for the disk.
         with contextlib.closing(self._storage.engine.connect()) as database:
             self._own = database.connection().info.backend_pid
-            while self._bell.wait():
-                self._bell.clear()
+            while self.bell.wait():
+                self.bell.clear()
                 database.execute_sql(
                     f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY {self.BELL}; COMMIT"
                 )
@@ -3911,7 +3880,7 @@ class Nodes:
         if self.are_several:
             self.beat()
             self._doorbell.start()
-            self._doorbell.ring()  # so that the others learn of this one
+            self._doorbell.bell.set()  # so that the others learn of this one
 
     def leave(self) -> None:
         """Take this node's rows away, at the end. Raises as `Storage.write` does."""
@@ -3922,7 +3891,7 @@ class Nodes:
     def ring(self) -> None:
         """Tell the other nodes, if there are any, that the log went on."""
         if self._others:
-            self._doorbell.ring()
+            self._doorbell.bell.set()
 
     def _on_bell(self) -> None:
         if not self._others:  # it was another one's bell
@@ -4139,13 +4108,13 @@ class Nodes:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
         with reported(self._journal, "A letter of another node"):
             node, topic, event, content, exclude, attachments = self.LETTER.decode(text)
-            if node != self.id:
-                if topic == HUB_TOPIC:  # for the node, and not worth a row
-                    self._hub.controls[event or ""](0, msgspec.json.decode(content))
-                    return
-                kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
-                entry = Entry(topic, kind, event, content, attachments, exclude=exclude)
-                self._hub.volatile(entry)
+            if node == self.id:
+                return
+            if topic == HUB_TOPIC:  # for the node, and not worth a row
+                self._hub.controls[event or ""](0, msgspec.json.decode(content))
+                return
+            kind = VIDEO if topic.startswith(VIDEO_ROOM) else MESSAGE
+            self._hub.volatile(Entry(topic, kind, event, content, attachments, exclude=exclude))
 
     # Presence
 
@@ -4167,9 +4136,8 @@ class Nodes:
         # Another node's listeners show in what is held of the topic before they are counted.
         topic, now = PRESENCE + channel, now_ms()
         if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
-            who = {"channel": channel, "clientId": client_id, "username": name}
-            text = to_json({"type": event, **who})
-            told = Entry(topic, SYSTEM, event, text, expires_at=now + 60_000, sent_at=now)
+            who = {"type": event, "channel": channel, "clientId": client_id, "username": name}
+            told = Entry(topic, SYSTEM, event, to_json(who), expires_at=now + 60_000, sent_at=now)
             self._presence.append(told)
 
     def tell_presence(self) -> None:
@@ -5210,6 +5178,7 @@ class Participant(msgspec.Struct):
     connection_id: str
     account: str
     user_id: str
+    display_name: str
     status: str
     node: str
     beats: int
@@ -5544,12 +5513,6 @@ class Rooms:
 
     def count(self) -> int:
         return int(VideoRoom.select().where(IS_ACTIVE).count())
-
-    def names(self, clients: Collection[str]) -> dict[str, str]:
-        """What some clients call themselves in rooms, of those that are in any."""
-        rows = VideoParticipant.select(VideoParticipant.client_id, VideoParticipant.display_name)
-        found = rows.where(VideoParticipant.client_id.in_(list(clients)))
-        return {row.client_id: row.display_name for row in found}
 
     def participants(self, room: Any, waits: bool = False) -> list[ParticipantView]:
         """Who is in a room, or who waits to be let in; the longest there first."""
@@ -6016,127 +5979,13 @@ class Rooms:
 
 
 # ----------------------------------------------------------------------------------------------
-# Sessions
-# ----------------------------------------------------------------------------------------------
-
-
-class StreamRequest(NamedTuple):
-    """What a client asks of a stream."""
-
-    principal: Principal
-    agent: str
-    encoding: Encoding
-    session: str | None = None
-    channels: tuple[str, ...] = ()
-    last_event_id: str | None = None
-    presence: bool = False
-    client_id: str = ""  # that a ticket was made for, in the session's place
-
-    def topics(self) -> frozenset[str]:
-        """The shared topics it gets; who is limited to channels gets no global broadcasts."""
-        topics = {CHANNEL + name for name in self.channels}
-        if self.principal.may_use("subscribe", None):
-            topics.add(EVERYONE)
-        if self.presence:
-            topics |= {PRESENCE + name for name in self.channels}
-        return frozenset(topics)
-
-
-@dataclass(eq=False)
-class Streams:
-    """Opens streams: what a client asks becomes a subscriber, and its first bytes."""
-
-    _hub: Hub
-    _log: Log
-    _settings: Settings
-    _journal: Journal
-    _topics_of: Callable[[str], frozenset[str]]  # that each connection of a client has
-
-    def check_capacity(self, principal: Principal, is_open: bool = False) -> None:
-        """Raise Problem `too_many_connections` when there is no room for another stream, or, for
-        one that `is_open`, in the account that it is to be of."""
-        hub, counts = self._hub, dict[str, Callable[[], int]]()
-        if not is_open:
-            counts["max_connections"] = lambda: hub.count
-            if not is_loopback(principal.address):
-                counts["max_connections_per_address"] = partial(hub.count_from, principal.address)
-        if principal.account and not principal.unlimited:
-            counts["max_connections_per_account"] = partial(hub.count_of, principal.name)
-        for name, count in counts.items():
-            if self._settings[name] and count() >= self._settings[name]:
-                code, wait = "too_many_connections", 2 + secrets.randbelow(9)
-                raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
-
-    def open(
-        self,
-        asked: StreamRequest,
-        transport: Transport,
-        head: bytes,
-        early: bytes,
-        converse: Callable[[Subscriber], Session] | None = None,
-    ) -> None:
-        """Make a stream of a connection: `head` goes first, `converse` makes who hears it."""
-        encoding, session = asked.encoding, asked.session or secrets.token_urlsafe(16)
-        client_id = asked.client_id or client_id_of(session)
-        after = self._log.find(asked.last_event_id or "")
-        topics = asked.topics() | self._topics_of(client_id)  # as of where the log now is
-        wanted = topics | {DIRECT + client_id}
-        if after is not None and (after > self._hub.head or not self._log.complete(after, wanted)):
-            after = None
-        cursor = self._hub.head if after is None else after
-        subscriber = self.subscriber(asked, client_id, cursor)
-        position = self._log.position(cursor)
-        label = "SSE" if encoding.name == "sse" else "WebSocket"
-        hello = {
-            "type": "connection",
-            "clientId": client_id,
-            "message": f"Connected to {label}",
-            "recovered": after is not None,
-            "lastEventId": position,
-            "pingInterval": self._settings["ping_interval"],
-            "pingTimeout": self._settings["ping_timeout"],
-            "channels": sorted(asked.channels),
-            "version": __version__,
-        }
-        if asked.session is None and not asked.client_id:
-            hello["session"] = session
-        if isinstance(encoding, SseEncoding):
-            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
-        head += encoding.notice(None, hello, position)
-        if asked.last_event_id and after is None:
-            head += encoding.notice("reset", RESET, position)
-        if converse is not None:
-            subscriber.session = converse(subscriber)
-        self.attach(subscriber, topics, transport, head, early)
-
-    def subscriber(self, asked: StreamRequest, client_id: str, cursor: int) -> Subscriber:
-        who = asked.principal
-        address, agent = one_copy(who.address[:256]), one_copy(asked.agent[:256])
-        subscriber = Subscriber(client_id, asked.encoding, cursor, address, agent)
-        subscriber.username, subscriber.credential = who.name, who.credential
-        subscriber.expires_at = who.expires_at or 0
-        return subscriber
-
-    def attach(
-        self,
-        subscriber: Subscriber,
-        topics: frozenset[str],
-        transport: Transport,
-        head: bytes,
-        early: bytes,
-    ) -> None:
-        tune(transport, self._settings)
-        who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
-        self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
-        self._hub.attach(subscriber, topics, transport, head, early)
-
-
-# ----------------------------------------------------------------------------------------------
 # HTTP
 # ----------------------------------------------------------------------------------------------
 
-
-Attach = Callable[["Transport", bytes, bytes], None]
+JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
+HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
+SQLITE = "application/vnd.sqlite3"
+Attach = Callable[[Transport, bytes, bytes], None]
 
 
 class Answer(msgspec.Struct):
@@ -6189,10 +6038,6 @@ def takes_gzip(accepted: str) -> bool:
         codings[name.strip()] = re.fullmatch(r"\s*q=0(\.0*)?\s*", weight) is None
     return codings.get("gzip", codings.get("*", False))
 
-
-JSON, EVENT_STREAM, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-HTML, SVG, TEXT = "text/html", "image/svg+xml", "text/plain"
-SQLITE = "application/vnd.sqlite3"
 
 ROUTES: list[Route] = []
 F = TypeVar("F", bound=Callable[..., Any])
@@ -6250,6 +6095,12 @@ class Route:
             )
         return kinds
 
+    @cached_property
+    def lists(self) -> set[str]:
+        """The fields of the query that may be given several times. Asking msgspec is slow."""
+        fields = msgspec.structs.fields(self.asked["query"])
+        return {field.encode_name for field in fields if element_of(field.type) is not None}
+
     @property
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
@@ -6275,9 +6126,8 @@ MAX_CHANNELS = 256
 LARGE = "max_message_bytes"  # the limit of what may hold that many of them, or a long value
 LETTERS = "letters (A-Z, a-z), digits"
 Channel = Annotated[str, pattern(r"[A-Za-z0-9_.:/-]{1,128}", f"1-128 {LETTERS} and _.:/-")]
-EventName = Annotated[
-    str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", "1-128 characters in one line")
-]
+ONE_LINE = "1-128 characters in one line"
+EventName = Annotated[str, pattern(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}", ONE_LINE)]
 ClientId = Annotated[str, pattern(r"[A-Za-z0-9_-]{1,64}", f"1-64 {LETTERS}, _ and -")]
 RoomName = ClientId
 SocketRoom = Annotated[str, pattern(r"[^\x00]{1,256}", "1-256 characters, none of them NUL")]
@@ -6298,10 +6148,8 @@ SettingKey = Annotated[
 UserRole = Literal["user", "admin"]
 Username = Annotated[str, pattern(USERNAME, f"1-64 {LETTERS} and _.@-")]
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Patterns = Annotated[
-    tuple[Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")], ...],
-    msgspec.Meta(max_length=MAX_CHANNELS),
-]
+Pattern = Annotated[str, pattern(r"[^\s]{1,128}", "1-128 characters without a space")]
+Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=MAX_CHANNELS)]
 TokenName = Annotated[str, pattern(r"[A-Za-z0-9_.-]{1,64}", f"1-64 {LETTERS} and _.-")]
 Scopes = Annotated[
     tuple[Literal["subscribe", "publish", "emit", "admin"], ...],
@@ -6360,13 +6208,14 @@ NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
+    tuple: "a list",
     datetime: "a time such as 2026-01-31T12:00:00Z",
 }
 
 
 def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Annotated:
         bare, meta = inner
         if meta.description or meta.max_length is None:
@@ -6375,21 +6224,9 @@ def in_words(kind: Any) -> str:
         return f"{length} characters" if bare is str else f"{in_words(bare)} of {length}"
     if origin is Literal:
         return f"one of {', '.join(inner)}"
-    if origin is tuple:
-        return "a list"
-    if inner:
+    if inner and origin is not tuple:
         return " or ".join(in_words(k) for k in inner if k not in (NoneType, msgspec.UnsetType))
-    return NAMES.get(kind, "an object")
-
-
-@cache
-def list_fields(kind: Hashable) -> frozenset[str]:
-    """The fields of a request type that may be given several times. Asking msgspec is slow."""
-    fields = msgspec.structs.fields(cast(Any, kind))
-    return frozenset(field.encode_name for field in fields if element_of(field.type) is not None)
-
-
-# Types of answers that several calls give
+    return NAMES.get(origin, "an object")
 
 
 class Success(msgspec.Struct):
@@ -6407,7 +6244,7 @@ def paged(call: Call, views: list[T], total: int, limit: int, cursor: str) -> li
     call.reply["X-Total-Count"] = str(total)
     if len(views) == limit:
         pairs = dict(urllib.parse.parse_qsl(call.raw_query))
-        pairs[cursor] = str(cast(Any, views[-1]).id)
+        pairs[cursor] = cast(Any, views[-1]).id
         call.reply["Link"] = f'<?{urllib.parse.urlencode(pairs)}>; rel="next"'
     return views
 
@@ -6435,24 +6272,93 @@ def events(app: Application, call: Call, query: EventsQuery) -> Answer:
     has_chunks = call.version != "1.0"
     # No `Connection: close` beside chunks: some clients take whatever end then for the last one.
     head |= {"Transfer-Encoding": "chunked"} if has_chunks else {"Connection": "close"}
-    asked = stream_request(app, call, query, SSE[query.labels, has_chunks])
-    return Answer(headers=head, attach=partial(app.streams.open, asked))
+    return Answer(headers=head, attach=open_stream(app, call, query, SSE[query.labels, has_chunks]))
 
 
-def stream_request(
-    app: Application, call: Call, query: EventsQuery, encoding: Encoding
-) -> StreamRequest:
-    """What a stream is asked for. Raises Problem when it may not be, or there is no room."""
+def open_stream(
+    app: Application,
+    call: Call,
+    query: EventsQuery,
+    encoding: Encoding,
+    converse: Callable[[Subscriber], Session] | None = None,
+) -> Attach:
+    """What makes a connection the stream that is asked for, a subscriber with its first bytes;
+    `converse` makes who hears it. Raises Problem when it may not be, or there is no room."""
+    principal, agent = call.principal, call.agent
     for name in query.channel:
-        app.access.check_channel(call.principal, "subscribe", name)
-    app.streams.check_capacity(call.principal)
-    session = query.session or call.session
-    client_id = call.bound or (client_id_of(session) if session else "")
-    if client_id:
-        app.rooms.attendance.heard(client_id)
-    position = call.headers.get("last-event-id") or query.last_event_id
-    who, asked = (call.principal, call.agent, encoding), (query.channel, position, query.presence)
-    return StreamRequest(*who, session, *asked, client_id)
+        app.access.check_channel(principal, "subscribe", name)
+    check_capacity(app, principal)
+    given = query.session or call.session
+    session, is_new = given or secrets.token_urlsafe(16), not (given or call.bound)
+    client_id = call.bound or client_id_of(session)
+    app.rooms.attendance.heard(client_id)
+    last_event_id = call.headers.get("last-event-id") or query.last_event_id
+    shared = {CHANNEL + name for name in query.channel}
+    if principal.may_use("subscribe", None):  # who is limited to channels gets no global broadcasts
+        shared.add(EVERYONE)
+    if query.presence:
+        shared |= {PRESENCE + name for name in query.channel}
+
+    def attach(transport: Transport, head: bytes, early: bytes) -> None:
+        after = app.log.find(last_event_id or "")
+        topics = app.rooms.attendance.topics(client_id) | shared  # as of where the log now is
+        wanted = topics | {DIRECT + client_id}
+        if after is not None and (after > app.hub.head or not app.log.complete(after, wanted)):
+            after = None
+        cursor = app.hub.head if after is None else after
+        subscriber = new_subscriber(principal, agent, encoding, client_id, cursor)
+        position = app.log.position(cursor)
+        hello = {
+            "type": "connection",
+            "clientId": client_id,
+            "message": f"Connected to {'SSE' if encoding.name == 'sse' else 'WebSocket'}",
+            "recovered": after is not None,
+            "lastEventId": position,
+            "pingInterval": app.settings["ping_interval"],
+            "pingTimeout": app.settings["ping_timeout"],
+            "channels": sorted(query.channel),
+            "version": __version__,
+        }
+        if is_new:
+            hello["session"] = session
+        if isinstance(encoding, SseEncoding):
+            head += encoding.text(f"retry: {2_000 + secrets.randbelow(2_001)}\n")
+        head += encoding.notice(None, hello, position)
+        if last_event_id and after is None:
+            head += encoding.notice("reset", RESET, position)
+        if converse is not None:
+            subscriber.session = converse(subscriber)
+        app.hub.attach(subscriber, topics, transport, head, early)
+
+    return attach
+
+
+def new_subscriber(
+    principal: Principal, agent: str, encoding: Encoding, client_id: str, cursor: int
+) -> Subscriber:
+    """Who is served on a new stream."""
+    address, agent = one_copy(principal.address[:256]), one_copy(agent[:256])
+    made = Subscriber(client_id, encoding, cursor, address, agent)
+    made.username, made.credential = principal.name, principal.credential
+    made.expires_at = principal.expires_at or 0
+    return made
+
+
+def check_capacity(app: Application, principal: Principal, is_open: bool = False) -> None:
+    """Raise Problem `too_many_connections` when there is no room for another stream, or, for one
+    that `is_open`, in the account that it is to be of."""
+
+    def check(name: str, count: Callable[[], int]) -> None:
+        if app.settings[name] and count() >= app.settings[name]:
+            code, wait = "too_many_connections", 2 + secrets.randbelow(9)
+            raise Problem(code, f"The setting {name} is reached.", retry_after=wait)
+
+    if not is_open:
+        check("max_connections", lambda: app.hub.count)
+        if not is_loopback(principal.address):
+            check("max_connections_per_address", partial(app.hub.count_from, principal.address))
+    if principal.account and not principal.unlimited:
+        check("max_connections_per_account", partial(app.hub.count_of, principal.name))
 
 
 class TopicsView(Success, rename="camel"):
@@ -6549,8 +6455,7 @@ def broadcast(
         content = hashlib.sha256(raw).hexdigest()
     else:
         parsed = parse_json(call.json_body(app.settings["max_message_bytes"]))
-        drafts = [make_draft(app, call.principal, query, parsed, sender)]
-        content = parsed.text
+        drafts, content = [make_draft(app, call.principal, query, parsed, sender)], parsed.text
 
     def answer() -> Published | BatchPublished:
         if parsed is None:
@@ -6696,8 +6601,7 @@ def messages(
     if channel:
         chosen = Message.topic == CHANNEL + channel
     where = (Message.kind == MESSAGE) & chosen
-    views = stored_views(app, where, limit, before, after)
-    total = count_rows(app, Message, where)
+    total, views = count_rows(app, Message, where), stored_views(app, where, limit, before, after)
     return paged(call, views, total, limit, "before" if after is None else "after")
 
 
@@ -6807,9 +6711,7 @@ class RoomCall(msgspec.Struct, rename="camel"):
     connection_id: ClientId | None = None
 
 
-Label = (
-    Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", "1-128 characters in one line")] | int | None
-)
+Label = Annotated[str, pattern(r"[^\x00-\x1f\x7f]{1,128}", ONE_LINE)] | int | None
 Title = Annotated[
     str, pattern(rf"(?!\s*$){NAME_SIGN}{{1,100}}", "1-100 visible characters in one line")
 ]
@@ -6818,9 +6720,7 @@ Size = Annotated[int, msgspec.Meta(ge=2, le=100)]
 SignalType = Literal["offer", "answer", "ice-candidate"]
 SIGNAL_BYTES = 65_536
 ROOM = "/api/video/rooms/<room_id>"
-Action = Literal[
-    "mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"
-]
+Act = Literal["mute", "unmute", "camera-off", "camera-on", "remove", "make-host", "admit", "deny"]
 ChatText = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Emoji = Literal["👍", "❤️", "😂", "👏", "🎉", "😮", "🤔", "👎"]
 
@@ -6915,15 +6815,10 @@ class RoomDoor(msgspec.Struct, rename="camel"):
     participants: list[Named] | msgspec.UnsetType = msgspec.UNSET
 
 
-def shared_room(app: Application, origin: str, room: Any, count: int) -> RoomView:
-    """A room as the API shows it; `origin` is where the page was asked for."""
-    return room_view(RoomView, room, count, app.network.link_base(origin))
-
-
 @route("POST", "/api/video/rooms", "publish", "Make a video room", gives={201: JSON})
 def make_room(app: Application, call: Call, who: Visitor, body: MakeRoomBody) -> RoomView:
     """201 with the room. Its maker, by session or account, is its host."""
-    return shared_room(app, call.origin, app.rooms.create(who, **given_fields(body)), 0)
+    return shared_rooms(app, call, [app.rooms.create(who, **given_fields(body))])[0]
 
 
 @route("GET", "/api/video/rooms", "guest", "List the active video rooms")
@@ -6938,9 +6833,9 @@ def list_rooms(
 
 
 def shared_rooms(app: Application, call: Call, rooms: Sequence[Any]) -> list[RoomView]:
-    """Rooms with how many are in each."""
-    counts = app.rooms.attendance.count()
-    return [shared_room(app, call.origin, room, counts[room.id]) for room in rooms]
+    """Rooms as the API shows them, with links to where the request was addressed."""
+    counts, base = app.rooms.attendance.count(), app.network.link_base(call.origin)
+    return [room_view(RoomView, room, counts[room.id], base) for room in rooms]
 
 
 def whole_room(app: Application, call: Call, room: Any, who: Visitor) -> tuple[WholeRoom, bool]:
@@ -6988,8 +6883,7 @@ def change_room(
     app: Application, call: Call, room_id: str, who: Visitor, body: RoomChange
 ) -> RoomView:
     """Name, lock, limit, password; by its host."""
-    room = app.rooms.update(who, room_id, given_fields(body))
-    return shared_room(app, call.origin, room, len(app.rooms.participants(room)))
+    return shared_rooms(app, call, [app.rooms.update(who, room_id, given_fields(body))])[0]
 
 
 @route("DELETE", ROOM, "room", "End a video room")
@@ -7012,7 +6906,7 @@ def qr_code(text: str) -> Answer:
 
     image = io.BytesIO()
     segno.make(text).save(image, "svg", scale=8, border=4)
-    return Answer(image.getvalue(), headers={"Content-Type": "image/svg+xml"})
+    return Answer(image.getvalue(), headers={"Content-Type": SVG})
 
 
 class IceView(msgspec.Struct, rename="camel", kw_only=True):
@@ -7077,7 +6971,7 @@ def join_answer(app: Application, origin: str, who: Visitor, *asked: Any) -> Ent
         last_event_id=position,
         participants=people,
         waiting=app.rooms.participants(room, waits=True) if view.is_host else [],
-        room=shared_room(app, origin, room, len(people)),
+        room=room_view(RoomView, room, len(people), app.network.link_base(origin)),
         video_max_height=app.settings["video_max_height"],
         video_max_fps=app.settings["video_max_fps"],
         **msgspec.structs.asdict(app.rooms.ice(view.client_id, is_in=True)),
@@ -7091,7 +6985,7 @@ def leave_room(app: Application, room_id: str, who: Visitor, soon: bool = False)
 
 
 @route("POST", f"{ROOM}/participants/<number:int>", "room", "Mute, remove, let in, hand over")
-def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Action) -> None:
+def act_in_room(app: Application, room_id: str, number: int, who: Visitor, action: Act) -> None:
     """By a host, the room's owner or an administrator. The server isn't in the media's path:
     receivers obey."""
     app.rooms.moderate(who, room_id, number, action)
@@ -7118,23 +7012,18 @@ class Said(Success):
 
 @route("POST", f"{ROOM}/chat", "room", "Say something in a room")
 def say_in_room(
-    app: Application,
-    call: Call,
-    room_id: str,
-    who: Visitor,
-    text: ChatText,
-    reply_to: RowId | None = None,
+    app: Application, room_id: str, who: Visitor, text: ChatText, reply_to: RowId | None = None
 ) -> Said:
     """Plain text, to everybody in the room: `room-chat` with the answer's `id` as `messageId`, and
     `replyTo`, the `messageId` of what it answers, or null."""
 
     def say(tx: Transaction, room: Any, row: Any) -> int:
         about = {"clientId": row.client_id, "displayName": row.display_name}
-        about |= {"messageId": tx.next_id, "text": text, "sentAt": iso(now_ms())}
+        about |= {"messageId": tx.next_id, "text": text}
+        about |= {"sentAt": iso(now_ms()), "replyTo": reply_to}
         answered = said_in(room).where(Message.id == reply_to)
         if reply_to is not None and not answered.exists(tx.database):
             raise Problem("invalid", errors=[("replyTo", "is no message of this chat")])
-        about["replyTo"] = reply_to
         return tx.append([room_event(room, "room-chat", **about)])[0]
 
     return Said(True, app.rooms.perform(who, room_id, "take part", say))
@@ -7610,11 +7499,8 @@ def backup(app: Application, call: Call) -> Answer:
     app.storage.backup(path)
     app.audit(call, "Backup downloaded")
     stamp, size = time.strftime("%Y%m%d-%H%M%S", time.gmtime()), path.stat().st_size
-    headers = {
-        "Content-Type": SQLITE,
-        "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="rtapp-{stamp}.db"',
-    }
+    name = f'attachment; filename="rtapp-{stamp}.db"'
+    headers = {"Content-Type": SQLITE, "Content-Disposition": name, "Content-Length": str(size)}
 
     def parts() -> Iterator[bytes]:
         try:
@@ -7630,30 +7516,28 @@ def metrics(app: Application) -> Answer:
     """For administrators, or with the setting metrics_token as bearer token."""
     from prometheus_client import core, generate_latest  # slow to import
 
-    view, memory = app.stats_view(), app.hub.memory()
-    gauge, counter = core.GaugeMetricFamily, core.CounterMetricFamily
-    latency = view.publish_latency_ms
+    now, memory = app.stats_view(), app.hub.memory()
+    gauge, total = core.GaugeMetricFamily, core.CounterMetricFamily
+    latency = now.publish_latency_ms
     live = gauge("rtapp_live_connections", "Now", labels=["transport"])
     for transport, count in app.hub.by_transport().items():
         live.add_metric([transport], count)
     families = [
         gauge("rtapp_ring_bytes", "Memory of the newest messages", memory["bytes"]),
         gauge("rtapp_ring_entries", "Messages in memory", memory["entries"]),
-        gauge("rtapp_uptime_seconds", "Since the start", view.uptime),
-        gauge("rtapp_memory_bytes", "Resident memory", view.memory_bytes),
-        gauge("rtapp_database_bytes", "Size of the database", view.database_bytes),
+        gauge("rtapp_uptime_seconds", "Since the start", now.uptime),
+        gauge("rtapp_memory_bytes", "Resident memory", now.memory_bytes),
+        gauge("rtapp_database_bytes", "Size of the database", now.database_bytes),
         gauge("rtapp_log_head", "Newest id of the log", app.log.head),
-        gauge("rtapp_video_rooms", "Active video rooms", view.active_video_rooms),
-        gauge("rtapp_video_participants", "People in them", view.video_participants),
+        gauge("rtapp_video_rooms", "Active video rooms", now.active_video_rooms),
+        gauge("rtapp_video_participants", "People in them", now.video_participants),
         gauge("rtapp_publish_latency_p50_ms", "Median time to store", latency["p50"]),
         gauge("rtapp_publish_latency_p99_ms", "99th percentile of it", latency["p99"]),
-        counter("rtapp_connections", "Streams opened", view.total_connections),
-        counter("rtapp_messages", "Messages published", view.messages_sent),
-        counter("rtapp_deliveries", "Messages delivered", view.deliveries),
-        counter("rtapp_sent_bytes", "Bytes sent to streams", view.bytes_sent),
-        counter(
-            "rtapp_catch_up_reads", "Pages read for streams behind the ring", view.catch_up_reads
-        ),
+        total("rtapp_connections", "Streams opened", now.total_connections),
+        total("rtapp_messages", "Messages published", now.messages_sent),
+        total("rtapp_deliveries", "Messages delivered", now.deliveries),
+        total("rtapp_sent_bytes", "Bytes sent to streams", now.bytes_sent),
+        total("rtapp_catch_up_reads", "Pages read for streams behind the ring", now.catch_up_reads),
         live,
     ]
     text = generate_latest(cast(Any, SimpleNamespace(collect=lambda: families)))
@@ -8205,17 +8089,15 @@ def openapi() -> dict[str, Any]:
     for row in ROUTES:
         path = re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", row.path)
         paths.setdefault(path, {})[row.method.lower()] = operation(row, path, schemas, shared)
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "rtapp", "version": __version__, "description": "A real-time server."},
         "paths": paths,
-        "components": {
-            "schemas": shared,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": "rtapp_<id>"},
-            },
-        },
+        "components": {"schemas": shared, "securitySchemes": schemes},
     }
 
 
@@ -8223,11 +8105,9 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
     asked, shown = row.asked, row.shown
     query = shared[asked["query"].__name__] if "query" in asked else {"properties": {}}
     parameter = ("name", "in", "required", "schema")
+    types, in_path = {"int": "integer"}, re.findall(r"<(\w+):?(\w*)>", row.path)
     taken = [
-        *[
-            (name, "path", True, {"type": "integer" if kind == "int" else "string"})
-            for name, kind in re.findall(r"<(\w+):?(\w*)>", row.path)
-        ],
+        *[(name, "path", True, {"type": types.get(kind, "string")}) for name, kind in in_path],
         *[(n, "query", n in query["required"], kind) for n, kind in query["properties"].items()],
         *[(name, "header", False, kind) for name, kind in HEADERS.get(path, {}).items()],
     ]
@@ -8242,21 +8122,18 @@ def operation(row: Route, path: str, schemas: dict[Any, Any], shared: Any) -> di
         return found
 
     apart = len(shown) == len(row.answers)  # else each status may have any of them
-    responses: dict[str, Any] = {
-        str(status): {
-            "description": http.client.responses[status],
-            "content": content(media, [shown[at]] if apart else shown),
-        }
-        for at, (status, media) in enumerate(row.answers.items())
-    }
     problem = {"application/problem+json": {"schema": schemas[ProblemView]}}
+    responses = {"default": {"description": "A problem", "content": problem}}
+    for at, (status, media) in enumerate(row.answers.items()):
+        given = content(media, [shown[at]] if apart else shown)
+        responses[str(status)] = {"description": http.client.responses[status], "content": given}
     described: dict[str, Any] = {
         "operationId": row.handler.__name__,
         "summary": row.summary,
         "description": inspect.getdoc(row.handler),
         "x-role": row.role,
         "parameters": [dict(zip(parameter, each, strict=True)) for each in taken],
-        "responses": {**responses, "default": {"description": "A problem", "content": problem}},
+        "responses": responses,
     }
     if row.role != "public":
         described["security"] = [{"bearer": []}, {"cookie": []}]
@@ -8304,9 +8181,11 @@ class Web:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._router = bottle.Router()
-        for row in [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES:
+        self._rows = [*ROUTES, OWN_PAGES] if app.settings["public"] else ROUTES
+        for row in self._rows:
             self._router.add(row.path, row.method, partial(self._serve, row))
-        for path in {"*", *(row.path for row in ROUTES)}:  # RFC 9110, 9.3.7: "*" is all of it
+        # RFC 9110, 9.3.7: "*" is all of it.
+        for path in ("*", *dict.fromkeys(row.path for row in self._rows)):
             self._router.add(path, "OPTIONS", partial(self._options, path))
 
     def answer(self, call: Call) -> Answer:
@@ -8328,8 +8207,7 @@ class Web:
         given, asked = {"app": self._app, "call": call, **call.arguments}, None
         for part, kind in row.asked.items():
             if part == "query":
-                lists = list_fields(kind)
-                values = {key: v if key in lists else v[-1] for key, v in call.query.items()}
+                values = {key: v if key in row.lists else v[-1] for key, v in call.query.items()}
             else:
                 limit = row.limit if isinstance(row.limit, int) else self._app.settings[row.limit]
                 is_bare = row.may_lack and "authorization" in call.headers and not call.content_type
@@ -8352,8 +8230,7 @@ class Web:
         access.check_host(call)
         guarded = row.path.startswith(self.PROGRAMS)
         guarded = guarded and row.path != "/socket.io/<name>"  # a script, for any site's pages
-        navigates = call.headers.get("sec-fetch-mode") == "navigate"
-        is_link = navigates and HTML in row.answers.values()
+        is_link = call.headers.get("sec-fetch-mode") == "navigate" and HTML in row.answers.values()
         access.admit_page(call, is_link, guarded, row.path in self.SIGNING_IN)
         if (seconds := self._app.settings["hsts"]) and call.scheme == "https":
             call.reply["Strict-Transport-Security"] = f"max-age={seconds}"
@@ -8433,9 +8310,8 @@ class Web:
     def _options(self, path: str, call: Call) -> Answer:
         """Which methods a path has; for other sites' pages, what they may send (CORS)."""
         self._app.access.check_host(call)
-        found = (row.method for row in ROUTES if path in (row.path, "*"))
-        methods = allow_header({"OPTIONS", *found})
-        call.reply["Allow"] = methods
+        found = (row.method for row in self._rows if path in (row.path, "*"))
+        call.reply["Allow"] = methods = allow_header({"OPTIONS", *found})
         self._app.access.admit_page(call, sets_cookie=path in self.SIGNING_IN)
         if "Access-Control-Allow-Origin" in call.reply:
             call.reply["Access-Control-Allow-Methods"] = methods
@@ -8564,10 +8440,10 @@ class Conversation:
 
     def _hold(self, size: int) -> None:
         self._size += size
-        count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
-        if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
+        load = max(len(self._waiting or ()) / self.MOST, self._size / self.MOST_BYTES)
+        if load > 1 and not self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber)
-        elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
+        elif load <= 0.5 and self.subscriber.is_paused:
             self.app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None: ...
@@ -8625,11 +8501,11 @@ class WebSocketConversation(Conversation):
     COUNTED = ("join-room", "leave-room")  # as requests: everybody in the room hears of them
 
     def __init__(
-        self, app: Application, asked: StreamRequest, origin: str, subscriber: Subscriber
+        self, app: Application, principal: Principal, origin: str, subscriber: Subscriber
     ) -> None:
         super().__init__(app, subscriber)
         self._framing = Framing(app.settings["max_message_bytes"])
-        self._visitor = Visitor(subscriber.client_id, asked.principal)
+        self._visitor = Visitor(subscriber.client_id, principal)
         self._origin = origin
         self._bad = 0
         self._room = ""  # the one that was joined here last
@@ -8738,9 +8614,8 @@ class WebSocketConversation(Conversation):
 @route("GET", "/ws", "stream", "Open a WebSocket with JSON messages", gives={101: ""})
 def web_socket(app: Application, call: Call, query: EventsQuery) -> Answer:
     """RFC 6455, without compression."""
-    asked = stream_request(app, call, query, WEBSOCKET)
-    converse = partial(WebSocketConversation, app, asked, call.origin)
-    return upgrade(call, partial(app.streams.open, asked, converse=converse))
+    converse = partial(WebSocketConversation, app, call.principal, call.origin)
+    return upgrade(call, open_stream(app, call, query, WEBSOCKET, converse))
 
 
 # Socket.IO
@@ -8829,9 +8704,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
     try:
         found = UNPACK.decode(data)
         number = "" if found.id is None else found.id
-        given = Arguments("" if found.data is None else to_json(found.data), [])
         if isinstance(found.data, list):
             given = pack_arguments(found.data)
+        else:
+            given = Arguments("" if found.data is None else to_json(found.data), [])
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
     packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
@@ -8865,13 +8741,16 @@ class Refused(Exception):
     `Refused(message, data)`."""
 
 
+Function = Callable[..., Any]  # of the application
+
+
 class EventListener:
     """A function of the application, called as JavaScript would: what was not sent is None, what it
     doesn't take is left out. With a parameter `ack` it answers by itself, when it will."""
 
     __slots__ = ("_least", "_most", "acknowledges", "function", "once")
 
-    def __init__(self, function: Callable[..., Any], once: bool = False) -> None:
+    def __init__(self, function: Function, once: bool = False) -> None:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
@@ -8888,7 +8767,7 @@ class EventListener:
         self._most = sys.maxsize if any_number else len(plain)
 
     def __call__(
-        self, namespace: str, event: str, *values: Any, ack: Callable[..., None] | None = None
+        self, namespace: str, event: str, *values: Any, ack: Function | None = None
     ) -> Any:
         """What the function returns for what happened in a namespace."""
         missing = [None] * (self._least - len(values))
@@ -8897,7 +8776,9 @@ class EventListener:
         before = turn.turn_to((namespace, event)) if isinstance(turn, Turn) else None
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
-            return HANDLERS.awaited(result) if inspect.iscoroutine(result) else result
+            if inspect.iscoroutine(result):
+                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+            return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
@@ -8914,31 +8795,31 @@ class EventListeners:
         self.any: list[EventListener] = []
         self.middlewares: list[EventListener] = []
 
-    def on(self, event: str, listener: Callable[..., Any], once: bool = False) -> None:
+    def on(self, event: str, listener: Function, once: bool = False) -> None:
         """Call a function with the values of an event of this client, or with the reason of
         `disconnecting` and `disconnect`. What it returns counts as a handler's."""
         self._of.setdefault(event, []).append(EventListener(listener, once))
 
-    def once(self, event: str, listener: Callable[..., Any]) -> None:
+    def once(self, event: str, listener: Function) -> None:
         """As `on`, for the next one only."""
         self.on(event, listener, once=True)
 
-    def off(self, event: str | None = None, listener: Callable[..., Any] | None = None) -> None:
+    def off(self, event: str | None = None, listener: Function | None = None) -> None:
         """Take back `on`: of a function, of all of an event, or of all."""
         for name in list(self._of) if event is None else [event]:
             kept = [f for f in self._of.pop(name, ()) if listener not in (None, f.function)]
             if kept:
                 self._of[name] = kept
 
-    def on_any(self, listener: Callable[..., Any]) -> None:
+    def on_any(self, listener: Function) -> None:
         """Call a function with the name and the values of each event, before its handlers."""
         self.any.append(EventListener(listener))
 
-    def off_any(self, listener: Callable[..., Any] | None = None) -> None:
+    def off_any(self, listener: Function | None = None) -> None:
         """Take back `on_any`, of a function or of all."""
         self.any = [found for found in self.any if listener not in (None, found.function)]
 
-    def use(self, middleware: Callable[..., Any]) -> None:
+    def use(self, middleware: Function) -> None:
         """Show a function the name and the values of each event first: what it raises keeps the
         event from the handlers, and from an acknowledgement."""
         self.middlewares.append(EventListener(middleware))
@@ -8968,7 +8849,6 @@ class Handlers:
         self.namespaces: dict[NamespaceName, EventListeners] = {"/": EventListeners()}
         self.server_side = EventListeners()
         self.slow: dict[tuple[str, str], float] = {}  # until when one isn't named again
-        self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
@@ -9011,13 +8891,13 @@ class Handlers:
         except Exception as error:
             raise StartError(f"The handlers {path} can't be loaded: {error!r}.") from error
 
-    def awaited(self, coroutine: CoroutineType[Any, Any, T]) -> T:
-        """What is declared by `async def` returns. Its loop waits as every greenlet does."""
-        if self._asyncio is None:
-            # Not the platform's default: Windows' has no selector, which gevent could replace.
-            self._asyncio = asyncio.SelectorEventLoop()
-            gevent.spawn(self._asyncio.run_forever)
-        return asyncio.run_coroutine_threadsafe(coroutine, self._asyncio).result()
+    @cached_property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """Of what is declared by `async def`. It waits as every greenlet does."""
+        # Not the platform's default: Windows' has no selector, which gevent could replace.
+        loop = asyncio.SelectorEventLoop()
+        gevent.spawn(loop.run_forever)
+        return loop
 
 
 HANDLERS = Handlers()
@@ -9070,17 +8950,11 @@ def from_any_thread(function: F) -> F:
             raise RuntimeError(f"{function.__name__} {words}.")
         if get_original("_thread", "get_ident")() == HANDLERS.hub.thread_ident:
             return function(*values, **named)
-        done = get_original("_thread", "allocate_lock")()
-        done.acquire()
-        ended: list[gevent.Greenlet[..., Any]] = []
-
-        def start() -> None:
-            ended.append(gevent.spawn(function, *values, **named))
-            ended[0].link(lambda _: done.release())
-
-        HANDLERS.hub.loop.run_callback_threadsafe(start)
-        done.acquire()
-        return ended[0].get()
+        ended: _queue.SimpleQueue[gevent.Greenlet[..., Any]] = _queue.SimpleQueue()
+        HANDLERS.hub.loop.run_callback_threadsafe(
+            lambda: gevent.spawn(function, *values, **named).link(ended.put)
+        )
+        return ended.get().get()
 
     return cast("F", call)
 
@@ -9167,9 +9041,10 @@ def emit(
 def each_room(rooms: Recipients) -> list[str]:
     """The rooms that are named, each once: None and "" name none, and everybody is in the one that
     has no name. Raises TypeError for what is no name."""
-    if isinstance(rooms, type):
+    if rooms is Everybody:
         return [""]
-    each = [rooms] if isinstance(rooms, (str, int, NoneType)) else list(rooms)
+    is_one = isinstance(rooms, (str, int, NoneType))
+    each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
@@ -9211,40 +9086,36 @@ class KeptData(dict[str, Any]):
     setdefault, update = UserDict.setdefault, UserDict.update
 
 
+@dataclass(eq=False, repr=False)
 class Client(EventListeners):
     """A Socket.IO client as handlers see it, in one namespace."""
 
     MOST_ACKS = 1_000
     CALL_SECONDS = 60.0
 
-    def __init__(
-        self,
-        session: SocketIoSession,
-        namespace: str,
-        declared: EventListeners,
-        auth: dict[str, Any],
-        principal: Principal,
-    ) -> None:
+    session: SocketIoSession
+    namespace: str
+    _declared: EventListeners
+    auth: dict[str, Any]
+    principal: Principal
+    recovered = False
+    connected = False
+    pid = ""  # the client's secret by which it recovers
+    saved = ""  # its state as it was stored last
+    position = ""  # where it goes on when it names no offset
+    _keeps_soon = False
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.id = session.subscriber.client_id
-        self.principal = principal
-        self.namespace = namespace
-        self.auth = {key: value for key, value in auth.items() if key not in ("pid", "offset")}
-        self.handshake = {**session.handshake, "auth": self.auth}
-        self.recovered = False
-        self.connected = False
-        self.pid = ""  # the client's secret by which it recovers
-        self.saved = ""  # its state as it was stored last
-        self.position = ""  # where it goes on when it names no offset
+        self.id = self.session.subscriber.client_id
+        self.auth = {key: self.auth[key] for key in self.auth if key not in ("pid", "offset")}
+        self.handshake = {**self.session.handshake, "auth": self.auth}
         self.rooms: set[str] = {self.id}
-        self.data: dict[str, Any] = KeptData() if session.recovery.seconds else {}
+        self.data: dict[str, Any] = KeptData() if self.session.recovery.seconds else {}
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
-        self.session = session
-        self._declared = declared
-        self._acks: dict[int, Callable[..., Any]] = {}  # by the number of an event: who hears
+        self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
         self._numbers = itertools.count()
-        self._keeps_soon = False
 
     @property
     def topics(self) -> set[str]:
@@ -9256,11 +9127,7 @@ class Client(EventListeners):
 
     @from_any_thread
     def emit(
-        self,
-        event: str,
-        *values: Any,
-        ack: Callable[..., Any] | None = None,
-        volatile: bool = False,
+        self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
@@ -9295,7 +9162,7 @@ class Client(EventListeners):
         found = answer.get()
         return found[0] if len(found) == 1 else found or None
 
-    def _ask(self, event: str, arguments: Arguments, ack: Callable[..., Any]) -> int:
+    def _ask(self, event: str, arguments: Arguments, ack: Function) -> int:
         if not self.connected:
             raise TimeoutError("The client is not connected.")
         if len(self._acks) >= self.MOST_ACKS:
@@ -9347,7 +9214,6 @@ class Client(EventListeners):
     # What it says
 
     def receive(self, packet: SioPacket) -> None:
-        """Take an event, and acknowledge it."""
         if packet.payload is None:
             raise Problem("invalid", "An event is nested too deeply.")
         acknowledge = partial(self._acknowledge, [packet.ack] if packet.ack else [])
@@ -9372,9 +9238,7 @@ class Client(EventListeners):
         if due and self.connected:
             self.session.reply(SIO_ACK, self.namespace, given, due.pop())
 
-    def hear(
-        self, event: str, values: Sequence[Any], ack: Callable[..., None] | None = None
-    ) -> list[Any]:
+    def hear(self, event: str, values: Sequence[Any], ack: Function | None = None) -> list[Any]:
         """Call the handlers of an event; with `ack` it is one that the client sent. What those
         return that don't take `ack`; nothing where one fails: errors are logged."""
         is_sent, take, journal = ack is not None, self._declared.take, self.session.app.journal
@@ -9398,7 +9262,7 @@ class Client(EventListeners):
         """Give an answer to who asked: at once, for what is being done may wait for it."""
         ack = self._acks.pop(int(packet.ack), None)
 
-        def give(ack: Callable[..., Any]) -> None:
+        def give(ack: Function) -> None:
             ack(*packet.values())
             self.keep()
 
@@ -9434,8 +9298,6 @@ class Client(EventListeners):
 
 
 class ChannelNames(msgspec.Struct):
-    """What `join` and `leave` name."""
-
     channels: Annotated[tuple[Channel, ...], msgspec.Meta(min_length=1, max_length=MAX_CHANNELS)]
 
 
@@ -9485,7 +9347,6 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def is_for(self, client: Client) -> bool:
-        """Whether it is about one of the namespace's clients."""
         is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
@@ -9728,7 +9589,7 @@ class Recovery:
 
 
 class EngineFault(Exception):
-    """An error of Engine.IO, by its number among these."""
+    """An error of Engine.IO, in one of these words; the place among them is its code."""
 
     WORDS = (
         *("Transport unknown", "Session ID unknown", "Bad handshake method"),
@@ -9833,9 +9694,9 @@ class EngineSession(Conversation):
         kind = "posts" if call.method == "POST" else "polls"
         if kind in self._requests:
             self.end(f"two {kind} at once")
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         if not self._encoding.polls:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         self._requests.add(kind)
         try:
             return payload_answer(self._post(call) if kind == "posts" else self._poll(call))
@@ -9849,12 +9710,12 @@ class EngineSession(Conversation):
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
             self.end("ping timeout", b"")
-            raise EngineFault(1)
+            raise EngineFault("Session ID unknown")
         with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
-            raise EngineFault(3)
+            raise EngineFault("Bad request")
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
         return payload or b"6"
@@ -9866,30 +9727,30 @@ class EngineSession(Conversation):
             for packet in paced(SocketIoEncoding.packets(payload)):
                 self.take(packet)
                 if not self.subscriber.is_open and packet != "1":
-                    raise EngineFault(3)
+                    raise EngineFault("Bad request")
                 while self.subscriber.is_paused and self.subscriber.is_open:
                     gevent.sleep(0.01)
         except ValueError:
             self.take("")
-            raise EngineFault(3) from None
+            raise EngineFault("Bad request") from None
         return b"ok"
 
     # Upgrade
 
     def probe(self, call: Call, encoding: SocketIoEncoding) -> Answer:
         """Let a WebSocket be tried beside the polling; a second one is closed at once."""
-        asked = StreamRequest(self._principal._replace(credential=""), call.agent, encoding)
+        principal, client_id = self._principal._replace(credential=""), secrets.token_urlsafe(16)
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            streams, client_id = self.app.streams, secrets.token_urlsafe(16)
-            tried = streams.subscriber(asked, client_id, self.subscriber.cursor)
+            cursor = self.subscriber.cursor
+            tried = new_subscriber(principal, call.agent, encoding, client_id, cursor)
             tried.closes_at = ticks_ms() + self.PROBE_MS
             tried.pinged_at = tried.closes_at  # is not pinged
             is_second = self._probe is not None or not self._encoding.polls
             if not is_second:
                 self._framing = Framing(self.app.settings["max_message_bytes"])
                 tried.session, self._probe = self, tried
-            streams.attach(tried, frozenset(), transport, head, early)
+            self.app.hub.attach(tried, frozenset(), transport, head, early)
             if is_second:
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
                 self.app.hub.finish(tried, last, "a second WebSocket")
@@ -9910,7 +9771,7 @@ REASONS = {
 class SocketIoSession(EngineSession):
     """Socket.IO v5 in a session of Engine.IO: a client in each namespace that was joined."""
 
-    __slots__ = ("_joining", "_partial", "handshake", "recovery")
+    __slots__ = ("_joining", "_partial", "_timer", "handshake", "recovery")
     MOST_CLIENTS = 100  # namespaces that one connection joins
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
@@ -9918,7 +9779,9 @@ class SocketIoSession(EngineSession):
         self.recovery = engine.recovery
         self._joining: Client | None = None
         self._partial: SioPacket | None = None  # attachments of it are to come
-        gevent.spawn_later(self.app.settings["socketio_connect_seconds"], self._end_silent)
+        seconds = self.app.settings["socketio_connect_seconds"]
+        self._timer = gevent.get_hub().loop.timer(seconds)  # less than a greenlet for each
+        self._timer.start(self._end_silent)
         self.handshake: dict[str, Any] = {}  # what handlers may know of the first request
         if HANDLERS.has_handlers or HANDLERS.gated:
             now, query = datetime.now(timezone.utc), urllib.parse.parse_qsl(call.raw_query, True)
@@ -10006,7 +9869,7 @@ class SocketIoSession(EngineSession):
             if declared is None or len(self.clients) >= self.MOST_CLIENTS:
                 raise Refused("Invalid namespace")
             is_gated = bool(declared.middlewares)
-            principal = self._who_connects(auth, is_gated)
+            principal = self._authenticate(auth, is_gated)
             client = self._joining = Client(self, namespace, declared, auth, principal)
             if namespace == "/" and (is_gated or principal.may_use("subscribe", None)):
                 client.channels = frozenset({EVERYONE})
@@ -10029,14 +9892,17 @@ class SocketIoSession(EngineSession):
         finally:
             self._joining = None
 
-    def _who_connects(self, auth: dict[str, Any], is_gated: bool) -> Principal:
-        """By `auth.token`, else the first request's cookie or header. Where a middleware decides,
-        the token may be the application's."""
+    def _authenticate(self, auth: dict[str, Any], is_gated: bool) -> Principal:
+        """Who connects: `auth.token`, else the first request's cookie or header. Where a
+        middleware decides, the token may be the application's."""
         principal, access = self._principal, self.app.access
         if isinstance(auth.get("token"), str) and self.app.settings["access"] != "open":
-            with contextlib.suppress(*[Problem] * is_gated):
+            try:
                 principal = access.by_token(auth["token"])._replace(address=principal.address)
-            self.app.streams.check_capacity(principal, is_open=True)
+            except Problem:
+                if not is_gated:
+                    raise
+            check_capacity(self.app, principal, is_open=True)
         if not is_gated:
             access.require(principal, "subscribe")
         return principal
@@ -10163,34 +10029,34 @@ class EngineIo:
         try:
             if given.get("EIO") != "4":
                 self.note("it speaks EIO 3; use socket.io-client 3 or 4", call.address)
-                raise EngineFault(5)
+                raise EngineFault("Unsupported protocol version")
             if encoding is None:
-                raise EngineFault(0)
+                raise EngineFault("Transport unknown")
             if "sid" not in given:
                 if call.method != "GET":
-                    raise EngineFault(2)
-                self.app.streams.check_capacity(call.principal)
+                    raise EngineFault("Bad handshake method")
+                check_capacity(self.app, call.principal)
                 return self._begin(call, given, encoding)
             if sid in self._ended:
                 return payload_answer(self._ended.pop(sid))
             if sid not in self._sessions:
-                raise EngineFault(1)
+                raise EngineFault("Session ID unknown")
             session = self._sessions[sid]
             return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
-            code = fault.args[0]
-            return Answer({"code": code, "message": fault.WORDS[code]}, 400)
+            words = str(fault)
+            return Answer({"code": fault.WORDS.index(words), "message": words}, 400)
 
     def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
-        settings, streams = self.app.settings, self.app.streams
+        app, settings = self.app, self.app.settings
         # What the request's credential gives is for who joins a namespace by it.
-        asked = StreamRequest(call.principal._replace(credential=""), call.agent, encoding)
-        session = given.get("session", "")
+        principal, session = call.principal._replace(credential=""), given.get("session", "")
         client_id = client_id_of(session if _SESSION.fullmatch(session) else secrets.token_hex(16))
 
         def attach(transport: Transport, head: bytes, early: bytes) -> None:
-            subscriber = streams.subscriber(asked, client_id, self.app.hub.head)
+            cursor = app.hub.head
+            subscriber = new_subscriber(principal, call.agent, encoding, client_id, cursor)
             made = subscriber.session = self.SESSION(self, subscriber, call)
             self._sessions[made.sid] = made
             opening = {
@@ -10201,7 +10067,7 @@ class EngineIo:
                 "maxPayload": settings["max_message_bytes"],
             }
             first = head + encoding.engine("0" + to_json(opening))
-            streams.attach(subscriber, frozenset(), transport, first, early)
+            app.hub.attach(subscriber, frozenset(), transport, first, early)
 
         if not encoding.polls:
             return upgrade(call, attach)
@@ -10323,7 +10189,7 @@ class HeadFault(ValueError):
     """A head that is refused with another status than 400: that, and why."""
 
 
-# Anything but controls, spaces and a fragment; which form it has is looked at later.
+# Its target is anything but controls, spaces and a fragment; which form it has is looked at later.
 REQUEST_LINE = re.compile(
     r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!\"$-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\r?\n"
 )
@@ -10335,24 +10201,15 @@ ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings o
 MOST_FIELDS = 100
 
 
-def request_line(head: str) -> re.Match[str]:
-    """The line with which a head begins. Raises ValueError for what is none."""
-    line = REQUEST_LINE.match(head)
-    if line is None:
-        raise ValueError(f"{head.partition(chr(10))[0][:100]!r} asks for nothing")
-    if line[3][0] != "1":
-        raise HeadFault(505, f"it is HTTP/{line[3]}")
-    return line
-
-
-def header_fields(lines: str, at: int) -> dict[str, str]:
-    """The header fields of a head from `at` on, by their names in lower case (RFC 9112, 5).
+def header_fields(lines: str) -> dict[str, str]:
+    """The header fields of a head, by their names in lower case (RFC 9112, 5), from its second line
+    on; the last one is empty.
 
     Raises ValueError for what a proxy before us may read otherwise than we do: that is how
     requests are smuggled (RFC 9112, 6.3, 11.2).
     """
     fields: dict[str, str] = {}
-    found = FIELD.findall(lines, at)
+    found = FIELD.findall(lines)[:-1]
     if len(found) > MOST_FIELDS:
         raise HeadFault(431, "it has too many header fields")
     for given, text in found:
@@ -10375,40 +10232,15 @@ def header_fields(lines: str, at: int) -> dict[str, str]:
 def plain_target(method: str, target: str, fields: dict[str, str]) -> str:
     """The path and query that a target of any form asks for (RFC 9112, 3.2); what an absolute one
     says of the host counts instead of Host. Raises ValueError."""
-    if method == "CONNECT" and AUTHORITY.fullmatch(target):
-        raise HeadFault(501, "CONNECT is for proxies")
-    if method != "CONNECT" and (target[0] == "/" or (method == "OPTIONS" and target == "*")):
+    if method == "CONNECT":
+        if AUTHORITY.fullmatch(target):
+            raise HeadFault(501, "CONNECT is for proxies")
+    elif target[0] == "/" or (method == "OPTIONS" and target == "*"):
         return target
-    absolute = ABSOLUTE.fullmatch(target)
-    if method == "CONNECT" or absolute is None:
-        raise ValueError(f"{target[:100]!r} is not a target of {method}")
-    fields["host"], path, query = absolute.groups("")
-    return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
-
-
-def read_call(connection: Connection) -> Call:
-    """A connection's next request, whose head is about to come. Raises OSError, ValueError for what
-    is none."""
-    head = connection.head()
-    line = request_line(head)
-    method, target, version = line.groups()
-    fields = header_fields(head, line.end())
-    if version != "1.0" and "host" not in fields:
-        raise ValueError("it has no Host")
-    has_chunks = "transfer-encoding" in fields  # no other coding is let through
-    if version == "1.0" and has_chunks:
-        raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
-    target = plain_target(method, target, fields)
-    address, scheme = connection.address, connection.scheme
-    call = Call(method, target, version, fields, address, scheme, connection)
-    wishes = field_list(fields["connection"]) if "connection" in fields else ()
-    call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
-    expect = fields.get("expect", "") if version != "1.0" else ""
-    if expect and field_list(expect) != {"100-continue"}:
-        raise HeadFault(417, "it expects something else than 100-continue")
-    connection.body_left = None if has_chunks else int(fields.get("content-length", 0))
-    connection.is_awaited = bool(expect) and connection.body_left != 0
-    return call
+    elif absolute := ABSOLUTE.fullmatch(target):
+        fields["host"], path, query = absolute.groups("")
+        return (path or ("*" if method == "OPTIONS" and not query else "/")) + query
+    raise ValueError(f"{target[:100]!r} is not a target of {method}")
 
 
 # A time, in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7).
@@ -10417,12 +10249,10 @@ http_date = functools.lru_cache(maxsize=2)(partial(email.utils.formatdate, usegm
 
 def pack_head(status: int, headers: dict[str, str]) -> bytes:
     """An answer's head. Raises ValueError for a value that would end its line and begin another."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
         raise ValueError("a header field has a line's end in it")
-    reason = http.client.responses[status]
-    return f"HTTP/1.1 {status} {reason}\r\n{text}\r\n\r\n".encode("latin-1")
+    return f"HTTP/1.1 {status} {http.client.responses[status]}\r\n{lines}\r\n".encode("latin-1")
 
 
 class Connection:
@@ -10432,7 +10262,7 @@ class Connection:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
-    HEAD_END = re.compile(rb"\n\r?\n")
+    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"(?:\A|\n)\r?\n")
     CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     LINE_BYTES = 4_096  # of that, and of a trailer
     UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
@@ -10458,9 +10288,9 @@ class Connection:
 
     # What it reads
 
-    def limit(self, seconds: float) -> None:
+    def limit(self, seconds: float, is_idle: bool = False) -> None:
         """What is read from now on must be there within this time."""
-        self.deadline = time.monotonic() + seconds
+        self.deadline, self.is_idle = time.monotonic() + seconds, is_idle
 
     def interrupt(self, error: OSError) -> None:
         """Raise an error in whoever waits for input."""
@@ -10481,20 +10311,17 @@ class Connection:
         if waiter is not None:
             waiter.switch(None)
             return
-        if self._gone is None:
-            # Stopped only now: to stop and start it for each request would be two system calls.
-            self._watcher.stop()
-            return
-        try:
-            part = self.transport.receive()
-        except OSError:
-            part = b""
-        if part is None:  # of a record of TLS, such as that of its end, the rest is to come
-            return
+        part: bytes | None = b""
+        if self._gone is not None:
+            with contextlib.suppress(OSError):
+                part = self.transport.receive()
+            if part is None:  # of a record of TLS, such as that of its end, the rest is to come
+                return
+            self._data += part
+            if not part:
+                self._gone()
+        # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
-        self._data += part
-        if not part:
-            self._gone()
 
     def _fill(self) -> bool:
         """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
@@ -10515,33 +10342,55 @@ class Connection:
         """Wait for a request's first byte; False where there is none. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
             if not self._data:
-                self.limit(self.IDLE_SECONDS)
-                self.is_idle = True
+                self.limit(self.IDLE_SECONDS, is_idle=True)
                 if not self._fill():
                     return False
-                self.is_idle = False
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
         return bool(self._data)
 
-    def head(self) -> str:
-        """A request's head without the empty line at its end. Raises OSError, ValueError."""
-        self.limit(self.HEAD_SECONDS)
+    def _until(self, end: re.Pattern[bytes], most: int, *fault: Any) -> bytes:
+        """Use what comes up to an end. Raises OSError, a HeadFault where there is no end within so
+        many bytes, ValueError where nothing more comes."""
         looked = 0
-        while (end := self.HEAD_END.search(self._data, looked)) is None:
-            size, line = len(self._data), self._data.find(b"\n") + 1
-            if size > self.HEAD_BYTES:
-                break
-            if line and not looked:  # what is none isn't waited for
-                request_line(self._data[:line].decode("latin-1"))
-            looked = max(0, size - 2)
+        while (found := end.search(self._data, looked, most)) is None:
+            if len(self._data) >= most:
+                raise HeadFault(*fault)
+            looked = max(0, len(self._data) - 2)
             if not self._fill():
-                raise ValueError("it ends within its head")
-        if end is None or end.end() > self.HEAD_BYTES:
-            has_line = b"\n" in self._data[: self.HEAD_BYTES]
-            raise HeadFault(431 if has_line else 414, "its head is too large")
-        return self.take(end.end())[: end.start() + 1].decode("latin-1")
+                raise ValueError("it ends too soon")
+        return self.take(found.end())
+
+    def _read_call(self) -> Call:
+        """The next request, whose head is about to come. Raises OSError, ValueError for what is
+        none."""
+        self.limit(self.HEAD_SECONDS)
+        fault = "its head is too large"
+        first = self._until(self.LINE_END, self.HEAD_BYTES, 414, fault).decode("latin-1")
+        line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
+        if line is None:
+            raise ValueError(f"{first[:-1][:100]!r} asks for nothing")
+        method, target, version = line.groups()
+        if version[0] != "1":
+            raise HeadFault(505, f"it is HTTP/{version}")
+        lines = self._until(self.HEAD_END, self.HEAD_BYTES - len(first), 431, fault)
+        fields = header_fields(lines.decode("latin-1"))
+        has_chunks = "transfer-encoding" in fields  # no other coding is let through
+        if version != "1.0" and "host" not in fields:
+            raise ValueError("it has no Host")
+        if version == "1.0" and has_chunks:
+            raise ValueError("HTTP/1.0 has no Transfer-Encoding")  # RFC 9112, 6.1
+        target = plain_target(method, target, fields)
+        call = Call(method, target, version, fields, self.address, self.scheme, self)
+        wishes = field_list(fields["connection"]) if "connection" in fields else ()
+        call.is_kept = "close" not in wishes and (version != "1.0" or "keep-alive" in wishes)
+        expect = fields.get("expect", "") if version != "1.0" else ""
+        if expect and field_list(expect) != {"100-continue"}:
+            raise HeadFault(417, "it expects something else than 100-continue")
+        self.body_left = None if has_chunks else int(fields.get("content-length", 0))
+        self.is_awaited = bool(expect) and self.body_left != 0
+        return call
 
     def body(self, limit: int, seconds: float = 30.0) -> bytes | None:
         """A request's whole body, once; None when that is more than `limit` bytes. Raises OSError,
@@ -10575,10 +10424,7 @@ class Connection:
         raise ValueError("it is not in chunks")
 
     def _line(self) -> bytes:
-        while not (end := self._data.find(b"\n", 0, self.LINE_BYTES) + 1):
-            if len(self._data) >= self.LINE_BYTES or not self._fill():
-                raise ValueError("a line of it has no end")
-        return self.take(end)
+        return self._until(self.LINE_END, self.LINE_BYTES, 400, "a line of it has no end")
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
@@ -10616,18 +10462,13 @@ class Connection:
         except OSError:
             pass  # the client is gone, or takes its time
         finally:
-            self.close()
-
-    def close(self) -> None:
-        """Close it, unless it is a stream by now."""
-        self._watcher.close()
-        if self.transport is not None:
-            self.transport.close()
+            self._watcher.close()
+            if self.transport is not None:
+                self.transport.close()
 
     def _secure(self, context: ssl.SSLContext) -> None:
         """Speak TLS if the client does: it begins with a byte of 0x16. Raises OSError."""
-        self.limit(self.IDLE_SECONDS)
-        self.is_idle = True
+        self.limit(self.IDLE_SECONDS, is_idle=True)
         self._wait()
         if self.transport.recv(1, socket.MSG_PEEK) != b"\x16":
             return
@@ -10646,13 +10487,13 @@ class Connection:
         if not self.begin():
             return False
         try:
-            call = read_call(self)
+            call = self._read_call()
         except (OSError, ValueError) as error:
             status, fault = error.args if isinstance(error, HeadFault) else (400, error)
             why = f"Refused: not a request ({fault})"[:300]
             self._app.journal.add("INFO", why, ipAddress=self.address)
             return self._send(Answer(b"", status, {}))
-        answer = self._app.answer(call)
+        answer = answer_call(self._app, call)
         answer.headers["Date"] = http_date(int(time.time()))
         if answer.attach is None or call.method == "HEAD":
             return self._send(answer, call.is_kept, call.method, call.version)
@@ -10712,38 +10553,25 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        try:
-            taken = self.transport.send(data)
-        except BlockingIOError:
-            taken = 0
-        if taken == len(data):  # nearly always
-            return
-        data = data[taken:] if taken else data
-        watcher = gevent.get_hub().loop.io(self.transport.fileno(), WRITE)
-        left = memoryview(data)
-        with (
-            contextlib.closing(watcher),
-            gevent.Timeout(self.SEND_SECONDS, TimeoutError("it reads nothing")),
-        ):
-            while left:
-                try:
-                    left = left[self.transport.send(left) :]
-                except BlockingIOError:  # the same is offered again
-                    gevent.get_hub().wait(watcher)
+        left, until = memoryview(data), time.monotonic() + self.SEND_SECONDS
+        while left:
+            try:
+                left = left[self.transport.send(left) :]
+            except BlockingIOError:  # the same is offered again
+                seconds, fault = max(0, until - time.monotonic()), TimeoutError("it reads nothing")
+                gevent.socket.wait_write(self.transport.fileno(), seconds, fault)
 
 
-class Listener(gevent.server.StreamServer):
-    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time."""
+class Listener(gevent.baseserver.BaseServer):
+    """Takes who connects, without gevent's own socket: its two watchers cost 10 us each time. A
+    connection closes itself; a stream's lives on."""
 
     def do_read(self) -> tuple[PlainTransport, Any] | None:
         try:
-            fd, address = self.socket._accept()
+            fd, address = self.socket._sock._accept()
         except BlockingIOError:
             return None
         return PlainTransport(fd), address
-
-    def do_close(self, *args: Any) -> None:
-        """A connection closes itself; a stream's lives on."""
 
 
 def raise_file_limit() -> int:
@@ -10792,18 +10620,19 @@ class Front:
         gevent.joinall(greenlets, seconds)
         gevent.killall(greenlets)
 
-    def _serve(self, transport: PlainTransport, address: Any) -> None:
-        connection = Connection(transport, str(as_ip(address[0])), self.app)
-        self.app.network.arrived(connection.address)
-        counted = network_of(connection.address)  # IPv6 by networks
-        full = self._full(connection.address, counted)
+    def _serve(self, transport: PlainTransport, peer: Any) -> None:
+        address = str(as_ip(peer[0]))
+        self.app.network.arrived(address)
+        counted = network_of(address)  # IPv6 by networks
+        full = self._full(address, counted)
         if full and len(self._refused) >= self.REFUSED:
-            connection.close()
+            transport.close()
             return
         why = f"The setting {full} is reached."
         if full and time.monotonic() > self._noted_at + self.NOTE_SECONDS:
             self._noted_at = time.monotonic()
             self.app.journal.add("WARN", f"Connections are refused: {why}")
+        connection = Connection(transport, address, self.app)
         among = self._refused if full else self._open
         among.add(connection)
         self._addresses[counted] += not full
@@ -10848,7 +10677,6 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if os.name == "posix":  # on Windows it would let a second program take the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited on Linux
         sock.bind((host, port))
         sock.listen(4096)
         return sock
@@ -10941,7 +10769,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
             rank = virtual, place, not is_default, address.version, text
             found[text] = rank, AddressView(text, name, kind, virtual, link)
-    return [view for _, view in sorted(found.values(), key=operator.itemgetter(0))], is_vpn
+    return [view for _, view in sorted(found.values())], is_vpn
 
 
 def own_names() -> list[str]:
@@ -11088,23 +10916,9 @@ class Certificates:
         if self.root:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(OSError, ValueError, InvalidSignature):
             self._read()
-        except (OSError, ValueError, InvalidSignature):
-            self._make()
-
-    def _read(self) -> None:
-        pem = (self._folder / "authority.pem").read_bytes()
-        self._key: Any = serialization.load_pem_private_key(pem, None)
-        self._authority = x509.load_pem_x509_certificate(pem)
-        content = (self._folder / "ca.crt").read_bytes()
-        root = x509.load_pem_x509_certificate(content)
-        self._authority.verify_directly_issued_by(root)
-        if not 0 < life_left(self._authority) <= 1:
-            raise ValueError("it has expired")
-        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
-
-    def _make(self) -> None:
+            return
         root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
@@ -11116,6 +10930,17 @@ class Certificates:
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
         write_private(self._folder / "ca.crt", pem_of(root))
         self._read()
+
+    def _read(self) -> None:
+        pem = (self._folder / "authority.pem").read_bytes()
+        self._key: Any = serialization.load_pem_private_key(pem, None)
+        self._authority = x509.load_pem_x509_certificate(pem)
+        content = (self._folder / "ca.crt").read_bytes()
+        root = x509.load_pem_x509_certificate(content)
+        self._authority.verify_directly_issued_by(root)
+        if not 0 < life_left(self._authority) <= 1:
+            raise ValueError("it has expired")
+        self.root, self.fingerprint = content, root.fingerprint(hashes.SHA256()).hex(":").upper()
 
     def context(self, address: str) -> ssl.SSLContext | None:
         """What to encrypt with for who came to an address of this machine; None without TLS.
@@ -11248,76 +11073,78 @@ def filled(page: str, **values: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: escape(values[found[1]]), page)
 
 
-class Landing:
-    """What plain HTTP from outside is answered where TLS is to be had: pages by one that explains
-    a browser's warning before it comes and leads to https, the rest by a refusal. No credential is
-    looked at, no body read."""
+LANGUAGES = {"en": "English", "tr": "Türkçe"}
+# What is not for people who look for a page.
+NO_PAGE = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
 
-    REFUSED = re.compile(r"/(api|ws|socket\.io|engine\.io|static|metrics|healthz|readyz)(/|$)")
-    LANGUAGES: ClassVar = {"en": "English", "tr": "Türkçe"}
 
-    def __init__(self, app: Application, inner: Callable[[Call], Answer]) -> None:
-        self._app = app
-        self._inner = inner
-        self._page = in_one_piece("landing.html")
-        self._policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
-        self._policy += "form-action 'none'; img-src data: {image}"
-        for tag in ("style", "script"):  # by their hashes
-            self._policy += f"; {tag}-src"
-            for content in re.findall(rf"<{tag}>(.*?)</{tag}>", self._page, re.DOTALL):
-                digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-                self._policy += f" 'sha256-{digest}'"
+@cache
+def landing_page() -> tuple[str, str]:
+    """The page that explains a browser's warning before it comes, and the policy for it."""
+    page = in_one_piece("landing.html")
+    policy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    policy += "form-action 'none'; img-src data: {image}"
+    for tag in ("style", "script"):  # by their hashes
+        policy += f"; {tag}-src"
+        for content in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            policy += f" 'sha256-{digest}'"
+    return page, policy
 
-    def answer(self, call: Call) -> Answer:
-        """A request's answer, by the whole program where it may be."""
-        network = self._app.network
-        is_exposed = call.scheme == "http" and not is_loopback(call.address)
-        is_exposed = is_exposed and (network.is_shared or network.certificates.own is not None)
-        self._app.access.see_through(call)
-        if not is_exposed or call.scheme == "https":
-            return self._inner(call)
-        try:
-            answer = self._landed(call)
-        except Problem as problem:
-            answer = problem_answer(problem)
-        own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
 
-    def _landed(self, call: Call) -> Answer:
-        """Raises Problem `https_required`, `wrong_host`, `not_found`."""
-        if call.method not in ("GET", "HEAD") or self.REFUSED.match(call.path):
-            raise Problem("https_required", "Use https:// for this address.")
-        if call.path == "/ca.crt":
-            return ca_certificate(self._app)
-        self._app.access.check_host(call)
-        host = call.headers.get("host", "")
-        if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
-            raise Problem("wrong_host")
-        pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
-        # The chosen language, else the first that the browser names and there is.
-        accepted = call.headers.get("accept-language", "").lower().split(",")
-        wanted = dict(pairs).get("lang"), *(re.split("[-;]", each.strip())[0] for each in accepted)
-        language = next((each for each in wanted if each in self.LANGUAGES), "en")
-        other = next(each for each in self.LANGUAGES if each != language)
-        rest = [pair for pair in pairs if pair[0] != "lang"]
-        path = urllib.parse.quote(call.path, errors="surrogateescape")
-        page = filled(
-            self._page,
-            language=language,
-            link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
-            other=other,
-            otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
-            otherName=self.LANGUAGES[other],
-            fingerprint=self._app.network.certificates.fingerprint,
-        )
-        image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": self._policy.format(image=image),
-            "Referrer-Policy": "no-referrer",
-            "Vary": "Accept-Language",
-        }
-        return Answer(page.encode(), headers=headers)
+def answer_call(app: Application, call: Call) -> Answer:
+    """A request's answer. Where TLS is to be had, plain HTTP from outside is not answered by the
+    whole program: pages by one that leads to https, the rest by a refusal. No credential is looked
+    at, no body read."""
+    network, connection = app.network, call.connection
+    app.access.see_through(call)
+    is_safe = "https" in (call.scheme, connection.scheme) or is_loopback(connection.address)
+    if is_safe or not (network.is_shared or network.certificates.own):
+        return app.web.answer(call)
+    try:
+        answer = landing(app, call)
+    except Problem as problem:
+        answer = problem_answer(problem)
+    own = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Answer(answer.body, answer.status, {**own, **answer.headers, "Connection": "close"})
+
+
+def landing(app: Application, call: Call) -> Answer:
+    """Raises Problem `https_required`, `wrong_host`, `not_found`."""
+    if call.method not in ("GET", "HEAD") or NO_PAGE.match(call.path):
+        raise Problem("https_required", "Use https:// for this address.")
+    if call.path == "/ca.crt":
+        return ca_certificate(app)
+    app.access.check_host(call)
+    host = call.headers.get("host", "")
+    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
+        raise Problem("wrong_host")
+    pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
+    # The chosen language, else the first that the browser names and there is.
+    accepted = call.headers.get("accept-language", "").lower()
+    wanted = dict(pairs).get("lang"), *re.findall(r"(?:^|,)\s*([a-z]+)", accepted)
+    language = next((each for each in wanted if each in LANGUAGES), "en")
+    other = next(each for each in LANGUAGES if each != language)
+    rest = [pair for pair in pairs if pair[0] != "lang"]
+    path = urllib.parse.quote(call.path, errors="surrogateescape")
+    page, policy = landing_page()
+    page = filled(
+        page,
+        language=language,
+        link=f"https://{host}{path}{'?' if rest else ''}{urllib.parse.urlencode(rest)}",
+        other=other,
+        otherLink="?" + urllib.parse.urlencode([*rest, ("lang", other)]),
+        otherName=LANGUAGES[other],
+        fingerprint=app.network.certificates.fingerprint,
+    )
+    image = "https:" if "[" in host else f"https://{host}"  # a policy can't name IPv6
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy.format(image=image),
+        "Referrer-Policy": "no-referrer",
+        "Vary": "Accept-Language",
+    }
+    return Answer(page.encode(), headers=headers)
 
 
 class Network:
@@ -11365,8 +11192,7 @@ class Network:
 
     def tick(self) -> None:
         """Once a second: open when the first administrator exists, see what changed."""
-        if self._app.settings["lan"] != self.is_shared:
-            self.apply()
+        self.apply()
         if self.is_shared:
             self.look()
             is_due = time.monotonic() > self._name_asked_at + self.NAME_SECONDS
@@ -11378,9 +11204,8 @@ class Network:
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        app, host = self._app, self._app.settings["host"]
-        wanted = app.settings["lan"] and app.access.has_admin
-        if wanted == self.is_shared:
+        app, host, wanted = self._app, self._app.settings["host"], self._app.settings["lan"]
+        if wanted == self.is_shared or (wanted and not app.access.has_admin):
             return
         if not wanted:
             self.shared_at, app.rooms.is_lan = None, False
@@ -11458,13 +11283,12 @@ class Network:
     def note_changes(self) -> None:
         """Leave word of where the server is when something changed, for commands such as
         `setup-link` and a second start."""
-        app, state = self._app, (self.is_shared, self.link, bool(self.arrived_at))
-        if state != self._noted:
-            self._noted = state
-            arrived = iso(self.arrived_at) if self.arrived_at else None
-            network = {"shared": self.is_shared, "link": self.link, "arrived": arrived}
-            key = app.desktop.key if app.desktop else ""
-            note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        app, has_arrived = self._app, self.arrived_at is not None
+        network = {"shared": self.is_shared, "link": self.link, "arrived": has_arrived}
+        key = app.desktop.key if app.desktop else ""
+        note = Runtime(os.getpid(), app.port, app.url, __version__, key, network)
+        if note != self._noted:
+            self._noted = note
             with reported(app.journal, "Noting where the server is failed"):  # a full disk
                 write_private(app.storage.folder / RUNTIME, to_json(note))
         if self._told is not None and self.link and self.link != self._told:
@@ -11483,16 +11307,16 @@ class Network:
 
     def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
-        newest: dict[str, Subscriber] = {}
-        for part in chunks(self._app.hub.subscribers(), 4_000):
-            newest |= {s.client_id: s for s in part if not is_loopback(s.address)}
-            gevent.sleep(0.001)  # others are served meanwhile
-        last, listed = list(itertools.islice(reversed(newest.values()), self.LISTED)), []
-        people = self._app.rooms.names([s.client_id for s in last])
-        for s in last:
+        everybody = paced(self._app.hub.subscribers())
+        newest = {s.client_id: s for s in everybody if not is_loopback(s.address)}
+        last = list(itertools.islice(reversed(newest.values()), self.LISTED))
+        people = {p.client_id: p.display_name for p in self._app.rooms.attendance.all()}
+
+        def view(s: Subscriber) -> GuestView:
             about = {"ip_address": s.address, "display_name": people.get(s.client_id)}
-            listed.append(view_of(GuestView, s, user_agent=s.agent, **about))
-        return listed, len(newest)
+            return view_of(GuestView, s, user_agent=s.agent, **about)
+
+        return list(map(view, last)), len(newest)
 
 
 class GuestView(msgspec.Struct, rename="camel"):
@@ -11670,7 +11494,6 @@ class Application:
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
-        self.streams = Streams(self.hub, self.log, settings, journal, self.rooms.attendance.topics)
         self.engine = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
@@ -11678,7 +11501,7 @@ class Application:
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
-        self.answer = Landing(self, Web(self).answer).answer
+        self.web = Web(self)
         self.front = Front(self)
 
     def _refuse_exposure(self) -> None:
@@ -11877,7 +11700,7 @@ class Runtime(msgspec.Struct):
     url: str
     version: str = ""
     key: str = ""  # with which a second start may ask a desktop to show itself
-    network: dict[str, Any] = {}  # whether it is shared, the link, when somebody last came
+    network: dict[str, Any] = {}  # whether it is shared, the link, whether anybody ever came
 
 
 def read_runtime(folder: Path) -> Runtime | None:
@@ -12438,9 +12261,6 @@ class LogFile(logging.handlers.RotatingFileHandler):
     """The log file, of bounded size. A full disk ends nothing, nor does an old file that somebody
     reads, which Windows then lets nobody rename: this one grows meanwhile."""
 
-    def __init__(self, path: Path, most: int = 1_000_000) -> None:
-        super().__init__(path, maxBytes=most, backupCount=3, encoding="utf-8")
-
     def doRollover(self) -> None:
         with contextlib.suppress(OSError):
             super().doRollover()
@@ -12492,11 +12312,6 @@ def ask_here(port: int, path: str, body: str | None = None) -> bytes:
     return b""
 
 
-def is_served(port: int) -> bool:
-    """Whether a program of this kind answers on a port of this machine."""
-    return b'"version"' in ask_here(port, "/healthz")
-
-
 def desktop_command(options: argparse.Namespace) -> None:
     """Serve with a window, or the browser; a second start shows the first one's."""
     settings = settings_of(options)
@@ -12519,9 +12334,10 @@ def desktop_command(options: argparse.Namespace) -> None:
     logs = settings.folder(platformdirs.user_log_dir)  # a double click has no terminal
     try:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sys.stdout = sys.stderr = Printed(LogFile(logs / "rtapp.log"), sys.__stdout__)
+        log = LogFile(logs / "rtapp.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8")
     except OSError as error:
         raise StartError(f"The log in {logs} can't be written: {error.strerror}.") from None
+    sys.stdout = sys.stderr = Printed(log, sys.__stdout__)
     old_port = before.port if before and len(ports) > 1 else app.port
     run(app, Desktop(app, old_port if old_port != app.port else None).start)
 
@@ -12529,7 +12345,7 @@ def desktop_command(options: argparse.Namespace) -> None:
 def show_first(folder: Path) -> bool:
     """Have the program that has a data folder come forward; False where none answers."""
     first = read_runtime(folder)
-    if first is None or not is_served(first.port):
+    if first is None or b'"version"' not in ask_here(first.port, "/healthz"):
         return False
     if first.key and not ask_here(first.port, "/api/desktop/show", to_json({"key": first.key})):
         return False
@@ -12687,39 +12503,35 @@ def restore_command(options: argparse.Namespace) -> None:
 
 def migrate_command(options: argparse.Namespace) -> None:
     """Copy a database of SQLite's into an empty one of PostgreSQL's, while no server runs."""
-    if not options.source.startswith("sqlite:///"):
+    given = argparse.Namespace(database=options.source, data=options.data)
+    source = existing_database(given)
+    given.database = options.target
+    target = make_engine(settings_of(given))
+    if not isinstance(source, SqliteEngine) or not isinstance(target, PostgresEngine):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
-    source, target = (
-        make_engine(Settings({"database": url, "data": options.data or ""}, {}))
-        for url in (options.source, options.target)
-    )
-    if not isinstance(target, PostgresEngine):
-        raise StartError("The database to copy to must be PostgreSQL's.")
     source.claim()
-    models = [model._meta for model in Table.__subclasses__()]  # what only a run has are none
-    kept = [(m.table_name, [field.column_name for field in m.sorted_fields]) for m in models]
+    models = Table.__subclasses__()  # what only a run has are none; bound to the target below
     with opened(source) as old, opened(target) as new:
-        for table, _ in kept:
-            if new.execute_sql(f"SELECT 1 FROM {table} LIMIT 1").fetchone() and table != "meta":
-                raise StartError(f"{target.name} is not empty: {table} has rows.")
+        for model in models:
+            if model is not Fact and model.select().exists():
+                raise StartError(f"{target.name} is not empty: {model._meta.table_name} has rows.")
         with new.atomic():
-            new.execute_sql("DELETE FROM meta")
-            for table, columns in kept:
-                copy_table(old, new, table, columns)
+            Fact.delete().execute()
+            for model in models:
+                copy_table(old, new, model)
             target.set_sequences(new)
-            new.execute_sql("DELETE FROM meta WHERE key = 'id'")
+            Fact.delete().where(Fact.key == "id").execute()
     print(f"copied {source.name} to {target.name}; connected clients resume where they were")
 
 
-def copy_table(old: peewee.Database, new: peewee.Database, table: str, columns: list[str]) -> None:
+def copy_table(old: peewee.Database, new: peewee.Database, model: type[Table]) -> None:
     """Copy a table's rows, and compare counts and the sums of lengths. Raises StartError."""
-    names = ", ".join(columns)
+    table, columns = model._meta.table_name, tuple(model._meta.columns)
     total = old.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0]
-    cursor, done = old.execute_sql(f"SELECT {names} FROM {table}"), 0
-    while rows := cursor.fetchmany(5_000):
-        for part in chunks(rows, 1_000):
-            values = [value for row in part for value in row]
-            new.execute_sql(insertion(table, tuple(columns), len(part)), values)
+    cursor, done = old.execute_sql(f"SELECT {', '.join(columns)} FROM {table}"), 0
+    while rows := cursor.fetchmany(2_000):
+        values = list(itertools.chain.from_iterable(rows))
+        new.execute_sql(insertion(table, columns, len(rows)), values)
         done += len(rows)
         print(f"{table}: {done:,} of {total:,}", flush=True)
     texts = [name for name in columns if name != "attachments"]
@@ -12950,7 +12762,7 @@ def check_port(settings: Settings, engine: Engine) -> str:
     try:
         listen(host, port).close()
     except StartError:
-        if is_served(port):
+        if b'"version"' in ask_here(port, "/healthz"):
             return f"an rtapp is listening on {port}"
         raise
     return f"{port} is free"

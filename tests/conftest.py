@@ -269,6 +269,19 @@ def server(make_server: Callable[..., Server]) -> Server:
 
 
 @pytest.fixture
+def fresh(make_server: Callable[..., Server]) -> Server:
+    """A server without any administrator, so it prints a link."""
+    return make_server(env={"RTAPP_ADMIN_TOKEN": None})
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the tests of a file that leave nothing behind."""
+    with Server(tmp_path_factory.mktemp("running") / "data") as server:
+        yield server
+
+
+@pytest.fixture
 def start_node(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts nodes on a database and ends them after the test."""
     made: list[Server] = []
@@ -343,46 +356,31 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @pytest.fixture(scope="session")
 def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a folder where packages from npm are installed, once for each set of them."""
-
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # of all workers
-
-    @functools.cache
-    def make(*packages: str) -> Path:
-        if not shutil.which("node") or not shutil.which("npm"):
-            pytest.skip("needs node and npm")
-        folder = shared / f"npm-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
-        with only_one(folder.with_suffix(".lock")):
-            if not folder.exists() and not install_from_npm(folder, packages):
-                pytest.skip(f"npm can't install {' '.join(packages)}")
-        return folder
-
-    return make
+    return folders_of("npm", install_from_npm, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def pip_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a folder where packages of Python are installed apart from this one's environment."""
+    return folders_of("pip", install_from_pip, tmp_path_factory)
+
+
+def folders_of(
+    tool: str,
+    install: Callable[[Path, Sequence[str]], bool],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Path]:
+    """Makes a folder with packages, once for each set of them; skips by name where it can't."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # of all workers
 
     @functools.cache
     def make(*packages: str) -> Path:
-        folder = shared / f"pip-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
+        folder = shared / f"{tool}-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
         with only_one(folder.with_suffix(".lock")):
-            if not folder.exists():
-                command = [sys.executable, "-m", "pip", "install", "--quiet", "--target"]
-                done = subprocess.run(
-                    [*command, str(folder), *packages],
-                    capture_output=True,
-                    timeout=180,
-                    check=False,
-                )
-                if done.returncode:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    pytest.skip(f"pip can't install {' '.join(packages)}")
+            if not folder.exists() and not install(folder, packages):
+                pytest.skip(f"{tool} can't install {' '.join(packages)}")
         return folder
 
     return make
@@ -403,6 +401,8 @@ def only_one(lock: Path) -> Iterator[None]:
 
 def install_from_npm(folder: Path, packages: Sequence[str]) -> bool:
     """Make a folder with packages; whether it could be done."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        pytest.skip("needs node and npm")
     making = folder.with_suffix(".making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir()
@@ -411,6 +411,15 @@ def install_from_npm(folder: Path, packages: Sequence[str]) -> bool:
     done = subprocess.run(command, cwd=making, capture_output=True, timeout=180, check=False)
     if done.returncode == 0:
         making.rename(folder)
+    return done.returncode == 0
+
+
+def install_from_pip(folder: Path, packages: Sequence[str]) -> bool:
+    """The same with packages of Python."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
+    done = subprocess.run([*command, *packages], capture_output=True, timeout=180, check=False)
+    if done.returncode:
+        shutil.rmtree(folder, ignore_errors=True)
     return done.returncode == 0
 
 

@@ -49,12 +49,6 @@ def log_in(server: Server, name: str = "ada", password: str = PASSWORD) -> dict[
     return cookie_of(server.post("/api/auth/login", body, token=None))
 
 
-@pytest.fixture
-def fresh(make_server: Callable[..., Server]) -> Server:
-    """A server without any administrator."""
-    return make_server(env={"RTAPP_ADMIN_TOKEN": None})
-
-
 @functools.cache
 def hashed() -> str:
     """What is stored of the password: to hash it is meant to take its time."""

@@ -55,13 +55,6 @@ AUTH = f"Authorization: Bearer {ADMIN}"
 BODIES = ["/api/broadcast", "/api/events/topics", "/api/auth/setup"]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for all tests of this file that only send what is refused."""
-    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
-        yield server
-
-
 @pytest.fixture
 def shared(running: Server) -> Iterator[Server]:
     """The shared server; looks afterwards that what it refused left no trace."""
@@ -1677,14 +1670,8 @@ def sign_in(server: Server) -> dict[str, str]:
     return cookie
 
 
-@pytest.fixture
-def unattended(make_server: Callable[..., Server]) -> Server:
-    """A server without an admin's token: it prints a link."""
-    return make_server(env={"RTAPP_ADMIN_TOKEN": None})
-
-
-def test_the_link_works_once(unattended: Server) -> None:
-    server = unattended
+def test_the_link_works_once(fresh: Server) -> None:
+    server = fresh
     assert server.get("/api/auth/me", token=None).json["authenticated"] is False
     cookie = sign_in(server)
     again = set_up(server, setup_token(server))
@@ -1698,11 +1685,11 @@ def test_the_link_works_once(unattended: Server) -> None:
     assert server.get("/api/connections", headers=cookie, token=None).status == 200
 
 
-def test_two_who_open_the_link_at_once(unattended: Server) -> None:
-    token = setup_token(unattended)
+def test_two_who_open_the_link_at_once(fresh: Server) -> None:
+    token = setup_token(fresh)
     answers: list[Answer] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(set_up(unattended, token))) for _ in range(8)
+        threading.Thread(target=lambda: answers.append(set_up(fresh, token))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -1712,16 +1699,16 @@ def test_two_who_open_the_link_at_once(unattended: Server) -> None:
     assert statuses[0] == 200 and set(statuses[1:]) <= {403, 409}
 
 
-def test_signing_out_ends_the_session(unattended: Server) -> None:
-    cookie = sign_in(unattended)
-    out = unattended.post("/api/auth/logout", {}, headers=cookie, token=None)
+def test_signing_out_ends_the_session(fresh: Server) -> None:
+    cookie = sign_in(fresh)
+    out = fresh.post("/api/auth/logout", {}, headers=cookie, token=None)
     assert out.status == 200 and "Max-Age=0" in out.headers["set-cookie"]
-    assert unattended.post("/api/broadcast", 1, headers=cookie, token=None).status == 401
-    assert unattended.get("/api/events", headers=cookie, token=None).status == 401
+    assert fresh.post("/api/broadcast", 1, headers=cookie, token=None).status == 401
+    assert fresh.get("/api/events", headers=cookie, token=None).status == 401
 
 
-def test_a_session_survives_a_restart(unattended: Server) -> None:
-    server = unattended
+def test_a_session_survives_a_restart(fresh: Server) -> None:
+    server = fresh
     old_link = setup_token(server)
     cookie = sign_in(server)
     assert server.stop() == 0
@@ -1734,23 +1721,23 @@ def test_a_session_survives_a_restart(unattended: Server) -> None:
     server.publish("again", headers=cookie, token=None)
 
 
-def test_a_foreign_page_can_not_use_the_session(unattended: Server) -> None:
-    cookie = sign_in(unattended)
+def test_a_foreign_page_can_not_use_the_session(fresh: Server) -> None:
+    cookie = sign_in(fresh)
     for headers in (
         {**cookie, "Origin": "https://evil.example"},
         {**cookie, "Sec-Fetch-Site": "cross-site"},
     ):
-        answer = unattended.post("/api/broadcast", 1, headers=headers, token=None)
+        answer = fresh.post("/api/broadcast", 1, headers=headers, token=None)
         assert answer.code == "foreign_origin"
     form = {**cookie, "Content-Type": "text/plain"}
-    assert unattended.post("/api/broadcast", b"1", headers=form, token=None).code == "not_json"
+    assert fresh.post("/api/broadcast", b"1", headers=form, token=None).code == "not_json"
 
 
-def test_secrets_are_not_in_the_data_folder(unattended: Server) -> None:
-    token = setup_token(unattended)
-    secret = sign_in(unattended)["Cookie"].split("=")[1]
-    assert unattended.stop() == 0
-    for path in unattended.data.iterdir():
+def test_secrets_are_not_in_the_data_folder(fresh: Server) -> None:
+    token = setup_token(fresh)
+    secret = sign_in(fresh)["Cookie"].split("=")[1]
+    assert fresh.stop() == 0
+    for path in fresh.data.iterdir():
         content = path.read_bytes()
         assert token.encode() not in content and secret.encode() not in content, path
 

@@ -501,7 +501,7 @@ def test_the_machine_stays_awake_while_somebody_is_in_a_call(desk: Desk) -> None
 
 
 def test_the_log_file_is_bounded(tmp_path: Path) -> None:
-    log = rtapp.Printed(rtapp.LogFile(tmp_path / "rtapp.log", 1_000), None)
+    log = rtapp.Printed(rtapp.LogFile(tmp_path / "rtapp.log", maxBytes=1_000, backupCount=3), None)
     for number in range(200):
         print("line", number, file=log)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -523,7 +523,7 @@ def test_a_log_file_that_takes_nothing_ends_nothing(
         raise PermissionError(target)
 
     monkeypatch.setattr(os, "rename", refuse)
-    log = rtapp.Printed(rtapp.LogFile(path, 1_000), None)
+    log = rtapp.Printed(rtapp.LogFile(path, maxBytes=1_000, backupCount=3), None)
     for _ in range(3):
         print("x" * 1_000, file=log)
     assert path.stat().st_size > 3_000

@@ -552,9 +552,8 @@ class World:
         to_come = subscriber.state is rtapp.State.BEHIND or subscriber.later
         return subscriber.pending is not None or bool(subscriber.is_open and to_come)
 
-    # What must hold: the numbers are those of the comments of `Connections` and `Hub`. That what
-    # is pinned is offered again as it is (2) is seen by `Wire`, and what was sent by `_check`
-    # (2, 3).
+    # What must hold: the numbers are those of the comment of `Hub`. That what is pinned is offered
+    # again as it is (2) is seen by `Wire`, and what was sent by `_check` (2, 3).
 
     def check(self, at_rest: bool = False) -> None:
         for one in self.everybody:

@@ -173,6 +173,18 @@ def at_home(lan: Lan, server: Server) -> contextlib.AbstractContextManager[None]
     return lan["server"].inside()
 
 
+def addresses(lan: Lan, server: Server) -> list[str]:
+    """Those that the server has seen on its computer."""
+    with at_home(lan, server):
+        return [row["address"] for row in network(server)["addresses"]]
+
+
+def failed_handshakes(lan: Lan, server: Server) -> list[str]:
+    """What the event log says of them."""
+    with at_home(lan, server):
+        return [entry["message"] for entry in server.get("/api/logs?q=handshake").json]
+
+
 def trusting(server: Server) -> ssl.SSLContext:
     """The context of a device that has installed the certificate."""
     return ssl.create_default_context(cafile=str(server.data / "tls" / "ca.crt"))
@@ -543,12 +555,7 @@ def test_refused_handshakes_cost_a_line_each(lan: Lan, shared: Server) -> None:
         sock.sendall(b"\x16\x03\x01\x00\x05hello")
         sock.recv(100)
 
-    def lines() -> list[str]:
-        with at_home(lan, shared):
-            entries = shared.get("/api/logs?q=handshake").json
-        return [entry["message"] for entry in entries]
-
-    wait_for(lambda: len(lines()) == 4, "a line for each")
+    wait_for(lambda: len(failed_handshakes(lan, shared)) == 4, "a line for each")
     assert not [line for line in shared.output if "Traceback" in line or "Error" in line]
 
 
@@ -713,13 +720,8 @@ def test_a_connection_without_a_word_is_no_failed_handshake(lan: Lan, shared: Se
             sock.sendall(b"\x16\x03\x01\x00\x05hello")
             sock.recv(100)
 
-    def lines() -> list[str]:
-        with at_home(lan, shared):
-            entries = shared.get("/api/logs?q=handshake").json
-        return [entry["message"] for entry in entries]
-
-    wait_for(lines, "the line about who said hello")
-    assert len(lines()) == 1
+    wait_for(lambda: failed_handshakes(lan, shared), "the line about who said hello")
+    assert len(failed_handshakes(lan, shared)) == 1
 
 
 def test_one_address_does_not_take_all_sockets(lan: Lan, tmp_path: Path) -> None:
@@ -767,11 +769,7 @@ def test_an_address_that_comes_and_goes_hurts_nobody(lan: Lan, shared: Server) -
         stream.next()
     lan["server"].ip("address", "add", "10.77.0.201/24", "dev", "eth0")
 
-    def known() -> list[str]:
-        with at_home(lan, shared):
-            return [row["address"] for row in network(shared)["addresses"]]
-
-    wait_for(lambda: "10.77.0.201" in known(), "the new address to be seen")
+    wait_for(lambda: "10.77.0.201" in addresses(lan, shared), "the new address to be seen")
     context = trusting(shared)
     assert from_host(lan["bob"], shared, "/healthz", "10.77.0.201", context).status == 200
     with at_home(lan, shared):
@@ -780,7 +778,7 @@ def test_an_address_that_comes_and_goes_hurts_nobody(lan: Lan, shared: Server) -
         shared.publish({"n": 1})
     assert stream.values(1)[0]["n"] == 1
     lan["server"].ip("address", "delete", "10.77.0.201/24", "dev", "eth0")
-    wait_for(lambda: "10.77.0.201" not in known(), "the address to be gone")
+    wait_for(lambda: "10.77.0.201" not in addresses(lan, shared), "the address to be gone")
     with at_home(lan, shared):
         seen = network(shared)
         assert seen["link"] == f"http://10.77.0.1:{shared.port}/"
@@ -956,17 +954,13 @@ def test_from_the_code_to_a_call_by_one_explained_click(
     owner.click("#open-chat")
     owner.locator(".said", has_text="Hello from the phone").wait_for()
 
-    def known() -> list[str]:
-        with at_home(lan, shared):
-            return [row["address"] for row in network(shared)["addresses"]]
-
     before = call.guest.connections(), certificate_at(lan["bob"], shared, "10.77.0.1")
     lan["server"].ip("address", "add", "10.77.0.202/24", "dev", "eth0")
-    wait_for(lambda: "10.77.0.202" in known(), "the new address to be seen")
+    wait_for(lambda: "10.77.0.202" in addresses(lan, shared), "the new address to be seen")
     assert named_in(certificate_at(lan["bob"], shared, "10.77.0.202")) == ["10.77.0.202"]
     flow(call.people, 10)
     lan["server"].ip("address", "delete", "10.77.0.202/24", "dev", "eth0")
-    wait_for(lambda: "10.77.0.202" not in known(), "the address to be gone")
+    wait_for(lambda: "10.77.0.202" not in addresses(lan, shared), "the address to be gone")
     flow(call.people, 10)
     assert before == (call.guest.connections(), certificate_at(lan["bob"], shared, "10.77.0.1"))
     assert call.owner.troubles + call.guest.troubles == []

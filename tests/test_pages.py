@@ -28,12 +28,6 @@ from support import ROOT, Server, wait_for
 NEW_PASSWORD = "walnut-harbour-17-violet"
 
 
-@pytest.fixture
-def fresh(make_server: Callable[..., Server]) -> Server:
-    """A server that has no administrator, so it prints a link."""
-    return make_server(env={"RTAPP_ADMIN_TOKEN": None})
-
-
 def home(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}/"
 

@@ -115,6 +115,26 @@ def test_a_range_is_for_get_alone(site: Server) -> None:
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, "1000", b"")
 
 
+def test_a_player_of_another_site_may_ask_for_a_part(
+    make_server: Callable[..., Server], folder: Path
+) -> None:
+    """Its browser asks first, by OPTIONS."""
+    origin = "https://films.example"
+    server = make_server("--public", str(folder), allowed_origins=origin)
+    asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    asked["Access-Control-Request-Headers"] = "range"
+    for path in ("/a.mp4", "/sub/other.txt"):
+        answer = server.request("OPTIONS", path, headers=asked, token=None)
+        assert (answer.status, answer.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+        assert answer.headers["access-control-allow-headers"] == "range"
+    assert (
+        server.request("OPTIONS", "/docs/none", token=None).headers["allow"] == "GET, HEAD, OPTIONS"
+    )
+    assert (
+        server.request("OPTIONS", "/api/broadcast", token=None).headers["allow"] == "OPTIONS, POST"
+    )
+
+
 def test_a_part_of_what_has_changed_is_all_of_it(site: Server) -> None:
     whole = get(site, "/a.mp4").headers
     for same in (whole["etag"], whole["last-modified"]):

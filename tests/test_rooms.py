@@ -12,7 +12,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -141,13 +141,6 @@ def test_two_meet_signal_and_part(server: Server) -> None:
 # Rooms
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the tests of this file that only send what is refused."""
-    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
-        yield server
-
-
 def test_rooms_are_made_listed_changed_and_ended(server: Server) -> None:
     made = server.post(
         ROOMS, {"roomId": "daily", "name": "Daily", "hostId": 7, "password": "open sesame"}
@@ -206,34 +199,34 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_names_are_taken_as_they_are(shared: Server, name: str) -> None:
-    ada, room = Person(shared, name), make_room(shared, name=name)
+def test_names_are_taken_as_they_are(running: Server, name: str) -> None:
+    ada, room = Person(running, name), make_room(running, name=name)
     assert ada.enter(room).me["displayName"] == name
-    assert shared.get(f"{ROOMS}/{room}").json["name"] == name
-    assert shared.request("DELETE", f"{ROOMS}/{room}").status == 200
+    assert running.get(f"{ROOMS}/{room}").json["name"] == name
+    assert running.request("DELETE", f"{ROOMS}/{room}").status == 200
 
 
-def test_names_have_nothing_invisible(shared: Server) -> None:
+def test_names_have_nothing_invisible(running: Server) -> None:
     """A room's is refused, a person's is taken without."""
-    room = make_room(shared)
+    room = make_room(running)
     for sign in UNSEEN:
         for name in (sign, f"Ada{sign}", f"{sign}Ada", f"A{sign}da", f"Ada {sign} B"):
-            made, code = shared.post(ROOMS, {"name": name}), ascii(name)
+            made, code = running.post(ROOMS, {"name": name}), ascii(name)
             assert made.code == "invalid" and "visible" in made.json["errors"][0]["message"], code
-            assert shared.request("PATCH", f"{ROOMS}/{room}", {"name": name}).code == "invalid"
-            joined = Person(shared, name).enter(room)
+            assert running.request("PATCH", f"{ROOMS}/{room}", {"name": name}).code == "invalid"
+            joined = Person(running, name).enter(room)
             assert joined.me["displayName"] == name.replace(f" {sign} ", " ").replace(
                 sign, "" if name != sign else "Guest"
             ), code
             joined.post(f"{ROOMS}/{room}/leave")
     for blank in (" ", "\xa0", "\u3000 \u2003"):
-        assert shared.post(ROOMS, {"name": blank}).code == "invalid"
-        assert Person(shared, blank).enter(room).me["displayName"] == "Guest"
-    ada = Person(shared, " Ada \u3000 B ").enter(room)
+        assert running.post(ROOMS, {"name": blank}).code == "invalid"
+        assert Person(running, blank).enter(room).me["displayName"] == "Guest"
+    ada = Person(running, " Ada \u3000 B ").enter(room)
     assert ada.me["displayName"] == "Ada B"
     ada.name = "\u200b"
     assert ada.enter(room).me["displayName"] == "Ada B"  # it is as if none had been given
-    assert shared.request("DELETE", f"{ROOMS}/{room}").status == 200
+    assert running.request("DELETE", f"{ROOMS}/{room}").status == 200
 
 
 def test_the_name_of_a_json_web_token_is_cut_by_characters(
@@ -280,11 +273,11 @@ def test_the_name_of_a_json_web_token_is_cut_by_characters(
         ({"name": "x", "description": "x" * 501}, "description"),
     ],
 )
-def test_a_bad_room_is_refused(shared: Server, body: dict[str, Any], field: str) -> None:
-    answer = shared.post(ROOMS, body)
+def test_a_bad_room_is_refused(running: Server, body: dict[str, Any], field: str) -> None:
+    answer = running.post(ROOMS, body)
     assert answer.code == "invalid"
     assert [error["field"] for error in answer.json["errors"]] == [field]
-    assert shared.get(ROOMS).json == []
+    assert running.get(ROOMS).json == []
 
 
 def test_bad_calls_in_a_room_are_refused(server: Server) -> None:

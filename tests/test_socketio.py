@@ -913,6 +913,21 @@ def test_recovery_from_the_log(server: Server) -> None:
     other.close()
 
 
+def test_who_comes_back_is_present_again(server: Server) -> None:
+    ws, answer = join_io(server)
+    ws.send('421["join","news"]')
+    hear_io(ws)
+    with server.stream("channel=news&presence=1") as watcher:
+        own = watcher.next()
+        ws.close()
+        heard = [own, watcher.next()]
+        with come_back(server, answer):
+            heard.append(watcher.next())
+    events = ["presence-join", "presence-leave", "presence-join"]
+    assert [event["event"] for event in heard] == events
+    assert json.loads(heard[2]["data"])["clientId"] == answer["sid"]
+
+
 def test_recovery_on_the_other_node(postgres: Cluster, start_node: Callable[..., Server]) -> None:
     """It may not have read yet what the client has heard, and what it was made of."""
     url = postgres.new_database()

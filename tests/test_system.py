@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,6 @@ from support import (
 )
 
 METRICS_TOKEN = "metrics-token-0123456789"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the tests of this file that leave nothing behind."""
-    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
-        yield server
 
 
 def setting(server: Server, key: str) -> dict[str, Any]:
@@ -128,11 +121,11 @@ def test_settings_take_effect_at_the_next_start(server: Server) -> None:
         ("jwt_key", "too short"),
     ],
 )
-def test_bad_values_are_refused(shared: Server, key: str, value: Any) -> None:
-    answer = shared.post("/api/settings", {"key": key, "value": value})
+def test_bad_values_are_refused(running: Server, key: str, value: Any) -> None:
+    answer = running.post("/api/settings", {"key": key, "value": value})
     assert answer.status == 422 and answer.code == "invalid"
     assert answer.json["errors"][0]["field"] == "value"
-    assert setting(shared, key)["source"] == "default"
+    assert setting(running, key)["source"] == "default"
 
 
 @pytest.mark.parametrize(
@@ -156,11 +149,11 @@ def test_bad_values_are_refused(shared: Server, key: str, value: Any) -> None:
     ],
 )
 def test_hosts_and_origins_are_kept_as_they_are_compared(
-    shared: Server, key: str, value: str, kept: Any
+    running: Server, key: str, value: str, kept: Any
 ) -> None:
-    answer = shared.post("/api/settings", {"key": key, "value": value})
+    answer = running.post("/api/settings", {"key": key, "value": value})
     assert answer.status == 200 and answer.json["value"] == kept, answer
-    assert shared.request("DELETE", f"/api/settings/{key}").status == 200
+    assert running.request("DELETE", f"/api/settings/{key}").status == 200
 
 
 def test_null_is_no_value(server: Server) -> None:
@@ -406,17 +399,17 @@ def test_pages_and_immutable_files(server: Server) -> None:
         ("", False),
     ],
 )
-def test_files_are_gzipped_for_who_takes_that(shared: Server, accepted: str, packed: bool) -> None:
+def test_files_are_gzipped_for_who_takes_that(running: Server, accepted: str, packed: bool) -> None:
     for path in ("/", "/static/js/rt.js", "/socket.io/socket.io.js"):
-        plain = shared.get(path, token=None)
-        found = shared.get(path, token=None, headers={"Accept-Encoding": accepted})
+        plain = running.get(path, token=None)
+        found = running.get(path, token=None, headers={"Accept-Encoding": accepted})
         assert found.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
         assert (found.headers.get("content-encoding") == "gzip") is packed
         body = gzip.decompress(found.body) if packed else found.body
         assert body == plain.body and int(found.headers["content-length"]) == len(found.body)
     takes = {"Accept-Encoding": "gzip"}
     for path in ("/static/img/icon.png", "/api/stats"):  # packed already; may hold a secret
-        assert "content-encoding" not in shared.get(path, headers=takes).headers
+        assert "content-encoding" not in running.get(path, headers=takes).headers
 
 
 # Commands
@@ -493,6 +486,14 @@ def test_a_folder_or_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         done = run_program("serve", *given)
         assert done.code == 2 and done.stderr.startswith(f"rtapp: {name}: there is no"), done
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_is_copied_from_a_database_that_is_not_there(tmp_path: Path) -> None:
+    source, given = tmp_path / "none.db", {"RTAPP_DATA": str(tmp_path)}
+    told = ("--from", f"sqlite:///{source}", "--to", "postgresql://127.0.0.1:1/none")
+    done = run_program("migrate", *told, env=given)
+    assert done.code == 2 and f"There is no database at {source}" in done.stderr, done
+    assert not source.exists()
 
 
 def test_a_command_takes_its_own_options_only(tmp_path: Path) -> None:
