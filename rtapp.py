@@ -109,20 +109,12 @@ import tempfile
 import threading
 import time
 import traceback
+import typing
 import unicodedata
 import urllib.parse
 import webbrowser
-from collections import Counter, deque
-from collections.abc import (
-    Callable,
-    Collection,
-    Generator,
-    Hashable,
-    Iterable,
-    Iterator,
-    MutableMapping,
-    Sequence,
-)
+from collections import Counter, UserDict, deque
+from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -130,20 +122,7 @@ from functools import cache, cached_property, partial
 from html import escape
 from pathlib import Path, PurePath
 from types import ModuleType, NoneType, SimpleNamespace, UnionType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    NamedTuple,
-    Protocol,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 import bottle
 import gevent
@@ -327,7 +306,6 @@ def plain_origin(text: str) -> str:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -335,13 +313,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 # ----------------------------------------------------------------------------------------------
 # Settings
 # ----------------------------------------------------------------------------------------------
-
-
-class Form(NamedTuple):
-    """What a text must be, where not any text will do."""
-
-    plain: Callable[[str], str]  # it as it is kept, empty where it is refused
-    words: str
 
 
 def plain_network(text: str) -> str:
@@ -358,20 +329,21 @@ def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str
     return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
 
 
-URL = Form(like("https?://.+", plain_url), "an address like https://example.org")
-ORIGIN = Form(
+# What makes a text as it is kept, empty where it is refused; what such a text is.
+URL = like("https?://.+", plain_url), "an address like https://example.org"
+ORIGIN = (
     lambda text: text if text == "*" else plain_origin(text),
     "an origin like https://app.example.org, without a path, nor *",
 )
-HOST = Form(
+HOST = (
     lambda text: plain_host(text) or plain_host(re.sub(r":\d+$", "", text)),  # one with a port, too
     "a host's name like chat.example.org",
 )
-FRAME = Form(plain_origin, "an origin like https://intranet.example.org, without a path")
-NETWORK = Form(plain_network, "an IP address or a network like 10.0.0.0/8")
-STUN = Form(like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none")
-TURN = Form(like(r"turns?:\S+"), "like turn:turn.example.org")
-SIGNING_KEY = Form(
+FRAME = plain_origin, "an origin like https://intranet.example.org, without a path"
+NETWORK = plain_network, "an IP address or a network like 10.0.0.0/8"
+STUN = like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none"
+TURN = like(r"turns?:\S+"), "like turn:turn.example.org"
+SIGNING_KEY = (
     lambda text: text if len(text.encode()) >= 32 else "",
     "a secret of 32 bytes or more, nor a PEM public key",
 )
@@ -392,7 +364,8 @@ class Setting(NamedTuple):
     switched: bool = False  # is saved by a route of its own: the start page has a switch for it
     next_start: bool = False  # what is saved takes effect at the next start
     secret: bool = False
-    form: Form | None = None  # of a text, of each of a list; empty is always allowed
+    # What a text, or each of a list, must be: see URL. Empty is always allowed.
+    form: tuple[Callable[[str], str], str] | None = None
 
     @property
     def has_option(self) -> bool:
@@ -571,12 +544,12 @@ def parse_setting(row: Setting, text: str, name: str = "") -> Any:
         raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
+    plain, words = row.form
     parts = value if row.kind == "list" else (value,)
-    kept = tuple(part and row.form.plain(part) for part in parts)
-    if refused := [part for part, plain in zip(parts, kept, strict=True) if part and not plain]:
-        shown = "this" if row.secret else repr(refused[0])
-        raise ValueError(f"{name}: {shown} is not {row.form.words}")
-    return kept if row.kind == "list" else kept[0]
+    for part in parts:
+        if part and not plain(part):
+            raise ValueError(f"{name}: {'this' if row.secret else repr(part)} is not {words}")
+    return tuple(map(plain, parts)) if row.kind == "list" else plain(value)
 
 
 class Settings:
@@ -586,7 +559,6 @@ class Settings:
         """Take the texts of the command line and the process's environment. Raises ValueError for
         an unknown key or a value that its row refuses."""
         self._fixed: dict[str, tuple[str, Any]] = {}  # key: where from, value
-        self._saved: dict[str, Any] = {}
         names = {"DATABASE_URL": "database"} | {f"RTAPP_{key.upper()}": key for key in SETTINGS}
         for name in environ:
             if name.startswith("RTAPP_") and name not in names and not OTHER_VARIABLES.match(name):
@@ -601,41 +573,31 @@ class Settings:
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
             self._fixed[key] = "command line", parse_setting(SETTINGS[key], text)
+        self.load(())
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._fixed:
-            return self._fixed[key][1]
-        return self._saved.get(key, SETTINGS[key].default)
+        return self._values[key][1]
 
     def source(self, key: str) -> str:
         """Where a value comes from: `command line`, `environment`, `saved` or `default`."""
-        if key in self._fixed:
-            return self._fixed[key][0]
-        return "saved" if key in self._saved else "default"
+        return self._values[key][0]
 
     def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
         """Replace the saved values, given as keys and texts; the keys whose text is refused, which
         count as unset. What only the start may give isn't taken: a file of handlers would run."""
-        self._saved, refused = {}, []
+        values, refused = {key: ("default", row.default) for key, row in SETTINGS.items()}, []
         for key, text in saved:
             try:
                 if key in SETTINGS and not SETTINGS[key].start_only:
-                    self._saved[key] = parse_setting(SETTINGS[key], text)
+                    values[key] = "saved", parse_setting(SETTINGS[key], text)
             except ValueError:
                 refused.append(key)
+        self._values = values | self._fixed
         return refused
 
-    @property
-    def data_folder(self) -> Path:
-        """The folder that holds everything this server keeps."""
-        return self._folder(platformdirs.user_data_dir)
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of the log file of a program without a terminal."""
-        return self._folder(platformdirs.user_log_dir)
-
-    def _folder(self, usual: Callable[..., str]) -> Path:
+    def folder(self, usual: Callable[..., str] = platformdirs.user_data_dir) -> Path:
+        """The folder that holds everything this server keeps; with `user_log_dir` the one of the
+        log file of a program without a terminal."""
         # A macOS application is a folder itself.
         bundle = next((parent for parent in PROGRAM.parents if parent.suffix == ".app"), PROGRAM)
         is_portable = bundle.with_name("portable").is_file()
@@ -846,6 +808,8 @@ class Table(peewee.Model):
     """Base of the models: class `VideoRoom` is table `video_rooms`. Times are integers,
     milliseconds since 1970."""
 
+    id: Any  # peewee adds it where no other key is declared
+
     class Meta:
         table_function = staticmethod(
             lambda model: re.sub(r"\B(?=[A-Z])", "_", model.__name__).lower() + "s"
@@ -855,7 +819,6 @@ class Table(peewee.Model):
 class Message(Table):
     """A row of the log, for queries; see Entry."""
 
-    id = peewee.BigAutoField()
     topic = peewee.TextField()
     kind = peewee.TextField()
     event = peewee.TextField(null=True)
@@ -877,9 +840,6 @@ class Topic(Table):
 
 
 class EventLog(Table):
-    """What happened on this server, for its administrator."""
-
-    id = peewee.BigAutoField()
     timestamp = peewee.BigIntegerField(index=True)
     level = peewee.TextField()
     message = peewee.TextField()
@@ -907,9 +867,6 @@ class StatsMinute(Table):
 
 
 class User(Table):
-    """Somebody who signs in with a password."""
-
-    id = peewee.BigAutoField()
     username = peewee.TextField()
     username_key = peewee.TextField(unique=True)  # case-folded: Ada and ada are one
     password_hash = peewee.TextField()
@@ -967,7 +924,6 @@ class SocketSession(Table):
 class VideoRoom(Table):
     """A video room. Of those with the same name at most one is active; flags are 0 or 1."""
 
-    id = peewee.BigAutoField()
     room_id = peewee.TextField()
     name = peewee.TextField()
     description = peewee.TextField()
@@ -989,7 +945,6 @@ class VideoRoom(Table):
 class VideoParticipant(Table):
     """Somebody who is in a room, or waits to be let in."""
 
-    id = peewee.BigAutoField()
     room = peewee.BigIntegerField(column_name="room_id")
     client_id = peewee.TextField()
     connection_id = peewee.TextField()  # a new one with each join of the same client
@@ -1005,10 +960,8 @@ class VideoParticipant(Table):
 
 
 class RoomBan(Table):
-    """Who was removed from a room and may not come back: `client:…` or `account:…`."""
-
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()
+    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1148,27 +1101,21 @@ class Transaction:
     def perform(self, work: Work, careful: bool) -> None:
         """Do a work and keep its answer. An error of a unit is its own: it runs in a savepoint, as
         plain entries do with `careful`."""
-        work.error = None
+        work.error, entries, next_id = None, len(self.entries), self.next_id
         try:
-            is_safe = work.is_plain and not careful
-            work.value = work.unit(self) if is_safe else self._run(work.unit)
+            if work.is_plain and not careful:
+                work.value = work.unit(self)
+                return
+            self.insert()
+            with self.database.savepoint():
+                work.value = work.unit(self)
+                self.insert()
         except Exception as error:
             if not self.database.is_sound():
                 raise  # the fault took the whole transaction with it
-            work.error = storage_problem(error)
-
-    def _run(self, unit: Callable[[Transaction], Any]) -> Any:
-        self.insert()
-        entries, next_id = len(self.entries), self.next_id
-        try:
-            with self.database.savepoint():
-                result = unit(self)
-                self.insert()
-                return result
-        except BaseException:
             del self.entries[entries:]
-            self._staged, self.next_id = entries, next_id
-            raise
+            self._staged, self.next_id = min(self._staged, entries), next_id
+            work.error = storage_problem(error)
 
     def insert(self, is_last: bool = False) -> None:
         """Put what was appended into the table; with `is_last` only the commit is left."""
@@ -1236,13 +1183,13 @@ class Engine:
     name: str  # for people; without secrets
     folder: Path  # where the program's files are
     durability = "full"
-    shared: bool  # other processes may serve the same log
+    shared = False  # other processes may serve the same log
     remedy: str  # what to do when it can't be used
     types: ClassVar[dict[str, str]]  # of columns, for migrations
     size_sql: str  # for the bytes that the database takes
     timeline_sql = "SELECT ''"  # for what changes where a failover may have lost transactions
-    queue: Any  # makes a queue to and from the writer
-    spawn: Any  # runs the writer
+    queue: Any = staticmethod(gevent.queue.SimpleQueue)  # of what the writer does
+    spawn: Any = staticmethod(gevent.spawn)  # runs the writer
     connect: Callable[[], peewee.Database]  # a connection of its own; raises peewee's errors
     open_writer: Callable[[], LogDatabase]  # the writer's, which mends itself: see `after_fault`
     open_readers: Callable[[], peewee.Database]  # what short reads on the loop go to
@@ -1295,8 +1242,6 @@ class Engine:
 
 
 class Sqlite(peewee.SqliteDatabase):
-    """One connection to SQLite."""
-
     @property
     def last_id(self) -> int:
         """The log's last id, in a transaction that has begun."""
@@ -1325,10 +1270,9 @@ class Sqlite(peewee.SqliteDatabase):
 class SqliteEngine(Engine):
     """SQLite: one process, one file. The writer is a thread: its fsync would stop the loop."""
 
-    shared = False
     remedy = "If it is damaged, move it away and restore a backup."
     NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
-    types: ClassVar[dict[str, str]] = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
+    types = {"logid": NUMBERED, "autoid": NUMBERED, "blob": "BLOB"}
     size_sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     queue = staticmethod(_queue.SimpleQueue)  # C's own: real locks even when patched
     spawn = staticmethod(lambda main: get_original("_thread", "start_new_thread")(main, ()))
@@ -1465,11 +1409,9 @@ class Postgres(peewee.PostgresqlDatabase):
 
     @property
     def is_lost(self) -> bool:
-        """Whether there is no connection any more."""
         return self._state.conn is None or bool(self._state.conn.closed)
 
     def lose(self) -> None:
-        """Drop the connection, whatever state it is in."""
         with contextlib.suppress(psycopg2.Error, *DATABASE_FAULTS):
             if self._state.conn is not None:
                 self._state.conn.close()
@@ -1523,12 +1465,10 @@ class PostgresWriter(Postgres):
             self._run(insertion("messages", COLUMNS, len(page)), page)
 
     def is_sound(self) -> bool:
-        """Whether a transaction is open and sound."""
         status = self._state.conn.info.transaction_status
         return bool(status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS)
 
     def after_fault(self, transaction: Transaction | None) -> Fate:
-        """Clean up after a failed transaction, and learn what became of it."""
         was_open = not self.is_closed()
         if not self.is_lost:
             with contextlib.suppress(*DATABASE_FAULTS):
@@ -1627,16 +1567,9 @@ class PostgresEngine(Engine):
 
     shared = True
     remedy = "Check the URL, and that the server runs and lets this user in."
-    types: ClassVar[dict[str, str]] = {
-        "logid": "BIGINT PRIMARY KEY",
-        "autoid": "BIGSERIAL PRIMARY KEY",
-        "blob": "BYTEA",
-    }
+    types = {"logid": "BIGINT PRIMARY KEY", "autoid": "BIGSERIAL PRIMARY KEY", "blob": "BYTEA"}
     size_sql = "SELECT pg_database_size(current_database())"
     timeline_sql = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
-    queue = staticmethod(gevent.queue.SimpleQueue)
-    spawn = staticmethod(gevent.spawn)
-    LOCK = PostgresWriter.LOCK
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -1668,7 +1601,7 @@ class PostgresEngine(Engine):
         with database.atomic():
             # Who falls silent meanwhile would hold up every node.
             held = f"SET LOCAL idle_in_transaction_session_timeout = '{Postgres.HELD_SECONDS}s'"
-            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock(?)", (self.LOCK,))
+            database.execute_sql(f"{held}; SELECT pg_advisory_xact_lock({PostgresWriter.LOCK})")
             if 0 < schema_version(database) < len(MIGRATIONS):  # it may have to read a long table
                 database.connection().patience = self.MIGRATION_SECONDS
             super().prepare(database)
@@ -1744,28 +1677,23 @@ class Storage:
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
         self._database: LogDatabase | None = None  # the writer's own
-        self._ended = engine.queue()
-        self._done: deque[Done] = deque()
+        self._done: deque[Done] = deque()  # one without works ends it
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
-        self._log_committed: Callable[[list[Entry]], None] = lambda entries: None
 
     # Writing
 
     def start(self, log_committed: Callable[[list[Entry]], None]) -> None:
         """Start the writer. `log_committed` is called with the entries of each commit, before
         those who wait in `write` go on."""
-        self._log_committed = log_committed
         self._async.start(self._bell.set)
-        gevent.spawn(self._tell)
+        self._deliverer = gevent.spawn(self._deliver, log_committed)
         self.engine.spawn(self._write_on)
 
     def stop(self) -> None:
         """Write what waits and close."""
         self._works.put(None)
-        with contextlib.suppress(_queue.Empty):
-            self._ended.get(timeout=10)
-        self._deliver()
+        self._deliverer.join(timeout=10)
         self._async.stop()
         self.engine.close()
 
@@ -1780,25 +1708,20 @@ class Storage:
         return work.waiter.get()  # type: ignore[no-any-return]
 
     def _write_on(self) -> None:
-        """The writer: a thread or a greenlet, as its engine needs. It alone calls the next two."""
-        while works := self._take():
+        """The writer: a thread or a greenlet, as its engine needs; it takes all that waits."""
+        for first in iter(self._works.get, None):
+            works = [first]
+            with contextlib.suppress(_queue.Empty):
+                while works[-1] is not None and len(works) < self.BATCH:
+                    works.append(self._works.get_nowait())
+            if works[-1] is None:
+                self._works.put(works.pop())  # for the next time
             self._done.append(self._commit(works))
             self._async.send()  # to the loop
         if self._database is not None:
             self._database.close()
-        self._ended.put(True)
-
-    def _take(self) -> list[Work]:
-        """All that waits, at least one; none when it is time to end."""
-        works = [self._works.get()]
-        with contextlib.suppress(_queue.Empty):
-            while works[-1] is not None and len(works) < self.BATCH:
-                works.append(self._works.get_nowait())
-        if works[-1] is None:
-            works.pop()
-            if works:
-                self._works.put(None)  # for the next time
-        return works
+        self._done.append(([], []))
+        self._async.send()
 
     def _commit(self, works: list[Work]) -> Done:
         """Run works in one transaction. When it fails, for a lost connection or since the database
@@ -1825,23 +1748,23 @@ class Storage:
             work.error = storage_problem(fault, fate)
         return [], works
 
-    def _tell(self) -> None:
+    def _deliver(self, log_committed: Callable[[list[Entry]], None]) -> None:
+        """Have the log advance over what was stored, and wake who waits for it."""
+        run_callback = gevent.get_hub().loop.run_callback
         while self._bell.wait():
             self._bell.clear()
-            self._deliver()
-
-    def _deliver(self) -> None:
-        loop = gevent.get_hub().loop
-        while self._done:
-            entries, works = self._done.popleft()
-            if entries:
-                self._log_committed(entries)
-            self.fault = None
-            for work in works:
-                wake = work.waiter.switch if work.error is None else work.waiter.throw
-                loop.run_callback(wake, work.value if work.error is None else work.error)
-                if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
-                    self.fault = str(work.error.__cause__)
+            while self._done:
+                entries, works = self._done.popleft()
+                if not works:
+                    return
+                if entries:
+                    log_committed(entries)
+                self.fault = None
+                for work in works:
+                    wake = work.waiter.switch if work.error is None else work.waiter.throw
+                    run_callback(wake, work.value if work.error is None else work.error)
+                    if isinstance(work.error, Problem) and work.error.code in DATABASE_AWAY:
+                        self.fault = str(work.error.__cause__)
 
     def backup(self, target: Path) -> None:
         """Copy the database to a file while it is in use. Raises Problem `not_on_postgresql`."""
@@ -1866,13 +1789,11 @@ class Storage:
         return self._size
 
     def meta(self, key: str) -> str | None:
-        """A fact about the database."""
         row = Fact.get_or_none(Fact.key == key)
         return row.value if row else None
 
 
 def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
-    """Note facts about a database, within a transaction."""
     for key, value in facts.items():
         upsert(database, Fact, key=key, value=value)
 
@@ -1921,21 +1842,18 @@ def paced(items: Iterable[T]) -> Iterator[T]:
 class Stats:
     """Counters. Whoever does the thing counts it; nothing is formatted on the way."""
 
-    WINDOW = 12  # samples that rates are taken over
     SAMPLE_SECONDS = 5.0
+    WINDOW = 12  # samples that rates are taken over: a minute
+    NAMES = 4_000  # of topics whose messages are counted between two samples: those with most
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self.total_connections = 0
-        self.messages_sent = 0
-        self.deliveries = 0
-        self.bytes_sent = 0
+        self.total_connections = self.messages_sent = self.deliveries = self.bytes_sent = 0
         self._latencies: deque[float] = deque(maxlen=1_000)
         self._process = psutil.Process()
-        self._process.cpu_percent(None)
-        self.cpu_percent = 0.0
-        self._samples: deque[tuple[float, int, int]] = deque([self._now()], maxlen=self.WINDOW)
-        self.traffic = Traffic()
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=self.WINDOW)
+        self._traffic: deque[Counter[str]] = deque(maxlen=self.WINDOW)
+        self.sample()
 
     def _now(self) -> tuple[float, int, int]:
         return time.monotonic(), self.messages_sent, self.deliveries
@@ -1950,15 +1868,29 @@ class Stats:
         return self.messages_sent + self.deliveries + self.total_connections
 
     def sample(self) -> None:
-        """Take the sample that rates are computed from."""
         self._samples.append(self._now())
-        self.traffic.turn()
+        self.topics = Counter[str]()  # whoever brings a message counts it here
+        self._traffic.append(self.topics)
         self.cpu_percent = self._process.cpu_percent(None)
 
+    def bound_topics(self) -> None:
+        """To be called when they have grown."""
+        if len(self.topics) > self.NAMES:
+            self.topics = Counter(dict(self.topics.most_common(self.NAMES // 2)))
+            self._traffic[-1] = self.topics
+
+    def traffic(self) -> Counter[str]:
+        """The messages of each topic in the last minute."""
+        counts = Counter[str]()
+        for topics in paced(list(self._traffic)):
+            counts.update(topics)
+        return counts
+
     def view(self) -> dict[str, Any]:
-        """The counters as the API shows them."""
         then, now = self._samples[0], self._now()
         seconds = max(now[0] - then[0], 0.001)
+        latencies = sorted(self._latencies) or [0.0]
+        p50, p99 = (latencies[int(share * (len(latencies) - 1))] for share in (0.5, 0.99))
         return {
             "total_connections": self.total_connections,
             "messages_sent": self.messages_sent,
@@ -1967,42 +1899,10 @@ class Stats:
             "uptime": int(time.monotonic() - self._started),
             "messages_per_second": round((now[1] - then[1]) / seconds, 1),
             "deliveries_per_second": round((now[2] - then[2]) / seconds, 1),
-            "publish_latency_ms": {"p50": self._percentile(0.5), "p99": self._percentile(0.99)},
+            "publish_latency_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
             "cpu_percent": self.cpu_percent,
             "memory_bytes": self._process.memory_info().rss,
         }
-
-    def _percentile(self, share: float) -> float:
-        ordered = sorted(self._latencies)
-        return round(ordered[int(share * (len(ordered) - 1))], 2) if ordered else 0.0
-
-
-class Traffic:
-    """How many messages the channels had in the last minute, counted in slots of five seconds. Of
-    more names than `NAMES` in a slot those are kept that had most."""
-
-    NAMES = 4_000
-
-    def __init__(self) -> None:
-        self._slots: deque[Counter[str]] = deque([Counter()], maxlen=12)
-        self.slot = self._slots[0]  # by topic; whoever brings a message counts it here
-
-    def bound(self) -> None:
-        """To be called when the slot has grown."""
-        if len(self.slot) > self.NAMES:
-            self.slot = self._slots[-1] = Counter(dict(self.slot.most_common(self.NAMES // 2)))
-
-    def turn(self) -> None:
-        """Begin the next slot, every five seconds."""
-        self.slot = Counter()
-        self._slots.append(self.slot)
-
-    def minute(self) -> Counter[str]:
-        """The messages of each topic."""
-        counts = Counter[str]()
-        for slot in paced(list(self._slots)):
-            counts.update(slot)
-        return counts
 
 
 class Journal:
@@ -3318,7 +3218,7 @@ class Hub:
 
     def traffic(self) -> Counter[str]:
         """How many messages each shared topic had in the last minute, on any node."""
-        return self._stats.traffic.minute()
+        return self._stats.traffic()
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind."""
@@ -3411,7 +3311,7 @@ class Hub:
     def advance(self, entries: list[Entry]) -> None:
         """Take new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
-        counts = self._stats.traffic.slot
+        counts = self._stats.topics
         for entry in entries:
             self._ring.add(entry)
             if entry.topic.startswith(CHANNEL):
@@ -3427,7 +3327,7 @@ class Hub:
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
-        self._stats.traffic.bound()
+        self._stats.bound_topics()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
 
@@ -3653,8 +3553,8 @@ class Hub:
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
         if entry.topic.startswith(CHANNEL):
-            self._stats.traffic.slot[entry.topic] += 1
-            self._stats.traffic.bound()
+            self._stats.topics[entry.topic] += 1
+            self._stats.bound_topics()
         chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
@@ -4340,11 +4240,6 @@ class Principal(NamedTuple):
         return self.kind in ("user", "owner", "jwt")
 
     @property
-    def is_window(self) -> bool:
-        """Whether it is the desktop's own window, in which no call is held."""
-        return WINDOW in self.grants.scopes
-
-    @property
     def account(self) -> str:
         """What is limited as one, wherever it asks from; empty for anybody, and for guests."""
         return "" if self.kind in ("anonymous", "guest") else self.name
@@ -4362,7 +4257,7 @@ class Principal(NamedTuple):
         return channel is not None and any(fnmatchcase(channel, p) for p in patterns)
 
 
-WINDOW = "window"  # a scope that tells the desktop's window from the browser
+WINDOW = "window"  # a scope that tells the desktop's own window, in which no call is held
 USER_GRANTS, ADMIN_GRANTS = Grants(), Grants(SCOPES)
 WINDOW_GRANTS = Grants((*SCOPES, WINDOW))
 ANONYMOUS = Principal("anonymous", "anonymous", Grants(()))
@@ -4405,9 +4300,8 @@ def new_token(
     """A new secret, and the row of `access_tokens` that is stored for it. What the secret ends with
     is as true as the whole: only that has its hash."""
     secret, now = secrets.token_urlsafe(32) + suffix, now_ms()
-    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants)}
-    ends = now + int(seconds * 1000)
-    return secret, {**row, "created_at": now, "expires_at": ends, **more}
+    row = {"token_hash": sha256(secret), "kind": kind, "grants": to_json(grants), **more}
+    return secret, {**row, "created_at": now, "expires_at": now + int(seconds * 1000)}
 
 
 # Passwords
@@ -4486,6 +4380,9 @@ class Charge(NamedTuple):
     n: float = 1
 
 
+GiveBack = Callable[[], None]
+
+
 class Buckets:
     """Token buckets: each key may do `burst` at once and `rate` a second in the long run."""
 
@@ -4494,7 +4391,7 @@ class Buckets:
     def __init__(self) -> None:
         self._full_at: dict[Hashable, float] = {}
 
-    def charge(self, *charges: Charge, code: str = "rate_limited") -> Callable[[], None]:
+    def charge(self, *charges: Charge, code: str = "rate_limited") -> GiveBack:
         """Take all tokens or none; what gives them back. More than a bucket holds are taken when
         it is full, and owed. Raises Problem `code` with the seconds until they are there."""
         now, wait = time.monotonic(), 1e-6  # less is rounding
@@ -4502,8 +4399,7 @@ class Buckets:
             owed = max(self._full_at.get(key, now) - now, 0)
             wait = max(wait, owed + (min(n, burst) - burst) / rate)
         if wait > 1e-6:
-            seconds = int(wait) + 1
-            raise Problem(code, f"Wait {seconds} seconds.", retry_after=seconds)
+            raise Problem(code, f"Wait {int(wait) + 1} seconds.", retry_after=int(wait) + 1)
         if len(self._full_at) >= self.KEYS:
             kept = {key: when for key, when in self._full_at.items() if when > now}
             self._full_at = kept if len(kept) < self.KEYS else {}
@@ -4585,13 +4481,12 @@ class Call(msgspec.Struct, eq=False, dict=True):
     @cached_property
     def query(self) -> dict[str, list[str]]:
         """What the query string gives. Raises Problem `malformed`."""
+        parse = partial(urllib.parse.parse_qs, self.raw_query, keep_blank_values=True)
         try:
-            parse = partial(urllib.parse.parse_qs, keep_blank_values=True, errors="strict")
-            return parse(self.raw_query) if self.raw_query else {}
+            return parse(errors="strict") if self.raw_query else {}
         except ValueError:
-            parts = self.raw_query.split("&")
-            fields = (urllib.parse.unquote(part, errors="surrogateescape") for part in parts)
-            name = next(filter(NOT_UTF8.search, fields)).partition("=")[0]
+            given = parse(errors="surrogateescape").items()
+            name = next(name for name, values in given if NOT_UTF8.search(name + "".join(values)))
             detail = f"The query string is not valid UTF-8 in its field {ascii(name)}."
             raise Problem("malformed", detail) from None
 
@@ -4714,7 +4609,9 @@ class Access:
         row = self._live_token(token, "api")
         if row is None:
             raise Problem("unauthorized", "The access token is not valid.")
-        return self._principal(row, "token", row.name)
+        self._used[row.token_hash] = now_ms()
+        grants = msgspec.json.decode(row.grants, type=Grants)
+        return Principal("token", row.name, grants, row.id, row.expires_at)
 
     def _by_jwt(self, token: str) -> Principal:
         """The principal of a JSON Web Token (RFC 7519). The algorithm is the setting's: one that
@@ -4729,39 +4626,30 @@ class Access:
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
-        covers = found.channels
-        grants = Grants(subscribe=covers.get("subscribe", ()), publish=covers.get("publish", ()))
-        expires_at = int(found.exp * 1000)
-        return Principal("jwt", found.sub, grants, sha256(token)[:16], expires_at)
+        hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
+        grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
+        return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
 
     def _by_cookie(self, call: Call) -> Principal:
-        """The principal of a browser's session; ANONYMOUS when there is none."""
         # Other programs' cookies come along; http.cookies gives all up at one that it dislikes.
         pairs = (pair.strip().partition("=") for pair in call.headers.get("cookie", "").split(";"))
         secret = next((value for name, _, value in pairs if name == self._cookie_name), "")
         row = self._live_token(secret, "session") if secret else None
         if row is None:
             return ANONYMOUS
+        self._used[row.token_hash] = now_ms()
         if row.user_id is None:
-            at_desktop = self.is_at_desktop(call)
-            return self._principal(row, "owner", OWNER) if at_desktop else ANONYMOUS
+            grants = msgspec.json.decode(row.grants, type=Grants)
+            owner = Principal("owner", OWNER, grants, row.id, row.expires_at)
+            return owner if self.is_at_desktop(call) else ANONYMOUS
         user = User.get_or_none(User.id == row.user_id)
         if user is None or row.password_tag != sha256(user.password_hash)[:16]:
             return ANONYMOUS
         grants = ADMIN_GRANTS if user.role == "admin" else USER_GRANTS
-        return self._principal(row, "user", user.username, grants)
+        return Principal("user", user.username, grants, row.id, row.expires_at, user.id)
 
     def is_at_desktop(self, call: Call) -> bool:
-        """Whether who asks may be the one who sits there."""
         return self.has_desktop and is_loopback(call.address)
-
-    def _principal(
-        self, row: Any, kind: Kind, subject: str, grants: Grants | None = None
-    ) -> Principal:
-        """Who a row of `access_tokens` stands for; notes that it was used."""
-        self._used[row.token_hash] = now_ms()
-        found = grants or msgspec.json.decode(row.grants, type=Grants)
-        return Principal(kind, subject, found, row.id, row.expires_at, row.user_id)
 
     @staticmethod
     def _live_token(secret: str, *kinds: str) -> Any:
@@ -4789,22 +4677,20 @@ class Access:
 
     # Users
 
-    def add_user(
-        self, username: str, password: str, role: str, setup_token: str | None = None
-    ) -> Any:
+    def add_user(self, username: str, password: str, role: str, link: str | None = None) -> Any:
         """Make a user; the first administrator by a setup link's token. Raises Problem `invalid`,
         `weak_password`, `user_exists`, `already_set_up`, `invalid_link`."""
-        if setup_token is not None:
+        if link is not None:
             if User.get_or_none(User.role == "admin"):
                 raise Problem("already_set_up", "Sign in with your name and password.")
-            if self._live_token(setup_token, "setup") is None:  # before the password costs its time
+            if self._live_token(link, "setup") is None:  # before the password costs its time
                 raise Problem("invalid_link", REFUSALS["setup"])
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         check_password(password, username)
         row = user_row(username, self.hashed(hash_password, password), role)
-        if setup_token is not None:
-            self.redeem(setup_token, "setup")
+        if link is not None:
+            self.redeem(link, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
         except peewee.IntegrityError:
@@ -4931,16 +4817,14 @@ class Access:
             what = f"the channel {channel}" if channel else "global broadcasts"
             raise Problem("forbidden", f"This credential does not cover {what}.")
 
-    def limit_request(
-        self, principal: Principal, name: str = "rate_limit", n: int = 1
-    ) -> Callable[[], None]:
+    def limit_request(self, who: Principal, name: str = "rate_limit", n: int = 1) -> GiveBack:
         """Count requests or, by the setting `publish_limit`, messages of an address and an account,
         all or none; what takes it back. Raises Problem `rate_limited`."""
         buckets, a_minute = self._limits[name], self._settings[name]
-        if principal.unlimited or not a_minute:
+        if who.unlimited or not a_minute:
             return lambda: None
-        keys = [("address", network_of(principal.address))]
-        keys += [("account", principal.account)] if principal.account else []
+        keys = [("address", network_of(who.address))]
+        keys += [("account", who.account)] if who.account else []
         return buckets.charge(*(Charge(key, a_minute / 60, a_minute, n) for key in keys))
 
     # Where a request comes from
@@ -6202,7 +6086,7 @@ class Route:
     @cached_property
     def hints(self) -> dict[str, Any]:
         """The handler's signature. It is read late: it names what stands further down."""
-        return get_type_hints(self.handler, include_extras=True)
+        return typing.get_type_hints(self.handler, include_extras=True)
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -6233,7 +6117,7 @@ class Route:
     def shown(self) -> list[Any]:
         """The types of what it gives as JSON."""
         given = self.hints["return"]
-        kinds = get_args(given) if get_origin(given) is UnionType else (given,)
+        kinds = typing.get_args(given) if typing.get_origin(given) is UnionType else (given,)
         return [Success if kind is NoneType else kind for kind in kinds if kind is not Answer]
 
 
@@ -6326,9 +6210,9 @@ def fault(value: Any, kind: Any, strict: bool) -> str:
 
 def element_of(kind: Any) -> Any:
     """The type of the elements of a list; None for a type that is none."""
-    if get_origin(kind) is tuple:
-        return get_args(kind)[0]
-    return next(filter(None, map(element_of, get_args(kind))), None)
+    if typing.get_origin(kind) is tuple:
+        return typing.get_args(kind)[0]
+    return next(filter(None, map(element_of, typing.get_args(kind))), None)
 
 
 NAMES = {
@@ -6343,7 +6227,7 @@ NAMES = {
 
 def in_words(kind: Any) -> str:
     """What a type takes, for somebody who hasn't the source."""
-    origin, inner = get_origin(kind) or kind, get_args(kind)
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Annotated:
         bare, meta = inner
         if meta.description or meta.max_length is None:
@@ -7734,7 +7618,7 @@ def me(app: Application, call: Call) -> Me:
         access=app.settings["access"],
         guests=app.settings["guests"],
         setup_needed=not known and not app.access.has_admin,
-        in_window=principal.is_window,
+        in_window=WINDOW in principal.grants.scopes,
     )
 
 
@@ -7969,7 +7853,7 @@ def admin_page(app: Application) -> Answer:
 def room_page(app: Application, call: Call, room_id: str) -> Answer:
     """The same for every room: the page itself asks for it. The desktop's window holds no call,
     and shows instead that the browser does."""
-    if call.principal.is_window:
+    if WINDOW in call.principal.grants.scopes:
         return Answer(b"", 303, {"Location": f"../desktop#call={urllib.parse.quote(room_id)}"})
     answer = app.static.page("room.html", "../")
     if origins := app.settings["frame_ancestors"]:
@@ -9211,7 +9095,7 @@ class KeptData(dict[str, Any]):
         return self
 
     # These two set each key by itself, a dict's own don't.
-    setdefault, update = MutableMapping.setdefault, MutableMapping.update
+    setdefault, update = UserDict.setdefault, UserDict.update
 
 
 @dataclass(eq=False, repr=False)
@@ -11878,7 +11762,7 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
-    own = settings.data_folder / "rtapp.db"
+    own = settings.folder() / "rtapp.db"
     path = Path(url.removeprefix("sqlite:///")) if url and is_sqlite else own
     try:
         if create:
@@ -12207,7 +12091,7 @@ class Desktop:
 
     def start(self) -> None:
         """Show it, once the server listens."""
-        print(f"rtapp {__version__}, data in {self.app.settings.data_folder}", flush=True)
+        print(f"rtapp {__version__}, data in {self.app.settings.folder()}", flush=True)
         print(f"rtapp listening on {self.app.url}", flush=True)
         self.show()
         gevent.spawn(self.app.repeat, 2.0, self._stay_awake)
@@ -12346,12 +12230,12 @@ def show_desktop(app: Application, call: Call) -> DesktopView:
         DesktopView,
         desktop,
         version=__version__,
-        in_window=call.principal.is_window,
+        in_window=WINDOW in call.principal.grants.scopes,
         port=app.port,
         has_admin=app.access.has_admin,
         shared=app.network.is_shared,
         data_folder=str(app.storage.folder),
-        log_folder=str(app.settings.log_folder),
+        log_folder=str(app.settings.folder(platformdirs.user_log_dir)),
     )
 
 
@@ -12454,7 +12338,7 @@ def desktop_command(options: argparse.Namespace) -> None:
             if time.monotonic() > deadline:
                 raise
             gevent.sleep(0.5)
-    logs = settings.log_folder  # a double click has no terminal
+    logs = settings.folder(platformdirs.user_log_dir)  # a double click has no terminal
     try:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = LogFile(logs / "rtapp.log", maxBytes=1_000_000, backupCount=3, encoding="utf-8")
@@ -12934,7 +12818,7 @@ def check_network(settings: Settings, engine: Engine) -> str:
 
 def announce(app: Application) -> None:
     """Say where the server is and how to sign in."""
-    print(f"rtapp {__version__}, data in {app.settings.data_folder}", flush=True)
+    print(f"rtapp {__version__}, data in {app.settings.folder()}", flush=True)
     if not app.access.has_admin:
         link = f"{app.url}/#setup={app.access.make_token('setup', LINK_SECONDS)}"
         print(f"set up (once, within 30 minutes): {link}", flush=True)

@@ -156,19 +156,19 @@ def test_traffic_is_counted_within_a_bound() -> None:
     """Of a hundred thousand names a few thousand are kept, and the busy ones among them."""
     import rtapp
 
-    traffic = rtapp.Traffic()
+    stats = rtapp.Stats()
     for number in range(100_000):
-        traffic.slot[f"c/{number}"] += 1
-        traffic.slot["c/busy"] += 1
-        traffic.bound()
-        assert len(traffic.slot) <= traffic.NAMES
-    assert traffic.minute()["c/busy"] == 100_000
+        stats.topics[f"c/{number}"] += 1
+        stats.topics["c/busy"] += 1
+        stats.bound_topics()
+        assert len(stats.topics) <= stats.NAMES
+    assert stats.traffic()["c/busy"] == 100_000
     for _ in range(11):
-        traffic.turn()
-        traffic.slot["c/later"] += 1
-    assert traffic.minute()["c/later"] == 11 and traffic.minute()["c/busy"]
-    traffic.turn()
-    assert set(traffic.minute()) == {"c/later"}  # the first slot is more than a minute ago
+        stats.sample()
+        stats.topics["c/later"] += 1
+    assert stats.traffic()["c/later"] == 11 and stats.traffic()["c/busy"]
+    stats.sample()
+    assert set(stats.traffic()) == {"c/later"}  # the first sample is more than a minute ago
 
 
 def test_network_settings_change_only_on_the_servers_own_computer(server: Server) -> None:

@@ -320,7 +320,7 @@ class World:
         }
         stats = rtapp.Stats.__new__(rtapp.Stats)  # without a look at the process
         stats.total_connections = stats.deliveries = stats.bytes_sent = 0
-        stats.traffic = rtapp.Traffic()
+        stats.topics = rtapp.Counter()
         self.hub = SmallHub(self.log, stats, Nowhere(), settings)  # type: ignore[arg-type]
         self.hub._timer = Soon()
         self.jobs = gevent.spawn(self.hub._catch_up)

@@ -63,7 +63,7 @@ class Hand:
         """Begin a transaction that writes: take the lock, then look where the log ends."""
         self._database = psycopg2.connect(self._url, application_name="hand")
         cursor = self._database.cursor()
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresWriter.LOCK,))
         cursor.execute(f"SELECT {rtapp.LAST_ID} + 1")
         (self._next,) = cursor.fetchone()
 

@@ -101,7 +101,7 @@ def test_a_publish_waits_for_the_logs_lock(
     url = postgres.new_database()
     node = start_node(url)
     holder = psycopg2.connect(url)
-    holder.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
+    holder.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresWriter.LOCK,))
     publisher = threading.Thread(target=node.publish, args=("after",), daemon=True)
     with node.stream() as stream:
         publisher.start()

@@ -597,7 +597,7 @@ def test_a_text_that_it_can_not_hold(
         ThreadPoolExecutor(20) as pool,
     ):
         # Whoever has the log's lock holds the writer up; what comes meanwhile is one transaction.
-        holder.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresEngine.LOCK,))
+        holder.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (rtapp.PostgresWriter.LOCK,))
         answers = [pool.submit(told.publish, server, "first")]
         waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = ?"
         wait_for(lambda: rows_of(url, waits, url.rsplit("/", 1)[1]), "the writer to wait")
