@@ -205,7 +205,6 @@ def view_of(kind: type[V], row: Any, **more: Any) -> V:
 
 
 def to_json(value: Any) -> str:
-    """A value as compact JSON text on one line."""
     return msgspec.json.encode(value).decode()
 
 
@@ -731,7 +730,6 @@ def room_topic(namespace: str, room: str) -> str:
 
 
 def channel_of(topic: str) -> str | None:
-    """The channel whose topic this is, if it is one's."""
     return topic[len(CHANNEL) :] if topic.startswith(CHANNEL) else None
 
 
@@ -943,8 +941,6 @@ class VideoRoom(Table):
 
 
 class VideoParticipant(Table):
-    """Somebody who is in a room, or waits to be let in."""
-
     room = peewee.BigIntegerField(column_name="room_id")
     client_id = peewee.TextField()
     connection_id = peewee.TextField()  # a new one with each join of the same client
@@ -979,7 +975,6 @@ class Fact(Table):
 
 @functools.lru_cache(maxsize=16)
 def insertion(table: str, columns: tuple[str, ...], count: int) -> str:
-    """The statement that inserts so many rows."""
     row = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"
 
@@ -1137,7 +1132,6 @@ class Work(msgspec.Struct, eq=False):
 
 Rows = Sequence[tuple[Any, ...]]
 Take = Callable[[Iterable[Any]], T]  # makes something of the rows of a read
-Done = tuple[list[Entry], list[Work]]  # what a transaction stored, and what it did
 
 
 class Fate(enum.Enum):
@@ -1197,7 +1191,6 @@ class Engine:
     close: Callable[[], Any]  # the readers, and lets others claim it
 
     def redacted(self, text: str) -> str:
-        """An error's text without secrets."""
         return text
 
     def claim(self) -> None:
@@ -1223,7 +1216,6 @@ class Engine:
                 upsert(database, Fact, key="schema_version", value=str(number))
 
     def page_sql(self, where: str, limit: int, order: str) -> str:
-        """The statement that reads a page of the log."""
         return f"SELECT {_SELECTED} FROM messages WHERE {where} ORDER BY id {order} LIMIT {limit}"
 
     def read_page(
@@ -1280,7 +1272,6 @@ class SqliteEngine(Engine):
     LOG_BYTES = 67_108_864  # of the write-ahead log, to which it shrinks again
 
     def __init__(self, path: Path, durability: str = "full") -> None:
-        """`durability` is `full` or `normal`."""
         self.path = path
         self.name = str(path)
         self.folder = path.parent
@@ -1573,7 +1564,6 @@ class PostgresEngine(Engine):
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
-        """`url` as libpq takes it; `folder` for the program's own files."""
         make_cooperative()
         self.url = url
         parts = urllib.parse.urlsplit(url)
@@ -1677,7 +1667,7 @@ class Storage:
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
         self._database: LogDatabase | None = None  # the writer's own
-        self._done: deque[Done] = deque()  # one without works ends it
+        self._done: deque[tuple[list[Entry], list[Work]]] = deque()  # one without works ends it
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
 
@@ -1716,16 +1706,16 @@ class Storage:
                     works.append(self._works.get_nowait())
             if works[-1] is None:
                 self._works.put(works.pop())  # for the next time
-            self._done.append(self._commit(works))
+            self._done.append((self._commit(works), works))
             self._async.send()  # to the loop
         if self._database is not None:
             self._database.close()
         self._done.append(([], []))
         self._async.send()
 
-    def _commit(self, works: list[Work]) -> Done:
-        """Run works in one transaction. When it fails, for a lost connection or since the database
-        refuses what one of them holds, a second time: then each by itself."""
+    def _commit(self, works: list[Work]) -> list[Entry]:
+        """Run works in one transaction; what it stored. When it fails, for a lost connection or
+        since the database refuses what one of them holds, a second time: then each by itself."""
         for careful in (False, True):
             transaction, fate = None, Fate.AWAY
             try:
@@ -1735,18 +1725,18 @@ class Storage:
                     for work in works:
                         transaction.perform(work, careful)
                     transaction.insert(is_last=True)
-                return transaction.entries, works
+                return transaction.entries
             except Exception as error:
                 fault = error
                 if self._database is not None:
                     fate = self._database.after_fault(transaction)
             if transaction is not None and fate is Fate.COMMITTED:
-                return transaction.entries, works
+                return transaction.entries
             if fate is not Fate.GONE:
                 break
         for work in works:  # a full disk, a lost database: everybody is told
             work.error = storage_problem(fault, fate)
-        return [], works
+        return []
 
     def _deliver(self, log_committed: Callable[[list[Entry]], None]) -> None:
         """Have the log advance over what was stored, and wake who waits for it."""
@@ -4770,7 +4760,6 @@ class Access:
         call.reply["Set-Cookie"] = f"{self._cookie_name}={secret}; {lasting}"
 
     def sessions(self, user_id: int) -> list[Any]:
-        """A user's sessions, newest first."""
         where = (AccessToken.kind == "session") & (AccessToken.user_id == user_id)
         return list(AccessToken.select().where(where).order_by(AccessToken.created_at.desc()))
 
@@ -4830,7 +4819,6 @@ class Access:
     # Where a request comes from
 
     def is_trusted_proxy(self, address: str) -> bool:
-        """Whether what a peer says of its client counts."""
         found, trusted = as_ip(address), map(as_network, self._settings["trusted_proxies"])
         return found is not None and any(found in network for network in trusted)
 
