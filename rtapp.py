@@ -205,7 +205,6 @@ def view_of(kind: type[V], row: Any, **more: Any) -> V:
 
 
 def to_json(value: Any) -> str:
-    """A value as compact JSON text on one line."""
     return msgspec.json.encode(value).decode()
 
 
@@ -731,7 +730,6 @@ def room_topic(namespace: str, room: str) -> str:
 
 
 def channel_of(topic: str) -> str | None:
-    """The channel whose topic this is, if it is one's."""
     return topic[len(CHANNEL) :] if topic.startswith(CHANNEL) else None
 
 
@@ -943,8 +941,6 @@ class VideoRoom(Table):
 
 
 class VideoParticipant(Table):
-    """Somebody who is in a room, or waits to be let in."""
-
     room = peewee.BigIntegerField(column_name="room_id")
     client_id = peewee.TextField()
     connection_id = peewee.TextField()  # a new one with each join of the same client
@@ -979,7 +975,6 @@ class Fact(Table):
 
 @functools.lru_cache(maxsize=16)
 def insertion(table: str, columns: tuple[str, ...], count: int) -> str:
-    """The statement that inserts so many rows."""
     row = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"
 
@@ -1137,7 +1132,6 @@ class Work(msgspec.Struct, eq=False):
 
 Rows = Sequence[tuple[Any, ...]]
 Take = Callable[[Iterable[Any]], T]  # makes something of the rows of a read
-Done = tuple[list[Entry], list[Work]]  # what a transaction stored, and what it did
 
 
 class Fate(enum.Enum):
@@ -1197,7 +1191,6 @@ class Engine:
     close: Callable[[], Any]  # the readers, and lets others claim it
 
     def redacted(self, text: str) -> str:
-        """An error's text without secrets."""
         return text
 
     def claim(self) -> None:
@@ -1223,7 +1216,6 @@ class Engine:
                 upsert(database, Fact, key="schema_version", value=str(number))
 
     def page_sql(self, where: str, limit: int, order: str) -> str:
-        """The statement that reads a page of the log."""
         return f"SELECT {_SELECTED} FROM messages WHERE {where} ORDER BY id {order} LIMIT {limit}"
 
     def read_page(
@@ -1280,7 +1272,6 @@ class SqliteEngine(Engine):
     LOG_BYTES = 67_108_864  # of the write-ahead log, to which it shrinks again
 
     def __init__(self, path: Path, durability: str = "full") -> None:
-        """`durability` is `full` or `normal`."""
         self.path = path
         self.name = str(path)
         self.folder = path.parent
@@ -1573,7 +1564,6 @@ class PostgresEngine(Engine):
     MIGRATION_SECONDS = 3_600  # for one statement: it may have to read a long table
 
     def __init__(self, url: str, folder: Path) -> None:
-        """`url` as libpq takes it; `folder` for the program's own files."""
         make_cooperative()
         self.url = url
         parts = urllib.parse.urlsplit(url)
@@ -1677,7 +1667,7 @@ class Storage:
             model.bind(self.reader)
         self._works = engine.queue()  # None ends it
         self._database: LogDatabase | None = None  # the writer's own
-        self._done: deque[Done] = deque()  # one without works ends it
+        self._done: deque[tuple[list[Entry], list[Work]]] = deque()  # one without works ends it
         self._bell = gevent.event.Event()
         self._async = gevent.get_hub().loop.async_()
 
@@ -1716,16 +1706,16 @@ class Storage:
                     works.append(self._works.get_nowait())
             if works[-1] is None:
                 self._works.put(works.pop())  # for the next time
-            self._done.append(self._commit(works))
+            self._done.append((self._commit(works), works))
             self._async.send()  # to the loop
         if self._database is not None:
             self._database.close()
         self._done.append(([], []))
         self._async.send()
 
-    def _commit(self, works: list[Work]) -> Done:
-        """Run works in one transaction. When it fails, for a lost connection or since the database
-        refuses what one of them holds, a second time: then each by itself."""
+    def _commit(self, works: list[Work]) -> list[Entry]:
+        """Run works in one transaction; what it stored. When it fails, for a lost connection or
+        since the database refuses what one of them holds, a second time: then each by itself."""
         for careful in (False, True):
             transaction, fate = None, Fate.AWAY
             try:
@@ -1735,18 +1725,18 @@ class Storage:
                     for work in works:
                         transaction.perform(work, careful)
                     transaction.insert(is_last=True)
-                return transaction.entries, works
+                return transaction.entries
             except Exception as error:
                 fault = error
                 if self._database is not None:
                     fate = self._database.after_fault(transaction)
             if transaction is not None and fate is Fate.COMMITTED:
-                return transaction.entries, works
+                return transaction.entries
             if fate is not Fate.GONE:
                 break
         for work in works:  # a full disk, a lost database: everybody is told
             work.error = storage_problem(fault, fate)
-        return [], works
+        return []
 
     def _deliver(self, log_committed: Callable[[list[Entry]], None]) -> None:
         """Have the log advance over what was stored, and wake who waits for it."""
@@ -4770,7 +4760,6 @@ class Access:
         call.reply["Set-Cookie"] = f"{self._cookie_name}={secret}; {lasting}"
 
     def sessions(self, user_id: int) -> list[Any]:
-        """A user's sessions, newest first."""
         where = (AccessToken.kind == "session") & (AccessToken.user_id == user_id)
         return list(AccessToken.select().where(where).order_by(AccessToken.created_at.desc()))
 
@@ -4830,7 +4819,6 @@ class Access:
     # Where a request comes from
 
     def is_trusted_proxy(self, address: str) -> bool:
-        """Whether what a peer says of its client counts."""
         found, trusted = as_ip(address), map(as_network, self._settings["trusted_proxies"])
         return found is not None and any(found in network for network in trusted)
 
@@ -8668,10 +8656,14 @@ class SioPacket(msgspec.Struct):
     event: str = ""
     attached: int = 0  # bytes of its attachments
     attachments: list[bytes] = []
+    packed: bytes = b""  # the whole, of MessagePack: `payload` is empty then
 
     def values(self) -> list[Any]:
         """The arguments as Python values. Raises ValueError for a placeholder without its
         attachment."""
+        if self.packed:
+            packed: list[Any] = UNPACK.decode(self.packed).data
+            return packed[1:] if self.kind == SIO_EVENT else packed
         values = [msgspec.json.decode(raw) for raw in self.payload]
         try:
             if self.expected:
@@ -8712,19 +8704,17 @@ def parse_packet(text: str) -> SioPacket:
 
 
 def parse_msgpack(data: bytes) -> SioPacket:
-    """A packet in MessagePack, as it is as text. Raises as `parse_packet`, and RecursionError."""
+    """A packet in MessagePack, which must be what is one as text. Raises as `parse_packet`, and
+    RecursionError."""
     try:
         found = UNPACK.decode(data)
-        number = "" if found.id is None else found.id
-        if isinstance(found.data, list):
-            given = pack_arguments(found.data)
-        else:
-            given = Arguments("" if found.data is None else to_json(found.data), [])
+        payload = "" if found.data is None else to_json(found.data)
     except (msgspec.EncodeError, TypeError, OverflowError, OSError) as error:
         raise ValueError(str(error)) from None
-    packet = parse_packet(f"{found.type}{found.nsp},{number}{given.text}")
-    packet.attachments, packet.expected = given.attachments, len(given.attachments)
-    packet.size += sum(map(len, given.attachments))
+    number = "" if found.id is None else found.id
+    packet = parse_packet(f"{found.type}{found.nsp},{number}{payload}")
+    if isinstance(packet.payload, list):
+        packet.payload, packet.packed, packet.size = [], data, len(data)
     return packet
 
 
@@ -9326,18 +9316,21 @@ def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
         if not app.settings["relay_events"]:
             raise Problem("forbidden", "The setting relay_events is off.")
         text = f"[{','.join(bytes(raw).decode() for raw in packet.payload)}]"
+        attachments = packet.attachments
+        if packet.packed:
+            text, attachments, _ = pack_arguments(packet.values())
         if len(text) > app.settings["max_message_bytes"]:  # MessagePack is shorter
             raise Problem("too_large", "An event is too large as JSON.")
         query = convert({"event": packet.event}, BroadcastQuery)
         parsed = parse_json(text.encode())
         numbers: list[int] = []
         fill_placeholders(parsed.value, numbers.append)
-        if packet.expected and sorted(numbers) != list(range(packet.expected)):
+        if attachments and sorted(numbers) != list(range(len(attachments))):
             # Of one that stands a thousand times every receiver would get a thousand copies.
             raise Problem("invalid", "Each attachment has one placeholder.")
         lone = Parsed(parsed.value[0], "") if len(parsed.value) == 1 else parsed
         draft = make_draft(app, client.principal, query, lone, client.id, is_let_in=True)
-        append(app, [Arguments(parsed.text, packet.attachments).put_into(draft)])
+        append(app, [Arguments(parsed.text, attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
         return {"success": False, "code": problem.code, "message": problem.detail}
@@ -10213,15 +10206,12 @@ ONCE = {"content-length", "transfer-encoding", "host"}  # two are two readings o
 MOST_FIELDS = 100
 
 
-def header_fields(lines: str) -> dict[str, str]:
-    """The header fields of a head, by their names in lower case (RFC 9112, 5), from its second line
-    on; the last one is empty.
-
-    Raises ValueError for what a proxy before us may read otherwise than we do: that is how
-    requests are smuggled (RFC 9112, 6.3, 11.2).
-    """
+def header_fields(head: str, at: int) -> dict[str, str]:
+    """The fields of a head by their names in lower case (RFC 9112, 5), from `at` to the empty line
+    at its end. Raises ValueError for what a proxy before us may read otherwise than we do: that is
+    how requests are smuggled (RFC 9112, 6.3, 11.2)."""
     fields: dict[str, str] = {}
-    found = FIELD.findall(lines)[:-1]
+    found = FIELD.findall(head, at)[:-1]
     if len(found) > MOST_FIELDS:
         raise HeadFault(431, "it has too many header fields")
     for given, text in found:
@@ -10274,7 +10264,7 @@ class Connection:
     IDLE_SECONDS = 75.0  # between two requests of a connection
     HEAD_SECONDS = 10.0  # from a request's first byte to the end of its head
     HEAD_BYTES = 65_536
-    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"(?:\A|\n)\r?\n")
+    LINE_END, HEAD_END = re.compile(rb"\n"), re.compile(rb"\n\r?\n")
     CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n]*)?\r\n")  # how one begins
     LINE_BYTES = 4_096  # of that, and of a trailer
     UNWANTED = 1_048_576  # bytes of a body that are read for the sake of the next request
@@ -10335,14 +10325,15 @@ class Connection:
         # Stopped only now: to stop and start it for each request would be two system calls.
         self._watcher.stop()
 
-    def _fill(self) -> bool:
-        """Read more; False at the input's end. Raises OSError, of which TimeoutError is one."""
-        while True:  # waits first: there is seldom something already
-            self._wait()
+    def _fill(self) -> None:
+        """Read more. Raises OSError where there is none, TimeoutError where it takes too long."""
+        part = None
+        while part is None:
+            self._wait()  # first: there is seldom something already
             part = self.transport.receive()
-            if part is not None:
-                self._data += part
-                return bool(part)
+        if not part:
+            raise ConnectionError("it ends too soon")
+        self._data += part
 
     def take(self, size: int | None = None) -> bytes:
         """Use so many bytes of what came, or all."""
@@ -10350,44 +10341,41 @@ class Connection:
         del self._data[:size]
         return taken
 
-    def begin(self) -> bool:
-        """Wait for a request's first byte; False where there is none. Raises OSError."""
+    def _begin(self) -> None:
+        """Wait for a request's first byte. Raises OSError."""
         for _ in range(self.EMPTY_LINES + 1):
             if not self._data:
                 self.limit(self.IDLE_SECONDS, is_idle=True)
-                if not self._fill():
-                    return False
+                self._fill()
             if not self._data.startswith((b"\n", b"\r\n")):
                 break
             self.take(self._data.index(b"\n") + 1)
-        return bool(self._data)
 
-    def _until(self, end: re.Pattern[bytes], most: int, *fault: Any) -> bytes:
-        """Use what comes up to an end. Raises OSError, a HeadFault where there is no end within so
-        many bytes, ValueError where nothing more comes."""
-        looked = 0
-        while (found := end.search(self._data, looked, most)) is None:
+    def _end_of(self, end: re.Pattern[bytes], most: int, *fault: Any, at: int = 0) -> int:
+        """How many bytes there are up to an end, which is looked for from `at` on. Raises OSError,
+        a HeadFault where they are more than `most`."""
+        while (found := end.search(self._data, at, most)) is None:
             if len(self._data) >= most:
                 raise HeadFault(*fault)
-            looked = max(0, len(self._data) - 2)
-            if not self._fill():
-                raise ValueError("it ends too soon")
-        return self.take(found.end())
+            at = max(at, len(self._data) - 2)
+            self._fill()
+        return found.end()
 
     def _read_call(self) -> Call:
         """The next request, whose head is about to come. Raises OSError, ValueError for what is
         none."""
         self.limit(self.HEAD_SECONDS)
         fault = "its head is too large"
-        first = self._until(self.LINE_END, self.HEAD_BYTES, 414, fault).decode("latin-1")
+        size = self._end_of(self.LINE_END, self.HEAD_BYTES, 414, fault)
+        first = self._data[:size].decode("latin-1")
         line = REQUEST_LINE.fullmatch(first)  # what is none isn't waited for
         if line is None:
             raise ValueError(f"{first[:-1][:100]!r} asks for nothing")
         method, target, version = line.groups()
         if version[0] != "1":
             raise HeadFault(505, f"it is HTTP/{version}")
-        lines = self._until(self.HEAD_END, self.HEAD_BYTES - len(first), 431, fault)
-        fields = header_fields(lines.decode("latin-1"))
+        end = self._end_of(self.HEAD_END, self.HEAD_BYTES, 431, fault, at=size - 1)
+        fields = header_fields(self.take(end).decode("latin-1"), size)
         has_chunks = "transfer-encoding" in fields  # no other coding is let through
         if version != "1.0" and "host" not in fields:
             raise ValueError("it has no Host")
@@ -10420,28 +10408,29 @@ class Connection:
 
     def _chunks(self, limit: int) -> bytes | None:
         """A body in chunks (RFC 9112, 7.1)."""
-        body = bytearray()
-        while (line := self.CHUNK.fullmatch(self._line())) is not None:
+        body, size = bytearray(), -1
+        while size:
+            line = self.CHUNK.fullmatch(self._line())
+            if line is None:
+                raise ValueError("it is not in chunks")
             size = int(line[1], 16)
             if len(body) + size > limit:
                 return None
-            if not size:
-                break
             body += self._read(size)
-            if self._read(2) != b"\r\n":
+            if size and self._read(2) != b"\r\n":
                 raise ValueError("a chunk is longer than it says")
-        for _ in range(MOST_FIELDS if line is not None else 0):
+        for _ in range(MOST_FIELDS):
             if self._line() == b"\r\n":  # the trailer's end; nobody wants it
                 return bytes(body)
-        raise ValueError("it is not in chunks")
+        raise ValueError("its trailer is too long")
 
     def _line(self) -> bytes:
-        return self._until(self.LINE_END, self.LINE_BYTES, 400, "a line of it has no end")
+        fault = 400, "a line of it has no end"
+        return self.take(self._end_of(self.LINE_END, self.LINE_BYTES, *fault))
 
     def _read(self, size: int) -> bytes:
         while len(self._data) < size:
-            if not self._fill():
-                raise OSError("it ends early")
+            self._fill()
         return self.take(size)
 
     @contextlib.contextmanager
@@ -10496,8 +10485,7 @@ class Connection:
 
     def _serve_one(self) -> bool:
         """Answer a request; whether another may follow."""
-        if not self.begin():
-            return False
+        self._begin()
         try:
             call = self._read_call()
         except (OSError, ValueError) as error:
@@ -10523,8 +10511,7 @@ class Connection:
         with contextlib.suppress(OSError):
             for _ in range(512):
                 self._data.clear()
-                if not self._fill():
-                    return
+                self._fill()
 
     def _send(
         self, answer: Answer, is_kept: bool = False, method: str = "GET", version: str = "1.1"
@@ -10565,10 +10552,12 @@ class Connection:
 
     def sendall(self, data: bytes) -> None:
         """Send it all. Raises OSError."""
-        left, until = memoryview(data), time.monotonic() + self.SEND_SECONDS
+        left: bytes | memoryview = data
+        until = time.monotonic() + self.SEND_SECONDS
         while left:
             try:
-                left = left[self.transport.send(left) :]
+                sent = self.transport.send(left)
+                left = memoryview(left)[sent:] if sent < len(left) else b""  # nearly always
             except BlockingIOError:  # the same is offered again
                 seconds, fault = max(0, until - time.monotonic()), TimeoutError("it reads nothing")
                 gevent.socket.wait_write(self.transport.fileno(), seconds, fault)
@@ -10742,8 +10731,9 @@ KINDS = {
     "shared": ("100.64.0.0/10",),
     "unique-local": ("fc00::/7",),
     "self-assigned": ("169.254.0.0/16", "fe80::/10"),
+    "loopback": ("127.0.0.0/8", "::1/128"),
 }
-NETWORKS = [(ipaddress.ip_network(net), kind) for kind, nets in KINDS.items() for net in nets]
+NETWORKS = {ipaddress.ip_network(net): kind for kind, nets in KINDS.items() for net in nets}
 
 
 class AddressView(msgspec.Struct):
@@ -10775,7 +10765,7 @@ def find_addresses(port: int) -> tuple[list[AddressView], bool]:
             if not is_ip or is_loopback(text) or text.lower().startswith("fe80:"):
                 continue
             address, virtual = ipaddress.ip_address(text), bool(VIRTUAL.search(name))
-            kind = next((kind for net, kind in NETWORKS if address in net), "public")
+            kind = next((kind for net, kind in NETWORKS.items() if address in net), "public")
             place, is_default = [*KINDS, "public"].index(kind), text in sources
             is_vpn = is_vpn or (is_default and bool(re.search(VPN, name, re.IGNORECASE)))
             link = f"http://{f'[{text}]' if address.version == 6 else text}:{port}/"
@@ -10886,7 +10876,6 @@ class Certificates:
     """
 
     SUFFIXES = ("localhost", "local", "home.arpa", "lan", "internal")
-    NETWORKS = (*(net for nets in KINDS.values() for net in nets), "127.0.0.0/8", "::1/128")
     DAYS, LEAF_DAYS = 3_650, 397
 
     def __init__(
@@ -10896,8 +10885,8 @@ class Certificates:
         certificate of the settings that is no use."""
         self._settings, self._folder = settings, folder
         self._journal, self._in_call = journal, in_call
-        self._own = tls_context(settings["tls_cert"], settings["tls_key"])
-        self._seen = self._marks()
+        self._paths = settings["tls_cert"], settings["tls_key"]
+        self._own, self._seen = tls_context(*self._paths), self._marks()
         self._leaves: dict[str, tuple[ssl.SSLContext, x509.Certificate]] = {}
         self.root = b""  # what devices may install, as PEM; empty until this server is shared
         self.fingerprint = ""
@@ -10905,8 +10894,7 @@ class Certificates:
     # The certificate of the settings
 
     def _marks(self) -> list[tuple[int, int]]:
-        paths = (self._settings["tls_cert"], self._settings["tls_key"])
-        found = (os.stat(path) for path in paths if os.path.isfile(path))
+        found = (os.stat(path) for path in self._paths if os.path.isfile(path))
         return [(status.st_mtime_ns, status.st_size) for status in found]
 
     @property
@@ -10915,7 +10903,7 @@ class Certificates:
         if self._own is not None and (marks := self._marks()) != self._seen:
             self._seen = marks
             try:
-                self._own = tls_context(self._settings["tls_cert"], self._settings["tls_key"])
+                self._own = tls_context(*self._paths)
                 self._journal.add("INFO", "The certificate was read again")
             except StartError as error:
                 self._journal.add("WARN", f"The certificate of before stays in use: {error}")
@@ -10935,8 +10923,7 @@ class Certificates:
         # No two have the same name: browsers would mix them up.
         name = f"rtapp on {socket.gethostname()[:40]} {secrets.token_hex(3)}"
         suffixes = map(x509.DNSName, dict.fromkeys((*self.SUFFIXES, *own_names())))
-        networks = (x509.IPAddress(ipaddress.ip_network(net)) for net in self.NETWORKS)
-        limits = x509.NameConstraints([*suffixes, *networks], None)
+        limits = x509.NameConstraints([*suffixes, *map(x509.IPAddress, NETWORKS)], None)
         root = build_cert(name, root_key, (), self.DAYS, depth=1)
         cert = build_cert(f"{name} (in use)", key, (root, root_key), self.DAYS, 0, limits)
         write_private(self._folder / "authority.pem", pem_of(key) + pem_of(cert))
@@ -11176,7 +11163,7 @@ class Network:
         self._servers: list[Listener] = []
         self.addresses: list[AddressView] = []
         self.is_vpn = False  # whether one takes this machine's traffic
-        self.name = ""  # NAME.local, if the system answers to it
+        self.name: dict[str, str] | None = None  # NAME.local, if the system answers to it
         self._name_asked_at = -self.NAME_SECONDS
         self._noted: Any = None
         self._told: str | None = None  # the link that was printed last; None: none is to be
@@ -11211,7 +11198,8 @@ class Network:
             if is_due and self.address is not None:
                 self._name_asked_at = time.monotonic()
                 name = socket.gethostname().lower().partition(".")[0] + ".local"
-                self.name = name if answers_to(name, self.address.address) else ""
+                found = {"name": name, "link": f"http://{name}:{self._app.port}/"}
+                self.name = found if answers_to(name, self.address.address) else None
         self.note_changes()
 
     def apply(self) -> None:
@@ -11309,13 +11297,13 @@ class Network:
     def tell(self) -> None:
         """Print the link for guests, with its code where a person looks on; and again whenever it
         changes."""
-        self._told = self.link or ""
-        if self.link:
-            print(f"on this network: {self.link}", flush=True)
-        if self.link and sys.stdout.isatty():
+        self._told = link = self.link or ""
+        if link:
+            print(f"on this network: {link}", flush=True)
+        if link and sys.stdout.isatty():
             import segno
 
-            segno.make(self.link).terminal(compact=True)
+            segno.make(link).terminal(compact=True)
 
     def guests(self) -> tuple[list[GuestView], int]:
         """Those who came last from the network, and how many did, each once."""
@@ -11367,7 +11355,7 @@ class NetworkView(msgspec.Struct, rename="camel"):
 @route("GET", "/api/network", "admin", "Whether and how others on the network reach this")
 def show_network(app: Application, call: Call) -> NetworkView:
     """The link for guests, this machine's addresses, who is connected from elsewhere."""
-    network, settings, port, warnings = app.network, app.settings, app.port, []
+    network, settings, warnings = app.network, app.settings, []
     if network.shared_at is None:
         network.look()
         state = "off" if not settings["lan"] else "failed" if network.fault else "waiting"
@@ -11376,17 +11364,16 @@ def show_network(app: Application, call: Call) -> NetworkView:
         about = network.is_vpn, settings["lan_address"], is_silent
         state, warnings = "on", address_warnings(network.addresses, *about)
     connected, count = network.guests()
-    name, mark = network.name, network.certificates.fingerprint
+    mark = network.certificates.fingerprint
     return view_of(
         NetworkView,
         network,
         share=bool(settings["lan"]),
         state=state,
         source=settings.source("lan"),
-        port=port,
+        port=app.port,
         address=network.address.address if network.address else None,
         chosen=settings["lan_address"] or None,
-        name={"name": name, "link": f"http://{name}:{port}/"} if name else None,
         authority={"url": "/ca.crt", "fingerprint": mark} if mark else None,
         connected=connected,
         connected_count=count,
@@ -11409,24 +11396,22 @@ def change_network(
     known = {row.address for row in show_network(app, call).addresses}
     if isinstance(address, str) and address not in known:
         raise Problem("invalid", errors=[("address", "is not an address of this machine")])
+    wanted = {}
     if share is not msgspec.UNSET:
-        save_network_setting(app, call, "lan", "yes" if share else "no")
+        wanted["lan"] = "yes" if share else "no"
     if address is not msgspec.UNSET:
-        save_network_setting(app, call, "lan_address", address or "")
+        wanted["lan_address"] = address or ""
+    for key, text in wanted.items():
+        if refused := setting_fault(app, call, SETTINGS[key], by_switch=True):
+            raise refused
+        if app.storage.engine.shared:
+            raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
+        save_setting(app, call, key, text, None, value=text)
     app.network.apply()
     if share is True and (fault := app.network.fault):
-        save_network_setting(app, call, "lan", "no")
+        save_setting(app, call, "lan", "no", None, value="no")
         raise Problem("port_in_use", fault)
     return show_network(app, call)
-
-
-def save_network_setting(app: Application, call: Call, key: str, text: str) -> None:
-    """Save a setting of the network. Raises Problem `setting_fixed`, `not_on_postgresql`."""
-    if fault := setting_fault(app, call, SETTINGS[key], by_switch=True):
-        raise fault
-    if app.storage.engine.shared:
-        raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
-    save_setting(app, call, key, text, None, value=text)
 
 
 @route("GET", "/api/network/qr.svg", "admin", "The link for guests as a QR code", gives=SVG)
@@ -11559,9 +11544,8 @@ class Application:
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
-            (1.0, self._tell_faults, self.journal.flush, self._tell_stats, self._note_second),
+            (1.0, self._tell_faults, self.journal.flush, self._note_second, self.log.poll),
             (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
-            (1.0, self.log.poll),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11609,11 +11593,9 @@ class Application:
         return {"nodes": nodes, **own, **self.stats.view()}
 
     def _note_second(self) -> None:
+        """Keep it for the charts, and tell who listens here; each node tells its own."""
         counters = SimpleNamespace(**self._counters())
         self.recent.append(view_of(RecentView, counters, timestamp=iso(now_ms())))
-
-    def _tell_stats(self) -> None:
-        """To who listens here; each node tells its own."""
         topic = CHANNEL + STATS_CHANNEL
         if self.hub.is_heard(topic):
             view = msgspec.to_builtins(self.stats_view())
@@ -11759,18 +11741,18 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
     """The engine of the database that the settings name. With `create` its folder is made, which
     also holds the program's own files, and an empty file where there is none. Raises StartError."""
     url = settings["database"]
-    is_postgres = url.startswith(("postgresql://", "postgres://"))
-    if url and not is_postgres and not url.startswith("sqlite:///"):
+    is_sqlite = not url or url.startswith("sqlite:///")
+    if not is_sqlite and not url.startswith(("postgresql://", "postgres://")):
         scheme = url.split(":")[0]
         raise StartError(
             f"The database URL begins with {scheme!r}; use sqlite:///PATH or postgresql://HOST/NAME."
         )
     own = settings.folder() / "rtapp.db"
-    path = Path(url.removeprefix("sqlite:///")) if url and not is_postgres else own
+    path = Path(url.removeprefix("sqlite:///")) if url and is_sqlite else own
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if create and not is_postgres:
+        if create and is_sqlite:
             make_private(path)  # its -wal and -shm too
         path = path.resolve()
     except OSError as error:
@@ -11778,9 +11760,9 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         for file in filter(Path.is_file, path.parents):
             words = f"{file} is a file, not a folder: choose another with --data."
         raise StartError(words) from None
-    if is_postgres:
-        return PostgresEngine(url, path.parent)
-    return SqliteEngine(path, settings["durability"])
+    if is_sqlite:
+        return SqliteEngine(path, settings["durability"])
+    return PostgresEngine(url, path.parent)
 
 
 class Garbage:
@@ -11958,8 +11940,9 @@ class WindowProcess:
         import webview
         from webview.menu import Menu, MenuAction
 
-        page: Any = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
-        page = {"html": ended_page("failed", self._fault)} if self._fault else page
+        page: Any = {"html": ended_page("failed", self._fault)}
+        if not self._fault:
+            page = {"url": f"{self._url}#signin={os.environ.pop(WINDOW_TOKEN, '')}"}
         window: Any = webview.create_window(
             "rtapp", **page, width=1160, height=760, min_size=(380, 480), text_select=True
         )
@@ -11970,7 +11953,7 @@ class WindowProcess:
         texts = json.loads((STATIC / "i18n" / f"{spoken_language()}.json").read_bytes())
         acts = {
             "nav.home": lambda: window.load_url(self._url),
-            "desktop.openBrowser": self._open_browser,
+            "desktop.openBrowser": lambda: self._say(f"browser {window.get_current_url() or ''}"),
             "desktop.quit": lambda: self._say("closing"),
         }
         menu = Menu("rtapp", [MenuAction(texts[key], act) for key, act in acts.items()])
@@ -11999,10 +11982,6 @@ class WindowProcess:
                     download.accept()
 
             qt.BrowserView.on_download_requested = save  # its own is written for Qt 5
-
-    def _open_browser(self) -> None:
-        path = urllib.parse.urlsplit(self._window.get_current_url() or "").path
-        self._say(f"browser {path or '/desktop'}")
 
     @staticmethod
     def _say(what: str) -> None:
@@ -12145,7 +12124,7 @@ class Desktop:
             elif act == "failed":
                 fault = rest
             elif act == "browser":
-                self.open_page(rest)
+                self.open_page(urllib.parse.urlsplit(rest).path or "/desktop")
             elif act == "closing" and self.people:  # who would lose something, so it asks
                 self.show("quit")
             elif act == "closing":
@@ -12179,6 +12158,7 @@ class Desktop:
         if wanted == self.awake:
             return
         self.awake = wanted
+        command = self.KEEPERS.get(sys.platform, ["none"])
         if sys.platform == "win32":
             continuous, system_required = 0x80000000, 0x00000001
             flags = continuous | (system_required if wanted else 0)
@@ -12186,7 +12166,7 @@ class Desktop:
         elif self._keeper is not None:
             self._keeper.stdin.close()
             self._keeper = None
-        elif wanted and shutil.which((command := self.KEEPERS.get(sys.platform, [""]))[0]):
+        elif wanted and shutil.which(command[0]):
             pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
             self._keeper = subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=nowhere)
 
@@ -12392,8 +12372,8 @@ def tell_failure(message: str) -> None:
 # Command line
 # ----------------------------------------------------------------------------------------------
 
-
 DEFAULT_COMMAND = "desktop" if IS_FROZEN else "serve"  # a double click gives none
+IS_API_TOKEN = AccessToken.kind == "api"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -12585,9 +12565,6 @@ def token_revoke(options: argparse.Namespace) -> None:
         if not revoke_where(IS_API_TOKEN & (AccessToken.name == options.name)):
             raise StartError(f"There is no token {options.name!r}; see token list.")
     print(f"revoked {options.name}")
-
-
-IS_API_TOKEN = AccessToken.kind == "api"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -549,7 +550,8 @@ class Middleman(threading.Thread):
     def run(self) -> None:
         threading.Thread(target=self.answer, daemon=True).start()
         with contextlib.suppress(OSError), self.client.makefile("rb") as reader:
-            while head := b"".join(iter(reader.readline, b"\r\n")):
+            lines = iter(reader.readline, b"")
+            while head := b"".join(itertools.takewhile(lambda line: line != b"\r\n", lines)):
                 self.node.sendall(as_traefik_writes(head, "127.0.0.1", self.spelt))
                 length = re.search(rb"(?i)\ncontent-length: *(\d+)", head)
                 self.node.sendall(reader.read(int(length[1]) if length else 0))
