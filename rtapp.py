@@ -32,12 +32,12 @@ The way of a message, from a POST to the first byte on a stream:
     Web.answer          who that is and whether they may; it calls the route's handler,
     broadcast           which checks the body once, makes an entry, and waits in
     Log.store           for its commit:
-    Storage.write       the one writer puts all that waits into one transaction;
-    Storage._deliver    once it is on the disk tells the log and wakes who answers the POST;
+    Storage.write       the one writer, a thread on SQLite, commits all that waits as one;
+    Storage._deliver    on the loop again, tells the log and wakes who answers the POST;
     Log.committed       advances the head over the entries, in the order of their ids, into
     Hub.advance         the ring, marks the views of their topics, and has the loop call
-    Hub._sweep          which sends each subscriber all that lies between its cursor and the
-    transport.send      head, in one call to its socket.
+    Hub._sweep          which sends each subscriber what lies between its cursor and the head,
+    transport.send      much of it in one call to its socket.
 """
 
 from __future__ import annotations
@@ -182,30 +182,32 @@ Moment = Annotated[
     msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-01-31T12:00:00.000Z"]),
 ]
 
+as_json = msgspec.json.decode  # of a column
+
+
+def to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
 
 @cache
 def columns_of(kind: Hashable) -> list[tuple[str, Callable[[Any], Any]]]:
-    """The fields of a view, each with what makes it of a column."""
-    ways: dict[Any, Callable[[Any], Any]] = {
+    """The fields of a view, each with what converts a column to it."""
+    converters: dict[Any, Callable[[Any], Any]] = {
         bool: bool,
         Moment: iso,
         Moment | None: lambda ms: iso(ms) if ms else None,
         list[str]: as_json,
     }
     fields = msgspec.structs.fields(cast(Any, kind))
-    return [(field.name, ways.get(field.type, lambda value: value)) for field in fields]
+    return [(field.name, converters.get(field.type, lambda value: value)) for field in fields]
 
 
 def view_of(kind: type[V], row: Any, **more: Any) -> V:
     """A row as the API shows it: `more`, and its columns of the same names."""
-    for name, made in columns_of(cast(Hashable, kind)):
+    for name, convert_column in columns_of(cast(Hashable, kind)):
         if name not in more and hasattr(row, name):
-            more[name] = made(getattr(row, name))
+            more[name] = convert_column(getattr(row, name))
     return kind(**more)
-
-
-def to_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def sha256(text: str) -> str:
@@ -516,7 +518,7 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
 )}
 # fmt: on
 
-_BOOLS = {"": False, **dict.fromkeys(("0", "false", "no", "off"), False)}
+_BOOLS = dict.fromkeys(("", "0", "false", "no", "off"), False)
 _BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
 # kind: how a text is read, what one is that can't be
 _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -539,7 +541,8 @@ def parse_setting(row: Setting, text: str, name: str = "") -> Any:
         raise ValueError(f"{name}: {text!r} is {fault}") from None
     if row.choices and value not in row.choices:
         raise ValueError(f"{name}: {text!r} is not one of {', '.join(row.choices)}")
-    if row.low is not None and not row.low <= value <= (row.high or value):
+    high = value if row.high is None else row.high
+    if row.low is not None and not row.low <= value <= high:
         raise ValueError(f"{name}: {text} is not between {row.low} and {row.high}")
     if row.form is None:
         return value
@@ -3829,6 +3832,17 @@ class Connected(msgspec.Struct, frozen=True, rename="camel"):
     node: str
 
 
+class NodeView(msgspec.Struct, rename="camel"):
+    """A server process; of another, connections are as of its last heartbeat (5 s)."""
+
+    id: str
+    name: str
+    current: bool
+    connections: int
+    started_at: Moment
+    heartbeat_at: Moment
+
+
 def _channel_like(channel: str | None) -> str:
     """The pattern of connections' channels, as JSON, that have one; without it, of all."""
     return f'%"{channel}"%'.replace("_", "\\_") if channel else "%"
@@ -4977,7 +4991,6 @@ Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
 NO_ROOM = "There is no such room, or it has ended."
 IS_ACTIVE = VideoRoom.ended_at.is_null()
-as_json = msgspec.json.decode  # of a column
 
 
 class Visitor(NamedTuple):
@@ -5418,6 +5431,13 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
 
 # A room, who came, who is in it then, and the log's id of that moment.
 Joined = tuple[Any, ParticipantView, list[ParticipantView], int]
+
+
+class IceView(msgspec.Struct, rename="camel", kw_only=True):
+    """What an RTCPeerConnection is to use; a TURN server's credentials for `iceTtl` seconds."""
+
+    ice_servers: list[dict[str, Any]]
+    ice_ttl: int | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(eq=False)
@@ -6909,13 +6929,6 @@ def qr_code(text: str) -> Answer:
     return Answer(image.getvalue(), headers={"Content-Type": SVG})
 
 
-class IceView(msgspec.Struct, rename="camel", kw_only=True):
-    """What an RTCPeerConnection is to use; a TURN server's credentials for `iceTtl` seconds."""
-
-    ice_servers: list[dict[str, Any]]
-    ice_ttl: int | msgspec.UnsetType = msgspec.UNSET
-
-
 class Entered(IceView, kw_only=True):
     """Somebody is in a room."""
 
@@ -7374,8 +7387,11 @@ def setting_fault(
     network has a switch for; or it would open the server wider, which who reaches it by the network
     may not."""
     source = app.settings.source(row.key)
-    if (row.has_option and not by_switch) or source in ("command line", "environment"):
-        return Problem("setting_fixed", f"{row.key} is given when the program starts ({source}).")
+    if source in ("command line", "environment"):
+        return Problem("setting_fixed", f"{row.key} was given when the program started ({source}).")
+    if row.has_option and not by_switch:
+        how = "by POST /api/network" if row.switched else "when the program starts"
+        return Problem("setting_fixed", f"{row.key} is given {how}.")
     if row.group == "network" and not is_from_here(call):
         return Problem("only_from_here", f"{row.key} can be changed on the server's own computer.")
     return None
@@ -7447,17 +7463,6 @@ def reset_setting(app: Application, call: Call, key: str) -> SettingView | Succe
     app.settings_changed()
     app.audit(call, "Setting set back", key=key)
     return DONE if row is None else setting_view(app, call, key, None)
-
-
-class NodeView(msgspec.Struct, rename="camel"):
-    """A server process; of another, connections are as of its last heartbeat (5 s)."""
-
-    id: str
-    name: str
-    current: bool
-    connections: int
-    started_at: Moment
-    heartbeat_at: Moment
 
 
 @route("GET", "/api/nodes", "admin", "List the nodes")
