@@ -8440,10 +8440,10 @@ class Conversation:
 
     def _hold(self, size: int) -> None:
         self._size += size
-        load = max(len(self._waiting or ()) / self.MOST, self._size / self.MOST_BYTES)
-        if load > 1 and not self.subscriber.is_paused:
+        count, is_paused = len(self._waiting or ()), self.subscriber.is_paused
+        if not is_paused and (count > self.MOST or self._size > self.MOST_BYTES):
             self.app.hub.pause(self.subscriber)
-        elif load <= 0.5 and self.subscriber.is_paused:
+        elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
             self.app.hub.pause(self.subscriber, False)
 
     def left(self, subscriber: Subscriber, reason: str) -> None: ...
