@@ -251,7 +251,7 @@ def make_private(path: Path) -> None:
 
 @functools.lru_cache(maxsize=4_096)
 def as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IP address without a zone and not mapped into IPv6; None where it is none."""
+    """The IP address that a text is, without its zone and not mapped into IPv6; else None."""
     try:
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -261,8 +261,8 @@ def as_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 @functools.lru_cache(maxsize=4_096)
 def network_of(address: str) -> str:
-    """What is counted as one: an IPv6 address's network of 64 bits, since whoever has one of its
-    addresses has all of them (RFC 4291, 2.5.1); else the address."""
+    """Whom limits count as one: of an IPv6 address its network of 64 bits, since whoever has one of
+    its addresses has all of them (RFC 4291, 2.5.1); else the address."""
     found = as_ip(address)
     if found is None or found.version == 4:
         return str(found or address)
@@ -567,7 +567,8 @@ class Settings:
                 raise ValueError(f"{name} in the environment: {unknown_setting(name, names)}")
         for name, key in names.items():  # of two names the later one counts
             text = environ.get(name)
-            if text is None or re.match("(tcp|udp)://", text):  # Kubernetes' of a service rtapp
+            # Kubernetes sets RTAPP_PORT so for a service that is called rtapp.
+            if text is None or re.match("(tcp|udp)://", text):
                 continue
             value = parse_setting(SETTINGS[key], text, f"{name} in the environment")
             self._fixed[key] = "environment", value
@@ -585,8 +586,9 @@ class Settings:
         return self._values[key][0]
 
     def load(self, saved: Iterable[tuple[str, str]]) -> list[str]:
-        """Replace the saved values, given as keys and texts; the keys whose text is refused, which
-        count as unset. What only the start may give isn't taken: a file of handlers would run."""
+        """Replace the saved values, given as keys and texts. Returns the keys whose text is wrong,
+        which count as unset. What only the start may give isn't taken: a file of handlers would
+        run."""
         values, refused = {key: ("default", row.default) for key, row in SETTINGS.items()}, []
         for key, text in saved:
             try:
@@ -2858,19 +2860,24 @@ class Hub:
     6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
        and the sweep has yet to come to this one.
 
-    What ends a connection: its socket ends or fails (`_read`, `_push`). Somebody disconnects it or
-    removes it from a room, its credential is revoked or expires, the network is shared no longer:
-    it is served what there is, told why, and closed (`end`). Its session ends, for what the client
-    says or breaks: it has its last words and `LINGER_MS` to read them (`finish`). It is slow: it
-    takes nothing for slow_consumer_seconds, and with a session for as long again
-    (`_close_stalled`), or `REPLY_BYTES` of answers wait, or `LATER` changes of topics. It is
-    silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE stream's
-    system what was sent (`tune`). Its client upgrades, and it goes on as another one (`adopt`). The
-    server stops (`drain`), fails (`_ready`), or finds another database in the middle of a message
-    (`restart`).
+    What ends a connection:
+
+    - Its socket ends or fails (`_read`, `_push`).
+    - Somebody disconnects it or removes it from a room, its credential is revoked or expires, the
+      network is shared no longer: it is served what there is, told why, and closed (`end`).
+    - Its session ends, for what the client says or breaks: it has its last words and `LINGER_MS` to
+      read them (`finish`).
+    - It is slow: it takes nothing for slow_consumer_seconds (`_close_stalled`; a WebSocket with a
+      session has as long again to read why), or `REPLY_BYTES` wait that are for it alone, or
+      `LATER` changes of topics.
+    - It is silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE
+      stream's system what was sent (`tune`).
+    - Its client upgrades, and it goes on as another one (`adopt`).
+    - The server stops (`drain`), fails (`_ready`), or finds another database in the middle of a
+      message (`restart`).
     """
 
-    REPLY_BYTES = 2_097_152  # answers that wait for one connection
+    REPLY_BYTES = 2_097_152  # answers and events for one connection alone that wait
     STALLED = "took nothing for too long"
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
@@ -3663,7 +3670,7 @@ class Hub:
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._drop(subscriber, self.STALLED)
                 continue
-            # Who reads again soon gets the rest of what was begun, and these words.
+            # A WebSocket that is read again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
             last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
             self.finish(subscriber, last, self.STALLED)
@@ -6527,9 +6534,10 @@ def make_draft(
     counted: bool = False,
     is_let_in: bool = False,
 ) -> Entry:
-    """A message as it will be stored, whichever way it came, with every check of what is published;
-    `counted`: with its batch. Of a stranger it reaches no Socket.IO client where a middleware
-    decides who joins, unless that `is_let_in`."""
+    """A message as it will be stored, whichever way it came, after every check of who publishes
+    what; the limit is charged unless it was `counted` with its batch. Where a middleware decides
+    which Socket.IO clients join, a stranger's message reaches none of them, unless the middleware
+    has let the stranger in."""
     emits = query.namespace is not None or query.room is not None
     app.access.require(principal, "emit" if emits else "publish")
     if not emits:
@@ -6557,8 +6565,8 @@ def make_draft(
 def append(
     app: Application, drafts: Sequence[Entry], unit: Callable[[Transaction], Any] | None = None
 ) -> Any:
-    """Put messages into the log, by a unit that does more if there is one; what that gives, else
-    their ids. Returns after the commit."""
+    """Put messages into the log, or run a unit that does so and more. Returns their ids, or what
+    the unit returned, after the commit."""
     started = time.perf_counter()
     given = app.storage.write(unit) if unit else app.log.store(drafts)
     app.stats.published(len(drafts), time.perf_counter() - started)
@@ -9599,12 +9607,16 @@ class Recovery:
 
 
 class EngineFault(Exception):
-    """An error of Engine.IO, in one of these words; the place among them is its code."""
+    """An error of Engine.IO, in one of these words."""
 
-    WORDS = (
-        *("Transport unknown", "Session ID unknown", "Bad handshake method"),
-        *("Bad request", "Forbidden", "Unsupported protocol version"),
-    )
+    CODES: ClassVar[dict[str, int]] = {
+        "Transport unknown": 0,
+        "Session ID unknown": 1,
+        "Bad handshake method": 2,
+        "Bad request": 3,
+        "Forbidden": 4,
+        "Unsupported protocol version": 5,
+    }
 
 
 def payload_answer(payload: bytes) -> Answer:
@@ -10055,7 +10067,7 @@ class EngineIo:
             return session.answer(call) if encoding.polls else session.probe(call, encoding)
         except EngineFault as fault:
             words = str(fault)
-            return Answer({"code": fault.WORDS.index(words), "message": words}, 400)
+            return Answer({"code": fault.CODES[words], "message": words}, 400)
 
     def _begin(self, call: Call, given: dict[str, str], encoding: SocketIoEncoding) -> Answer:
         """Open a session; its answer is the packet "open"."""
