@@ -2508,7 +2508,7 @@ class PlainTransport(_socket.socket):
         except BlockingIOError:
             return None
 
-    def finish(self) -> None:
+    def end_output(self) -> None:
         """Say that no more is sent; the peer may still send."""
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_WR)
@@ -2552,7 +2552,7 @@ class TlsTransport:
             return b"".join(parts) or None
         return b"".join(parts)
 
-    def finish(self) -> None:
+    def end_output(self) -> None:
         # Says close_notify where that doesn't block (RFC 8446, 6.1).
         with contextlib.suppress(OSError, ValueError):
             self._ssl.shutdown()
@@ -2560,7 +2560,7 @@ class TlsTransport:
             self._sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        self.finish()
+        self.end_output()
         with contextlib.suppress(OSError):
             self._sock.recv(65_536)
         self._sock.close()
@@ -2601,10 +2601,10 @@ class QueueTransport:
     def setsockopt(self, *option: int) -> None:
         """There is no socket."""
 
-    def finish(self) -> None:
+    def end_output(self) -> None:
         self.ready.set()
 
-    close = finish
+    close = end_output
 
 
 Transport = PlainTransport | TlsTransport | QueueTransport
@@ -2615,7 +2615,7 @@ class Session(Protocol):
     methods are called from the loop: they must not wait."""
 
     def received(self, subscriber: Subscriber, data: bytes) -> None: ...
-    def left(self, subscriber: Subscriber, reason: str) -> None: ...  # a connection is over
+    def connection_closed(self, subscriber: Subscriber, reason: str) -> None: ...
     def revoked(self, credentials: set[str]) -> None: ...  # nothing of what these gave may stay
 
 
@@ -2864,9 +2864,9 @@ class Hub:
 
     - Its socket ends or fails (`_read`, `_push`).
     - Somebody disconnects it or removes it from a room, its credential is revoked or expires, the
-      network is shared no longer: it is served what there is, told why, and closed (`end`).
+      network is shared no longer: it is served what there is, told why, and closed (`disconnect`).
     - Its session ends, for what the client says or breaks: it has its last words and `LINGER_MS` to
-      read them (`finish`).
+      read them (`close_after`).
     - It is slow: it takes nothing for slow_consumer_seconds (`_close_stalled`; a WebSocket with a
       session has as long again to read why), or `REPLY_BYTES` wait that are for it alone, or
       `LATER` changes of topics.
@@ -2917,7 +2917,7 @@ class Hub:
         self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
         # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
         self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, order: self.end(self.of_client(order["clientId"]), order["reason"]),
+            "kick": lambda _, do: self.disconnect(self.of_client(do["clientId"]), do["reason"]),
             "revoke": self._revoke,
             "topics": self.change_topics,
         }
@@ -3001,7 +3001,7 @@ class Hub:
         """Bring nothing more of the log to a subscriber."""
         subscriber.state, subscriber.reason = State.ENDING, reason
         if subscriber.session is not None:
-            subscriber.session.left(subscriber, reason)
+            subscriber.session.connection_closed(subscriber, reason)
         self.on_moved(subscriber, subscriber.view.topics, frozenset())
         self._leave(subscriber)
         network = network_of(subscriber.address)
@@ -3052,7 +3052,7 @@ class Hub:
         if len(queue) > self.REPLY_BYTES:
             self._drop(subscriber, "did not take its answers")
 
-    def finish(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
+    def close_after(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
         """Send the last words, and close once the client has had time to read them."""
         self.reply(subscriber, last)
         if subscriber.is_open:
@@ -3062,7 +3062,7 @@ class Hub:
     def _half_close(self, subscriber: Subscriber) -> None:
         # If the client has sent more, a full close would be a reset: the last words would be lost.
         if subscriber.state is State.ENDING and subscriber.pending is None:
-            subscriber.transport.finish()
+            subscriber.transport.end_output()
             subscriber.closes_at = ticks_ms() + self.LINGER_MS
 
     def _drop(self, subscriber: Subscriber, reason: str) -> None:
@@ -3268,7 +3268,7 @@ class Hub:
         pending = subscriber.pending and subscriber.pending._replace(cursor=cursor)
         self.become(subscriber, topics, cursor=cursor, later=(), pending=pending)
 
-    def end(self, subscribers: list[Subscriber], reason: str) -> None:
+    def disconnect(self, subscribers: list[Subscriber], reason: str) -> None:
         """Serve what there is, tell the clients not to come back as they were, and close."""
         for subscriber in subscribers:
             self._serve(subscriber)
@@ -3335,7 +3335,7 @@ class Hub:
         gone = set(order["credentials"])
         for subscriber in self.subscribers():
             if subscriber.credential in gone:
-                self.end([subscriber], REVOKED)
+                self.disconnect([subscriber], REVOKED)
             elif subscriber.session is not None:
                 subscriber.session.revoked(gone)
 
@@ -3673,7 +3673,7 @@ class Hub:
             # A WebSocket that is read again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
             last = subscriber.encoding.farewell(0, CloseCode.TRY_AGAIN_LATER)
-            self.finish(subscriber, last, self.STALLED)
+            self.close_after(subscriber, last, self.STALLED)
             subscriber.blocked_at = time.monotonic()
 
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
@@ -3689,7 +3689,7 @@ class Hub:
         for at, subscriber in enumerate(list(self._by_fd.values())):
             answer_by = 0 if subscriber.is_paused else subscriber.answer_by  # it is not read
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
-                self.end([subscriber], "The credential expired")
+                self.disconnect([subscriber], "The credential expired")
             elif 0 < (subscriber.closes_at or answer_by) <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
                     self._drop(subscriber, "ping timeout")
@@ -5037,7 +5037,7 @@ class Target(NamedTuple):
 
 # What shows nothing by itself, or turns what stands around it: controls, directions, no widths,
 # blank letters, tags (UAX 44, Default_Ignorable_Code_Point).
-_HIDDEN = (
+_INVISIBLE = (
     "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
@@ -5049,8 +5049,8 @@ _PICTURES = "\u2190-\u2bff\U0001f000-\U0001faff"
 # A character of a name, or what does something to one, as Python's and ECMA-262's expressions say.
 NAME_SIGN = (
     "(?:\U0001f3f4[\U000e0030-\U000e007a]{3,6}\U000e007f"
-    f"|[^{_HIDDEN}{_VARIANTS}\u200c\u200d]"
-    f"|(?<=[^\\sA-Za-z{_HIDDEN}{_VARIANTS}\u200c\u200d])[{_VARIANTS}]"
+    f"|[^{_INVISIBLE}{_VARIANTS}\u200c\u200d]"
+    f"|(?<=[^\\sA-Za-z{_INVISIBLE}{_VARIANTS}\u200c\u200d])[{_VARIANTS}]"
     f"|(?<=[{_SCRIPTS}])[\u200c\u200d](?=[{_SCRIPTS}])"
     f"|(?<=[{_PICTURES}\ufe0f])\u200d(?=[{_PICTURES}]))"
 )
@@ -5401,7 +5401,7 @@ class Attendance:
 
 # Candidates
 
-HIDDEN = re.compile(
+HIDDEN_CANDIDATE = re.compile(
     r"^((?:a=)?candidate:\S+ \d+ udp) (\d{1,10}) [0-9a-z-]+\.local (\d+ typ host[^\r\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -5426,13 +5426,15 @@ def with_siblings(signal: Any, address: str) -> list[Any]:
         return f"{hidden[1]} {int(hidden[2]) - 1} {address} {hidden[3]}"
 
     def with_sibling(one: Any) -> list[Any]:
-        hidden = HIDDEN.match(str(one.get("candidate"))) if isinstance(one, dict) else None
+        hidden = (
+            HIDDEN_CANDIDATE.match(str(one.get("candidate"))) if isinstance(one, dict) else None
+        )
         return [one, {**one, "candidate": sibling(hidden)}] if hidden else [one]
 
     if isinstance(signal, list):
         return [[found for one in signal for found in with_sibling(one)]]
     if isinstance(signal, dict) and isinstance(sdp := signal.get("sdp"), str):
-        return [{**signal, "sdp": HIDDEN.sub(lambda h: f"{h[0]}\r\n{sibling(h)}", sdp)}]
+        return [{**signal, "sdp": HIDDEN_CANDIDATE.sub(lambda h: f"{h[0]}\r\n{sibling(h)}", sdp)}]
     return with_sibling(signal)
 
 
@@ -5816,7 +5818,8 @@ class Rooms:
         about |= {"ipAddress": who.principal.address}
         self._journal.add("INFO", f"Host's action: {action}", **about)
 
-    def _force(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
+    def _set_by_host(self, tx: Transaction, room: Any, row: Any, **forced: bool) -> None:
+        """Say of somebody's microphone or camera what their own page, and everybody's, obeys."""
         self._update(tx, room, row, state=to_json(as_json(row.state) | forced))
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
@@ -5846,10 +5849,10 @@ class Rooms:
 
     # action: whether for who waits in the lobby, else for who is in the room; what
     ACTIONS: ClassVar[dict[str, tuple[bool, Callable[[Rooms, Transaction, Any, Any], None]]]] = {
-        "mute": (False, partial(_force, muted=True)),
-        "unmute": (False, partial(_force, muted=False)),
-        "camera-off": (False, partial(_force, cameraOff=True)),
-        "camera-on": (False, partial(_force, cameraOff=False)),
+        "mute": (False, partial(_set_by_host, muted=True)),
+        "unmute": (False, partial(_set_by_host, muted=False)),
+        "camera-off": (False, partial(_set_by_host, cameraOff=True)),
+        "camera-on": (False, partial(_set_by_host, cameraOff=False)),
         "remove": (False, _throw_out),
         "make-host": (False, _make_host),
         "admit": (True, _admit),
@@ -8394,7 +8397,7 @@ class Framing:
         """Send pongs, and the close frame once either side has closed."""
         answers = b"".join(self._protocol.data_to_send())
         if self._protocol.close_expected():
-            hub.finish(subscriber, answers, reason)
+            hub.close_after(subscriber, answers, reason)
         else:
             hub.reply(subscriber, answers)
 
@@ -8459,7 +8462,7 @@ class Conversation:
         elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
             self.app.hub.pause(self.subscriber, False)
 
-    def left(self, subscriber: Subscriber, reason: str) -> None: ...
+    def connection_closed(self, subscriber: Subscriber, reason: str) -> None: ...
     def revoked(self, credentials: set[str]) -> None: ...  # not what its connection was opened by
 
 
@@ -8563,7 +8566,7 @@ class WebSocketConversation(Conversation):
             self._bad = self._bad + 1 if is_bad else 0
             if self._bad >= self.MOST_BAD:
                 last = close_frame(CloseCode.POLICY_VIOLATION, "three bad frames in a row")
-                self.app.hub.finish(self.subscriber, last, "three bad frames in a row")
+                self.app.hub.close_after(self.subscriber, last, "three bad frames in a row")
 
     # What is done: what it gives is acknowledged, if that was asked for.
 
@@ -9224,7 +9227,7 @@ class Client(EventListeners):
         for each in list(self.session.clients.values()) if close else [self]:
             each.depart("server namespace disconnect", is_told=True)
         if close:
-            self.session.end("forced server close")
+            self.session.close("forced server close")
 
     # What it says
 
@@ -9557,7 +9560,7 @@ class Recovery:
         """End other connections of a client that has recovered: lost, and not yet noticed."""
         for other in self._app.hub.of_client(client.id):
             if other is not client.session.subscriber:
-                self._app.hub.finish(other, b"", RECOVERED)
+                self._app.hub.close_after(other, b"", RECOVERED)
 
     def lost(self, client: Client) -> None:
         """A client's connection is gone."""
@@ -9649,12 +9652,12 @@ class EngineSession(Conversation):
     def _encoding(self) -> SocketIoEncoding:
         return cast("SocketIoEncoding", self.subscriber.encoding)
 
-    def end(self, reason: str, last: bytes | None = None) -> None:
+    def close(self, reason: str, last: bytes | None = None) -> None:
         """Close the session; a client that isn't told otherwise comes back."""
         last = self._encoding.farewell(0, CloseCode.NORMAL_CLOSURE) if last is None else last
-        self.app.hub.finish(self.subscriber, last, reason)
+        self.app.hub.close_after(self.subscriber, last, reason)
 
-    def left(self, subscriber: Subscriber, reason: str) -> None:
+    def connection_closed(self, subscriber: Subscriber, reason: str) -> None:
         """The session is over; or a WebSocket that was tried is gone or has become its own."""
         if subscriber is self._probe:
             self._probe = None
@@ -9683,7 +9686,7 @@ class EngineSession(Conversation):
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
             else:
-                hub.finish(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
+                hub.close_after(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
                 return
         self._framing.answer(hub, self._probe or self.subscriber, "transport close")
 
@@ -9694,7 +9697,7 @@ class EngineSession(Conversation):
             return
         if packet == "1":
             # A poll that waits is answered with what says nothing.
-            self.end("transport close", self._encoding.engine("6") if polls else None)
+            self.close("transport close", self._encoding.engine("6") if polls else None)
         elif packet[:1] == "3":
             self.subscriber.answer_by = 0
         else:
@@ -9707,7 +9710,7 @@ class EngineSession(Conversation):
                 self.message(packet if isinstance(packet, bytes) else packet[1:])
             except (ValueError, RecursionError):
                 # The POST is told; a poll that waits too.
-                self.end("parse error", b"" if polls and "polls" not in self._requests else None)
+                self.close("parse error", b"" if polls and "polls" not in self._requests else None)
 
     # Polling
 
@@ -9715,7 +9718,7 @@ class EngineSession(Conversation):
         """Answer a polling request; a second one of its kind beside it ends the session."""
         kind = "posts" if call.method == "POST" else "polls"
         if kind in self._requests:
-            self.end(f"two {kind} at once")
+            self.close(f"two {kind} at once")
             raise EngineFault("Bad request")
         if not self._encoding.polls:
             raise EngineFault("Bad request")
@@ -9731,9 +9734,9 @@ class EngineSession(Conversation):
         seconds = settings["ping_interval"] + settings["ping_timeout"]
         due = self.subscriber.answer_by or self.subscriber.pinged_at + int(seconds * 1000)
         if due <= ticks_ms() and not self.subscriber.is_paused:  # the hub may not have looked yet
-            self.end("ping timeout", b"")
+            self.close("ping timeout", b"")
             raise EngineFault("Session ID unknown")
-        with call.connection.noting_end(partial(self.end, "the poll was cancelled", b"")):
+        with call.connection.noting_end(partial(self.close, "the poll was cancelled", b"")):
             # A poll beside a probe is let go soon: the client waits for its end to upgrade.
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
@@ -9775,7 +9778,7 @@ class EngineSession(Conversation):
             self.app.hub.attach(tried, frozenset(), transport, head, early)
             if is_second:
                 last = close_frame(CloseCode.POLICY_VIOLATION, "there is one already")
-                self.app.hub.finish(tried, last, "a second WebSocket")
+                self.app.hub.close_after(tried, last, "a second WebSocket")
 
         return upgrade(call, attach)
 
@@ -9820,7 +9823,7 @@ class SocketIoSession(EngineSession):
 
     def _end_silent(self) -> None:
         if not self.clients:
-            self.end("no CONNECT came")
+            self.close("no CONNECT came")
 
     def reply(self, kind: int, namespace: str, given: Arguments = EMPTY, ack: str = "") -> None:
         """Send a packet of Socket.IO to this client alone."""
@@ -9879,7 +9882,7 @@ class SocketIoSession(EngineSession):
         if packet.kind == SIO_CONNECT and client is None:
             self._connect(packet.namespace, packet.payload)
         elif client is None or packet.kind == SIO_CONNECT:
-            self.end("a namespace that was not joined, or twice")
+            self.close("a namespace that was not joined, or twice")
         elif packet.kind == SIO_DISCONNECT:
             client.depart("client namespace disconnect")
         else:
@@ -9939,7 +9942,7 @@ class SocketIoSession(EngineSession):
         try:
             self.app.access.limit_request(ANONYMOUS._replace(address=address))
         except Problem:
-            self.end("too many CONNECTs were refused")
+            self.close("too many CONNECTs were refused")
         else:
             words = f"Socket.IO CONNECT refused: {problem.detail} {way_out}"
             self.app.journal.add("WARN", words, ipAddress=address)
@@ -9957,7 +9960,7 @@ class SocketIoSession(EngineSession):
             try:
                 recovery.keep(client, since)
             except Exception:
-                self.end("it can't be stored")  # so it tries again
+                self.close("it can't be stored")  # so it tries again
                 recovery.lost(client)
                 raise
         if not subscriber.is_open:
@@ -10001,9 +10004,9 @@ class SocketIoSession(EngineSession):
         clients, joining = list(self.clients.values()), self._joining
         gone = [client for client in clients if client.principal.credential in credentials]
         if joining is not None and joining.principal.credential in credentials:
-            self.end(REVOKED)
+            self.close(REVOKED)
         elif gone and gone == clients:
-            self.app.hub.end([self.subscriber], REVOKED)
+            self.app.hub.disconnect([self.subscriber], REVOKED)
         for client in gone if self.subscriber.is_open else ():
             self.remove(client, is_told=True)
             # What may wait comes later.
@@ -10523,7 +10526,7 @@ class Connection:
     def _end(self) -> None:
         """Send no more, and let what is on its way come, within bounds: closing on unread input
         would reset the connection, and what was sent last with it."""
-        self.transport.finish()
+        self.transport.end_output()
         self.limit(5.0)
         with contextlib.suppress(OSError):
             for _ in range(512):
@@ -11229,7 +11232,7 @@ class Network:
                 self._listen_on(host)
                 app.front.end(1, lambda connection: not is_loopback(connection.address))
             guests = [s for s in app.hub.subscribers() if not is_loopback(s.address)]
-            app.hub.end(guests, "It is no longer shared on the network")
+            app.hub.disconnect(guests, "It is no longer shared on the network")
             app.journal.add("INFO", "No longer shared on the network")
             return
         try:

@@ -161,7 +161,7 @@ class Wire:
     def fileno(self) -> int:
         return self.fd
 
-    def finish(self) -> None: ...
+    def end_output(self) -> None: ...
 
     def close(self) -> None:
         self.is_closed = True
@@ -211,7 +211,7 @@ class Client:
 
     def received(self, subscriber: Any, data: bytes) -> None: ...
 
-    def left(self, subscriber: Any, reason: str) -> None: ...
+    def connection_closed(self, subscriber: Any, reason: str) -> None: ...
 
     def revoked(self, credentials: set[str]) -> None: ...
 
@@ -441,7 +441,7 @@ class World:
         """The last words to somebody."""
         if one := self.one(number):
             one.is_over = True
-            self.hub.finish(one.subscriber, b"last@0;", "enough")
+            self.hub.close_after(one.subscriber, b"last@0;", "enough")
 
     def pause(self, number: int, _: Any) -> None:
         if one := self.one(number):
@@ -520,7 +520,7 @@ class World:
             one.ended_at, one.gone = None, set()
             if not is_told:  # what was pinned is the notice, or the end of it
                 one.is_over = True
-                self.hub.end([one.subscriber], "cut off here")
+                self.hub.disconnect([one.subscriber], "cut off here")
 
     def run(self, count: int, _: Any) -> None:
         """Let the loop go round."""
