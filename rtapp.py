@@ -5198,10 +5198,10 @@ class Participant(msgspec.Struct):
     connection_id: str
     account: str
     user_id: str
-    display_name: str
     status: str
     node: str
     beats: int
+    display_name: str = ""
     heard_at: int = 0  # by the clock of Attendance, as is the next
     waits_since: int = 0
     is_fresh: bool = False  # a sign of life has come since the last look
@@ -5230,12 +5230,13 @@ class Attendance:
     `participant`: so a signal, a guest's request and a stream's topics read nothing. Who has just
     come on another node may not be known yet: `catch_up` makes sure.
 
-    The table gets changes of status only. When somebody was heard is in memory alone, and the node
-    that the row names judges it: where the participant joined, came back or last changed its state.
-    What others hear reaches the judge by a letter (any request) or a heartbeat (an open stream).
-    Whom it doesn't hear it puts to `reconnecting`; a node that hears such a one, or one whose judge
-    is gone, puts it back and judges it from then on. Whom nobody hears and nobody judges, the first
-    node does. The unit that does what was judged looks whether the row is still as it was known.
+    The table gets nothing while nobody changes. When somebody was heard is in memory alone, and the
+    node that the row names judges it: where the participant joined, came back or last changed its
+    state. What others hear reaches the judge by a letter (any request) or a heartbeat (an open
+    stream). Whom it doesn't hear it puts to `reconnecting`; a node that hears such a one, or one
+    whose judge is gone, puts it back and judges it from then on. Whom nobody hears and nobody
+    judges, the first node does. The unit that does what was judged looks whether the row is still
+    as it was known.
 
     Silence is measured by a clock that runs only while this node listens: it stands while the
     process is stopped, the machine asleep or the database away. After a restart everybody is
@@ -5465,6 +5466,7 @@ class Rooms:
     ROOMS, ROOMS_OF_ONE = 10_000, 200  # active at once: of all, and of one user
     LISTED = 50  # rooms that guests are shown
     SOON_MS = 8_000  # a page that is loaded anew is back by then
+    JUDGED = "id", "status", "node", "connection_id"  # what is as it was when it was judged
     LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a room's name: none is taken for another
     _storage: Storage
     _log: Log
@@ -5988,7 +5990,7 @@ class Rooms:
             for known, reason in verdicts:
                 if reason == "node lost" and known.node in alive:  # a new one, not yet met
                     continue
-                same = (getattr(VideoParticipant, key) == getattr(known, key) for key in KNOWN)
+                same = (getattr(VideoParticipant, k) == getattr(known, k) for k in self.JUDGED)
                 row = VideoParticipant.select().where(*same).first(tx.database)
                 if row is None:
                     continue
@@ -7902,8 +7904,9 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
             raise Problem("not_found")
         is_folder = (root / path).is_dir()
         found = (root / path / ("index.html" if is_folder else "")).resolve()
-        names = (*PurePath(path).parts, *found.relative_to(root).parts)  # also where links lead
-        is_hidden = any(name.startswith(".") for name in names)  # as .git or .env
+        # Hidden, as .git or .env, also where a link leads; Kubernetes' lead through ..data.
+        asked, led_to = "/".join(PurePath(path).parts), found.relative_to(root).as_posix()
+        is_hidden = re.search(r"(^|/)\.", asked) or re.search(r"(^|/)\.[^.]", led_to)
         if is_hidden or not found.is_file() or (has_slash and not is_folder):  # a pipe would wait
             raise Problem("not_found")
         if is_folder and not has_slash:  # its links are relative to it
@@ -7911,7 +7914,7 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
             where = f"./{urllib.parse.quote(PurePath(path).name)}/{query}"
             return Answer(b"", 308, {"Location": where})
         return file_answer(call, found)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last: links in a circle, before Python 3.13
         raise Problem("not_found") from None
 
 
@@ -8772,15 +8775,16 @@ class EventListener:
         """Raises TypeError for what can't be called so."""
         kinds = inspect.Parameter
         try:
-            found = list(inspect.signature(function).parameters.values())
+            found = dict(inspect.signature(function).parameters)
         except ValueError:  # some that are written in C tell nothing
-            found = [kinds("values", kinds.VAR_POSITIONAL)]
-        plain = [p for p in found if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found)
-        self.acknowledges = any(p.name == "ack" for p in found)
-        if any(p.name == "ack" for p in plain) and (any_number or plain.pop().name != "ack"):
+            found = {"values": kinds("values", kinds.VAR_POSITIONAL)}
+        ack, counted = found.get("ack"), (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        plain = [p for p in found.values() if p.kind in counted and p is not ack]
+        any_number = any(p.kind is kinds.VAR_POSITIONAL for p in found.values())
+        is_named = ack is None or ack.kind is kinds.KEYWORD_ONLY
+        if not is_named and (any_number or [*found][len(plain)] != "ack"):
             raise TypeError(f"{function!r}: ack must be the last parameter.")
-        self.function, self.once = function, once
+        self.function, self.once, self.acknowledges = function, once, ack is not None
         self._least = sum(p.default is p.empty for p in plain)
         self._most = sys.maxsize if any_number else len(plain)
 
@@ -9362,13 +9366,17 @@ class Order(msgspec.Struct):
     act: str
     arguments: list[Any]
     namespace: str = "/"
-    rooms: Sequence[str] = ("",)
+    rooms: Sequence[str] | None = None  # of everybody
     exclude: Sequence[str] = ()
     origin: str = ""  # the node that asks
     number: int = 0  # of the question, when it waits for answers
 
+    def __post_init__(self) -> None:
+        if self.rooms == [""]:
+            self.rooms = None  # so it stands in the log since the first version
+
     def is_for(self, client: Client) -> bool:
-        is_in = "" in self.rooms or not client.rooms.isdisjoint(self.rooms)
+        is_in = self.rooms is None or not client.rooms.isdisjoint(self.rooms)
         return is_in and client.rooms.isdisjoint(self.exclude)
 
 
@@ -9743,6 +9751,8 @@ class EngineSession(Conversation):
             raise EngineFault("Bad request")
         payload = queue.take()
         self.app.hub.flush(self.subscriber)
+        if not self.subscriber.is_open:  # its last words can't be fetched by another poll
+            payload += queue.take()
         return payload or b"6"
 
     def _post(self, call: Call) -> bytes:
@@ -9822,6 +9832,7 @@ class SocketIoSession(EngineSession):
             }
 
     def _end_silent(self) -> None:
+        self._timer.close()  # what is freed before crashes the loop of Windows
         if not self.clients:
             self.close("no CONNECT came")
 
@@ -9871,6 +9882,7 @@ class SocketIoSession(EngineSession):
 
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
+        self._timer.close()
         is_fault = reason.startswith("connection lost")
         words = REASONS.get(reason, "transport error" if is_fault else "forced server close")
         for client in self.clients.values():
@@ -11223,8 +11235,9 @@ class Network:
 
     def apply(self) -> None:
         """Do what the setting `lan` says."""
-        app, host, wanted = self._app, self._app.settings["host"], self._app.settings["lan"]
-        if wanted == self.is_shared or (wanted and not app.access.has_admin):
+        app, host = self._app, self._app.settings["host"]
+        wanted = app.settings["lan"] and app.access.has_admin
+        if wanted == self.is_shared:
             return
         if not wanted:
             self.shared_at, app.rooms.is_lan = None, False
@@ -11517,6 +11530,7 @@ class Application:
         if settings["public"] and not Path(settings["public"]).is_dir():
             raise StartError(f"public: there is no folder {settings['public']}.")
         self.static = Static(STATIC)
+        landing_page()  # is read now: a one-file program's folder may be gone later
         self.web = Web(self)
         self.front = Front(self)
 
@@ -11907,7 +11921,7 @@ def is_own_program(call: Call) -> bool:
     ends = []  # as the tables have them: words of 32 bits in this machine's order
     with socket.socket(fileno=socket.dup(call.connection.transport.fileno())) as sock:
         for address, port, *_ in (sock.getpeername(), sock.getsockname()):
-            packed = socket.inet_pton(sock.family, address)
+            packed = cast(Any, as_ip(address)).packed  # IPv4 has a table of its own
             words = struct.unpack(f"={len(packed) // 4}I", packed)
             ends.append("".join(f"{word:08X}" for word in words) + f":{port:04X}")
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
@@ -12127,7 +12141,8 @@ class Desktop:
 
     def _order(self, order: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # the window has just ended
-            print(order, file=self._window.stdin, flush=True)
+            self._window.stdin.write(order + "\n")
+            self._window.stdin.flush()
 
     def _follow(self, window: subprocess.Popen[str]) -> None:
         """Do what the window asks for; when it is gone, go on in the browser."""
@@ -12183,7 +12198,8 @@ class Desktop:
             flags = continuous | (system_required if wanted else 0)
             ctypes.windll.kernel32.SetThreadExecutionState(flags)
         elif self._keeper is not None:
-            self._keeper.stdin.close()
+            with contextlib.suppress(OSError):
+                self._keeper.stdin.close()
             self._keeper = None
         elif wanted and shutil.which(command[0]):
             pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
@@ -12692,7 +12708,7 @@ def doctor_command(options: argparse.Namespace) -> int:
     try:
         settings = settings_of(options)
         engine = make_engine(settings, create=False)
-    except StartError as error:
+    except (StartError, ValueError) as error:
         print(f"FAIL  settings: {error}")
         return 1
     with contextlib.suppress(*DATABASE_FAULTS):  # `check_database` says why

@@ -407,6 +407,7 @@ def test_threads_and_coroutines(serve: Serve) -> None:
         ("emit('x')", r"emit is for when the server runs: call it in a handler, as of @on"),
         ("@on('x')\ndef f(ack, client): pass", "ack must be the last parameter"),
         ("@on('x')\ndef f(client, ack, *values): pass", "ack must be the last parameter"),
+        ("@on('x')\ndef f(client, *ack): pass", "ack must be the last parameter"),
         ("on('x')(5)", "TypeError"),
     ],
 )

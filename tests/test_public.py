@@ -52,6 +52,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "shown").symlink_to(folder / ".git")
     (folder / "away").mkdir()
     (folder / "away/index.html").symlink_to(outside)
+    (folder / "circle").symlink_to("circle")
+    (folder / "map/..2026_12").mkdir(parents=True)  # as Kubernetes shows a ConfigMap
+    (folder / "map/..2026_12/index.html").write_bytes(b"mapped")
+    (folder / "map/..data").symlink_to("..2026_12")
+    (folder / "map/index.html").symlink_to("..data/index.html")
     os.mkfifo(folder / "pipe")
     return folder
 
@@ -207,6 +212,7 @@ def test_folders_and_files(site: Server) -> None:
     assert get(site, "/").body == b"home"
     assert get(site, "/sub/").body == b"sub"
     assert get(site, "/sub/other.txt").body == b"other"
+    assert get(site, "/map/").body == get(site, "/map/index.html").body == b"mapped"
     for path in ("/bare", "/bare/", "/sub/other.txt/", "/a.mp4/x", "/nothing", "/pipe", "/%00"):
         assert get(site, path).code == "not_found", path
 
@@ -216,7 +222,7 @@ def test_folders_and_files(site: Server) -> None:
     [
         *("/.env", "/.git/config", "/sub/.hidden/", "/sub/.hidden", "/shown/config", "/link.txt"),
         *("/sub/../.env", "/../outside.txt", "/%2e%2e/outside.txt", "/sub/%2e%2e/%2eenv", "//etc"),
-        *("/away/", "/away", "/away/index.html"),
+        *("/away/", "/away", "/away/index.html", "/circle", "/map/..data/index.html"),
     ],
 )
 def test_what_is_hidden_or_elsewhere_is_not_there(site: Server, path: str) -> None:

@@ -297,6 +297,57 @@ def test_polling(plain: Server) -> None:
     assert plain.get("/api/connections").json == []
 
 
+def test_last_words_of_many_bytes_are_fetched(with_handlers: Callable[..., Server]) -> None:
+    """More than waits for one poll, while one is under way; then the server ends the connection."""
+    server = with_handlers(
+        """
+        @on("go")
+        def go(client):
+            client.emit("first", "x" * 700_000)
+            client.emit("second", "y" * 700_000)
+            client.disconnect(close=True)
+    """,
+        socketio_recovery_seconds=0,
+    )
+    sid = json.loads(poll(server)[1:])["sid"]
+    assert poll(server, sid, b"40" + TOKEN.encode()) == "ok"
+    assert poll(server, sid).startswith('40{"sid"')
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(poll, server, sid)
+        wait_for(lambda: server.get("/api/connections").json, "the connection to be listed")
+        assert poll(server, sid, b'42["go"]') == "ok"
+        found = [waiting.result()]
+    while (more := server.get(f"{POLLING}&sid={sid}")).status == 200:
+        found.append(more.body.decode())
+    packets = "\x1e".join(found).split("\x1e")
+    assert [packet[:12] for packet in packets] == ['42["first","', '42["second",', "41", "1"]
+
+
+def test_on_the_loop_of_windows(with_handlers: Callable[..., Server]) -> None:
+    """Clients come and go on libuv, which wants everything closed that it watches."""
+    server = with_handlers(
+        """
+        from gevent import get_hub
+
+        @on("loop")
+        def loop(client):
+            return str(get_hub().loop)
+    """,
+        env={"GEVENT_LOOP": "libuv"},
+        socketio_connect_seconds=0.2,
+    )
+    until = time.monotonic() + 1  # several times as long as one may take for a CONNECT
+    while time.monotonic() < until:
+        several = [join_io(server)[0] for _ in range(10)]
+        silent = [open_io(server) for _ in range(5)]
+        for ws in several + silent:
+            ws.close()
+    wait_for(lambda: not server.get("/api/connections").json, "all to be gone")
+    with join_io(server)[0] as ws:
+        ws.send('420["loop"]')
+        assert "libuv" in hear_io(ws)
+
+
 def test_a_poll_that_is_cut_ends_the_session(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
     connection = http.client.HTTPConnection("127.0.0.1", plain.port)
