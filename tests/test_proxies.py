@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -80,21 +81,19 @@ def program(name: str) -> str:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int, **more: Any) -> Iterator[None]:
-    """A process that listens on a port of its own."""
+    """A process that listens on a port of its own, with those that it starts."""
+    pipe, merged = subprocess.PIPE, subprocess.STDOUT
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
+        command, stdout=pipe, stderr=merged, text=True, start_new_session=True, **more
     )
     try:
         wait_for(lambda: process.poll() is not None or listens(port), command[0])
         assert process.poll() is None, process.communicate()[0]
         yield
     finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)  # Apache takes ten seconds to end kindly
+        process.communicate()
 
 
 def listens(port: int) -> bool:
