@@ -5077,7 +5077,8 @@ def shown_name(text: str, most: int = 100) -> str:
 def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
     """Change a row, stored and in hand."""
     model = type(row)
-    model.update(**fields).where(model.id == row.id).execute(tx.database)
+    if fields:
+        model.update(**fields).where(model.id == row.id).execute(tx.database)
     for name, value in fields.items():
         setattr(row, name, value)
 
