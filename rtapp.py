@@ -642,6 +642,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
     "too_slow": (408, "Too slow"),
+    "other_version": (412, "The file is another version"),
     "too_large": (413, "Body too large"),
     "not_json": (415, "The body must be JSON"),
     "range_not_satisfiable": (416, "No such part of the file"),
@@ -7921,7 +7922,7 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
 
 def file_answer(call: Call, path: Path) -> Answer:
     """A file as it is asked for: all of it or a part (RFC 9110, 14), or that the client has it as
-    it is (RFC 9110, 13). Raises OSError."""
+    it is (RFC 9110, 13). Raises OSError, Problem `other_version`, `range_not_satisfiable`."""
     status = path.stat()
     size, changed = status.st_size, int(status.st_mtime)
     tag, date = f'"{status.st_mtime_ns:x}-{size:x}"', email.utils.formatdate(changed, usegmt=True)
@@ -7942,6 +7943,13 @@ def file_answer(call: Call, path: Path) -> Answer:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
     body = file_parts(open(path, "rb"), start, end)  # noqa: SIM115 - closes it
+    wanted, until = (call.headers.get(f"if-{name}") for name in ("match", "unmodified-since"))
+    if wanted is not None:
+        is_wanted = wanted.strip() == "*" or tag in map(str.strip, wanted.split(","))
+    else:
+        is_wanted = changed <= (bottle.parse_date(until or "") or changed)
+    if not is_wanted:
+        raise Problem("other_version", headers=headers)
     return Answer(body, 206 if part else 200, headers)
 
 
