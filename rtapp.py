@@ -4427,12 +4427,15 @@ class Buckets:
 
 
 class Claims(msgspec.Struct):
+Seconds = Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
+
+
     """What a JSON Web Token says (RFC 7519, 4.1); PyJWT takes a time also as a text."""
 
     sub: Storable
-    exp: Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
-    nbf: float = 0
-    iat: float = 0
+    exp: Seconds
+    nbf: Seconds = 0
+    iat: Seconds = 0
     aud: str | list[str] = ""
     channels: dict[str, tuple[Storable, ...]] = {}
 
@@ -4633,11 +4636,14 @@ class Access:
         options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
         try:
             if algorithm == "none" or not key:
-                raise jwt.InvalidTokenError
+                raise jwt.InvalidTokenError("jwt_algorithm and jwt_key are not set")
             claims = jwt.decode(token, key, [algorithm], options, audience=audience or None)
             found = msgspec.convert(claims, Claims)
-        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
-            raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
+        options["verify_iat"] = False  # or a clock that is a second ahead of ours spoils it
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            is_told = isinstance(error, (jwt.PyJWTError, msgspec.ValidationError))
+            why = f": {error}" if is_told else ""
+            raise Problem("unauthorized", f"The JSON Web Token is not valid{why}.") from None
         hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
         grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
         return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
