@@ -8332,8 +8332,8 @@ class Web:
             self._app.access.admit_page(call)  # who may call this server may hear that, too
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
-            about = {"code": problem.code, "detail": problem.detail, "path": call.path}
-            about |= {"ipAddress": call.address}
+            about = {"code": problem.code, "detail": problem.detail[:300], "path": call.path[:300]}
+            about |= {"ipAddress": call.address}  # a stranger may fill the log with lines alone
             self._app.journal.add("INFO", f"Refused: {problem.title}", **about)
         is_page = call.method in ("GET", "HEAD") and not call.path.startswith(self.PROGRAMS)
         if problem.status == 404 and is_page and HTML in call.headers.get("accept", ""):
@@ -8348,7 +8348,7 @@ class Web:
         number = secrets.token_hex(4)
         text = "".join(traceback.format_exception(error))
         self._app.journal.add(
-            "ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=call.path
+            "ERROR", f"Request failed ({number}): {error!r}", traceback=text, path=call.path[:300]
         )
         return Problem("internal", f"Look for {number} in the server's log.")
 
