@@ -11174,7 +11174,7 @@ def landing(app: Application, call: Call) -> Answer:
         return ca_certificate(app)
     app.access.check_host(call)
     host = call.headers.get("host", "")
-    if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host):
+    if not re.fullmatch(r"[\w.:\[\]-]+", host, re.ASCII):
         raise Problem("wrong_host")
     pairs = urllib.parse.parse_qsl(call.raw_query, keep_blank_values=True)
     # The chosen language, else the first that the browser names and there is.
@@ -11460,7 +11460,7 @@ def change_network(
         wanted["lan"] = "yes" if share else "no"
     if address is not msgspec.UNSET:
         wanted["lan_address"] = address or ""
-    for key, text in wanted.items():
+    for key in wanted:  # all of them before any is saved
         if refused := setting_fault(app, call, SETTINGS[key], by_switch=True):
             raise refused
         if app.storage.engine.shared:
@@ -11469,6 +11469,7 @@ def change_network(
     app.network.apply()
     if share is True and (fault := app.network.fault):
         save_setting(app, call, "lan", "no", None, value="no")
+    for key, text in wanted.items():
         raise Problem("port_in_use", fault)
     return show_network(app, call)
 

@@ -108,6 +108,13 @@ def test_what_the_start_gives_can_not_be_switched(make_server: Callable[..., Ser
     assert network(server)["state"] == "on"
 
 
+def test_what_is_refused_in_part_is_not_done_in_part(make_server: Callable[..., Server]) -> None:
+    server = make_server(lan_address="127.0.0.1")
+    wish = {"share": True, "address": None}
+    assert server.post("/api/network", wish).code == "setting_fixed"
+    assert network(server)["share"] is False
+
+
 # ---- a network of three --------------------------------------------------------------------------
 
 
@@ -225,6 +232,12 @@ def test_pages_over_plain_http_lead_to_https(lan: Lan, shared: Server) -> None:
 def network_fingerprint(lan: Lan, server: Server) -> str:
     with at_home(lan, server):
         return str(network(server)["authority"]["fingerprint"])
+
+
+def test_a_computer_whose_name_has_a_low_line_is_reached(lan: Lan, shared: Server) -> None:
+    """Windows allows one."""
+    page = from_host(lan["ada"], shared, "/room/a", "10.77.0.1", Host="my_pc.local")
+    assert page.status == 200 and b"https://my_pc.local/room/a" in page.body
 
 
 def test_the_landing_page_speaks_the_guests_language(lan: Lan, shared: Server) -> None:
