@@ -344,6 +344,7 @@ FRAME = plain_origin, "an origin like https://intranet.example.org, without a pa
 NETWORK = plain_network, "an IP address or a network like 10.0.0.0/8"
 STUN = like(r"none|stuns?:\S+"), "like stun:stun.example.org, nor none"
 TURN = like(r"turns?:\S+"), "like turn:turn.example.org"
+BEARER = like("[ -~]+"), "of ASCII letters, digits and signs"  # what a header can bring
 SIGNING_KEY = (
     lambda text: text if len(text.encode()) >= 32 else "",
     "a secret of 32 bytes or more, nor a PEM public key",
@@ -434,7 +435,7 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
             "whose X-Forwarded-For, -Proto, -Host and -Port count; separated by commas.",
             form=NETWORK),
     Setting("metrics_token", "text", "", "access", "Bearer token with which /metrics may be read; "
-            "empty means that only administrators read it.", secret=True),
+            "empty means that only administrators read it.", secret=True, form=BEARER),
     Setting("max_connections", "int", 10_000, "limits", "Streams that may be open at once; the "
             "next one is answered 503.", 1, 1_000_000),
     Setting("max_connections_per_address", "int", 0, "limits", "Streams that one address outside "
@@ -4647,7 +4648,7 @@ class Access:
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             is_told = isinstance(error, (jwt.PyJWTError, msgspec.ValidationError))
-            why = f": {error}" if is_told else ""
+            why = f": {str(error)[:100]}" if is_told else ""
             raise Problem("unauthorized", f"The JSON Web Token is not valid{why}.") from None
         hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
         grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
@@ -4711,13 +4712,16 @@ class Access:
         if username.casefold() in OWN_NAMES:
             raise Problem("invalid", errors=[("username", "is a name of the program's own")])
         check_password(password, username)
+        taken = Problem("user_exists", f"There is a user {username} already.")
+        if User.get_or_none(User.username_key == username.casefold()):  # before the link is used up
+            raise taken
         row = user_row(username, self.hashed(hash_password, password), role)
         if link is not None:
             self.redeem(link, "setup")
         try:
             number = self._storage.write(lambda tx: User.insert(**row).execute(tx.database))
         except peewee.IntegrityError:
-            raise Problem("user_exists", f"There is a user {username} already.") from None
+            raise taken from None
         return User.get_by_id(number)
 
     def hashed(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -11465,11 +11469,11 @@ def change_network(
             raise refused
         if app.storage.engine.shared:
             raise Problem("not_on_postgresql", "It would share every node: use --lan on one.")
+    for key, text in wanted.items():
         save_setting(app, call, key, text, None, value=text)
     app.network.apply()
     if share is True and (fault := app.network.fault):
         save_setting(app, call, "lan", "no", None, value="no")
-    for key, text in wanted.items():
         raise Problem("port_in_use", fault)
     return show_network(app, call)
 
@@ -11528,8 +11532,10 @@ class Application:
         self._told_fault: str | None = None
         self._noted = {"messages": 0, "deliveries": 0}  # that the event log knows of
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
-        if admin_token is not None and len(admin_token) < 24:
-            raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters.")
+        if admin_token is not None:
+            admin_token = admin_token.strip()  # a file of a secret often ends with a newline
+            if len(admin_token) < 24 or not admin_token.isascii():  # no header could bring it
+                raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters of ASCII.")
         self.storage = storage = Storage(make_engine(settings))
         with needing(storage.engine):
             settings.load(storage.read(SAVED_SETTINGS))  # what follows is built by them
@@ -12561,7 +12567,7 @@ def migrate_command(options: argparse.Namespace) -> None:
     given = argparse.Namespace(database=options.source, data=options.data)
     source = existing_database(given)
     given.database = options.target
-    target = make_engine(settings_of(given))
+    target = make_engine(settings_of(given), create=False)
     if not isinstance(source, SqliteEngine) or not isinstance(target, PostgresEngine):
         raise StartError("migrate takes --from sqlite:///FILE --to postgresql://USER@HOST/NAME.")
     source.claim()

@@ -37,6 +37,7 @@ from support import (
     hear,
     open_ws,
     rows_of,
+    run_program,
     say,
     setup_token,
     wait_for,
@@ -157,6 +158,25 @@ def test_a_setup_link_leads_to_no_server_that_has_ended(fresh: Server) -> None:
     fresh.kill()
     printed = fresh.command("setup-link")
     assert (printed.code, printed.stdout) == (2, "") and "Start the server first" in printed.stderr
+
+
+def test_a_name_that_is_taken_uses_up_no_setup_link(fresh: Server) -> None:
+    assert fresh.command("user", "add", "bob", text=PASSWORD).code == 0
+    body = {"token": setup_token(fresh), "username": "Bob", "password": PASSWORD}
+    assert fresh.post("/api/auth/setup", body, token=None).code == "user_exists"
+    assert fresh.post("/api/auth/setup", {**body, "username": "ada"}, token=None).status == 200
+
+
+def test_an_administrators_token_as_secrets_come(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """With a newline at the end, as `echo` writes it into a file; and one that no header brings."""
+    server = make_server(env={"RTAPP_ADMIN_TOKEN": f"{ADMIN}\n"})
+    assert server.get("/api/settings").status == 200
+    for token in ("ş" * 30, "short"):
+        env: dict[str, str | None] = {"RTAPP_ADMIN_TOKEN": token}
+        refused = run_program("--port", "0", "--data", str(tmp_path), env=env)
+        assert refused.code == 2 and "at least 24 characters of ASCII" in refused.stderr
 
 
 def test_two_who_open_the_setup_link_at_once(fresh: Server) -> None:

@@ -179,6 +179,12 @@ def test_secrets_are_masked(make_server: Callable[..., Server]) -> None:
     assert setting(server, "metrics_token")["value"] == "********"
 
 
+def test_a_metrics_token_is_one_that_a_header_can_bring(running: Server) -> None:
+    for value in ("ölçümler için gizli", "a\nb", "a\x7f"):
+        answer = running.post("/api/settings", {"key": "metrics_token", "value": value})
+        assert answer.code == "invalid" and value not in answer.body.decode()
+
+
 def test_what_is_shown_for_a_secret_does_not_replace_it(server: Server) -> None:
     """A program that reads all settings and sends them back keeps them."""
     for value, status in ((METRICS_TOKEN, 200), ("********", 422)):
