@@ -962,7 +962,7 @@ class VideoParticipant(Table):
 
 class RoomBan(Table):
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
+    who = peewee.TextField()  # may not come back: `client:…`, `account:…`; or only `kept muted …`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -4992,7 +4992,8 @@ def depth(value: Any) -> int:
 WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting", "gone"
 # What a participant says, since when its hand is up, and what the host says of it: receivers obey.
 STATE = {"audio": False, "video": False, "screen": False, "hand": False, "handAt": None}
-STATE |= {"muted": False, "cameraOff": False}
+FORCED = "muted", "cameraOff"
+STATE |= dict.fromkeys(FORCED, False)
 # To do what somebody must be in a room, or in it or its lobby, or its host.
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
@@ -5641,6 +5642,10 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
+        marks = RoomBan.who.in_([f"kept {what} {key}" for what in FORCED for key in keys])
+        kept = (RoomBan.room == room.id) & marks
+        forced = {mark.who.split()[1] for mark in RoomBan.select().where(kept).execute(tx.database)}
+        RoomBan.delete().where(kept).execute(tx.database)
         VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
@@ -5650,7 +5655,7 @@ class Rooms:
             display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE),
+            state=to_json(STATE | dict.fromkeys(forced, True)),
             node=self._nodes.id,
         ).execute(tx.database)
         return self._participant(tx.database, room, who)
@@ -5734,8 +5739,8 @@ class Rooms:
     def _update(
         self, tx: Transaction, room: Any, row: Any, grace: int | None = None, **changed: Any
     ) -> None:
-        """Change a participant and tell what is different. With a `status` this node judges its
-        silence from now on; who waits in the lobby goes on waiting."""
+        """Change a participant and tell what is different, and a host's act always. With a `status`
+        this node judges its silence from now on; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
         if "status" in changed:
             changed["node"] = self._nodes.id
@@ -5744,24 +5749,37 @@ class Rooms:
         draft = participant_draft(room, row, grace)
         if draft.content != known:
             tx.append([draft])
-        if row.status != WAITING and (now := participant_view(row)) != view:
+        now, is_act = participant_view(row), "status" not in changed
+        if row.status != WAITING and (is_act or now != view):
             tell(tx, room, "participant-state", participant=now)
 
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
-        """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
-        been there longest is host where there is none any more."""
+        """Take somebody out of a room or its lobby, and tell. What a host forbade lasts until the
+        room is empty, whose time begins then; who has been there longest is host where there is
+        none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
         tell(tx, room, "room-left", to=row.client_id, **about)
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
+        forced = [what for what in FORCED if as_json(row.state)[what]]
+        self._note(tx, room, row, *(f"kept {what} " for what in forced))
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
             change(tx, room, empty_since=now_ms())
+            kept = (RoomBan.room == room.id) & RoomBan.who.startswith("kept ")
+            RoomBan.delete().where(kept).execute(tx.database)
         elif row.is_host and not any(other.is_host for other in rest):
             heir = next((other for other in rest if other.status == CONNECTED), rest[0])
             self._update(tx, room, heir, is_host=1)
+
+    @staticmethod
+    def _note(tx: Transaction, room: Any, row: Any, *marks: str) -> None:
+        """Note of a client, and of a person's account, how they may come back: see `RoomBan`."""
+        for mark, key in itertools.product(marks, banned_as(row.client_id, row.account)):
+            note = RoomBan.insert(room=room.id, who=mark + key)
+            note.on_conflict_ignore().execute(tx.database)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
@@ -5826,9 +5844,7 @@ class Rooms:
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
-        for key in banned_as(row.client_id, row.account):
-            ban = RoomBan.insert(room=room.id, who=key)
-            ban.on_conflict_ignore().execute(tx.database)
+        self._note(tx, room, row, "")
         if row.is_host:  # an administrator's doing: the room is somebody else's now
             change(tx, room, owner_client="", owner_account="", handed=1)
         self._remove(tx, room, row, "removed")
