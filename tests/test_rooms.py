@@ -710,6 +710,17 @@ def test_a_guest_opens_a_web_socket(server: Server) -> None:
         assert hear(ws, "participant-joined")["participant"]["displayName"] == "Bob"
 
 
+# Changes
+
+
+def test_a_change_of_nothing_changes_nothing(server: Server) -> None:
+    room = make_room(server)
+    before = server.get(f"{ROOMS}/{room}").json
+    for body in ({}, {"session": "s" * 22}, {"roomId": "other"}):  # the last is not to be changed
+        answer = server.request("PATCH", f"{ROOMS}/{room}", body)
+        assert answer.status == 200 and before.items() >= answer.json.items(), answer
+
+
 # ICE
 
 
