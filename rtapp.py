@@ -114,7 +114,16 @@ import unicodedata
 import urllib.parse
 import webbrowser
 from collections import Counter, UserDict, deque
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -1905,6 +1914,7 @@ class Journal:
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
     PRINTED = 100  # of them
+    LETTERS = 10_000  # of a text: of its beginning, but of metadata, as a traceback, of its end
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -1916,6 +1926,8 @@ class Journal:
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         self.errors += level == "ERROR"
+        message, most = message[: self.LETTERS], -self.LETTERS
+        metadata = {n: v[most:] if isinstance(v, str) else v for n, v in metadata.items()}
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
@@ -8686,8 +8698,8 @@ class SioPacket(msgspec.Struct):
         values = [msgspec.json.decode(raw) for raw in self.payload]
         try:
             if self.expected:
-                values = fill_placeholders(values, self.attachments.__getitem__)
-        except IndexError:
+                values = fill_placeholders(values, dict(enumerate(self.attachments)).__getitem__)
+        except KeyError:
             raise ValueError("a placeholder of no attachment") from None
         return values
 
@@ -8739,7 +8751,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
 
 def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
     """What an event of the application carries, or an acknowledgement: binary values become
-    attachments. Raises ValueError for what every client would take for the protocol's."""
+    attachments. Raises ValueError and TypeError for a name that would cost each client its
+    connection."""
+    if not isinstance(event, str):
+        raise TypeError(f"An event's name is a text, not {event!r}.")
     if event in SOCKETIO_EVENTS:
         raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
     attachments: list[bytes] = []
@@ -8759,7 +8774,11 @@ def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
 
 class Refused(Exception):
     """Raised by a middleware of the application to refuse a client, or an event:
-    `Refused(message, data)`."""
+    `Refused(message, data)`. Raises TypeError for what can't be JSON."""
+
+    def __init__(self, message: str = "refused", data: Any = None) -> None:
+        to_json([message, data])
+        self.args = (message,) if data is None else (message, data)
 
 
 Function = Callable[..., Any]  # of the application
@@ -8799,11 +8818,19 @@ class EventListener:
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
             if inspect.iscoroutine(result):
-                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+                awaited = self._await(result)
+                return asyncio.run_coroutine_threadsafe(awaited, HANDLERS.asyncio_loop).result()
             return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
+
+    @staticmethod
+    async def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except SystemExit as error:  # it would end the loop, and so the program
+            raise RuntimeError(repr(error)) from error
 
 
 class EventListeners:
@@ -8860,6 +8887,13 @@ class EventListeners:
 NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], bool]
 
 
+def plain_namespace(name: str) -> str:
+    """A namespace's name as clients send it. Raises TypeError for what is none."""
+    if not isinstance(name, str):
+        raise TypeError(f"A namespace's name is a text, not {name!r}.")
+    return name if name[:1] == "/" else f"/{name}"
+
+
 class Handlers:
     """What the application's file (`--app`) has declared."""
 
@@ -8874,9 +8908,8 @@ class Handlers:
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
-        if isinstance(name, str) and name[:1] != "/":
-            name = f"/{name}"
-        return self.namespaces.setdefault(name, EventListeners())
+        key = plain_namespace(name) if isinstance(name, str) else name
+        return self.namespaces.setdefault(key, EventListeners())
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
@@ -9005,8 +9038,9 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
 
 
 def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
-    """Declare what looks at each new client first and may raise: `@use`. The client is told the
-    words of the exception, and of `Refused` also the data. It alone decides who joins."""
+    """Declare what looks at each new client first and may raise, or return False: `@use`. The
+    client is told the words of the exception, and of `Refused` also the data. It alone decides who
+    joins."""
     declare = declaring(HANDLERS.namespace(namespace).use)
     return declare if middleware is None else declare(middleware)
 
@@ -9043,6 +9077,7 @@ def emit(
     event and TypeError for what is no room or can't be JSON.
     """
     app, arguments = HANDLERS.app, pack_arguments(values, event)
+    namespace = plain_namespace(namespace)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
@@ -9065,7 +9100,7 @@ def each_room(rooms: Recipients) -> list[str]:
     has no name. Raises TypeError for what is no name."""
     if rooms is Everybody:
         return [""]
-    is_one = isinstance(rooms, (str, int, NoneType))
+    is_one = isinstance(rooms, (str, int, NoneType, bytes, dict))
     each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
@@ -9126,6 +9161,7 @@ class Client(EventListeners):
     saved = ""  # its state as it was stored last
     position = ""  # where it goes on when it names no offset
     _keeps_soon = False
+    _numbers = itertools.count()  # of questions; a late answer is to none of a later connection
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -9137,7 +9173,6 @@ class Client(EventListeners):
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
         self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
-        self._numbers = itertools.count()
 
     @property
     def topics(self) -> set[str]:
@@ -9152,20 +9187,20 @@ class Client(EventListeners):
         self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
-        one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
-        now. Raises as `emit` of the module."""
+        one without `ack` is stored and sent after its commit. `volatile`, without `ack`: only if
+        it can be sent now. Raises as `emit` of the module."""
         app, arguments = self.session.app, pack_arguments(values, event)
-        if volatile or (self.pid and ack is None):
+        if ack is not None:
+            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
+        elif volatile or self.pid:
             draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
             arguments._replace(namespace=self.namespace).put_into(draft)
             if volatile:
                 app.nodes.volatile(draft)
             else:
                 append(app, [draft])
-        elif ack is None:
-            self.session.emit(self.namespace, event, arguments)
         else:
-            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
+            self.session.emit(self.namespace, event, arguments)
 
     @from_any_thread
     def call(self, event: str, *values: Any, timeout: float = CALL_SECONDS) -> Any:
@@ -9372,6 +9407,7 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def __post_init__(self) -> None:
+        self.namespace = plain_namespace(self.namespace)
         if self.rooms == [""]:
             self.rooms = None  # so it stands in the log since the first version
 
@@ -9848,37 +9884,43 @@ class SocketIoSession(EngineSession):
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
-        packet, parser = self._partial, self._encoding.parser
-        if packet is not None:
-            if isinstance(data, str):
-                raise ValueError("attachments are missing")
-            packet.attachments.append(data)
-            packet.attached += len(data)
-            packet.size += len(data)
-            if packet.attached > self.app.settings["max_message_bytes"]:
-                raise ValueError("attachments that are too large")
-        elif parser == "json" and isinstance(data, str):
-            packet = parse_packet(data)
-        elif isinstance(data, str) or (parser == "json" and self.clients):
+        packet = self._parse(data) if self._partial is None else self._attach(self._partial, data)
+        self._partial = packet if len(packet.attachments) < packet.expected else None
+        if self._partial is not None:
+            return
+        if packet.kind != SIO_ACK:
+            self.later(partial(self._handle, packet), packet.size)
+        elif (client := self.clients.get(packet.namespace)) is not None:
+            client.take_answer(packet)
+
+    def _attach(self, packet: SioPacket, data: str | bytes) -> SioPacket:
+        if isinstance(data, str):
+            raise ValueError("attachments are missing")
+        packet.attachments.append(data)
+        packet.attached += len(data)
+        packet.size += len(data)
+        if packet.attached > self.app.settings["max_message_bytes"]:
+            raise ValueError("attachments that are too large")
+        return packet
+
+    def _parse(self, data: str | bytes) -> SioPacket:
+        """Who begins in MessagePack is answered so."""
+        parser, begins = self._encoding.parser, not self.clients
+        if parser == "json" and isinstance(data, str):
+            return parse_packet(data)
+        if isinstance(data, str) or (parser == "json" and not begins):
             raise ValueError("not of its parser, or an attachment of nothing")
-        else:
-            try:
-                packet = parse_msgpack(data)
-            except ValueError:
-                if not self.clients:
-                    why = "it has a parser of its own; there are the default one and msgpack"
-                    self._engine.note(why, self.subscriber.address)
-                raise
-            if parser == "json":  # who begins in MessagePack is answered so
-                encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
-                self.app.hub.become(self.subscriber, encoding=encoding)
-        self._partial = packet
-        if len(packet.attachments) == packet.expected:
-            self._partial = None
-            if packet.kind != SIO_ACK:
-                self.later(partial(self._handle, packet), packet.size)
-            elif (client := self.clients.get(packet.namespace)) is not None:
-                client.take_answer(packet)
+        try:
+            packet = parse_msgpack(data)
+        except ValueError:
+            if begins:
+                why = "it has a parser of its own; there are the default one and msgpack"
+                self._engine.note(why, self.subscriber.address)
+            raise
+        if parser == "json":
+            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
+            self.app.hub.become(self.subscriber, encoding=encoding)
+        return packet
 
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
@@ -9914,12 +9956,13 @@ class SocketIoSession(EngineSession):
             since = self.recovery.recover(client, auth) if skips else None
             if since is None:
                 for middleware in declared.middlewares:
-                    middleware(namespace, "use", client)
+                    if middleware(namespace, "use", client) is False:
+                        raise Refused
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
         except Refused as refused:
-            self._refuse(namespace, *(refused.args or ("refused",)))
+            self._refuse(namespace, *refused.args)
         except BaseException as error:
             words = str(error) if isinstance(error, Exception) else ""
             self._refuse(namespace, words or "internal error")
