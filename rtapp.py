@@ -9460,13 +9460,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9474,7 +9474,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9483,7 +9483,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, each_room(to)), timeout)
+    rows = HANDLERS.app.sockets.command(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9501,20 +9501,20 @@ def call(
     pack_arguments(values, event)
     whom = namespace, each_room(to), each_room(exclude)
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
+    return HANDLERS.app.sockets.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.engine.command(Order("server", [event, values]))
+    HANDLERS.app.sockets.command(Order("server", [event, values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.engine.command(Order("server", [event, values]), timeout)
+    return HANDLERS.app.sockets.command(Order("server", [event, values]), timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -10249,7 +10249,7 @@ _POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
-    return app.engine.answer(call)
+    return app.sockets.answer(call)
 
 
 @route(
@@ -11566,7 +11566,7 @@ class Application:
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
         self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
-        self.engine = EngineIo(self)
+        self.sockets = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
         self.access.guarded = [room_topic(namespace, "") for namespace in HANDLERS.gated]
@@ -11615,13 +11615,13 @@ class Application:
         self.access.start(self.rooms.is_guest_of)
         self.hub.start()
         self.rooms.start()
-        self.engine.recovery.start()
+        self.sockets.recovery.start()
         HANDLERS.app, HANDLERS.hub = self, gevent.get_hub()
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
             (1.0, self._tell_faults, self.journal.flush, self._note_second, self.log.poll),
-            (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (1.0, self.sockets.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11751,7 +11751,7 @@ class Application:
         with reported(self.journal, "Stopping"):
             self._note_minute()
             self.access.flush()
-            self.engine.recovery.flush()
+            self.sockets.recovery.flush()
             self.journal.flush()
             self.log.stop()
             self.nodes.leave()
