@@ -114,7 +114,16 @@ import unicodedata
 import urllib.parse
 import webbrowser
 from collections import Counter, UserDict, deque
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -1907,6 +1916,7 @@ class Journal:
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
     PRINTED = 100  # of them
+    LETTERS = 10_000  # of a text: of its beginning, but of metadata, as a traceback, of its end
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -1918,6 +1928,8 @@ class Journal:
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         self.errors += level == "ERROR"
+        message, most = message[: self.LETTERS], -self.LETTERS
+        metadata = {n: v[most:] if isinstance(v, str) else v for n, v in metadata.items()}
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
@@ -8741,8 +8753,8 @@ class SioPacket(msgspec.Struct):
         values = [msgspec.json.decode(raw) for raw in self.payload]
         try:
             if self.expected:
-                values = fill_placeholders(values, self.attachments.__getitem__)
-        except IndexError:
+                values = fill_placeholders(values, dict(enumerate(self.attachments)).__getitem__)
+        except KeyError:
             raise ValueError("a placeholder of no attachment") from None
         return values
 
@@ -8794,7 +8806,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
 
 def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
     """What an event of the application carries, or an acknowledgement: binary values become
-    attachments. Raises ValueError for what every client would take for the protocol's."""
+    attachments. Raises ValueError and TypeError for a name that would cost each client its
+    connection."""
+    if not isinstance(event, str):
+        raise TypeError(f"An event's name is a text, not {event!r}.")
     if event in SOCKETIO_EVENTS:
         raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
     attachments: list[bytes] = []
@@ -8814,7 +8829,11 @@ def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
 
 class Refused(Exception):
     """Raised by a middleware of the application to refuse a client, or an event:
-    `Refused(message, data)`."""
+    `Refused(message, data)`. Raises TypeError for what can't be JSON."""
+
+    def __init__(self, message: str = "refused", data: Any = None) -> None:
+        to_json([message, data])
+        self.args = (message,) if data is None else (message, data)
 
 
 Function = Callable[..., Any]  # of the application
@@ -8854,11 +8873,19 @@ class EventListener:
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
             if inspect.iscoroutine(result):
-                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+                awaited = self._await(result)
+                return asyncio.run_coroutine_threadsafe(awaited, HANDLERS.asyncio_loop).result()
             return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
+
+    @staticmethod
+    async def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except SystemExit as error:  # it would end the loop, and so the program
+            raise RuntimeError(repr(error)) from error
 
 
 class EventListeners:
@@ -8915,6 +8942,13 @@ class EventListeners:
 NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], bool]
 
 
+def plain_namespace(name: str) -> str:
+    """A namespace's name as clients send it. Raises TypeError for what is none."""
+    if not isinstance(name, str):
+        raise TypeError(f"A namespace's name is a text, not {name!r}.")
+    return name if name[:1] == "/" else f"/{name}"
+
+
 class Handlers:
     """What the application's file (`--app`) has declared."""
 
@@ -8929,9 +8963,8 @@ class Handlers:
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
-        if isinstance(name, str) and name[:1] != "/":
-            name = f"/{name}"
-        return self.namespaces.setdefault(name, EventListeners())
+        key = plain_namespace(name) if isinstance(name, str) else name
+        return self.namespaces.setdefault(key, EventListeners())
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
@@ -9060,8 +9093,9 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
 
 
 def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
-    """Declare what looks at each new client first and may raise: `@use`. The client is told the
-    words of the exception, and of `Refused` also the data. It alone decides who joins."""
+    """Declare what looks at each new client first and may raise, or return False: `@use`. The
+    client is told the words of the exception, and of `Refused` also the data. It alone decides who
+    joins."""
     declare = declaring(HANDLERS.namespace(namespace).use)
     return declare if middleware is None else declare(middleware)
 
@@ -9098,6 +9132,7 @@ def emit(
     event and TypeError for what is no room or can't be JSON.
     """
     app, arguments = HANDLERS.app, pack_arguments(values, event)
+    namespace = plain_namespace(namespace)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
@@ -9120,7 +9155,7 @@ def each_room(rooms: Recipients) -> list[str]:
     has no name. Raises TypeError for what is no name."""
     if rooms is Everybody:
         return [""]
-    is_one = isinstance(rooms, (str, int, NoneType))
+    is_one = isinstance(rooms, (str, int, NoneType, bytes, dict))
     each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
@@ -9181,6 +9216,7 @@ class Client(EventListeners):
     saved = ""  # its state as it was stored last
     position = ""  # where it goes on when it names no offset
     _keeps_soon = False
+    _numbers = itertools.count()  # of questions; a late answer is to none of a later connection
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -9192,7 +9228,6 @@ class Client(EventListeners):
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
         self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
-        self._numbers = itertools.count()
 
     @property
     def topics(self) -> set[str]:
@@ -9207,20 +9242,20 @@ class Client(EventListeners):
         self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
-        one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
-        now. Raises as `emit` of the module."""
+        one without `ack` is stored and sent after its commit. `volatile`, without `ack`: only if
+        it can be sent now. Raises as `emit` of the module."""
         app, arguments = self.session.app, pack_arguments(values, event)
-        if volatile or (self.pid and ack is None):
+        if ack is not None:
+            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
+        elif volatile or self.pid:
             draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
             arguments._replace(namespace=self.namespace).put_into(draft)
             if volatile:
                 app.nodes.volatile(draft)
             else:
                 append(app, [draft])
-        elif ack is None:
-            self.session.emit(self.namespace, event, arguments)
         else:
-            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
+            self.session.emit(self.namespace, event, arguments)
 
     @from_any_thread
     def call(self, event: str, *values: Any, timeout: float = CALL_SECONDS) -> Any:
@@ -9427,6 +9462,7 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def __post_init__(self) -> None:
+        self.namespace = plain_namespace(self.namespace)
         if self.rooms == [""]:
             self.rooms = None  # so it stands in the log since the first version
 
@@ -9479,13 +9515,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9493,7 +9529,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9502,7 +9538,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, each_room(to)), timeout)
+    rows = HANDLERS.app.sockets.command(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9520,20 +9556,20 @@ def call(
     pack_arguments(values, event)
     whom = namespace, each_room(to), each_room(exclude)
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
+    return HANDLERS.app.sockets.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.engine.command(Order("server", [event, values]))
+    HANDLERS.app.sockets.command(Order("server", [event, values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.engine.command(Order("server", [event, values]), timeout)
+    return HANDLERS.app.sockets.command(Order("server", [event, values]), timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -9903,37 +9939,43 @@ class SocketIoSession(EngineSession):
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
-        packet, parser = self._partial, self._encoding.parser
-        if packet is not None:
-            if isinstance(data, str):
-                raise ValueError("attachments are missing")
-            packet.attachments.append(data)
-            packet.attached += len(data)
-            packet.size += len(data)
-            if packet.attached > self.app.settings["max_message_bytes"]:
-                raise ValueError("attachments that are too large")
-        elif parser == "json" and isinstance(data, str):
-            packet = parse_packet(data)
-        elif isinstance(data, str) or (parser == "json" and self.clients):
+        packet = self._parse(data) if self._partial is None else self._attach(self._partial, data)
+        self._partial = packet if len(packet.attachments) < packet.expected else None
+        if self._partial is not None:
+            return
+        if packet.kind != SIO_ACK:
+            self.later(partial(self._handle, packet), packet.size)
+        elif (client := self.clients.get(packet.namespace)) is not None:
+            client.take_answer(packet)
+
+    def _attach(self, packet: SioPacket, data: str | bytes) -> SioPacket:
+        if isinstance(data, str):
+            raise ValueError("attachments are missing")
+        packet.attachments.append(data)
+        packet.attached += len(data)
+        packet.size += len(data)
+        if packet.attached > self.app.settings["max_message_bytes"]:
+            raise ValueError("attachments that are too large")
+        return packet
+
+    def _parse(self, data: str | bytes) -> SioPacket:
+        """Who begins in MessagePack is answered so."""
+        parser, begins = self._encoding.parser, not self.clients
+        if parser == "json" and isinstance(data, str):
+            return parse_packet(data)
+        if isinstance(data, str) or (parser == "json" and not begins):
             raise ValueError("not of its parser, or an attachment of nothing")
-        else:
-            try:
-                packet = parse_msgpack(data)
-            except ValueError:
-                if not self.clients:
-                    why = "it has a parser of its own; there are the default one and msgpack"
-                    self._engine.note(why, self.subscriber.address)
-                raise
-            if parser == "json":  # who begins in MessagePack is answered so
-                encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
-                self.app.hub.become(self.subscriber, encoding=encoding)
-        self._partial = packet
-        if len(packet.attachments) == packet.expected:
-            self._partial = None
-            if packet.kind != SIO_ACK:
-                self.later(partial(self._handle, packet), packet.size)
-            elif (client := self.clients.get(packet.namespace)) is not None:
-                client.take_answer(packet)
+        try:
+            packet = parse_msgpack(data)
+        except ValueError:
+            if begins:
+                why = "it has a parser of its own; there are the default one and msgpack"
+                self._engine.note(why, self.subscriber.address)
+            raise
+        if parser == "json":
+            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
+            self.app.hub.become(self.subscriber, encoding=encoding)
+        return packet
 
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
@@ -9969,12 +10011,13 @@ class SocketIoSession(EngineSession):
             since = self.recovery.recover(client, auth) if skips else None
             if since is None:
                 for middleware in declared.middlewares:
-                    middleware(namespace, "use", client)
+                    if middleware(namespace, "use", client) is False:
+                        raise Refused
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
         except Refused as refused:
-            self._refuse(namespace, *(refused.args or ("refused",)))
+            self._refuse(namespace, *refused.args)
         except BaseException as error:
             words = str(error) if isinstance(error, Exception) else ""
             self._refuse(namespace, words or "internal error")
@@ -10261,7 +10304,7 @@ _POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
-    return app.engine.answer(call)
+    return app.sockets.answer(call)
 
 
 @route(
@@ -11578,7 +11621,7 @@ class Application:
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
         self.hub.controls["trimmed"] = lambda _, order: self.log.note_trimmed(**order)
         self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
-        self.engine = EngineIo(self)
+        self.sockets = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
         self.access.guarded = [room_topic(namespace, "") for namespace in HANDLERS.gated]
@@ -11627,13 +11670,13 @@ class Application:
         self.access.start(self.rooms.is_guest_of)
         self.hub.start()
         self.rooms.start()
-        self.engine.recovery.start()
+        self.sockets.recovery.start()
         HANDLERS.app, HANDLERS.hub = self, gevent.get_hub()
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
             (1.0, self._tell_faults, self.journal.flush, self._note_second, self.log.poll),
-            (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (1.0, self.sockets.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11763,7 +11806,7 @@ class Application:
         with reported(self.journal, "Stopping"):
             self._note_minute()
             self.access.flush()
-            self.engine.recovery.flush()
+            self.sockets.recovery.flush()
             self.journal.flush()
             self.log.stop()
             self.nodes.leave()
