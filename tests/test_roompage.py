@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -450,6 +451,71 @@ def test_each_fault_of_a_device_has_its_own_words_and_advice(
     assert said["en-GB"].isdisjoint(said["tr-TR"])
 
 
+# Stub: a camera answers only if it is chosen by name, and is the one that `window.free` names.
+SILENT = """
+const answers = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (asked) => {
+  const id = asked.video?.deviceId?.exact;
+  if (asked.video && !id) await new Promise(() => {});
+  if (asked.video && id !== window.free) throw new DOMException('', 'NotReadableError');
+  return answers(asked);
+};
+"""
+
+
+def test_other_cameras_are_offered_by_name(house: House) -> None:
+    """Of one that never answers before the call, of one that is busy in it."""
+    ada = house.guest("Ada", SILENT).timed()
+    ada.context.grant_permissions(["camera", "microphone"])  # they have names then
+    page = ada.open().page
+    page.evaluate("window.free = 'none'")
+    ada.skip(21)
+    slow = ada.notice("video-slow")
+    expect(slow).to_contain_text("The camera does not answer")
+    expect(slow).to_contain_text("Look for a question of the browser")
+    expect(slow.get_by_role("button", name=re.compile("Use.*fake_device_"))).to_have_count(2)
+    offer = slow.get_by_role("button", name=re.compile("Use.*fake_device_1"))
+    page.evaluate("(id) => { window.free = id; }", offer.get_attribute("data-use"))
+    offer.click()
+    expect(slow).to_have_count(0)
+    until(page, "() => document.querySelector('#preview-video').videoWidth > 0")
+    page.evaluate("window.free = 'none'")
+    ada.ask().phase("joined")
+    bob = house.guest("Bob").join()
+    page.evaluate("""() => { const track = window.opened.findLast(({ kind }) => kind === 'video');
+      track.stop(); track.dispatchEvent(new Event('ended')); }""")
+    ada.skip(21)  # the system's choice still doesn't answer
+    notice = ada.notice("video")
+    expect(notice).to_contain_text("The camera does not answer")
+    offer = notice.get_by_role("button", name=re.compile("Use.*fake_device_0"))
+    page.evaluate("(id) => { window.free = id; }", offer.get_attribute("data-use"))
+    offer.click()
+    expect(notice).to_have_count(0)
+    expect(bob.tile(ada)).to_have_class(re.compile("with-picture"))
+
+
+def test_the_words_of_a_fault_stand_in_the_call_too(house: House) -> None:
+    """Stub: what is switched on in a call can't be opened; each fault in its words, with advice."""
+    denied = "navigator.permissions.query = async () => ({ state: 'denied' });"
+    ada = house.guest("Ada", FAILING.replace("FAULT", "null"), denied).join()
+    page = ada.page
+    said = set()
+    for fault, thrown in FAULTS.items():
+        page.evaluate("(thrown) => { window.fault = thrown; }", list(thrown))
+        page.click("#video")
+        page.click("#video")
+        words = ada.notice("video").locator(
+            f'[data-fault="{fault}"] .banner, .banner[data-fault="{fault}"]'
+        )
+        expect(words.locator(".title")).to_contain_text(re.compile("camera|browser"))
+        expect(words.locator("p.body")).not_to_be_empty()
+        said.add(words.inner_text())
+        page.evaluate("window.fault = null")
+        words.locator("[data-retry]").click()
+        expect(ada.notice("video")).to_have_count(0)
+    assert len(said) == len(FAULTS)
+
+
 def test_advice_is_for_the_system_at_hand(house: House) -> None:
     """Stub: the system refuses; the browser's name is another."""
     script = FAILING.replace("FAULT", json.dumps(FAULTS["system"]))
@@ -531,8 +597,8 @@ def test_devices_come_and_go_in_a_call(house: House) -> None:
       Object.defineProperty(track, 'muted', {{ value: true, configurable: true }});
       track.dispatchEvent(new Event('mute')); }}"""
     page.evaluate(mute)
-    expect(ada.notice("interrupted")).to_be_visible()
-    ada.notice("interrupted").locator("button").click()
+    expect(ada.notice("interrupted").locator("[data-use]")).to_have_count(1)  # the other camera
+    ada.notice("interrupted").get_by_role("button", name="Use it again").click()
     expect(ada.notice("interrupted")).to_have_count(0)
     held = "document.querySelector('[data-tile]:not([data-self]) audio')"
     page.evaluate(f"{held}.pause()")  # as a phone does with a page in the background
@@ -996,6 +1062,34 @@ def test_screens_are_shared_with_sound_by_several_at_once(house: House) -> None:
     expect(ada.page.locator("[data-screen]")).to_have_count(0)
 
 
+def test_a_screen_is_sent_for_text_or_for_a_film(house: House) -> None:
+    """What the browser is told, of the track and of its sender, by the menu's choice."""
+    bob = house.couple(SCREEN)[1]
+    sent = """() => {
+      const senders = window.made.map((one) => one.getTransceivers()[2]?.sender);
+      const sender = senders.find((one) => one?.track && one.getParameters().encodings[0].maxBitrate);
+      const { encodings: [{ maxBitrate }], degradationPreference } = sender?.getParameters() ?? { encodings: [{}] };
+      return [window.shared?.getVideoTracks()[0].contentHint, maxBitrate, degradationPreference].join(); }"""
+    bob.page.click("#more")
+    expect(bob.page.locator('#more-menu [data-item="motion"]')).to_have_count(0)  # of nothing
+    bob.page.keyboard.press("Escape")
+    bob.page.click("#screen")
+    text = "detail,3000000,maintain-resolution"
+    film = "motion,6000000,balanced"
+    until(bob.page, f"() => ({sent})() === '{text}'")
+    for chosen, is_film, said in ((film, "false", "smooth"), (text, "true", "sharp")):
+        bob.page.click("#more")
+        item = bob.page.locator('#more-menu [data-item="motion"]')
+        expect(item).to_have_attribute("aria-checked", is_film)
+        item.click()
+        expect(bob.said).to_have_text(f"Your screen is sent {said}")
+        until(bob.page, f"() => ({sent})() === '{chosen}'")
+    bob.menu("motion")
+    bob.page.click("#screen")
+    bob.page.click("#screen")
+    until(bob.page, f"() => ({sent})() === '{film}'")  # the next one too
+
+
 # Stub: a camera of 640x360, drawn anew ten times a second.
 LARGE = """
 const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -1407,6 +1501,25 @@ def test_a_recording_has_a_length_and_outlives_its_page(house: House) -> None:
     expect(cut).to_have_count(0)  # it is saved
     page.reload()
     assert asked == ["beforeunload"]
+
+
+def test_a_recording_in_mp4_says_its_length(house: House) -> None:
+    """Stub: a browser without WebM, as Safari was. Chromium writes fragments, and of the film's
+    length nothing: some players show none then."""
+    ada = house.host(
+        "Ada", "MediaRecorder.isTypeSupported = (type) => type === 'video/mp4';"
+    ).join()
+    ada.menu("record")
+    expect(ada.page.locator("#call-marks")).to_contain_text("You are recording")
+    ada.page.wait_for_timeout(3_000)
+    with ada.page.expect_download() as download:
+        ada.menu("record")
+    assert download.value.suggested_filename.endswith(".mp4")
+    assert 2.5 < length_of(ada.page, download.value) < 8
+    film = Path(download.value.path()).read_bytes()
+    for box in (b"mvhd", b"mdhd"):  # of the film, of its first track; both in version 1
+        scale, length = struct.unpack_from(">IQ", film, film.index(box) + 24)
+        assert 2.5 < length / scale < 8, box
 
 
 # Whether all of a text of the page is to be seen: it is nowhere cut, nor outside of its window.
