@@ -642,6 +642,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
     "too_slow": (408, "Too slow"),
+    "other_version": (412, "The file is another version"),
     "too_large": (413, "Body too large"),
     "not_json": (415, "The body must be JSON"),
     "range_not_satisfiable": (416, "No such part of the file"),
@@ -694,7 +695,8 @@ class Problem(Exception):
         headers: dict[str, str] | None = None,
     ) -> None:
         """Take a code of `ERRORS`, a sentence, `(field, message)` pairs, and seconds to wait."""
-        super().__init__(detail or ERRORS[code][1])
+        words = "; ".join(f"{field} {fault}".strip() for field, fault in errors)
+        super().__init__(detail or (words and f"{words}.") or ERRORS[code][1])
         self.code = code
         self.status, self.title = ERRORS[code]
         self.detail = detail
@@ -702,7 +704,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         if wait := retry_after or (2 if self.status in (429, 503) else 0):
             self.headers["Retry-After"] = str(wait)
-        if code == "unauthorized":
+        if self.status == 401:  # RFC 9110, 15.5.2
             self.headers["WWW-Authenticate"] = "Bearer"
 
 
@@ -962,7 +964,7 @@ class VideoParticipant(Table):
 
 class RoomBan(Table):
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
+    who = peewee.TextField()  # may not come back: `client:…`, `account:…`; or only `kept muted …`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -4425,13 +4427,16 @@ class Buckets:
         return give_back
 
 
+Seconds = Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
+
+
 class Claims(msgspec.Struct):
     """What a JSON Web Token says (RFC 7519, 4.1); PyJWT takes a time also as a text."""
 
     sub: Storable
-    exp: Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
-    nbf: float = 0
-    iat: float = 0
+    exp: Seconds
+    nbf: Seconds = 0
+    iat: Seconds = 0
     aud: str | list[str] = ""
     channels: dict[str, tuple[Storable, ...]] = {}
 
@@ -4511,10 +4516,14 @@ class Call(msgspec.Struct, eq=False, dict=True):
 
     def body(self, limit: int) -> bytes:
         """The whole body, of at most `limit` bytes. Raises Problem `not_json` for one that says it
-        isn't UTF-8, `too_large` as soon as it is known to be, `too_slow`, `malformed`."""
+        isn't UTF-8, or is packed, `too_large` as soon as it is known to be, `too_slow`,
+        `malformed`."""
         for charset in CHARSET.findall(self.headers.get("content-type", "")):
             if charset.lower() not in ("utf-8", "utf8"):
                 raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
+        if self.headers.get("content-encoding", "").lower() not in ("", "identity"):
+            plain = {"Accept-Encoding": "identity"}  # RFC 9110, 15.5.16
+            raise Problem("not_json", "Send it without Content-Encoding.", headers=plain)
         try:
             raw = self.connection.body(limit)
             if raw is not None:
@@ -4630,13 +4639,16 @@ class Access:
         names = ("jwt_key", "jwt_algorithm", "jwt_audience")
         key, algorithm, audience = (self._settings[name] for name in names)
         options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
+        options["verify_iat"] = False  # or a clock that is a second ahead of ours spoils it
         try:
             if algorithm == "none" or not key:
-                raise jwt.InvalidTokenError
+                raise jwt.InvalidTokenError("jwt_algorithm and jwt_key are not set")
             claims = jwt.decode(token, key, [algorithm], options, audience=audience or None)
             found = msgspec.convert(claims, Claims)
-        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
-            raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            is_told = isinstance(error, (jwt.PyJWTError, msgspec.ValidationError))
+            why = f": {error}" if is_told else ""
+            raise Problem("unauthorized", f"The JSON Web Token is not valid{why}.") from None
         hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
         grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
         return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
@@ -4971,7 +4983,7 @@ def parse_json(raw: bytes) -> Parsed:
         place = f"at byte {len(valid.encode())} (the first one is 0)"
         raise Problem("malformed_json", f"It is not valid UTF-8 {place}.") from None
     except msgspec.DecodeError as error:
-        raise Problem("malformed_json", f"{error}.") from None
+        raise Problem("malformed_json", f"{error if raw.strip() else 'It is empty'}.") from None
     return Parsed(value, text)
 
 
@@ -4992,7 +5004,8 @@ def depth(value: Any) -> int:
 WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting", "gone"
 # What a participant says, since when its hand is up, and what the host says of it: receivers obey.
 STATE = {"audio": False, "video": False, "screen": False, "hand": False, "handAt": None}
-STATE |= {"muted": False, "cameraOff": False}
+FORCED = "muted", "cameraOff"
+STATE |= dict.fromkeys(FORCED, False)
 # To do what somebody must be in a room, or in it or its lobby, or its host.
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
@@ -5077,7 +5090,8 @@ def shown_name(text: str, most: int = 100) -> str:
 def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
     """Change a row, stored and in hand."""
     model = type(row)
-    model.update(**fields).where(model.id == row.id).execute(tx.database)
+    if fields:
+        model.update(**fields).where(model.id == row.id).execute(tx.database)
     for name, value in fields.items():
         setattr(row, name, value)
 
@@ -5641,6 +5655,10 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
+        marks = RoomBan.who.in_([f"kept {what} {key}" for what in FORCED for key in keys])
+        kept = (RoomBan.room == room.id) & marks
+        forced = {mark.who.split()[1] for mark in RoomBan.select().where(kept).execute(tx.database)}
+        RoomBan.delete().where(kept).execute(tx.database)
         VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
@@ -5650,7 +5668,7 @@ class Rooms:
             display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE),
+            state=to_json(STATE | dict.fromkeys(forced, True)),
             node=self._nodes.id,
         ).execute(tx.database)
         return self._participant(tx.database, room, who)
@@ -5734,8 +5752,8 @@ class Rooms:
     def _update(
         self, tx: Transaction, room: Any, row: Any, grace: int | None = None, **changed: Any
     ) -> None:
-        """Change a participant and tell what is different. With a `status` this node judges its
-        silence from now on; who waits in the lobby goes on waiting."""
+        """Change a participant and tell what is different, and a host's act always. With a `status`
+        this node judges its silence from now on; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
         if "status" in changed:
             changed["node"] = self._nodes.id
@@ -5744,24 +5762,37 @@ class Rooms:
         draft = participant_draft(room, row, grace)
         if draft.content != known:
             tx.append([draft])
-        if row.status != WAITING and (now := participant_view(row)) != view:
+        now, is_act = participant_view(row), "status" not in changed
+        if row.status != WAITING and (is_act or now != view):
             tell(tx, room, "participant-state", participant=now)
 
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
-        """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
-        been there longest is host where there is none any more."""
+        """Take somebody out of a room or its lobby, and tell. What a host forbade lasts until the
+        room is empty, whose time begins then; who has been there longest is host where there is
+        none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
         tell(tx, room, "room-left", to=row.client_id, **about)
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
+        forced = [what for what in FORCED if as_json(row.state)[what]]
+        self._note(tx, room, row, *(f"kept {what} " for what in forced))
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
             change(tx, room, empty_since=now_ms())
+            kept = (RoomBan.room == room.id) & RoomBan.who.startswith("kept ")
+            RoomBan.delete().where(kept).execute(tx.database)
         elif row.is_host and not any(other.is_host for other in rest):
             heir = next((other for other in rest if other.status == CONNECTED), rest[0])
             self._update(tx, room, heir, is_host=1)
+
+    @staticmethod
+    def _note(tx: Transaction, room: Any, row: Any, *marks: str) -> None:
+        """Note of a client, and of a person's account, how they may come back: see `RoomBan`."""
+        for mark, key in itertools.product(marks, banned_as(row.client_id, row.account)):
+            note = RoomBan.insert(room=room.id, who=mark + key)
+            note.on_conflict_ignore().execute(tx.database)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
@@ -5826,9 +5857,7 @@ class Rooms:
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
-        for key in banned_as(row.client_id, row.account):
-            ban = RoomBan.insert(room=room.id, who=key)
-            ban.on_conflict_ignore().execute(tx.database)
+        self._note(tx, room, row, "")
         if row.is_host:  # an administrator's doing: the room is somebody else's now
             change(tx, room, owner_client="", owner_account="", handed=1)
         self._remove(tx, room, row, "removed")
@@ -6348,7 +6377,7 @@ def open_stream(
             "lastEventId": position,
             "pingInterval": app.settings["ping_interval"],
             "pingTimeout": app.settings["ping_timeout"],
-            "channels": sorted(query.channel),
+            "channels": sorted({*query.channel}),
             "version": __version__,
         }
         if is_new:
@@ -7348,6 +7377,9 @@ def csv_rows(views: list[LogView]) -> bytes:
     return text.getvalue().encode()
 
 
+MASK = "********"  # instead of a secret
+
+
 class SettingView(msgspec.Struct, rename="camel", kw_only=True):
     """A setting, where its value comes from, and what it takes; secrets are masked."""
 
@@ -7368,8 +7400,8 @@ class SettingView(msgspec.Struct, rename="camel", kw_only=True):
 
 def is_from_here(call: Call) -> bool:
     """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
-    proxied = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via"}
-    return is_loopback(call.address) and proxied.isdisjoint(call.headers)
+    proxied = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+    return is_loopback(call.address) and {*proxied, "forwarded", "via"}.isdisjoint(call.headers)
 
 
 def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingView:
@@ -7382,7 +7414,7 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     return view_of(
         SettingView,
         row,
-        value="********" if row.secret and value else value,
+        value=MASK if row.secret and value else value,
         type=row.kind,
         minimum=row.low,
         maximum=row.high,
@@ -7437,6 +7469,8 @@ def change_setting(
         raise fault
     try:
         text = setting_text(value)
+        if row.secret and text == MASK:
+            raise ValueError(f"{key}: {MASK} is shown in its place, and is not kept")
         parse_setting(row, text)
     except ValueError as error:
         raise Problem("invalid", errors=[("value", str(error))]) from None
@@ -7456,10 +7490,10 @@ def save_setting(
 
 def setting_text(value: Any) -> str:
     """A setting's value as the text that `parse_setting` takes; None is none. Raises ValueError."""
-    if isinstance(value, dict):
-        raise ValueError("is a text, a number, a list of texts, true or false")
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
+    if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    if isinstance(value, (list, tuple, dict)) or "\0" in str(value):  # PostgreSQL takes no NUL
+        raise ValueError("must be a text without NUL, a number, a list of texts, true or false")
     return "" if value is None else str(value)
 
 
@@ -7920,11 +7954,18 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
 
 def file_answer(call: Call, path: Path) -> Answer:
     """A file as it is asked for: all of it or a part (RFC 9110, 14), or that the client has it as
-    it is (RFC 9110, 13). Raises OSError."""
+    it is (RFC 9110, 13). Raises OSError, Problem `other_version`, `range_not_satisfiable`."""
     status = path.stat()
     size, changed = status.st_size, int(status.st_mtime)
     tag, date = f'"{status.st_mtime_ns:x}-{size:x}"', email.utils.formatdate(changed, usegmt=True)
     headers = {"Cache-Control": "no-cache", "ETag": tag, "Last-Modified": date}
+    wanted, until = (call.headers.get(f"if-{name}") for name in ("match", "unmodified-since"))
+    if wanted is not None:
+        is_wanted = wanted.strip() == "*" or tag in map(str.strip, wanted.split(","))
+    else:
+        is_wanted = changed <= (bottle.parse_date(until or "") or changed)
+    if not is_wanted:
+        raise Problem("other_version", headers=headers)
     known, since = (call.headers.get(f"if-{name}") for name in ("none-match", "modified-since"))
     if known is not None:
         is_known = known.strip() == "*" or tag in re.findall(r'"[^"]*"', known)
@@ -8304,6 +8345,7 @@ class Web:
                 call.reply["Allow"] = allow_header(methods)
             codes = {404: "not_found", 405: "method_not_allowed"}
             error = Problem(codes.get(error.status_code, "malformed"))
+            self._app.access.admit_page(call)  # who may call this server may hear that, too
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
@@ -8391,7 +8433,10 @@ class Framing:
             if frame.fin:
                 whole, self._begun = bytes(self._begun), bytearray()
                 try:
-                    messages.append(whole_characters(whole).decode() if self._is_text else whole)
+                    message: str | bytes = whole
+                    if self._is_text:  # a byte order mark is no part of it (RFC 8259, 8.1)
+                        message = whole_characters(whole).decode("utf-8-sig")
+                    messages.append(message)
                 except UnicodeDecodeError:
                     self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
         return messages
@@ -8551,8 +8596,7 @@ class WebSocketConversation(Conversation):
                 with contextlib.suppress(msgspec.DecodeError, RecursionError):
                     heard = msgspec.json.decode(message, type=Referred)  # who need not wait on
                 value = parse_json(message.encode() if isinstance(message, str) else message).value
-                wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
-                raise Problem("invalid", f"{'; '.join(wrong)}.") from None
+                raise Problem("invalid", errors=list(faults(value, WsFrame))) from None
             self.app.rooms.attendance.heard(self.subscriber.client_id)
             if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
@@ -8563,8 +8607,7 @@ class WebSocketConversation(Conversation):
                 self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            message = problem.detail or problem.title
-            self._say(type="error", code=problem.code, message=message, ref=heard.ref)
+            self._say(type="error", code=problem.code, message=str(problem), ref=heard.ref)
             is_bad = problem.code in ("malformed_json", "invalid", "unknown_type")
             self._bad = self._bad + 1 if is_bad else 0
             if self._bad >= self.MOST_BAD:
@@ -9353,7 +9396,7 @@ def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
         append(app, [Arguments(parsed.text, attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
-        return {"success": False, "code": problem.code, "message": problem.detail}
+        return {"success": False, "code": problem.code, "message": str(problem)}
 
 
 # Of many clients, on any node
@@ -12580,10 +12623,9 @@ def token_list(options: argparse.Namespace) -> None:
 
 def token_create(options: argparse.Namespace) -> None:
     """Make a token, whose secret is printed this once."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
-        raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
-    if not 0 < options.days <= 36_500:
-        raise StartError("--days is more than 0 and at most 36500.")
+    for option, kind in (("name", TokenName), ("channel", Patterns | None), ("days", Days)):
+        if wrong := fault(getattr(options, option), kind, strict=True):
+            raise StartError(f"token create: --{option} {wrong}.")
     covers = None if options.channel is None else tuple(options.channel)
     grants = Grants(tuple(options.scope or SCOPES[:2]), covers, covers)
     secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
@@ -12633,7 +12675,7 @@ def new_hash(username: str) -> str:
         if getpass.getpass("Again: ") != password:
             raise StartError("The two passwords differ.")
     else:
-        password = sys.stdin.readline().rstrip("\n")
+        password = sys.stdin.readline().rstrip("\n").removeprefix("\ufeff")  # PowerShell's mark
     try:
         check_password(password, username)
     except Problem as problem:
@@ -12696,6 +12738,10 @@ def setup_link_command(options: argparse.Namespace) -> None:
         if User.get_or_none(User.role == "admin"):
             raise StartError("There is an administrator already; see user list, user passwd.")
         runtime = read_runtime(engine.folder)
+        if isinstance(engine, SqliteEngine):
+            with contextlib.suppress(InUse):
+                engine.claim()
+                runtime = None  # of a server that has ended
         if runtime is None:
             raise StartError("Start the server first: it prints a link by itself.")
         secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS)
@@ -12921,6 +12967,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rtapp: {error}", file=sys.stderr)
         if options.run is desktop_command and has_screen():
             tell_failure(str(error))
+        return 2
+    except UnicodeError:  # of bytes that are no text
+        print("rtapp: What was given is not valid UTF-8.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130

@@ -13,7 +13,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -1224,3 +1225,14 @@ def test_the_guides_lines_send_to_a_room(serve: Serve, command: str) -> None:
         ask(ws, "enter", "red")
         subprocess.run([command, *flags], env={**os.environ, **env}, check=True, timeout=PATIENCE)
         assert hear_io(ws) == '42["order",{"id":7}]'
+
+
+def test_an_order_of_an_earlier_version_is_for_everybody() -> None:
+    """Nodes of two versions share a log while they are replaced one by one."""
+    import rtapp
+
+    for exclude, is_for in (([], True), (["a"], False)):
+        old = {"act": "disconnect", "arguments": [False], "rooms": [""], "exclude": exclude}
+        order = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=rtapp.Order)
+        client = SimpleNamespace(rooms={"a", "b"})
+        assert order.is_for(cast(rtapp.Client, client)) is is_for
