@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import os
+import re
 import signal
 import subprocess
 import threading
@@ -150,9 +152,15 @@ both_transports = pytest.mark.parametrize("transport", ["sse", "websocket"])
 
 
 def test_the_files_are_small() -> None:
-    """As they stand; with what tabs need, and without."""
+    """As they stand; with what tabs need, and without. Nothing else is loaded before the page can
+    connect."""
     alone, tabs = (len(gzip.compress((JS / f).read_bytes(), 9)) for f in ("rt.js", "rt-tabs.js"))
-    assert alone <= 9.0 * 1024 and alone + tabs <= 12.5 * 1024
+    assert alone <= 7 * 1024 and alone + tabs <= 12 * 1024
+    loaded = {
+        name: re.findall(r"^import .*?'(.*?)'", (JS / name).read_text("utf-8"), re.M)
+        for name in ("rt.js", "rt-tabs.js")
+    }
+    assert loaded == {"rt.js": [], "rt-tabs.js": ["./rt.js"]}
 
 
 @both_transports
@@ -591,6 +599,58 @@ def test_a_leader_that_is_stopped_is_replaced_within_three_seconds(
         assert numbers == list(range(numbers[0], sent[-1] + 1))
 
 
+def busy_seconds() -> dict[int, float]:
+    """What the processes of this run's pages have worked, by their ids."""
+    parents, worked = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid] = int(fields[1])
+            if b"--type=renderer" in (path.parent / "cmdline").read_bytes():
+                worked[pid] = int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
+
+    return {pid: seconds for pid, seconds in worked.items() if is_ours(pid)}
+
+
+def process_of(page: Page) -> int:
+    """The process that runs a page: the one that works while it does."""
+    before = busy_seconds()
+    page.evaluate("for (const end = performance.now() + 400; performance.now() < end; );")
+    worked = {pid: seconds - before.get(pid, 0) for pid, seconds in busy_seconds().items()}
+    return max(worked, key=lambda pid: worked[pid])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_leader_whose_process_is_stopped(
+    make_server: Callable[..., Server], public: Path, context: BrowserContext
+) -> None:
+    """As by a system that is short of memory: nothing of it runs, until it is woken."""
+    server = make_server("--public", str(public), access="open")
+    leader, follower = pages = [visit(context, server.port, channels=["a"]) for _ in range(2)]
+    stopped = process_of(leader)
+    assert process_of(follower) != stopped, "both in one process"
+    with publishing(server, "channel=a", every=0.1) as sent:
+        until(follower, "() => got.length > 3")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            stopped_at, before = time.monotonic(), sent[-1]
+            until(follower, "(before) => got.some(({data}) => data > before + 2)", before)
+            assert time.monotonic() - stopped_at < 4, "three seconds, and to connect"
+            until(follower, "(before) => got.some(({data}) => data > before + 30)", before)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        until(leader, "(before) => got.some(({data}) => data > before + 30)", before)
+        wait_for(lambda: len(server.get("/api/connections").json) == 1, "one stream to be left")
+    for page in pages:
+        until(page, "(last) => got.some(({data}) => data === last)", sent[-1])
+        numbers = received(page)
+        assert numbers == list(range(numbers[0], sent[-1] + 1))
+
+
 WORKER = """
 import { connect } from './static/js/rt.js';
 const rt = connect({ channels: ['a'] });
@@ -707,6 +767,59 @@ def test_a_channel_from_a_position_on(context: BrowserContext, site: Server) -> 
         page.evaluate("([name, since]) => rt.subscribe(name, { since })", query)
         site.publish("now", f"channel={transport}")
         wait_received(page, ["to all", 2, 3, "now"])
+        page.evaluate("rt.close()")
+
+
+# The first connection is lost amid the messages of a channel, which has the transport's name.
+LOSE = """(transport) => {
+  let isLost = false;
+  const lose = (answer) => {
+    const cut = new TransformStream({
+      transform(bytes, controller) {
+        if (isLost) return;
+        isLost = new TextDecoder().decode(bytes).includes(`channel: ${transport}`);
+        controller.enqueue(isLost ? bytes.slice(0, bytes.length / 2) : bytes);
+        if (isLost) setTimeout(() => controller.error(new TypeError('lost')), 50);
+      },
+    });
+    return new Response(answer.body.pipeThrough(cut), answer);
+  };
+  const get = async (url, init) => {
+    const answer = await fetch(url, init);
+    return url.pathname.endsWith('/events') && answer.body && !isLost ? lose(answer) : answer;
+  };
+  class Lost extends WebSocket {
+    set onmessage(hear) {
+      super.onmessage = (event) => {
+        hear(event);
+        if (isLost || !event.data.includes(`"channel":"${transport}"`)) return;
+        isLost = true;
+        this.close();
+      };
+    }
+  }
+  start({ transport, shared: false, fetch: get, WebSocket: Lost });
+}"""
+
+
+def test_older_messages_of_a_connection_that_is_lost(context: BrowserContext, site: Server) -> None:
+    """All come, and once."""
+    for transport in TRANSPORTS:
+        page = open_page(context, site.port)
+        page.evaluate(LOSE, transport)
+        wait_state(page, "open")
+        query = f"channel={transport}"
+        stored = [site.publish(n, query).json["message"]["id"] for n in range(9)]
+        site.publish("to all")
+        until(page, "() => got.length === 1")
+        since = f"{page.evaluate('rt.lastEventId').split('-')[0]}-{stored[1]}"
+        page.evaluate("([name, since]) => rt.subscribe(name, { since })", [transport, since])
+        wait_said(page, "reconnecting")
+        site.publish("meanwhile", query)
+        page.evaluate("dispatchEvent(new Event('online'))")
+        wait_said(page, "recovered")
+        site.publish("now", query)
+        wait_received(page, ["to all", *range(2, 9), "meanwhile", "now"])
         page.evaluate("rt.close()")
 
 
@@ -863,3 +976,21 @@ def test_tabs_that_can_not_share_have_a_stream_each(
     site.publish("to each")
     for page in pages:
         wait_received(page, ["to each"])
+
+
+@pytest.mark.parametrize("status", [0, 404], ids=["unreachable", "not found"])
+def test_a_tab_that_can_not_have_its_part_goes_on_alone(
+    context: BrowserContext, site: Server, status: int
+) -> None:
+    """And says so to whoever looks for it."""
+    context.route(
+        "**/rt-tabs.js",
+        lambda route: route.fulfill(status=status) if status else route.abort(),
+    )
+    page = open_page(context, site.port)
+    page.evaluate("start({ channels: ['a'], debug: (text) => (window.words ??= []).push(text) })")
+    wait_state(page, "open")
+    site.publish("alone", "channel=a")
+    wait_received(page, ["alone"])
+    told = [text for text in page.evaluate("words") if "rt-tabs.js" in text]
+    assert len(told) == 1 and "a stream of its own" in told[0]

@@ -316,10 +316,11 @@ def test_the_react_hook_bundled(
     wait_for(lambda: server.get("/api/connections").json[0]["channels"] == [], "it to be left")
 
 
-def test_the_vue_composable(
-    bundled: Callable[..., tuple[Server, str]], context: BrowserContext
+@pytest.mark.parametrize("bundler", BUNDLERS)
+def test_the_vue_composable_bundled(
+    bundled: Callable[..., tuple[Server, str]], context: BrowserContext, bundler: str
 ) -> None:
-    server, url = bundled("esbuild", "js")
+    server, url = bundled(bundler, "js")
     page = context.new_page()
     page.goto(url)
     wait_for(

@@ -164,7 +164,7 @@ export class Room {
   #listeners = new Map();
   /** @type {Partial<Record<Role, MediaStreamTrack>>} */
   #tracks = {};
-  /** @type {ReturnType<typeof connect> | undefined} */
+  /** @type {import('./rt.js').Page | undefined} */
   #rt;
   /** @type {{ displayName?: string, password?: string }} */
   #asked = {};
@@ -400,7 +400,8 @@ export class Room {
   #connect(since) {
     this.#hangUp();
     const { session, transport } = this;
-    const rt = connect(ROOT, { session, transport, since, shared: false, attempts: Infinity });
+    const options = { session, transport, since, shared: false, attempts: Infinity };
+    const rt = /** @type {import('./rt.js').Page} */ (connect(ROOT, options));
     this.#rt = rt;
     const heard = () => (this.#heardAt = performance.now());
     for (const name of ['connection', 'ping']) rt.on(name, heard);
@@ -683,11 +684,11 @@ export class Room {
 
   /** @param {Record<string, unknown>} about */
   async #post({ type, ...about }) {
-    const link = this.#rt?.link;
+    const socket = this.#rt?.link.socket;
     const signal = { roomId: this.roomId, ...about };
-    if (!link?.canAsk) return this.#ask('POST', 'api/webrtc/signal', { type, session: this.session, ...signal });
+    if (!socket?.isOpen) return this.#ask('POST', 'api/webrtc/signal', { type, session: this.session, ...signal });
     const late = new Promise((_, reject) => setTimeout(reject, PATIENCE + this.slack, new ApiError(LATE)));
-    return Promise.race([link.ask({ type: 'webrtc-signal', signalType: type, ...signal }), late]);
+    return Promise.race([socket.ask({ type: 'webrtc-signal', signalType: type, ...signal }), late]);
   }
 
   /** A signal was refused for good. @param {unknown} error */

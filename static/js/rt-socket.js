@@ -1,9 +1,26 @@
 /** rt.js over WebSocket: loaded by who asks for it. */
 import { nameOf, RtError, SYSTEM } from './rt.js';
 
-/** @typedef {import('./rt-types.js').Item} Item */
+/** @import { Link } from './rt.js' */
+/** @import { Item } from './rt-types.js' */
 
 const MAY_PASS = /^(rate_limited|overloaded|storage_unavailable|outcome_unknown)$/;
+
+/** One connection, to its end. @param {Link} link @param {AbortSignal} signal */
+export async function readSocket(link, signal) {
+  const { WebSocket: Kind = globalThis.WebSocket } = link.options;
+  if (!Kind) throw new RtError('Give a class as options.WebSocket.', { status: 400, code: 'no_websocket' });
+  // A refused WebSocket tells no reason, and its address stands in logs: HTTP is asked first.
+  await link.call(link.address('api/events'), undefined, { method: 'HEAD', signal });
+  const asked = await link.call('api/auth/ticket', { session: link.session || undefined }, { signal });
+  const { ticket } = await asked.json();
+  const url = link.address('ws');
+  if (link.position) url.searchParams.set('lastEventId', link.position);
+  url.searchParams.set('ticket', ticket);
+  link.socket = new Socket(Kind, url, (item) => link.hear(signal, item));
+  await link.socket.live(signal);
+  link.socket = undefined;
+}
 
 export class Socket {
   /** Questions, by their `ref`. @type {Map<number, { resolve: Function, reject: Function }>} */

@@ -6,17 +6,15 @@
  * the oldest position that a tab has reached; the others drop what they had. Who is looked at asks
  * whether the leading tab still answers, and robs the mute.
  */
-import { isNewer, onWake, RtError, silenceOf, told } from './rt.js';
+import { isNewer, Link, onWake, RtError, silenceOf, told } from './rt.js';
 
-/** @typedef {import('./rt-types.js').Item} Item */
-/** @typedef {import('./rt-types.js').News} News */
-/** @typedef {import('./rt-types.js').Refused} Refused */
-/** @typedef {import('./rt.js').Client<any>} Client */
+/** @import { Page } from './rt.js' */
+/** @import { Item, News, Refused } from './rt-types.js' */
 
 const TICK = 500; // ms
 const UNANSWERED = 3; // questions, one a tick
 
-/** Of the tabs that share; rejects where they can't. @param {Client} client */
+/** Of the tabs that share; rejects where they can't. @param {Page} client */
 export async function tabsName({ base, options: { token, session, attempts } }) {
   const secret = new TextEncoder().encode(`${token} ${session} ${attempts}`);
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', secret));
@@ -41,13 +39,16 @@ export class Tabs {
   /** Ticks since then: without an answer, and until the leader will try again. */
   #silent = 0;
   #until = 0;
+  /** When the link is tried again. */
+  #resumes = 0;
   #id = crypto.randomUUID();
   #closed = new AbortController();
 
-  /** @param {Client} client @param {string} name */
+  /** @param {Page} client @param {string} name */
   constructor(client, name) {
     this.client = client;
     this.link = client.link; // used while this tab leads
+    this.link.owner = this;
     this.name = name;
     this.channel = new BroadcastChannel(name);
     this.channel.onmessage = ({ data }) => this.#acts[data.type]?.(data);
@@ -76,7 +77,7 @@ export class Tabs {
     if (this.#leads) return this.#adjust();
     const number = (this.#count += 1);
     this.#waits ||= behind;
-    this.#say({ type: 'hello', number, seen, behind, state, channels: [...channels], since: [...since] });
+    this.#say({ type: 'hello', number, seen, behind, state, channels: [...channels], since });
     return new Promise((resolve, reject) => this.#asked.set(number, { resolve, reject }));
   }
 
@@ -102,7 +103,8 @@ export class Tabs {
 
   /** @param {News} news */
   passNews(news) {
-    const { reason, error } = news.detail ?? {};
+    const { reason, error, delay = 0 } = news.detail ?? {};
+    this.#resumes = performance.now() + delay;
     if (reason === 'refused' && error?.status !== 401 && this.link.sure.size && this.#others.size) {
       // Perhaps for one tab's channel: each is asked for by itself.
       this.link.sure.clear();
@@ -164,9 +166,9 @@ export class Tabs {
     this.#leads = false;
     this.#hear();
     this.link.log('follows another tab');
-    this.link.hooks = { onItem() {}, onNews() {} };
+    this.link.owner = { pass() {}, passNews() {} };
     this.link.close();
-    this.link = this.client.newLink();
+    this.link = this.client.link = new Link(this.client.base, this.client.options, this);
     this.#stand();
     this.#introduce(true);
   }
@@ -180,10 +182,14 @@ export class Tabs {
   #collect() {
     const { link, client } = this;
     const tabs = [...this.#others.values(), client];
-    for (const [name, id] of tabs.flatMap(({ since }) => [...since])) {
-      if (!link.channels.has(name)) link.since.set(name, id);
+    const wanted = new Set(tabs.flatMap(({ channels }) => [...channels]));
+    for (const name of wanted) {
+      const sinces = tabs.filter(({ channels }) => [...channels].includes(name)).map(({ since }) => since.get(name));
+      // Who has the channel goes on where it is, and who comes to it begins there.
+      if (!link.channels.has(name) && sinces.every(Boolean)) link.since.set(name, sinces[0]);
     }
-    link.channels = new Set(tabs.flatMap(({ channels }) => [...channels]));
+    for (const name of link.since.keys()) if (!wanted.has(name)) link.since.delete(name);
+    link.channels = wanted;
   }
 
   /** @returns {Promise<string[]>} the tabs' locks */
@@ -240,8 +246,12 @@ export class Tabs {
     const isNext = !(at > this.#at + 1);
     this.#at = at;
     if (this.#waits) return;
-    if (isNext) this.client.pass(item);
-    else this.#introduce(true);
+    if (isNext) return this.client.pass(item);
+    if (this.client.since.size) {
+      this.client.since.clear(); // of what has no position it isn't known what is missing
+      this.client.pass({ name: 'reset', data: {}, own: true });
+    }
+    this.#introduce(true);
   }
 
   /** @param {any} said */
@@ -257,7 +267,7 @@ export class Tabs {
       if (late) link.position = seen;
       link.open();
     }
-    const delay = link.resumes - performance.now();
+    const delay = this.#resumes - performance.now();
     this.#say({ type: 'welcome', to: tab, number, news: link.news, position: link.position, at: this.#at, delay });
     try {
       const found = Object.entries(await this.#adjust()).filter(([name]) => channels.includes(name));

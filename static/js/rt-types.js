@@ -2,7 +2,16 @@
 
 /** @typedef {'connecting' | 'open' | 'reconnecting' | 'closed'} State */
 /** @typedef {{ id?: string, channel?: string, event?: string }} Meta `event` as the publisher named it */
-/** @typedef {Meta & { name: string, data: any, own?: boolean }} Item what comes, or is `own` */
+/**
+ * What comes, or is `own`; it may be one of the older messages behind `since`.
+ * @typedef {Meta & { name: string, data: any, own?: boolean, since?: string }} Item
+ */
+/**
+ * A channel that began behind an id, until its older messages have all come: how many of its messages
+ * this page had, and has seen on this connection, and the last one's position, empty before it and
+ * undefined where they were not asked for.
+ * @typedef {{ id: string, had: number, seen: number, at?: string }} Older
+ */
 /** @typedef {{ message: string, status: number, code: string }} Fault `status` 0: not reached */
 /**
  * Of `reconnecting` the attempt and the wait in ms, of `closed` the reason: `closed`, `refused`, `gave
@@ -10,7 +19,7 @@
  * @typedef {{ reason?: string, attempt?: number, delay?: number, error?: Fault }} Detail
  */
 /** @typedef {{ state: State, detail?: Detail, hello: any, session: string }} News of a connection */
-/** @typedef {{ onItem: (item: Item) => void, onNews: (news: News) => void }} Hooks */
+/** @typedef {{ pass: (item: Item) => void, passNews: (news: News) => void }} Owner of a connection */
 /** @typedef {Record<string, Fault>} Refused why, by the channel's name */
 /**
  * What is told beside messages and the server's own types: each message (`*`), the connection's
@@ -30,6 +39,7 @@
  * @template {PropertyKey} Name
  * @typedef {(data: DataOf<Events, Name>, meta: Meta) => void} Listener
  */
+/** @typedef {Listener<any, any>} Heard */
 /**
  * @typedef {object} EmitOptions
  * @property {string} [channel]
@@ -68,6 +78,36 @@
  *   options?: EmitOptions) => Promise<{ id: number | null }>} publish
  * @property {(page?: { limit?: number, before?: number }) => Promise<any[]>} history newest first
  * @property {() => Promise<any[]>} presence who is on it
+ */
+
+/**
+ * What a page has of the connection.
+ * @template {Record<string, any>} [Events=Record<string, any>]
+ * @typedef {object} Client
+ * @property {State} state
+ * @property {string} clientId
+ * @property {string} session the secret behind `clientId`
+ * @property {string} lastEventId the last id that this page was given
+ * @property {any} hello the connection event's data
+ * @property {URL} base
+ * @property {Options} options
+ * @property {Set<string>} channels
+ * @property {Promise<Client<Events>>} ready once it is open; rejects with why it was closed
+ * @property {<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>) => () => void} on
+ *   a message's event (`message` where it has none), the server's type, or one of OwnEvents; gives what
+ *   removes the listener
+ * @property {<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>) => () => void} once
+ * @property {(event: string, listener?: Heard) => Client<Events>} off without a listener: all of them
+ * @property {<Name extends keyof Events & string>(event: Name, data?: Events[Name] | null,
+ *   options?: EmitOptions) => Promise<{ id: number | null }>} emit publish any JSON value; resolves when it
+ *   is stored
+ * @property {(...channels: (string | { since?: string })[]) => Promise<void>} subscribe to channels and
+ *   perhaps, last, behind which id to begin. Resolves when the server has it; at once where the
+ *   connection is closed. Rejects when it is refused, and then wants none of them
+ * @property {(...channels: string[]) => Promise<void>} unsubscribe
+ * @property {(name: string) => Channel<Events>} channel
+ * @property {() => void} retryNow connect now, with all attempts ahead; also after `closed`
+ * @property {() => void} close
  */
 
 export {};

@@ -18,7 +18,7 @@ test('it is loaded where there is no page, and connects to a whole address', asy
   };
   const rt = await connect('http://server.test', { fetch, channels: ['a'], shared: true }).ready;
   assert.deepEqual([rt.state, rt.clientId, rt.session], ['open', 'me', 's']);
-  assert.deepEqual(asked, [['http://server.test/api/events?channel=a&labels=1', undefined]]);
+  assert.deepEqual(asked, [['http://server.test/api/events?labels=1&channel=a', undefined]]);
   rt.close();
 });
 

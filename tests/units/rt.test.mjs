@@ -432,7 +432,7 @@ test('it comes back behind the last message, by the session of before', async ()
   assert.equal(first.headers['Last-Event-ID'], undefined);
   assert.equal(second.headers['Last-Event-ID'], '00aa-5');
   assert.equal(second.headers['X-Session'], HELLO.session);
-  assert.equal(second.url.href, 'http://server.test/app/api/events?channel=a&channel=b&labels=1');
+  assert.equal(second.url.href, 'http://server.test/app/api/events?labels=1&channel=a&channel=b');
   assert.deepEqual(told.map(([name]) => name), ['connecting', 'open', 'reconnecting']);
 });
 
@@ -722,6 +722,74 @@ test('a channel may begin earlier', async () => {
   await streams[0].event({ id: '00aa-9', data: '9', channel: 'a' });
   for (const id of [10, 10]) await streams[0].event({ id: `00aa-${id}`, data: `${id}`, channel: 'b' });
   assert.deepEqual(told.map(([, data]) => data), [9, 4, 5, 10]);
+});
+
+test('older messages whose position the stream had not told yet are all taken', async () => {
+  const { told, streams } = await connected({ channels: ['a'] }, ['message']);
+  await streams[0].event({ id: '00aa-9', data: '9', channel: 'a' });
+  await rt.subscribe('b', { since: '00aa-3' });
+  for (const data of ['4', '5', '6']) await streams[0].event({ id: '00aa-11', data, channel: 'b' });
+  await streams[0].event({ id: '00aa-12', data: '12', channel: 'b' });
+  assert.deepEqual(told.map(([, data]) => data), [9, 4, 5, 6, 12]);
+});
+
+/** The connection ends; the next one is open, and what it asked for: its channels, and its changes of them. */
+async function again(streams) {
+  await streams.at(-1).end();
+  calls = [];
+  await clock.run(1);
+  await streams.at(-1).event({ event: 'connection', data: JSON.stringify({ ...HELLO, recovered: true }), id: '00aa-11' });
+  await clock.run(1);
+  const changes = topics().map(({ add, since }) => [add, since]);
+  return [calls[0].url.searchParams.getAll('channel'), changes];
+}
+
+test('older messages that a lost connection took along are asked for again, and told once', async () => {
+  const { told, streams } = await connected({ channels: ['a'] }, ['message']);
+  await streams[0].event({ id: '00aa-9', data: '9', channel: 'a' });
+  await rt.subscribe('b', { since: '00aa-3' });
+  assert.deepEqual(await again(streams), [['a'], [[['b'], '00aa-3']]], 'none had come');
+  for (const data of ['4', '5']) await streams[1].event({ id: '00aa-11', data, channel: 'b' });
+  assert.deepEqual(await again(streams), [['a'], [[['b'], '00aa-3']]], 'some had');
+  for (const data of ['4', '5', '6']) await streams[2].event({ id: '00aa-13', data, channel: 'b' });
+  await streams[2].event({ data: 'null', channel: 'b' }); // volatile: it says nothing
+  await streams[2].event({ event: 'ping', data: '{"type":"ping"}' }); // nor does this, without a position
+  assert.deepEqual(await again(streams), [['a'], [[['b'], '00aa-3']]], 'more could have');
+  for (const data of ['4', '5', '6']) await streams[3].event({ id: '00aa-13', data, channel: 'b' });
+  await streams[3].event({ id: '00aa-14', data: '14', channel: 'a' });
+  assert.deepEqual(await again(streams), [['a', 'b'], []], 'what is newer comes behind all of them');
+  await streams[4].event({ id: '00aa-15', data: '15', channel: 'b' });
+  assert.deepEqual(told.map(([, data]) => data), [9, 4, 5, 6, null, 14, 15]);
+});
+
+test('older messages have all come when a ping does, or a reset says what is gone', async () => {
+  for (const [event, data] of Object.entries({ ping: '{"type":"ping"}', reset: '{"type":"reset"}' })) {
+    const { told, streams } = await connected({}, ['message']);
+    await rt.subscribe('b', { since: '00aa-3' });
+    await streams[0].event({ id: '00aa-9', data: '4', channel: 'b' });
+    await streams[0].event({ event, id: '00aa-9', data });
+    assert.deepEqual(await again(streams), [['b'], []], event);
+    for (const id of ['00aa-9', '00aa-12']) await streams[1].event({ id, data: `"${id}"`, channel: 'b' });
+    assert.deepEqual(told.map(([, data]) => data), [4, '00aa-12']);
+    rt.close();
+  }
+});
+
+test('a reset that comes before the answer to the change counts', async () => {
+  const { told, streams } = await connected({}, ['message']);
+  const pass = server;
+  let answer;
+  server = (url) => (url.pathname.endsWith('/topics') ? new Promise((resolve) => (answer = resolve)) : pass(url));
+  const wanted = rt.subscribe('b', { since: '00aa-3' });
+  await settled();
+  await streams[0].event({ event: 'reset', id: '00aa-9', data: '{"type":"reset"}' });
+  await streams[0].event({ id: '00aa-12', data: '12', channel: 'b' });
+  answer(Response.json({}));
+  await wanted;
+  server = pass;
+  assert.deepEqual(await again(streams), [['b'], []]);
+  await streams[1].event({ id: '00aa-13', data: '13', channel: 'b' });
+  assert.deepEqual(told.map(([, data]) => data), [12, 13]);
 });
 
 test('one channel by itself', async () => {

@@ -9,6 +9,13 @@ export type Item = Meta & {
     name: string;
     data: any;
     own?: boolean;
+    since?: string;
+};
+export type Older = {
+    id: string;
+    had: number;
+    seen: number;
+    at?: string;
 };
 export type Fault = {
     message: string;
@@ -27,9 +34,9 @@ export type News = {
     hello: any;
     session: string;
 };
-export type Hooks = {
-    onItem: (item: Item) => void;
-    onNews: (news: News) => void;
+export type Owner = {
+    pass: (item: Item) => void;
+    passNews: (news: News) => void;
 };
 export type Refused = Record<string, Fault>;
 export type OwnEvents = {
@@ -44,6 +51,7 @@ export type OwnEvents = {
 };
 export type DataOf<Events, Name extends PropertyKey> = Name extends keyof Events ? Events[Name] : Name extends keyof OwnEvents ? OwnEvents[Name] : any;
 export type Listener<Events, Name extends PropertyKey> = (data: DataOf<Events, Name>, meta: Meta) => void;
+export type Heard = Listener<any, any>;
 export type EmitOptions = {
     channel?: string;
     /**
@@ -133,9 +141,73 @@ export type Channel<Events extends Record<string, any>> = {
      */
     presence: () => Promise<any[]>;
 };
+export type Client<Events extends Record<string, any> = Record<string, any>> = {
+    state: State;
+    clientId: string;
+    /**
+     * the secret behind `clientId`
+     */
+    session: string;
+    /**
+     * the last id that this page was given
+     */
+    lastEventId: string;
+    /**
+     * the connection event's data
+     */
+    hello: any;
+    base: URL;
+    options: Options;
+    channels: Set<string>;
+    /**
+     * once it is open; rejects with why it was closed
+     */
+    ready: Promise<Client<Events>>;
+    /**
+     *   a message's event (`message` where it has none), the server's type, or one of OwnEvents; gives what
+     *   removes the listener
+     */
+    on: <Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>) => () => void;
+    once: <Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>) => () => void;
+    /**
+     * without a listener: all of them
+     */
+    off: (event: string, listener?: Heard) => Client<Events>;
+    /**
+     * publish any JSON value; resolves when it
+     * is stored
+     */
+    emit: <Name extends keyof Events & string>(event: Name, data?: Events[Name] | null, options?: EmitOptions) => Promise<{
+        id: number | null;
+    }>;
+    /**
+     * to channels and
+     * perhaps, last, behind which id to begin. Resolves when the server has it; at once where the
+     * connection is closed. Rejects when it is refused, and then wants none of them
+     */
+    subscribe: (...channels: (string | {
+        since?: string;
+    })[]) => Promise<void>;
+    unsubscribe: (...channels: string[]) => Promise<void>;
+    channel: (name: string) => Channel<Events>;
+    /**
+     * connect now, with all attempts ahead; also after `closed`
+     */
+    retryNow: () => void;
+    close: () => void;
+};
 /** @typedef {'connecting' | 'open' | 'reconnecting' | 'closed'} State */
 /** @typedef {{ id?: string, channel?: string, event?: string }} Meta `event` as the publisher named it */
-/** @typedef {Meta & { name: string, data: any, own?: boolean }} Item what comes, or is `own` */
+/**
+ * What comes, or is `own`; it may be one of the older messages behind `since`.
+ * @typedef {Meta & { name: string, data: any, own?: boolean, since?: string }} Item
+ */
+/**
+ * A channel that began behind an id, until its older messages have all come: how many of its messages
+ * this page had, and has seen on this connection, and the last one's position, empty before it and
+ * undefined where they were not asked for.
+ * @typedef {{ id: string, had: number, seen: number, at?: string }} Older
+ */
 /** @typedef {{ message: string, status: number, code: string }} Fault `status` 0: not reached */
 /**
  * Of `reconnecting` the attempt and the wait in ms, of `closed` the reason: `closed`, `refused`, `gave
@@ -143,7 +215,7 @@ export type Channel<Events extends Record<string, any>> = {
  * @typedef {{ reason?: string, attempt?: number, delay?: number, error?: Fault }} Detail
  */
 /** @typedef {{ state: State, detail?: Detail, hello: any, session: string }} News of a connection */
-/** @typedef {{ onItem: (item: Item) => void, onNews: (news: News) => void }} Hooks */
+/** @typedef {{ pass: (item: Item) => void, passNews: (news: News) => void }} Owner of a connection */
 /** @typedef {Record<string, Fault>} Refused why, by the channel's name */
 /**
  * What is told beside messages and the server's own types: each message (`*`), the connection's
@@ -163,6 +235,7 @@ export type Channel<Events extends Record<string, any>> = {
  * @template {PropertyKey} Name
  * @typedef {(data: DataOf<Events, Name>, meta: Meta) => void} Listener
  */
+/** @typedef {Listener<any, any>} Heard */
 /**
  * @typedef {object} EmitOptions
  * @property {string} [channel]
@@ -200,5 +273,34 @@ export type Channel<Events extends Record<string, any>> = {
  *   options?: EmitOptions) => Promise<{ id: number | null }>} publish
  * @property {(page?: { limit?: number, before?: number }) => Promise<any[]>} history newest first
  * @property {() => Promise<any[]>} presence who is on it
+ */
+/**
+ * What a page has of the connection.
+ * @template {Record<string, any>} [Events=Record<string, any>]
+ * @typedef {object} Client
+ * @property {State} state
+ * @property {string} clientId
+ * @property {string} session the secret behind `clientId`
+ * @property {string} lastEventId the last id that this page was given
+ * @property {any} hello the connection event's data
+ * @property {URL} base
+ * @property {Options} options
+ * @property {Set<string>} channels
+ * @property {Promise<Client<Events>>} ready once it is open; rejects with why it was closed
+ * @property {<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>) => () => void} on
+ *   a message's event (`message` where it has none), the server's type, or one of OwnEvents; gives what
+ *   removes the listener
+ * @property {<Name extends (keyof Events | keyof OwnEvents) & string>(event: Name, listener: Listener<Events, Name>) => () => void} once
+ * @property {(event: string, listener?: Heard) => Client<Events>} off without a listener: all of them
+ * @property {<Name extends keyof Events & string>(event: Name, data?: Events[Name] | null,
+ *   options?: EmitOptions) => Promise<{ id: number | null }>} emit publish any JSON value; resolves when it
+ *   is stored
+ * @property {(...channels: (string | { since?: string })[]) => Promise<void>} subscribe to channels and
+ *   perhaps, last, behind which id to begin. Resolves when the server has it; at once where the
+ *   connection is closed. Rejects when it is refused, and then wants none of them
+ * @property {(...channels: string[]) => Promise<void>} unsubscribe
+ * @property {(name: string) => Channel<Events>} channel
+ * @property {() => void} retryNow connect now, with all attempts ahead; also after `closed`
+ * @property {() => void} close
  */
 export {};
