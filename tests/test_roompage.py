@@ -812,6 +812,19 @@ def test_a_small_window_shows_who_speaks_and_has_the_buttons(house: House, axe: 
     until(cem.page, SAVED)
     bob.page.click("#leave")
     expect(small.locator(".tag")).to_have_text("Cem")
+    small.close()  # by its own button
+    with ada.context.expect_page() as opened:
+        page.keyboard.press("o")
+    again = watch(opened.value, house.troubles)
+    expect(again.locator(".tag")).to_have_text("Cem")
+    again.click("#leave")
+    ada.phase("left")
+    wait_for(again.is_closed, "the small window goes with the call")
+    page.click("#rejoin")
+    ada.phase("joined").sees(cem)
+    with ada.context.expect_page() as opened:
+        page.keyboard.press("o")
+    expect(opened.value.locator(".tag")).to_have_text("Cem")
 
 
 # Stub: a browser that has no windows for it, but a video's own; and what the Media Session was told.
@@ -1259,6 +1272,16 @@ def test_chat_with_unread_count_links_and_history(house: House) -> None:
     expect(cem.page.locator(".said .quote")).to_contain_text("Bob <img")
     cem.page.click(".said .quote")
     expect(cem.page.locator(".said").first).to_be_focused()
+    # What one says is seen, wherever one has read.
+    for number in range(6):
+        page.fill("#chat-text", f"line {number}\n\n\n")
+        page.keyboard.press("Enter")
+        expect(page.locator("#chat-text")).to_have_value("")
+    page.evaluate("document.querySelector('.said').scrollIntoView()")
+    page.fill("#chat-text", "last")
+    page.keyboard.press("Enter")
+    expect(page.locator(".said").last).to_have_text(re.compile("last"))
+    expect(page.locator(".said").last).to_be_in_viewport()
     page.click(".said >> nth=-1 >> .answer")
     page.keyboard.press("Escape")
     expect(page.locator(".answering")).to_be_hidden()
@@ -2317,6 +2340,127 @@ def test_focus_goes_in_reading_order_and_panels_give_it_back(house: House) -> No
     assert focused(page) == "people-title"
     page.keyboard.press("Escape")
     assert focused(page) == "open-people"
+
+
+# What of a page lies over something else, or is cut by the window.
+OVER = """([one, other]) => {
+  const [a, b] = [one, other].map((what) => document.querySelector(what).getBoundingClientRect());
+  return a.width && b.width && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom; }"""
+CUT = """() => [...document.querySelectorAll('#controls button, #more-menu button')].filter((one) => one.checkVisibility())
+  .filter((one) => { const { left, right } = one.getBoundingClientRect(); return left < 0 || right > innerWidth; }).map(({ id, dataset }) => id || dataset.item)"""
+
+
+def test_no_words_lie_over_a_face_and_large_text_fits(house: House) -> None:
+    windows = [(390, 844), (320, 568), (844, 390), (1280, 720)]
+    ada = house.host("Ada").join()
+    page = ada.page
+    for width, height in windows:
+        page.set_viewport_size({"width": width, "height": height})
+        until(page, f"() => !({OVER})(['#alone', '[data-self]'])")
+        expect(page.locator("#alone-invite")).to_be_in_viewport(ratio=1)
+    name = "Maximiliana Konstantinopolitanskaya-Vondervotteimittiss of the Third Floor"
+    bob = house.guest(name).join()
+    ada.sees(bob)
+    for width, height in windows:
+        page.set_viewport_size({"width": width, "height": height})
+        until(page, f"() => !({OVER})(['[data-tile]:not([data-self]) .tag', '[data-self]'])")
+        expect(page.locator("[data-self] .name")).to_be_hidden()
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    for width, height in windows:
+        page.set_viewport_size({"width": width, "height": height})
+        page.click("#more")
+        assert page.evaluate(CUT) == []
+        page.keyboard.press("Escape")
+    page.evaluate("document.documentElement.style.fontSize = ''")
+    # No key leads to what a panel covers, and its own buttons can be reached.
+    page.set_viewport_size({"width": 844, "height": 390})
+    page.click("#open-chat")
+    expect(page.locator("#chat-text")).to_be_focused()
+    page.evaluate(PASTE, 600)
+    expect(page.locator("#picture-alt")).to_be_focused()
+    page.focus("#chat-send")
+    expect(page.locator("#chat-send")).to_be_in_viewport(ratio=1)
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.locator("#chat")).to_be_visible()
+    expect(page.locator("[data-pin]").first).to_be_hidden()
+
+
+# What has the focus, where it is to be seen: its id or what else it is known by; '' if it is lost.
+FOCUS = """() => {
+  const one = document.activeElement;
+  const { left, top, right, bottom } = one.getBoundingClientRect();
+  const isSeen = one !== document.body && one.checkVisibility({ opacityProperty: true, visibilityProperty: true })
+    && right > 0 && bottom > 0 && left < innerWidth && top < innerHeight;
+  return isSeen ? one.id || one.dataset.action || one.dataset.item || one.value || one.ariaLabel || one.tagName : ''; }"""
+
+
+def test_a_call_by_the_keyboard_alone(house: House) -> None:
+    ada, bob = house.host("Ada", SCREEN).open(), house.guest("Bob").join()
+    page = ada.page
+
+    def at() -> str:
+        """Never is the focus lost, or where nobody sees it."""
+        return str(until(page, FOCUS).json_value())
+
+    def press(*keys: str) -> str:
+        for key in keys:
+            page.keyboard.press(key)
+        return at()
+
+    def tab_to(wanted: str, key: str = "Tab") -> None:
+        passed = []
+        while not passed or passed[-1] != wanted:
+            assert len(passed) < 40, passed
+            passed.append(press(key))
+
+    tab_to("name")
+    page.keyboard.type("Ada")
+    page.keyboard.press("Enter")
+    ada.phase("joined").sees(bob)
+    tab_to("open-chat")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-text")).to_be_focused()
+    page.keyboard.type("hello")
+    press("Enter")
+    expect(bob.said).to_contain_text("hello")
+    assert press("Escape") == "open-chat"
+    tab_to("react", "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#reactions button").first).to_be_focused()
+    press("ArrowRight", "Enter")
+    expect(bob.page.locator(".reaction")).to_have_count(1)
+    assert press("Escape") == "react"
+    tab_to("more")
+    page.keyboard.press("Enter")
+    tab_to("view", "ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("[name=view]:checked")).to_be_focused()
+    assert press("ArrowDown") == "speaker"
+    assert press("Escape") == "more"
+    tab_to("video-devices", "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#video-menu")).to_be_visible()
+    press("ArrowDown", "Enter")
+    expect(page.locator("#video-menu")).to_be_hidden()
+    assert at() == "video-devices"
+    tab_to("screen")
+    press("Enter")
+    expect(bob.page.locator("[data-screen].with-picture")).to_have_count(1)
+    press("Enter")
+    expect(bob.page.locator("[data-screen]")).to_have_count(0)
+    tab_to("open-people")
+    assert press("Enter") == "people-title"
+    tab_to("Actions for Bob")
+    press("Enter", "Escape")
+    assert press("Escape") == "open-people"
+    tab_to("leave")
+    page.keyboard.press("Enter")
+    ada.phase("left")
+    assert at() == "over-title"
+    tab_to("rejoin")
+    page.keyboard.press("Enter")
+    ada.phase("joined")
+    at()
 
 
 @pytest.mark.parametrize(

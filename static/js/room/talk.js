@@ -218,7 +218,7 @@ export class Talk {
     const { scrollHeight, scrollTop, clientHeight } = this._box;
     const isAtEnd = scrollHeight - scrollTop - clientHeight < 80;
     this._list.insertBefore(row, before ?? null);
-    if (isAtEnd) this._scroll();
+    if (isAtEnd || (!before && row.classList.contains('own'))) this._scroll();
   }
 
   _scroll() {
