@@ -804,7 +804,7 @@ def test_a_proxy_counts_only_when_trusted(make_server: Callable[..., Server]) ->
     with server.stream(headers=forwarded):
         assert server.get("/api/connections").json[0]["ipAddress"] == "127.0.0.1"
     assert "strict-transport-security" not in server.get("/", headers=forwarded).headers
-    assert any("trusted_proxies" in line for line in server.output)
+    wait_for(lambda: any("trusted_proxies" in line for line in server.output), "a warning")
     trusting = make_server(trusted_proxies="127.0.0.0/8, 10.0.0.1", max_connections_per_address=1)
     with trusting.stream(headers=forwarded) as stream:
         assert stream.status == 200
