@@ -136,6 +136,18 @@ def test_a_language_is_there_by_its_file(tmp_path: Path) -> None:
     assert static.file("i18n/room.de.json").body
 
 
+def test_no_style_is_for_what_is_nowhere() -> None:
+    """What the styles name stands in a page or a script, and each custom property is used."""
+    css = "".join(re.sub(r"/\*.*?\*/", "", path.read_text("utf-8"), flags=re.S) for path in STYLES)
+    selectors = " ".join(re.findall(r"([^{}]+)\{", css))
+    named = set(re.findall(r"[.#]([A-Za-z][\w-]*)", selectors))
+    used = set(re.findall(r"[\w-]+", "".join(p.read_text("utf-8") for p in (*PAGES, *SCRIPTS))))
+    elsewhere = {"u-select", "u-cursor-x", "depth-1", "depth-2", "depth-3"}  # uPlot; put together
+    assert named - used == elsewhere
+    defined = set(re.findall(r"(--[\w-]+):", css))
+    assert [one for one in sorted(defined) if f"var({one}" not in css and one not in used] == []
+
+
 # ---- texts ---------------------------------------------------------------------------------------
 
 

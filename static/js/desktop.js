@@ -5,6 +5,7 @@ import { wireForm } from './forms.js';
 import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
+import { makeCall } from './open-calls.js';
 import { banner, byId, errorBanner, h, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { checkPassword, checkUsername, WEAK } from './rules.js';
@@ -152,8 +153,8 @@ async function startCall() {
   const button = /** @type {HTMLButtonElement} */ (byId('start-call'));
   button.disabled = true;
   try {
-    const room = await api('POST', 'api/video/rooms', { name: t('desktop.callName') });
-    await openCall(room.roomId);
+    const { roomId } = await makeCall({});
+    await openCall(roomId);
   } catch (error) {
     notice('call', () => errorBanner(error));
   } finally {
@@ -161,9 +162,9 @@ async function startCall() {
   }
 }
 
-/** @param {string} roomId */
+/** Where whoever is alone is offered the invitation. @param {string} roomId */
 async function openCall(roomId) {
-  await openInBrowser(`/room/${roomId}`);
+  await openInBrowser(`/room/${roomId}#new`);
   byId('call-result').textContent = t('desktop.opened');
 }
 
