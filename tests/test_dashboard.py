@@ -310,8 +310,12 @@ def test_the_charts_are_full_at_once_and_share_cursor_and_zoom(page: Page, site:
     expect(page.get_by_text("Whole range")).to_have_count(0)
     expect(where).to_contain_text(" – ")
     over = page.locator(".u-over").nth(2)
-    over.hover()
-    expect(first).to_have_attribute("aria-valuetext", re.compile("SSE"))
+
+    def tells() -> bool:
+        over.hover()  # once more where what came above has moved it away
+        return "SSE" in (first.get_attribute("aria-valuetext") or "")
+
+    wait_for(tells, "the values under the pointer")
     box = over.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
