@@ -114,7 +114,16 @@ import unicodedata
 import urllib.parse
 import webbrowser
 from collections import Counter, UserDict, deque
-from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -642,6 +651,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),
     "too_slow": (408, "Too slow"),
+    "other_version": (412, "The file is another version"),
     "too_large": (413, "Body too large"),
     "not_json": (415, "The body must be JSON"),
     "range_not_satisfiable": (416, "No such part of the file"),
@@ -694,7 +704,8 @@ class Problem(Exception):
         headers: dict[str, str] | None = None,
     ) -> None:
         """Take a code of `ERRORS`, a sentence, `(field, message)` pairs, and seconds to wait."""
-        super().__init__(detail or ERRORS[code][1])
+        words = "; ".join(f"{field} {fault}".strip() for field, fault in errors)
+        super().__init__(detail or (words and f"{words}.") or ERRORS[code][1])
         self.code = code
         self.status, self.title = ERRORS[code]
         self.detail = detail
@@ -702,7 +713,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         if wait := retry_after or (2 if self.status in (429, 503) else 0):
             self.headers["Retry-After"] = str(wait)
-        if code == "unauthorized":
+        if self.status == 401:  # RFC 9110, 15.5.2
             self.headers["WWW-Authenticate"] = "Bearer"
 
 
@@ -962,7 +973,7 @@ class VideoParticipant(Table):
 
 class RoomBan(Table):
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()  # may not come back: `client:…` or `account:…`
+    who = peewee.TextField()  # may not come back: `client:…`, `account:…`; or only `kept muted …`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1905,6 +1916,7 @@ class Journal:
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
     PRINTED = 100  # of them
+    LETTERS = 10_000  # of a text: of its beginning, but of metadata, as a traceback, of its end
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -1916,6 +1928,8 @@ class Journal:
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         self.errors += level == "ERROR"
+        message, most = message[: self.LETTERS], -self.LETTERS
+        metadata = {n: v[most:] if isinstance(v, str) else v for n, v in metadata.items()}
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
@@ -1978,19 +1992,19 @@ class Log:
         self._storage = storage
         self._hub_advance: Callable[[list[Entry]], None] = lambda entries: None
         self.queries = 0  # catch-up reads, for tests and metrics
-        self.take(Stand(0, "", "", {}, 0))
+        self.begin_at(Stand(0, "", "", {}, 0))
 
     def start(self, hub_advance: Callable[[list[Entry]], None]) -> None:
         """Begin; `Hub.advance` hears of new entries in the order of their ids."""
         self._hub_advance = hub_advance
-        self.take(self.read_stand())
+        self.begin_at(self.read_stand())
 
-    def take(self, stand: Stand) -> None:
+    def begin_at(self, stand: Stand) -> None:
         """Go on from there."""
         self.head, self.epoch, self._timeline, self._trimmed, self._floor = stand
 
     def read_stand(self) -> Stand:
-        """Where the log stands now, for `take`; stores that a run is under way."""
+        """Where the log stands now, for `begin_at`; stores that a run is under way."""
         return self._storage.write(self._settle)
 
     def _settle(self, tx: Transaction) -> Stand:
@@ -2104,7 +2118,7 @@ class Log:
         # Asked afterwards: who misses a row here must find that retention took it.
         sql = f"SELECT topic, trimmed_id FROM topics WHERE topic IN ({marks})"
         trimmed = dict(self._storage.read_long(sql, tuple(topics)))
-        self.take_trimmed(trimmed, int(self._storage.meta("floor") or 0))
+        self.note_trimmed(trimmed, int(self._storage.meta("floor") or 0))
         return entries, entries[-1].id if more else upto
 
     # Retention
@@ -2117,9 +2131,9 @@ class Log:
         beyond, more = rows[0][0] if rows else 0, True
         while more:
             gone, floor, more = self._storage.write(lambda tx: self._trim_page(tx, oldest, beyond))
-            self.take_trimmed(gone, floor)
+            self.note_trimmed(gone, floor)
 
-    def take_trimmed(self, topics: dict[str, int], floor: int) -> None:
+    def note_trimmed(self, topics: dict[str, int], floor: int) -> None:
         """Learn the highest id that retention took of each topic, here or on another node."""
         for topic, number in topics.items():
             self._trimmed[topic] = max(number, self._trimmed.get(topic, 0))
@@ -2589,7 +2603,7 @@ class QueueTransport:
     def receive(self) -> bytes | None:
         return None
 
-    def take(self) -> bytes:
+    def fetch(self) -> bytes:
         """All that waits, which makes room."""
         data, self._packets = bytes(self._packets), bytearray()
         self.ready.clear()
@@ -2615,7 +2629,7 @@ class Session(Protocol):
     methods are called from the loop: they must not wait."""
 
     def received(self, subscriber: Subscriber, data: bytes) -> None: ...
-    def connection_closed(self, subscriber: Subscriber, reason: str) -> None: ...
+    def connection_ended(self, subscriber: Subscriber, reason: str) -> None: ...
     def revoked(self, credentials: set[str]) -> None: ...  # nothing of what these gave may stay
 
 
@@ -2668,9 +2682,17 @@ class Ring:
     """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
     they cost, with the frames that were made of them."""
 
-    def __init__(self, entries: Iterable[Entry] = (), floor: int = 0) -> None:
-        self.floor = floor
-        self.size = 0
+    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
+    BURST_ENTRIES = 512
+
+    def __init__(self, position: Callable[[int], str]) -> None:
+        """`position` gives an id as clients see it."""
+        self._position = position
+        self.fill((), 0)
+
+    def fill(self, entries: Iterable[Entry], floor: int) -> None:
+        """Begin anew, with nobody on any topic."""
+        self.floor, self.size = floor, 0
         self.by_topic: dict[str, TopicRing] = {}
         self.entries: deque[Entry] = deque()
         for entry in entries:
@@ -2720,6 +2742,60 @@ class Ring:
         if len(found) >= limit:
             upto = min(upto, found[limit - 1].id)
         return [entry for entry in found if entry.id <= upto], upto
+
+    def next_burst(self, subscriber: Subscriber, span: Span) -> Burst | None:
+        """What a subscriber is sent next; None when the ring does not reach back so far."""
+        view, after = subscriber.view, span.after
+        if not (span.is_earlier or subscriber.later or subscriber.own_last > after):
+            return self.shared_burst(view, view.alike(after)[0], span.upto)
+        page = self.page(after, span.upto, span.topics, self.BURST_ENTRIES)
+        return self.burst_of(page, subscriber, span) if page else None
+
+    def shared_burst(self, view: View, cursor: int, head: int) -> Burst | None:
+        """What all of a view are sent next who are at a cursor and have nothing of their own."""
+        burst = view.bursts.get(cursor)
+        if burst is None:
+            page = self.page(cursor, head, view.topics, self.BURST_ENTRIES)
+            if page is None:
+                return None
+            found, upto = page
+            mine = [e for e in found if e.left_out.isdisjoint(view.topics)]
+            if len(view.bursts) > 64:
+                view.bursts.clear()
+            burst = view.bursts[cursor] = self._burst(view.encoding, mine, upto)
+        return burst
+
+    def burst_of(self, page: Page, subscriber: Subscriber, span: Span) -> Burst:
+        """The first part of a span, of a page for it or for a wider one."""
+        view, own, (found, upto) = subscriber.view, subscriber.own_topic, page
+        found = [e for e in found if span.after < e.id <= upto and e.topic in span.topics]
+        topics = view.topics | span.topics
+        mine = [entry for entry in found if entry.is_for(topics, own)]
+        # What is older than a stream's position must not move it back. In Socket.IO each
+        # namespace's client has a position of its own.
+        stays = span.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
+        position = self._position(subscriber.cursor) if stays else None
+        return self._burst(view.encoding, mine, upto, position)
+
+    def _burst(
+        self, encoding: Encoding, entries: list[Entry], upto: int, position: str | None = None
+    ) -> Burst:
+        """Frames for one send, with their own positions or one for all; `upto` when all fit."""
+        frames: list[bytes] = []
+        size = 0
+        for entry in entries:
+            frame = None if position else entry.frames.get(encoding.key)
+            if frame is None:
+                frame = encoding.message(entry, position or self._position(entry.id))
+                if not position:
+                    entry.frames[encoding.key] = frame
+                    if entry.id > self.floor:  # else it was read for this once
+                        self.size += len(frame)
+            if frames and size + len(frame) > self.BURST_BYTES:
+                return Burst(b"".join(frames), entries[len(frames) - 1].id, len(frames))
+            frames.append(frame)
+            size += len(frame)
+        return Burst(b"".join(frames), upto, len(frames))
 
 
 class View(msgspec.Struct, eq=False):
@@ -2835,17 +2911,185 @@ class Subscriber(msgspec.Struct, eq=False):
         """The shared topics it has asked for."""
         return self.later[-1].topics if self.later else self.view.topics
 
+    def lacks(self, upto: int) -> bool:
+        """Whether anything for it may lie between its cursor and the id `upto`."""
+        cursor = self.cursor
+        return cursor < upto and (cursor < self.view.newest or cursor < self.own_last)
+
+    def has_all(self, head: int) -> bool:
+        """Whether it is LIVE and has had all that there is for it."""
+        return self.state is State.LIVE and not (self.later or self.lacks(head))
+
+    def next_span(self, head: int) -> Span | None:
+        """What it lacks before its next topics, or before the head."""
+        topics, later = self.view.topics, self.later
+        upto = later[0].number if later else head
+        if self.lacks(upto):
+            return Span(topics | {self.own_topic}, self.cursor, upto, False)
+        if later and later[0].since < upto and (added := later[0].topics - topics):
+            return Span(added, later[0].since, upto, True)
+        return None
+
 
 UNHEARD = TopicRing(0)  # of a topic that nobody is on, and of which nothing is held
 Topics = frozenset[str]  # shared ones, of a view
-Wanted = tuple[View, Topics | None]  # by who is behind: see `Hub._wanted`
+
+
+class Audience:
+    """Who is on what topic here: each subscriber is in one view, and one of its own topic's owners.
+    What nobody is on, and nothing is held of, is not kept."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self.views: dict[tuple[str, Topics], View] = {}
+        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
+
+    def enter(self, subscriber: Subscriber, topics: Topics) -> None:
+        """A subscriber is on these topics from now on, and on its own."""
+        own = self._ring.of(subscriber.own_topic)
+        own.owners.append(subscriber)
+        subscriber.own_last = max(own.last, own.excluded, own.evicted)
+        key = (subscriber.encoding.key, topics)
+        view = self.views.get(key)
+        if view is None:
+            rings = [self._ring.of(topic) for topic in topics]
+            newest = max((max(ring.last, ring.evicted) for ring in rings), default=0)
+            view = self.views[key] = View(subscriber.encoding, topics, newest)
+            for ring in rings:
+                ring.views = ring.views or set()
+                ring.views.add(view)
+        view.members[subscriber] = None
+        subscriber.view = view
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """It is on none."""
+        view, own = subscriber.view, subscriber.own_topic
+        self._ring.by_topic[own].owners.remove(subscriber)
+        self._ring.release(own)
+        del view.members[subscriber]
+        if not view.members:
+            del self.views[view.encoding.key, view.topics]
+            for topic in view.topics:
+                self._ring.by_topic[topic].views.discard(view)
+                self._ring.release(topic)
+
+    def of_client(self, client_id: str) -> list[Subscriber]:
+        """A client's connections."""
+        return self.owners((DIRECT + client_id,))
+
+    def owners(self, topics: Iterable[str]) -> list[Subscriber]:
+        """The subscribers whose own topics are among these."""
+        return [s for topic in topics for s in self._ring.by_topic.get(topic, UNHEARD).owners]
+
+    def present(self, topic: str) -> list[Subscriber]:
+        """Who is on a topic, or has it as its own."""
+        ring = self._ring.by_topic.get(topic, UNHEARD)
+        return [*ring.owners, *(member for view in ring.views for member in view.members)]
+
+    def size(self, topic: str, exclude: str | None = None) -> int:
+        """How many subscribers a message to `topic` would reach now, on any node."""
+        ring, left_out = self._ring.by_topic.get(topic, UNHEARD), excluded_topics(exclude)
+        views = {view for view in ring.views if left_out.isdisjoint(view.topics)}
+        reached = self.elsewhere.get(topic, 0) + len(ring.owners)
+        reached += sum(len(view.members) for view in views)
+        for subscriber in self.owners(left_out):
+            reached -= subscriber.view in views or topic == subscriber.own_topic
+        return reached
+
+    def sizes(self) -> dict[str, int]:
+        """How many are on each shared topic."""
+        counts: Counter[str] = Counter()
+        for view in paced(list(self.views.values())):
+            counts.update(dict.fromkeys(view.topics, len(view.members)))
+        return counts
+
+    def by_transport(self) -> dict[str, int]:
+        """Open connections of each kind."""
+        counts: Counter[str] = Counter()
+        for view in self.views.values():
+            counts[view.encoding.name] += len(view.members)
+        return counts
+
+    def is_heard(self, topic: str) -> bool:
+        """Whether somebody is on a topic, or something of it is held."""
+        return topic in self._ring.by_topic
+
+
+Wanted = tuple[View, Topics | None]  # of a view's messages, or what is older of its new topics
+Source = Callable[[Subscriber, Span], Burst | None]  # the next part of a span, or none of it
+
+
+class CatchUp:
+    """Those who lack what has left the ring. One read of the log serves all that want the same."""
+
+    PAGE = 1_000  # rows of one read
+    OWN_TOPICS = 5_000  # own topics that one read asks for
+
+    def __init__(
+        self, log: Log, ring: Ring, journal: Journal, serve: Callable[[Subscriber, Source], None]
+    ) -> None:
+        """`serve` hears whose wait is over, and what was read for it."""
+        self._log, self._ring, self._journal, self._serve = log, ring, journal, serve
+        self.waiting: dict[Wanted, dict[Subscriber, Span]] = {}
+        self._bell = gevent.event.Event()
+
+    def add(self, subscriber: Subscriber, span: Span) -> None:
+        """One more, and what it lacks."""
+        wanted = subscriber.view, span.topics if span.is_earlier else None
+        self.waiting.setdefault(wanted, {})[subscriber] = span
+        self._bell.set()
+
+    def run(self) -> None:
+        """Read and serve, in a greenlet of its own."""
+        while self._bell.wait():
+            self._bell.clear()
+            gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
+            while self.waiting:
+                wanted = next(iter(self.waiting))
+                group = self.waiting[wanted] = self.waiting.pop(wanted)  # the others come next
+                try:
+                    self._serve_some(wanted, group)
+                except Exception as error:  # the database is away: they stay and wait
+                    self._journal.add("WARN", f"A catch-up read failed: {error}")
+                    gevent.sleep(1)
+                if not group:
+                    del self.waiting[wanted]
+
+    def _serve_some(self, wanted: Wanted, group: dict[Subscriber, Span]) -> None:
+        """Read a page of the log, and serve whom it helps."""
+        some = list(itertools.islice(group.items(), self.OWN_TOPICS))
+        after, floor = min(span.after for _, span in some), self._ring.floor
+        view, topics = wanted
+        asked = topics or {*view.topics, *(subscriber.own_topic for subscriber, _ in some)}
+        found, upto = self._log.page(after, floor, asked, self.PAGE)
+        private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
+        shared: dict[tuple[int, int], Burst] = {}
+
+        def next_burst(subscriber: Subscriber, span: Span) -> Burst | None:
+            # It may want something else by now; of another log all is.
+            wants = subscriber.view, span.topics if span.is_earlier else None
+            if wants != wanted or not after <= span.after < upto:
+                return None
+            # Those that have nothing of their own in the page are sent the same bytes.
+            made = {} if topics or subscriber.own_topic in private else shared
+            key = (span.after, min(upto, span.upto))
+            if key not in made:
+                made[key] = self._ring.burst_of((found, key[1]), subscriber, span)
+            return made[key]
+
+        for subscriber, span in some:
+            if span.after < upto or upto == floor:  # else it waits for a page further on
+                group.pop(subscriber, None)
+                self._serve(subscriber, next_burst)
+                gevent.sleep(0)
 
 
 class Hub:
     """Owns the live connections, and brings to them what the log gets.
 
-    A sweep runs in a callback of the loop and must not block: it never reads the database. Who is
-    further behind than the ring is served by one greenlet that does.
+    `Ring` has the newest entries and makes the bytes, `Audience` knows who is on which topic, and
+    `CatchUp` reads the log for who is further behind; what is done with a connection is changed
+    here. A sweep runs in a callback of the loop and must not block: it never reads the database.
 
     What holds between any two steps (test_hub.py asserts each):
 
@@ -2856,25 +3100,23 @@ class Hub:
     3. Entries are applied one by one, and `head` is the last one. Nobody's cursor is beyond it,
        and no position is told that is beyond what was sent.
     4. The ring has all entries after its floor, and its size is what they cost.
-    5. Who is LIVE and has later topics, or something of its own to come, is urgent.
-    6. Who is LIVE and lacks something of its view's topics is urgent too, or the view is dirty
-       and the sweep has yet to come to this one.
+    5. Who is open is in one view, and is an owner of its own topic; nobody else is.
+    6. Who is LIVE and lacks something is urgent. If it is only of its view's topics, the view may
+       be dirty instead, and the sweep has yet to come to this one.
+    7. Who is BEHIND waits for a page of the log.
 
-    What ends a connection:
+    A connection ends (`_end`), so that it is brought nothing more, and is closed (`_close`):
 
-    - Its socket ends or fails (`_read`, `_push`).
+    - Its socket ends or fails (`_read`, `_push`), or serving it does (`_ready`).
     - Somebody disconnects it or removes it from a room, its credential is revoked or expires, the
       network is shared no longer: it is served what there is, told why, and closed (`disconnect`).
-    - Its session ends, for what the client says or breaks: it has its last words and `LINGER_MS` to
-      read them (`close_after`).
-    - It is slow: it takes nothing for slow_consumer_seconds (`_close_stalled`; a WebSocket with a
-      session has as long again to read why), or `REPLY_BYTES` wait that are for it alone, or
-      `LATER` changes of topics.
+    - Its session ends: it has its last words and `LINGER_MS` to read them (`close_after`).
+    - It is slow: it takes nothing for slow_consumer_seconds (`_close_stalled`; with a session it
+      has as long again to read why), or `REPLY_BYTES` or `LATER` changes of topics wait for it.
     - It is silent: who has a session must answer pings within ping_timeout (`_ping`), an SSE
       stream's system what was sent (`tune`).
-    - Its client upgrades, and it goes on as another one (`adopt`).
-    - The server stops (`drain`), fails (`_ready`), or finds another database in the middle of a
-      message (`restart`).
+    - Its client upgrades, and it goes on as another one (`adopt`); the server stops (`drain`), or
+      finds another database in the middle of a message (`restart`).
     """
 
     REPLY_BYTES = 2_097_152  # answers and events for one connection alone that wait
@@ -2882,10 +3124,6 @@ class Hub:
     LINGER_MS = 2_000  # how long a client's end is awaited after ours
     SLICE = 0.002  # seconds that a sweep takes before others have their turn
     TOGETHER = 32  # members served before the clock is looked at
-    BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
-    BURST_ENTRIES = 512
-    PAGE = 1_000  # rows of one catch-up read
-    OWN_TOPICS = 5_000  # own topics that one catch-up read asks for
     LATER = 100  # changes of topics that wait for one connection
     VOLATILE = 1_000  # messages that wait to be sent once
 
@@ -2893,7 +3131,7 @@ class Hub:
         self, log: Log, stats: Stats, journal: Journal, settings: Settings, first_id: int = 1
     ) -> None:
         """Connections are numbered from `first_id`."""
-        self._log, self._stats, self._journal, self._settings = log, stats, journal, settings
+        self._log, self.stats, self._journal, self._settings = log, stats, journal, settings
         self._loop = gevent.get_hub().loop
         self._poller = make_poller(self._ready)
         self._by_fd: dict[int, Subscriber] = {}
@@ -2903,21 +3141,19 @@ class Hub:
         self.on_moved: Callable[..., None] = lambda subscriber, before, now: None
         self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
-        self._ring = Ring()
+        self._ring = Ring(log.position)
+        self.audience = Audience(self._ring)
+        self._catch_up = CatchUp(log, self._ring, journal, self._serve_behind)
         # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
         # one, and who is a kick's bystander lacks what follows it.
         self.head = log.head
-        self._views: dict[tuple[str, Topics], View] = {}
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
         self._volatile: deque[tuple[Entry, Iterator[Subscriber]]] = deque(maxlen=self.VOLATILE)
-        self._behind: dict[Wanted, dict[Subscriber, None]] = {}
-        self._behind_bell = gevent.event.Event()
         self._scheduled = False
-        self.elsewhere: dict[str, int] = {}  # topic: subscribers on other nodes; see Nodes
         # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
         self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": lambda _, do: self.disconnect(self.of_client(do["clientId"]), do["reason"]),
+            "kick": self._kick,
             "revoke": self._revoke,
             "topics": self.change_topics,
         }
@@ -2928,24 +3164,26 @@ class Hub:
         while head != self._log.head:  # else it went on meanwhile
             head = self._log.head
             newest = self._log.newest(head, self._settings["ring_bytes"])
-        self._ring, self.head = Ring(*newest), head
+        self._ring.fill(*newest)
+        self.head = head
         gevent.spawn(self._tick)
-        gevent.spawn(self._catch_up)
+        gevent.spawn(self._catch_up.run)
 
     def restart(self, stand: Stand) -> None:
         """The log is another one: forget the old one's entries and tell everybody to reset."""
         newest = self._log.newest(stand.head, self._settings["ring_bytes"])
         # Nothing waits from here on: a position of one log must not be told under the other's name.
-        self._log.take(stand)
+        self._log.begin_at(stand)
         everybody = {subscriber: subscriber.topics for subscriber in self.subscribers()}
         for subscriber in everybody:
-            self._leave(subscriber)
-        self._ring, self.head = Ring(*newest), stand.head
+            self.audience.leave(subscriber)
+        self._ring.fill(*newest)
+        self.head = stand.head
         for subscriber, topics in everybody.items():
             subscriber.cursor, subscriber.later = self.head, ()
-            self._enter(subscriber, topics)
+            self.audience.enter(subscriber, topics)
             if subscriber.state is State.BLOCKED:  # in a message of the old log: told when back
-                self._drop(subscriber, "the database is another one")
+                self._close(subscriber, "the database is another one")
             else:
                 subscriber.state = State.LIVE
                 self._reset(subscriber)
@@ -2974,6 +3212,19 @@ class Hub:
         """Everybody, oldest first."""
         return sorted((s for s in self._by_fd.values() if s.is_open), key=_by_id)
 
+    def position(self, subscriber: Subscriber) -> str:
+        """Up to where a connection will have been served before what `reply` sends next."""
+        return self._log.position((subscriber.pending or subscriber).cursor)
+
+    def lag(self, subscriber: Subscriber) -> int:
+        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
+        return self.head - subscriber.cursor if subscriber.lacks(self.head) else 0
+
+    def memory(self) -> dict[str, int]:
+        """Figures about the ring, for metrics."""
+        behind = sum(map(len, self._catch_up.waiting.values()))
+        return {"bytes": self._ring.size, "entries": len(self._ring.entries), "behind": behind}
+
     # Coming and going
 
     def attach(
@@ -2988,22 +3239,22 @@ class Hub:
         self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
         self._by_fd[subscriber.fd] = subscriber
         self._networks[network_of(subscriber.address)] += 1
-        self._stats.total_connections += 1
+        self.stats.total_connections += 1
         self._heed(subscriber)
-        self._enter(subscriber, topics)
+        self.audience.enter(subscriber, topics)
         self.on_moved(subscriber, frozenset(), topics)
         self._push(subscriber, Burst(head, subscriber.cursor, 0))
         self._receive(subscriber, rest)
         self._read(subscriber)  # TLS may hold decrypted bytes that wake no poller
         self._serve_soon(subscriber)
 
-    def _forget(self, subscriber: Subscriber, reason: str) -> None:
+    def _end(self, subscriber: Subscriber, reason: str) -> None:
         """Bring nothing more of the log to a subscriber."""
         subscriber.state, subscriber.reason = State.ENDING, reason
         if subscriber.session is not None:
-            subscriber.session.connection_closed(subscriber, reason)
+            subscriber.session.connection_ended(subscriber, reason)
         self.on_moved(subscriber, subscriber.view.topics, frozenset())
-        self._leave(subscriber)
+        self.audience.leave(subscriber)
         network = network_of(subscriber.address)
         self._networks[network] -= 1
         if not self._networks[network]:
@@ -3014,16 +3265,15 @@ class Hub:
         What waits to be fetched goes the new way, whole: packets are taken as a whole or not."""
         queue = cast("QueueTransport", subscriber.transport)
         pinned = subscriber.pending or Burst(b"", subscriber.cursor, 0)
-        waiting = queue.take() + pinned.data + bytes(subscriber.queue or b"")
+        waiting = queue.fetch() + pinned.data + bytes(subscriber.queue or b"")
         encoding = cast("SocketIoEncoding", other.encoding)
         packets = encoding.packets(waiting[:-1]) if waiting else ()
-        data = b"".join(
-            [other.pending.data if other.pending else b"", *map(encoding.engine, packets)]
-        )
+        begun = other.pending.data if other.pending else b""
+        data = b"".join([begun, *map(encoding.engine, packets)])
         self.become(subscriber, encoding=encoding, pending=None, queue=None)
         self._pin(subscriber, pinned._replace(data=data), 0)
         del self._by_fd[subscriber.fd], self._by_fd[other.fd]
-        self._forget(other, "upgraded")
+        self._end(other, "upgraded")
         subscriber.transport, subscriber.fd = other.transport, other.fd
         other.state, other.fd, other.pending = State.GONE, -1, None
         self._by_fd[subscriber.fd] = subscriber
@@ -3035,7 +3285,7 @@ class Hub:
         for subscriber in self.subscribers():
             retry_ms = 1_000 + secrets.randbelow(4_000)  # spread, or they all come at once
             self.reply(subscriber, subscriber.encoding.farewell(retry_ms))
-            self._drop(subscriber, "server stopping")
+            self._close(subscriber, "server stopping")
         self._poller.close()
 
     # What one connection is told alone
@@ -3050,13 +3300,13 @@ class Hub:
         queue = subscriber.queue = subscriber.queue or bytearray()
         queue += data
         if len(queue) > self.REPLY_BYTES:
-            self._drop(subscriber, "did not take its answers")
+            self._close(subscriber, "did not take its answers")
 
     def close_after(self, subscriber: Subscriber, last: bytes, reason: str) -> None:
         """Send the last words, and close once the client has had time to read them."""
         self.reply(subscriber, last)
         if subscriber.is_open:
-            self._forget(subscriber, reason)
+            self._end(subscriber, reason)
             self._half_close(subscriber)
 
     def _half_close(self, subscriber: Subscriber) -> None:
@@ -3065,12 +3315,12 @@ class Hub:
             subscriber.transport.end_output()
             subscriber.closes_at = ticks_ms() + self.LINGER_MS
 
-    def _drop(self, subscriber: Subscriber, reason: str) -> None:
+    def _close(self, subscriber: Subscriber, reason: str) -> None:
         """Close a connection and forget it."""
         if subscriber.state is State.GONE:
             return
         if subscriber.is_open:
-            self._forget(subscriber, reason)
+            self._end(subscriber, reason)
         if not isinstance(subscriber.transport, QueueTransport):
             self._poller.remove(subscriber.fd)
         del self._by_fd[subscriber.fd]
@@ -3089,16 +3339,16 @@ class Hub:
         except BlockingIOError:
             taken = 0
         except OSError as error:
-            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            self._close(subscriber, f"connection lost ({error.strerror or error})")
             return False
         subscriber.bytes_sent += taken
-        self._stats.bytes_sent += taken
+        self.stats.bytes_sent += taken
         if taken < len(data):
             self._pin(subscriber, burst, taken)
             return False
         subscriber.cursor = cursor
         subscriber.messages += messages
-        self._stats.deliveries += messages
+        self.stats.deliveries += messages
         return True
 
     def _pin(self, subscriber: Subscriber, burst: Burst, taken: int) -> None:
@@ -3118,7 +3368,6 @@ class Hub:
         if subscriber.is_open:
             subscriber.state = State.LIVE
         if subscriber.answer_by:  # its ping waited: it has had no time to answer
-            subscriber.answer_by = 0
             self._expect_answer(subscriber, ticks_ms())
         self._heed(subscriber)
         queue, subscriber.queue = bytes(subscriber.queue or b""), None
@@ -3142,7 +3391,6 @@ class Hub:
             self._heed(subscriber)
             if not is_paused:
                 if subscriber.answer_by and subscriber.is_open:  # its answer may wait to be read
-                    subscriber.answer_by = 0
                     self._expect_answer(subscriber, ticks_ms())
                 self._loop.run_callback(self._read, subscriber)  # TLS may hold decrypted bytes
 
@@ -3155,7 +3403,7 @@ class Hub:
                 self._read(subscriber)
             self.flush(subscriber)
         except Exception:
-            self._drop(subscriber, "internal error")  # or its readiness would come for ever
+            self._close(subscriber, "internal error")  # or its readiness would come for ever
             self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
 
     def _read(self, subscriber: Subscriber) -> None:
@@ -3164,10 +3412,10 @@ class Hub:
         try:
             data = subscriber.transport.receive()
         except OSError as error:
-            self._drop(subscriber, f"connection lost ({error.strerror or error})")
+            self._close(subscriber, f"connection lost ({error.strerror or error})")
             return
         if data == b"":
-            self._drop(subscriber, "closed by the client")
+            self._close(subscriber, "closed by the client")
         elif data:
             self._receive(subscriber, data)
 
@@ -3175,66 +3423,6 @@ class Hub:
         """What a client says on its stream; on SSE it has nothing to say."""
         if data and subscriber.session is not None and subscriber.is_open:
             subscriber.session.received(subscriber, data)
-
-    # Who hears what
-
-    def of_client(self, client_id: str) -> list[Subscriber]:
-        """A client's connections here."""
-        return self.present(DIRECT + client_id)
-
-    def _owners(self, topics: Iterable[str]) -> list[Subscriber]:
-        """The subscribers whose own topics are among these."""
-        return [s for topic in topics for s in self._ring.by_topic.get(topic, UNHEARD).owners]
-
-    def present(self, topic: str) -> list[Subscriber]:
-        """Who is on a topic, or has it as its own."""
-        ring = self._ring.by_topic.get(topic, UNHEARD)
-        return [*ring.owners, *(member for view in ring.views for member in view.members)]
-
-    def position(self, subscriber: Subscriber) -> str:
-        """Up to where a connection will have been served before what `reply` sends next."""
-        return self._log.position((subscriber.pending or subscriber).cursor)
-
-    def lag(self, subscriber: Subscriber) -> int:
-        """How many ids of the log a subscriber is behind; 0 when it lacks nothing."""
-        return self.head - subscriber.cursor if self._lacks(subscriber, self.head) else 0
-
-    def audience(self, topic: str, exclude: str | None = None) -> int:
-        """How many subscribers a message to `topic` would reach now."""
-        ring, left_out = self._ring.by_topic.get(topic, UNHEARD), excluded_topics(exclude)
-        views = {view for view in ring.views if left_out.isdisjoint(view.topics)}
-        reached = self.elsewhere.get(topic, 0) + len(ring.owners)
-        reached += sum(len(view.members) for view in views)
-        for subscriber in self._owners(left_out):
-            reached -= subscriber.view in views or topic == subscriber.own_topic
-        return reached
-
-    def audiences(self) -> dict[str, int]:
-        """How many subscribe to each shared topic."""
-        counts: Counter[str] = Counter()
-        for view in paced(list(self._views.values())):
-            counts.update(dict.fromkeys(view.topics, len(view.members)))
-        return counts
-
-    def traffic(self) -> Counter[str]:
-        """How many messages each shared topic had in the last minute, on any node."""
-        return self._stats.traffic()
-
-    def by_transport(self) -> dict[str, int]:
-        """Open connections of each kind."""
-        counts: Counter[str] = Counter()
-        for view in self._views.values():
-            counts[view.encoding.name] += len(view.members)
-        return counts
-
-    def is_heard(self, topic: str) -> bool:
-        """Whether somebody here is on a topic, or something of it is held."""
-        return topic in self._ring.by_topic
-
-    def memory(self) -> dict[str, int]:
-        """Figures about the ring, for metrics."""
-        behind = sum(map(len, self._behind.values()))
-        return {"bytes": self._ring.size, "entries": len(self._ring.entries), "behind": behind}
 
     # Other topics, another name, another position, the end
 
@@ -3247,7 +3435,7 @@ class Hub:
             earlier = earlier[:-1]
         subscriber.later = (*earlier, Change(self.head, frozenset(topics), since))
         if len(earlier) >= self.LATER:
-            self._drop(subscriber, "changed its topics too often")
+            self._close(subscriber, "changed its topics too often")
         else:
             self._serve_soon(subscriber)
 
@@ -3256,10 +3444,10 @@ class Hub:
         another `encoding`."""
         before = subscriber.view.topics
         topics = before if topics is None else topics
-        self._leave(subscriber)
+        self.audience.leave(subscriber)
         for name, value in changed.items():
             setattr(subscriber, name, value)
-        self._enter(subscriber, topics)
+        self.audience.enter(subscriber, topics)
         self.on_moved(subscriber, before, topics)
         self._serve_soon(subscriber)
 
@@ -3274,44 +3462,14 @@ class Hub:
             self._serve(subscriber)
             body = {"type": "disconnect", "reason": reason}
             self.reply(subscriber, subscriber.encoding.notice("disconnect", body, None))
-            self._drop(subscriber, reason)
-
-    # Views
-
-    def _enter(self, subscriber: Subscriber, topics: Topics) -> None:
-        own = self._ring.of(subscriber.own_topic)
-        own.owners.append(subscriber)
-        subscriber.own_last = max(own.last, own.excluded, own.evicted)
-        key = (subscriber.encoding.key, topics)
-        view = self._views.get(key)
-        if view is None:
-            rings = [self._ring.of(topic) for topic in topics]
-            newest = max((max(ring.last, ring.evicted) for ring in rings), default=0)
-            view = self._views[key] = View(subscriber.encoding, topics, newest)
-            for ring in rings:
-                ring.views = ring.views or set()
-                ring.views.add(view)
-        view.members[subscriber] = None
-        subscriber.view = view
-
-    def _leave(self, subscriber: Subscriber) -> None:
-        view, own = subscriber.view, subscriber.own_topic
-        self._ring.by_topic[own].owners.remove(subscriber)
-        self._ring.release(own)
-        del view.members[subscriber]
-        if not view.members:
-            del self._views[view.encoding.key, view.topics]
-            self._dirty.pop(view, None)
-            for topic in view.topics:
-                self._ring.by_topic[topic].views.discard(view)
-                self._ring.release(topic)
+            self._close(subscriber, reason)
 
     # What the log tells
 
     def advance(self, entries: list[Entry]) -> None:
-        """Take new entries of the log, in order, and bring them to whom they concern."""
+        """Apply new entries of the log, in order, and bring them to whom they concern."""
         self._loaded = bool(self._dirty)  # more has come before what was there is brought
-        counts = self._stats.topics
+        counts = self.stats.topics
         for entry in entries:
             self._ring.add(entry)
             if entry.topic.startswith(CHANNEL):
@@ -3319,7 +3477,7 @@ class Hub:
             for view in self._ring.by_topic[entry.topic].views:
                 view.mark(entry.id)
                 self._dirty[view] = None
-            for subscriber in self._owners((entry.topic, *entry.left_out)):
+            for subscriber in self.audience.owners((entry.topic, *entry.left_out)):
                 subscriber.own_last = entry.id
                 self._urgent.append(subscriber)
             self.head = entry.id
@@ -3327,9 +3485,12 @@ class Hub:
             if act is not None:  # a newer node may know more kinds
                 with reported(self._journal, f"The control entry {entry.event} failed"):
                     act(entry.id, msgspec.json.decode(entry.content))
-        self._stats.bound_topics()
+        self.stats.bound_topics()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
+
+    def _kick(self, number: int, order: dict[str, Any]) -> None:
+        self.disconnect(self.audience.of_client(order["clientId"]), order["reason"])
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
@@ -3341,7 +3502,7 @@ class Hub:
 
     def change_topics(self, number: int, order: dict[str, Any]) -> None:
         """Change the topics of a client's connections, as a control entry says."""
-        for subscriber in self.of_client(order["clientId"]):
+        for subscriber in self.audience.of_client(order["clientId"]):
             topics = (subscriber.topics | set(order["add"])) - set(order["remove"])
             self.set_topics(subscriber, topics, order.get("since"))
 
@@ -3403,10 +3564,10 @@ class Hub:
                 if subscriber.cursor >= view.newest:
                     continue
                 low, high = view.alike(subscriber.cursor)
-                shared = self._shared(view, low)
+                shared = self._ring.shared_burst(view, low, self.head)
                 if shared is None:
                     high = 0
-                    self._fall_behind(subscriber)
+                    self._urgent.append(subscriber)
                     continue
                 data, cursor, messages = burst = shared
                 size = len(data)
@@ -3423,28 +3584,30 @@ class Hub:
                 subscriber.messages += messages
             else:
                 self._pin(subscriber, burst, taken)
-        self._stats.bytes_sent += bytes_sent
-        self._stats.deliveries += deliveries
+        self.stats.bytes_sent += bytes_sent
+        self.stats.deliveries += deliveries
         if view.is_marked or view.waiting:
             self._dirty[view] = None  # the last one, so the next that is served
         else:
             view.bursts.clear()
-            self._dirty.pop(view, None)
 
     def _serve(self, subscriber: Subscriber) -> None:
         """Bring a subscriber to the head, or until its socket takes no more."""
         for _ in range(16):
             if subscriber.state is not State.LIVE:
                 return
-            span = self._next_span(subscriber)
+            span = subscriber.next_span(self.head)
             if span is not None:
                 if span.is_earlier and not self._log.complete(span.after, span.topics):
-                    self._reset(subscriber)
+                    self._reset(subscriber, span)
                     return
-                burst = self._from_ring(subscriber, span)
+                burst = self._ring.next_burst(subscriber, span)
                 if burst is None:
-                    self._fall_behind(subscriber)
+                    subscriber.state = State.BEHIND
+                    self._catch_up.add(subscriber, span)
                     return
+                if subscriber.view.bursts:
+                    self._dirty[subscriber.view] = None  # the sweep clears them
                 self._bring(subscriber, span.is_earlier, burst)
             elif subscriber.later:  # it has been served up to there
                 change, *later = subscriber.later
@@ -3454,91 +3617,20 @@ class Hub:
                 return
         self._serve_soon(subscriber)  # much to send: others have their turn first
 
-    @staticmethod
-    def _lacks(subscriber: Subscriber, upto: int) -> bool:
-        """Whether anything for it may lie between its cursor and the id `upto`."""
-        cursor = subscriber.cursor
-        return cursor < upto and (cursor < subscriber.view.newest or cursor < subscriber.own_last)
-
-    def _has_all(self, subscriber: Subscriber) -> bool:
-        """Whether it is LIVE and has had all that there is for it."""
-        lacks = subscriber.later or self._lacks(subscriber, self.head)
-        return subscriber.state is State.LIVE and not lacks
-
-    def _next_span(self, subscriber: Subscriber) -> Span | None:
-        """What a subscriber lacks before its next topics, or before the head."""
-        topics, later = subscriber.view.topics, subscriber.later
-        upto = later[0].number if later else self.head
-        if self._lacks(subscriber, upto):
-            return Span(topics | {subscriber.own_topic}, subscriber.cursor, upto, False)
-        if later and later[0].since < upto and (added := later[0].topics - topics):
-            return Span(added, later[0].since, upto, True)
-        return None
-
-    def _from_ring(self, subscriber: Subscriber, span: Span) -> Burst | None:
-        """What a subscriber is sent next; None when the ring does not reach back so far."""
-        topics, after, upto, is_earlier = span
-        if not (is_earlier or subscriber.later or subscriber.own_last > after):
-            return self._shared(subscriber.view, subscriber.view.alike(after)[0])
-        page = self._ring.page(after, upto, topics, self.BURST_ENTRIES)
-        return next(self._bursts(subscriber, span, page)) if page else None
-
-    def _shared(self, view: View, cursor: int) -> Burst | None:
-        """What all of a view are sent next who are at a cursor and have nothing of their own."""
-        burst = view.bursts.get(cursor)
-        if burst is None:
-            page = self._ring.page(cursor, self.head, view.topics, self.BURST_ENTRIES)
-            if page is None:
-                return None
-            found, upto = page
-            mine = [e for e in found if e.left_out.isdisjoint(view.topics)]
-            if len(view.bursts) > 64:
-                view.bursts.clear()
-            burst = view.bursts[cursor] = self._burst(view.encoding, mine, upto)
-            self._dirty[view] = None  # the sweep clears them
-        return burst
-
-    def _bursts(self, subscriber: Subscriber, span: Span, page: Page) -> Iterator[Burst]:
-        """Sends for a subscriber: of a page for its span, or a wider one, what is its own."""
-        view, own, (found, upto) = subscriber.view, subscriber.own_topic, page
-        topics = view.topics | span.topics
-        mine = [
-            entry
-            for entry in found
-            if span.after < entry.id <= upto
-            and entry.topic in span.topics
-            and entry.is_for(topics, own)
-        ]
-        # What is older than a stream's position must not move it back. In Socket.IO each
-        # namespace's client has a position of its own.
-        stays = span.is_earlier and not isinstance(view.encoding, SocketIoEncoding)
-        position = self._log.position(subscriber.cursor) if stays else None
-        while True:
-            burst = self._burst(view.encoding, mine, upto, position)
-            yield burst
-            mine = mine[burst.messages :]
-            if not mine:
+    def _serve_behind(self, subscriber: Subscriber, page: Source) -> None:
+        """Serve who was behind, if it still is, of what was read for it."""
+        if subscriber.state is not State.BEHIND:
+            return
+        subscriber.state = State.LIVE
+        self._serve_soon(subscriber)  # of the ring, or of another page
+        while subscriber.state is State.LIVE and (span := subscriber.next_span(self.head)):
+            burst = page(subscriber, span)
+            if burst is None:
                 return
-
-    def _burst(
-        self, encoding: Encoding, entries: list[Entry], upto: int, position: str | None = None
-    ) -> Burst:
-        """Frames for one send, with their own positions or one for all; `upto` when all fit."""
-        frames: list[bytes] = []
-        size = 0
-        for entry in entries:
-            frame = None if position else entry.frames.get(encoding.key)
-            if frame is None:
-                frame = encoding.message(entry, position or self._log.position(entry.id))
-                if not position:
-                    entry.frames[encoding.key] = frame
-                    if entry.id > self._ring.floor:  # else it was read for this once
-                        self._ring.size += len(frame)
-            if frames and size + len(frame) > self.BURST_BYTES:
-                return Burst(b"".join(frames), entries[len(frames) - 1].id, len(frames))
-            frames.append(frame)
-            size += len(frame)
-        return Burst(b"".join(frames), upto, len(frames))
+            if self._log.complete(span.after, span.topics):
+                self._bring(subscriber, span.is_earlier, burst)
+            else:
+                self._reset(subscriber, span)
 
     def _bring(self, subscriber: Subscriber, is_earlier: bool, burst: Burst) -> None:
         """Send a part of a span."""
@@ -3548,14 +3640,25 @@ class Hub:
             burst = burst._replace(cursor=subscriber.cursor)
         self._push(subscriber, burst)
 
+    def _reset(self, subscriber: Subscriber, span: Span | None = None) -> None:
+        """Some of what it lacks is gone: say so and go on, at the head, or with its new topics."""
+        is_earlier, number = span is not None and span.is_earlier, self.head
+        if not is_earlier:  # its cursor will be beyond all changes of its topics
+            subscriber.later = tuple(c._replace(since=number) for c in subscriber.later)
+        position = self._log.position(subscriber.cursor if is_earlier else number)
+        frame = subscriber.encoding.notice("reset", RESET, position)
+        self._bring(subscriber, is_earlier, Burst(frame, number, 0))
+        self._serve_soon(subscriber)
+
     # Volatile messages
 
     def volatile(self, entry: Entry) -> int:
         """Send a message that is not stored to who is there and ready; how many are addressed."""
         if entry.topic.startswith(CHANNEL):
-            self._stats.topics[entry.topic] += 1
-            self._stats.bound_topics()
-        chosen = [m for m in self.present(entry.topic) if entry.is_for(m.view.topics, m.own_topic)]
+            self.stats.topics[entry.topic] += 1
+            self.stats.bound_topics()
+        here = self.audience.present(entry.topic)
+        chosen = [member for member in here if entry.is_for(member.view.topics, member.own_topic)]
         if chosen:
             self._volatile.append((entry, iter(chosen)))  # in the place of the oldest of too many
             self._wake()
@@ -3568,90 +3671,15 @@ class Hub:
         if subscriber is None:
             self._volatile.popleft()
             return
-        if not self._has_all(subscriber):
+        if not subscriber.has_all(self.head):
             self._serve(subscriber)
         # It may carry a position: not to who still lacks something, or for the past.
-        if self._has_all(subscriber):
+        if subscriber.has_all(self.head):
             key = f"{subscriber.encoding.key} {self.head}"
             if key not in entry.frames:
                 position = self._log.position(self.head)
                 entry.frames[key] = subscriber.encoding.message(entry, position)
             self._push(subscriber, Burst(entry.frames[key], self.head, 1))
-
-    # Catch-up
-
-    def _fall_behind(self, subscriber: Subscriber) -> None:
-        subscriber.state = State.BEHIND
-        self._behind.setdefault(self._wanted(subscriber), {})[subscriber] = None
-        self._behind_bell.set()
-
-    def _wanted(self, subscriber: Subscriber) -> Wanted:
-        """What a page has that serves it: its view's messages, or what is older of new topics."""
-        span = self._next_span(subscriber)
-        return subscriber.view, span.topics if span and span.is_earlier else None
-
-    def _catch_up(self) -> None:
-        """Serve who is behind the ring from the log, together those that want the same."""
-        while self._behind_bell.wait():
-            self._behind_bell.clear()
-            gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
-            while self._behind:
-                wanted = next(iter(self._behind))
-                waiting = [s for s in self._behind.pop(wanted) if s.state is State.BEHIND]
-                try:
-                    for some in chunks(waiting, self.OWN_TOPICS):
-                        self._catch_up_some(wanted, some)
-                except Exception as error:  # the database is away: they stay and wait
-                    self._journal.add("WARN", f"A catch-up read failed: {error}")
-                    gevent.sleep(1)
-                for subscriber in waiting:
-                    if subscriber.state is State.BEHIND:
-                        self._fall_behind(subscriber)
-
-    def _catch_up_some(self, wanted: Wanted, some: Sequence[Subscriber]) -> None:
-        """Read a page of the log and send it to those who still want it then."""
-        low = min((lacked.after for s in some if (lacked := self._next_span(s))), default=0)
-        view, topics = wanted
-        asked = topics or {*view.topics, *(subscriber.own_topic for subscriber in some)}
-        found, upto = self._log.page(low, self._ring.floor, asked, self.PAGE)
-        private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
-        shared: dict[tuple[int, int], list[Burst]] = {}
-        for subscriber in some:
-            if subscriber.state is not State.BEHIND:
-                continue
-            span = self._next_span(subscriber)
-            if span is None or span.after >= self._ring.floor:
-                subscriber.state = State.LIVE
-                self._serve_soon(subscriber)
-                continue
-            # It waits on if it wants something else now (of another log all is), or is elsewhere.
-            if self._wanted(subscriber) != wanted or not low <= span.after < upto:
-                continue
-            subscriber.state = State.LIVE
-            self._serve_soon(subscriber)
-            if not self._log.complete(span.after, span.topics):
-                self._reset(subscriber)
-                continue
-            # Those that have nothing of their own in the page are sent the same bytes.
-            made = {} if topics or subscriber.own_topic in private else shared
-            key = (span.after, min(upto, span.upto))
-            if key not in made:
-                made[key] = list(self._bursts(subscriber, span, (found, key[1])))
-            for burst in made[key]:
-                if subscriber.state is State.LIVE:
-                    self._bring(subscriber, span.is_earlier, burst)
-            gevent.sleep(0)
-
-    def _reset(self, subscriber: Subscriber) -> None:
-        """Some of what it lacks is gone: say so and go on, at the head, or with its new topics."""
-        span, number = self._next_span(subscriber), self.head
-        is_earlier = span is not None and span.is_earlier
-        if not is_earlier:  # its cursor will be beyond all changes of its topics
-            subscriber.later = tuple(c._replace(since=number) for c in subscriber.later)
-        position = self._log.position(subscriber.cursor if is_earlier else number)
-        frame = subscriber.encoding.notice("reset", RESET, position)
-        self._bring(subscriber, is_earlier, Burst(frame, number, 0))
-        self._serve_soon(subscriber)
 
     # Time
 
@@ -3668,7 +3696,7 @@ class Hub:
         blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
         for subscriber in blocked:
             if subscriber.session is None or subscriber.state is State.ENDING:
-                self._drop(subscriber, self.STALLED)
+                self._close(subscriber, self.STALLED)
                 continue
             # A WebSocket that is read again soon gets the rest of what was begun, and these words.
             subscriber.queue = None
@@ -3679,24 +3707,21 @@ class Hub:
     def _expect_answer(self, subscriber: Subscriber, due: int) -> None:
         """Count a client as gone unless it answers a ping that was due at a time."""
         timeout = int(self._settings["ping_timeout"] * 1000)
-        answer_by = max(due + timeout, ticks_ms() + timeout // 2)
-        subscriber.answer_by = subscriber.answer_by or answer_by
+        subscriber.answer_by = max(due + timeout, ticks_ms() + timeout // 2)
 
     def _ping(self) -> None:
         now, ticks = now_ms(), ticks_ms()
         due = ticks - int(self._settings["ping_interval"] * 1000)
         frames: dict[Hashable, bytes] = {}
-        for at, subscriber in enumerate(list(self._by_fd.values())):
+        for subscriber in paced(list(self._by_fd.values())):
             answer_by = 0 if subscriber.is_paused else subscriber.answer_by  # it is not read
             if 0 < subscriber.expires_at <= now and subscriber.is_open:
                 self.disconnect([subscriber], "The credential expired")
             elif 0 < (subscriber.closes_at or answer_by) <= ticks:
                 if subscriber.pending is None:  # else its ping waits too: see _close_stalled
-                    self._drop(subscriber, "ping timeout")
+                    self._close(subscriber, "ping timeout")
             elif subscriber.pinged_at <= due and subscriber.is_open:
                 self._ping_one(subscriber, frames)
-            if at % 500 == 499:
-                gevent.sleep(0)
 
     def _ping_one(self, subscriber: Subscriber, frames: dict[Hashable, bytes]) -> None:
         """Ping who lacks nothing, or waits for the database; to the others data is on its way."""
@@ -3704,21 +3729,22 @@ class Hub:
         subscriber.last_ping, subscriber.pinged_at = now_ms(), ticks_ms()
         body = {"type": "ping", "timestamp": iso(subscriber.last_ping)}
         if isinstance(subscriber.encoding, SocketIoEncoding):  # Engine.IO: always
-            self._expect_answer(subscriber, due)
+            if not subscriber.answer_by:
+                self._expect_answer(subscriber, due)
             self.reply(subscriber, subscriber.encoding.notice("ping", body, None))
             return
-        is_behind = subscriber.state is State.BEHIND
-        if not is_behind and not self._has_all(subscriber):
+        if subscriber.has_all(self.head):
+            subscriber.cursor = self.head
+        elif subscriber.state is not State.BEHIND:
             return
-        number = subscriber.cursor if is_behind else self.head
-        is_whole = not is_behind or self._wanted(subscriber)[1] is None
-        position = self._log.position(number) if is_whole else None
+        span = subscriber.next_span(self.head)  # what is older on new topics has no position
+        position = None if span and span.is_earlier else self._log.position(subscriber.cursor)
         key = (subscriber.encoding.key, position)
         if key not in frames:
             frames[key] = subscriber.encoding.notice("ping", body, position)
-        if subscriber.session is not None:
+        if subscriber.session is not None and not subscriber.answer_by:
             self._expect_answer(subscriber, due)
-        self._push(subscriber, Burst(frames[key], number, 0))
+        self._push(subscriber, Burst(frames[key], subscriber.cursor, 0))
 
 
 REVOKED = "The credential was revoked"
@@ -3978,7 +4004,7 @@ class Nodes:
             "INSERT INTO nodes (id, name, started, heartbeat, audience)"
             f" VALUES (?, ?, {self._NOW}, {self._NOW}, ?) ON CONFLICT (id) DO UPDATE"
             " SET heartbeat = excluded.heartbeat, audience = excluded.audience RETURNING xmax = 0",
-            *(self.id, self.name, to_json(self._hub.audiences())),
+            *(self.id, self.name, to_json(self._hub.audience.sizes())),
         )
         if is_new or not self._written:  # perhaps it was taken for dead
             self._written.clear()
@@ -3999,7 +4025,7 @@ class Nodes:
         for node in {row[0] for row in rows}:
             self._journal.add("WARN", "A silent node was released", node=node)
         for _, client_id, username, channels in rows:
-            if client_id is not None and not self._hub.of_client(client_id):
+            if client_id is not None and not self._hub.audience.of_client(client_id):
                 for channel in msgspec.json.decode(channels):
                     self._note_presence("presence-leave", channel, client_id, username)
         return bool(rows)
@@ -4018,7 +4044,7 @@ class Nodes:
                 counts.update(msgspec.json.decode(audience))
                 counts.update(DIRECT + client for client in clients)
                 kinds.update(transports)
-        self._others, self._hub.elsewhere, self._transports = others, counts, kinds
+        self._others, self._hub.audience.elsewhere, self._transports = others, counts, kinds
 
     def _write_rows(self, subscribers: Sequence[Subscriber]) -> None:
         """Write the rows that are others than when they were last written, of who left none."""
@@ -4067,7 +4093,7 @@ class Nodes:
         many there are in all: of a transport, on a channel, with `text` in what is known of the
         client."""
         needle, chosen = text.lower(), list[Subscriber]()
-        here = self._hub.present(CHANNEL + channel) if channel else self._hub.subscribers()
+        here = self._hub.audience.present(CHANNEL + channel) if channel else self._hub.subscribers()
         for s in paced(sorted(here, key=_by_id)):
             known = f"{s.client_id} {s.address} {s.agent} {s.username or ''}" if needle else ""
             if s.is_open and transport in (None, s.encoding.name) and needle in known.lower():
@@ -4086,8 +4112,8 @@ class Nodes:
     def channels(self, limit: int) -> tuple[list[tuple[str, int, int]], int]:
         """Those with most messages in the last minute, then with most listeners on all nodes: name,
         listeners, messages; and how many have any of either."""
-        messages, listeners = self._hub.traffic(), Counter(self._hub.elsewhere)
-        listeners.update(self._hub.audiences())
+        messages, listeners = self._hub.stats.traffic(), Counter(self._hub.audience.elsewhere)
+        listeners.update(self._hub.audience.sizes())
         names = {topic: channel_of(topic) for topic in paced({**listeners, **messages})}
         found = [
             (name, listeners[topic], messages[topic])
@@ -4098,7 +4124,7 @@ class Nodes:
 
     def by_transport(self) -> dict[str, int]:
         """Open connections of each kind, here and, as last told, on the other nodes."""
-        return Counter(self._hub.by_transport()) + self._transports
+        return Counter(self._hub.audience.by_transport()) + self._transports
 
     def newest(self, limit: int) -> list[Connected]:
         """The connections that were opened last, on any node, newest first."""
@@ -4108,11 +4134,11 @@ class Nodes:
 
     def of_client(self, client_id: str) -> list[Connected]:
         """A client's connections, on any node."""
-        return self._rows(self._hub.of_client(client_id), "AND client_id = ?", client_id)
+        return self._rows(self._hub.audience.of_client(client_id), "AND client_id = ?", client_id)
 
     def present(self, channel: str) -> list[Connected]:
         """The connections on a channel, a client once."""
-        here = self._hub.present(CHANNEL + channel)
+        here = self._hub.audience.present(CHANNEL + channel)
         rows = self._rows(here, "AND channels LIKE ?", _channel_like(channel))
         return list({row.client_id: row for row in rows}.values())
 
@@ -4123,7 +4149,7 @@ class Nodes:
         if self.are_several:
             letter = self.id, entry.topic, entry.event, entry.content, entry.exclude
             self._doorbell.post(msgspec.json.encode((*letter, entry.attachments)))
-        return self._hub.volatile(entry) + self._hub.elsewhere.get(entry.topic, 0)
+        return self._hub.volatile(entry) + self._hub.audience.elsewhere.get(entry.topic, 0)
 
     def _on_letter(self, text: str) -> None:
         """Whoever may connect to the database can send what is none; the next is heard anyway."""
@@ -4145,7 +4171,7 @@ class Nodes:
         if self.are_several:
             self._moved[subscriber.id] = subscriber
         client_id, name = subscriber.client_id, subscriber.username
-        others = [s for s in self._hub.of_client(client_id) if s is not subscriber]
+        others = [s for s in self._hub.audience.of_client(client_id) if s is not subscriber]
         for event, topics in (("presence-leave", before - now), ("presence-join", now - before)):
             for topic in topics:
                 channel = channel_of(topic)
@@ -4156,7 +4182,7 @@ class Nodes:
         """Remember a join or leave, to be told where somebody listens on any node."""
         # Another node's listeners show in what is held of the topic before they are counted.
         topic, now = PRESENCE + channel, now_ms()
-        if self._hub.is_heard(topic) or topic in self._hub.elsewhere:
+        if self._hub.audience.is_heard(topic) or topic in self._hub.audience.elsewhere:
             who = {"type": event, "channel": channel, "clientId": client_id, "username": name}
             told = Entry(topic, SYSTEM, event, to_json(who), expires_at=now + 60_000, sent_at=now)
             self._presence.append(told)
@@ -4425,13 +4451,16 @@ class Buckets:
         return give_back
 
 
+Seconds = Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
+
+
 class Claims(msgspec.Struct):
     """What a JSON Web Token says (RFC 7519, 4.1); PyJWT takes a time also as a text."""
 
     sub: Storable
-    exp: Annotated[float, msgspec.Meta(lt=8.64e12)]  # ECMAScript knows no later time
-    nbf: float = 0
-    iat: float = 0
+    exp: Seconds
+    nbf: Seconds = 0
+    iat: Seconds = 0
     aud: str | list[str] = ""
     channels: dict[str, tuple[Storable, ...]] = {}
 
@@ -4511,10 +4540,14 @@ class Call(msgspec.Struct, eq=False, dict=True):
 
     def body(self, limit: int) -> bytes:
         """The whole body, of at most `limit` bytes. Raises Problem `not_json` for one that says it
-        isn't UTF-8, `too_large` as soon as it is known to be, `too_slow`, `malformed`."""
+        isn't UTF-8, or is packed, `too_large` as soon as it is known to be, `too_slow`,
+        `malformed`."""
         for charset in CHARSET.findall(self.headers.get("content-type", "")):
             if charset.lower() not in ("utf-8", "utf8"):
                 raise Problem("not_json", f"It must be UTF-8, not {charset[:40]}.")
+        if self.headers.get("content-encoding", "").lower() not in ("", "identity"):
+            plain = {"Accept-Encoding": "identity"}  # RFC 9110, 15.5.16
+            raise Problem("not_json", "Send it without Content-Encoding.", headers=plain)
         try:
             raw = self.connection.body(limit)
             if raw is not None:
@@ -4630,13 +4663,16 @@ class Access:
         names = ("jwt_key", "jwt_algorithm", "jwt_audience")
         key, algorithm, audience = (self._settings[name] for name in names)
         options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
+        options["verify_iat"] = False  # or a clock that is a second ahead of ours spoils it
         try:
             if algorithm == "none" or not key:
-                raise jwt.InvalidTokenError
+                raise jwt.InvalidTokenError("jwt_algorithm and jwt_key are not set")
             claims = jwt.decode(token, key, [algorithm], options, audience=audience or None)
             found = msgspec.convert(claims, Claims)
-        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
-            raise Problem("unauthorized", "The JSON Web Token is not valid.") from None
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+            is_told = isinstance(error, (jwt.PyJWTError, msgspec.ValidationError))
+            why = f": {error}" if is_told else ""
+            raise Problem("unauthorized", f"The JSON Web Token is not valid{why}.") from None
         hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
         grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
         return Principal("jwt", found.sub, grants, sha256(token)[:16], ends)
@@ -4971,7 +5007,7 @@ def parse_json(raw: bytes) -> Parsed:
         place = f"at byte {len(valid.encode())} (the first one is 0)"
         raise Problem("malformed_json", f"It is not valid UTF-8 {place}.") from None
     except msgspec.DecodeError as error:
-        raise Problem("malformed_json", f"{error}.") from None
+        raise Problem("malformed_json", f"{error if raw.strip() else 'It is empty'}.") from None
     return Parsed(value, text)
 
 
@@ -4992,7 +5028,8 @@ def depth(value: Any) -> int:
 WAITING, CONNECTED, RECONNECTING, GONE = "waiting", "connected", "reconnecting", "gone"
 # What a participant says, since when its hand is up, and what the host says of it: receivers obey.
 STATE = {"audio": False, "video": False, "screen": False, "hand": False, "handAt": None}
-STATE |= {"muted": False, "cameraOff": False}
+FORCED = "muted", "cameraOff"
+STATE |= dict.fromkeys(FORCED, False)
 # To do what somebody must be in a room, or in it or its lobby, or its host.
 Right = Literal["take part", "stay", "moderate"]
 GOOGLE_STUN = "stun:stun.l.google.com:19302"
@@ -5077,7 +5114,8 @@ def shown_name(text: str, most: int = 100) -> str:
 def change(tx: Transaction, row: Any, /, **fields: Any) -> None:
     """Change a row, stored and in hand."""
     model = type(row)
-    model.update(**fields).where(model.id == row.id).execute(tx.database)
+    if fields:
+        model.update(**fields).where(model.id == row.id).execute(tx.database)
     for name, value in fields.items():
         setattr(row, name, value)
 
@@ -5292,7 +5330,7 @@ class Attendance:
             new.waits_since = old.waits_since
         if new.is_in != (old is not None and old.is_in):
             topics = {f"{VIDEO_ROOM}{new.room}"}
-            for subscriber in self._hub.of_client(new.client_id):
+            for subscriber in self._hub.audience.of_client(new.client_id):
                 before = subscriber.topics
                 self._hub.set_topics(subscriber, before | topics if new.is_in else before - topics)
 
@@ -5373,8 +5411,8 @@ class Attendance:
             has_spoken, person.is_fresh = person.is_fresh, False
             is_here, is_elsewhere = has_spoken, False
             if not person.beats:  # else a stream says nothing: a phone that vanished leaves one
-                is_here = is_here or bool(self._hub.of_client(person.client_id))
-                is_elsewhere = DIRECT + person.client_id in self._hub.elsewhere
+                is_here = is_here or bool(self._hub.audience.of_client(person.client_id))
+                is_elsewhere = DIRECT + person.client_id in self._hub.audience.elsewhere
             if is_here or is_elsewhere:
                 person.heard_at = self._clock
             if reason := self._verdict(person, is_here, person.node in alive):
@@ -5641,6 +5679,10 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
+        marks = RoomBan.who.in_([f"kept {what} {key}" for what in FORCED for key in keys])
+        kept = (RoomBan.room == room.id) & marks
+        forced = {mark.who.split()[1] for mark in RoomBan.select().where(kept).execute(tx.database)}
+        RoomBan.delete().where(kept).execute(tx.database)
         VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
@@ -5650,7 +5692,7 @@ class Rooms:
             display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE),
+            state=to_json(STATE | dict.fromkeys(forced, True)),
             node=self._nodes.id,
         ).execute(tx.database)
         return self._participant(tx.database, room, who)
@@ -5734,8 +5776,8 @@ class Rooms:
     def _update(
         self, tx: Transaction, room: Any, row: Any, grace: int | None = None, **changed: Any
     ) -> None:
-        """Change a participant and tell what is different. With a `status` this node judges its
-        silence from now on; who waits in the lobby goes on waiting."""
+        """Change a participant and tell what is different, and a host's act always. With a `status`
+        this node judges its silence from now on; who waits in the lobby goes on waiting."""
         known, view = participant_draft(room, row).content, participant_view(row)
         if "status" in changed:
             changed["node"] = self._nodes.id
@@ -5744,24 +5786,37 @@ class Rooms:
         draft = participant_draft(room, row, grace)
         if draft.content != known:
             tx.append([draft])
-        if row.status != WAITING and (now := participant_view(row)) != view:
+        now, is_act = participant_view(row), "status" not in changed
+        if row.status != WAITING and (is_act or now != view):
             tell(tx, room, "participant-state", participant=now)
 
     def _remove(self, tx: Transaction, room: Any, row: Any, reason: str) -> None:
-        """Take somebody out of a room or its lobby, and tell. An empty room's time begins; who has
-        been there longest is host where there is none any more."""
+        """Take somebody out of a room or its lobby, and tell. What a host forbade lasts until the
+        room is empty, whose time begins then; who has been there longest is host where there is
+        none any more."""
         about = {"connectionId": row.connection_id, "reason": reason}
         tell(tx, room, "room-left", to=row.client_id, **about)
         about |= {"participantId": row.id, "clientId": row.client_id}
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
+        forced = [what for what in FORCED if as_json(row.state)[what]]
+        self._note(tx, room, row, *(f"kept {what} " for what in forced))
         rest = people_in(tx.database, room)
         if not rest and row.status != WAITING:
             change(tx, room, empty_since=now_ms())
+            kept = (RoomBan.room == room.id) & RoomBan.who.startswith("kept ")
+            RoomBan.delete().where(kept).execute(tx.database)
         elif row.is_host and not any(other.is_host for other in rest):
             heir = next((other for other in rest if other.status == CONNECTED), rest[0])
             self._update(tx, room, heir, is_host=1)
+
+    @staticmethod
+    def _note(tx: Transaction, room: Any, row: Any, *marks: str) -> None:
+        """Note of a client, and of a person's account, how they may come back: see `RoomBan`."""
+        for mark, key in itertools.product(marks, banned_as(row.client_id, row.account)):
+            note = RoomBan.insert(room=room.id, who=mark + key)
+            note.on_conflict_ignore().execute(tx.database)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
@@ -5826,9 +5881,7 @@ class Rooms:
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
-        for key in banned_as(row.client_id, row.account):
-            ban = RoomBan.insert(room=room.id, who=key)
-            ban.on_conflict_ignore().execute(tx.database)
+        self._note(tx, room, row, "")
         if row.is_host:  # an administrator's doing: the room is somebody else's now
             change(tx, room, owner_client="", owner_account="", handed=1)
         self._remove(tx, room, row, "removed")
@@ -5950,7 +6003,7 @@ class Rooms:
         addresses = [who.principal.address]
         if is_loopback(addresses[0]) and target.client_id:
             addresses = []
-            for subscriber in self._hub.of_client(target.client_id):
+            for subscriber in self._hub.audience.of_client(target.client_id):
                 if not isinstance(subscriber.transport, QueueTransport):  # it has no socket
                     with contextlib.suppress(OSError):
                         sock = _socket.socket(fileno=socket.dup(subscriber.fd))
@@ -6348,7 +6401,7 @@ def open_stream(
             "lastEventId": position,
             "pingInterval": app.settings["ping_interval"],
             "pingTimeout": app.settings["ping_timeout"],
-            "channels": sorted(query.channel),
+            "channels": sorted({*query.channel}),
             "version": __version__,
         }
         if is_new:
@@ -6425,7 +6478,7 @@ def change_topics(
         number = app.log.find(since)
         order["since"] = -1 if number is None else number  # of another log: told as `reset`
     app.log.control("topics", clientId=client_id, **order)
-    channels = sorted({name for s in app.hub.of_client(client_id) for name in s.channels})
+    channels = sorted({name for s in app.hub.audience.of_client(client_id) for name in s.channels})
     return TopicsView(True, client_id, channels)
 
 
@@ -6563,7 +6616,7 @@ def make_draft(
     if app.access.guarded and principal.kind == ANONYMOUS.kind and not is_let_in:
         exclude = to_json([*app.access.guarded, *excluded_topics(exclude)])
     draft = Entry(topic, MESSAGE, query.event, parsed.text, sender=sender, exclude=exclude)
-    draft.recipient_count, draft.sent_at = app.hub.audience(topic, exclude), now_ms()
+    draft.recipient_count, draft.sent_at = app.hub.audience.size(topic, exclude), now_ms()
     return draft
 
 
@@ -7348,6 +7401,9 @@ def csv_rows(views: list[LogView]) -> bytes:
     return text.getvalue().encode()
 
 
+MASK = "********"  # instead of a secret
+
+
 class SettingView(msgspec.Struct, rename="camel", kw_only=True):
     """A setting, where its value comes from, and what it takes; secrets are masked."""
 
@@ -7368,8 +7424,8 @@ class SettingView(msgspec.Struct, rename="camel", kw_only=True):
 
 def is_from_here(call: Call) -> bool:
     """Whether a request comes from this machine. What a proxy passes on may be anybody's."""
-    proxied = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via"}
-    return is_loopback(call.address) and proxied.isdisjoint(call.headers)
+    proxied = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+    return is_loopback(call.address) and {*proxied, "forwarded", "via"}.isdisjoint(call.headers)
 
 
 def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingView:
@@ -7382,7 +7438,7 @@ def setting_view(app: Application, call: Call, key: str, saved: Any) -> SettingV
     return view_of(
         SettingView,
         row,
-        value="********" if row.secret and value else value,
+        value=MASK if row.secret and value else value,
         type=row.kind,
         minimum=row.low,
         maximum=row.high,
@@ -7437,6 +7493,8 @@ def change_setting(
         raise fault
     try:
         text = setting_text(value)
+        if row.secret and text == MASK:
+            raise ValueError(f"{key}: {MASK} is shown in its place, and is not kept")
         parse_setting(row, text)
     except ValueError as error:
         raise Problem("invalid", errors=[("value", str(error))]) from None
@@ -7456,10 +7514,10 @@ def save_setting(
 
 def setting_text(value: Any) -> str:
     """A setting's value as the text that `parse_setting` takes; None is none. Raises ValueError."""
-    if isinstance(value, dict):
-        raise ValueError("is a text, a number, a list of texts, true or false")
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
+    if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    if isinstance(value, (list, tuple, dict)) or "\0" in str(value):  # PostgreSQL takes no NUL
+        raise ValueError("must be a text without NUL, a number, a list of texts, true or false")
     return "" if value is None else str(value)
 
 
@@ -7538,7 +7596,7 @@ def metrics(app: Application) -> Answer:
     gauge, total = core.GaugeMetricFamily, core.CounterMetricFamily
     latency = now.publish_latency_ms
     live = gauge("rtapp_live_connections", "Now", labels=["transport"])
-    for transport, count in app.hub.by_transport().items():
+    for transport, count in app.hub.audience.by_transport().items():
         live.add_metric([transport], count)
     families = [
         gauge("rtapp_ring_bytes", "Memory of the newest messages", memory["bytes"]),
@@ -7920,11 +7978,18 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
 
 def file_answer(call: Call, path: Path) -> Answer:
     """A file as it is asked for: all of it or a part (RFC 9110, 14), or that the client has it as
-    it is (RFC 9110, 13). Raises OSError."""
+    it is (RFC 9110, 13). Raises OSError, Problem `other_version`, `range_not_satisfiable`."""
     status = path.stat()
     size, changed = status.st_size, int(status.st_mtime)
     tag, date = f'"{status.st_mtime_ns:x}-{size:x}"', email.utils.formatdate(changed, usegmt=True)
     headers = {"Cache-Control": "no-cache", "ETag": tag, "Last-Modified": date}
+    wanted, until = (call.headers.get(f"if-{name}") for name in ("match", "unmodified-since"))
+    if wanted is not None:
+        is_wanted = wanted.strip() == "*" or tag in map(str.strip, wanted.split(","))
+    else:
+        is_wanted = changed <= (bottle.parse_date(until or "") or changed)
+    if not is_wanted:
+        raise Problem("other_version", headers=headers)
     known, since = (call.headers.get(f"if-{name}") for name in ("none-match", "modified-since"))
     if known is not None:
         is_known = known.strip() == "*" or tag in re.findall(r'"[^"]*"', known)
@@ -8307,6 +8372,7 @@ class Web:
                 call.reply["Allow"] = allow_header(methods)
             codes = {404: "not_found", 405: "method_not_allowed"}
             error = Problem(codes.get(error.status_code, "malformed"))
+            self._app.access.admit_page(call)  # who may call this server may hear that, too
         problem = error if isinstance(error, Problem) else self._unexpected(error, call)
         if problem.status not in (401, 404, 503):
             about = {"code": problem.code, "detail": problem.detail, "path": call.path}
@@ -8394,7 +8460,10 @@ class Framing:
             if frame.fin:
                 whole, self._begun = bytes(self._begun), bytearray()
                 try:
-                    messages.append(whole_characters(whole).decode() if self._is_text else whole)
+                    message: str | bytes = whole
+                    if self._is_text:  # a byte order mark is no part of it (RFC 8259, 8.1)
+                        message = whole_characters(whole).decode("utf-8-sig")
+                    messages.append(message)
                 except UnicodeDecodeError:
                     self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
         return messages
@@ -8468,7 +8537,7 @@ class Conversation:
         elif is_paused and count <= self.MOST // 2 and self._size <= self.MOST_BYTES // 2:
             self.app.hub.pause(self.subscriber, False)
 
-    def connection_closed(self, subscriber: Subscriber, reason: str) -> None: ...
+    def connection_ended(self, subscriber: Subscriber, reason: str) -> None: ...
     def revoked(self, credentials: set[str]) -> None: ...  # not what its connection was opened by
 
 
@@ -8554,8 +8623,7 @@ class WebSocketConversation(Conversation):
                 with contextlib.suppress(msgspec.DecodeError, RecursionError):
                     heard = msgspec.json.decode(message, type=Referred)  # who need not wait on
                 value = parse_json(message.encode() if isinstance(message, str) else message).value
-                wrong = (f"{field} {words}".strip() for field, words in faults(value, WsFrame))
-                raise Problem("invalid", f"{'; '.join(wrong)}.") from None
+                raise Problem("invalid", errors=list(faults(value, WsFrame))) from None
             self.app.rooms.attendance.heard(self.subscriber.client_id)
             if frame.type not in self.ACTS:
                 raise Problem("unknown_type", f"Known are {', '.join(self.ACTS)}.")
@@ -8566,8 +8634,7 @@ class WebSocketConversation(Conversation):
                 self._say(type="ack", ref=frame.ref, **acknowledged)
             self._bad = 0
         except Problem as problem:
-            message = problem.detail or problem.title
-            self._say(type="error", code=problem.code, message=message, ref=heard.ref)
+            self._say(type="error", code=problem.code, message=str(problem), ref=heard.ref)
             is_bad = problem.code in ("malformed_json", "invalid", "unknown_type")
             self._bad = self._bad + 1 if is_bad else 0
             if self._bad >= self.MOST_BAD:
@@ -8689,8 +8756,8 @@ class SioPacket(msgspec.Struct):
         values = [msgspec.json.decode(raw) for raw in self.payload]
         try:
             if self.expected:
-                values = fill_placeholders(values, self.attachments.__getitem__)
-        except IndexError:
+                values = fill_placeholders(values, dict(enumerate(self.attachments)).__getitem__)
+        except KeyError:
             raise ValueError("a placeholder of no attachment") from None
         return values
 
@@ -8742,7 +8809,10 @@ def parse_msgpack(data: bytes) -> SioPacket:
 
 def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
     """What an event of the application carries, or an acknowledgement: binary values become
-    attachments. Raises ValueError for what every client would take for the protocol's."""
+    attachments. Raises ValueError and TypeError for a name that would cost each client its
+    connection."""
+    if not isinstance(event, str):
+        raise TypeError(f"An event's name is a text, not {event!r}.")
     if event in SOCKETIO_EVENTS:
         raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
     attachments: list[bytes] = []
@@ -8762,7 +8832,11 @@ def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
 
 class Refused(Exception):
     """Raised by a middleware of the application to refuse a client, or an event:
-    `Refused(message, data)`."""
+    `Refused(message, data)`. Raises TypeError for what can't be JSON."""
+
+    def __init__(self, message: str = "refused", data: Any = None) -> None:
+        to_json([message, data])
+        self.args = (message,) if data is None else (message, data)
 
 
 Function = Callable[..., Any]  # of the application
@@ -8802,11 +8876,19 @@ class EventListener:
         try:
             result = self.function(*[*values, *missing][: self._most], **named)
             if inspect.iscoroutine(result):
-                return asyncio.run_coroutine_threadsafe(result, HANDLERS.asyncio_loop).result()
+                awaited = self._await(result)
+                return asyncio.run_coroutine_threadsafe(awaited, HANDLERS.asyncio_loop).result()
             return result
         finally:
             if isinstance(turn, Turn):  # not one that the application has made
                 turn.turn_to(before)
+
+    @staticmethod
+    async def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except SystemExit as error:  # it would end the loop, and so the program
+            raise RuntimeError(repr(error)) from error
 
 
 class EventListeners:
@@ -8863,6 +8945,13 @@ class EventListeners:
 NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], bool]
 
 
+def plain_namespace(name: str) -> str:
+    """A namespace's name as clients send it. Raises TypeError for what is none."""
+    if not isinstance(name, str):
+        raise TypeError(f"A namespace's name is a text, not {name!r}.")
+    return name if name[:1] == "/" else f"/{name}"
+
+
 class Handlers:
     """What the application's file (`--app`) has declared."""
 
@@ -8877,9 +8966,8 @@ class Handlers:
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
-        if isinstance(name, str) and name[:1] != "/":
-            name = f"/{name}"
-        return self.namespaces.setdefault(name, EventListeners())
+        key = plain_namespace(name) if isinstance(name, str) else name
+        return self.namespaces.setdefault(key, EventListeners())
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
         """What is declared for the namespace that a client names; None where nothing is."""
@@ -9008,8 +9096,9 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
 
 
 def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
-    """Declare what looks at each new client first and may raise: `@use`. The client is told the
-    words of the exception, and of `Refused` also the data. It alone decides who joins."""
+    """Declare what looks at each new client first and may raise, or return False: `@use`. The
+    client is told the words of the exception, and of `Refused` also the data. It alone decides who
+    joins."""
     declare = declaring(HANDLERS.namespace(namespace).use)
     return declare if middleware is None else declare(middleware)
 
@@ -9046,14 +9135,15 @@ def emit(
     event and TypeError for what is no room or can't be JSON.
     """
     app, arguments = HANDLERS.app, pack_arguments(values, event)
+    namespace = plain_namespace(namespace)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
     drafts = []
     for room in each_room(to):
-        for topic in room_topics(namespace, room, app.hub):
+        for topic in room_topics(namespace, room, app.hub.audience):
             others = to_json(left_out) if left_out else None
             draft = Entry(topic, MESSAGE, event, "", exclude=others, sent_at=now_ms())
-            draft.recipient_count = app.hub.audience(topic, others)
+            draft.recipient_count = app.hub.audience.size(topic, others)
             drafts.append((named if topic == DIRECT + room else arguments).put_into(draft))
             left_out.append(topic)  # who has it doesn't get the next one's
     if volatile:
@@ -9068,7 +9158,7 @@ def each_room(rooms: Recipients) -> list[str]:
     has no name. Raises TypeError for what is no name."""
     if rooms is Everybody:
         return [""]
-    is_one = isinstance(rooms, (str, int, NoneType))
+    is_one = isinstance(rooms, (str, int, NoneType, bytes, dict))
     each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
@@ -9079,7 +9169,7 @@ def each_room(rooms: Recipients) -> list[str]:
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
-def room_topics(namespace: str, room: str, heard_by: Hub | None = None) -> list[str]:
+def room_topics(namespace: str, room: str, heard_by: Audience | None = None) -> list[str]:
     """The topics that a name may stand for: a room's, and of one client its own; with a hub only
     those that somebody hears, or will once it is back.
 
@@ -9090,7 +9180,7 @@ def room_topics(namespace: str, room: str, heard_by: Hub | None = None) -> list[
     if not _SID.fullmatch(room):
         return [topic]
     if heard_by is not None:  # who is away or on another node isn't known here
-        is_room, is_client = bool(heard_by.audience(topic)), bool(heard_by.of_client(room))
+        is_room, is_client = bool(heard_by.size(topic)), bool(heard_by.of_client(room))
         if is_room != is_client:
             return [topic] if is_room else [own]
     return [topic, own]
@@ -9129,6 +9219,7 @@ class Client(EventListeners):
     saved = ""  # its state as it was stored last
     position = ""  # where it goes on when it names no offset
     _keeps_soon = False
+    _numbers = itertools.count()  # of questions; a late answer is to none of a later connection
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -9140,7 +9231,6 @@ class Client(EventListeners):
         self.channels: frozenset[str] = frozenset()  # topics of the main namespace
         self._acks: dict[int, Function] = {}  # by the number of an event: who hears
         self._left = gevent.event.Event()
-        self._numbers = itertools.count()
 
     @property
     def topics(self) -> set[str]:
@@ -9155,20 +9245,20 @@ class Client(EventListeners):
         self, event: str, *values: Any, ack: Function | None = None, volatile: bool = False
     ) -> None:
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
-        one without `ack` is stored and sent after its commit. `volatile`: only if it can be sent
-        now. Raises as `emit` of the module."""
+        one without `ack` is stored and sent after its commit. `volatile`, without `ack`: only if
+        it can be sent now. Raises as `emit` of the module."""
         app, arguments = self.session.app, pack_arguments(values, event)
-        if volatile or (self.pid and ack is None):
+        if ack is not None:
+            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
+        elif volatile or self.pid:
             draft = Entry(DIRECT + self.id, MESSAGE, event, "", recipient_count=1, sent_at=now_ms())
             arguments._replace(namespace=self.namespace).put_into(draft)
             if volatile:
                 app.nodes.volatile(draft)
             else:
                 append(app, [draft])
-        elif ack is None:
-            self.session.emit(self.namespace, event, arguments)
         else:
-            self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
+            self.session.emit(self.namespace, event, arguments)
 
     @from_any_thread
     def call(self, event: str, *values: Any, timeout: float = CALL_SECONDS) -> Any:
@@ -9356,7 +9446,7 @@ def act_without_handlers(client: Client, packet: SioPacket) -> dict[str, Any]:
         append(app, [Arguments(parsed.text, attachments).put_into(draft)])
         return {"success": True}
     except Problem as problem:
-        return {"success": False, "code": problem.code, "message": problem.detail}
+        return {"success": False, "code": problem.code, "message": str(problem)}
 
 
 # Of many clients, on any node
@@ -9375,6 +9465,7 @@ class Order(msgspec.Struct):
     number: int = 0  # of the question, when it waits for answers
 
     def __post_init__(self) -> None:
+        self.namespace = plain_namespace(self.namespace)
         if self.rooms == [""]:
             self.rooms = None  # so it stands in the log since the first version
 
@@ -9427,13 +9518,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.engine.command(Order("join", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.engine.command(Order("leave", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9441,7 +9532,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.engine.command(Order("disconnect", [close], namespace, each_room(to)))
+    HANDLERS.app.sockets.command(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9450,7 +9541,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.engine.command(Order("fetch", [], namespace, each_room(to)), timeout)
+    rows = HANDLERS.app.sockets.command(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9468,20 +9559,20 @@ def call(
     pack_arguments(values, event)
     whom = namespace, each_room(to), each_room(exclude)
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    return HANDLERS.app.engine.command(Order("call", [event, values, timeout], *whom), timeout + 5)
+    return HANDLERS.app.sockets.command(Order("call", [event, values, timeout], *whom), timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.engine.command(Order("server", [event, values]))
+    HANDLERS.app.sockets.command(Order("server", [event, values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.engine.command(Order("server", [event, values]), timeout)
+    return HANDLERS.app.sockets.command(Order("server", [event, values]), timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -9569,7 +9660,7 @@ class Recovery:
 
     def replace(self, client: Client) -> None:
         """End other connections of a client that has recovered: lost, and not yet noticed."""
-        for other in self._app.hub.of_client(client.id):
+        for other in self._app.hub.audience.of_client(client.id):
             if other is not client.session.subscriber:
                 self._app.hub.close_after(other, b"", RECOVERED)
 
@@ -9668,14 +9759,14 @@ class EngineSession(Conversation):
         last = self._encoding.farewell(0, CloseCode.NORMAL_CLOSURE) if last is None else last
         self.app.hub.close_after(self.subscriber, last, reason)
 
-    def connection_closed(self, subscriber: Subscriber, reason: str) -> None:
+    def connection_ended(self, subscriber: Subscriber, reason: str) -> None:
         """The session is over; or a WebSocket that was tried is gone or has become its own."""
         if subscriber is self._probe:
             self._probe = None
             return
         transport, last = self.subscriber.transport, b""
         if isinstance(transport, QueueTransport) and "polls" not in self._requests:
-            last = transport.take()
+            last = transport.fetch()
         self._engine.forget(self.sid, last)
         self.lost(reason)
 
@@ -9752,10 +9843,10 @@ class EngineSession(Conversation):
             queue.ready.wait(self.PROBE_POLL if self._probe else None)
         if queue is not self.subscriber.transport:
             raise EngineFault("Bad request")
-        payload = queue.take()
+        payload = queue.fetch()
         self.app.hub.flush(self.subscriber)
         if not self.subscriber.is_open:  # its last words can't be fetched by another poll
-            payload += queue.take()
+            payload += queue.fetch()
         return payload or b"6"
 
     def _post(self, call: Call) -> bytes:
@@ -9851,37 +9942,43 @@ class SocketIoSession(EngineSession):
 
     def message(self, data: str | bytes) -> None:
         """A packet of Socket.IO, or an attachment of the one before. Raises ValueError."""
-        packet, parser = self._partial, self._encoding.parser
-        if packet is not None:
-            if isinstance(data, str):
-                raise ValueError("attachments are missing")
-            packet.attachments.append(data)
-            packet.attached += len(data)
-            packet.size += len(data)
-            if packet.attached > self.app.settings["max_message_bytes"]:
-                raise ValueError("attachments that are too large")
-        elif parser == "json" and isinstance(data, str):
-            packet = parse_packet(data)
-        elif isinstance(data, str) or (parser == "json" and self.clients):
+        packet = self._parse(data) if self._partial is None else self._attach(self._partial, data)
+        self._partial = packet if len(packet.attachments) < packet.expected else None
+        if self._partial is not None:
+            return
+        if packet.kind != SIO_ACK:
+            self.later(partial(self._handle, packet), packet.size)
+        elif (client := self.clients.get(packet.namespace)) is not None:
+            client.take_answer(packet)
+
+    def _attach(self, packet: SioPacket, data: str | bytes) -> SioPacket:
+        if isinstance(data, str):
+            raise ValueError("attachments are missing")
+        packet.attachments.append(data)
+        packet.attached += len(data)
+        packet.size += len(data)
+        if packet.attached > self.app.settings["max_message_bytes"]:
+            raise ValueError("attachments that are too large")
+        return packet
+
+    def _parse(self, data: str | bytes) -> SioPacket:
+        """Who begins in MessagePack is answered so."""
+        parser, begins = self._encoding.parser, not self.clients
+        if parser == "json" and isinstance(data, str):
+            return parse_packet(data)
+        if isinstance(data, str) or (parser == "json" and not begins):
             raise ValueError("not of its parser, or an attachment of nothing")
-        else:
-            try:
-                packet = parse_msgpack(data)
-            except ValueError:
-                if not self.clients:
-                    why = "it has a parser of its own; there are the default one and msgpack"
-                    self._engine.note(why, self.subscriber.address)
-                raise
-            if parser == "json":  # who begins in MessagePack is answered so
-                encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
-                self.app.hub.become(self.subscriber, encoding=encoding)
-        self._partial = packet
-        if len(packet.attachments) == packet.expected:
-            self._partial = None
-            if packet.kind != SIO_ACK:
-                self.later(partial(self._handle, packet), packet.size)
-            elif (client := self.clients.get(packet.namespace)) is not None:
-                client.take_answer(packet)
+        try:
+            packet = parse_msgpack(data)
+        except ValueError:
+            if begins:
+                why = "it has a parser of its own; there are the default one and msgpack"
+                self._engine.note(why, self.subscriber.address)
+            raise
+        if parser == "json":
+            encoding = self._engine.encodings[self._encoding.transport, "msgpack"]
+            self.app.hub.become(self.subscriber, encoding=encoding)
+        return packet
 
     def lost(self, reason: str) -> None:
         """Each client's handler hears why, after what came before the end."""
@@ -9917,12 +10014,13 @@ class SocketIoSession(EngineSession):
             since = self.recovery.recover(client, auth) if skips else None
             if since is None:
                 for middleware in declared.middlewares:
-                    middleware(namespace, "use", client)
+                    if middleware(namespace, "use", client) is False:
+                        raise Refused
         except Problem as problem:
             self._refuse(namespace, "unauthorized")
             self._note_refusal(problem)
         except Refused as refused:
-            self._refuse(namespace, *(refused.args or ("refused",)))
+            self._refuse(namespace, *refused.args)
         except BaseException as error:
             words = str(error) if isinstance(error, Exception) else ""
             self._refuse(namespace, words or "internal error")
@@ -10113,7 +10211,7 @@ class EngineIo:
             return upgrade(call, attach)
         queue = QueueTransport()
         attach(queue, b"", b"")
-        return payload_answer(queue.take())
+        return payload_answer(queue.fetch())
 
     def forget(self, sid: str, last: bytes) -> None:
         """A session is over. Its last packets can be fetched for a while, where they say so."""
@@ -10209,7 +10307,7 @@ _POLL, _SEND = "Open or poll a Socket.IO connection", "Send packets on a polling
 @route("PUT", "/socket.io/", "public", "Refused, as the protocol says", gives={400: JSON})
 def socket_io(app: Application, call: Call) -> Answer:
     """Engine.IO v4 and Socket.IO v5; a credential is asked for when a namespace is joined."""
-    return app.engine.answer(call)
+    return app.sockets.answer(call)
 
 
 @route(
@@ -11524,9 +11622,9 @@ class Application:
         self.nodes = Nodes(storage, self.log, self.hub, journal)
         # A control entry is applied while the head advances: whatever may wait comes later.
         self.hub.controls["setting"] = lambda _, order: gevent.spawn(self._apply_settings)
-        self.hub.controls["trimmed"] = lambda _, order: self.log.take_trimmed(**order)
+        self.hub.controls["trimmed"] = lambda _, order: self.log.note_trimmed(**order)
         self.rooms = Rooms(storage, self.log, self.hub, self.nodes, self.access, settings, journal)
-        self.engine = EngineIo(self)
+        self.sockets = EngineIo(self)
         if settings["app"]:
             HANDLERS.load(settings["app"])
         self.access.guarded = [room_topic(namespace, "") for namespace in HANDLERS.gated]
@@ -11575,13 +11673,13 @@ class Application:
         self.access.start(self.rooms.is_guest_of)
         self.hub.start()
         self.rooms.start()
-        self.engine.recovery.start()
+        self.sockets.recovery.start()
         HANDLERS.app, HANDLERS.hub = self, gevent.get_hub()
         for seconds, *jobs in (
             (0.1, self.nodes.tell_presence),
             (0.5, self.nodes.beat),
             (1.0, self._tell_faults, self.journal.flush, self._note_second, self.log.poll),
-            (1.0, self.engine.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
+            (1.0, self.sockets.recovery.flush, self.rooms.tick, self.network.tick, self.front.look),
             (60.0, self._note_minute, self.access.flush, self._retention),
             (self.stats.SAMPLE_SECONDS, self.stats.sample),
         ):
@@ -11633,7 +11731,7 @@ class Application:
         counters = SimpleNamespace(**self._counters())
         self.recent.append(view_of(RecentView, counters, timestamp=iso(now_ms())))
         topic = CHANNEL + STATS_CHANNEL
-        if self.hub.is_heard(topic):
+        if self.hub.audience.is_heard(topic):
             view = msgspec.to_builtins(self.stats_view())
             view |= {"timestamp": iso(now_ms()), "head": self.log.head}
             self.hub.volatile(Entry(topic, MESSAGE, "stats", to_json(view)))
@@ -11664,7 +11762,7 @@ class Application:
 
     def _note_minute(self) -> None:
         view = self.stats_view()
-        view.active_connections, view.transports = self.hub.count, self.hub.by_transport()
+        view.active_connections, view.transports = self.hub.count, self.hub.audience.by_transport()
         minute, counters = now_ms() // 60_000 * 60_000, to_json(view_of(MinuteView, view))
         row = {"minute": minute, "node": self.nodes.id, "counters": counters}
         self.storage.write(lambda tx: upsert(tx.database, StatsMinute, **row))
@@ -11711,7 +11809,7 @@ class Application:
         with reported(self.journal, "Stopping"):
             self._note_minute()
             self.access.flush()
-            self.engine.recovery.flush()
+            self.sockets.recovery.flush()
             self.journal.flush()
             self.log.stop()
             self.nodes.leave()
@@ -12583,10 +12681,9 @@ def token_list(options: argparse.Namespace) -> None:
 
 def token_create(options: argparse.Namespace) -> None:
     """Make a token, whose secret is printed this once."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", options.name):
-        raise StartError("token create needs --name: 1-64 letters, digits, dots, dashes.")
-    if not 0 < options.days <= 36_500:
-        raise StartError("--days is more than 0 and at most 36500.")
+    for option, kind in (("name", TokenName), ("channel", Patterns | None), ("days", Days)):
+        if wrong := fault(getattr(options, option), kind, strict=True):
+            raise StartError(f"token create: --{option} {wrong}.")
     covers = None if options.channel is None else tuple(options.channel)
     grants = Grants(tuple(options.scope or SCOPES[:2]), covers, covers)
     secret, row = new_token("api", grants, options.days * 86_400, name=options.name)
@@ -12636,7 +12733,7 @@ def new_hash(username: str) -> str:
         if getpass.getpass("Again: ") != password:
             raise StartError("The two passwords differ.")
     else:
-        password = sys.stdin.readline().rstrip("\n")
+        password = sys.stdin.readline().rstrip("\n").removeprefix("\ufeff")  # PowerShell's mark
     try:
         check_password(password, username)
     except Problem as problem:
@@ -12699,6 +12796,10 @@ def setup_link_command(options: argparse.Namespace) -> None:
         if User.get_or_none(User.role == "admin"):
             raise StartError("There is an administrator already; see user list, user passwd.")
         runtime = read_runtime(engine.folder)
+        if isinstance(engine, SqliteEngine):
+            with contextlib.suppress(InUse):
+                engine.claim()
+                runtime = None  # of a server that has ended
         if runtime is None:
             raise StartError("Start the server first: it prints a link by itself.")
         secret, row = new_token("setup", ADMIN_GRANTS, LINK_SECONDS)
@@ -12924,6 +13025,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rtapp: {error}", file=sys.stderr)
         if options.run is desktop_command and has_screen():
             tell_failure(str(error))
+        return 2
+    except UnicodeError:  # of bytes that are no text
+        print("rtapp: What was given is not valid UTF-8.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130

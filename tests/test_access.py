@@ -9,6 +9,8 @@ import itertools
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from support import (
     NDJSON,
     PATIENCE,
     POLLING,
+    PROGRAM,
     UPGRADE,
     Answer,
     Server,
@@ -148,6 +151,14 @@ def test_each_start_and_setup_link_print_a_new_one(fresh: Server) -> None:
     assert not any("#setup=" in line for line in fresh.output)
 
 
+@pytest.mark.sqlite
+def test_a_setup_link_leads_to_no_server_that_has_ended(fresh: Server) -> None:
+    """One that was killed leaves word of where it was."""
+    fresh.kill()
+    printed = fresh.command("setup-link")
+    assert (printed.code, printed.stdout) == (2, "") and "Start the server first" in printed.stderr
+
+
 def test_two_who_open_the_setup_link_at_once(fresh: Server) -> None:
     """One of them is the administrator; each may have hashed a password by then."""
     token = setup_token(fresh)
@@ -187,6 +198,12 @@ def test_login_and_roles(home: Server) -> None:
     body = {"username": "nobody", "password": PASSWORD}
     assert home.post("/api/auth/login", body, token=None).code == "wrong_login"
     assert home.post("/api/users", {"username": "Bob", "password": PASSWORD}).code == "user_exists"
+
+
+def test_a_refused_sign_in_names_what_is_taken(home: Server) -> None:
+    """RFC 9110, 15.5.2: every 401 does."""
+    answer = home.post("/api/auth/login", {"username": "ada", "password": "x"}, token=None)
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
 def test_logout_ends_the_session(home: Server) -> None:
@@ -265,6 +282,39 @@ def test_commands_work_while_the_server_runs(server: Server) -> None:
     assert server.command("user", "remove", "ada").code == 0
     assert server.get("/api/stats", headers=cookie, token=None).status == 401
     assert server.command("user", "remove", "ada").code == 2
+
+
+def test_a_token_that_can_be_used_nowhere_is_not_made(server: Server) -> None:
+    for option, value in (
+        *(("--channel", channel) for channel in ("", "news/* chat", "a" * 129)),
+        *(("--days", days) for days in ("0", "nan", "inf", "-1")),
+        *(("--name", name) for name in ("", "a b", "\u00fc", "a" * 65)),
+    ):
+        made = server.command("token", "create", "--name", "ci", option, value)
+        assert (made.code, made.stdout) == (2, ""), (option, value)
+        assert f"{option} " in made.stderr and "must be" in made.stderr
+        assert len(made.stderr.splitlines()) == 1
+    assert server.get("/api/tokens").json == []
+
+
+def test_what_is_no_text_is_told_in_a_line(server: Server) -> None:
+    said = "rtapp: What was given is not valid UTF-8.\n"
+    for command in (
+        ("user", "remove", "\udcff"),
+        ("token", "revoke", "\udcff"),
+        ("token", "create", "--name", "ci", "--channel", "\udcff"),
+    ):
+        assert server.command(*command)[::2] == (2, said)
+    command = (sys.executable, str(PROGRAM), "user", "add", "ada", "--data", str(server.data))
+    done = subprocess.run(command, input=b"caf\xe9 latin-1\n", capture_output=True, check=False)
+    assert (done.returncode, done.stderr.decode()) == (2, said)
+
+
+def test_a_mark_before_a_piped_password_is_no_part_of_it(server: Server) -> None:
+    """PowerShell writes one."""
+    added = server.command("user", "add", "ada", text=f"\ufeff{PASSWORD}\n")
+    assert added.code == 0, added
+    log_in(server)
 
 
 def test_attempts_are_slowed_and_forgotten(home: Server) -> None:
@@ -533,6 +583,35 @@ def test_claims_of_right_types(claimed: list[Server]) -> None:
             pass
     answer = claimed[0].get("/api/stats", token=signed(aud="rtapp", nbf=now + 60))
     assert answer.code == "unauthorized"
+
+
+def test_a_clock_that_is_ahead_spoils_no_token(claimed: list[Server]) -> None:
+    """When it was issued says nothing of its validity (RFC 7519, 4.1.6)."""
+    token = signed(aud="rtapp", iat=time.time() + 5)
+    assert claimed[0].get("/api/stats", token=token).status == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"exp": 1}, "Signature has expired"),
+        ({"nbf": 9_999_999_999}, "not yet valid"),
+        ({"aud": "other"}, "Audience doesn't match"),
+        ({"exp": None}, '"exp" claim'),
+        ({"key": "another secret of at least 32 bytes!!"}, "Signature verification failed"),
+        ({"channels": {"publish": None}}, "$.channels"),
+    ],
+)
+def test_why_a_token_is_not_valid_is_said(
+    claimed: list[Server], more: dict[str, Any], said: str
+) -> None:
+    token = signed(**{"aud": "rtapp", **more})
+    answer = claimed[0].get("/api/stats", token=token)
+    assert answer.code == "unauthorized" and said in answer.json["detail"]
+
+
+def test_a_server_that_takes_no_tokens_says_so(home: Server) -> None:
+    assert "jwt_key" in home.get("/api/stats", token=signed()).json["detail"]
 
 
 def test_a_public_key_is_no_shared_secret(make_server: Callable[..., Server]) -> None:
@@ -1003,7 +1082,7 @@ def test_an_unknown_proxy_names_no_host(shared: Server) -> None:
 
 
 def test_what_a_proxy_passes_on_is_not_from_here(behind: Server) -> None:
-    for name in ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Via"):
+    for name in ("X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Via", "X-Real-IP"):
         body = {"key": "public_url", "value": "https://chat.example.org"}
         answer = behind.post("/api/settings", body, headers={name: "http"})
         assert answer.code == "only_from_here", name

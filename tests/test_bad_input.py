@@ -7,6 +7,7 @@ Requests that are refused leave nothing behind, so most tests here share one ser
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import select
@@ -309,6 +310,28 @@ def test_other_charsets_are_refused_by_name(shared: Server, path: str, given: st
         answer = shared.post(path, b"{}", headers={"Content-Type": f"{kind}; charset={given}"})
         assert answer.status == 415 and answer.code == "not_json"
         assert given.rsplit("=", maxsplit=1)[-1].strip(' "') in answer.json["detail"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "deflate", "gzip, identity"])
+def test_a_packed_body_is_refused_by_name(shared: Server, path: str, coding: str) -> None:
+    """RFC 9110, 15.5.16; unpacked, a little one can be a very large one."""
+    packed = {**JSON, "Content-Encoding": coding}
+    answer = shared.post(path, gzip.compress(b"{}"), headers=packed)
+    assert (answer.status, answer.code) == (415, "not_json")
+    assert "Content-Encoding" in answer.json["detail"]
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_that_is_as_it_is_may_say_so(server: Server) -> None:
+    for coding in ("identity", "Identity", ""):
+        server.publish({}, headers={**JSON, "Content-Encoding": coding})
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_no_json_is_called_empty(shared: Server, path: str) -> None:
+    for body in (b"", b" \n", b"\xef\xbb\xbf"):
+        assert shared.post(path, body).json["detail"] == "It is empty."
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -1363,6 +1386,17 @@ def test_preflight(make_server: Callable[..., Server]) -> None:
     for foreign in ("https://evil.example", "null", origin + ".evil.example"):
         no = asked("x-agent", origin=foreign)
         assert not [name for name in no.headers if name.startswith("access-control-")]
+
+
+def test_a_page_hears_that_there_is_no_such_path(make_server: Callable[..., Server]) -> None:
+    """Without the header its console speaks of CORS, and somebody looks in the wrong place."""
+    origin = "https://app.example.org"
+    server = make_server(allowed_origins=origin)
+    for method, path, status in (("GET", "/api/nothing", 404), ("GET", "/api/broadcast", 405)):
+        for page, seen in ((origin, origin), ("https://evil.example", None)):
+            answer = server.request(method, path, headers={"Origin": page}, token=None)
+            assert answer.status == status and answer.headers["vary"] == "Origin"
+            assert answer.headers.get("access-control-allow-origin") == seen
 
 
 def test_answers_vary_by_origin(make_server: Callable[..., Server]) -> None:

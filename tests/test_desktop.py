@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -21,7 +22,8 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -263,6 +265,18 @@ def test_what_a_browser_is_opened_with_is_of_use_to_this_user_once(desk: Desk) -
     assert (answer.status, answer.headers["cache-control"]) == (303, "no-store")
     assert desk.owner(answer.headers["location"])("GET", "/api/desktop").status == 200
     assert server.get(path, token=None).status == 404
+
+
+def test_this_user_is_known_by_ipv4_at_a_socket_of_ipv6() -> None:
+    """Of `--host ::`: the browser's end is in the table of IPv4."""
+    with contextlib.ExitStack() as open_until:
+        own = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        open_until.enter_context(own)
+        open_until.enter_context(socket.create_connection(("127.0.0.1", own.getsockname()[1])))
+        transport = open_until.enter_context(own.accept()[0])
+        connection = SimpleNamespace(transport=transport)
+        call = SimpleNamespace(address="127.0.0.1", headers={}, connection=connection)
+        assert rtapp.is_own_program(cast(rtapp.Call, call))
 
 
 def test_a_browser_that_reads_no_hidden_files_arrives_signed_in(desk: Desk, page: Page) -> None:

@@ -1,6 +1,6 @@
 """Random bytes on each way in: frames of `/ws`, packets of Engine.IO and Socket.IO, lines of NDJSON
 and of what a stream asks. Whoever sends them may lose its own connection and nothing else: no 500,
-no traceback, and everybody else goes on. `RTAPP_LONG=1` tries twenty times as many."""
+no traceback, and everybody else goes on. `RTAPP_LONG=1` tries forty times as many."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from support import (
     open_ws,
 )
 
-EXAMPLES = 200 * (20 if LONG else 1)
+EXAMPLES = 4_000 if LONG else 100
 HANDLERS = """
 from rtapp import emit, on
 

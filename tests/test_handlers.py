@@ -13,7 +13,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -256,6 +257,155 @@ def test_reserved_events_are_refused_at_the_call(serve: Serve, how: str) -> None
         for event in ("connect", "disconnect", "disconnecting", "connect_error", "newListener"):
             [words] = ask(ws, "reserved", event, how)
             assert words == f"The event {event} is Socket.IO's own; choose another name."
+
+
+ODD = """
+    from rtapp import call, fetch_sockets, sockets_join
+
+    kept = {}
+
+    def fails(function, *values, **named):
+        try:
+            function(*values, **named)
+        except TypeError:
+            return True
+        return False
+
+    @on("enter")
+    def enter(client, *rooms):
+        client.join(rooms)
+
+    @on("say")
+    def say(client, room):
+        return [fails(emit, "said", to=room), fails(client.broadcast, "said", exclude=room)]
+
+    @on("names")
+    def names(client, name):
+        ways = emit, client.emit, client.broadcast, client.call, call
+        return [fails(way, name, 1) for way in ways]
+
+    @on("hello", namespace="chat")
+    def hello(client):
+        emit("all", 1, namespace="chat")
+        sockets_join("red", namespace="chat")
+        emit("red", 2, to="red", namespace="chat")
+        return len(fetch_sockets(namespace="chat")), fails(fetch_sockets, namespace=None)
+
+    @on("ask")
+    def ask(client, volatile):
+        client.emit("q", volatile=volatile, ack=lambda value: client.emit("heard", value))
+
+    @on("binary")
+    def binary(client, *values):
+        return len(values)
+
+    @on("exit")
+    async def exit(client):
+        raise SystemExit(3)
+
+    @on("*")
+    def other(client, event):
+        raise OSError("x" * 100_000)
+
+    @use(namespace="/gate")
+    async def gate(client):
+        how = client.auth.get("how")
+        if how == "data":
+            raise Refused("no", data=object())
+        if how == "keyword":
+            raise Refused("no", data={"code": 1})
+        return how
+"""
+
+
+def test_what_is_no_room_is_nobodys(serve: Serve) -> None:
+    server = serve(ODD)
+    with join(server) as one, join(server) as two:
+        say(two, "enter", "red", *b"red")
+        assert ask(one, "say", {"red": 1}) == [[True, True]]
+        one.send('451-7["say",{"_placeholder":true,"num":0}]')
+        one.send(b"red")  # an attachment is not the rooms 114, 101 and 100
+        assert hear_io(one) == "437[[true,true]]"
+        assert ask(one, "say", ["red"]) == [[False, False]]
+        assert hear_io(two) == '42["said"]'
+
+
+def test_what_is_no_name_is_refused_at_the_call(serve: Serve) -> None:
+    server = serve(ODD)
+    with join(server) as ws:
+        for name in (5, True, None, 1.5, ["a"], {"a": 1}):
+            assert ask(ws, "names", name) == [[True] * 5]
+
+
+def test_a_namespace_needs_no_slash(serve: Serve) -> None:
+    server = serve(ODD)
+    with join(server) as ws:
+        ws.send("40/chat,")
+        assert hear_io(ws).startswith("40/chat")
+        ws.send('42/chat,1["hello"]')
+        assert [hear_io(ws) for _ in range(3)] == [
+            '42/chat,["all",1]',
+            '42/chat,["red",2]',
+            "43/chat,1[1,true]",
+        ]
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_question_may_be_said_to_be_volatile(serve: Serve, seconds: int) -> None:
+    server = serve(ODD, socketio_recovery_seconds=seconds)
+    with join(server) as ws:
+        say(ws, "ask", True)
+        assert hear_io(ws) == '420["q"]'
+        ws.send("430[5]")
+        assert hear_io(ws).startswith('42["heard",5')
+
+
+def test_an_answer_is_not_another_connections(serve: Serve) -> None:
+    """A client's function that is called late answers on the connection that there is then."""
+    server = serve(ODD)
+    with join(server) as ws:
+        say(ws, "ask", False)
+        assert hear_io(ws) == '420["q"]'
+        cut(ws)
+    with join(server) as ws:
+        say(ws, "ask", False)
+        assert hear_io(ws) == '421["q"]'
+        ws.send('430["the first one\'s"]')
+        ws.send('431["its own"]')
+        assert hear_io(ws) == '42["heard","its own"]'
+
+
+def test_a_placeholder_before_the_first_attachment(serve: Serve) -> None:
+    server = serve(ODD)
+    with join(server) as ws:
+        ws.send('451-7["binary",{"_placeholder":true,"num":-1}]')
+        ws.send(b"x")
+        assert ask(ws, "binary", 1, 2) == [2]  # the first one is not acknowledged
+
+
+def test_nobody_ends_the_server_or_fills_its_log(serve: Serve) -> None:
+    server = serve(ODD)
+    with join(server) as ws:
+        say(ws, "exit", ack=1)
+        say(ws, "e" * 500_000, ack=1)
+        assert ask(ws, "binary") == [0]
+    logged(server, "SystemExit(3)")
+    logged(server, "The handler of eeee")
+    assert len(server.get("/api/logs").body) < 50_000
+
+
+def test_how_a_middleware_refuses(serve: Serve) -> None:
+    server = serve(ODD)
+    with join(server) as ws:
+        for how, answer in (
+            ("data", '{"message":"Encoding objects of type object is unsupported"}'),
+            ("keyword", '{"message":"no","data":{"code":1}}'),
+            (False, '{"message":"refused"}'),
+        ):
+            ws.send(f"40/gate,{json.dumps({'how': how})}")
+            assert hear_io(ws) == f"44/gate,{answer}"
+        ws.send("40/gate,")
+        assert hear_io(ws).startswith('40/gate,{"sid"')
 
 
 WAITS = """
@@ -1224,3 +1374,14 @@ def test_the_guides_lines_send_to_a_room(serve: Serve, command: str) -> None:
         ask(ws, "enter", "red")
         subprocess.run([command, *flags], env={**os.environ, **env}, check=True, timeout=PATIENCE)
         assert hear_io(ws) == '42["order",{"id":7}]'
+
+
+def test_an_order_of_an_earlier_version_is_for_everybody() -> None:
+    """Nodes of two versions share a log while they are replaced one by one."""
+    import rtapp
+
+    for exclude, is_for in (([], True), (["a"], False)):
+        old = {"act": "disconnect", "arguments": [False], "rooms": [""], "exclude": exclude}
+        order = msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=rtapp.Order)
+        client = SimpleNamespace(rooms={"a", "b"})
+        assert order.is_for(cast(rtapp.Client, client)) is is_for

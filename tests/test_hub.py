@@ -110,7 +110,7 @@ class MemoryLog:
     def complete(self, after: int, topics: Any) -> bool:
         return all(self.trimmed.get(topic, 0) <= after for topic in topics)
 
-    def take(self, stand: rtapp.Stand) -> None:
+    def begin_at(self, stand: rtapp.Stand) -> None:
         self.head = stand.head
 
     def trim(self, count: int) -> None:
@@ -188,17 +188,6 @@ class Readiness:
     def close(self) -> None: ...
 
 
-class SmallHub(rtapp.Hub):
-    """Every bound is so low that a short history meets it."""
-
-    SLICE = 0.0
-    TOGETHER = 2
-    BURST_BYTES = 150
-    BURST_ENTRIES = 4
-    PAGE = 3
-    OWN_TOPICS = 2
-
-
 class Soon:
     """A timer that doesn't wait."""
 
@@ -211,7 +200,7 @@ class Client:
 
     def received(self, subscriber: Any, data: bytes) -> None: ...
 
-    def connection_closed(self, subscriber: Any, reason: str) -> None: ...
+    def connection_ended(self, subscriber: Any, reason: str) -> None: ...
 
     def revoked(self, credentials: set[str]) -> None: ...
 
@@ -321,9 +310,13 @@ class World:
         stats = rtapp.Stats.__new__(rtapp.Stats)  # without a look at the process
         stats.total_connections = stats.deliveries = stats.bytes_sent = 0
         stats.topics = rtapp.Counter()
-        self.hub = SmallHub(self.log, stats, Nowhere(), settings)  # type: ignore[arg-type]
-        self.hub._timer = Soon()
-        self.jobs = gevent.spawn(self.hub._catch_up)
+        self.hub = hub = rtapp.Hub(self.log, stats, Nowhere(), settings)  # type: ignore[arg-type]
+        # Every bound is so low that a short history meets it.
+        hub.SLICE, hub.TOGETHER = 0.0, 2
+        hub._ring.BURST_BYTES, hub._ring.BURST_ENTRIES = 150, 4
+        hub._catch_up.PAGE, hub._catch_up.OWN_TOPICS = 3, 2
+        hub._timer = Soon()
+        self.jobs = gevent.spawn(hub._catch_up.run)
 
     def close(self) -> None:
         self.jobs.kill()
@@ -537,7 +530,7 @@ class World:
             for one in self.alive():
                 self._ready(one)
             wait(0)
-            busy = self.hub._scheduled or self.hub._behind
+            busy = self.hub._scheduled or self.hub._catch_up.waiting
             if not busy and not any(self._waits(one.subscriber) for one in self.alive()):
                 return
         raise AssertionError(
@@ -559,13 +552,12 @@ class World:
         for one in self.everybody:
             self._check(one, at_rest)
         self._check_ring()
-        for view in self.hub._views.values():
-            self._check_view(view)
+        self._check_audience()
         for subscriber in self.hub._by_fd.values():
             self._check_state(subscriber)
 
     def _check_ring(self) -> None:
-        """Invariant 4."""
+        """Invariant 4, and that nothing is held by a topic that nobody would miss."""
         ring = self.hub._ring
         held = [entry.id for entry in ring.entries if entry.kind != rtapp.CONTROL]
         rows = [row.id for row in self.all_rows if row.kind != rtapp.CONTROL]
@@ -573,29 +565,38 @@ class World:
         rows = [number for number in rows if lowest <= number <= self.hub.head]
         assert held == rows, "not all is in the ring"
         assert ring.size == sum(entry.cost for entry in ring.entries), "the ring's size is wrong"
-        owners = sorted(owner.id for its in ring.by_topic.values() for owner in its.owners)
-        assert owners == [one.id for one in self.hub.subscribers()], "whose own topics are these?"
         excluding = {0, *(entry.id for entry in ring.entries if entry.left_out)}
         for topic, its in ring.by_topic.items():
             is_used = its.last or its.excluded or its.views or its.owners
             assert is_used and its.excluded in excluding, f"{topic} is kept for nothing"
 
-    def _check_view(self, view: rtapp.View) -> None:
-        """Of invariant 6, what concerns a view."""
-        assert view.members, "a view of nobody"
-        is_due = view.is_marked or view.waiting
-        assert not is_due or view in self.hub._dirty, "nobody will serve it"
-        assert not view.bursts or view in self.hub._dirty, "nobody will clear them"
-        assert all(member.view is view for member in view.members)
+    def _check_audience(self) -> None:
+        """Invariant 5, and of 6 what concerns a view."""
+        topics, views = self.hub._ring.by_topic, self.hub.audience.views.values()
+        owners = [(owner.id, topic) for topic, its in topics.items() for owner in its.owners]
+        members = sorted(member.id for view in views for member in view.members)
+        everybody = self.hub.subscribers()
+        assert sorted(owners) == [(one.id, one.own_topic) for one in everybody], "whose are these?"
+        assert members == [one.id for one in everybody], "who is where?"
+        for view in views:
+            assert view.members, "a view of nobody"
+            assert all(member.view is view for member in view.members)
+            assert all(view in topics[topic].views for topic in view.topics)
+            is_due = view.is_marked or view.waiting
+            assert not is_due or view in self.hub._dirty, "nobody will serve it"
+            assert not view.bursts or view in self.hub._dirty, "nobody will clear them"
 
     def _check_state(self, subscriber: rtapp.Subscriber) -> None:
-        """Invariants 1, 3, 5 and 6: of each subscriber."""
+        """Invariants 1, 3, 6 and 7: of each subscriber."""
         hub, state = self.hub, subscriber.state
         assert state is not rtapp.State.GONE
         assert subscriber.cursor <= hub.head or not subscriber.is_open
         is_blocked = subscriber.pending is not None
         may_be_pinned = (rtapp.State.BLOCKED, rtapp.State.ENDING)
         assert (state in may_be_pinned) if is_blocked else state is not rtapp.State.BLOCKED
+        if state is rtapp.State.BEHIND:
+            waiting = hub._catch_up.waiting.values()
+            assert any(subscriber in group for group in waiting), "nobody will read for it"
         if state is rtapp.State.LIVE and subscriber not in hub._urgent:
             assert subscriber in subscriber.view.members
             assert not subscriber.later and subscriber.own_last <= subscriber.cursor

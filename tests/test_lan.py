@@ -632,6 +632,24 @@ def test_without_an_administrator_it_waits_for_one(lan: Lan, tmp_path: Path) -> 
         wait_for(lambda: any("http://10.77.0.1" in line for line in server.output), "the link")
 
 
+def test_it_is_withdrawn_with_the_last_administrator(lan: Lan, tmp_path: Path) -> None:
+    """Nobody could switch it off any more."""
+    env: dict[str, str | None] = {"RTAPP_ADMIN_TOKEN": None}
+    with on_host(lan["server"], tmp_path / "data", "--lan", env=env) as server:
+
+        def is_open() -> bool:
+            with contextlib.suppress(OSError):
+                return from_host(lan["ada"], server, "/", "10.77.0.1").status == 200
+            return False
+
+        for _ in range(2):
+            added = server.command("user", "add", "ada", "--role", "admin", text="correct horse")
+            assert added.code == 0, added
+            wait_for(is_open, "the network to be open")
+            assert server.command("user", "remove", "ada").code == 0
+            wait_for(lambda: not is_open(), "the network to be closed")
+
+
 def test_a_stop_disconnects_the_network_only(lan: Lan, tmp_path: Path) -> None:
     with on_host(lan["server"], tmp_path / "data") as server:
         with pytest.raises(ConnectionRefusedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import psycopg2
 import pytest
 
@@ -33,11 +36,14 @@ from support import (
     Swarm,
     change,
     cookie_of,
+    hear_io,
+    join_io,
     number,
     rows_of,
     run_program,
     wait_for,
 )
+from test_handlers import HEADER, MANY, answer_q, ask, say
 
 SESSION = "s" * 22
 Nodes = tuple[Server, Server]
@@ -53,6 +59,96 @@ def nodes(postgres: Cluster, start_node: Callable[..., Server]) -> Nodes:
 def heard(stream: Stream, count: int) -> list[tuple[int, Any]]:
     """The next messages with their ids."""
     return [(number(event["id"]), json.loads(event["data"])) for event in stream.take(count)]
+
+
+# An order to the nodes as 0.1.0 puts it into the log, where it asks nobody about anybody.
+OLD_ORDER = {"namespace": "/", "rooms": None, "exclude": [], "origin": "old", "number": 0}
+
+
+def write_as_before(url: str, *rows: tuple[str, str, str, Any]) -> None:
+    """Rows of the log as a node of 0.1.0 writes them: topic, kind, event, content."""
+    columns = "id, topic, kind, event, content, batch, recipient_count, sent_at"
+    for *names, content in rows:
+        sql = f"INSERT INTO messages ({columns}) SELECT {rtapp.LAST_ID} + 1, ?, ?, ?, ?, '', 0, ?"
+        change(url, sql, *names, json.dumps(content), rtapp.now_ms())
+
+
+def control(event: str, **content: Any) -> tuple[str, str, str, Any]:
+    return "sys/hub", "control", event, content
+
+
+def old_order(act: str, *arguments: Any, **more: Any) -> tuple[str, str, str, Any]:
+    order = {**OLD_ORDER, "act": act, "arguments": arguments, **more}
+    return control("sockets", order=base64.b64encode(msgspec.msgpack.encode(order)).decode())
+
+
+def orders(url: str) -> list[Any]:
+    """The orders about Socket.IO clients in the log."""
+    rows = rows_of(url, "SELECT content FROM messages WHERE event = 'sockets' ORDER BY id")
+    texts = [json.loads(content)["order"] for (content,) in rows]
+    return [msgspec.msgpack.decode(base64.b64decode(text)) for text in texts]
+
+
+def test_a_node_of_the_version_before_beside_it(
+    postgres: Cluster, start_node: Callable[..., Server], tmp_path: Path
+) -> None:
+    """What such a node says in the log and by letters is understood, and what it is told has the
+    form that it knows."""
+    (tmp_path / "handlers.py").write_text(HEADER + textwrap.dedent(MANY))
+    url = postgres.new_database()
+    server = start_node(url, app=str(tmp_path / "handlers.py"), access="open")
+    ws, answer = join_io(server, {"name": "ada"})
+    mine = {"rooms": [answer["sid"]]}
+    with ws, server.stream() as stream:
+        write_as_before(
+            url,
+            old_order("join", ["red"], **mine),
+            ("i//#red", "message", "said", 1),
+            old_order("leave", ["red"], **mine),
+            ("i//#red", "message", "said", 2),
+            old_order("server", "word", ["reload"]),
+            old_order("fetch", number=5),
+        )
+        assert [hear_io(ws), hear_io(ws)] == ['42["said",1]', '42["a server was told","reload"]']
+        write_as_before(url, old_order("call", "q", [1], 30, number=6, **mine))
+        answer_q(ws, "3")
+        wait_for(lambda: [one["act"] for one in orders(url)].count("answers") == 2, "two answers")
+        fetched, called = (one for one in orders(url) if one["act"] == "answers")
+        [[client]] = fetched.pop("arguments")
+        assert client["id"] == answer["sid"] and client["data"]["name"] == "ada"
+        assert list(client) == ["id", "namespace", "rooms", "data", "handshake"]
+        assert fetched == {**OLD_ORDER, "act": "answers", "number": 5}
+        assert called == {**OLD_ORDER, **mine, "act": "answers", "arguments": [[3]], "number": 6}
+        change(url, "SELECT pg_notify('rtapp_volatile', ?)", '["old","i//#","now","1",null,null]')
+        assert hear_io(ws) == '42["now",1]'
+        client_id = stream.hello["clientId"]
+        known = dict.fromkeys(("connection_id", "account", "user_id"), "")
+        person = {"room_id": "a", "id": 1, "room": 1, "client_id": "b", "beats": 1, **known}
+        write_as_before(
+            url,
+            control("topics", clientId=client_id, add=["c/news"], remove=[]),
+            control("participant", grace=None, status="connected", node="old", **person),
+            control("participant", grace=None, status="gone", node="old", **person),
+            control("trimmed", topics={"c/other": 1}, floor=0),
+            control("setting"),
+            control("revoke", credentials=["f" * 16]),
+            control("of another version"),
+            ("c/news", "message", "", "of the other node"),
+            control("kick", clientId=client_id, reason="bye"),
+        )
+        assert stream.next()["data"] == '"of the other node"'
+        assert stream.next()["event"] == "disconnect"
+        say(ws, "move", "join", "blue", answer["sid"])
+        assert hear_io(ws) == '42["moved"]'
+        assert ask(ws, "who", None) == [[["ada", ["blue"]]]]
+        [node] = (row["id"] for row in server.get("/api/nodes").json)
+        joined, asked = orders(url)[-2:]
+        joining = {"act": "join", "arguments": [["blue"]], "origin": node}
+        assert joined == {**OLD_ORDER, **mine, **joining}
+        fetching = {"act": "fetch", "arguments": [], "origin": node, "number": asked["number"]}
+        assert asked == {**OLD_ORDER, **fetching}
+        write_as_before(url, old_order("disconnect", False, **mine))
+        assert hear_io(ws) == "41"
 
 
 def test_every_node_delivers_everything_once_in_order(nodes: Nodes) -> None:

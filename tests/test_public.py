@@ -170,6 +170,22 @@ def test_what_the_client_has_is_not_sent_again(site: Server) -> None:
     assert (answer.status, answer.body) == (200, MOVIE)
 
 
+def test_another_version_is_not_what_was_asked_for(site: Server) -> None:
+    """RFC 9110, 13.1.1 and 13.1.4: what goes on with a download by parts."""
+    tag = get(site, "/a.mp4").headers["etag"]
+    for known in (tag, f'"x", {tag}', "*"):
+        assert get(site, "/a.mp4", If_Match=known, Range="bytes=0-1").status == 206
+    for known in ('"x"', f"W/{tag}", "x"):
+        answer = get(site, "/a.mp4", If_Match=known, If_None_Match=tag, Range="bytes=0-1")
+        assert (answer.status, answer.code) == (412, "other_version"), known
+        assert answer.headers["etag"] == tag
+    for since, status in ((-1, 412), (0, 200), (1, 200)):
+        date = formatdate(CHANGED + since, usegmt=True)
+        assert get(site, "/a.mp4", If_Unmodified_Since=date).status == status
+        assert get(site, "/a.mp4", If_Match=tag, If_Unmodified_Since=date).status == 200
+    assert get(site, "/a.mp4", If_Unmodified_Since="yesterday").status == 200
+
+
 def test_a_changed_file_has_another_tag(site: Server, folder: Path) -> None:
     path = folder / "page.js"
     tags = []

@@ -710,6 +710,17 @@ def test_a_guest_opens_a_web_socket(server: Server) -> None:
         assert hear(ws, "participant-joined")["participant"]["displayName"] == "Bob"
 
 
+# Changes
+
+
+def test_a_change_of_nothing_changes_nothing(server: Server) -> None:
+    room = make_room(server)
+    before = server.get(f"{ROOMS}/{room}").json
+    for body in ({}, {"session": "s" * 22}, {"roomId": "other"}):  # the last is not to be changed
+        answer = server.request("PATCH", f"{ROOMS}/{room}", body)
+        assert answer.status == 200 and before.items() >= answer.json.items(), answer
+
+
 # ICE
 
 
@@ -894,6 +905,44 @@ def test_what_a_host_may_do_nobody_else_may(
         assert heard(stream, "room-ended")["reason"] == "ended by the host"
         assert stream.ended()
     assert bob.post(f"{url}/state").code == "not_in_room"
+
+
+def test_each_act_of_a_host_is_told(hosted: tuple[str, Person, Person, Person]) -> None:
+    """Also one that changes nothing: whoever acts waits for its echo."""
+    room, ada, bob, cem = hosted
+    with cem.stream() as stream:
+        for action, name, value in (
+            ("mute", "muted", True),
+            ("camera-on", "cameraOff", False),
+            ("make-host", "isHost", True),
+        ):
+            for _ in range(2):
+                url = f"{ROOMS}/{room}/participants/{bob.me['id']}"
+                assert ada.server.post(url, {"action": action}).status == 200  # an administrator
+                told = heard(stream, "participant-state")["participant"]
+                if told["id"] == ada.me["id"]:
+                    told = heard(stream, "participant-state")["participant"]  # no host any more
+                assert told["id"] == bob.me["id"] and told[name] is value
+
+
+def test_what_a_host_forbade_lasts_as_long_as_the_call(
+    hosted: tuple[str, Person, Person, Person],
+) -> None:
+    room, ada, bob, cem = hosted
+
+    def after(*leaving: Person, **how: Any) -> tuple[bool, bool]:
+        for person in leaving:
+            assert person.post(f"{ROOMS}/{room}/leave", **how).status == 200
+        bob.enter(room)
+        return bob.me["muted"], bob.me["cameraOff"]
+
+    act(ada, room, bob, "mute")
+    assert after() == after(bob, soon=True) == after(bob) == after(bob) == (True, False)
+    act(ada, room, bob, "camera-off")
+    assert after(bob) == (True, True)
+    act(ada, room, bob, "unmute")
+    assert after(bob) == (False, True)
+    assert after(bob, ada, cem) == (False, False)  # another call
 
 
 def test_who_is_removed_stays_outside(hosted: tuple[str, Person, Person, Person]) -> None:

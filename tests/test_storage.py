@@ -473,7 +473,7 @@ def test_topics_are_forgotten_in_the_end(log_url: str, monkeypatch: pytest.Monke
         assert rows_of(log_url, sql) == [("c/8",), ("c/9",), ("c/10",)]
         assert rows_of(log_url, "SELECT value FROM meta WHERE key = 'floor'") == [("7",)]
         other = rtapp.Log(opened.storage)
-        other.take(other.read_stand())
+        other.begin_at(other.read_stand())
         for log in (opened.log, other):
             assert not log.complete(6, ["c/never"]) and log.complete(7, ["c/never"])
             assert not log.complete(6, ["c/3"]) and log.complete(7, ["c/3"])
@@ -718,7 +718,8 @@ class Listening:
         for topic_ring in ring.by_topic.values():
             topic_ring.evicted = ring.floor
         subscriber.view.newest = ring.floor
-        subscriber.cursor, subscriber.state = 0, rtapp.State.BEHIND
+        subscriber.cursor, subscriber.own_last = 0, ring.floor
+        self.hub._serve_soon(subscriber)
 
     def has(self, count: int) -> bool:
         """Whether so many messages have been sent so far."""
@@ -791,7 +792,7 @@ def test_what_was_joined_for_a_send_is_not_kept(log_url: str) -> None:
         opened.publish("c/x", *range(100))
         until(partial(listening.has, 100), "all of them")
         until(lambda: not listening.hub._dirty, "the end of the sweep")
-        assert not any(view.bursts for view in listening.hub._views.values())
+        assert not any(view.bursts for view in listening.hub.audience.views.values())
 
 
 def test_a_clock_that_is_set_ends_no_stream(log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -825,7 +826,7 @@ class Silent:
 
     def received(self, subscriber: Any, data: bytes) -> None: ...
 
-    def connection_closed(self, subscriber: Any, reason: str) -> None: ...
+    def connection_ended(self, subscriber: Any, reason: str) -> None: ...
 
     def revoked(self, credentials: set[str]) -> None: ...
 
@@ -862,7 +863,6 @@ def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.M
         opened.publish("c/x", *range(5))
         with Listening(opened) as listening:
             hub, subscriber, page = listening.hub, listening.subscriber, opened.log.page
-            hub._ring.evict(-1)  # nothing is in it
 
             def page_after_recovery(*arguments: Any) -> tuple[list[rtapp.Entry], int]:
                 monkeypatch.setattr(opened.log, "page", page)
@@ -871,7 +871,7 @@ def test_a_page_is_only_for_whom_it_was_read(log_url: str, monkeypatch: pytest.M
                 return found
 
             monkeypatch.setattr(opened.log, "page", page_after_recovery)
-            hub._fall_behind(subscriber)
+            listening.is_behind()
             until(lambda: listening.received().count("data: ") == 5, "all that it missed")
 
 
@@ -900,10 +900,9 @@ def test_retention_during_a_catch_up_is_told(log_url: str) -> None:
         opened.storage._done, opened.log.page = Late(), page_after_retention
         with Listening(opened, "x") as listening:
             listening.is_behind()
-            listening.hub._catch_up_some((listening.subscriber.view, None), [listening.subscriber])
+            until(lambda: "event: reset" in listening.received(), "a reset")
             late.append(True)
             opened.storage._bell.set()
-            until(lambda: "event: reset" in listening.received(), "a reset")
 
 
 @pytest.mark.parametrize("forget", [False, True])
@@ -919,7 +918,6 @@ def test_retention_of_another_node_is_told(
             there.log.trim(24, 0)
             assert here.log.complete(0, ["c/x"]), "as far as it knows"
             listening.is_behind()
-            listening.hub._catch_up_some((listening.subscriber.view, None), [listening.subscriber])
             until(lambda: "event: reset" in listening.received(), "a reset")
             assert not here.log.complete(0, ["c/x"])
             here.log.poll()

@@ -58,6 +58,11 @@ def test_first_bytes_are_exact(server: Server) -> None:
         assert len(hello["clientId"]) == 21
 
 
+def test_a_channel_asked_for_twice_is_one(server: Server) -> None:
+    with server.stream("channel=b&channel=a&channel=b") as stream:
+        assert stream.hello["channels"] == ["a", "b"]
+
+
 def test_each_event_is_a_chunk(server: Server) -> None:
     """RFC 9112, 7.1. Over HTTP/1.0, which has no chunks, the stream is plain."""
     request = get_request("/api/events", {"Connection": "close"})

@@ -179,6 +179,25 @@ def test_secrets_are_masked(make_server: Callable[..., Server]) -> None:
     assert setting(server, "metrics_token")["value"] == "********"
 
 
+def test_what_is_shown_for_a_secret_does_not_replace_it(server: Server) -> None:
+    """A program that reads all settings and sends them back keeps them."""
+    for value, status in ((METRICS_TOKEN, 200), ("********", 422)):
+        answer = server.post("/api/settings", {"key": "metrics_token", "value": value})
+        assert answer.status == status
+    assert "metrics_token" in answer.json["errors"][0]["message"]
+    assert server.get("/metrics", token=METRICS_TOKEN).status == 200
+
+
+@pytest.mark.parametrize("key", ["allowed_hosts", "jwt_audience", "rate_limit"])
+@pytest.mark.parametrize(
+    "value", [[None], [True], [1], [["a"]], [{}], {}, "a\0b", ["a\0b"]], ids=str
+)
+def test_what_no_setting_takes(running: Server, key: str, value: Any) -> None:
+    answer = running.post("/api/settings", {"key": key, "value": value})
+    assert answer.code == "invalid"
+    assert answer.json["errors"][0]["message"].startswith("must be a text without NUL")
+
+
 # Logs
 
 

@@ -117,6 +117,31 @@ def test_refusals_are_named_and_cost_nothing_else(server: Server, frame: str, co
         assert hear(ws)["type"] == "pong"
 
 
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        ("", "It is empty."),
+        ("[1]", "must be an object."),
+        ('{"type":"publish","to":"a","channel":"b","data":1}', "to can't be given together with "),
+        ('{"type":"subscribe","channels":["a b"],"to":7}', "channels [0] must be 1-128 letters"),
+    ],
+)
+def test_what_is_wrong_is_said(server: Server, frame: str, said: str) -> None:
+    with open_ws(server) as ws:
+        hear(ws)
+        ws.send(frame)
+        assert hear(ws, "error")["message"].startswith(said)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_frame(server: Server) -> None:
+    """As in the body of a request (RFC 8259, 8.1)."""
+    with open_ws(server) as ws:
+        hear(ws)
+        ws.send('\ufeff{"type":"publish","data":"\ufeff","ref":1}')
+        told = {frame["type"]: frame for frame in (hear(ws), hear(ws))}
+        assert told["ack"]["ref"] == 1 and told["message"]["data"] == "\ufeff"
+
+
 def test_half_a_character_is_taken_and_answered(server: Server) -> None:
     with open_ws(server, "channel=x") as ws:
         hear(ws, "connection")

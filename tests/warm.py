@@ -206,13 +206,20 @@ def move(namespace: str, hostname: str) -> None:
 
 
 def prepare(rtapp: ModuleType) -> None:
-    """Do what each start does anew, and always alike: the expressions of the routes and of the
-    command line stay in the cache of `re`. And look once through all objects that the program, at
-    its start, would look through and keep."""
+    """Do what each start does anew, and always alike: the expressions of the routes stay in the
+    cache of `re`, the command line is known, the files of `static/` are read and compressed. And
+    look once through all objects that the program, at its start, would look through and keep."""
     for name in (*rtapp.LATE, "gevent.threadpool", "gevent.resolver.thread"):
         importlib.import_module(name)
+    for name in ("make_parser", "Static"):
+        setattr(rtapp, name, functools.cache(getattr(rtapp, name)))
     rtapp.make_parser()
     rtapp.Web(SimpleNamespace(settings={"public": None}))
+    rtapp.landing_page()
+    static = rtapp.Static(rtapp.STATIC)
+    for name in static._files:
+        answer = static.page(name) if name.endswith(".html") else static.file(name)
+        rtapp.gzipped(answer.body)
     gc.collect()
     gc.freeze()
 

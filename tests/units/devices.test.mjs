@@ -274,6 +274,37 @@ test('a virtual camera is the last that stands in', async () => {
   assert.equal((await started()).inUse('video'), 'front');
 });
 
+test('one that never answers keeps no other from being chosen, and comes too late then', async () => {
+  const clock = new Clock();
+  let answer;
+  media.wait = () => new Promise((resolve) => (answer = resolve));
+  const devices = new Devices();
+  devices.on.audio = false;
+  void devices.start();
+  await clock.run(21_000);
+  assert.deepEqual([devices.faults, devices.asking.video], [{ video: 'slow' }, true]);
+  const late = answer;
+  media.wait = async () => {};
+  await devices.choose('video', 'back');
+  assert.deepEqual([devices.inUse('video'), devices.faults], ['back', {}]);
+  late();
+  await settled();
+  assert.deepEqual([devices.inUse('video'), media.made.map(({ stopped }) => stopped)], ['back', [false, true]]);
+});
+
+test('one that answers late is used all the same', async () => {
+  const clock = new Clock();
+  let answer;
+  media.wait = () => new Promise((resolve) => (answer = resolve));
+  const devices = new Devices();
+  void devices.start();
+  await clock.run(60_000);
+  assert.deepEqual(devices.faults, { audio: 'slow', video: 'slow' });
+  answer();
+  await settled();
+  assert.deepEqual([devices.faults, devices.inUse('video'), devices.asking], [{}, 'front', { audio: false, video: false }]);
+});
+
 test('when all have failed each is asked for again only by who asks, or plugs something in', async () => {
   media.fails = ({ video }) => video && fault('NotReadableError');
   const devices = await started((one) => (one.on.audio = false));

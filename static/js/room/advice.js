@@ -3,7 +3,7 @@ import { t } from '../i18n.js';
 import { notice } from '../notices.js';
 import { banner, byId, h } from '../page.js';
 import { isOwnLine } from '../quality.js';
-import { faultBanner, said } from './dom.js';
+import { faultBanner, inFaults, said } from './dom.js';
 
 /** @typedef {import('./call.js').Call} Call */
 
@@ -41,12 +41,10 @@ export class Advice {
     const { faults, on, tracks } = devices;
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;
-      setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => turn(kind, true))), fault);
+      setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => turn(kind, true), devices)), fault);
     }
     const taken = BOTH.find((kind) => tracks[kind]?.muted);
-    const again = () => taken && void devices.choose(taken, devices.chosen[taken]);
-    const text = taken === 'video' ? 'room.notice.cameraTaken' : 'room.notice.micTaken';
-    setBanner('interrupted', taken !== undefined && (() => line('warn', t(text), 'room.notice.takeBack', again)), taken);
+    setBanner('interrupted', taken !== undefined && (() => inFaults(({ takenBanner }) => takenBanner(taken, devices))), taken);
   }
 
   /** Who waits to be let in. @param {number} count */

@@ -62,6 +62,8 @@ export class Devices extends EventTarget {
     this.lists = { audio: [], video: [], speaker: [] };
     /** Whether the browser is being asked. @type {Record<Kind, boolean>} */
     this.asking = { audio: false, video: false };
+    /** The last question. @type {Partial<Record<Kind, object>>} */
+    this._asked = {};
     /** What listeners of `track` have. @type {Partial<Record<Kind, MediaStreamTrack>>} */
     this._told = {};
     /**
@@ -195,14 +197,16 @@ export class Devices extends EventTarget {
     }
     this._changed();
     if (fault) return;
-    const slow = setTimeout(() => this._fault(wanted, 'slow'), SLOW);
-    try {
-      await this._ask(wanted);
-    } finally {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let slow;
+    const asked = this._ask(wanted).finally(() => {
       clearTimeout(slow);
       for (const kind of wanted) this.asking[kind] = false;
-      await this.refresh();
-    }
+      return this.refresh();
+    });
+    // One that never answers is not to keep another from its turn.
+    const late = new Promise((resolve) => (slow = setTimeout(resolve, SLOW))).then(() => this._fault(wanted, 'slow'));
+    await Promise.race([asked, late]);
   }
 
   /** Together first, which is one question to the user; then each, to learn which one fails. @param {Kind[]} wanted */
@@ -231,12 +235,16 @@ export class Devices extends EventTarget {
     if (!this._isWanted) return undefined;
     /** @type {Partial<Record<Kind, string>>} */
     const ids = {};
-    for (const kind of wanted) ids[kind] = this._order(kind)[0] ?? '';
+    for (const kind of wanted) {
+      ids[kind] = this._order(kind)[0] ?? '';
+      this._asked[kind] = ids;
+    }
     try {
       const stream = await navigator.mediaDevices.getUserMedia(this._constraints(ids));
       for (const track of stream.getTracks()) this._take(track, ids);
       return undefined;
     } catch (error) {
+      if (wanted.some((kind) => this._asked[kind] !== ids)) return undefined; // another is asked for now
       // Of two it isn't known which one.
       if (wanted.length === 1 && !isRefusal(error)) this._spoiled[wanted[0]].add(ids[wanted[0]] ?? '');
       return error ?? 'no error';
@@ -271,8 +279,10 @@ export class Devices extends EventTarget {
   }
 
   /** @param {MediaStreamTrack} track @param {Partial<Record<Kind, string>>} ids by which it was asked for */
-  _take(track, { [/** @type {Kind} */ (track.kind)]: id = '' }) {
+  _take(track, ids) {
     const kind = /** @type {Kind} */ (track.kind);
+    const { [kind]: id = '' } = ids;
+    if (this._asked[kind] !== ids) return track.stop(); // too late
     this._drop(kind);
     // Switched off, or left, while it opened.
     if (!this._isWanted || (kind === 'video' && !this.on.video)) return track.stop();

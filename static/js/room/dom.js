@@ -65,13 +65,17 @@ export const isComposing = (event) => event.isComposing || event.keyCode === 229
  */
 export const withPart = (part, act) => void part.then(act, () => toast(t('error.unreachable')));
 
-/**
- * What to say of a device that doesn't work, in its place at once: few have one.
- * @param {Parameters<typeof import('./faults.js').faultBanner>} fault
- */
+/** What to say of a device that doesn't work, in its place at once: few have one. @param {(faults: typeof import('./faults.js')) => HTMLElement} made */
+export function inFaults(made) {
+  const place = h('div');
+  withPart(import('./faults.js'), (faults) => place.append(made(faults)));
+  return place;
+}
+
+/** @param {Parameters<typeof import('./faults.js').faultBanner>} fault */
 export function faultBanner(...fault) {
-  const place = h('div', { 'data-fault': fault[1] });
-  withPart(import('./faults.js'), (faults) => place.append(faults.faultBanner(...fault)));
+  const place = inFaults((faults) => faults.faultBanner(...fault));
+  [, place.dataset.fault] = fault;
   return place;
 }
 

@@ -268,7 +268,7 @@ export class Door {
     if (!canCall) return place.replaceChildren(noCalls());
     const isSame = shown.length > 1 && faults.audio === faults.video;
     const banners = (isSame ? [shown] : shown.map((kind) => [kind])).map((kinds) =>
-      faultBanner(kinds, /** @type {import('./devices.js').Fault} */ (faults[kinds[0]]), () => this._again(kinds)),
+      faultBanner(kinds, /** @type {import('./devices.js').Fault} */ (faults[kinds[0]]), () => this._again(kinds), this._devices),
     );
     const test = () => said('a', 'test.link', { href: new URL('../test', location.href).href, target: '_blank' });
     const more = banners.length ? [said('p', 'room.door.without', { class: 'hint' }), h('p', {}, test())] : [];

@@ -1,8 +1,9 @@
 /** What to say of a camera or microphone that doesn't work, and what to do about it on this system. */
-import { t } from '../i18n.js';
+import { isolated, t } from '../i18n.js';
 import { banner, h } from '../page.js';
 import { said } from './dom.js';
 
+/** @typedef {import('./devices.js').Devices} Devices */
 /** @typedef {import('./devices.js').Kind} Kind */
 /** @typedef {import('./devices.js').Fault} Fault */
 
@@ -69,6 +70,10 @@ const OTHERWISE = {
   failed: 'room.fix.replug',
 };
 
+/** Of one device, where another may do. */
+const OF_ONE = /^(busy|gone|ends|slow|failed)$/;
+const ALIAS = /^(default|communications)$/; // Chromium's, of one that is listed too
+
 /** @returns {System} where this browser runs */
 function system() {
   const agent = navigator.userAgent;
@@ -100,17 +105,38 @@ export const faultText = (kind, fault) => t(WORDS[kind][fault]);
  * @param {Kind[]} kinds of device that have it: what to do is the same for each
  * @param {Fault} fault
  * @param {() => void} again
+ * @param {Devices} devices
  */
-export function faultBanner([kind, ...others], fault, again) {
+export function faultBanner([kind, ...others], fault, again, devices) {
   const help = advice(fault);
   const button = said('button', 'room.fix.retry', { type: 'button', class: 'small', 'data-retry': kind });
   button.addEventListener('click', again);
-  const act = fault === 'insecure' ? secureLink() : fault === 'unsupported' ? undefined : button;
+  const act = fault === 'insecure' ? secureLink() : fault === 'unsupported' ? undefined : h('div', { class: 'row' }, button);
+  if (OF_ONE.test(fault)) act?.append(...[kind, ...others].flatMap((one) => offers(devices, one)));
   const more = others.map((one) => h('p', { class: 'title', 'data-also': `${one}-${fault}` }, faultText(one, fault)));
   const made = banner('warn', faultText(kind, fault), ...more, help ? h('p', { class: 'body' }, help) : undefined, act);
   made.dataset.fault = fault;
   made.dataset.notice = `${kind}-${fault}`;
   return made;
+}
+
+/** Another program or a phone call has it, or it gives nothing, as a virtual one may. @param {Kind} kind @param {Devices} devices */
+export function takenBanner(kind, devices) {
+  const button = said('button', 'room.notice.takeBack', { type: 'button', class: 'small' });
+  button.addEventListener('click', () => void devices.choose(kind, devices.chosen[kind]));
+  const text = t(kind === 'video' ? 'room.notice.cameraTaken' : 'room.notice.micTaken');
+  return banner('warn', text, h('div', { class: 'row' }, button, ...offers(devices, kind)));
+}
+
+/** Buttons that take another device in place of one's own, by its name. @param {Devices} devices @param {Kind} kind */
+export function offers(devices, kind) {
+  const all = devices.lists[kind].filter(({ deviceId, label }) => label && !ALIAS.test(deviceId));
+  const others = all.filter(({ deviceId }) => all.length > 1 && deviceId !== devices.inUse(kind));
+  return others.map(({ deviceId, label }) => {
+    const button = h('button', { type: 'button', class: 'small', 'data-use': deviceId }, t('room.fix.use', { name: isolated(label) }));
+    button.addEventListener('click', () => void devices.choose(kind, deviceId));
+    return button;
+  });
 }
 
 /** This page at its secure address. */

@@ -2,7 +2,8 @@
  * What is recorded, on this computer's disk as it comes: in files of the browser's own (File System,
  * "origin private"), so that a long call needs no memory and a page that is gone has lost nothing.
  */
-import { withDuration } from './webm.js';
+import * as mp4 from './mp4.js';
+import * as webm from './webm.js';
 
 const ROOT = 'recordings';
 const SAVED = 'saved'; // a file's name, by the others' numbers
@@ -61,6 +62,7 @@ export class Tape {
   /** All of it. @param {number} [ms] its length */
   async film(ms = this.lastAt - this.began) {
     await this._turn;
+    const { withDuration } = this.kind === 'mp4' ? mp4 : webm;
     return withDuration(new Blob(this._pieces, { type: `video/${this.kind}` }), ms);
   }
 
