@@ -8093,7 +8093,7 @@ class Static:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.suffix in TYPES
         }
-        head = self._files.pop("head.html").decode()
+        head, header = (self._files.pop(f"head{end}.html").decode() for end in ("", "er"))
         names = [*self._files]
         languages = [name[5:-5] for name in names if re.fullmatch(r"i18n/\w+\.json", name)]
         for language in languages:
@@ -8106,6 +8106,9 @@ class Static:
                 page = page.replace("<html", f'<html data-languages="{" ".join(languages)}"')
                 loads = "".join(map(self.PRELOAD.format, self._modules(page)))
                 page = page.replace("  <!-- head -->\n", head).replace("</head>", f"{loads}</head>")
+                here = re.compile(f'(?:hidden )?data-page="{name[:-5]}"')
+                above = here.sub('aria-current="page"', header)
+                page = page.replace("  <!-- header -->\n", above)
                 self._files[name] = page.encode()
         whole = hashlib.sha256()
         for name, content in self._files.items():

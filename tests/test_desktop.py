@@ -627,6 +627,9 @@ def test_a_call_opens_in_the_browser_with_its_host(desk: Desk, page: Page) -> No
     page.goto(link)
     page.wait_for_url("**/room/*")
     assert "signin" not in page.url
+    page.fill("#name", "Ada")
+    page.click("#join")
+    expect(page.locator("#invite-dialog")).to_be_visible()
 
 
 def test_sharing_asks_for_an_account_once(desk: Desk, page: Page) -> None:
@@ -995,7 +998,7 @@ def test_a_room_in_the_window_opens_in_the_browser(
     inside.click("#make-room button")
     link = desk.link()
     inside.until("location.pathname === '/desktop'")
-    room = link.rpartition("%2Froom%2F")[2]
+    room = link.rpartition("%2Froom%2F")[2].partition("%23")[0]
     assert desk.owner(link)("GET", f"/api/video/rooms/{room}").json["name"] == "Tea"
 
 

@@ -102,7 +102,7 @@ WHOLE = {"landing.html", "ended.html"}  # in one piece, where nothing else can b
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_the_head_stands_once(path: Path) -> None:
     """A room's page says more of its window, and nothing of an app, so it has lines itself."""
-    if path.name in WHOLE | {"head.html"}:
+    if path.name in WHOLE | {"head.html", "header.html"}:
         return
     page = path.read_text("utf-8")
     lines = (STATIC / "head.html").read_text("utf-8").splitlines()
@@ -112,6 +112,21 @@ def test_the_head_stands_once(path: Path) -> None:
     else:
         assert page.count("  <!-- head -->\n") == 1
         assert [line for line in lines if line in page] == []
+
+
+@pytest.mark.parametrize("page", ["admin", "desktop", "docs", "guides", "index"])
+def test_the_header_stands_once_and_marks_the_page(page: str) -> None:
+    text = (STATIC / f"{page}.html").read_text("utf-8")
+    assert text.count("  <!-- header -->\n") == 1
+    assert 'class="nav"' not in text
+    assert 'id="main"' in text  # where its skip link leads
+    body = rtapp.Static(STATIC).page(f"{page}.html").body
+    assert isinstance(body, bytes)
+    [nav] = re.findall(r'<nav class="nav".*?</nav>', body.decode(), re.DOTALL)
+    marked = re.findall(r'<a ([^>]*)aria-current="page" data-href="([^"]*)"', nav)
+    places = {"admin": ["admin"], "desktop": [], "docs": ["api/docs"], "guides": ["docs"]}
+    assert [place for _, place in marked] == places.get(page, [""])
+    assert all("hidden" not in attributes for attributes, _ in marked)
 
 
 def test_a_page_names_the_modules_that_it_needs_at_once() -> None:
@@ -134,6 +149,18 @@ def test_a_language_is_there_by_its_file(tmp_path: Path) -> None:
         assert isinstance(body, bytes)
         assert b'<html data-languages="de en tr"' in body
     assert static.file("i18n/room.de.json").body
+
+
+def test_no_style_is_for_what_is_nowhere() -> None:
+    """What the styles name stands in a page or a script, and each custom property is used."""
+    css = "".join(re.sub(r"/\*.*?\*/", "", path.read_text("utf-8"), flags=re.S) for path in STYLES)
+    selectors = " ".join(re.findall(r"([^{}]+)\{", css))
+    named = set(re.findall(r"[.#]([A-Za-z][\w-]*)", selectors))
+    used = set(re.findall(r"[\w-]+", "".join(p.read_text("utf-8") for p in (*PAGES, *SCRIPTS))))
+    elsewhere = {"u-select", "u-cursor-x", "depth-1", "depth-2", "depth-3"}  # uPlot; put together
+    assert named - used == elsewhere
+    defined = set(re.findall(r"(--[\w-]+):", css))
+    assert [one for one in sorted(defined) if f"var({one}" not in css and one not in used] == []
 
 
 # ---- texts ---------------------------------------------------------------------------------------
@@ -306,7 +333,7 @@ def test_a_page_refers_only_to_files_that_exist(path: Path) -> None:
     references = [*page.values("src"), *page.values("href")]
     for reference in references:
         if reference.startswith("#"):
-            assert reference[1:] in page.values("id")
+            assert reference[1:] in page.values("id") or path.name == "header.html"
         elif "{{" not in reference and reference != "/ca.crt":  # those the server fills
             assert reference.startswith("static/"), reference
             assert f'"{reference}"' in text

@@ -5,7 +5,7 @@ import { onLanguage, t } from './i18n.js';
 import { closable, notice } from './notices.js';
 import { announce, errorBanner, h } from './page.js';
 import { checkPassword, WEAK } from './rules.js';
-import { changePassword, onSession, saysEnded, signOut, whoIAm } from './session.js';
+import { changePassword, mayListen, onSession, saysEnded, signOut, whoIAm } from './session.js';
 
 /** Roles as texts. @type {Record<string, string>} */
 const ROLES = { guest: 'role.guest', user: 'role.user', admin: 'role.admin' };
@@ -18,7 +18,7 @@ account.append(who, change, out, h('hr'));
 const name = h('input', { autocomplete: 'username', 'data-i18n-attr': 'aria-label:signin.username', readonly: true, hidden: true });
 const current = passwordInput('current-password', 'current', 'current-password');
 const chosen = passwordInput('new-password', 'password', 'new-password', 'new-password-hint');
-const cancel = h('button', { type: 'button', 'data-i18n': 'password.cancel' });
+const cancel = h('button', { type: 'button', 'data-i18n': 'page.cancel' });
 const form = h(
   'form',
   { id: 'password-form', class: 'stack', method: 'post', novalidate: true },
@@ -74,7 +74,8 @@ function render() {
   who.textContent = whoText();
   name.value = me?.username ?? '';
   nameMenu(me?.username ?? '');
-  document.getElementById('nav-admin')?.toggleAttribute('hidden', me?.role !== 'admin');
+  document.getElementById('nav-console')?.toggleAttribute('hidden', !mayListen());
+  document.querySelector('#nav-admin:not([aria-current])')?.toggleAttribute('hidden', me?.role !== 'admin');
 }
 
 function whoText() {

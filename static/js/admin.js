@@ -24,27 +24,20 @@ import { onSession, refresh, whoIAm } from './session.js';
  * @property {string} id
  * @property {string} title
  * @property {any} view
- * @property {() => unknown} [enter]
- * @property {() => unknown} [look]
- * @property {() => unknown} [leave]
+ * @property {{ enter?: () => unknown, look?: () => unknown, leave?: () => unknown }} part
  */
 
 /** @type {Section[]} */
 const SECTIONS = [
-  { id: 'overview', title: 'admin.nav.overview', view: overview.Overview, ...pick(overview) },
-  { id: 'connections', title: 'admin.nav.connections', view: connections.Connections, ...pick(connections) },
-  { id: 'messages', title: 'admin.nav.messages', view: messages.Messages, ...pick(messages) },
-  { id: 'rooms', title: 'admin.nav.rooms', view: rooms.Rooms, ...pick(rooms) },
-  { id: 'logs', title: 'admin.nav.logs', view: logs.Logs, ...pick(logs) },
-  { id: 'people', title: 'admin.nav.people', view: people.People, ...pick(people) },
-  { id: 'settings', title: 'admin.nav.settings', view: settings.Settings, ...pick(settings) },
-  { id: 'system', title: 'admin.nav.system', view: system.System, ...pick(system) },
+  { id: 'overview', title: 'admin.nav.overview', view: overview.Overview, part: overview },
+  { id: 'connections', title: 'admin.nav.connections', view: connections.Connections, part: connections },
+  { id: 'messages', title: 'admin.nav.messages', view: messages.Messages, part: messages },
+  { id: 'rooms', title: 'admin.nav.rooms', view: rooms.Rooms, part: rooms },
+  { id: 'logs', title: 'admin.nav.logs', view: logs.Logs, part: logs },
+  { id: 'people', title: 'admin.nav.people', view: people.People, part: people },
+  { id: 'settings', title: 'admin.nav.settings', view: settings.Settings, part: settings },
+  { id: 'system', title: 'admin.nav.system', view: system.System, part: system },
 ];
-
-/** @param {any} part */
-function pick({ enter, look, leave }) {
-  return { enter, look, leave };
-}
 
 const named = () => SECTIONS.find(({ id }) => id === location.hash.slice(1));
 const section = signal(named() ?? SECTIONS[0]);
@@ -119,11 +112,11 @@ function go() {
   const before = section.peek();
   const next = named() ?? (location.hash ? before : SECTIONS[0]); // a link within the page names no section
   if (next === before) return;
-  before.leave?.();
+  before.part.leave?.();
   notice('act'); // what was done there
   section.value = next;
   nameTab();
-  if (isAllowed.peek()) void next.enter?.();
+  if (isAllowed.peek()) void next.part.enter?.();
   requestAnimationFrame(() => {
     byId('section-title').focus();
     scrollTo(0, 0);
@@ -148,10 +141,10 @@ function onWho(me) {
   isAllowed.value = me ? allowed : before;
   if (allowed && !before) {
     openStream();
-    void section.peek().enter?.();
+    void section.peek().part.enter?.();
     requestAnimationFrame(showPlace);
   } else if (!allowed && before && me) {
-    section.peek().leave?.();
+    section.peek().part.leave?.();
     settings.discard();
     closeStream();
   }
@@ -163,7 +156,7 @@ effect(() => {
 });
 
 function look() {
-  if (isAllowed.peek() && document.visibilityState === 'visible') void section.peek().look?.();
+  if (isAllowed.peek() && document.visibilityState === 'visible') void section.peek().part.look?.();
 }
 
 function wire() {

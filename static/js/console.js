@@ -4,7 +4,7 @@ import { clearErrors, fieldError, wireForm } from './forms.js';
 import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, copyFrom, errorBanner, h, serverWords } from './page.js';
-import { CHANNEL } from './rules.js';
+import { CHANNEL, jsonFault } from './rules.js';
 import { connect, RtError } from './rt.js';
 import { onSession, refresh, saysEnded, whoIAm } from './session.js';
 
@@ -396,19 +396,6 @@ const quoted = (text) =>
 const literal = (value, indent = '  ') => (JSON.stringify(value, null, 2) ?? 'null').replaceAll('\n', `\n${indent}`);
 
 // ---- small things ----------------------------------------------------------------------------
-
-/**
- * Why a text isn't JSON, in the browser's words; empty when it is.
- * @param {string} text
- */
-function jsonFault(text) {
-  try {
-    JSON.parse(text);
-    return '';
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
 
 /**
  * Set an element's text by the node that it has: what changes many times a second leaves no nodes

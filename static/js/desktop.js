@@ -5,7 +5,8 @@ import { wireForm } from './forms.js';
 import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
-import { banner, byId, errorBanner, h, startPage } from './page.js';
+import { makeCall } from './open-calls.js';
+import { banner, button, byId, errorBanner, h, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { checkPassword, checkUsername, WEAK } from './rules.js';
 import { redeem, takeLink } from './session.js';
@@ -105,14 +106,12 @@ function renderCalls() {
 
 /** @param {Room} room */
 function callItem({ roomId, name, participantCount }) {
-  const button = h('button', { type: 'button', class: 'small' }, t('desktop.callOpen'));
-  button.addEventListener('click', () => void openCall(roomId));
   return h(
     'li',
     {},
     h('span', { class: 'name' }, name),
     h('span', { class: 'hint' }, t('desktop.callPeople', { count: participantCount })),
-    button,
+    button(t('desktop.callOpen'), () => void openCall(roomId)),
   );
 }
 
@@ -123,7 +122,7 @@ function renderFacts({ version, dataFolder, logFolder, awake }) {
     [t('desktop.data'), dataFolder],
     [t('desktop.log'), logFolder],
   ];
-  byId('facts').replaceChildren(...facts.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
+  byId('facts').replaceChildren(...facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
   byId('awake').hidden = !awake;
 }
 
@@ -149,21 +148,21 @@ function renderNews({ why, movedFrom, port, inWindow }) {
 // ---- calls -----------------------------------------------------------------------------------
 
 async function startCall() {
-  const button = /** @type {HTMLButtonElement} */ (byId('start-call'));
-  button.disabled = true;
+  const start = /** @type {HTMLButtonElement} */ (byId('start-call'));
+  start.disabled = true;
   try {
-    const room = await api('POST', 'api/video/rooms', { name: t('desktop.callName') });
-    await openCall(room.roomId);
+    const { roomId } = await makeCall({});
+    await openCall(roomId);
   } catch (error) {
     notice('call', () => errorBanner(error));
   } finally {
-    button.disabled = false;
+    start.disabled = false;
   }
 }
 
-/** @param {string} roomId */
+/** Where whoever is alone is offered the invitation. @param {string} roomId */
 async function openCall(roomId) {
-  await openInBrowser(`/room/${roomId}`);
+  await openInBrowser(`/room/${roomId}#new`);
   byId('call-result').textContent = t('desktop.opened');
 }
 
@@ -299,7 +298,15 @@ async function followLink() {
   if (program && (parameters.has('quit') || asks.has('quit'))) void askToQuit();
 }
 
+/** In this program the first page is this one. */
+function leadHere() {
+  for (const link of document.querySelectorAll('.page-header [data-href=""]')) link.setAttribute('data-href', 'desktop');
+  for (const id of ['nav-console', 'nav-admin']) byId(id).hidden = false;
+  byId('nav-start').setAttribute('aria-current', 'page');
+}
+
 async function start() {
+  leadHere();
   wireReveals(); // before the texts come, which then stand on the buttons
   await startPage();
   byId('start-call').addEventListener('click', () => void startCall());

@@ -2,7 +2,7 @@
 import { wireAccount } from './account.js';
 import { api } from './api.js';
 import { onLanguage, t } from './i18n.js';
-import { byId, errorBanner, h, startPage } from './page.js';
+import { button, byId, errorBanner, h, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { refresh } from './session.js';
 
@@ -177,9 +177,7 @@ function render() {
 }
 
 function renderFailure() {
-  const again = h('button', { type: 'button' }, t('docs.again'));
-  again.addEventListener('click', load);
-  byId('operations').replaceChildren(errorBanner(failure), h('p', {}, again));
+  byId('operations').replaceChildren(errorBanner(failure), h('p', {}, button(t('page.again'), load, '')));
 }
 
 /** @param {Operation[]} all */

@@ -3,7 +3,7 @@ import { wireAccount } from './account.js';
 import { ROOT } from './api.js';
 import { parse } from './guide-text.js';
 import { language, languages, onLanguage, setLanguage, t } from './i18n.js';
-import { banner, byId, copyFrom, h, startPage } from './page.js';
+import { banner, button, byId, copyFrom, h, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { refresh } from './session.js';
 
@@ -57,10 +57,8 @@ function draw(blocks) {
 }
 
 function drawFailure() {
-  const again = h('button', { type: 'button' }, t('docs.again'));
-  again.addEventListener('click', show);
   byId('guide').setAttribute('aria-busy', 'false');
-  byId('guide').replaceChildren(banner('error', t('guides.failed')), h('p', {}, again));
+  byId('guide').replaceChildren(banner('error', t('guides.failed')), h('p', {}, button(t('page.again'), show, '')));
   contents.hidden = true;
 }
 

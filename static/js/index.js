@@ -4,9 +4,9 @@ import { ApiError, ROOT } from './api.js';
 import { forgetCalls, showCalls, wireCalls } from './calls.js';
 import { t } from './i18n.js';
 import { notice } from './notices.js';
-import { byId, copyFrom, errorBanner, h, startPage } from './page.js';
+import { button, byId, copyFrom, errorBanner, startPage } from './page.js';
 import { wireReveals } from './password.js';
-import { onSession, refresh, takeLink, whoIAm } from './session.js';
+import { mayListen, onSession, refresh, takeLink, whoIAm } from './session.js';
 import { follow, wireSignIn } from './signin.js';
 import { sharePanel } from './share.js';
 
@@ -21,12 +21,12 @@ let panel;
 
 /** @type {import('./session.js').SessionListener} */
 function onWho(me, change) {
-  const may = !me || me.authenticated || me.access === 'open';
+  const may = mayListen();
   const name = me?.authenticated ? `as ${me.username}` : 'anonymous';
   if (change === 'left' || (me && may && owner !== undefined && owner !== name)) forget();
   if (me && may) owner = name;
   const isGuest = !may && me?.guests && !me.setupNeeded;
-  byId('workspace').hidden = byId('nav-console').hidden = !may;
+  byId('workspace').hidden = !may;
   byId('guest').hidden = !isGuest;
   showShare(me?.role === 'admin');
   if (!may) {
@@ -70,10 +70,8 @@ async function loadConsole() {
     if (openFor !== undefined) live.open();
   } catch {
     notice('console', () => {
-      const again = h('button', { type: 'button', class: 'small' }, t('page.again'));
-      again.addEventListener('click', () => location.reload()); // a browser keeps that it failed
       const made = errorBanner(new ApiError({ status: 0, code: 'unreachable', title: t('error.unreachable') }));
-      made.append(again);
+      made.append(button(t('page.again'), () => location.reload())); // a browser keeps that it failed
       return made;
     });
   }
@@ -135,6 +133,7 @@ function wire() {
 }
 
 const link = takeLink();
+byId('nav-start').dataset.href = '#'; // without loading the page again
 wire();
 await startPage();
 await follow(link);

@@ -1,6 +1,6 @@
 /** The notices above a page's content, one of each kind: what doesn't work now, and what to do. */
 import { onLanguage, t } from './i18n.js';
-import { banner, byId, h } from './page.js';
+import { banner, button, byId } from './page.js';
 
 /** @type {Map<string, { render: () => HTMLElement, state: string | undefined }>} */
 const notices = new Map();
@@ -38,9 +38,7 @@ function made(kind, render) {
  * @param {...Node} body
  */
 export function closable(kind, title, put, ...body) {
-  const close = h('button', { type: 'button', class: 'small' }, t('notice.close'));
-  close.addEventListener('click', put);
-  return banner(kind, title, ...body, close);
+  return banner(kind, title, ...body, button(t('notice.close'), put));
 }
 
 export const clearNotices = () => [...notices.keys()].forEach((kind) => notice(kind));

@@ -95,6 +95,18 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 /**
+ * A button that does something.
+ * @param {string} text
+ * @param {() => void} act
+ * @param {string} [kind] its classes
+ */
+export function button(text, act, kind = 'small') {
+  const element = h('button', { type: 'button', class: kind }, text);
+  element.addEventListener('click', act);
+  return element;
+}
+
+/**
  * An element that the page's HTML is known to have.
  * @template {HTMLElement} [T=HTMLElement]
  * @param {string} id

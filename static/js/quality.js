@@ -20,6 +20,9 @@ const STILL_MS = 3_000;
 const WINDOW = 6; // samples
 const FEWEST = 60; // packets that say something
 
+/** What the line is at fault for, not a machine. */
+const OF_THE_LINE = ['loss', 'delay', 'jitter', 'interrupted'];
+
 /** @type {Quality} */
 export const UNKNOWN = { level: 'good', reason: '', rttMs: 0, loss: 0, kbps: 0, relayed: false };
 
@@ -97,3 +100,15 @@ function nominated(all, report) {
 
 /** @param {RTCStatsReport} report @param {string} [id] of a candidate */
 const isRelay = (report, id) => Boolean(id && report.get(id)?.candidateType === 'relay');
+
+/** @typedef {import('./room.js').Participant} Participant */
+
+/** @param {Participant} person */
+export const isOfTheLine = ({ quality: { level, reason } }) => level !== 'good' && OF_THE_LINE.includes(reason);
+
+/** Whether most of the others, more than one, are badly connected: then it is one's own line. @param {Participant[]} people */
+export function isOwnLine(people) {
+  const others = people.filter(({ isSelf, link }) => !isSelf && link !== 'connecting');
+  const bad = others.filter(isOfTheLine).length;
+  return bad > 1 && bad * 2 > others.length;
+}

@@ -2,7 +2,7 @@
 import { fieldError } from './forms.js';
 import { t } from './i18n.js';
 
-export const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
+const USERNAME = /^[A-Za-z0-9_.@-]{1,64}$/;
 export const TOKEN_NAME = /^[A-Za-z0-9_.-]{1,64}$/;
 export const CHANNEL = /^[A-Za-z0-9_.:/-]{1,128}$/;
 export const ROOM = /^[A-Za-z0-9_-]{1,64}$/;
@@ -28,4 +28,17 @@ export function checkUsername(field) {
 export function checkPassword(field) {
   const fault = passwordFault(field.value);
   fieldError(field, fault ? () => t(fault) : undefined);
+}
+
+/**
+ * Why a text isn't JSON, in the browser's words; empty when it is.
+ * @param {string} text
+ */
+export function jsonFault(text) {
+  try {
+    JSON.parse(text);
+    return '';
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }

@@ -32,6 +32,9 @@ tabs.onmessage = () => void inTurn(() => ask('renewed'));
 /** What is known; undefined as long as the server wasn't reached. */
 export const whoIAm = () => me;
 
+/** Whether messages may be read; supposed as long as the server wasn't reached. */
+export const mayListen = () => !me || me.authenticated || me.access === 'open';
+
 /**
  * Be told after each answer of the server to "who am I?".
  * @param {SessionListener} listener

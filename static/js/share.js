@@ -11,7 +11,7 @@ import { deviceName } from './agent.js';
 import { changeNetwork, isFixed, mayChange, network } from './network.js';
 import { formatTime, onLanguage, t } from './i18n.js';
 import { closable } from './notices.js';
-import { announce, banner, copyFrom, errorBanner, h } from './page.js';
+import { announce, banner, button, copyFrom, errorBanner, h } from './page.js';
 
 /** @typedef {import('./network.js').Guest} Guest */
 /** @typedef {import('./network.js').Network} Network */
@@ -212,10 +212,8 @@ export function sharePanel(element) {
 
   /** @param {number} count */
   function stopQuestion(count) {
-    const yes = h('button', { type: 'button', class: 'small danger' }, t('share.stop'));
-    const no = h('button', { type: 'button', class: 'small' }, t('share.keep'));
-    yes.addEventListener('click', () => void change({ share: false }).then(() => toggle.focus()));
-    no.addEventListener('click', () => {
+    const yes = button(t('share.stop'), () => void change({ share: false }).then(() => toggle.focus()), 'small danger');
+    const no = button(t('share.keep'), () => {
       asksToStop = false;
       render();
       toggle.focus();
@@ -241,8 +239,7 @@ export function sharePanel(element) {
     address.searchParams.set('at', target); // another link is another picture
     const code = h('img', { class: 'share-code', src: address.href, alt: t('share.codeAlt'), width: '240', height: '240' });
     const text = h('code', { class: 'share-link' }, target);
-    const copy = h('button', { type: 'button', class: 'small' }, t('copy.button'));
-    copy.addEventListener('click', () => void copyFrom(copy, text));
+    const copy = button(t('copy.button'), () => void copyFrom(copy, text));
     return [
       code,
       h(
@@ -335,6 +332,6 @@ function drawOwn({ url, fingerprint }) {
     h('p', {}, t('share.ownHow')),
     h('p', {}, link),
     h('p', { class: 'hint' }, t('share.fingerprint')),
-    h('p', {}, h('code', { class: 'share-fingerprint' }, fingerprint)),
+    h('p', {}, h('code', {}, fingerprint)),
   ];
 }

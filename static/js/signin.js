@@ -1,14 +1,14 @@
 /** The way in: the first run, and signing in by name and password or by the program's own link. */
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
-import { banner, byId, errorBanner } from './page.js';
+import { banner, byId, errorBanner, h } from './page.js';
 import { checkPassword, checkUsername, WEAK } from './rules.js';
 import { isGoodLink, onSession, redeem, refresh, setUp, signIn, whoIAm } from './session.js';
 
 /** @typedef {import('./api.js').ApiError} ApiError */
 
 const gate = byId('gate');
-const button = byId('open-gate');
+const button = h('button', { id: 'open-gate', type: 'button', class: 'small', 'aria-controls': 'gate', 'data-i18n': 'signin.button', hidden: true });
 const setup = /** @type {HTMLFormElement} */ (byId('setup'));
 const login = /** @type {HTMLFormElement} */ (byId('login'));
 const setupFields = { username: input('setup-username'), password: input('setup-password') };
@@ -31,6 +31,7 @@ function input(id) {
 }
 
 export function wireSignIn() {
+  byId('menu').before(button);
   wireForm(setup, {
     check: checkSetup,
     send: () => setUp(token, setupFields.username.value.trim(), setupFields.password.value),

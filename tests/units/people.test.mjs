@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { put } from './browser.mjs';
 import { setLanguage, t } from '../../static/js/i18n.js';
+import { isOwnLine } from '../../static/js/quality.js';
 import { Participant } from '../../static/js/room.js';
 import { nameOf } from '../../static/js/room/names.js';
-import { isOwnLine, raised, troubleOf } from '../../static/js/room/seats.js';
+import { raised, troubleOf } from '../../static/js/room/seats.js';
 
 put(
   'MediaStream',

@@ -2,7 +2,7 @@
 import { apiPage } from '../api.js';
 import { formatNumber, t } from '../i18n.js';
 import { onChannel } from './connections.js';
-import { html, live, resource, Shown, Table } from './ui.js';
+import { every, html, live, resource, Shown, Table } from './ui.js';
 
 const SHOWN = 10;
 
@@ -41,11 +41,7 @@ export const Channels = live(
 
 export const enter = busiest.refresh;
 
-let turns = 0;
 /** As often as the server counts anew. */
-export function look() {
-  turns += 1;
-  if (turns % 5 === 0 && !busiest.state.peek().busy) void busiest.refresh();
-}
+export const look = every(5, busiest);
 
 export const leave = busiest.forget;

@@ -4,7 +4,7 @@ import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { deviceName } from '../agent.js';
 import { stats } from './stream.js';
-import { Action, attempt, CHANNEL, confirmed, Field, formatBytes, html, live, Moment, Pager, pages, Shown, signal, Table } from './ui.js';
+import { Action, attempt, CHANNEL, confirmed, Field, formatBytes, html, live, Moment, opened, Pager, pages, Shown, signal, Table } from './ui.js';
 
 const PAGE = 50;
 const SELF_REFRESH = 2000; // connections up to which the list is asked for again by itself
@@ -122,14 +122,13 @@ const Details = live(() => {
     [t('admin.connections.lag'), formatNumber(row.lag)],
     [t('admin.connections.node'), html`<code>${row.node}</code>`],
   ];
-  const open = (/** @type {HTMLDialogElement | null} */ dialog) => dialog && !dialog.open && dialog.showModal();
   return html`
-    <dialog ref=${open} onClose=${() => (chosen.value = undefined)} aria-labelledby="details-title">
+    <dialog ref=${opened} onClose=${() => (chosen.value = undefined)} aria-labelledby="details-title">
       <h2 id="details-title">${t('admin.connections.details')}</h2>
       <dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
       <form method="dialog" class="actions">
         <button type="button" class="danger" onClick=${() => kick(row)}>${t('admin.kick.button')}</button>
-        <button>${t('admin.close')}</button>
+        <button>${t('notice.close')}</button>
       </form>
     </dialog>
   `;

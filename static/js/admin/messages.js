@@ -3,6 +3,7 @@ import { api, apiPage } from '../api.js';
 import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { announce } from '../page.js';
+import { jsonFault } from '../rules.js';
 import { stats } from './stream.js';
 import { Action, brief, CHANNEL, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
 
@@ -27,12 +28,8 @@ function check(form) {
   const name = valueOf(form, 'channel');
   if (name && !CHANNEL.test(name)) fieldError(fieldOf(form, 'channel'), () => t('send.badChannel'));
   if (name && valueOf(form, 'to')) fieldError(fieldOf(form, 'to'), () => t('admin.compose.oneTarget'));
-  if (valueOf(form, 'format') === 'text') return;
-  try {
-    JSON.parse(fieldOf(form, 'body').value);
-  } catch (error) {
-    fieldError(fieldOf(form, 'body'), () => t('send.badJson', { reason: /** @type {Error} */ (error).message }));
-  }
+  const fault = valueOf(form, 'format') === 'text' ? '' : jsonFault(fieldOf(form, 'body').value);
+  if (fault) fieldError(fieldOf(form, 'body'), () => t('send.badJson', { reason: fault }));
 }
 
 /** @param {HTMLFormElement} form */

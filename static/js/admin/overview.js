@@ -3,7 +3,7 @@ import { formatNumber, t } from '../i18n.js';
 import * as channels from './channels.js';
 import { Chart, cursor, Where, zoom, zoomBy } from './charts.js';
 import { history, minutes, recent, stats } from './stream.js';
-import { formatBytes, html, live, Shown } from './ui.js';
+import { every, formatBytes, html, live, Shown } from './ui.js';
 
 /** @typedef {import('./charts.js').Line} Line */
 
@@ -70,8 +70,8 @@ const Tiles = live(() => {
     <dl class="tiles">
       ${tiles.map(
         ([name, value, section]) => html`
-          <div class="tile">
-            <dt class="name">${section ? html`<a href="#${section}">${name}</a>` : name}</dt>
+          <div class="card tile">
+            <dt class="hint">${section ? html`<a href="#${section}">${name}</a>` : name}</dt>
             <dd class="value">${value}</dd>
           </div>
         `,
@@ -151,10 +151,9 @@ const again = () => (minutes.peek() === 5 ? undefined : history.refresh());
 
 export const enter = () => Promise.all([channels.enter(), again()]);
 
-let turns = 0;
+const lookBack = every(60, { ...history, refresh: again });
 export function look() {
-  turns += 1;
-  if (turns % 60 === 0) void again();
+  lookBack();
   channels.look();
 }
 

@@ -4,9 +4,9 @@ import { deviceName } from '../agent.js';
 import { fieldError } from '../forms.js';
 import { t } from '../i18n.js';
 import { copyFrom } from '../page.js';
-import { passwordFault, TOKEN_NAME, USERNAME } from '../rules.js';
+import { checkPassword, checkUsername, TOKEN_NAME, WEAK } from '../rules.js';
 import { whoIAm } from '../session.js';
-import { Action, attempt, confirmed, Field, fieldOf, Form, html, live, Moment, resource, Shown, signal, Table, valueOf } from './ui.js';
+import { Action, attempt, confirmed, Field, fieldOf, Form, html, live, Moment, opened, resource, Shown, signal, Table, valueOf } from './ui.js';
 
 const users = resource(() => api('GET', 'api/users'));
 const tokens = resource(() => api('GET', 'api/tokens'));
@@ -23,15 +23,14 @@ const ROLES = { user: 'role.user', admin: 'role.admin' };
 
 /** @param {HTMLFormElement} form */
 function checkUser(form) {
-  if (!USERNAME.test(valueOf(form, 'username'))) fieldError(fieldOf(form, 'username'), () => t('signin.badUsername'));
-  checkPassword(form);
+  checkUsername(fieldOf(form, 'username'));
+  checkPassword(fieldOf(form, 'password'));
 }
 
 /** @param {HTMLFormElement} form */
-function checkPassword(form) {
+function checkChange(form) {
   const field = fieldOf(form, 'password');
-  const fault = field.value || field.required ? passwordFault(field.value) : undefined;
-  if (fault) fieldError(field, () => t(fault));
+  if (field.value) checkPassword(field);
 }
 
 /** @param {HTMLFormElement} form */
@@ -89,18 +88,17 @@ const UserRow = (row) => html`
 const UserDialog = live(() => {
   const row = edited.value;
   if (!row) return null;
-  const open = (/** @type {HTMLDialogElement | null} */ dialog) => dialog && !dialog.open && dialog.showModal();
   return html`
-    <dialog ref=${open} onClose=${() => (edited.value = undefined)} aria-labelledby="edit-title">
+    <dialog ref=${opened} onClose=${() => (edited.value = undefined)} aria-labelledby="edit-title">
       <h2 id="edit-title">${t('admin.users.editLabel', { name: row.username })}</h2>
-      <${Form} class="stack" check=${checkPassword} send=${changeUser} done=${() => t('admin.users.changed')} codes=${{ weak_password: ['password', 'password.weak'] }}>
+      <${Form} class="stack" check=${checkChange} send=${changeUser} done=${() => t('admin.users.changed')} codes=${WEAK}>
         <${Field} id="edit-password" label=${t('password.new')} optional hint=${t('admin.users.sessionsEnd')}>
           <input id="edit-password" name="password" type="password" autocomplete="new-password" aria-describedby="edit-password-error edit-password-hint" />
         </>
         <${RoleField} id="edit-role" value=${row.role} />
         <div class="form-error"></div>
         <div class="actions">
-          <button type="button" onClick=${(/** @type {any} */ { target }) => closeDialog(target)}>${t('admin.cancel')}</button>
+          <button type="button" onClick=${(/** @type {any} */ { target }) => closeDialog(target)}>${t('page.cancel')}</button>
           <button class="primary">${t('admin.save')}</button>
         </div>
       </>
@@ -127,13 +125,13 @@ const Users = live(
       </>
       <details>
         <summary>${t('admin.users.make')}</summary>
-        <${Form} id="make-user" class="stack inner" check=${checkUser} send=${makeUser} done=${() => t('admin.users.made')} codes=${{ weak_password: ['password', 'password.weak'], user_exists: ['username', 'admin.users.exists'] }}>
+        <${Form} id="make-user" class="stack inner" check=${checkUser} send=${makeUser} done=${() => t('admin.users.made')} codes=${{ ...WEAK, user_exists: ['username', 'admin.users.exists'] }}>
           <div class="pair">
             <${Field} id="new-user" label=${t('signin.username')}>
               <input id="new-user" name="username" autocomplete="off" autocapitalize="none" spellcheck="false" aria-describedby="new-user-error" />
             </>
             <${Field} id="new-user-password" label=${t('signin.password')} hint=${t('password.hint')}>
-              <input id="new-user-password" name="password" type="password" required autocomplete="new-password" aria-describedby="new-user-password-error new-user-password-hint" />
+              <input id="new-user-password" name="password" type="password" aria-required="true" autocomplete="new-password" aria-describedby="new-user-password-error new-user-password-hint" />
             </>
             <${RoleField} id="new-user-role" value="user" />
           </div>

@@ -1,5 +1,5 @@
 /** Settings: a form drawn from the server's table, each with what it takes and where its value comes from. */
-import { api } from '../api.js';
+import { api, parsed } from '../api.js';
 import { language, t } from '../i18n.js';
 import { Action, attempt, Field, html, live, resource, Shown, signal } from './ui.js';
 import { errorTitle } from '../page.js';
@@ -42,22 +42,13 @@ function without(all, key) {
 /** @param {any} row */
 async function save(row) {
   const text = drafts.peek()[row.key];
-  const value = row.type === 'json' ? parsed(text) : text;
+  const value = row.type === 'json' ? parsed(text) : undefined;
   faults.value = without(faults.peek(), row.key);
   try {
-    replace(await api('POST', 'api/settings', { key: row.key, value }));
+    replace(await api('POST', 'api/settings', { key: row.key, value: value === undefined ? text : value }));
     drafts.value = without(drafts.peek(), row.key);
   } catch (error) {
     faults.value = { ...faults.peek(), [row.key]: error };
-  }
-}
-
-/** @param {string} text */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
   }
 }
 
@@ -145,7 +136,7 @@ function Setting(row) {
         </p>
         <div class="row">
           ${isDraft && html`<button class="small primary">${t('admin.save')}</button>`}
-          ${isDraft && html`<button type="button" class="small" onClick=${() => draft(row.key, shown(row.value), row)}>${t('admin.cancel')}</button>`}
+          ${isDraft && html`<button type="button" class="small" onClick=${() => draft(row.key, shown(row.value), row)}>${t('page.cancel')}</button>`}
           ${!isDraft && row.editable && isChanged(row) && html`<${Action} class="small" act=${() => reset(row)}>${t(row.group === 'own' ? 'admin.remove' : 'admin.settings.reset')}</>`}
         </div>
       </div>

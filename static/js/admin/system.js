@@ -2,7 +2,7 @@
 import { api, ROOT } from '../api.js';
 import { formatNumber, t } from '../i18n.js';
 import { stats } from './stream.js';
-import { formatAge, formatBytes, html, live, Moment, resource, Shown, Table } from './ui.js';
+import { every, formatAge, formatBytes, html, live, Moment, resource, Shown, Table } from './ui.js';
 
 const nodes = resource(() => api('GET', 'api/nodes'));
 /** @param {any} row */
@@ -70,10 +70,6 @@ export const System = live(
 
 export const enter = nodes.refresh;
 
-let turns = 0;
-export function look() {
-  turns += 1;
-  if (turns % 5 === 0 && !nodes.state.peek().busy) void nodes.refresh();
-}
+export const look = every(5, nodes);
 
 export const leave = nodes.forget;

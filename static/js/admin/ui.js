@@ -94,6 +94,22 @@ export function resource(load) {
 
 /** @typedef {ReturnType<typeof resource>} Resource */
 
+/**
+ * What a section does at each beat: ask again after so many, unless it is at it.
+ * @param {number} beats
+ * @param {{ state: Signal<Loaded>, refresh: () => unknown }} of
+ */
+export function every(beats, { state, refresh }) {
+  let turn = 0;
+  return () => {
+    turn += 1;
+    if (turn % beats === 0 && !state.peek().busy) void refresh();
+  };
+}
+
+/** A dialog is open as long as it is drawn. @param {HTMLDialogElement | null} dialog its `ref` */
+export const opened = (dialog) => dialog && !dialog.open && dialog.showModal();
+
 /** Its data as `children` draws it, or what is to be said instead. */
 export const Shown = live(({ of, empty = '', children }) => {
   const { data, error } = of.state.value;
@@ -117,7 +133,7 @@ function Trouble({ error, again }) {
     <div class="banner error" role="alert">
       <p class="title">${errorTitle(error)}</p>
       ${words && html`<p class="body" lang="en">${words}</p>`}
-      <button type="button" class="small" onClick=${again}>${t('admin.tryAgain')}</button>
+      <button type="button" class="small" onClick=${again}>${t('page.again')}</button>
     </div>
   `;
 }

@@ -2,8 +2,8 @@
 import { t } from '../i18n.js';
 import { notice } from '../notices.js';
 import { banner, byId, h } from '../page.js';
+import { isOwnLine } from '../quality.js';
 import { faultBanner, inFaults, said } from './dom.js';
-import { isOwnLine } from './seats.js';
 
 /** @typedef {import('./call.js').Call} Call */
 

@@ -1,6 +1,7 @@
 /** The pictures of a call: a seat for each person and each shared screen, and where they stand. */
 import { firstCharacter, onLanguage, t } from '../i18n.js';
 import { h } from '../page.js';
+import { isOfTheLine, isOwnLine } from '../quality.js';
 import { bring, dress, icon, withPart } from './dom.js';
 import { duet, focus, grid } from './grid.js';
 import { recall } from './memory.js';
@@ -23,7 +24,6 @@ const REASONS = {
   cpu: 'room.quality.cpu',
 };
 /** What one's own line may be to blame for, where most of the others have it. */
-const OF_THE_LINE = ['loss', 'delay', 'jitter', 'interrupted'];
 export const TONES = 6;
 const TAPPED = 4000; // ms
 const FEW = 6; // small pictures are well seen on one page, however small the window
@@ -428,16 +428,6 @@ export function troubleOf(person) {
   if (link === 'connecting') return t('room.link.connecting');
   if (link === 'interrupted') return t('room.quality.interrupted');
   return quality.level !== 'good' && quality.reason in REASONS ? t(REASONS[quality.reason]) : '';
-}
-
-/** @param {Participant} person */
-const isOfTheLine = ({ quality: { level, reason } }) => level !== 'good' && OF_THE_LINE.includes(reason);
-
-/** Whether most of the others, more than one, are badly connected: then it is one's own line. @param {Participant[]} people */
-export function isOwnLine(people) {
-  const others = people.filter(({ isSelf, link }) => !isSelf && link !== 'connecting');
-  const bad = others.filter(isOfTheLine).length;
-  return bad > 1 && bad * 2 > others.length;
 }
 
 /** @param {string} name @param {string} text */
