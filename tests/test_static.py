@@ -322,7 +322,7 @@ def test_nothing_comes_from_outside(path: Path) -> None:
         text = re.sub(r"^ *```.*?^ *```$|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
         text = re.sub(r"^<!-- settings:.*?<!-- /settings -->$", "", text, flags=re.M | re.DOTALL)
     assert re.findall(r"(?:https?:|wss?:|url\(\s*['\"]?|src=\"|href=\")//[\w.]+", text) == []
-    assert "@import" not in text
+    assert path.suffix == ".js" or "@import" not in text  # in JavaScript it names a type
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
