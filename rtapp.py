@@ -974,7 +974,9 @@ class VideoParticipant(Table):
 
 class RoomBan(Table):
     room = peewee.BigIntegerField(column_name="room_id")
-    who = peewee.TextField()  # may not come back: `client:…`, `account:…`; or only `kept muted …`
+    who = (
+        peewee.TextField()
+    )  # may not: `client:…`, `account:…`; or comes back as it was: `kept muted …`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1912,12 +1914,15 @@ class Stats:
         }
 
 
+UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal might obey them
+
+
 class Journal:
     """The event log. Entries wait in memory and are written together once a second."""
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
     PRINTED = 100  # of them
-    LETTERS = 10_000  # of a text: of its beginning, but of metadata, as a traceback, of its end
+    LETTERS = 10_000  # of a text: its beginning, of a traceback its end
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -1929,8 +1934,11 @@ class Journal:
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         self.errors += level == "ERROR"
-        message, most = message[: self.LETTERS], -self.LETTERS
-        metadata = {n: v[most:] if isinstance(v, str) else v for n, v in metadata.items()}
+        message = UNSHOWN.sub("?", message[: self.LETTERS])
+        for name, value in metadata.items():
+            if isinstance(value, str):
+                part = slice(-self.LETTERS, None) if name == "traceback" else slice(self.LETTERS)
+                metadata[name] = value[part].encode(errors="replace").decode()
         if level in ("WARN", "ERROR") and self._printed < self.PRINTED:
             self._printed += 1
             print(f"rtapp {level.lower()}: {message}", file=sys.stderr, flush=True)
@@ -2680,8 +2688,8 @@ class TopicRing(msgspec.Struct, eq=False):
 
 
 class Ring:
-    """The newest entries of the log, by topic: all that came after the id `floor`. `size` is what
-    they cost, with the frames that were made of them."""
+    """The newest entries of the log, by topic: all that came after the id `floor`; it makes the
+    bytes of each send. `size` is what they cost, with the frames that were made of them."""
 
     BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
     BURST_ENTRIES = 512
@@ -2753,7 +2761,8 @@ class Ring:
         return self.burst_of(page, subscriber, span) if page else None
 
     def shared_burst(self, view: View, cursor: int, head: int) -> Burst | None:
-        """What all of a view are sent next who are at a cursor and have nothing of their own."""
+        """What all of a view are sent next who are at a cursor and have nothing of their own. It is
+        kept with the view: whoever asks has the sweep come to that, which forgets it."""
         burst = view.bursts.get(cursor)
         if burst is None:
             page = self.page(cursor, head, view.topics, self.BURST_ENTRIES)
@@ -2769,7 +2778,8 @@ class Ring:
     def burst_of(self, page: Page, subscriber: Subscriber, span: Span) -> Burst:
         """The first part of a span, of a page for it or for a wider one."""
         view, own, (found, upto) = subscriber.view, subscriber.own_topic, page
-        found = [e for e in found if span.after < e.id <= upto and e.topic in span.topics]
+        first = bisect.bisect_right(found, span.after, key=_by_id)
+        found = [e for e in found[first:] if e.id <= upto and e.topic in span.topics]
         topics = view.topics | span.topics
         mine = [entry for entry in found if entry.is_for(topics, own)]
         # What is older than a stream's position must not move it back. In Socket.IO each
@@ -2937,8 +2947,8 @@ Topics = frozenset[str]  # shared ones, of a view
 
 
 class Audience:
-    """Who is on what topic here: each subscriber is in one view, and one of its own topic's owners.
-    What nobody is on, and nothing is held of, is not kept."""
+    """Who is on what topic here, and how many elsewhere: each subscriber is in one view, and one of
+    its own topic's owners. What nobody is on, and nothing is held of, is not kept."""
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
@@ -3049,40 +3059,49 @@ class CatchUp:
                 wanted = next(iter(self.waiting))
                 group = self.waiting[wanted] = self.waiting.pop(wanted)  # the others come next
                 try:
-                    self._serve_some(wanted, group)
+                    self._read_for(wanted, group)
                 except Exception as error:  # the database is away: they stay and wait
                     self._journal.add("WARN", f"A catch-up read failed: {error}")
                     gevent.sleep(1)
                 if not group:
                     del self.waiting[wanted]
 
-    def _serve_some(self, wanted: Wanted, group: dict[Subscriber, Span]) -> None:
+    def _read_for(self, wanted: Wanted, group: dict[Subscriber, Span]) -> None:
         """Read a page of the log, and serve whom it helps."""
-        some = list(itertools.islice(group.items(), self.OWN_TOPICS))
-        after, floor = min(span.after for _, span in some), self._ring.floor
         view, topics = wanted
+        for subscriber in [s for s in group if s.state is not State.BEHIND or s.view is not view]:
+            del group[subscriber]
+            self._serve(subscriber, lambda *_: None)  # who is behind in another view comes again
+        some = list(itertools.islice(group.items(), self.OWN_TOPICS))
+        if not some:
+            return
+        after, floor = min(span.after for _, span in some), self._ring.floor
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber, _ in some)}
         found, upto = self._log.page(after, floor, asked, self.PAGE)
         private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
         shared: dict[tuple[int, int], Burst] = {}
 
-        def next_burst(subscriber: Subscriber, span: Span) -> Burst | None:
-            # It may want something else by now; of another log all is.
+        def of_page(subscriber: Subscriber, span: Span) -> Burst | None:
+            # It may want something else by now, or be another's; of another log all is.
             wants = subscriber.view, span.topics if span.is_earlier else None
-            if wants != wanted or not after <= span.after < upto:
+            if wants != wanted or not span.topics <= asked or not after <= span.after < upto:
                 return None
             # Those that have nothing of their own in the page are sent the same bytes.
             made = {} if topics or subscriber.own_topic in private else shared
             key = (span.after, min(upto, span.upto))
             if key not in made:
+                if len(made) > 64:
+                    made.clear()
                 made[key] = self._ring.burst_of((found, key[1]), subscriber, span)
             return made[key]
 
-        for subscriber, span in some:
-            if span.after < upto or upto == floor:  # else it waits for a page further on
-                group.pop(subscriber, None)
-                self._serve(subscriber, next_burst)
+        for subscriber, lacked in some:
+            span = group.pop(subscriber, lacked)
+            if span.after < upto or upto == floor:
+                self._serve(subscriber, of_page)
                 gevent.sleep(0)
+            else:  # it waits for a page further on, behind the others
+                group[subscriber] = span
 
 
 class Hub:
@@ -3108,7 +3127,7 @@ class Hub:
 
     A connection ends (`_end`), so that it is brought nothing more, and is closed (`_close`):
 
-    - Its socket ends or fails (`_read`, `_push`), or serving it does (`_ready`).
+    - Its socket ends or fails (`_read`, `_push`), or what is done when it is ready does (`_ready`).
     - Somebody disconnects it or removes it from a room, its credential is revoked or expires, the
       network is shared no longer: it is served what there is, told why, and closed (`disconnect`).
     - Its session ends: it has its last words and `LINGER_MS` to read them (`close_after`).
@@ -3618,14 +3637,14 @@ class Hub:
                 return
         self._serve_soon(subscriber)  # much to send: others have their turn first
 
-    def _serve_behind(self, subscriber: Subscriber, page: Source) -> None:
+    def _serve_behind(self, subscriber: Subscriber, source: Source) -> None:
         """Serve who was behind, if it still is, of what was read for it."""
         if subscriber.state is not State.BEHIND:
             return
         subscriber.state = State.LIVE
         self._serve_soon(subscriber)  # of the ring, or of another page
         while subscriber.state is State.LIVE and (span := subscriber.next_span(self.head)):
-            burst = page(subscriber, span)
+            burst = source(subscriber, span)
             if burst is None:
                 return
             if self._log.complete(span.after, span.topics):
@@ -4594,6 +4613,7 @@ class Access:
 
     SESSIONS = 100  # of a user
     HASHED, WAITING = 2, 48  # passwords at once: a flood costs bounded memory
+    CLOCK_SECONDS = 60  # by which an issuer's clock may be ahead of ours (RFC 7519, 4.1.5)
     _storage: Storage
     _settings: Settings
     _journal: Journal
@@ -4664,15 +4684,18 @@ class Access:
         names = ("jwt_key", "jwt_algorithm", "jwt_audience")
         key, algorithm, audience = (self._settings[name] for name in names)
         options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
-        options["verify_iat"] = False  # or a clock that is a second ahead of ours spoils it
+        # When it was issued says nothing of its validity; the issuer's clock may be a little ahead.
+        options |= {"verify_iat": False, "verify_nbf": False}
         try:
             if algorithm == "none" or not key:
-                raise jwt.InvalidTokenError("jwt_algorithm and jwt_key are not set")
+                raise jwt.InvalidTokenError("jwt_algorithm or jwt_key is not set")
             claims = jwt.decode(token, key, [algorithm], options, audience=audience or None)
             found = msgspec.convert(claims, Claims)
+            if found.nbf > time.time() + self.CLOCK_SECONDS:
+                raise jwt.ImmatureSignatureError("The token is not yet valid (nbf)")
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             is_told = isinstance(error, (jwt.PyJWTError, msgspec.ValidationError))
-            why = f": {str(error)[:100]}" if is_told else ""
+            why = f": {UNSHOWN.sub('?', str(error)[:100])}" if is_told else ""  # it may quote
             raise Problem("unauthorized", f"The JSON Web Token is not valid{why}.") from None
         hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
         grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
@@ -5669,8 +5692,10 @@ class Rooms:
     ) -> Any:
         """Make somebody new a participant, whom the door lets in; the row."""
         keys = banned_as(who.client_id, who.account if who.principal.is_person else "")
-        bans = RoomBan.select().where((RoomBan.room == room.id) & RoomBan.who.in_(keys))
-        if bans.exists(tx.database):
+        marks = {f"kept {what} {who.client_id}": what for what in FORCED}
+        where = (RoomBan.room == room.id) & RoomBan.who.in_([*keys, *marks])
+        noted = {row.who for row in RoomBan.select().where(where).execute(tx.database)}
+        if not noted.isdisjoint(keys):
             raise Problem("removed", "The host removed you from this room.")
         is_host = who.owns(room)
         is_free = is_host or who.principal.role == "admin"
@@ -5683,10 +5708,8 @@ class Rooms:
         if waits and len(people_in(tx.database, room, waits=True)) >= self.LOBBY:
             raise Problem("lobby_full", f"{self.LOBBY} are waiting already.", retry_after=30)
         own_name = who.principal.subject if who.principal.is_person else who.account
-        marks = RoomBan.who.in_([f"kept {what} {key}" for what in FORCED for key in keys])
-        kept = (RoomBan.room == room.id) & marks
-        forced = {mark.who.split()[1] for mark in RoomBan.select().where(kept).execute(tx.database)}
-        RoomBan.delete().where(kept).execute(tx.database)
+        if noted:  # its state has them from now on
+            RoomBan.delete().where(where).execute(tx.database)
         VideoParticipant.insert(
             room=room.id,
             client_id=who.client_id,
@@ -5696,7 +5719,7 @@ class Rooms:
             display_name=name or shown_name(own_name) or "Guest",
             is_host=is_host,
             status=WAITING if waits else CONNECTED,
-            state=to_json(STATE | dict.fromkeys(forced, True)),
+            state=to_json(STATE | {marks[mark]: True for mark in noted}),
             node=self._nodes.id,
         ).execute(tx.database)
         return self._participant(tx.database, room, who)
@@ -5804,23 +5827,24 @@ class Rooms:
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
-        forced = [what for what in FORCED if as_json(row.state)[what]]
-        self._note(tx, room, row, *(f"kept {what} " for what in forced))
-        rest = people_in(tx.database, room)
-        if not rest and row.status != WAITING:
+        rest, state = people_in(tx.database, room), as_json(row.state)
+        if rest:
+            forced = [what for what in FORCED if state.get(what)]
+            self._note(tx, room, [f"kept {what} {row.client_id}" for what in forced])
+        elif row.status != WAITING:
             change(tx, room, empty_since=now_ms())
             kept = (RoomBan.room == room.id) & RoomBan.who.startswith("kept ")
             RoomBan.delete().where(kept).execute(tx.database)
-        elif row.is_host and not any(other.is_host for other in rest):
+        if rest and row.is_host and not any(other.is_host for other in rest):
             heir = next((other for other in rest if other.status == CONNECTED), rest[0])
             self._update(tx, room, heir, is_host=1)
 
     @staticmethod
-    def _note(tx: Transaction, room: Any, row: Any, *marks: str) -> None:
-        """Note of a client, and of a person's account, how they may come back: see `RoomBan`."""
-        for mark, key in itertools.product(marks, banned_as(row.client_id, row.account)):
-            note = RoomBan.insert(room=room.id, who=mark + key)
-            note.on_conflict_ignore().execute(tx.database)
+    def _note(tx: Transaction, room: Any, notes: Iterable[str]) -> None:
+        """Note how somebody may not come back: see `RoomBan`."""
+        for note in notes:
+            query = RoomBan.insert(room=room.id, who=note)
+            query.on_conflict_ignore().execute(tx.database)
 
     @staticmethod
     def _take_out(tx: Transaction, room: Any, row: Any) -> None:
@@ -5885,7 +5909,7 @@ class Rooms:
 
     def _throw_out(self, tx: Transaction, room: Any, row: Any) -> None:
         """For the room's life: the client, and the account of a person."""
-        self._note(tx, room, row, "")
+        self._note(tx, room, banned_as(row.client_id, row.account))
         if row.is_host:  # an administrator's doing: the room is somebody else's now
             change(tx, room, owner_client="", owner_account="", handed=1)
         self._remove(tx, room, row, "removed")
@@ -8464,10 +8488,10 @@ class Framing:
             if frame.fin:
                 whole, self._begun = bytes(self._begun), bytearray()
                 try:
-                    message: str | bytes = whole
                     if self._is_text:  # a byte order mark is no part of it (RFC 8259, 8.1)
-                        message = whole_characters(whole).decode("utf-8-sig")
-                    messages.append(message)
+                        messages.append(whole_characters(whole).decode().removeprefix("\ufeff"))
+                    else:
+                        messages.append(whole)
                 except UnicodeDecodeError:
                     self._protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
         return messages
@@ -8813,8 +8837,8 @@ def parse_msgpack(data: bytes) -> SioPacket:
 
 def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
     """What an event of the application carries, or an acknowledgement: binary values become
-    attachments. Raises ValueError and TypeError for a name that would cost each client its
-    connection."""
+    attachments. Raises TypeError for a name that is no text, ValueError for one that would cost
+    each client its connection."""
     if not isinstance(event, str):
         raise TypeError(f"An event's name is a text, not {event!r}.")
     if event in SOCKETIO_EVENTS:
@@ -9162,7 +9186,7 @@ def each_room(rooms: Recipients) -> list[str]:
     has no name. Raises TypeError for what is no name."""
     if rooms is Everybody:
         return [""]
-    is_one = isinstance(rooms, (str, int, NoneType, bytes, dict))
+    is_one = isinstance(rooms, (str, int, NoneType, bytes, bytearray, memoryview, dict))
     each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
     for room in each:
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
@@ -9174,8 +9198,8 @@ _SID = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
 def room_topics(namespace: str, room: str, heard_by: Audience | None = None) -> list[str]:
-    """The topics that a name may stand for: a room's, and of one client its own; with a hub only
-    those that somebody hears, or will once it is back.
+    """The topics that a name may stand for: a room's, and of one client its own; with an audience
+    only those that somebody hears, or will once it is back.
 
     A client's own room is the topic of its direct messages: a topic more for each client would be
     a view more for each, and nothing would be joined once for all.
@@ -10049,7 +10073,7 @@ class SocketIoSession(EngineSession):
             access.require(principal, "subscribe")
         return principal
 
-    def _refuse(self, namespace: str, message: str, data: Any = None) -> None:
+    def _refuse(self, namespace: str, message: str = "refused", data: Any = None) -> None:
         body = {"message": message} if data is None else {"message": message, "data": data}
         self.reply(SIO_CONNECT_ERROR, namespace, Arguments(to_json(body), []))
 
@@ -11608,7 +11632,7 @@ class Application:
         admin_token = os.environ.get("RTAPP_ADMIN_TOKEN")
         if admin_token is not None:
             admin_token = admin_token.strip()  # a file of a secret often ends with a newline
-            if len(admin_token) < 24 or not admin_token.isascii():  # no header could bring it
+            if not re.fullmatch("[ -~]{24,}", admin_token):  # no header could bring another
                 raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters of ASCII.")
         self.storage = storage = Storage(make_engine(settings))
         with needing(storage.engine):
@@ -13033,7 +13057,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.run is desktop_command and has_screen():
             tell_failure(str(error))
         return 2
-    except UnicodeError:  # of bytes that are no text
+    except UnicodeError as error:
+        if not isinstance(error, UnicodeDecodeError) and "surrogates" not in str(error):
+            raise  # it is not of bytes that were given and are no text
         print("rtapp: What was given is not valid UTF-8.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gevent
 import msgspec
@@ -943,3 +943,46 @@ if __name__ == "__main__":
     rtapp.make_poller = Readiness
     for one in map(int, sys.argv[1:]):
         print(told(one, history(one)) if trouble(history(one)) else f"seed {one}: fine")
+
+
+class Pages:
+    """A log whose pages are empty and go some way."""
+
+    def __init__(self, upto: int) -> None:
+        self.upto, self.asked = upto, list[tuple[int, set[str]]]()
+
+    def page(self, after: int, upto: int, topics: set[str], limit: int) -> rtapp.Page:
+        self.asked.append((after, set(topics)))
+        return [], min(upto, self.upto)
+
+
+def caught_up(log: Pages, *waiting: tuple[str, int, rtapp.State]) -> tuple[list[str], list[str]]:
+    """Who is served of one page of the log, and who waits on: names and positions."""
+    served: list[str] = []
+    ring = rtapp.Ring(str)
+    ring.floor = 100
+    view = rtapp.View(rtapp.WEBSOCKET, frozenset({"c/a"}), 90)
+    journal = cast(Any, None)
+    catch_up = rtapp.CatchUp(cast(Any, log), ring, journal, lambda s, _: served.append(s.client_id))
+    catch_up.OWN_TOPICS = 2
+    for name, cursor, state in waiting:
+        one = rtapp.Subscriber(name, rtapp.WEBSOCKET, cursor, "", "", state=state, view=view)
+        catch_up.add(one, rtapp.Span(view.topics | {one.own_topic}, cursor, 100, False))
+    ((wanted, group),) = catch_up.waiting.items()
+    catch_up._read_for(wanted, group)
+    return served, [one.client_id for one in group]
+
+
+def test_nothing_is_read_for_who_is_gone() -> None:
+    """Nor for all time kept, where the database is away."""
+    log = Pages(100)
+    behind, gone = rtapp.State.BEHIND, rtapp.State.GONE
+    served, waiting = caught_up(log, ("ada", 1, gone), ("bob", 50, behind))
+    assert (served[-1], waiting, log.asked) == ("bob", [], [(50, {"c/a", "u/bob"})])
+
+
+def test_many_who_are_behind_take_turns() -> None:
+    """Who waits for a page further on is not in the way of who could be served."""
+    people = [("ada", 1), ("bob", 60), ("cem", 2)]
+    served, waiting = caught_up(Pages(10), *((*one, rtapp.State.BEHIND) for one in people))
+    assert (served, waiting) == (["ada"], ["cem", "bob"])
