@@ -999,7 +999,7 @@ def test_a_tab_that_can_not_have_its_part_goes_on_alone(
 def test_what_is_needed_once_it_is_open_is_loaded_then_and_tried_for_again(
     context: BrowserContext, site: Server
 ) -> None:
-    """Some browsers keep for ever that a part could not be had: it isn't asked for without a network."""
+    """Some browsers keep for ever that a part could not be had: it waits for the connection."""
     asked: list[str] = []
 
     def lose_once(route: Route) -> None:
