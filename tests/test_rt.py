@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, Route
 from playwright.sync_api import Error as PlaywrightError
 
 from browsers import hold, stop_clock, until
@@ -994,3 +994,35 @@ def test_a_tab_that_can_not_have_its_part_goes_on_alone(
     wait_received(page, ["alone"])
     told = [text for text in page.evaluate("words") if "rt-tabs.js" in text]
     assert len(told) == 1 and "a stream of its own" in told[0]
+
+
+def test_what_is_needed_once_it_is_open_is_loaded_then_and_tried_for_again(
+    context: BrowserContext, site: Server
+) -> None:
+    """Some browsers keep for ever that a part could not be had: it waits for the connection."""
+    asked: list[str] = []
+
+    def lose_once(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    context.route("**/rt-more.js", lose_once)
+    page = open_page(context, site.port)
+    page.route("**/api/events?*", lambda route: route.abort())
+    page.evaluate("""start({ channels: ['a'], shared: false, attempts: 0,
+      debug: (text) => (window.words ??= []).push(text) })""")
+    wait_state(page, "closed")
+    assert page.evaluate("rt.subscribe('a')") is None, "kept for the next connection"
+    assert asked == []
+    page.unroute("**/api/events?*")
+    page.evaluate("rt.retryNow()")
+    wait_state(page, "open")
+    wait_for(lambda: [text for text in page.evaluate("words") if "rt-more.js" in text], "a word")
+    site.publish("first", "channel=a")
+    page.evaluate("rt.subscribe('b')")
+    site.publish("second", "channel=b")
+    wait_received(page, ["first", "second"])
+    assert len(asked) == 2 and page.evaluate("rt.state") == "open"

@@ -58,6 +58,7 @@ export function wireAccount() {
 /** @type {import('./session.js').SessionListener} */
 function onWho(me, how) {
   render();
+  document.getElementById('nav-console')?.toggleAttribute('hidden', !mayListen());
   if (!me?.authenticated) {
     dialog.close();
     notice('account');
@@ -74,7 +75,6 @@ function render() {
   who.textContent = whoText();
   name.value = me?.username ?? '';
   nameMenu(me?.username ?? '');
-  document.getElementById('nav-console')?.toggleAttribute('hidden', !mayListen());
   document.querySelector('#nav-admin:not([aria-current])')?.toggleAttribute('hidden', me?.role !== 'admin');
 }
 

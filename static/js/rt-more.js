@@ -7,7 +7,6 @@ import { isNewer, jitter, pause, RtError, settled } from './rt.js';
 /** @import { Link, Page } from './rt.js' */
 /** @import { EmitOptions, Item, Older, Refused } from './rt-types.js' */
 
-const HELD = 5_000; // ms without a first event
 const EARLY = 30_000; // ms before its end, when a token is renewed
 
 /** See Link.adjust. @param {Link} link @param {boolean} waits for a connection */
@@ -141,7 +140,6 @@ async function insist(retries = 0, signal, act) {
  */
 export async function checkHeld(link, signal) {
   const isSilent = () => !signal.aborted && link.state !== 'open';
-  if (isSilent()) await pause(HELD, (rise) => signal.addEventListener('abort', rise));
   const answers = () => link.call('healthz', undefined, { signal }).then(isSilent, () => false);
   // Asked twice: the first answer of a server that was busy can overtake the stream's first bytes.
   if (!isSilent() || !(await answers()) || !(await answers())) return;

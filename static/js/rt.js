@@ -2,7 +2,7 @@
  * rtapp's client: messages once and in order, across reconnects too, in pages, workers and Node.
  *
  *     const rt = connect({ channels: ['news'] });
- *     rt.on('message', (data, { id, channel }) => console.log(data));
+ *     rt.on('message', (data) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
  * The guide is static/docs/client.md. The other rt-*.js are loaded late.
@@ -33,6 +33,7 @@ const OWN = /^(\*|connecting|open|reconnecting|closed|recovered|buffering)$/;
 const ABOUT_CONNECTION = /^(connection|ping|reset|disconnect)$/;
 const STEADY = 5_000; // ms: a shorter connection is a failed one
 const FIRST = 20_000; // longest wait for a first event
+const HELD = 5_000; // a wait that is told
 
 /**
  * Connect, and stay connected.
@@ -85,7 +86,7 @@ export function onWake(signal, act) {
   page?.addEventListener('visibilitychange', () => page.visibilityState === 'visible' && act(), { signal });
 }
 
-/** Two missed pings and some. @internal @param {any} hello */
+/** Two missed pings. @internal @param {any} hello */
 export const silenceOf = (hello) => (hello.pingInterval || 20) * 2000 + 5000;
 
 /** Of two epochs the new one counts. @internal @param {string} id @param {string} than */
@@ -129,7 +130,7 @@ export class Link {
   position = '';
   /** The longest, in ms. */
   silence = FIRST;
-  /** The server's, in ms, for the next attempt only. */
+  /** The server's, in ms, for the next attempt. */
   retry = 0;
   /** @type {State} */
   state = 'connecting';
@@ -143,7 +144,7 @@ export class Link {
   had = new Set();
   /** @type {Socket | undefined} */
   socket;
-  /** Says which may be those. @type {(item: Item) => Item} */
+  /** @type {(item: Item) => Item} */
   mark = (item) => item;
   /** @type {((value?: any) => void)[]} */
   waiting = [];
@@ -156,13 +157,13 @@ export class Link {
   #life = new AbortController();
   /** @type {(why?: RtError) => void} */
   #end = () => {};
-  /** Ends the wait for an attempt. @type {(() => void) | undefined} */
+  /** Ends the wait. @type {(() => void) | undefined} */
   #rise;
   #firm = false;
   #failures = 0;
   #heard = 0;
   #opened = 0;
-  /** How far Date is ahead of the clock that sleeps with the machine. */
+  /** Of Date, to the clock that sleeps with the machine. */
   #ahead = 0;
 
   /** @param {URL} base @param {Options} options @param {Owner} owner */
@@ -175,11 +176,11 @@ export class Link {
     this.sure = new Set(options.channels);
   }
 
-  /** @param {string} words */
-  log(words) {
+  /** @param {unknown} words */
+  log = (words) => {
     const { debug } = this.options;
     if (debug) (debug === true ? console.log : debug)(`rt: ${words}`);
-  }
+  };
 
   open() {
     this.#stop();
@@ -195,7 +196,7 @@ export class Link {
     this.#rise?.();
   }
 
-  /** Try now; it doesn't count. */
+  /** It doesn't count. */
   wake() {
     this.#look();
     if (!this.#rise || this.#firm) return;
@@ -206,7 +207,7 @@ export class Link {
   #look() {
     const now = performance.now();
     const ahead = Date.now() - now;
-    // The machine slept, or somebody set the clock: what lives is heard soon.
+    // The machine slept, or the clock was set: what lives is heard soon.
     if (ahead - this.#ahead > this.silence) this.#heard = Math.min(this.#heard, now - this.silence / 2);
     this.#ahead = ahead;
     if (now - this.#heard > this.silence) this.#end(new RtError('nothing was heard', { code: 'silent' }));
@@ -227,7 +228,10 @@ export class Link {
    */
   async call(path, body, init = {}, again = false) {
     const { token, getToken, fetch: ask = fetch } = this.options;
-    if (getToken) this.#tokens ??= new (await more()).Tokens(getToken);
+    if (getToken) {
+      const { Tokens } = await more();
+      this.#tokens ??= new Tokens(getToken);
+    }
     const bearer = (await this.#tokens?.get(again)) ?? token;
     const sent = body !== undefined && { method: 'POST', body: JSON.stringify(body) };
     const headers = {
@@ -258,6 +262,7 @@ export class Link {
     const waits = this.state !== 'closed';
     const turn = this.#turn.then(async () => {
       await settled(this);
+      if (!waits && this.state === 'closed') return {};
       return (await more()).agree(this, waits);
     });
     this.#turn = turn.catch(() => {});
@@ -317,7 +322,7 @@ export class Link {
     for (const name of this.had) if (this.since.has(name) || (careful && !this.sure.has(name))) this.had.delete(name);
     this.log(`asks ${this.base} for ${[...this.had]} from ${this.position || 'now'}`);
     const watch = setInterval(() => this.#look(), 500);
-    more().then(({ checkHeld }) => checkHeld(this, signal), () => {});
+    const late = setTimeout(() => more().then((it) => it.checkHeld(this, signal)).catch(this.log), HELD);
     try {
       if (this.options.transport === 'websocket') await (await import('./rt-socket.js')).readSocket(this, signal);
       else await this.#readStream(signal);
@@ -326,6 +331,7 @@ export class Link {
       throw signal.aborted ? signal.reason : error;
     } finally {
       clearInterval(watch);
+      clearTimeout(late);
       this.#tokens?.leave();
       connection.abort();
     }
@@ -364,14 +370,11 @@ export class Link {
   /** @param {AbortSignal} signal of the connection @param {Item} [item] */
   hear(signal, item) {
     this.#heard = performance.now();
-    if (item && !signal.aborted) this.#take(item);
-  }
-
-  /** @param {Item} item */
-  #take(item) {
+    if (!item || signal.aborted) return;
     const { name, id, data } = item;
     this.position = id || this.position;
     this.owner.pass(this.mark(item));
+    if (signal.aborted) return; // by a listener
     if (name === 'connection') this.#begin(data);
     if (name !== 'disconnect') return;
     const error = new RtError(data.reason ?? '', { code: 'disconnected' });
@@ -390,7 +393,7 @@ export class Link {
     this.#tokens?.beforeEnd(this.#end);
     this.#set('open');
     if (hello.recovered && again) this.owner.pass({ name: 'recovered', data: hello, own: true });
-    this.adjust().catch(() => {});
+    this.adjust().catch(this.log);
   }
 }
 
@@ -501,14 +504,14 @@ export class Page {
   /** @param {string[]} [names] @param {string[]} [added] given up if a name is refused */
   async #adjust(names = [], added = []) {
     try {
-      await null; // what is changed at once is one change
+      await null; // what changes at once is one
       await this.#begun;
       const refused = await (this.#tabs?.hello() ?? this.link.adjust());
       const error = names.map((name) => refused[name]).find(Boolean);
       if (error) throw new RtError(error.message, error);
     } catch (error) {
       this.#drop(added);
-      if (added.length) this.#adjust().catch(() => {});
+      if (added.length) this.#adjust().catch(this.link.log);
       throw error;
     } finally {
       for (const name of added) this.asked.delete(name);
@@ -530,7 +533,7 @@ export class Page {
         return () => {
           remove();
           const isLast = users?.delete(remove) && !users.size && users === uses.get(name);
-          if (isLast) this.unsubscribe(name).catch(() => {});
+          if (isLast) this.unsubscribe(name).catch(this.link.log);
         };
       },
       publish: (event, data, options) => this.emit(event, data, { ...options, channel: name }),
@@ -623,7 +626,7 @@ export class Page {
       try {
         listener(data, meta);
       } catch (error) {
-        report(error); // it is not the others'
+        report(error);
       }
     }
   }

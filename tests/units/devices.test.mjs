@@ -292,6 +292,44 @@ test('one that never answers keeps no other from being chosen, and comes too lat
   assert.deepEqual([devices.inUse('video'), media.made.map(({ stopped }) => stopped)], ['back', [false, true]]);
 });
 
+test('where nothing answers, the others are offered by the names that are known since', async () => {
+  const clock = new Clock();
+  const { found } = media;
+  media.found = [];
+  media.wait = () => new Promise(() => {});
+  const devices = new Devices();
+  const named = [];
+  devices.addEventListener('change', () => devices.faults.video && named.push(devices.lists.video.length));
+  void devices.start();
+  await clock.run(19_999);
+  media.found = found;
+  await clock.run(1);
+  assert.deepEqual(named, [2]);
+});
+
+test('a question that another has overtaken asks for the rest alone, and says nothing of the other', async () => {
+  const clock = new Clock();
+  const answers = [];
+  media.wait = () => new Promise((resolve) => answers.push(resolve));
+  media.fails = ({ audio, video }) => audio && video && fault('NotReadableError');
+  const devices = new Devices();
+  void devices.start();
+  await clock.run(21_000);
+  void devices.choose('video', 'back');
+  await clock.run(1_000);
+  answers[0](); // both fail
+  await clock.run(0);
+  assert.deepEqual([kinds(), devices.asking], [['audio,video', 'video', 'audio'], { audio: true, video: true }]);
+  answers[2](); // the microphone
+  await clock.run(0);
+  assert.deepEqual([devices.inUse('audio'), devices.asking], ['mic', { audio: false, video: true }]);
+  await clock.run(18_000);
+  assert.equal(devices.faults.audio, undefined);
+  answers[1]();
+  await clock.run(0);
+  assert.deepEqual([kinds().length, devices.inUse('video'), devices.asking.video, devices.faults], [3, 'back', false, {}]);
+});
+
 test('one that answers late is used all the same', async () => {
   const clock = new Clock();
   let answer;

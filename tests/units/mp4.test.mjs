@@ -47,3 +47,10 @@ test('what is whole, no such film, or cut short stays as it is', async () => {
     assert.equal(await withDuration(given, 5), given);
   }
 });
+
+test('so does one of which the length is not known, and boxes in boxes have an end', async () => {
+  const given = blob(film({}));
+  for (const ms of [0, -1, NaN, Infinity]) assert.equal(await withDuration(given, ms), given);
+  const deep = Array(8_000).fill(0).flatMap((_, at) => [...four((8_000 - at) * 8), ...[...'moov'].map((letter) => letter.charCodeAt(0))]);
+  assert.deepEqual((await bytesOf(await withDuration(blob(deep), 5))).length, deep.length);
+});

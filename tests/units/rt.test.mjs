@@ -323,6 +323,26 @@ test('nor is one whose first bytes come behind the answer', async () => {
   assert.deepEqual([told.map(([name]) => name), asked], [['open'], 2]);
 });
 
+test('closed by whoever hears that it is connected, it stays closed', async () => {
+  const stream = new Stream();
+  server = () => stream.response;
+  const told = client({}, ['open', 'closed']);
+  rt.on('connection', () => rt.close());
+  await clock.run(1);
+  await stream.event({ event: 'connection', data: JSON.stringify(HELLO) });
+  assert.deepEqual([rt.state, told], ['closed', [['closed', { reason: 'closed' }]]]);
+});
+
+test('calls at once have one token', async () => {
+  server = unreachable;
+  let asked = 0;
+  client({ getToken: () => `token ${(asked += 1)}` });
+  const listed = rt.channel('a').history().catch(() => {});
+  await clock.run(0);
+  await listed;
+  assert.deepEqual([asked, new Set(calls.map(({ headers }) => headers.Authorization))], [1, new Set(['Bearer token 1'])]);
+});
+
 // ---- what it takes -------------------------------------------------------------------------------
 
 test('an event may come in any pieces', async () => {

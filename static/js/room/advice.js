@@ -38,10 +38,11 @@ export class Advice {
 
   _devices() {
     const { devices, turn } = this._call;
-    const { faults, on, tracks } = devices;
+    const { faults, lists, on, tracks } = devices;
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;
-      setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => turn(kind, true), devices)), fault);
+      const state = `${fault} ${lists[kind].map(({ deviceId }) => deviceId)}`;
+      setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => turn(kind, true), devices)), state);
     }
     const taken = BOTH.find((kind) => tracks[kind]?.muted);
     setBanner('interrupted', taken !== undefined && (() => inFaults(({ takenBanner }) => takenBanner(taken, devices))), taken);

@@ -62,6 +62,8 @@ export class Devices extends EventTarget {
     this.lists = { audio: [], video: [], speaker: [] };
     /** Whether the browser is being asked. @type {Record<Kind, boolean>} */
     this.asking = { audio: false, video: false };
+    /** Those that were asked for together, last. @type {Partial<Record<Kind, Kind[]>>} */
+    this._wanted = {};
     /** The last question. @type {Partial<Record<Kind, object>>} */
     this._asked = {};
     /** What listeners of `track` have. @type {Partial<Record<Kind, MediaStreamTrack>>} */
@@ -193,6 +195,7 @@ export class Devices extends EventTarget {
     const fault = unusable();
     for (const kind of wanted) {
       this.asking[kind] = !fault;
+      this._wanted[kind] = wanted;
       if (fault) this.faults[kind] = fault;
     }
     this._changed();
@@ -201,12 +204,20 @@ export class Devices extends EventTarget {
     let slow;
     const asked = this._ask(wanted).finally(() => {
       clearTimeout(slow);
-      for (const kind of wanted) this.asking[kind] = false;
+      for (const kind of this._still(wanted)) this.asking[kind] = false;
       return this.refresh();
     });
     // One that never answers is not to keep another from its turn.
-    const late = new Promise((resolve) => (slow = setTimeout(resolve, SLOW))).then(() => this._fault(wanted, 'slow'));
+    const late = new Promise((resolve) => (slow = setTimeout(resolve, SLOW))).then(async () => {
+      await this.refresh(); // their names may be told by now
+      this._fault(this._still(wanted).filter((kind) => this.asking[kind]), 'slow');
+    });
     await Promise.race([asked, late]);
+  }
+
+  /** Those that nobody has asked for since. @param {Kind[]} wanted */
+  _still(wanted) {
+    return wanted.filter((kind) => this._wanted[kind] === wanted);
   }
 
   /** Together first, which is one question to the user; then each, to learn which one fails. @param {Kind[]} wanted */
@@ -214,6 +225,7 @@ export class Devices extends EventTarget {
     const error = await this._try(wanted);
     if (error === undefined) return;
     for (const kind of wanted) {
+      if (this._wanted[kind] !== wanted) continue;
       // A question that was refused is asked again only where the answer is known to be yes.
       const asks = wanted.length > 1 && (!isRefusal(error) || (await permission(kind)) === 'granted');
       const reason = asks ? await this._try([kind]) : error;
@@ -244,7 +256,7 @@ export class Devices extends EventTarget {
       for (const track of stream.getTracks()) this._take(track, ids);
       return undefined;
     } catch (error) {
-      if (wanted.some((kind) => this._asked[kind] !== ids)) return undefined; // another is asked for now
+      if (wanted.every((kind) => this._asked[kind] !== ids)) return undefined; // another is asked for now
       // Of two it isn't known which one.
       if (wanted.length === 1 && !isRefusal(error)) this._spoiled[wanted[0]].add(ids[wanted[0]] ?? '');
       return error ?? 'no error';

@@ -2,6 +2,7 @@
 
 const HEAD = 65_536; // bytes in which its facts stand, before the first picture
 const HOLDERS = /^(moov|trak|mdia|mvex)$/; // boxes of boxes
+const DEPTH = 4; // of boxes in boxes, where the lengths stand
 const UNKNOWN = 0xffffffff; // a length: more than fits is said so
 /** Where in a box its length stands, in version 0 and in version 1. @type {Record<string, number[]>} */
 const PLACES = { mvhd: [16, 24], tkhd: [20, 28], mdhd: [16, 24], mehd: [4, 4] };
@@ -14,6 +15,7 @@ const PLACES = { mvhd: [16, 24], tkhd: [20, 28], mdhd: [16, 24], mehd: [4, 4] };
  * @param {number} ms
  */
 export async function withDuration(film, ms) {
+  if (!(ms > 0 && ms < Infinity)) return film;
   const bytes = new DataView(await film.slice(0, HEAD).arrayBuffer());
   const all = [...boxes(bytes, 0, bytes.byteLength)];
   if (!all.some(({ type }) => type === 'mvex')) return film; // it is whole, or none
@@ -32,14 +34,14 @@ export async function withDuration(film, ms) {
   return new Blob([bytes, film.slice(bytes.byteLength)], { type: film.type });
 }
 
-/** Those that are here as a whole, each before what it holds. @param {DataView} bytes @param {number} at @param {number} end @returns {Generator<Box>} */
-function* boxes(bytes, at, end) {
+/** Those that are here as a whole, each before what it holds. @param {DataView} bytes @param {number} at @param {number} end @param {number} [depth] @returns {Generator<Box>} */
+function* boxes(bytes, at, end, depth = 1) {
   while (at + 8 <= end) {
     const next = at + bytes.getUint32(at);
     if (next < at + 8 || next > end) return;
     const type = String.fromCharCode(...new Uint8Array(bytes.buffer, at + 4, 4));
     yield { type, at: at + 8, end: next };
-    if (HOLDERS.test(type)) yield* boxes(bytes, at + 8, next);
+    if (depth < DEPTH && HOLDERS.test(type)) yield* boxes(bytes, at + 8, next, depth + 1);
     at = next;
   }
 }

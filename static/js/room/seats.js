@@ -23,7 +23,6 @@ const REASONS = {
   'no-path': 'room.quality.noPath',
   cpu: 'room.quality.cpu',
 };
-/** What one's own line may be to blame for, where most of the others have it. */
 export const TONES = 6;
 const TAPPED = 4000; // ms
 const FEW = 6; // small pictures are well seen on one page, however small the window

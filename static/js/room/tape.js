@@ -63,7 +63,8 @@ export class Tape {
   async film(ms = this.lastAt - this.began) {
     await this._turn;
     const { withDuration } = this.kind === 'mp4' ? mp4 : webm;
-    return withDuration(new Blob(this._pieces, { type: `video/${this.kind}` }), ms);
+    const whole = new Blob(this._pieces, { type: `video/${this.kind}` });
+    return withDuration(whole, ms).catch(() => whole);
   }
 
   /** It was given to the browser to be saved, and goes when that is done. */

@@ -2,7 +2,7 @@
  * rtapp's client: messages once and in order, across reconnects too, in pages, workers and Node.
  *
  *     const rt = connect({ channels: ['news'] });
- *     rt.on('message', (data, { id, channel }) => console.log(data));
+ *     rt.on('message', (data) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
  * The guide is static/docs/client.md. The other rt-*.js are loaded late.
