@@ -780,6 +780,21 @@ def tabbed(page: Page, presses: int) -> set[str]:
     return reached
 
 
+def test_the_console_is_offered_to_whom_the_server_has_answered(page: Page, fresh: Server) -> None:
+    signed_in(page, fresh)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/api/auth/me", hold)
+    page.goto(home(fresh))
+    expect(page.locator("#nav-start")).not_to_be_empty()
+    expect(page.locator("#nav-console")).to_be_hidden()
+    held[0].continue_()
+    expect(page.locator("#nav-console")).to_be_visible()
+
+
 def test_everything_is_reached_by_keyboard(page: Page, fresh: Server) -> None:
     signed_in(page, fresh)
     page.goto(home(fresh))
