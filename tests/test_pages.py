@@ -811,6 +811,11 @@ def test_everything_is_reached_by_keyboard(page: Page, fresh: Server) -> None:
     button.press("Enter")
     menu = {"change-password", "sign-out", "menu-language", "menu-theme"}
     assert tabbed(page, 4) == menu
+    # Over what the page says it has a ground of its own, as every card.
+    grounds = "(cards) => cards.map((card) => getComputedStyle(card).backgroundColor)"
+    assert "rgba(0, 0, 0, 0)" not in page.locator("#menu > .card, .card:visible").evaluate_all(
+        grounds
+    )
     button.press("Escape")
     expect(page.locator("#menu-language")).to_be_hidden()
     expect(button).to_be_focused()
