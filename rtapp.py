@@ -974,9 +974,8 @@ class VideoParticipant(Table):
 
 class RoomBan(Table):
     room = peewee.BigIntegerField(column_name="room_id")
-    who = (
-        peewee.TextField()
-    )  # may not: `client:…`, `account:…`; or comes back as it was: `kept muted …`
+    # Who may not come back, `client:…` or `account:…`; or comes back as it was, `kept muted …`.
+    who = peewee.TextField()
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1372,8 +1371,8 @@ def looked_up(url: str) -> dict[str, str]:
         return {}  # an address, a socket's folder
     try:
         found = gevent.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise psycopg2.OperationalError(f"{host} has no address: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # the second: it can't be a name
+        raise psycopg2.OperationalError(f"{host} has no address: {error}") from error
     addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
     return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
@@ -1914,7 +1913,8 @@ class Stats:
         }
 
 
-UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal might obey them
+# A terminal might obey them, or no database takes them.
+UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Journal:
@@ -1934,7 +1934,7 @@ class Journal:
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         self.errors += level == "ERROR"
-        message = UNSHOWN.sub("?", message[: self.LETTERS])
+        message = UNSHOWN.sub("?", " ".join(message[: self.LETTERS].split()))
         for name, value in metadata.items():
             if isinstance(value, str):
                 part = slice(-self.LETTERS, None) if name == "traceback" else slice(self.LETTERS)
@@ -3095,8 +3095,8 @@ class CatchUp:
                 made[key] = self._ring.burst_of((found, key[1]), subscriber, span)
             return made[key]
 
-        for subscriber, lacked in some:
-            span = group.pop(subscriber, lacked)
+        for subscriber, _ in some:
+            span = group.pop(subscriber)
             if span.after < upto or upto == floor:
                 self._serve(subscriber, of_page)
                 gevent.sleep(0)
@@ -5827,9 +5827,9 @@ class Rooms:
         about |= {"userId": as_json(row.user_id), "displayName": row.display_name}
         self._tell_of(tx, room, row, "participant-left", **about)
         self._take_out(tx, room, row)
-        rest, state = people_in(tx.database, room), as_json(row.state)
+        rest = people_in(tx.database, room)
         if rest:
-            forced = [what for what in FORCED if state.get(what)]
+            forced = [what for what in FORCED if as_json(row.state).get(what)]
             self._note(tx, room, [f"kept {what} {row.client_id}" for what in forced])
         elif row.status != WAITING:
             change(tx, room, empty_since=now_ms())
@@ -10842,8 +10842,10 @@ def listen(host: str, port: int, is_alone: bool = True) -> Any:
         sock.bind((host, port))
         sock.listen(4096)
         return sock
-    except (OSError, OverflowError) as error:
-        kind = type(error) if isinstance(error, (socket.gaierror, PermissionError)) else None
+    except (OSError, OverflowError, TypeError) as error:  # the last: it can't be a name
+        is_name = isinstance(error, (socket.gaierror, TypeError))
+        may_not = PermissionError if isinstance(error, PermissionError) else None
+        kind = socket.gaierror if is_name else may_not
         words: dict[Any, str] = {
             socket.gaierror: f"The host {host!r} is not an address of this machine.",
             PermissionError: f"The system does not let this user listen on port {port}. Choose "
@@ -11633,7 +11635,8 @@ class Application:
         if admin_token is not None:
             admin_token = admin_token.strip()  # a file of a secret often ends with a newline
             if not re.fullmatch("[ -~]{24,}", admin_token):  # no header could bring another
-                raise StartError("RTAPP_ADMIN_TOKEN must have at least 24 characters of ASCII.")
+                words = "RTAPP_ADMIN_TOKEN must have at least 24 characters of printable ASCII."
+                raise StartError(words)
         self.storage = storage = Storage(make_engine(settings))
         with needing(storage.engine):
             settings.load(storage.read(SAVED_SETTINGS))  # what follows is built by them
@@ -13057,9 +13060,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.run is desktop_command and has_screen():
             tell_failure(str(error))
         return 2
+    except Problem as problem:
+        print(f"rtapp: {problem}", file=sys.stderr)
+        return 2
     except UnicodeError as error:
-        if not isinstance(error, UnicodeDecodeError) and "surrogates" not in str(error):
-            raise  # it is not of bytes that were given and are no text
+        is_given = isinstance(error, UnicodeDecodeError)  # of bytes that are no text
+        if not is_given and getattr(error, "reason", "") != "surrogates not allowed":
+            raise
         print("rtapp: What was given is not valid UTF-8.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question

@@ -176,7 +176,7 @@ def test_an_administrators_token_as_secrets_come(
     for token in ("ş" * 30, "short"):
         env: dict[str, str | None] = {"RTAPP_ADMIN_TOKEN": token}
         refused = run_program("--port", "0", "--data", str(tmp_path), env=env)
-        assert refused.code == 2 and "at least 24 characters of ASCII" in refused.stderr
+        assert refused.code == 2 and "at least 24 characters of printable ASCII" in refused.stderr
 
 
 def test_two_who_open_the_setup_link_at_once(fresh: Server) -> None:
@@ -319,12 +319,15 @@ def test_a_token_that_can_be_used_nowhere_is_not_made(server: Server) -> None:
 
 def test_what_is_no_text_is_told_in_a_line(server: Server) -> None:
     said = "rtapp: What was given is not valid UTF-8.\n"
+    # PostgreSQL's driver is asked for the first two, and says it in its own way.
+    others = "rtapp: A text must not hold the character U+0000 or half of a surrogate pair.\n"
     for command in (
         ("user", "remove", "\udcff"),
         ("token", "revoke", "\udcff"),
         ("token", "create", "--name", "ci", "--channel", "\udcff"),
     ):
-        assert server.command(*command)[::2] == (2, said)
+        code, _, told = server.command(*command)
+        assert code == 2 and told in (said, others)
     command = (sys.executable, str(PROGRAM), "user", "add", "ada", "--data", str(server.data))
     done = subprocess.run(command, input=b"caf\xe9 latin-1\n", capture_output=True, check=False)
     assert (done.returncode, done.stderr.decode()) == (2, said)

@@ -539,6 +539,8 @@ def test_second_server_on_the_same_folder(server: Server) -> None:
         (["--database", "nonsense"], ["database"]),
         (["--host", "192.0.2.1", "--insecure-http"], ["192.0.2.1", "--host", "0.0.0.0"]),
         (["--host", "no such host"], ["no such host"]),
+        (["--host", "ü..b", "--insecure-http"], ["ü..b", "not an address of this machine"]),
+        (["--database", "postgresql://db..internal/rtapp"], ["db..internal", "no address"]),
         (["--host", "0.0.0.0"], ["0.0.0.0", "tls_cert", "--insecure-http"]),
         (["--host", "::"], ["::", "tls_cert", "--insecure-http"]),
         (["--set", "tls_cert=/no/such/file.pem"], ["/no/such/file.pem", "tls_cert"]),

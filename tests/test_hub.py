@@ -938,13 +938,6 @@ def test_who_waits_for_the_database_is_pinged(swift: None) -> None:
     world.close()
 
 
-if __name__ == "__main__":
-    gevent.sleep = lambda seconds=0: wait(0)
-    rtapp.make_poller = Readiness
-    for one in map(int, sys.argv[1:]):
-        print(told(one, history(one)) if trouble(history(one)) else f"seed {one}: fine")
-
-
 class Pages:
     """A log whose pages are empty and go some way."""
 
@@ -986,3 +979,10 @@ def test_many_who_are_behind_take_turns() -> None:
     people = [("ada", 1), ("bob", 60), ("cem", 2)]
     served, waiting = caught_up(Pages(10), *((*one, rtapp.State.BEHIND) for one in people))
     assert (served, waiting) == (["ada"], ["cem", "bob"])
+
+
+if __name__ == "__main__":
+    gevent.sleep = lambda seconds=0: wait(0)
+    rtapp.make_poller = Readiness
+    for one in map(int, sys.argv[1:]):
+        print(told(one, history(one)) if trouble(history(one)) else f"seed {one}: fine")

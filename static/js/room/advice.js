@@ -41,7 +41,7 @@ export class Advice {
     const { faults, lists, on, tracks } = devices;
     for (const kind of BOTH) {
       const fault = on[kind] ? faults[kind] : undefined;
-      const state = `${fault} ${lists[kind].map(({ deviceId }) => deviceId)}`;
+      const state = `${fault} ${lists[kind].map(({ label }) => label)}`; // by which others are offered
       setBanner(kind, fault !== undefined && (() => faultBanner([kind], fault, () => turn(kind, true), devices)), state);
     }
     const taken = BOTH.find((kind) => tracks[kind]?.muted);

@@ -209,7 +209,8 @@ export class Devices extends EventTarget {
     });
     // One that never answers is not to keep another from its turn.
     const late = new Promise((resolve) => (slow = setTimeout(resolve, SLOW))).then(async () => {
-      await this.refresh(); // their names may be told by now
+      // Their names may be told by now, unless what hangs hangs here, too.
+      await Promise.race([this.refresh(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
       this._fault(this._still(wanted).filter((kind) => this.asking[kind]), 'slow');
     });
     await Promise.race([asked, late]);
