@@ -1370,8 +1370,9 @@ def looked_up(url: str) -> dict[str, str]:
     if not re.fullmatch(r"[\w.-]*[a-zA-Z][\w.-]*", host) or "hostaddr" in given:
         return {}  # an address, a socket's folder
     try:
+        host.encode("idna")  # as the resolver does, in a thread that would print what is wrong
         found = gevent.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # the second: it can't be a name
+    except (OSError, UnicodeError) as error:
         raise psycopg2.OperationalError(f"{host} has no address: {error}") from error
     addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
     return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
