@@ -974,8 +974,7 @@ class VideoParticipant(Table):
 
 class RoomBan(Table):
     room = peewee.BigIntegerField(column_name="room_id")
-    # Who may not come back, `client:…` or `account:…`; or comes back as it was, `kept muted …`.
-    who = peewee.TextField()
+    who = peewee.TextField()  # may not return: `client:…`, `account:…`; returns so: `kept muted …`
 
     class Meta:
         primary_key = peewee.CompositeKey("room", "who")
@@ -1914,16 +1913,13 @@ class Stats:
         }
 
 
-# A terminal might obey them, or no database takes them.
-UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
 class Journal:
     """The event log. Entries wait in memory and are written together once a second."""
 
     BUFFER = 500  # entries a second; the rest of that second is counted, not kept
     PRINTED = 100  # of them
     LETTERS = 10_000  # of a text: its beginning, of a traceback its end
+    UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # a terminal may obey, or no text
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -1935,7 +1931,7 @@ class Journal:
     def add(self, level: str, message: str, **metadata: Any) -> None:
         """Note that something happened; `level` is INFO, CONN, MSG, WARN or ERROR."""
         self.errors += level == "ERROR"
-        message = UNSHOWN.sub("?", " ".join(message[: self.LETTERS].split()))
+        message = self.UNSHOWN.sub("?", " ".join(message[: self.LETTERS].split()))
         for name, value in metadata.items():
             if isinstance(value, str):
                 part = slice(-self.LETTERS, None) if name == "traceback" else slice(self.LETTERS)
@@ -1952,9 +1948,8 @@ class Journal:
         """Write what waits. A database that is away is waited for, within the buffer's bound."""
         self._printed = 0
         rows, self._waiting = self._waiting, []
-        for level, count in self._skipped.items():
-            more = f"{count} more of this kind"
-            rows.append((now_ms(), level, more, to_json({"skipped": count})))
+        for level, n in self._skipped.items():
+            rows.append((now_ms(), level, f"{n} more of this kind", to_json({"skipped": n})))
         self._skipped.clear()
         if not rows:
             return
@@ -2227,9 +2222,8 @@ class Arguments(NamedTuple):
             return self.text
         left = {n: {"base64": base64.b64encode(d).decode()} for n, d in enumerate(self.attachments)}
         value = msgspec.json.decode(self.text)
-        return to_json(
-            fill_placeholders(value, lambda n: {"_placeholder": True, "num": n, **left.pop(n, {})})
-        )
+        empty = {"_placeholder": True}
+        return to_json(fill_placeholders(value, lambda n: {**empty, "num": n, **left.pop(n, {})}))
 
 
 EMPTY = Arguments("", [])
@@ -2289,11 +2283,9 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 class SseEncoding:
     """Server-Sent Events (WHATWG HTML 9.2). Content is JSON on one line, so `data` is one line.
-    With `labels` a message of a channel has a field `channel`, which an EventSource ignores.
-
-    Over HTTP/1.1 each event is a chunk, and only a stream that is ended on purpose has a last one:
-    so a client knows a lost connection from the end. HTTP/1.0 has no chunks (RFC 9112, 6.1).
-    """
+    With `labels` a message of a channel has a field `channel`, which an EventSource ignores. Over
+    HTTP/1.1 each event is a chunk, and only a stream that is ended on purpose has a last one: so a
+    client knows a lost connection from the end. HTTP/1.0 has no chunks (RFC 9112, 6.1)."""
 
     name = "sse"  # of the transport
 
@@ -2622,9 +2614,6 @@ class QueueTransport:
     def fileno(self) -> int:
         return self._number
 
-    def setsockopt(self, *option: int) -> None:
-        """There is no socket."""
-
     def end_output(self) -> None:
         self.ready.set()
 
@@ -2643,7 +2632,7 @@ class Session(Protocol):
     def revoked(self, credentials: set[str]) -> None: ...  # nothing of what these gave may stay
 
 
-def tune(transport: Transport, settings: Settings) -> None:
+def tune(transport: PlainTransport | TlsTransport, settings: Settings) -> None:
     """Set a stream's socket so that a peer that vanished is noticed, and little waits unsent."""
     answered = settings["ping_interval"] + settings["ping_timeout"]
     seconds = max(answered, settings["slow_consumer_seconds"])
@@ -2689,8 +2678,8 @@ class TopicRing(msgspec.Struct, eq=False):
 
 
 class Ring:
-    """The newest entries of the log, by topic: all that came after the id `floor`; it makes the
-    bytes of each send. `size` is what they cost, with the frames that were made of them."""
+    """The newest entries of the log, after the id `floor`, by topic, and the bytes of each send.
+    `size` is what they cost, with the frames that were made of them."""
 
     BURST_BYTES = 65_536  # what one send carries at most, unless one message is larger
     BURST_ENTRIES = 512
@@ -2925,8 +2914,7 @@ class Subscriber(msgspec.Struct, eq=False):
 
     def lacks(self, upto: int) -> bool:
         """Whether anything for it may lie between its cursor and the id `upto`."""
-        cursor = self.cursor
-        return cursor < upto and (cursor < self.view.newest or cursor < self.own_last)
+        return self.cursor < min(upto, max(self.view.newest, self.own_last))
 
     def has_all(self, head: int) -> bool:
         """Whether it is LIVE and has had all that there is for it."""
@@ -3163,10 +3151,9 @@ class Hub:
         self._timer = self._loop.timer(self.SLICE / 2)
         self._loaded = False  # messages come faster than they are brought
         self._ring = Ring(log.position)
-        self.audience = Audience(self._ring)
+        audience = self.audience = Audience(self._ring)
         self._catch_up = CatchUp(log, self._ring, journal, self._serve_behind)
-        # Nobody is served beyond it, whatever the log holds: the entries of a commit come one by
-        # one, and who is a kick's bystander lacks what follows it.
+        # Nobody is served beyond it, whatever the log holds already: see 3.
         self.head = log.head
         self._dirty: dict[View, None] = {}
         self._urgent: deque[Subscriber] = deque()
@@ -3174,7 +3161,7 @@ class Hub:
         self._scheduled = False
         # Hears of control entries of a kind: their ids and contents. Other parts add theirs.
         self.controls: dict[str, Callable[[int, dict[str, Any]], None]] = {
-            "kick": self._kick,
+            "kick": lambda _, do: self.disconnect(audience.of_client(do["clientId"]), do["reason"]),
             "revoke": self._revoke,
             "topics": self.change_topics,
         }
@@ -3255,7 +3242,8 @@ class Hub:
         segment as its handshake. The cursor must be complete for the topics."""
         subscriber.transport, subscriber.fd = transport, transport.fileno()
         subscriber.id = next(self._ids)
-        tune(transport, self._settings)
+        if not isinstance(transport, QueueTransport):  # that has no socket
+            tune(transport, self._settings)
         who = {"clientId": subscriber.client_id, "ipAddress": subscriber.address}
         self._journal.add("CONN", "Stream opened", **who, transport=subscriber.encoding.name)
         self._by_fd[subscriber.fd] = subscriber
@@ -3509,9 +3497,6 @@ class Hub:
         self.stats.bound_topics()
         self._ring.evict(self._settings["ring_bytes"])
         self._wake()
-
-    def _kick(self, number: int, order: dict[str, Any]) -> None:
-        self.disconnect(self.audience.of_client(order["clientId"]), order["reason"])
 
     def _revoke(self, number: int, order: dict[str, Any]) -> None:
         gone = set(order["credentials"])
@@ -4696,7 +4681,8 @@ class Access:
                 raise jwt.ImmatureSignatureError("The token is not yet valid (nbf)")
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             is_told = isinstance(error, (jwt.PyJWTError, msgspec.ValidationError))
-            why = f": {UNSHOWN.sub('?', str(error)[:100])}" if is_told else ""  # it may quote
+            # It may quote what is not signed.
+            why = f": {Journal.UNSHOWN.sub('?', str(error)[:100])}" if is_told else ""
             raise Problem("unauthorized", f"The JSON Web Token is not valid{why}.") from None
         hears, speaks = (found.channels.get(act, ()) for act in SCOPES[:2])
         grants, ends = Grants(subscribe=hears, publish=speaks), int(found.exp * 1000)
