@@ -1192,8 +1192,12 @@ def test_raised_hands_have_an_order_and_a_sound(house: House) -> None:
     ada.timed()
     ada.page.route("**/reactions.js", lambda route: route.abort())
     bob.page.route("**/reactions.js", lambda route: route.abort())
-    bob.page.keyboard.press("e")
-    expect(bob.page.locator("#captions")).to_contain_text("can’t be reached")
+
+    def is_told() -> bool:  # for some seconds
+        bob.page.keyboard.press("e")
+        return "can’t be reached" in (bob.page.locator("#captions").text_content() or "")
+
+    wait_for(is_told, "what can't be had")
     for one in (ada, bob):
         one.page.unroute("**/reactions.js")
     bob.page.keyboard.press("e")
