@@ -11622,8 +11622,7 @@ class Application:
         if admin_token is not None:
             admin_token = admin_token.strip()  # a file of a secret often ends with a newline
             if not re.fullmatch("[ -~]{24,}", admin_token):  # no header could bring another
-                words = "RTAPP_ADMIN_TOKEN must have at least 24 characters of printable ASCII."
-                raise StartError(words)
+                raise StartError("RTAPP_ADMIN_TOKEN must be 24 or more printable ASCII characters.")
         self.storage = storage = Storage(make_engine(settings))
         with needing(storage.engine):
             settings.load(storage.read(SAVED_SETTINGS))  # what follows is built by them
