@@ -30,6 +30,7 @@ import psycopg2
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from postgres import free_port
 from warm import IS_COLD, WarmProcess, run_warm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,7 +146,13 @@ class Server:
 
     def start(self) -> Server:
         """Start it on its port of before, a free one at first, and wait until it listens."""
-        arguments = ["--port", str(self.port), "--data", str(self.data), *self.arguments]
+        arguments = [
+            "--port",
+            str(self.port or free_port()),
+            "--data",
+            str(self.data),
+            *self.arguments,
+        ]
         # What Python finds first would come too late for a program that is imported already.
         is_warm = self.program == PROGRAM and not IS_COLD and "PYTHONPATH" not in self.env
         if self.launcher is None and is_warm:

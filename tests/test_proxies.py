@@ -88,7 +88,8 @@ def running(command: list[str], port: int, **more: Any) -> Iterator[None]:
     )
     try:
         wait_for(lambda: process.poll() is not None or listens(port), command[0])
-        assert process.poll() is None, process.communicate()[0]
+        if process.poll() is not None:
+            raise AssertionError(process.stdout.read() if process.stdout else "")
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):  # it has ended by itself

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from postgres import free_port
 from support import (
     ADMIN,
     PATIENCE,
@@ -678,8 +679,8 @@ def test_localhost_is_either_loopback(make_server: Callable[..., Server], host: 
 
 
 def test_another_program_on_the_second_loopback(make_server: Callable[..., Server]) -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
-        port = other.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
         server = make_server(port=port)
         assert server.port == port and server.get("/healthz").status == 200
 
