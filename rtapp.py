@@ -3032,6 +3032,7 @@ class CatchUp:
         self._log, self._ring, self._journal, self._serve = log, ring, journal, serve
         self.waiting: dict[Wanted, dict[Subscriber, Span]] = {}
         self._bell = gevent.event.Event()
+        self._is_in_order = True  # the next pages are of who has waited longest
 
     def add(self, subscriber: Subscriber, span: Span) -> None:
         """One more, and what it lacks."""
@@ -3045,15 +3046,15 @@ class CatchUp:
             self._bell.clear()
             gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
             while self.waiting:
-                wanted = next(iter(self.waiting))
-                group = self.waiting[wanted] = self.waiting.pop(wanted)  # the others come next
-                try:
-                    self._read_for(wanted, group)
-                except Exception as error:  # the database is away: they stay and wait
-                    self._journal.add("WARN", f"A catch-up read failed: {error}")
-                    gevent.sleep(1)
-                if not group:
-                    del self.waiting[wanted]
+                self._is_in_order = not self._is_in_order
+                for wanted, group in list(self.waiting.items()):
+                    try:
+                        self._read_for(wanted, group)
+                    except Exception as error:  # the database is away: they stay and wait
+                        self._journal.add("WARN", f"A catch-up read failed: {error}")
+                        gevent.sleep(1)
+                    if not group:
+                        del self.waiting[wanted]
 
     def _read_for(self, wanted: Wanted, group: dict[Subscriber, Span]) -> None:
         """Read a page of the log, and serve whom it helps."""
@@ -3064,7 +3065,10 @@ class CatchUp:
         some = list(itertools.islice(group.items(), self.OWN_TOPICS))
         if not some:
             return
-        after, floor = min(span.after for _, span in some), self._ring.floor
+        # Who is furthest behind meets the others on its way. As newcomers may be behind them for
+        # ever, every second page is of who has waited longest.
+        afters = [span.after for _, span in some]
+        after, floor = afters[0] if self._is_in_order else min(afters), self._ring.floor
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber, _ in some)}
         found, upto = self._log.page(after, floor, asked, self.PAGE)
         private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
@@ -3085,12 +3089,11 @@ class CatchUp:
             return made[key]
 
         for subscriber, _ in some:
-            span = group.pop(subscriber)
-            if span.after < upto or upto == floor:
+            at = group[subscriber].after
+            if after <= at and (at < upto or upto == floor):  # else it keeps its place
+                del group[subscriber]
                 self._serve(subscriber, of_page)
                 gevent.sleep(0)
-            else:  # it waits for a page further on, behind the others
-                group[subscriber] = span
 
 
 class Hub:
