@@ -32,6 +32,7 @@ from websockets.sync.client import connect
 
 import rtapp
 from browsers import choose
+from postgres import free_port
 from support import (
     ADMIN,
     PATIENCE,
@@ -374,8 +375,7 @@ def test_a_server_that_runs_is_named(desk: Desk) -> None:
 
 
 def test_the_port_stays_and_a_change_is_told(desk: Desk, page: Page) -> None:
-    with contextlib.closing(rtapp.listen("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     desk.env["RTAPP_PORT"] = str(port)
     desk.begin()
     desk.env["RTAPP_PORT"] = None
@@ -803,8 +803,7 @@ class Inside:
 
     def __init__(self, desk: Desk, screen: Screen) -> None:
         self._screen = screen
-        with contextlib.closing(rtapp.listen("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         desk.env["QTWEBENGINE_REMOTE_DEBUGGING"] = f"127.0.0.1:{self._port}"
 
     def _address(self) -> str:

@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from functools import cache
 from pathlib import Path
 
 import psutil
+
+from postgres import free_port
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -250,11 +251,6 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 def tail(path: Path, size: int = 600) -> str:
     return path.read_bytes()[-size:].decode(errors="replace").strip()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def output_of(command: Sequence[str]) -> str:
