@@ -3408,14 +3408,20 @@ class Hub:
 
     def _ready(self, fd: int, events: int) -> None:
         subscriber = self._by_fd.get(fd)
-        if subscriber is None:
-            return
+        if subscriber is not None:
+            with self._alone(subscriber):
+                if events & READ:
+                    self._read(subscriber)
+                self.flush(subscriber)
+
+    @contextlib.contextmanager
+    def _alone(self, subscriber: Subscriber) -> Iterator[None]:
+        """An error ends this connection, not the others' turn: or its readiness would come for
+        ever, or it would lack a message and nobody come to it. Its client goes on where it was."""
         try:
-            if events & READ:
-                self._read(subscriber)
-            self.flush(subscriber)
+            yield
         except Exception:
-            self._close(subscriber, "internal error")  # or its readiness would come for ever
+            self._close(subscriber, "internal error")
             self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
 
     def _read(self, subscriber: Subscriber) -> None:
@@ -3536,7 +3542,9 @@ class Hub:
         try:
             while self._urgent or self._volatile or self._dirty:
                 if self._urgent:
-                    self._serve(self._urgent.popleft())
+                    subscriber = self._urgent.popleft()
+                    with self._alone(subscriber):
+                        self._serve(subscriber)
                 elif self._volatile:
                     self._send_volatile()
                 else:
