@@ -450,6 +450,7 @@ def test_a_ticket_for_a_session(make_server: Callable[..., Server]) -> None:
     assert described["requestBody"]["required"] is False
 
 
+@pytest.mark.waits
 def test_a_ticket_stands_for_whoever_got_it(make_server: Callable[..., Server]) -> None:
     """Under the same name, for the same channels, and as long."""
     home = with_users(make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY))
@@ -679,6 +680,7 @@ def test_a_public_key_is_no_shared_secret(make_server: Callable[..., Server]) ->
     assert server.get("/api/events", token=forged).code == "unauthorized"
 
 
+@pytest.mark.waits
 def test_a_stream_ends_with_its_token(make_server: Callable[..., Server]) -> None:
     server = make_server(jwt_algorithm="HS256", jwt_key=JWT_KEY)
     token = signed(exp=time.time() + 2, channels={"subscribe": ["*"]})
@@ -721,6 +723,7 @@ STRANGERS = {"anonymous", "owner", "guest"}
 OPEN = dict.fromkeys(("stream", "subscribe", "publish", "publish or emit"), STRANGERS)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("access", ["private", "open"])
 def test_every_route_as_each_kind(make_server: Callable[..., Server], access: str) -> None:
     """Who isn't allowed is answered 401 or 403, everybody else something else; a route whose

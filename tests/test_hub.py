@@ -27,7 +27,7 @@ from support import LONG, PROGRAM
 sys.path.insert(0, str(PROGRAM.parent))
 import rtapp
 
-SECONDS = 600 if LONG else 20
+SECONDS = 600 if LONG else 10
 STEPS = 40  # of a history, at most
 CLIENTS = ["ann", "bob", "cy"]
 TOPICS = ["c/a", "c/b", "c/d", rtapp.EVERYONE]
