@@ -1808,6 +1808,8 @@ def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy an SQLite database that may be in use; only this user can read the copy."""
+    if target.exists() and target.samefile(source):
+        raise shutil.SameFileError(f"{source} is the same file")
     make_private(target)
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
@@ -4648,7 +4650,7 @@ class Access:
         if token := given.get("token", [""])[-1]:
             return self.by_token(token)
         if ticket := given.get("ticket", [""])[-1]:
-            row = self.redeem(ticket, "ticket")
+            row = self.redeem(ticket, "ticket", only_looks=call.method == "HEAD")
             call.bound = ticket.partition(".")[2]
             grants = msgspec.json.decode(row.grants, type=Grants)
             credential, ends = row.parent, row.parent_expires_at
@@ -4734,12 +4736,13 @@ class Access:
         self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
         return secret
 
-    def redeem(self, secret: str, *kinds: str) -> Any:
+    def redeem(self, secret: str, *kinds: str, only_looks: bool = False) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
         with it at once, one gets it. Raises Problem `invalid_link`, `unauthorized` of a ticket."""
         row = self._live_token(secret, *kinds)
         used = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
-        if row is None or not self._storage.write(lambda tx: used.execute(tx.database)):
+        is_there = only_looks or self._storage.write(lambda tx: used.execute(tx.database))
+        if row is None or not is_there:
             code = "unauthorized" if "ticket" in kinds else "invalid_link"
             raise Problem(code, REFUSALS[kinds[0]])
         return row
@@ -4937,9 +4940,14 @@ class Access:
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
     def check_host(self, call: Call) -> None:
-        """Raise Problem `wrong_host` for foreign names (DNS rebinding); HTTP/1.0 needs none."""
+        """Raise Problem `wrong_host` for foreign names (DNS rebinding), `malformed` for what can't
+        be one (RFC 9112, 3.2); HTTP/1.0 needs none."""
         host = call.headers.get("host", "")
-        if (host or call.version != "1.0") and not self.is_own_host(host):
+        if not host and call.version == "1.0":
+            return
+        if not name_of(host[:300]):
+            raise Problem("malformed", "Its Host is not a host's name.")
+        if not self.is_own_host(host):
             advice = "Add the name to the setting allowed_hosts to use this server under it."
             raise Problem("wrong_host", advice)
 
@@ -7551,8 +7559,8 @@ def setting_text(value: Any) -> str:
 def reset_setting(app: Application, call: Call, key: str) -> SettingView | Success:
     """Also removes a value of one's own."""
     row = SETTINGS.get(key)
-    if row is not None and row.group == "network" and not is_from_here(call):
-        raise Problem("only_from_here", f"{key} can be changed on the server's own computer.")
+    if row is not None and (fault := setting_fault(app, call, row)):
+        raise fault
     query = ServerSetting.delete().where(ServerSetting.key == key)
     removed = app.storage.write(lambda tx: query.execute(tx.database))
     if not removed and row is None:
@@ -8308,7 +8316,9 @@ class Web:
         try:
             if NOT_UTF8.search(path):
                 raise Problem("not_found")
-            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
+            # Bottle would take them for ours in any case (RFC 9110, 9.1).
+            method = call.method if call.method.isupper() else "-"
+            asked = {"REQUEST_METHOD": method, "PATH_INFO": path}
             serve, call.arguments = self._router.match(asked)
             return self._finished(serve(call), call)
         except Exception as error:
