@@ -8021,7 +8021,8 @@ def file_answer(call: Call, path: Path) -> Answer:
     if wanted is not None:
         is_wanted = wanted.strip() == "*" or tag in map(str.strip, wanted.split(","))
     else:
-        is_wanted = changed <= (bottle.parse_date(until or "") or changed)
+        latest = bottle.parse_date(until or "")
+        is_wanted = latest is None or changed <= latest
     if not is_wanted:
         raise Problem("other_version", headers=headers)
     known, since = (call.headers.get(f"if-{name}") for name in ("none-match", "modified-since"))
