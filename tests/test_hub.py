@@ -920,6 +920,31 @@ def test_who_is_put_out_has_had_what_came_before(swift: None, event: str) -> Non
     world.close()
 
 
+def test_a_stream_that_cannot_be_served_is_closed(swift: None) -> None:
+    """Alone, and its client comes back: open, it would lack a message until the next one."""
+    world = World()
+    for step in IDLE:
+        world.do(step)
+    one, *others = world.everybody
+    make = world.hub._ring._burst
+
+    def burst(encoding: rtapp.Encoding, entries: list[rtapp.Entry], *more: Any) -> rtapp.Burst:
+        if any(entry.topic == one.subscriber.own_topic for entry in entries):
+            raise RuntimeError
+        return make(encoding, entries, *more)
+
+    world.hub._ring._burst = burst  # type: ignore[method-assign]
+    told: list[str] = []
+    world.hub._journal.add = lambda *said, **_: told.extend(said)  # type: ignore[method-assign]
+    own = (one.subscriber.own_topic, rtapp.MESSAGE, None, "1", None)
+    world.do(Step("commit", 0, [ON_A, own, ON_A]))
+    world.do(Step("run", 9))
+    assert one.subscriber.reason == "internal error" and one.wire.is_closed
+    assert "A stream failed" in told
+    assert all(other.subscriber.cursor == world.hub.head for other in others)
+    world.close()
+
+
 def test_who_waits_for_the_database_is_pinged(swift: None) -> None:
     """With where it is; the head's position would skip what it has not had."""
     world = World()
