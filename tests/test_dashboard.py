@@ -547,6 +547,8 @@ def test_the_palette_finds_sections_actions_and_settings(page: Page, site: Serve
     page.keyboard.type("event log")
     expect(choices.first).to_contain_text("Event log")
     expect(choices.nth(1)).to_contain_text("Export the event log (CSV)")
+    field.dispatch_event("keydown", {"key": "Enter", "keyCode": 229})  # Safari: it ends a word
+    expect(page.locator("dialog[open]")).to_be_visible()
     page.keyboard.press("Enter")
     expect(page.locator("#section-title")).to_have_text("Event log")
     page.keyboard.press("Control+k")

@@ -2,7 +2,7 @@
 import { wireAccount } from './account.js';
 import { api } from './api.js';
 import { onLanguage, t } from './i18n.js';
-import { button, byId, errorBanner, h, startPage } from './page.js';
+import { button, byId, errorBanner, h, isComposing, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { refresh } from './session.js';
 
@@ -413,7 +413,7 @@ function onKey(event) {
   if (event.key === '/' && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
     event.preventDefault();
     filter.focus();
-  } else if (event.key === 'Escape' && event.target === filter) {
+  } else if (event.key === 'Escape' && event.target === filter && !isComposing(event)) {
     filter.value = '';
     applyFilter();
   }

@@ -119,6 +119,13 @@ export function byId(id) {
 }
 
 /**
+ * Whether a key belongs to a word that is being composed (Japanese, Chinese, Korean, an accent). The
+ * one that ends it comes after the word in Safari, marked by its code alone: 229, as UI Events has it.
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/**
  * Give the reader a file. What is given may take a while to be stored.
  * @param {Blob} blob
  * @param {string} name

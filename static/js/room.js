@@ -35,6 +35,7 @@ const PATIENCE = 5_000; // for the answer to a call, while this machine keeps up
 const LONGEST_PAUSE = 5_000; // between two attempts
 const SUSPECT_EVERY = 5_000;
 const QUIET = 4_000; // in which a stream that lives may have brought nothing
+const AT_ONCE = 1_000; // a call that took longer doesn't show that all is well again
 const ON_TIME = 250; // ms that timers may be late where nothing is wrong
 const SLACK = 20; // so many times as long as timers are late is waited more
 const MOST_SLACK = 60_000;
@@ -177,6 +178,8 @@ export class Room {
   /** Ends with the stay in the room. */
   #stay = new AbortController();
   #suspectedAt = 0;
+  /** Since when calls come to nothing. */
+  #awayAt = Infinity;
   /** When the stream brought something. */
   #heardAt = 0;
   /** How late this page's timers are, in ms: twice in a row, as once may be a sleep. */
@@ -556,6 +559,12 @@ export class Room {
     const { clientId, connectionId } = participant;
     const mine = () => participant.connectionId === connectionId && participant.peer === peer;
     const changed = () => mine() && this.#tell('changed', participant);
+    // Perhaps by the network of this machine: not while another connection lives, and not where
+    // there was none yet, as the other may be late with everything.
+    const lost = (/** @type {number} */ since) => {
+      const lives = this.#others.some(({ link }) => link === 'connected');
+      if (peer.link === 'interrupted' && !lives) this.#suspect(since);
+    };
     /** @type {Peer} */
     const peer = new Peer({
       polite: (this.self?.clientId ?? '') < clientId,
@@ -565,7 +574,7 @@ export class Room {
         canSignal: () => this.signalling === 'open' && Date.now() < this.#ice.end,
         onLink: () => {
           changed();
-          if (peer.link === 'interrupted') this.#suspect(performance.now() - QUIET);
+          lost(performance.now() - QUIET);
           if (peer.link === 'connected') this.#hurry();
         },
         onStreams: () => {
@@ -574,7 +583,7 @@ export class Room {
         },
         onChannel: () => mine() && this.#tell('channel', participant),
         onView: () => this.#adapt(),
-        onUnanswered: (since) => this.#suspect(since),
+        onUnanswered: lost,
         onData: (data) => mine() && this.#tell('data', { from: participant, data }),
       },
     });
@@ -669,17 +678,32 @@ export class Room {
    */
   async #signal(about, isOfUse) {
     const stay = this.#stay.signal;
-    const since = performance.now();
     for (let attempt = 0; isOfUse() && !stay.aborted; attempt += 1) {
       try {
-        await this.#post(about);
-        if (attempt) this.#suspect(since); // the network was away
-        return;
+        return await this.#bring(() => this.#post(about));
       } catch (error) {
         if (!isPassing(error)) return this.#refused(error);
         await pause(attempt, stay);
       }
     }
+  }
+
+  /**
+   * Do a call. Where it is answered at once after others came to nothing, the network was away, and
+   * perhaps the stream has ended with it; slow answers are only late.
+   * @param {() => Promise<unknown>} call
+   */
+  async #bring(call) {
+    const began = performance.now();
+    try {
+      await call();
+    } catch (error) {
+      if (!(/** @type {ApiError} */ (error).status)) this.#awayAt = Math.min(this.#awayAt, began);
+      throw error;
+    }
+    const since = this.#awayAt;
+    this.#awayAt = Infinity;
+    if (since < began && performance.now() - began < AT_ONCE) this.#suspect(since);
   }
 
   /** @param {Record<string, unknown>} about */
@@ -766,13 +790,11 @@ export class Room {
 
   async #sendState() {
     if (!this.self) return;
-    const since = performance.now();
     try {
-      await this.#call('POST', '/state', { ...this.#me, ...this.#state });
+      await this.#bring(() => this.#call('POST', '/state', { ...this.#me, ...this.#state }));
     } catch (error) {
       this.#lastState = ''; // the next beat says it
       if (!isPassing(error)) await this.#doubt();
-      else if (!(/** @type {ApiError} */ (error).status)) this.#suspect(since); // no answer
     }
   }
 

@@ -400,6 +400,24 @@ test('tracks that end at once are asked for a few times, at growing pauses, then
   assert.deepEqual([devices.faults, devices.inUse('video')], [{}, 'front']);
 });
 
+test('a default that is another device now is tried again, as it has the same name', async () => {
+  const clock = new Clock();
+  media.found = [device('audioinput', 'default', 'dead'), device('audioinput', 'communications', 'dead')];
+  const open = media.open;
+  media.open = (kind, constraints) => {
+    const track = open.call(media, kind, constraints);
+    if (media.found[0].groupId === 'dead') setTimeout(() => track.dispatchEvent(new Event('ended')), 50);
+    return track;
+  };
+  const devices = await started((one) => (one.on.video = false));
+  await clock.run(60_000);
+  assert.deepEqual([devices.faults, devices.tracks], [{ audio: 'ends' }, {}]);
+  media.found = [device('audioinput', 'default', 'headset'), device('audioinput', 'communications', 'dead')];
+  media.dispatchEvent(new Event('devicechange'));
+  await clock.run(500);
+  assert.deepEqual([devices.faults, devices.tracks.audio], [{}, media.made.at(-1)]);
+});
+
 test('a camera that ends now and then is asked for each time', async () => {
   const clock = new Clock();
   const devices = await started((one) => (one.on.audio = false));

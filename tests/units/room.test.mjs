@@ -269,6 +269,14 @@ async function starved(seconds, late, act = () => {}) {
   }
 }
 
+/** Let time pass in which the stream brings pings alone. */
+async function idle(seconds) {
+  for (let passed = 0; passed < seconds; passed += 20) {
+    server.say('ping', {});
+    await clock.run(20_000);
+  }
+}
+
 test('a stream that brings something is not opened anew because somebody is slow to answer', async () => {
   await offered(await joined());
   for (let second = 0; second < 120; second += 1) {
@@ -278,9 +286,61 @@ test('a stream that brings something is not opened anew because somebody is slow
   assert.equal(server.streams.length, 1);
 });
 
-test('a stream that brings nothing when an answer is due is opened anew', async () => {
-  await offered(await joined());
-  await clock.run(6_000);
+test('an idle stream is not opened anew because others are slow to answer, connected or not', async () => {
+  server.people = ['b', 'c', 'd'].map((name) => person(name));
+  await joined();
+  await idle(120);
+  const [first, ...others] = Connection.all;
+  assert.deepEqual(others.map((pc) => pc.signalingState), ['have-local-offer', 'have-local-offer']);
+  first.become('connected');
+  await idle(120);
+  assert.equal(server.streams.length, 1);
+});
+
+test('a stream that brings nothing when an answer is due is opened anew where the way was lost', async () => {
+  await joined();
+  await clock.run(3_500);
+  server.say('ping', {});
+  await clock.run(0);
+  const [pc] = Connection.all;
+  pc.become('connected');
+  await clock.run(1_500);
+  pc.become('disconnected');
+  assert.deepEqual([server.streams.length, pc.signalingState], [1, 'have-local-offer']);
+  await clock.run(5_000);
+  assert.equal(server.streams.length, 2);
+});
+
+test('a way that is lost while another lives says nothing of the stream', async () => {
+  server.people = ['b', 'c'].map((name) => person(name));
+  await joined();
+  await clock.run(10_000);
+  const [one, other] = Connection.all;
+  for (const pc of [one, other]) pc.become('connected');
+  one.become('disconnected');
+  await idle(60);
+  assert.equal(server.streams.length, 1);
+  other.become('disconnected');
+  await settled();
+  assert.equal(server.streams.length, 2);
+});
+
+test('a call that is answered at once after others came to nothing tells that the network was away', async () => {
+  await joined();
+  let took = Infinity;
+  server.wait = async ({ path }) => {
+    if (!path.endsWith('/state')) return;
+    if (took === Infinity) throw new TypeError('Failed to fetch');
+    await new Promise((resolve) => setTimeout(resolve, took));
+  };
+  await clock.run(10_000);
+  took = 3_000;
+  await clock.run(15_000);
+  assert.equal(server.streams.length, 1, 'that one was late');
+  took = Infinity;
+  await clock.run(10_000);
+  took = 100;
+  await clock.run(10_000);
   assert.equal(server.streams.length, 2);
 });
 

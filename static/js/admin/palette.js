@@ -1,7 +1,7 @@
 /** The command palette: sections, actions and settings by their names. It is loaded when it is asked for. */
 import { ROOT } from '../api.js';
 import { language, t } from '../i18n.js';
-import { byId, h } from '../page.js';
+import { byId, h, isComposing } from '../page.js';
 import { showSetting } from './settings.js';
 import { labels } from './texts.js';
 
@@ -118,7 +118,7 @@ export async function openPalette(sections) {
   input.addEventListener('keydown', (event) => {
     /** @type {Record<string, number>} */
     const steps = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + 8, PageUp: at - 8 };
-    if (event.isComposing) return;
+    if (isComposing(event)) return;
     if (event.key in steps) mark(steps[event.key]);
     else if (event.key === 'Enter') choose();
     else return;

@@ -352,7 +352,8 @@ export class Devices extends EventTarget {
 
   /** Something was plugged in or out: what was missing may be there now. */
   async _plugged() {
-    const ids = (/** @type {Kind} */ kind) => this.lists[kind].map(({ deviceId }) => deviceId).join();
+    // The system's default has one id, whichever device it is.
+    const ids = (/** @type {Kind} */ kind) => this.lists[kind].map(({ deviceId, groupId }) => deviceId + groupId).join();
     const before = { audio: ids('audio'), video: ids('video') };
     const missed = kinds.filter((kind) => this.chosen[kind] && !this._has(kind, this.chosen[kind]));
     await this.refresh();

@@ -50,13 +50,6 @@ export function dress(button, look) {
 }
 
 /**
- * Whether a key belongs to a word that is being composed (Japanese, Chinese, Korean, an accent). The
- * one that ends it comes after the word in Safari, marked by its code alone: 229, as UI Events has it.
- * @param {KeyboardEvent} event
- */
-export const isComposing = (event) => event.isComposing || event.keyCode === 229;
-
-/**
  * Act by a part that few calls need, which is loaded when it is asked for; if that can't be, say so:
  * another try asks for it again.
  * @template T

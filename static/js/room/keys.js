@@ -1,5 +1,6 @@
 /** Keyboard shortcuts. */
-import { isComposing, withPart } from './dom.js';
+import { isComposing } from '../page.js';
+import { withPart } from './dom.js';
 import { recall } from './memory.js';
 
 /** @typedef {{ key: string, text: string, act: () => void, held?: (down: boolean) => void }} Shortcut */

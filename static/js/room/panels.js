@@ -1,7 +1,7 @@
 /** What stands beside the pictures, one at a time: the chat, and who is there. */
 import { t } from '../i18n.js';
-import { byId } from '../page.js';
-import { dress, isComposing } from './dom.js';
+import { byId, isComposing } from '../page.js';
+import { dress } from './dom.js';
 
 /** @typedef {'chat' | 'people'} Panel */
 

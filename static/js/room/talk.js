@@ -1,7 +1,7 @@
 /** The chat's panel: what was said, and where one writes. */
 import { beginning, formatDate, onLanguage, t } from '../i18n.js';
-import { announce, banner, byId, errorBanner, h } from '../page.js';
-import { icon, isComposing, withPart, said } from './dom.js';
+import { announce, banner, byId, errorBanner, h, isComposing } from '../page.js';
+import { icon, withPart, said } from './dom.js';
 import { read, rich } from './markdown.js';
 import { drawn, named, styled } from './parts.js';
 
