@@ -1,6 +1,6 @@
 /** Settings: a form drawn from the server's table, each with what it takes and where its value comes from. */
 import { api, parsed } from '../api.js';
-import { language, t } from '../i18n.js';
+import { fold, t } from '../i18n.js';
 import { Action, attempt, Field, html, live, resource, Shown, signal } from './ui.js';
 import { errorTitle } from '../page.js';
 import { descriptions, labels } from './texts.js';
@@ -146,9 +146,8 @@ function Setting(row) {
 
 /** @param {any} row */
 function isWanted(row) {
-  const needle = search.value.trim().toLocaleLowerCase(language());
-  const text = `${row.key} ${labels.found.value[row.key] ?? ''} ${descriptions.found.value[row.key] ?? row.description}`.toLocaleLowerCase(language());
-  return text.includes(needle) && (!onlyChanged.value || isChanged(row));
+  const text = fold(`${row.key} ${labels.found.value[row.key] ?? ''} ${descriptions.found.value[row.key] ?? row.description}`);
+  return text.includes(fold(search.value.trim())) && (!onlyChanged.value || isChanged(row));
 }
 
 const Groups = live(({ all }) => {
@@ -190,7 +189,7 @@ const Waiting = live(() => {
   return html`<div class="banner warn" role="status"><p class="title">${t('admin.settings.restartNeeded')}</p><p class="body">${names}</p></div>`;
 });
 
-/** When the server began to run: what was saved later waits for its next start. */
+/** When the server began to run, by its own clock: what was saved later waits for its next start. */
 let started = Infinity;
 
 export const Settings = live(
@@ -211,7 +210,7 @@ export async function enter() {
   await Promise.all([
     labels.load(),
     descriptions.load(),
-    api('GET', 'api/stats').then(({ uptime }) => (started = Date.now() - uptime * 1000)).catch(() => {}),
+    api('GET', 'api/stats').then(({ timestamp, uptime }) => (started = Date.parse(timestamp) - uptime * 1000)).catch(() => {}),
     rows.refresh(),
   ]);
   focusWanted();
