@@ -1,6 +1,7 @@
 /** Settings: a form drawn from the server's table, each with what it takes and where its value comes from. */
 import { api, parsed } from '../api.js';
 import { fold, t } from '../i18n.js';
+import { stats } from './stream.js';
 import { Action, attempt, Field, html, live, resource, Shown, signal } from './ui.js';
 import { errorTitle } from '../page.js';
 import { descriptions, labels } from './texts.js';
@@ -182,15 +183,15 @@ const Drafts = live(() => {
   `;
 });
 
+/** What was saved since the server began to run, by its own clock, waits for its next start. */
 const Waiting = live(() => {
+  const { timestamp, uptime } = stats.value ?? {};
+  const started = Date.parse(timestamp) - uptime * 1000;
   const later = (rows.state.value.data ?? []).filter((/** @type {any} */ row) => row.restart && row.updatedAt && Date.parse(row.updatedAt) > started);
   if (!later.length) return null;
   const names = later.map((/** @type {any} */ row) => row.key).join(', ');
   return html`<div class="banner warn" role="status"><p class="title">${t('admin.settings.restartNeeded')}</p><p class="body">${names}</p></div>`;
 });
-
-/** When the server began to run, by its own clock: what was saved later waits for its next start. */
-let started = Infinity;
 
 export const Settings = live(
   () => html`
@@ -207,12 +208,7 @@ export const Settings = live(
 );
 
 export async function enter() {
-  await Promise.all([
-    labels.load(),
-    descriptions.load(),
-    api('GET', 'api/stats').then(({ timestamp, uptime }) => (started = Date.parse(timestamp) - uptime * 1000)).catch(() => {}),
-    rows.refresh(),
-  ]);
+  await Promise.all([labels.load(), descriptions.load(), rows.refresh()]);
   focusWanted();
 }
 
