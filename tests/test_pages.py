@@ -588,10 +588,24 @@ def test_a_room_is_made_or_joined(page: Page, fresh: Server) -> None:
     page.press("#room-name", "Enter")
     page.wait_for_url("**/room/*")
     room = page.url.rpartition("/")[2].removesuffix("#new")
+    link = f"{home(fresh)}room/{room}"
+    spelled = f" {room[:4].upper()} {room[4:].upper()}"
+    for typed in (f"{link}?name=Ada", f"Come: {link} code {room}", f"“{room}\u200b”", spelled):
+        page.goto(home(fresh))
+        page.fill("#room-id", typed)
+        page.press("#room-id", "Enter")
+        page.wait_for_url(f"**/room/{room}")
+
+
+@pytest.mark.parametrize("channel", ["undefined", "class { constructor() { throw Error('no') } }"])
+def test_a_browser_that_lets_no_tab_tell_another_shows_the_page(
+    page: Page, fresh: Server, channel: str
+) -> None:
+    """An old one has no `BroadcastChannel`; one that keeps no cookies may forbid it."""
+    page.add_init_script(f"window.BroadcastChannel = {channel};")
     page.goto(home(fresh))
-    page.fill("#room-id", f"{home(fresh)}room/{room}?name=Ada")
-    page.press("#room-id", "Enter")
-    page.wait_for_url(f"**/room/{room}")
+    expect(page.locator("h1")).not_to_be_empty()
+    expect(page.locator("#first-run")).to_be_visible()
 
 
 def test_a_guest_finds_the_calls_that_are_open(

@@ -1,9 +1,13 @@
-/** Whoever is signed in: the name in the header's menu, signing out, changing the password. */
+/**
+ * Whoever is signed in: the name in the header's menu, signing out, changing the password. Loaded before
+ * the sign-in: while its dialog is open, nothing else takes the focus.
+ */
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { account, closeMenu, nameMenu } from './header.js';
 import { onLanguage, t } from './i18n.js';
 import { closable, notice } from './notices.js';
 import { announce, errorBanner, h } from './page.js';
+import { wireReveals } from './password.js';
 import { checkPassword, WEAK } from './rules.js';
 import { changePassword, mayListen, onSession, saysEnded, signOut, whoIAm } from './session.js';
 
@@ -33,27 +37,26 @@ const form = h(
 const dialog = h('dialog', { id: 'password-dialog', 'aria-labelledby': 'password-title' }, form);
 document.body.append(dialog);
 
-export function wireAccount() {
-  wireForm(form, {
-    check: checkPasswords,
-    send: savePassword,
-    codes: { wrong_login: ['current', 'password.wrong'], ...WEAK },
-    refused: saysEnded,
-  });
-  change.addEventListener('click', () => {
-    notice('account');
-    closeMenu();
-    dialog.showModal();
-  });
-  cancel.addEventListener('click', () => dialog.close());
-  dialog.addEventListener('close', () => {
-    form.reset();
-    clearErrors(form);
-  });
-  out.addEventListener('click', leave);
-  onSession(onWho);
-  onLanguage(render);
-}
+wireReveals();
+wireForm(form, {
+  check: checkPasswords,
+  send: savePassword,
+  codes: { wrong_login: ['current', 'password.wrong'], ...WEAK },
+  refused: saysEnded,
+});
+change.addEventListener('click', () => {
+  notice('account');
+  closeMenu();
+  dialog.showModal();
+});
+cancel.addEventListener('click', () => dialog.close());
+dialog.addEventListener('close', () => {
+  form.reset();
+  clearErrors(form);
+});
+out.addEventListener('click', leave);
+onSession(onWho);
+onLanguage(render);
 
 /** @type {import('./session.js').SessionListener} */
 function onWho(me, how) {
@@ -110,7 +113,7 @@ function changedNotice() {
     notice('account');
     closeMenu(); // the focus is where it was
   };
-  return closable('ok', t('password.changed'), put, h('p', { class: 'body' }, t('password.changedBody')));
+  return closable('ok', t('password.changed'), put, t('password.changedBody'));
 }
 
 /** @param {string} id @param {string} name @param {string} autocomplete @param {string} [hint] its id */

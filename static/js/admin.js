@@ -1,5 +1,5 @@
 /** The dashboard: who may see it, its sections, and what each asks for while it is looked at. */
-import { wireAccount } from './account.js';
+import './account.js';
 import * as connections from './admin/connections.js';
 import * as logs from './admin/logs.js';
 import * as messages from './admin/messages.js';
@@ -15,7 +15,6 @@ import { ROOT } from './api.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, startPage } from './page.js';
-import { wireReveals } from './password.js';
 import { onSession, refresh, whoIAm } from './session.js';
 
 /**
@@ -160,8 +159,6 @@ function look() {
 }
 
 function wire() {
-  wireAccount();
-  wireReveals();
   addEventListener('hashchange', go);
   addEventListener('keydown', (event) => {
     const isAsked = (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === 'k';

@@ -2,13 +2,14 @@
 import { clearErrors, fieldError, wireForm } from './forms.js';
 import { onLanguage, t } from './i18n.js';
 import { makeCall, openCalls, roomPage } from './open-calls.js';
-import { byId, h } from './page.js';
+import { byId, h, redraw } from './page.js';
 import { ROOM } from './rules.js';
 import { saysEnded } from './session.js';
 
 /** @typedef {import('./open-calls.js').OpenCall} OpenCall */
 
 const EVERY = 10_000; // ms between two looks
+const MADE = /^[a-km-np-z2-9]{12}$/; // a code as the server makes them: capitals and groups are of whoever typed it
 
 const makeForm = /** @type {HTMLFormElement} */ (byId('make-room'));
 const joinForm = /** @type {HTMLFormElement} */ (byId('join-room'));
@@ -16,7 +17,6 @@ const roomField = /** @type {HTMLInputElement} */ (byId('room-id'));
 
 /** @type {OpenCall[] | undefined} */
 let open;
-let drawn = '';
 let isShown = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
@@ -24,16 +24,13 @@ let timer;
 export function wireCalls() {
   const name = /** @type {HTMLInputElement} */ (byId('room-name'));
   const make = async () => location.assign(roomPage((await makeCall({ name: name.value.trim() })).roomId, true));
-  wireForm(makeForm, { check() {}, send: make, refused: saysEnded });
+  wireForm(makeForm, { send: make, refused: saysEnded });
   wireForm(joinForm, {
     check: () => fieldError(roomField, ROOM.test(wantedRoom()) ? undefined : () => t('calls.badId')),
     send: async () => location.assign(roomPage(wantedRoom())),
   });
   document.addEventListener('visibilitychange', look);
-  onLanguage(() => {
-    drawn = '';
-    render();
-  });
+  onLanguage(render);
 }
 
 /** Show them in an element, or nowhere. @param {HTMLElement} [place] */
@@ -61,11 +58,10 @@ async function look() {
 }
 
 function render() {
-  const seen = JSON.stringify(open);
-  if (!open || seen === drawn) return;
-  drawn = seen;
-  byId('open-calls').replaceChildren(...open.map(callItem));
-  byId('no-calls').hidden = open.length > 0;
+  const calls = open;
+  if (!calls) return;
+  redraw(byId('open-calls'), calls, () => calls.map(callItem));
+  byId('no-calls').hidden = calls.length > 0;
 }
 
 /** @param {OpenCall} call */
@@ -80,5 +76,9 @@ function callItem({ roomId, name, hasPassword, full, participantCount }) {
   return h('li', { class: 'open-call' }, words, join);
 }
 
-/** What was typed: a room's name, or its whole link. */
-const wantedRoom = () => roomField.value.trim().replace(/^.*\/room\//, '').replace(/[?#/].*$/, '');
+/** What was typed: a room's link, also amid other words, or its code, as it was copied or read out. */
+function wantedRoom() {
+  const text = roomField.value.replace(/[\p{Cf}\p{Pi}\p{Pf}"'<>]/gu, '').trim();
+  const code = text.replace(/\s/g, '').toLowerCase();
+  return /\broom\/([\w-]+)/i.exec(text)?.[1] ?? (MADE.test(code) ? code : text);
+}

@@ -4,7 +4,7 @@ import { clearErrors, fieldError, wireForm } from './forms.js';
 import { beginning, formatTime, onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { banner, byId, copyFrom, errorBanner, h, serverWords } from './page.js';
-import { CHANNEL, jsonFault } from './rules.js';
+import { CHANNEL, checkChannel, checkJson } from './rules.js';
 import { connect, RtError } from './rt.js';
 import { onSession, refresh, saysEnded, whoIAm } from './session.js';
 
@@ -289,10 +289,8 @@ function call() {
 }
 
 function checkForm() {
-  const channel = fields.channel.value.trim();
-  if (channel && !CHANNEL.test(channel)) fieldError(fields.channel, () => t('send.badChannel'));
-  const fault = fields.format.value === 'json' ? jsonFault(fields.body.value) : '';
-  if (fault) fieldError(fields.body, () => t('send.badJson', { reason: fault }));
+  checkChannel(fields.channel);
+  if (fields.format.value === 'json') checkJson(fields.body);
 }
 
 async function send() {
@@ -309,6 +307,17 @@ async function send() {
 
 // ---- the same as code ------------------------------------------------------------------------
 
+const SNIPPETS = { curl: 'curl', fetch: 'fetch', eventsource: 'EventSource', socketio: 'Socket.IO', rtjs: 'rt.js' };
+
+/** A snippet's place, with a button to copy it. @param {string} id @param {string} name */
+function snippet(id, name) {
+  const title = h('h3', { id: `${id}-title` }, name);
+  const code = h('pre', { id, tabindex: '0', role: 'region', 'aria-labelledby': title.id });
+  const copy = h('button', { type: 'button', class: 'small', 'data-copy': id, 'data-i18n': 'copy.button', 'aria-describedby': title.id }, t('copy.button'));
+  copy.addEventListener('click', () => copyFrom(copy, code));
+  return h('div', { class: 'snippet stack' }, h('div', { class: 'row end' }, title, copy), code);
+}
+
 /** An access token that was made here: shown this once, in the line for a terminal. */
 let token = '';
 
@@ -318,7 +327,7 @@ async function makeToken() {
     token = (await api('POST', 'api/tokens', { name, scopes: ['subscribe', 'publish'], days: TOKEN_DAYS })).token;
     notice('token');
   } catch (error) {
-    if (!(error instanceof ApiError && saysEnded(error))) notice('token', () => errorBanner(error));
+    if (!saysEnded(error)) notice('token', () => errorBanner(error));
   }
   renderSnippets();
 }
@@ -442,9 +451,8 @@ byId('pause').addEventListener('click', () => setPaused(!paused));
 byId('clear').addEventListener('click', clearMessages);
 byId('messages').addEventListener('keydown', walk);
 byId('make-token').addEventListener('click', () => void makeToken());
-for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (byId('console').querySelectorAll('[data-copy]'))) {
-  button.addEventListener('click', () => copyFrom(button, byId(button.dataset.copy ?? '')));
-}
+byId('code').append(...Object.entries(SNIPPETS).map(([id, name]) => snippet(id, name)));
+byId('curl').after(byId('token'));
 onSession(renderToken);
 onLanguage(renderAll);
 renderAll();

@@ -6,7 +6,7 @@ import './header.js';
 import { onLanguage, t } from './i18n.js';
 import { notice } from './notices.js';
 import { makeCall } from './open-calls.js';
-import { banner, button, byId, errorBanner, h, startPage } from './page.js';
+import { banner, button, byId, errorBanner, h, redraw, startPage } from './page.js';
 import { wireReveals } from './password.js';
 import { checkPassword, checkUsername, WEAK } from './rules.js';
 import { redeem, takeLink } from './session.js';
@@ -51,35 +51,23 @@ async function look() {
     program = await api('GET', 'api/desktop');
     rooms = await api('GET', 'api/video/rooms');
     notice('trouble');
-    troubled = '';
   } catch (error) {
     if (!ended) showTrouble(/** @type {ApiError} */ (error));
   }
   render();
 }
 
-/** What was last told of a trouble: the same isn't said aloud again every two seconds. */
-let troubled = '';
-
 /** @param {ApiError} error */
 function showTrouble(error) {
-  if (troubled === String(error)) return;
-  troubled = String(error);
   const stranger = [401, 403, 404].includes(error.status);
   if (stranger) program = undefined;
-  notice('trouble', () => {
-    if (stranger) return said('info', t('desktop.refused'), t('desktop.refusedBody'));
-    if (error.status === 0) return said('warn', t('desktop.stopped'), t('desktop.stoppedBody'));
+  const render = () => {
+    if (stranger) return banner('info', t('desktop.refused'), t('desktop.refusedBody'));
+    if (error.status === 0) return banner('warn', t('desktop.stopped'), t('desktop.stoppedBody'));
     return errorBanner(error);
-  });
+  };
+  notice('trouble', render, String(error)); // the same isn't said aloud again every two seconds
 }
-
-/**
- * @param {'info' | 'ok' | 'warn'} kind
- * @param {string} title
- * @param {string} body
- */
-const said = (kind, title, body) => banner(kind, title, h('p', { class: 'body' }, body));
 
 function render() {
   const here = program !== undefined && !ended;
@@ -93,15 +81,10 @@ function render() {
   renderNews(program);
 }
 
-/** The list keeps its elements while nothing changes, and with them the focus. */
-let shownCalls = '';
-
 function renderCalls() {
   const open = rooms.filter(({ participantCount }) => participantCount > 0);
-  const state = JSON.stringify([document.documentElement.lang, open]);
   byId('calls-part').hidden = !open.length;
-  if (state !== shownCalls) byId('calls').replaceChildren(...open.map(callItem));
-  shownCalls = state;
+  redraw(byId('calls'), open, () => open.map(callItem));
 }
 
 /** @param {Room} room */
@@ -126,23 +109,17 @@ function renderFacts({ version, dataFolder, logFolder, awake }) {
   byId('awake').hidden = !awake;
 }
 
-/** What is told once: why there is no window, and that the port is another one. */
-let told = '';
-
-/** @param {Program} now */
+/** What is told once: why there is no window, and that the port is another one. @param {Program} now */
 function renderNews({ why, movedFrom, port, inWindow }) {
-  const news = JSON.stringify([why, movedFrom, inWindow]);
-  if (news === told) return;
-  told = news;
-  const died = () => said('warn', t('desktop.whyDied'), t('desktop.whyDiedBody'));
-  const none = () => said('info', t('desktop.whyNone'), t('desktop.whyNoneBody'));
-  notice('why', inWindow || !why ? undefined : why === 'died' ? died : none);
+  const died = () => banner('warn', t('desktop.whyDied'), t('desktop.whyDiedBody'));
+  const none = () => banner('info', t('desktop.whyNone'), t('desktop.whyNoneBody'));
+  notice('why', inWindow || !why ? undefined : why === 'died' ? died : none, why);
   const moved = () => {
     // As text: a port is a name, not a quantity.
     const ports = { from: String(movedFrom), port: String(port) };
-    return said('warn', t('desktop.moved'), t('desktop.movedBody', ports));
+    return banner('warn', t('desktop.moved'), t('desktop.movedBody', ports));
   };
-  notice('moved', movedFrom === null ? undefined : moved);
+  notice('moved', movedFrom === null ? undefined : moved, String(movedFrom));
 }
 
 // ---- calls -----------------------------------------------------------------------------------
@@ -247,7 +224,7 @@ async function quit(force) {
   ended = true;
   byId('heading').hidden = true;
   for (const kind of ['why', 'moved', 'call', 'trouble']) notice(kind);
-  notice('ended', () => said('ok', t('desktop.ended'), t('desktop.endedBody')));
+  notice('ended', () => banner('ok', t('desktop.ended'), t('desktop.endedBody')));
   render();
   byId('main').focus();
 }
@@ -269,7 +246,7 @@ function wirePassword() {
       const name = user.selectedOptions[0].textContent ?? '';
       await api('PATCH', `api/users/${user.value}`, { password: chosen.value });
       passwordForm.reset();
-      notice('password', () => said('ok', t('desktop.passwordDone', { name }), t('password.changedBody')));
+      notice('password', () => banner('ok', t('desktop.passwordDone', { name }), t('password.changedBody')));
     },
     codes: WEAK,
   });

@@ -1,9 +1,8 @@
 /** The API reference: `api/openapi.json` (OpenAPI 3.1) as a page. */
-import { wireAccount } from './account.js';
+import './account.js';
 import { api } from './api.js';
-import { onLanguage, t } from './i18n.js';
+import { fold, onLanguage, t } from './i18n.js';
 import { button, byId, errorBanner, h, isComposing, startPage } from './page.js';
-import { wireReveals } from './password.js';
 import { refresh } from './session.js';
 
 /**
@@ -165,7 +164,7 @@ function render() {
     : '';
   byId('operations').setAttribute('aria-busy', 'false');
   byId('tools').hidden = byId('found').hidden = Boolean(failure);
-  if (failure) return renderFailure();
+  if (failure) return byId('operations').replaceChildren(errorBanner(failure, button(t('page.again'), load)));
   const open = new Set(openIds());
   const groups = [...groupBy(operations)];
   byId('operations').replaceChildren(
@@ -174,10 +173,6 @@ function render() {
   );
   for (const id of open) details(id)?.setAttribute('open', '');
   applyFilter();
-}
-
-function renderFailure() {
-  byId('operations').replaceChildren(errorBanner(failure), h('p', {}, button(t('page.again'), load, '')));
 }
 
 /** @param {Operation[]} all */
@@ -366,9 +361,6 @@ const english = (tag, text) => (text ? h(tag, { lang: 'en' }, text) : undefined)
 
 // ---- filter and links ------------------------------------------------------------------------
 
-/** Letters compared without case, marks, or the Turkish dots. @param {string} text */
-const fold = (text) => text.normalize('NFD').replace(/\p{M}/gu, '').toLowerCase().replaceAll('ı', 'i');
-
 function applyFilter() {
   const words = fold(filter.value).split(/\s+/).filter(Boolean);
   let count = 0;
@@ -430,8 +422,6 @@ async function load() {
   render();
 }
 
-wireAccount();
-wireReveals();
 await startPage();
 void refresh();
 byId('tools').addEventListener('submit', (event) => event.preventDefault());

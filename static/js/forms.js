@@ -6,7 +6,7 @@ import { banner, errorBanner, h } from './page.js';
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
 /**
  * @typedef {object} FormActs
- * @property {() => void} check marks wrong fields by `fieldError`; then nothing is sent
+ * @property {() => void} [check] marks wrong fields by `fieldError`; then nothing is sent
  * @property {() => Promise<unknown>} send
  * @property {Record<string, [string, string]>} [codes] an error's code: the field it is about, and its text's key
  * @property {(error: ApiError) => boolean} [refused] whether an error is told elsewhere
@@ -20,7 +20,7 @@ const faults = new Map();
  * @param {HTMLFormElement} form
  * @param {FormActs} acts
  */
-export function wireForm(form, { check, send, codes = {}, refused = () => false }) {
+export function wireForm(form, { check = () => {}, send, codes = {}, refused = () => false }) {
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     if (submitButton(form).hasAttribute('aria-disabled')) return;

@@ -1,10 +1,9 @@
 /** The guides: `static/docs/*.md` as pages, in the reader's language, without the internet. */
-import { wireAccount } from './account.js';
+import './account.js';
 import { ROOT } from './api.js';
 import { parse } from './guide-text.js';
 import { language, languages, onLanguage, setLanguage, t } from './i18n.js';
 import { banner, button, byId, copyFrom, h, startPage } from './page.js';
-import { wireReveals } from './password.js';
 import { refresh } from './session.js';
 
 /**
@@ -58,7 +57,7 @@ function draw(blocks) {
 
 function drawFailure() {
   byId('guide').setAttribute('aria-busy', 'false');
-  byId('guide').replaceChildren(banner('error', t('guides.failed')), h('p', {}, button(t('page.again'), show, '')));
+  byId('guide').replaceChildren(banner('error', t('guides.failed'), button(t('page.again'), show)));
   contents.hidden = true;
 }
 
@@ -142,8 +141,6 @@ const unfold = () => {
   contents.open = wide.matches;
 };
 
-wireAccount();
-wireReveals();
 await startPage();
 void refresh();
 unfold();

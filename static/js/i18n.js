@@ -110,6 +110,9 @@ export function firstCharacter(text) {
   return 'Segmenter' in Intl ? ([...new Intl.Segmenter().segment(text)][0]?.segment ?? '') : ([...text][0] ?? '');
 }
 
+/** A text as it is looked for: without case, marks, or the Turkish dots, which not every keyboard has. @param {string} text */
+export const fold = (text) => text.normalize('NFD').replace(/\p{M}/gu, '').toLowerCase().replaceAll('ı', 'i');
+
 /**
  * @param {string} key
  * @param {string | number | undefined} count
@@ -173,17 +176,16 @@ export function formatTime(value) {
 }
 
 /**
- * A length of time in words: `1 minute, 5 seconds`.
+ * A length of time in words, by its two largest units: `1 minute, 5 seconds`.
  * @param {number} seconds
+ * @param {'long' | 'short'} [unitDisplay]
  */
-export function formatDuration(seconds) {
-  /** @param {number} value @param {string} unit */
-  const words = (value, unit) => formatNumber(value, { style: 'unit', unit, unitDisplay: 'long' });
-  const minutes = Math.floor(seconds / 60);
-  const parts = [];
-  if (minutes) parts.push(words(minutes, 'minute'));
-  if (seconds % 60 || !minutes) parts.push(words(seconds % 60, 'second'));
-  return formatList(parts, { type: 'unit' });
+export function formatDuration(seconds, unitDisplay = 'long') {
+  const whole = Math.max(0, Math.floor(seconds));
+  const all = Object.entries({ day: Math.floor(whole / 86_400), hour: Math.floor(whole / 3600) % 24, minute: Math.floor(whole / 60) % 60, second: whole % 60 });
+  const first = all.findIndex(([, value]) => value);
+  const told = first < 0 ? all.slice(-1) : all.slice(first, first + 2).filter(([, value]) => value);
+  return formatList(told.map(([unit, value]) => formatNumber(value, { style: 'unit', unit, unitDisplay })), { type: 'unit' });
 }
 
 /**

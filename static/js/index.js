@@ -1,11 +1,10 @@
 /** The start page: the way in; then three doors (calls, sharing, the API), and the console on a tab of its own. */
-import { wireAccount } from './account.js';
-import { ApiError, ROOT } from './api.js';
+import './account.js';
+import { ROOT, unreachable } from './api.js';
 import { forgetCalls, showCalls, wireCalls } from './calls.js';
 import { t } from './i18n.js';
 import { notice } from './notices.js';
 import { button, byId, copyFrom, errorBanner, startPage } from './page.js';
-import { wireReveals } from './password.js';
 import { mayListen, onSession, refresh, takeLink, whoIAm } from './session.js';
 import { follow, wireSignIn } from './signin.js';
 import { sharePanel } from './share.js';
@@ -68,12 +67,9 @@ async function loadConsole() {
     live ??= await import('./console.js');
     notice('console');
     if (openFor !== undefined) live.open();
-  } catch {
-    notice('console', () => {
-      const made = errorBanner(new ApiError({ status: 0, code: 'unreachable', title: t('error.unreachable') }));
-      made.append(button(t('page.again'), () => location.reload())); // a browser keeps that it failed
-      return made;
-    });
+  } catch (error) {
+    // A browser keeps that it failed.
+    notice('console', () => errorBanner(unreachable(error), button(t('page.again'), () => location.reload())));
   }
 }
 
@@ -114,9 +110,7 @@ function onAddress() {
 }
 
 function wire() {
-  wireAccount(); // before the sign-in: while its dialog is open, nothing else takes the focus
   wireSignIn();
-  wireReveals();
   wireCalls();
   const copy = /** @type {HTMLButtonElement} */ (document.querySelector('[data-copy=setup-command]'));
   copy.addEventListener('click', () => copyFrom(copy, byId('setup-command')));

@@ -35,7 +35,7 @@ function made(kind, render) {
  * @param {'info' | 'ok' | 'warn'} kind
  * @param {string} title
  * @param {() => void} put
- * @param {...Node} body
+ * @param {...(Node | string)} body
  */
 export function closable(kind, title, put, ...body) {
   return banner(kind, title, ...body, button(t('notice.close'), put));

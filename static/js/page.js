@@ -94,6 +94,23 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** What each element was drawn from. @type {WeakMap<Element, string>} */
+const drawn = new WeakMap();
+
+/**
+ * Fill an element again if what it shows has changed, or the language: else its children stay, and with
+ * them the focus.
+ * @param {Element} element
+ * @param {unknown} from
+ * @param {() => (Node | undefined)[]} draw
+ */
+export function redraw(element, from, draw) {
+  const key = JSON.stringify([language(), from]);
+  if (drawn.get(element) === key) return;
+  drawn.set(element, key);
+  element.replaceChildren(...draw().filter((child) => child !== undefined));
+}
+
 /**
  * A button that does something.
  * @param {string} text
@@ -158,21 +175,23 @@ export function errorTitle(error) {
 }
 
 /**
- * A banner: a title, and what there is to say below it. A trouble is said aloud at once.
+ * A banner: a title, and what there is to say below it, a text as a paragraph. A trouble is said aloud at once.
  * @param {'info' | 'ok' | 'warn' | 'error'} kind
  * @param {string} title
- * @param {...(Node | undefined)} body
+ * @param {...(Node | string | undefined)} body
  */
 export function banner(kind, title, ...body) {
   const role = kind === 'warn' || kind === 'error' ? 'alert' : 'status';
-  return h('div', { class: `banner ${kind}`, role }, h('p', { class: 'title' }, title), ...body);
+  const parts = body.map((part) => (typeof part === 'string' ? h('p', { class: 'body' }, part) : part));
+  return h('div', { class: `banner ${kind}`, role }, h('p', { class: 'title' }, title), ...parts);
 }
 
 /**
  * A banner with what went wrong; the server's own words (English) stand below ours.
  * @param {unknown} error
+ * @param {...Node} more
  */
-export function errorBanner(error) {
+export function errorBanner(error, ...more) {
   const words = error instanceof ApiError && error.status ? error.detail || error.title : '';
   const fields = error instanceof ApiError ? error.errors : [];
   return banner(
@@ -180,6 +199,7 @@ export function errorBanner(error) {
     errorTitle(error),
     words ? serverWords(words) : undefined,
     fields.length ? h('ul', { class: 'body', lang: 'en' }, ...fields.map(fieldItem)) : undefined,
+    ...more,
   );
 }
 

@@ -24,6 +24,20 @@ export function checkUsername(field) {
   fieldError(field, USERNAME.test(field.value.trim()) ? undefined : () => t('signin.badUsername'));
 }
 
+/** @param {HTMLInputElement} field with the name of a channel, or nothing @returns {boolean} whether that may be */
+export function checkChannel(field) {
+  const name = field.value.trim();
+  const may = !name || CHANNEL.test(name);
+  fieldError(field, may ? undefined : () => t('send.badChannel'));
+  return may;
+}
+
+/** @param {HTMLInputElement | HTMLTextAreaElement} field */
+export function checkJson(field) {
+  const fault = jsonFault(field.value);
+  if (fault) fieldError(field, () => t('send.badJson', { reason: fault }));
+}
+
 /** @param {HTMLInputElement} field with a new password */
 export function checkPassword(field) {
   const fault = passwordFault(field.value);
@@ -34,7 +48,7 @@ export function checkPassword(field) {
  * Why a text isn't JSON, in the browser's words; empty when it is.
  * @param {string} text
  */
-export function jsonFault(text) {
+function jsonFault(text) {
   try {
     JSON.parse(text);
     return '';

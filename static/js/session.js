@@ -25,9 +25,14 @@ const listeners = new Set();
 /** @type {Promise<unknown>} */
 let last = Promise.resolve();
 
-/** The tabs of a browser share the cookie: whoever changes it tells the others. */
-const tabs = new BroadcastChannel(`rtapp.session ${ROOT.pathname}`);
-tabs.onmessage = () => void inTurn(() => ask('renewed'));
+/** The tabs of a browser share the cookie: whoever changes it tells the others. @type {BroadcastChannel | undefined} */
+let tabs;
+try {
+  tabs = new BroadcastChannel(`rtapp.session ${ROOT.pathname}`);
+  tabs.onmessage = () => void inTurn(() => ask('renewed'));
+} catch {
+  // An old browser has none, and one that keeps no cookies forbids it: calls work without.
+}
 
 /** What is known; undefined as long as the server wasn't reached. */
 export const whoIAm = () => me;
@@ -59,10 +64,10 @@ export const refresh = () => inTurn(() => ask('asked'));
 
 /**
  * Whether a refusal says that the session has ended; then what is shown follows.
- * @param {ApiError} error
+ * @param {unknown} error
  */
 export function saysEnded(error) {
-  if (error.code !== 'unauthorized') return false;
+  if (/** @type {ApiError | undefined} */ (error)?.code !== 'unauthorized') return false;
   void refresh();
   return true;
 }
@@ -124,7 +129,7 @@ function change(path, body, kind) {
   return inTurn(async () => {
     await api('POST', path, body);
     await ask(kind);
-    tabs.postMessage(kind);
+    tabs?.postMessage(kind);
   });
 }
 

@@ -11,7 +11,7 @@ import { deviceName } from './agent.js';
 import { changeNetwork, isFixed, mayChange, network } from './network.js';
 import { formatTime, onLanguage, t } from './i18n.js';
 import { closable } from './notices.js';
-import { announce, banner, button, copyFrom, errorBanner, h } from './page.js';
+import { announce, banner, button, copyFrom, errorBanner, h, redraw } from './page.js';
 
 /** @typedef {import('./network.js').Guest} Guest */
 /** @typedef {import('./network.js').Network} Network */
@@ -59,8 +59,6 @@ export function sharePanel(element) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let stopped = false;
-  /** What each part was drawn from, so that only what changed is drawn again. */
-  const drawn = new Map();
 
   const title = h('h2', { id: 'share-title' });
   const toggle = h('button', { type: 'button', role: 'switch', class: 'switch', 'aria-labelledby': 'share-title' });
@@ -84,10 +82,7 @@ export function sharePanel(element) {
       void change({ share: !view.share });
     }
   });
-  onLanguage(() => {
-    drawn.clear();
-    render();
-  });
+  onLanguage(render);
   document.addEventListener('visibilitychange', onVisible);
 
   function onVisible() {
@@ -147,17 +142,9 @@ export function sharePanel(element) {
     }
   }
 
-  /**
-   * Draw a part again if what it shows has changed.
-   * @param {HTMLElement} part
-   * @param {unknown} from
-   * @param {() => (Node | undefined)[]} draw
-   */
-  function redraw(part, from, draw) {
-    const key = JSON.stringify(from);
-    if (drawn.get(part) === key) return;
-    drawn.set(part, key);
-    part.replaceChildren(...draw().filter((child) => child !== undefined));
+  /** A part that shows nothing isn't there. @param {HTMLElement} part @param {unknown} from @param {() => (Node | undefined)[]} draw */
+  function show(part, from, draw) {
+    redraw(part, from, draw);
     part.hidden = !part.firstChild;
   }
 
@@ -165,21 +152,21 @@ export function sharePanel(element) {
     title.textContent = t('share.title');
     if (!view && !trouble) return;
     const seen = view;
-    redraw(toggle, [seen?.share, busy], () => [h('span', { class: 'visually-hidden' }, t('share.title'))]);
+    show(toggle, [seen?.share, busy], () => [h('span', { class: 'visually-hidden' }, t('share.title'))]);
     toggle.setAttribute('aria-checked', String(Boolean(seen?.share)));
     toggle.setAttribute('aria-disabled', String(!seen || busy || !mayChange(seen)));
     state.textContent = seen ? stateText(seen) : '';
-    redraw(notices, [seen?.warnings, seen?.fault, String(trouble ?? ''), isNew, asksToStop, seen?.connectedCount], () =>
+    show(notices, [seen?.warnings, seen?.fault, String(trouble ?? ''), isNew, asksToStop, seen?.connectedCount], () =>
       seen ? drawNotices(seen) : [errorBanner(trouble)],
     );
     const shown = call && [call.roomId, call.name, call.joinUrl];
-    redraw(way, seen?.link && [seen.link, shown, seen.addresses, seen.name, seen.editable, seen.address], () =>
+    show(way, seen?.link && [seen.link, shown, seen.addresses, seen.name, seen.editable, seen.address], () =>
       seen?.link ? drawWay(seen, seen.link) : [],
     );
-    redraw(people, seen?.state === 'on' && [seen.connected, seen.connectedCount], () =>
+    show(people, seen?.state === 'on' && [seen.connected, seen.connectedCount], () =>
       seen?.state === 'on' ? drawPeople(seen) : [],
     );
-    redraw(own, seen?.state === 'on' && seen.authority, () =>
+    show(own, seen?.state === 'on' && seen.authority, () =>
       seen?.state === 'on' && seen.authority ? drawOwn(seen.authority) : [],
     );
   }
@@ -226,7 +213,7 @@ export function sharePanel(element) {
       isNew = false;
       render();
     };
-    return closable('info', t('share.newLink'), put, h('p', { class: 'body' }, t('share.newLinkBody')));
+    return closable('info', t('share.newLink'), put, t('share.newLinkBody'));
   }
 
   /**

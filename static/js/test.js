@@ -239,6 +239,7 @@ async function relay() {
 
 /** Two connections of this page find each other, as two people on one network would. */
 async function direct() {
+  if (!('RTCPeerConnection' in window)) return fail('test.browserOld');
   const [one, other] = [new RTCPeerConnection(), new RTCPeerConnection()];
   try {
     one.onicecandidate = ({ candidate }) => void other.addIceCandidate(candidate ?? undefined).catch(() => {});

@@ -124,10 +124,11 @@ test('dates are taken as a moment, a number or a text, and written in the langua
   assert.equal(formatTime(new Date(2026, 4, 1, 0, 0, 0)), '00:00:00', 'midnight is no 24');
 });
 
-test('a length of time is told in minutes and seconds', async () => {
-  const said = (...all) => all.map(formatDuration);
-  assert.deepEqual(said(0, 1, 59), ['0 seconds', '1 second', '59 seconds']);
-  assert.deepEqual(said(60, 61, 125, 3600), ['1 minute', '1 minute, 1 second', '2 minutes, 5 seconds', '60 minutes']);
+test('a length of time is told in its two largest units', async () => {
+  const said = (...all) => all.map((seconds) => formatDuration(seconds));
+  assert.deepEqual(said(-5, 0, 1, 59.9), ['0 seconds', '0 seconds', '1 second', '59 seconds']);
+  assert.deepEqual(said(60, 61, 125, 3600), ['1 minute', '1 minute, 1 second', '2 minutes, 5 seconds', '1 hour']);
+  assert.deepEqual(said(86_399, 86_400, 100 * 86_400 + 3_600), ['23 hours, 59 minutes', '1 day', '100 days, 1 hour']);
   await setLanguage('tr', false);
   assert.deepEqual(said(0, 60, 124), ['0 saniye', '1 dakika', '2 dakika 4 saniye']);
 });

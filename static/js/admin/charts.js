@@ -109,16 +109,15 @@ export class Chart extends Component {
     document.addEventListener('change', this.again); // the switches of theme and language
     for (const scheme of schemes) scheme.addEventListener('change', this.again);
     this.make();
-    this.stop = effect(() => {
+    const drawing = effect(() => {
       void zoom.value;
       this.draw();
     });
-    const stop = effect(() => {
+    const pointing = effect(() => {
       void cursor.value;
       this.point();
     });
-    const both = this.stop;
-    this.stop = () => [both, stop].forEach((each) => each());
+    this.stop = () => [drawing, pointing].forEach((stop) => stop());
   }
 
   componentDidUpdate() {

@@ -1,10 +1,10 @@
 /** Connections: asked of the server page by page, so that a hundred thousand are as quick as ten. */
 import { api, apiPage } from '../api.js';
-import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { deviceName } from '../agent.js';
+import { checkChannel } from '../rules.js';
 import { stats } from './stream.js';
-import { Action, attempt, CHANNEL, confirmed, Field, formatBytes, html, live, Moment, opened, Pager, pages, Shown, signal, Table } from './ui.js';
+import { Action, attempt, confirmed, Field, formatBytes, html, List, live, Moment, moments, opened, pages, signal } from './ui.js';
 
 const PAGE = 50;
 const SELF_REFRESH = 2000; // connections up to which the list is asked for again by itself
@@ -63,13 +63,8 @@ export function onChannel(name) {
 
 /** @param {any} event */
 function onChannelField({ target }) {
-  const name = target.value.trim();
-  if (name && !CHANNEL.test(name)) {
-    fieldError(target, () => t('send.badChannel'));
-    return;
-  }
-  fieldError(target, undefined);
-  onChannel(name);
+  if (!checkChannel(target)) return;
+  onChannel(target.value.trim());
   void list.first();
 }
 
@@ -87,21 +82,6 @@ async function kick(row) {
   chosen.value = undefined;
   setTimeout(list.refresh, 500); // the order reaches the node that holds it by the log
 }
-
-/** @param {any} row */
-const Row = (row) => html`
-  <tr key=${row.key}>
-    <th scope="row"><button type="button" class="link" onClick=${() => (chosen.value = row)}><code>${row.clientId}</code></button></th>
-    <td>${row.username ?? '–'}</td>
-    <td>${transportName(row.transport)}</td>
-    <td class="names" title=${row.channels.length > 1 ? row.channels.join(', ') : undefined}>${channelNames(row.channels)}</td>
-    <td>${row.ipAddress}</td>
-    <td>${deviceName(row.userAgent) || '–'}</td>
-    <td><${Moment} at=${row.connectedAt} /></td>
-    <td class="num">${formatNumber(row.messageCount)}</td>
-    <td class="num"><button type="button" class="small danger" onClick=${() => kick(row)} aria-label=${t('admin.kick.label', { name: row.clientId })}>${t('admin.kick.button')}</button></td>
-  </tr>
-`;
 
 /** Everything about one connection. */
 const Details = live(() => {
@@ -134,17 +114,17 @@ const Details = live(() => {
   `;
 });
 
-/** @type {() => import('./ui.js').Head[]} */
-const heads = () => [
-  [t('admin.connections.client'), ({ clientId }) => clientId],
-  [t('admin.connections.user'), ({ username }) => username],
-  [t('admin.connections.transport'), (row) => transportName(row.transport)],
-  [t('admin.connections.channels'), ({ channels }) => channels[0]],
-  [t('admin.connections.address'), ({ ipAddress }) => ipAddress],
-  [t('admin.connections.device'), ({ userAgent }) => deviceName(userAgent)],
-  [t('admin.connections.since'), ({ connectedAt }) => Date.parse(connectedAt)],
-  [t('admin.connections.count'), ({ messageCount }) => messageCount],
-  [t('admin.actions')],
+/** @type {import('./ui.js').Column[]} */
+const COLUMNS = [
+  ['admin.connections.client', (row) => html`<button type="button" class="link" onClick=${() => (chosen.value = row)}><code>${row.clientId}</code></button>`, ({ clientId }) => clientId],
+  ['admin.connections.user', ({ username }) => username ?? '–', ({ username }) => username],
+  ['admin.connections.transport', (row) => transportName(row.transport), (row) => transportName(row.transport)],
+  ['admin.connections.channels', ({ channels }) => html`<span title=${channels.length > 1 ? channels.join(', ') : undefined}>${channelNames(channels)}</span>`, ({ channels }) => channels[0], 'names'],
+  ['admin.connections.address', ({ ipAddress }) => ipAddress, ({ ipAddress }) => ipAddress],
+  ['admin.connections.device', ({ userAgent }) => deviceName(userAgent) || '–', ({ userAgent }) => deviceName(userAgent)],
+  moments('admin.connections.since', 'connectedAt'),
+  ['admin.connections.count', ({ messageCount }) => formatNumber(messageCount), ({ messageCount }) => messageCount, 'num'],
+  ['admin.actions', (row) => html`<button type="button" class="small danger" onClick=${() => kick(row)} aria-label=${t('admin.kick.label', { name: row.clientId })}>${t('admin.kick.button')}</button>`, null, 'num'],
 ];
 
 const Total = live(() => {
@@ -170,12 +150,9 @@ export const Connections = live(
       <${Action} act=${list.refresh}>${t('admin.refresh')}</>
     </div>
     <${Total} />
-    <section class="card">
-      <${Shown} of=${list} empty=${t('admin.connections.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} name="connections" label=${t('admin.nav.connections')} heads=${heads()} numbers=${[7, 8]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
-      </>
+    <section class="card stack">
+      <${List} of=${list} name="connections" label=${t('admin.nav.connections')} columns=${COLUMNS} empty=${t('admin.connections.none')} />
     </section>
-    <${Pager} of=${list} label=${t('admin.nav.connections')} />
     <${Details} />
   `,
 );

@@ -2,7 +2,7 @@
 import { api, apiPage, ROOT } from '../api.js';
 import { formatDate, t } from '../i18n.js';
 import { entries, translated } from './texts.js';
-import { Action, attempt, brief, confirmed, Field, html, live, Moment, Pager, pages, resource, Shown, signal, Table } from './ui.js';
+import { Action, attempt, brief, confirmed, Field, html, List, live, Moment, pages, resource, Shown, signal } from './ui.js';
 
 const LEVELS = ['INFO', 'CONN', 'MSG', 'WARN', 'ERROR'];
 /** @type {Record<string, string>} */
@@ -100,16 +100,6 @@ function localTime(at) {
   return date.toISOString().slice(0, 16);
 }
 
-/** @param {any} row */
-const Row = (row) => html`
-  <tr key=${row.key}>
-    <td><${Moment} at=${row.timestamp} exact /></td>
-    <td><span class="badge ${COLORS[row.level]}">${t(NAMES[row.level])}</span></td>
-    <td class="wide"><${Words} message=${row.message} /></td>
-    <td class="wide"><${Details} metadata=${row.metadata} /></td>
-  </tr>
-`;
-
 /** An entry in the reader's language; the export has the server's words. */
 const Words = live(({ message }) => {
   const { own, rest } = translated(message, entries.found.value);
@@ -174,12 +164,12 @@ function onFollow() {
   if (follows.peek()) void enter();
 }
 
-/** @type {() => import('./ui.js').Head[]} */
-const heads = () => [
-  [t('admin.time'), ({ timestamp }) => Date.parse(timestamp)],
-  [t('admin.logs.level'), ({ level }) => LEVELS.indexOf(level)],
-  [t('admin.logs.message'), ({ message }) => message],
-  [t('admin.logs.details')],
+/** @type {import('./ui.js').Column[]} */
+const COLUMNS = [
+  ['admin.time', ({ timestamp }) => html`<${Moment} at=${timestamp} exact />`, ({ timestamp }) => Date.parse(timestamp)],
+  ['admin.logs.level', ({ level }) => html`<span class="badge ${COLORS[level]}">${t(NAMES[level])}</span>`, ({ level }) => LEVELS.indexOf(level)],
+  ['admin.logs.message', ({ message }) => html`<${Words} message=${message} />`, ({ message }) => message, 'wide'],
+  ['admin.logs.details', ({ metadata }) => html`<${Details} metadata=${metadata} />`, null, 'wide'],
 ];
 
 export const Logs = live(
@@ -188,10 +178,7 @@ export const Logs = live(
     <section class="card stack">
       <${Tools} />
       <${Shown} of=${counted}>${(/** @type {any} */ data) => html`<${Histogram} ...${data} />`}</>
-      <${Shown} of=${list} empty=${t('admin.logs.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} name="logs" label=${t('admin.nav.logs')} heads=${heads()} rows=${data.rows} draw=${Row} compact part=${data.page > 1 || data.next} />`}
-      </>
-      <${Pager} of=${list} label=${t('admin.nav.logs')} />
+      <${List} of=${list} name="logs" label=${t('admin.nav.logs')} columns=${COLUMNS} empty=${t('admin.logs.none')} compact />
     </section>
   `,
 );

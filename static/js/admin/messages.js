@@ -3,9 +3,9 @@ import { api, apiPage } from '../api.js';
 import { fieldError } from '../forms.js';
 import { formatNumber, t } from '../i18n.js';
 import { announce } from '../page.js';
-import { jsonFault } from '../rules.js';
+import { checkChannel, checkJson } from '../rules.js';
 import { stats } from './stream.js';
-import { Action, brief, CHANNEL, Component, Field, fieldOf, Form, html, live, Moment, Pager, pages, Shown, signal, Table, valueOf } from './ui.js';
+import { Action, brief, Component, Field, fieldOf, Form, html, List, live, moments, pages, signal, valueOf } from './ui.js';
 
 const channel = signal('');
 const follows = signal(true);
@@ -25,11 +25,9 @@ function isLong({ content }) {
 
 /** @param {HTMLFormElement} form */
 function check(form) {
-  const name = valueOf(form, 'channel');
-  if (name && !CHANNEL.test(name)) fieldError(fieldOf(form, 'channel'), () => t('send.badChannel'));
-  if (name && valueOf(form, 'to')) fieldError(fieldOf(form, 'to'), () => t('admin.compose.oneTarget'));
-  const fault = valueOf(form, 'format') === 'text' ? '' : jsonFault(fieldOf(form, 'body').value);
-  if (fault) fieldError(fieldOf(form, 'body'), () => t('send.badJson', { reason: fault }));
+  checkChannel(fieldOf(form, 'channel'));
+  if (valueOf(form, 'channel') && valueOf(form, 'to')) fieldError(fieldOf(form, 'to'), () => t('admin.compose.oneTarget'));
+  if (valueOf(form, 'format') === 'json') checkJson(fieldOf(form, 'body'));
 }
 
 /** @param {HTMLFormElement} form */
@@ -78,18 +76,6 @@ const Composer = live(
   `,
 );
 
-/** @param {any} row */
-const Row = (row) => html`
-  <tr key=${row.key}>
-    <th scope="row" class="num">${row.id}</th>
-    <td><${Moment} at=${row.sentAt} /></td>
-    <td><span class=${row.channel && 'badge'}>${row.channel ?? t('admin.messages.everybody')}</span></td>
-    <td><span class=${row.event && 'badge accent'}>${row.event ?? '–'}</span></td>
-    <td class="wide"><${Content} ...${row} /></td>
-    <td class="num">${formatNumber(row.recipientCount)}</td>
-  </tr>
-`;
-
 /** What is more than a line opens; then no new messages push it off the page. */
 class Content extends Component {
   /** @param {any} props @param {any} state the message that is open: the element may show another's later */
@@ -109,21 +95,20 @@ class Content extends Component {
   }
 }
 
-/** @type {() => import('./ui.js').Head[]} */
-const heads = () => [
-  [t('admin.messages.number'), ({ id }) => id],
-  [t('admin.time'), ({ sentAt }) => Date.parse(sentAt)],
-  [t('send.channel'), (row) => row.channel],
-  [t('send.event'), ({ event }) => event],
-  [t('admin.messages.content')],
-  [t('admin.messages.receivers'), ({ recipientCount }) => recipientCount],
+/** @type {import('./ui.js').Column[]} */
+const COLUMNS = [
+  ['admin.messages.number', ({ id }) => id, ({ id }) => id, 'num'],
+  moments('admin.time', 'sentAt'),
+  ['send.channel', (row) => html`<span class=${row.channel && 'badge'} title=${row.channel}>${row.channel ?? t('admin.messages.everybody')}</span>`, (row) => row.channel, 'names'],
+  ['send.event', ({ event }) => html`<span class=${event && 'badge accent'} title=${event}>${event ?? '–'}</span>`, ({ event }) => event, 'names'],
+  ['admin.messages.content', (row) => html`<${Content} ...${row} />`, null, 'wide'],
+  ['admin.messages.receivers', ({ recipientCount }) => formatNumber(recipientCount), ({ recipientCount }) => recipientCount, 'num'],
 ];
 
 /** @param {any} event */
-function onChannel(event) {
-  const value = event.target.value.trim();
-  if (value && !CHANNEL.test(value)) return;
-  channel.value = value;
+function onChannel({ target }) {
+  if (!checkChannel(target)) return;
+  channel.value = target.value.trim();
   void list.first();
 }
 
@@ -139,15 +124,12 @@ export const Messages = live(
       <h2 id="stored-title">${t('admin.messages.stored')}</h2>
       <div class="filters">
         <${Field} id="message-channel" label=${t('send.channel')}>
-          <input id="message-channel" type="search" value=${channel.peek()} onChange=${onChannel} spellcheck="false" placeholder=${t('admin.all')} />
+          <input id="message-channel" type="search" value=${channel.peek()} onChange=${onChannel} spellcheck="false" placeholder=${t('admin.all')} aria-describedby="message-channel-error" />
         </>
         <button type="button" aria-pressed=${String(follows.value)} onClick=${onFollow}>${t('admin.follow')}</button>
         <${Action} act=${list.refresh}>${t('admin.refresh')}</>
       </div>
-      <${Shown} of=${list} empty=${t('admin.messages.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} name="messages" label=${t('admin.messages.stored')} heads=${heads()} numbers=${[0, 5]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
-      </>
-      <${Pager} of=${list} label=${t('admin.messages.stored')} />
+      <${List} of=${list} name="messages" label=${t('admin.messages.stored')} columns=${COLUMNS} empty=${t('admin.messages.none')} />
     </section>
   `,
 );

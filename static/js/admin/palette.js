@@ -1,6 +1,6 @@
 /** The command palette: sections, actions and settings by their names. It is loaded when it is asked for. */
 import { ROOT } from '../api.js';
-import { language, t } from '../i18n.js';
+import { fold, t } from '../i18n.js';
 import { byId, h, isComposing } from '../page.js';
 import { showSetting } from './settings.js';
 import { labels } from './texts.js';
@@ -13,13 +13,11 @@ const SHOWN = 50;
  * The commands that have every word, those first that begin so.
  * @param {Command[]} all
  * @param {string} text
- * @param {string} [tongue]
  */
-export function matching(all, text, tongue = language()) {
-  const plain = (/** @type {string} */ one) => one.toLocaleLowerCase(tongue);
-  const words = plain(text).split(/\s+/).filter(Boolean);
-  const found = all.filter((command) => words.every((word) => plain(`${command.text} ${command.kind} ${command.also ?? ''}`).includes(word)));
-  const begins = (/** @type {Command} */ command) => words.length > 0 && plain(command.text).startsWith(words[0]);
+export function matching(all, text) {
+  const words = fold(text).split(/\s+/).filter(Boolean);
+  const found = all.filter((command) => words.every((word) => fold(`${command.text} ${command.kind} ${command.also ?? ''}`).includes(word)));
+  const begins = (/** @type {Command} */ command) => words.length > 0 && fold(command.text).startsWith(words[0]);
   return [...found.filter(begins), ...found.filter((command) => !begins(command))].slice(0, SHOWN);
 }
 

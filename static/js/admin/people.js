@@ -6,7 +6,7 @@ import { t } from '../i18n.js';
 import { copyFrom } from '../page.js';
 import { checkPassword, checkUsername, TOKEN_NAME, WEAK } from '../rules.js';
 import { whoIAm } from '../session.js';
-import { Action, attempt, confirmed, Field, fieldOf, Form, html, live, Moment, opened, resource, Shown, signal, Table, valueOf } from './ui.js';
+import { Action, attempt, confirmed, Field, fieldOf, Form, html, List, live, moments, opened, resource, signal, valueOf } from './ui.js';
 
 const users = resource(() => api('GET', 'api/users'));
 const tokens = resource(() => api('GET', 'api/tokens'));
@@ -71,18 +71,11 @@ const RoleField = ({ id, value }) => html`
 `;
 
 /** @param {any} row */
-const UserRow = (row) => html`
-  <tr key=${row.id}>
-    <th scope="row">${row.username}</th>
-    <td>${ROLES[row.role] ? t(ROLES[row.role]) : row.role}</td>
-    <td><${Moment} at=${row.createdAt} /></td>
-    <td>
-      <div class="row">
-        <button type="button" class="small" onClick=${() => (edited.value = row)} aria-label=${t('admin.users.editLabel', { name: row.username })}>${t('admin.users.edit')}</button>
-        ${row.username !== whoIAm()?.username && html`<button type="button" class="small danger" onClick=${() => removeUser(row)} aria-label=${t('admin.users.removeTitle', { name: row.username })}>${t('admin.remove')}</button>`}
-      </div>
-    </td>
-  </tr>
+const UserActs = (row) => html`
+  <div class="row">
+    <button type="button" class="small" onClick=${() => (edited.value = row)} aria-label=${t('admin.users.editLabel', { name: row.username })}>${t('admin.users.edit')}</button>
+    ${row.username !== whoIAm()?.username && html`<button type="button" class="small danger" onClick=${() => removeUser(row)} aria-label=${t('admin.users.removeTitle', { name: row.username })}>${t('admin.remove')}</button>`}
+  </div>
 `;
 
 const UserDialog = live(() => {
@@ -106,23 +99,19 @@ const UserDialog = live(() => {
   `;
 });
 
-/** @type {() => import('./ui.js').Head[]} */
-const userHeads = () => [
-  [t('signin.username'), ({ username }) => username],
-  [t('admin.users.role'), ({ role }) => role],
-  [t('admin.since'), ({ createdAt }) => Date.parse(createdAt)],
-  [t('admin.actions')],
+/** @type {import('./ui.js').Column[]} */
+const USERS = [
+  ['signin.username', ({ username }) => username, ({ username }) => username],
+  ['admin.users.role', ({ role }) => (ROLES[role] ? t(ROLES[role]) : role), ({ role }) => role],
+  moments('admin.since', 'createdAt'),
+  ['admin.actions', UserActs],
 ];
 
 const Users = live(
   () => html`
     <section class="card stack" aria-labelledby="users-title">
       <h2 id="users-title">${t('admin.users.title')}</h2>
-      <${Shown} of=${users} empty=${t('admin.users.none')}>
-        ${(/** @type {any[]} */ rows) => html`
-          <${Table} name="users" label=${t('admin.users.title')} heads=${userHeads()} rows=${rows} draw=${UserRow} />
-        `}
-      </>
+      <${List} of=${users} name="users" label=${t('admin.users.title')} columns=${USERS} empty=${t('admin.users.none')} />
       <details>
         <summary>${t('admin.users.make')}</summary>
         <${Form} id="make-user" class="stack inner" check=${checkUser} send=${makeUser} done=${() => t('admin.users.made')} codes=${{ ...WEAK, user_exists: ['username', 'admin.users.exists'] }}>
@@ -179,18 +168,6 @@ async function revoke(row) {
   await tokens.refresh();
 }
 
-/** @param {any} row */
-const TokenRow = (row) => html`
-  <tr key=${row.id}>
-    <th scope="row">${row.name}</th>
-    <td>${row.scopes.map((/** @type {string} */ scope) => html`<span class="badge">${t(SCOPE_NAMES[scope])}</span> `)}</td>
-    <td>${row.channels ? row.channels.join(', ') : t('admin.all')}</td>
-    <td><${Moment} at=${row.usedAt} /></td>
-    <td><${Moment} at=${row.expiresAt} /></td>
-    <td><button type="button" class="small danger" onClick=${() => revoke(row)} aria-label=${t('admin.tokens.revokeTitle', { name: row.name })}>${t('admin.tokens.revoke')}</button></td>
-  </tr>
-`;
-
 const Secret = live(() => {
   const made = secret.value;
   if (!made) return null;
@@ -208,14 +185,14 @@ const Secret = live(() => {
   `;
 });
 
-/** @type {() => import('./ui.js').Head[]} */
-const tokenHeads = () => [
-  [t('admin.tokens.name'), ({ name }) => name],
-  [t('admin.tokens.scopes')],
-  [t('admin.connections.channels')],
-  [t('admin.tokens.used'), ({ usedAt }) => usedAt && Date.parse(usedAt)],
-  [t('admin.expires'), ({ expiresAt }) => expiresAt && Date.parse(expiresAt)],
-  [t('admin.actions')],
+/** @type {import('./ui.js').Column[]} */
+const TOKENS = [
+  ['admin.tokens.name', ({ name }) => name, ({ name }) => name],
+  ['admin.tokens.scopes', ({ scopes }) => scopes.map((/** @type {string} */ scope) => html`<span class="badge">${t(SCOPE_NAMES[scope])}</span> `)],
+  ['admin.connections.channels', ({ channels }) => (channels ? channels.join(', ') : t('admin.all'))],
+  moments('admin.tokens.used', 'usedAt'),
+  moments('admin.expires', 'expiresAt'),
+  ['admin.actions', (row) => html`<button type="button" class="small danger" onClick=${() => revoke(row)} aria-label=${t('admin.tokens.revokeTitle', { name: row.name })}>${t('admin.tokens.revoke')}</button>`],
 ];
 
 const Tokens = live(
@@ -224,9 +201,7 @@ const Tokens = live(
       <h2 id="tokens-title">${t('admin.tokens.title')}</h2>
       <p class="hint">${t('admin.tokens.lead')}</p>
       <${Secret} />
-      <${Shown} of=${tokens} empty=${t('admin.tokens.none')}>
-        ${(/** @type {any[]} */ rows) => html`<${Table} name="tokens" label=${t('admin.tokens.title')} heads=${tokenHeads()} rows=${rows} draw=${TokenRow} />`}
-      </>
+      <${List} of=${tokens} name="tokens" label=${t('admin.tokens.title')} columns=${TOKENS} empty=${t('admin.tokens.none')} />
       <details>
         <summary>${t('admin.tokens.make')}</summary>
         <${Form} id="make-token" class="stack inner" check=${checkToken} send=${makeToken} codes=${{ token_exists: ['name', 'admin.tokens.exists'] }}>
@@ -267,25 +242,16 @@ async function endOthers() {
 }
 
 /** @param {any} row */
-const SessionRow = (row) => html`
-  <tr key=${row.id}>
-    <th scope="row">${deviceName(row.userAgent) || row.userAgent || '–'} ${row.current && html`<span class="badge accent">${t('admin.sessions.this')}</span>`}</th>
-    <td>${row.ipAddress}</td>
-    <td><${Moment} at=${row.createdAt} /></td>
-    <td><${Moment} at=${row.usedAt} /></td>
-    <td><${Moment} at=${row.expiresAt} /></td>
-    <td>${!row.current && html`<${Action} class="small danger" act=${() => endSession(row)}>${t('admin.sessions.end')}</>`}</td>
-  </tr>
-`;
+const Device = ({ userAgent, current }) => html`${deviceName(userAgent) || userAgent || '–'} ${current && html`<span class="badge accent">${t('admin.sessions.this')}</span>`}`;
 
-/** @type {() => import('./ui.js').Head[]} */
-const sessionHeads = () => [
-  [t('admin.connections.device'), ({ userAgent }) => deviceName(userAgent)],
-  [t('admin.connections.address'), ({ ipAddress }) => ipAddress],
-  [t('admin.since'), ({ createdAt }) => Date.parse(createdAt)],
-  [t('admin.tokens.used'), ({ usedAt }) => usedAt && Date.parse(usedAt)],
-  [t('admin.expires'), ({ expiresAt }) => Date.parse(expiresAt)],
-  [t('admin.actions')],
+/** @type {import('./ui.js').Column[]} */
+const SESSIONS = [
+  ['admin.connections.device', Device, ({ userAgent }) => deviceName(userAgent)],
+  ['admin.connections.address', ({ ipAddress }) => ipAddress, ({ ipAddress }) => ipAddress],
+  moments('admin.since', 'createdAt'),
+  moments('admin.tokens.used', 'usedAt'),
+  moments('admin.expires', 'expiresAt'),
+  ['admin.actions', (row) => !row.current && html`<${Action} class="small danger" act=${() => endSession(row)}>${t('admin.sessions.end')}</>`],
 ];
 
 const Sessions = live(
@@ -295,9 +261,7 @@ const Sessions = live(
         <h2 id="sessions-title">${t('admin.sessions.title')}</h2>
         <${Action} class="small" act=${endOthers} done=${() => t('admin.sessions.ended')}>${t('admin.sessions.endOthers')}</>
       </div>
-      <${Shown} of=${sessions} empty=${t('admin.sessions.none')}>
-        ${(/** @type {any[]} */ rows) => html`<${Table} name="sessions" label=${t('admin.sessions.title')} heads=${sessionHeads()} rows=${rows} draw=${SessionRow} />`}
-      </>
+      <${List} of=${sessions} name="sessions" label=${t('admin.sessions.title')} columns=${SESSIONS} empty=${t('admin.sessions.none')} />
     </section>
   `,
 );

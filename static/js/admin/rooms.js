@@ -2,7 +2,7 @@
 import { api, apiPage, ROOT } from '../api.js';
 import { t } from '../i18n.js';
 import { stats } from './stream.js';
-import { Action, attempt, confirmed, Field, Form, html, live, Moment, Pager, pages, Shown, Table, valueOf } from './ui.js';
+import { Action, attempt, confirmed, Field, Form, html, List, live, moments, pages, valueOf } from './ui.js';
 
 const list = pages(() => 'api/video/rooms?limit=50', apiPage);
 
@@ -34,34 +34,29 @@ async function end(row) {
 }
 
 /** @param {any} row */
-const Row = (row) => html`
-  <tr key=${row.id}>
-    <th scope="row" class="wide"><bdi>${row.name}</bdi><br /><code class="hint">${row.roomId}</code></th>
-    <td class="num">${row.participantCount} / ${row.maxParticipants}</td>
-    <td>
-      ${row.locked && html`<span class="badge warn">${t('admin.rooms.locked')}</span> `}
-      ${row.hasPassword && html`<span class="badge">${t('admin.rooms.hasPassword')}</span> `}
-      ${row.lobby && html`<span class="badge">${t('admin.rooms.hasLobby')}</span> `}
-      ${row.pinned && html`<span class="badge">${t('admin.rooms.pinned')}</span>`}
-    </td>
-    <td><${Moment} at=${row.createdAt} /></td>
-    <td>
-      <div class="row">
-        <a class="button small" href=${new URL(`room/${encodeURIComponent(row.roomId)}`, ROOT).href}>${t('admin.rooms.open')}</a>
-        <${Action} class="small" act=${() => lock(row)}>${t(row.locked ? 'admin.rooms.unlock' : 'admin.rooms.lock')}</>
-        <button type="button" class="small danger" onClick=${() => end(row)}>${t('admin.rooms.end')}</button>
-      </div>
-    </td>
-  </tr>
+const Badges = (row) => html`
+  ${row.locked && html`<span class="badge warn">${t('admin.rooms.locked')}</span> `}
+  ${row.hasPassword && html`<span class="badge">${t('admin.rooms.hasPassword')}</span> `}
+  ${row.lobby && html`<span class="badge">${t('admin.rooms.hasLobby')}</span> `}
+  ${row.pinned && html`<span class="badge">${t('admin.rooms.pinned')}</span>`}
 `;
 
-/** @type {() => import('./ui.js').Head[]} */
-const heads = () => [
-  [t('admin.rooms.name'), ({ name }) => name],
-  [t('admin.rooms.people'), ({ participantCount }) => participantCount],
-  [t('admin.rooms.state')],
-  [t('admin.rooms.since'), ({ createdAt }) => Date.parse(createdAt)],
-  [t('admin.actions')],
+/** @param {any} row */
+const Acts = (row) => html`
+  <div class="row">
+    <a class="button small" href=${new URL(`room/${encodeURIComponent(row.roomId)}`, ROOT).href}>${t('admin.rooms.open')}</a>
+    <${Action} class="small" act=${() => lock(row)}>${t(row.locked ? 'admin.rooms.unlock' : 'admin.rooms.lock')}</>
+    <button type="button" class="small danger" onClick=${() => end(row)}>${t('admin.rooms.end')}</button>
+  </div>
+`;
+
+/** @type {import('./ui.js').Column[]} */
+const COLUMNS = [
+  ['admin.rooms.name', ({ name, roomId }) => html`<bdi>${name}</bdi><br /><code class="hint">${roomId}</code>`, ({ name }) => name, 'wide'],
+  ['admin.rooms.people', ({ participantCount, maxParticipants }) => `${participantCount} / ${maxParticipants}`, ({ participantCount }) => participantCount, 'num'],
+  ['admin.rooms.state', Badges],
+  moments('admin.rooms.since', 'createdAt'),
+  ['admin.actions', Acts],
 ];
 
 export const Rooms = live(
@@ -85,10 +80,7 @@ export const Rooms = live(
     </>
     <section class="card stack" aria-labelledby="rooms-title">
       <h2 id="rooms-title">${t('admin.rooms.active')}</h2>
-      <${Shown} of=${list} empty=${t('admin.rooms.none')}>
-        ${(/** @type {any} */ data) => html`<${Table} name="rooms" label=${t('admin.rooms.active')} heads=${heads()} numbers=${[1]} rows=${data.rows} draw=${Row} part=${data.page > 1 || data.next} />`}
-      </>
-      <${Pager} of=${list} label=${t('admin.rooms.active')} />
+      <${List} of=${list} name="rooms" label=${t('admin.rooms.active')} columns=${COLUMNS} empty=${t('admin.rooms.none')} />
     </section>
   `,
 );

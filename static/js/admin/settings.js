@@ -1,6 +1,7 @@
 /** Settings: a form drawn from the server's table, each with what it takes and where its value comes from. */
 import { api, parsed } from '../api.js';
-import { language, t } from '../i18n.js';
+import { fold, t } from '../i18n.js';
+import { stats } from './stream.js';
 import { Action, attempt, Field, html, live, resource, Shown, signal } from './ui.js';
 import { errorTitle } from '../page.js';
 import { descriptions, labels } from './texts.js';
@@ -146,9 +147,8 @@ function Setting(row) {
 
 /** @param {any} row */
 function isWanted(row) {
-  const needle = search.value.trim().toLocaleLowerCase(language());
-  const text = `${row.key} ${labels.found.value[row.key] ?? ''} ${descriptions.found.value[row.key] ?? row.description}`.toLocaleLowerCase(language());
-  return text.includes(needle) && (!onlyChanged.value || isChanged(row));
+  const text = fold(`${row.key} ${labels.found.value[row.key] ?? ''} ${descriptions.found.value[row.key] ?? row.description}`);
+  return text.includes(fold(search.value.trim())) && (!onlyChanged.value || isChanged(row));
 }
 
 const Groups = live(({ all }) => {
@@ -183,15 +183,15 @@ const Drafts = live(() => {
   `;
 });
 
+/** What was saved since the server began to run, by its own clock, waits for its next start. */
 const Waiting = live(() => {
+  const { timestamp, uptime } = stats.value ?? {};
+  const started = Date.parse(timestamp) - uptime * 1000;
   const later = (rows.state.value.data ?? []).filter((/** @type {any} */ row) => row.restart && row.updatedAt && Date.parse(row.updatedAt) > started);
   if (!later.length) return null;
   const names = later.map((/** @type {any} */ row) => row.key).join(', ');
   return html`<div class="banner warn" role="status"><p class="title">${t('admin.settings.restartNeeded')}</p><p class="body">${names}</p></div>`;
 });
-
-/** When the server began to run: what was saved later waits for its next start. */
-let started = Infinity;
 
 export const Settings = live(
   () => html`
@@ -208,12 +208,7 @@ export const Settings = live(
 );
 
 export async function enter() {
-  await Promise.all([
-    labels.load(),
-    descriptions.load(),
-    api('GET', 'api/stats').then(({ uptime }) => (started = Date.now() - uptime * 1000)).catch(() => {}),
-    rows.refresh(),
-  ]);
+  await Promise.all([labels.load(), descriptions.load(), rows.refresh()]);
   focusWanted();
 }
 

@@ -3,7 +3,7 @@ import { api, ROOT } from '../api.js';
 import { t } from '../i18n.js';
 import { connect } from '../rt.js';
 import { refresh, whoIAm } from '../session.js';
-import { batch, html, live, resource, signal } from './ui.js';
+import { batch, html, live, resource, setClock, signal } from './ui.js';
 
 const KEPT = 300; // seconds
 const PAUSE = 150; // seconds without a stored minute: then nothing ran
@@ -41,6 +41,7 @@ export const past = () => kept;
 /** Keep what a second brought. @param {Stats} next */
 export function take(next) {
   const before = kept.at(-1);
+  setClock(Date.parse(next.timestamp));
   kept = [...kept, next].slice(-KEPT);
   batch(() => {
     stats.value = next;

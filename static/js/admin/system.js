@@ -1,26 +1,17 @@
 /** System: the nodes, the database and its backup. */
 import { api, ROOT } from '../api.js';
-import { formatNumber, t } from '../i18n.js';
+import { formatDuration, formatNumber, t } from '../i18n.js';
 import { stats } from './stream.js';
-import { every, formatAge, formatBytes, html, live, Moment, resource, Shown, Table } from './ui.js';
+import { every, formatBytes, html, List, live, moments, resource } from './ui.js';
 
 const nodes = resource(() => api('GET', 'api/nodes'));
-/** @param {any} row */
-const Row = (row) => html`
-  <tr key=${row.id}>
-    <th scope="row"><code>${row.name || row.id}</code> ${row.current && html`<span class="badge accent">${t('admin.nodes.this')}</span>`}</th>
-    <td class="num">${formatNumber(row.connections)}</td>
-    <td><${Moment} at=${row.startedAt} /></td>
-    <td><${Moment} at=${row.heartbeatAt} /></td>
-  </tr>
-`;
 
-/** @type {() => import('./ui.js').Head[]} */
-const heads = () => [
-  [t('admin.nodes.name'), ({ name, id }) => name || id],
-  [t('admin.nodes.connections'), ({ connections }) => connections],
-  [t('admin.nodes.started'), ({ startedAt }) => Date.parse(startedAt)],
-  [t('admin.nodes.heard'), ({ heartbeatAt }) => Date.parse(heartbeatAt)],
+/** @type {import('./ui.js').Column[]} */
+const COLUMNS = [
+  ['admin.nodes.name', ({ name, id, current }) => html`<code>${name || id}</code> ${current && html`<span class="badge accent">${t('admin.nodes.this')}</span>`}`, ({ name, id }) => name || id],
+  ['admin.nodes.connections', ({ connections }) => formatNumber(connections), ({ connections }) => connections, 'num'],
+  moments('admin.nodes.started', 'startedAt'),
+  moments('admin.nodes.heard', 'heartbeatAt'),
 ];
 
 const Facts = live(() => {
@@ -28,7 +19,7 @@ const Facts = live(() => {
   if (!now) return html`<p class="loading" role="status">${t('admin.loading')}</p>`;
   const facts = [
     [t('admin.system.version'), now.version],
-    [t('admin.tile.uptime'), formatAge(now.uptime)],
+    [t('admin.tile.uptime'), formatDuration(now.uptime, 'short')],
     [t('admin.system.messages'), formatNumber(now.messagesSent)],
     [t('admin.system.deliveries'), formatNumber(now.deliveries)],
     [t('admin.system.bytes'), formatBytes(now.bytesSent)],
@@ -58,11 +49,7 @@ export const System = live(
     <section class="card stack" aria-labelledby="nodes-title">
       <h2 id="nodes-title">${t('admin.nodes.title')}</h2>
       <p class="hint">${t('admin.nodes.lead')}</p>
-      <${Shown} of=${nodes} empty=${t('admin.nodes.none')}>
-        ${(/** @type {any[]} */ rows) => html`
-          <${Table} name="nodes" label=${t('admin.nodes.title')} heads=${heads()} numbers=${[1]} rows=${rows} draw=${Row} />
-        `}
-      </>
+      <${List} of=${nodes} name="nodes" label=${t('admin.nodes.title')} columns=${COLUMNS} empty=${t('admin.nodes.none')} />
     </section>
     <${Backup} />
   `,

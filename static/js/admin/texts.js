@@ -16,8 +16,9 @@ function texts(name, own) {
   /** What can't be loaded is said in the server's words. */
   async function load() {
     wanted = true;
-    const response = language() === own ? undefined : await fetch(new URL(`../../i18n/${name}.${language()}.json`, import.meta.url)).catch(() => undefined);
-    found.value = response?.ok ? await response.json() : {};
+    const url = new URL(`../../i18n/${name}.${language()}.json`, import.meta.url);
+    const asked = language() === own ? undefined : fetch(url).then((response) => (response.ok ? response.json() : undefined));
+    found.value = (await asked?.catch(() => undefined)) ?? {};
   }
 
   onLanguage(() => wanted && void load());

@@ -4,7 +4,7 @@ import { Component, h } from '../../vendor/preact/preact.mjs';
 import { effect, signal } from '../../vendor/signals-core/signals-core.mjs';
 import { ApiError } from '../api.js';
 import { clearErrors, wireForm } from '../forms.js';
-import { beginning, formatDate, formatNumber, language, onLanguage, t } from '../i18n.js';
+import { beginning, formatDate, language, onLanguage, t } from '../i18n.js';
 import { closable, notice } from '../notices.js';
 import { errorBanner, errorTitle } from '../page.js';
 import { saysEnded } from '../session.js';
@@ -16,7 +16,6 @@ export { batch, computed, effect, signal } from '../../vendor/signals-core/signa
 
 export { confirmed } from '../dialog.js';
 export { formatBytes } from '../i18n.js';
-export { CHANNEL } from '../rules.js';
 
 export const html = htm.bind(h);
 
@@ -79,7 +78,7 @@ export function resource(load) {
       const data = await load();
       if (mine === turn) state.value = { data, error: undefined, busy: false };
     } catch (error) {
-      if (error instanceof ApiError) saysEnded(error);
+      saysEnded(error);
       if (mine === turn) state.value = { ...state.peek(), error, busy: false };
     }
   }
@@ -148,7 +147,7 @@ export async function attempt(act, done) {
     await act();
     notice('act', done && (() => closable('ok', done(), () => notice('act'))));
   } catch (error) {
-    if (!(error instanceof ApiError && saysEnded(error))) notice('act', () => errorBanner(error));
+    if (!saysEnded(error)) notice('act', () => errorBanner(error));
   }
 }
 
@@ -190,9 +189,9 @@ export class Form extends Component {
 
   componentDidMount() {
     const form = /** @type {HTMLFormElement} */ (this.form);
-    const { check = () => {}, send, done, codes } = this.props;
+    const { check, send, done, codes } = this.props;
     wireForm(form, {
-      check: () => check(form),
+      check: check && (() => check(form)),
       send: async () => {
         await send(form);
         if (done) notice('act', () => closable('ok', done(), () => notice('act')));
@@ -290,9 +289,9 @@ export function pages(path, load, shape = () => '') {
 }
 
 /** Where in the list this page is, and the way on. */
-export const Pager = live(({ of, label }) => {
+const Pager = live(({ of, label }) => {
   const { data } = of.state.value;
-  if (!data || (data.page === 1 && !data.next)) return null;
+  if (!data?.page || (data.page === 1 && !data.next)) return null; // one page, or a list without pages
   return html`
     <nav class="row end pager" aria-label=${label}>
       <p class="hint">${t('admin.page', { page: data.page, total: data.total })}</p>
@@ -308,7 +307,11 @@ export const Pager = live(({ of, label }) => {
   `;
 });
 
-/** A column: its name, and what its rows are sorted by. @typedef {[string, ((row: any) => unknown)?]} Head */
+/**
+ * A column: the key of its name, what it shows of a row, what rows are sorted by, and whether it is of
+ * figures (`num`), `wide`, or of `names`.
+ * @typedef {[name: string, draw: (row: any) => unknown, by?: ((row: any) => unknown) | null, kind?: 'num' | 'wide' | 'names']} Column
+ */
 
 /** The column by which each table is sorted, by the table's name. @type {Signal<Record<string, { column: number, isDown: boolean }>>} */
 const orders = signal({});
@@ -341,48 +344,69 @@ function sortBy(name, column, isNumber) {
 }
 
 /**
- * A table that is sorted by its heads. On a phone each row is a card, with the columns' names at the
- * values; the roles are given since such a one is no table to a browser. `numbers` are the columns
- * of figures, `part` says that there are more rows than these, `compact` that a card tells what its values
- * are without the names.
+ * A table of what was asked for, page by page where the server gives pages.
+ * @param {any} props `of` is what was asked for, `empty` what is said where it has no rows, `label` whose list it is;
+ *   the rest is the table's
+ */
+export const List = ({ of, empty, label, ...table }) => html`
+  <${Shown} of=${of} empty=${empty}>
+    ${(/** @type {any} */ data) => html`<${Table} ...${table} label=${label} rows=${data.rows ?? data} part=${data.page > 1 || data.next} />`}
+  </>
+  <${Pager} of=${of} label=${label} />
+`;
+
+/**
+ * A table that is sorted by its heads; each row is headed by its first cell. On a phone each row is a card,
+ * with the columns' names at the values; the roles are given since such a one is no table to a browser.
+ * `part` says that there are more rows than these, `compact` that a card has no head, and tells what its
+ * values are without the names.
  * @param {any} props
  */
-export const Table = live(({ name, label, heads, numbers = [], rows, draw, part, compact }) => {
+const Table = live(({ name, label, columns, rows, part, compact }) => {
   const order = orders.value[name];
-  const by = heads[order?.column]?.[1];
+  const by = columns[order?.column]?.[2];
   const shown = by ? sorted(rows, by, order.isDown) : rows;
-  const head = (/** @type {Head} */ [text, sorts], /** @type {number} */ at) => {
-    const isNumber = numbers.includes(at);
+  const head = (/** @type {Column} */ [text, , sorts, kind], /** @type {number} */ at) => {
+    const isNumber = kind === 'num';
     const direction = order?.column === at ? (order.isDown ? 'descending' : 'ascending') : undefined;
     return html`
       <th scope="col" role="columnheader" class=${isNumber && 'num'} aria-sort=${direction}>
-        ${sorts ? html`<button type="button" class="sort" onClick=${() => sortBy(name, at, isNumber)}>${text}</button>` : text}
+        ${sorts ? html`<button type="button" class="sort" onClick=${() => sortBy(name, at, isNumber)}>${t(text)}</button>` : t(text)}
       </th>
     `;
   };
+  const cell = (/** @type {any} */ row) => (/** @type {Column} */ [text, draw, , kind], /** @type {number} */ at) =>
+    at || compact
+      ? html`<td role="cell" class=${kind} data-label=${t(text)}>${draw(row)}</td>`
+      : html`<th scope="row" role="rowheader" class=${kind} data-label=${t(text)}>${draw(row)}</th>`;
   return html`
     <div class=${compact ? 'table-wrap compact' : 'table-wrap'} role="region" tabindex="0" aria-label=${label}>
       <table role="table">
-        <thead role="rowgroup"><tr role="row">${heads.map(head)}</tr></thead>
-        <tbody role="rowgroup">${shown.map((/** @type {any} */ row) => labelled(draw(row), heads))}</tbody>
+        <thead role="rowgroup"><tr role="row">${columns.map(head)}</tr></thead>
+        <tbody role="rowgroup">
+          ${shown.map((/** @type {any} */ row) => html`<tr key=${row.key ?? row.id ?? row.name} role="row">${columns.map(cell(row))}</tr>`)}
+        </tbody>
       </table>
       ${by && part && html`<p class="hint">${t('admin.sort.part')}</p>`}
     </div>
   `;
 });
 
-/** A row whose cells say what they are. @param {any} row its element @param {Head[]} heads */
-function labelled(row, heads) {
-  row.props.role = 'row';
-  const cells = [row.props.children].flat(2).filter((cell) => cell?.props);
-  cells.forEach(({ type, props }, at) => Object.assign(props, { role: type === 'th' ? 'rowheader' : 'cell', 'data-label': heads[at][0] }));
-  return row;
-}
-
 // ---- values ----------------------------------------------------------------------------------
 
 const now = signal(Date.now());
 setInterval(() => (now.value = Date.now()), 20_000);
+/** How far the server's clock, which wrote the moments, is ahead of this one, in ms. */
+const ahead = signal(0);
+
+/** Now, by the server's clock. */
+export const serverNow = () => Math.max(now.value, Date.now()) + ahead.value;
+
+/** Learn the server's clock; what the way takes is no difference. @param {number} at ms */
+export function setClock(at) {
+  const next = at - Date.now();
+  if (Math.abs(next - ahead.peek()) > 10_000) ahead.value = next;
+}
 
 /** @type {{ language: string, words: Intl.RelativeTimeFormat } | undefined} */
 let relative;
@@ -408,26 +432,11 @@ export const Moment = live(({ at, exact }) => {
   if (!at) return html`<span>–</span>`;
   const full = formatDate(at, { dateStyle: 'short', timeStyle: 'medium' });
   if (exact) return html`<time datetime=${at}>${full}</time>`;
-  return html`<time datetime=${at} title=${full}>${formatAgo(Date.parse(at), Math.max(now.value, Date.now()))}</time>`;
+  return html`<time datetime=${at} title=${full}>${formatAgo(Date.parse(at), serverNow())}</time>`;
 });
 
-/**
- * How long something runs: the two largest units.
- * @param {number} seconds
- */
-export function formatAge(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const parts = [
-    ['day', Math.floor(whole / 86_400)],
-    ['hour', Math.floor(whole / 3600) % 24],
-    ['minute', Math.floor(whole / 60) % 60],
-    ['second', whole % 60],
-  ];
-  const from = Math.max(0, Math.min(2, parts.findIndex(([, value]) => value)));
-  return (whole < 60 ? parts.slice(3) : parts.slice(from, from + 2))
-    .map(([unit, value]) => formatNumber(Number(value), /** @type {any} */ ({ style: 'unit', unit, unitDisplay: 'short' })))
-    .join(' ');
-}
+/** A column of moments. @param {string} name @param {string} key of the rows @returns {Column} */
+export const moments = (name, key) => [name, (row) => html`<${Moment} at=${row[key]} />`, (row) => row[key] && Date.parse(row[key])];
 
 /** @param {any} value as it is shown in a line */
 export const brief = (value, length = 160) => {
