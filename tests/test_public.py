@@ -184,6 +184,7 @@ def test_another_version_is_not_what_was_asked_for(site: Server) -> None:
         assert get(site, "/a.mp4", If_Unmodified_Since=date).status == status
         assert get(site, "/a.mp4", If_Match=tag, If_Unmodified_Since=date).status == 200
     assert get(site, "/a.mp4", If_Unmodified_Since="yesterday").status == 200
+    assert get(site, "/a.mp4", If_Unmodified_Since=formatdate(0, usegmt=True)).status == 412
 
 
 def test_a_changed_file_has_another_tag(site: Server, folder: Path) -> None:
