@@ -3773,6 +3773,14 @@ RESET = {
 }
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says, also where that is no whole text, or can't be said."""
+    try:
+        return str(error).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    except Exception as another:
+        return f"{type(error).__name__}, whose words fail with {type(another).__name__}"
+
+
 @contextlib.contextmanager
 def reported(journal: Journal, what: str) -> Iterator[None]:
     """Let a job go on after an error that nobody expected, and say so in the event log."""
@@ -3780,7 +3788,8 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         if not (isinstance(error, Problem) and error.code == "storage_unavailable"):
-            journal.add("ERROR", f"{what}: {error}", traceback=traceback.format_exc())
+            about = words_of(error)
+            journal.add("ERROR", f"{what}: {about}", traceback=traceback.format_exc())
 
 
 # ----------------------------------------------------------------------------------------------
@@ -8844,13 +8853,18 @@ def parse_msgpack(data: bytes) -> SioPacket:
     return packet
 
 
+def text_name(name: Any, what: str) -> str:
+    """A name that the application gives. Raises TypeError for what is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what}'s name is a text, not {name!r}.")
+    return name
+
+
 def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
     """What an event of the application carries, or an acknowledgement: binary values become
-    attachments. Raises TypeError for a name that is no text, ValueError for one that would cost
-    each client its connection."""
-    if not isinstance(event, str):
-        raise TypeError(f"An event's name is a text, not {event!r}.")
-    if event in SOCKETIO_EVENTS:
+    attachments. Raises as `text_name`, and ValueError for a name that would cost each client its
+    connection."""
+    if text_name(event, "An event") in SOCKETIO_EVENTS:
         raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
     attachments: list[bytes] = []
 
@@ -8942,7 +8956,8 @@ class EventListeners:
     def on(self, event: str, listener: Function, once: bool = False) -> None:
         """Call a function with the values of an event of this client, or with the reason of
         `disconnecting` and `disconnect`. What it returns counts as a handler's."""
-        self._of.setdefault(event, []).append(EventListener(listener, once))
+        name = text_name(event, "An event")
+        self._of.setdefault(name, []).append(EventListener(listener, once))
 
     def once(self, event: str, listener: Function) -> None:
         """As `on`, for the next one only."""
@@ -8983,10 +8998,8 @@ NamespaceName = str | re.Pattern[str] | Callable[[str, dict[str, Any]], bool]
 
 
 def plain_namespace(name: str) -> str:
-    """A namespace's name as clients send it. Raises TypeError for what is none."""
-    if not isinstance(name, str):
-        raise TypeError(f"A namespace's name is a text, not {name!r}.")
-    return name if name[:1] == "/" else f"/{name}"
+    """A namespace's name as clients send it. Raises as `text_name`."""
+    return name if text_name(name, "A namespace")[:1] == "/" else f"/{name}"
 
 
 class Handlers:
@@ -9003,7 +9016,8 @@ class Handlers:
 
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
-        key = plain_namespace(name) if isinstance(name, str) else name
+        is_plain = not (isinstance(name, re.Pattern) or callable(name))
+        key = plain_namespace(cast(str, name)) if is_plain else name
         return self.namespaces.setdefault(key, EventListeners())
 
     def find(self, name: str, auth: dict[str, Any]) -> EventListeners | None:
@@ -9602,14 +9616,15 @@ def call(
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.sockets.command(Order("server", [event, values]))
+    HANDLERS.app.sockets.command(Order("server", [text_name(event, "An event"), values]))
 
 
 @from_any_thread
 def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any]:
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
-    return HANDLERS.app.sockets.command(Order("server", [event, values]), timeout)
+    order = Order("server", [text_name(event, "An event"), values])
+    return HANDLERS.app.sockets.command(order, timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -9772,7 +9787,9 @@ class EngineSession(Conversation):
 
     __slots__ = ("_engine", "_framing", "_principal", "_probe", "_requests", "clients", "sid")
     PROBE_MS = 10_000
-    PROBE_POLL = 0.1  # seconds that a poll may last beside a probe, as in Node
+    # After so long a probe is answered, so that a client can join and speak at once by polling, and
+    # a poll beside it ends: as in Node, on which its clients count.
+    PROBE_SECONDS = 0.1
     message: Callable[[str | bytes], None]  # one of the client; raises ValueError for what is none
 
     def __init__(self, engine: EngineIo, subscriber: Subscriber, call: Call) -> None:
@@ -9781,7 +9798,7 @@ class EngineSession(Conversation):
         self.clients: dict[str, Client] = {}  # by the namespace that each has joined
         self._engine = engine
         self._principal = call.principal
-        self._requests: set[str] = set()  # by kind: a poll waits; a POST is being taken
+        self._requests: set[str] = set()  # by kind: a poll or a probe waits; a POST is being taken
         self._probe: Subscriber | None = None  # a WebSocket that is tried
         self._framing: Framing  # of that one, or of its own
         if not self._encoding.polls:
@@ -9818,9 +9835,9 @@ class EngineSession(Conversation):
             if self._probe is None:
                 self.take(packet)
             elif packet == "2probe":
-                hub.reply(self._probe, data_frame("3probe"))
-                if "polls" in self._requests:  # the client upgrades after the end of its poll
-                    hub.reply(self.subscriber, self._encoding.engine("6"))
+                if "probe" not in self._requests:
+                    self._requests.add("probe")
+                    gevent.spawn_later(self.PROBE_SECONDS, self._welcome, self._probe)
             elif packet == "5" and self.subscriber.is_open:
                 self._probe.encoding = self._engine.encodings["websocket", self._encoding.parser]
                 hub.adopt(self.subscriber, self._probe)
@@ -9828,6 +9845,13 @@ class EngineSession(Conversation):
                 hub.close_after(self._probe, close_frame(CloseCode.PROTOCOL_ERROR), "not a probe")
                 return
         self._framing.answer(hub, self._probe or self.subscriber, "transport close")
+
+    def _welcome(self, probe: Subscriber) -> None:
+        """Answer a probe. From then on the client says nothing until its poll has ended."""
+        self._requests.discard("probe")
+        if probe is self._probe:
+            self.app.hub.reply(probe, data_frame("3probe"))
+            cast("QueueTransport", self.subscriber.transport).ready.set()
 
     def take(self, packet: str | bytes) -> None:
         """A packet of the client, who loses the session by what is none."""
@@ -9876,8 +9900,7 @@ class EngineSession(Conversation):
             self.close("ping timeout", b"")
             raise EngineFault("Session ID unknown")
         with call.connection.noting_end(partial(self.close, "the poll was cancelled", b"")):
-            # A poll beside a probe is let go soon: the client waits for its end to upgrade.
-            queue.ready.wait(self.PROBE_POLL if self._probe else None)
+            queue.ready.wait(self.PROBE_SECONDS if self._probe else None)
         if queue is not self.subscriber.transport:
             raise EngineFault("Bad request")
         payload = queue.fetch()
@@ -10054,14 +10077,12 @@ class SocketIoSession(EngineSession):
                     if middleware(namespace, "use", client) is False:
                         raise Refused
         except Problem as problem:
-            self._refuse(namespace, "unauthorized")
+            self._refuse(namespace, Refused("unauthorized"))
             self._note_refusal(problem)
-        except Refused as refused:
-            self._refuse(namespace, *refused.args)
         except BaseException as error:
-            words = str(error) if isinstance(error, Exception) else ""
-            self._refuse(namespace, words or "internal error")
-            raise
+            self._refuse(namespace, error)
+            if not isinstance(error, Refused):
+                raise
         else:
             self._admit(client, auth, since)
         finally:
@@ -10082,9 +10103,15 @@ class SocketIoSession(EngineSession):
             access.require(principal, "subscribe")
         return principal
 
-    def _refuse(self, namespace: str, message: str = "refused", data: Any = None) -> None:
-        body = {"message": message} if data is None else {"message": message, "data": data}
-        self.reply(SIO_CONNECT_ERROR, namespace, Arguments(to_json(body), []))
+    def _refuse(self, namespace: str, error: BaseException) -> None:
+        """Tell a client why it can't join, whatever was raised; it would wait else."""
+        words = words_of(error) if isinstance(error, Exception) else ""
+        body = to_json({"message": words or "internal error"})
+        if isinstance(error, Refused):  # an heir of it may hold what can't be told
+            with contained(self.app.journal, "What a middleware refuses with can't be sent"):
+                given = error.args or ("refused",)
+                body = to_json(dict(zip(("message", "data"), given, strict=False)))
+        self.reply(SIO_CONNECT_ERROR, namespace, Arguments(body, []))
 
     def _note_refusal(self, problem: Problem) -> None:
         """Tell the administrator, and count it as a refused request is."""
@@ -10307,25 +10334,33 @@ class EngineIo:
     def _answer_order(self, order: Order, clients: list[Client]) -> None:
         """Tell who asks what is known of clients here, what they say, or what this node says: each
         answer in a list, which is empty where there is none."""
-        is_own = order.origin == self.app.nodes.id
+        is_own, journal = order.origin == self.app.nodes.id, self.app.journal
+
+        def pack(answer: Any) -> list[msgspec.Raw]:
+            found = list[msgspec.Raw]()
+            with contained(journal, f"An answer to all nodes ({order.act}) can't be sent"):
+                packed = msgspec.msgpack.encode(answer, enc_hook=str)
+                msgspec.msgpack.decode(b"\x91" * 30 + packed)  # the order holds it, deeper still
+                found.append(msgspec.Raw(packed))
+            return found
 
         def ask(client: Client, event: str, values: list[Any], timeout: float) -> list[Any]:
             with contextlib.suppress(TimeoutError):
-                return [client.call(event, *values, timeout=timeout)]
+                return pack(client.call(event, *values, timeout=timeout))
             return []
 
         def call(event: str, values: list[Any]) -> list[Any]:
             listeners, results = HANDLERS.server_side.take(event), list[Any]()
             for listener in listeners:
-                with contained(self.app.journal, f"The handler of {event} failed"):
+                with contained(journal, f"The handler of {event} failed"):
                     results.append(listener("", event, *values))
             first = next((result for result in results if result is not None), None)
-            return [first] if results and len(results) == len(listeners) else []
+            return pack(first) if results and len(results) == len(listeners) else []
 
-        with contained(self.app.journal, f"A question to all nodes ({order.act}) failed"):
+        with contained(journal, f"A question to all nodes ({order.act}) failed"):
             if order.act == "fetch":
                 fields = RemoteClient.__struct_fields__
-                answers = [[{name: getattr(one, name) for name in fields}] for one in clients]
+                answers = [pack({name: getattr(one, name) for name in fields}) for one in clients]
             elif order.act == "call":
                 asked = [gevent.spawn(ask, client, *order.arguments) for client in clients]
                 answers = [each.value or [] for each in gevent.joinall(asked)]

@@ -314,7 +314,35 @@ ODD = """
             raise Refused("no", data=object())
         if how == "keyword":
             raise Refused("no", data={"code": 1})
+        if how == "half":
+            raise ValueError("no \\ud83d")
+        if how == "wordless":
+            raise Wordless
+        if how == "heir":
+            raise Heir(object(), 2, 3)
         return how
+
+    class Wordless(Exception):
+        def __str__(self):
+            raise OSError
+
+    class Heir(Refused):
+        def __init__(self, *values):
+            pass
+
+    @on("wordless")
+    def wordless(client):
+        raise Wordless
+
+    @on("declare")
+    def declare(client, name):
+        def there():
+            pass
+        ways = lambda: on(name), lambda: on_server_side(name), lambda: on("x", namespace=name)
+        ways = [fails(lambda: way()(there)) for way in ways]
+        return [*ways, fails(client.on, name, there), fails(server_side_emit, name)]
+
+    from rtapp import on_server_side, server_side_emit
 """
 
 
@@ -335,6 +363,8 @@ def test_what_is_no_name_is_refused_at_the_call(serve: Serve) -> None:
     with join(server) as ws:
         for name in (5, True, None, 1.5, ["a"], {"a": 1}):
             assert ask(ws, "names", name) == [[True] * 5]
+            assert ask(ws, "declare", name) == [[True] * 5]
+        assert ask(ws, "declare", "name") == [[False] * 5]
 
 
 def test_a_namespace_needs_no_slash(serve: Serve) -> None:
@@ -401,11 +431,16 @@ def test_how_a_middleware_refuses(serve: Serve) -> None:
             ("data", '{"message":"Encoding objects of type object is unsupported"}'),
             ("keyword", '{"message":"no","data":{"code":1}}'),
             (False, '{"message":"refused"}'),
+            ("half", '{"message":"no \ufffd"}'),
+            ("wordless", '{"message":"Wordless, whose words fail with OSError"}'),
+            ("heir", '{"message":"(<object object'),
         ):
             ws.send(f"40/gate,{json.dumps({'how': how})}")
-            assert hear_io(ws) == f"44/gate,{answer}"
+            assert hear_io(ws).startswith(f"44/gate,{answer}")
         ws.send("40/gate,")
         assert hear_io(ws).startswith('40/gate,{"sid"')
+        say(ws, "wordless", ack=1)
+        assert ask(ws, "binary") == [0]
 
 
 WAITS = """
@@ -1166,6 +1201,14 @@ MANY = """
         except NotAnswered as error:
             return [str(error), *error.answers]
 
+    @on("describe")
+    def describe(client, digits):
+        client.data["number"] = 10 ** digits
+        try:
+            return len(fetch_sockets(timeout=60))
+        except NotAnswered as error:
+            return [str(error), *(row["data"]["name"] for row in error.answers)]
+
     @on("ask everybody")
     def ask_everybody(client):
         return len(call("q"))
@@ -1260,6 +1303,13 @@ def test_many_clients_of_all_nodes(
         answer_q(two, '"bob\'s"')
         answer_q(one, '"ada\'s"')
         assert json.loads(hear_io(one)[3:]) == [["ada's", "bob's"]]
+        words = "1 of those who were asked gave no answer in time."
+        say(one, "ask", "red", 30, ack=1)
+        answer_q(two, "9" * 60)  # what can't be sent to a node is one client's silence
+        answer_q(one, "5")
+        assert json.loads(hear_io(one)[3:]) == [[words, 5]]
+        assert ask(one, "describe", 60) == [[words, "bob"]]
+        assert ask(one, "describe", 2) == [2]
         say(one, "move", "join", "shy", other["sid"])
         assert hear_io(two) == '42["moved"]'
         say(one, "ask", "red", 30, ack=1)
@@ -1267,7 +1317,6 @@ def test_many_clients_of_all_nodes(
         assert json.loads(hear_io(one)[3:]) == [[5]]
         say(two, "ask", "red", 0.05, ack=1)  # whom ada doesn't answer
         assert '["q"' in hear_io(one) and hear_io(one) == b"x"
-        words = "1 of those who were asked gave no answer in time."
         assert json.loads(hear_io(two)[3:]) == [[words]]
         say(one, "ask everybody", ack=1)
         answer_q(one, "")

@@ -429,6 +429,25 @@ def test_upgrade_keeps_what_was_waiting(plain: Server) -> None:
         assert hear_io(ws) == '42["chat"]'
 
 
+def test_a_probe_is_answered_with_the_end_of_the_poll(plain: Server) -> None:
+    """Between the two the client says nothing; and it has said what it says first by then."""
+    sid = json.loads(poll(plain)[1:])["sid"]
+    with ThreadPoolExecutor() as pool:
+        waits = pool.submit(poll, plain, sid)
+        time.sleep(0.2)  # so that it waits there
+        began = time.monotonic()
+        with probe(plain, sid) as ws:
+            assert time.monotonic() - began > 0.09
+            assert waits.result(PATIENCE) == "6"
+            assert poll(plain, sid, b"40" + TOKEN.encode()) == "ok"
+            while not poll(plain, sid).startswith("40"):
+                pass
+            assert poll(plain, sid) == "6"  # one that was begun beside it
+            ws.send("5")
+            plain.publish(1)
+            assert hear_io(ws) == '42["message",1]'
+
+
 def test_a_close_right_after_the_upgrade_is_answered(plain: Server) -> None:
     sid = json.loads(poll(plain)[1:])["sid"]
     with probe(plain, sid) as ws:
