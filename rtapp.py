@@ -1808,6 +1808,8 @@ def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy an SQLite database that may be in use; only this user can read the copy."""
+    if target.exists() and target.samefile(source):
+        raise shutil.SameFileError(f"{source} is the same file")
     make_private(target)
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
@@ -3032,6 +3034,7 @@ class CatchUp:
         self._log, self._ring, self._journal, self._serve = log, ring, journal, serve
         self.waiting: dict[Wanted, dict[Subscriber, Span]] = {}
         self._bell = gevent.event.Event()
+        self._is_in_order = True  # the next pages are of who has waited longest
 
     def add(self, subscriber: Subscriber, span: Span) -> None:
         """One more, and what it lacks."""
@@ -3045,15 +3048,15 @@ class CatchUp:
             self._bell.clear()
             gevent.sleep(0.02)  # after a restart many come at once: one read serves them all
             while self.waiting:
-                wanted = next(iter(self.waiting))
-                group = self.waiting[wanted] = self.waiting.pop(wanted)  # the others come next
-                try:
-                    self._read_for(wanted, group)
-                except Exception as error:  # the database is away: they stay and wait
-                    self._journal.add("WARN", f"A catch-up read failed: {error}")
-                    gevent.sleep(1)
-                if not group:
-                    del self.waiting[wanted]
+                self._is_in_order = not self._is_in_order
+                for wanted, group in list(self.waiting.items()):
+                    try:
+                        self._read_for(wanted, group)
+                    except Exception as error:  # the database is away: they stay and wait
+                        self._journal.add("WARN", f"A catch-up read failed: {error}")
+                        gevent.sleep(1)
+                    if not group:
+                        del self.waiting[wanted]
 
     def _read_for(self, wanted: Wanted, group: dict[Subscriber, Span]) -> None:
         """Read a page of the log, and serve whom it helps."""
@@ -3064,7 +3067,10 @@ class CatchUp:
         some = list(itertools.islice(group.items(), self.OWN_TOPICS))
         if not some:
             return
-        after, floor = min(span.after for _, span in some), self._ring.floor
+        # Who is furthest behind meets the others on its way. As newcomers may be behind them for
+        # ever, every second page is of who has waited longest.
+        afters = [span.after for _, span in some]
+        after, floor = afters[0] if self._is_in_order else min(afters), self._ring.floor
         asked = topics or {*view.topics, *(subscriber.own_topic for subscriber, _ in some)}
         found, upto = self._log.page(after, floor, asked, self.PAGE)
         private = {topic for entry in found for topic in (entry.topic, *entry.left_out)}
@@ -3085,12 +3091,11 @@ class CatchUp:
             return made[key]
 
         for subscriber, _ in some:
-            span = group.pop(subscriber)
-            if span.after < upto or upto == floor:
+            at = group[subscriber].after
+            if after <= at and (at < upto or upto == floor):  # else it keeps its place
+                del group[subscriber]
                 self._serve(subscriber, of_page)
                 gevent.sleep(0)
-            else:  # it waits for a page further on, behind the others
-                group[subscriber] = span
 
 
 class Hub:
@@ -3405,14 +3410,20 @@ class Hub:
 
     def _ready(self, fd: int, events: int) -> None:
         subscriber = self._by_fd.get(fd)
-        if subscriber is None:
-            return
+        if subscriber is not None:
+            with self._alone(subscriber):
+                if events & READ:
+                    self._read(subscriber)
+                self.flush(subscriber)
+
+    @contextlib.contextmanager
+    def _alone(self, subscriber: Subscriber) -> Iterator[None]:
+        """An error ends this connection, not the others' turn: or its readiness would come for
+        ever, or it would lack a message and nobody come to it. Its client goes on where it was."""
         try:
-            if events & READ:
-                self._read(subscriber)
-            self.flush(subscriber)
+            yield
         except Exception:
-            self._close(subscriber, "internal error")  # or its readiness would come for ever
+            self._close(subscriber, "internal error")
             self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
 
     def _read(self, subscriber: Subscriber) -> None:
@@ -3533,7 +3544,9 @@ class Hub:
         try:
             while self._urgent or self._volatile or self._dirty:
                 if self._urgent:
-                    self._serve(self._urgent.popleft())
+                    subscriber = self._urgent.popleft()
+                    with self._alone(subscriber):
+                        self._serve(subscriber)
                 elif self._volatile:
                     self._send_volatile()
                 else:
@@ -4637,7 +4650,7 @@ class Access:
         if token := given.get("token", [""])[-1]:
             return self.by_token(token)
         if ticket := given.get("ticket", [""])[-1]:
-            row = self.redeem(ticket, "ticket")
+            row = self.redeem(ticket, "ticket", only_looks=call.method == "HEAD")
             call.bound = ticket.partition(".")[2]
             grants = msgspec.json.decode(row.grants, type=Grants)
             credential, ends = row.parent, row.parent_expires_at
@@ -4723,12 +4736,13 @@ class Access:
         self._storage.write(lambda tx: AccessToken.insert(**row).execute(tx.database))
         return secret
 
-    def redeem(self, secret: str, *kinds: str) -> Any:
+    def redeem(self, secret: str, *kinds: str, only_looks: bool = False) -> Any:
         """The row of a single-use token of one of these kinds, which is deleted: of two who come
         with it at once, one gets it. Raises Problem `invalid_link`, `unauthorized` of a ticket."""
         row = self._live_token(secret, *kinds)
         used = AccessToken.delete().where(AccessToken.token_hash == sha256(secret))
-        if row is None or not self._storage.write(lambda tx: used.execute(tx.database)):
+        is_there = only_looks or self._storage.write(lambda tx: used.execute(tx.database))
+        if row is None or not is_there:
             code = "unauthorized" if "ticket" in kinds else "invalid_link"
             raise Problem(code, REFUSALS[kinds[0]])
         return row
@@ -4926,9 +4940,14 @@ class Access:
         return bool(name) and name in (public, *self._settings["allowed_hosts"])
 
     def check_host(self, call: Call) -> None:
-        """Raise Problem `wrong_host` for foreign names (DNS rebinding); HTTP/1.0 needs none."""
+        """Raise Problem `wrong_host` for foreign names (DNS rebinding), `malformed` for what can't
+        be one (RFC 9112, 3.2); HTTP/1.0 needs none."""
         host = call.headers.get("host", "")
-        if (host or call.version != "1.0") and not self.is_own_host(host):
+        if not host and call.version == "1.0":
+            return
+        if not name_of(host[:300]):
+            raise Problem("malformed", "Its Host is not a host's name.")
+        if not self.is_own_host(host):
             advice = "Add the name to the setting allowed_hosts to use this server under it."
             raise Problem("wrong_host", advice)
 
@@ -7540,8 +7559,8 @@ def setting_text(value: Any) -> str:
 def reset_setting(app: Application, call: Call, key: str) -> SettingView | Success:
     """Also removes a value of one's own."""
     row = SETTINGS.get(key)
-    if row is not None and row.group == "network" and not is_from_here(call):
-        raise Problem("only_from_here", f"{key} can be changed on the server's own computer.")
+    if row is not None and (fault := setting_fault(app, call, row)):
+        raise fault
     query = ServerSetting.delete().where(ServerSetting.key == key)
     removed = app.storage.write(lambda tx: query.execute(tx.database))
     if not removed and row is None:
@@ -8298,7 +8317,9 @@ class Web:
         try:
             if NOT_UTF8.search(path):
                 raise Problem("not_found")
-            asked = {"REQUEST_METHOD": call.method, "PATH_INFO": path}
+            # Bottle would take them for ours in any case (RFC 9110, 9.1).
+            method = call.method if call.method.isupper() else "-"
+            asked = {"REQUEST_METHOD": method, "PATH_INFO": path}
             serve, call.arguments = self._router.match(asked)
             return self._finished(serve(call), call)
         except Exception as error:

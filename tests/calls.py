@@ -44,6 +44,19 @@ window.fetch = async (...args) => {
 };
 """
 WATCH = KEEP + LATE
+# Firefox makes up pictures as large, and as often, as it is asked for.
+SMALL = """
+if (navigator.mediaDevices) {
+  const small = { width: 320, height: 180, frameRate: 10 };
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = (wanted) =>
+    open({ ...wanted, video: wanted.video && { ...wanted.video, ...small } });
+  const { applyConstraints } = MediaStreamTrack.prototype;
+  MediaStreamTrack.prototype.applyConstraints = function (wanted) {
+    return applyConstraints.call(this, { ...wanted, ...(this.kind === 'video' && small) });
+  };
+}
+"""
 
 # The answer to an offer's POST comes so late that the other side's answer is there before it.
 LATE_ANSWERS = """
@@ -399,7 +412,7 @@ class FirefoxPage:
 
     def __init__(self, host: Host | None, folder: Path, firefox: str) -> None:
         """On a host of the network, or here; `folder` has puppeteer-core."""
-        driver = ["node", str(ROOT / "tests" / "firefox.mjs"), str(folder), firefox, WATCH]
+        driver = ["node", str(ROOT / "tests" / "firefox.mjs"), str(folder), firefox, WATCH + SMALL]
         where = host.command if host else []
         self.process = subprocess.Popen(
             [*where, *driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -485,7 +498,7 @@ def wait_first_picture(people: list[Person], seconds: float = PATIENCE) -> float
         missing = [pair for pair in missing if figures(pair)[0] < 1]
         if missing and time.monotonic() - start > seconds:
             raise AssertionError([describe(pair) for pair in missing])
-        time.sleep(0.05)
+        time.sleep(0.2)
     return time.monotonic() - start
 
 

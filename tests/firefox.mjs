@@ -18,6 +18,9 @@ const browser = await puppeteer.launch({
     'media.peerconnection.ice.obfuscate_host_addresses': false,
     'network.captive-portal-service.enabled': false,
     'network.connectivity-service.enabled': false,
+    // Painting in software, and processes for pages to come, cost more than all else.
+    'layout.frame_rate': 15,
+    'dom.ipc.processPrelaunch.enabled': false,
   },
 });
 const page = await browser.newPage();

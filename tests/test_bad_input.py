@@ -1399,6 +1399,14 @@ def test_a_page_hears_that_there_is_no_such_path(make_server: Callable[..., Serv
             assert answer.headers.get("access-control-allow-origin") == seen
 
 
+@pytest.mark.parametrize("method", ["get", "Get", "head", "options", "post", "M-search"])
+def test_methods_are_told_apart_by_case(shared: Server, method: str) -> None:
+    """RFC 9110, 9.1."""
+    for path in ("/healthz", "/api/broadcast"):
+        answer = parse_answer(shared.raw(head(AUTH, method=method, path=path)))
+        assert answer.status == 405 and "OPTIONS" in answer.headers["allow"]
+
+
 def test_answers_vary_by_origin(make_server: Callable[..., Server]) -> None:
     """A cache must not give a page of an allowed origin what it kept for one without."""
     path = "/socket.io/socket.io.min.js"

@@ -670,11 +670,12 @@ def test_a_stream_that_lives_is_not_opened_anew(office: Office) -> None:
     url = office.serve().room()
     people = office.some(2)
     for person in people:
+        person.context.add_init_script(hurry(3))
         person.context.add_init_script(LATE_ANSWERS)
         person.join(url)
     flow(people, 10)
     opened = [person.streams for person in people]
-    people[0].page.wait_for_timeout(12_000)  # two and more times what was too long
+    people[0].page.wait_for_timeout(4_000)  # twelve seconds: more than twice what was too long
     assert [person.streams for person in people] == opened == [1, 1]
 
 
@@ -692,13 +693,14 @@ def test_a_dead_camera_that_is_remembered_is_no_trap(office: Office) -> None:
 def test_a_camera_that_ends_at_once_is_not_asked_for_for_ever(office: Office) -> None:
     url = office.serve().room()
     person = office.person("red")
+    person.context.add_init_script(hurry(3))
     person.context.add_init_script(BRIEF_CAMERA)
     person.join(url)
     notice = person.page.locator('[data-notice="video"][data-fault="ends"]')
     notice.wait_for()
     asked = person.page.evaluate("asked")
     assert asked <= 6
-    person.page.wait_for_timeout(3_000)
+    person.page.wait_for_timeout(1_000)
     assert person.page.evaluate("asked") == asked
     notice.locator("button").click()
     until(person.page, "(before) => asked > before", asked)

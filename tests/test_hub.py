@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gevent
 import msgspec
@@ -27,7 +27,7 @@ from support import LONG, PROGRAM
 sys.path.insert(0, str(PROGRAM.parent))
 import rtapp
 
-SECONDS = 600 if LONG else 20
+SECONDS = 600 if LONG else 10
 STEPS = 40  # of a history, at most
 CLIENTS = ["ann", "bob", "cy"]
 TOPICS = ["c/a", "c/b", "c/d", rtapp.EVERYONE]
@@ -920,6 +920,31 @@ def test_who_is_put_out_has_had_what_came_before(swift: None, event: str) -> Non
     world.close()
 
 
+def test_a_stream_that_cannot_be_served_is_closed(swift: None) -> None:
+    """Alone, and its client comes back: open, it would lack a message until the next one."""
+    world = World()
+    for step in IDLE:
+        world.do(step)
+    one, *others = world.everybody
+    make = world.hub._ring._burst
+
+    def burst(encoding: rtapp.Encoding, entries: list[rtapp.Entry], *more: Any) -> rtapp.Burst:
+        if any(entry.topic == one.subscriber.own_topic for entry in entries):
+            raise RuntimeError
+        return make(encoding, entries, *more)
+
+    world.hub._ring._burst = burst  # type: ignore[method-assign]
+    told: list[str] = []
+    world.hub._journal.add = lambda *said, **_: told.extend(said)  # type: ignore[method-assign]
+    own = (one.subscriber.own_topic, rtapp.MESSAGE, None, "1", None)
+    world.do(Step("commit", 0, [ON_A, own, ON_A]))
+    world.do(Step("run", 9))
+    assert one.subscriber.reason == "internal error" and one.wire.is_closed
+    assert "A stream failed" in told
+    assert all(other.subscriber.cursor == world.hub.head for other in others)
+    world.close()
+
+
 def test_who_waits_for_the_database_is_pinged(swift: None) -> None:
     """With where it is; the head's position would skip what it has not had."""
     world = World()
@@ -949,36 +974,77 @@ class Pages:
         return [], min(upto, self.upto)
 
 
-def caught_up(log: Pages, *waiting: tuple[str, int, rtapp.State]) -> tuple[list[str], list[str]]:
-    """Who is served of one page of the log, and who waits on: names and positions."""
-    served: list[str] = []
-    ring = rtapp.Ring(str)
-    ring.floor = 100
-    view = rtapp.View(rtapp.WEBSOCKET, frozenset({"c/a"}), 90)
-    journal = cast(Any, None)
-    catch_up = rtapp.CatchUp(cast(Any, log), ring, journal, lambda s, _: served.append(s.client_id))
-    catch_up.OWN_TOPICS = 2
-    for name, cursor, state in waiting:
-        one = rtapp.Subscriber(name, rtapp.WEBSOCKET, cursor, "", "", state=state, view=view)
-        catch_up.add(one, rtapp.Span(view.topics | {one.own_topic}, cursor, 100, False))
-    ((wanted, group),) = catch_up.waiting.items()
-    catch_up._read_for(wanted, group)
-    return served, [one.client_id for one in group]
+class Waiting:
+    """Those who are behind on one channel, and who of them is served of pages of a log."""
+
+    def __init__(self, log: Pages, *people: tuple[str, int, rtapp.State]) -> None:
+        self.served: list[str] = []
+        ring = rtapp.Ring(str)
+        ring.floor = 100
+        self.view = rtapp.View(rtapp.WEBSOCKET, frozenset({"c/a"}), 90)
+        arguments: Any = log, ring, None, lambda one, _: self.served.append(one.client_id)
+        self.catch_up = rtapp.CatchUp(*arguments)
+        self.catch_up.OWN_TOPICS = 2
+        for one in people:
+            self.come(*one)
+
+    def come(self, name: str, cursor: int, state: rtapp.State = rtapp.State.BEHIND) -> None:
+        one = rtapp.Subscriber(name, rtapp.WEBSOCKET, cursor, "", "", state=state, view=self.view)
+        span = rtapp.Span(self.view.topics | {one.own_topic}, cursor, 100, False)
+        self.catch_up.add(one, span)
+
+    def read(self, in_order: bool = False) -> list[str]:
+        """Read one page; who waits on."""
+        ((wanted, group),) = self.catch_up.waiting.items()
+        self.catch_up._is_in_order = in_order
+        self.catch_up._read_for(wanted, group)
+        return [one.client_id for one in group]
 
 
 def test_nothing_is_read_for_who_is_gone() -> None:
     """Nor for all time kept, where the database is away."""
     log = Pages(100)
-    behind, gone = rtapp.State.BEHIND, rtapp.State.GONE
-    served, waiting = caught_up(log, ("ada", 1, gone), ("bob", 50, behind))
-    assert (served[-1], waiting, log.asked) == ("bob", [], [(50, {"c/a", "u/bob"})])
+    group = Waiting(log, ("ada", 1, rtapp.State.GONE), ("bob", 50, rtapp.State.BEHIND))
+    assert group.read() == []
+    assert (group.served[-1], log.asked) == ("bob", [(50, {"c/a", "u/bob"})])
 
 
 def test_many_who_are_behind_take_turns() -> None:
-    """Who waits for a page further on is not in the way of who could be served."""
+    """Who waits for a page further on is not for long in the way of who could be served."""
     people = [("ada", 1), ("bob", 60), ("cem", 2)]
-    served, waiting = caught_up(Pages(10), *((*one, rtapp.State.BEHIND) for one in people))
-    assert (served, waiting) == (["ada"], ["cem", "bob"])
+    group = Waiting(Pages(10), *((*one, rtapp.State.BEHIND) for one in people))
+    assert (group.read(), group.served) == (["bob", "cem"], ["ada"])
+    assert (group.read(), group.served) == (["bob"], ["ada", "cem"])
+
+
+def test_newcomers_do_not_keep_others_behind() -> None:
+    """Who has waited longest is served in its turn, and of its page nobody else."""
+    for upto in (70, 100):  # a page in the middle, and the one that reaches the ring
+        log = Pages(upto)
+        group = Waiting(log, ("bob", 60, rtapp.State.BEHIND), ("new", 1, rtapp.State.BEHIND))
+        assert (group.read(in_order=True), group.served) == (["new"], ["bob"])
+        assert log.asked[0][0] == 60
+
+
+def test_pages_are_of_both_in_turn() -> None:
+    """However many come who lack more: of 20 pages at least one is of who has waited longest."""
+    log = Pages(10)
+    behind = rtapp.State.BEHIND
+    group = Waiting(log, ("bob", 60, behind), ("first", 1, behind))
+
+    def page(*asked: Any) -> rtapp.Page:
+        log.upto = asked[0] + 10
+        if "bob" not in group.served and len(log.asked) < 20:
+            group.come(f"new {len(log.asked)}", 1)
+        return Pages.page(log, *asked)
+
+    log.page = page  # type: ignore[method-assign]
+    job = gevent.spawn(group.catch_up.run)
+    with gevent.Timeout(30):
+        while group.catch_up.waiting:
+            gevent.sleep(0.01)
+    job.kill()
+    assert "bob" in group.served and len(log.asked) < 20
 
 
 if __name__ == "__main__":

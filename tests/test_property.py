@@ -348,4 +348,4 @@ def test_everybody_gets_exactly_what_is_theirs(poller: str) -> None:
 
 def test_the_same_from_the_database(tmp_path: Path) -> None:
     """With a ring so small that most is served by the catch-up; and stalls are cut short."""
-    run(tmp_path, 5, ring_bytes=65_536, slow_consumer_seconds=1, ping_interval=0.5)
+    run(tmp_path, 3, ring_bytes=65_536, slow_consumer_seconds=1, ping_interval=0.5)

@@ -96,6 +96,7 @@ def run(
         pytest.skip(f"{command[0]} is not installed")
     (folder / command[-1]).write_text(recipe)
     known = {"RTAPP_URL": f"http://127.0.0.1:{port}", "RTAPP_TOKEN": token}
+    known["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"  # it compiles the recipe, and ends
     return subprocess.run(
         command,
         cwd=folder,

@@ -172,6 +172,8 @@ def test_unknown_and_fixed_settings(make_server: Callable[..., Server]) -> None:
     assert fixed.status == 409 and fixed.code == "setting_fixed"
     assert setting(server, "ping_interval")["editable"] is False
     assert server.post("/api/settings", {"key": "port", "value": 1}).code == "setting_fixed"
+    for key in ("ping_interval", "port", "lan"):
+        assert server.request("DELETE", f"/api/settings/{key}").code == "setting_fixed", key
 
 
 def test_secrets_are_masked(make_server: Callable[..., Server]) -> None:
@@ -461,6 +463,8 @@ def test_a_backup_is_made_while_it_runs_and_restored_while_not(
         server.publish("goes on")
         assert stream.values(1) == ["goes on"]
     assert server.stop() == 0
+    itself = server.command("restore", str(server.data / "rtapp.db"))
+    assert itself.code == 2 and "the same file" in itself.stderr, itself
     done = server.command("restore", str(copy))
     assert done.code == 0, done
     server.start()
