@@ -286,7 +286,7 @@ export class Link {
   /** @param {AbortSignal} signal */
   async #stay(signal) {
     this.#set('connecting');
-    for (let careful = false; ; ) {
+    for (let careful = false; !signal.aborted; ) {
       /** @type {RtError} */
       const error = await this.#connect(signal, careful).catch((caught) =>
         caught instanceof RtError ? caught : new RtError(String(caught)),
@@ -305,7 +305,6 @@ export class Link {
       this.#set('reconnecting', { attempt: this.#failures, delay }, error);
       await pause(delay, (rise) => (this.#rise = rise));
       this.#rise = undefined;
-      if (signal.aborted) return;
     }
   }
 
@@ -601,18 +600,18 @@ export class Page {
   }
 
   async #share() {
-    const isOver = () => this.#tabs || this.state === 'closed';
     try {
       const { Tabs, tabsName } = await import('./rt-tabs.js');
       const name = await tabsName(this);
-      if (!isOver()) this.#tabs = new Tabs(this, name);
+      if (!this.#tabs && this.state !== 'closed') this.#tabs = new Tabs(this, name);
     } catch (error) {
       this.link.log(`a stream of its own, since tabs can't share: ${error}`);
-      if (!isOver()) this.#alone();
+      if (!this.#tabs) this.#alone();
     }
   }
 
   #alone() {
+    if (this.state === 'closed') return;
     const { link, channels, since } = this;
     Object.assign(link, { owner: this, channels, since, position: this.lastEventId });
     link.open();

@@ -333,6 +333,18 @@ test('closed by whoever hears that it is connected, it stays closed', async () =
   assert.deepEqual([rt.state, told], ['closed', [['closed', { reason: 'closed' }]]]);
 });
 
+test('closed by whoever hears that it begins, it asks nobody', async () => {
+  server = () => new Stream().response;
+  const told = client();
+  rt.on('connecting', () => rt.close());
+  for (const act of [() => {}, () => rt.retryNow()]) {
+    act();
+    await clock.run(1);
+    assert.deepEqual([rt.state, calls.length], ['closed', 0]);
+  }
+  assert.deepEqual(told.map(([name]) => name), ['connecting', 'closed', 'connecting', 'closed']);
+});
+
 test('calls at once have one token', async () => {
   server = unreachable;
   let asked = 0;
