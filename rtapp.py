@@ -219,6 +219,14 @@ def view_of(kind: type[V], row: Any, **more: Any) -> V:
     return kind(**more)
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says, also where that is no whole text, or can't be said."""
+    try:
+        return str(error).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    except Exception as another:
+        return f"{type(error).__name__}, whose words fail with {type(another).__name__}"
+
+
 def sha256(text: str) -> str:
     """The hex SHA-256 of a text: what is stored instead of a secret."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -578,10 +586,9 @@ class Settings:
         for name, key in names.items():  # of two names the later one counts
             text = environ.get(name)
             # Kubernetes sets RTAPP_PORT so for a service that is called rtapp.
-            if text is None or re.match("(tcp|udp)://", text):
-                continue
-            value = parse_setting(SETTINGS[key], text, f"{name} in the environment")
-            self._fixed[key] = "environment", value
+            if text is not None and not re.match("(tcp|udp)://", text):
+                value = parse_setting(SETTINGS[key], text, f"{name} in the environment")
+                self._fixed[key] = "environment", value
         for key, text in given.items():
             if key not in SETTINGS:
                 raise ValueError(f"{key}: {unknown_setting(key)}")
@@ -707,10 +714,8 @@ class Problem(Exception):
         """Take a code of `ERRORS`, a sentence, `(field, message)` pairs, and seconds to wait."""
         words = "; ".join(f"{field} {fault}".strip() for field, fault in errors)
         super().__init__(detail or (words and f"{words}.") or ERRORS[code][1])
-        self.code = code
         self.status, self.title = ERRORS[code]
-        self.detail = detail
-        self.errors = errors
+        self.code, self.detail, self.errors = code, detail, errors
         self.headers = dict(headers or {})
         if wait := retry_after or (2 if self.status in (429, 503) else 0):
             self.headers["Retry-After"] = str(wait)
@@ -1085,6 +1090,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE video_participants DROP COLUMN heard_at",),
     ("ALTER TABLE video_rooms ADD COLUMN listed INTEGER NOT NULL DEFAULT 0",),
 )
+SCHEMA_VERSION = "SELECT value FROM meta WHERE key = 'schema_version'"
 DATABASE_FAULTS = (peewee.DatabaseError, peewee.InterfaceError)
 DATABASE_AWAY = ("storage_unavailable", "outcome_unknown")
 USE_PG_DUMP = "Save a PostgreSQL database with pg_dump and bring it back with pg_restore."
@@ -1184,8 +1190,7 @@ def schema_version(database: peewee.Database) -> int:
     """The version that a database is of; 0 when it is empty."""
     if not database.table_exists("meta"):
         return 0
-    sql = "SELECT value FROM meta WHERE key = 'schema_version'"
-    return int(database.execute_sql(sql).fetchone()[0])
+    return int(database.execute_sql(SCHEMA_VERSION).fetchone()[0])
 
 
 class Engine:
@@ -1674,8 +1679,7 @@ class Storage:
     def __init__(self, engine: Engine) -> None:
         """Open or create the database. Raises StartError when it is damaged, newer than the
         program, in use, or can't be reached."""
-        self.engine = engine
-        self.folder = engine.folder
+        self.engine, self.folder = engine, engine.folder
         self.fault: str | None = None  # why the last transaction failed, if it did
         self._size = 0
         engine.claim()
@@ -1824,8 +1828,7 @@ def check_backup(path: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            sql = "SELECT value FROM meta WHERE key = 'schema_version'"
-            version = int(db.execute(sql).fetchone()[0])
+            version = int(db.execute(SCHEMA_VERSION).fetchone()[0])
     except (sqlite3.Error, TypeError, ValueError) as error:
         raise StartError(f"{path} is not a backup of rtapp: {error}.") from None
     if verdict != "ok":
@@ -2273,9 +2276,8 @@ def chunk(data: bytes) -> bytes:
 
 def data_frame(data: str | bytes) -> bytes:
     """An unmasked frame of data (RFC 6455, 5.6): a server's frame is the same for every client."""
-    if isinstance(data, str):
-        return Frame(Opcode.TEXT, data.encode()).serialize(mask=False)
-    return Frame(Opcode.BINARY, data).serialize(mask=False)
+    kind, payload = (Opcode.TEXT, data.encode()) if isinstance(data, str) else (Opcode.BINARY, data)
+    return Frame(kind, payload).serialize(mask=False)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
@@ -3217,10 +3219,6 @@ class Hub:
         """Open connections from one address, or of IPv6 from its network."""
         return self._networks[network_of(address)]
 
-    def count_of(self, username: str) -> int:
-        """Open connections of one account."""
-        return sum(subscriber.username == username for subscriber in self.subscribers())
-
     def subscribers(self) -> list[Subscriber]:
         """Everybody, oldest first."""
         return sorted((s for s in self._by_fd.values() if s.is_open), key=_by_id)
@@ -3417,11 +3415,11 @@ class Hub:
                 self.flush(subscriber)
 
     @contextlib.contextmanager
-    def _alone(self, subscriber: Subscriber) -> Iterator[None]:
-        """An error ends this connection, not the others' turn: or its readiness would come for
-        ever, or it would lack a message and nobody come to it. Its client goes on where it was."""
+    def _alone(self, subscriber: Subscriber) -> Iterator[Subscriber]:
+        """An error ends this connection, not the others' turn; its client goes on where it was.
+        Else its readiness would come for ever, or it would lack a message and nobody would know."""
         try:
-            yield
+            yield subscriber
         except Exception:
             self._close(subscriber, "internal error")
             self._journal.add("ERROR", "A stream failed", traceback=traceback.format_exc())
@@ -3541,11 +3539,10 @@ class Hub:
         if self._dirty:  # each begins with another view: nobody starves behind a busy one
             view = next(iter(self._dirty))
             self._dirty[view] = self._dirty.pop(view)
-        try:
+        with reported(self._journal, "A sweep failed"):
             while self._urgent or self._volatile or self._dirty:
                 if self._urgent:
-                    subscriber = self._urgent.popleft()
-                    with self._alone(subscriber):
+                    with self._alone(self._urgent.popleft()) as subscriber:
                         self._serve(subscriber)
                 elif self._volatile:
                     self._send_volatile()
@@ -3553,8 +3550,6 @@ class Hub:
                     self._serve_some(self._dirty.popitem()[0])
                 if time.perf_counter() > until:
                     break
-        except Exception:
-            self._journal.add("ERROR", "A sweep failed", traceback=traceback.format_exc())
         if self._urgent or self._volatile or (self._dirty and not self._loaded):
             self._wake()
         elif self._dirty:
@@ -3712,8 +3707,7 @@ class Hub:
 
     def _close_stalled(self) -> None:
         limit = time.monotonic() - self._settings["slow_consumer_seconds"]
-        blocked = [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]
-        for subscriber in blocked:
+        for subscriber in [s for s in self._by_fd.values() if s.pending and s.blocked_at < limit]:
             if subscriber.session is None or subscriber.state is State.ENDING:
                 self._close(subscriber, self.STALLED)
                 continue
@@ -3773,14 +3767,6 @@ RESET = {
 }
 
 
-def words_of(error: BaseException) -> str:
-    """What an exception says, also where that is no whole text, or can't be said."""
-    try:
-        return str(error).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    except Exception as another:
-        return f"{type(error).__name__}, whose words fail with {type(another).__name__}"
-
-
 @contextlib.contextmanager
 def reported(journal: Journal, what: str) -> Iterator[None]:
     """Let a job go on after an error that nobody expected, and say so in the event log."""
@@ -3788,8 +3774,7 @@ def reported(journal: Journal, what: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         if not (isinstance(error, Problem) and error.code == "storage_unavailable"):
-            about = words_of(error)
-            journal.add("ERROR", f"{what}: {about}", traceback=traceback.format_exc())
+            journal.add("ERROR", f"{what}: {words_of(error)}", traceback=traceback.format_exc())
 
 
 # ----------------------------------------------------------------------------------------------
@@ -6486,7 +6471,8 @@ def check_capacity(app: Application, principal: Principal, is_open: bool = False
         if not is_loopback(principal.address):
             check("max_connections_per_address", partial(app.hub.count_from, principal.address))
     if principal.account and not principal.unlimited:
-        check("max_connections_per_account", partial(app.hub.count_of, principal.name))
+        names = (subscriber.username for subscriber in app.hub.subscribers())
+        check("max_connections_per_account", lambda: sum(name == principal.name for name in names))
 
 
 class TopicsView(Success, rename="camel"):
