@@ -382,6 +382,21 @@ def test_before_the_call_one_sees_and_hears_oneself_and_is_remembered(house: Hou
 
 
 @pytest.mark.whole
+def test_what_one_types_takes_the_place_of_the_name_that_comes_late(house: House) -> None:
+    """Whoever is signed in is offered that name, and may be about to write another one."""
+    page = house.guest("Grace", QUIET).page
+    asked: list[Route] = []
+    page.route("**/api/auth/me", lambda route: asked.append(route))  # noqa: PLW0108
+    page.goto(house.url)
+    page.focus("#name")
+    until(page, "() => document.querySelector('main[data-ready]')")
+    wait_for(lambda: page.evaluate("1") and asked, "the question who one is")
+    asked[0].fulfill(json={"authenticated": True, "username": "ada"})
+    expect(page.locator("#name")).to_have_value("ada")
+    page.keyboard.type("Grace")
+    expect(page.locator("#name")).to_have_value("Grace")
+
+
 def test_devices_can_be_chosen_before_and_in_the_call(house: House) -> None:
     ada = house.guest("Ada").open()
     page = ada.page

@@ -171,7 +171,9 @@ async function suggestName() {
   const name = /** @type {HTMLInputElement} */ (byId('name'));
   if (name.value) return;
   const me = await api('GET', 'api/auth/me').catch(() => undefined);
-  if (!name.value && me?.username) name.value = me.username;
+  if (name.value || !me?.username) return;
+  name.value = me.username;
+  if (document.activeElement === name) name.select(); // what is typed now takes its place
 }
 
 function wire() {
