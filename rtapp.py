@@ -7209,6 +7209,16 @@ class NodeLoad(msgspec.Struct):
     connections: int
 
 
+class WarningView(msgspec.Struct, omit_defaults=True):
+    """What an administrator should look at. By its kind `value` is, of a node's `connections`, how
+    much of what it takes, `errors` of the last five minutes, bytes that are free on the `disk`, or
+    of SQLite's write-ahead log (`wal`); a `node` that is gone has none."""
+
+    kind: Literal["connections", "errors", "disk", "wal", "node"]
+    value: float = 0
+    node: str = ""
+
+
 class SecondView(msgspec.Struct, rename="camel", kw_only=True):
     """What charts draw of a moment; the counters are since the node's start."""
 
@@ -7254,6 +7264,7 @@ class StatsView(MinuteView, kw_only=True):
     errors: int
     catch_up_reads: int
     nodes: list[NodeLoad]
+    warnings: list[WarningView] = []
     version: str
     recent: list[RecentView] | msgspec.UnsetType = msgspec.UNSET
 
@@ -7263,6 +7274,20 @@ class StatsMinuteView(MinuteView, kw_only=True):
 
     minute: Moment
     node: str
+
+
+def warnings_of(now: StatsView, recent: Collection[RecentView]) -> list[WarningView]:
+    """What needs a look by the statistics of this moment and of the last five minutes."""
+    loads = ((load.connections / now.max_connections, load.node) for load in now.nodes)
+    found = [WarningView("connections", share, node) for share, node in loads if share >= 0.9]
+    if errors := now.errors - min((row.errors for row in recent), default=now.errors):
+        found.append(WarningView("errors", errors))
+    if now.disk_free_bytes < 1e9:
+        found.append(WarningView("disk", now.disk_free_bytes))
+    if (now.wal_bytes or 0) > 4 * SqliteEngine.LOG_BYTES:
+        found.append(WarningView("wal", now.wal_bytes or 0))
+    gone = {load.node for row in recent for load in row.nodes} - {load.node for load in now.nodes}
+    return found + [WarningView("node", node=node) for node in sorted(gone)]
 
 
 @route("GET", "/api/stats", "user", "Statistics of this moment")
@@ -11765,7 +11790,7 @@ class Application:
     def stats_view(self) -> StatsView:
         """The statistics of this moment."""
         counters = self._counters()
-        return StatsView(
+        view = StatsView(
             active_connections=sum(node.connections for node in counters["nodes"]),
             video_participants=sum(self.rooms.attendance.count().values()),
             active_video_rooms=self.rooms.count(),
@@ -11777,6 +11802,8 @@ class Application:
             version=__version__,
             **counters,
         )
+        view.warnings = warnings_of(view, self.recent)
+        return view
 
     def _counters(self) -> dict[str, Any]:
         """Of the statistics what costs nothing to ask for."""

@@ -640,6 +640,8 @@ def test_what_needs_a_look_is_told(page: Page, site: Server) -> None:
         for _ in range(8):
             streams.enter_context(site.stream())
         expect(warnings).to_contain_text("90% of the 10 connections")
+        (found,) = site.get("/api/stats").json["warnings"]
+        assert (found["kind"], found["value"]) == ("connections", 0.9)
         warnings.get_by_role("link").click()
         expect(page.locator("#section-title")).to_have_text("Connections")
         expect(warnings).to_be_visible()

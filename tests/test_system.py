@@ -14,10 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import rtapp
 from postgres import free_port
 from support import (
     ADMIN,
@@ -680,6 +682,28 @@ def test_localhost_is_either_loopback(make_server: Callable[..., Server], host: 
             sock.sendall(f"GET /healthz HTTP/1.1\r\nHost: localhost:{server.port}\r\n\r\n".encode())
             assert sock.recv(1_000).startswith(b"HTTP/1.1 200 ")
     assert server.stop() == 0
+
+
+def test_what_needs_a_look_is_told_with_the_statistics() -> None:
+    """The rules; that a page and a channel tell of them is test_dashboard's."""
+
+    def told(errors: int = 2, disk: float = 5e9, wal: int | None = 4_000_000, **now: int) -> Any:
+        nodes = [rtapp.NodeLoad(*each) for each in now.items()]
+        fields = {"errors": errors, "disk_free_bytes": disk, "wal_bytes": wal, "nodes": nodes}
+        moment: Any = SimpleNamespace(max_connections=100, **fields)
+        found = rtapp.warnings_of(moment, recent)
+        return [tuple(filter(None, (one.kind, one.value, one.node))) for one in found]
+
+    recent: list[Any] = []
+    assert told(one=89, errors=9) == told(one=89, wal=None) == []  # it has just begun
+    for errors in (2, 4):
+        recent.append(SimpleNamespace(errors=errors, nodes=[rtapp.NodeLoad("two", 5)]))
+    assert told(two=1) == []
+    assert told(two=89, three=90) == [("connections", 0.9, "three")]
+    assert told(two=1, errors=5) == [("errors", 3)]
+    assert told(two=1, disk=9e8) == [("disk", 9e8)]
+    assert told(two=1, wal=300_000_000) == [("wal", 300_000_000)]
+    assert told(one=1) == [("node", "two")]
 
 
 def test_another_program_on_the_second_loopback(make_server: Callable[..., Server]) -> None:

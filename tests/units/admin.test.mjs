@@ -144,21 +144,16 @@ test('what the server kept fills the charts, and what the stream told since stay
   assert.deepEqual([recent.value.length, rates().at(-1)], [300, [10, 0]]);
 });
 
-const alarms = (now, before = []) => warnings(now, before).map(({ id }) => id);
-
-test('rules tell what needs a look, and nothing where all is well', async () => {
-  const node = (name, connections = 1) => ({ node: name, connections });
-  const well = second(0, { maxConnections: 100, diskFreeBytes: 5e9, walBytes: 4e6, errors: 2, nodes: [node('one', 89)] });
-  assert.deepEqual(alarms(well, [well]), []);
-  assert.deepEqual(alarms({ ...well, walBytes: null }, [well]), []);
-  assert.deepEqual(alarms({ ...well, nodes: [node('one', 5), node('two', 90)] }), ['full two']);
-  assert.deepEqual(alarms({ ...well, diskFreeBytes: 9e8 }), ['disk']);
-  assert.deepEqual(alarms({ ...well, walBytes: 3e8 }), ['wal']);
-  assert.deepEqual(alarms({ ...well, errors: 5 }, [well]), ['errors 5']);
-  assert.match(warnings({ ...well, errors: 5 }, [well])[0].text, /3 errors/);
-  assert.deepEqual(alarms({ ...well, errors: 1 }, [well]), [], 'the server began anew');
-  assert.deepEqual(alarms({ ...well, errors: 9 }, [{ ...well, nodes: [node('two'), node('one')] }]), ['gone two'], 'errors of another');
-  assert.deepEqual(alarms(well, [{ ...well, nodes: [node('one'), node('two')] }]), ['gone two']);
+test('what the rules of the server find is told, and nothing where all is well', async () => {
+  const told = (...found) => warnings({ maxConnections: 100, errors: 5, warnings: found });
+  assert.deepEqual([told(), warnings({})], [[], []]);
+  const kinds = [{ kind: 'connections', value: 0.9, node: 'two' }, { kind: 'disk', value: 9e8 }, { kind: 'wal', value: 3e8 }, { kind: 'node', node: 'one' }];
+  assert.deepEqual(told(...kinds).map(({ id }) => id), ['full two', 'disk', 'wal', 'gone one']);
+  assert.match(told(kinds[0])[0].text, /90% of the 100 connections of two/);
+  const [errors] = told({ kind: 'errors', value: 3 });
+  assert.match(errors.text, /3 errors/);
+  assert.equal(errors.id, 'errors 5', 'another one is told again');
+  assert.deepEqual(told({ kind: 'of a newer server' }), []);
 });
 
 // ---- charts --------------------------------------------------------------------------------------

@@ -35,9 +35,6 @@ rt.on('stats', (data, { channel }) => channel === CHANNEL && take(data));
 /** What `recent` is made of. @type {Stats[]} */
 let kept = [];
 
-/** The statistics of the last five minutes, oldest first. */
-export const past = () => kept;
-
 /** Keep what a second brought. @param {Stats} next */
 export function take(next) {
   const before = kept.at(-1);
