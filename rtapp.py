@@ -12335,20 +12335,21 @@ class Desktop:
         fault, was_shown = "", False
         late = gevent.spawn_later(OPENING_SECONDS, window.kill)  # showing nothing is no window
         for line in window.stdout or ():
-            act, _, rest = line.rstrip("\n").removeprefix(WINDOW_SAYS).partition(" ")
             if not line.startswith(WINDOW_SAYS):
                 print(f"window: {line}", end="", file=sys.stderr)
-            elif act == "loaded":
-                was_shown = True
-                late.kill()
-            elif act == "failed":
-                fault = rest
-            elif act == "browser":
-                self.open_page(urllib.parse.urlsplit(rest).path or "/desktop")
-            elif act == "closing" and self.people:  # who would lose something, so it asks
-                self.show("quit")
-            elif act == "closing":
-                self.app.end_wanted.set()
+                continue
+            match line.removeprefix(WINDOW_SAYS).rstrip("\n").split(" ", 1):
+                case ["loaded"]:
+                    was_shown = True
+                    late.kill()
+                case ["failed", rest]:
+                    fault = rest
+                case ["browser", rest]:
+                    self.open_page(urllib.parse.urlsplit(rest).path or "/desktop")
+                case ["closing"] if self.people:  # who would lose something, so it asks
+                    self.show("quit")
+                case ["closing"]:
+                    self.app.end_wanted.set()
         code = window.wait()
         if not self.app.end_wanted.is_set():
             self.why = "died" if was_shown else "none"
@@ -12612,45 +12613,53 @@ def make_parser() -> argparse.ArgumentParser:
     about = "Give any setting a value; may be repeated."
     option("--set", dest="pairs", action="append", metavar="KEY=VALUE", help=about)
 
-    def add(group: Any, name: str, run: Callable[[Any], int | None], *parents: Any) -> Any:
-        about = inspect.getdoc(run) or ""
-        made = group.add_parser(name, help=about, description=about, parents=parents)
-        made.set_defaults(run=run, parser=made)
-        return made.add_argument
-
-    def group(name: str, about: str) -> Any:
-        made = commands.add_parser(name, help=about, description=about)
-        return made.add_subparsers(metavar="ACTION", required=True)
-
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add(commands, "serve", serve, every)
-    add(commands, "desktop", desktop_command, every)
-    add(commands, "backup", backup_command, where)("file", type=Path, help="to write")
-    add(commands, "restore", restore_command, where)("file", type=Path, help="to read")
-    add(commands, "setup-link", setup_link_command, where)
+    add_command(commands, "serve", serve, every)
+    add_command(commands, "desktop", desktop_command, every)
+    add_command(commands, "backup", backup_command, where)("file", type=Path, help="to write")
+    add_command(commands, "restore", restore_command, where)("file", type=Path, help="to read")
+    add_command(commands, "setup-link", setup_link_command, where)
+    about = "Who may sign in; also while the server runs."
+    add_user_commands(commands.add_parser("user", help=about, description=about), where)
+    about = "Tokens for programs that use the API; also while the server runs."
+    add_token_commands(commands.add_parser("token", help=about, description=about), where)
+    option = add_command(commands, "migrate", migrate_command, settings_options("data"))
+    option("--from", dest="source", required=True, metavar="URL", help="sqlite:///FILE")
+    option("--to", dest="target", required=True, metavar="URL", help="postgresql://HOST/NAME")
+    add_command(commands, "doctor", doctor_command, every)
+    return parser
 
-    users = group("user", "Who may sign in; also while the server runs.")
-    add(users, "list", user_list, where)
-    argument = add(users, "add", user_add, where)
+
+def add_user_commands(parser: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:
+    users = parser.add_subparsers(metavar="ACTION", required=True)
+    add_command(users, "list", user_list, where)
+    argument = add_command(users, "add", user_add, where)
     argument("name", help="1-64 letters, digits and _ . @ -")
     argument("--role", default="user", choices=["user", "admin"], help="what it may do (user)")
-    add(users, "passwd", user_passwd, where)("name")
-    add(users, "remove", user_remove, where)("name")
+    add_command(users, "passwd", user_passwd, where)("name")
+    add_command(users, "remove", user_remove, where)("name")
 
-    tokens = group("token", "Tokens for programs that use the API; also while the server runs.")
-    add(tokens, "list", token_list, where)
-    argument = add(tokens, "create", token_create, where)
-    argument("--name", required=True, help="what it is for")
-    argument("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
-    argument("--channel", action="append", help="pattern of channels, as news/*; may be repeated")
-    argument("--days", type=float, default=365, help="how long it is valid (365)")
-    add(tokens, "revoke", token_revoke, where)("name")
 
-    argument = add(commands, "migrate", migrate_command, settings_options("data"))
-    argument("--from", dest="source", required=True, metavar="URL", help="sqlite:///FILE")
-    argument("--to", dest="target", required=True, metavar="URL", help="postgresql://HOST/NAME")
-    add(commands, "doctor", doctor_command, every)
-    return parser
+def add_token_commands(parser: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:
+    tokens = parser.add_subparsers(metavar="ACTION", required=True)
+    add_command(tokens, "list", token_list, where)
+    option = add_command(tokens, "create", token_create, where)
+    option("--name", required=True, help="what it is for")
+    option("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
+    option("--channel", action="append", help="pattern of channels, as news/*; may be repeated")
+    option("--days", type=float, default=365, help="how long it is valid (365)")
+    add_command(tokens, "revoke", token_revoke, where)("name")
+
+
+def add_command(
+    group: Any, name: str, run: Callable[[Any], int | None], options: argparse.ArgumentParser
+) -> Callable[..., Any]:
+    """A command that takes some settings; gives what adds arguments of its own."""
+    about = inspect.getdoc(run) or ""
+    made = group.add_parser(name, help=about, description=about, parents=[options])
+    made.set_defaults(run=run, parser=made)
+    add_argument: Callable[..., Any] = made.add_argument
+    return add_argument
 
 
 def settings_options(*keys: str) -> argparse.ArgumentParser:
