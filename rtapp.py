@@ -12822,6 +12822,8 @@ def revoke_where(condition: Any) -> bool:
 def new_hash(username: str) -> str:
     """The hash of a new password: asked for twice at a terminal, else the first line of the input.
     Raises StartError when they differ or it is too weak."""
+    if sys.stdin is None:  # closed, as a service may have it
+        raise StartError("The password is read from the input, which is closed.")
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if getpass.getpass("Again: ") != password:
@@ -13114,7 +13116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        print(end="", flush=True)
+        return code
+    except BrokenPipeError:  # its reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+        return 141
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         if options.run is desktop_command and has_screen():

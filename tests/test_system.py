@@ -603,6 +603,26 @@ def test_doctor(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite
+@pytest.mark.skipif(os.name == "nt", reason="the shell's redirections")
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("doctor | true", 141, ""),  # output that nobody reads on
+        ("user add eve <&-", 2, "rtapp: The password is read from the input, which is closed.\n"),
+        ("user list >&-", 0, ""),
+    ],
+)
+def test_commands_whose_input_or_output_is_closed(
+    server: Server, command: str, code: int, said: str
+) -> None:
+    given, mark, rest = command.partition(" |")
+    run = f'{sys.executable} {ROOT / "rtapp.py"} {given} --data "{server.data}"'
+    script = f"{run}{mark}{rest}; exit ${{PIPESTATUS[0]}}"
+    shell = ["bash", "-c", script]
+    ended = subprocess.run(shell, env=server.env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (code, said)
+
+
 def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
     server.publish("x" * 50_000)
     server.stop()
