@@ -1824,7 +1824,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 def check_backup(path: Path) -> None:
     """Raise StartError unless a file is a sound database that this program can open."""
-    address = f"{path.resolve().as_uri()}?mode=ro"
+    address = f"{Path(os.path.realpath(path)).as_uri()}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -11973,7 +11973,7 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if create and is_sqlite:
             make_private(path)  # its -wal and -shm too
-        path = path.resolve()
+        path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a loop of links
     except OSError as error:
         words = f"The database {path} can't be written: {error.strerror}."
         for file in filter(Path.is_file, path.parents):
@@ -11981,7 +11981,11 @@ def make_engine(settings: Settings, create: bool = True) -> Engine:
         raise StartError(words) from None
     if is_sqlite:
         return SqliteEngine(path, settings["durability"])
-    return PostgresEngine(url, path.parent)
+    try:
+        return PostgresEngine(url, path.parent)
+    except ValueError:  # its words may hold a part of the password
+        words = "The database URL is not of the form postgresql://USER@HOST/NAME."
+        raise StartError(words) from None
 
 
 class Garbage:
@@ -13135,6 +13139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_given and getattr(error, "reason", "") != "surrogates not allowed":
             raise
         print("rtapp: What was given is not valid UTF-8.", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"rtapp: {error.filename}: {error.strerror}.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130

@@ -623,6 +623,29 @@ def test_commands_whose_input_or_output_is_closed(
     assert (ended.returncode, ended.stderr) == (code, said)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links, and what a name may be")
+@pytest.mark.parametrize("odd", ["loop", "n" * 300, "loop/within"])
+def test_commands_say_what_is_wrong_with_a_path(server: Server, odd: str) -> None:
+    path = server.data / odd
+    (server.data / "loop").symlink_to("loop")
+    for given in (
+        ["restore", str(path)],
+        ["backup", str(path)],
+        ["user", "list"],
+        ["token", "list"],
+    ):
+        of = str(path if len(given) == 2 and given[1] == "list" else server.data)
+        ended = run_program(*given, "--data", of, env=server.env)
+        assert ended.code == 2 and re.fullmatch(r"rtapp: .*\.\n", ended.stderr), (given, ended)
+
+
+def test_a_database_url_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for url in ("postgresql://[::1", "postgresql://user:secret@[/name"):
+        ended = run_program("user", "list", "--data", str(tmp_path), "--database", url)
+        said = "rtapp: The database URL is not of the form postgresql://USER@HOST/NAME.\n"
+        assert (ended.code, ended.stderr) == (2, said)
+
+
 def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
     server.publish("x" * 50_000)
     server.stop()
