@@ -623,6 +623,7 @@ def test_commands_whose_input_or_output_is_closed(
     assert (ended.returncode, ended.stderr) == (code, said)
 
 
+@pytest.mark.sqlite
 @pytest.mark.skipif(os.name == "nt", reason="links, and what a name may be")
 @pytest.mark.parametrize("odd", ["loop", "n" * 300, "loop/within"])
 def test_commands_say_what_is_wrong_with_a_path(server: Server, odd: str) -> None:
@@ -646,6 +647,7 @@ def test_a_database_url_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         assert (ended.code, ended.stderr) == (2, said)
 
 
+@pytest.mark.sqlite
 def test_doctor_on_broken_installations(server: Server, tmp_path: Path) -> None:
     server.publish("x" * 50_000)
     server.stop()
