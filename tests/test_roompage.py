@@ -381,7 +381,6 @@ def test_before_the_call_one_sees_and_hears_oneself_and_is_remembered(house: Hou
     assert first != house.room
 
 
-@pytest.mark.whole
 def test_what_one_types_takes_the_place_of_the_name_that_comes_late(house: House) -> None:
     """Whoever is signed in is offered that name, and may be about to write another one."""
     page = house.guest("Grace", QUIET).page
@@ -397,6 +396,7 @@ def test_what_one_types_takes_the_place_of_the_name_that_comes_late(house: House
     expect(page.locator("#name")).to_have_value("Grace")
 
 
+@pytest.mark.whole
 def test_devices_can_be_chosen_before_and_in_the_call(house: House) -> None:
     ada = house.guest("Ada").open()
     page = ada.page
