@@ -996,7 +996,7 @@ def test_a_tab_that_can_not_have_its_part_goes_on_alone(
     assert len(told) == 1 and "a stream of its own" in told[0]
 
 
-def test_what_is_needed_once_it_is_open_is_loaded_then_and_tried_for_again(
+def test_what_is_needed_by_a_change_of_channels_is_loaded_then_and_tried_for_again(
     context: BrowserContext, site: Server
 ) -> None:
     """Some browsers keep for ever that a part could not be had: it waits for the connection."""
@@ -1012,17 +1012,47 @@ def test_what_is_needed_once_it_is_open_is_loaded_then_and_tried_for_again(
     context.route("**/rt-more.js", lose_once)
     page = open_page(context, site.port)
     page.route("**/api/events?*", lambda route: route.abort())
-    page.evaluate("""start({ channels: ['a'], shared: false, attempts: 0,
-      debug: (text) => (window.words ??= []).push(text) })""")
+    page.evaluate("start({ channels: ['a'], shared: false, attempts: 0 })")
     wait_state(page, "closed")
     assert page.evaluate("rt.subscribe('a')") is None, "kept for the next connection"
     assert asked == []
     page.unroute("**/api/events?*")
     page.evaluate("rt.retryNow()")
     wait_state(page, "open")
-    wait_for(lambda: [text for text in page.evaluate("words") if "rt-more.js" in text], "a word")
+    failed = page.evaluate("rt.subscribe('b').catch(({ code }) => code)")
+    assert (failed, page.evaluate("[...rt.channels]")) == ("unreachable", ["a"])
     site.publish("first", "channel=a")
     page.evaluate("rt.subscribe('b')")
     site.publish("second", "channel=b")
     wait_received(page, ["first", "second"])
     assert len(asked) == 2 and page.evaluate("rt.state") == "open"
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [({"shared": False}, set()), ({}, {"rt-tabs.js"}), ({"token": ADMIN}, {"rt-tabs.js"})],
+    ids=["alone", "with other tabs", "by a token"],
+)
+def test_who_listens_loads_no_more_than_that(
+    context: BrowserContext, site: Server, public: Path, options: dict[str, Any], parts: set[str]
+) -> None:
+    """Also where the connection is lost meanwhile."""
+    (public / "bare.html").write_text(PAGE.rpartition("\n")[2])
+    page = context.new_page()
+    loaded: set[str] = set()
+    page.on("request", lambda request: loaded.add(request.url.rpartition("/")[2]))
+    page.goto(f"http://127.0.0.1:{site.port}/bare.html")
+    until(page, "() => document.title === 'ready'")
+    page.evaluate("(options) => start(options)", {"channels": ["a"], **options})
+    wait_state(page, "open")
+    site.publish("one", "channel=a")
+    wait_received(page, ["one"])
+    site.stop()
+    site.start()
+    wait_said(page, "open", 2)
+    site.publish("two", "channel=a")
+    wait_received(page, ["one", "two"])
+    assert {name for name in loaded if name.startswith("rt")} == {"rt.js", *parts}
+    page.evaluate("rt.emit('chat', 'three', { channel: 'a' })")
+    wait_received(page, ["one", "two", "three"])
+    assert "rt-more.js" in loaded

@@ -128,7 +128,7 @@ async function insist(retries = 0, signal, act) {
       return await act({ signal, headers });
     } catch (error) {
       if (!(error instanceof RtError) || error.final || failures >= retries || signal.aborted) throw error;
-      await pause(error.retryAfter + jitter(failures));
+      await pause(error.retryAfter + jitter(failures), (rise) => signal.addEventListener('abort', rise));
     }
   }
 }
@@ -191,8 +191,9 @@ export class Tokens {
     if (rest > 0 && rest < 2 ** 31) this.#timer = setTimeout(renew, Math.max(rest - EARLY, rest / 2));
   }
 
-  /** Leave the token as it is. */
+  /** Leave the token as it is, and who was asked for it. */
   leave() {
     clearTimeout(this.#timer);
+    this.#asked = undefined;
   }
 }

@@ -1,11 +1,11 @@
 /**
- * rtapp's client: messages once and in order, across reconnects too, in pages, workers and Node.
+ * rtapp's client: messages once and in order, across reconnects, in pages, workers and Node.
  *
  *     const rt = connect({ channels: ['news'] });
  *     rt.on('message', (data) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * The guide is static/docs/client.md. The other rt-*.js are loaded late.
+ * Guide: static/docs/client.md
  */
 
 /** @typedef {import('./rt-types.js').State} State */
@@ -13,16 +13,11 @@
 /** @typedef {import('./rt-types.js').Detail} Detail */
 /** @typedef {import('./rt-types.js').Options} Options */
 /** @typedef {import('./rt-types.js').EmitOptions} EmitOptions */
-/** @typedef {import('./rt-types.js').OwnEvents} OwnEvents */
-/** @typedef {import('./rt-types.js').Fault} Fault */
 /**
  * @template {Record<string, any>} [Events=Record<string, any>]
  * @typedef {import('./rt-types.js').Client<Events>} Client
  */
-/** @import { Heard, Item, News, Older, Owner, Refused } from './rt-types.js' */
-/** @import { Tokens } from './rt-more.js' */
-/** @import { Socket } from './rt-socket.js' */
-/** @import { Tabs } from './rt-tabs.js' */
+/** @import { Fault, Heard, Item, News, Older, Owner, Refused } from './rt-types.js' */
 
 /** The server's root, where this file stands on it. */
 const HOME = /^(https?:.*\/)static\/([\w-]+\/)?js\/rt\.js/.exec(import.meta.url)?.[1];
@@ -30,7 +25,6 @@ const HOME = /^(https?:.*\/)static\/([\w-]+\/)?js\/rt\.js/.exec(import.meta.url)
 export const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(participant|room|presence)-.+)$/;
 /** What the client says: no message's name. */
 const OWN = /^(\*|connecting|open|reconnecting|closed|recovered|buffering)$/;
-const ABOUT_CONNECTION = /^(connection|ping|reset|disconnect)$/;
 const STEADY = 5_000; // ms: a shorter connection is a failed one
 const FIRST = 20_000; // longest wait for a first event
 const HELD = 5_000; // a wait that is told
@@ -38,7 +32,7 @@ const HELD = 5_000; // a wait that is told
 /**
  * Connect, and stay connected.
  * @template {Record<string, any>} [Events=Record<string, any>] data by the event's name
- * @param {string | URL | Options} [url] the server's root; by default the one this file came from
+ * @param {string | URL | Options} [url] the server's root, or else this file's
  * @param {Options} [options]
  * @returns {Client<Events>}
  */
@@ -53,10 +47,9 @@ function rootOf(address) {
     const root = new URL(address || HOME || 'http://', globalThis.location?.href);
     root.pathname = root.pathname.replace(/\/?$/, '/');
     root.search = root.hash = '';
-    return root;
-  } catch {
-    throw new RtError("Give the server's address: connect('https://…/', options).", { code: 'no_address' });
-  }
+    if (/^(?!ws)\w+:\/\//.test(root.href)) return root;
+  } catch {}
+  throw new RtError("Give an address: connect('https://…/', options).", { code: 'no_address' });
 }
 
 /** A call that failed, or why there is no connection. */
@@ -79,7 +72,7 @@ export class RtError extends Error {
 /** @internal @param {Fault} error @returns {Fault} */
 export const told = ({ message, status, code }) => ({ message, status, code });
 
-/** @internal @param {AbortSignal} signal @param {() => void} act at the network's return, or a look */
+/** Online or seen. @internal @param {AbortSignal} signal @param {() => void} act */
 export function onWake(signal, act) {
   const { document: page, addEventListener: listen } = globalThis;
   listen?.('online', act, { signal });
@@ -93,7 +86,7 @@ export const silenceOf = (hello) => (hello.pingInterval || 20) * 2000 + 5000;
 export function isNewer(id, than) {
   const [epoch, number] = id.split('-');
   const [other, last] = than.split('-');
-  return epoch !== other || Number(number) > Number(last);
+  return epoch !== other || !(Number(number) <= Number(last));
 }
 
 /** @internal @param {string | undefined} event @param {any} data @returns {string} */
@@ -105,17 +98,18 @@ export function nameOf(event, data) {
 /** Full jitter, after the cap. @internal @param {number} failures */
 export const jitter = (failures) => Math.random() * Math.min(30_000, 1000 * 2 ** failures);
 
-/** @internal @param {number} ms @param {(rise: () => void) => void} [take] what ends it sooner */
+/** @internal @param {number} ms @param {(rise: () => void) => void} [take] its end */
 export const pause = (ms, take) =>
   new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
+    const timer = setTimeout(resolve, Math.min(ms, 2 ** 31 - 1));
     take?.(() => resolve(clearTimeout(timer)));
   });
 
-const more = () =>
-  import('./rt-more.js').catch((error) => {
-    throw new RtError(String(error));
-  });
+/** @param {unknown} error @returns {never} */
+const unreachable = (error) => {
+  throw new RtError(String(error));
+};
+const more = () => import('./rt-more.js').catch(unreachable);
 
 /** @param {unknown} error */
 const report = (error) => (globalThis.reportError ?? console.error)(error);
@@ -142,17 +136,17 @@ export class Link {
   since = new Map();
   /** Of the open stream. @type {Set<string>} */
   had = new Set();
-  /** @type {Socket | undefined} */
+  /** @type {import('./rt-socket.js').Socket | undefined} */
   socket;
-  /** @type {(item: Item) => Item} */
-  mark = (item) => item;
+  /** @type {((item: Item) => Item) | undefined} */
+  mark;
   /** @type {((value?: any) => void)[]} */
   waiting = [];
   /** @type {Promise<any>} */
   #turn = Promise.resolve();
   /** @type {RtError | undefined} */
   why;
-  /** @type {Tokens | undefined} */
+  /** @type {import('./rt-more.js').Tokens | undefined} */
   #tokens;
   #life = new AbortController();
   /** @type {(why?: RtError) => void} */
@@ -163,7 +157,7 @@ export class Link {
   #failures = 0;
   #heard = 0;
   #opened = 0;
-  /** Of Date, to the clock that sleeps with the machine. */
+  /** Date's time, of the clock that sleeps. */
   #ahead = 0;
 
   /** @param {URL} base @param {Options} options @param {Owner} owner */
@@ -207,7 +201,7 @@ export class Link {
   #look() {
     const now = performance.now();
     const ahead = Date.now() - now;
-    // The machine slept, or the clock was set: what lives is heard soon.
+    // The machine slept: what lives is heard soon.
     if (ahead - this.#ahead > this.silence) this.#heard = Math.min(this.#heard, now - this.silence / 2);
     this.#ahead = ahead;
     if (now - this.#heard > this.silence) this.#end(new RtError('nothing was heard', { code: 'silent' }));
@@ -246,9 +240,7 @@ export class Link {
       ...sent,
       ...init,
       headers,
-    }).catch((error) => {
-      throw new RtError(String(error));
-    });
+    }).catch(unreachable);
     const { ok, status } = response;
     if (ok) return response;
     if (status === 401 && getToken && !again) return this.call(path, body, init, true);
@@ -262,7 +254,9 @@ export class Link {
     const waits = this.state !== 'closed';
     const turn = this.#turn.then(async () => {
       await settled(this);
-      if (!waits && this.state === 'closed') return {};
+      const { had, channels, state } = this;
+      const isSo = had.size === channels.size && [...had].every((name) => channels.has(name));
+      if (state === 'closed' ? !waits : isSo) return {};
       return (await more()).agree(this, waits);
     });
     this.#turn = turn.catch(() => {});
@@ -312,7 +306,10 @@ export class Link {
   async #connect(life, careful) {
     const connection = new AbortController();
     const { signal } = connection;
-    this.#end = (why) => connection.abort(why);
+    // What is handed in may not end.
+    const ended = new Promise((_, reject) => {
+      this.#end = (why) => connection.abort(reject(why));
+    });
     life.addEventListener('abort', () => this.#end(), { signal });
     this.silence = FIRST;
     this.#heard = performance.now();
@@ -323,11 +320,8 @@ export class Link {
     const watch = setInterval(() => this.#look(), 500);
     const late = setTimeout(() => more().then((it) => it.checkHeld(this, signal)).catch(this.log), HELD);
     try {
-      if (this.options.transport === 'websocket') await (await import('./rt-socket.js')).readSocket(this, signal);
-      else await this.#readStream(signal);
+      await Promise.race([ended, this.#read(signal)]);
       throw new RtError('the server ended the connection', { code: 'ended' });
-    } catch (error) {
-      throw signal.aborted ? signal.reason : error;
     } finally {
       clearInterval(watch);
       clearTimeout(late);
@@ -343,12 +337,14 @@ export class Link {
     return url;
   }
 
-  /** Server-Sent Events, by `fetch`: an EventSource gives up at a 503. @param {AbortSignal} signal */
-  async #readStream(signal) {
+  /** An EventSource gives up at a 503. @param {AbortSignal} signal */
+  async #read(signal) {
+    if (this.options.transport === 'websocket') return (await import('./rt-socket.js')).readSocket(this, signal);
     const url = this.address('api/events?labels=1');
     const headers = { Accept: 'text/event-stream', ...(this.position && { 'Last-Event-ID': this.position }) };
-    const response = await this.call(url, undefined, { signal, headers });
-    const reader = /** @type {any} */ (response.body).pipeThrough(new TextDecoderStream()).getReader();
+    /** @type {any} */
+    const { body } = await this.call(url, undefined, { signal, headers });
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
       const { done, value } = await reader.read();
       if (done) return;
@@ -368,11 +364,12 @@ export class Link {
 
   /** @param {AbortSignal} signal of the connection @param {Item} [item] */
   hear(signal, item) {
+    if (signal.aborted) return;
     this.#heard = performance.now();
-    if (!item || signal.aborted) return;
+    if (!item) return;
     const { name, id, data } = item;
     this.position = id || this.position;
-    this.owner.pass(this.mark(item));
+    this.owner.pass(this.mark?.(item) ?? item);
     if (signal.aborted) return; // by a listener
     if (name === 'connection') this.#begin(data);
     if (name !== 'disconnect') return;
@@ -406,17 +403,17 @@ export class Page {
   hello = {};
   /** @type {Map<string, Older>} */
   since = new Map();
-  /** Perhaps refused. @type {Set<string>} */
-  asked = new Set();
+  /** Perhaps refused. @type {Map<string, Promise<void>>} */
+  asked = new Map();
   /** And whether for once. @type {Map<string, Map<Heard, boolean>>} */
   #listeners = new Map();
-  /** Who listens by `channel`, where that subscribed. @type {Map<string, Set<() => void>>} */
+  /** Who listens, where `channel` subscribed. @type {Map<string, Set<() => void>>} */
   #uses = new Map();
   /** @type {((value?: any) => void)[]} */
   waiting = [];
   /** @type {Fault | undefined} */
   #why;
-  /** @type {Tabs | undefined} */
+  /** @type {import('./rt-tabs.js').Tabs | undefined} */
   #tabs;
   /** @type {Promise<void> | undefined} */
   #begun;
@@ -426,7 +423,7 @@ export class Page {
     this.base = base;
     this.options = options;
     this.channels = new Set(options.channels);
-    this.lastEventId = options.since ?? '';
+    this.lastEventId = String(options.since ?? '');
     this.link = new Link(base, options, this);
     queueMicrotask(() => this.state === 'closed' || this.#begin()); // the caller listens first
   }
@@ -436,17 +433,16 @@ export class Page {
   }
 
   get ready() {
-    return (async () => {
-      await settled(this);
+    return settled(this).then(() => {
       const { message, ...why } = this.#why ?? { message: 'closed', code: 'closed' };
       if (this.state === 'closed') throw new RtError(message, why);
       return this;
-    })();
+    });
   }
 
   /** @param {string} event @param {Heard} listener */
   on(event, listener) {
-    return this.#listen(event, listener, false);
+    return this.#listen(event, listener);
   }
 
   /** @param {string} event @param {Heard} listener */
@@ -454,8 +450,8 @@ export class Page {
     return this.#listen(event, listener, true);
   }
 
-  /** @param {string} event @param {Heard} listener @param {boolean} isOnce */
-  #listen(event, listener, isOnce) {
+  /** @param {string} event @param {Heard} listener @param {boolean} [isOnce] */
+  #listen(event, listener, isOnce = false) {
     const listeners = this.#listeners.get(event) ?? new Map();
     this.#listeners.set(event, listeners.set(listener, isOnce && (listeners.get(listener) ?? true)));
     return () => listeners.delete(listener);
@@ -473,18 +469,19 @@ export class Page {
     return (await more()).emit(this, event, data, options);
   }
 
-  /** @param {...(string | { since?: string })} channels */
+  /** @param {...any} channels */
   async subscribe(...channels) {
-    const { since } = Object.assign({}, ...channels.filter((one) => typeof one === 'object'));
-    const names = /** @type {string[]} */ (channels.filter((one) => typeof one === 'string'));
+    const names = channels.filter((one) => typeof one === 'string');
+    const since = channels.find((one) => one.since)?.since;
     const added = names.filter((name) => !this.channels.has(name));
+    const asked = this.#adjust(names, added);
     for (const name of added) {
       this.channels.add(name);
-      this.asked.add(name);
+      this.asked.set(name, asked);
       if (since) this.since.set(name, { id: since, had: 0, seen: 0 });
     }
     for (const name of names) this.#uses.delete(name);
-    await this.#adjust(names, added);
+    await Promise.all([asked, ...names.map((name) => this.asked.get(name))]);
   }
 
   /** @param {...string} channels */
@@ -500,7 +497,7 @@ export class Page {
     }
   }
 
-  /** @param {string[]} [names] @param {string[]} [added] given up if a name is refused */
+  /** @param {string[]} [names] @param {string[]} [added] dropped with a refused one */
   async #adjust(names = [], added = []) {
     try {
       await null; // what changes at once is one
@@ -523,7 +520,7 @@ export class Page {
     return {
       name,
       on: (event, listener) => {
-        const remove = this.#listen(event, (data, meta) => meta.channel === name && listener(data, meta), false);
+        const remove = this.#listen(event, (data, meta) => meta.channel === name && listener(data, meta));
         if (!this.channels.has(name)) {
           this.subscribe(name).catch(report);
           uses.set(name, new Set());
@@ -571,7 +568,7 @@ export class Page {
         older.had = older.seen;
       } else {
         this.since.delete(channel);
-        if (!isNew && !ABOUT_CONNECTION.test(name)) return;
+        if (!isNew && !/^(connection|ping|reset|disconnect)$/.test(name)) return;
       }
     }
     if (channel && !this.channels.has(channel)) return;
@@ -605,7 +602,7 @@ export class Page {
       const name = await tabsName(this);
       if (!this.#tabs && this.state !== 'closed') this.#tabs = new Tabs(this, name);
     } catch (error) {
-      this.link.log(`a stream of its own, since tabs can't share: ${error}`);
+      this.link.log(`a stream of its own: ${error}`);
       if (!this.#tabs) this.#alone();
     }
   }

@@ -111,10 +111,16 @@ export class Clock {
   #timers = new Map();
   #made = 0;
 
+  /** How many go. */
+  get timers() {
+    return this.#timers.size;
+  }
+
   constructor() {
     const add = (act, ms = 0, every = 0) => {
       this.#made += 1;
-      this.#timers.set(this.#made, { act, due: this.now + ms, every });
+      const due = this.now + (ms < 2 ** 31 ? ms : 1); // like a real one
+      this.#timers.set(this.#made, { act, due, every });
       return this.#made;
     };
     put('setTimeout', (act, ms) => add(act, ms));

@@ -173,6 +173,13 @@ test("a server's Retry-After is the least wait, whoever looks", async () => {
   assert.equal(calls.length, 2);
 });
 
+test('a wait longer than a timer can be is as long as it can', async () => {
+  server = refusing(503, { 'Retry-After': '9999999' });
+  client({ attempts: Infinity });
+  await clock.run(60_000);
+  assert.equal(calls.length, 1);
+});
+
 test('the network that is back, or somebody who looks, is tried for at once and costs no attempt', async () => {
   server = unreachable;
   Math.random = () => 0.99;
@@ -321,6 +328,16 @@ test('nor is one whose first bytes come behind the answer', async () => {
   await clock.run(6_000);
   await settled();
   assert.deepEqual([told.map(([name]) => name), asked], [['open'], 2]);
+});
+
+test('what does not end by its signal is given up as well', async () => {
+  const never = new Promise(() => {});
+  for (const options of [{ fetch: () => never }, { getToken: () => never }]) {
+    const told = client({ ...options, attempts: 1 });
+    await clock.run(60_000);
+    assert.deepEqual(told.map(([name]) => name), ['connecting', 'reconnecting', 'closed']);
+    assert.equal(told[1][1].error.code, 'silent');
+  }
 });
 
 test('closed by whoever hears that it is connected, it stays closed', async () => {
@@ -657,6 +674,19 @@ test('a channel that is refused is not kept, and the others are', async () => {
 
 // ---- changes of channels -------------------------------------------------------------------------
 
+test('who asks for a channel that is being asked for is told its refusal too', async () => {
+  await connected();
+  let answer;
+  server = () => new Promise((resolve) => (answer = () => resolve(refusing(403)())));
+  const first = rt.subscribe('x');
+  await settled();
+  const both = Promise.allSettled([first, rt.subscribe('x')]);
+  await settled();
+  answer();
+  assert.deepEqual((await both).map(({ reason }) => reason?.status), [403, 403]);
+  assert.deepEqual([...rt.channels], []);
+});
+
 const topics = () => calls.filter(({ url }) => url.pathname.endsWith('/topics')).map(({ body }) => JSON.parse(body));
 
 test('changes of channels go one after the other', async () => {
@@ -742,6 +772,18 @@ test('who is closed meanwhile has what it wants next time', async () => {
   const failed = assert.rejects(rt.subscribe('a'), { code: 'unreachable' });
   await clock.run(10_000);
   await failed;
+});
+
+test('a position is text, and any is older than those of another form', async () => {
+  for (const since of [5, '00aa', '']) {
+    const { streams } = await connected({ since }, ['message']);
+    const heard = [];
+    rt.on('message', (data) => heard.push(data));
+    await streams[0].event({ data: '1', id: '00aa-1' });
+    await streams[0].event({ data: '1', id: '00aa-1' });
+    rt.close();
+    assert.deepEqual(heard, [1], String(since));
+  }
 });
 
 test('a channel may begin earlier', async () => {
@@ -901,7 +943,7 @@ test('an address may lack its last slash', async () => {
 });
 
 test('without an address it says what to give', () => {
-  for (const url of [undefined, {}, '', 'http://']) {
+  for (const url of [undefined, null, {}, '', 'http://', 'localhost:8000', 'localhost:8000/base', 'ws://server.test', 'mailto:a@b']) {
     assert.throws(() => connect(url), { name: 'RtError', code: 'no_address', message: /connect\('https:/ });
   }
 });
@@ -1009,6 +1051,19 @@ test('a call has a limit of time, or a signal', async () => {
   const waits = assert.rejects(rt.emit('a', 1, { timeout: 1_000 }), { code: 'timeout' });
   await clock.run(1_000);
   await waits;
+});
+
+test('a call that is given up between its tries leaves no timer', async () => {
+  await connected();
+  server = refusing(503, { 'Retry-After': '3600' });
+  const timers = clock.timers;
+  const end = new AbortController();
+  const ended = assert.rejects(rt.emit('a', 1, { signal: end.signal, retries: 2 }), { message: 'enough' });
+  await clock.run(10);
+  assert.equal(clock.timers, timers + 1);
+  end.abort(new Error('enough'));
+  await ended;
+  assert.equal(clock.timers, timers);
 });
 
 test('a call whose answer is lost is made again by the same key', async () => {

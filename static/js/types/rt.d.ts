@@ -1,24 +1,22 @@
 /**
- * rtapp's client: messages once and in order, across reconnects too, in pages, workers and Node.
+ * rtapp's client: messages once and in order, across reconnects, in pages, workers and Node.
  *
  *     const rt = connect({ channels: ['news'] });
  *     rt.on('message', (data) => console.log(data));
  *     await rt.emit('message', 'Hello!', { channel: 'news' });
  *
- * The guide is static/docs/client.md. The other rt-*.js are loaded late.
+ * Guide: static/docs/client.md
  */
 export type State = import('./rt-types.js').State;
 export type Meta = import('./rt-types.js').Meta;
 export type Detail = import('./rt-types.js').Detail;
 export type Options = import('./rt-types.js').Options;
 export type EmitOptions = import('./rt-types.js').EmitOptions;
-export type OwnEvents = import('./rt-types.js').OwnEvents;
-export type Fault = import('./rt-types.js').Fault;
 export type Client<Events extends Record<string, any> = Record<string, any>> = import('./rt-types.js').Client<Events>;
 /**
  * Connect, and stay connected.
  * @template {Record<string, any>} [Events=Record<string, any>] data by the event's name
- * @param {string | URL | Options} [url] the server's root; by default the one this file came from
+ * @param {string | URL | Options} [url] the server's root, or else this file's
  * @param {Options} [options]
  * @returns {Client<Events>}
  */
