@@ -350,9 +350,15 @@ for (const [name, code, count, settle] of rows) {
   lines = [];
   const socket = io(url, AUTH), other = io(url, AUTH);
   await Promise.all([once(socket, "connect"), once(other, "connect")]);
-  // What is volatile is dropped, by Node's server too, while a connection goes over to a WebSocket.
-  for (const { io: { engine } } of [socket, other])
-    while (engine.transport.name !== "websocket") await new Promise((done) => setTimeout(done, 10));
+  // What is volatile is dropped, by Node's server too, while a connection goes over to a WebSocket:
+  // an answer that comes over that tells when the server's side is there as well.
+  for (const { io: manager } of [socket, other]) {
+    while (manager.engine.transport.name !== "websocket")
+      await new Promise((done) => setTimeout(done, 10));
+    const probe = manager.socket("/not-there");
+    await Promise.race([once(probe, "connect"), once(probe, "connect_error")]);
+    probe.disconnect();
+  }
   const enough = new Promise((done) => { changed = () => lines.length >= count && done(); });
   new Function("io", "url", "token", "socket", "other", "print", code)(
     io, url, token, socket, other, print);
