@@ -213,6 +213,7 @@ def test_the_chat(show: Show) -> None:
     bob = show("chat")
     enter(bob, "bob")
     lines(ada, "1 here", "bob joined, 2 here")
+    lines(bob, "2 here")  # sooner there is nothing to type in
     bob.type("#text", "hi")
     expect(ada.locator("#typing")).to_have_text("bob is typing")
     expect(ada.locator("#typing")).to_have_text("")
