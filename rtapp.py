@@ -540,8 +540,8 @@ _BOOLS = dict.fromkeys(("", "0", "false", "no", "off"), False)
 _BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
 # kind: how a text is read, what one is that can't be
 _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "int": (int, "not a whole number"),
-    "float": (float, "not a number"),
+    "int": (lambda text: int(text.encode("ascii")), "not a whole number"),
+    "float": (lambda text: float(text.encode("ascii")), "not a number"),
     "bool": (lambda text: _BOOLS[text.lower()], "neither true nor false"),
     "list": (lambda text: tuple(part for x in text.split(",") if (part := x.strip())), ""),
     "text": (str, ""),
@@ -1824,6 +1824,8 @@ def copy_database(source: Path, target: Path) -> None:
 
 def check_backup(path: Path) -> None:
     """Raise StartError unless a file is a sound database that this program can open."""
+    if not path.is_file():  # who opens a pipe waits for its writer
+        raise StartError(f"There is no file {path}.")
     address = f"{Path(os.path.realpath(path)).as_uri()}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
@@ -13105,6 +13107,8 @@ create_server = ChildServer
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
+    if isinstance(sys.stdout, io.TextIOWrapper):  # like errors', whatever letters the output takes
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--window"]:
         return WindowProcess(*given[1:]).run()
@@ -13123,9 +13127,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options) or 0
         print(end="", flush=True)
         return code
-    except BrokenPipeError:  # its reader has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
-        return 141
     except StartError as error:
         print(f"rtapp: {error}", file=sys.stderr)
         if options.run is desktop_command and has_screen():
@@ -13142,8 +13143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         if error.filename is None:
-            raise
-        print(f"rtapp: {error.filename}: {error.strerror}.", file=sys.stderr)
+            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
+        if error.errno == errno.EPIPE:  # its reader has seen enough, as `head` has
+            return 141
+        print(f"rtapp: {error.filename or 'The output'}: {error.strerror}.", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130

@@ -545,6 +545,12 @@ def test_a_command_takes_its_own_options_only(tmp_path: Path) -> None:
         assert done.code == 2 and done.stderr.startswith("usage: rtapp"), done
 
 
+@pytest.mark.parametrize("number", ["１", "٣", "1e3", "1.5", "0x10", "one", "", "65536", "-1"])
+def test_a_number_is_of_plain_digits_and_within_its_bounds(tmp_path: Path, number: str) -> None:
+    done = run_program("serve", f"--port={number}", "--data", str(tmp_path))
+    assert done.code == 2 and re.fullmatch(r"rtapp: port: .* is not .*\.\n", done.stderr), done
+
+
 @pytest.mark.parametrize(
     "name, near", [("RTAPP_PROT", "RTAPP_PORT"), ("RTAPP_ACCES", "RTAPP_ACCESS")]
 )
@@ -610,17 +616,39 @@ def test_doctor(server: Server, tmp_path: Path) -> None:
         ("doctor | true", 141, ""),  # output that nobody reads on
         ("user add eve <&-", 2, "rtapp: The password is read from the input, which is closed.\n"),
         ("user list >&-", 0, ""),
+        ("doctor --port 0 >/dev/full", 2, "rtapp: The output: No space left on device.\n"),
+        ("restore pipe", 2, "rtapp: There is no file pipe.\n"),
     ],
 )
 def test_commands_whose_input_or_output_is_closed(
     server: Server, command: str, code: int, said: str
 ) -> None:
+    os.mkfifo(server.data / "pipe")
     given, mark, rest = command.partition(" |")
     run = f'{sys.executable} {ROOT / "rtapp.py"} {given} --data "{server.data}"'
     script = f"{run}{mark}{rest}; exit ${{PIPESTATUS[0]}}"
     shell = ["bash", "-c", script]
-    ended = subprocess.run(shell, env=server.env, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        shell,
+        env=server.env,
+        cwd=server.data,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
     assert (ended.returncode, ended.stderr) == (code, said)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_lacks_letters_has_their_numbers(server: Server, encoding: str) -> None:
+    """As where Windows writes to a file, or a service has no locale."""
+    given = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    target = server.data / "yedek ş.db"
+    told = ("backup", str(target), "--data", str(server.data))
+    done = run_program(*told, env=given, cold=True)
+    assert done.code == 0 and "yedek \\u015f.db" in done.stdout and target.exists(), done
 
 
 @pytest.mark.sqlite

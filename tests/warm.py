@@ -179,6 +179,9 @@ def serve(control: socket.socket, fork: Any, waitpid: Any) -> dict[str, Any] | N
                 for number, fd in enumerate(fds):
                     os.dup2(fd, number)
                     os.close(fd)
+                # The ones that were opened on other files believe that these can be sought in.
+                sys.stdout = os.fdopen(1, "w", closefd=False)
+                sys.stderr = os.fdopen(2, "w", 1, closefd=False)
                 control.close()
                 return wish
             running.add(answer)
