@@ -834,9 +834,8 @@ class Inside:
     def goto(self, path: str) -> None:
         """Another page of the program's."""
         self.evaluate(f"void (location.href = {json.dumps(path)})")
-        self.until(
-            f"location.pathname === {json.dumps(path)} && document.readyState === 'complete'"
-        )
+        here = f"(location.pathname + location.hash).startsWith({json.dumps(path)})"
+        self.until(f"{here} && document.readyState === 'complete'")
 
     def click(self, selector: str) -> None:
         """By the mouse, where the page says that the element is."""
