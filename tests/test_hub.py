@@ -878,6 +878,16 @@ KNOWN = {  # by what went wrong once
         *IDLE,
         Step("commit", 0, [ON_A, ends("topics", add=["c/a"], remove=[], since=0), ON_A]),
     ],
+    "a ping tells who waits for what is older on a new topic that it had this": [
+        *[Step("commit", 0, [ON_B] * 12)] * 2,
+        *IDLE,
+        Step("slow", 9),
+        Step("gain", 0, (40, ["c/b"])),
+        Step("run", 4),
+        Step("ping", 0),
+        Step("run", 40),
+        Step("ping", 0),
+    ],
     "who is paused is not told of room, and counts as stalled": [
         Step("come", 1, (0, ["c/a"], 0, FULL)),
         Step("commit", 0, [ON_A]),
@@ -907,6 +917,18 @@ def test_an_answer_that_is_pinned_while_a_page_is_read(swift: None, turns: int) 
         Step("run", 9),
     ]
     assert trouble(steps) is None
+
+
+def test_what_is_volatile_overtakes_nothing(swift: None) -> None:
+    """Also not for who lacks more than one turn brings, and so lacks some of it afterwards."""
+    world = World()
+    world.hub._settings["ring_bytes"] = 600_000  # type: ignore[index]
+    for step in [*IDLE, Step("commit", 0, [ON_A] * 90), Step("volatile", 0), Step("run", 9)]:
+        world.do(step)
+        world.check()
+    world.settle()
+    world.check(at_rest=True)
+    world.close()
 
 
 @pytest.mark.parametrize("event", ["kick", "revoke"])
