@@ -881,6 +881,8 @@ KNOWN = {  # by what went wrong once
     "a ping tells who waits for what is older on a new topic that it had this": [
         *[Step("commit", 0, [ON_B] * 12)] * 2,
         *IDLE,
+        Step("commit", 0, [ON_A]),
+        Step("run", 5),
         Step("slow", 9),
         Step("gain", 0, (40, ["c/b"])),
         Step("run", 4),
