@@ -2200,6 +2200,22 @@ def test_the_call_outlives_the_server_and_says_why(house: House) -> None:
     expect(page.locator("main")).to_have_attribute("data-signalling", "open")
 
 
+def test_an_attempt_to_come_back_gets_its_time(house: House) -> None:
+    """A stream that is slow to open is not opened twice, though the server answers other calls."""
+    ada, _ = house.couple()
+    asked = hold(ada.page, "**/api/events?*")
+    house.server.kill()
+    house.server.start()
+    ada.skip(1)  # the longest wait before the first attempt
+    wait_for(lambda: ada.page.evaluate("1") and asked, "the next attempt")
+    with ada.page.expect_response("**/healthz"):
+        ada.skip(3)
+    ada.page.evaluate("new Promise((resolve) => requestAnimationFrame(resolve))")
+    assert len(asked) == 1
+    asked[0].continue_()
+    expect(ada.page.locator("main")).to_have_attribute("data-signalling", "open")
+
+
 @pytest.mark.whole
 def test_a_changed_certificate_is_said_and_can_be_accepted_in_another_tab(
     make_server: Callable[..., Server],
