@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,6 +195,15 @@ def test_more_meet(office: Office, count: int, transport: str, note: Note) -> No
         wait_for(lambda: seer.sees_colour(seen) == seen.colour, f"{seer.name} to see {seen.name}")  # noqa: B023
 
 
+LATENESS = """
+window.lateness = 0;
+let before = performance.now();
+setInterval(() => {
+  const now = performance.now();
+  lateness = Math.max(lateness, now - before - 250);
+  before = now;
+}, 250);
+"""
 UNPAINTED = """
 () => {
   const sheet = new CSSStyleSheet();
@@ -214,6 +225,41 @@ def test_six_meet(office: Office, note: Note) -> None:
     note("first pictures", wait_first_picture(people, PATIENCE * 8))
     note("10 frames", flow(people, 10, PATIENCE * 8, concealed=1))
     assert [person.streams for person in people] == [1] * 6, "none was taken for dead"
+
+
+@contextlib.contextmanager
+def starved(times: int) -> Iterator[None]:
+    """So many programs for each core that never pause, each with as much right to it as a whole
+    browser: a session of its own is a group of the scheduler's."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    count = times * (os.cpu_count() or 1)
+    spinning = [subprocess.Popen(spin, start_new_session=True) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+        for process in spinning:
+            process.wait(PATIENCE)
+
+
+@in_the_long_run
+def test_six_on_starved_cores(office: Office, note: Note) -> None:
+    """Late is not dead: no stream is opened anew, though each page hears of its pings, and acts on
+    its own timers, seconds after they were due."""
+    url = office.serve(ping_interval=2).room()
+    people = office.some(6)
+    for person in people:
+        person.page.add_init_script(LATENESS)
+        person.open(url)
+    with starved(7):
+        for person in people:
+            person.ask()
+        people[0].page.wait_for_timeout(60_000)  # six times the silence that ends a stream
+    late = [person.page.evaluate("lateness") for person in people]
+    note("latest timer in ms", max(late))
+    flow(people, 5, PATIENCE * 2, concealed=1)
+    assert [person.streams for person in people] == [1] * 6, late
 
 
 def test_those_who_join_at_once(office: Office, note: Note) -> None:

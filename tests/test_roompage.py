@@ -1938,6 +1938,34 @@ def test_the_lobby_shows_the_room_and_oneself_and_calls_one_back(house: House) -
     expect(bob.page.locator("#door #preview-video")).to_be_visible()
 
 
+def test_the_lobby_of_a_room_that_is_renamed_has_its_new_name(house: House) -> None:
+    house.make(lobby=True)
+    house.host("Ada", QUIET).join()
+    bob = house.guest("Bob", QUIET).timed().open().ask().phase("waiting")
+    expect(bob.page.locator("#lobby-room")).to_have_text("Planning")
+    house.change(name="Budget")
+    bob.skip(11)
+    expect(bob.page.locator("#lobby-room")).to_have_text("Budget")
+    assert house.server.request("DELETE", f"/api/video/rooms/{house.room}").status in (200, 204)
+    expect(bob.phase("left").page.locator("main")).to_have_attribute("data-reason", "ended")
+
+
+def test_a_full_room_that_is_locked_meanwhile_says_so(house: House) -> None:
+    house.make(maxParticipants=2)
+    house.host("Ada", QUIET).join()
+    house.guest("Cem", QUIET).join()
+    bob = house.guest("Bob", QUIET).timed().open().ask()
+    banner = bob.page.locator("#join-form .banner")
+    expect(banner).to_contain_text("full")
+    banner.locator("button").focus()
+    house.change(locked=True)
+    bob.skip(4)
+    expect(banner).to_contain_text("locked")
+    assert bob.page.evaluate("document.activeElement.closest('.banner') !== null")
+    banner.locator("button").click()
+    expect(banner).to_have_count(0)
+
+
 def test_the_lobby(house: House) -> None:
     house.make(lobby=True)
     ada = house.host().join()
@@ -2206,6 +2234,22 @@ def test_the_call_outlives_the_server_and_says_why(house: House) -> None:
     ada.skip(31)  # the longest wait between two attempts
     expect(ada.notice("signalling")).to_have_count(0)
     expect(page.locator("main")).to_have_attribute("data-signalling", "open")
+
+
+def test_an_attempt_to_come_back_gets_its_time(house: House) -> None:
+    """A stream that is slow to open is not opened twice, though the server answers other calls."""
+    ada, _ = house.couple()
+    asked = hold(ada.page, "**/api/events?*")
+    house.server.kill()
+    house.server.start()
+    ada.skip(1)  # the longest wait before the first attempt
+    wait_for(lambda: ada.page.evaluate("1") and asked, "the next attempt")
+    with ada.page.expect_response("**/healthz"):
+        ada.skip(3)
+    ada.page.evaluate("new Promise((resolve) => requestAnimationFrame(resolve))")
+    assert len(asked) == 1
+    asked[0].continue_()
+    expect(ada.page.locator("main")).to_have_attribute("data-signalling", "open")
 
 
 @pytest.mark.whole

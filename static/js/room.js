@@ -178,6 +178,8 @@ export class Room {
   /** Ends with the stay in the room. */
   #stay = new AbortController();
   #suspectedAt = 0;
+  /** When the stream's last attempt began, or the next one will. */
+  #begunAt = 0;
   /** Since when calls come to nothing. */
   #awayAt = Infinity;
   /** When the stream brought something. */
@@ -429,6 +431,7 @@ export class Room {
   #follow(state, detail) {
     const wasOpen = this.signalling === 'open';
     this.signalling = state;
+    this.#begunAt = performance.now() + (detail.delay ?? 0);
     this.#tell('signalling', state, detail);
     if (state === 'open' && !wasOpen) void this.#revive();
     if (state === 'closed') void this.#doubt(); // refused, or told not to come back
@@ -575,7 +578,7 @@ export class Room {
         onLink: () => {
           changed();
           lost(performance.now() - QUIET);
-          if (peer.link === 'connected') this.#hurry();
+          if (peer.link === 'connected') this.hurry();
         },
         onStreams: () => {
           this.#obey(participant);
@@ -653,10 +656,18 @@ export class Room {
     if (this.signalling !== 'connecting' && !isSoon && this.#heardAt < since - slack) this.#reopen();
   }
 
-  /** The network is back, and the stream perhaps not yet. */
-  #hurry() {
-    const isFresh = performance.now() - this.#suspectedAt < FRESH + this.slack;
-    if (this.signalling !== 'open' && !isFresh) this.#reopen();
+  /**
+   * The server answers, and the stream isn't there: open it, unless that is under way, or it is
+   * being asked whether one is still in the room.
+   * @param {number} [patience] ms that this gets
+   * @returns {boolean} whether it is opened anew
+   */
+  hurry(patience = FRESH) {
+    const now = performance.now();
+    const isYoung = [this.#suspectedAt, this.#begunAt].some((at) => now >= at && now - at < patience + this.slack);
+    if (/open|closed/.test(this.signalling) || isYoung) return false;
+    this.#reopen();
+    return true;
   }
 
   /** Also where one is being opened: what was sent into a cable that is out is not sent again soon. */
@@ -791,7 +802,8 @@ export class Room {
   async #sendState() {
     if (!this.self) return;
     try {
-      await this.#bring(() => this.#call('POST', '/state', { ...this.#me, ...this.#state }));
+      const signal = AbortSignal.timeout(Math.min(PATIENCE + this.slack, 2 * BEAT)); // or one is taken for silent
+      await this.#bring(() => this.#call('POST', '/state', { ...this.#me, ...this.#state }, { signal }));
     } catch (error) {
       this.#lastState = ''; // the next beat says it
       if (!isPassing(error)) await this.#doubt();

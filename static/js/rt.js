@@ -26,7 +26,7 @@ export const SYSTEM = /^(connection|ping|reset|disconnect|webrtc-signal|(partici
 /** What the client says: no message's name. */
 const OWN = /^(\*|connecting|open|reconnecting|closed|recovered|buffering)$/;
 const STEADY = 5_000; // ms: a shorter connection is a failed one
-const FIRST = 20_000; // longest wait for a first event
+const FIRST = 20_000; // for a first event
 const HELD = 5_000; // a wait that is told
 
 /**
@@ -190,7 +190,6 @@ export class Link {
     this.#rise?.();
   }
 
-  /** It doesn't count. */
   wake() {
     this.#look();
     if (!this.#rise || this.#firm) return;
@@ -198,13 +197,16 @@ export class Link {
     this.#rise();
   }
 
-  #look() {
+  async #look() {
     const now = performance.now();
     const ahead = Date.now() - now;
-    // The machine slept: what lives is heard soon.
+    // It slept: what lives is heard soon.
     if (ahead - this.#ahead > this.silence) this.#heard = Math.min(this.#heard, now - this.silence / 2);
     this.#ahead = ahead;
-    if (now - this.#heard > this.silence) this.#end(new RtError('nothing was heard', { code: 'silent' }));
+    const heard = this.#heard;
+    if (now - heard < this.silence) return;
+    await pause(1_000); // a stalled page has not read all
+    if (heard === this.#heard) this.#end(new RtError('nothing was heard', { code: 'silent' }));
   }
 
   /** @param {string} [reason] @param {RtError} [error] */
@@ -306,7 +308,6 @@ export class Link {
   async #connect(life, careful) {
     const connection = new AbortController();
     const { signal } = connection;
-    // What is handed in may not end.
     const ended = new Promise((_, reject) => {
       this.#end = (why) => connection.abort(reject(why));
     });

@@ -268,6 +268,22 @@ test('a remembered camera or microphone that can not be used is no trap: another
   }
 });
 
+test('a camera that another program has is tried again by who comes back to the page', async () => {
+  media.fails = ({ video }) => video && fault('NotReadableError');
+  const devices = await started();
+  assert.deepEqual([devices.faults.video, devices.tracks.video], ['busy', undefined]);
+  const back = async () => {
+    document.dispatchEvent(new Event('visibilitychange'));
+    await settled();
+    return devices.tracks.video;
+  };
+  assert.deepEqual([await back(), devices.faults.video], [undefined, 'busy']);
+  media.fails = () => undefined;
+  const found = await back();
+  assert.deepEqual([devices.faults.video, devices.inUse('video')], [undefined, 'front']);
+  assert.equal(await back(), found, 'what works is left alone');
+});
+
 test('a virtual camera is the last that stands in', async () => {
   media.found.splice(1, 0, device('videoinput', 'OBS Virtual Camera'));
   media.fails = ({ video }) => video && !video.deviceId && fault('NotReadableError');

@@ -41,7 +41,7 @@ class Server {
     const call = { method, path: url.pathname.replace(/.*\/api\//, ''), body: body && JSON.parse(body) };
     this.calls.push(call);
     if (call.path === 'events') return this.open(signal);
-    await this.wait(call);
+    await this.wait(call, signal);
     return new Response(JSON.stringify(this.reply(call)), { headers: { 'Content-Type': 'application/json' } });
   }
 
@@ -366,4 +366,40 @@ test('patience ends soon after a page is on time again, and a sleep is no reason
   clock.stall(3_600_000);
   await clock.run(300);
   assert.equal(room.slack, 0);
+});
+
+test('an attempt to open the stream that is under way is not ended by the next one', async () => {
+  const room = await joined();
+  const hold = new Promise(() => {});
+  server.open = () => hold;
+  const began = () => server.count('events');
+  server.stream.close(); // its server has ended
+  await until(() => room.signalling === 'reconnecting');
+  assert.equal(room.hurry(5_000), true, 'while the next one is only waited for');
+  await until(() => began() === 2);
+  await clock.run(3_000);
+  assert.deepEqual([room.hurry(5_000), began()], [false, 2]);
+  await clock.run(3_000);
+  assert.equal(room.hurry(5_000), true, 'what has had its time may be dead');
+  await until(() => began() === 3);
+  await starved(8, 2_000);
+  assert.deepEqual([room.hurry(5_000), began()], [false, 3], 'a page that is late gives it longer');
+});
+
+test('of a page whose timers are late the server hears all the same', async () => {
+  const { timeout } = AbortSignal;
+  AbortSignal.timeout = (ms) => {
+    const over = new AbortController();
+    setTimeout(() => over.abort(new DOMException('', 'TimeoutError')), ms);
+    return over.signal;
+  };
+  const room = await joined();
+  await starved(8, 2_000);
+  assert.ok(room.slack > 20_000);
+  server.wait = ({ path }, signal) => path.endsWith('/state') && new Promise((_, reject) => signal.addEventListener('abort', reject));
+  const before = server.count('/state');
+  await starved(120, 2_000);
+  const told = server.count('/state') - before;
+  assert.ok(told >= 5, `${told} times in two minutes; who is unheard for one is gone`);
+  AbortSignal.timeout = timeout;
 });

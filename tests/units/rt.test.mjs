@@ -246,7 +246,7 @@ test('silence is measured by a clock that nobody sets', async () => {
   const { told } = await connected();
   const date = Date.now;
   Date.now = () => date() - 3_600_000;
-  await clock.run(46_000);
+  await clock.run(47_000);
   assert.equal(told.at(-1)[1].error?.code, 'silent', 'an hour back');
   rt.close();
   Date.now = date;
@@ -272,9 +272,23 @@ test('a connection from which nothing is heard is given up', async () => {
   const { told } = await connected();
   await clock.run(45_000);
   assert.equal(rt.state, 'open', 'two pings and some may be missed');
-  await clock.run(1_000);
+  await clock.run(2_000);
   const lost = told.find(([name]) => name === 'reconnecting');
   assert.equal(lost[1].error.code, 'silent');
+});
+
+test('what came while the page was stalled is read before its stream is given up', async () => {
+  const { told, streams } = await connected();
+  for (let stalls = 0; stalls < 3; stalls += 1) {
+    clock.stall(50_000);
+    await clock.run(1); // the timers first, as in Node
+    await streams[0].event({ event: 'ping', data: '{"type":"ping"}' });
+    await clock.run(5_000);
+  }
+  assert.deepEqual([rt.state, streams.length], ['open', 1]);
+  await clock.run(47_000);
+  const lost = told.find(([name]) => name === 'reconnecting');
+  assert.equal(lost[1].error.code, 'silent', 'one that is dead is noticed all the same');
 });
 
 test('a stream that is held back is told, if the server answers otherwise', async () => {

@@ -18,7 +18,7 @@ const MOVED_AFTER = 12_000; // ms: a restart is over by then
 const PATIENCE = 5_000;
 const SLOW = 1_500; // ms in which a refusal comes; that nobody is there takes longer
 const PAUSE = 2_500; // ms between two looks
-const ATTEMPT = 10_000; // ms that an attempt gets which we began ourselves
+const ATTEMPT = 5_000; // ms that an attempt gets, each time twice as long
 /** @type {Record<Cause, string>} */
 const WORDS = {
   offline: 'room.notice.offline',
@@ -36,7 +36,7 @@ export class Breakdown {
     this._lostAt = 0;
     this._isLooking = false;
     this._lookedAt = -Infinity;
-    this._triedAt = -Infinity;
+    this._patience = ATTEMPT;
     /** @type {Cause | ''} */
     this._cause = '';
     room.on('signalling', (state) => this._follow(state));
@@ -47,7 +47,10 @@ export class Breakdown {
     byId('main').dataset.signalling = state;
     if (state === 'open') this._lostAt = 0;
     else this._lostAt ||= performance.now();
-    if (!this._lostAt) this._cause = '';
+    if (!this._lostAt) {
+      this._cause = '';
+      this._patience = ATTEMPT;
+    }
     this.render();
   }
 
@@ -66,16 +69,11 @@ export class Breakdown {
     this._lookedAt = performance.now();
     if (!this._lostAt) return;
     this._cause = cause;
-    if (cause === 'answers') this._try();
+    // Sooner than by its own wait; but a new attempt ends one that is under way.
+    if (cause === 'answers' && this._room.hurry(this._patience)) this._patience *= 2;
     this.render();
   }
 
-  /** Sooner than by its own wait; but a new attempt ends one that is under way. */
-  _try() {
-    if (performance.now() - this._triedAt < ATTEMPT + this._room.slack) return;
-    this._triedAt = performance.now();
-    this._room.retry();
-  }
 
   /** First only that it is so; what needs an act once it has lasted. */
   render() {

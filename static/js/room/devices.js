@@ -344,10 +344,11 @@ export class Devices extends EventTarget {
     this._changed();
   }
 
-  /** What ended while the page was in the background. */
+  /** What ended while the page was in the background, or may have been given back by another program. */
   _revive() {
-    const ended = kinds.filter((kind) => this.on[kind] && this.faults[kind] === 'gone');
-    if (ended.length) void this._inTurn(() => this._open(ended));
+    const lost = kinds.filter((kind) => this.on[kind] && /^(gone|busy)$/.test(this.faults[kind] ?? ''));
+    lost.forEach((kind) => this._forgive(kind));
+    if (lost.length) void this._inTurn(() => this._open(lost));
   }
 
   /** Something was plugged in or out: what was missing may be there now. */

@@ -133,7 +133,14 @@ export class Door {
     do {
       await pause(LOOK, signal);
       if (!signal.aborted) await this._acts.look();
-    } while (!signal.aborted && (this.info?.full || this.info?.locked));
+      if (!signal.aborted && this._obstacle) this._sayRefusal(this._obstacle); // it may be another one now
+    } while (!signal.aborted && this._obstacle);
+  }
+
+  /** What one would have to wait for. */
+  get _obstacle() {
+    const { locked, full } = this.info ?? {};
+    return locked ? 'room_locked' : full ? 'room_full' : '';
   }
 
   stopWaiting() {
@@ -182,7 +189,9 @@ export class Door {
   _sayRefusal(code) {
     if (this._refusal === code) return;
     this._refusal = code;
+    const hadFocus = this._errors.contains(document.activeElement);
     this._errors.replaceChildren(code in PASSING ? this._waiting(code) : needsSignIn());
+    if (hadFocus) this._errors.querySelector('button')?.focus();
     this.render();
   }
 
@@ -226,9 +235,8 @@ export class Door {
   }
 
   _hint() {
-    const { locked, full, lobby } = this.info ?? {};
-    if (locked || full) return `${t(locked ? 'room.door.locked' : 'room.door.full')} ${t('room.door.willWait')}`;
-    return t(lobby ? 'room.door.hasLobby' : 'room.door.hint');
+    if (this._obstacle) return `${t(PASSING[this._obstacle])} ${t('room.door.willWait')}`;
+    return t(this.info?.lobby ? 'room.door.hasLobby' : 'room.door.hint');
   }
 
   /** Who is inside, as far as the server tells: names, a number, or nothing. */

@@ -151,7 +151,9 @@ async function look(isByTheWay = false) {
     if (!isByTheWay) place.replaceChildren();
     return true;
   } catch (error) {
-    if (error instanceof ApiError && (error.status === 404 || error.code === 'removed')) showOver(error.code);
+    const isOver = error instanceof ApiError && (error.status === 404 || error.code === 'removed');
+    // Whoever waits in the lobby hears it, and why, by the stream.
+    if (isOver && room?.phase !== 'waiting') showOver(error.code);
     else if (!isByTheWay) place.replaceChildren(unreached(error));
     return false;
   }
@@ -182,8 +184,8 @@ function wire() {
   byId('lobby-leave').addEventListener('click', () => void room?.leave());
   addEventListener('pagehide', () => room?.goSoon());
   setInterval(() => {
-    const isAtDoor = !byId('door').hidden && document.visibilityState === 'visible' && !door.isWaiting;
-    if (isAtDoor && door.info) void look(true);
+    const isBefore = (!byId('door').hidden && !door.isWaiting) || room?.phase === 'waiting';
+    if (isBefore && document.visibilityState === 'visible' && door.info) void look(true);
   }, LOOK);
   onLanguage(renderOver);
 }
