@@ -74,7 +74,6 @@ export class Breakdown {
     this.render();
   }
 
-
   /** First only that it is so; what needs an act once it has lasted. */
   render() {
     const away = this._lostAt ? performance.now() - this._lostAt : 0;
