@@ -194,8 +194,20 @@ Moment = Annotated[
 as_json = msgspec.json.decode  # of a column
 
 
+def plain_value(value: Any) -> Any:
+    """What an heir of a plain type holds, as numpy's float64 or a template's text. Raises TypeError
+    for what can't be JSON."""
+    if isinstance(value, str):
+        return str.__str__(value)  # what an enum's member is, not its name
+    kinds: tuple[Any, ...] = int, float, bytes
+    for plain in kinds:
+        if isinstance(value, plain):
+            return plain(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
 def to_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value, enc_hook=plain_value).decode()
 
 
 @cache
@@ -8537,7 +8549,7 @@ def contained(journal: Journal, what: str) -> Iterator[None]:
     with reported(journal, what):
         try:
             yield
-        except (gevent.Timeout, gevent.GreenletExit) as error:
+        except (gevent.Timeout, gevent.GreenletExit, KeyboardInterrupt) as error:
             raise RuntimeError(repr(error)) from error
 
 
@@ -8862,31 +8874,58 @@ def parse_msgpack(data: bytes) -> SioPacket:
 
 
 def text_name(name: Any, what: str) -> str:
-    """A name that the application gives. Raises TypeError for what is no text."""
+    """A name that the application gives, an enum's member too. Raises TypeError for what is no
+    text."""
     if not isinstance(name, str):
         raise TypeError(f"{what}'s name is a text, not {name!r}.")
-    return name
+    return str.__str__(name)
 
 
-def pack_arguments(values: Sequence[Any], event: str = "") -> Arguments:
-    """What an event of the application carries, or an acknowledgement: binary values become
-    attachments. Raises as `text_name`, and ValueError for a name that would cost each client its
-    connection."""
-    if text_name(event, "An event") in SOCKETIO_EVENTS:
-        raise ValueError(f"The event {event} is Socket.IO's own; choose another name.")
+def pack_event(event: str, values: Sequence[Any]) -> tuple[str, Arguments]:
+    """An event of the application. Raises as `text_name` and `pack_arguments`, and ValueError for a
+    name that would cost each client its connection."""
+    if (name := text_name(event, "An event")) in SOCKETIO_EVENTS:
+        raise ValueError(f"The event {name} is Socket.IO's own; choose another name.")
+    return name, pack_arguments(values)
+
+
+def pack_arguments(values: Sequence[Any]) -> Arguments:
+    """What an event carries, or an acknowledgement: binary values become attachments. Raises
+    TypeError for what can't be JSON."""
     attachments: list[bytes] = []
 
     def strip(value: Any) -> Any:
-        if isinstance(value, (bytes, bytearray, memoryview)):
+        if isinstance(value, BINARY):
             attachments.append(bytes(value))
             return {"_placeholder": True, "num": len(attachments) - 1}
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, list):
             return [strip(item) for item in value]
         if isinstance(value, dict):
             return {key: strip(item) for key, item in value.items()}
         return value
 
-    return Arguments(to_json(strip(list(values))), attachments)
+    stripped = strip(plain_arguments(values))
+    try:
+        return Arguments(to_json(stripped), attachments)
+    except UnicodeEncodeError:  # half a character, as of a file's name: as where clients send one
+        whole = json.loads(whole_characters(json.dumps(stripped).encode()))
+        return Arguments(to_json(whole), attachments)
+
+
+BINARY = (bytes, bytearray, memoryview)
+
+
+def plain_arguments(values: Sequence[Any]) -> list[Any]:
+    """Values as lists, objects, texts, numbers and binary ones. Raises TypeError for others."""
+    plain = partial(msgspec.to_builtins, builtin_types=BINARY, str_keys=True)
+    return cast("list[Any]", plain(list(values), enc_hook=plain_value))
+
+
+def plain_seconds(timeout: float) -> float:
+    """How long the application wants to wait. Raises TypeError for what is no such number."""
+    if not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
+        raise TypeError(f"timeout is a number of seconds, not {timeout!r}.")
+    return float(timeout)
 
 
 class Refused(Exception):
@@ -8946,7 +8985,7 @@ class EventListener:
     async def _await(coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
             return await coroutine
-        except SystemExit as error:  # it would end the loop, and so the program
+        except (SystemExit, KeyboardInterrupt) as error:  # they would end the loop, and the program
             raise RuntimeError(repr(error)) from error
 
 
@@ -8955,6 +8994,7 @@ class EventListeners:
     for, in the order in which they were declared."""
 
     OTHER = "*"  # an event that has none
+    TOLD = frozenset({"disconnecting", "disconnect"})  # of Socket.IO's own
 
     def __init__(self) -> None:
         self._of: dict[str, list[EventListener]] = {}
@@ -8965,6 +9005,9 @@ class EventListeners:
         """Call a function with the values of an event of this client, or with the reason of
         `disconnecting` and `disconnect`. What it returns counts as a handler's."""
         name = text_name(event, "An event")
+        if name in SOCKETIO_EVENTS - self.TOLD:
+            words = f'no event {name} ever comes: @on("connection") is for who has joined, @use for'
+            raise ValueError(f"{words} who wants to and may be refused.")
         self._of.setdefault(name, []).append(EventListener(listener, once))
 
     def once(self, event: str, listener: Function) -> None:
@@ -9025,6 +9068,8 @@ class Handlers:
     def namespace(self, name: NamespaceName) -> EventListeners:
         """What is declared for a namespace; it exists from now on."""
         is_plain = not (isinstance(name, re.Pattern) or callable(name))
+        if name == "*":
+            raise ValueError('all namespaces are re.compile(".*"), not "*".')
         key = plain_namespace(cast(str, name)) if is_plain else name
         return self.namespaces.setdefault(key, EventListeners())
 
@@ -9151,7 +9196,7 @@ def on(event: str, namespace: NamespaceName = "/") -> Callable[[F], F]:
     is empty. A handler that takes `ack` calls it with the values instead, later or never. If one
     raises, nothing is acknowledged.
     """
-    return declaring(partial(HANDLERS.namespace(namespace).on, event))
+    return declaring(partial(HANDLERS.namespace(namespace).on, text_name(event, "An event")))
 
 
 def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
@@ -9164,7 +9209,7 @@ def use(middleware: F | None = None, *, namespace: NamespaceName = "/") -> Any:
 
 def on_server_side(event: str) -> Callable[[F], F]:
     """Declare what `server_side_emit` of another node calls: `@on_server_side("reload")`."""
-    return declaring(partial(HANDLERS.server_side.on, event))
+    return declaring(partial(HANDLERS.server_side.on, text_name(event, "An event")))
 
 
 RoomKey = str | int  # 7 is the room "7"
@@ -9193,7 +9238,7 @@ def emit(
     Returns after the commit; `volatile` sends without storing. Raises ValueError for a reserved
     event and TypeError for what is no room or can't be JSON.
     """
-    app, arguments = HANDLERS.app, pack_arguments(values, event)
+    app, (event, arguments) = HANDLERS.app, pack_event(event, values)
     namespace = plain_namespace(namespace)
     named = arguments._replace(namespace=namespace)  # a client's own topic doesn't tell which
     left_out = [topic for room in each_room(exclude) for topic in room_topics(namespace, room)]
@@ -9218,11 +9263,13 @@ def each_room(rooms: Recipients) -> list[str]:
     if rooms is Everybody:
         return [""]
     is_one = isinstance(rooms, (str, int, NoneType, bytes, bytearray, memoryview, dict))
-    each = [rooms] if is_one else list(cast("Iterable[RoomKey]", rooms))
-    for room in each:
+    found = dict[str, None]()
+    for room in [rooms] if is_one else cast("Iterable[RoomKey]", rooms):
         if isinstance(room, bool) or not isinstance(room, (str, int, NoneType)):
             raise TypeError(f"A room's name is a text, not {room!r}.")
-    return list(dict.fromkeys(str(room) for room in each if room not in (None, "")))
+        if room not in (None, ""):
+            found[str(plain_value(room))] = None
+    return list(found)
 
 
 _SID = re.compile(r"[A-Za-z0-9_-]{21}")
@@ -9306,7 +9353,7 @@ class Client(EventListeners):
         """Send an event to this client; `ack` is called with what it answers. With recovery on,
         one without `ack` is stored and sent after its commit. `volatile`, without `ack`: only if
         it can be sent now. Raises as `emit` of the module."""
-        app, arguments = self.session.app, pack_arguments(values, event)
+        app, (event, arguments) = self.session.app, pack_event(event, values)
         if ack is not None:
             self._ask(event, arguments, partial(EventListener(ack), self.namespace, event))
         elif volatile or self.pid:
@@ -9323,8 +9370,8 @@ class Client(EventListeners):
     def call(self, event: str, *values: Any, timeout: float = CALL_SECONDS) -> Any:
         """Send an event and wait for the client's answer: a value, a tuple of several, or None.
         Raises TimeoutError after `timeout` seconds, and when the client goes."""
-        answer = gevent.event.AsyncResult()
-        arguments = pack_arguments(values, event)
+        answer, timeout = gevent.event.AsyncResult(), plain_seconds(timeout)
+        event, arguments = pack_event(event, values)
         number = self._ask(event, arguments, lambda *values: answer.set(values))
         try:
             gevent.wait([answer, self._left], timeout, count=1)
@@ -9577,13 +9624,13 @@ class RemoteClient(msgspec.Struct):
 @from_any_thread
 def sockets_join(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node enter a room, or several: they get what is sent there from now on."""
-    HANDLERS.app.sockets.command(Order("join", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.tell(Order("join", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
 def sockets_leave(room: RoomNames, to: Recipients = Everybody, namespace: str = "/") -> None:
     """Let clients of any node leave a room, or several."""
-    HANDLERS.app.sockets.command(Order("leave", [each_room(room)], namespace, each_room(to)))
+    HANDLERS.app.sockets.tell(Order("leave", [each_room(room)], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9591,7 +9638,7 @@ def disconnect_sockets(
     close: bool = False, to: Recipients = Everybody, namespace: str = "/"
 ) -> None:
     """Put clients of any node out of the namespace, or with `close` out of their connections."""
-    HANDLERS.app.sockets.command(Order("disconnect", [close], namespace, each_room(to)))
+    HANDLERS.app.sockets.tell(Order("disconnect", [close], namespace, each_room(to)))
 
 
 @from_any_thread
@@ -9600,7 +9647,7 @@ def fetch_sockets(
 ) -> list[RemoteClient]:
     """The clients of a namespace, or of rooms of it, on all nodes. Raises NotAnswered when a node
     is silent for `timeout` seconds."""
-    rows = HANDLERS.app.sockets.command(Order("fetch", [], namespace, each_room(to)), timeout)
+    rows = HANDLERS.app.sockets.ask(Order("fetch", [], namespace, each_room(to)), timeout)
     return [msgspec.convert(row, RemoteClient) for row in rows]
 
 
@@ -9615,16 +9662,16 @@ def call(
 ) -> list[Any]:
     """Send an event to clients of any node and wait for what each answers. Raises NotAnswered when
     some don't within `timeout` seconds, and as `emit`."""
-    pack_arguments(values, event)
-    whom = namespace, each_room(to), each_room(exclude)
+    arguments = [pack_event(event, values)[0], plain_arguments(values), plain_seconds(timeout)]
+    order = Order("call", arguments, namespace, each_room(to), each_room(exclude))
     # Each node waits so long for its clients, and this one a little longer for the nodes.
-    return HANDLERS.app.sockets.command(Order("call", [event, values, timeout], *whom), timeout + 5)
+    return HANDLERS.app.sockets.ask(order, timeout + 5)
 
 
 @from_any_thread
 def server_side_emit(event: str, *values: Any) -> None:
     """Call the functions that the other nodes have for an event: see `on_server_side`."""
-    HANDLERS.app.sockets.command(Order("server", [text_name(event, "An event"), values]))
+    HANDLERS.app.sockets.tell(Order("server", [text_name(event, "An event"), values]))
 
 
 @from_any_thread
@@ -9632,7 +9679,7 @@ def server_side_call(event: str, *values: Any, timeout: float = 5.0) -> list[Any
     """As `server_side_emit`, and wait for what the functions of each node return. Raises
     NotAnswered when one fails, or takes more than `timeout` seconds."""
     order = Order("server", [text_name(event, "An event"), values])
-    return HANDLERS.app.sockets.command(order, timeout)
+    return HANDLERS.app.sockets.ask(order, timeout)
 
 
 RECOVERED = "recovered by another connection"
@@ -10219,7 +10266,7 @@ class EngineIo:
         self.encodings = {form: SocketIoEncoding(*form, offsets) for form in forms}
         self._sessions: dict[str, EngineSession] = {}
         self._ended: dict[str, bytes] = {}  # what has not been fetched, and tells of the end
-        # Of `command`, that wait.
+        # Of `ask`, that wait.
         self._questions: dict[int, gevent.queue.Queue[list[Any]]] = {}
         self._numbers = itertools.count(1)
         app.hub.controls["sockets"] = self._obey
@@ -10296,18 +10343,20 @@ class EngineIo:
 
     # What every node does
 
-    def command(self, order: Order, timeout: float | None = None) -> list[Any]:
-        """Let every node do something with its clients, this one too; returns after the commit.
-        With a `timeout` in seconds: what all nodes answer, together, or NotAnswered."""
+    def tell(self, order: Order) -> None:
+        """Let every node do something with its clients, this one too; returns after the commit."""
         order.origin = self.app.nodes.id
-        if timeout is None:
-            self._tell(order)
-            return []
+        self._tell(order)
+
+    def ask(self, order: Order, timeout: float) -> list[Any]:
+        """As `tell`, and what all nodes answer, together. Raises NotAnswered after so many seconds,
+        and as `plain_seconds`."""
+        timeout = plain_seconds(timeout)
         order.number, silent = next(self._numbers), len(self.app.nodes.described())
         waiting = self._questions[order.number] = gevent.queue.Queue()
         found = list[list[Any]]()
         try:
-            self._tell(order)
+            self.tell(order)
             with gevent.Timeout(timeout, False):
                 while silent:
                     found += waiting.get()

@@ -303,6 +303,18 @@ ODD = """
     async def exit(client):
         raise SystemExit(3)
 
+    @on("interrupt")
+    async def interrupt(client):
+        raise KeyboardInterrupt("of a coroutine")
+
+    @on("interrupt")
+    def interrupt_too(client):
+        raise KeyboardInterrupt("of a handler")
+
+    @use(namespace="/interrupt")
+    def interrupted(client):
+        raise KeyboardInterrupt("of a gate")
+
     @on("*")
     def other(client, event):
         raise OSError("x" * 100_000)
@@ -380,6 +392,135 @@ def test_a_namespace_needs_no_slash(serve: Serve) -> None:
         ]
 
 
+VALUES = """
+    import enum, sys
+    from dataclasses import dataclass
+    from datetime import date
+    from decimal import Decimal
+    from uuid import UUID
+    from rtapp import call
+
+    class Text(str):
+        pass
+
+    class Whole(int):
+        pass
+
+    class Real(float):
+        pass
+
+    class Room(str, enum.Enum):
+        RED = "red"
+
+    class Level(enum.IntEnum):
+        HIGH = 3
+
+    @dataclass
+    class Point:
+        x: int
+        image: bytes = b"of it"
+
+    PLAIN = [
+        Text("a"), Whole(1), Real(0.5), Room.RED, Level.HIGH, {Text("k"): [Whole(2)]}, {1: 2},
+        Decimal("1.50"), date(2026, 12, 1), UUID(int=0), (1, 2), {3}, frozenset([4]),
+    ]
+
+    @on("plain")
+    def plain(client):
+        client.emit(Text("said"), *PLAIN)
+        emit(Room.RED, *PLAIN)
+        return tuple(PLAIN)
+
+    @on("binary")
+    def binary(client):
+        return [bytearray(b"a"), memoryview(b"b"), {b"c"}, Point(1)]
+
+    @on("half")
+    def half(client):
+        client.emit("said", {"a\\ud83d": ["b\\ude00 \U0001f600"]}, float("nan"))
+        return "c\\ud83d"
+
+    @on("no data")
+    def no_data(client):
+        said = []
+        for value in (object(), 1j, range(3), open, {(1, 2): 3}):
+            for way in (client.emit, emit, call, client.call):
+                try:
+                    way("said", value)
+                except TypeError as error:
+                    said.append(str(error))
+        return said
+
+    @on("enter")
+    def enter(client):
+        client.join([Room.RED, Level.HIGH])
+        emit("said", to="red")
+        emit("said", to=3)
+        emit("said", to=[Room.RED, Level.HIGH])
+        return sorted(client.rooms - {client.id})
+
+    @on("poll")
+    def poll(client, ack):
+        ack(call("q", *PLAIN, to=Room.RED))
+"""
+
+
+def test_which_values_are_sent(serve: Serve) -> None:
+    server = serve(VALUES)
+    plain = '"a",1,0.5,"red",3,{"k":[2]},{"1":2},"1.50","2026-12-01",'
+    plain += '"00000000-0000-0000-0000-000000000000",[1,2],[3],[4]'
+    with join(server) as ws:
+        say(ws, "plain", ack=7)
+        heard = sorted(hear_io(ws) for _ in range(3))
+        assert heard == [f'42["red",{plain}]', f'42["said",{plain}]', f"437[{plain}]"]
+        say(ws, "binary", ack=7)
+        head = hear_io(ws)
+        assert head.startswith("464-7[[") and head.count("_placeholder") == 4
+        assert '{"x":1,"image":{"_placeholder":true,"num":3}}' in head
+        assert [ws.recv() for _ in range(4)] == [b"a", b"b", b"c", b"of it"]
+        say(ws, "half", ack=7)
+        assert hear_io(ws) == '42["said",{"a\ufffd":["b\ufffd \U0001f600"]},null]'
+        assert hear_io(ws) == '437["c\ufffd"]'
+        [words] = ask(ws, "no data")
+        assert len(words) == 20, words
+        assert (
+            words[0] == "Encoding objects of type object is unsupported" and len({*words}) == 5
+        ), words
+        say(ws, "enter", ack=7)
+        assert [hear_io(ws) for _ in range(4)] == ['42["said"]'] * 3 + ['437[["3","red"]]']
+        say(ws, "poll", ack=7)
+        assert (question := hear_io(ws)).endswith(f'["q",{plain}]')
+        ws.send("43" + question[2 : question.index("[")] + '["answer"]')
+        assert hear_io(ws) == '437[["answer"]]'
+
+
+def test_how_long_one_may_wait(serve: Serve) -> None:
+    """What is no number of seconds is refused where it is said, on each way to wait."""
+    server = serve("""
+        from rtapp import call, fetch_sockets, server_side_call
+
+        @on("wait")
+        def wait(client):
+            said = set()
+            for timeout in (None, "5", -1, float("nan"), float("inf")):
+                for way in (
+                    lambda: client.call("q", timeout=timeout),
+                    lambda: call("q", timeout=timeout),
+                    lambda: fetch_sockets(timeout=timeout),
+                    lambda: server_side_call("q", timeout=timeout),
+                ):
+                    try:
+                        said.add(repr(way()))
+                    except TypeError as error:
+                        said.add(str(error))
+            return sorted(said)
+    """)
+    with join(server) as ws:
+        none = ["None", "'5'", "-1", "nan", "inf"]
+        words = sorted(f"timeout is a number of seconds, not {each}." for each in none)
+        assert ask(ws, "wait") == [words]
+
+
 @pytest.mark.parametrize("seconds", [0, 60])
 def test_a_question_may_be_said_to_be_volatile(serve: Serve, seconds: int) -> None:
     server = serve(ODD, socketio_recovery_seconds=seconds)
@@ -418,8 +559,13 @@ def test_nobody_ends_the_server_or_fills_its_log(serve: Serve) -> None:
     with join(server) as ws:
         say(ws, "exit", ack=1)
         say(ws, "e" * 500_000, ack=1)
+        say(ws, "interrupt", ack=1)
+        ws.send("40/interrupt,")
+        assert hear_io(ws) == '44/interrupt,{"message":"internal error"}'
         assert ask(ws, "binary") == [0]
     logged(server, "SystemExit(3)")
+    for who in ("coroutine", "handler", "gate"):
+        logged(server, f"KeyboardInterrupt('of a {who}')")
     logged(server, "The handler of eeee")
     assert len(server.get("/api/logs").body) < 50_000
 
@@ -594,6 +740,22 @@ def test_threads_and_coroutines(serve: Serve) -> None:
         ("@on('x')\ndef f(client, ack, *values): pass", "ack must be the last parameter"),
         ("@on('x')\ndef f(client, *ack): pass", "ack must be the last parameter"),
         ("on('x')(5)", "TypeError"),
+        ("@on\ndef connection(client): pass", "name is a text, not <function"),
+        (
+            "from rtapp import on_server_side\n@on_server_side\ndef reload(): pass",
+            "name is a text, not <function",
+        ),
+        (
+            "@on('connect')\ndef connect(client): pass",
+            r'no event connect ever comes: @on\("connection"\) is for who has joined, @use for',
+        ),
+        ("@on('connect_error')\ndef f(client): pass", "no event connect_error ever comes"),
+        ("@on('newListener')\ndef f(client): pass", "no event newListener ever comes"),
+        (
+            "@on('x', namespace='*')\ndef f(client): pass",
+            r'all namespaces are re.compile\("\.\*"\)',
+        ),
+        ("@use(namespace='*')\ndef f(client): pass", "all namespaces are re.compile"),
     ],
 )
 def test_a_file_that_can_never_work_stops_the_start(serve: Serve, code: str, words: str) -> None:
