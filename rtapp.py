@@ -327,6 +327,11 @@ def plain_origin(text: str) -> str:
     return found if found.count("/") == 2 else ""
 
 
+def plain_number(text: str) -> float:
+    """The number that a text is in plain digits. Raises ValueError."""
+    return float((re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) or [""])[0])
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -349,11 +354,6 @@ def plain_network(text: str) -> str:
 def like(pattern: str, plain: Callable[[str], str] = str) -> Callable[[str], str]:
     """Keeps a text, as `plain` makes it, where that matches a pattern."""
     return lambda text: (re.fullmatch(pattern, plain(text)) or [""])[0]
-
-
-def plain_number(text: str) -> float:
-    """The number that a text is in plain digits. Raises ValueError."""
-    return float(like(r"-?[0-9]{1,300}(\.[0-9]+)?")(text))
 
 
 # What makes a text as it is kept, empty where it is refused; what such a text is.
