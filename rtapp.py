@@ -42,7 +42,12 @@ The way of a message, from a POST to the first byte on a stream:
 
 from __future__ import annotations
 
+import signal
 import sys
+
+# Whoever presses Ctrl-C before `main` has begun ends the program without a word.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # Patching must come before anything imports socket, ssl or threading, and only in the program
 # itself: `import rtapp` in somebody else's process patches nothing. The window's own process
@@ -98,7 +103,6 @@ import random
 import re
 import secrets
 import shutil
-import signal
 import socket
 import sqlite3
 import ssl
@@ -335,6 +339,11 @@ def plain_origin(text: str) -> str:
     return found if found.count("/") == 2 else ""
 
 
+def plain_number(text: str) -> float:
+    """The number that a text is in plain digits. Raises ValueError."""
+    return float((re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) or [""])[0])
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -552,8 +561,8 @@ _BOOLS = dict.fromkeys(("", "0", "false", "no", "off"), False)
 _BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
 # kind: how a text is read, what one is that can't be
 _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "int": (lambda text: int(text.encode("ascii")), "not a whole number"),
-    "float": (lambda text: float(text.encode("ascii")), "not a number"),
+    "int": (lambda text: int(like("-?[0-9]+")(text)), "not a whole number in plain digits"),
+    "float": (plain_number, "not a number in plain digits"),
     "bool": (lambda text: _BOOLS[text.lower()], "neither true nor false"),
     "list": (lambda text: tuple(part for x in text.split(",") if (part := x.strip())), ""),
     "text": (str, ""),
@@ -12702,7 +12711,7 @@ def add_token_commands(parser: argparse.ArgumentParser, where: argparse.Argument
     option("--name", required=True, help="what it is for")
     option("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
     option("--channel", action="append", help="pattern of channels, as news/*; may be repeated")
-    option("--days", type=float, default=365, help="how long it is valid (365)")
+    option("--days", type=plain_number, default=365, help="how long it is valid (365)")
     add_command(tokens, "revoke", token_revoke, where)("name")
 
 
@@ -13172,6 +13181,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(given)
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = options.run(options) or 0
         print(end="", flush=True)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -545,10 +546,40 @@ def test_a_command_takes_its_own_options_only(tmp_path: Path) -> None:
         assert done.code == 2 and done.stderr.startswith("usage: rtapp"), done
 
 
-@pytest.mark.parametrize("number", ["１", "٣", "1e3", "1.5", "0x10", "one", "", "65536", "-1"])
+@pytest.mark.parametrize(
+    "number", ["１", "٣", "1e3", "1.5", "0x10", "1_0", "+1", "- 1", "one", "", "65536", "-1"]
+)
 def test_a_number_is_of_plain_digits_and_within_its_bounds(tmp_path: Path, number: str) -> None:
     done = run_program("serve", f"--port={number}", "--data", str(tmp_path))
     assert done.code == 2 and re.fullmatch(r"rtapp: port: .* is not .*\.\n", done.stderr), done
+
+
+@pytest.mark.parametrize("number", ["３", "1_0", "+1", "1e2", "nan", "inf", "9" * 400])
+def test_a_fraction_is_of_plain_digits(tmp_path: Path, number: str) -> None:
+    where = ("--data", str(tmp_path))
+    done = run_program("serve", *where, "--port=0", f"--set=ping_interval={number}")
+    assert done.code == 2 and "is not a number in plain digits" in done.stderr, done
+    given = run_program("token", "create", *where, "--name=x", f"--days={number}")
+    assert given.code == 2 and "argument --days: invalid" in given.stderr, given
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how signals are given on")
+@pytest.mark.parametrize("module", ["gevent.server", "websockets"])
+def test_an_early_end_is_without_a_word(tmp_path: Path, module: str) -> None:
+    """As by Ctrl-C while the program is still imported; `-v` names each module that is."""
+    program = (sys.executable, "-v", str(ROOT / "rtapp.py"), "doctor", "--data", str(tmp_path))
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", *program],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert any(line.startswith(f"import '{module}'") for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=PATIENCE)[1]
+    assert "Traceback" not in rest and "KeyboardInterrupt" not in rest, rest[-2_000:]
+    assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize(
