@@ -1833,8 +1833,6 @@ def note_facts(database: peewee.Database, facts: dict[str, str]) -> None:
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy an SQLite database that may be in use; only this user can read the copy."""
-    if target.exists() and target.samefile(source):
-        raise shutil.SameFileError(f"{source} is the same file")
     make_private(target)
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
@@ -12775,6 +12773,8 @@ def restore_command(options: argparse.Namespace) -> None:
     engine = make_engine(settings_of(options))
     if not isinstance(engine, SqliteEngine):
         raise StartError(USE_PG_DUMP)
+    if engine.path.exists() and engine.path.samefile(source):
+        raise StartError(f"{source} is the database itself.")
     engine.claim()
     try:
         copy_database(source, engine.path)

@@ -467,7 +467,7 @@ def test_a_backup_is_made_while_it_runs_and_restored_while_not(
         assert stream.values(1) == ["goes on"]
     assert server.stop() == 0
     itself = server.command("restore", str(server.data / "rtapp.db"))
-    assert itself.code == 2 and "the same file" in itself.stderr, itself
+    assert itself.code == 2 and "is the database itself" in itself.stderr, itself
     done = server.command("restore", str(copy))
     assert done.code == 0, done
     server.start()
