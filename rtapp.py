@@ -8018,9 +8018,9 @@ def guide_page(app: Application, call: Call, name: str) -> Answer:
 
 
 @route("GET", "/static/<path:path>", "public", "A static file", gives="*/*")
-def static_file(app: Application, path: str) -> Answer:
-    """Under the folder's hash it never changes, so browsers keep it for ever."""
-    return app.static.file(path)
+def static_file(app: Application, call: Call, path: str) -> Answer:
+    """Under the folder's hash it never changes, so browsers keep it for ever; else they ask."""
+    return app.static.file(path, call.headers.get("if-none-match", ""))
 
 
 def own_page(app: Application, call: Call, path: str) -> Answer:
@@ -8046,6 +8046,11 @@ def own_page(app: Application, call: Call, path: str) -> Answer:
         raise Problem("not_found") from None
 
 
+def is_known(known: str, tag: str) -> bool:
+    """Whether a client has what is of a tag, by If-None-Match (RFC 9110, 13.1.2)."""
+    return known.strip() == "*" or tag in re.findall(r'"[^"]*"', known)
+
+
 def file_answer(call: Call, path: Path) -> Answer:
     """A file as it is asked for: all of it or a part (RFC 9110, 14), or that the client has it as
     it is (RFC 9110, 13). Raises OSError, Problem `other_version`, `range_not_satisfiable`."""
@@ -8062,11 +8067,8 @@ def file_answer(call: Call, path: Path) -> Answer:
     if not is_wanted:
         raise Problem("other_version", headers=headers)
     known, since = (call.headers.get(f"if-{name}") for name in ("none-match", "modified-since"))
-    if known is not None:
-        is_known = known.strip() == "*" or tag in re.findall(r'"[^"]*"', known)
-    else:
-        is_known = changed <= (bottle.parse_date(since or "") or -1)
-    if is_known:
+    latest = bottle.parse_date(since or "") or -1
+    if is_known(known, tag) if known is not None else changed <= latest:
         return Answer(b"", 304, headers)
     headers |= {"Content-Type": media_type(path.name), "Accept-Ranges": "bytes"}
     part = None
@@ -8197,13 +8199,18 @@ class Static:
         content = self._files[name].replace(b'"static/', f'"{up}static/{self.version}/'.encode())
         return Answer(content, headers=PAGE_HEADERS, compress=True)
 
-    def file(self, path: str) -> Answer:
-        """A file by `<version>/<name>` or `<name>`. Raises Problem `not_found`."""
+    def file(self, path: str, known: str = "") -> Answer:
+        """A file by `<version>/<name>` or `<name>`, of which the client may have versions. Raises
+        Problem `not_found`."""
         name = path.removeprefix(f"{self.version}/")
         if name not in self._files or name.endswith(".html"):
             raise Problem("not_found")
         cache = "public, max-age=31536000, immutable" if name != path else "no-cache"
-        headers = {"Content-Type": media_type(name), "Cache-Control": cache}
+        # Weak, as it is the same where the bytes are packed.
+        headers = {"Cache-Control": cache, "ETag": f'W/"{self.version}"'}
+        if is_known(known, f'"{self.version}"'):
+            return Answer(b"", 304, headers, compress=True)
+        headers["Content-Type"] = media_type(name)
         return Answer(self._files[name], headers=headers, compress=True)
 
 
@@ -10451,7 +10458,8 @@ def socket_io(app: Application, call: Call) -> Answer:
 )
 def socket_io_client(app: Application, call: Call, name: str) -> Answer:
     """`socket.io.js` and its kinds `min`, `esm.min` and `msgpack.min`, as the original has them."""
-    return app.static.file("vendor/socket.io/" + name)
+    known = call.headers.get("if-none-match", "")
+    return app.static.file(f"vendor/socket.io/{name}", known)
 
 
 # ----------------------------------------------------------------------------------------------

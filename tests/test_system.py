@@ -418,6 +418,20 @@ def test_pages_and_immutable_files(server: Server) -> None:
     assert b'"../static/' in docs.body
 
 
+@pytest.mark.parametrize("path", ["/static/js/rt.js", "/socket.io/socket.io.js"])
+def test_a_file_that_the_client_has_is_not_sent_again(running: Server, path: str) -> None:
+    whole = running.get(path, token=None, headers={"Accept-Encoding": "gzip"})
+    tag = whole.headers["etag"]
+    assert whole.headers["cache-control"] == "no-cache" and tag.startswith('W/"')
+    for known in (tag, tag[2:], f'"x", {tag}', "*"):
+        again = running.get(path, token=None, headers={"If-None-Match": known})
+        assert (again.status, again.body) == (304, b""), known
+        assert (again.headers["etag"], again.headers["vary"]) == (tag, "Accept-Encoding")
+        assert {"content-length", "content-type"}.isdisjoint(again.headers)
+    for known in ('W/"x"', tag[3:-1], ""):
+        assert running.get(path, token=None, headers={"If-None-Match": known}).body
+
+
 @pytest.mark.parametrize(
     ("accepted", "packed"),
     [
