@@ -12717,7 +12717,7 @@ def add_token_commands(parser: argparse.ArgumentParser, where: argparse.Argument
     option("--name", required=True, help="what it is for")
     option("--scope", action="append", choices=SCOPES, help="what it may do; may be repeated")
     option("--channel", action="append", help="pattern of channels, as news/*; may be repeated")
-    option("--days", type=plain_number, default=365, help="how long it is valid (365)")
+    option("--days", type=float, default=365, help="how long it is valid (365)")
     add_command(tokens, "revoke", token_revoke, where)("name")
 
 
