@@ -339,11 +339,6 @@ def plain_origin(text: str) -> str:
     return found if found.count("/") == 2 else ""
 
 
-def plain_number(text: str) -> float:
-    """The number that a text is in plain digits. Raises ValueError."""
-    return float((re.fullmatch(r"-?[0-9]{1,300}(\.[0-9]+)?", text) or [""])[0])
-
-
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -559,10 +554,11 @@ SETTINGS: dict[str, Setting] = {row.key: row for row in (
 
 _BOOLS = dict.fromkeys(("", "0", "false", "no", "off"), False)
 _BOOLS |= dict.fromkeys(("1", "true", "yes", "on"), True)
+_WHOLE, _FRACTION = like("-?[0-9]{1,300}"), like(r"-?[0-9]{1,300}(\.[0-9]+)?")
 # kind: how a text is read, what one is that can't be
 _KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "int": (lambda text: int(like("-?[0-9]+")(text)), "not a whole number in plain digits"),
-    "float": (plain_number, "not a number in plain digits"),
+    "int": (lambda text: int(_WHOLE(text)), "not a whole number in plain digits"),
+    "float": (lambda text: float(_FRACTION(text)), "not a number in plain digits"),
     "bool": (lambda text: _BOOLS[text.lower()], "neither true nor false"),
     "list": (lambda text: tuple(part for x in text.split(",") if (part := x.strip())), ""),
     "text": (str, ""),
