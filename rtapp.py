@@ -13166,6 +13166,39 @@ class ChildServer:
 create_server = ChildServer
 
 
+def parse(given: list[str]) -> argparse.Namespace:
+    """What the words of a command line say; without a command it is the usual one. Ends the process
+    with a sentence for what can't be."""
+    parser = make_parser()
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        words = parser.parse_known_args([DEFAULT_COMMAND, *given])[1]
+        if words and not words[0].startswith("-"):  # a command behind its options
+            at = given.index(words[0])
+            given = [*given[at:], *given[:at]]
+        else:
+            given = [DEFAULT_COMMAND, *given]
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+OUTPUT_FAULTS = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # where no file is named
+
+
+def why_failed(error: Exception) -> str | None:
+    """Why a command failed, in a sentence; None for a fault of the program's own."""
+    if isinstance(error, (StartError, Problem)):
+        return str(error)
+    if isinstance(error, UnicodeError):
+        is_given = isinstance(error, UnicodeDecodeError)  # of bytes that are no text
+        is_given |= getattr(error, "reason", "") == "surrogates not allowed"
+        return "What was given is not valid UTF-8." if is_given else None
+    if isinstance(error, OSError) and (error.filename or error.errno in OUTPUT_FAULTS):
+        return f"{error.filename or 'The output'}: {error.strerror}."
+    return None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code."""
     sys.modules.setdefault("rtapp", sys.modules[__name__])  # handlers import the running module
@@ -13174,48 +13207,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--window"]:
         return WindowProcess(*given[1:]).run()
-    parser = make_parser()
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
-        words = parser.parse_known_args([DEFAULT_COMMAND, *given])[1]
-        if words and not words[0].startswith("-"):  # a command behind its options
-            at = given.index(words[0])
-            given = [*given[at:], *given[:at]]
-        else:
-            given.insert(0, DEFAULT_COMMAND)
-    options, unknown = parser.parse_known_args(given)
-    if unknown:
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options = parse(given)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = options.run(options) or 0
         print(end="", flush=True)
         return code
-    except StartError as error:
-        print(f"rtapp: {error}", file=sys.stderr)
-        if options.run is desktop_command and has_screen():
-            tell_failure(str(error))
-        return 2
-    except Problem as problem:
-        print(f"rtapp: {problem}", file=sys.stderr)
-        return 2
-    except UnicodeError as error:
-        is_given = isinstance(error, UnicodeDecodeError)  # of bytes that are no text
-        if not is_given and getattr(error, "reason", "") != "surrogates not allowed":
-            raise
-        print("rtapp: What was given is not valid UTF-8.", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None:
-            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush
-        if error.errno == errno.EPIPE:  # its reader has seen enough, as `head` has
-            return 141
-        print(f"rtapp: {error.filename or 'The output'}: {error.strerror}.", file=sys.stderr)
-        return 2
     except (KeyboardInterrupt, EOFError):  # at a question
         return 130
+    except Exception as error:
+        said = why_failed(error)
+        if said is None:
+            raise
+        if isinstance(error, OSError) and not error.filename:  # for what is left to flush
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # its reader has seen enough, as `head` has
+            return 141
+        print(f"rtapp: {said}", file=sys.stderr)
+        if isinstance(error, StartError) and options.run is desktop_command and has_screen():
+            tell_failure(said)
+        return 2
 
 
 if __name__ == "__main__":
